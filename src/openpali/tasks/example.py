@@ -1,0 +1,84 @@
+"""What a sample is, before any task has looked at it: pictures and what is known about them.
+
+Every source (composed scenes, JSONL, benchmark files) yields :class:`Example`; every task reads from it what it
+needs. Coordinates are in pixels of the example's own pictures, in the order (ymin, xmin, ymax, xmax).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]  # [H, W, 3] RGB
+Mask = NDArray[np.bool_]  # [H, W]
+
+
+class Box(NamedTuple):
+    """A box in pixels of the original picture; ``ymax`` and ``xmax`` are exclusive edges (a full-size box is
+    ``(0, 0, H, W)``)."""
+
+    ymin: float
+    xmin: float
+    ymax: float
+    xmax: float
+
+
+class Size(NamedTuple):
+    """Height and width of a picture in pixels."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Object:
+    """One thing in a picture: its name ("red kangaroo", no article), where it is, and its exact shape if known."""
+
+    name: str
+    box: Box
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample. Fields that a source does not know stay empty; a task says which it needs.
+
+    Attributes:
+        key: identity within its source; names the sample in logs and in the quarantine.
+        images: frames in order; one for a picture, none for text alone.
+        captions: language code -> captions in that language.
+        question, answers: for question answering; several answers are several annotators.
+        question_kind: slice under which an answer is scored ("count", "where", ...).
+        objects: everything in the picture that is named.
+        expression, referred: a referring expression and the indices into ``objects`` that it names.
+        text: what is written in the picture (OCR), or the document of a text-only sample.
+        label: class name, for classification.
+        lang: language of ``question``, ``answers`` and ``text``.
+        vocabulary: names that could be in pictures of this source (negatives of object-aware questions).
+    """
+
+    key: str
+    images: Sequence[Image] = ()
+    captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    question: str = ""
+    answers: Sequence[str] = ()
+    question_kind: str = ""
+    objects: Sequence[Object] = ()
+    expression: str = ""
+    referred: Sequence[int] = ()
+    text: str = ""
+    label: str = ""
+    lang: str = "en"
+    vocabulary: Sequence[str] = ()
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the first picture; raises ``ValueError`` where there is none."""
+        if not self.images:
+            raise ValueError(f"sample {self.key} has no picture")
+        height, width = self.images[0].shape[:2]
+        return Size(height, width)
