@@ -1,0 +1,184 @@
+"""The two losses of PaLI-3: pairwise sigmoid (stage 0) and cross-entropy over the vocabulary (all others).
+
+Both compute their gradients chunk by chunk in the forward pass, so that neither the batch x batch nor the
+tokens x vocabulary matrix is ever held, and nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from openpali.model.siglip import Embeddings
+
+
+def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
+    """This rank's share of the pairwise sigmoid loss over the global batch; the shares of all ranks add up to it.
+
+    ``-1/B sum_ij log sigmoid(y_ij (exp(t) z_i . z_j + b))`` with ``y`` +1 on the diagonal and -1 elsewhere, and
+    B the global batch (SigLIP, section 3; big_vision `trainers/proj/image_text/siglip.py`). Text embeddings and
+    their gradients travel around the ring of ranks together, so that memory does not grow with their number;
+    ranks may hold unequal batches.
+
+    Args:
+        embeddings: of this rank's pairs: image and text ``[B_rank, D]``, log temperature and bias ``[1]``.
+        chunk: rows of logits held at a time.
+    """
+    return cast(Tensor, _SigmoidLoss.apply(*(e.float() for e in embeddings), chunk))
+
+
+class _SigmoidLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, text: Tensor, log_t: Tensor, bias: Tensor, chunk: int) -> Tensor:
+        world, rank = _world()
+        sizes = _gather_sizes(len(image), world, image.device)
+        batch = sum(sizes)
+        temperature = log_t.exp()
+        grad_image = torch.zeros_like(image)
+        grad_log_t, grad_bias = torch.zeros_like(log_t), torch.zeros_like(bias)
+        loss = image.new_zeros(())
+        travelling, grad_travelling = text, torch.zeros_like(text)
+        for hop in range(world):
+            own = hop == 0
+            for start in range(0, len(image), chunk):
+                rows = slice(start, start + chunk)
+                similarity = image[rows] @ travelling.T  # [chunk, B_other]
+                logits = similarity * temperature + bias
+                loss += F.softplus(logits).sum()  # -log sigmoid(-x), every pair a negative
+                grad = logits.sigmoid()
+                if own:  # -log sigmoid(x) = softplus(x) - x on the diagonal
+                    diagonal = torch.arange(len(grad), device=grad.device)
+                    loss -= logits[diagonal, diagonal + start].sum()
+                    grad[diagonal, diagonal + start] -= 1
+                grad_bias += grad.sum()
+                grad_log_t += (grad * similarity).sum() * temperature
+                grad_image[rows] += grad @ travelling * temperature
+                grad_travelling += grad.T @ image[rows] * temperature
+            if world > 1:  # after `world` hops every text is home again, with its gradient from all ranks
+                size = sizes[(rank - hop - 1) % world]
+                travelling, grad_travelling = _pass_on(travelling, grad_travelling, size, world, rank)
+        ctx.save_for_backward(*(g / batch for g in (grad_image, grad_travelling, grad_log_t, grad_bias)))
+        return loss / batch
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(g * grad for g in ctx.saved_tensors), None)
+
+
+def _world() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size(), dist.get_rank()
+    return 1, 0
+
+
+def _gather_sizes(size: int, world: int, device: torch.device) -> list[int]:
+    if world == 1:
+        return [size]
+    sizes = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(world)]
+    dist.all_gather(sizes, torch.tensor([size], device=device))
+    return [int(s) for s in sizes]
+
+
+def _pass_on(text: Tensor, grad: Tensor, size: int, world: int, rank: int) -> tuple[Tensor, Tensor]:
+    """Send text and gradient to the next rank; receive those of the previous one, ``size`` rows."""
+    both = torch.cat([text, grad], dim=1)
+    incoming = both.new_empty(size, both.shape[1])
+    operations = [
+        dist.P2POp(dist.isend, both, (rank + 1) % world),
+        dist.P2POp(dist.irecv, incoming, (rank - 1) % world),
+    ]
+    for work in dist.batch_isend_irecv(operations):
+        work.wait()
+    width = text.shape[1]
+    return incoming[:, :width].contiguous(), incoming[:, width:].contiguous()
+
+
+def cross_entropy(
+    hidden_TD: Tensor,
+    head_VD: Tensor,
+    targets_T: Tensor,
+    weights_T: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    chunk: int = 2048,
+) -> tuple[Tensor, Tensor]:
+    """Weighted cross-entropy of ``hidden @ head.T`` against ``targets``, never holding ``[T, V]`` logits.
+
+    Args:
+        hidden_TD: decoder outputs at the positions that carry loss, ``[T, D]``.
+        head_VD: output embedding, ``[V, D]``.
+        targets_T: token ids, ``[T]``.
+        weights_T: weight of each token in the sum, ``[T]``; the caller divides by the global count of tokens
+            or examples, so that accumulation and ranks change nothing.
+        label_smoothing: big_vision's: ``1 - s`` on the target, ``s / (V - 1)`` on each other token.
+        z_loss: factor on ``log(Z)^2``.
+        chunk: rows of logits held at a time.
+
+    Returns:
+        The weighted sum (a scalar to call backward on), and the plain negative log-likelihood of each token
+        ``[T]``, detached, for per-task reports.
+    """
+    out = _CrossEntropy.apply(hidden_TD, head_VD, targets_T, weights_T, label_smoothing, z_loss, chunk)
+    return cast(tuple[Tensor, Tensor], out)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        smoothing: float,
+        z_loss: float,
+        chunk: int,
+    ) -> tuple[Tensor, Tensor]:
+        needs_hidden, needs_head = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_head = torch.zeros_like(head, dtype=torch.float32) if needs_head else None
+        matrix = head.to(hidden.dtype)
+        vocab = head.shape[0]
+        low = smoothing / (vocab - 1) if smoothing else 0.0
+        high = 1.0 - smoothing
+        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        for start in range(0, len(targets), chunk):
+            rows = slice(start, start + chunk)
+            h, target, weight = hidden[rows], targets[rows, None], weights[rows, None].float()
+            logits = (h @ matrix.T).float()  # [chunk, V]
+            log_z = logits.logsumexp(dim=-1, keepdim=True)
+            picked = logits.gather(1, target)
+            nll[rows] = (log_z - picked)[:, 0]
+            # sum_v q_v (log_z - logit_v) with q = high on the target and low elsewhere
+            each = log_z - (high - low) * picked + z_loss * log_z**2
+            if low:
+                each = each - low * logits.sum(dim=-1, keepdim=True)
+            loss += (weight * each).sum()
+            if needs_hidden or needs_head:
+                grad = logits.sub_(log_z).exp_()  # softmax, in place
+                grad *= 1 + 2 * z_loss * log_z
+                if low:
+                    grad -= low
+                grad.scatter_add_(1, target, torch.full_like(picked, low - high))
+                grad = (grad * weight).to(hidden.dtype)
+                if grad_hidden is not None:
+                    grad_hidden[rows] = grad @ matrix
+                if grad_head is not None:
+                    grad_head += (grad.T @ h).float()
+        ctx.save_for_backward(grad_hidden, grad_head.to(head.dtype) if grad_head is not None else None)
+        ctx.mark_non_differentiable(nll)
+        return loss, nll
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = (None if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors)
+        return (*scaled, None, None, None, None, None)

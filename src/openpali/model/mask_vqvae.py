@@ -1,0 +1,138 @@
+"""Mask VQ-VAE: a 64 x 64 mask as 16 tokens out of 128 (Ning et al. 2023, arXiv 2301.02229).
+
+The shape of the network is that of big_vision's released one (`proj/paligemma/segmentation.py` and
+`evaluators/proj/paligemma/transfers/segmentation.py`), the dictionary is learned by exponential moving averages
+and dead codes are restarted, as in UViM's `trainers/proj/uvim/vqvae.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MASK_SIZE = 64  # side in pixels of the masks
+GRID = 4  # side of the grid of codes, row-major
+
+
+@dataclass(frozen=True)
+class MaskVQVAEConfig:
+    """``width`` channels, ``codes`` vectors of ``code_dim``; ``decay`` of the moving averages."""
+
+    codes: int = 128
+    code_dim: int = 128
+    width: int = 128
+    decay: float = 0.99
+    commitment: float = 0.25
+
+
+class Reconstruction(NamedTuple):
+    """Decoded masks ``[B, 64, 64]`` (> 0 inside), codes ``[B, 16]``, and the commitment loss (a scalar)."""
+
+    masks: Tensor
+    codes: Tensor
+    commitment: Tensor
+
+
+class ResidualBlock(nn.Module):
+    """3x3 - ReLU - 3x3 - ReLU - 1x1, added to the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + cast(Tensor, self.layers(x))
+
+
+class MaskVQVAE(nn.Module):
+    """Both halves: masks -> codes -> masks."""
+
+    codebook: Tensor
+    code_count: Tensor
+    code_sum: Tensor
+
+    def __init__(self, config: MaskVQVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        w = config.width
+        channels = (1, w // 4, w // 2, w, w)
+        encoder: list[nn.Module] = []
+        for narrow, wide in itertools.pairwise(channels):
+            encoder += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.ReLU()]
+        encoder += [ResidualBlock(w), ResidualBlock(w), nn.Conv2d(w, config.code_dim, 1)]
+        self.encoder = nn.Sequential(*encoder)
+        decoder: list[nn.Module] = [nn.Conv2d(config.code_dim, w, 1), nn.ReLU()]
+        decoder += [ResidualBlock(w), ResidualBlock(w)]
+        channels = (w, w, w // 2, w // 4, w // 8)
+        for wide, narrow in itertools.pairwise(channels):
+            decoder += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
+        self.decoder = nn.Sequential(*decoder, nn.Conv2d(channels[-1], 1, 1))
+        self.register_buffer("codebook", torch.randn(config.codes, config.code_dim))
+        self.register_buffer("code_count", torch.ones(config.codes))
+        self.register_buffer("code_sum", self.codebook.clone())
+
+    def forward(self, masks: Tensor) -> Reconstruction:
+        """Masks ``[B, 64, 64]`` in 0..1 -> reconstruction. In training the dictionary follows the data."""
+        z = self._encode(masks)  # [B, 16, C]
+        codes = self._nearest(z)
+        quantised = self.codebook[codes]
+        if self.training:
+            self._update(z.detach().flatten(0, 1), codes.flatten())
+        commitment = self.config.commitment * F.mse_loss(z, quantised)
+        straight_through = z + (quantised - z).detach()
+        return Reconstruction(self._decode(straight_through), codes, commitment)
+
+    @torch.no_grad()
+    def encode(self, masks: Tensor) -> Tensor:
+        """Masks ``[B, 64, 64]`` in 0..1 -> codes ``[B, 16]`` in 0..127."""
+        return self._nearest(self._encode(masks))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes ``[B, 16]`` -> masks ``[B, 64, 64]``, nominally in -1..1, inside where > 0."""
+        return self._decode(self.codebook[codes])
+
+    def _encode(self, masks: Tensor) -> Tensor:
+        z = self.encoder(2 * (masks[:, None] - 0.5))  # [B, C, 4, 4]
+        return cast(Tensor, z.flatten(2).transpose(1, 2))
+
+    def _decode(self, z: Tensor) -> Tensor:
+        grid = z.transpose(1, 2).unflatten(2, (GRID, GRID))
+        return cast(Tensor, self.decoder(grid))[:, 0]
+
+    def _nearest(self, z: Tensor) -> Tensor:
+        distance = self.codebook.square().sum(-1) - 2 * z @ self.codebook.T  # |z|^2 is the same for all codes
+        return distance.argmin(-1)
+
+    @torch.no_grad()
+    def _update(self, z: Tensor, codes: Tensor) -> None:
+        one_hot = F.one_hot(codes, self.config.codes).to(z.dtype)
+        count, total = one_hot.sum(0), one_hot.T @ z
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(count)
+            dist.all_reduce(total)
+        self.code_count.lerp_(count, 1 - self.config.decay)
+        self.code_sum.lerp_(total, 1 - self.config.decay)
+        self._split_most_used()
+        self.codebook.copy_(self.code_sum / self.code_count[:, None].clamp(min=1e-5))
+
+    def _split_most_used(self) -> None:
+        """A code that nothing maps to takes over half of what the most used one has (UViM)."""
+        least, most = self.code_count.argmin(), self.code_count.argmax()
+        if self.code_count[least] < 0.01 * self.code_count.mean():
+            self.code_count[most] /= 2
+            self.code_sum[most] /= 2
+            self.code_count[least] = self.code_count[most]
+            self.code_sum[least] = self.code_sum[most] * 1.01

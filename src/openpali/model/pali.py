@@ -1,0 +1,91 @@
+"""PaLI: all patch tokens -> one linear projection -> before the embedded prompt -> encoder-decoder -> text
+(PaLI-3 paper, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openpali.model.t5 import Cache, EncoderDecoder, T5Config
+from openpali.model.vit import ViT, ViTConfig
+
+
+@dataclass(frozen=True)
+class PaliConfig:
+    """Shapes of the two halves."""
+
+    vision: ViTConfig
+    text: T5Config
+
+
+class Memory(NamedTuple):
+    """Encoder outputs ``[B, N, D]`` and which positions are real (bool ``[B, N]``; None: all)."""
+
+    outputs: Tensor
+    mask: Tensor | None
+
+
+class Pali(nn.Module):
+    """Pictures and prompts in, hidden states or text out.
+
+    Inputs throughout:
+        images: ``[B, F, H, W, 3]`` uint8 or float in -1..1; F frames, each encoded alone and their tokens
+            concatenated; None for text alone.
+        frames: number of real frames per row, ``[B]``; None where all are.
+        prompt: ids ``[B, P]``; padded on the right with ``pad``.
+    """
+
+    pad = 0  # also the decoder's start token, as in T5
+
+    def __init__(self, config: PaliConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vit = ViT(config.vision)
+        self.project = nn.Linear(config.vision.width, config.text.d_model)
+        nn.init.xavier_uniform_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        self.text = EncoderDecoder(config.text)
+
+    def forward(
+        self, images: Tensor | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states ``[B, T, D]`` that predict ``targets`` ``[B, T]`` (unshifted; shifted right in here)."""
+        memory = self.encode(images, prompt, frames)
+        return self.text.decode(F.pad(targets[:, :-1], (1, 0), value=self.pad), *memory)
+
+    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+        """Visual tokens, then the prompt, through the encoder."""
+        x_BPD = self.text.embed(prompt)
+        mask_BP = prompt != self.pad
+        if images is None:
+            return Memory(self.text.encode(x_BPD, mask_BP), mask_BP)
+        visual_BND = self.embed_images(images)
+        x = torch.cat([visual_BND.to(x_BPD.dtype), x_BPD], dim=1)
+        if frames is None:
+            real = mask_BP.new_ones(visual_BND.shape[:2])
+        else:
+            per_frame = visual_BND.shape[1] // images.shape[1]
+            real = torch.arange(visual_BND.shape[1], device=x.device) < frames[:, None] * per_frame
+        mask = torch.cat([real, mask_BP], dim=1)
+        if frames is not None:  # close the gap, so that missing frames do not move the prompt away
+            order = torch.argsort(~mask, dim=1, stable=True)
+            x = x.gather(1, order[..., None].expand_as(x))
+            mask = mask.gather(1, order)
+        return Memory(self.text.encode(x, mask), mask)
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """``[B, F, H, W, 3] -> [B, F * N, D]``: the visual tokens as the encoder sees them."""
+        tokens = self.project(self.vit(images.flatten(0, 1)))
+        return tokens.unflatten(0, images.shape[:2]).flatten(1, 2)
+
+    def start(self, memory: Memory, max_length: int) -> Cache:
+        """A cache to generate up to ``max_length`` tokens."""
+        return self.text.start(*memory, max_length)
+
+    def step(self, ids: Tensor, cache: Cache) -> Tensor:
+        """Feed the next tokens ``[B, L]``; logits of the one after each, ``[B, L, V]``."""
+        return self.text.logits(self.text.step(ids, cache))

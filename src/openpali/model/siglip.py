@@ -1,0 +1,104 @@
+"""SigLIP: two towers and the pairwise sigmoid loss (Zhai et al. 2023; big_vision `two_towers.py`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from openpali.model.vit import MAPHead, Transformer, ViT, ViTConfig
+
+
+@dataclass(frozen=True)
+class TextTowerConfig:
+    """Shape of the text tower. ``length`` is fixed: every text is padded to it with the EOS id ("sticky")."""
+
+    vocab_size: int
+    length: int
+    width: int
+    depth: int
+    mlp_dim: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class SigLIPConfig:
+    """Both towers and where the loss starts: temperature ``exp(t)``, ``t = log(temperature)``, and bias ``b``.
+
+    A bias of -10 is made for batches of 32k; about ``-log(batch)`` suits small ones.
+    """
+
+    vision: ViTConfig
+    text: TextTowerConfig
+    temperature: float = 10.0
+    bias: float = -10.0
+
+
+class Embeddings(NamedTuple):
+    """L2-normalised embeddings ``[B, D]`` and the two scalars of the loss."""
+
+    image: Tensor
+    text: Tensor
+    log_temperature: Tensor
+    bias: Tensor
+
+
+class TextTower(nn.Module):
+    """Bidirectional encoder without a padding mask; the last token is the embedding.
+
+    ``forward``: ids ``[B, length]`` -> ``[B, out_dim]``.
+    """
+
+    def __init__(self, config: TextTowerConfig, out_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.width)
+        nn.init.normal_(self.embed.weight, std=config.width**-0.5)
+        self.positions = nn.Parameter(torch.randn(config.length, config.width) / config.width**0.5)
+        self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
+        self.head = nn.Linear(config.width, out_dim)
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids_BL: Tensor) -> Tensor:
+        if ids_BL.shape[1] != self.config.length:
+            raise ValueError(
+                f"the text tower takes exactly {self.config.length} tokens and was given {ids_BL.shape[1]}: "
+                "pad with the EOS id, as in training"
+            )
+        x_BLD = self.encoder(self.embed(ids_BL) + self.positions)
+        return cast(Tensor, self.head(x_BLD[:, -1]))
+
+
+class SigLIP(nn.Module):
+    """Image tower (ViT and MAP head, whose output is the embedding) and text tower."""
+
+    def __init__(self, config: SigLIPConfig) -> None:
+        super().__init__()
+        self.config = config
+        v = config.vision
+        self.vit = ViT(v)
+        self.pool = MAPHead(v.width, v.mlp_dim, v.heads)
+        self.text = TextTower(config.text, v.width)
+        self.log_temperature = nn.Parameter(torch.tensor([math.log(config.temperature)]))
+        self.bias = nn.Parameter(torch.tensor([config.bias]))
+
+    def embed_image(self, images_BHWC: Tensor) -> Tensor:
+        """Pictures as for :class:`ViT` -> normalised embeddings ``[B, D]``."""
+        return normalize(self.pool(self.vit(images_BHWC)))
+
+    def embed_text(self, ids_BL: Tensor) -> Tensor:
+        """Token ids ``[B, length]`` -> normalised embeddings ``[B, D]``."""
+        return normalize(self.text(ids_BL))
+
+    def forward(self, images_BHWC: Tensor, ids_BL: Tensor) -> Embeddings:
+        return Embeddings(self.embed_image(images_BHWC), self.embed_text(ids_BL), self.log_temperature, self.bias)
+
+
+def normalize(x: Tensor) -> Tensor:
+    """Divide by the L2 norm (+ 1e-8, as big_vision does), in float32."""
+    x = x.float()
+    return x / (x.norm(dim=-1, keepdim=True) + 1e-8)

@@ -1,0 +1,342 @@
+"""T5-style encoder-decoder: the language half of PaLI-3 (UL2 3B has the T5-XL shape with gated SiLU).
+
+Shapes: B batch, L queries, N keys, D model width, h heads, d head width. No biases, RMSNorm, attention scores
+not scaled by sqrt(d), relative position bias with logarithmic buckets.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+QUERY_BLOCK = 1024  # rows of bias materialised at a time: heads x block x keys, never heads x N x N
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """Shape of the encoder-decoder.
+
+    ``bias_per_layer`` is umT5's: a relative bias of its own in each layer instead of one per stack.
+    ``tied_head`` is T5 1.0's: the output head is the embedding, and its input is scaled by ``D^-0.5``.
+    """
+
+    vocab_size: int
+    d_model: int
+    d_head: int
+    heads: int
+    d_ff: int
+    encoder_layers: int
+    decoder_layers: int
+    activation: Literal["silu", "gelu"] = "silu"
+    bias_per_layer: bool = False
+    tied_head: bool = False
+    buckets: int = 32
+    max_distance: int = 128
+    dropout: float = 0.0
+    norm_eps: float = 1e-6
+
+
+class RMSNorm(nn.Module):
+    """Scale by the root mean square, computed in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rms = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
+        return (x * rms).to(x.dtype) * self.scale.to(x.dtype)
+
+
+class RelativeBias(nn.Module):
+    """Bias of a query at position i for a key at j, from the bucket of ``j - i``."""
+
+    def __init__(self, config: T5Config, bidirectional: bool) -> None:
+        super().__init__()
+        self.bidirectional = bidirectional
+        self.max_distance = config.max_distance
+        self.table = nn.Embedding(config.buckets, config.heads)
+        nn.init.normal_(self.table.weight, std=config.d_model**-0.5)
+
+    def forward(self, first: int, last: int) -> Tensor:
+        """Bias of each distance ``first..last`` (inclusive), ``[h, last - first + 1]``."""
+        distance = torch.arange(first, last + 1, device=self.table.weight.device)
+        return cast(Tensor, self.table(self.bucket(distance))).T
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """Bucket of each ``key - query`` distance: exact when near, logarithmic up to ``max_distance``."""
+        buckets = self.table.num_embeddings
+        offset = torch.zeros_like(distance)
+        if self.bidirectional:
+            buckets //= 2
+            offset = (distance > 0).long() * buckets
+            distance = distance.abs()
+        else:
+            distance = (-distance).clamp(min=0)
+        exact = buckets // 2
+        scale = (buckets - exact) / math.log(self.max_distance / exact)
+        far = exact + (torch.log(distance.float().clamp(min=1) / exact) * scale).long()
+        return offset + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
+
+
+@dataclass
+class LayerCache:
+    """Keys and values of one decoder layer: the past ``[B, h, max_length, d]``, and the memory's, computed once."""
+
+    keys: Tensor
+    values: Tensor
+    memory_keys: Tensor
+    memory_values: Tensor
+
+
+@dataclass
+class Cache:
+    """What the decoder keeps between steps. ``length`` positions of each layer's past are filled."""
+
+    layers: list[LayerCache]
+    memory_mask: Tensor | None
+    length: int = 0
+
+    def reorder(self, rows: Tensor) -> None:
+        """Make row ``i`` continue what row ``rows[i]`` was (beam search, or dropping finished rows)."""
+        for layer in self.layers:
+            layer.keys = layer.keys[rows]
+            layer.values = layer.values[rows]
+            layer.memory_keys = layer.memory_keys[rows]
+            layer.memory_values = layer.memory_values[rows]
+        if self.memory_mask is not None:
+            self.memory_mask = self.memory_mask[rows]
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with relative bias; query, key and value in one projection."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.heads = config.heads
+        inner = config.heads * config.d_head
+        self.qkv = nn.Linear(config.d_model, 3 * inner, bias=False)
+        self.out = nn.Linear(inner, config.d_model, bias=False)
+        query, key, value = self.qkv.weight.chunk(3)
+        nn.init.normal_(query, std=(config.d_model * config.d_head) ** -0.5)
+        nn.init.normal_(key, std=config.d_model**-0.5)
+        nn.init.normal_(value, std=config.d_model**-0.5)
+        nn.init.normal_(self.out.weight, std=inner**-0.5)
+
+    def project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (_split_heads(t, self.heads) for t in self.qkv(x_BLD).chunk(3, dim=-1))
+        return q, k, v
+
+
+class CrossAttention(nn.Module):
+    """Attention of the decoder to the encoder's outputs; no bias, no positions."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.heads = config.heads
+        inner = config.heads * config.d_head
+        self.query = nn.Linear(config.d_model, inner, bias=False)
+        self.key_value = nn.Linear(config.d_model, 2 * inner, bias=False)
+        self.out = nn.Linear(inner, config.d_model, bias=False)
+        nn.init.normal_(self.query.weight, std=(config.d_model * config.d_head) ** -0.5)
+        nn.init.normal_(self.key_value.weight, std=config.d_model**-0.5)
+        nn.init.normal_(self.out.weight, std=inner**-0.5)
+
+    def memory(self, memory_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the encoder's outputs, each ``[B, h, N, d]``: once per picture, not per token."""
+        k, v = self.key_value(memory_BND).chunk(2, dim=-1)
+        return _split_heads(k, self.heads), _split_heads(v, self.heads)
+
+    def forward(self, x_BLD: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        q = _split_heads(self.query(x_BLD), self.heads)
+        x = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=1.0)
+        return cast(Tensor, self.out(_merge_heads(x)))
+
+
+class FeedForward(nn.Module):
+    """Gated: ``down(act(gate(x)) * up(x))``."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.normal_(self.gate.weight, std=config.d_model**-0.5)
+        nn.init.normal_(self.up.weight, std=config.d_model**-0.5)
+        nn.init.normal_(self.down.weight, std=config.d_ff**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.gate(x)
+        gate = F.silu(gate) if self.activation == "silu" else F.gelu(gate, approximate="tanh")
+        return cast(Tensor, self.down(self.dropout(gate * self.up(x))))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each behind its norm."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.norm_attention = RMSNorm(config.d_model, config.norm_eps)
+        self.attention = SelfAttention(config)
+        self.norm_ff = RMSNorm(config.d_model, config.norm_eps)
+        self.ff = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = self.attention.project(self.norm_attention(x_BLD))
+        x_BLD = x_BLD + self.dropout(self.attention.out(_merge_heads(attend(q, k, v, bias, mask))))
+        return cast(Tensor, x_BLD + self.dropout(self.ff(self.norm_ff(x_BLD))))
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, cross-attention and feed-forward, each behind its norm."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.norm_attention = RMSNorm(config.d_model, config.norm_eps)
+        self.attention = SelfAttention(config)
+        self.norm_cross = RMSNorm(config.d_model, config.norm_eps)
+        self.cross = CrossAttention(config)
+        self.norm_ff = RMSNorm(config.d_model, config.norm_eps)
+        self.ff = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x_BLD: Tensor, bias: Tensor, memory: tuple[Tensor, Tensor], memory_mask: Tensor | None
+    ) -> Tensor:
+        """All positions at once, as in training."""
+        q, k, v = self.attention.project(self.norm_attention(x_BLD))
+        return self._rest(x_BLD, attend(q, k, v, bias, None, causal=True), *memory, memory_mask)
+
+    def step(self, x_BLD: Tensor, bias: Tensor, cache: LayerCache, start: int, mask: Tensor | None) -> Tensor:
+        """The next L positions, from ``start``, given the past in ``cache``, which they extend."""
+        q, k, v = self.attention.project(self.norm_attention(x_BLD))
+        end = start + x_BLD.shape[1]
+        cache.keys[:, :, start:end] = k
+        cache.values[:, :, start:end] = v
+        past_k, past_v = cache.keys[:, :, :end], cache.values[:, :, :end]
+        attended = attend(q, past_k, past_v, bias, None, causal=True)
+        return self._rest(x_BLD, attended, cache.memory_keys, cache.memory_values, mask)
+
+    def _rest(self, x: Tensor, attended: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.dropout(self.attention.out(_merge_heads(attended)))
+        x = x + self.dropout(self.cross(self.norm_cross(x), keys, values, mask))
+        return cast(Tensor, x + self.dropout(self.ff(self.norm_ff(x))))
+
+
+class EncoderDecoder(nn.Module):
+    """The T5 / UL2 encoder-decoder over embedded inputs.
+
+    The encoder takes embeddings rather than ids, since PaLI puts visual tokens before the embedded prompt.
+    """
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        nn.init.normal_(self.embed.weight, std=1.0)
+        biases = (config.encoder_layers, config.decoder_layers) if config.bias_per_layer else (1, 1)
+        self.encoder_bias = nn.ModuleList(RelativeBias(config, bidirectional=True) for _ in range(biases[0]))
+        self.decoder_bias = nn.ModuleList(RelativeBias(config, bidirectional=False) for _ in range(biases[1]))
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.encoder_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.decoder_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+        if not config.tied_head:
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+            nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """Output embedding ``[V, D]``."""
+        return self.embed.weight if self.config.tied_head else self.head.weight
+
+    def encode(self, x_BND: Tensor, mask_BN: Tensor | None) -> Tensor:
+        """Embedded inputs ``[B, N, D]`` and which of them are real (bool, or None for all) -> outputs."""
+        n = x_BND.shape[1]
+        mask = None if mask_BN is None else mask_BN[:, None, None, :]
+        x_BND = self.dropout(x_BND)
+        biases = [bias(1 - n, n - 1) for bias in self.encoder_bias]
+        for i, layer in enumerate(self.encoder):
+            x_BND = layer(x_BND, biases[i % len(biases)], mask)
+        return cast(Tensor, self.dropout(self.encoder_norm(x_BND)))
+
+    def decode(self, ids_BL: Tensor, memory_BND: Tensor, memory_mask_BN: Tensor | None) -> Tensor:
+        """Decoder inputs ``[B, L]`` (targets shifted right) -> hidden states ``[B, L, D]``, ready for the head."""
+        length = ids_BL.shape[1]
+        mask = None if memory_mask_BN is None else memory_mask_BN[:, None, None, :]
+        x_BLD = self.dropout(self.embed(ids_BL))
+        biases = [bias(1 - length, length - 1) for bias in self.decoder_bias]
+        for i, layer in enumerate(self.decoder):
+            x_BLD = layer(x_BLD, biases[i % len(biases)], layer.cross.memory(memory_BND), mask)
+        return self._to_head(x_BLD)
+
+    def start(self, memory_BND: Tensor, memory_mask_BN: Tensor | None, max_length: int) -> Cache:
+        """An empty cache for ``max_length`` steps over these encoder outputs."""
+        layers = []
+        for layer in self.decoder:
+            keys, values = layer.cross.memory(memory_BND)
+            past = keys.new_zeros(keys.shape[0], keys.shape[1], max_length, keys.shape[3])
+            layers.append(LayerCache(past, past.clone(), keys, values))
+        return Cache(layers, None if memory_mask_BN is None else memory_mask_BN[:, None, None, :])
+
+    def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
+        """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole."""
+        start, end = cache.length, cache.length + ids_BL.shape[1]
+        x_BLD = self.embed(ids_BL)
+        biases = [bias(1 - end, end - 1 - start) for bias in self.decoder_bias]
+        for i, layer in enumerate(self.decoder):
+            x_BLD = layer.step(x_BLD, biases[i % len(biases)], cache.layers[i], start, cache.memory_mask)
+        cache.length = end
+        return self._to_head(x_BLD)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states ``[..., D]`` -> ``[..., V]``."""
+        return hidden @ self.head_weight.to(hidden.dtype).T
+
+    def _to_head(self, x: Tensor) -> Tensor:
+        x = self.dropout(self.decoder_norm(x))
+        return x * self.config.d_model**-0.5 if self.config.tied_head else x
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+    """Attention with relative bias, a block of queries at a time.
+
+    Args:
+        q: the last L positions, ``[B, h, L, d]``.
+        k, v: all N positions, ``[B, h, N, d]``.
+        bias: bias per distance ``key - query``, from ``-(N - 1)`` up to ``L - 1``: ``[h, N + L - 1]``.
+        mask: keys that may be seen, bool ``[B, 1, 1, N]``, or None for all.
+        causal: hide keys after the query.
+    """
+    length, n = q.shape[2], k.shape[2]
+    rows = bias.to(q.dtype).unfold(-1, n, 1)  # [h, L, N] view; row r belongs to the query L - 1 - r
+    out = []
+    for start in range(0, length, QUERY_BLOCK):
+        end = min(start + QUERY_BLOCK, length)
+        scores = rows[:, length - end : length - start].flip(1)[None]  # [1, h, end - start, N]
+        if causal and length > 1:
+            query = torch.arange(start, end, device=q.device) + (n - length)
+            future = torch.arange(n, device=q.device)[None] > query[:, None]
+            scores = scores.masked_fill(future, float("-inf"))
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        out.append(F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=scores, scale=1.0))
+    return out[0] if len(out) == 1 else torch.cat(out, dim=2)
+
+
+def _split_heads(x_BLD: Tensor, heads: int) -> Tensor:
+    return x_BLD.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, h, L, d]
+
+
+def _merge_heads(x_BhLd: Tensor) -> Tensor:
+    return x_BhLd.transpose(1, 2).flatten(2)

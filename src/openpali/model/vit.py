@@ -1,0 +1,216 @@
+"""Vision Transformer as in big_vision (`models/vit.py`): the image encoder of PaLI-3 (paper section 3.1).
+
+Shapes: B batch, H W picture height and width in pixels, N patches, D width, h heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LAYER_NORM_EPS = 1e-6  # flax default, used by every public SigLIP checkpoint
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Shape of a ViT. ``grid`` is the number of patches (rows, columns) that the position embeddings cover."""
+
+    patch_size: int
+    grid: tuple[int, int]
+    width: int
+    depth: int
+    mlp_dim: int
+    heads: int
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the pictures that it takes."""
+        return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biases; query, key and value in one projection."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        for block in self.qkv.weight.chunk(3):  # xavier per projection, not over the fused matrix
+            nn.init.xavier_uniform_(block)
+        nn.init.zeros_(self.qkv.bias)
+        _init_dense(self.out)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        q, k, v = (_split_heads(t, self.heads) for t in self.qkv(x_BND).chunk(3, dim=-1))
+        return cast(Tensor, self.out(_merge_heads(F.scaled_dot_product_attention(q, k, v))))
+
+
+class MLP(nn.Module):
+    """Dense -> tanh-approximated GELU -> Dense."""
+
+    def __init__(self, width: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, mlp_dim)
+        self.down = nn.Linear(mlp_dim, width)
+        for dense in (self.up, self.down):
+            nn.init.xavier_uniform_(dense.weight)
+            nn.init.normal_(dense.bias, std=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.down(F.gelu(self.up(x), approximate="tanh")))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, width: int, mlp_dim: int, heads: int) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.attention = Attention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = MLP(width, mlp_dim)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        x_BND = x_BND + self.attention(self.norm_attention(x_BND))
+        return cast(Tensor, x_BND + self.mlp(self.norm_mlp(x_BND)))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks and a final norm; shared by the image and the text tower of SigLIP."""
+
+    def __init__(self, width: int, depth: int, mlp_dim: int, heads: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, mlp_dim, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        for block in self.blocks:
+            x_BND = block(x_BND)
+        return cast(Tensor, self.norm(x_BND))
+
+
+class ViT(nn.Module):
+    """Picture -> one token per patch, before any pooling.
+
+    Args:
+        config: its shape.
+
+    ``forward`` takes pictures ``[B, H, W, 3]``, uint8 in 0..255 or float in -1..1, of exactly
+    ``config.image_size``, and returns float tokens ``[B, N, D]``, row-major over the grid.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = nn.Linear(config.patch_size**2 * 3, config.width)
+        _init_dense(self.patch_embed)
+        n = config.grid[0] * config.grid[1]
+        self.positions = nn.Parameter(torch.randn(n, config.width) / config.width**0.5)
+        self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
+
+    def forward(self, images_BHWC: Tensor) -> Tensor:
+        x_BND = self.patch_embed(self.patchify(images_BHWC)) + self.positions
+        return cast(Tensor, self.encoder(x_BND))
+
+    def patchify(self, images_BHWC: Tensor) -> Tensor:
+        """Cut pictures into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1.
+
+        Raises:
+            ValueError: the pictures do not have the size that the position embeddings are made for.
+        """
+        if tuple(images_BHWC.shape[1:3]) != self.config.image_size:
+            raise ValueError(
+                f"pictures of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
+                f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
+            )
+        if images_BHWC.dtype == torch.uint8:
+            images_BHWC = images_BHWC.to(self.patch_embed.weight.dtype) / 127.5 - 1
+        (rows, columns), p = self.config.grid, self.config.patch_size
+        patches = images_BHWC.unflatten(1, (rows, p)).unflatten(3, (columns, p))  # [B, rows, p, columns, p, 3]
+        return patches.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
+
+    @torch.no_grad()
+    def set_grid(self, grid: tuple[int, int]) -> None:
+        """Change the resolution in place: resample the position embeddings to ``grid`` (rows, columns)."""
+        resampled = resample_positions(self.positions, self.config.grid, grid)
+        self.positions = nn.Parameter(resampled, requires_grad=self.positions.requires_grad)
+        self.config = ViTConfig(**{**vars(self.config), "grid": tuple(grid)})
+
+
+def resample_positions(positions_ND: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Resample position embeddings from an ``old`` grid to a ``new`` one, ``[N, D] -> [M, D]``.
+
+    Bilinear, corners aligned, no antialiasing: big_vision's `scipy.ndimage.zoom(order=1)`. Identity where the
+    grids agree.
+    """
+    if tuple(old) == tuple(new):
+        return positions_ND.clone()
+    grid = positions_ND.float().unflatten(0, tuple(old)).permute(2, 0, 1)[None]  # [1, D, rows, columns]
+    grid = F.interpolate(grid, size=tuple(new), mode="bilinear", align_corners=True)
+    return grid[0].permute(1, 2, 0).flatten(0, 1).to(positions_ND.dtype)
+
+
+class MAPHead(nn.Module):
+    """Multi-head attention pooling: one learned probe attends to all tokens, then ``x + MLP(LN(x))``.
+
+    ``[B, N, D] -> [B, D]``. Thrown away with the text tower after SigLIP: PaLI sees the tokens before it.
+    """
+
+    def __init__(self, width: int, mlp_dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.probe = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, width)))
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        for weight in (self.query.weight, *self.key_value.weight.chunk(2), self.out.weight):
+            nn.init.xavier_uniform_(weight)
+        for dense in (self.query, self.key_value, self.out):
+            nn.init.zeros_(dense.bias)
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = MLP(width, mlp_dim)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        q = self.query(self.probe).expand(x_BND.shape[0], 1, -1)
+        k, v = self.key_value(x_BND).chunk(2, dim=-1)
+        q, k, v = (_split_heads(t, self.heads) for t in (q, k, v))
+        x = self.out(_merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        x = x + self.mlp(self.norm(x))
+        return cast(Tensor, x[:, 0])
+
+
+class Classifier(nn.Module):
+    """ViT, pooling and a linear layer: the classification-pretrained control of the paper's Table 1.
+
+    ``forward``: pictures as for :class:`ViT` -> logits ``[B, classes]``. The head starts at zero (big_vision's
+    ``head_zeroinit``).
+    """
+
+    def __init__(self, config: ViTConfig, classes: int) -> None:
+        super().__init__()
+        self.vit = ViT(config)
+        self.pool = MAPHead(config.width, config.mlp_dim, config.heads)
+        self.head = nn.Linear(config.width, classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images_BHWC: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.pool(self.vit(images_BHWC))))
+
+
+def _init_dense(dense: nn.Linear) -> None:
+    nn.init.xavier_uniform_(dense.weight)
+    nn.init.zeros_(dense.bias)
+
+
+def _split_heads(x_BND: Tensor, heads: int) -> Tensor:
+    return x_BND.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, h, N, D / h]
+
+
+def _merge_heads(x_BhNd: Tensor) -> Tensor:
+    return x_BhNd.transpose(1, 2).flatten(2)
