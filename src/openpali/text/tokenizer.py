@@ -1,0 +1,244 @@
+"""Text <-> token ids, on a SentencePiece unigram model with T5's conventions.
+
+Ids 0, 1, 2 are pad, end and unknown, as in T5. Special tokens are USER_DEFINED pieces inside the SentencePiece
+model, so that one file is the whole tokenizer. Like T5's sentinels, each but the location tokens carries the
+space before it ("▁<extra_id_0>" is one piece): it is recognised at the start of a text and after a space.
+Written directly after another character, it is spelled out like any other text.
+
+Vocabularies trained here lose nothing: ``decode(encode(s)) == s`` for every text, see :func:`train_proto`.
+Adopted ones (T5, mT5) keep their own normalisation; :meth:`Tokenizer.lost` says what they drop.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+
+spm: Any = sentencepiece_model_pb2  # generated code: the checker sees no names in it
+
+SENTINELS = 100
+MASK_TOKENS = 128
+MODES = ("[R]", "[S]", "[X]")
+LARGEST_NUMBER = 99
+"""Numbers up to here are one piece each after a space, in vocabularies that we train."""
+
+_SPACE = "▁"  # how SentencePiece writes a space
+_SPACE_BYTES = tuple(f"<0x{byte:02X}>" for byte in _SPACE.encode())
+_PIECE = spm.ModelProto.SentencePiece
+
+
+def special_pieces(*, sentinels: int = SENTINELS, locations: int = 0) -> list[str]:
+    """The special pieces in id order: sentinels (``<extra_id_0>`` last, as in T5), modes, masks, locations."""
+    return [
+        *(f"{_SPACE}<extra_id_{k}>" for k in reversed(range(sentinels))),
+        *(f"{_SPACE}{mode}" for mode in MODES),
+        *(f"{_SPACE}<mask_token{k}>" for k in range(MASK_TOKENS)),
+        *(f"<loc{k:04d}>" for k in range(locations)),
+    ]
+
+
+def extend_proto(proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0) -> bytes:
+    """Append the special pieces that a serialized SentencePiece model lacks; the ids that it has stay.
+
+    Extending an extended model changes nothing.
+    """
+    model = spm.ModelProto.FromString(proto)
+    present = {piece.piece for piece in model.pieces}
+    for piece in special_pieces(sentinels=sentinels, locations=locations):
+        if piece not in present:
+            model.pieces.add(piece=piece, score=0.0, type=_PIECE.USER_DEFINED)
+    extended: bytes = model.SerializeToString(deterministic=True)
+    return extended
+
+
+def train_proto(texts: Iterable[str], vocab_size: int, *, required_chars: str = "") -> bytes:
+    """Train a lossless unigram model of exactly ``vocab_size`` pieces; returns it serialized, no specials.
+
+    Identity normalisation, all white space kept, and 256 byte pieces for characters that the vocabulary lacks,
+    so that every text survives. Digits may stand together, and "▁0" .. "▁99" are always pieces: coordinates
+    are plain text. Characters in ``required_chars`` become pieces however rare. Deterministic.
+
+    Raises:
+        ValueError: the texts hold too little for ``vocab_size`` pieces, or need more for their characters.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(line for text in texts for line in text.splitlines() if line.strip()),
+            model_writer=model,
+            vocab_size=vocab_size,
+            model_type="unigram",
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=True,
+            split_digits=False,
+            character_coverage=0.9995,
+            required_chars=required_chars,
+            user_defined_symbols=[f"{_SPACE}{number}" for number in range(LARGEST_NUMBER + 1)],
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            num_threads=1,  # the sums of several threads could round differently
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ValueError(f"these texts give no vocabulary of {vocab_size} pieces: {error}") from error
+    return model.getvalue()
+
+
+class Tokenizer:
+    """A SentencePiece model with sentinels, mode and mask tokens (and location tokens, if it has them).
+
+    Attributes:
+        proto: the serialized SentencePiece model; all that there is to save.
+        pad_id, eos_id, unk_id: 0, 1 and 2 in T5's and in our vocabularies.
+        vocab_size: number of ids.
+    """
+
+    def __init__(self, proto: bytes) -> None:
+        """
+        Raises:
+            ValueError: ``proto`` is no SentencePiece model, or lacks pad, end or the special tokens.
+        """
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        except RuntimeError as error:
+            raise ValueError("not a SentencePiece model") from error
+        self.proto = proto
+        self.pad_id: int = self._processor.pad_id()
+        self.eos_id: int = self._processor.eos_id()
+        self.unk_id: int = self._processor.unk_id()
+        self.vocab_size: int = self._processor.get_piece_size()
+        if self.pad_id < 0 or self.eos_id < 0:
+            raise ValueError("the SentencePiece model has no pad or no end-of-sentence piece")
+        if self._id(f"{_SPACE}<mask_token0>") is None or self._id(f"{_SPACE}<extra_id_0>") is None:
+            raise ValueError("the SentencePiece model has no special tokens; read it with Tokenizer.adopt")
+        self._bytes = [self._id(piece) for piece in _SPACE_BYTES]
+
+    @classmethod
+    def load(cls, source: str | Path | bytes) -> Tokenizer:
+        """Read a tokenizer from a file, or from the file's bytes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no tokenizer of ours.
+        """
+        if isinstance(source, bytes):
+            return cls(source)
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"no tokenizer file {path}")
+        try:
+            return cls(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def adopt(cls, proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0) -> Tokenizer:
+        """A tokenizer from a plain SentencePiece model (T5's, mT5's): :func:`extend_proto`, then read."""
+        return cls(extend_proto(proto, sentinels=sentinels, locations=locations))
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        *,
+        required_chars: str = "",
+        sentinels: int = SENTINELS,
+        locations: int = 0,
+    ) -> Tokenizer:
+        """Train a lossless vocabulary (:func:`train_proto`) of ``vocab_size`` ids, specials included."""
+        specials = len(special_pieces(sentinels=sentinels, locations=locations))
+        if vocab_size <= specials:
+            raise ValueError(f"vocab_size {vocab_size} leaves nothing beside {specials} special tokens")
+        proto = train_proto(texts, vocab_size - specials, required_chars=required_chars)
+        return cls.adopt(proto, sentinels=sentinels, locations=locations)
+
+    def save(self, path: str | Path) -> None:
+        """Write the SentencePiece model to a file."""
+        Path(path).write_bytes(self.proto)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``, without end token."""
+        if _SPACE not in text or None in self._bytes:
+            return list(self._processor.encode(text))
+        # SentencePiece cannot tell this character from a space: spell it in bytes.
+        head, *tail = text.split(_SPACE)
+        ids = list(self._processor.encode(head))
+        for part in tail:
+            ids.extend(byte for byte in self._bytes if byte is not None)
+            ids.extend(self._inner.encode(part))
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids; pad, end and ids outside of the vocabulary are skipped."""
+        skipped = (self.pad_id, self.eos_id)
+        kept = [int(i) for i in ids if 0 <= i < self.vocab_size and i not in skipped]
+        return str(self._processor.decode(kept))
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The piece of each id, to show; ids outside of the vocabulary are shown as ``<id>``."""
+        return [self._processor.id_to_piece(int(i)) if 0 <= i < self.vocab_size else f"<{i}>" for i in ids]
+
+    def roundtrips(self, text: str) -> bool:
+        """Whether ``text`` comes back unchanged."""
+        try:
+            return self.decode(self.encode(text)) == text
+        except UnicodeEncodeError:  # a lone surrogate is not text
+            return False
+
+    def lost(self, text: str) -> str:
+        """The characters of ``text`` that do not come back, each once, in order of appearance."""
+        encodable = text.encode(errors="ignore").decode()
+        missing = Counter(text) - Counter(self.decode(self.encode(encodable)))
+        return "".join(character for character in dict.fromkeys(text) if character in missing)
+
+    def sentinel_id(self, k: int) -> int:
+        """Id of ``<extra_id_k>``."""
+        return self._special(f"<extra_id_{k}>")
+
+    def mask_token_id(self, k: int) -> int:
+        """Id of ``<mask_tokenk>``, 0 <= k < 128."""
+        return self._special(f"<mask_token{k}>")
+
+    def mode_id(self, mode: str) -> int:
+        """Id of a UL2 mode token: ``[R]``, ``[S]`` or ``[X]``."""
+        return self._special(mode)
+
+    @cached_property
+    def sentinel_ids(self) -> Sequence[int]:
+        """Ids of ``<extra_id_0>``, ``<extra_id_1>``, ... as many as there are."""
+        ids: list[int] = []
+        while (found := self._id(f"{_SPACE}<extra_id_{len(ids)}>")) is not None:
+            ids.append(found)
+        return tuple(ids)
+
+    def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes]]:
+        return Tokenizer, (self.proto,)
+
+    @cached_property
+    def _inner(self) -> sentencepiece.SentencePieceProcessor:
+        """The same model for the middle of a text, where no space is put in front."""
+        model = spm.ModelProto.FromString(self.proto)
+        model.normalizer_spec.add_dummy_prefix = False
+        return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+    def _id(self, piece: str) -> int | None:
+        found: int = self._processor.piece_to_id(piece)
+        return found if self._processor.id_to_piece(found) == piece else None
+
+    def _special(self, token: str) -> int:
+        found = self._id(_SPACE + token)
+        if found is None:
+            raise ValueError(f"the vocabulary has no token {token}")
+        return found
