@@ -1,0 +1,41 @@
+"""How sure a mean of per-sample scores is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean: the same values, in any order, and seed give the same interval.
+
+    Args:
+        values: one score per sample.
+        level: confidence in (0, 1).
+        resamples: how many times the samples are drawn with replacement.
+        seed: of the draws.
+
+    Returns:
+        (low, high) in the unit of the values.
+
+    Raises:
+        ValueError: without values, on a value that is not finite, or on a level or count out of range.
+    """
+    # Sorted, because a draw picks positions: the order of the samples must not matter.
+    scores = np.sort(np.asarray(values, dtype=np.float64))
+    if scores.ndim != 1 or not scores.size:
+        raise ValueError("bootstrap needs a non-empty list of per-sample scores")
+    if not np.isfinite(scores).all():
+        raise ValueError("bootstrap needs finite scores: found NaN or infinity")
+    if not 0 < level < 1:
+        raise ValueError(f"confidence level must be between 0 and 1, got {level}")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}")
+    rng = np.random.default_rng(seed)
+    means = [scores[rng.integers(0, scores.size, scores.size)].mean() for _ in range(resamples)]
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,50 @@
+"""What every metric returns, and the checks that every metric makes on its inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The result of one metric family.
+
+    Attributes:
+        summary: name -> value for the whole set. Fractions in 0..1, except CIDEr, which is times 100.
+        per_sample: name -> one value per sample in input order, in the unit of the summary; only for metrics that
+            have a value per sample.
+    """
+
+    summary: dict[str, float]
+    per_sample: dict[str, list[float]] = field(default_factory=dict)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean with exact summation: the order of the values does not change the result."""
+    return math.fsum(values) / len(values)
+
+
+def mean_scores(per_sample: Mapping[str, Sequence[float]]) -> Scores:
+    """Scores whose summary is the mean over samples."""
+    kept = {name: [float(value) for value in values] for name, values in per_sample.items()}
+    return Scores({name: mean(values) for name, values in kept.items()}, kept)
+
+
+def check_paired(predictions: Sequence[Any], references: Sequence[Any], what: str = "references") -> None:
+    """Raises ``ValueError`` unless there is one entry of ``references`` per prediction, and at least one."""
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions but {len(references)} {what}: give one per sample")
+    if not predictions:
+        raise ValueError("no samples to score: predictions are empty")
+
+
+def check_answers(references: Sequence[Sequence[str]]) -> None:
+    """Raises ``ValueError`` where a sample has no reference text, or a bare string instead of a list of them."""
+    for index, texts in enumerate(references):
+        if isinstance(texts, str):
+            raise ValueError(f"references of sample {index} are one string, not a list of strings")
+        if not texts:
+            raise ValueError(f"sample {index} has no reference")
