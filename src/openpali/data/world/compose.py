@@ -1,0 +1,65 @@
+"""Endless samples composed from a :class:`~openpali.data.world.world.World`, each a pure function of its index."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from openpali.data.world.draw import Draw
+from openpali.data.world.scenes import scene, single
+from openpali.data.world.splits import Split, generator
+from openpali.data.world.world import World
+from openpali.data.world.writing import word
+from openpali.tasks.example import Example
+
+KINDS: dict[str, Callable[..., Example]] = {
+    "single": single,
+    "scene": scene,
+    "word": word,
+}
+
+
+class WorldSource:
+    """A sequence of 2**40 samples of one kind (a key of :data:`KINDS`), each a pure function of (seed, split, kind,
+    options, index): the same in any order, process or machine.
+
+    Args:
+        split: "train", or "heldout" for what :func:`~openpali.data.world.splits.is_heldout` keeps from training.
+        canvas: height and width of the pictures, pixels.
+        options: keyword arguments of the kind's function.
+
+    Raises ``ValueError`` for an unknown kind, split or option.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        kind: str,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        canvas: int = 120,
+        **options: Any,
+    ) -> None:
+        if kind not in KINDS:
+            raise ValueError(f"no kind of sample is called {kind}; there are {', '.join(KINDS)}")
+        if split not in ("train", "heldout"):
+            raise ValueError(f"no split is called {split}; there are train and heldout")
+        known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "draw"]
+        for option in options:
+            if option not in known:
+                raise ValueError(f"{kind} has no option {option}; it has {', '.join(known) or 'none'}")
+        self.world, self.kind, self.split, self.seed, self.canvas = world, kind, split, seed, canvas
+        self.options = options
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, index: int) -> Example:
+        """Sample ``index``; raises ``IndexError`` outside 0 .. 2**40 - 1."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        rng = generator("sample", self.seed, self.split, self.kind, index=index)
+        key = f"{self.kind}-{self.split}-{self.seed}-{index}"
+        return KINDS[self.kind](Draw(self.world, self.split, self.canvas, rng, key), **self.options)

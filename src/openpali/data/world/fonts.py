@@ -1,0 +1,14 @@
+"""Fonts by file and size, opened once per process."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import ImageFont
+
+
+@lru_cache(maxsize=1024)
+def font(file: Path, size: int) -> ImageFont.FreeTypeFont:
+    """The font in ``file`` at ``size`` pixels per em."""
+    return ImageFont.truetype(str(file), size)
