@@ -1,0 +1,87 @@
+"""Detection by name: "detect: a and b" -> "ymin xmin ymax xmax name ..." (PaLI-3 section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from openpali.tasks.base import Answer, Sample, Task, choose, require, require_text
+from openpali.tasks.example import Box, Example, Object, Size
+from openpali.text.locations import LocationCodec
+
+NOTHING = "none"
+"""The answer where nothing of what was asked for is in the picture."""
+
+
+@dataclass(frozen=True)
+class Detect(Task):
+    """Find all instances of the names asked for.
+
+    Attributes:
+        bins, style: how coordinates are written, see :class:`~openpali.text.locations.LocationCodec`.
+        max_names: how many names a prompt asks for at most.
+        absent: probability of asking, in addition, for a name of the example's ``vocabulary`` that is not in the
+            picture; nothing is answered for it, and ``"none"`` if it was asked for alone.
+        order: instances in the target shuffled, or by their top left corner from top to bottom.
+    """
+
+    name: ClassVar[str] = "detect"
+    metric: ClassVar[str] = "detection_f1"
+    max_target_tokens: ClassVar[int] = 256
+
+    bins: int = 1000
+    style: Literal["text", "token"] = "text"
+    max_names: int = 2
+    absent: float = 0.0
+    order: Literal["random", "reading"] = "random"
+
+    def __post_init__(self) -> None:
+        if self.max_names < 1:
+            raise ValueError(f"max_names is {self.max_names}; it must be at least 1")
+        if not 0 <= self.absent <= 1:
+            raise ValueError(f"absent is {self.absent}; it is a probability")
+        if self.order not in ("random", "reading"):
+            raise ValueError(f"order is {self.order!r}; it must be 'random' or 'reading'")
+        _ = self.codec  # checks bins and style
+
+    @property
+    def codec(self) -> LocationCodec:
+        """How boxes are written."""
+        return LocationCodec(self.bins, self.style)
+
+    def write(self, example: Example, rng: np.random.Generator) -> Sample:
+        present = sorted({thing.name for thing in example.objects})
+        missing = sorted(set(example.vocabulary) - set(present))
+        names: list[str] = []
+        if present:
+            count = int(rng.integers(1, min(self.max_names, len(present)) + 1))
+            names = [present[i] for i in rng.choice(len(present), count, replace=False)]
+        if missing and self.absent and rng.random() < self.absent:
+            names.insert(int(rng.integers(len(names) + 1)), choose(missing, rng))
+            if len(names) > self.max_names:
+                names = [name for name in names if name in missing]
+        require(names, example, "objects")
+
+        things = sorted((thing for thing in example.objects if thing.name in names), key=lambda x: x.box)
+        if self.order == "random":
+            things = [things[i] for i in rng.permutation(len(things))]
+        try:
+            target = self.codec.encode_named([(thing.box, thing.name) for thing in things], example.size)
+        except ValueError as error:
+            raise ValueError(f"sample {example.key}: {error}") from error
+        target = target or NOTHING
+        return Sample(self.ask(" and ".join(names)), target, (target,))
+
+    def ask(self, text: str = "", *, lang: str = "en") -> str:
+        """``text`` is what to find: "horse", or several as in "horse and dog"."""
+        return f"detect: {require_text(text, self, 'names of objects')}"
+
+    def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
+        if text.strip() == NOTHING:
+            return Answer(NOTHING)
+        found = self.codec.decode_named(text, size, strict=strict)
+        if strict and not found:
+            raise ValueError("an empty answer; where nothing is found it must be 'none'")
+        return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found))

@@ -1,0 +1,145 @@
+"""Referring expression segmentation: an expression -> a box and 16 mask tokens (PaLI-3 section 4.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+
+from openpali.tasks.base import Answer, Sample, Task, require, require_text
+from openpali.tasks.example import Box, Example, Mask, Object, Size
+from openpali.text.locations import LocationCodec
+from openpali.text.masks import MASK_PATTERN, decode_mask_codes, encode_mask_codes
+
+CROP = 64
+"""Side of the mask inside of a box, as the mask VQ-VAE sees it."""
+
+MaskCrop = NDArray[np.float32]  # [64, 64]
+
+
+class MaskCodec(Protocol):
+    """Both halves of the mask VQ-VAE."""
+
+    def encode(self, mask: MaskCrop) -> Sequence[int]:
+        """``[64, 64]`` in 0..1 -> 16 codes from 0 to 127."""
+        ...
+
+    def decode(self, codes: Sequence[int]) -> MaskCrop:
+        """16 codes -> ``[64, 64]`` in -1..1, above 0 where the object is."""
+        ...
+
+
+def crop_mask(mask: Mask, box: Box) -> MaskCrop:
+    """The mask ``[H, W]`` inside of a box, resized to ``[64, 64]`` float32 in 0..1, soft at the edges.
+
+    The edges of the box are rounded to pixels; bilinear with antialiasing (big_vision
+    ``pp/proj/paligemma/segmentation.py``).
+    """
+    height, width = mask.shape
+    top, bottom = _span(round(box.ymin), round(box.ymax), height)
+    left, right = _span(round(box.xmin), round(box.xmax), width)
+    crop = PilImage.fromarray(mask[top:bottom, left:right].astype(np.float32))
+    return np.asarray(crop.resize((CROP, CROP), PilImage.Resampling.BILINEAR)).clip(0, 1)
+
+
+def paste_mask(values: MaskCrop, box: Box, size: Size) -> Mask:
+    """The inverse: ``[64, 64]`` in -1..1 resized to the box in a picture of ``size``; true above 0.
+
+    The edges of the box are cut down to pixels (big_vision ``evaluators/proj/paligemma/transfers/segmentation.py``);
+    a box within one pixel gives an empty mask.
+    """
+    full = np.zeros(size, bool)
+    top, left, bottom, right = (max(int(edge), 0) for edge in box)
+    height, width = min(bottom, size.height) - top, min(right, size.width) - left
+    if height > 0 and width > 0:
+        resized = PilImage.fromarray(np.asarray(values, np.float32)).resize(
+            (width, height), PilImage.Resampling.BILINEAR
+        )
+        full[top : top + height, left : left + width] = np.asarray(resized) > 0
+    return full
+
+
+@dataclass(frozen=True)
+class RefSeg(Task):
+    """Cut out what an expression refers to; where it refers to several, one after the other.
+
+    Attributes:
+        masks: the mask VQ-VAE. Without it nothing can be written, and answers are read as boxes only.
+        bins, style: how coordinates are written, see :class:`~openpali.text.locations.LocationCodec`.
+    """
+
+    name: ClassVar[str] = "refseg"
+    metric: ClassVar[str] = "masks"
+    max_target_tokens: ClassVar[int] = 32
+
+    masks: MaskCodec | None = None
+    bins: int = 1000
+    style: Literal["text", "token"] = "text"
+
+    def __post_init__(self) -> None:
+        _ = self.codec  # checks bins and style
+
+    @property
+    def codec(self) -> LocationCodec:
+        """How boxes are written."""
+        return LocationCodec(self.bins, self.style)
+
+    def write(self, example: Example, rng: np.random.Generator) -> Sample:
+        if self.masks is None:
+            raise ValueError("task refseg needs the mask VQ-VAE to write targets: pass it as masks")
+        expression = require(example.expression.strip(), example, "expression")
+        parts = []
+        for index in require(example.referred, example, "referred objects"):
+            if not 0 <= index < len(example.objects):
+                raise ValueError(f"sample {example.key} refers to object {index} of {len(example.objects)} objects")
+            thing = example.objects[index]
+            if thing.mask is None:
+                raise ValueError(f"sample {example.key} has no mask for object {index} ({thing.name!r})")
+            try:
+                parts.append(self.codec.encode(thing.box, example.size))
+            except ValueError as error:
+                raise ValueError(f"sample {example.key}: {error}") from error
+            parts.append(encode_mask_codes(self.masks.encode(crop_mask(thing.mask, thing.box))))
+        target = " ".join(parts)
+        return Sample(self.ask(expression), target, (target,))
+
+    def ask(self, text: str = "", *, lang: str = "en") -> str:
+        """``text`` is the referring expression: "the woman in the red dress"."""
+        return f"detect: {require_text(text, self, 'a referring expression')}"
+
+    def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
+        """Objects have no names: the expression is in the prompt."""
+        size = Size(*size)
+        objects = []
+        end = 0
+        for match in MASK_PATTERN.finditer(text):
+            try:
+                objects.append(self._object(text[end : match.start()], match[0], size, strict))
+            except ValueError:
+                if strict:
+                    raise
+            end = match.end()
+        if strict and (not objects or text[end:].strip()):
+            raise ValueError(f"character {end + 1}: four coordinates and 16 mask tokens are expected here")
+        return Answer(text.strip(), tuple(objects))
+
+    def _object(self, coordinates: str, mask: str, size: Size, strict: bool) -> Object:
+        if not strict:  # words before the coordinates do not spoil them
+            coordinates = " ".join(self._last_four(coordinates))
+        box = Box(*self.codec.decode(coordinates, size))
+        codes = decode_mask_codes(mask)
+        return Object("", box, paste_mask(self.masks.decode(codes), box, size) if self.masks else None)
+
+    def _last_four(self, text: str) -> list[str]:
+        return (re.findall(r"<loc[0-9]{4}>", text) if self.style == "token" else text.split())[-4:]
+
+
+def _span(start: int, end: int, side: int) -> tuple[int, int]:
+    """A range of at least one pixel within ``side``."""
+    start = min(max(start, 0), side - 1)
+    return start, min(max(end, start + 1), side)

@@ -1,0 +1,151 @@
+"""Boxes as text: "348 543 684 664", or "<loc0348><loc0543><loc0684><loc0664>", and back to pixels.
+
+Order is ymin xmin ymax xmax, everywhere. A coordinate becomes the bin ``round(coordinate / side * (bins - 1))``,
+clipped to the picture, and comes back as ``bin / (bins - 1) * side``: at most half a bin away. (PaLI-3 section 3
+writes coordinates as text; location tokens are PaliGemma's form, ``big_vision/pp/tokenizer.py``.)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Coordinates = tuple[float, float, float, float]
+"""ymin, xmin, ymax, xmax in pixels."""
+
+_NUMBER = re.compile(r"[0-9]{1,5}")
+_LOCATION = re.compile(r"<loc([0-9]{4})>")
+_LOCATION_OR_WORD = re.compile(r"<loc[0-9]{4}>|(?:(?!<loc[0-9]{4}>)\S)+")
+
+
+@dataclass(frozen=True)
+class LocationCodec:
+    """Writes and reads boxes.
+
+    Attributes:
+        bins: positions along each side, 2 to 10,000.
+        style: ``"text"`` for plain integers, ``"token"`` for location tokens.
+    """
+
+    bins: int = 1000
+    style: Literal["text", "token"] = "text"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bins <= 10_000:
+            raise ValueError(f"bins is {self.bins}; it must lie between 2 and 10000")
+        if self.style not in ("text", "token"):
+            raise ValueError(f"style is {self.style!r}; it must be 'text' or 'token'")
+
+    def encode(self, box: Sequence[float], size: tuple[int, int]) -> str:
+        """Write a box.
+
+        Args:
+            box: ymin, xmin, ymax, xmax in pixels; what lies outside of the picture is cut off.
+            size: height and width of the picture in pixels.
+
+        Raises:
+            ValueError: the box is empty, not finite, or so thin that both its edges fall into one bin.
+        """
+        if len(box) != 4 or not all(map(math.isfinite, box)):
+            raise ValueError(f"box {tuple(box)} is not four finite numbers")
+        sides = (*size, *size)
+        ymin, xmin, ymax, xmax = bins = [
+            min(max(round(x / side * (self.bins - 1)), 0), self.bins - 1)
+            for x, side in zip(box, sides, strict=True)
+        ]
+        if ymax <= ymin or xmax <= xmin:
+            raise ValueError(f"box {tuple(box)} is empty in {self.bins} bins of a picture of {tuple(size)}")
+        return " ".join(map(str, bins)) if self.style == "text" else "".join(f"<loc{b:04d}>" for b in bins)
+
+    def decode(self, text: str, size: tuple[int, int]) -> Coordinates:
+        """Read one box and nothing else; in pixels of a picture of ``size`` (height, width).
+
+        Raises:
+            ValueError: it is not four bins of a box that is not empty.
+        """
+        words = self._words(text)
+        if len(words) != 4:
+            raise ValueError(f"a box is four coordinates, not {len(words)} words: {text!r}")
+        return self._box(words, 0, size)
+
+    def encode_named(self, boxes: Iterable[tuple[Sequence[float], str]], size: tuple[int, int]) -> str:
+        """Write a detection answer, "ymin xmin ymax xmax name ymin xmin ymax xmax name"; see :meth:`encode`.
+
+        Raises:
+            ValueError: a box cannot be written, or a name would be read back as coordinates: it is empty,
+                starts with a coordinate, or holds four in a row.
+        """
+        return " ".join(f"{self.encode(box, size)} {self._name(name)}" for box, name in boxes)
+
+    def decode_named(
+        self, text: str, size: tuple[int, int], *, strict: bool = False
+    ) -> list[tuple[Coordinates, str]]:
+        """Read a detection answer.
+
+        A name ends where four coordinates follow, so it may hold numbers ("boeing 747") but not start with one.
+
+        Args:
+            text: what :meth:`encode_named` writes, or whatever a model has answered.
+            size: height and width of the picture in pixels.
+            strict: raise on the first thing that is wrong; otherwise leave out what is not well-formed (words
+                before the first box, boxes that are empty or out of range or have no name).
+
+        Raises:
+            ValueError: ``strict``, and the text is not a detection answer; the message says at which word.
+        """
+        words = self._words(text)
+        starts = list(_box_starts(words))
+        if strict and words and (not starts or starts[0] != 0):
+            raise ValueError(f"word 1 ({words[0]!r}): four coordinates are expected here")
+        found = []
+        for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
+            try:
+                box = self._box(words[start : start + 4], start, size)
+                if end == start + 4:
+                    raise ValueError(f"word {start + 4}: no name after these coordinates")
+            except ValueError:
+                if strict:
+                    raise
+                continue
+            found.append((box, " ".join(map(str, words[start + 4 : end]))))
+        return found
+
+    def _words(self, text: str) -> list[int | str]:
+        """The text in words; coordinates as integers."""
+        if self.style == "text":
+            return [int(word) if _NUMBER.fullmatch(word) else word for word in text.split()]
+        words = _LOCATION_OR_WORD.findall(text)
+        return [int(match[1]) if (match := _LOCATION.fullmatch(word)) else word for word in words]
+
+    def _box(self, words: Sequence[int | str], position: int, size: tuple[int, int]) -> Coordinates:
+        """Four words as a box; ``position`` of the first is for messages."""
+        for offset, word in enumerate(words, position + 1):
+            if not isinstance(word, int) or word >= self.bins:
+                raise ValueError(f"word {offset} ({word!r}) is no coordinate from 0 to {self.bins - 1}")
+        ymin, xmin, ymax, xmax = (
+            int(word) / (self.bins - 1) * side for word, side in zip(words, (*size, *size), strict=True)
+        )
+        if ymax <= ymin or xmax <= xmin:
+            raise ValueError(f"word {position + 1}: the box {' '.join(map(str, words))} is empty")
+        return ymin, xmin, ymax, xmax
+
+    def _name(self, name: str) -> str:
+        words = self._words(name)
+        if not words or isinstance(words[0], int) or any(_box_starts(words)):
+            raise ValueError(f"name {name!r} would be read as coordinates: it must start with a word")
+        return " ".join(name.split())
+
+
+def _box_starts(words: Sequence[int | str]) -> Iterator[int]:
+    """Where boxes start: the last four of each run of at least four coordinates."""
+    run = 0
+    for position, word in enumerate([*words, ""]):
+        if isinstance(word, int):
+            run += 1
+            continue
+        if run >= 4:
+            yield position - 4
+        run = 0
