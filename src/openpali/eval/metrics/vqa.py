@@ -49,7 +49,7 @@ def _contractions() -> dict[str, str]:
         table[word[:first] + word[first + 1 :]] = word
         table[word[:second] + word[second + 1 :]] = word
     table |= {key: "y'all'd've" for key in ("yall'd've", "y'alld've", "y'all'dve")}
-    table |= {key: "'ow's'at" for key in ("'ows'at", "'ow'sat")}
+    table |= {key: "'ow's'at" for key in ("'ows'at", "'ow'sat", "ow's'at")}
     table["somebody'd"] = "somebodyd"  # the official table has this pair the wrong way round
     return table
 

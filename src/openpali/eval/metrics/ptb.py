@@ -1,0 +1,5 @@
+"""x"""
+
+
+def tokenize(text: str) -> list[str]:
+    return text.split()
