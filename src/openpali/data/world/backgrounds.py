@@ -39,9 +39,9 @@ def render(name: str, canvas: int, world: World) -> Picture:
 
 def calm(picture: Picture, share: float = 0.3) -> Picture:
     """``picture`` with its contrast reduced to ``share``, so that text on it can be read."""
-    mean = picture[2::4, 2::4].mean(axis=(0, 1), dtype=np.float32)
-    table = mean[:, None] + share * (np.arange(256, dtype=np.float32) - mean[:, None])
-    return np.array(Image.fromarray(picture).point(table.astype(np.uint8).ravel().tolist()))
+    red, green, blue = ((1 - share) * picture[2::4, 2::4].mean(axis=(0, 1), dtype=np.float32)).tolist()
+    matrix = (share, 0.0, 0.0, red, 0.0, share, 0.0, green, 0.0, 0.0, share, blue)
+    return np.array(Image.fromarray(picture).convert("RGB", matrix))
 
 
 def _colour(rng: Rng) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,50 +14,49 @@ from openpali.data.world.world import Stamp
 from openpali.tasks.example import Box, Mask
 from openpali.tasks.example import Image as Picture
 
+Place = tuple[int, int]  # top, left
+
 
 @dataclass(frozen=True)
 class Patch:
-    """A stamp as it will be painted: premultiplied colour float32 [h, w, 3] (0..255), alpha float32 [h, w, 1]
-    (0..1), and the pixels that count as the thing, bool [h, w] (alpha of at least a half)."""
+    """A stamp as it will be painted: its colours (mode RGB), its alpha (mode L), and the pixels of it that count as
+    the thing, bool [h, w] (alpha of at least a half)."""
 
     stamp: Stamp
-    colour: NDArray[np.float32]
-    alpha: NDArray[np.float32]
+    colours: Image.Image
+    alpha: Image.Image
     shape: Mask
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        height, width = self.shape.shape
-        return height, width
+        return self.alpha.height, self.alpha.width
 
 
 def make_patch(stamp: Stamp, side: float, rng: np.random.Generator, *, turn: float = 15.0) -> Patch:
     """``stamp`` with its longest side ``side`` pixels; a third of the time turned by up to ``turn`` degrees first,
     half of the time mirrored where it may be, and always with slightly changed colours."""
-    turned, angle, mirrored, bright, *tint = rng.random(8)
+    turned, angle, mirrored, bright, shift, *tint = rng.random(8).tolist()
     level = next((level for level in reversed(stamp.levels) if max(level.size) >= side), stamp.levels[0])
     if turned < 1 / 3 and turn > 0:
-        picture = _turned(level, side, np.deg2rad((2 * angle - 1) * turn))
+        picture = _turned(level, side, math.radians((2 * angle - 1) * turn))
     else:
         scale = side / max(level.size)
         size = max(1, round(level.width * scale)), max(1, round(level.height * scale))
         picture = level.resize(size, Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture)
     if stamp.mirror and mirrored < 0.5:
-        pixels = pixels[:, ::-1]
-    gain = ((0.82 + 0.3 * bright) * (0.95 + 0.1 * np.array(tint[:3]))).astype(np.float32)
-    alpha = pixels[..., 3:]
-    shift = np.float32((tint[3] - 0.5) * 24 / 255)  # of the brightness, in proportion to alpha
-    colour = pixels[..., :3] * gain
-    colour += alpha * shift
-    np.clip(colour, 0, alpha, out=colour)
-    return Patch(stamp, colour, alpha * np.float32(1 / 255), alpha[..., 0] >= 128)
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    picture = picture.convert("RGBA")
+    red, green, blue = ((0.82 + 0.3 * bright) * (0.95 + 0.1 * channel) for channel in tint)
+    more = 24 * (shift - 0.5)
+    matrix = (red, 0.0, 0.0, more, 0.0, green, 0.0, more, 0.0, 0.0, blue, more)
+    alpha = picture.getchannel("A")
+    return Patch(stamp, picture.convert("RGB").convert("RGB", matrix), alpha, np.asarray(alpha) >= 128)
 
 
 def _turned(level: Image.Image, side: float, angle: float) -> Image.Image:
     """``level`` turned by ``angle`` radians and scaled until its longest side is ``side``, in one resampling."""
-    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    cos, sin = math.cos(angle), math.sin(angle)
     wide = abs(level.width * cos) + abs(level.height * sin)
     high = abs(level.width * sin) + abs(level.height * cos)
     zoom = max(wide, high) / side
@@ -68,14 +68,15 @@ def _turned(level: Image.Image, side: float, angle: float) -> Image.Image:
     return level.transform((width, height), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
 
 
-def blend(picture: Picture, patch: Patch, top: int, left: int) -> None:
-    """Paints ``patch`` onto ``picture`` (uint8 [H, W, 3], changed in place); it must lie inside."""
-    height, width = patch.size
-    region = picture[top : top + height, left : left + width]
-    region[...] = region * (1 - patch.alpha) + patch.colour + np.float32(0.5)
+def paint(ground: Picture, patches: Sequence[Patch], places: Sequence[Place]) -> Picture:
+    """``ground`` (uint8 [H, W, 3]) with all patches on it, in order."""
+    picture = Image.fromarray(ground)
+    for patch, (top, left) in zip(patches, places, strict=True):
+        picture.paste(patch.colours, (left, top), patch.alpha)
+    return np.array(picture)
 
 
-def owners(canvas: int, patches: Sequence[Patch], places: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+def owners(canvas: int, patches: Sequence[Patch], places: Sequence[Place]) -> NDArray[np.uint8]:
     """Which patch shows at each pixel: uint8 [canvas, canvas], 0 for none, i + 1 for ``patches[i]``; later ones
     lie in front."""
     owner = np.zeros((canvas, canvas), np.uint8)

@@ -8,14 +8,12 @@ import numpy as np
 
 from openpali.data.world.draw import TRIES, Draw
 from openpali.data.world.expressions import Expression, find_expressions
-from openpali.data.world.paint import Patch, blend, make_patch, mask_box, owners
+from openpali.data.world.paint import Patch, Place, make_patch, mask_box, owners, paint
 from openpali.data.world.phrases import describe
 from openpali.data.world.splits import is_heldout
 from openpali.data.world.world import Stamp
 from openpali.tasks.example import Example, Mask, Object
-from openpali.tasks.example import Image as Picture
 
-Place = tuple[int, int]  # top, left
 LEAST_VISIBLE = 0.6  # of a thing that others partly cover
 MOST_COVERED = 0.12  # of the smaller of two boxes, where there is room
 
@@ -28,7 +26,7 @@ def single(draw: Draw) -> Example:
     masks = visible(draw.canvas, patches, places)
     return Example(
         key=draw.key,
-        images=[paint(draw, patches, places)],
+        images=[paint(draw.background(*patches), patches, places)],
         captions={code: [stamp.captions[code]] for code in draw.world.languages if code in stamp.captions},
         objects=name_objects(patches, masks),
         label=stamp.category,
@@ -55,7 +53,7 @@ def scene(draw: Draw, *, min_objects: int = 1, max_objects: int = 4, expressions
             continue
         return Example(
             key=draw.key,
-            images=[paint(draw, patches, places)],
+            images=[paint(draw.background(*patches), patches, places)],
             captions={"en": [describe(cast, objects)]},
             objects=objects,
             expression=chosen.text if chosen else "",
@@ -127,11 +125,3 @@ def visible(canvas: int, patches: Sequence[Patch], places: Sequence[Place]) -> l
 def name_objects(patches: Sequence[Patch], masks: Sequence[Mask]) -> list[Object]:
     """One named object per patch, with the box of its mask."""
     return [Object(p.stamp.name, mask_box(m), m) for p, m in zip(patches, masks, strict=True)]
-
-
-def paint(draw: Draw, patches: Sequence[Patch], places: Sequence[Place]) -> Picture:
-    """A background of the draw's split with all patches on it, in order."""
-    picture = draw.background(*patches)
-    for patch, place in zip(patches, places, strict=True):
-        blend(picture, patch, *place)
-    return picture
