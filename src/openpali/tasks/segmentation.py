@@ -50,8 +50,8 @@ def crop_mask(mask: Mask, box: Box) -> MaskCrop:
 def paste_mask(values: MaskCrop, box: Box, size: Size) -> Mask:
     """The inverse: ``[64, 64]`` in -1..1 resized to the box in a picture of ``size``; true above 0.
 
-    The edges of the box are cut down to pixels (big_vision ``evaluators/proj/paligemma/transfers/segmentation.py``);
-    a box within one pixel gives an empty mask.
+    The edges of the box are cut down to pixels (big_vision
+    ``evaluators/proj/paligemma/transfers/segmentation.py``); a box within one pixel gives an empty mask.
     """
     full = np.zeros(size, bool)
     top, left, bottom, right = (max(int(edge), 0) for edge in box)

@@ -11,12 +11,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 Coordinates = tuple[float, float, float, float]
 """ymin, xmin, ymax, xmax in pixels."""
 
-_NUMBER = re.compile(r"[0-9]{1,5}")
+_NUMBER = re.compile(r"([0-9]{1,5})")
 _LOCATION = re.compile(r"<loc([0-9]{4})>")
 _LOCATION_OR_WORD = re.compile(r"<loc[0-9]{4}>|(?:(?!<loc[0-9]{4}>)\S)+")
 
@@ -97,11 +98,11 @@ class LocationCodec:
             ValueError: ``strict``, and the text is not a detection answer; the message says at which word.
         """
         words = self._words(text)
-        starts = list(_box_starts(words))
+        starts = list(self._box_starts(words))
         if strict and words and (not starts or starts[0] != 0):
             raise ValueError(f"word 1 ({words[0]!r}): four coordinates are expected here")
         found = []
-        for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
+        for start, end in pairwise([*starts, len(words)]):
             try:
                 box = self._box(words[start : start + 4], start, size)
                 if end == start + 4:
@@ -110,42 +111,43 @@ class LocationCodec:
                 if strict:
                     raise
                 continue
-            found.append((box, " ".join(map(str, words[start + 4 : end]))))
+            found.append((box, " ".join(words[start + 4 : end])))
         return found
 
-    def _words(self, text: str) -> list[int | str]:
-        """The text in words; coordinates as integers."""
-        if self.style == "text":
-            return [int(word) if _NUMBER.fullmatch(word) else word for word in text.split()]
-        words = _LOCATION_OR_WORD.findall(text)
-        return [int(match[1]) if (match := _LOCATION.fullmatch(word)) else word for word in words]
+    def _words(self, text: str) -> list[str]:
+        return text.split() if self.style == "text" else _LOCATION_OR_WORD.findall(text)
 
-    def _box(self, words: Sequence[int | str], position: int, size: tuple[int, int]) -> Coordinates:
+    def _bin(self, word: str) -> int | None:
+        """The number in a word that is written like a coordinate."""
+        match = (_NUMBER if self.style == "text" else _LOCATION).fullmatch(word)
+        return int(match[1]) if match else None
+
+    def _box(self, words: Sequence[str], position: int, size: tuple[int, int]) -> Coordinates:
         """Four words as a box; ``position`` of the first is for messages."""
-        for offset, word in enumerate(words, position + 1):
-            if not isinstance(word, int) or word >= self.bins:
+        coordinates = []
+        for offset, (word, side) in enumerate(zip(words, (*size, *size), strict=True), position + 1):
+            number = self._bin(word)
+            if number is None or number >= self.bins:
                 raise ValueError(f"word {offset} ({word!r}) is no coordinate from 0 to {self.bins - 1}")
-        ymin, xmin, ymax, xmax = (
-            int(word) / (self.bins - 1) * side for word, side in zip(words, (*size, *size), strict=True)
-        )
+            coordinates.append(number / (self.bins - 1) * side)
+        ymin, xmin, ymax, xmax = coordinates
         if ymax <= ymin or xmax <= xmin:
-            raise ValueError(f"word {position + 1}: the box {' '.join(map(str, words))} is empty")
+            raise ValueError(f"word {position + 1}: the box {' '.join(words)} is empty")
         return ymin, xmin, ymax, xmax
+
+    def _box_starts(self, words: Sequence[str]) -> Iterator[int]:
+        """Where boxes start: the last four of each run of at least four coordinates."""
+        run = 0
+        for position, word in enumerate([*words, ""]):
+            if self._bin(word) is not None:
+                run += 1
+                continue
+            if run >= 4:
+                yield position - 4
+            run = 0
 
     def _name(self, name: str) -> str:
         words = self._words(name)
-        if not words or isinstance(words[0], int) or any(_box_starts(words)):
+        if not words or self._bin(words[0]) is not None or any(self._box_starts(words)):
             raise ValueError(f"name {name!r} would be read as coordinates: it must start with a word")
-        return " ".join(name.split())
-
-
-def _box_starts(words: Sequence[int | str]) -> Iterator[int]:
-    """Where boxes start: the last four of each run of at least four coordinates."""
-    run = 0
-    for position, word in enumerate([*words, ""]):
-        if isinstance(word, int):
-            run += 1
-            continue
-        if run >= 4:
-            yield position - 4
-        run = 0
+        return " ".join(words)

@@ -91,7 +91,8 @@ def train_proto(texts: Iterable[str], vocab_size: int, *, required_chars: str = 
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise ValueError(f"these texts give no vocabulary of {vocab_size} pieces: {error}") from error
+        reason = str(error).rpartition("] ")[2]  # without the place in SentencePiece's source
+        raise ValueError(f"no vocabulary of {vocab_size} pieces, special tokens aside: {reason}") from error
     return model.getvalue()
 
 
@@ -109,6 +110,8 @@ class Tokenizer:
         Raises:
             ValueError: ``proto`` is no SentencePiece model, or lacks pad, end or the special tokens.
         """
+        if not proto:
+            raise ValueError("not a SentencePiece model: it is empty")
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
         except RuntimeError as error:
@@ -169,16 +172,15 @@ class Tokenizer:
         Path(path).write_bytes(self.proto)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``, without end token."""
-        if _SPACE not in text or None in self._bytes:
-            return list(self._processor.encode(text))
-        # SentencePiece cannot tell this character from a space: spell it in bytes.
-        head, *tail = text.split(_SPACE)
-        ids = list(self._processor.encode(head))
-        for part in tail:
-            ids.extend(byte for byte in self._bytes if byte is not None)
-            ids.extend(self._inner.encode(part))
-        return ids
+        """Token ids of ``text``, without end token.
+
+        Raises:
+            ValueError: half of a surrogate pair stands alone in it, which is no text.
+        """
+        try:
+            return self._encode(text)
+        except (RuntimeError, UnicodeEncodeError) as error:
+            raise ValueError(f"no valid Unicode text: {text!r}") from error
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; pad, end and ids outside of the vocabulary are skipped."""
@@ -194,7 +196,7 @@ class Tokenizer:
         """Whether ``text`` comes back unchanged."""
         try:
             return self.decode(self.encode(text)) == text
-        except UnicodeEncodeError:  # a lone surrogate is not text
+        except ValueError:
             return False
 
     def lost(self, text: str) -> str:
@@ -225,6 +227,17 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes]]:
         return Tokenizer, (self.proto,)
+
+    def _encode(self, text: str) -> list[int]:
+        if _SPACE not in text or None in self._bytes:
+            return list(self._processor.encode(text))
+        # SentencePiece cannot tell this character from a space: spell it in bytes.
+        head, *tail = text.split(_SPACE)
+        ids = list(self._processor.encode(head))
+        for part in tail:
+            ids.extend(byte for byte in self._bytes if byte is not None)
+            ids.extend(self._inner.encode(part))
+        return ids
 
     @cached_property
     def _inner(self) -> sentencepiece.SentencePieceProcessor:

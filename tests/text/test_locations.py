@@ -1,0 +1,150 @@
+import contextlib
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from openpali.text.locations import LocationCodec
+
+SIZES = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
+CODECS = st.builds(LocationCodec, st.integers(2, 10_000), st.sampled_from(["text", "token"]))
+
+
+def test_as_in_the_paper() -> None:
+    box, size = (348, 543, 684, 664), (999, 999)
+    assert LocationCodec().encode(box, size) == "348 543 684 664"
+    assert LocationCodec(style="token").encode(box, size) == "<loc0348><loc0543><loc0684><loc0664>"
+    assert (
+        LocationCodec(1024, "token").encode((0, 0, 480, 640), (480, 640)) == "<loc0000><loc0000><loc1023><loc1023>"
+    )
+
+
+def test_order_is_y_x_and_each_by_its_side() -> None:
+    codec = LocationCodec(bins=101)
+    assert codec.encode((10, 100, 50, 400), (100, 400)) == "10 25 50 100"
+    assert codec.decode("10 25 50 100", (100, 400)) == pytest.approx((10, 100, 50, 400))
+
+
+@given(CODECS, SIZES, st.tuples(*[st.floats(0, 1)] * 4))
+def test_a_box_comes_back_within_half_a_bin(codec: LocationCodec, size, shares) -> None:
+    sides = (*size, *size)
+    box = tuple(share * side for share, side in zip(shares, sides, strict=True))
+    try:
+        text = codec.encode(box, size)
+    except ValueError:
+        thin = 1 / (codec.bins - 1)
+        assert shares[2] - shares[0] <= thin * 1.001 or shares[3] - shares[1] <= thin * 1.001
+        return
+    for there, back, side in zip(box, codec.decode(text, size), sides, strict=True):
+        assert abs(there - back) <= 0.5 * side / (codec.bins - 1) + 1e-9 * side
+
+
+@given(CODECS, SIZES, st.lists(st.integers(0, 9999), min_size=4, max_size=4))
+def test_bins_come_back_exactly(codec: LocationCodec, size, bins) -> None:
+    ymin, xmin, ymax, xmax = (b % codec.bins for b in bins)
+    assume(ymin < ymax and xmin < xmax)
+    bins = (ymin, xmin, ymax, xmax)
+    text = " ".join(map(str, bins)) if codec.style == "text" else "".join(f"<loc{b:04d}>" for b in bins)
+    assert codec.encode(codec.decode(text, size), size) == text
+
+
+def test_what_lies_outside_is_cut_off() -> None:
+    assert LocationCodec(101).encode((-30, -1, 150, 101), (100, 100)) == "0 0 100 100"
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (5, 5, 5, 9),
+        (5, 9, 9, 5),
+        (5, 5, 5.1, 9),
+        (-9, 0, -1, 9),
+        (float("nan"), 0, 1, 1),
+        (0, 0, float("inf"), 1),
+        (0,),
+    ],
+)
+def test_boxes_that_are_none_are_refused(box) -> None:
+    with pytest.raises(ValueError, match="box"):
+        LocationCodec().encode(box, (1000, 1000))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1 2 3", "1 2 3 4 5", "1 2 3 x", "1 2 3 1000", "5 5 5 9", "9 5 5 9", "-1 2 3 4"]
+)
+def test_texts_that_are_no_box_are_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        LocationCodec().decode(text, (100, 100))
+
+
+@pytest.mark.parametrize(("bins", "style"), [(1, "text"), (10_001, "text"), (1000, "words")])
+def test_options_are_checked(bins: int, style) -> None:
+    with pytest.raises(ValueError, match=r"bins|style"):
+        LocationCodec(bins, style)
+
+
+NAMES = st.lists(st.from_regex(r"[a-zé]+|[0-9]{1,3}", fullmatch=True), min_size=1, max_size=4).map(" ".join)
+BOXES = st.tuples(st.floats(0, 200), st.floats(0, 200), st.floats(300, 500), st.floats(300, 500))
+
+
+@given(CODECS, st.lists(st.tuples(BOXES, NAMES), max_size=4))
+def test_detections_come_back(codec: LocationCodec, boxes) -> None:
+    size = (500, 500)
+    try:
+        text = codec.encode_named(boxes, size)
+    except ValueError as error:
+        assume(codec.bins > 5 and "name" not in str(error))
+        raise
+    found = codec.decode_named(text, size, strict=True)
+    assert found == codec.decode_named(text, size)
+    assert [name for _, name in found] == [name for _, name in boxes]
+    assert [box for box, _ in found] == [codec.decode(codec.encode(box, size), size) for box, _ in boxes]
+
+
+def test_names_may_hold_numbers_but_not_coordinates() -> None:
+    codec = LocationCodec(100)
+    box = (0, 0, 99, 99)
+    assert [n for _, n in codec.decode_named("1 2 3 4 boeing 747 5 6 7 8 size 8 shoe", (9, 9))] == [
+        "boeing 747",
+        "size 8 shoe",
+    ]
+    for name in ("", " ", "7 up", "a 1 2 3 4", "a 1 2 3 4 b"):
+        with pytest.raises(ValueError, match="name"):
+            codec.encode_named([(box, name)], (99, 99))
+    assert LocationCodec(100, "token").encode_named([(box, "7 up")], (99, 99)).endswith(" 7 up")
+
+
+WORDS = ["0", "1", "50", "99", "9999999", "x", "<loc0001>", "<loc0009>"]
+
+
+@given(CODECS, st.text() | st.lists(st.sampled_from(WORDS)).map(" ".join))
+def test_the_lenient_parser_takes_any_text(codec: LocationCodec, text: str) -> None:
+    size = (10, 20)
+    lenient = codec.decode_named(text, size)
+    for (ymin, xmin, ymax, xmax), name in lenient:
+        assert 0 <= ymin < ymax <= 10
+        assert 0 <= xmin < xmax <= 20
+        assert name
+    with contextlib.suppress(ValueError):
+        assert codec.decode_named(text, size, strict=True) == lenient
+
+
+def test_the_lenient_parser_keeps_what_is_well_formed() -> None:
+    codec = LocationCodec(100)
+    text = "so: 1 2 3 4 dog 9 9 9 9 empty 1 2 300 4 beyond 5 6 7 8 red horse 5 6 7 8"
+    assert [name for _, name in codec.decode_named(text, (99, 99))] == ["dog", "red horse"]
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("a 1 2 3 4 dog", "word 1 "),
+        ("1 2 3 4 dog 5 6 7 8", "word 9"),
+        ("1 2 3 4 dog 9 9 9 9 cat", "word 6"),
+        ("1 2 3 100 dog", "word 4 "),
+        ("1 2 3 dog", "word 1 "),
+    ],
+)
+def test_the_strict_parser_says_where(text: str, position: str) -> None:
+    with pytest.raises(ValueError, match=position):
+        LocationCodec(100).decode_named(text, (99, 99), strict=True)
