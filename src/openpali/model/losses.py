@@ -29,7 +29,12 @@ def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
         embeddings: of this rank's pairs: image and text ``[B_rank, D]``, log temperature and bias ``[1]``.
         chunk: rows of logits held at a time.
     """
-    return cast(Tensor, _SigmoidLoss.apply(*(e.float() for e in embeddings), chunk))
+    return cast(
+        Tensor,
+        _SigmoidLoss.apply(  # type: ignore[no-untyped-call]
+            *(e.float() for e in embeddings), chunk
+        ),
+    )
 
 
 class _SigmoidLoss(torch.autograd.Function):
@@ -66,7 +71,7 @@ class _SigmoidLoss(torch.autograd.Function):
         return loss / batch
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return (*(g * grad for g in ctx.saved_tensors), None)
 
@@ -125,7 +130,9 @@ def cross_entropy(
         The weighted sum (a scalar to call backward on), and the plain negative log-likelihood of each token
         ``[T]``, detached, for per-task reports.
     """
-    out = _CrossEntropy.apply(hidden_TD, head_VD, targets_T, weights_T, label_smoothing, z_loss, chunk)
+    out = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_TD, head_VD, targets_T, weights_T, label_smoothing, z_loss, chunk
+    )
     return cast(tuple[Tensor, Tensor], out)
 
 
@@ -178,7 +185,7 @@ class _CrossEntropy(torch.autograd.Function):
         return loss, nll
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors)
         return (*scaled, None, None, None, None, None)

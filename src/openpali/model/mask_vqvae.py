@@ -109,8 +109,8 @@ class MaskVQVAE(nn.Module):
         return cast(Tensor, z.flatten(2).transpose(1, 2))
 
     def _decode(self, z: Tensor) -> Tensor:
-        grid = z.transpose(1, 2).unflatten(2, (GRID, GRID))
-        return cast(Tensor, self.decoder(grid))[:, 0]
+        grid = z.transpose(1, 2).reshape(len(z), -1, GRID, GRID)
+        return cast(Tensor, self.decoder(grid)).squeeze(1)
 
     def _nearest(self, z: Tensor) -> Tensor:
         distance = self.codebook.square().sum(-1) - 2 * z @ self.codebook.T  # |z|^2 is the same for all codes

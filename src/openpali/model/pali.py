@@ -79,8 +79,8 @@ class Pali(nn.Module):
 
     def embed_images(self, images: Tensor) -> Tensor:
         """``[B, F, H, W, 3] -> [B, F * N, D]``: the visual tokens as the encoder sees them."""
-        tokens = self.project(self.vit(images.flatten(0, 1)))
-        return tokens.unflatten(0, images.shape[:2]).flatten(1, 2)
+        tokens: Tensor = self.project(self.vit(images.flatten(0, 1)))
+        return tokens.reshape(*images.shape[:2], -1, tokens.shape[-1]).flatten(1, 2)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         """A cache to generate up to ``max_length`` tokens."""

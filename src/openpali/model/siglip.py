@@ -101,4 +101,5 @@ class SigLIP(nn.Module):
 def normalize(x: Tensor) -> Tensor:
     """Divide by the L2 norm (+ 1e-8, as big_vision does), in float32."""
     x = x.float()
-    return x / (x.norm(dim=-1, keepdim=True) + 1e-8)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / (norm + 1e-8)

@@ -276,14 +276,14 @@ class EncoderDecoder(nn.Module):
         mask = None if memory_mask_BN is None else memory_mask_BN[:, None, None, :]
         x_BLD = self.dropout(self.embed(ids_BL))
         biases = [bias(1 - length, length - 1) for bias in self.decoder_bias]
-        for i, layer in enumerate(self.decoder):
+        for i, layer in enumerate(self._decoder_layers()):
             x_BLD = layer(x_BLD, biases[i % len(biases)], layer.cross.memory(memory_BND), mask)
         return self._to_head(x_BLD)
 
     def start(self, memory_BND: Tensor, memory_mask_BN: Tensor | None, max_length: int) -> Cache:
         """An empty cache for ``max_length`` steps over these encoder outputs."""
         layers = []
-        for layer in self.decoder:
+        for layer in self._decoder_layers():
             keys, values = layer.cross.memory(memory_BND)
             past = keys.new_zeros(keys.shape[0], keys.shape[1], max_length, keys.shape[3])
             layers.append(LayerCache(past, past.clone(), keys, values))
@@ -294,7 +294,7 @@ class EncoderDecoder(nn.Module):
         start, end = cache.length, cache.length + ids_BL.shape[1]
         x_BLD = self.embed(ids_BL)
         biases = [bias(1 - end, end - 1 - start) for bias in self.decoder_bias]
-        for i, layer in enumerate(self.decoder):
+        for i, layer in enumerate(self._decoder_layers()):
             x_BLD = layer.step(x_BLD, biases[i % len(biases)], cache.layers[i], start, cache.memory_mask)
         cache.length = end
         return self._to_head(x_BLD)
@@ -302,6 +302,9 @@ class EncoderDecoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
         return hidden @ self.head_weight.to(hidden.dtype).T
+
+    def _decoder_layers(self) -> list[DecoderLayer]:
+        return cast(list[DecoderLayer], list(self.decoder))
 
     def _to_head(self, x: Tensor) -> Tensor:
         x = self.dropout(self.decoder_norm(x))
@@ -335,7 +338,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, c
 
 
 def _split_heads(x_BLD: Tensor, heads: int) -> Tensor:
-    return x_BLD.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, h, L, d]
+    return x_BLD.view(*x_BLD.shape[:2], heads, -1).transpose(1, 2)  # [B, h, L, d]
 
 
 def _merge_heads(x_BhLd: Tensor) -> Tensor:

@@ -131,8 +131,8 @@ class ViT(nn.Module):
         if images_BHWC.dtype == torch.uint8:
             images_BHWC = images_BHWC.to(self.patch_embed.weight.dtype) / 127.5 - 1
         (rows, columns), p = self.config.grid, self.config.patch_size
-        patches = images_BHWC.unflatten(1, (rows, p)).unflatten(3, (columns, p))  # [B, rows, p, columns, p, 3]
-        return patches.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
+        patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
+        return patches.flatten(3).flatten(1, 2)
 
     @torch.no_grad()
     def set_grid(self, grid: tuple[int, int]) -> None:
@@ -150,7 +150,7 @@ def resample_positions(positions_ND: Tensor, old: tuple[int, int], new: tuple[in
     """
     if tuple(old) == tuple(new):
         return positions_ND.clone()
-    grid = positions_ND.float().unflatten(0, tuple(old)).permute(2, 0, 1)[None]  # [1, D, rows, columns]
+    grid = positions_ND.float().view(*old, -1).permute(2, 0, 1)[None]  # [1, D, rows, columns]
     grid = F.interpolate(grid, size=tuple(new), mode="bilinear", align_corners=True)
     return grid[0].permute(1, 2, 0).flatten(0, 1).to(positions_ND.dtype)
 
@@ -209,7 +209,7 @@ def _init_dense(dense: nn.Linear) -> None:
 
 
 def _split_heads(x_BND: Tensor, heads: int) -> Tensor:
-    return x_BND.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, h, N, D / h]
+    return x_BND.view(*x_BND.shape[:2], heads, -1).transpose(1, 2)  # [B, h, N, D / h]
 
 
 def _merge_heads(x_BhNd: Tensor) -> Tensor:

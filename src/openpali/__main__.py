@@ -1,0 +1,3 @@
+from openpali.cli import main
+
+main()

@@ -1,0 +1,142 @@
+"""Example -> arrays, and arrays -> batch: one encoder per objective. Runs in the data workers.
+
+Shapes: B batch, F frames, H W pixels, P prompt tokens, T target tokens, L text tower tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from openpali.data.images import Preprocess
+from openpali.tasks.base import Task
+from openpali.tasks.example import Example
+from openpali.tasks.segmentation import crop_mask
+from openpali.text.tokenizer import Tokenizer
+
+Arrays = Mapping[str, NDArray[Any]]
+Batch = dict[str, Tensor]
+
+
+class Encoder(Protocol):
+    """What an objective needs from the data workers."""
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        """One example as arrays. Raises ``ValueError`` where it cannot be used; it is then quarantined."""
+        ...
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        """Arrays of several examples as one batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class SequenceEncoder:
+    """Prompt and target for the encoder-decoder: ``images [B, F, H, W, 3]``, ``frames [B]`` where they differ,
+    ``prompt [B, P]``, ``target [B, T]``, both padded on the right; the target ends in EOS."""
+
+    tokenizer: Tokenizer
+    max_prompt: int
+    max_target: int
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        sample = task.write(example, rng)
+        texts = sample.ids or (self.tokenizer.encode(sample.prompt), self.tokenizer.encode(sample.target))
+        prompt, target = texts[0], [*texts[1], self.tokenizer.eos_id]
+        for what, ids, limit in (("prompt", prompt, self.max_prompt), ("target", target, self.max_target)):
+            if len(ids) > limit:
+                raise ValueError(f"{what} of {len(ids)} tokens, and the recipe's max_{what} is {limit}")
+        arrays = {"prompt": np.array(prompt, np.int64), "target": np.array(target, np.int64)}
+        if example.images:
+            arrays["images"] = np.stack([preprocess(image) for image in example.images])
+        return arrays
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        batch = {
+            "prompt": _pad([s["prompt"] for s in samples], self.tokenizer.pad_id),
+            "target": _pad([s["target"] for s in samples], self.tokenizer.pad_id),
+        }
+        with_images = [s["images"] for s in samples if "images" in s]
+        if with_images:
+            counts = [len(s["images"]) if "images" in s else 0 for s in samples]
+            shape = with_images[0].shape[1:]
+            images = np.zeros((len(samples), max(counts), *shape), np.uint8)
+            for row, sample in zip(images, samples, strict=True):
+                if "images" in sample:
+                    row[: len(sample["images"])] = sample["images"]
+            batch["images"] = torch.from_numpy(images)
+            if len(set(counts)) > 1:
+                batch["frames"] = torch.tensor(counts)
+        return batch
+
+
+@dataclass(frozen=True)
+class PairEncoder:
+    """Picture and text for SigLIP: ``images [B, H, W, 3]``, ``ids [B, L]``.
+
+    Text is lower-cased unless ``keep_case``, and padded to ``length`` with EOS ("sticky": the last token is
+    always EOS).
+    """
+
+    tokenizer: Tokenizer
+    length: int
+    keep_case: bool = False
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        text = task.write(example, rng).target
+        return {"images": preprocess(example.images[0]), "ids": self.text(text)}
+
+    def text(self, text: str) -> NDArray[np.int64]:
+        """Token ids ``[length]`` of one text."""
+        ids = self.tokenizer.encode(text if self.keep_case else text.lower())[: self.length - 1]
+        return np.array(ids + [self.tokenizer.eos_id] * (self.length - len(ids)), np.int64)
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "ids")}
+
+
+@dataclass(frozen=True)
+class LabelEncoder:
+    """Picture and class for the classification control: ``images [B, H, W, 3]``, ``label [B]``."""
+
+    labels: Sequence[str]
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        if example.label not in self.labels:
+            raise ValueError(f"label {example.label!r} of {example.key} is none of the {len(self.labels)} classes")
+        return {
+            "images": preprocess(example.images[0]),
+            "label": np.array(self.labels.index(example.label)),
+        }
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "label")}
+
+
+@dataclass(frozen=True)
+class MaskEncoder:
+    """A random object's mask for the VQ-VAE: ``masks [B, 64, 64]`` float in 0..1, cropped to its box."""
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        objects = [o for o in example.objects if o.mask is not None]
+        if not objects:
+            raise ValueError(f"sample {example.key} has no object with a mask")
+        chosen = objects[int(rng.integers(len(objects)))]
+        assert chosen.mask is not None
+        return {"masks": crop_mask(chosen.mask, chosen.box)}
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        return {"masks": torch.from_numpy(np.stack([s["masks"] for s in samples]))}
+
+
+def _pad(rows: Sequence[NDArray[np.int64]], pad: int) -> Tensor:
+    out = np.full((len(rows), max(len(row) for row in rows)), pad, np.int64)
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(out)

@@ -1,0 +1,168 @@
+"""What a run optimises: a model, how its samples are encoded, and the loss of a batch.
+
+An objective knows nothing of ranks or accumulation: it returns its share of a loss that the caller sums.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openpali.bundle import ClassifierConfig, Config, build
+from openpali.data.encode import Batch, Encoder, LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
+from openpali.model.losses import cross_entropy, sigmoid_loss
+from openpali.model.mask_vqvae import MaskVQVAE
+from openpali.model.pali import Pali
+from openpali.model.siglip import SigLIP, SigLIPConfig
+from openpali.model.sizes import PRESETS
+from openpali.model.vit import Classifier
+from openpali.text.tokenizer import Tokenizer
+from openpali.train.recipe import Recipe
+
+
+@dataclass
+class Losses:
+    """A batch's share of the global loss, to call backward on, and sums to report.
+
+    ``per_row`` is a loss of each row (detached), reported per source; ``extra`` are further values.
+    """
+
+    total: Tensor
+    per_row: Tensor
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """A model with its loss."""
+
+    config: Config
+    model: nn.Module
+    encoder: Encoder
+
+    def weight(self, batch: Batch) -> float:
+        """How much the batch counts: the loss is divided by the sum over micro-batches and ranks."""
+        ...
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses: ...
+
+
+class SiglipObjective:
+    """Pairwise sigmoid loss over the global batch."""
+
+    def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
+        preset = PRESETS[recipe.model.preset]
+        tower = dataclasses.replace(preset.text_tower, vocab_size=tokenizer.vocab_size)
+        self.config: Config = SigLIPConfig(preset.vision, tower, recipe.model.temperature, recipe.model.bias)
+        self.model = build(self.config)
+        self.encoder: Encoder = PairEncoder(tokenizer, tower.length, recipe.keep_case)
+
+    def weight(self, batch: Batch) -> float:
+        return float(len(batch["ids"]))
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        embeddings = self.model(batch["images"], batch["ids"])
+        with torch.no_grad():
+            similarity = embeddings.image @ embeddings.text.T
+            hits = (similarity.argmax(1) == torch.arange(len(similarity), device=similarity.device)).float()
+        model = cast(SigLIP, self.model)
+        extra = {"temperature": model.log_temperature.exp().item(), "bias": model.bias.item()}
+        return Losses(sigmoid_loss(embeddings), 1 - hits, extra)
+
+
+class ClassifyObjective:
+    """Softmax cross-entropy over class names: the control of the paper's Table 1."""
+
+    def __init__(self, recipe: Recipe, labels: Sequence[str]) -> None:
+        self.config: Config = ClassifierConfig(PRESETS[recipe.model.preset].vision, tuple(labels))
+        self.model = build(self.config)
+        self.encoder: Encoder = LabelEncoder(tuple(labels))
+        self.smoothing = recipe.label_smoothing
+
+    def weight(self, batch: Batch) -> float:
+        return float(len(batch["label"]))
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        logits = cast(Classifier, self.model)(batch["images"]).float()
+        rows = F.cross_entropy(logits, batch["label"], reduction="none", label_smoothing=self.smoothing)
+        return Losses(rows.sum() / total_weight, rows.detach())
+
+
+class SequenceObjective:
+    """Cross-entropy of the target given pictures and prompt: every stage but the two above, and UL2."""
+
+    def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
+        preset = PRESETS[recipe.model.preset]
+        language = dataclasses.replace(
+            preset.language, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout
+        )
+        self.config: Config = dataclasses.replace(preset.pali, text=language)
+        self.model = build(self.config)
+        self.encoder: Encoder = SequenceEncoder(tokenizer, recipe.max_prompt, recipe.max_target)
+        self.recipe = recipe
+
+    def weight(self, batch: Batch) -> float:
+        if self.recipe.loss_mean == "example":
+            return float(len(batch["target"]))
+        return float((batch["target"] != Pali.pad).sum())
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        target = batch["target"]
+        model = cast(Pali, self.model)
+        hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
+        real = target != Pali.pad  # [B, T]; the only positions for which logits are computed
+        lengths = real.sum(1, keepdim=True)
+        weights = real / total_weight
+        if self.recipe.loss_mean == "example":
+            weights = weights / lengths
+        total, nll = cross_entropy(
+            hidden[real],
+            model.text.head_weight,
+            target[real],
+            weights[real],
+            label_smoothing=self.recipe.label_smoothing,
+            z_loss=self.recipe.z_loss,
+        )
+        per_row = torch.zeros(real.shape, device=nll.device).masked_scatter(real, nll).sum(1)
+        return Losses(total, per_row / lengths[:, 0])
+
+
+class MaskObjective:
+    """Reconstruction of masks through 16 codes."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.config: Config = PRESETS[recipe.model.preset].masks
+        self.model = build(self.config)
+        self.encoder: Encoder = MaskEncoder()
+
+    def weight(self, batch: Batch) -> float:
+        return float(len(batch["masks"]))
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        masks = batch["masks"]
+        out = cast(MaskVQVAE, self.model)(masks)
+        rows = F.binary_cross_entropy_with_logits(4 * out.masks, masks, reduction="none").mean((1, 2))
+        total = (rows.sum() + out.commitment * len(masks)) / total_weight
+        inside, truth = out.masks > 0, masks > 0.5
+        iou = (inside & truth).sum((1, 2)) / (inside | truth).sum((1, 2)).clamp(min=1)
+        return Losses(total, rows.detach(), {"iou": float(iou.mean()), "codes": float(len(out.codes.unique()))})
+
+
+def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str]) -> Any:
+    """The objective that a recipe names. ``labels`` are the classes, for the classifier."""
+    if recipe.model.preset not in PRESETS:
+        raise ValueError(f"model.preset = {recipe.model.preset!r} is none of {', '.join(PRESETS)}")
+    match recipe.objective:
+        case "siglip":
+            return SiglipObjective(recipe, tokenizer)
+        case "classify":
+            return ClassifyObjective(recipe, labels)
+        case "sequence":
+            return SequenceObjective(recipe, tokenizer)
+        case "mask_vqvae":
+            return MaskObjective(recipe)

@@ -1,0 +1,90 @@
+"""Which parameters learn, how fast, and on what schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from openpali.train.recipe import OptimizerSpec
+
+NO_DECAY = ("embed", "positions", "probe", "table")  # by name; vectors and scalars never decay
+
+
+def in_part(name: str, part: str) -> bool:
+    """Whether parameter ``name`` belongs to the part of the model called ``part`` ("" is all of it)."""
+    return not part or name == part or name.startswith(part + ".")
+
+
+def freeze(model: nn.Module, parts: Sequence[str]) -> None:
+    """Take parts out of training.
+
+    Raises:
+        ValueError: a part that no parameter belongs to.
+    """
+    for part in parts:
+        matched = [p for name, p in model.named_parameters() if in_part(name, part)]
+        if not matched:
+            raise ValueError(f"model.frozen names {part!r}, and the model has {_parts(model)}")
+        for parameter in matched:
+            parameter.requires_grad_(False)
+
+
+def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
+    """The optimizer over all parameters that learn; each group carries its peak rate as ``peak_lr``.
+
+    Raises:
+        ValueError: ``lr_scale`` names a part that does not learn.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    unused = set(spec.lr_scale)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = 1.0
+        for part, factor in spec.lr_scale.items():
+            if in_part(name, part):
+                scale *= factor
+                unused.discard(part)
+        decays = parameter.ndim >= 2 and not any(word in name for word in NO_DECAY)
+        groups.setdefault((scale, spec.weight_decay if decays else 0.0), []).append(parameter)
+    if unused:
+        raise ValueError(f"optimizer.lr_scale names {sorted(unused)}, and what learns are {_parts(model)}")
+    if not groups:
+        raise ValueError("every part is frozen: nothing to train")
+    settings = [
+        {"params": parameters, "lr": spec.lr * scale, "peak_lr": spec.lr * scale, "weight_decay": decay}
+        for (scale, decay), parameters in groups.items()
+    ]
+    if spec.name == "adafactor":
+        # the update is already relative to the parameter's size, as in the T5 and PaLI papers
+        return torch.optim.Adafactor(settings, lr=spec.lr)
+    return torch.optim.AdamW(settings, lr=spec.lr, betas=spec.betas, fused=True)
+
+
+def rate(spec: OptimizerSpec, sample: int, total: int) -> float:
+    """Factor on the peak rate at ``sample`` of ``total``: a linear warm-up, the schedule, a linear cool-down.
+
+    As big_vision's: cosine and linear run from the end of the warm-up to zero at the end; rsqrt decays with the
+    warm-up's length as its time scale (`utils.py` `create_learning_rate_schedule`).
+    """
+    factor = 1.0
+    if spec.warmup:
+        factor = min(1.0, (sample + 1) / spec.warmup)
+    progress = min(1.0, max(0.0, (sample - spec.warmup) / max(1, total - spec.warmup)))
+    if spec.schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * progress))
+    elif spec.schedule == "linear":
+        factor *= 1 - progress
+    elif spec.schedule == "rsqrt":
+        timescale = max(1, spec.warmup)
+        factor /= math.sqrt(1 + max(0, sample - spec.warmup) / timescale)
+    if spec.cooldown:
+        factor *= min(1.0, max(0.0, (total - sample) / spec.cooldown))
+    return factor
+
+
+def _parts(model: nn.Module) -> str:
+    return ", ".join(sorted({name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}))

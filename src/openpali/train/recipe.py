@@ -1,0 +1,208 @@
+"""A run as data: a typed TOML file. What is wrong in it is said before anything is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSpec(_Strict):
+    """One line of a mixture: a source by name, the task that writes its examples, their options, its rate."""
+
+    source: str
+    task: str
+    weight: float = Field(1.0, gt=0)
+    options: dict[str, Any] = {}
+    task_options: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        return f"{self.task}@{self.source}"
+
+
+class PhaseSpec(_Strict):
+    """A stretch of the run: how many samples, at what resolution (pixels per side), from what mixture."""
+
+    samples: int = Field(gt=0)
+    size: int = Field(gt=0)
+    mixture: list[SourceSpec] = Field(min_length=1)
+
+
+class ModelSpec(_Strict):
+    """Which preset, and where parts start from.
+
+    ``init`` maps a part of the model ("vit", "text", "project", ...; "" is all of it) to a run of that name or
+    a model folder, optionally ``#part`` of it. Whatever is not named starts from scratch.
+    """
+
+    preset: str
+    tokenizer: str
+    init: dict[str, str] = {}
+    frozen: list[str] = []
+    temperature: float = Field(10.0, gt=0)
+    bias: float = -10.0
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class OptimizerSpec(_Strict):
+    """``lr`` is the peak; ``lr_scale`` multiplies it for parts by name. Lengths of the schedule are in samples.
+
+    ``weight_decay`` is AdamW's (big_vision's ``wd`` is this times lr); it reaches matrices only, no
+    embeddings, positions, norms or biases.
+    """
+
+    name: Literal["adamw", "adafactor"] = "adamw"
+    lr: float = Field(gt=0)
+    lr_scale: dict[str, float] = {}
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0)
+    schedule: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
+    warmup: int = Field(0, ge=0)
+    cooldown: int = Field(0, ge=0)
+
+
+class Recipe(_Strict):
+    """A whole run."""
+
+    name: str
+    objective: Literal["siglip", "classify", "sequence", "mask_vqvae"]
+    seed: int = Field(0, ge=0)
+    batch: int = Field(gt=0)
+    micro: int = Field(1, gt=0)
+    max_prompt: int = Field(64, gt=0)
+    max_target: int = Field(64, gt=0)
+    keep_case: bool = False
+    loss_mean: Literal["token", "example"] = "token"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    z_loss: float = Field(0.0, ge=0)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: bool = False
+    workers: int = Field(1, ge=0)
+    save_minutes: float = Field(3.0, gt=0)
+    keep: int = Field(2, gt=0)
+    max_bad: int = Field(100, ge=0)
+    model: ModelSpec
+    optimizer: OptimizerSpec
+    phases: list[PhaseSpec] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Recipe:
+        if self.batch % self.micro:
+            raise ValueError(f"batch = {self.batch} cannot be cut into micro = {self.micro} equal parts")
+        if self.objective == "siglip" and self.micro > 1:
+            raise ValueError("micro > 1 would hide negatives from each other: siglip needs micro = 1")
+        for phase in self.phases:
+            if phase.samples % self.batch:
+                raise ValueError(f"phases.samples = {phase.samples} is no multiple of batch = {self.batch}")
+        return self
+
+    @property
+    def samples(self) -> int:
+        """Length of the run."""
+        return sum(phase.samples for phase in self.phases)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; ``overrides`` are ``key=value`` with dotted keys and TOML values.
+
+    ``phases.0.samples=640`` reaches into lists; ``scale=0.01`` is no key but a tool for dry runs: it shortens
+    every phase, warm-up and cool-down by that factor.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no TOML, has an unknown key or a wrong value; every problem is named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        known = sorted(str(p.with_suffix("")) for p in path.parent.glob("*.toml"))
+        hint = f"; beside it: {', '.join(known)}" if known else ""
+        raise FileNotFoundError(f"no recipe {path}{hint}")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from error
+    scale = 1.0
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"{override!r} is no override: write key=value")
+        value = _toml_value(text)
+        if key == "scale":
+            scale = float(value)
+        else:
+            _assign(raw, key, value)
+    try:
+        return _scaled(Recipe.model_validate(raw), scale)
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from error
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # an unquoted string, as shells like it
+
+
+def _assign(raw: Any, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        try:
+            node = node[int(parent)] if isinstance(node, list) else node.setdefault(parent, {})
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"override {key}: there is no {parent!r} in a list of {len(node)}") from error
+    if isinstance(node, list):
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ValueError(f"override {key}: {'.'.join(parents)} is a value, not a table")
+
+
+def _scaled(recipe: Recipe, scale: float) -> Recipe:
+    if scale == 1.0:
+        return recipe
+    batch = recipe.batch
+
+    def shorter(samples: int) -> int:
+        return max(1, round(samples * scale / batch)) * batch
+
+    raw = recipe.model_dump()
+    for phase in raw["phases"]:
+        phase["samples"] = shorter(phase["samples"])
+    for key in ("warmup", "cooldown"):
+        raw["optimizer"][key] = int(raw["optimizer"][key] * scale)
+    return Recipe.model_validate(raw)
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {error['msg'].removeprefix('Value error, ')}" if where else error["msg"]
+    near = difflib.get_close_matches(str(error["loc"][-1]), _keys_at(error["loc"][:-1]), n=1, cutoff=0.4)
+    return f"unknown key {where}" + (f" (nearest: {near[0]})" if near else "")
+
+
+def _keys_at(location: Sequence[str | int]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    children: dict[str, type[BaseModel]] = {
+        "model": ModelSpec,
+        "optimizer": OptimizerSpec,
+        "phases": PhaseSpec,
+        "mixture": SourceSpec,
+    }
+    for part in location:
+        model = children.get(str(part), model)
+    return list(model.model_fields)
