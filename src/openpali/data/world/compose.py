@@ -9,14 +9,17 @@ from typing import Any
 from openpali.data.world.draw import Draw
 from openpali.data.world.scenes import scene, single
 from openpali.data.world.splits import Split, generator
+from openpali.data.world.videos import video
 from openpali.data.world.world import World
-from openpali.data.world.writing import word
+from openpali.data.world.writing import document, word
 from openpali.tasks.example import Example
 
 KINDS: dict[str, Callable[..., Example]] = {
     "single": single,
     "scene": scene,
     "word": word,
+    "video": video,
+    "document": document,
 }
 
 

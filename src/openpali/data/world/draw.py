@@ -46,7 +46,7 @@ class Draw:
         out, in held-out samples one pair is. Raises ``ValueError`` where the world has too few."""
         for _ in range(TRIES):
             chosen = [self.stamp()]
-            for _ in range(TRIES):
+            for _ in range(200):
                 if len(chosen) == count:
                     return chosen
                 other = self.stamp()

@@ -12,3 +12,10 @@ from PIL import ImageFont
 def font(file: Path, size: int) -> ImageFont.FreeTypeFont:
     """The font in ``file`` at ``size`` pixels per em."""
     return ImageFont.truetype(str(file), size)
+
+
+@lru_cache(maxsize=65536)
+def has_glyph(file: Path, character: str) -> bool:
+    """Whether the font in ``file`` draws ``character`` otherwise than a character that no font has."""
+    face = font(file, 24)
+    return bytes(face.getmask(character)) != bytes(face.getmask("\U0010ffff"))

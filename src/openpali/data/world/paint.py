@@ -15,6 +15,7 @@ from openpali.tasks.example import Box, Mask
 from openpali.tasks.example import Image as Picture
 
 Place = tuple[int, int]  # top, left
+Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Patch:
     shape: Mask
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Height and width in pixels."""
         return self.alpha.height, self.alpha.width
 
@@ -84,6 +85,13 @@ def owners(canvas: int, patches: Sequence[Patch], places: Sequence[Place]) -> ND
         height, width = patch.size
         owner[top : top + height, left : left + width][patch.shape] = number
     return owner
+
+
+def covered(a: Size, at: Place, b: Size, bt: Place) -> float:
+    """Common area of two boxes over the area of the smaller one, 0..1."""
+    height = min(at[0] + a[0], bt[0] + b[0]) - max(at[0], bt[0])
+    width = min(at[1] + a[1], bt[1] + b[1]) - max(at[1], bt[1])
+    return max(0, height) * max(0, width) / min(a[0] * a[1], b[0] * b[1])
 
 
 def mask_box(mask: Mask) -> Box:

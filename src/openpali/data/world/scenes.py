@@ -8,7 +8,7 @@ import numpy as np
 
 from openpali.data.world.draw import TRIES, Draw
 from openpali.data.world.expressions import Expression, find_expressions
-from openpali.data.world.paint import Patch, Place, make_patch, mask_box, owners, paint
+from openpali.data.world.paint import Patch, Place, covered, make_patch, mask_box, owners, paint
 from openpali.data.world.phrases import describe
 from openpali.data.world.splits import is_heldout
 from openpali.data.world.world import Stamp
@@ -97,23 +97,15 @@ def arrange(draw: Draw, patches: Sequence[Patch]) -> list[Place]:
         best, least = (0, 0), np.inf
         for _ in range(12):
             place = somewhere(draw, patch)
-            covered = max(
-                (_covered(patch, place, p, q) for p, q in zip(patches, places, strict=False)), default=0.0
+            most = max(
+                (covered(patch.size, place, p.size, q) for p, q in zip(patches, places, strict=False)), default=0.0
             )
-            if covered < least:
-                best, least = place, covered
-            if covered <= MOST_COVERED:
+            if most < least:
+                best, least = place, most
+            if most <= MOST_COVERED:
                 break
         places.append(best)
     return places
-
-
-def _covered(a: Patch, at: Place, b: Patch, bt: Place) -> float:
-    """Common area of two boxes over the area of the smaller one."""
-    (ah, aw), (bh, bw) = a.size, b.size
-    height = min(at[0] + ah, bt[0] + bh) - max(at[0], bt[0])
-    width = min(at[1] + aw, bt[1] + bw) - max(at[1], bt[1])
-    return max(0, height) * max(0, width) / min(ah * aw, bh * bw)
 
 
 def visible(canvas: int, patches: Sequence[Patch], places: Sequence[Place]) -> list[Mask]:
