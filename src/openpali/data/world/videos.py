@@ -28,10 +28,10 @@ def video(draw: Draw, *, frames: int = 8) -> Example:
     left, right, up, down or nowhere). Boxes are those of the first frame. Held out are (name, direction) and pairs
     of names. Raises ``ValueError`` where the world is too small.
     """
+    still, count = draw.uniform(0, 1) < STILL_SHARE, draw.integer(1, 2)
     for _ in range(TRIES):
-        cast = draw.stamps(draw.integer(1, 2))
+        cast = draw.stamps(count)
         mover = cast[0]
-        still = draw.uniform(0, 1) < STILL_SHARE
         direction = STILL if still else list(DIRECTIONS)[draw.integer(0, 3)]
         if not still and is_heldout("motion", mover.name, direction) != draw.heldout:
             continue

@@ -27,7 +27,7 @@ class Stamp:
     Attributes:
         key: its path in the package, joined by "-".
         name: its English caption without the article, "red kangaroo".
-        article: that article, "a" or "an" (or "" where the caption has none).
+        article: that article, in lower case ("" where the caption has none).
         rgba: uint8 [H, W, 4], trimmed to what can be seen, longest side at most 192.
         captions: language -> caption, as in the package, without the full stop.
         category: the package's folder, at most two levels: "animals/mammals".
@@ -63,13 +63,29 @@ class Stamp:
 
 
 @dataclass(frozen=True)
+class Words:
+    """The lower-case words of one language, in alphabetical order."""
+
+    all: Sequence[str]
+
+    @cached_property
+    def by_length(self) -> Mapping[tuple[Split, int], Sequence[str]]:
+        """(split, number of letters) -> words of that split."""
+        found: dict[tuple[Split, int], list[str]] = {}
+        for word in self.all:
+            split: Split = "heldout" if is_heldout("word", word) else "train"
+            found.setdefault((split, len(word)), []).append(word)
+        return found
+
+
+@dataclass(frozen=True)
 class World:
     """Everything pictures are composed of. Make one with :meth:`load`.
 
     Attributes:
         languages: those in which every stamp of a hand-picked world has a caption; English first.
         fonts: ISO 15924 script -> font files.
-        words: language -> lower-case words.
+        words: language -> its words.
         patterns: uint8 [H, W, 3] textures; symbols: uint8 [H, W, 4] clip art, for backgrounds.
     """
 
@@ -77,7 +93,7 @@ class World:
     stamps: Sequence[Stamp]
     languages: Sequence[str]
     fonts: Mapping[str, Sequence[Path]]
-    words: Mapping[str, Sequence[str]]
+    words: Mapping[str, Words]
     patterns: Sequence[Image.Image]
     symbols: Sequence[Image.Image]
 
@@ -85,16 +101,6 @@ class World:
     def names(self) -> Sequence[str]:
         """All different names, sorted: the vocabulary."""
         return tuple(sorted({stamp.name for stamp in self.stamps}))
-
-    @cached_property
-    def words_by_length(self) -> Mapping[tuple[str, Split, int], Sequence[str]]:
-        """(language, split, number of letters) -> words of that split."""
-        found: dict[tuple[str, Split, int], list[str]] = {}
-        for language, words in self.words.items():
-            for word in words:
-                split: Split = "heldout" if is_heldout("word", word) else "train"
-                found.setdefault((language, split, len(word)), []).append(word)
-        return found
 
     @classmethod
     def load(cls, name: str = "nano") -> World:
@@ -126,7 +132,7 @@ class World:
             languages=tuple(languages),
             fonts={path.name: sorted(path.iterdir()) for path in sorted((folder / "fonts").iterdir())},
             words={
-                path.stem.removeprefix("words-"): path.read_text("utf-8").split()
+                path.stem.removeprefix("words-"): Words(path.read_text("utf-8").split())
                 for path in sorted(folder.glob("words-*.txt"))
             },
             patterns=[_picture(parts).convert("RGB") for _, parts in _samples(clipart, "pattern")],
@@ -157,7 +163,7 @@ def _stamp(key: str, parts: Mapping[str, bytes]) -> Stamp:
     picture = _picture(parts).convert("RGBA")
     box = picture.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
     first, _, rest = known["captions"]["en"].partition(" ")
-    has_article = first in ("A", "An")
+    has_article = first in ("A", "An", "The")
     return Stamp(
         key=key,
         name=rest if has_article else known["captions"]["en"],

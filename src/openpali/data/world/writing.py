@@ -60,7 +60,8 @@ def word(
 
 def _word(draw: Draw, letters: int, language: str) -> str:
     if letters > 2:
-        words = draw.world.words_by_length.get((language, draw.split, letters))
+        known = draw.world.words.get(language)
+        words = known.by_length.get((draw.split, letters)) if known else None
         if not words:
             raise ValueError(
                 f"the world {draw.world.name} has no {draw.split} {language} words of {letters} letters"
