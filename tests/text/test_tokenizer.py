@@ -28,7 +28,7 @@ TEXTS = [
 
 def t5_like() -> bytes:
     """T5's vocabulary where it matters: 32,000 pieces, "." at 5 and "▁Hello" at 8774, normalised text."""
-    trained = Tokenizer.train(["hello world"] * 10, 599)
+    trained = Tokenizer.train(["hello world"] * 10, 1000)
     model = spm.ModelProto.FromString(trained.proto)
     del model.pieces[:]
     piece = spm.ModelProto.SentencePiece
@@ -156,6 +156,12 @@ def test_training_is_deterministic(tokenizer: Tokenizer) -> None:
     assert train_small().proto == tokenizer.proto
 
 
+def test_little_text_gives_a_small_vocabulary() -> None:
+    tokenizer = Tokenizer.train(["a small red horse"], 5000)
+    assert tokenizer.vocab_size < 700
+    assert tokenizer.roundtrips("a small red horse: 12 34 <extra_id_0>")
+
+
 def test_saves_and_pickles(tokenizer: Tokenizer, tmp_path) -> None:
     path = tmp_path / "text.model"
     tokenizer.save(path)
@@ -181,7 +187,9 @@ def test_bad_input_is_refused(tokenizer: Tokenizer, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"\[Q\]"):
         tokenizer.mode_id("[Q]")
     assert len({tokenizer.mode_id(mode) for mode in MODES}) == 3
-    with pytest.raises(ValueError, match="5000"):
-        Tokenizer.train(["too little text"], 5000 + 231)
+    with pytest.raises(ValueError, match="300 pieces"):
+        Tokenizer.train(["too little room for bytes and numbers"], 300 + 231)
+    with pytest.raises(ValueError, match="1000 pieces"):
+        Tokenizer.train([], 1000 + 231)
     with pytest.raises(ValueError, match="special tokens"):
         Tokenizer.train(["too little room"], 200)

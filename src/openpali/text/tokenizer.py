@@ -59,14 +59,16 @@ def extend_proto(proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0
 
 
 def train_proto(texts: Iterable[str], vocab_size: int, *, required_chars: str = "") -> bytes:
-    """Train a lossless unigram model of exactly ``vocab_size`` pieces; returns it serialized, no specials.
+    """Train a lossless unigram model of at most ``vocab_size`` pieces; returns it serialized, without specials.
+
+    There are fewer only where the texts hold no more.
 
     Identity normalisation, all white space kept, and 256 byte pieces for characters that the vocabulary lacks,
     so that every text survives. Digits may stand together, and "▁0" .. "▁99" are always pieces: coordinates
     are plain text. Characters in ``required_chars`` become pieces however rare. Deterministic.
 
     Raises:
-        ValueError: the texts hold too little for ``vocab_size`` pieces, or need more for their characters.
+        ValueError: there are no texts, or ``vocab_size`` is too small for their characters.
     """
     model = io.BytesIO()
     try:
@@ -74,6 +76,7 @@ def train_proto(texts: Iterable[str], vocab_size: int, *, required_chars: str = 
             sentence_iterator=(line for text in texts for line in text.splitlines() if line.strip()),
             model_writer=model,
             vocab_size=vocab_size,
+            hard_vocab_limit=False,
             model_type="unigram",
             byte_fallback=True,
             normalization_rule_name="identity",
@@ -160,7 +163,7 @@ class Tokenizer:
         sentinels: int = SENTINELS,
         locations: int = 0,
     ) -> Tokenizer:
-        """Train a lossless vocabulary (:func:`train_proto`) of ``vocab_size`` ids, specials included."""
+        """Train a lossless vocabulary (:func:`train_proto`) of at most ``vocab_size`` ids, specials included."""
         specials = len(special_pieces(sentinels=sentinels, locations=locations))
         if vocab_size <= specials:
             raise ValueError(f"vocab_size {vocab_size} leaves nothing beside {specials} special tokens")

@@ -57,7 +57,7 @@ def train_nano_vocabulary(
     Args:
         captions: (language code, caption), in any number of languages ("pt_BR" counts as "pt").
         texts: further texts (names of things, words to read), each counted ``weight`` times.
-        vocab_size: number of ids, special tokens included.
+        vocab_size: number of ids at most, special tokens included.
         favoured: languages whose captions count ``weight`` times.
     """
     corpus = Counter(_corpus(captions, texts, frozenset(favoured), weight))

@@ -1,0 +1,220 @@
+"""Detection, referring segmentation, drawing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openpali.tasks import get_task
+from openpali.tasks.draw import draw_answer
+from openpali.tasks.example import Box, Object, Size
+from openpali.tasks.segmentation import crop_mask, paste_mask
+
+from .conftest import DOG, DOG2, HORSE, FakeMaskCodec, ellipse
+
+
+def many(task, example, count=200):
+    return [task.write(example, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return (a & b).sum() / (a | b).sum()
+
+
+def near(box: Box, bins: int = 1000) -> Box:
+    return pytest.approx(box, abs=300 * 0.5 / (bins - 1) + 1e-9)
+
+
+@pytest.mark.parametrize("style", ["text", "token"])
+@pytest.mark.parametrize("bins", [100, 1000])
+def test_detections_come_back(style: str, bins: int, example) -> None:
+    task = get_task("detect", style=style, bins=bins)
+    boxes = {"dog": [DOG, DOG2], "horse": [HORSE]}
+    for sample in many(task, example):
+        names = sample.prompt.removeprefix("detect: ").split(" and ")
+        found = task.parse(sample.target, example.size, strict=True).objects
+        expected = sorted((name, box) for name in names for box in boxes[name])
+        got = sorted((thing.name, thing.box) for thing in found)
+        assert [name for name, _ in got] == [name for name, _ in expected]
+        for (_, box), (_, there) in zip(got, expected, strict=True):
+            assert box == near(there, bins)
+
+
+def test_detects_one_or_several_names_in_any_order(example) -> None:
+    samples = many(get_task("detect"), example)
+    assert {s.prompt for s in samples} == {
+        "detect: dog",
+        "detect: horse",
+        "detect: dog and horse",
+        "detect: horse and dog",
+    }
+    assert len({s.target for s in samples}) == 1 + 2 + 6
+    ordered = many(get_task("detect", order="reading", max_names=1), example)
+    assert {(s.prompt, s.target) for s in ordered} == {
+        ("detect: dog", "500 33 749 200 dog 599 666 949 966 dog"),
+        ("detect: horse", "50 67 350 333 horse"),
+    }
+
+
+def test_absent_names_find_nothing(example) -> None:
+    assert not any("c" in s.prompt.removeprefix("detect") for s in many(get_task("detect"), example))
+    alone = many(get_task("detect", absent=1.0, max_names=1), example)
+    assert {(s.prompt, s.target) for s in alone} == {("detect: cat", "none"), ("detect: cow", "none")}
+    assert get_task("detect").parse("none", example.size, strict=True).objects == ()
+    beside = many(get_task("detect", absent=1.0, max_names=3), example)
+    assert all(("cat" in s.prompt) != ("cow" in s.prompt) for s in beside)
+    assert all("cat" not in s.target and "cow" not in s.target and s.target != "none" for s in beside)
+    nothing = replace(example, objects=[])
+    assert {s.target for s in many(get_task("detect", absent=1.0), nothing)} == {"none"}
+
+
+def test_detection_refuses_what_cannot_be_written(example, rng) -> None:
+    for thing, message in (
+        (Object("dog", Box(5, 5, 5, 9)), "box"),
+        (Object("7 up", DOG), "name"),
+        (Object("", DOG), "name"),
+    ):
+        with pytest.raises(ValueError, match=f"sample scene-7: {message}"):
+            get_task("detect").write(replace(example, objects=[thing]), rng)
+    for text in ("", "1 2 3 dog", "1 2 3 4 dog none"[:7]):
+        with pytest.raises(ValueError):
+            get_task("detect").parse(text, example.size, strict=True)
+
+
+@pytest.mark.parametrize("style", ["text", "token"])
+def test_segmentations_come_back(style: str, example, rng) -> None:
+    task = get_task("refseg", masks=FakeMaskCodec(), style=style)
+    sample = task.write(replace(example, referred=[2, 0]), rng)
+    assert sample.prompt == "detect: the horse on the left"
+    for text in (sample.target, f"here: {sample.target} !"):
+        horse, dog = task.parse(text, example.size).objects
+        assert horse.box == near(HORSE)
+        assert dog.box == near(DOG)
+        assert iou(horse.mask, example.objects[2].mask) > 0.8
+        assert iou(dog.mask, example.objects[0].mask) > 0.8
+
+
+def test_segmentation_is_written_as_in_the_paper(example, rng) -> None:
+    target = get_task("refseg", masks=FakeMaskCodec()).write(example, rng).target
+    words = target.split()
+    assert words[:4] == ["50", "67", "350", "333"]
+    assert len(words) == 20
+    assert all(word.startswith("<mask_token") for word in words[4:])
+
+
+def test_without_a_codec_answers_are_boxes(example, rng) -> None:
+    target = get_task("refseg", masks=FakeMaskCodec()).write(example, rng).target
+    task = get_task("refseg")
+    (thing,) = task.parse(target, example.size, strict=True).objects
+    assert thing.box == near(HORSE)
+    assert thing.mask is None
+    with pytest.raises(ValueError, match="mask VQ-VAE"):
+        task.write(example, rng)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"expression": ""}, "scene-7 has no expression"),
+        ({"referred": []}, "scene-7 has no referred objects"),
+        ({"referred": [9]}, "scene-7 refers to object 9 of 3 objects"),
+        ({"objects": [Object("dog", DOG)], "referred": [0]}, "scene-7 has no mask for object 0"),
+        ({"objects": [Object("dog", Box(3, 3, 3, 9), np.ones((200, 300), bool))], "referred": [0]}, "scene-7: box"),
+    ],
+)
+def test_segmentation_refuses_what_cannot_be_written(change, message: str, example, rng) -> None:
+    with pytest.raises(ValueError, match=message):
+        get_task("refseg", masks=FakeMaskCodec()).write(replace(example, **change), rng)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: "",
+        lambda t: t.replace("50", "2000", 1),
+        lambda t: t.replace("350", "20", 1),
+        lambda t: t.rsplit(" ", 1)[0],
+        lambda t: t + " <mask_token1>",
+        lambda t: "a " + t,
+        lambda t: t.split(" ", 1)[1],
+        lambda t: t.rsplit("<", 1)[0] + "<mask_token128>",
+    ],
+)
+def test_strict_segmentation_refuses_anything_else(spoil, example, rng) -> None:
+    task = get_task("refseg", masks=FakeMaskCodec())
+    target = task.write(example, rng).target
+    with pytest.raises(ValueError):
+        task.parse(spoil(target), example.size, strict=True)
+
+
+def test_a_broken_object_does_not_take_the_next_with_it(example, rng) -> None:
+    task = get_task("refseg", masks=FakeMaskCodec())
+    target = task.write(replace(example, referred=[2, 0]), rng).target
+    broken = target.replace("50 67 350 333", "350 67 50 333")
+    (dog,) = task.parse(broken, example.size).objects
+    assert dog.box == near(DOG)
+
+
+def test_the_crop_rounds_and_the_paste_cuts() -> None:
+    mask = np.zeros((100, 100), bool)
+    mask[11:20, 30:41] = True
+    crop = crop_mask(mask, Box(10.6, 29.5, 19.6, 41.4))  # rounds to 11, 30, 20, 41
+    assert crop.shape == (64, 64)
+    assert crop.dtype == np.float32
+    assert crop.min() == 1
+    pasted = paste_mask(np.ones((64, 64), np.float32), Box(11.9, 30.9, 20.9, 41.9), Size(100, 100))
+    assert (pasted == mask).all()
+
+
+def test_the_crop_is_soft_and_antialiased() -> None:
+    mask = np.zeros((640, 640), bool)
+    mask[:, ::2] = True
+    crop = crop_mask(mask, Box(0, 0, 640, 640))
+    assert np.abs(crop - 0.5).max() < 0.1
+
+
+@given(st.tuples(*[st.floats(-20, 120)] * 4))
+def test_any_box_can_be_cropped_and_pasted(edges) -> None:
+    box = Box(*edges)
+    crop = crop_mask(np.ones((90, 80), bool), box)
+    assert crop.shape == (64, 64)
+    assert crop.min() >= 0.99
+    pasted = paste_mask(np.ones((64, 64), np.float32), box, Size(90, 80))
+    assert pasted.shape == (90, 80)
+    area = max(0, min(int(box.ymax), 90) - max(int(box.ymin), 0)) * max(
+        0, min(int(box.xmax), 80) - max(int(box.xmin), 0)
+    )
+    assert pasted.sum() == area
+
+
+def test_masks_survive_crop_and_paste(rng) -> None:
+    mask = ellipse(200, 300, HORSE)
+    assert iou(paste_mask(crop_mask(mask, HORSE) * 2 - 1, HORSE, Size(200, 300)), mask) > 0.97
+
+
+def test_drawing_marks_what_was_found() -> None:
+    image = np.full((200, 300, 3), 255, np.uint8)
+    objects = [
+        Object("horse", HORSE, ellipse(200, 300, HORSE)),
+        Object("dog", DOG),
+        Object("dog", DOG2),
+        Object("", Box(0, 0, 200, 300)),
+    ]
+    drawn = np.asarray(draw_answer(image, objects))
+    assert drawn.shape == image.shape
+    assert (drawn[40, 60] != 255).any()  # inside of the horse's mask
+    assert (drawn[155, 245] == 255).all()  # inside of the dog's box, which has no mask
+    assert (drawn[189, 245] == drawn[149, 40]).all()  # one colour per name
+    assert (drawn[189, 245] != drawn[10, 60]).any()
+    assert (image == 255).all()
+
+
+def test_drawing_writes_text_below() -> None:
+    image = np.full((100, 120, 3), 200, np.uint8)
+    short = np.asarray(draw_answer(image, text="a horse"))
+    long = np.asarray(draw_answer(image, text="a horse and two dogs on the grass beside an old bridge"))
+    assert 100 < short.shape[0] < long.shape[0]
+    assert (short[:100] == image).all()
+    assert short[100:].min() < 50
