@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openpali.model.mask_vqvae import MaskVQVAEConfig
 from openpali.model.pali import PaliConfig
@@ -19,7 +19,7 @@ class Preset:
     vision: ViTConfig
     text_tower: TextTowerConfig
     language: T5Config
-    masks: MaskVQVAEConfig = MaskVQVAEConfig()
+    masks: MaskVQVAEConfig = field(default_factory=MaskVQVAEConfig)
 
     @property
     def pali(self) -> PaliConfig:

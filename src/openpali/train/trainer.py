@@ -6,12 +6,14 @@ the seed of what is random in the model. So a run that is killed and resumed is 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,8 +125,7 @@ class Trainer:
                 self._enter_phase(self.stream.phase_of(self.samples))
                 self._note_problems([p for loaded in group for p in loaded.problems])
                 if not flops:
-                    _, flops = count_flops(lambda g=group: self._train_step(g, window), self.model)
-                    flops *= ranks.world
+                    flops = ranks.world * count_flops(partial(self._train_step, group, window))
                 else:
                     self._train_step(group, window)
                 if self.step % LOG_EVERY == 0:
@@ -136,9 +137,7 @@ class Trainer:
                     self._save(after_save)
                     saved = time.monotonic()
                 if halt:
-                    raise KeyboardInterrupt(
-                        f"stopped at sample {self.samples}; the same command goes on from there"
-                    )
+                    raise KeyboardInterrupt(f"stopped at sample {self.samples}; the same command goes on")
         self._save(after_save)
         return self._export()
 
@@ -170,7 +169,7 @@ class Trainer:
         return {key: value.to(self.ranks.device, non_blocking=True) for key, value in batch.items()}
 
     def _open_phase(self, spec: PhaseSpec) -> Phase:
-        entries = []
+        entries: list[Entry] = []
         for line in spec.mixture:
             options = dict(line.task_options)
             if line.task == "denoise":
@@ -179,11 +178,8 @@ class Trainer:
                     "max_inputs": self.recipe.max_prompt,
                     "max_targets": self.recipe.max_target - 1,
                 }
-            entries.append(
-                Entry(
-                    line.name, open_source(line.source, line.options), get_task(line.task, **options), line.weight
-                )
-            )
+            source, task = open_source(line.source, line.options), get_task(line.task, **options)
+            entries.append(Entry(line.name, source, task, line.weight))
         return Phase(spec.samples, Preprocess(spec.size, spec.size), entries)
 
     def _enter_phase(self, phase: int) -> None:
@@ -211,7 +207,7 @@ class Trainer:
             vit.set_grid((size // patch, size // patch))
 
     def _note_problems(self, problems: list[str]) -> None:
-        gathered = [p for many in self.ranks.gather(problems) for p in cast(list[str], many)] if self.ranks else []
+        gathered = [p for many in self.ranks.gather(problems) for p in cast(list[str], many)]
         if not gathered:
             return
         self.bad += len(gathered)
@@ -255,7 +251,7 @@ class Trainer:
             vit = _vit_of(self.model)
             config = self.objective.config
             if vit is not None:
-                config = _with_vision(config, vit)
+                config = dataclasses.replace(cast(Any, config), vision=vit.config)
             save_bundle(
                 folder,
                 self.model,
@@ -317,9 +313,3 @@ def _stop_requests() -> Iterator[_Stop]:
 def _vit_of(model: torch.nn.Module) -> ViT | None:
     vit = getattr(model, "vit", None)
     return vit if isinstance(vit, ViT) else None
-
-
-def _with_vision(config: Any, vit: ViT) -> Any:
-    import dataclasses
-
-    return dataclasses.replace(config, vision=vit.config)
