@@ -168,6 +168,12 @@ def test_the_crop_rounds_and_the_paste_cuts() -> None:
     assert (pasted == mask).all()
 
 
+def test_the_paste_is_true_above_zero() -> None:
+    box, size = Box(0, 0, 9, 9), Size(9, 9)
+    assert paste_mask(np.full((64, 64), 0.01, np.float32), box, size).all()
+    assert not paste_mask(np.zeros((64, 64), np.float32), box, size).any()
+
+
 def test_the_crop_is_soft_and_antialiased() -> None:
     mask = np.zeros((640, 640), bool)
     mask[:, ::2] = True

@@ -94,7 +94,12 @@ def test_suffixes_are_a_quarter_on_average() -> None:
 
 
 def test_seven_denoisers_equally_often() -> None:
-    assert len(DENOISERS) == 7
+    assert {(d.mode, d.rate, d.mean_span) for d in DENOISERS} == {
+        *(("[R]", 0.15, span) for span in (3, 8)),
+        *(("[X]", 0.50, span) for span in (3, 8, 64)),
+        ("[X]", 0.15, 64),
+        ("[S]", 0.25, 0),
+    }
     firsts = [run(range(50), seed)[0][0] for seed in range(2100)]
     shares = {mode: firsts.count(id_) / 2100 for mode, id_ in MODES.items()}
     assert shares == pytest.approx({"[R]": 2 / 7, "[S]": 1 / 7, "[X]": 4 / 7}, abs=0.04)
