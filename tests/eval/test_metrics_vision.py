@@ -1,0 +1,309 @@
+"""Metrics of texts in pictures, boxes, masks and retrieval, and the bootstrap."""
+
+import contextlib
+import io
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from openpali.eval.metrics.bootstrap import bootstrap_interval
+from openpali.eval.metrics.boxes import Detection, average_precision, box_accuracy, box_iou, detection_f1
+from openpali.eval.metrics.edit import edit_distance
+from openpali.eval.metrics.masks import masks
+from openpali.eval.metrics.ocr import ocr
+from openpali.eval.metrics.retrieval import language_macro, retrieval
+from openpali.eval.metrics.scores import Scores
+
+# --- OCR ---
+
+
+def test_edit_distance() -> None:
+    assert edit_distance("kitten", "sitting") == 3
+    assert edit_distance("", "abc") == edit_distance("abc", "") == 3
+    assert edit_distance(["a", "b"], ["a", "c", "b"]) == 1
+
+
+@given(st.text("ab", max_size=6), st.text("ab", max_size=6), st.text("ab", max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_edit_distance_is_a_metric(a: str, b: str, c: str) -> None:
+    assert edit_distance(a, b) == edit_distance(b, a) >= abs(len(a) - len(b))
+    assert edit_distance(a, c) <= edit_distance(a, b) + edit_distance(b, c)
+    assert (edit_distance(a, b) == 0) == (a == b)
+
+
+def test_ocr_rates_are_of_the_corpus() -> None:
+    scores = ocr(["the cat", "a  b", "extra"], ["the bat", "a b", ""])
+    assert scores.summary == pytest.approx({"cer": 6 / 10, "wer": 2 / 4, "exact_match": 1 / 3})
+    assert scores.per_sample["cer"] == pytest.approx([1 / 7, 0, 1])
+    with pytest.raises(ValueError, match="all references are empty"):
+        ocr(["a"], [" "])
+
+
+# --- boxes ---
+
+corners = st.integers(0, 30)
+boxes = st.tuples(corners, corners, st.integers(1, 20), st.integers(1, 20)).map(
+    lambda b: (float(b[0]), float(b[1]), float(b[0] + b[2]), float(b[1] + b[3]))
+)
+detections = st.builds(Detection, st.sampled_from(["cat", "dog"]), boxes)
+pictures = st.lists(
+    st.tuples(st.lists(detections, max_size=4), st.lists(detections, max_size=4)), min_size=1, max_size=4
+)
+
+
+def test_box_iou() -> None:
+    ious = box_iou([(0, 0, 10, 10), (5, 5, 5, 5)], [(0, 5, 10, 15), (0, 0, 10, 10), (20, 20, 30, 30)])
+    assert ious.tolist() == pytest.approx(np.array([[1 / 3, 1, 0], [0, 0, 0]]))
+    assert box_iou([], [(0, 0, 1, 1)]).shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"), [((0, 0, np.nan, 1), "finite"), ((0, 0, 1), "four"), ((2, 0, 1, 1), "ymin <= ymax")]
+)
+def test_malformed_boxes(box: tuple[float, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        box_iou([box], [(0, 0, 1, 1)])
+
+
+def test_box_accuracy_counts_half_overlap_and_missing_boxes() -> None:
+    scores = box_accuracy([(0, 0, 10, 5), (0, 0, 10, 4), None], [(0, 0, 10, 10)] * 3)
+    assert scores.per_sample == {"accuracy@0.5": [1, 0, 0], "miou": [0.5, 0.4, 0]}
+    assert scores.summary == pytest.approx({"accuracy@0.5": 1 / 3, "miou": 0.3})
+
+
+def test_f1_makes_the_most_pairs() -> None:
+    # The first prediction overlaps both references, the second only the first: a greedy match would find one pair.
+    predictions = [Detection("cat", (0, 0, 10, 10)), Detection("cat", (0, 0, 10, 12))]
+    references = [Detection("cat", (0, 0, 10, 11)), Detection("cat", (0, 0, 10, 7))]
+    assert detection_f1([predictions], [references], threshold=0.6).summary["f1@0.6"] == 1
+    assert detection_f1([predictions[::-1]], [references], threshold=0.6).summary["f1@0.6"] == 1
+
+
+def test_f1_by_hand() -> None:
+    cat, dog, far = (
+        Detection(*d) for d in [("cat", (0, 0, 9, 9)), ("dog", (0, 0, 9, 9)), ("cat", (50, 50, 60, 60))]
+    )
+    scores = detection_f1([[cat, cat, far], [], [dog]], [[cat, dog], [], [cat]])
+    assert scores.summary == pytest.approx({"f1@0.5": 2 / 7, "precision@0.5": 1 / 4, "recall@0.5": 1 / 3})
+    assert scores.per_sample["f1@0.5"] == pytest.approx([2 / 5, 1, 0])
+    assert detection_f1([[]], [[]]).summary == {"f1@0.5": 1, "precision@0.5": 1, "recall@0.5": 1}
+
+
+@given(pictures, st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None)
+def test_f1_ignores_order_and_is_perfect_on_itself(samples, shuffle: random.Random) -> None:  # type: ignore[no-untyped-def]
+    def score(pairs):  # type: ignore[no-untyped-def]
+        return detection_f1([p for p, _ in pairs], [r for _, r in pairs]).summary
+
+    mixed = [
+        (shuffle.sample(p, len(p)), shuffle.sample(r, len(r))) for p, r in shuffle.sample(samples, len(samples))
+    ]
+    assert score(mixed) == score(samples)
+    assert all(0 <= value <= 1 for value in score(samples).values())
+    assert score([(p, p) for p, _ in samples])["f1@0.5"] == 1
+
+
+def _coco(predictions: list[list[Detection]], references: list[list[Detection]]) -> dict[str, float]:
+    names = ["cat", "dog", "emu"]
+
+    def rows(samples: list[list[Detection]]) -> list[dict[str, object]]:
+        found = []
+        for image, sample in enumerate(samples):
+            for name, (y0, x0, y1, x1), score in sample:
+                box = [x0, y0, x1 - x0, y1 - y0]
+                row = {"image_id": image, "category_id": names.index(name), "bbox": box, "score": score}
+                found.append(row | {"id": len(found) + 1, "area": box[2] * box[3], "iscrowd": 0})
+        return found
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {
+            "images": [{"id": i} for i in range(len(references))],
+            "categories": [{"id": i} for i in range(len(names))],
+            "annotations": rows(references),
+        }
+        truth.createIndex()
+        run = COCOeval(truth, truth.loadRes(rows(predictions)), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return {"ap": run.stats[0], "ap50": run.stats[1], "ap75": run.stats[2], "ar100": run.stats[8]}
+
+
+def _scene(rng: random.Random, clutter: int) -> tuple[list[Detection], list[Detection]]:
+    """References and noisy scored detections: moved copies, wrong names, and ``clutter`` boxes anywhere."""
+
+    def anywhere() -> Detection:
+        y, x = rng.uniform(0, 60), rng.uniform(0, 60)
+        box = (y, x, y + rng.uniform(2, 40), x + rng.uniform(2, 40))
+        return Detection(rng.choice(["cat", "dog", "emu"]), box, rng.random())
+
+    references = [anywhere() for _ in range(rng.randint(1, 5))]
+    copies = [
+        Detection(r.name, (r.box[0], r.box[1], r.box[2] + rng.uniform(0, 8), r.box[3]), rng.random())
+        for r in references
+        for _ in range(rng.randint(0, 2))
+    ]
+    return [*copies, *(anywhere() for _ in range(clutter))], references
+
+
+@pytest.mark.parametrize(("seed", "clutter"), [(0, 1), (1, 3), (2, 6), (3, 350)])  # 350: beyond 100 per name
+def test_average_precision_equals_pycocotools(seed: int, clutter: int) -> None:
+    rng = random.Random(seed)
+    predictions, references = map(list, zip(*(_scene(rng, clutter) for _ in range(4)), strict=True))
+    official = _coco(predictions, references)
+    assert 0 < official["ap"] < 1
+    assert average_precision(predictions, references).summary == pytest.approx(official, abs=1e-6)
+    # Scores are all different here, so the order of pictures and boxes is nothing.
+    mixed = [(p[::-1], r[::-1]) for p, r in zip(predictions, references, strict=True)][::-1]
+    again = average_precision([p for p, _ in mixed], [r for _, r in mixed])
+    assert again.summary == pytest.approx(official, abs=1e-6)
+
+
+def test_average_precision_extremes() -> None:
+    truth = [[Detection("cat", (0, 0, 9, 9)), Detection("dog", (20, 20, 40, 40))], []]
+    assert set(average_precision(truth, truth).summary.values()) == {1.0}
+    assert set(average_precision([[], []], truth).summary.values()) == {0.0}
+    with pytest.raises(ValueError, match="no boxes"):
+        average_precision([[]], [[]])
+    with pytest.raises(ValueError, match="not finite"):
+        average_precision([[Detection("cat", (0, 0, 1, 1), np.nan)]], [[Detection("cat", (0, 0, 1, 1))]])
+
+
+# --- masks ---
+
+
+def _mask(width: int) -> np.ndarray:
+    mask = np.zeros((10, 100), dtype=bool)
+    mask[0, :width] = True
+    return mask
+
+
+def test_miou_and_oiou_differ_and_thresholds_include_their_value() -> None:
+    scores = masks([_mask(5), _mask(90), _mask(0)], [_mask(10), _mask(100), _mask(0)])
+    assert scores.per_sample["miou"] == [0.5, 0.9, 1.0]
+    assert scores.summary == pytest.approx(
+        {"miou": 0.8, "oiou": 95 / 110, "p@0.5": 1, "p@0.6": 2 / 3, "p@0.7": 2 / 3, "p@0.8": 2 / 3, "p@0.9": 2 / 3}
+    )
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=5), st.randoms())
+def test_masks_range_order_and_maximum(widths: list[tuple[int, int]], shuffle: random.Random) -> None:
+    def score(pairs: list[tuple[int, int]]) -> dict[str, float]:
+        return masks([_mask(a) for a, _ in pairs], [_mask(b) for _, b in pairs]).summary
+
+    assert score(shuffle.sample(widths, len(widths))) == score(widths)
+    assert all(0 <= value <= 1 for value in score(widths).values())
+    assert set(score([(a, a) for a, _ in widths]).values()) == {1.0}
+
+
+def test_malformed_masks() -> None:
+    with pytest.raises(ValueError, match="resize the prediction"):
+        masks([_mask(1)[:5]], [_mask(1)])
+    with pytest.raises(ValueError, match="bool array"):
+        masks([_mask(1).astype(np.uint8)], [_mask(1)])
+    with pytest.raises(ValueError, match="0 predictions but 1"):
+        masks([], [_mask(1)])
+
+
+# --- retrieval ---
+
+
+def test_recall_by_hand() -> None:
+    # Two images; texts 0 and 1 belong to image 0, text 2 to image 1.
+    similarity = np.array([[0.1, 0.9, 0.5], [0.2, 0.8, 0.4]])
+    any_positive = retrieval(similarity, [0, 0, 1])
+    assert any_positive.per_sample["img2txt_recall@1"] == [1, 0]
+    assert any_positive.per_sample["txt2img_recall@1"] == [0, 1, 0]
+    assert any_positive.summary["img2txt_recall@5"] == 1
+    first_positive = retrieval(similarity, [0, 0, 1], positive="first")
+    assert first_positive.per_sample["img2txt_recall@1"] == [0, 0]
+    assert first_positive.per_sample["txt2img_recall@1"] == any_positive.per_sample["txt2img_recall@1"]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_recall_equals_argsort_and_ignores_order(seed: int, images: int, captions: int) -> None:
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(images), captions)
+    similarity = rng.normal(size=(images, len(owner)))
+    scores = retrieval(similarity, owner.tolist()).summary
+    for k in (1, 5, 10):
+        top = np.argsort(-similarity, axis=1)[:, :k]
+        assert scores[f"img2txt_recall@{k}"] == pytest.approx(
+            (owner[top] == np.arange(images)[:, None]).any(1).mean()
+        )
+        top = np.argsort(-similarity.T, axis=1)[:, :k]
+        assert scores[f"txt2img_recall@{k}"] == pytest.approx((top == owner[:, None]).any(1).mean())
+    rows, columns = rng.permutation(images), rng.permutation(len(owner))
+    moved = np.argsort(rows)[owner[columns]]
+    assert retrieval(similarity[rows][:, columns], moved.tolist()).summary == pytest.approx(scores)
+    assert set(retrieval((owner == np.arange(images)[:, None]) * 1.0, owner.tolist()).summary.values()) == {1.0}
+
+
+def test_ties_count_against_the_model() -> None:
+    assert retrieval(np.zeros((20, 20)), list(range(20))).summary["img2txt_recall@10"] == 0
+
+
+def test_malformed_similarity() -> None:
+    with pytest.raises(ValueError, match="one image index per text"):
+        retrieval(np.zeros((2, 3)), [0, 1])
+    with pytest.raises(ValueError, match="NaN"):
+        retrieval(np.full((2, 2), np.nan), [0, 1])
+    with pytest.raises(ValueError, match="each of the 2 images"):
+        retrieval(np.zeros((2, 2)), [0, 0])
+
+
+def test_language_macro_weighs_languages_alike() -> None:
+    macro = language_macro({"en": Scores({"r": 1.0}, {"r": [1.0] * 9}), "th": Scores({"r": 0.0}, {"r": [0.0]})})
+    assert macro.summary == {"r": 0.5}
+    with pytest.raises(ValueError, match="different metrics"):
+        language_macro({"en": Scores({"r": 1.0}), "th": Scores({"q": 1.0})})
+    with pytest.raises(ValueError, match="no languages"):
+        language_macro({})
+
+
+# --- bootstrap ---
+
+
+def test_bootstrap_matches_the_normal_interval() -> None:
+    values = np.random.default_rng(1).normal(5, 2, size=400)
+    low, high = bootstrap_interval(values.tolist())
+    error = 1.96 * values.std() / np.sqrt(400)
+    assert low == pytest.approx(values.mean() - error, abs=0.04)
+    assert high == pytest.approx(values.mean() + error, abs=0.04)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=20), st.randoms())
+@settings(max_examples=30, deadline=None)
+def test_bootstrap_is_seeded_bracketed_and_ignores_order(values: list[float], shuffle: random.Random) -> None:
+    low, high = bootstrap_interval(values, resamples=50)
+    assert (low, high) == bootstrap_interval(shuffle.sample(values, len(values)), resamples=50)
+    slack = 1e-9
+    assert min(values) - slack <= low <= high <= max(values) + slack
+
+
+def test_bootstrap_of_equal_values_and_levels() -> None:
+    assert bootstrap_interval([1.0, 1.0, 1.0]) == (1.0, 1.0)
+    values = [0.0, 1.0] * 20
+    wide, narrow = bootstrap_interval(values), bootstrap_interval(values, level=0.5)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([], {}, "non-empty"),
+        ([1.0, np.nan], {}, "finite"),
+        ([1.0], {"level": 1.0}, "level"),
+        ([1.0], {"resamples": 0}, "resamples"),
+    ],
+)
+def test_malformed_bootstrap(values: list[float], options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bootstrap_interval(values, **options)  # type: ignore[arg-type]
