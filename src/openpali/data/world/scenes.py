@@ -34,14 +34,17 @@ def single(draw: Draw) -> Example:
     )
 
 
-def scene(draw: Draw, *, min_objects: int = 1, max_objects: int = 4, expressions: bool = False) -> Example:
-    """Several stamps, 22 to 45 % of the canvas each, hardly covering each other; often several of one name.
+def scene(
+    draw: Draw, *, min_objects: int = 1, max_objects: int = 4, copies: float = 0.5, expressions: bool = False
+) -> Example:
+    """Several stamps, 22 to 45 % of the canvas each, hardly covering each other.
 
-    With ``expressions`` one of the things is referred to, by an expression that fits no other. Held out are pairs
-    of names and (expression, name). Raises ``ValueError`` where the world is too small to meet the conditions.
+    With probability ``copies`` two or more of them (any number as likely as another) are the same stamp. With
+    ``expressions`` one of the things is referred to, by an expression that fits no other. Held out are pairs of
+    names and (expression, name). Raises ``ValueError`` where the world is too small to meet the conditions.
     """
     for _ in range(TRIES):
-        cast = _cast(draw, draw.integer(min_objects, max_objects), copies=0.6 if expressions else 0.4)
+        cast = _cast(draw, draw.integer(min_objects, max_objects), copies)
         patches = [make_patch(stamp, draw.canvas * draw.uniform(0.22, 0.45), draw.rng) for stamp in cast]
         places = arrange(draw, patches)
         masks = visible(draw.canvas, patches, places)
