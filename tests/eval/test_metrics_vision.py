@@ -193,6 +193,7 @@ def test_miou_and_oiou_differ_and_thresholds_include_their_value() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=5), st.randoms())
+@settings(max_examples=30, deadline=None)
 def test_masks_range_order_and_maximum(widths: list[tuple[int, int]], shuffle: random.Random) -> None:
     def score(pairs: list[tuple[int, int]]) -> dict[str, float]:
         return masks([_mask(a) for a, _ in pairs], [_mask(b) for _, b in pairs]).summary
