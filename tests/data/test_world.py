@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.data.world import World, WorldSource, backgrounds, is_heldout, videos
+from openpali.data.world import World, WorldSource, backgrounds, is_heldout, scenes, videos
 from openpali.data.world.compose import KINDS
 from openpali.data.world.expressions import find_expressions
 from openpali.data.world.fonts import has_glyph
+from openpali.data.world.paint import Patch
 from openpali.data.world.phrases import plural
 from openpali.data.world.world import Stamp
 from openpali.tasks.example import Box, Example, Object
@@ -198,6 +199,10 @@ def test_masks_agree_with_the_pixels_that_changed(world: World, kind: str) -> No
         padded = np.pad(inside, 2)
         near = np.any([padded[y : y + 80, x : x + 80] for y in range(5) for x in range(5)], axis=0)
         assert not changed[~near].any()  # soft edges reach a pixel or two beyond
+        for thing in example.objects:  # in one colour each, so what is in front owns its pixels
+            padded = np.pad(thing.mask, 2)
+            core = np.all([padded[y : y + 80, x : x + 80] for y in range(5) for x in range(5)], axis=0)
+            assert not core.any() or np.ptp(example.images[0][core].astype(int), axis=0).max() <= 4
 
 
 def test_sizes(world: World) -> None:
@@ -219,12 +224,19 @@ def test_scenes_have_one_to_four_things_and_one_to_four_of_a_name(world: World) 
     assert len(six.objects) == 6
 
 
-def test_things_are_mostly_visible(world: World) -> None:
-    source = WorldSource(world, "scene", canvas=80, min_objects=4)
-    for i in range(60):
-        for thing in source[i].objects:
-            height, width = thing.box.ymax - thing.box.ymin, thing.box.xmax - thing.box.xmin
-            assert min(height, width) >= 0.22 * 80 * 0.4 * 0.5
+def test_things_are_mostly_visible(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole: list[int] = []
+
+    def paint(ground: np.ndarray, patches: list[Patch], places: list[tuple[int, int]]) -> np.ndarray:
+        whole[:] = [patch.shape.sum() for patch in patches]
+        return ground
+
+    monkeypatch.setattr(scenes, "paint", paint)
+    source = WorldSource(world, "scene", canvas=48, min_objects=8, max_objects=8, copies=0)
+    for i in range(25):  # eight things are a crowd: many scenes are thrown away
+        seen = [thing.mask.sum() for thing in source[i].objects]
+        assert len(seen) == 8
+        assert all(part >= 0.6 * all_of_it for part, all_of_it in zip(seen, whole, strict=True))
 
 
 @pytest.mark.usefixtures("plain_ground")
