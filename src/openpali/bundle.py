@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -24,9 +25,13 @@ from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.vit import Classifier, ViT, ViTConfig, resample_positions
+from openpali.tasks.segmentation import MaskCrop
 from openpali.text.tokenizer import Tokenizer
 
 FORMAT = 1
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.model"
+FAMILY = "family.json"  # names the parts of a family of models, see :func:`open_family`
+SHIPPED = Path(__file__).with_name("models")
 Json = dict[str, Any]
 
 
@@ -63,7 +68,11 @@ def build(config: Config) -> nn.Module:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What is in a model folder; the weights are read when asked for."""
+    """What is in a model folder; the weights are read when asked for.
+
+    ``facts["base"]``, if there, is a folder beside this one that holds the tensors missing here: a transfer with a
+    frozen ViT ships without it.
+    """
 
     folder: Path
     config: Config
@@ -71,9 +80,14 @@ class Bundle:
     facts: Json
 
     @property
+    def kind(self) -> str:
+        """What kind of model it is: "pali", "siglip", "classifier" or "mask_vqvae"."""
+        return next(name for name, cls in _KINDS.items() if isinstance(self.config, cls))
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that belongs to the weights."""
-        return Tokenizer.load(self.folder / "tokenizer.model")
+        return Tokenizer.load(self.folder / TOKENIZER)
 
     def weights(self) -> dict[str, Tensor]:
         """All tensors by name, mapped from the file.
@@ -81,12 +95,14 @@ class Bundle:
         Raises:
             ValueError: the file is damaged.
         """
-        path = self.folder / "model.safetensors"
+        path = self.folder / WEIGHTS
         try:
             with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+                own = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is damaged or missing: {error}") from error
+        base = self.facts.get("base")
+        return {**open_bundle(self.folder.parent / base).weights(), **own} if base else own
 
     def model(self) -> nn.Module:
         """The model with its weights, in evaluation mode, float32.
@@ -119,26 +135,23 @@ def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> 
     model.load_state_dict(dict(weights), assign=True)
 
 
-def save_bundle(
+def write_bundle(
     folder: Path,
-    model: nn.Module,
+    weights: Mapping[str, Tensor],
     config: Config,
     *,
     preprocess: Preprocess | None,
     tokenizer: Tokenizer | None,
     facts: Json,
-    dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model folder. ``facts`` is what else should be known: recipe, samples seen, languages."""
+    """Write a model folder. ``facts`` is what else should be known: recipe, samples seen, task options."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.detach().to(dtype).contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors")
+    save_file({k: v.detach().contiguous() for k, v in weights.items()}, folder / WEIGHTS)
     if tokenizer is not None:
-        (folder / "tokenizer.model").write_bytes(tokenizer.proto)
-    kind = next(name for name, cls in _KINDS.items() if isinstance(config, cls))
+        (folder / TOKENIZER).write_bytes(tokenizer.proto)
     described = {
         "format": FORMAT,
-        "kind": kind,
+        "kind": Bundle(folder, config, preprocess, facts).kind,
         "config": dataclasses.asdict(config),
         "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
         "facts": facts,
@@ -166,15 +179,102 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model: a path, or the name of a finished run (``nano/0a_siglip``).
+    """The folder of a model or family: a path, one that ships (``nano``), or a finished run (``nano/0a_siglip``).
 
     Raises:
         FileNotFoundError: neither is there.
     """
-    for folder in (Path(name), home() / "runs" / name / "model"):
-        if (folder / "config.json").is_file():
+    for folder in (Path(name), SHIPPED / name, home() / "runs" / name / "model"):
+        if (folder / "config.json").is_file() or (folder / FAMILY).is_file():
             return folder
-    raise FileNotFoundError(f"no model {name!r}: neither a model folder nor a finished run of that name")
+    raise FileNotFoundError(
+        f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
+    )
+
+
+def open_family(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """The parts of a family, and which of them answers a task that is not the default's.
+
+    A folder with one model is a family of one, whose only part is called by its kind.
+
+    Returns:
+        Part name -> model folder ("pali" is the default, "siglip", "mask_vqvae", ...); task name -> part name.
+
+    Raises:
+        FileNotFoundError: a part is not there.
+        ValueError: ``family.json`` cannot be understood.
+    """
+    path = folder / FAMILY
+    if not path.is_file():
+        kind = open_bundle(folder).kind
+        return {kind: folder}, {}
+    try:
+        described = json.loads(path.read_text())
+        return {name: folder / part for name, part in described["parts"].items()}, dict(described["tasks"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be understood: {error!r}") from error
+
+
+def pack_family(description: Path, folder: Path) -> dict[str, int]:
+    """Put finished runs together into a family, in bf16; returns the bytes of each part's weights.
+
+    ``description`` is a TOML file: ``[parts]`` maps part names to what :func:`find_model` takes, ``[tasks]`` task
+    names to parts. Tensors that a part shares with "pali" are stored once.
+
+    Raises:
+        FileNotFoundError, ValueError: a part is not there, or the description cannot be understood.
+    """
+    described = tomllib.loads(description.read_text())
+    main = open_bundle(find_model(described["parts"]["pali"])).weights()
+    sizes = {}
+    for part, origin in described["parts"].items():
+        bundle = open_bundle(find_model(origin))
+        weights = bundle.weights()
+        facts = dict(bundle.facts)
+        if part != "pali" and bundle.kind == "pali":
+            shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
+            weights = {k: v for k, v in weights.items() if k not in shared}
+            facts["base"] = "pali"
+        write_bundle(
+            folder / part,
+            {k: v.to(torch.bfloat16) for k, v in weights.items()},
+            bundle.config,
+            preprocess=bundle.preprocess,
+            tokenizer=None if bundle.kind == "mask_vqvae" else bundle.tokenizer,
+            facts=facts,
+        )
+        sizes[part] = (folder / part / WEIGHTS).stat().st_size
+    family = {"parts": {part: part for part in described["parts"]}, "tasks": described.get("tasks", {})}
+    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n")
+    return sizes
+
+
+class VQVAECodec:
+    """The mask VQ-VAE as tasks want it: one mask at a time, on arrays."""
+
+    def __init__(self, model: MaskVQVAE) -> None:
+        self.model = model.eval()
+
+    def encode(self, mask: MaskCrop) -> Sequence[int]:
+        """``[64, 64]`` in 0..1 -> 16 codes."""
+        codes: list[int] = self.model.encode(torch.from_numpy(mask)[None])[0].tolist()
+        return codes
+
+    def decode(self, codes: Sequence[int]) -> MaskCrop:
+        """16 codes -> ``[64, 64]``, above 0 where the object is."""
+        return self.model.decode(torch.tensor([list(codes)]))[0].numpy()
+
+
+def open_mask_codec(folder: Path) -> VQVAECodec:
+    """The mask codec of a model folder.
+
+    Raises:
+        ValueError: the folder holds another kind of model.
+    """
+    model = open_bundle(folder).model()
+    if not isinstance(model, MaskVQVAE):
+        raise ValueError(f"{folder} is no mask VQ-VAE")
+    return VQVAECodec(model)
 
 
 def transplant(model: nn.Module, part: str, origin: str) -> None:

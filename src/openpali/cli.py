@@ -1,7 +1,8 @@
-"""The command line: thin, and without tracebacks."""
+"""The command line: thin, and without tracebacks. Heavy imports wait until a command needs them."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,10 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+data = typer.Typer(no_args_is_help=True, help="Build and check data sets.")
+app.add_typer(data, name="data")
+
+Model = Annotated[str, typer.Option(help="A model folder, a finished run, or a model that ships (nano)")]
 
 
 @app.callback()
@@ -17,12 +22,66 @@ def _openpali() -> None:
 
 
 @app.command()
+def predict(
+    inputs: Annotated[list[str], typer.Argument(metavar="IMAGE... PROMPT", help="Pictures or a video, then text")],
+    model: Model = "nano",
+    task: Annotated[str, typer.Option(help="caption, ocr, vqa, detect, refseg, ...: words the prompt")] = "",
+    lang: Annotated[str, typer.Option(help="Language of the answer")] = "en",
+    frames: Annotated[int, typer.Option(help="Most frames of a video")] = 8,
+    stride: Annotated[int | None, typer.Option(help="Take every n-th frame; default: spread evenly")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    out: Annotated[Path | None, typer.Option(help="Draw the answer into this picture")] = None,
+) -> None:
+    """Ask a model about a picture; several pictures are frames of a video."""
+    from openpali.data.videos import is_video, load_frames
+    from openpali.infer.pali import Pali, task_of, to_array
+
+    *paths, text = inputs
+    if task and (Path(text).is_file() or not paths):  # a task that needs no text: everything is a picture
+        paths, text = inputs, ""
+    if not paths:
+        raise ValueError("give one or more pictures, then the prompt")
+    images = [
+        image
+        for path in paths
+        for image in (load_frames(path, frames, stride) if is_video(path) else [to_array(path)])
+    ]
+    pali = Pali.from_pretrained(model)
+    chosen = pali.task(task or task_of(text, len(images)))
+    prompt = chosen.ask(text, lang=lang) if task else text
+    [prediction] = pali.predict([images], [prompt], task=chosen)
+    answer = prediction.answer
+    if out is not None:
+        chosen.draw(images[0], answer).save(out)
+    if as_json:
+        objects = [
+            {"name": o.name, "box": list(o.box), "mask_area": None if o.mask is None else int(o.mask.sum())}
+            for o in answer.objects
+        ]
+        generation = prediction.generation
+        record = {
+            "prompt": prompt,
+            "text": answer.text,
+            "objects": objects,
+            "score": generation.score,
+            "finish_reason": generation.finish_reason,
+        }
+        typer.echo(json.dumps(record, ensure_ascii=False))
+        return
+    typer.echo(answer.text)
+    for found in answer.objects:
+        box = ", ".join(f"{name} {value:.0f}" for name, value in found.box._asdict().items())
+        area = "" if found.mask is None else f", mask of {int(found.mask.sum())} pixels"
+        typer.echo(f"  {found.name or text}: {box}{area}")
+
+
+@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, as recipes/nano/0a_siglip.toml")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted keys")] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value; scale=0.01 shortens")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; default: in the cache")] = None,
 ) -> None:
-    """Train by a recipe; continue if it was stopped."""
+    """Train by a recipe; the same command continues a run that was stopped."""
     from openpali.data.home import home
     from openpali.data.vocabulary import open_tokenizer
     from openpali.train.ranks import join_ranks
@@ -31,18 +90,75 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     with join_ranks() as ranks:
-        trainer = Trainer(
-            loaded, run or home() / "runs" / loaded.name, ranks, open_tokenizer(loaded.model.tokenizer)
-        )
-        folder = trainer.train()
+        tokenizer = open_tokenizer(loaded.model.tokenizer)
+        folder = Trainer(loaded, run or home() / "runs" / loaded.name, ranks, tokenizer).train()
     typer.echo(f"model written to {folder}")
+
+
+@app.command(name="eval")
+def evaluate(
+    benchmark: Annotated[str, typer.Argument(help="nano/caption, nano/ocr, easy-vqa, ...")],
+    model: Model = "nano",
+    limit: Annotated[int | None, typer.Option(help="Score only the first N samples")] = None,
+    file: Annotated[Path | None, typer.Option("--json", help="Write the score card here")] = None,
+) -> None:
+    """Score a model; prints the scores and writes a card that says exactly how they came about."""
+    from rich.progress import Progress
+
+    from openpali.eval.benchmark import run
+    from openpali.eval.registry import find_benchmark
+    from openpali.infer.pali import Pali
+
+    score, size = find_benchmark(benchmark)
+    n = size if limit is None else min(limit, size)
+    if n < 1:
+        raise ValueError(f"--limit {limit} leaves no samples")
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(benchmark, total=None)
+        card = run(
+            benchmark,
+            score,
+            Pali.from_pretrained(model),
+            n,
+            lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    for name, value in card.scores.items():
+        typer.echo(f"{name:20} {value:.4f}")
+    typer.echo(f"{card.n} samples, {card.seconds:.0f} s")
+    if file is not None:
+        file.write_text(json.dumps(card.as_json(), indent=1, ensure_ascii=False) + "\n")
+
+
+@data.command()
+def build(
+    name: Annotated[str, typer.Argument(help="stamps, clipart, easy-vqa, fashion-mnist, nano-vocabulary, or all")],
+    force: Annotated[bool, typer.Option(help="Build anew what is there")] = False,
+) -> None:
+    """Fetch packages by name and build a data set from them, in the cache."""
+    from openpali.data.build import build as build_one
+    from openpali.data.vocabulary import ALL_BUILDERS
+
+    for each in ALL_BUILDERS if name == "all" else [name]:
+        typer.echo(f"{each}: {build_one(each, force=force, builders=ALL_BUILDERS)}")
+
+
+@app.command()
+def pack(
+    family: Annotated[Path, typer.Argument(help="A TOML file that names the parts, as recipes/nano/family.toml")],
+    out: Annotated[Path, typer.Option(help="Folder to write")],
+) -> None:
+    """Put finished runs together into one family of models, in bf16."""
+    from openpali.bundle import pack_family
+
+    for part, size in pack_family(family, out).items():
+        typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
 
 
 def main() -> None:
     """Entry point: what a user can mend is one sentence on stderr."""
     try:
         app()
-    except (ValueError, FileNotFoundError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"openpali: {error}")
     except KeyboardInterrupt as stop:
         sys.exit(f"openpali: {stop or 'stopped'}")

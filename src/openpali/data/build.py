@@ -25,6 +25,8 @@ from PIL import Image
 from openpali.data.home import home
 from openpali.data.packages import debian, pypi
 
+Builder = Callable[[Path], None]
+
 STAMP_SIDE = 192  # longest side of a stored stamp or clip art, pixels
 SAMPLES_PER_SHARD = 256
 
@@ -37,21 +39,22 @@ def data_folder(name: str) -> Path:
     return folder
 
 
-def build(name: str, *, force: bool = False) -> Path:
-    """Builds the data set ``name`` (a key of :data:`BUILDERS`) and returns its folder.
+def build(name: str, *, force: bool = False, builders: Mapping[str, Builder] | None = None) -> Path:
+    """Builds the data set ``name`` (a key of ``builders``, by default :data:`BUILDERS`) and returns its folder.
 
     A set that exists is returned at once unless ``force``. The folder appears complete or not at all. Raises
     ``ValueError`` for an unknown name, ``FileNotFoundError`` where a package cannot be fetched.
     """
-    if name not in BUILDERS:
-        raise ValueError(f"no data set is called {name}; there are {', '.join(BUILDERS)}")
+    builders = BUILDERS if builders is None else builders
+    if name not in builders:
+        raise ValueError(f"no data set is called {name}; there are {', '.join(builders)}")
     folder = home() / "data" / name
     if folder.is_dir() and not force:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as work:
         (Path(work) / "new").mkdir()
-        BUILDERS[name](Path(work) / "new")
+        builders[name](Path(work) / "new")
         if folder.is_dir():
             folder.rename(Path(work) / "old")
         (Path(work) / "new").rename(folder)
@@ -278,7 +281,7 @@ def _idx(path: Path, header: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
 
 
-BUILDERS: dict[str, Callable[[Path], None]] = {
+BUILDERS: dict[str, Builder] = {
     "stamps": _build_stamps,
     "clipart": _build_clipart,
     "easy-vqa": _build_easy_vqa,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -130,6 +131,7 @@ def load(
         collate_fn=_Collate(stream.encoder),
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_ignore_signals,
     )
     group: list[Loaded] = []
     for loaded in loader:
@@ -137,6 +139,12 @@ def load(
         if len(group) == micro:
             yield group
             group = []
+
+
+def _ignore_signals(_: int) -> None:
+    """A stop request to the whole process group is the trainer's to answer; workers go when it goes."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from openpali.data.build import data_folder
+from openpali.data.build import BUILDERS, Builder, data_folder
+from openpali.data.world.world import World
 from openpali.text.tokenizer import Tokenizer
+from openpali.text.vocabulary import train_nano_vocabulary
+
+FILE = "tokenizer.model"
 
 
 def open_tokenizer(name: str) -> Tokenizer:
@@ -15,4 +20,16 @@ def open_tokenizer(name: str) -> Tokenizer:
         FileNotFoundError: neither is there.
     """
     path = Path(name)
-    return Tokenizer.load(path if path.is_file() else data_folder(name) / "tokenizer.model")
+    return Tokenizer.load(path if path.is_file() else data_folder(name) / FILE)
+
+
+def _build_nano_vocabulary(folder: Path) -> None:
+    """6144 pieces on the captions of all stamps in all languages, and the stamps' names."""
+    stamps = World.load("mini").stamps
+    captions = [(lang, text) for stamp in stamps for lang, text in sorted(stamp.captions.items())]
+    tokenizer = train_nano_vocabulary(captions, texts=[stamp.name for stamp in stamps])
+    (folder / FILE).write_bytes(tokenizer.proto)
+
+
+ALL_BUILDERS: Mapping[str, Builder] = {**BUILDERS, "nano-vocabulary": _build_nano_vocabulary}
+"""Every data set that can be built, those made out of others included."""

@@ -29,12 +29,11 @@ def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
         embeddings: of this rank's pairs: image and text ``[B_rank, D]``, log temperature and bias ``[1]``.
         chunk: rows of logits held at a time.
     """
-    return cast(
-        Tensor,
-        _SigmoidLoss.apply(  # type: ignore[no-untyped-call]
+    with torch.autocast(embeddings.image.device.type, enabled=False):  # exp(t) magnifies what bfloat16 rounds off
+        loss = _SigmoidLoss.apply(  # type: ignore[no-untyped-call]
             *(e.float() for e in embeddings), chunk
-        ),
-    )
+        )
+    return cast(Tensor, loss)
 
 
 class _SigmoidLoss(torch.autograd.Function):

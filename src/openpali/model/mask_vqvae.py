@@ -86,10 +86,11 @@ class MaskVQVAE(nn.Module):
     def forward(self, masks: Tensor) -> Reconstruction:
         """Masks ``[B, 64, 64]`` in 0..1 -> reconstruction. In training the dictionary follows the data."""
         z = self._encode(masks)  # [B, 16, C]
-        codes = self._nearest(z)
-        quantised = self.codebook[codes]
-        if self.training:
-            self._update(z.detach().flatten(0, 1), codes.flatten())
+        with torch.autocast(z.device.type, enabled=False):  # the dictionary and its averages stay in float32
+            codes = self._nearest(z)
+            quantised = self.codebook[codes]
+            if self.training:
+                self._update(z.detach().flatten(0, 1), codes.flatten())
         commitment = self.config.commitment * F.mse_loss(z, quantised)
         straight_through = z + (quantised - z).detach()
         return Reconstruction(self._decode(straight_through), codes, commitment)
@@ -106,7 +107,7 @@ class MaskVQVAE(nn.Module):
 
     def _encode(self, masks: Tensor) -> Tensor:
         z = self.encoder(2 * (masks[:, None] - 0.5))  # [B, C, 4, 4]
-        return cast(Tensor, z.flatten(2).transpose(1, 2))
+        return cast(Tensor, z.flatten(2).transpose(1, 2).float())
 
     def _decode(self, z: Tensor) -> Tensor:
         grid = z.transpose(1, 2).reshape(len(z), -1, GRID, GRID)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from openpali.model.mask_vqvae import MaskVQVAEConfig
-from openpali.model.pali import PaliConfig
+from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIPConfig, TextTowerConfig
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
@@ -98,3 +100,64 @@ PRESETS: Mapping[str, Preset] = {
         ),
     ),
 }
+
+PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
+
+
+def count_parameters(preset: Preset) -> dict[str, int]:
+    """Parameters of each of :data:`PARTS` of a PaLI of this size, which add up to all of it; nothing is allocated.
+
+    ``encoder`` and ``decoder`` are those of the language model, norms and position biases included; ``head`` is 0
+    where it is tied to the embedding.
+    """
+    with torch.device("meta"):
+        model = Pali(preset.pali)
+    prefixes = ("vit.", "project.", "text.encoder", "text.decoder", "text.embed.", "text.head.")
+    return {
+        part: sum(p.numel() for name, p in model.named_parameters() if name.startswith(prefix))
+        for part, prefix in zip(PARTS, prefixes, strict=True)
+    }
+
+
+def count_tokens(preset: Preset, size: tuple[int, int] | None = None) -> int:
+    """Visual tokens of one picture of ``size`` (height, width in pixels; None: the preset's own).
+
+    Raises:
+        ValueError: a side is not a multiple of the patch.
+    """
+    height, width = size or preset.vision.image_size
+    patch = preset.vision.patch_size
+    if height % patch or width % patch:
+        raise ValueError(f"{height} x {width} pixels do not divide into patches of {patch}: take multiples of it")
+    return (height // patch) * (width // patch)
+
+
+def flops_per_image(
+    preset: Preset, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
+) -> int:
+    """Floating-point operations before the first token: ViT, projection, encoder, the decoder's keys and values.
+
+    Matrix products alone, two operations per multiply-add. ``size``: as for :func:`count_tokens`; ``prompt``: its
+    length in tokens.
+    """
+    v, t = preset.vision, preset.language
+    patches = count_tokens(preset, size)
+    memory, inner = frames * patches + prompt, t.heads * t.d_head
+    block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # multiply-adds per token
+    vision = 3 * v.patch_size**2 * v.width + v.depth * block + v.width * t.d_model
+    encoder = t.encoder_layers * (4 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * memory * inner)
+    cross = t.decoder_layers * 2 * t.d_model * inner
+    return 2 * (frames * patches * vision + memory * (encoder + cross))
+
+
+def flops_per_token(
+    preset: Preset, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0, position: int = 0
+) -> int:
+    """Floating-point operations of generating the token at ``position`` (0 the first) with a cache.
+
+    What is counted, and the other arguments: as for :func:`flops_per_image`.
+    """
+    t = preset.language
+    memory, inner = frames * count_tokens(preset, size) + prompt, t.heads * t.d_head
+    layer = 6 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * (position + 1 + memory) * inner
+    return 2 * (t.decoder_layers * layer + t.d_model * t.vocab_size)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 QUERY_BLOCK = 1024  # rows of bias materialised at a time: heads x block x keys, never heads x N x N
 
@@ -102,6 +104,11 @@ class Cache:
     layers: list[LayerCache]
     memory_mask: Tensor | None
     length: int = 0
+
+    @property
+    def max_length(self) -> int:
+        """Positions that there is room for."""
+        return self.layers[0].keys.shape[2]
 
     def reorder(self, rows: Tensor) -> None:
         """Make row ``i`` continue what row ``rows[i]`` was (beam search, or dropping finished rows)."""
@@ -290,8 +297,16 @@ class EncoderDecoder(nn.Module):
         return Cache(layers, None if memory_mask_BN is None else memory_mask_BN[:, None, None, :])
 
     def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
-        """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole."""
+        """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole.
+
+        Raises:
+            ValueError: the cache has no room for them.
+        """
         start, end = cache.length, cache.length + ids_BL.shape[1]
+        if end > cache.max_length:
+            raise ValueError(
+                f"a cache for {cache.max_length} tokens was given {end}: start it with a larger max_length"
+            )
         x_BLD = self.embed(ids_BL)
         biases = [bias(1 - end, end - 1 - start) for bias in self.decoder_bias]
         for i, layer in enumerate(self._decoder_layers()):
@@ -321,20 +336,29 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, c
         mask: keys that may be seen, bool ``[B, 1, 1, N]``, or None for all.
         causal: hide keys after the query.
     """
+    length = q.shape[2]
+    block = partial(_attend_block, causal=causal)
+    if length <= QUERY_BLOCK:
+        return block(q, k, v, bias, mask, 0)
+    if torch.is_grad_enabled():  # else autograd would keep every block's scores, heads x N x N after all
+        block = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([block(q, k, v, bias, mask, start) for start in range(0, length, QUERY_BLOCK)], dim=2)
+
+
+def _attend_block(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, start: int, *, causal: bool
+) -> Tensor:
     length, n = q.shape[2], k.shape[2]
+    end = min(start + QUERY_BLOCK, length)
     rows = bias.to(q.dtype).unfold(-1, n, 1)  # [h, L, N] view; row r belongs to the query L - 1 - r
-    out = []
-    for start in range(0, length, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, length)
-        scores = rows[:, length - end : length - start].flip(1)[None]  # [1, h, end - start, N]
-        if causal and length > 1:
-            query = torch.arange(start, end, device=q.device) + (n - length)
-            future = torch.arange(n, device=q.device)[None] > query[:, None]
-            scores = scores.masked_fill(future, float("-inf"))
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        out.append(F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=scores, scale=1.0))
-    return out[0] if len(out) == 1 else torch.cat(out, dim=2)
+    scores = rows[:, length - end : length - start].flip(1)[None]  # [1, h, end - start, N]
+    if causal and length > 1:
+        query = torch.arange(start, end, device=q.device) + (n - length)
+        future = torch.arange(n, device=q.device)[None] > query[:, None]
+        scores = scores.masked_fill(future, float("-inf"))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=scores, scale=1.0)
 
 
 def _split_heads(x_BLD: Tensor, heads: int) -> Tensor:

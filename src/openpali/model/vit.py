@@ -121,15 +121,18 @@ class ViT(nn.Module):
         """Cut pictures into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1.
 
         Raises:
-            ValueError: the pictures do not have the size that the position embeddings are made for.
+            ValueError: the pictures are not RGB, or do not have the size that the position embeddings are made for.
         """
+        if images_BHWC.ndim != 4 or images_BHWC.shape[3] != 3:
+            raise ValueError(f"the ViT takes RGB pictures [B, H, W, 3] and was given {list(images_BHWC.shape)}")
         if tuple(images_BHWC.shape[1:3]) != self.config.image_size:
             raise ValueError(
                 f"pictures of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
                 f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
             )
         if images_BHWC.dtype == torch.uint8:
-            images_BHWC = images_BHWC.to(self.patch_embed.weight.dtype) / 127.5 - 1
+            images_BHWC = images_BHWC.float() / 127.5 - 1
+        images_BHWC = images_BHWC.to(self.patch_embed.weight.dtype)
         (rows, columns), p = self.config.grid, self.config.patch_size
         patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
         return patches.flatten(3).flatten(1, 2)

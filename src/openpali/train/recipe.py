@@ -42,13 +42,15 @@ class ModelSpec(_Strict):
     """Which preset, and where parts start from.
 
     ``init`` maps a part of the model ("vit", "text", "project", ...; "" is all of it) to a run of that name or
-    a model folder, optionally ``#part`` of it. Whatever is not named starts from scratch.
+    a model folder, optionally ``#part`` of it. Whatever is not named starts from scratch. ``masks`` is the mask
+    VQ-VAE that writes the targets of referring segmentation.
     """
 
     preset: str
     tokenizer: str
     init: dict[str, str] = {}
     frozen: list[str] = []
+    masks: str = ""
     temperature: float = Field(10.0, gt=0)
     bias: float = -10.0
     dropout: float = Field(0.0, ge=0, lt=1)

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import torch
 
-from openpali.bundle import save_bundle, transplant
+from openpali.bundle import find_model, open_mask_codec, transplant, write_bundle
 from openpali.data.encode import Batch
 from openpali.data.images import Preprocess
 from openpali.data.sources import open_source
@@ -171,16 +171,23 @@ class Trainer:
     def _open_phase(self, spec: PhaseSpec) -> Phase:
         entries: list[Entry] = []
         for line in spec.mixture:
-            options = dict(line.task_options)
-            if line.task == "denoise":
-                options |= {
-                    "tokenizer": self.tokenizer,
-                    "max_inputs": self.recipe.max_prompt,
-                    "max_targets": self.recipe.max_target - 1,
-                }
+            options = {**line.task_options, **self._tools(line.task)}
             source, task = open_source(line.source, line.options), get_task(line.task, **options)
             entries.append(Entry(line.name, source, task, line.weight))
         return Phase(spec.samples, Preprocess(spec.size, spec.size), entries)
+
+    def _tools(self, task: str) -> dict[str, Any]:
+        """What a task needs besides its options."""
+        if task == "denoise":
+            recipe = self.recipe
+            return {
+                "tokenizer": self.tokenizer,
+                "max_inputs": recipe.max_prompt,
+                "max_targets": recipe.max_target - 1,
+            }
+        if task == "refseg" and self.recipe.model.masks:
+            return {"masks": open_mask_codec(find_model(self.recipe.model.masks))}
+        return {}
 
     def _enter_phase(self, phase: int) -> None:
         if phase == self.phase:
@@ -252,13 +259,19 @@ class Trainer:
             config = self.objective.config
             if vit is not None:
                 config = dataclasses.replace(cast(Any, config), vision=vit.config)
-            save_bundle(
+            write_bundle(
                 folder,
-                self.model,
+                self.model.state_dict(),
                 config,
                 preprocess=None if vit is None else Preprocess(*vit.config.image_size),
                 tokenizer=self.tokenizer,
-                facts={"recipe": self.recipe.model_dump(mode="json"), "samples": self.samples},
+                facts={
+                    "run": self.recipe.name,
+                    "samples": self.samples,
+                    "max_prompt": self.recipe.max_prompt,
+                    "tasks": {e.task: e.task_options for p in self.recipe.phases for e in p.mixture},
+                    "recipe": self.recipe.model_dump(mode="json"),
+                },
             )
         return folder
 

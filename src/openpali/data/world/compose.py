@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from openpali.data.world.draw import Draw
 from openpali.data.world.scenes import scene, single
 from openpali.data.world.splits import Split, generator
+from openpali.data.world.texts import text
 from openpali.data.world.videos import video
 from openpali.data.world.world import World
 from openpali.data.world.writing import document, word
@@ -20,6 +21,7 @@ KINDS: dict[str, Callable[..., Example]] = {
     "word": word,
     "video": video,
     "document": document,
+    "text": text,
 }
 
 
@@ -55,6 +57,11 @@ class WorldSource:
                 raise ValueError(f"{kind} has no option {option}; it has {', '.join(known) or 'none'}")
         self.world, self.kind, self.split, self.seed, self.canvas = world, kind, split, seed, canvas
         self.options = options
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Class names of its samples, sorted."""
+        return sorted({stamp.category for stamp in self.world.stamps})
 
     def __len__(self) -> int:
         return 2**40

@@ -1,0 +1,267 @@
+"""``Pali``: pictures and prompts in, typed answers out.
+
+pali = Pali.from_pretrained("nano")
+pali.caption(["cat.jpg"], lang="ja")
+pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from openpali.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
+from openpali.data.encode import PairEncoder, SequenceEncoder
+from openpali.data.images import Preprocess, load_image
+from openpali.infer.generate import Decoding, Generation, generate
+from openpali.model.pali import Pali as PaliModel
+from openpali.model.siglip import SigLIP
+from openpali.tasks.base import Answer, Task
+from openpali.tasks.example import Image, Object, Size
+from openpali.tasks.registry import get_task
+
+Picture = str | Path | bytes | Image | PILImage.Image
+Frames = Sequence[Picture]  # one picture, or the frames of a video
+Floats = NDArray[np.float32]
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer, read by its task, and how it came about.
+
+    Attributes:
+        prompt: what the model was asked.
+        answer: text, and objects in pixels of the (first) picture.
+        generation: ids, log-probability of each, score and why it ended.
+    """
+
+    prompt: str
+    answer: Answer
+    generation: Generation
+
+
+class Pali:
+    """A family of models behind one door; each part is loaded when it is first needed.
+
+    Args:
+        folder: a model, or a family of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.parts, self.by_task = open_family(folder)
+        self._loaded: dict[str, tuple[Bundle, torch.nn.Module]] = {}
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "nano") -> Pali:
+        """A folder, a model that ships with the package (``nano``), or a finished run.
+
+        Raises:
+            FileNotFoundError: there is no such model.
+        """
+        return cls(find_model(str(name)))
+
+    def predict(
+        self,
+        frames: Sequence[Frames],
+        prompts: Sequence[str],
+        *,
+        task: Task | None = None,
+        part: str | None = None,
+        decoding: Decoding | None = None,
+    ) -> list[Prediction]:
+        """Answer one prompt per row.
+
+        Args:
+            frames: pictures of each row: one, several frames, or none for text alone.
+            prompts: as the tasks write them, or free text.
+            task: reads the answers, and picks the part of the family; by default it is told from the prompt.
+            part: picks the part of the family instead.
+            decoding: greedy up to the task's length by default.
+
+        Raises:
+            ValueError: unequal numbers, an empty prompt, one longer than the model was made for, or a bad picture.
+        """
+        if len(frames) != len(prompts):
+            raise ValueError(f"{len(frames)} rows of pictures, and {len(prompts)} prompts")
+        return [
+            prediction
+            for start in range(0, len(prompts), BATCH)
+            for prediction in self._predict(
+                frames[start : start + BATCH], prompts[start : start + BATCH], task, part, decoding
+            )
+        ]
+
+    def caption(self, images: Sequence[Picture], lang: str = "en") -> list[str]:
+        """Describe each picture in a language."""
+        return [p.answer.text for p in self._ask("caption", images, [""] * len(images), lang)]
+
+    def answer(self, images: Sequence[Picture], questions: Sequence[str], lang: str = "en") -> list[str]:
+        """Answer a question about each picture, in a language."""
+        return [p.answer.text for p in self._ask("vqa", images, questions, lang)]
+
+    def read(self, images: Sequence[Picture], lang: str = "en") -> list[str]:
+        """Read what is written in each picture."""
+        return [p.answer.text for p in self._ask("ocr", images, [""] * len(images), lang)]
+
+    def detect(self, images: Sequence[Picture], names: Sequence[str]) -> list[Sequence[Object]]:
+        """Find all instances of a name (or of several, joined by " and ") in each picture."""
+        return [p.answer.objects for p in self._ask("detect", images, names, "en")]
+
+    def segment(self, images: Sequence[Picture], expressions: Sequence[str]) -> list[Sequence[Object]]:
+        """Box and mask of what an expression refers to, in each picture."""
+        return [p.answer.objects for p in self._ask("refseg", images, expressions, "en")]
+
+    def embed_image(self, images: Sequence[Picture]) -> Floats:
+        """L2-normalised embeddings of pictures ``[N, D]``, to compare with :meth:`embed_text`."""
+        bundle, model = self._load("siglip")
+        preprocess = _preprocess(bundle)
+        pixels = [preprocess(to_array(image)) for image in images]
+        with torch.inference_mode():
+            chunks = [
+                cast(SigLIP, model).embed_image(torch.from_numpy(np.stack(pixels[i : i + BATCH])))
+                for i in range(0, len(pixels), BATCH)
+            ]
+        return torch.cat(chunks).numpy()
+
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        """L2-normalised embeddings of texts ``[N, D]``; padded as in training, whatever their length."""
+        model = cast(SigLIP, self._load("siglip")[1])
+        with torch.inference_mode():
+            chunks = [
+                model.embed_text(torch.from_numpy(np.stack([self._pairs.text(t) for t in texts[i : i + BATCH]])))
+                for i in range(0, len(texts), BATCH)
+            ]
+        return torch.cat(chunks).numpy()
+
+    def similarity(self, images: Sequence[Picture], texts: Sequence[str]) -> Floats:
+        """Probability that picture and text belong together, ``[images, texts]``: SigLIP's sigmoid."""
+        model = cast(SigLIP, self._load("siglip")[1])
+        cosine = torch.from_numpy(self.embed_image(images) @ self.embed_text(texts).T)
+        with torch.inference_mode():
+            return (cosine * model.log_temperature.exp() + model.bias).sigmoid().numpy()
+
+    def task(self, name: str) -> Task:
+        """A task as this family was trained on it: with its options and its mask codec.
+
+        Raises:
+            ValueError: unknown task.
+        """
+        bundle = self._load(self._part_for(name))[0]
+        options: dict[str, Any] = dict(bundle.facts.get("tasks", {}).get(name, {}))
+        if name == "refseg" and "mask_vqvae" in self.parts:
+            options["masks"] = self._masks
+        return get_task(name, **options)
+
+    def _ask(self, name: str, images: Sequence[Picture], texts: Sequence[str], lang: str) -> list[Prediction]:
+        if isinstance(images, str | bytes):
+            raise ValueError("give a list of pictures, even for one")
+        task = self.task(name)
+        return self.predict([[i] for i in images], [task.ask(text, lang=lang) for text in texts], task=task)
+
+    def _predict(
+        self,
+        frames: Sequence[Frames],
+        prompts: Sequence[str],
+        task: Task | None,
+        part: str | None,
+        decoding: Decoding | None,
+    ) -> list[Prediction]:
+        tasks = [task or self.task(task_of(prompt, len(row))) for prompt, row in zip(prompts, frames, strict=True)]
+        part = part or self._part_for(tasks[0].name)
+        bundle, model = self._load(part)
+        preprocess = _preprocess(bundle)
+        limit = bundle.facts.get("max_prompt", 512)
+        encoder = SequenceEncoder(bundle.tokenizer, limit, 1)
+        samples, sizes = [], []
+        for row, prompt in zip(frames, prompts, strict=True):
+            if not prompt.strip():
+                raise ValueError("the prompt is empty")
+            ids = encoder.tokenizer.encode(prompt)
+            if len(ids) > limit:
+                raise ValueError(f"the prompt has {len(ids)} tokens, and this model takes {limit}: shorten it")
+            arrays: dict[str, NDArray[Any]] = {"prompt": np.array(ids), "target": np.zeros(1, np.int64)}
+            images = [to_array(picture) for picture in row]
+            sizes.append(Size(*images[0].shape[:2]) if images else Size(1, 1))
+            if images:
+                arrays["images"] = np.stack([preprocess(image) for image in images])
+            samples.append(arrays)
+        batch = encoder.collate(samples)
+        generations = generate(
+            cast(PaliModel, model),
+            batch.get("images"),
+            batch["prompt"],
+            batch.get("frames"),
+            decoding or Decoding(max_tokens=tasks[0].max_target_tokens),
+            encoder.tokenizer.eos_id,
+        )
+        return [
+            Prediction(prompt, t.parse(encoder.tokenizer.decode(best[0].ids), size), best[0])
+            for prompt, t, best, size in zip(prompts, tasks, generations, sizes, strict=True)
+        ]
+
+    def _part_for(self, task: str) -> str:
+        part = self.by_task.get(task, "pali")
+        if part not in self.parts:
+            raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
+        return part
+
+    def _load(self, part: str) -> tuple[Bundle, torch.nn.Module]:
+        if part not in self._loaded:
+            if part not in self.parts:
+                raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
+            bundle = open_bundle(self.parts[part])
+            self._loaded[part] = bundle, bundle.model()
+        return self._loaded[part]
+
+    @cached_property
+    def _masks(self) -> Any:
+        return open_mask_codec(self.parts["mask_vqvae"])
+
+    @cached_property
+    def _pairs(self) -> PairEncoder:
+        bundle, model = self._load("siglip")
+        keep_case = bundle.facts.get("recipe", {}).get("keep_case", False)
+        return PairEncoder(bundle.tokenizer, cast(SigLIP, model).config.text.length, keep_case)
+
+
+def task_of(prompt: str, frames: int = 1) -> str:
+    """The task that a prompt is written in the manner of."""
+    if prompt.startswith("detect:"):
+        return "detect"
+    if prompt.startswith("Generate the alt_text"):
+        return "caption" if frames <= 1 else "video_caption"
+    if prompt.startswith("Generate the ocr_text"):
+        return "ocr"
+    return "vqa" if frames <= 1 else "video_qa"
+
+
+def to_array(picture: Picture) -> Image:
+    """Any kind of picture as RGB uint8 ``[H, W, 3]``.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`load_image`; an array that is no picture.
+    """
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+            raise ValueError(f"a picture is uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
+        return picture
+    if isinstance(picture, PILImage.Image):
+        return np.array(picture.convert("RGB"))
+    return load_image(picture)
+
+
+def _preprocess(bundle: Bundle) -> Preprocess:
+    if bundle.preprocess is None:
+        raise ValueError(f"the model {bundle.folder} takes no pictures")
+    return bundle.preprocess
