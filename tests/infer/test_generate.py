@@ -1,0 +1,414 @@
+"""Generation, against loops without a cache, against exhaustive search and against transformers' T5."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from openpali.infer.generate import Decoding, Generation, generate, loops
+from openpali.model.pali import Pali, PaliConfig
+from openpali.model.t5 import T5Config
+from openpali.model.vit import ViTConfig
+
+EOS = 1
+
+
+def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> Pali:
+    """A model of random weights, sure enough of its tokens that rounding decides nothing."""
+    torch.manual_seed(seed)
+    vision = ViTConfig(patch_size=4, grid=(2, 2), width=16, depth=1, mlp_dim=16, heads=2)
+    text = T5Config(
+        vocab_size=vocab,
+        d_model=16,
+        d_head=8,
+        heads=2,
+        d_ff=24,
+        encoder_layers=2,
+        decoder_layers=2,
+        activation="gelu",
+    )
+    model = Pali(PaliConfig(vision, text)).eval()
+    with torch.no_grad():
+        model.text.head.weight.mul_(peak)
+    return model
+
+
+def inputs(seed: int, rows: int = 5, vocab: int = 14) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures of up to 2 frames, prompts of different lengths, padded, and numbers of frames."""
+    g = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (rows, 2, 8, 8, 3), generator=g, dtype=torch.uint8)
+    prompt = torch.randint(2, vocab, (rows, 6), generator=g)
+    prompt[torch.arange(6) >= torch.randint(1, 7, (rows, 1), generator=g)] = 0
+    return images, prompt, torch.randint(1, 3, (rows,), generator=g)
+
+
+def teacher_forced(model: Pali, images: Tensor | None, prompt: Tensor, ids: list[int]) -> Tensor:
+    """Log-probabilities ``[T, V]`` of each position of ``ids``, for one row without padding, without a cache."""
+    with torch.inference_mode():
+        return model.text.logits(model(images, prompt, torch.tensor([ids])))[0].log_softmax(-1)
+
+
+def row(batch: tuple[Tensor, Tensor, Tensor], i: int) -> tuple[Tensor, Tensor]:
+    """Row ``i`` alone, without its padding."""
+    images, prompt, frames = batch
+    return images[i : i + 1, : frames[i]], prompt[i : i + 1, : (prompt[i] != 0).sum()]
+
+
+def check_same(ours: Generation, theirs: Generation) -> None:
+    assert (ours.ids, ours.finish_reason) == (theirs.ids, theirs.finish_reason)
+    assert ours.log_probs == pytest.approx(theirs.log_probs, abs=1e-4)
+    assert ours.score == pytest.approx(theirs.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_is_the_loop_without_a_cache(seed: int) -> None:
+    model, batch = tiny(seed), inputs(seed)
+    for i, (got,) in enumerate(generate(model, *batch, decoding=Decoding(max_tokens=10))):
+        ids: list[int] = []
+        while len(ids) < 10 and EOS not in ids:
+            ids.append(int(teacher_forced(model, *row(batch, i), [*ids, 0])[-1].argmax()))
+        assert got.ids == [t for t in ids if t != EOS]
+        assert got.finish_reason == ("eos" if ids[-1] == EOS else "length")
+
+
+DECODINGS = {
+    "greedy": Decoding(max_tokens=12),
+    "beams": Decoding(max_tokens=12, beams=3),
+    "n-best": Decoding(max_tokens=12, beams=4, samples=3, length_penalty=0.6),
+    "sampling": Decoding(max_tokens=12, temperature=1.0, seed=7),
+    "best of n": Decoding(max_tokens=12, temperature=2.0, top_k=9, top_p=0.95, samples=4),
+}
+
+
+@pytest.mark.parametrize("decoding", DECODINGS.values(), ids=DECODINGS.keys())
+@pytest.mark.parametrize("seed", [1, 10, 11])  # whose rows finish at different steps
+def test_a_batch_is_its_rows_one_by_one(decoding: Decoding, seed: int) -> None:
+    model, batch = tiny(seed), inputs(seed, rows=6)
+    together = generate(model, *batch, decoding=decoding)
+    assert len({len(g[0].ids) for g in together}) > 1
+    for i, got in enumerate(together):
+        (alone,) = generate(model, *row(batch, i), decoding=decoding)
+        assert len(got) == len(alone) == decoding.samples
+        for a, b in zip(got, alone, strict=True):
+            check_same(a, b)
+
+
+@pytest.mark.parametrize("decoding", DECODINGS.values(), ids=DECODINGS.keys())
+def test_log_probs_are_the_teacher_forced_ones(decoding: Decoding) -> None:
+    model, batch = tiny(1), inputs(11)
+    for i, generations in enumerate(generate(model, *batch, decoding=decoding)):
+        assert [g.score for g in generations] == sorted((g.score for g in generations), reverse=True)
+        for g in generations:
+            ids = g.ids + [EOS] * (g.finish_reason == "eos")
+            expected = teacher_forced(model, *row(batch, i), ids)[range(len(ids)), ids]
+            assert g.log_probs == pytest.approx(expected.tolist(), abs=1e-4)
+            assert g.score == pytest.approx(sum(g.log_probs) / len(ids) ** decoding.length_penalty, abs=1e-6)
+            assert EOS not in g.ids
+            assert len(ids) <= decoding.max_tokens
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_wide_beams_are_exhaustive_search(seed: int, penalty: float) -> None:
+    """With room for every hypothesis, the best of all texts up to the limit, in order, or the first of them."""
+    vocab, longest = 5, 4
+    model = tiny(seed, vocab, peak=1.0)
+    _, prompt, _ = inputs(seed, rows=2, vocab=vocab)
+    decoding = Decoding(max_tokens=longest, beams=4**3, samples=10, length_penalty=penalty)
+    got = generate(model, None, prompt, decoding=decoding)
+    firsts = generate(model, None, prompt, decoding=replace(decoding, samples=1))
+    others = [t for t in range(vocab) if t != EOS]
+    texts = [[*t, EOS] for n in range(longest) for t in itertools.product(others, repeat=n)]
+    for i in range(2):
+        scores = {}
+        for ids in texts:
+            lp = teacher_forced(model, None, prompt[i : i + 1, : (prompt[i] != 0).sum()], ids)
+            scores[tuple(ids[:-1])] = float(lp[range(len(ids)), ids].sum()) / len(ids) ** penalty
+        best = sorted(scores, key=lambda t: -scores[t])[:10]
+        assert [tuple(g.ids) for g in got[i]] == best
+        assert [tuple(g.ids) for g in firsts[i]] == best[:1], "stopped too early"
+        assert [g.score for g in got[i]] == pytest.approx([scores[t] for t in best], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_beams_are_the_plain_algorithm(seed: int) -> None:
+    """Narrow beams, where the search can err, against the same search written plainly, without cache or batch."""
+    model, batch, beams, longest = tiny(seed, peak=1.5), inputs(seed, rows=3), 3, 7
+    for i, (got,) in enumerate(generate(model, *batch, decoding=Decoding(max_tokens=longest, beams=beams))):
+        live: list[tuple[float, list[int]]] = [(0.0, [])]
+        best: tuple[float, list[int]] = (-math.inf, [])
+        for _ in range(longest):
+            after = []
+            for score, ids in live:
+                lp = teacher_forced(model, *row(batch, i), [*ids, 0])[-1].tolist()
+                best = max(best, (score + lp[EOS], ids))
+                after += [(score + lp[t], [*ids, t]) for t in range(len(lp)) if t != EOS]
+            live = sorted(after, reverse=True)[:beams]
+            if live[0][0] < best[0]:
+                break
+        assert got.ids == best[1]
+        assert got.score == pytest.approx(best[0], abs=1e-4)
+        assert got.finish_reason == "eos"
+
+
+def test_more_beams_search_better() -> None:
+    scores = {}
+    for beams in (2, 16):
+        decoding = Decoding(max_tokens=8, beams=beams)
+        runs = [generate(tiny(s, peak=1.0), *inputs(s), decoding=decoding) for s in range(4)]
+        scores[beams] = [g.score for run in runs for (g,) in run]
+    assert all(wide >= narrow - 1e-5 for wide, narrow in zip(scores[16], scores[2], strict=True))
+    assert sum(scores[16]) > sum(scores[2]) + 0.1
+
+
+def t5_pair(seed: int, vocab: int) -> tuple[Pali, torch.nn.Module]:
+    """The same random T5 v1.1, ours and transformers'."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.T5Config(
+        vocab_size=vocab,
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=2,
+        num_decoder_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=EOS,
+    )
+    theirs = transformers.T5ForConditionalGeneration(config).eval()
+    ours = tiny(seed, vocab)
+    state = {}
+    text = ours.text
+    state["shared.weight"] = text.embed.weight
+    for side, layers, bias, norm in (
+        ("encoder", text.encoder, text.encoder_bias[0], text.encoder_norm),
+        ("decoder", text.decoder, text.decoder_bias[0], text.decoder_norm),
+    ):
+        state[f"{side}.embed_tokens.weight"] = text.embed.weight
+        state[f"{side}.final_layer_norm.weight"] = norm.scale
+        state[f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"] = bias.table.weight
+        for i, layer in enumerate(layers):
+            at = f"{side}.block.{i}.layer."
+            for name, weight in zip("qkv", layer.attention.qkv.weight.chunk(3), strict=True):
+                state[f"{at}0.SelfAttention.{name}.weight"] = weight
+            state[f"{at}0.SelfAttention.o.weight"] = layer.attention.out.weight
+            state[f"{at}0.layer_norm.weight"] = layer.norm_attention.scale
+            ff = 1
+            if side == "decoder":
+                ff = 2
+                key, value = layer.cross.key_value.weight.chunk(2)
+                for name, weight in (("q", layer.cross.query.weight), ("k", key), ("v", value)):
+                    state[f"{at}1.EncDecAttention.{name}.weight"] = weight
+                state[f"{at}1.EncDecAttention.o.weight"] = layer.cross.out.weight
+                state[f"{at}1.layer_norm.weight"] = layer.norm_cross.scale
+            state[f"{at}{ff}.DenseReluDense.wi_0.weight"] = layer.ff.gate.weight
+            state[f"{at}{ff}.DenseReluDense.wi_1.weight"] = layer.ff.up.weight
+            state[f"{at}{ff}.DenseReluDense.wo.weight"] = layer.ff.down.weight
+            state[f"{at}{ff}.layer_norm.weight"] = layer.norm_ff.scale
+    theirs.lm_head = torch.nn.Linear(16, vocab, bias=False)  # newer versions tie it whatever the configuration says
+    theirs.load_state_dict({**state, "lm_head.weight": text.head.weight})
+    assert not theirs.config.scale_decoder_outputs
+    return ours, theirs
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_as_transformers(beams: int) -> None:
+    """The same tokens as transformers' T5.
+
+    Its beam search lets a hypothesis end only where EOS is among the best ``beams`` continuations, and returns
+    unfinished ones at the length limit; so with beams its text may be another one, but never a better finished one.
+    """
+    same = finished = 0
+    for seed in (5, 9, 10, 11):  # whose texts often end before the limit
+        ours, theirs = t5_pair(seed, vocab=14)
+        _, prompt, _ = inputs(seed, rows=8)
+        got = generate(ours, None, prompt, decoding=Decoding(max_tokens=16, beams=beams, max_repeats=None))
+        out = theirs.generate(
+            prompt,
+            attention_mask=(prompt != 0).long(),
+            max_new_tokens=16,
+            num_beams=beams,
+            do_sample=False,
+            length_penalty=0.0,
+            early_stopping=False,
+        )
+        for i, (g,) in enumerate(got):
+            ids = out[i, 1:].tolist()
+            ended = EOS in ids
+            ids = ids[: ids.index(EOS)] if ended else ids
+            finished += ended
+            same += g.ids == ids
+            if beams == 1:
+                assert (g.ids, g.finish_reason) == (ids, "eos" if ended else "length")
+            elif ended:
+                lp = teacher_forced(ours, None, prompt[i : i + 1, : (prompt[i] != 0).sum()], [*ids, EOS])
+                score = float(lp[range(len(ids) + 1), [*ids, EOS]].sum())
+                assert g.score >= score - 1e-4
+    assert finished >= 16
+    assert same >= 24
+
+
+def test_finish_reasons_and_limits() -> None:
+    model, (images, prompt, frames) = tiny(0), inputs(0)
+    never = torch.ones(14, dtype=torch.bool)
+    never[EOS] = False
+    only = torch.zeros(14, dtype=torch.bool)
+    only[EOS] = True
+    for decoding in DECODINGS.values():
+        for generations in generate(model, images, prompt, frames, replace(decoding, max_tokens=5), allowed=never):
+            assert [len(g.ids) for g in generations] == [5] * decoding.samples
+            assert {g.finish_reason for g in generations} == {"length"}
+        for generations in generate(model, images, prompt, frames, decoding, allowed=only):
+            assert {(tuple(g.ids), len(g.log_probs), g.finish_reason) for g in generations} == {((), 1, "eos")}
+    assert generate(model, images[:0], prompt[:0]) == []
+
+
+def test_repetition_stops_a_loop() -> None:
+    model, batch = tiny(0), inputs(0)
+    loop = torch.zeros(14, dtype=torch.bool)
+    loop[5] = True
+    for beams in (1, 3):
+        for (g,) in generate(model, *batch, Decoding(max_tokens=100, beams=beams), allowed=loop):
+            assert (g.ids, g.finish_reason) == ([5] * 24, "repetition")
+        for (g,) in generate(model, *batch, Decoding(max_tokens=60, beams=beams, max_repeats=None), allowed=loop):
+            assert (len(g.ids), g.finish_reason) == (60, "length")
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=6), st.lists(st.integers(0, 9), min_size=1, max_size=8), st.integers(2, 9)
+)
+def test_loops(head: list[int], gram: list[int], repeats: int) -> None:
+    full = max(repeats, math.ceil(24 / len(gram)))
+    assert loops(head + gram * full, repeats)
+    assert not loops([*head, *gram * full, 99], repeats)
+    assert not loops(list(range(100, 200)) + gram * (min(repeats, 24 // len(gram)) - 1), repeats)
+    assert not loops(list(range(9)) * 20, repeats), "9 tokens are no short loop"
+
+
+def test_allowed_function_keeps_to_the_listed_texts() -> None:
+    model, batch = tiny(3), inputs(3)
+    answers = [[5], [5, 6, 7], [8, 9], [4, 4, 4, 4]]
+
+    def allowed(i: int, ids: list[int]) -> list[int]:
+        texts = [[*a, EOS] for a in answers if i or a != [5]]
+        return [t[len(ids)] for t in texts if t[: len(ids)] == ids]
+
+    for decoding in DECODINGS.values():
+        got = generate(model, *batch, decoding=decoding, allowed=allowed)
+        assert all(g.ids in answers and g.finish_reason == "eos" for generations in got for g in generations)
+        assert all(g.ids != [5] for g in got[0])
+        ids = [*got[1][0].ids, EOS]
+        unrestricted = teacher_forced(model, *row(batch, 1), ids)[range(len(ids)), ids]
+        assert got[1][0].log_probs == pytest.approx(unrestricted.tolist(), abs=1e-4)
+    every = generate(model, *batch, decoding=Decoding(beams=4, samples=4), allowed=allowed)
+    assert sorted(g.ids for g in every[1]) == sorted(answers)
+    assert sorted(g.ids for g in every[0]) == sorted(answers[1:])
+    with pytest.raises(ValueError, match="allowed leaves row 0 no token after"):
+        generate(model, *batch, allowed=lambda _, ids: [3] if not ids else [])
+    with pytest.raises(ValueError, match="mask of the 14 tokens"):
+        generate(model, *batch, allowed=torch.ones(13, dtype=torch.bool))
+
+
+def first_tokens(model: Pali, prompt: Tensor, **decoding: float) -> Tensor:
+    """Frequencies of the first token over many samples."""
+    options = Decoding(max_tokens=1, samples=3000, **decoding)  # type: ignore[arg-type]
+    tokens = [(g.ids or [EOS])[0] for g in generate(model, None, prompt, decoding=options)[0]]
+    return torch.bincount(torch.tensor(tokens), minlength=14) / len(tokens)
+
+
+def test_samples_follow_the_distribution() -> None:
+    model = tiny(2, peak=1.0)
+    _, prompt, _ = inputs(2, rows=1)
+    prompt = prompt[:, : (prompt[0] != 0).sum()]
+    logits = teacher_forced(model, None, prompt, [0])[0]
+    order = logits.argsort(descending=True)
+
+    def expected(temperature: float, kept: int) -> Tensor:
+        probs = torch.zeros(14)
+        probs[order[:kept]] = (logits[order[:kept]] / temperature).softmax(-1)
+        return probs
+
+    warm = (logits / 1.5).softmax(-1)[order].cumsum(-1)
+    nucleus = int((warm < 0.7).sum()) + 1
+    assert 2 <= nucleus <= 12
+    for got, probs in (
+        (first_tokens(model, prompt, temperature=1.5), expected(1.5, 14)),
+        (first_tokens(model, prompt, temperature=0.7, seed=3), expected(0.7, 14)),
+        (first_tokens(model, prompt, temperature=1.5, top_k=3), expected(1.5, 3)),
+        (first_tokens(model, prompt, temperature=1.5, top_p=0.7), expected(1.5, nucleus)),
+        (first_tokens(model, prompt, temperature=1.5, top_p=1e-9), expected(1.5, 1)),
+    ):
+        assert (got[probs == 0] == 0).all()
+        assert (got - probs).abs().max() < 0.035
+
+
+def test_seeds() -> None:
+    model, batch = tiny(1, peak=0.5), inputs(1)
+    decoding = Decoding(max_tokens=12, temperature=1.0, samples=3)
+    once = generate(model, *batch, decoding=decoding)
+    assert once == generate(model, *batch, decoding=decoding)
+    assert once != generate(model, *batch, decoding=replace(decoding, seed=1))
+    assert len({tuple(g.ids) for g in once[0]}) == 3
+    more = generate(model, *batch, decoding=replace(decoding, samples=5, max_tokens=20))
+    short = {tuple(g.ids) for g in once[0] if g.finish_reason == "eos"}
+    assert short
+    assert short <= {tuple(g.ids) for g in more[0]}, "more and longer samples keep the earlier ones"
+    cold = generate(model, *batch, decoding=replace(decoding, temperature=1e-4, samples=1))
+    assert [g.ids for (g,) in cold] == [g.ids for (g,) in generate(model, *batch, decoding=Decoding(max_tokens=12))]
+
+
+def test_leaves_the_model_as_it_was() -> None:
+    model, batch = tiny(0), inputs(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    quiet = generate(model, *batch, decoding=Decoding(max_tokens=8))
+    model.train()
+    assert generate(model, *batch, decoding=Decoding(max_tokens=8)) == quiet
+    assert model.training
+
+
+def test_finished_rows_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = tiny(11), inputs(11, rows=6)
+    seen: list[int] = []
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda ids, cache: (seen.append(len(ids)), step(ids, cache))[1])
+    got = generate(model, *batch, decoding=Decoding(max_tokens=12))
+    lengths = [len(g.log_probs) for (g,) in got]
+    assert seen == [sum(n > i for n in lengths) for i in range(max(lengths))]
+    assert seen[0] > seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens must be at least 1, not 0"),
+        ({"beams": 0}, "beams must be"),
+        ({"samples": 0}, "samples must be"),
+        ({"top_k": 0, "temperature": 1.0}, "top_k must be"),
+        ({"top_p": 0.0, "temperature": 1.0}, "top_p must be"),
+        ({"top_p": 1.1, "temperature": 1.0}, "top_p must be"),
+        ({"temperature": -1.0}, "temperature must be"),
+        ({"temperature": math.nan}, "temperature must be"),
+        ({"length_penalty": -0.1}, "length_penalty must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"max_repeats": 1}, "max_repeats must be"),
+        ({"top_k": 5}, "top_k limits sampling"),
+        ({"samples": 2}, "samples=2 needs temperature"),
+        ({"samples": 3, "beams": 2}, "samples=3 needs temperature"),
+        ({"beams": 2, "temperature": 1.0}, "beams search and temperature samples"),
+    ],
+)
+def test_errors_name_the_field(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Decoding(**values)  # type: ignore[arg-type]
