@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from .oracles import gradients, siglip_as_ours, siglip_pair, t5_as_ours, t5_pair, weights
 from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention
 
@@ -13,6 +12,8 @@ from openpali.model import t5
 from openpali.model.losses import cross_entropy, sigmoid_loss
 from openpali.model.siglip import SigLIP
 from openpali.model.t5 import EncoderDecoder, RelativeBias, T5Config
+
+from .oracles import gradients, siglip_as_ours, siglip_pair, t5_as_ours, t5_pair, weights
 
 
 def close(ours: Tensor, theirs: Tensor) -> None:

@@ -1,0 +1,90 @@
+"""What one rank does for `test_losses.py` and `test_mask_vqvae.py`: ``python ranks.py RANK FOLDER``.
+
+Four processes go through worlds of 2, 3 and 4 ranks one after the other, since starting one costs most of the time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from openpali.model import losses
+from openpali.model.losses import sigmoid_loss
+from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
+from openpali.model.siglip import Embeddings, normalize
+
+# batch of each rank; unequal, one of them empty
+WORLDS = {2: (4, 1), 3: (2, 5, 3), 4: (3, 0, 1, 4)}
+EVEN = 6  # rows of each rank where the memory is looked at
+
+
+def pairs(rows: int) -> Embeddings:
+    """The global batch: embeddings and the two scalars, all of them leaves."""
+    generator = torch.Generator().manual_seed(rows)
+    image, text = (normalize(torch.randn(rows, 7, generator=generator)) for _ in range(2))
+    return Embeddings(
+        *(t.requires_grad_() for t in (image, text, torch.tensor([1.5]), torch.tensor([-2.0]))),
+    )
+
+
+def share(everything: Embeddings, rows: slice) -> Embeddings:
+    image, text = (t.detach()[rows].clone().requires_grad_() for t in everything[:2])
+    log_t, bias = (t.detach().clone().requires_grad_() for t in everything[2:])
+    return Embeddings(image, text, log_t, bias)
+
+
+def masks() -> Tensor:
+    return (torch.rand(8, 64, 64, generator=torch.Generator().manual_seed(3)) > 0.5).float()
+
+
+def vqvae() -> MaskVQVAE:
+    torch.manual_seed(0)
+    return MaskVQVAE(MaskVQVAEConfig(codes=8, code_dim=4, width=8, decay=0.5))
+
+
+@contextmanager
+def largest_logits() -> Iterator[list[int]]:
+    """Sizes of every block of logits while it is open."""
+    seen: list[int] = []
+    softplus = losses.F.softplus
+
+    def spy(logits: Tensor) -> Tensor:
+        seen.append(logits.numel())
+        return softplus(logits)
+
+    losses.F.softplus = spy  # type: ignore[assignment]
+    try:
+        yield seen
+    finally:
+        losses.F.softplus = softplus
+
+
+def main(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    for world, sizes in WORLDS.items():
+        if rank >= world:
+            continue
+        dist.init_process_group("gloo", init_method=f"file://{folder}/{world}", rank=rank, world_size=world)
+        start = sum(sizes[:rank])
+        mine = share(pairs(sum(sizes)), slice(start, start + sizes[rank]))
+        loss = sigmoid_loss(mine, chunk=2)
+        loss.backward()
+        with largest_logits() as seen:
+            sigmoid_loss(share(pairs(EVEN * world), slice(EVEN * rank, EVEN * (rank + 1))), chunk=2)
+        result = {"loss": loss.detach(), **{k: t.grad for k, t in mine._asdict().items()}, "largest": max(seen)}
+        if world in (2, 4):
+            model = vqvae()
+            model(masks().chunk(world)[rank])
+            result |= {"codebook": model.codebook, "code_count": model.code_count}
+        torch.save(result, folder / f"{world}-{rank}.pt")
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
