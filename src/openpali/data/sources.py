@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from openpali.data.build import data_folder
+from openpali.data.jsonl import JsonlSource
 from openpali.data.stream import Source
-from openpali.data.world.compose import WorldSource
+from openpali.data.world.compose import KINDS, WorldSource
 from openpali.data.world.world import World
+
+SPLITS = {"easy-vqa": ("train", "test")}
+"""Built data sets that are JSONL files, and their splits."""
 
 
 def open_source(name: str, options: dict[str, Any]) -> Source:
     """Open a source.
 
-    ``nano/single`` and the like are composed by a world (``WORLD/KIND``, see :class:`WorldSource`).
+    ``nano/single`` and the like are composed by a world (``WORLD/KIND``, see :class:`WorldSource`); ``easy-vqa``
+    is a built data set (option ``split``); everything else is a file of the user's, ``data/train.jsonl``.
 
     Raises:
         ValueError: no such source, or an option that it does not have.
-        FileNotFoundError: its data set is not built.
+        FileNotFoundError: its file is missing, or its data set is not built.
     """
+    if name.endswith(".jsonl"):
+        _check_options(name, options)
+        return JsonlSource(Path(name).expanduser())
+    if name in SPLITS:
+        _check_options(name, options, "split")
+        split = options.get("split", "train")
+        if split not in SPLITS[name]:
+            raise ValueError(f"{name} has no split {split!r}; there are {', '.join(SPLITS[name])}")
+        return JsonlSource(data_folder(name) / f"{split}.jsonl")
     world, slash, kind = name.partition("/")
     if not slash:
-        raise ValueError(f"unknown source {name!r}: write WORLD/KIND, as in nano/single")
+        raise ValueError(
+            f"unknown source {name!r}; there are {', '.join(f'WORLD/{kind}' for kind in KINDS)} (as in "
+            f"nano/{next(iter(KINDS))}), {', '.join(SPLITS)}, and paths of .jsonl files"
+        )
     return WorldSource(_world(world), kind, **options)
 
 
 _world = lru_cache(maxsize=4)(World.load)
+
+
+def _check_options(name: str, options: dict[str, Any], *known: str) -> None:
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}; it has {', '.join(known) or 'none'}")

@@ -1,0 +1,82 @@
+"""Samples from a JSONL file with picture files beside it (docs/data.md)."""
+
+from __future__ import annotations
+
+import codecs
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from openpali.data.records import parse_record
+from openpali.tasks.example import Example
+
+
+class JsonlSource:
+    """Examples by index from a JSONL file: one record a line, blank lines left out.
+
+    The file is read once, for where its lines start; a record and its pictures are read when asked for.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no records.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"no data file {self.path}")
+        starts, ends, numbers = [], [], []
+        with self.path.open("rb") as file:
+            position = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
+            file.seek(position)
+            for number, line in enumerate(file, 1):
+                if not line.isspace():
+                    starts.append(position)
+                    ends.append(position + len(line))
+                    numbers.append(number)
+                position += len(line)
+        if not starts:
+            raise ValueError(f"{self.path} holds no records")
+        # Arrays, not lists: forked workers would copy a list's pages by counting references.
+        self._starts, self._ends, self._numbers = (np.array(x, np.int64) for x in (starts, ends, numbers))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: int) -> Example:
+        """Example ``index`` from 0.
+
+        Raises:
+            FileNotFoundError: a picture is missing; the message names it.
+            ValueError: the record or a picture cannot be read; the message names file, line and field.
+        """
+        where = self.where(index)
+        return parse_record(self._line(index), where).example(where, self._read, where)
+
+    def where(self, index: int) -> str:
+        """File and line of a record, "train.jsonl:12"."""
+        return f"{self.path.name}:{self._numbers[range(len(self))[index]]}"
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Every ``label`` of its records, sorted. Reads the whole file once."""
+        found = set()
+        for index in range(len(self)):
+            line = self._line(index)
+            if b'"label"' in line:
+                found.add(parse_record(line, self.where(index)).label)
+        return sorted(found - {""})
+
+    def _line(self, index: int) -> bytes:
+        index = range(len(self))[index]  # IndexError past the end
+        # Opened anew each time: nothing to share between processes, and next to decoding it costs nothing.
+        with self.path.open("rb") as file:
+            file.seek(self._starts[index])
+            return file.read(int(self._ends[index] - self._starts[index]))
+
+    def _read(self, name: str) -> bytes:
+        path = self.path.parent / name
+        if not path.is_file():
+            raise FileNotFoundError(f"no picture file {path}")
+        return path.read_bytes()

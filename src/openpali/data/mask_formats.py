@@ -1,0 +1,148 @@
+"""Shapes of objects as data sets write them -> masks: polygons, COCO's run lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpali.tasks.example import Box, Mask, Size
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """The union of polygons; each is float ``[N, 2]``, corners (x, y) in pixels."""
+
+    parts: Sequence[NDArray[np.float64]]
+
+    def draw(self, size: Size) -> Mask:
+        """Mask ``[H, W]`` of the pixels whose centre is inside of a polygon (even-odd rule)."""
+        mask = np.zeros(size, bool)
+        for corners in self.parts:
+            mask |= _fill(corners, size)
+        return mask
+
+
+@dataclass(frozen=True)
+class RunLengths:
+    """COCO's RLE: lengths of runs of outside, inside, outside, ..., down the columns of a picture of ``size``."""
+
+    size: Size
+    counts: Sequence[int]
+
+    def draw(self, size: Size) -> Mask:
+        """Mask ``[H, W]``.
+
+        Raises:
+            ValueError: it was made for a picture of another size.
+        """
+        if size != self.size:
+            raise ValueError(f"the mask is {_by(self.size)}, and the picture is {_by(size)}")
+        inside = np.arange(len(self.counts)) % 2 == 1
+        return np.repeat(inside, self.counts).reshape(size.width, size.height).T
+
+
+Shape = Polygons | RunLengths
+
+
+def read_polygons(value: Sequence[Any]) -> Polygons:
+    """One polygon, or a list of them; each ``[x, y, x, y, ...]`` as in COCO, or ``[[x, y], [x, y], ...]``.
+
+    Raises:
+        ValueError: it is none of these, or a polygon has fewer than three corners.
+    """
+    parts = [value] if value and (_is_number(value[0]) or _is_point(value[0])) else value
+    return Polygons(tuple(_corners(part) for part in parts))
+
+
+def read_run_lengths(value: dict[str, Any]) -> RunLengths:
+    """COCO's ``{"size": [height, width], "counts": [...] or "compressed"}``.
+
+    Raises:
+        ValueError: it is damaged, or its runs do not add up to the picture.
+    """
+    size, counts = value.get("size"), value.get("counts")
+    if set(value) != {"size", "counts"} or not isinstance(size, list) or len(size) != 2:
+        raise ValueError('run lengths are written {"size": [height, width], "counts": ...}')
+    if isinstance(counts, str):
+        counts = decompress_counts(counts)
+    numbers: list[Any] = [*size, *counts] if isinstance(counts, list) else [None]
+    if not all(isinstance(n, int) and n >= 0 for n in numbers) or sum(numbers[2:]) != size[0] * size[1]:
+        raise ValueError(f"the counts are no run lengths that add up to size {size}")
+    return RunLengths(Size(*size), tuple(numbers[2:]))
+
+
+def decompress_counts(text: str) -> list[int]:
+    """The run lengths in COCO's compressed string.
+
+    Each is written in base 32, least digit first, one character per digit: bit 5 says that more follow, bit 4 of
+    the last is the sign. From the fourth on, it is the difference to the last but one.
+
+    Raises:
+        ValueError: the string ends within a number, or has other characters.
+    """
+    counts: list[int] = []
+    number = shift = 0
+    for character in text:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64:
+            raise ValueError(f"{character!r} does not occur in compressed run lengths")
+        number |= (digit & 31) << shift
+        shift += 5
+        if not digit & 32:
+            if digit & 16:
+                number -= 1 << shift
+            counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+            number = shift = 0
+    if shift:
+        raise ValueError("the compressed run lengths end within a number")
+    return counts
+
+
+def tight_box(mask: Mask) -> Box:
+    """The smallest box around a mask ``[H, W]``.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        raise ValueError("the mask is empty")
+    return Box(float(rows[0]), float(columns[0]), float(rows[-1] + 1), float(columns[-1] + 1))
+
+
+def _corners(part: Any) -> NDArray[np.float64]:
+    flat = part
+    if isinstance(part, list) and part and all(_is_point(point) for point in part):
+        flat = [coordinate for point in part for coordinate in point]
+    if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2 or not all(map(_is_number, flat)):
+        raise ValueError("a polygon is at least three corners, [x, y, x, y, x, y, ...] or [[x, y], ...]")
+    return np.array(flat, np.float64).reshape(-1, 2)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _fill(corners: NDArray[np.float64], size: Size) -> Mask:
+    """Each edge flips all pixels to its right, in the rows whose centre it crosses."""
+    flips = np.zeros((size.height, size.width + 1), np.int64)
+    for (x, y), (next_x, next_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        top, bottom = np.clip(np.ceil(np.sort([y, next_y]) - 0.5), 0, size.height).astype(int)
+        rows = np.arange(top, bottom)
+        crossings = x + (rows + 0.5 - y) / (next_y - y) * (next_x - x) if len(rows) else np.empty(0)
+        columns = np.clip(np.ceil(crossings - 0.5), 0, size.width).astype(int)
+        flips[rows, columns] += 1
+    inside: Mask = flips.cumsum(axis=1)[:, :-1] % 2 == 1
+    return inside
+
+
+def _by(size: Size) -> str:
+    return f"{size.height} high and {size.width} wide"
