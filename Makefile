@@ -1,0 +1,36 @@
+# Each target sets up what it needs in .venv; nothing else is asked of you.
+PYTHON ?= python3
+BIN := .venv/bin
+STAGES := 0a_siglip 0a_classifier 0b_ul2 0c_mask_vqvae 1_multimodal 2_resolution 3_refseg 3_video 3_easyvqa
+
+.PHONY: demo test lint nano
+
+demo: .venv/demo.ready
+	$(BIN)/openpali data build all
+	$(BIN)/openpali demo --out demo/index.html
+
+test: .venv/dev.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: .venv/dev.ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Retrain the shipped checkpoint from nothing: about ten hours of two cores. Stop it when you like; it goes on.
+nano: .venv/demo.ready
+	$(BIN)/pip install -q -e '.[train]'
+	$(BIN)/openpali data build all
+	set -e; for stage in $(STAGES); do $(BIN)/openpali train recipes/nano/$$stage.toml; done
+	$(BIN)/openpali pack recipes/nano/family.toml --out src/openpali/models/nano
+
+.venv/demo.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e '.[video]'
+	touch $@
+
+.venv/dev.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
