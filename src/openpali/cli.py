@@ -143,6 +143,41 @@ def build(
 
 
 @app.command()
+def sizes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False) -> None:
+    """Every preset: parameters per part, bytes, and FLOPs per picture and per generated token."""
+    from openpali.model.sizes import PRESETS, describe
+
+    described = {name: describe(preset) for name, preset in PRESETS.items()}
+    if as_json:
+        typer.echo(json.dumps(described, indent=1))
+        return
+    for name, facts in described.items():
+        millions = ", ".join(f"{part} {count / 1e6:,.1f}M" for part, count in facts["parameters"].items() if count)
+        typer.echo(f"{name}: {millions}")
+        typer.echo(
+            "  weights: " + ", ".join(f"{dtype} {size / 1e9:,.2f} GB" for dtype, size in facts["bytes"].items())
+        )
+        for resolution, cost in facts["flops"].items():
+            typer.echo(
+                f"  {resolution:>4} px: {cost['visual_tokens']:,} visual tokens, {cost['per_image'] / 1e9:,.1f} GFLOP "
+                f"per picture, {cost['per_token'] / 1e9:,.3f} GFLOP per token"
+            )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The page to write")] = Path("demo/index.html"),
+    model: Model = "nano",
+) -> None:
+    """Answer a dozen held-out pictures and write one self-contained page to look at."""
+    from openpali.eval.demo import write_page
+    from openpali.infer.pali import Pali
+
+    count = write_page(Pali.from_pretrained(model), out)
+    typer.echo(f"{count} pictures answered: open {out}")
+
+
+@app.command()
 def pack(
     family: Annotated[Path, typer.Argument(help="A TOML file that names the parts, as recipes/nano/family.toml")],
     out: Annotated[Path, typer.Option(help="Folder to write")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -161,3 +162,27 @@ def flops_per_token(
     memory, inner = frames * count_tokens(preset, size) + prompt, t.heads * t.d_head
     layer = 6 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * (position + 1 + memory) * inner
     return 2 * (t.decoder_layers * layer + t.d_model * t.vocab_size)
+
+
+RESOLUTIONS = (224, 448, 812, 1064)  # pixels; the paper's three and one between
+
+
+def describe(preset: Preset) -> dict[str, Any]:
+    """What ``openpali sizes`` prints: ``parameters`` per part and in all, ``bytes`` per dtype, and ``flops`` at the
+    preset's own resolution and at :data:`RESOLUTIONS` (rounded to whole patches), with 16 prompt tokens."""
+    parts = count_parameters(preset)
+    total = sum(parts.values())
+    patch = preset.vision.patch_size
+    sides = dict.fromkeys([preset.vision.image_size[0], *(round(r / patch) * patch for r in RESOLUTIONS)])
+    return {
+        "parameters": {**parts, "all": total},
+        "bytes": {"fp32": 4 * total, "bf16": 2 * total, "int8": total},
+        "flops": {
+            str(side): {
+                "visual_tokens": count_tokens(preset, (side, side)),
+                "per_image": flops_per_image(preset, (side, side), prompt=16),
+                "per_token": flops_per_token(preset, (side, side), prompt=16),
+            }
+            for side in sides
+        },
+    }

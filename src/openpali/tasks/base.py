@@ -51,6 +51,10 @@ class Answer:
     text: str
     objects: Sequence[Object] = ()
 
+    def scaled(self, factor: int) -> Answer:
+        """The answer for the picture enlarged ``factor`` times."""
+        return Answer(self.text, tuple(thing.scaled(factor) for thing in self.objects))
+
 
 @dataclass(frozen=True)
 class Task(ABC):

@@ -42,6 +42,11 @@ class Object:
     box: Box
     mask: Mask | None = None
 
+    def scaled(self, factor: int) -> Object:
+        """The same in the picture enlarged ``factor`` times."""
+        mask = None if self.mask is None else self.mask.repeat(factor, axis=0).repeat(factor, axis=1)
+        return Object(self.name, Box(*(factor * edge for edge in self.box)), mask)
+
 
 @dataclass(frozen=True)
 class Example:
