@@ -24,20 +24,33 @@ Json = dict[str, Any]
 def save_checkpoint(
     run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Json, keep: int
 ) -> Path:
-    """Write the checkpoint of ``step`` and drop all but the newest ``keep``."""
+    """Write the checkpoint of ``step``, unless it is there, and drop all but the newest ``keep``.
+
+    Raises:
+        OSError: it cannot be written; those before it are untouched.
+    """
     folder = run / "checkpoints"
     final = folder / f"step-{step:08d}"
-    temporary = folder / f".writing-{final.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
-    save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
-    (temporary / "state.json").write_text(json.dumps({**state, "step": step}))
-    for file in temporary.iterdir():
-        _flush(file)
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    _flush(folder)
+    if not final.is_dir():
+        for unfinished in folder.glob(".writing-*"):
+            shutil.rmtree(unfinished)
+        temporary = folder / f".writing-{final.name}"
+        try:
+            temporary.mkdir(parents=True)
+            save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
+            save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+            (temporary / "state.json").write_text(json.dumps({**state, "step": step}))
+            for file in temporary.iterdir():
+                _flush(file)
+            temporary.rename(final)
+            _flush(folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            before = [path.name for path in checkpoints(run)]
+            raise OSError(
+                f"checkpoint {final} cannot be written ({error}): mend that, and the same command goes on from "
+                f"{before[-1] if before else 'the beginning'}"
+            ) from error
     for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return final
@@ -49,8 +62,15 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def read_state(checkpoint: Path) -> Json:
-    """The state saved beside the tensors."""
-    state: Json = json.loads((checkpoint / "state.json").read_text())
+    """The state saved beside the tensors.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    try:
+        state: Json = json.loads((checkpoint / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(checkpoint, error) from error
     return state
 
 
@@ -64,9 +84,7 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: torch.optim.O
         weights = load_file(checkpoint / "model.safetensors")
         moments = load_file(checkpoint / "optimizer.safetensors")
     except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"checkpoint {checkpoint} is damaged ({error}): delete it to resume from the one before"
-        ) from error
+        raise _damaged(checkpoint, error) from error
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -77,7 +95,11 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: torch.optim.O
         prefix = name + "|"
         saved = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
         if saved:
-            optimizer.state[parameter] = {k: v.to(parameter.device) if v.ndim else v for k, v in saved.items()}
+            optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in saved.items()}
+
+
+def _damaged(checkpoint: Path, error: Exception) -> ValueError:
+    return ValueError(f"checkpoint {checkpoint} is damaged ({error}): delete it to resume from the one before")
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
