@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Progress:
         )
         self.task = self.bar.add_task("", total=recipe.samples, completed=samples)
         self.live = Live(self.bar, refresh_per_second=2)
-        self.board = _tensorboard(run) if active else None
+        self.board = _tensorboard(run, samples) if active else None
 
     def __enter__(self) -> Progress:
         if self.active:
@@ -87,9 +88,26 @@ class Progress:
                 self.board.add_scalar(name, value, report.samples)
 
 
-def _tensorboard(run: Path) -> Any:
+def rewind(file: Path, samples: int) -> None:
+    """Drop the lines of a log that tell of more than ``samples``: a run that was killed will write them again."""
+    if not file.is_file():
+        return
+    kept = [line for line in file.read_text(encoding="utf-8").splitlines(True) if _samples(line) <= samples]
+    rewritten = file.with_name(f".{file.name}")
+    rewritten.write_text("".join(kept), encoding="utf-8")
+    rewritten.replace(file)
+
+
+def _samples(line: str) -> float:
+    try:
+        return float(json.loads(line)["samples"])
+    except ValueError:  # the kill came in the middle of the line
+        return math.inf
+
+
+def _tensorboard(run: Path, samples: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:  # the extra [train] is not installed
         return None
-    return SummaryWriter(run / "tensorboard")
+    return SummaryWriter(run / "tensorboard", purge_step=samples + 1)

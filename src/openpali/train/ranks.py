@@ -29,12 +29,13 @@ class Ranks:
         return float(tensor)
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up the gradients of all ranks, in one message. A missing gradient counts as zero."""
-        if self.world == 1:
-            return
+        """Add up the gradients of all ranks, in one message. A missing gradient is zero, on one rank as on many:
+        a step without pictures must do the same to the ViT on both."""
         for p in parameters:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
+        if self.world == 1:
+            return
         flat = torch.cat([_gradient(p).flatten() for p in parameters])
         dist.all_reduce(flat)
         for p, summed in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +31,7 @@ from openpali.train.checkpoint import checkpoints, load_checkpoint, read_state, 
 from openpali.train.machine import count_flops, matmul_peak, resolve_precision
 from openpali.train.objectives import Losses, Objective, build_objective
 from openpali.train.optim import build_optimizer, freeze, rate
-from openpali.train.progress import Progress, Report
+from openpali.train.progress import Progress, Report, rewind
 from openpali.train.ranks import Ranks
 from openpali.train.recipe import PhaseSpec, Recipe
 
@@ -44,15 +44,16 @@ AfterSave = Callable[[Path], None]
 class Window:
     """What happened since the last report."""
 
-    rows: dict[int, list[float]] = field(default_factory=dict)  # entry -> losses of its rows
+    sums: dict[str, tuple[float, int]] = field(default_factory=dict)  # entry -> sum of its rows' losses, rows
     extra: dict[str, float] = field(default_factory=dict)
     steps: int = 0
     waited: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
-    def add(self, loaded: Loaded, losses: Losses) -> None:
-        for entry, loss in zip(loaded.entries, losses.per_row.tolist(), strict=True):
-            self.rows.setdefault(entry, []).append(loss)
+    def add(self, names: Sequence[str], losses: Losses) -> None:
+        for name, loss in zip(names, losses.per_row.tolist(), strict=True):
+            total, rows = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + loss, rows + 1
         self.extra = losses.extra
 
 
@@ -73,29 +74,36 @@ class Trainer:
     def __init__(self, recipe: Recipe, run: Path, ranks: Ranks, tokenizer: Tokenizer) -> None:
         self.recipe, self.run, self.ranks, self.tokenizer = recipe, run, ranks, tokenizer
         self.phases = [self._open_phase(spec) for spec in recipe.phases]
+        torch.manual_seed(recipe.seed)
         first = self.phases[0].entries[0].source
         self.objective: Objective = build_objective(recipe, tokenizer, getattr(first, "labels", ()))
         self.stream = Stream(self.phases, self.objective.encoder, recipe.seed)
         self.dtype = resolve_precision(recipe.precision, ranks.device)
-        self.bad = 0
-        self.step = 0
-        self._claim_folder()
-        torch.manual_seed(recipe.seed)
         self.model = self.objective.model
+        self._check_sizes()
+        self._claim_folder()
         found = checkpoints(run)
-        state = read_state(found[-1]) if found else {"samples": 0, "bad": 0}
+        fresh: dict[str, Any] = {"samples": 0, "step": 0, "bad": 0, "phase": 0}
+        state = read_state(found[-1]) if found else fresh
         self.samples: int = state["samples"]
-        self.phase = min(self.stream.phase_of(self.samples), len(self.phases) - 1)
+        self.step: int = state["step"]
+        self.bad: int = state["bad"]
+        self.phase: int = state["phase"]  # at a boundary still the one before: the weights are of its resolution
+        self.window = Window(sums={name: (*pair,) for name, pair in state.get("window", {}).items()})
+        self._set_resolution(self.phase)
         if not found:
             for part, origin in recipe.model.init.items():
                 transplant(self.model, part, origin)
-        self._set_resolution(self.phase)
         freeze(self.model, recipe.model.frozen)
         self.model.to(ranks.device)
         self.optimizer = build_optimizer(self.model, recipe.optimizer)
         if found:
             load_checkpoint(found[-1], self.model, self.optimizer)
-            self.step, self.bad = state["step"], state["bad"]
+        if ranks.rank == 0:
+            rewind(run / "metrics.jsonl", self.samples)
+            rewind(run / "quarantine.jsonl", self.samples - 1)  # written before the step
+        # what has had no gradient so far, of a run that starts
+        self.unreached = set() if found else {n for n, p in self.model.named_parameters() if p.requires_grad}
         if recipe.compile:
             self.objective.model = cast(torch.nn.Module, torch.compile(self.model))
 
@@ -114,23 +122,25 @@ class Trainer:
         )
         peak = matmul_peak(ranks.device, self.dtype) * ranks.world
         flops = 0.0
-        window, saved = Window(), time.monotonic()
+        saved = time.monotonic()
+        self.window.began = time.perf_counter()
         with progress, _stop_requests() as stop:
             while True:
                 asked = time.perf_counter()
                 group = next(batches, None)
                 if group is None:
                     break
-                window.waited += time.perf_counter() - asked
+                self.window.waited += time.perf_counter() - asked
                 self._enter_phase(self.stream.phase_of(self.samples))
                 self._note_problems([p for loaded in group for p in loaded.problems])
                 if not flops:
-                    flops = ranks.world * count_flops(partial(self._train_step, group, window))
+                    flops = ranks.world * count_flops(partial(self._train_step, group))
                 else:
-                    self._train_step(group, window)
-                if self.step % LOG_EVERY == 0:
-                    progress.report(self._report(window, flops, peak))
-                    window = Window()
+                    self._train_step(group)
+                if self.step % LOG_EVERY == 0 or self.samples == recipe.samples:
+                    self._check_reached()
+                    progress.report(self._report(flops, peak))
+                    self.window = Window()
                 halt = bool(ranks.sum(float(stop.requested)))
                 due = ranks.sum(float(time.monotonic() - saved > 60 * recipe.save_minutes)) > 0
                 if halt or due:
@@ -141,29 +151,33 @@ class Trainer:
         self._save(after_save)
         return self._export()
 
-    def _train_step(self, group: list[Loaded], window: Window) -> None:
+    def _train_step(self, group: list[Loaded]) -> None:
         recipe = self.recipe
         torch.manual_seed(hash((recipe.seed, self.step, self.ranks.rank)) % 2**63)
         factor = rate(recipe.optimizer, self.samples, recipe.samples)
         for settings in self.optimizer.param_groups:
             settings["lr"] = settings["peak_lr"] * factor
+        names = [entry.name for entry in self.phases[self.phase].entries]
         batches = [self._to_device(loaded.batch) for loaded in group]
         weight = self.ranks.sum(sum(self.objective.weight(batch) for batch in batches))
         for loaded, batch in zip(group, batches, strict=True):
             with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
                 losses = self.objective.losses(batch, weight)
             losses.total.backward()  # type: ignore[no-untyped-call]
-            window.add(loaded, losses)
+            self.window.add([names[entry] for entry in loaded.entries], losses)
+        if self.unreached:
+            self.unreached -= {n for n, p in self.model.named_parameters() if p.grad is not None}
         learning = [p for p in self.model.parameters() if p.requires_grad]
         self.ranks.sum_gradients(learning)
-        norm = torch.nn.utils.clip_grad_norm_(learning, recipe.optimizer.clip)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
         if not torch.isfinite(norm):
             raise ValueError(self._not_finite())
+        torch.nn.utils.clip_grads_with_norm_(learning, recipe.optimizer.clip, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.samples += recipe.batch
-        window.steps += 1
+        self.window.steps += 1
 
     def _to_device(self, batch: Batch) -> Batch:
         return {key: value.to(self.ranks.device, non_blocking=True) for key, value in batch.items()}
@@ -206,12 +220,27 @@ class Trainer:
         vit = _vit_of(self.model)
         if vit is None:
             return
-        size = self.recipe.phases[phase].size
-        patch = vit.config.patch_size
-        if size % patch:
-            raise ValueError(f"phases.size = {size} is no multiple of the patch size {patch}")
+        size, patch = self.recipe.phases[phase].size, vit.config.patch_size
         if vit.config.grid != (size // patch, size // patch):
             vit.set_grid((size // patch, size // patch))
+
+    def _check_sizes(self) -> None:
+        vit = _vit_of(self.model)
+        for number, phase in enumerate(self.recipe.phases):
+            if vit is not None and phase.size % vit.config.patch_size:
+                raise ValueError(
+                    f"phases.{number}.size = {phase.size} is no multiple of the patch size {vit.config.patch_size}"
+                )
+
+    def _check_reached(self) -> None:
+        """Whatever learns has had a gradient from some rank by the first report, or nobody would notice."""
+        dead = set.intersection(*cast(list[set[str]], self.ranks.gather(self.unreached)))
+        if dead:
+            raise ValueError(
+                f"no gradient has reached {min(dead)} ({len(dead)} tensors in all) in {self.step} steps: name the "
+                "part in model.frozen, or give the mixture samples that it sees"
+            )
+        self.unreached = set()
 
     def _note_problems(self, problems: list[str]) -> None:
         gathered = [p for many in self.ranks.gather(problems) for p in cast(list[str], many)]
@@ -228,14 +257,13 @@ class Trainer:
                 f"{self.run / 'quarantine.jsonl'}. The last: {gathered[-1]}"
             )
 
-    def _report(self, window: Window, flops: float, peak: float) -> Report:
+    def _report(self, flops: float, peak: float) -> Report:
+        window = self.window
         seconds = time.perf_counter() - window.began
-        names = [entry.name for entry in self.phases[self.phase].entries]
-        per_entry = {names[e]: sum(rows) / len(rows) for e, rows in sorted(window.rows.items()) if e < len(names)}
         return Report(
             samples=self.samples,
             step=self.step,
-            losses=per_entry,
+            losses={name: total / rows for name, (total, rows) in sorted(window.sums.items())},
             extra=window.extra,
             samples_per_second=window.steps * self.recipe.batch / seconds,
             share_of_peak=window.steps * flops / seconds / peak,
@@ -247,7 +275,7 @@ class Trainer:
     def _save(self, after_save: AfterSave | None) -> None:
         if self.ranks.rank:
             return
-        state = {"samples": self.samples, "bad": self.bad, "phase": self.phase}
+        state = {"samples": self.samples, "bad": self.bad, "phase": self.phase, "window": self.window.sums}
         path = save_checkpoint(self.run, self.step, self.model, self.optimizer, state, self.recipe.keep)
         if after_save is not None:
             after_save(path)
@@ -278,18 +306,28 @@ class Trainer:
     def _claim_folder(self) -> None:
         if self.ranks.rank:
             return
-        self.run.mkdir(parents=True, exist_ok=True)
         file = self.run / "recipe.json"
-        resolved = self.recipe.model_dump(mode="json")
         if file.is_file() and checkpoints(self.run):
-            before = json.loads(file.read_text())
-            changed = sorted(k for k in _FIXED if before.get(k) != resolved.get(k))
+            try:
+                before = Recipe.model_validate_json(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{file} is no recipe that this version reads ({error})") from error
+            changed = [key for key in _FIXED if getattr(before, key) != getattr(self.recipe, key)]
+            if before.optimizer.name != self.recipe.optimizer.name:
+                changed.append("optimizer.name")
             if changed:
                 raise ValueError(
                     f"{self.run} holds a run with another {', '.join(changed)}: delete it, or name another folder "
                     "with --run"
                 )
-        file.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n")
+        resolved = self.recipe.model_dump(mode="json")
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+            written = file.with_name(".recipe.json")
+            written.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            written.replace(file)
+        except OSError as error:
+            raise OSError(f"{self.run} cannot be written to ({error}): name another folder with --run") from error
 
     def _not_finite(self) -> str:
         bad = [n for n, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
