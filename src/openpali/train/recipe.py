@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+_Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SourceSpec(_Strict):
@@ -65,8 +69,8 @@ class OptimizerSpec(_Strict):
 
     name: Literal["adamw", "adafactor"] = "adamw"
     lr: float = Field(gt=0)
-    lr_scale: dict[str, float] = {}
-    betas: tuple[float, float] = (0.9, 0.95)
+    lr_scale: dict[str, Annotated[float, Field(gt=0)]] = {}
+    betas: tuple[_Beta, _Beta] = Field((0.9, 0.95), strict=False)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
     schedule: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
@@ -104,6 +108,10 @@ class Recipe(_Strict):
             raise ValueError(f"batch = {self.batch} cannot be cut into micro = {self.micro} equal parts")
         if self.objective == "siglip" and self.micro > 1:
             raise ValueError("micro > 1 would hide negatives from each other: siglip needs micro = 1")
+        if self.objective == "mask_vqvae" and self.micro > 1:
+            raise ValueError("every micro-batch would move the dictionary: mask_vqvae needs micro = 1")
+        if self.optimizer.schedule == "rsqrt" and not self.optimizer.warmup:
+            raise ValueError("schedule = rsqrt decays at the time scale of its warmup: set optimizer.warmup")
         for phase in self.phases:
             if phase.samples % self.batch:
                 raise ValueError(f"phases.samples = {phase.samples} is no multiple of batch = {self.batch}")
@@ -141,6 +149,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             raise ValueError(f"{override!r} is no override: write key=value")
         value = _toml_value(text)
         if key == "scale":
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"{override!r}: scale is a positive number")
             scale = float(value)
         else:
             _assign(raw, key, value)
@@ -160,17 +170,18 @@ def _toml_value(text: str) -> Any:
 def _assign(raw: Any, key: str, value: Any) -> None:
     *parents, last = key.split(".")
     node = raw
-    for parent in parents:
-        try:
-            node = node[int(parent)] if isinstance(node, list) else node.setdefault(parent, {})
-        except (ValueError, IndexError) as error:
-            raise ValueError(f"override {key}: there is no {parent!r} in a list of {len(node)}") from error
-    if isinstance(node, list):
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise ValueError(f"override {key}: {'.'.join(parents)} is a value, not a table")
+    for depth, part in enumerate([*parents, last]):
+        place: Any = part
+        if isinstance(node, list):
+            if not part.isdecimal() or int(part) >= len(node):
+                raise ValueError(f"override {key}: there is no {part!r} in a list of {len(node)}")
+            place = int(part)
+        elif not isinstance(node, dict):
+            raise ValueError(f"override {key}: {'.'.join(parents[:depth])} is a value, not a table")
+        if depth == len(parents):
+            node[place] = value
+        else:
+            node = node[place] if isinstance(node, list) else node.setdefault(place, {})
 
 
 def _scaled(recipe: Recipe, scale: float) -> Recipe:
