@@ -144,9 +144,21 @@ def write_bundle(
     tokenizer: Tokenizer | None,
     facts: Json,
 ) -> None:
-    """Write a model folder. ``facts`` is what else should be known: recipe, samples seen, task options."""
+    """Write a model folder. ``facts`` is what else should be known: recipe, samples seen, task options.
+
+    Weights that were there are replaced whole: a run that started from the old file still has it mapped.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().contiguous() for k, v in weights.items()}, folder / WEIGHTS)
+    written = folder / f".{WEIGHTS}"
+    try:
+        save_file({k: v.detach().contiguous() for k, v in weights.items()}, written)
+    except (OSError, SafetensorError) as error:
+        written.unlink(missing_ok=True)
+        raise OSError(f"{folder / WEIGHTS} cannot be written: {error}") from error
+    written.replace(folder / WEIGHTS)
     if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)
     described = {
@@ -171,11 +183,14 @@ def open_bundle(folder: Path) -> Bundle:
         raise FileNotFoundError(f"no model in {folder}: it has no config.json")
     try:
         described = json.loads(path.read_text())
+        if described["format"] != FORMAT:
+            raise ValueError(f"its format is {described['format']}, and this version reads {FORMAT}")
         config = _from_json(_KINDS[described["kind"]], described["config"])
         preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
+        facts = dict(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no model configuration that this version reads: {error!r}") from error
-    return Bundle(folder, config, preprocess, described["facts"])
+    return Bundle(folder, config, preprocess, facts)
 
 
 def find_model(name: str) -> Path:
@@ -224,20 +239,24 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     Raises:
         FileNotFoundError, ValueError: a part is not there, or the description cannot be understood.
     """
-    described = tomllib.loads(description.read_text())
-    main = open_bundle(find_model(described["parts"]["pali"])).weights()
+    try:
+        described = tomllib.loads(description.read_text())
+        main_origin = described["parts"]["pali"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{description} names no [parts] with a pali: {error!r}") from error
+    main = _in_bf16(open_bundle(find_model(main_origin)).weights())
     sizes = {}
     for part, origin in described["parts"].items():
         bundle = open_bundle(find_model(origin))
-        weights = bundle.weights()
-        facts = dict(bundle.facts)
+        weights = _in_bf16(bundle.weights())
+        facts = {key: value for key, value in bundle.facts.items() if key != "base"}  # it may be of a family itself
         if part != "pali" and bundle.kind == "pali":
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
             weights = {k: v for k, v in weights.items() if k not in shared}
             facts["base"] = "pali"
         write_bundle(
             folder / part,
-            {k: v.to(torch.bfloat16) for k, v in weights.items()},
+            weights,
             bundle.config,
             preprocess=bundle.preprocess,
             tokenizer=None if bundle.kind == "mask_vqvae" else bundle.tokenizer,
@@ -247,6 +266,10 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     family = {"parts": {part: part for part in described["parts"]}, "tasks": described.get("tasks", {})}
     (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n")
     return sizes
+
+
+def _in_bf16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.to(torch.bfloat16) for key, value in weights.items()}
 
 
 class VQVAECodec:
@@ -282,7 +305,7 @@ def transplant(model: nn.Module, part: str, origin: str) -> None:
     ``#part``. Position embeddings are resampled to this model's grid.
 
     Raises:
-        ValueError: tensors that are missing there or have another shape; all are listed.
+        ValueError: no such part, or tensors that are missing there or have another shape; all are listed.
     """
     name, _, there = origin.partition("#")
     bundle = open_bundle(find_model(name))
@@ -292,7 +315,11 @@ def transplant(model: nn.Module, part: str, origin: str) -> None:
         for key, value in bundle.weights().items()
         if not there or key.startswith(there + ".")
     }
-    target = model.get_submodule(part)
+    try:
+        target = model.get_submodule(part)
+    except AttributeError as error:
+        parts = ", ".join(child for child, _ in model.named_children())
+        raise ValueError(f"model.init names {part!r}, and the parts of the model are {parts}") from error
     positions = {"": "vit.positions", "vit": "positions"}.get(part)
     if positions in weights and not isinstance(bundle.config, MaskVQVAEConfig):
         vit = model.get_submodule("vit")
