@@ -38,6 +38,15 @@ _T5_VOCAB = 32_256
 _MT5_VOCAB = 250_368
 
 PRESETS: Mapping[str, Preset] = {
+    # for tests and dry runs: big_vision's "mu" (width 32, depth 1), in the nano preset's patches
+    "pico": Preset(
+        vision=ViTConfig(patch_size=12, grid=(6, 6), width=32, depth=1, mlp_dim=64, heads=2),
+        text_tower=TextTowerConfig(vocab_size=1024, length=16, width=32, depth=1, mlp_dim=64, heads=2),
+        language=T5Config(
+            vocab_size=1024, d_model=32, d_head=16, heads=2, d_ff=64, encoder_layers=1, decoder_layers=1
+        ),
+        masks=MaskVQVAEConfig(code_dim=8, width=16),
+    ),
     # what one laptop core trains in hours
     "nano": Preset(
         vision=ViTConfig(patch_size=12, grid=(6, 6), width=192, depth=6, mlp_dim=768, heads=3),
