@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import codecs
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from openpali.data.records import parse_record
-from openpali.tasks.example import Example
+from openpali.data.records import Record, RecordSource, parse_record
 
 
-class JsonlSource:
+class JsonlSource(RecordSource):
     """Examples by index from a JSONL file: one record a line, blank lines left out.
 
     The file is read once, for where its lines start; a record and its pictures are read when asked for.
@@ -44,39 +42,20 @@ class JsonlSource:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __getitem__(self, index: int) -> Example:
-        """Example ``index`` from 0.
-
-        Raises:
-            FileNotFoundError: a picture is missing; the message names it.
-            ValueError: the record or a picture cannot be read; the message names file, line and field.
-        """
-        where = self.where(index)
-        return parse_record(self._line(index), where).example(where, self._read, where)
-
     def where(self, index: int) -> str:
         """File and line of a record, "train.jsonl:12"."""
         return f"{self.path.name}:{self._numbers[range(len(self))[index]]}"
 
-    @cached_property
-    def labels(self) -> list[str]:
-        """Every ``label`` of its records, sorted. Reads the whole file once."""
-        found = set()
-        for index in range(len(self)):
-            line = self._line(index)
-            if b'"label"' in line:
-                found.add(parse_record(line, self.where(index)).label)
-        return sorted(found - {""})
-
-    def _line(self, index: int) -> bytes:
+    def record(self, index: int) -> Record:
         index = range(len(self))[index]  # IndexError past the end
         # Opened anew each time: nothing to share between processes, and next to decoding it costs nothing.
         with self.path.open("rb") as file:
             file.seek(self._starts[index])
-            return file.read(int(self._ends[index] - self._starts[index]))
+            line = file.read(int(self._ends[index] - self._starts[index]))
+        return parse_record(line, self.where(index))
 
-    def _read(self, name: str) -> bytes:
+    def read(self, index: int, name: str) -> bytes:
         path = self.path.parent / name
         if not path.is_file():
-            raise FileNotFoundError(f"no picture file {path}")
+            raise FileNotFoundError(f"{self.where(index)}: no file {path}")
         return path.read_bytes()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -130,19 +133,18 @@ class Record(_Strict):
                 raise ValueError(f"referred names object {index}, and there are {len(self.objects)}, from 0 on")
         return self
 
-    def example(self, key: str, read: ReadFile, where: str) -> Example:
+    def example(self, read: ReadFile, where: str) -> Example:
         """The example, with pictures decoded and masks drawn.
 
         Args:
-            key: its identity where the record has none.
             read: opens the files that it names.
-            where: what to call it in errors.
+            where: what to call it in errors; its key if it has none.
 
         Raises:
             FileNotFoundError: a file is missing.
             ValueError: a picture or a mask cannot be read.
         """
-        images = [load_image(read(path), path) for path in self.images]
+        images = [load_image(read(path), f"{where}: {path}") for path in self.images]
         objects = []
         for number, thing in enumerate(self.objects):
             if not images:
@@ -155,7 +157,7 @@ class Record(_Strict):
         if self.caption:
             captions[self.lang] = self.caption
         return Example(
-            key=self.key or key,
+            key=self.key or where,
             images=images,
             captions=captions,
             question=self.question,
@@ -184,6 +186,43 @@ def parse_record(line: str | bytes, where: str) -> Record:
         return Record.model_validate_json(line)
     except ValidationError as error:
         raise RecordError(where, dict(_explain(e) for e in error.errors(include_url=False))) from error
+
+
+class RecordSource(ABC):
+    """Examples by index from records, wherever they lie."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def where(self, index: int) -> str:
+        """File and line of a record, or shard and key."""
+
+    @abstractmethod
+    def record(self, index: int) -> Record:
+        """Record ``index`` from 0; pictures are not touched. Raises :class:`RecordError`."""
+
+    @abstractmethod
+    def read(self, index: int, name: str) -> bytes:
+        """A file that record ``index`` names. Raises ``FileNotFoundError`` where there is none."""
+
+    def __getitem__(self, index: int) -> Example:
+        """Example ``index`` from 0.
+
+        Raises:
+            FileNotFoundError: a picture is missing; the message names it.
+            ValueError: the record or a picture cannot be read; the message names file, line and field.
+        """
+        return self.record(index).example(partial(self.read, index), self.where(index))
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Every ``label`` of the records, sorted. Reads all of them once; damaged ones are left out."""
+        found = set()
+        for index in range(len(self)):
+            with suppress(RecordError):
+                found.add(self.record(index).label)
+        return sorted(found - {""})
 
 
 def _object(thing: ObjectRecord, size: Size, read: ReadFile) -> Object:
