@@ -84,15 +84,25 @@ def train(
     """Train by a recipe; the same command continues a run that was stopped."""
     from openpali.data.home import home
     from openpali.data.vocabulary import open_tokenizer
+    from openpali.eval.samples import draw_samples
+    from openpali.model.pali import Pali
+    from openpali.train.curves import draw_curves
     from openpali.train.ranks import join_ranks
     from openpali.train.recipe import load_recipe
     from openpali.train.trainer import Trainer
 
     loaded = load_recipe(recipe, overrides or ())
+    folder = run or home() / "runs" / loaded.name
     with join_ranks() as ranks:
-        tokenizer = open_tokenizer(loaded.model.tokenizer)
-        folder = Trainer(loaded, run or home() / "runs" / loaded.name, ranks, tokenizer).train()
-    typer.echo(f"model written to {folder}")
+        trainer = Trainer(loaded, folder, ranks, open_tokenizer(loaded.model.tokenizer))
+
+        def look(_: Path) -> None:
+            draw_curves(folder)
+            if isinstance(trainer.model, Pali):
+                draw_samples(trainer.model, trainer.stream, trainer.samples, folder / "samples.png")
+
+        written = trainer.train(look)
+    typer.echo(f"model written to {written}")
 
 
 @app.command(name="eval")
@@ -158,9 +168,10 @@ def sizes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = 
             "  weights: " + ", ".join(f"{dtype} {size / 1e9:,.2f} GB" for dtype, size in facts["bytes"].items())
         )
         for resolution, cost in facts["flops"].items():
+            tokens, image, token = cost["visual_tokens"], cost["per_image"] / 1e9, cost["per_token"] / 1e9
             typer.echo(
-                f"  {resolution:>4} px: {cost['visual_tokens']:,} visual tokens, {cost['per_image'] / 1e9:,.1f} GFLOP "
-                f"per picture, {cost['per_token'] / 1e9:,.3f} GFLOP per token"
+                f"  {resolution:>4} px: {tokens:,} visual tokens, {image:,.1f} GFLOP per picture, "
+                f"{token:,.3f} per generated token"
             )
 
 

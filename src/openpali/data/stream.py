@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from openpali.data.encode import Arrays, Batch, Encoder
 from openpali.data.images import Preprocess
-from openpali.data.mixture import Mixture, rng_of
+from openpali.data.mixture import Draw, Mixture, rng_of
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
 
@@ -78,10 +78,14 @@ class Stream(Dataset[Sample]):
         """Index of the phase that the sample at ``counter`` belongs to."""
         return int(np.searchsorted(self.ends, counter, side="right"))
 
-    def __getitem__(self, counter: int) -> Sample:
+    def place(self, counter: int) -> tuple[Phase, Draw]:
+        """The phase that ``counter`` falls into, and which of its samples it is."""
         number = self.phase_of(counter)
         phase = self.phases[number]
-        draw = self.mixtures[number][counter - (self.ends[number] - phase.samples)]
+        return phase, self.mixtures[number][counter - (self.ends[number] - phase.samples)]
+
+    def __getitem__(self, counter: int) -> Sample:
+        phase, draw = self.place(counter)
         entry = phase.entries[draw.source]
         problems: list[str] = []
         for attempt in range(SUBSTITUTES):

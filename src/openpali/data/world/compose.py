@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from openpali.data.world.draw import Draw
@@ -72,4 +73,15 @@ class WorldSource:
             raise IndexError(f"sample {index} of {len(self)}")
         rng = generator("sample", self.seed, self.split, self.kind, index=index)
         key = f"{self.kind}-{self.split}-{self.seed}-{index}"
-        return KINDS[self.kind](Draw(self.world, self.split, self.canvas, rng, key), **self.options)
+        stamps = self.world.stamps
+        number, place = divmod(index, len(stamps))
+        turn = stamps[_round(len(stamps), self.seed, self.split, number)[place]]
+        return KINDS[self.kind](Draw(self.world, self.split, self.canvas, rng, key, turn), **self.options)
+
+
+@lru_cache(maxsize=16)
+def _round(count: int, seed: int, split: str, number: int) -> Sequence[int]:
+    """The order of ``count`` stamps in round ``number``. A batch shorter than a round then shows hardly any stamp
+    twice, which the sigmoid loss would take for negatives of each other."""
+    order: list[int] = generator("round", seed, split, index=number).permutation(count).tolist()
+    return order

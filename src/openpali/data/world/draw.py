@@ -17,13 +17,17 @@ TRIES = 2000
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample about to be drawn: from which world and split, at which size (pixels a side), by which numbers."""
+    """One sample about to be drawn: from which world and split, at which size (pixels a side), by which numbers.
+
+    ``turn`` is the stamp whose turn it is: each comes once in every round of as many samples.
+    """
 
     world: World
     split: Split
     canvas: int
     rng: np.random.Generator
     key: str
+    turn: Stamp
 
     @property
     def heldout(self) -> bool:

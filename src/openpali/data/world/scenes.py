@@ -19,8 +19,8 @@ MOST_COVERED = 0.12  # of the smaller of two boxes, where there is room
 
 
 def single(draw: Draw) -> Example:
-    """One stamp on a background, 45 to 90 % of the canvas, with its caption in every language of the world."""
-    stamp = draw.stamp()
+    """The stamp whose turn it is, 45 to 90 % of the canvas, with its caption in every language of the world."""
+    stamp = draw.turn
     patch = make_patch(stamp, draw.canvas * draw.uniform(0.45, 0.9), draw.rng)
     patches, places = [patch], [somewhere(draw, patch)]
     masks = visible(draw.canvas, patches, places)

@@ -1,0 +1,52 @@
+"""A look at a model while it trains: what it answers to the samples that come next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image as PILImage
+
+from openpali.data.encode import SequenceEncoder
+from openpali.data.mixture import rng_of
+from openpali.data.stream import Stream
+from openpali.infer.generate import Decoding, generate
+from openpali.model.pali import Pali
+
+COUNT = 12  # pictures on a sheet, four in a row
+SIDE = 240  # pixels of each
+
+
+def draw_samples(model: Pali, stream: Stream, counter: int, path: Path) -> None:
+    """Answer the next :data:`COUNT` samples of a stream greedily, and draw the answers on their pictures.
+
+    Samples without a picture are left out. The model keeps its mode.
+    """
+    encoder = stream.encoder
+    assert isinstance(encoder, SequenceEncoder)
+    tiles = []
+    for at in range(counter, min(counter + COUNT, len(stream))):
+        phase, draw = stream.place(at)
+        entry = phase.entries[draw.source]
+        example = entry.source[draw.example]
+        if not example.images:
+            continue
+        rng = rng_of(stream.seed, 2, at, 0)
+        batch = encoder.collate([encoder.encode(example, entry.task, phase.preprocess, rng)])
+        batch = {key: value.to(model.project.weight.device) for key, value in batch.items()}
+        decoding = Decoding(max_tokens=encoder.max_target)
+        [[best]] = generate(model, batch.get("images"), batch["prompt"], batch.get("frames"), decoding)
+        answer = entry.task.parse(encoder.tokenizer.decode(best.ids), example.size)
+        factor = max(1, SIDE // max(example.size))
+        image = example.images[0].repeat(factor, axis=0).repeat(factor, axis=1)
+        tiles.append(entry.task.draw(image, answer.scaled(factor)))
+    if tiles:
+        _sheet(tiles).save(path)
+
+
+def _sheet(tiles: list[PILImage.Image]) -> PILImage.Image:
+    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
+    columns = min(4, len(tiles))
+    sheet = PILImage.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (i % columns * width, i // columns * height))
+    return sheet
