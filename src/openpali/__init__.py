@@ -12,7 +12,7 @@ __all__ = ["Pali", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Pali":  # imported on demand: training needs no inference, and neither wants the other's start-up time
+    if name == "Pali":  # imported on demand, so that `import openpali` costs nothing
         from openpali.infer.pali import Pali
 
         return Pali

@@ -152,6 +152,60 @@ def build(
         typer.echo(f"{each}: {build_one(each, force=force, builders=ALL_BUILDERS)}")
 
 
+@data.command()
+def validate(
+    path: Annotated[str, typer.Argument(help="A .jsonl file, a folder or pattern of .tar shards")],
+    task: Annotated[str, typer.Option(help="What it is meant for; default: every task that it can feed")] = "",
+    tokenizer: Annotated[str, typer.Option(help="Check texts and lengths with this one")] = "nano-vocabulary",
+    limit: Annotated[int, typer.Option(help="Look at so many samples, evenly spread")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="Write a contact sheet here")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Show what the model will see, and everything that is wrong with the data."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from openpali.data.validate import render
+    from openpali.data.validate import validate as look
+    from openpali.data.vocabulary import open_tokenizer
+    from openpali.tasks.registry import get_task
+
+    report = look(
+        path, task=get_task(task) if task else None, tokenizer=open_tokenizer(tokenizer), limit=limit, out=out
+    )
+    if as_json:
+        typer.echo(json.dumps(asdict(report), ensure_ascii=False))
+    else:
+        Console().print(render(report))
+
+
+@app.command()
+def explain(
+    recipe: Annotated[Path, typer.Argument(help="A recipe")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
+    rows: Annotated[int, typer.Option(help="Samples to print")] = 4,
+) -> None:
+    """What a recipe will draw, and its first batch token by token with what carries loss."""
+    from openpali.data.encode import SequenceEncoder
+    from openpali.data.explain import explain_batch
+    from openpali.data.stream import Stream, load
+    from openpali.data.vocabulary import open_tokenizer
+    from openpali.train.phases import describe_phases, open_phases
+    from openpali.train.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    tokenizer = open_tokenizer(loaded.model.tokenizer)
+    phases = open_phases(loaded, tokenizer)
+    for line in describe_phases(loaded, phases):
+        typer.echo(line)
+    if loaded.objective == "sequence":
+        encoder = SequenceEncoder(tokenizer, loaded.max_prompt, loaded.max_target)
+        [first] = next(load(Stream(phases, encoder, loaded.seed), start=0, batch=loaded.batch, workers=0))
+        for line in explain_batch(first.batch, tokenizer, rows=rows):
+            typer.echo(line)
+
+
 @app.command()
 def sizes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False) -> None:
     """Every preset: parameters per part, bytes, and FLOPs per picture and per generated token."""

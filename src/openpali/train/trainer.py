@@ -19,21 +19,20 @@ from typing import Any, cast
 
 import torch
 
-from openpali.bundle import find_model, open_mask_codec, transplant, write_bundle
+from openpali.bundle import transplant, write_bundle
 from openpali.data.encode import Batch
 from openpali.data.images import Preprocess
-from openpali.data.sources import open_source
-from openpali.data.stream import Entry, Loaded, Phase, Stream, load
+from openpali.data.stream import Loaded, Stream, load
 from openpali.model.vit import ViT
-from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import checkpoints, load_checkpoint, read_state, save_checkpoint
 from openpali.train.machine import count_flops, matmul_peak, resolve_precision
 from openpali.train.objectives import Losses, Objective, build_objective
 from openpali.train.optim import build_optimizer, freeze, rate
+from openpali.train.phases import open_phases
 from openpali.train.progress import Progress, Report, rewind
 from openpali.train.ranks import Ranks
-from openpali.train.recipe import PhaseSpec, Recipe
+from openpali.train.recipe import Recipe
 
 LOG_EVERY = 20  # steps
 
@@ -73,7 +72,7 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, run: Path, ranks: Ranks, tokenizer: Tokenizer) -> None:
         self.recipe, self.run, self.ranks, self.tokenizer = recipe, run, ranks, tokenizer
-        self.phases = [self._open_phase(spec) for spec in recipe.phases]
+        self.phases = open_phases(recipe, tokenizer)
         torch.manual_seed(recipe.seed)
         first = self.phases[0].entries[0].source
         self.objective: Objective = build_objective(recipe, tokenizer, getattr(first, "labels", ()))
@@ -181,27 +180,6 @@ class Trainer:
 
     def _to_device(self, batch: Batch) -> Batch:
         return {key: value.to(self.ranks.device, non_blocking=True) for key, value in batch.items()}
-
-    def _open_phase(self, spec: PhaseSpec) -> Phase:
-        entries: list[Entry] = []
-        for line in spec.mixture:
-            options = {**line.task_options, **self._tools(line.task)}
-            source, task = open_source(line.source, line.options), get_task(line.task, **options)
-            entries.append(Entry(line.name, source, task, line.weight))
-        return Phase(spec.samples, Preprocess(spec.size, spec.size), entries)
-
-    def _tools(self, task: str) -> dict[str, Any]:
-        """What a task needs besides its options."""
-        if task == "denoise":
-            recipe = self.recipe
-            return {
-                "tokenizer": self.tokenizer,
-                "max_inputs": recipe.max_prompt,
-                "max_targets": recipe.max_target - 1,
-            }
-        if task == "refseg" and self.recipe.model.masks:
-            return {"masks": open_mask_codec(find_model(self.recipe.model.masks))}
-        return {}
 
     def _enter_phase(self, phase: int) -> None:
         if phase == self.phase:

@@ -1,0 +1,54 @@
+"""A recipe's phases with their sources and tasks opened, and what they will draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from openpali.bundle import find_model, open_mask_codec
+from openpali.data.images import Preprocess
+from openpali.data.mixture import BLOCK, ENDLESS, Mixture
+from openpali.data.sources import open_source
+from openpali.data.stream import Entry, Phase
+from openpali.tasks.registry import get_task
+from openpali.text.tokenizer import Tokenizer
+from openpali.train.recipe import PhaseSpec, Recipe
+
+
+def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
+    """Open every source and task of a recipe.
+
+    Raises:
+        ValueError, FileNotFoundError: what is wrong with a source, a task or their options.
+    """
+    return [_open(recipe, spec, tokenizer) for spec in recipe.phases]
+
+
+def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
+    """A dry run in lines of text: for each source its exact share, its draws, and how often it is gone through."""
+    for spec, phase in zip(recipe.phases, phases, strict=True):
+        yield f"{phase.samples:,} samples at {spec.size} x {spec.size} pixels:"
+        entries = phase.entries
+        counts = Mixture([len(e.source) for e in entries], [e.weight for e in entries], recipe.seed).counts
+        for entry, count in zip(entries, counts, strict=True):
+            draws, size = round(phase.samples * count / BLOCK), len(entry.source)
+            often = "endless" if size >= ENDLESS else f"{size:,} examples, {draws / size:.1f} epochs"
+            yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({often})"
+
+
+def _open(recipe: Recipe, spec: PhaseSpec, tokenizer: Tokenizer) -> Phase:
+    entries: list[Entry] = []
+    for line in spec.mixture:
+        options = {**line.task_options, **_tools(recipe, line.task, tokenizer)}
+        source, task = open_source(line.source, line.options), get_task(line.task, **options)
+        entries.append(Entry(line.name, source, task, line.weight))
+    return Phase(spec.samples, Preprocess(spec.size, spec.size), entries)
+
+
+def _tools(recipe: Recipe, task: str, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a task needs besides its options."""
+    if task == "denoise":
+        return {"tokenizer": tokenizer, "max_inputs": recipe.max_prompt, "max_targets": recipe.max_target - 1}
+    if task == "refseg" and recipe.model.masks:
+        return {"masks": open_mask_codec(find_model(recipe.model.masks))}
+    return {}
