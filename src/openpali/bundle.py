@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from openpali.data.build import data_folder
 from openpali.data.home import home
 from openpali.data.images import Preprocess
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
@@ -205,6 +206,20 @@ def find_model(name: str) -> Path:
     raise FileNotFoundError(
         f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
     )
+
+
+def open_tokenizer(name: str) -> Tokenizer:
+    """A tokenizer by path of its file, by a model's name (as :func:`find_model` takes it), or by name of a built
+    data set (``nano-vocabulary``).
+
+    Raises:
+        FileNotFoundError: none of these is there.
+    """
+    folders = (Path(name), SHIPPED / name, home() / "runs" / name / "model")
+    for path in (Path(name), *(folder / TOKENIZER for folder in folders)):
+        if path.is_file():
+            return Tokenizer.load(path)
+    return Tokenizer.load(data_folder(name) / TOKENIZER)
 
 
 def open_family(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:

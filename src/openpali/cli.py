@@ -82,8 +82,8 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default: in the cache")] = None,
 ) -> None:
     """Train by a recipe; the same command continues a run that was stopped."""
+    from openpali.bundle import open_tokenizer
     from openpali.data.home import home
-    from openpali.data.vocabulary import open_tokenizer
     from openpali.eval.samples import draw_samples
     from openpali.model.pali import Pali
     from openpali.train.curves import draw_curves
@@ -166,9 +166,9 @@ def validate(
 
     from rich.console import Console
 
+    from openpali.bundle import open_tokenizer
     from openpali.data.validate import render
     from openpali.data.validate import validate as look
-    from openpali.data.vocabulary import open_tokenizer
     from openpali.tasks.registry import get_task
 
     report = look(
@@ -187,10 +187,10 @@ def explain(
     rows: Annotated[int, typer.Option(help="Samples to print")] = 4,
 ) -> None:
     """What a recipe will draw, and its first batch token by token with what carries loss."""
+    from openpali.bundle import open_tokenizer
     from openpali.data.encode import SequenceEncoder
     from openpali.data.explain import explain_batch
     from openpali.data.stream import Stream, load
-    from openpali.data.vocabulary import open_tokenizer
     from openpali.train.phases import describe_phases, open_phases
     from openpali.train.recipe import load_recipe
 

@@ -1,26 +1,13 @@
-"""Tokenizers of recipes: a file, or a vocabulary built on this machine."""
+"""Vocabularies built on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from openpali.data.build import BUILDERS, Builder, data_folder
+from openpali.data.build import BUILDERS, Builder
 from openpali.data.world.world import World
-from openpali.text.tokenizer import Tokenizer
 from openpali.text.vocabulary import train_nano_vocabulary
-
-FILE = "tokenizer.model"
-
-
-def open_tokenizer(name: str) -> Tokenizer:
-    """A tokenizer by path of its file, or by name of a built data set that holds ``tokenizer.model``.
-
-    Raises:
-        FileNotFoundError: neither is there.
-    """
-    path = Path(name)
-    return Tokenizer.load(path if path.is_file() else data_folder(name) / FILE)
 
 
 def _build_nano_vocabulary(folder: Path) -> None:
@@ -28,7 +15,7 @@ def _build_nano_vocabulary(folder: Path) -> None:
     stamps = World.load("mini").stamps
     captions = [(lang, text) for stamp in stamps for lang, text in sorted(stamp.captions.items())]
     tokenizer = train_nano_vocabulary(captions, texts=[stamp.name for stamp in stamps])
-    (folder / FILE).write_bytes(tokenizer.proto)
+    (folder / "tokenizer.model").write_bytes(tokenizer.proto)
 
 
 ALL_BUILDERS: Mapping[str, Builder] = {**BUILDERS, "nano-vocabulary": _build_nano_vocabulary}

@@ -1,0 +1,91 @@
+"""What several areas share: a home with the stand-in world, its vocabulary, and a family of tiny random models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "data"))
+
+from world_fixture import write_world
+
+from openpali.bundle import find_model, open_tokenizer, pack_family
+from openpali.data.sources import _world
+from openpali.data.world.world import World
+from openpali.text.vocabulary import train_nano_vocabulary
+from openpali.train.ranks import Ranks
+from openpali.train.recipe import Recipe
+from openpali.train.trainer import Trainer
+
+OPTIMIZER = {"lr": 1e-3}
+
+
+def _train(name: str, objective: str, task: str, kind: str, **model: object) -> None:
+    """One step of a run; its model is what is wanted."""
+    line = {"source": f"nano/{kind}", "task": task}
+    if task in ("detect", "refseg"):
+        line["task_options"] = {"bins": 100}
+    if task == "refseg":
+        line["options"] = {"expressions": True}
+    recipe = Recipe.model_validate(
+        {
+            "name": name,
+            "objective": objective,
+            "batch": 4,
+            "workers": 0,
+            "max_target": 96,
+            "model": {"preset": "pico", "tokenizer": "nano-vocabulary", **model},
+            "optimizer": OPTIMIZER,
+            "phases": [{"samples": 4, "size": 72, "mixture": [line]}],
+        }
+    )
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    Trainer(recipe, find_home() / "runs" / name, ranks, open_tokenizer("nano-vocabulary")).train()
+
+
+def find_home() -> Path:
+    from openpali.data.home import home
+
+    return home()
+
+
+@pytest.fixture(scope="session")
+def world_with_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """``OPENPALI_HOME`` with the stand-in world and a vocabulary of its captions."""
+    home = tmp_path_factory.mktemp("home")
+    write_world(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENPALI_HOME", str(home))
+        _world.cache_clear()
+        stamps = World.load("nano").stamps
+        captions = [(lang, text) for stamp in stamps for lang, text in sorted(stamp.captions.items())]
+        folder = home / "data" / "nano-vocabulary"
+        folder.mkdir()
+        tokenizer = train_nano_vocabulary(captions, texts=[stamp.name for stamp in stamps])
+        (folder / "tokenizer.model").write_bytes(tokenizer.proto)
+        yield home
+        _world.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def family(world_with_vocabulary: Path) -> Path:
+    """A family with every part, each trained for one step: it answers nonsense, through all the real code."""
+    _train("t/siglip", "siglip", "contrastive", "single")
+    _train("t/classifier", "classify", "classify", "single")
+    _train("t/masks", "mask_vqvae", "refseg", "scene")
+    _train("t/pali", "sequence", "detect", "scene")
+    _train("t/refseg", "sequence", "refseg", "scene", init={"": "t/pali"}, frozen=["vit"], masks="t/masks")
+    _train("t/video", "sequence", "video_qa", "video", init={"": "t/pali"}, frozen=["vit"])
+    description = world_with_vocabulary / "family.toml"
+    description.write_text(
+        '[parts]\npali = "t/pali"\nsiglip = "t/siglip"\nclassifier = "t/classifier"\nmask_vqvae = "t/masks"\n'
+        'refseg = "t/refseg"\nvideo = "t/video"\n[tasks]\nrefseg = "refseg"\nvideo_qa = "video"\n'
+    )
+    folder = world_with_vocabulary / "family"
+    pack_family(description, folder)
+    assert find_model(str(folder)) == folder
+    return folder

@@ -1,0 +1,102 @@
+"""The facade: typed answers, batches that change nothing, parts picked by task, clear refusals."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openpali import Pali
+from openpali.bundle import open_bundle
+from openpali.data.sources import open_source
+from openpali.infer.pali import task_of, to_array
+
+
+@pytest.fixture(scope="module")
+def pali(family: Path) -> Pali:
+    return Pali.from_pretrained(family)
+
+
+@pytest.fixture(scope="module")
+def pictures(family: Path) -> list[np.ndarray]:
+    source = open_source("nano/scene", {"split": "heldout", "min_objects": 2})
+    return [source[i].images[0] for i in range(3)]
+
+
+def test_a_batch_answers_as_its_rows_do_alone(pali: Pali, pictures: list[np.ndarray]) -> None:
+    questions = ["how many?", "is a very large red horse in the image?", "where?"]
+    together = pali.answer(pictures, questions)
+    assert together == [pali.answer([p], [q])[0] for p, q in zip(pictures, questions, strict=True)]
+
+
+def test_every_method_returns_one_answer_per_picture(pali: Pali, pictures: list[np.ndarray]) -> None:
+    assert all(isinstance(text, str) for text in pali.caption(pictures, lang="ja") + pali.read(pictures))
+    assert len(pali.detect(pictures, ["horse"] * 3)) == len(pali.segment(pictures, ["the horse"] * 3)) == 3
+    images, texts = pali.embed_image(pictures), pali.embed_text(["a horse", "a cat"])
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
+    similarity = pali.similarity(pictures, ["a horse", "a cat"])
+    assert similarity.shape == (3, 2)
+    assert ((similarity > 0) & (similarity < 1)).all()
+
+
+def test_all_kinds_of_pictures_are_the_same_picture(pali: Pali, pictures: list[np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(pictures[0]).save(path)
+    buffer = io.BytesIO()
+    Image.fromarray(pictures[0]).save(buffer, "PNG")
+    for picture in (str(path), path, buffer.getvalue(), Image.fromarray(pictures[0])):
+        np.testing.assert_array_equal(to_array(picture), pictures[0])
+
+
+def test_parts_are_picked_by_task_and_share_the_frozen_vit(pali: Pali, family: Path) -> None:
+    assert pali.task("refseg").masks is not None
+    main, transfer = (open_bundle(family / part).weights() for part in ("pali", "refseg"))
+    assert (transfer["vit.positions"] == main["vit.positions"]).all()
+    assert (family / "refseg" / "model.safetensors").stat().st_size < (
+        family / "pali" / "model.safetensors"
+    ).stat().st_size
+
+
+def test_tasks_keep_the_options_of_their_training(pali: Pali) -> None:
+    assert pali.task("detect").bins == pali.task("refseg").bins == 100
+
+
+def test_free_prompts_find_their_task() -> None:
+    assert task_of("detect: cat") == "detect"
+    assert task_of("Generate the ocr_text in en: <extra_id_0>") == "ocr"
+    assert task_of("what moves?", frames=8) == "video_qa"
+    assert task_of("anything else") == "vqa"
+
+
+def test_frames_are_one_row(pali: Pali, pictures: list[np.ndarray]) -> None:
+    [prediction] = pali.predict([pictures], ["Answer in en: what moves? <extra_id_0>"])
+    assert prediction.generation.finish_reason in ("eos", "length", "repetition")
+
+
+@pytest.mark.parametrize(
+    ("frames", "prompts", "message"),
+    [
+        ([[]], ["a", "b"], "1 rows of pictures, and 2 prompts"),
+        ([[]], ["  "], "prompt is empty"),
+        ([[]], ["word " * 500], "tokens, and this model takes 64"),
+        ([[np.zeros((4, 4), np.uint8)]], ["a"], r"uint8 \[H, W, 3\]"),
+        ([[b"no picture"]], ["a"], "not a picture"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(pali: Pali, frames: list, prompts: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pali.predict(frames, prompts)
+
+
+def test_one_picture_is_no_list(pali: Pali) -> None:
+    with pytest.raises(ValueError, match="list of pictures"):
+        pali.caption("photo.png")  # type: ignore[arg-type]
+
+
+def test_an_unknown_model_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="no model 'nothing'"):
+        Pali.from_pretrained("nothing")

@@ -1,0 +1,136 @@
+"""Every command as it is typed, on tiny models; no traceback ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openpali.cli import main
+from openpali.data.sources import open_source
+
+
+def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """Run a command in this process; its standard output."""
+    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code
+    return capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def picture(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "photo.png"
+    Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(path)
+    return path
+
+
+def test_predict_prints_json_and_draws(capsys, monkeypatch, family: Path, picture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    printed = openpali(
+        capsys, monkeypatch, "predict", picture, "detect: horse", "--model", family, "--json", "--out", out
+    )
+    record = json.loads(printed)
+    assert record["prompt"] == "detect: horse"
+    assert {"text", "objects", "score", "finish_reason"} <= set(record)
+    assert np.asarray(Image.open(out)).ndim == 3
+
+
+def test_predict_words_the_prompt_of_a_task(capsys, monkeypatch, family: Path, picture: Path) -> None:
+    printed = openpali(
+        capsys, monkeypatch, "predict", picture, "--task", "caption", "--lang", "ja", "--model", family, "--json"
+    )
+    assert json.loads(printed)["prompt"] == "Generate the alt_text in ja at 0: <extra_id_0>"
+
+
+def test_predict_takes_frames_and_videos(capsys, monkeypatch, family: Path, picture: Path, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    film = tmp_path / "film.mp4"
+    with av.open(str(film), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 64
+        for i in range(9):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 25 * i, np.uint8))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    for inputs in ([picture, picture], [film]):
+        openpali(
+            capsys, monkeypatch, "predict", *inputs, "Answer in en: what moves? <extra_id_0>", "--model", family
+        )
+
+
+@pytest.mark.parametrize("name", ["retrieval", "caption", "ocr", "vqa", "detect", "refseg", "video"])
+def test_eval_writes_a_score_card(capsys, monkeypatch, family: Path, tmp_path: Path, name: str) -> None:
+    card = tmp_path / "card.json"
+    openpali(capsys, monkeypatch, "eval", f"nano/{name}", "--model", family, "--limit", 6, "--json", card)
+    written = json.loads(card.read_text())
+    assert written["benchmark"] == f"nano/{name}"
+    assert written["n"] == 6
+    assert written["scores"]
+    for score, value in written["scores"].items():
+        assert 0 <= value <= 1 or score in ("cider/en", "cer"), (score, value)
+
+
+def test_train_explain_and_pack(capsys, monkeypatch, world_with_vocabulary: Path, tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[1] / "recipes" / "nano" / "0a_siglip.toml"
+    assert "320,000" not in openpali(capsys, monkeypatch, "explain", recipe, "scale=0.0001")
+    shorten = ["scale=0.0001", "batch=8", "model.preset=pico", "name=short", "workers=0"]
+    assert "model written to" in openpali(capsys, monkeypatch, "train", recipe, *shorten)
+    assert (world_with_vocabulary / "runs" / "short" / "model" / "model.safetensors").is_file()
+
+
+def test_demo_is_one_self_contained_page(capsys, monkeypatch, family: Path, tmp_path: Path) -> None:
+    page = tmp_path / "demo" / "index.html"
+    assert "12 pictures" in openpali(capsys, monkeypatch, "demo", "--model", family, "--out", page)
+    text = page.read_text("utf-8")
+    assert text.count("data:image/png;base64,") == 12
+    assert 'src="http' not in text
+
+
+def test_sizes(capsys, monkeypatch) -> None:
+    described = json.loads(openpali(capsys, monkeypatch, "sizes", "--json"))
+    assert 5.5e9 < described["pali3-5b"]["parameters"]["all"] < 5.7e9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no picture file nowhere.png"),
+        (["predict", "what?", "--model", "FAMILY"], "one or more pictures"),
+        (["predict", "PICTURE", "what?", "--model", "nowhere"], "no model 'nowhere'"),
+        (["predict", "PICTURE", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
+        (["eval", "nano/captions", "--model", "FAMILY"], "did you mean nano/caption"),
+        (["eval", "nano/caption", "--model", "FAMILY", "--limit", "0"], "leaves no samples"),
+        (["train", "nowhere.toml"], "no recipe nowhere.toml"),
+        (["data", "build", "stmaps"], "no data set is called stmaps"),
+        (["data", "validate", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    monkeypatch, family: Path, picture: Path, arguments: list[str], message: str
+) -> None:
+    named = {"FAMILY": str(family), "PICTURE": str(picture)}
+    monkeypatch.setattr(sys, "argv", ["openpali", *(named.get(a, a) for a in arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert message in str(end.value.code)
+    assert "Traceback" not in str(end.value.code)
+
+
+def test_the_installed_command_exits_with_a_code_and_no_traceback(family: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "openpali", "eval", "nano/nothing", "--model", str(family)],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("openpali: no benchmark is called")
