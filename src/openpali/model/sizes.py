@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,16 @@ class Preset:
 # vocabularies: T5's 32k pieces + 128 mask tokens + 3 modes in our tokenizer; mT5's 250k for 100+ languages
 _T5_VOCAB = 32_256
 _MT5_VOCAB = 250_368
+_T5_XL = T5Config(
+    vocab_size=_T5_VOCAB,
+    d_model=2048,
+    d_head=64,
+    heads=32,
+    d_ff=5120,
+    encoder_layers=24,
+    decoder_layers=24,
+    activation="gelu",
+)
 
 PRESETS: Mapping[str, Preset] = {
     # for tests and dry runs: big_vision's "mu" (width 32, depth 1), in the nano preset's patches
@@ -83,31 +93,13 @@ PRESETS: Mapping[str, Preset] = {
     "large": Preset(
         vision=ViTConfig(patch_size=14, grid=(16, 16), width=1152, depth=27, mlp_dim=4304, heads=16),
         text_tower=TextTowerConfig(vocab_size=32_000, length=16, width=1152, depth=27, mlp_dim=4304, heads=16),
-        language=T5Config(
-            vocab_size=_T5_VOCAB,
-            d_model=2048,
-            d_head=64,
-            heads=32,
-            d_ff=5120,
-            encoder_layers=24,
-            decoder_layers=24,
-            activation="gelu",
-        ),
+        language=_T5_XL,
     ),
     # ViT-G/14 and UL2 3B with mT5's vocabulary: 100+ languages need it, and it makes the paper's 5B
     "pali3-5b": Preset(
         vision=ViTConfig(patch_size=14, grid=(16, 16), width=1664, depth=48, mlp_dim=8192, heads=16),
         text_tower=TextTowerConfig(vocab_size=250_000, length=64, width=1152, depth=27, mlp_dim=4304, heads=16),
-        language=T5Config(
-            vocab_size=_MT5_VOCAB,
-            d_model=2048,
-            d_head=64,
-            heads=32,
-            d_ff=5120,
-            encoder_layers=24,
-            decoder_layers=24,
-            activation="silu",
-        ),
+        language=replace(_T5_XL, vocab_size=_MT5_VOCAB, activation="silu"),
     ),
 }
 
