@@ -41,7 +41,7 @@ def load_image(source: str | Path | bytes, name: str = "") -> Image:
     if not data:
         raise ValueError(f"{name} is empty (0 bytes)")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # of large pictures, broken EXIF: all that matters is raised
         try:
             picture = PILImage.open(io.BytesIO(data))
         except (UnidentifiedImageError, PILImage.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
@@ -59,10 +59,11 @@ def load_image(source: str | Path | bytes, name: str = "") -> Image:
 
 def _to_rgb(picture: PILImage.Image) -> Image:
     picture.load()
+    sixteen = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):  # 16 bits and more: scale by the full range, not clip at 255
         values = np.asarray(picture, dtype=np.float64)
-        full = 65535.0 if values.max(initial=0) > 255 else 255.0
+        full = 65535.0 if sixteen or values.max(initial=0) > 255 else 255.0
         picture = PILImage.fromarray(np.clip(values / full * 255, 0, 255).astype(np.uint8))
     if picture.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
