@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openpali.data.images import Preprocess
-from openpali.tasks.base import Task
-from openpali.tasks.example import Example
+from openpali.tasks.base import Task, require
+from openpali.tasks.example import Example, Image
 from openpali.tasks.segmentation import crop_mask
 from openpali.text.tokenizer import Tokenizer
 
@@ -90,7 +90,7 @@ class PairEncoder:
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         text = task.write(example, rng).target
-        return {"images": preprocess(example.images[0]), "ids": self.text(text)}
+        return {"images": preprocess(_first(example)), "ids": self.text(text)}
 
     def text(self, text: str) -> NDArray[np.int64]:
         """Token ids ``[length]`` of one text."""
@@ -111,7 +111,7 @@ class LabelEncoder:
         if example.label not in self.labels:
             raise ValueError(f"label {example.label!r} of {example.key} is none of the {len(self.labels)} classes")
         return {
-            "images": preprocess(example.images[0]),
+            "images": preprocess(_first(example)),
             "label": np.array(self.labels.index(example.label)),
         }
 
@@ -133,6 +133,10 @@ class MaskEncoder:
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         return {"masks": torch.from_numpy(np.stack([s["masks"] for s in samples]))}
+
+
+def _first(example: Example) -> Image:
+    return require(example.images, example, "picture")[0]
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], pad: int) -> Tensor:

@@ -1,0 +1,150 @@
+"""Encoders: the end token is always there, padding is on the right, too long is said, nothing is cut quietly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from openpali.data.encode import LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
+from openpali.data.explain import explain_batch
+from openpali.data.images import Preprocess
+from openpali.data.mixture import rng_of
+from openpali.tasks.base import Task
+from openpali.tasks.example import Box, Example, Object
+from openpali.tasks.registry import get_task
+from openpali.text.tokenizer import Tokenizer
+
+PICTURE = np.full((6, 9, 3), 7, np.uint8)
+VQA = get_task("vqa")
+SMALL = Preprocess(4, 4)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["what is it? a Small red horse stands on the grass"] * 5, 1000)
+
+
+def question(key: str = "q", frames: int = 1, answer: str = "horse", **fields: Any) -> Example:
+    images = [np.full_like(PICTURE, i + 1) for i in range(frames)]
+    return Example(key=key, images=images, question="what is it?", answers=[answer], **fields)
+
+
+def encode(encoder: Any, *examples: Example, task: Task = VQA) -> Any:
+    return encoder.collate([encoder.encode(e, task, SMALL, rng_of(i)) for i, e in enumerate(examples)])
+
+
+def test_sequences_end_in_eos_and_are_padded_on_the_right(tokenizer: Tokenizer) -> None:
+    batch = encode(SequenceEncoder(tokenizer, 64, 64), question(), question(answer="a red horse on the grass"))
+    assert {key: value.dtype for key, value in batch.items()} == {
+        "prompt": torch.int64,
+        "target": torch.int64,
+        "images": torch.uint8,
+    }
+    for line, answer in zip(batch["target"].tolist(), ("horse", "a red horse on the grass"), strict=True):
+        ids = [*tokenizer.encode(answer), tokenizer.eos_id]
+        assert line == ids + [tokenizer.pad_id] * (len(line) - len(ids))
+    assert tokenizer.decode(batch["prompt"][0].tolist()) == "Answer in en: what is it? <extra_id_0>"
+    assert tokenizer.eos_id not in batch["prompt"]
+    assert batch["images"].shape == (2, 1, 4, 4, 3)
+
+
+def test_a_sample_is_the_same_alone_and_among_others(tokenizer: Tokenizer) -> None:
+    encoder = SequenceEncoder(tokenizer, 64, 64)
+    alone, among = encode(encoder, question()), encode(encoder, question(), question(answer="a long answer " * 3))
+    for key in ("prompt", "target"):
+        length = alone[key].shape[1]
+        assert torch.equal(among[key][0, :length], alone[key][0])
+        assert not among[key][0, length:].any()
+
+
+def test_frames_of_different_number(tokenizer: Tokenizer) -> None:
+    encoder = SequenceEncoder(tokenizer, 64, 64)
+    batch = encode(encoder, question(frames=3), question(frames=1), question(frames=0))
+    assert batch["frames"].tolist() == [3, 1, 0]
+    assert batch["images"].shape == (3, 3, 4, 4, 3)
+    assert batch["images"][:, :, 0, 0, 0].tolist() == [[1, 2, 3], [1, 0, 0], [0, 0, 0]]
+    assert "frames" not in encode(encoder, question(frames=2), question(frames=2))
+    assert "images" not in encode(encoder, question(frames=0))
+
+
+def test_too_long_is_an_error_not_a_cut(tokenizer: Tokenizer) -> None:
+    length = len(tokenizer.encode("horse")) + 1
+    encode(SequenceEncoder(tokenizer, 64, length), question())
+    with pytest.raises(ValueError, match=f"target of {length} tokens, and the recipe's max_target is {length - 1}"):
+        encode(SequenceEncoder(tokenizer, 64, length - 1), question())
+    with pytest.raises(ValueError, match=r"prompt of .* max_prompt is 3"):
+        encode(SequenceEncoder(tokenizer, 3, 64), question())
+
+
+def test_denoising_takes_ids_as_they_are(tokenizer: Tokenizer) -> None:
+    task = get_task("denoise", tokenizer=tokenizer)
+    example = Example(key="t", text="a small red horse stands on the grass " * 3)
+    encoder = SequenceEncoder(tokenizer, 200, 200)
+    arrays = encoder.encode(example, task, SMALL, rng_of(0))
+    sample = task.write(example, rng_of(0))
+    assert sample.ids is not None
+    assert arrays["prompt"].tolist() == sample.ids[0]
+    assert arrays["target"].tolist() == [*sample.ids[1], tokenizer.eos_id]
+
+
+def test_pairs_are_lower_case_and_end_in_sticky_eos(tokenizer: Tokenizer) -> None:
+    example = Example(key="c", images=[PICTURE], captions={"en": ["a Small red horse"]})
+    task = get_task("contrastive")
+    batch = encode(PairEncoder(tokenizer, 24), example, task=task)
+    ids = tokenizer.encode("a small red horse")
+    assert batch["ids"].tolist() == [ids + [tokenizer.eos_id] * (24 - len(ids))]
+    assert batch["images"].shape == (1, 4, 4, 3)
+    kept = encode(PairEncoder(tokenizer, 24, keep_case=True), example, task=task)
+    assert tokenizer.decode(kept["ids"][0].tolist()) == "a Small red horse"
+    cut = encode(PairEncoder(tokenizer, 3), example, task=task)
+    assert cut["ids"].tolist() == [[*ids[:2], tokenizer.eos_id]]
+
+
+def test_labels() -> None:
+    encoder = LabelEncoder(("cat", "dog"))
+    batch = encode(encoder, Example(key="a", images=[PICTURE], label="dog"))
+    assert batch["label"].tolist() == [1]
+    with pytest.raises(ValueError, match="label 'cow' of b is none of the 2 classes"):
+        encode(encoder, Example(key="b", images=[PICTURE], label="cow"))
+
+
+def test_masks_are_cropped_to_their_box() -> None:
+    mask = np.zeros((40, 50), bool)
+    mask[10:20, 5:45] = True
+    thing = Object("bar", Box(10, 5, 20, 45), mask)
+    batch = encode(MaskEncoder(), Example(key="m", objects=[Object("no mask", Box(0, 0, 1, 1)), thing]))
+    assert batch["masks"].shape == (1, 64, 64)
+    assert batch["masks"].min() == 1
+    with pytest.raises(ValueError, match="sample n has no object with a mask"):
+        encode(MaskEncoder(), Example(key="n"))
+
+
+def test_a_missing_picture_is_quarantined_not_a_crash(tokenizer: Tokenizer) -> None:
+    example = Example(key="e", captions={"en": ["x"]}, label="cat")
+    for encoder in (PairEncoder(tokenizer, 8), LabelEncoder(("cat",))):
+        with pytest.raises(ValueError, match="sample e has no picture"):
+            encode(encoder, example, task=get_task("contrastive"))
+
+
+def test_explain_marks_every_token_that_is_no_padding(tokenizer: Tokenizer) -> None:
+    batch = encode(SequenceEncoder(tokenizer, 64, 64), question(), question(answer="a red horse"))
+    lines = explain_batch(batch, tokenizer)
+    prompts, targets = (list(batch[key].shape) for key in ("prompt", "target"))
+    assert lines[0] == f"batch: prompt {prompts}, target {targets}, images [2, 1, 4, 4, 3]"
+    second = lines.index("sample 1")
+    tokens = {
+        row: [x.split() for x in part if x.endswith((" loss", " -"))]
+        for row, part in enumerate((lines[:second], lines[second:]))
+    }
+    for row, listed in tokens.items():
+        ids = batch["target"][row].tolist()
+        assert [int(words[1]) for words in listed] == ids
+        assert [words[-1] for words in listed] == ["loss" if i != tokenizer.pad_id else "-" for i in ids]
+        assert [words[2] for words in listed] == tokenizer.pieces(ids)
+    assert sum("</s>" in x and x.endswith(" loss") for x in lines) == 2
+    assert "sample 1" not in explain_batch(batch, tokenizer, rows=1)
+    with pytest.raises(ValueError, match="only prompts and targets can be explained"):
+        explain_batch({"ids": batch["prompt"]}, tokenizer)
