@@ -62,7 +62,7 @@ class Mixture:
 
 
 def rng_of(*key: int) -> np.random.Generator:
-    """A generator that is a pure function of its key (any non-negative integers)."""
+    """A generator that is a pure function of its key (non-negative integers; zeros at the end do not count)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 

@@ -1,0 +1,102 @@
+"""Mixtures: exact rates, every example once an epoch, a pure function of (seed, counter)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openpali.data.mixture import BLOCK, ENDLESS, Draw, Mixture, rng_of
+
+sources = st.lists(st.tuples(st.integers(1, 1500), st.floats(0.05, 20)), min_size=1, max_size=6)
+seeds = st.integers(0, 2**31)
+
+
+def draws(mixture: Mixture, count: int) -> list[Draw]:
+    return [mixture[i] for i in range(count)]
+
+
+@given(sources, seeds, st.integers(0, 50))
+@settings(max_examples=10, deadline=None)
+def test_rates_are_exact_in_every_block(given_: list[tuple[int, float]], seed: int, block: int) -> None:
+    sizes, weights = [s for s, _ in given_], [w for _, w in given_]
+    mixture = Mixture(sizes, weights, seed)
+    found = Counter(mixture[block * BLOCK + i].source for i in range(BLOCK))
+    assert sum(found.values()) == BLOCK
+    for source, weight in enumerate(weights):
+        assert abs(found[source] - weight / sum(weights) * BLOCK) < 1
+
+
+@given(sources, seeds)
+@settings(max_examples=10, deadline=None)
+def test_every_example_comes_once_an_epoch(given_: list[tuple[int, float]], seed: int) -> None:
+    mixture = Mixture([s for s, _ in given_], [w for _, w in given_], seed)
+    by_source: dict[int, list[Draw]] = defaultdict(list)
+    for draw in draws(mixture, 2 * BLOCK):
+        by_source[draw.source].append(draw)
+    for source, drawn in by_source.items():
+        size = mixture.sizes[source]
+        for start in range(0, len(drawn), size):
+            epoch = drawn[start : start + size]
+            assert {d.epoch for d in epoch} == {start // size}
+            assert len({d.example for d in epoch}) == len(epoch)
+            assert all(0 <= d.example < size for d in epoch)
+            if len(epoch) == size:
+                assert {d.example for d in epoch} == set(range(size))
+
+
+@given(sources, seeds, st.lists(st.integers(0, 10**9), min_size=1, max_size=20))
+@settings(max_examples=10, deadline=None)
+def test_a_draw_depends_on_seed_and_counter_alone(
+    given_: list[tuple[int, float]], seed: int, counters: list[int]
+) -> None:
+    sizes, weights = [s for s, _ in given_], [w for _, w in given_]
+    there = Mixture(sizes, weights, seed)
+    forward = {c: there[c] for c in counters}
+    again = Mixture(sizes, weights, seed)
+    assert {c: again[c] for c in reversed(counters)} == forward
+
+
+def test_seeds_and_epochs_differ() -> None:
+    orders = [[d.example for d in draws(Mixture([BLOCK], [1.0], seed), 2 * BLOCK)] for seed in (0, 1)]
+    assert orders[0] != orders[1]
+    assert orders[0][:BLOCK] != orders[0][BLOCK:]
+    turns = [[d.source for d in draws(Mixture([9, 9], [1, 1], seed), BLOCK)] for seed in (0, 1)]
+    assert turns[0] != turns[1]
+    mixture = Mixture([9, 9], [1, 1], 0)
+    assert turns[0] != [mixture[BLOCK + i].source for i in range(BLOCK)]
+
+
+def test_sources_are_well_mixed() -> None:
+    """No stretch is far from the rates: 64 draws in a row of a fair coin."""
+    turns = np.array([d.source for d in draws(Mixture([9, 9], [1, 1], 3), 8 * BLOCK)]).reshape(-1, 64)
+    assert turns.sum(axis=1).min() > 12
+    assert turns.sum(axis=1).max() < 52
+
+
+def test_an_endless_source_is_gone_through_in_order() -> None:
+    mixture = Mixture([ENDLESS, 10], [3, 1], 5)
+    drawn = [d for d in draws(mixture, 2 * BLOCK) if d.source == 0]
+    assert [d.example for d in drawn] == list(range(len(drawn)))
+    assert mixture[10**15].example < ENDLESS
+
+
+def test_what_cannot_be_mixed() -> None:
+    with pytest.raises(ValueError, match="one weight per source"):
+        Mixture([1, 2], [1.0], 0)
+    with pytest.raises(ValueError, match="one weight per source"):
+        Mixture([], [], 0)
+    for sizes, weights in (([0], [1.0]), ([1], [0.0]), ([1], [float("nan")]), ([1], [float("inf")]), ([1], [-1.0])):
+        with pytest.raises(ValueError, match="needs examples and a positive weight"):
+            Mixture(sizes, weights, 0)
+    with pytest.raises(ValueError, match="source 1 has less than 1/1024"):
+        Mixture([5, 5], [1.0, 1e-4], 0)
+
+
+def test_rngs_of_different_keys_are_different() -> None:
+    first = [rng_of(*key).integers(2**62) for key in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2**40), (2**40, 0))]
+    assert len(set(first)) == len(first)
+    assert rng_of(3, 4).integers(2**62) == rng_of(3, 4).integers(2**62)

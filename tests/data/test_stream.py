@@ -1,0 +1,154 @@
+"""The stream: bad samples are replaced and reported, and ranks and workers change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openpali.data.encode import Arrays, Batch
+from openpali.data.images import Preprocess
+from openpali.data.stream import SUBSTITUTES, Entry, Loaded, Phase, Stream, load
+from openpali.tasks.base import Task
+from openpali.tasks.example import Example
+from openpali.tasks.registry import get_task
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Examples 0 .. size - 1; those that are ``bad`` cannot be read."""
+
+    size: int
+    bad: frozenset[int] = frozenset()
+    error: type[Exception] = ValueError
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int, /) -> Example:
+        if index in self.bad:
+            raise self.error(f"number {index} is damaged")
+        return Example(key=str(index))
+
+
+class NumberEncoder:
+    """``id [B]``, ``noise [B]``: what comes out of the sample's generator, ``side [B]``: of the preprocessing."""
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        return {
+            "id": np.array(int(example.key)),
+            "noise": np.array(rng.integers(2**40)),
+            "side": np.array(preprocess.height),
+        }
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("id", "noise", "side")}
+
+
+def stream(*sources: Numbers, seed: int = 0, lengths: Sequence[int] = (64,)) -> Stream:
+    task = get_task("caption")
+    entries = [Entry(f"s{i}", source, task, weight=i + 1.0) for i, source in enumerate(sources)]
+    phases = [Phase(length, Preprocess(8 * (i + 1), 8), entries) for i, length in enumerate(lengths)]
+    return Stream(phases, NumberEncoder(), seed)
+
+
+def row(s: Stream, counter: int) -> tuple[int, int, int, int]:
+    sample = s[counter]
+    return sample.entry, *(int(sample.arrays[key]) for key in ("id", "noise", "side"))
+
+
+@given(
+    st.integers(9, 60),
+    st.sets(st.integers(0, 59), max_size=4),
+    st.integers(0, 99),
+    st.sampled_from([ValueError, OSError]),
+)
+@settings(max_examples=10, deadline=None)
+def test_a_bad_sample_is_replaced_and_nothing_moves(
+    size: int, bad: set[int], seed: int, error: type[Exception]
+) -> None:
+    whole = stream(Numbers(size), Numbers(7), seed=seed)
+    holed = stream(Numbers(size, frozenset(bad), error), Numbers(7), seed=seed)
+    for counter in range(64):
+        entry, number, *rest = row(whole, counter)
+        if entry == 0 and number in bad:
+            sample = holed[counter]
+            substitute = next(n % size for n in range(number, number + size) if n % size not in bad)
+            assert sample.entry == 0
+            assert int(sample.arrays["id"]) == substitute
+            assert len(sample.problems) == (substitute - number) % size
+            assert sample.problems[0] == f"s0[{number}]: number {number} is damaged"
+        else:
+            assert row(holed, counter) == (entry, number, *rest)
+            assert holed[counter].problems == []
+
+
+def test_a_source_with_nothing_good_stops_the_run() -> None:
+    with pytest.raises(ValueError, match=f"{SUBSTITUTES} samples in a row cannot be used; .*s0.*is damaged"):
+        stream(Numbers(20, frozenset(range(20))))[0]
+
+
+def test_other_errors_are_bugs_and_not_hidden() -> None:
+    with pytest.raises(KeyError):
+        stream(Numbers(20, frozenset(range(20)), KeyError))[0]
+
+
+def test_randomness_is_of_seed_and_counter() -> None:
+    rows = [row(stream(Numbers(5), seed=1), i) for i in range(64)]
+    assert rows == [row(stream(Numbers(5), seed=1), i) for i in range(64)]
+    assert rows != [row(stream(Numbers(5), seed=2), i) for i in range(64)]
+    assert len({noise for _, _, noise, _ in rows}) == 64  # the same example again is drawn anew
+
+
+def test_phases_follow_each_other() -> None:
+    s = stream(Numbers(1000), lengths=(16, 32))
+    assert len(s) == 48
+    assert [s.phase_of(i) for i in (0, 15, 16, 47)] == [0, 0, 1, 1]
+    assert [row(s, i)[3] for i in range(48)] == [8] * 16 + [16] * 32
+    first, second = ([row(s, i)[1] for i in r] for r in (range(16), range(16, 32)))
+    assert first != second  # each phase has an order of its own
+
+
+def joined(groups: Sequence[Sequence[Loaded]]) -> list[tuple[int, ...]]:
+    return [
+        (entry, *(int(loaded.batch[key][i]) for key in ("id", "noise", "side")))
+        for group in groups
+        for loaded in group
+        for i, entry in enumerate(loaded.entries)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "workers", "micro"), [(1, 0, 1), (1, 1, 2), (2, 2, 1), (4, 0, 2), (2, 0, 4), (4, 1, 1)]
+)
+def test_ranks_workers_and_micro_batches_give_the_same_global_batches(ranks: int, workers: int, micro: int) -> None:
+    s = stream(Numbers(9, frozenset({3})), Numbers(50), lengths=(16, 32))
+    parts = [
+        list(load(s, start=0, batch=16, micro=micro, rank=rank, world=ranks, workers=workers))
+        for rank in range(ranks)
+    ]
+    assert [len(part) for part in parts] == [3] * ranks
+    assert all(len(group) == micro for part in parts for group in part)
+    steps = [joined([part[step] for part in parts]) for step in range(3)]
+    assert steps == [[row(s, i) for i in range(step * 16, step * 16 + 16)] for step in range(3)]
+    problems = sorted(p for part in parts for group in part for loaded in group for p in loaded.problems)
+    assert problems == sorted(p for i in range(48) for p in s[i].problems)
+    assert problems
+
+
+def test_a_later_start_is_the_rest() -> None:
+    s = stream(Numbers(9), Numbers(50))
+    rest = joined(list(load(s, start=32, batch=16, workers=1)))
+    assert rest == [row(s, i) for i in range(32, 64)]
+    assert list(load(s, start=64, batch=16, workers=0)) == []
+    assert len(list(load(s, start=0, batch=24, workers=0))) == 2  # the incomplete batch is dropped
+
+
+def test_a_batch_that_cannot_be_shared() -> None:
+    with pytest.raises(ValueError, match="a batch of 16 cannot be shared by 3 ranks x 1 micro-batches"):
+        next(load(stream(Numbers(9)), start=0, batch=16, world=3))
