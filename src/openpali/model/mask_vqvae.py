@@ -79,6 +79,11 @@ class MaskVQVAE(nn.Module):
         for wide, narrow in itertools.pairwise(channels):
             decoder += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
         self.decoder = nn.Sequential(*decoder, nn.Conv2d(channels[-1], 1, 1))
+        for layer in self.modules():  # with torch's smaller default all masks start, and may end, in one code
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
         self.register_buffer("codebook", torch.randn(config.codes, config.code_dim))
         self.register_buffer("code_count", torch.ones(config.codes))
         self.register_buffer("code_sum", self.codebook.clone())
