@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +45,7 @@ class Shown:
 
 @dataclass
 class Report:
-    """What :func:`validate` found.
+    """What :func:`validate` found; plain data, so that ``dataclasses.asdict`` of it can be written as JSON.
 
     Attributes:
         path: the data.
@@ -78,10 +77,6 @@ class Report:
     def ok(self) -> bool:
         """Whether there is nothing to mend."""
         return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain dictionaries and lists."""
-        return dataclasses.asdict(self)
 
     def add(self, kind: str, message: str) -> None:
         """Count a problem, and keep the message if it is among the first of its kind."""
