@@ -14,6 +14,8 @@ from openpali.model.siglip import Embeddings
 
 from .ranks import EVEN, WORLDS, largest_logits, masks, pairs, share, vqvae
 
+Ranks = dict[int, list[dict[str, Any]]]
+
 
 def naive_sigmoid_loss(e: Embeddings) -> Tensor:
     """-1/B sum_ij log sigmoid(y_ij (exp(t) z_i . z_j + b))."""
@@ -52,9 +54,7 @@ def test_sigmoid_loss_is_float32_under_autocast() -> None:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_sigmoid_loss_over_ranks_is_that_of_the_whole_batch(
-    world: int, ranks: dict[int, list[dict[str, Any]]]
-) -> None:
+def test_sigmoid_loss_over_ranks_is_that_of_the_whole_batch(world: int, ranks: Ranks) -> None:
     whole = pairs(sum(WORLDS[world]))
     loss = naive_sigmoid_loss(whole)
     loss.backward()
@@ -68,16 +68,14 @@ def test_sigmoid_loss_over_ranks_is_that_of_the_whole_batch(
     assert all(r["loss"] < loss for r in results if r["loss"] > 0)  # shares, not copies
 
 
-def test_memory_of_the_sigmoid_loss_does_not_grow_with_the_ranks(ranks: dict[int, list[dict[str, Any]]]) -> None:
+def test_memory_of_the_sigmoid_loss_does_not_grow_with_the_ranks(ranks: Ranks) -> None:
     with largest_logits() as seen:
         sigmoid_loss(share(pairs(EVEN), slice(None)), chunk=2)
     assert {r["largest"] for results in ranks.values() for r in results} == {max(seen)} == {2 * EVEN}
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_dictionary_over_ranks_is_that_of_the_whole_batch(
-    world: int, ranks: dict[int, list[dict[str, Any]]]
-) -> None:
+def test_dictionary_over_ranks_is_that_of_the_whole_batch(world: int, ranks: Ranks) -> None:
     model = vqvae()
     before = model.codebook.clone()
     model(masks())

@@ -1,0 +1,260 @@
+"""What must not change a row's result: padding, neighbours, missing frames, how decoding is cut into steps."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from openpali.model import t5
+from openpali.model.losses import cross_entropy
+from openpali.model.pali import Memory, Pali, PaliConfig
+from openpali.model.t5 import Cache, T5Config
+from openpali.model.vit import ViTConfig
+
+VOCAB = 23
+CONFIG = PaliConfig(
+    ViTConfig(patch_size=4, grid=(2, 2), width=8, depth=1, mlp_dim=12, heads=2),
+    T5Config(VOCAB, d_model=12, d_head=4, heads=2, d_ff=16, encoder_layers=2, decoder_layers=2, max_distance=12),
+)
+
+UMT5_LIKE = replace(CONFIG, text=replace(CONFIG.text, tied_head=True, bias_per_layer=True))
+
+
+def make(config: PaliConfig = CONFIG) -> Pali:
+    torch.manual_seed(0)
+    return Pali(config)
+
+
+@pytest.fixture
+def model() -> Pali:
+    return make()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (3, 3, 8, 8, 3), generator=generator).to(torch.uint8)  # 3 rows of 3 frames
+
+
+def ids(*lengths: int, seed: int = 2) -> Tensor:
+    """Random ids of these lengths, padded on the right with 0."""
+    values = torch.randint(1, VOCAB, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(seed))
+    return values * (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])
+
+
+Result = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]
+
+
+def run(
+    model: Pali, images: Tensor | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
+) -> Result:
+    """Hidden states and logits at the targets, the summed loss, and the gradient of each parameter."""
+    model.zero_grad()
+    hidden = model(images, prompt, targets, frames)
+    assert hidden.shape == (*targets.shape, CONFIG.text.d_model)
+    real = targets != model.pad
+    hidden = hidden[real]
+    loss, _ = cross_entropy(hidden, model.text.head_weight, targets[real], torch.ones(len(hidden)), chunk=4)
+    loss.backward()
+    grads = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
+    }
+    return hidden.detach(), model.text.logits(hidden.detach()), loss.detach(), grads
+
+
+def same(one: Result, other: Result) -> None:
+    torch.testing.assert_close(one[0], other[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(one[1], other[1], rtol=0, atol=2e-5)
+    torch.testing.assert_close(one[2], other[2], rtol=1e-5, atol=0)
+    for name, grad in one[3].items():
+        torch.testing.assert_close(grad, other[3][name], rtol=1e-4, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("query_block", [3, 1024])
+@pytest.mark.parametrize("config", [CONFIG, UMT5_LIKE])
+def test_padding_changes_nothing(
+    config: PaliConfig, query_block: int, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prompt, targets = make(config), ids(6, 4, 1), ids(5, 2, 7, seed=3)
+    plain = run(model, images, prompt, targets)
+    monkeypatch.setattr(t5, "QUERY_BLOCK", query_block)
+    same(plain, run(model, images, F.pad(prompt, (0, 30)), F.pad(targets, (0, 15))))
+
+
+@pytest.mark.parametrize("with_images", [True, False])
+def test_neighbours_change_nothing(model: Pali, images: Tensor, with_images: bool) -> None:
+    pictures = images if with_images else None
+    lengths = ((6, 5), (4, 2), (1, 7))
+    prompt, targets = ids(*(p for p, _ in lengths)), ids(*(t for _, t in lengths), seed=3)
+    together = run(model, pictures, prompt, targets)
+    alone = [
+        run(model, None if pictures is None else images[i : i + 1], prompt[i : i + 1, :p], targets[i : i + 1, :t])
+        for i, (p, t) in enumerate(lengths)
+    ]
+    hidden, logits = torch.cat([row[0] for row in alone]), torch.cat([row[1] for row in alone])
+    summed = {name: sum(row[3][name] for row in alone) for name in together[3]}
+    same(together, (hidden, logits, sum(row[2] for row in alone), summed))
+
+
+def test_a_missing_frame_is_as_if_it_were_not_there(model: Pali, images: Tensor) -> None:
+    prompt, targets = ids(6), ids(5, seed=3)
+    for count in (1, 2, 3):
+        frames = torch.tensor([count])
+        same(
+            run(model, images[:1], prompt, targets, frames),
+            run(model, images[:1, :count], prompt, targets),
+        )
+    same(run(model, images[:1], prompt, targets, torch.tensor([0])), run(model, None, prompt, targets))
+
+
+def test_what_a_missing_frame_shows_does_not_matter(model: Pali, images: Tensor) -> None:
+    """In one batch with rows that have it, and with a row of text alone."""
+    prompt, targets, frames = ids(6, 3, 5), ids(5, 4, 2, seed=3), torch.tensor([3, 1, 0])
+    before = run(model, images, prompt, targets, frames)
+    painted = images.clone()
+    painted[1, 1:] = 7
+    painted[2] = 99
+    assert torch.equal(before[0], run(model, painted, prompt, targets, frames)[0])
+    alone = run(model, images[1:2, :1], prompt[1:2, :3], targets[1:2, :4])
+    torch.testing.assert_close(before[0][5:9], alone[0], rtol=0, atol=1e-5)
+
+
+def test_frames_and_pictures_do_matter(model: Pali, images: Tensor) -> None:
+    """So that the tests above are not about a model that looks at nothing."""
+    prompt, targets = ids(6), ids(5, seed=3)
+    three = run(model, images[:1], prompt, targets)[0]
+    for other in (images[:1, :2], images[:1].flip(1), images[1:2], None):
+        assert (three - run(model, other, prompt, targets)[0]).abs().max() > 1e-3
+
+
+def test_memory_is_visual_tokens_then_prompt(model: Pali, images: Tensor) -> None:
+    memory = model.encode(images[:2], ids(6, 2), torch.tensor([3, 1]))
+    assert memory.outputs.shape == (2, 3 * 4 + 6, 12)
+    assert memory.mask is not None
+    assert memory.mask.sum(1).tolist() == [3 * 4 + 6, 4 + 2]
+    assert memory.mask[1, :6].all()  # the gap is closed
+
+
+def test_targets_are_shifted_and_causal(model: Pali, images: Tensor) -> None:
+    prompt, targets = ids(6), ids(5, seed=3)
+    changed = targets.clone()
+    changed[0, 3] = (changed[0, 3] + 1) % VOCAB
+    one, other = model(images[:1], prompt, targets), model(images[:1], prompt, changed)
+    assert torch.equal(one[:, :4], other[:, :4])
+    assert (one[:, 4] - other[:, 4]).abs().max() > 1e-3
+
+
+def test_an_empty_prompt_is_finite(model: Pali) -> None:
+    *_, loss, grads = run(model, None, torch.cat([ids(3), torch.zeros(1, 3, dtype=torch.long)]), ids(4, 4, seed=3))
+    assert loss.isfinite()
+    assert all(grad.isfinite().all() for grad in grads.values())
+
+
+# ---- cached decoding ----
+
+LENGTH = 20
+
+
+@pytest.fixture(scope="module")
+def decoding() -> tuple[Pali, Memory, Tensor, Tensor]:
+    """A model, memory with padding, decoder inputs, and the logits of decoding all at once."""
+    model = make().eval()
+    with torch.no_grad():
+        memory = model.encode(None, ids(9, 5, 2))
+        inputs = ids(LENGTH, LENGTH, LENGTH, seed=5)
+        return model, memory, inputs, model.text.logits(model.text.decode(inputs, *memory))
+
+
+def steps(model: Pali, cache: Cache, inputs: Tensor, sizes: list[int]) -> Tensor:
+    return torch.cat([model.step(part, cache) for part in inputs.split(sizes, dim=1)], dim=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.sets(st.integers(1, LENGTH - 1)), spare=st.integers(0, 3), block=st.sampled_from([3, 1024]))
+@torch.no_grad()
+def test_steps_equal_decoding_at_once(
+    decoding: tuple[Pali, Memory, Tensor, Tensor], cuts: set[int], spare: int, block: int
+) -> None:
+    model, memory, inputs, expected = decoding
+    edges = [0, *sorted(cuts), LENGTH]
+    sizes = [end - start for start, end in itertools.pairwise(edges)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(t5, "QUERY_BLOCK", block)
+        logits = steps(model, model.start(memory, LENGTH + spare), inputs, sizes)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_no_mask_is_as_good_as_a_full_one(decoding: tuple[Pali, Memory, Tensor, Tensor]) -> None:
+    model, _, inputs, _ = decoding
+    memory = model.encode(None, ids(5, 5, 5))
+    plain = steps(model, model.start(Memory(memory.outputs, None), LENGTH), inputs, [LENGTH])
+    assert torch.equal(plain, steps(model, model.start(memory, LENGTH), inputs, [LENGTH]))
+
+
+@torch.no_grad()
+def test_reordered_rows_go_on_as_they_were(decoding: tuple[Pali, Memory, Tensor, Tensor]) -> None:
+    model, memory, inputs, expected = decoding
+    cache = model.start(memory, LENGTH)
+    steps(model, cache, inputs[:, :7], [1, 6])
+    rows = torch.tensor([2, 0, 0, 1, 2])  # copies and a new order
+    cache.reorder(rows)
+    logits = steps(model, cache, inputs[rows, 7:12], [2, 3])
+    torch.testing.assert_close(logits, expected[rows, 7:12], rtol=0, atol=1e-5)
+    kept = torch.tensor([3])  # and then all but one finish
+    cache.reorder(kept)
+    logits = steps(model, cache, inputs[rows[kept], 12:], [1] * (LENGTH - 12))
+    torch.testing.assert_close(logits, expected[rows[kept], 12:], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_rows_do_not_share_a_past_after_reordering(decoding: tuple[Pali, Memory, Tensor, Tensor]) -> None:
+    """Two continuations of one row: what the first writes must not be seen by the second."""
+    model, memory, inputs, _ = decoding
+    cache = model.start(memory, LENGTH)
+    model.step(inputs[:, :4], cache)
+    cache.reorder(torch.tensor([0, 0]))
+    forked = torch.stack([inputs[0, 4:8], inputs[1, 4:8]])
+    logits = steps(model, cache, forked, [1, 1, 2])
+    whole = torch.cat([inputs[:1, :4].expand(2, -1), forked], dim=1)
+    assert memory.mask is not None
+    both = Memory(memory.outputs[:1].expand(2, -1, -1), memory.mask[:1].expand(2, -1))
+    expected = model.text.logits(model.text.decode(whole, *both))
+    torch.testing.assert_close(logits, expected[:, 4:], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sizes", [[3, 1], [4], [2, 2]])
+def test_a_step_past_the_end_is_an_error(decoding: tuple[Pali, Memory, Tensor, Tensor], sizes: list[int]) -> None:
+    model, memory, inputs, _ = decoding
+    with pytest.raises(ValueError, match="cache for 3 tokens was given 4"):
+        steps(model, model.start(memory, 3), inputs[:, :4], sizes)
+
+
+# ---- memory ----
+
+
+def test_training_keeps_no_scores_of_all_pairs(model: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What autograd keeps grows with the length, not with its square."""
+    monkeypatch.setattr(t5, "QUERY_BLOCK", 8)
+
+    def kept(length: int) -> int:
+        storages: dict[int, int] = {}  # views of one tensor count once
+
+        def keep(tensor: Tensor) -> Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            memory = model.encode(None, ids(length, length))  # alive, so that no address is used twice
+        assert memory.outputs.requires_grad
+        return sum(storages.values())
+
+    assert kept(256) < 2.1 * kept(128)

@@ -1,0 +1,103 @@
+"""Parameters against the papers' numbers, operations against torch's own counter."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from openpali.model.mask_vqvae import MaskVQVAE
+from openpali.model.pali import Pali
+from openpali.model.siglip import SigLIP
+from openpali.model.sizes import (
+    PARTS,
+    PRESETS,
+    Preset,
+    count_parameters,
+    count_tokens,
+    flops_per_image,
+    flops_per_token,
+)
+from openpali.model.t5 import T5Config
+from openpali.model.vit import ViTConfig
+
+MILLION = 10**6
+count = functools.cache(count_parameters)  # building the largest takes a second
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_built(name: str) -> None:
+    preset = PRESETS[name]
+    with torch.device("meta"):
+        models = SigLIP(preset.siglip), MaskVQVAE(preset.masks)
+    assert all(p.is_meta for model in models for p in model.parameters())
+    counts = count(preset)  # builds the PaLI
+    assert tuple(counts) == PARTS
+    assert counts["vision"] == sum(p.numel() for p in models[0].vit.parameters())  # stage 0 hands its tower on
+
+
+@pytest.mark.parametrize(
+    ("preset", "parts", "millions", "within"),
+    [
+        ("pali3-5b", ("vision",), 1840, 10),  # ViT-G/14 (Zhai et al. 2022), no pooling head
+        ("pali3-5b", ("encoder", "decoder"), 2720, 10),  # UL2 3B without embeddings
+        ("pali3-5b", PARTS, 5200, 500),
+        ("large", ("vision",), 412, 1),  # SigLIP So400m/14 without its head
+        ("large", ("encoder", "decoder"), 2720, 10),
+        ("base", ("vision",), 85.8, 0.1),  # ViT B/16
+        ("base", ("encoder", "decoder"), 198.2, 0.1),  # T5 v1.1 base: 247.6M with 32128 x 768 twice
+        ("mini", PARTS, 30, 2),
+        ("nano", PARTS, 8.3, 0.2),
+    ],
+)
+def test_sizes_are_the_published_ones(preset: str, parts: tuple[str, ...], millions: float, within: float) -> None:
+    counts = count(PRESETS[preset])
+    assert sum(counts[part] for part in parts) / MILLION == pytest.approx(millions, abs=within)
+
+
+TINY = Preset(
+    ViTConfig(patch_size=4, grid=(2, 3), width=12, depth=2, mlp_dim=20, heads=3),
+    PRESETS["nano"].text_tower,
+    T5Config(31, d_model=16, d_head=6, heads=2, d_ff=24, encoder_layers=2, decoder_layers=3),
+)
+
+
+def test_the_parts_add_up() -> None:
+    assert sum(count_parameters(TINY).values()) == sum(p.numel() for p in Pali(TINY.pali).parameters())
+
+
+def test_a_tied_head_counts_once() -> None:
+    tied = replace(TINY, language=replace(TINY.language, tied_head=True))
+    assert count_parameters(tied)["head"] == 0
+    assert count_parameters(TINY)["head"] == count_parameters(TINY)["embedding"] == 31 * 16
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("size", "frames", "prompt"), [(None, 1, 5), ((8, 12), 3, 2), ((16, 20), 2, 1)])
+def test_operations_are_those_that_torch_counts(size: tuple[int, int] | None, frames: int, prompt: int) -> None:
+    model = Pali(TINY.pali).eval()
+    if size is not None:
+        model.vit.set_grid((size[0] // 4, size[1] // 4))
+    images = torch.zeros(1, frames, *model.vit.config.image_size, 3)
+    ids = torch.ones(1, prompt, dtype=torch.long)
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of the CPU go uncounted
+        with FlopCounterMode(display=False) as counter:
+            cache = model.start(model.encode(images, ids), max_length=4)
+        assert flops_per_image(TINY, size, frames=frames, prompt=prompt) == counter.get_total_flops()
+        for position in range(4):
+            with FlopCounterMode(display=False) as counter:
+                model.step(ids[:, :1], cache)
+            expected = flops_per_token(TINY, size, frames=frames, prompt=prompt, position=position)
+            assert expected == counter.get_total_flops()
+
+
+def test_tokens_of_a_resolution() -> None:
+    assert count_tokens(PRESETS["pali3-5b"]) == 256
+    assert count_tokens(PRESETS["pali3-5b"], (812, 812)) == 3364
+    assert count_tokens(PRESETS["pali3-5b"], (1064, 1064)) == 5776
+    with pytest.raises(ValueError, match="800 x 812 pixels do not divide into patches of 14"):
+        count_tokens(PRESETS["pali3-5b"], (800, 812))
