@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
 def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -37,7 +39,37 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) 
 
 
 def count_flops(step: Callable[[], None]) -> float:
-    """Run ``step()`` once and count the FLOPs of its matrix products, forward and backward."""
-    with FlopCounterMode(display=False) as counter:
+    """Run ``step()`` once and count the FLOPs of its matrix products, forward and backward.
+
+    To the last bit the step that it is without counting; torch's own ``FlopCounterMode`` decomposes some operators
+    into others that round differently.
+    """
+    with _Counter() as counter:
         step()
-    return float(counter.get_total_flops())
+    return counter.flops
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if (operator := func._overloadpacket) in flop_registry:
+            self.flops += flop_registry[operator](*args, **kwargs, out_val=out)
+        elif operator in _CPU_ATTENTION:  # the kernels that torch does not count
+            first, products = _CPU_ATTENTION[operator]
+            query, key = args[first], args[first + 1]
+            self.flops += 2 * products * query.numel() * key.shape[-2]
+        return out
+
+
+# attention operator -> position of the query among its arguments, matrix products of queries x keys x width
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (0, 2),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (1, 5),
+}
