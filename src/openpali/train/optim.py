@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from openpali.train.muon import Muon
 from openpali.train.recipe import OptimizerSpec
 
-NO_DECAY = ("embed", "positions", "probe", "table")  # by name; vectors and scalars never decay
+NO_DECAY = {"embed", "positions", "probe", "table"}  # by name; vectors and scalars never decay
+AT_THE_ENDS = {"patch_embed", "head"}  # matrices at the ends of a network: Muon leaves them to AdamW
 
 
 def in_part(name: str, part: str) -> bool:
@@ -38,7 +40,7 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimi
     Raises:
         ValueError: ``lr_scale`` names a part that does not learn.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     unused = set(spec.lr_scale)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -48,16 +50,26 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimi
             if in_part(name, part):
                 scale *= factor
                 unused.discard(part)
-        decays = parameter.ndim >= 2 and not any(word in name for word in NO_DECAY)
-        groups.setdefault((scale, spec.weight_decay if decays else 0.0), []).append(parameter)
+        names = set(name.split("."))
+        kernel = parameter.ndim >= 2 and not names & NO_DECAY
+        hidden = kernel and parameter.ndim == 2 and not names & AT_THE_ENDS
+        groups.setdefault((scale, spec.weight_decay if kernel else 0.0, hidden), []).append(parameter)
     if unused:
         raise ValueError(f"optimizer.lr_scale names {sorted(unused)}, and what learns are {_parts(model)}")
     if not groups:
         raise ValueError("every part is frozen: nothing to train")
     settings = [
-        {"params": parameters, "lr": spec.lr * scale, "peak_lr": spec.lr * scale, "weight_decay": decay}
-        for (scale, decay), parameters in groups.items()
+        {
+            "params": parameters,
+            "lr": spec.lr * scale,
+            "peak_lr": spec.lr * scale,
+            "weight_decay": decay,
+            "orthogonal": hidden,
+        }
+        for (scale, decay, hidden), parameters in groups.items()
     ]
+    if spec.name == "muon":
+        return Muon(settings, spec.lr, spec.betas)
     if spec.name == "adafactor":
         # the update is already relative to the parameter's size, as in the T5 and PaLI papers
         return torch.optim.Adafactor(settings, lr=spec.lr)

@@ -67,7 +67,7 @@ class OptimizerSpec(_Strict):
     embeddings, positions, norms or biases.
     """
 
-    name: Literal["adamw", "adafactor"] = "adamw"
+    name: Literal["adamw", "adafactor", "muon"] = "adamw"
     lr: float = Field(gt=0)
     lr_scale: dict[str, Annotated[float, Field(gt=0)]] = {}
     betas: tuple[_Beta, _Beta] = Field((0.9, 0.95), strict=False)
@@ -196,7 +196,7 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     for phase in raw["phases"]:
         phase["samples"] = shorter(phase["samples"])
     for key in ("warmup", "cooldown"):
-        raw["optimizer"][key] = int(raw["optimizer"][key] * scale)
+        raw["optimizer"][key] = math.ceil(raw["optimizer"][key] * scale)
     return Recipe.model_validate(raw)
 
 
