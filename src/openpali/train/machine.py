@@ -46,7 +46,8 @@ def count_flops(step: Callable[[], None]) -> float:
     """
     with _Counter() as counter:
         step()
-    return counter.flops
+    flops: float = counter.flops
+    return flops
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -60,7 +61,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         if (operator := func._overloadpacket) in flop_registry:
-            self.flops += flop_registry[operator](*args, **kwargs, out_val=out)
+            self.flops += float(flop_registry[operator](*args, **kwargs, out_val=out))
         elif operator in _CPU_ATTENTION:  # the kernels that torch does not count
             first, products = _CPU_ATTENTION[operator]
             query, key = args[first], args[first + 1]
