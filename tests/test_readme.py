@@ -1,0 +1,74 @@
+"""Every command of the README runs: on tiny models, on data that is already built, with training cut short."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from openpali.cli import main
+from openpali.data.sources import open_source
+from openpali.data.vocabulary import ALL_BUILDERS
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+COMMANDS = [
+    line
+    for language, block in BLOCKS
+    if language == "bash"
+    for line in block.splitlines()
+    if line.startswith("openpali ")
+]
+PYTHON = [block for language, block in BLOCKS if language == "python"]
+SHORT = ["scale=0.0001", "batch=4", "micro=1", "model.preset=pico", "workers=0", "phases.0.samples=4"]
+
+
+@pytest.fixture
+def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the files that the README speaks of; the tiny family ships as ``nano``."""
+    shipped = world_with_vocabulary / "shipped"
+    if not shipped.is_dir():
+        shipped.mkdir()
+        (shipped / "nano").symlink_to(family)
+    monkeypatch.setattr("openpali.bundle.SHIPPED", shipped)
+    for name in ALL_BUILDERS:
+        (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
+    Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")
+    record = {"images": ["photo.png"], "question": "what is this?", "answers": ["a horse"]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(record) + "\n")
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_all_five_uses_are_there() -> None:
+    titles = re.findall(r"^## (.*)", (ROOT / "README.md").read_text("utf-8"), re.M)
+    assert {"Ask", "Fine-tune on your data", "Pretrain", "Evaluate"} <= set(titles)
+    assert len(COMMANDS) >= 10
+    assert PYTHON
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(
+    command: str, bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = shlex.split(command)
+    if arguments[1] == "train":
+        arguments += [*SHORT, f"name=readme/{Path(arguments[2]).stem}"]
+    if arguments[1:3] == ["eval", "nano/caption"]:
+        arguments[arguments.index("--limit") + 1] = "4"
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_runs(block: str, bench: Path) -> None:
+    exec(compile(block, "README.md", "exec"), {})
