@@ -1,0 +1,84 @@
+"""Tiny runs on the stand-in world: a home with its vocabulary."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+
+from world_fixture import write_world
+
+import openpali.train.progress as progress_module
+import openpali.train.trainer as trainer_module
+from openpali.bundle import open_tokenizer
+from openpali.data.sources import _world
+from openpali.data.world import World
+from openpali.text.tokenizer import Tokenizer
+from openpali.text.vocabulary import train_nano_vocabulary
+from openpali.train.ranks import Ranks
+from openpali.train.recipe import Recipe
+from openpali.train.trainer import Trainer
+
+
+@pytest.fixture(scope="session")
+def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with the stand-in world and a vocabulary trained on its captions; ``OPENPALI_HOME`` names it."""
+    home = tmp_path_factory.mktemp("home")
+    write_world(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENPALI_HOME", str(home))
+        _world.cache_clear()
+        stamps = World.load("nano").stamps
+        captions = [(lang, text) for stamp in stamps for lang, text in sorted(stamp.captions.items())]
+        vocabulary = home / "data" / "nano-vocabulary"
+        vocabulary.mkdir()
+        tokenizer = train_nano_vocabulary(captions, texts=[stamp.name for stamp in stamps])
+        (vocabulary / "tokenizer.model").write_bytes(tokenizer.proto)
+        _write_questions(home / "data" / "easy-vqa")
+        yield home
+        _world.cache_clear()
+
+
+def _write_questions(folder: Path) -> None:
+    """A stand-in for easy-VQA."""
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "red").save(folder / "0.png")
+    sample = {"key": "0", "images": ["0.png"], "question": "is it red?", "answers": ["yes"], "lang": "en"}
+    (folder / "train.jsonl").write_text(json.dumps(sample) + "\n")
+
+
+@pytest.fixture(autouse=True)
+def _tiny(tiny_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("OPENPALI_HOME", str(tiny_home))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the runs that other processes make, which must give the same bits
+    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
+    monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: None)  # seconds of imports
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tokenizer(tiny_home: Path) -> Tokenizer:
+    return open_tokenizer("nano-vocabulary")
+
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path, tokenizer: Tokenizer) -> MakeTrainer:
+    """A trainer in ``tmp_path / run``, on one rank."""
+
+    def make(recipe: Recipe, run: str = "run") -> Trainer:
+        return Trainer(recipe, tmp_path / run, Ranks(0, 1, torch.device("cpu")), tokenizer)
+
+    return make

@@ -1,0 +1,165 @@
+"""Which parameters learn, how fast, and on what schedule, by value."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_runs import make_recipe
+
+from openpali.train.optim import build_optimizer, freeze, rate
+from openpali.train.ranks import Ranks
+from openpali.train.recipe import OptimizerSpec
+
+
+def spec(**options) -> OptimizerSpec:
+    return OptimizerSpec(**{"lr": 1.0, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        ({"schedule": "constant"}, {0: 1, 500: 1, 999: 1}),
+        ({"schedule": "constant", "warmup": 100}, {0: 0.01, 49: 0.5, 99: 1, 100: 1, 999: 1}),
+        ({"schedule": "constant", "cooldown": 200}, {0: 1, 800: 1, 900: 0.5, 950: 0.25, 1000: 0}),
+        ({"schedule": "linear"}, {0: 1, 250: 0.75, 1000: 0}),
+        ({"schedule": "linear", "warmup": 200}, {99: 0.5, 199: 1, 200: 1, 600: 0.5, 1000: 0}),
+        ({"schedule": "cosine"}, {0: 1, 250: 0.5 + math.sqrt(0.125), 500: 0.5, 1000: 0}),
+        ({"schedule": "cosine", "warmup": 200}, {99: 0.5, 200: 1, 600: 0.5, 1000: 0}),
+        ({"schedule": "rsqrt", "warmup": 100}, {49: 0.5, 99: 1, 100: 1, 400: 0.5, 900: 1 / 3}),
+        ({"schedule": "rsqrt", "warmup": 100, "cooldown": 200}, {400: 0.5, 900: 1 / 6, 1000: 0}),
+    ],
+)
+def test_schedules_by_value(options, values) -> None:
+    for sample, expected in values.items():
+        assert rate(spec(**options), sample, 1000) == pytest.approx(expected, abs=1e-12), sample
+
+
+@given(
+    schedule=st.sampled_from(["cosine", "linear", "rsqrt", "constant"]),
+    warmup=st.integers(50, 400),
+    cooldown=st.sampled_from([0, 50, 300]),
+    sample=st.integers(0, 999),
+)
+def test_the_rate_has_no_jumps(schedule, warmup, cooldown, sample) -> None:
+    options = spec(schedule=schedule, warmup=warmup, cooldown=cooldown)
+    now, then = (rate(options, s, 1000) for s in (sample, sample + 1))
+    assert 0 <= then <= 1
+    assert abs(then - now) <= 1 / 50 + 1 / 50
+
+
+def names_of(model, group) -> set[str]:
+    known = {id(p): name for name, p in model.named_parameters()}
+    return {known[id(p)] for p in group["params"]}
+
+
+def names_with_decay(model, options) -> set[str]:
+    groups = build_optimizer(model, options).param_groups
+    assert {group["weight_decay"] for group in groups} == {0.0, options.weight_decay}
+    return set().union(*(names_of(model, group) for group in groups if group["weight_decay"]))
+
+
+def test_decay_reaches_matrices_only(make_trainer) -> None:
+    model = make_trainer(make_recipe("siglip")).model
+    matrices = {name for name, p in model.named_parameters() if p.ndim >= 2}
+    spared = {"vit.positions", "text.positions", "text.embed.weight", "pool.probe"}
+    assert names_with_decay(model, spec(weight_decay=0.1)) == matrices - spared
+
+
+def test_decay_spares_the_tables_of_the_language_model(make_trainer) -> None:
+    model = make_trainer(make_recipe()).model
+    matrices = {name for name, p in model.named_parameters() if p.ndim >= 2}
+    tables = {"text.encoder_bias.0.table.weight", "text.decoder_bias.0.table.weight"}
+    spared = {"vit.positions", "text.embed.weight"} | tables
+    assert names_with_decay(model, spec(weight_decay=0.1)) == matrices - spared
+
+
+def test_lr_scale_by_part(make_trainer) -> None:
+    model = make_trainer(make_recipe()).model
+    optimizer = build_optimizer(model, spec(lr=0.1, lr_scale={"vit": 0.5, "vit.positions": 0.1, "text.head": 2.0}))
+    rates = {name: g["peak_lr"] for g in optimizer.param_groups for name in names_of(model, g)}
+    assert rates["vit.patch_embed.weight"] == pytest.approx(0.05)
+    assert rates["vit.positions"] == pytest.approx(0.005)
+    assert rates["text.head.weight"] == pytest.approx(0.2)
+    assert rates["text.embed.weight"] == rates["project.weight"] == pytest.approx(0.1)
+    assert rates.keys() == dict(model.named_parameters()).keys()
+    with pytest.raises(ValueError, match=r"optimizer.lr_scale names \['vision'\], and what learns are .*vit"):
+        build_optimizer(model, spec(lr_scale={"vision": 0.5}))
+
+
+def test_a_name_is_no_prefix(make_trainer) -> None:
+    """ "text.enc" is no part, and "text.encoder" does not take "text.encoder_norm" along."""
+    model = make_trainer(make_recipe()).model
+    with pytest.raises(ValueError, match=r"'text.enc'"):
+        freeze(model, ["text.enc"])
+    freeze(model, ["text.encoder"])
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {name for name, _ in model.named_parameters() if name.startswith("text.encoder.")}
+    assert frozen
+
+
+def test_frozen_parts_have_no_gradient_and_no_optimizer_state(make_trainer) -> None:
+    trainer = make_trainer(make_recipe(model__frozen=["vit", "text.embed"], optimizer__weight_decay=0.1))
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    in_groups = set().union(*(names_of(trainer.model, g) for g in trainer.optimizer.param_groups))
+    assert in_groups == {n for n in before if not n.startswith(("vit.", "text.embed."))}
+    seen = {}
+    original = trainer.optimizer.step
+
+    def look() -> None:
+        seen.update({n: p.grad is not None for n, p in trainer.model.named_parameters()})
+        original()
+
+    trainer.optimizer.step = look
+    trainer.train()
+    assert {name for name, has in seen.items() if has} == in_groups
+    moved = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == in_groups
+
+
+def test_nothing_or_everything_frozen(make_trainer) -> None:
+    with pytest.raises(ValueError, match=r"every part is frozen: nothing to train"):
+        make_trainer(make_recipe(model__frozen=[""]))
+    with pytest.raises(ValueError, match=r"model.frozen names 'vision', and the model has project, text, vit"):
+        make_trainer(make_recipe(model__frozen=["vision"]))
+
+
+def test_the_rate_is_applied(make_trainer) -> None:
+    trainer = make_trainer(
+        make_recipe(optimizer={"lr": 0.1, "schedule": "linear", "warmup": 8, "lr_scale": {"vit": 0.5}})
+    )
+    used = []
+    original = trainer.optimizer.step
+
+    def look() -> None:
+        used.append(sorted({group["lr"] for group in trainer.optimizer.param_groups}))
+        original()
+
+    trainer.optimizer.step = look
+    trainer.train()
+    factors = [1 / 8, 5 / 8, 1, 0.75, 0.5, 0.25]
+    assert used == [pytest.approx([0.05 * f, 0.1 * f]) for f in factors]
+
+
+def test_gradients_are_clipped_by_their_norm(make_trainer) -> None:
+    """SGD by one step moves the weights by the clipped norm."""
+    trainer = make_trainer(make_recipe(optimizer__clip=0.25, phases__0__samples=4))
+    norms = []
+    original = trainer.optimizer.step
+
+    def look() -> None:
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in trainer.model.parameters()]).item())
+        original()
+
+    trainer.optimizer.step = look
+    trainer.train()
+    assert norms == [pytest.approx(0.25, rel=1e-4)]
+
+
+def test_a_missing_gradient_is_zero_on_one_rank_too() -> None:
+    parameter = torch.nn.Parameter(torch.ones(3))
+    Ranks(0, 1, torch.device("cpu")).sum_gradients([parameter])
+    assert torch.equal(parameter.grad, torch.zeros(3))

@@ -1,0 +1,119 @@
+"""Recipes and runs that take a second, for every test of this folder."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from openpali.bundle import open_bundle
+from openpali.train.checkpoint import checkpoints, read_state
+from openpali.train.recipe import OptimizerSpec, Recipe
+from openpali.train.trainer import Trainer
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "siglip": {
+        "model": {"bias": -2.0},
+        "source": {"source": "nano/single", "task": "contrastive"},
+    },
+    "classify": {"source": {"source": "nano/single", "task": "classify"}, "label_smoothing": 0.1},
+    "sequence": {
+        "source": {"source": "nano/single", "task": "caption"},
+        "z_loss": 1e-4,
+        "label_smoothing": 0.1,
+    },
+    "mask_vqvae": {
+        "source": {"source": "nano/scene", "task": "refseg", "options": {"min_objects": 1, "max_objects": 2}},
+    },
+}
+
+
+def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
+    """Six steps of four samples with the pico preset; ``changes`` are keys of the recipe, dotted with ``__``."""
+    base = {key: value for key, value in OBJECTIVES[objective].items() if key not in ("model", "source")}
+    raw: dict[str, Any] = {
+        "name": f"tiny/{objective}",
+        "objective": objective,
+        "batch": 4,
+        "workers": 0,
+        "model": {"preset": "pico", "tokenizer": "nano-vocabulary", **OBJECTIVES[objective].get("model", {})},
+        "optimizer": {"lr": 1e-3, "schedule": "constant"},
+        "phases": [{"samples": 24, "size": 72, "mixture": [OBJECTIVES[objective]["source"]]}],
+        **base,
+    }
+    raw = copy.deepcopy(raw)
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        node: Any = raw
+        for parent in parents:
+            node = node[int(parent)] if isinstance(node, list) else node[parent]
+        node[int(last) if isinstance(node, list) else last] = value
+    return Recipe.model_validate(raw)
+
+
+def losses_of(trainer: Trainer) -> list[float]:
+    """Every loss from here on: the list fills while the trainer trains."""
+    seen: list[float] = []
+    objective = trainer.objective
+    original = objective.losses
+
+    def spy(*args: Any) -> Any:
+        losses = original(*args)
+        seen.append(losses.total.item())
+        return losses
+
+    objective.losses = spy  # type: ignore[method-assign]
+    return seen
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+def kill_at(trainer: Trainer, step: int) -> None:
+    """Let the trainer die in the middle of ``step`` (counted from 1)."""
+    original = trainer.optimizer.step
+
+    def die(*args: Any) -> Any:
+        if trainer.step + 1 == step:
+            raise Killed
+        return original(*args)
+
+    trainer.optimizer.step = die  # type: ignore[method-assign]
+
+
+def tensors_of(run: Path) -> dict[str, Tensor]:
+    """Weights and optimizer of the newest checkpoint."""
+    folder = checkpoints(run)[-1]
+    return load_file(folder / "model.safetensors") | {
+        f"optimizer {key}": value for key, value in load_file(folder / "optimizer.safetensors").items()
+    }
+
+
+def metrics_of(run: Path) -> list[dict[str, Any]]:
+    """The reports of a run, without what depends on the clock."""
+    timed = {"samples_per_second", "share_of_peak", "data_wait"}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in timed} for line in lines]
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    """Bit for bit: weights, optimizer, counters, reports, and the exported model."""
+    ours, theirs = tensors_of(run), tensors_of(other)
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+    assert read_state(checkpoints(run)[-1]) == read_state(checkpoints(other)[-1])
+    assert metrics_of(run) == metrics_of(other)
+    exported, expected = (open_bundle(folder / "model").weights() for folder in (run, other))
+    assert [key for key in expected if not torch.equal(exported[key], expected[key])] == []
+
+
+def plain_sgd(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
+    """Instead of Adam, which blows up gradients that are nothing but rounding (a key's bias) to full steps."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.SGD([{"params": learning, "lr": spec.lr, "peak_lr": spec.lr}], lr=spec.lr)
