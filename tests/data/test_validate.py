@@ -103,13 +103,14 @@ def test_each_kind_of_problem_is_found_and_placed(folder: Path, tokenizer: Token
         {"images": "a.png"},
         cat([10, 20, 50, 60]) | {"objects": [{"name": "7 up", "box": [1, 2, 30, 40]}]},
         {"images": "a.png", "caption": "a cat " * 100},
+        cat([-3, 20, 50, 60]),
     )
     report = validate(path, tokenizer=tokenizer)
     lines = {kind: [re.findall(r"data\.jsonl:(\d+)", m)[0] for m in ms] for kind, ms in report.messages.items()}
     assert lines["missing file"] == ["2"]
     assert lines["bad picture"] == ["3"]
     assert lines["bad record"] == ["4"]
-    assert lines["box outside"] == ["5", "6", "7"]
+    assert lines["box outside"] == ["5", "6", "7", "12"]
     assert "multiply" in report.messages["box outside"][1]
     assert lines["mask elsewhere"] == ["7"]
     assert "9" in lines["unusable"]
