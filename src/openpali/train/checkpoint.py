@@ -95,7 +95,14 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: torch.optim.O
         prefix = name + "|"
         saved = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
         if saved:
-            optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in saved.items()}
+            optimizer.state[parameter] = {k: _like(parameter, v) for k, v in saved.items()}
+
+
+def _like(parameter: Tensor, saved: Tensor) -> Tensor:
+    """On the parameter's device, and a moment in its memory layout: fused kernels walk both side by side."""
+    if saved.shape != parameter.shape:
+        return saved.to(parameter.device)
+    return torch.empty_like(parameter, dtype=saved.dtype).copy_(saved)
 
 
 def _damaged(checkpoint: Path, error: Exception) -> ValueError:
