@@ -33,6 +33,17 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 
 
+# targets of many lengths, so that the two ways to average differ, and micro-batches are unlike each other
+VARIED = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/scene", "task": "detect"}]
+
+
+def parallel_recipe(objective: str, mean: str, **changes: Any) -> Recipe:
+    """What is run in micro-batches and on ranks."""
+    if objective == "sequence":
+        changes |= {"phases__0__mixture": VARIED, "max_prompt": 160, "max_target": 160}
+    return make_recipe(objective, loss_mean=mean, **changes)
+
+
 def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
     """Six steps of four samples with the pico preset; ``changes`` are keys of the recipe, dotted with ``__``."""
     base = {key: value for key, value in OBJECTIVES[objective].items() if key not in ("model", "source")}

@@ -1,0 +1,250 @@
+"""A run that is killed and resumed is the run that was not, bit for bit; and what a broken folder says."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_runs import OBJECTIVES, Killed, assert_same_run, kill_at, make_recipe, metrics_of
+
+import openpali.train.checkpoint as checkpoint_module
+import openpali.train.trainer as trainer_module
+from openpali.data.sources import open_source
+from openpali.train.checkpoint import checkpoints
+
+ALWAYS = 1e-9  # minutes between checkpoints: one after every step
+SCENES = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/word", "task": "ocr"}]
+CHANGES = {
+    **{objective: (objective, {}) for objective in OBJECTIVES},
+    "adafactor": ("sequence", {"optimizer__name": "adafactor", "optimizer__schedule": "cosine"}),
+    "muon": ("siglip", {"optimizer__name": "muon", "optimizer__weight_decay": 0.1}),
+    "dropout": ("sequence", {"model__dropout": 0.2, "micro": 2}),
+    "phases": (
+        "sequence",
+        {
+            "max_prompt": 96,
+            "phases": [
+                {"samples": 12, "size": 48, "mixture": [OBJECTIVES["sequence"]["source"]]},
+                {"samples": 12, "size": 96, "mixture": SCENES},
+            ],
+        },
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _report_every_fourth_step(monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)
+
+
+@pytest.mark.parametrize("case", CHANGES)
+@pytest.mark.parametrize(("killed_in", "saved_after"), [(4, 3), (6, 2)])  # 3 steps make the first phase
+def test_a_killed_run_is_the_run_that_was_not(case, killed_in, saved_after, make_trainer, tmp_path) -> None:
+    objective, changes = CHANGES[case]
+    recipe = make_recipe(objective, save_minutes=ALWAYS, keep=10, **changes)
+    make_trainer(recipe, "whole").train()
+    trainer = make_trainer(recipe, "broken")
+    kill_at(trainer, killed_in)
+    with pytest.raises(Killed):
+        trainer.train()
+    for newer in checkpoints(tmp_path / "broken")[saved_after:]:
+        shutil.rmtree(newer)  # what it had reported since is reported again
+    again = make_trainer(recipe, "broken")
+    assert again.step == saved_after
+    again.train()
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path) -> None:
+    recipe = make_recipe()
+    make_trainer(recipe, "once").train()
+    for _ in range(2):
+        make_trainer(recipe, "twice").train()
+    assert_same_run(tmp_path / "once", tmp_path / "twice")
+    assert len(checkpoints(tmp_path / "twice")) == 1
+
+
+def test_quarantine_lists_every_bad_sample_once(make_trainer, tmp_path, monkeypatch) -> None:
+    source = open_source("nano/single", {})
+    whole = type(source).__getitem__
+
+    def broken(self, index: int):
+        if index % 3 == 0:
+            raise ValueError(f"picture {index} is broken")
+        return whole(self, index)
+
+    monkeypatch.setattr(type(source), "__getitem__", broken)
+    recipe = make_recipe(save_minutes=ALWAYS, keep=10)
+    make_trainer(recipe, "whole").train()
+    trainer = make_trainer(recipe, "broken")
+    kill_at(trainer, 5)
+    with pytest.raises(Killed):
+        trainer.train()
+    for newer in checkpoints(tmp_path / "broken")[2:]:
+        shutil.rmtree(newer)
+    make_trainer(recipe, "broken").train()
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    logs = [(tmp_path / run / "quarantine.jsonl").read_text() for run in ("whole", "broken")]
+    assert logs[0] == logs[1]
+    assert logs[0].count("is broken") == metrics_of(tmp_path / "whole")[-1]["bad"] == 8
+
+
+def test_resuming_leaves_the_checkpoint_alone(make_trainer, tmp_path) -> None:
+    """The optimizer updates its moments in place, and they come out of this file."""
+    recipe = make_recipe(save_minutes=ALWAYS, keep=10)
+    make_trainer(recipe).train()
+    for newer in checkpoints(tmp_path / "run")[2:]:
+        shutil.rmtree(newer)
+    files = sorted(checkpoints(tmp_path / "run")[-1].iterdir())
+    before = [file.read_bytes() for file in files]
+    make_trainer(recipe).train()
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_half_written_checkpoints_are_not_seen_and_cleared_away(make_trainer, tmp_path) -> None:
+    recipe = make_recipe(save_minutes=ALWAYS)
+    trainer = make_trainer(recipe)
+    kill_at(trainer, 4)
+    with pytest.raises(Killed):
+        trainer.train()
+    folder = tmp_path / "run" / "checkpoints"
+    unfinished = folder / ".writing-step-00000004"
+    unfinished.mkdir()
+    (unfinished / "model.safetensors").write_bytes(b"half")
+    again = make_trainer(recipe)
+    assert again.step == 3
+    again.train()
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000005", "step-00000006"]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_checkpoint_says_what_to_do(file, damage, make_trainer, tmp_path) -> None:
+    recipe = make_recipe(save_minutes=ALWAYS)
+    make_trainer(recipe).train()
+    newest = checkpoints(tmp_path / "run")[-1]
+    if damage == "cut":
+        (newest / file).write_bytes((newest / file).read_bytes()[:-20])
+    else:
+        (newest / file).unlink()
+    with pytest.raises(ValueError, match=rf"{newest.name} is damaged .*: delete it to resume from the one before"):
+        make_trainer(recipe)
+    shutil.rmtree(newest)
+    assert make_trainer(recipe).step == 5
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(make_trainer, tmp_path, monkeypatch) -> None:
+    recipe = make_recipe(save_minutes=ALWAYS)
+    whole = checkpoint_module.save_file
+
+    def full(tensors, path: Path) -> None:
+        whole(tensors, path)
+        if path.parent.name == ".writing-step-00000003" and path.name == "optimizer.safetensors":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    with pytest.raises(OSError, match=r"step-00000003 cannot be written .*No space.* from step-00000002"):
+        make_trainer(recipe).train()
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
+    monkeypatch.setattr(checkpoint_module, "save_file", whole)
+    make_trainer(recipe).train()
+    make_trainer(recipe, "whole").train()
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_folder_is_claimed_by_its_recipe(make_trainer, tmp_path) -> None:
+    make_trainer(make_recipe()).train()
+    with pytest.raises(ValueError, match=r"holds a run with another seed, optimizer.name: delete it"):
+        make_trainer(make_recipe(seed=1, optimizer__name="adafactor"))
+    make_trainer(make_recipe(optimizer__lr=1e-4, keep=1))  # these may change half-way
+    file = tmp_path / "run" / "recipe.json"
+    file.write_text(file.read_text().replace('"masks": "",', ""))  # a run of a version that knew no such key
+    make_trainer(make_recipe())
+    file.write_text(file.read_text()[:-30])
+    with pytest.raises(ValueError, match=r"recipe.json is no recipe that this version reads"):
+        make_trainer(make_recipe())
+
+
+# ---- real processes
+
+RECIPE = """
+name = "tiny/killed"
+objective = "siglip"
+batch = 4
+workers = 1
+save_minutes = 0.002
+[model]
+preset = "pico"
+tokenizer = "nano-vocabulary"
+bias = -1.4
+[optimizer]
+lr = 1e-3
+warmup = 200
+[[phases]]
+samples = 600
+size = 48
+mixture = [{ source = "nano/single", task = "contrastive" }]
+[[phases]]
+samples = 600
+size = 72
+mixture = [{ source = "nano/word", task = "contrastive" }, { source = "nano/single", task = "contrastive" }]
+"""
+
+
+def _start(recipe: Path, run: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "openpali", "train", str(recipe), "--run", str(run)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def _wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
+    while not (found := checkpoints(run)) or int(found[-1].name.removeprefix("step-")) < step:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_kill_9_and_sigterm_of_real_processes(make_trainer, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 20)
+    file, run = tmp_path / "killed.toml", tmp_path / "killed"
+    file.write_text(RECIPE)
+
+    process = _start(file, run)
+    _wait_for_step(process, run, 1)
+    time.sleep(delay := random.uniform(0, 0.3))
+    workers = _children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, f"finished within {delay} s"
+    process.communicate()
+
+    reached = int(checkpoints(run)[-1].name.removeprefix("step-"))
+    process = _start(file, run)
+    _wait_for_step(process, run, min(reached + 10, 290))
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    samples = 4 * int(checkpoints(run)[-1].name.removeprefix("step-"))
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == f"openpali: stopped at sample {samples}; the same command goes on"
+    assert "Traceback" not in errors
+    assert samples < 1200
+
+    process = _start(file, run)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    recipe = trainer_module.Recipe.model_validate_json((run / "recipe.json").read_text())
+    make_trainer(recipe.model_copy(update={"workers": 0, "save_minutes": 60.0}), "whole").train()
+    assert_same_run(run, tmp_path / "whole")
+
+    assert workers
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()], "orphaned data workers"

@@ -1,0 +1,285 @@
+"""What a run refuses, what it says when it goes wrong, and resolution between stages and phases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import OBJECTIVES, Killed, kill_at, losses_of, make_recipe, metrics_of
+
+import openpali.train.trainer as trainer_module
+from openpali.bundle import open_bundle
+from openpali.data.sources import open_source
+from openpali.model.vit import resample_positions
+from openpali.train.checkpoint import checkpoints
+from openpali.train.optim import build_optimizer
+
+TEXT = {"source": "nano/text", "task": "denoise"}
+PICTURES = OBJECTIVES["sequence"]["source"]
+
+
+# ---- refused before the first step
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__preset": "giant"}, "model.preset = 'giant' is none of pico, nano"),
+        ({"phases__0__mixture__0__source": "nano/singel"}, "singel"),
+        ({"phases__0__mixture__0__source": "nanoo/single"}, "no world is called nanoo; there are mini, nano"),
+        ({"phases__0__mixture__0__source": "single"}, "unknown source 'single'"),
+        ({"phases__0__mixture__0__options": {"colour": 1}}, "single has no option colour"),
+        ({"phases__0__mixture__0__task": "captoin"}, "unknown task 'captoin'; did you mean 'caption'?"),
+        ({"phases__0__mixture__0__task_options": {"langs": 1}}, "task caption has no option 'langs'"),
+        ({"phases__0__size": 70}, "phases.0.size = 70 is no multiple of the patch size 12"),
+        ({"model__init": {"": "nowhere"}}, "no model 'nowhere'"),
+        (
+            {"model__init": {"vti": "OLD"}},
+            "model.init names 'vti', and the parts of the model are vit, project",
+        ),
+        ({"model__init": {"text": "OLD"}}, "do not fit: .*missing"),
+    ],
+)
+def test_refused(changes, message, make_trainer, tmp_path) -> None:
+    if "OLD" in changes.get("model__init", {}).values():
+        old = make_trainer(make_recipe("classify", phases__0__samples=4), "old").train()
+        changes = {"model__init": {part: str(old) for part in changes["model__init"]}}
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        make_trainer(make_recipe(**changes))
+    assert not checkpoints(tmp_path / "run")
+
+
+def test_a_later_phase_is_checked_at_the_start(make_trainer) -> None:
+    phases = [{"samples": 8, "size": size, "mixture": [PICTURES]} for size in (48, 64)]
+    with pytest.raises(ValueError, match=r"phases.1.size = 64 is no multiple of the patch size 12"):
+        make_trainer(make_recipe(phases=phases))
+
+
+def test_a_folder_that_cannot_be_written(make_trainer, tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/run cannot be written to .*: name another folder with --run"):
+        make_trainer(make_recipe(), "file/run")
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(OSError, match=r"run cannot be written to .*Read-only"):
+        make_trainer(make_recipe())
+
+
+def test_the_seed_decides_where_a_run_starts(make_trainer) -> None:
+    torch.manual_seed(17)
+    first = make_trainer(make_recipe(seed=3), "a").model.state_dict()
+    torch.manual_seed(18)
+    again = make_trainer(make_recipe(seed=3), "b").model.state_dict()
+    other = make_trainer(make_recipe(seed=4), "c").model.state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["project.weight"], other["project.weight"])
+
+
+# ---- while it runs
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_everything_that_learns_gets_a_gradient_in_the_first_step(objective, make_trainer) -> None:
+    trainer = make_trainer(make_recipe(objective, phases__0__samples=4))
+    assert trainer.unreached == {name for name, _ in trainer.model.named_parameters()}
+    trainer.train()
+    assert trainer.unreached == set()
+
+
+def test_dead_parameters_stop_the_run(make_trainer) -> None:
+    changes = {"phases__0__mixture": [TEXT], "phases__0__samples": 8, "max_prompt": 200, "max_target": 200}
+    with pytest.raises(ValueError, match=r"no gradient has reached project.bias \(\d+ tensors in all\) in 2 steps"):
+        make_trainer(make_recipe(**changes)).train()
+    make_trainer(make_recipe(**changes, model__frozen=["vit", "project"]), "frozen").train()
+
+
+def test_pictures_may_come_late(make_trainer) -> None:
+    """A part that only some batches reach is not dead, and learns as on many ranks."""
+    mixture = [{**TEXT, "weight": 0.7}, {**PICTURES, "weight": 0.3}]
+    trainer = make_trainer(make_recipe(phases__0__mixture=mixture, batch=1, max_prompt=200, max_target=200))
+    with_pictures = []
+    original = trainer._train_step
+
+    def look(group) -> None:
+        with_pictures.append("images" in group[0].batch)
+        original(group)
+
+    trainer._train_step = look
+    trainer.train()
+    assert not all(with_pictures)
+    assert any(with_pictures)
+    steps = {state["step"].item() for state in trainer.optimizer.state.values()}
+    assert steps == {24}
+
+
+def test_a_gradient_that_is_not_finite_is_named_and_does_no_harm(make_trainer, tmp_path) -> None:
+    recipe = make_recipe(save_minutes=1e-9)
+    trainer = make_trainer(recipe)
+    trainer.model.project.bias.register_hook(lambda g: g * float("nan") if trainer.step == 3 else g)
+    with pytest.raises(
+        ValueError,
+        match=r"gradient of project.bias is not finite at sample 12 \(1 tensors in all\)",
+    ):
+        trainer.train()
+    again = make_trainer(recipe)
+    assert again.step == 3
+    again.train()
+    make_trainer(recipe, "whole").train()
+    assert metrics_of(tmp_path / "run") == metrics_of(tmp_path / "whole")
+
+
+def test_a_loss_that_is_not_finite_stops(make_trainer) -> None:
+    trainer = make_trainer(make_recipe())
+    with torch.no_grad():
+        trainer.model.text.head.weight[0, 0] = float("inf")
+    with pytest.raises(ValueError, match=r"is not finite at sample 0"):
+        trainer.train()
+
+
+def test_too_many_bad_samples_stop(make_trainer, tmp_path, monkeypatch) -> None:
+    source = type(open_source("nano/single", {}))
+    whole = source.__getitem__
+
+    def broken(self, index: int):
+        if index % 2:
+            raise ValueError(f"picture {index} is broken")
+        return whole(self, index)
+
+    monkeypatch.setattr(source, "__getitem__", broken)
+    quarantine = tmp_path / "run" / "quarantine.jsonl"
+    with pytest.raises(
+        ValueError,
+        match=rf"6 bad samples, more than max_bad = 5; they are listed in {quarantine}",
+    ):
+        make_trainer(make_recipe(max_bad=5)).train()
+    lines = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    assert [line["samples"] for line in lines] == [0, 0, 4, 4, 8, 8]
+    assert lines[0]["problem"] == "caption@nano/single[1]: picture 1 is broken"
+
+
+def test_reports_are_the_means_by_source(make_trainer, tmp_path, monkeypatch) -> None:
+    """Also where a phase ends between two reports: the names are those of each row's own phase."""
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)
+    phases = [
+        {"samples": 8, "size": 48, "mixture": [{"source": "nano/single", "task": "caption"}]},
+        {"samples": 12, "size": 72, "mixture": [{"source": "nano/word", "task": "ocr"}]},
+    ]
+    trainer = make_trainer(make_recipe(phases=phases))
+    rows: list[list[float]] = []
+    original = trainer.objective.losses
+
+    def look(*args):
+        losses = original(*args)
+        rows.append(losses.per_row.tolist())
+        return losses
+
+    trainer.objective.losses = look
+    trainer.train()
+    reports = metrics_of(tmp_path / "run")
+    assert [report["samples"] for report in reports] == [16, 20]  # the last one is short
+    mean = {name: sum(map(sum, steps)) / 8 for name, steps in (("caption", rows[:2]), ("ocr", rows[2:4]))}
+    assert reports[0]["losses"] == pytest.approx(
+        {"caption@nano/single": mean["caption"], "ocr@nano/word": mean["ocr"]}
+    )
+    assert reports[1]["losses"] == pytest.approx({"ocr@nano/word": sum(rows[4]) / 4})
+
+
+# ---- resolution
+
+
+def _positions(folder: Path) -> tuple[torch.Tensor, tuple[int, int]]:
+    bundle = open_bundle(folder)
+    return bundle.weights()["vit.positions"], bundle.config.vision.grid
+
+
+def test_a_stage_starts_at_the_resolution_of_the_one_before(make_trainer) -> None:
+    """10 x 10 -> 10 x 10 changes nothing, though the preset's own grid is 6 x 6."""
+    old = make_trainer(make_recipe(phases__0__size=120, phases__0__samples=4), "old").train()
+    positions, grid = _positions(old)
+    assert grid == (10, 10)
+    same = make_trainer(make_recipe(phases__0__size=120, model__init={"vit": str(old)}), "same")
+    assert torch.equal(same.model.vit.positions, positions)
+    smaller = make_trainer(make_recipe(phases__0__size=96, model__init={"": str(old)}), "smaller")
+    assert torch.equal(smaller.model.vit.positions, resample_positions(positions, (10, 10), (8, 8)))
+    frozen = make_trainer(
+        make_recipe(phases__0__size=96, model__init={"vit": f"{old}#vit"}, model__frozen=["vit"]), "frozen"
+    )
+    assert not frozen.model.vit.positions.requires_grad
+    assert frozen.model.vit.config.grid == (8, 8)
+
+
+@pytest.mark.parametrize("frozen", [[], ["vit"]])
+def test_phases_change_the_resolution(frozen, make_trainer, tmp_path) -> None:
+    phases = [{"samples": 8, "size": size, "mixture": [PICTURES]} for size in (48, 96, 96)]
+    trainer = make_trainer(make_recipe(phases=phases, model__frozen=frozen, save_minutes=1e-9, keep=10))
+    trainer.train()
+    model = trainer.model
+    grouped = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert grouped == {id(p) for p in model.parameters() if p.requires_grad}
+    assert model.vit.positions.shape == (64, 32)
+    assert set(trainer.optimizer.state) == {p for p in model.parameters() if p.requires_grad}
+    if not frozen:  # its moments started anew, once
+        assert trainer.optimizer.state[model.vit.positions]["step"] == 4
+        assert trainer.optimizer.state[model.project.weight]["step"] == 6
+    bundle = open_bundle(tmp_path / "run" / "model")
+    assert bundle.config.vision.grid == (8, 8)
+    assert (bundle.preprocess.height, bundle.preprocess.width) == (96, 96)
+
+
+def test_a_run_may_stop_at_the_end_of_a_phase(make_trainer, tmp_path) -> None:
+    phases = [{"samples": 8, "size": size, "mixture": [PICTURES]} for size in (48, 96)]
+    recipe = make_recipe(phases=phases, save_minutes=1e-9)
+    trainer = make_trainer(recipe)
+    kill_at(trainer, 3)
+    with pytest.raises(Killed):
+        trainer.train()
+    again = make_trainer(recipe)
+    assert (again.samples, again.phase, again.model.vit.config.grid) == (8, 0, (4, 4))
+    again.train()
+    assert open_bundle(tmp_path / "run/model").config.vision.grid == (8, 8)
+
+
+def test_the_rate_goes_on_through_phases_and_restarts(make_trainer, tmp_path) -> None:
+    phases = [{"samples": 12, "size": size, "mixture": [PICTURES]} for size in (48, 72)]
+    optimizer = {"lr": 0.01, "schedule": "cosine", "warmup": 8, "cooldown": 8}
+    recipe = make_recipe(phases=phases, optimizer=optimizer, save_minutes=1e-9)
+    trainer_module_rates = []
+
+    def watch(trainer) -> None:
+        original = trainer.optimizer.step
+
+        def look() -> None:
+            trainer_module_rates.append(trainer.optimizer.param_groups[0]["lr"])
+            original()
+
+        trainer.optimizer.step = look
+
+    trainer = make_trainer(recipe, "whole")
+    watch(trainer)
+    trainer.train()
+    whole, trainer_module_rates[:] = list(trainer_module_rates), []
+    trainer = make_trainer(recipe)
+    kill_at(trainer, 4)
+    watch(trainer)
+    with pytest.raises(Killed):
+        trainer.train()
+    del trainer_module_rates[3:]  # the step that it died in
+    trainer = make_trainer(recipe)
+    watch(trainer)
+    trainer.train()
+    assert trainer_module_rates == whole
+    assert len(whole) == 6
+
+
+def test_adafactor_learns(make_trainer) -> None:
+    trainer = make_trainer(make_recipe(optimizer__name="adafactor", optimizer__lr=0.03, phases__0__samples=80))
+    assert type(trainer.optimizer).__name__ == "Adafactor"
+    assert type(build_optimizer(trainer.model, make_recipe().optimizer)).__name__ == "AdamW"
+    losses = losses_of(trainer)
+    trainer.train()
+    assert sum(losses[-5:]) < sum(losses[:5])
