@@ -10,7 +10,7 @@ demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
 
 test: .venv/dev.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/dev.ready
 	$(BIN)/ruff check

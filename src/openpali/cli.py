@@ -156,6 +156,7 @@ def build(
 def validate(
     path: Annotated[str, typer.Argument(help="A .jsonl file, a folder or pattern of .tar shards")],
     task: Annotated[str, typer.Option(help="What it is meant for; default: every task that it can feed")] = "",
+    masks: Annotated[str, typer.Option(help="The mask VQ-VAE, for refseg: a model folder or finished run")] = "",
     tokenizer: Annotated[str, typer.Option(help="Check texts and lengths with this one")] = "nano-vocabulary",
     limit: Annotated[int, typer.Option(help="Look at so many samples, evenly spread")] = 1000,
     out: Annotated[Path | None, typer.Option(help="Write a contact sheet here")] = None,
@@ -166,14 +167,14 @@ def validate(
 
     from rich.console import Console
 
-    from openpali.bundle import open_tokenizer
+    from openpali.bundle import find_model, open_mask_codec, open_tokenizer
     from openpali.data.validate import render
     from openpali.data.validate import validate as look
     from openpali.tasks.registry import get_task
 
-    report = look(
-        path, task=get_task(task) if task else None, tokenizer=open_tokenizer(tokenizer), limit=limit, out=out
-    )
+    tools = {"masks": open_mask_codec(find_model(masks))} if masks else {}
+    chosen = get_task(task, **tools) if task else None
+    report = look(path, task=chosen, tokenizer=open_tokenizer(tokenizer), limit=limit, out=out)
     if as_json:
         typer.echo(json.dumps(asdict(report), ensure_ascii=False))
     else:

@@ -155,7 +155,8 @@ def resample_positions(positions_ND: Tensor, old: tuple[int, int], new: tuple[in
         return positions_ND.clone()
     grid = positions_ND.float().view(*old, -1).permute(2, 0, 1)[None]  # [1, D, rows, columns]
     grid = F.interpolate(grid, size=tuple(new), mode="bilinear", align_corners=True)
-    return grid[0].permute(1, 2, 0).flatten(0, 1).to(positions_ND.dtype)
+    resampled = grid[0].permute(1, 2, 0).flatten(0, 1).to(positions_ND.dtype)
+    return resampled.contiguous()  # sums over it, as of norms, follow memory order: a resumed run must agree
 
 
 class MAPHead(nn.Module):

@@ -146,7 +146,7 @@ class Trainer:
                     self._save(after_save)
                     saved = time.monotonic()
                 if halt:
-                    raise KeyboardInterrupt(f"stopped at sample {self.samples}; the same command goes on")
+                    raise InterruptedError(f"stopped at sample {self.samples}; the same command goes on")
         self._save(after_save)
         return self._export()
 
@@ -201,8 +201,6 @@ class Trainer:
         size, patch = self.recipe.phases[phase].size, vit.config.patch_size
         if vit.config.grid != (size // patch, size // patch):
             vit.set_grid((size // patch, size // patch))
-            # of one layout whichever way it came about: norms are summed in memory order
-            vit.positions.data = vit.positions.data.contiguous()
 
     def _check_sizes(self) -> None:
         vit = _vit_of(self.model)
