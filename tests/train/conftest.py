@@ -12,44 +12,25 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-
-from world_fixture import write_world
 
 import openpali.train.progress as progress_module
 import openpali.train.trainer as trainer_module
 from openpali.bundle import open_tokenizer
-from openpali.data.sources import _world
-from openpali.data.world import World
 from openpali.text.tokenizer import Tokenizer
-from openpali.text.vocabulary import train_nano_vocabulary
 from openpali.train.ranks import Ranks
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
 
 
 @pytest.fixture(scope="session")
-def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home with the stand-in world and a vocabulary trained on its captions; ``OPENPALI_HOME`` names it."""
-    home = tmp_path_factory.mktemp("home")
-    write_world(home)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENPALI_HOME", str(home))
-        _world.cache_clear()
-        stamps = World.load("nano").stamps
-        captions = [(lang, text) for stamp in stamps for lang, text in sorted(stamp.captions.items())]
-        vocabulary = home / "data" / "nano-vocabulary"
-        vocabulary.mkdir()
-        tokenizer = train_nano_vocabulary(captions, texts=[stamp.name for stamp in stamps])
-        (vocabulary / "tokenizer.model").write_bytes(tokenizer.proto)
-        _write_questions(home / "data" / "easy-vqa")
-        yield home
-        _world.cache_clear()
+def tiny_home(world_with_vocabulary: Path) -> Path:
+    """The home with the stand-in world, its vocabulary, and a stand-in for easy-VQA."""
+    _write_questions(world_with_vocabulary / "data" / "easy-vqa")
+    return world_with_vocabulary
 
 
 def _write_questions(folder: Path) -> None:
-    """A stand-in for easy-VQA."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     Image.new("RGB", (64, 64), "red").save(folder / "0.png")
     sample = {"key": "0", "images": ["0.png"], "question": "is it red?", "answers": ["yes"], "lang": "en"}
     (folder / "train.jsonl").write_text(json.dumps(sample) + "\n")

@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_runs import OBJECTIVES, Killed, assert_same_run, kill_at, make_recipe, metrics_of
 
 import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
 from openpali.data.sources import open_source
-from openpali.train.checkpoint import checkpoints
+from openpali.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
 SCENES = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/word", "task": "ocr"}]
@@ -106,6 +107,30 @@ def test_resuming_leaves_the_checkpoint_alone(make_trainer, tmp_path) -> None:
     before = [file.read_bytes() for file in files]
     make_trainer(recipe).train()
     assert [file.read_bytes() for file in files] == before
+
+
+def test_moments_follow_the_layout_of_their_parameter(tmp_path) -> None:
+    """Fused kernels walk parameter and moments side by side in memory, whatever their strides."""
+
+    def start() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 5, bias=False)
+        model.weight = torch.nn.Parameter(torch.randn(3, 5).T)
+        return model, torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        (model.weight * torch.arange(15.0).view(5, 3)).square().sum().backward()
+        optimizer.step()
+
+    model, optimizer = start()
+    step(model, optimizer)
+    saved = save_checkpoint(tmp_path, 1, model, optimizer, {}, keep=1)
+    step(model, optimizer)
+    again, its_optimizer = start()
+    load_checkpoint(saved, again, its_optimizer)
+    step(again, its_optimizer)
+    assert torch.equal(again.weight, model.weight)
 
 
 def test_half_written_checkpoints_are_not_seen_and_cleared_away(make_trainer, tmp_path) -> None:
