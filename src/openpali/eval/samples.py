@@ -19,7 +19,7 @@ SIDE = 240  # pixels of each
 def draw_samples(model: Pali, stream: Stream, counter: int, path: Path) -> None:
     """Answer the next :data:`COUNT` samples of a stream greedily, and draw the answers on their pictures.
 
-    Samples without a picture are left out. The model keeps its mode.
+    Samples without a picture, bad ones and those of another resolution are left out. The model keeps its mode.
     """
     encoder = stream.encoder
     assert isinstance(encoder, SequenceEncoder)
@@ -27,11 +27,17 @@ def draw_samples(model: Pali, stream: Stream, counter: int, path: Path) -> None:
     for at in range(counter, min(counter + COUNT, len(stream))):
         phase, draw = stream.place(at)
         entry = phase.entries[draw.source]
-        example = entry.source[draw.example]
+        size = (phase.preprocess.height, phase.preprocess.width)
+        if size != model.vit.config.image_size:  # of the next phase, which the model has not entered yet
+            break
+        try:
+            example = entry.source[draw.example]
+            arrays = encoder.encode(example, entry.task, phase.preprocess, rng_of(stream.seed, 2, at, 0))
+        except (ValueError, OSError):  # training will quarantine it
+            continue
         if not example.images:
             continue
-        rng = rng_of(stream.seed, 2, at, 0)
-        batch = encoder.collate([encoder.encode(example, entry.task, phase.preprocess, rng)])
+        batch = encoder.collate([arrays])
         batch = {key: value.to(model.project.weight.device) for key, value in batch.items()}
         decoding = Decoding(max_tokens=encoder.max_target)
         [[best]] = generate(model, batch.get("images"), batch["prompt"], batch.get("frames"), decoding)
