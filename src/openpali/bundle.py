@@ -339,8 +339,7 @@ def transplant(model: nn.Module, part: str, origin: str) -> None:
     if positions in weights and not isinstance(bundle.config, MaskVQVAEConfig):
         vit = model.get_submodule("vit")
         assert isinstance(vit, ViT)
-        resampled = resample_positions(weights[positions], bundle.config.vision.grid, vit.config.grid)
-        weights[positions] = resampled.contiguous()
+        weights[positions] = resample_positions(weights[positions], bundle.config.vision.grid, vit.config.grid)
     load_exactly(target, weights, origin)
 
 

@@ -261,5 +261,3 @@ def main() -> None:
         app()
     except (ValueError, OSError) as error:
         sys.exit(f"openpali: {error}")
-    except KeyboardInterrupt as stop:
-        sys.exit(f"openpali: {stop or 'stopped'}")

@@ -20,6 +20,7 @@ from openpali.data.mixture import rng_of
 from openpali.data.sources import open_source
 from openpali.infer.pali import Pali
 from openpali.tasks.base import Task
+from openpali.tasks.draw import sheet
 from openpali.tasks.example import Image
 
 SEED = 2_023_10_13  # of the demonstration's pictures, which are of the held-out splits
@@ -91,11 +92,7 @@ def film(frames: Sequence[Image]) -> PILImage.Image:
     if len(frames) == 1:
         return PILImage.fromarray(frames[0])
     height, width = frames[1].shape[:2]
-    sheet = PILImage.new("RGB", (2 * width, height * -(-len(frames) // 4) // 2), "white")
-    for i, frame in enumerate(frames):
-        small = PILImage.fromarray(frame[:height]).resize((width // 2, height // 2))
-        sheet.paste(small, (i % 4 * width // 2, i // 4 * height // 2))
-    return sheet
+    return sheet([PILImage.fromarray(frame[:height]).resize((width // 2, height // 2)) for frame in frames])
 
 
 def _card(shown: Shown) -> str:

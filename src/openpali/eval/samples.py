@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image as PILImage
-
 from openpali.data.encode import SequenceEncoder
 from openpali.data.mixture import rng_of
 from openpali.data.stream import Stream
 from openpali.infer.generate import Decoding, generate
 from openpali.model.pali import Pali
+from openpali.tasks.draw import sheet
 
 COUNT = 12  # pictures on a sheet, four in a row
 SIDE = 240  # pixels of each
@@ -46,13 +45,4 @@ def draw_samples(model: Pali, stream: Stream, counter: int, path: Path) -> None:
         image = example.images[0].repeat(factor, axis=0).repeat(factor, axis=1)
         tiles.append(entry.task.draw(image, answer.scaled(factor)))
     if tiles:
-        _sheet(tiles).save(path)
-
-
-def _sheet(tiles: list[PILImage.Image]) -> PILImage.Image:
-    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
-    columns = min(4, len(tiles))
-    sheet = PILImage.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
-    for i, tile in enumerate(tiles):
-        sheet.paste(tile, (i % columns * width, i // columns * height))
-    return sheet
+        sheet(tiles).save(path)

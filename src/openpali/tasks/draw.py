@@ -57,6 +57,16 @@ def draw_answer(
     return _add_strip(picture, text, face) if text else picture
 
 
+def sheet(tiles: Sequence[PilImage.Image], columns: int = 4) -> PilImage.Image:
+    """Pictures side by side on white, ``columns`` in a row, in cells as large as the largest."""
+    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
+    columns = min(columns, len(tiles))
+    page = PilImage.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+    for i, tile in enumerate(tiles):
+        page.paste(tile, (i % columns * width, i // columns * height))
+    return page
+
+
 def _add_strip(
     picture: PilImage.Image, text: str, face: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> PilImage.Image:
