@@ -52,6 +52,7 @@ def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
         "objective": objective,
         "batch": 4,
         "workers": 0,
+        "precision": "fp32",
         "model": {"preset": "pico", "tokenizer": "nano-vocabulary", **OBJECTIVES[objective].get("model", {})},
         "optimizer": {"lr": 1e-3, "schedule": "constant"},
         "phases": [{"samples": 24, "size": 72, "mixture": [OBJECTIVES[objective]["source"]]}],

@@ -2,12 +2,12 @@
 
 Jordan et al. 2024 (kellerjordan.github.io/posts/muon), with the update scaled to AdamW's size as in Moonlight
 (arXiv 2502.16982), so that one learning rate serves both. `torch.optim.Muon` iterates in bfloat16, which a CPU
-without it emulates a hundred times slower, and takes matrices only; hence this one.
+without it emulates a hundred times slower, takes one matrix at a time, and matrices only; hence this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -25,54 +25,74 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: groups with ``lr``, ``weight_decay`` (decoupled, times lr) and ``orthogonal``.
         betas: of AdamW.
+        dtype: in which matrices are orthogonalised; momentum and weights keep their own.
     """
 
-    def __init__(self, params: Any, lr: float, betas: tuple[float, float], eps: float = 1e-8) -> None:
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float = 1e-8,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "orthogonal": False})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            update = self._orthogonal if group["orthogonal"] else self._adam
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(update(parameter, self.state[parameter], group), alpha=group["lr"])
+            learning = [p for p in group["params"] if p.grad is not None]
+            updates = self._orthogonal(learning) if group["orthogonal"] else self._adam(learning, group)
+            for parameter, update in updates:
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.sub_(update, alpha=group["lr"])
 
-    def _orthogonal(self, parameter: Tensor, state: Any, group: dict[str, Any]) -> Tensor:
-        gradient = parameter.grad
+    def _orthogonal(self, parameters: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Matrices of one shape go through the iteration together: there are many, and each is small."""
+        alike: dict[torch.Size, list[Tensor]] = {}
+        for parameter in parameters:
+            alike.setdefault(parameter.shape, []).append(parameter)
+        for shape, stack in alike.items():
+            updates = orthogonalize(torch.stack([self._nesterov(p).to(self._dtype) for p in stack]))
+            scale: float = SIZE * max(shape) ** 0.5
+            yield from zip(stack, updates.float() * scale, strict=True)
+
+    def _nesterov(self, parameter: Tensor) -> Tensor:
+        gradient, state = parameter.grad, self.state[parameter]
         assert gradient is not None
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"]
-        momentum.lerp_(gradient, 1 - MOMENTUM)
-        nesterov = gradient.lerp(momentum, MOMENTUM)
-        scale: float = SIZE * max(parameter.shape) ** 0.5
-        return orthogonalize(nesterov) * scale
+        state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp(state["momentum"], MOMENTUM)
 
-    def _adam(self, parameter: Tensor, state: Any, group: dict[str, Any]) -> Tensor:
-        gradient = parameter.grad
-        assert gradient is not None
-        if not state:
-            state["step"] = torch.zeros(())
-            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+    def _adam(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
         first, second = group["betas"]
-        state["step"] += 1
-        state["mean"].lerp_(gradient, 1 - first)
-        state["square"].lerp_(gradient.square(), 1 - second)
-        step = float(state["step"])
-        mean, square = state["mean"] / (1 - first**step), state["square"] / (1 - second**step)
-        return cast(Tensor, mean / (square.sqrt() + group["eps"]))
+        for parameter in parameters:
+            gradient, state = parameter.grad, self.state[parameter]
+            assert gradient is not None
+            if not state:
+                state["step"] = torch.zeros(())
+                state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["step"] += 1
+            state["mean"].lerp_(gradient, 1 - first)
+            state["square"].lerp_(gradient.square(), 1 - second)
+            step = float(state["step"])
+            mean, square = state["mean"] / (1 - first**step), state["square"] / (1 - second**step)
+            yield parameter, mean / (square.sqrt() + group["eps"])
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values near 1 (0.7 to 1.2), by Newton-Schulz; same shape and dtype."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """The nearest matrices with singular values near 1 (0.7 to 1.2), by Newton-Schulz.
+
+    ``[..., rows, columns]``, same shape and dtype out.
+    """
     a, b, c = COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (torch.linalg.matrix_norm(x) + 1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return cast(Tensor, x.T if tall else x)
+    return cast(Tensor, x.mT if tall else x)

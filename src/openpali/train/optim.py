@@ -34,8 +34,12 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
-def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, spec: OptimizerSpec, dtype: torch.dtype = torch.float32
+) -> torch.optim.Optimizer:
     """The optimizer over all parameters that learn; each group carries its peak rate as ``peak_lr``.
+
+    ``dtype`` is the run's precision: Muon orthogonalises in it.
 
     Raises:
         ValueError: ``lr_scale`` names a part that does not learn.
@@ -69,7 +73,7 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimi
         for (scale, decay, hidden), parameters in groups.items()
     ]
     if spec.name == "muon":
-        return Muon(settings, spec.lr, spec.betas)
+        return Muon(settings, spec.lr, spec.betas, dtype=dtype)
     if spec.name == "adafactor":
         # the update is already relative to the parameter's size, as in the T5 and PaLI papers
         return torch.optim.Adafactor(settings, lr=spec.lr)

@@ -95,7 +95,7 @@ class Trainer:
                 transplant(self.model, part, origin)
         freeze(self.model, recipe.model.frozen)
         self.model.to(ranks.device)
-        self.optimizer = build_optimizer(self.model, recipe.optimizer)
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, self.dtype)
         if found:
             load_checkpoint(found[-1], self.model, self.optimizer)
         if ranks.rank == 0:
