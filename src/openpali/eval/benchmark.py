@@ -14,13 +14,10 @@ import torch
 
 from openpali.data.mixture import rng_of
 from openpali.data.stream import Source
+from openpali.eval.benchmarks.base import SEED, Advance
 from openpali.infer.pali import Pali, Prediction
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example
-
-SEED = 23_101_3199  # of all evaluation sets; used for nothing else
-
-Advance = Callable[[int, int], None]  # done, of how many: for a progress bar
 
 
 @dataclass(frozen=True)

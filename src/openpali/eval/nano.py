@@ -1,7 +1,7 @@
 """The benchmarks of the composed worlds: held-out renderings, words, pairs, expressions and motions.
 
 Every function takes a model, the number of samples and a callback for progress, and returns its scores. The sets
-are pure functions of :data:`~openpali.eval.benchmark.SEED`.
+are pure functions of :data:`~openpali.eval.benchmarks.base.SEED`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from openpali.data.sources import open_source
 from openpali.data.stream import Source
 from openpali.data.world.compose import WorldSource
-from openpali.eval.benchmark import SEED, Advance, Result, Row, ask, wrong_rows
+from openpali.eval.benchmark import Result, Row, ask, wrong_rows
+from openpali.eval.benchmarks.base import SEED, Advance
 from openpali.eval.metrics.boxes import Detection, box_iou, detection_f1
 from openpali.eval.metrics.caption import cider
 from openpali.eval.metrics.masks import masks

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from openpali.bundle import open_bundle
 from openpali.data.build import data_folder
 from openpali.data.images import Preprocess
-from openpali.eval.benchmark import Advance, Result
+from openpali.eval.benchmark import Result
+from openpali.eval.benchmarks.base import Advance
 from openpali.infer.pali import Pali
 from openpali.model.vit import ViT
 
