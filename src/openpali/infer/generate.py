@@ -249,14 +249,8 @@ def _search_beams(
                     kept.append(i)
                 else:
                     cut[row].append(h.finish(reason, penalty))
-        order = torch.tensor(kept, dtype=torch.long, device=device)
-        if [h.row for h in going] != [h.row for h in live]:
-            cache.reorder(order)
-        elif kept != list(range(len(live))):
-            for (
-                layer
-            ) in cache.layers:  # beams of a row share its memory, which is the larger part: leave it in place
-                layer.keys, layer.values = layer.keys[order], layer.values[order]
+        if kept != list(range(len(live))):
+            cache.reorder(torch.tensor(kept, dtype=torch.long, device=device))
         live, last = going, [h.ids[-1] for h in going]
     return [(f + sorted(c, key=_by_score))[: decoding.samples] for f, c in zip(finished, cut, strict=True)]
 

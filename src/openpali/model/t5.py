@@ -89,7 +89,8 @@ class RelativeBias(nn.Module):
 
 @dataclass
 class LayerCache:
-    """Keys and values of one decoder layer: the past ``[B, h, max_length, d]``, and the memory's, computed once."""
+    """Keys and values of one decoder layer: the past ``[B, h, max_length, d]``, and the memory's ``[M, h, N, d]``,
+    computed once."""
 
     keys: Tensor
     values: Tensor
@@ -111,14 +112,28 @@ class Cache:
         return self.layers[0].keys.shape[2]
 
     def reorder(self, rows: Tensor) -> None:
-        """Make row ``i`` continue what row ``rows[i]`` was (beam search, or dropping finished rows)."""
+        """Make row ``i`` continue what row ``rows[i]`` was (beam search, or dropping finished rows).
+
+        Rows that follow one another from the same memory go on sharing it, B // M of them each.
+        """
+        past, memory = self.layers[0].keys, self.layers[0].memory_keys
+        owners = shared_memory(rows // (past.shape[0] // memory.shape[0]))
+        moved = owners.tolist() != list(range(memory.shape[0]))
         for layer in self.layers:
-            layer.keys = layer.keys[rows]
-            layer.values = layer.values[rows]
-            layer.memory_keys = layer.memory_keys[rows]
-            layer.memory_values = layer.memory_values[rows]
-        if self.memory_mask is not None:
-            self.memory_mask = self.memory_mask[rows]
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+            if moved:
+                layer.memory_keys, layer.memory_values = layer.memory_keys[owners], layer.memory_values[owners]
+        if moved and self.memory_mask is not None:
+            self.memory_mask = self.memory_mask[owners]
+
+
+def shared_memory(owners: Tensor) -> Tensor:
+    """Which memories to keep, ``[M]``, for rows that came from memories ``owners`` ``[B]``.
+
+    One for each run of B // M equal owners where the runs are of one length, else one for each row.
+    """
+    kept, counts = torch.unique_consecutive(owners, return_counts=True)
+    return kept if len(set(counts.tolist())) == 1 else owners
 
 
 class SelfAttention(nn.Module):
@@ -161,9 +176,11 @@ class CrossAttention(nn.Module):
         return _split_heads(k, self.heads), _split_heads(v, self.heads)
 
     def forward(self, x_BLD: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        q = _split_heads(self.query(x_BLD), self.heads)
+        """Attend to keys and values ``[M, h, N, d]``; B // M rows after one another share each."""
+        shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1])
+        q = _split_heads(self.query(shared), self.heads)
         x = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=1.0)
-        return cast(Tensor, self.out(_merge_heads(x)))
+        return cast(Tensor, self.out(_merge_heads(x)).reshape(x_BLD.shape))
 
 
 class FeedForward(nn.Module):
