@@ -215,6 +215,22 @@ def test_reordered_rows_go_on_as_they_were(decoding: tuple[Pali, Memory, Tensor,
 
 
 @torch.no_grad()
+def test_rows_of_one_memory_share_it_until_they_part(decoding: tuple[Pali, Memory, Tensor, Tensor]) -> None:
+    model, memory, inputs, expected = decoding
+    cache = model.start(memory, LENGTH)
+    steps(model, cache, inputs[:, :4], [4])
+    origin = torch.arange(3)
+    for rows, memories in [([0, 0, 2, 2], 2), ([1, 1, 0, 2, 3, 2], 2), ([0, 3, 4], 3), ([2, 0], 2), ([1, 1], 1)]:
+        reordered = torch.tensor(rows)
+        cache.reorder(reordered)
+        origin = origin[reordered]
+        assert cache.layers[0].memory_keys.shape[0] == memories
+        start = cache.length
+        logits = steps(model, cache, inputs[origin, start : start + 1], [1])
+        torch.testing.assert_close(logits, expected[origin, start : start + 1], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
 def test_rows_do_not_share_a_past_after_reordering(decoding: tuple[Pali, Memory, Tensor, Tensor]) -> None:
     """Two continuations of one row: what the first writes must not be seen by the second."""
     model, memory, inputs, _ = decoding
