@@ -32,7 +32,7 @@ class WorldSource:
 
     Args:
         split: "train", or "heldout" for what :func:`~openpali.data.world.splits.is_heldout` keeps from training.
-        canvas: height and width of the pictures, pixels.
+        canvas: height and width of the pictures, pixels; the world's own if not given.
         options: keyword arguments of the kind's function.
 
     Raises ``ValueError`` for an unknown kind, split or option.
@@ -45,7 +45,7 @@ class WorldSource:
         *,
         split: Split = "train",
         seed: int = 0,
-        canvas: int = 120,
+        canvas: int | None = None,
         **options: Any,
     ) -> None:
         if kind not in KINDS:
@@ -56,7 +56,8 @@ class WorldSource:
         for option in options:
             if option not in known:
                 raise ValueError(f"{kind} has no option {option}; it has {', '.join(known) or 'none'}")
-        self.world, self.kind, self.split, self.seed, self.canvas = world, kind, split, seed, canvas
+        self.world, self.kind, self.split, self.seed = world, kind, split, seed
+        self.canvas = world.canvas if canvas is None else canvas
         self.options = options
 
     @property

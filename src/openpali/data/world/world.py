@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,8 @@ class Stamp:
 
     Attributes:
         key: its path in the package, joined by "-".
-        name: its English caption without the article, "red kangaroo".
+        name: its English caption without the article, "red kangaroo"; the first clause of a longer one, or what
+            the world calls it.
         article: that article, in lower case ("" where the caption has none).
         rgba: uint8 [H, W, 4], trimmed to what can be seen, longest side at most 192.
         captions: language -> caption, as in the package, without the full stop.
@@ -87,6 +89,7 @@ class World:
         fonts: ISO 15924 script -> font files.
         words: language -> its words.
         patterns: uint8 [H, W, 3] textures; symbols: uint8 [H, W, 4] clip art, for backgrounds.
+        canvas: height and width of its pictures in pixels, unless a source says otherwise.
     """
 
     name: str
@@ -96,6 +99,7 @@ class World:
     words: Mapping[str, Words]
     patterns: Sequence[Image.Image]
     symbols: Sequence[Image.Image]
+    canvas: int
 
     @cached_property
     def names(self) -> Sequence[str]:
@@ -117,7 +121,8 @@ class World:
         description = tomllib.loads(described.read_text("utf-8"))
         folder, clipart = data_folder("stamps"), data_folder("clipart")
         wanted = None if description["stamps"] == "all" else set(description["stamps"])
-        stamps = [_stamp(key, parts) for key, parts in _samples(folder, "stamps", wanted)]
+        names = description.get("names", {})
+        stamps = [_stamp(key, parts, names.get(key, "")) for key, parts in _samples(folder, "stamps", wanted)]
         if wanted is not None and (missing := wanted - {stamp.key for stamp in stamps}):
             raise FileNotFoundError(
                 f"{len(missing)} stamps of the world {name} are not in {folder} ({min(missing)}, ...): run "
@@ -137,6 +142,7 @@ class World:
             },
             patterns=[_picture(parts).convert("RGB") for _, parts in _samples(clipart, "pattern")],
             symbols=[_picture(parts).convert("RGBA") for _, parts in _samples(clipart, "symbol")],
+            canvas=description["canvas"],
         )
 
 
@@ -158,15 +164,17 @@ def _picture(parts: Mapping[str, bytes]) -> Image.Image:
     return Image.open(io.BytesIO(parts["png"]))
 
 
-def _stamp(key: str, parts: Mapping[str, bytes]) -> Stamp:
+def _stamp(key: str, parts: Mapping[str, bytes], name: str = "") -> Stamp:
     known: dict[str, Any] = json.loads(parts["json"])
     picture = _picture(parts).convert("RGBA")
     box = picture.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
-    first, _, rest = known["captions"]["en"].partition(" ")
+    caption = known["captions"]["en"]
+    first, _, rest = caption.partition(" ")
     has_article = first in ("A", "An", "The")
+    clause = re.split(r"[.!?;:—]| \(", rest if has_article else caption)[0]  # some captions go on to tell more
     return Stamp(
         key=key,
-        name=rest if has_article else known["captions"]["en"],
+        name=name or clause.strip(),
         article=first.lower() if has_article else "",
         rgba=np.asarray(picture.crop(box)),
         captions=known["captions"],
