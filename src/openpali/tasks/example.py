@@ -1,7 +1,8 @@
 """What a sample is, before any task has looked at it: pictures and what is known about them.
 
 Every source (composed scenes, JSONL, benchmark files) yields :class:`Example`; every task reads from it what it
-needs. Coordinates are in pixels of the example's own pictures, in the order (ymin, xmin, ymax, xmax).
+needs. Coordinates are in pixels of the example's own pictures as they are in their files, in the order (ymin,
+xmin, ymax, xmax).
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Example:
         label: class name, for classification.
         lang: language of ``question``, ``answers`` and ``text``.
         vocabulary: names that could be in pictures of this source (negatives of object-aware questions).
+        original: height and width of the first picture in its file, where ``images`` are smaller: coordinates are
+            in its pixels.
     """
 
     key: str
@@ -79,10 +82,13 @@ class Example:
     label: str = ""
     lang: str = "en"
     vocabulary: Sequence[str] = ()
+    original: Size | None = None
 
     @property
     def size(self) -> Size:
-        """Height and width of the first picture; raises ``ValueError`` where there is none."""
+        """Height and width that coordinates refer to; raises ``ValueError`` where there is no picture."""
+        if self.original is not None:
+            return self.original
         if not self.images:
             raise ValueError(f"sample {self.key} has no picture")
         height, width = self.images[0].shape[:2]
