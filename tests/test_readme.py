@@ -25,7 +25,8 @@ COMMANDS = [
     if line.startswith("openpali ")
 ]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
-SHORT = ["scale=0.0001", "batch=4", "micro=1", "model.preset=pico", "workers=0", "phases.0.samples=4"]
+SHORT = ["scale=0.0001", "batch=4", "micro=1", "model.preset=pico", "workers=0"]
+SHORT += ["phases.0.samples=4", "optimizer.warmup=0", "optimizer.cooldown=0"]
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,8 +92,34 @@ def test_a_bad_sample_is_replaced_and_nothing_moves(
 
 
 def test_a_source_with_nothing_good_stops_the_run() -> None:
-    with pytest.raises(ValueError, match=f"{SUBSTITUTES} samples in a row cannot be used; .*s0.*is damaged"):
-        stream(Numbers(20, frozenset(range(20))))[0]
+    nothing = stream(Numbers(20, frozenset(range(20))))
+    sentence = f"^{SUBSTITUTES} samples in a row cannot be used, at sample 0: .*s0.*is damaged"
+    with pytest.raises(ValueError, match=sentence):
+        nothing[0]
+    for workers in (0, 1):
+        with pytest.raises(ValueError, match=sentence) as raised:
+            next(load(nothing, start=0, batch=16, workers=workers))
+        assert "Traceback" not in str(raised.value)
+
+
+class Deadly(Numbers):
+    """Its reader is killed, as by the kernel where memory ends."""
+
+    def __getitem__(self, index: int) -> Example:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_killed_worker_is_one_sentence() -> None:
+    with pytest.raises(OSError, match=r"a data worker was killed .*the same command goes on"):
+        next(load(stream(Deadly(9)), start=0, batch=16, workers=1))
+
+
+def test_a_long_run_lists_no_batches_up_front() -> None:
+    tracemalloc.start()
+    next(load(stream(Numbers(9), lengths=(2**30,)), start=0, batch=16, workers=0))
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
 
 
 def test_other_errors_are_bugs_and_not_hidden() -> None:
@@ -124,7 +153,7 @@ def joined(groups: Sequence[Sequence[Loaded]]) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("ranks", "workers", "micro"), [(1, 0, 1), (1, 1, 2), (2, 2, 1), (4, 0, 2), (2, 0, 4), (4, 1, 1)]
+    ("ranks", "workers", "micro"), [(1, 0, 1), (1, 1, 2), (2, 2, 1), (4, 0, 2), (2, 0, 4), (4, 1, 1), (3, 0, 2)]
 )
 def test_ranks_workers_and_micro_batches_give_the_same_global_batches(ranks: int, workers: int, micro: int) -> None:
     s = stream(Numbers(9, frozenset({3})), Numbers(50), lengths=(16, 32))
@@ -150,5 +179,5 @@ def test_a_later_start_is_the_rest() -> None:
 
 
 def test_a_batch_that_cannot_be_shared() -> None:
-    with pytest.raises(ValueError, match="a batch of 16 cannot be shared by 3 ranks x 1 micro-batches"):
-        next(load(stream(Numbers(9)), start=0, batch=16, world=3))
+    with pytest.raises(ValueError, match="a batch of 16 cannot be shared by 17 ranks x 1 micro-batches"):
+        next(load(stream(Numbers(9)), start=0, batch=16, world=17))

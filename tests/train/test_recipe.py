@@ -8,6 +8,7 @@ import pytest
 
 from openpali.train.recipe import load_recipe
 
+SHIPPED = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
 VALID = """
 name = "tiny"
 objective = "sequence"
@@ -19,6 +20,7 @@ tokenizer = "nano-vocabulary"
 
 [optimizer]
 lr = 1e-3
+schedule = "constant"
 warmup = 40
 cooldown = 20
 
@@ -74,6 +76,14 @@ def test_scale_shortens_in_whole_batches(recipe) -> None:
     assert (loaded.samples, loaded.optimizer.warmup, loaded.optimizer.cooldown) == (40, 4, 2)
     assert load_recipe(recipe, ["scale=1e-9"]).samples == 4
     assert load_recipe(recipe, ["scale=1e-9", "optimizer.schedule=rsqrt"]).optimizer.warmup == 1
+    shortest = load_recipe(recipe, ["scale=1e-9", "batch=1"])
+    assert (shortest.samples, shortest.optimizer.warmup, shortest.optimizer.cooldown) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_recipes_that_ship_load(path) -> None:
+    if path.stem != "family":
+        load_recipe(path)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +118,14 @@ def test_scale_shortens_in_whole_batches(recipe) -> None:
         ("micro=3", "batch = 4 cannot be cut into micro = 3 equal parts"),
         ("phases.0.samples=402", "phases.samples = 402 is no multiple of batch = 4"),
         ("optimizer.warmup=0 optimizer.schedule=rsqrt", "set optimizer.warmup"),
+        (
+            "optimizer.schedule=cosine",
+            "schedule = cosine ends at zero as it is: a cooldown is for rsqrt and",
+        ),
+        ("optimizer.warmup=390", r"optimizer.warmup \+ cooldown = 410 is more than the run, 400 samples"),
+        ("objective=mask_vqvae parallel.compile=true", "mask_vqvae has no transformer blocks to shard"),
+        ("parallel.shard=fully", "parallel.shard: Input should be 'none', 'full' or 'hybrid'"),
+        ("parallel.shrad=full", r"unknown key parallel.shrad \(nearest: shard\)"),
         ("objective=siglip micro=2", "siglip needs micro = 1"),
         ("objective=mask_vqvae micro=2", "mask_vqvae needs micro = 1"),
         # overrides

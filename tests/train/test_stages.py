@@ -24,7 +24,7 @@ def shortened(path: Path) -> Recipe:
     lengths = [f"phases.{i}.samples=8" for i in range(phases)]
     # the stand-in vocabulary has fewer words than the real one, so that texts have more tokens
     tiny = ["batch=4", "micro=1", "workers=0", "model.preset=pico", "max_prompt=160", "max_target=160"]
-    return load_recipe(path, [*tiny, *lengths])
+    return load_recipe(path, [*tiny, *lengths, "optimizer.warmup=4", "optimizer.cooldown=0"])
 
 
 @pytest.fixture(scope="module")

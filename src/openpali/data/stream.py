@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,10 +49,11 @@ class Phase:
 
 @dataclass
 class Sample:
-    """An encoded example, the entry of its phase that it belongs to, and what was bad about those before it."""
+    """An encoded example, the entry of its phase that it belongs to, its key, what was bad about those before."""
 
     arrays: Arrays
     entry: int
+    key: str
     problems: list[str] = field(default_factory=list)
 
 
@@ -91,24 +92,26 @@ class Stream(Dataset[Sample]):
         for attempt in range(SUBSTITUTES):
             index = (draw.example + attempt) % len(entry.source)
             try:
-                arrays = self.encoder.encode(
-                    entry.source[index], entry.task, phase.preprocess, rng_of(self.seed, 2, counter, attempt)
-                )
+                example = entry.source[index]
+                rng = rng_of(self.seed, 2, counter, attempt)
+                arrays = self.encoder.encode(example, entry.task, phase.preprocess, rng)
             except (ValueError, OSError) as error:
                 problems.append(f"{entry.name}[{index}]: {error}")
                 continue
-            return Sample(arrays, draw.source, problems)
+            return Sample(arrays, draw.source, f"{entry.name}[{index}] {example.key}", problems)
         raise ValueError(
-            f"{SUBSTITUTES} samples in a row cannot be used; the last ones: " + "; ".join(problems[-3:])
+            f"{SUBSTITUTES} samples in a row cannot be used, at sample {counter}: mend or move the source, and the "
+            "same command goes on. The last ones: " + "; ".join(problems[-3:])
         )
 
 
 @dataclass
 class Loaded:
-    """A batch of this rank with the entry of each row, and the problems met."""
+    """A batch of this rank with the entry and the key of each row, and the problems met."""
 
     batch: Batch
     entries: list[int]
+    keys: list[str]
     problems: list[str]
 
 
@@ -118,19 +121,18 @@ def load(
     """This rank's slice of each global batch from counter ``start`` on, as ``micro`` micro-batches.
 
     The last incomplete batch of the stream is dropped. A rank takes consecutive counters, so that joining the
-    ranks' slices gives the global batch in order.
+    ranks' slices gives the global batch in order; where they do not divide the batch, slices differ by one.
+
+    Raises:
+        ValueError: fewer samples in a batch than slices; or a sample that cannot be had, nor its neighbours.
+        OSError: a worker was killed.
     """
-    share = batch // world // micro
-    if share * world * micro != batch:
+    if batch < world * micro:
         raise ValueError(f"a batch of {batch} cannot be shared by {world} ranks x {micro} micro-batches")
-    slices = [
-        list(range(first + (rank * micro + m) * share, first + (rank * micro + m + 1) * share))
-        for first in range(start, len(stream) - batch + 1, batch)
-        for m in range(micro)
-    ]
+    bounds = [batch * i // (world * micro) for i in range(rank * micro, (rank + 1) * micro + 1)]
     loader: DataLoader[Any] = DataLoader(
-        stream,
-        batch_sampler=slices,
+        _Guarded(stream),
+        batch_sampler=_Slices(start, len(stream), batch, bounds),
         num_workers=workers,
         collate_fn=_Collate(stream.encoder),
         prefetch_factor=4 if workers else None,
@@ -138,11 +140,58 @@ def load(
         worker_init_fn=_ignore_signals,
     )
     group: list[Loaded] = []
-    for loaded in loader:
+    for loaded in _mended(loader):
         group.append(loaded)
         if len(group) == micro:
             yield group
             group = []
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """Counters of each slice: of each batch, those between neighbours in ``bounds``."""
+
+    start: int
+    end: int
+    batch: int
+    bounds: Sequence[int]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in range(self.start, self.end - self.batch + 1, self.batch):
+            for low, high in pairwise(self.bounds):
+                yield list(range(first + low, first + high))
+
+    def __len__(self) -> int:
+        return max(0, self.end - self.start) // self.batch * (len(self.bounds) - 1)
+
+
+class _Guarded(Dataset["Sample | str"]):
+    """A sample, or the sentence why there is none: an exception would leave a worker with its traceback."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __getitem__(self, counter: int) -> Sample | str:
+        try:
+            return self.stream[counter]
+        except ValueError as error:
+            return str(error)
+
+
+def _mended(loader: DataLoader[Any]) -> Iterator[Loaded]:
+    """What a loader gives, with its failures as one sentence each."""
+    try:
+        for loaded in loader:
+            if isinstance(loaded, str):
+                raise ValueError(loaded)
+            yield loaded
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OSError(
+            f"a data worker was killed ({error}), perhaps for want of memory: lower workers or batch, and the same "
+            "command goes on from the last checkpoint"
+        ) from error
 
 
 def _ignore_signals(_: int) -> None:
@@ -155,9 +204,13 @@ def _ignore_signals(_: int) -> None:
 class _Collate:
     encoder: Encoder
 
-    def __call__(self, samples: Sequence[Sample]) -> Loaded:
+    def __call__(self, samples: Sequence[Sample | str]) -> Loaded | str:
+        whole = [s for s in samples if isinstance(s, Sample)]
+        if len(whole) < len(samples):
+            return next(s for s in samples if isinstance(s, str))
         return Loaded(
-            self.encoder.collate([s.arrays for s in samples]),
-            [s.entry for s in samples],
-            [problem for s in samples for problem in s.problems],
+            self.encoder.collate([s.arrays for s in whole]),
+            [s.entry for s in whole],
+            [s.key for s in whole],
+            [problem for s in whole for problem in s.problems],
         )

@@ -77,9 +77,39 @@ class OptimizerSpec(_Strict):
     warmup: int = Field(0, ge=0)
     cooldown: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _possible(self) -> OptimizerSpec:
+        if self.schedule == "rsqrt" and not self.warmup:
+            raise ValueError("schedule = rsqrt decays at the time scale of its warmup: set optimizer.warmup")
+        if self.cooldown and self.schedule in ("cosine", "linear"):
+            raise ValueError(
+                f"schedule = {self.schedule} ends at zero as it is: a cooldown is for rsqrt and constant"
+            )
+        return self
+
+
+class ParallelSpec(_Strict):
+    """How a run spreads over ranks and saves memory; none of it changes what is learnt (docs/training.md).
+
+    ``shard``: "none" keeps all of the model on each rank; "full" cuts weights, gradients and optimizer state over
+    all ranks; "hybrid" over the ranks of a node, with a copy on each node. One rank alone shards nothing.
+    ``checkpointing``: what is computed again in the backward pass: nothing, all of each block but its matrix
+    products and attention ("selective"), or all of each block ("full").
+    ``compile``: each block through ``torch.compile``.
+    """
+
+    shard: Literal["none", "full", "hybrid"] = "none"
+    checkpointing: Literal["none", "selective", "full"] = "none"
+    compile: bool = False
+
 
 class Recipe(_Strict):
-    """A whole run."""
+    """A whole run.
+
+    ``ema`` is the decay per step of an average of the weights, which is then what the run exports; 0 keeps none.
+    A checkpoint is written every ``save_minutes``; the newest ``keep`` stay, and with ``keep_every`` also one every
+    so many samples. ``wandb`` is a project of Weights & Biases to log to, offline unless ``WANDB_MODE`` says else.
+    """
 
     name: str
     objective: Literal["siglip", "classify", "sequence", "mask_vqvae"]
@@ -93,13 +123,16 @@ class Recipe(_Strict):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     z_loss: float = Field(0.0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    compile: bool = False
+    ema: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(1, ge=0)
     save_minutes: float = Field(3.0, gt=0)
     keep: int = Field(2, gt=0)
+    keep_every: int = Field(0, ge=0)
     max_bad: int = Field(100, ge=0)
+    wandb: str = ""
     model: ModelSpec
     optimizer: OptimizerSpec
+    parallel: ParallelSpec = ParallelSpec()
     phases: list[PhaseSpec] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -110,11 +143,16 @@ class Recipe(_Strict):
             raise ValueError("micro > 1 would hide negatives from each other: siglip needs micro = 1")
         if self.objective == "mask_vqvae" and self.micro > 1:
             raise ValueError("every micro-batch would move the dictionary: mask_vqvae needs micro = 1")
-        if self.optimizer.schedule == "rsqrt" and not self.optimizer.warmup:
-            raise ValueError("schedule = rsqrt decays at the time scale of its warmup: set optimizer.warmup")
+        if self.objective == "mask_vqvae" and self.parallel != ParallelSpec():
+            raise ValueError("mask_vqvae has no transformer blocks to shard, checkpoint or compile: drop parallel")
         for phase in self.phases:
             if phase.samples % self.batch:
                 raise ValueError(f"phases.samples = {phase.samples} is no multiple of batch = {self.batch}")
+        warmup, cooldown = self.optimizer.warmup, self.optimizer.cooldown
+        if warmup + cooldown > self.samples:
+            raise ValueError(
+                f"optimizer.warmup + cooldown = {warmup + cooldown} is more than the run, {self.samples} samples"
+            )
         return self
 
     @property
@@ -195,8 +233,10 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     raw = recipe.model_dump()
     for phase in raw["phases"]:
         phase["samples"] = shorter(phase["samples"])
-    for key in ("warmup", "cooldown"):
-        raw["optimizer"][key] = math.ceil(raw["optimizer"][key] * scale)
+    samples, optimizer = sum(phase["samples"] for phase in raw["phases"]), raw["optimizer"]
+    optimizer["warmup"] = min(samples, math.ceil(optimizer["warmup"] * scale))
+    optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(optimizer["cooldown"] * scale))
+    raw["keep_every"] = math.ceil(raw["keep_every"] * scale)
     return Recipe.model_validate(raw)
 
 
@@ -213,6 +253,7 @@ def _keys_at(location: Sequence[str | int]) -> list[str]:
     children: dict[str, type[BaseModel]] = {
         "model": ModelSpec,
         "optimizer": OptimizerSpec,
+        "parallel": ParallelSpec,
         "phases": PhaseSpec,
         "mixture": SourceSpec,
     }

@@ -103,7 +103,7 @@ class Trainer:
             rewind(run / "quarantine.jsonl", self.samples - 1)  # written before the step
         # what has had no gradient so far, of a run that starts
         self.unreached = set() if found else {n for n, p in self.model.named_parameters() if p.requires_grad}
-        if recipe.compile:
+        if recipe.parallel.compile:
             self.objective.model = cast(torch.nn.Module, torch.compile(self.model))
 
     def train(self, after_save: AfterSave | None = None) -> Path:
