@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import openpali.bundle as bundle_module
+from openpali import tensors
 from openpali.bundle import (
     ClassifierConfig,
     build,
@@ -162,10 +162,10 @@ def test_weights_are_replaced_whole(tmp_path, monkeypatch) -> None:
     new = open_bundle(folder).weights()
     assert not torch.equal(new["pool.probe"], before["pool.probe"])
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle_module, "save_file", full)
+    monkeypatch.setattr(tensors, "save_file", full)
     with pytest.raises(OSError, match=r"model.safetensors cannot be written: .*No space left"):
         write(folder, "classifier", seed=2)
     assert torch.equal(open_bundle(folder).weights()["pool.probe"], new["pool.probe"])

@@ -1,7 +1,8 @@
-"""A model on disk: ``config.json``, ``model.safetensors`` and, where text goes in, ``tokenizer.model``.
+"""A model on disk: ``config.json``, its tensors (``model.safetensors``, or shards of it with an index) and, where
+text goes in, ``tokenizer.model``.
 
-Reading one runs no code and opens no socket. The configuration says what kind of model it is, its shapes, how
-pictures are brought to its size, and where its weights came from.
+Reading one runs no code and opens no socket; tensors are mapped, not copied. The configuration says what kind of
+model it is, its shapes, how pictures are brought to its size, and where its weights came from.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from openpali.data.build import data_folder
@@ -27,10 +27,12 @@ from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.vit import Classifier, ViT, ViTConfig, resample_positions
 from openpali.tasks.segmentation import MaskCrop
+from openpali.tensors import WEIGHTS as WEIGHTS
+from openpali.tensors import MappedTensors, require_fit, shapes, tensor_files, write_tensors
 from openpali.text.tokenizer import Tokenizer
 
 FORMAT = 1
-WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.model"
+TOKENIZER = "tokenizer.model"
 FAMILY = "family.json"  # names the parts of a family of models, see :func:`open_family`
 SHIPPED = Path(__file__).with_name("models")
 Json = dict[str, Any]
@@ -86,34 +88,38 @@ class Bundle:
         return next(name for name, cls in _KINDS.items() if isinstance(self.config, cls))
 
     @property
+    def files(self) -> list[Path]:
+        """The files that make it up, but for those of its base: configuration, tensors, tokenizer."""
+        names = [self.folder / "config.json", *tensor_files(self.folder), self.folder / TOKENIZER]
+        return [path for path in names if path.is_file()]
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that belongs to the weights."""
         return Tokenizer.load(self.folder / TOKENIZER)
 
-    def weights(self) -> dict[str, Tensor]:
-        """All tensors by name, mapped from the file.
+    def weights(self) -> Mapping[str, Tensor]:
+        """All tensors by name, mapped from the files: each is read when it is touched.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: a file is damaged.
         """
-        path = self.folder / WEIGHTS
-        try:
-            with safe_open(path, framework="pt") as file:
-                own = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is damaged or missing: {error}") from error
+        own = MappedTensors(self.folder)
         base = self.facts.get("base")
-        return {**open_bundle(self.folder.parent / base).weights(), **own} if base else own
+        if not base:
+            return own
+        theirs = open_bundle(self.folder.parent / base).weights()
+        return ChainMap(own, theirs)  # type: ignore[arg-type]  # only read, never written
 
-    def model(self) -> nn.Module:
-        """The model with its weights, in evaluation mode, float32.
+    def model(self, dtype: torch.dtype = torch.float32) -> nn.Module:
+        """The model with its weights, in evaluation mode. Tensors that are of this ``dtype`` on disk stay mapped.
 
         Raises:
             ValueError: tensors that are missing, too many or of another shape; all are listed.
         """
         with torch.device("meta"):
             model = build(self.config)
-        load_exactly(model, {k: v.float() for k, v in self.weights().items()}, str(self.folder))
+        load_exactly(model, {k: v.to(dtype) for k, v in self.weights().items()}, str(self.folder))
         return model.eval()
 
 
@@ -123,16 +129,7 @@ def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> 
     Raises:
         ValueError: as said.
     """
-    own = model.state_dict()
-    problems = [f"{k} is missing" for k in own if k not in weights]
-    problems += [f"{k} is not of this model" for k in weights if k not in own]
-    problems += [
-        f"{k} has shape {tuple(v.shape)}, the model wants {tuple(own[k].shape)}"
-        for k, v in weights.items()
-        if k in own and v.shape != own[k].shape
-    ]
-    if problems:
-        raise ValueError(f"weights of {name} do not fit: " + "; ".join(problems))
+    require_fit(shapes(model.state_dict()), shapes(weights), name)
     model.load_state_dict(dict(weights), assign=True)
 
 
@@ -152,14 +149,7 @@ def write_bundle(
     Raises:
         OSError: it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = folder / f".{WEIGHTS}"
-    try:
-        save_file({k: v.detach().contiguous() for k, v in weights.items()}, written)
-    except (OSError, SafetensorError) as error:
-        written.unlink(missing_ok=True)
-        raise OSError(f"{folder / WEIGHTS} cannot be written: {error}") from error
-    written.replace(folder / WEIGHTS)
+    write_tensors(folder, weights)
     if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)
     described = {
@@ -277,7 +267,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
             tokenizer=None if bundle.kind == "mask_vqvae" else bundle.tokenizer,
             facts=facts,
         )
-        sizes[part] = (folder / part / WEIGHTS).stat().st_size
+        sizes[part] = sum(weight.nbytes for weight in weights.values())
     family = {"parts": {part: part for part in described["parts"]}, "tasks": described.get("tasks", {})}
     (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n")
     return sizes

@@ -1,0 +1,153 @@
+"""Tensors on disk: safetensors files, one or several with an index, laid out as `transformers` does.
+
+``model.safetensors``, or ``model-00001-of-00003.safetensors`` ... with ``model.safetensors.index.json``, whose
+``weight_map`` says which file holds which tensor. Reading maps the files: a tensor costs memory when it is touched,
+and then only pages that the system can drop again. No pickles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 4 << 30
+Shape = tuple[int, ...]
+
+
+class MappedTensors(Mapping[str, Tensor]):
+    """All tensors of a folder by name. What was opened stays what it was, even if the files are replaced.
+
+    Args:
+        folder: holds one file or shards with their index; of both, the single file counts.
+
+    Raises:
+        ValueError: a file is damaged or missing, or does not hold what the index says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, Any] = {}  # tensor -> open file
+        if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+            file = _open(folder / WEIGHTS)
+            self._files = dict.fromkeys(file.keys(), file)
+            return
+        where = _read_index(folder)
+        files = [_open(folder / name) for name in sorted(set(where.values()))]
+        held = {key: file for file in files for key in file.keys()}  # noqa: SIM118 (no mapping)
+        if lost := [key for key in where if key not in held]:
+            raise ValueError(f"{folder / INDEX} names tensors that its files do not hold: {', '.join(lost)}")
+        self._files = held
+
+    def __getitem__(self, key: str) -> Tensor:
+        tensor: Tensor = self._files[key].get_tensor(key)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def shape(self, key: str) -> Shape:
+        """Shape of a tensor; nothing but the header is read."""
+        return tuple(self._files[key].get_slice(key).get_shape())
+
+
+def tensor_files(folder: Path) -> list[Path]:
+    """The files that :class:`MappedTensors` opens, the index first; none where there is nothing to open."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        return [folder / INDEX, *(folder / name for name in sorted(set(_read_index(folder).values())))]
+    return []
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write tensors into a folder, in shards of at most ``shard_bytes`` if they are more than that.
+
+    What was there is replaced whole: who has the old files mapped keeps them.
+
+    Raises:
+        OSError: they cannot be written; the old ones are still there.
+    """
+    shards: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for key, tensor in tensors.items():
+        if filled and filled + tensor.nbytes > shard_bytes:
+            shards.append({})
+            filled = 0
+        shards[-1][key] = tensor.detach()
+        filled += tensor.nbytes
+    names = [WEIGHTS]
+    if len(shards) > 1:
+        names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    try:
+        for name, shard in zip(names, shards, strict=True):
+            written.append(folder / f".{name}")
+            save_file({k: v.contiguous() for k, v in shard.items()}, written[-1], metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise OSError(f"{folder / WEIGHTS} cannot be written: {error}") from error
+    for path, name in zip(written, names, strict=True):
+        path.replace(folder / name)
+    if len(shards) > 1:
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        where = {key: name for name, shard in zip(names, shards, strict=True) for key in sorted(shard)}
+        index = {"metadata": {"total_size": size}, "weight_map": where}
+        (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    for old in (*folder.glob("model-*-of-*.safetensors"), folder / WEIGHTS, folder / INDEX):
+        if old.name not in names and not (old.name == INDEX and len(shards) > 1):
+            old.unlink(missing_ok=True)
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """The shape of each tensor; of files, without reading them."""
+    if isinstance(tensors, MappedTensors):
+        return {key: tensors.shape(key) for key in tensors}
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
+def require_fit(wanted: Mapping[str, Shape], found: Mapping[str, Shape], name: str) -> None:
+    """Compare tensors by name and shape.
+
+    Raises:
+        ValueError: tensors that are missing, too many or of another shape; all are listed.
+    """
+    problems = [
+        *(f"{key} is missing" for key in wanted if key not in found),
+        *(f"{key} is not of this model" for key in found if key not in wanted),
+        *(
+            f"{key} has shape {shape}, the model wants {wanted[key]}"
+            for key, shape in found.items()
+            if key in wanted and shape != wanted[key]
+        ),
+    ]
+    if problems:
+        raise ValueError(f"weights of {name} do not fit: " + "; ".join(problems))
+
+
+def _read_index(folder: Path) -> dict[str, str]:
+    """Tensor -> name of its file, which lies in the folder itself whatever the index says."""
+    try:
+        where = json.loads((folder / INDEX).read_text())["weight_map"]
+        return {key: Path(name).name for key, name in where.items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{folder / INDEX} is no index of weights: {error!r}") from error
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or missing: {error}") from error

@@ -1,0 +1,107 @@
+"""Tensors on disk: one file or shards, mapped, replaced whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from openpali.tensors import INDEX, WEIGHTS, MappedTensors, shapes, tensor_files, write_tensors
+
+TENSORS = {
+    "a": torch.arange(6.0).view(2, 3),
+    "b": torch.ones(4, dtype=torch.bfloat16),
+    "c": torch.arange(5),
+    "d": torch.arange(6.0).view(2, 3).T,  # not contiguous
+}
+
+
+def same(folder: Path, expected: dict[str, torch.Tensor]) -> None:
+    mapped = MappedTensors(folder)
+    assert mapped.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert mapped[key].dtype == tensor.dtype
+        assert torch.equal(mapped[key], tensor)
+    assert shapes(mapped) == {key: tuple(tensor.shape) for key, tensor in expected.items()}
+
+
+def resident_file_kilobytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+
+def test_one_file(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "model", TENSORS)
+    same(tmp_path / "model", TENSORS)
+    assert [path.name for path in tensor_files(tmp_path / "model")] == [WEIGHTS]
+
+
+def test_shards_hold_no_more_than_they_may_and_an_index_says_where(tmp_path: Path) -> None:
+    write_tensors(tmp_path, TENSORS, shard_bytes=40)
+    same(tmp_path, TENSORS)
+    names = ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"]
+    names.append("model-00003-of-00003.safetensors")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, INDEX]
+    assert [path.name for path in tensor_files(tmp_path)] == [INDEX, *names]
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert index["weight_map"] == {"a": names[0], "b": names[0], "c": names[1], "d": names[2]}
+    assert index["metadata"]["total_size"] == 24 + 8 + 40 + 24
+
+
+def test_what_was_there_is_replaced_whole(tmp_path: Path) -> None:
+    sizes = (40, 1 << 20, 24, 40)
+    for i, shard_bytes in enumerate(sizes):
+        tensors = {key: tensor + i for key, tensor in TENSORS.items()}
+        write_tensors(tmp_path, tensors, shard_bytes=shard_bytes)
+        same(tmp_path, tensors)
+        assert set(tmp_path.iterdir()) == set(tensor_files(tmp_path))
+
+
+def test_files_are_mapped_and_pages_read_when_touched(tmp_path: Path) -> None:
+    """Two shards of 32 MB: opening and getting costs nothing, touching one costs one, writing copies its pages."""
+    mega = {key: torch.ones(8 << 20) for key in "xy"}
+    write_tensors(tmp_path, mega, shard_bytes=40 << 20)
+    assert len(tensor_files(tmp_path)) == 3
+    before = resident_file_kilobytes()
+    x, y = (MappedTensors(tmp_path)[key] for key in "xy")
+    assert resident_file_kilobytes() - before < 8 << 10
+    x.sum()
+    assert 30 << 10 < resident_file_kilobytes() - before < 40 << 10
+    y.add_(1)
+    assert MappedTensors(tmp_path)["y"].max() == 1  # the file stays as it is
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "index", "liar", "nothing"])
+def test_damage_is_named(tmp_path: Path, damage: str) -> None:
+    write_tensors(tmp_path, TENSORS, shard_bytes=40)
+    second, index = tmp_path / "model-00002-of-00003.safetensors", tmp_path / INDEX
+    message = rf"{second.name} is damaged or missing"
+    if damage == "missing":
+        second.unlink()
+    elif damage == "truncated":
+        second.write_bytes(second.read_bytes()[:-3])
+    elif damage == "index":
+        index.write_text('{"weight_map": ["a"]}')
+        message = f"{INDEX} is no index of weights"
+    elif damage == "liar":
+        described = json.loads(index.read_text())
+        described["weight_map"] |= {"e": second.name, "f": second.name}
+        index.write_text(json.dumps(described))
+        message = "names tensors that its files do not hold: e, f"
+    else:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        message = f"{WEIGHTS} is damaged or missing"
+    with pytest.raises(ValueError, match=message):
+        MappedTensors(tmp_path)
+
+
+def test_an_index_cannot_reach_out_of_its_folder(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "secret", {"a": torch.ones(1)})
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"a": "../secret/model.safetensors"}}))
+    with pytest.raises(ValueError, match=r"model/model.safetensors is damaged or missing"):
+        MappedTensors(folder)
