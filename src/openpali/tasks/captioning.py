@@ -49,16 +49,20 @@ class Caption(Task):
 
     Attributes:
         languages: those that training draws from; none means all that an example has.
+        ocr: whether the text that an OCR engine found (the example's ``text``) is in the prompt, as for
+            :class:`~openpali.tasks.answering.Vqa`.
     """
 
     name: ClassVar[str] = "caption"
     metric: ClassVar[str] = "cider"
 
     languages: Sequence[str] = ()
+    ocr: bool = False
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         lang, caption, captions = choose_caption(example, self.languages, rng)
-        return Sample(alt_text_prompt(lang), caption, captions, kind=lang)
+        found = f"OCR: {example.text}".strip() if self.ocr else ""
+        return Sample(alt_text_prompt(lang, 0, found), caption, captions, kind=lang)
 
     def ask(self, text: str = "", *, lang: str = "en") -> str:
         """``text`` is nothing; ``lang`` is the caption's language."""

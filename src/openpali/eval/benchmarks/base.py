@@ -8,8 +8,8 @@ There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one 
     answered = benchmark.judge(i, source[i], sample, answer, task)
     scores = benchmark.score(all_answered)
 
-and :class:`Answered` is plain JSON without pixels, so that it can be saved, gathered over processes, and scored again
-without the data. An :class:`EncoderBenchmark` compares embeddings, of all samples at once.
+and :class:`Answered` is plain JSON without pixels, so that it can be saved, gathered over processes, and scored
+again without the data. An :class:`EncoderBenchmark` compares embeddings, of all samples at once.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Benchmark:
             paper's v2; empty where it has none.
         paper_ocr: the same with the text of an OCR engine in the prompt.
         resolution: side in pixels at which the paper evaluates; what a checkpoint takes is its own.
+        frames: how many frames of a video are seen, and at which stride; empty for pictures.
         layout: the files and folders that it reads, under the data root; none if the samples are made here.
         home: where they can be had.
         note: how the local score differs from the paper's, if it does.
@@ -89,6 +90,7 @@ class Benchmark:
     paper: Mapping[str, float] = field(default_factory=dict)
     paper_ocr: Mapping[str, float] = field(default_factory=dict)
     resolution: int | None = None
+    frames: str = ""
     layout: Sequence[str] = ()
     home: str = ""
     note: str = ""
@@ -136,8 +138,9 @@ class AnswerBenchmark(Benchmark):
     def judge(self, index: int, example: Example, sample: Sample, answer: Answer, task: Task) -> Answered:
         """Keep of an answer what scoring needs."""
         values = self.measure(example, answer, task) if self.measure else {}
+        kind = example.question_kind or sample.kind
         return Answered(
-            index, example.key, sample.prompt, answer.text, tuple(sample.references), sample.kind, dict(values)
+            index, example.key, sample.prompt, answer.text, tuple(sample.references), kind, dict(values)
         )
 
 

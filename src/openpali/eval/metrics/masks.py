@@ -30,25 +30,45 @@ def masks(predictions: Sequence[NDArray[np.bool_]], references: Sequence[NDArray
         ValueError: on unequal lengths, no samples, unequal sizes, or arrays that are not bool [H, W].
     """
     check_paired(predictions, references)
-    intersections, unions = [], []
-    for index, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
-        _check_mask(prediction, index, "prediction")
-        _check_mask(reference, index, "reference")
-        if prediction.shape != reference.shape:
-            raise ValueError(
-                f"sample {index}: prediction is {prediction.shape} but reference {reference.shape}; "
-                "resize the prediction to the original"
-            )
-        intersections.append(int(np.count_nonzero(prediction & reference)))
-        unions.append(int(np.count_nonzero(prediction | reference)))
-    ious = [i / u if u else 1.0 for i, u in zip(intersections, unions, strict=True)]
+    return mask_scores(
+        [overlap(p, r, f"sample {i}") for i, (p, r) in enumerate(zip(predictions, references, strict=True))]
+    )
+
+
+def overlap(
+    prediction: NDArray[np.bool_], reference: NDArray[np.bool_], what: str = "the sample"
+) -> tuple[int, int]:
+    """Pixels in both masks ``[H, W]``, and in either: all that the scores need of a sample.
+
+    Raises:
+        ValueError: unequal sizes, or arrays that are not bool [H, W]; the message begins with ``what``.
+    """
+    _check_mask(prediction, what, "prediction")
+    _check_mask(reference, what, "reference")
+    if prediction.shape != reference.shape:
+        raise ValueError(
+            f"{what}: prediction is {prediction.shape} but reference {reference.shape}; "
+            "resize the prediction to the original"
+        )
+    return int(np.count_nonzero(prediction & reference)), int(np.count_nonzero(prediction | reference))
+
+
+def mask_scores(overlaps: Sequence[tuple[int, int]]) -> Scores:
+    """As :func:`masks`, from the intersection and the union of each sample in pixels.
+
+    Raises:
+        ValueError: no samples.
+    """
+    if not overlaps:
+        raise ValueError("no samples to score: predictions are empty")
+    ious = [intersection / union if union else 1.0 for intersection, union in overlaps]
     precisions = {f"p@{t}": [float(iou >= t) for iou in ious] for t in PRECISION_THRESHOLDS}
-    total = sum(unions)
-    summary = {"miou": mean(ious), "oiou": sum(intersections) / total if total else 1.0}
+    total = sum(union for _, union in overlaps)
+    summary = {"miou": mean(ious), "oiou": sum(i for i, _ in overlaps) / total if total else 1.0}
     precision = mean_scores(precisions)
     return Scores(summary | precision.summary, {"miou": ious} | precision.per_sample)
 
 
-def _check_mask(mask: NDArray[np.bool_], index: int, what: str) -> None:
+def _check_mask(mask: NDArray[np.bool_], sample: str, what: str) -> None:
     if mask.ndim != 2 or mask.dtype != np.bool_:
-        raise ValueError(f"sample {index}: {what} must be a bool array [H, W], got {mask.dtype} {mask.shape}")
+        raise ValueError(f"{sample}: {what} must be a bool array [H, W], got {mask.dtype} {mask.shape}")

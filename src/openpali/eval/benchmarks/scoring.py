@@ -1,0 +1,148 @@
+"""Answers -> scores: how the benchmarks use the metrics, with slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from openpali.eval.benchmarks.base import Answered, Score
+from openpali.eval.metrics import caption, vqa
+from openpali.eval.metrics.boxes import box_iou
+from openpali.eval.metrics.masks import mask_scores, overlap
+from openpali.eval.metrics.scores import Scores, mean, mean_scores
+from openpali.tasks.base import Answer, Task
+from openpali.tasks.example import Example
+from openpali.tasks.segmentation import RefSeg, crop_mask, paste_mask
+
+
+def _texts(rows: Sequence[Answered]) -> list[str]:
+    return [row.text for row in rows]
+
+
+def _references(rows: Sequence[Answered]) -> list[Sequence[str]]:
+    return [row.references for row in rows]
+
+
+def _only(rows: Sequence[Answered]) -> list[str]:
+    return [row.references[0] for row in rows]
+
+
+def captions(rows: Sequence[Answered]) -> Scores:
+    """CIDEr, BLEU-1..4, ROUGE-L and exact match."""
+    return caption.caption(_texts(rows), _references(rows))
+
+
+def vqa_accuracy(rows: Sequence[Answered]) -> Scores:
+    """VQAv2's and TextVQA's accuracy over ten annotators."""
+    return vqa.vqa_accuracy(_texts(rows), _references(rows))
+
+
+def okvqa_accuracy(rows: Sequence[Answered]) -> Scores:
+    """``accuracy`` without clean-up, as big_vision; and ``vqa_accuracy``, which the OKVQA paper prescribes."""
+    plain, official = vqa.soft_accuracy(_texts(rows), _references(rows)), vqa_accuracy(rows)
+    return Scores(plain.summary | official.summary, plain.per_sample | official.per_sample)
+
+
+def anls(rows: Sequence[Answered]) -> Scores:
+    """ANLS, and exact match without regard to case."""
+    similar = vqa.anls(_texts(rows), _references(rows))
+    exact = vqa.exact_match(_texts(rows), _references(rows), lower=True)
+    return Scores(similar.summary | exact.summary, similar.per_sample | exact.per_sample)
+
+
+def exact(rows: Sequence[Answered]) -> Scores:
+    """Exact match, case and all."""
+    return vqa.exact_match(_texts(rows), _references(rows))
+
+
+def exact_lower(rows: Sequence[Answered]) -> Scores:
+    """Exact match without regard to case."""
+    return vqa.exact_match(_texts(rows), _references(rows), lower=True)
+
+
+def counts(rows: Sequence[Answered]) -> Scores:
+    """TallyQA's accuracy."""
+    return vqa.count_accuracy(_texts(rows), _only(rows))
+
+
+def relaxed(rows: Sequence[Answered]) -> Scores:
+    """ChartQA's relaxed accuracy."""
+    return vqa.relaxed_accuracy(_texts(rows), _only(rows))
+
+
+def measure_segmentation(example: Example, answer: Answer, task: Task) -> dict[str, float]:
+    """What :func:`segmentation` needs of an answer to an example that refers to one object with a mask.
+
+    Raises:
+        ValueError: the model has no mask VQ-VAE.
+    """
+    assert isinstance(task, RefSeg)
+    if task.masks is None:
+        raise ValueError("segmentation needs a model with a mask VQ-VAE, and this one has none")
+    thing = example.objects[example.referred[0]]
+    assert thing.mask is not None
+    found = answer.objects[0] if answer.objects else None
+    mask = np.zeros(example.size, bool) if found is None or found.mask is None else found.mask
+    best = paste_mask(
+        task.masks.decode(task.masks.encode(crop_mask(thing.mask, thing.box))), thing.box, example.size
+    )
+    intersection, union = overlap(mask, thing.mask)
+    best_intersection, best_union = overlap(best, thing.mask)
+    return {
+        "intersection": intersection,
+        "union": union,
+        "box_iou": float(box_iou([found.box], [thing.box])[0, 0]) if found else 0.0,
+        "ceiling": best_intersection / best_union if best_union else 1.0,
+        "invalid": float(found is None),
+    }
+
+
+def segmentation(rows: Sequence[Answered]) -> Scores:
+    """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU that the mask VQ-VAE allows at most (``ceiling``)."""
+    overlaps = [(int(row.values["intersection"]), int(row.values["union"])) for row in rows]
+    boxes = [row.values["box_iou"] for row in rows]
+    rest = {
+        "box_accuracy@0.5": [float(iou >= 0.5) for iou in boxes],
+        "box_accuracy@0.75": [float(iou >= 0.75) for iou in boxes],
+        "ceiling": [row.values["ceiling"] for row in rows],
+        "invalid": [row.values["invalid"] for row in rows],
+    }
+    scores, others = mask_scores(overlaps), mean_scores(rest)
+    return Scores(scores.summary | others.summary, scores.per_sample | others.per_sample)
+
+
+def with_slices(score: Score) -> Score:
+    """Over all samples, and over each kind alone as ``NAME/KIND``."""
+    return lambda rows: _sliced(score, rows, score(rows).summary)
+
+
+def mean_of_slices(score: Score) -> Score:
+    """Over each kind alone as ``NAME/KIND``, and as ``NAME`` the mean over kinds, however many samples each has."""
+    return lambda rows: _sliced(score, rows, None)
+
+
+def _sliced(
+    score: Callable[[Sequence[Answered]], Scores], rows: Sequence[Answered], whole: dict[str, float] | None
+) -> Scores:
+    parts = {kind: [i for i, row in enumerate(rows) if row.kind == kind] for kind in sorted({r.kind for r in rows})}
+    scores = {kind: score([rows[i] for i in places]) for kind, places in parts.items()}
+    per_sample: dict[str, list[float]] = {}
+    for kind, places in parts.items():
+        for name, values in scores[kind].per_sample.items():
+            column = per_sample.setdefault(name, [0.0] * len(rows))
+            for place, value in zip(places, values, strict=True):
+                column[place] = value
+    if whole is None:
+        shared = [n for n in next(iter(scores.values())).summary if all(n in s.summary for s in scores.values())]
+        whole = {name: mean([s.summary[name] for s in scores.values()]) for name in shared}
+    else:
+        per_sample = score(rows).per_sample
+    slices = {
+        f"{name}/{kind}": value
+        for kind, s in scores.items()
+        if kind
+        for name, value in s.summary.items()
+        if "/" not in name
+    }
+    return Scores(whole | slices, per_sample)
