@@ -141,7 +141,7 @@ def evaluate(
 
 @data.command()
 def build(
-    name: Annotated[str, typer.Argument(help="stamps, clipart, easy-vqa, fashion-mnist, nano-vocabulary, or all")],
+    name: Annotated[str, typer.Argument(help="stamps, clipart, easy-vqa, fashion-mnist, nano-vocabulary, mini-vocabulary, or all")],
     force: Annotated[bool, typer.Option(help="Build anew what is there")] = False,
 ) -> None:
     """Fetch packages by name and build a data set from them, in the cache."""
