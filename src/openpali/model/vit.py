@@ -5,12 +5,16 @@ Shapes: B batch, H W picture height and width in pixels, N patches, D width, h h
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+LayerCall = Callable[..., Tensor]
+"""How a stack calls a layer with its inputs; checkpointing and recording go in here."""
 
 LAYER_NORM_EPS = 1e-6  # flax default, used by every public SigLIP checkpoint
 
@@ -88,9 +92,9 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, mlp_dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Tensor, call: LayerCall = nn.Module.__call__) -> Tensor:
         for block in self.blocks:
-            x_BND = block(x_BND)
+            x_BND = call(block, x_BND)
         return cast(Tensor, self.norm(x_BND))
 
 
@@ -113,9 +117,9 @@ class ViT(nn.Module):
         self.positions = nn.Parameter(torch.randn(n, config.width) / config.width**0.5)
         self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
 
-    def forward(self, images_BHWC: Tensor) -> Tensor:
+    def forward(self, images_BHWC: Tensor, call: LayerCall = nn.Module.__call__) -> Tensor:
         x_BND = self.patch_embed(self.patchify(images_BHWC)) + self.positions
-        return cast(Tensor, self.encoder(x_BND))
+        return cast(Tensor, self.encoder(x_BND, call))
 
     def patchify(self, images_BHWC: Tensor) -> Tensor:
         """Cut pictures into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1.
