@@ -66,12 +66,15 @@ def test_predict_takes_frames_and_videos(capsys, monkeypatch, family: Path, pict
         )
 
 
-@pytest.mark.parametrize("name", ["retrieval", "caption", "ocr", "vqa", "detect", "refseg", "video"])
+WORLD_SETS = ["retrieval", "caption", "ocr", "vqa", "detect", "refseg", "video"]
+
+
+@pytest.mark.parametrize("name", [*(f"nano/{name}" for name in WORLD_SETS), "mini/caption", "mini/detect"])
 def test_eval_writes_a_score_card(capsys, monkeypatch, family: Path, tmp_path: Path, name: str) -> None:
     card = tmp_path / "card.json"
-    openpali(capsys, monkeypatch, "eval", f"nano/{name}", "--model", family, "--limit", 6, "--json", card)
+    openpali(capsys, monkeypatch, "eval", name, "--model", family, "--limit", 6, "--json", card)
     written = json.loads(card.read_text())
-    assert written["benchmark"] == f"nano/{name}"
+    assert written["benchmark"] == name
     assert written["n"] == 6
     assert written["scores"]
     for score, value in written["scores"].items():

@@ -1,7 +1,8 @@
-"""Every nano recipe, shortened, end to end on the stand-in world, each stage starting from those before."""
+"""Every recipe of nano and mini, shortened, on the stand-in world, each stage starting from those before."""
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -9,19 +10,28 @@ import pytest
 import torch
 
 from openpali.bundle import find_model, open_bundle, open_family, open_tokenizer, pack_family
+from openpali.data.sources import _world
+from openpali.model.sizes import PRESETS
 from openpali.train.ranks import Ranks
 from openpali.train.recipe import Recipe, load_recipe
 from openpali.train.trainer import Trainer
 
-FOLDER = Path(__file__).parents[2] / "recipes" / "nano"
-FAMILY = FOLDER / "family.toml"
-RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.toml")) if path != FAMILY}  # in the order of stages
+RECIPES = Path(__file__).parents[2] / "recipes"
+FAMILIES = ("nano", "mini")
+STAGES = {  # in order
+    f"{family}/{path.stem}": path
+    for family in FAMILIES
+    for path in sorted((RECIPES / family).glob("*.toml"))
+    if path.stem != "family"
+}
 
 
 def shortened(path: Path) -> Recipe:
-    """Two steps of each phase with the pico preset; everything else as it stands."""
-    phases = len(load_recipe(path).phases)
-    lengths = [f"phases.{i}.samples=8" for i in range(phases)]
+    """Two steps of each phase with the pico preset, as many patches; everything else as it stands."""
+    whole = load_recipe(path)
+    patch, tiny_patch = (PRESETS[p].vision.patch_size for p in (whole.model.preset, "pico"))
+    lengths = [f"phases.{i}.samples=8" for i in range(len(whole.phases))]
+    lengths += [f"phases.{i}.size={phase.size // patch * tiny_patch}" for i, phase in enumerate(whole.phases)]
     # the stand-in vocabulary has fewer words than the real one, so that texts have more tokens
     tiny = ["batch=4", "micro=1", "workers=0", "model.preset=pico", "max_prompt=160", "max_target=160"]
     return load_recipe(path, [*tiny, *lengths, "optimizer.warmup=4", "optimizer.cooldown=0"])
@@ -32,15 +42,28 @@ def finished() -> dict[str, Recipe]:
     return {}
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_stage(name, tiny_home, finished) -> None:
-    recipe = shortened(RECIPES[name])
-    assert recipe.name == f"nano/{name}"
+@pytest.fixture(scope="module")
+def world(tiny_home) -> Path:
+    """The home, with what only mini's recipes need: a vocabulary, and words of other languages."""
+    vocabulary = tiny_home / "data" / "mini-vocabulary"
+    if not vocabulary.is_dir():
+        shutil.copytree(tiny_home / "data" / "nano-vocabulary", vocabulary)
+        stamps = tiny_home / "data" / "stamps"
+        for language in ("de", "es", "fr", "it"):
+            shutil.copy(stamps / "words-en.txt", stamps / f"words-{language}.txt")
+        _world.cache_clear()
+    return tiny_home
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage(name, world, finished) -> None:
+    recipe = shortened(STAGES[name])
+    assert recipe.name == name
     needed = {origin.partition("#")[0] for origin in recipe.model.init.values()} | {recipe.model.masks} - {""}
-    assert needed <= {f"nano/{stage}" for stage in finished}, "no stage before it makes what it starts from"
+    assert needed <= finished.keys(), "no stage before it makes what it starts from"
     trainer = Trainer(
         recipe,
-        tiny_home / "runs" / recipe.name,
+        world / "runs" / recipe.name,
         Ranks(0, 1, torch.device("cpu")),
         open_tokenizer(recipe.model.tokenizer),
     )
@@ -65,11 +88,13 @@ def test_stage(name, tiny_home, finished) -> None:
     finished[name] = recipe
 
 
-def test_the_family_packs(finished, tmp_path) -> None:
-    assert finished.keys() == RECIPES.keys()
-    sizes = pack_family(FAMILY, tmp_path / "family")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_family_packs(name, finished, tmp_path) -> None:
+    assert finished.keys() == STAGES.keys()
+    description = RECIPES / name / "family.toml"
+    sizes = pack_family(description, tmp_path / "family")
     parts, tasks = open_family(tmp_path / "family")
-    described = tomllib.loads(FAMILY.read_text())
+    described = tomllib.loads(description.read_text())
     assert parts.keys() == sizes.keys() == described["parts"].keys()
     assert tasks == described["tasks"]
     for folder in parts.values():
