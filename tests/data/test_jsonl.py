@@ -104,7 +104,6 @@ def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:
             "objects.0.mask: .*within a number",
         ),
         ('{"referred": [0]}', "referred names object 0, and there are 0"),
-        ('{"images": "clip.mp4"}', "images.0: .*video: list its frames"),
         ('{"caption": "a", "captions": {"en": "b"}}', "caption and captions.en"),
     ],
 )

@@ -8,6 +8,7 @@ import pickle
 import tarfile
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,14 @@ from torch.utils.data import DataLoader
 from openpali.data.build import write_shards
 from openpali.data.shards import ShardSource
 from openpali.data.sources import open_source
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tables of contents are kept in a cache of our own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENPALI_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 def picture(value: int, kind: str = "PNG") -> bytes:
@@ -89,7 +98,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         source[0]
     with pytest.raises(FileNotFoundError, match=r"x-00000.tar: b: no member b.jpg; there are json"):
         source[1]
-    with pytest.raises(FileNotFoundError, match=r"no .tar shards at .*gone"):
+    with pytest.raises(FileNotFoundError, match=r"no .tar files at .*gone"):
         ShardSource(tmp_path / "gone-*.tar")
     (tmp_path / "y.tar").write_bytes(b"no tar" * 1000)
     with pytest.raises(ValueError, match=r"y.tar is no tar file"):
@@ -121,8 +130,8 @@ def test_a_cut_shard_keeps_its_complete_samples(cut: int) -> None:
             assert not caught
         else:
             (warning,) = caught
-            assert f" bytes: {len(source)} complete samples are used" in str(warning.message)
-            assert f"s{len(source):04d} is left out" in str(warning.message)
+            assert f"damaged: {len(source)} complete samples are used" in str(warning.message)
+            assert f"1 are left out, from s{len(source):04d} on" in str(warning.message)
 
 
 @pytest.mark.filterwarnings("ignore:.*was cut off")

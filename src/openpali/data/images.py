@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 from PIL import ExifTags, ImageOps
+from PIL import Image as PILImage
 from torch.nn.functional import interpolate
 
 from openpali.tasks.example import Image, Size

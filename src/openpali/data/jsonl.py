@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openpali.data.records import Record, RecordSource, parse_record
+from openpali.data.records import Pictures, Record, RecordSource, parse_record
 
 
 class JsonlSource(RecordSource):
@@ -20,8 +20,8 @@ class JsonlSource(RecordSource):
         ValueError: it holds no records.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, pictures: Pictures = Pictures()) -> None:  # noqa: B008
+        self.path, self.pictures = Path(path).expanduser(), pictures
         if not self.path.is_file():
             raise FileNotFoundError(f"no data file {self.path}")
         starts, ends, numbers = [], [], []

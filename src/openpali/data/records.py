@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any
 
@@ -22,14 +23,42 @@ from pydantic import (
     model_validator,
 )
 
-from openpali.data.images import load_image
+from openpali.data.images import decode_image, load_image
 from openpali.data.mask_formats import Shape, read_polygons, read_run_lengths, tight_box
-from openpali.tasks.example import Box, Example, Mask, Object, Size
+from openpali.data.videos import MAX_FRAMES, is_video, load_frames
+from openpali.tasks.example import Box, Example, Image, Mask, Object, Size
 
 ReadFile = Callable[[str], bytes]
 """The bytes of a file that a record names; raises ``FileNotFoundError`` where there is none."""
 
-VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
+
+@dataclass(frozen=True)
+class Pictures:
+    """How the files of records become pictures: options of every source that reads records.
+
+    Attributes:
+        least: how small JPEGs may be decoded (see :func:`~openpali.data.images.load_image`); ``None`` is full size.
+        frames: most frames of a video file; every ``stride``-th from the first on, or spread evenly.
+    """
+
+    least: Size | None = None
+    frames: int = 8
+    stride: int | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.frames) is not int or not 1 <= self.frames <= MAX_FRAMES:
+            raise ValueError(f"frames must be a whole number from 1 to {MAX_FRAMES}, not {self.frames!r}")
+        if self.stride is not None and (type(self.stride) is not int or self.stride < 1):
+            raise ValueError(f"stride must be a whole number from 1 on, not {self.stride!r}")
+
+    def load(self, data: bytes, path: str, where: str) -> tuple[list[Image], Size]:
+        """A picture, or the frames of a video, and the size in its file. Raises ``ValueError`` if it is neither."""
+        name = f"{where}: {path}"
+        if is_video(path):
+            frames = load_frames(data, self.frames, self.stride, name=name)
+            return frames, Size(*frames[0].shape[:2])
+        image, size = decode_image(data, name, least=self.least)
+        return [image], size
 
 
 class RecordError(ValueError):
@@ -75,12 +104,6 @@ def _mask(value: Any) -> Shape | str:
     raise ValueError("a mask is a list of polygons, COCO run lengths, or the path of a PNG")
 
 
-def _picture(path: str) -> str:
-    if path.lower().endswith(VIDEOS):
-        raise ValueError(f"{path!r} is a video: list its frames as pictures, in order")
-    return path
-
-
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
@@ -105,12 +128,12 @@ class ObjectRecord(_Strict):
 class Record(_Strict):
     """The fields of a sample; see :class:`~openpali.tasks.example.Example` for what they mean.
 
-    ``images`` are paths relative to the JSONL file. ``caption`` is short for ``captions`` in ``lang``. Lists of
-    texts may be a single text.
+    ``images`` are paths relative to the JSONL file; a video file stands for its frames. ``caption`` is short for
+    ``captions`` in ``lang``. Lists of texts may be a single text.
     """
 
     key: str = ""
-    images: Annotated[tuple[Annotated[str, AfterValidator(_picture)], ...], BeforeValidator(_listed)] = ()
+    images: Strings = ()
     captions: dict[str, Strings] = {}
     caption: Strings = ()
     question: str = ""
@@ -133,24 +156,26 @@ class Record(_Strict):
                 raise ValueError(f"referred names object {index}, and there are {len(self.objects)}, from 0 on")
         return self
 
-    def example(self, read: ReadFile, where: str) -> Example:
+    def example(self, read: ReadFile, where: str, pictures: Pictures = Pictures()) -> Example:
         """The example, with pictures decoded and masks drawn.
 
         Args:
             read: opens the files that it names.
             where: what to call it in errors; its key if it has none.
+            pictures: how they are decoded.
 
         Raises:
             FileNotFoundError: a file is missing.
             ValueError: a picture or a mask cannot be read.
         """
-        images = [load_image(read(path), f"{where}: {path}") for path in self.images]
+        decoded = [pictures.load(read(path), path, where) for path in self.images]
+        images = [image for images, _ in decoded for image in images]
         objects = []
         for number, thing in enumerate(self.objects):
             if not images:
                 raise RecordError(where, {"objects": "there is no picture that they could be in: add images"})
             try:
-                objects.append(_object(thing, Size(*images[0].shape[:2]), read))
+                objects.append(_object(thing, decoded[0][1], read))
             except ValueError as error:
                 raise RecordError(where, {f"objects.{number}.mask": str(error)}) from error
         captions: dict[str, Sequence[str]] = dict(self.captions)
@@ -170,6 +195,7 @@ class Record(_Strict):
             label=self.label,
             lang=self.lang,
             vocabulary=self.vocabulary,
+            original=decoded[0][1] if decoded else None,
         )
 
 
@@ -190,6 +216,8 @@ def parse_record(line: str | bytes, where: str) -> Record:
 
 class RecordSource(ABC):
     """Examples by index from records, wherever they lie."""
+
+    pictures = Pictures()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -213,7 +241,7 @@ class RecordSource(ABC):
             FileNotFoundError: a picture is missing; the message names it.
             ValueError: the record or a picture cannot be read; the message names file, line and field.
         """
-        return self.record(index).example(partial(self.read, index), self.where(index))
+        return self.record(index).example(partial(self.read, index), self.where(index), self.pictures)
 
     @cached_property
     def labels(self) -> list[str]:

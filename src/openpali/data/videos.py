@@ -77,7 +77,7 @@ def _decode(source: str | Path | bytes, start: float, end: float | None) -> Iter
     """The frames of PyAV whose time is at least ``start`` and before ``end``."""
     import av
 
-    with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+    with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), mode="r") as container:
         stream = container.streams.video[0]
         if start > 0:
             container.seek(int(start * av.time_base))  # to the key frame before it

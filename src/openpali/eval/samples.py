@@ -10,6 +10,7 @@ from openpali.data.stream import Stream
 from openpali.infer.generate import Decoding, generate
 from openpali.model.pali import Pali
 from openpali.tasks.draw import sheet
+from openpali.tasks.example import Size
 
 COUNT = 12  # pictures on a sheet, four in a row
 SIDE = 240  # pixels of each
@@ -40,9 +41,9 @@ def draw_samples(model: Pali, stream: Stream, counter: int, path: Path) -> None:
         batch = {key: value.to(model.project.weight.device) for key, value in batch.items()}
         decoding = Decoding(max_tokens=encoder.max_target)
         [[best]] = generate(model, batch.get("images"), batch["prompt"], batch.get("frames"), decoding)
-        answer = entry.task.parse(encoder.tokenizer.decode(best.ids), example.size)
-        factor = max(1, SIDE // max(example.size))
+        factor = max(1, SIDE // max(example.images[0].shape))
         image = example.images[0].repeat(factor, axis=0).repeat(factor, axis=1)
-        tiles.append(entry.task.draw(image, answer.scaled(factor)))
+        answer = entry.task.parse(encoder.tokenizer.decode(best.ids), Size(*image.shape[:2]))
+        tiles.append(entry.task.draw(image, answer))
     if tiles:
         sheet(tiles).save(path)

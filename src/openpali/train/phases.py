@@ -38,11 +38,15 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
 
 def _open(recipe: Recipe, spec: PhaseSpec, tokenizer: Tokenizer) -> Phase:
     entries: list[Entry] = []
+    preprocess = Preprocess(spec.size, spec.size)
     for line in spec.mixture:
         options = {**line.task_options, **_tools(recipe, line.task, tokenizer)}
-        source, task = open_source(line.source, line.options), get_task(line.task, **options)
+        source, task = (
+            open_source(line.source, line.options, least=preprocess.least),
+            get_task(line.task, **options),
+        )
         entries.append(Entry(line.name, source, task, line.weight))
-    return Phase(spec.samples, Preprocess(spec.size, spec.size), entries)
+    return Phase(spec.samples, preprocess, entries)
 
 
 def _tools(recipe: Recipe, task: str, tokenizer: Tokenizer) -> dict[str, Any]:
