@@ -58,6 +58,18 @@ class Folder:
             values = self._json(path, list)
         return [Entry(value, f"{path.name}, entry {i + 1}", self) for i, value in enumerate(values)]
 
+    def columns(self, name: str, count: int) -> list[list[str]]:
+        """The words of each line of a text file, ``count`` of them; the last one may hold spaces.
+
+        Raises:
+            ValueError: a line has fewer.
+        """
+        rows = [line.split(maxsplit=count - 1) for line in self.lines(name)]
+        for number, row in enumerate(rows, 1):
+            if len(row) < count:
+                raise ValueError(f"{self.root / name}, line {number}: {count} words are expected; see {self.home}")
+        return rows
+
     def lines(self, *names: str, at: Path | None = None) -> list[str]:
         """The lines of a text file that are not blank, without white space around them."""
         text = (at or self.file(*names)).read_text("utf-8-sig")

@@ -20,10 +20,7 @@ FRAMES, STRIDE = 8, 26
 def open_msvd_qa(root: Path) -> Listing:
     """The 13,157 test questions."""
     folder = Folder(root, "MSVD-QA", HOME)
-    names = {}  # "vid1301" -> "mv89psg6zh4_33_46"
-    for line in folder.lines(NAMES):
-        name, _, number = line.partition(" ")
-        names[number.strip()] = name
+    names = {number: name for name, number in folder.columns(NAMES, 2)}  # "vid1301" -> "mv89psg6zh4_33_46"
     makers = []
     for entry in folder.rows(QUESTIONS):
         number = f"vid{entry.integer('video_id')}"

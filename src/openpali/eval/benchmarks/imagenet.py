@@ -1,0 +1,157 @@
+"""ImageNet: zero-shot by the names of the classes, and a linear probe on the frozen encoder."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from openpali.eval.benchmarks.base import Advance, EncoderBenchmark
+from openpali.eval.benchmarks.features import BATCH, Encoder, Load, RidgeSums
+from openpali.eval.benchmarks.files import Folder
+from openpali.eval.metrics.scores import Scores, mean_scores
+from openpali.eval.probes import Labels
+from openpali.infer.pali import Pali
+
+CLASSES = "imagenet/LOC_synset_mapping.txt"
+ANSWERS = "imagenet/LOC_val_solution.csv"
+VAL = "imagenet/ILSVRC/Data/CLS-LOC/val"
+TRAIN = "imagenet/ILSVRC/Data/CLS-LOC/train"
+NAMES = "imagenet/class_names.txt"
+HOME = "https://www.image-net.org/challenges/LSVRC/2012 (as Kaggle's ImageNet Object Localization Challenge)"
+
+# The 80 templates of the CLIP paper (arXiv 2103.00020), without punctuation; "*" is both "a" and "the".
+_TEMPLATES = (
+    "a bad photo of *;a photo of many;a sculpture of *;a photo of the hard to see;a low resolution photo of *;"
+    "a rendering of *;graffiti of *;a cropped photo of *;a tattoo of *;the embroidered;a photo of a hard to see;"
+    "a bright photo of *;a photo of * clean;a photo of * dirty;a dark photo of *;a drawing of *;a photo of my;"
+    "the plastic;a photo of * cool;a closeup photo of *;a black and white photo of *;a painting of *;"
+    "a pixelated photo of *;a plastic;a jpeg corrupted photo of *;a blurry photo of *;a photo of *;"
+    "a good photo of *;* {} in a video game;a photo of one;a doodle of *;the origami;a sketch of *;a origami;"
+    "the toy;a rendition of *;a photo of * large;a photo of * nice;a photo of * weird;* cartoon;art of *;"
+    "a embroidered;itap of *;* plushie;a photo of * small;a toy;itap of my"
+)
+
+
+def templates() -> list[str]:
+    """Sentences with "{}" in the place of the name of the class."""
+    out = []
+    for short in _TEMPLATES.split(";"):
+        sentence = short if "{}" in short else f"{short} {{}}"
+        out += [sentence.replace("*", article) for article in ("a", "the")] if "*" in sentence else [sentence]
+    return out
+
+
+def canonical(text: str) -> str:
+    """Lower case, without punctuation (big_vision ``prompt_engineering.py``)."""
+    without = text.replace("_", " ").translate(str.maketrans("", "", string.punctuation))
+    return " ".join(without.lower().split())
+
+
+def read_classes(folder: Folder) -> tuple[list[str], list[str]]:
+    """Codes of the classes ("n01440764") in order, and their names: the first of those that WordNet has for it.
+
+    Names of one's own (CLIP's, say) are taken from ``class_names.txt``, a line for each class, where it is there.
+    """
+    codes, names = zip(*folder.columns(CLASSES, 2), strict=True)
+    first = [name.split(",")[0] for name in names]
+    if (folder.root / NAMES).is_file():
+        first = folder.lines(NAMES)
+        if len(first) != len(codes):
+            raise ValueError(f"{folder.root / NAMES} has {len(first)} names for {len(codes)} classes: one a line")
+    return list(codes), first
+
+
+def read_answers(folder: Folder, codes: Sequence[str]) -> tuple[list[str], Labels]:
+    """Names of the validation pictures and their classes."""
+    number = {code: i for i, code in enumerate(codes)}
+    pictures, labels = [], []
+    for row in folder.rows(ANSWERS):
+        code = row.text("PredictionString").split()[0]  # a class, then a box; perhaps more of them
+        if code not in number:
+            raise ValueError(f"{row.where}: class {code} is not in {CLASSES}; the originals are at {HOME}")
+        pictures.append(f"{VAL}/{row.text('ImageId')}.JPEG")
+        labels.append(number[code])
+    return pictures, np.array(labels)
+
+
+def run_zeroshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
+    """Top-1 accuracy: the class whose sentences, averaged over 80 templates, are nearest to the picture."""
+    folder = Folder(root, "ImageNet", HOME)
+    codes, names = read_classes(folder)
+    pictures, labels = (each[:limit] for each in read_answers(folder, codes))
+    total = len(names) + len(pictures)
+    classes = []
+    for done, name in enumerate(names):
+        mean = pali.embed_text([sentence.format(canonical(name)) for sentence in templates()]).mean(0)
+        classes.append(mean / (np.linalg.norm(mean) + 1e-8))
+        advance(done + 1, total)
+    hits: list[float] = []
+    for start in range(0, len(pictures), BATCH):
+        images = pali.embed_image([folder.picture(name) for name in pictures[start : start + BATCH]])
+        hits += ((images @ np.stack(classes).T).argmax(1) == labels[start : start + BATCH]).astype(float).tolist()
+        advance(len(names) + len(hits), total)
+    return mean_scores({"acc": hits})
+
+
+def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
+    """Top-1 accuracy of a ridge regression on the features of all training pictures.
+
+    Args:
+        limit: validation pictures; training pictures are always all.
+    """
+    folder = Folder(root, "ImageNet", HOME)
+    codes, _ = read_classes(folder)
+    pictures, labels = (each[:limit] for each in read_answers(folder, codes))
+    encoder = Encoder(pali)
+    train: list[Load] = []
+    train_labels: list[int] = []
+    for path in folder.subfolders(TRAIN):
+        if path.name not in codes:
+            raise ValueError(f"{path} is a class that {CLASSES} does not have; the originals are at {HOME}")
+        files = sorted(path.glob("*.JPEG"))
+        train += [partial(folder.picture, f"{TRAIN}/{path.name}/{file.name}") for file in files]
+        train_labels += [codes.index(path.name)] * len(files)
+    total = len(train) + len(pictures)
+    sums, done = RidgeSums(encoder.vit.config.width, len(codes)), 0
+    for features in encoder(train):
+        sums.add(features, np.array(train_labels[done : done + len(features)]))
+        done += len(features)
+        advance(done, total)
+    classify, hits = sums.fit(), list[float]()
+    for features in encoder([partial(folder.picture, name) for name in pictures]):
+        hits += (classify(features) == labels[len(hits) : len(hits) + len(features)]).astype(float).tolist()
+        advance(len(train) + len(hits), total)
+    return mean_scores({"acc": hits})
+
+
+BENCHMARKS = (
+    EncoderBenchmark(
+        name="imagenet-zeroshot",
+        title="ImageNet zero-shot",
+        split="val",
+        metric="acc",
+        layout=(CLASSES, ANSWERS, f"{VAL}/ILSVRC2012_val_00000001.JPEG, ..."),
+        home=HOME,
+        note=f"CLIP's 80 templates. Names of classes are WordNet's first, unless `{NAMES}` holds others.",
+        run=run_zeroshot,
+    ),
+    EncoderBenchmark(
+        name="imagenet-linear",
+        title="ImageNet linear probe",
+        split="val",
+        metric="acc",
+        layout=(
+            CLASSES,
+            ANSWERS,
+            f"{VAL}/ILSVRC2012_val_00000001.JPEG, ...",
+            f"{TRAIN}/n01440764/n01440764_18.JPEG, ...",
+        ),
+        home=HOME,
+        note="Ridge regression on mean patch tokens, in one pass over the training pictures.",
+        run=run_linear,
+    ),
+)
