@@ -2,10 +2,11 @@
 
 ``golden_captions.json`` holds our own sentences and what pycocoevalcap gave for them: its ``PTBTokenizer``
 (Stanford CoreNLP 3.4.1 on OpenJDK 17) on references and predictions, then ``Cider``, ``Bleu(4)`` and ``Rouge``;
-CIDEr is times 100. Tokens are the tokenizer's output split at single spaces, the prediction first. Made once by a
-script that did just that; nothing was corrected by hand.
+CIDEr is times 100. Tokens are the tokenizer's output split at single spaces, the prediction first.
+``golden_scripts.json`` is the same for 2,000 captions in seventy languages, see ``make_golden_captions.py``.
 """
 
+import hashlib
 import json
 import math
 import random
@@ -27,6 +28,24 @@ corpora = st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=3)), mi
 def test_tokens_equal_the_java_program() -> None:
     for prediction, references, tokens in zip(PREDICTIONS, REFERENCES, GOLDEN["tokens"], strict=True):
         assert [ptb.tokenize(text) or [""] for text in (prediction, *references)] == tokens
+
+
+def test_two_thousand_captions_in_seventy_languages_equal_pycocoevalcap() -> None:
+    golden = json.loads((Path(__file__).parent / "golden_scripts.json").read_text(encoding="utf-8"))
+    predictions, references, languages = (golden[name] for name in ("predictions", "references", "languages"))
+    assert len(predictions) == 2000
+    assert len(set(languages)) > 60
+    wrong = set()
+    for prediction, refs, lang, digest in zip(predictions, references, languages, golden["tokens"], strict=True):
+        lines = "\n".join(" ".join(ptb.tokenize(text)) for text in (prediction, *refs))
+        if hashlib.sha256(lines.encode()).hexdigest()[:12] != digest:
+            wrong.add(lang)
+    assert not wrong
+    scores = caption.caption(predictions, references)
+    for name, value in golden["summary"].items():
+        assert scores.summary[name] == pytest.approx(value, abs=1e-6), name
+    for name, values in golden["per_sample"].items():
+        assert scores.per_sample[name] == pytest.approx(values, abs=1e-6), name
 
 
 @pytest.mark.parametrize(

@@ -281,11 +281,22 @@ def _idx(path: Path, header: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
 
 
+# ---- wordnet: what NExT-QA's score compares words by
+
+
+def _build_wordnet(folder: Path) -> None:
+    for path in sorted((debian("wordnet-base") / "usr/share/wordnet").iterdir()):
+        if path.name.startswith(("data.", "index.")) or path.suffix == ".exc":
+            shutil.copy(path, folder / path.name)
+    _write_licences(folder, ["wordnet-base"])
+
+
 BUILDERS: dict[str, Builder] = {
     "stamps": _build_stamps,
     "clipart": _build_clipart,
     "easy-vqa": _build_easy_vqa,
     "fashion-mnist": _build_fashion_mnist,
+    "wordnet": _build_wordnet,
 }
 
 
