@@ -1,0 +1,257 @@
+"""Image encoders and SigLIP of big_vision: its `.npz` files, without JAX.
+
+What its `models/vit.py` and `models/proj/image_text/` have written over the years: blocks one by one or stacked
+(scan); position embeddings within the encoder; module numbers counted over a whole block (before flax Linen); the
+MAP head inline; and bf16, which numpy reads as two opaque bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from openpali.interop.names import Rule, read
+from openpali.interop.siglip import ImageEncoder, parts
+from openpali.model.siglip import TextTowerConfig
+from openpali.model.vit import ViTConfig
+
+_CLASSIFIER = ("head", "pre_logits")  # after pooling: of no use to PaLI
+_BLOCK = re.compile(r"(.*encoderblock)/(.*)")
+_INLINE_HEAD = re.compile(r"^img/(probe$|(?:MlpBlock|MultiHeadDotProductAttention|LayerNorm)_\d)")
+_NUMBERED = re.compile(r"(?P<class>[A-Za-z]+)_(?P<number>\d+)")
+
+
+def read_npz(path: Path) -> ImageEncoder:
+    """Read a ViT, with or without MAP head, or both towers of SigLIP.
+
+    Shapes are read off the arrays; the grid of position embeddings is taken to be square.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none; arrays are missing, unknown or misshapen (all are listed).
+    """
+    tree = _modernise(_load(path), str(path))
+    dropped = [key for key in tree if key.startswith(tuple(f"img/{name}/" for name in _CLASSIFIER))]
+    tree = {key: value for key, value in tree.items() if key not in dropped}
+    vision = _vision_config(tree, str(path))
+    both = any(key.startswith("txt/") for key in tree)
+    text = _text_config(tree, str(path)) if both else None
+    pool = both or any(key.startswith("img/MAPHead_0/") for key in tree)
+    weights = read(rules(vision, text, pool), parts(vision, text, pool), tree, str(path))
+    return ImageEncoder(vision, text, weights, vision.image_size, dropped)
+
+
+def rules(vision: ViTConfig, text: TextTowerConfig | None, pool: bool) -> list[Rule]:
+    """big_vision's names, blocks one by one."""
+    found = [
+        Rule(
+            ("vit.patch_embed.weight",),
+            ("img/embedding/kernel",),
+            lambda w: w.reshape(-1, w.shape[-1]).T,  # [p, p, 3, D] -> [D, p * p * 3]
+            lambda w: w.T.reshape(vision.patch_size, vision.patch_size, 3, -1),
+        ),
+        Rule(("vit.patch_embed.bias",), ("img/embedding/bias",)),
+        Rule(("vit.positions",), ("img/pos_embedding",), lambda x: x[0], lambda x: x[None]),
+        *_encoder("vit.encoder", "img/Transformer", vision.depth, vision.heads),
+    ]
+    if pool:
+        head = "img/MAPHead_0"
+        found += [
+            Rule(("pool.probe",), (f"{head}/probe",), lambda x: x[0], lambda x: x[None]),
+            *_attention(("pool.query", "pool.key_value"), "pool.out", head, vision.heads),
+            *_norm("pool.norm", f"{head}/LayerNorm_0"),
+            *_mlp("pool.mlp", f"{head}/MlpBlock_0"),
+        ]
+    if text is not None:
+        found += [
+            Rule(("text.embed.weight",), ("txt/Embed_0/embedding",)),
+            Rule(("text.positions",), ("txt/pos_embedding",), lambda x: x[0], lambda x: x[None]),
+            *_encoder("text.encoder", "txt/Encoder_0", text.depth, text.heads),
+            *_dense("text.head", "txt/head"),
+            Rule(("log_temperature",), ("t",)),
+            Rule(("bias",), ("b",)),
+        ]
+    return found
+
+
+def _encoder(ours: str, theirs: str, depth: int, heads: int) -> list[Rule]:
+    found = _norm(f"{ours}.norm", f"{theirs}/encoder_norm")
+    for i in range(depth):
+        here, there = f"{ours}.blocks.{i}", f"{theirs}/encoderblock_{i}"
+        found += [
+            *_norm(f"{here}.norm_attention", f"{there}/LayerNorm_0"),
+            *_attention((f"{here}.attention.qkv",), f"{here}.attention.out", there, heads),
+            *_norm(f"{here}.norm_mlp", f"{there}/LayerNorm_1"),
+            *_mlp(f"{here}.mlp", f"{there}/MlpBlock_0"),
+        ]
+    return found
+
+
+def _attention(projections: tuple[str, ...], out: str, block: str, heads: int) -> list[Rule]:
+    there = f"{block}/MultiHeadDotProductAttention_0"
+    names = ("query", "key", "value")
+    return [
+        Rule(
+            tuple(f"{name}.weight" for name in projections),
+            tuple(f"{there}/{name}/kernel" for name in names),
+            lambda w: w.flatten(1).T,  # [D, h, d] -> [h * d, D]
+            lambda w: torch.unflatten(w.T, 1, (heads, -1)),
+        ),
+        Rule(
+            tuple(f"{name}.bias" for name in projections),
+            tuple(f"{there}/{name}/bias" for name in names),
+            torch.flatten,
+            lambda b: torch.unflatten(b, 0, (heads, -1)),
+        ),
+        Rule(
+            (f"{out}.weight",),
+            (f"{there}/out/kernel",),
+            lambda w: w.flatten(0, 1).T,  # [h, d, D] -> [D, h * d]
+            lambda w: torch.unflatten(w.T, 0, (heads, -1)),
+        ),
+        Rule((f"{out}.bias",), (f"{there}/out/bias",)),
+    ]
+
+
+def _mlp(ours: str, theirs: str) -> list[Rule]:
+    return [*_dense(f"{ours}.up", f"{theirs}/Dense_0"), *_dense(f"{ours}.down", f"{theirs}/Dense_1")]
+
+
+def _dense(ours: str, theirs: str) -> list[Rule]:
+    return [
+        Rule((f"{ours}.weight",), (f"{theirs}/kernel",), torch.t, torch.t),
+        Rule((f"{ours}.bias",), (f"{theirs}/bias",)),
+    ]
+
+
+def _norm(ours: str, theirs: str) -> list[Rule]:
+    return [
+        Rule((f"{ours}.weight",), (f"{theirs}/scale",)),
+        Rule((f"{ours}.bias",), (f"{theirs}/bias",)),
+    ]
+
+
+# ---- files
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """Arrays by name without what wraps the parameters."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: _tensor(file[key], key) for key in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no .npz file of arrays: {error}") from error
+    for wrapper in ("params/", "opt/target/"):  # the rest of a training checkpoint is no parameter
+        inside = {key.removeprefix(wrapper): value for key, value in arrays.items() if key.startswith(wrapper)}
+        arrays = inside or arrays
+    if not any(key.startswith(("img/", "txt/")) for key in arrays):
+        arrays = {f"img/{key}": value for key, value in arrays.items()}
+    return arrays
+
+
+def _tensor(array: NDArray[Any], key: str) -> Tensor:
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bf16, whose name numpy does not know
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    if array.dtype.kind != "f":
+        raise ValueError(f"{key} has dtype {array.dtype}, and weights are floats")
+    return torch.from_numpy(array)
+
+
+def _modernise(tree: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Every layout that there was -> blocks one by one, named as today."""
+    plain: dict[str, Tensor] = {}
+    for key, value in tree.items():
+        key = re.sub(r"^img/Transformer/(posembed_input/)?pos_embedding$", "img/pos_embedding", key)
+        key = re.sub(
+            r"^img/(probe$|(MlpBlock|MultiHeadDotProductAttention|LayerNorm)_\d)", r"img/MAPHead_0/\1", key
+        )
+        if scanned := _BLOCK.fullmatch(key):
+            stack, rest = scanned.groups()
+            plain |= {f"{stack}_{i}/{rest}": layer for i, layer in enumerate(value)}
+        else:
+            plain[key] = value
+    return _renumber(plain)
+
+
+def _renumber(tree: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Number the modules of each class within their parent from 0: of "LayerNorm_0" and "LayerNorm_2", the latter
+    is the second. Before Linen, flax counted all the modules of a parent together.
+    """
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for key in tree:
+        path = key.split("/")
+        for depth, name in enumerate(path):
+            if found := _NUMBERED.fullmatch(name):
+                numbers.setdefault(("/".join(path[:depth]), found["class"]), set()).add(int(found["number"]))
+
+    def rename(key: str) -> str:
+        path = key.split("/")
+        new = []
+        for depth, name in enumerate(path):
+            if (found := _NUMBERED.fullmatch(name)) and found["class"] != "encoderblock":
+                order = sorted(numbers["/".join(path[:depth]), found["class"]])
+                name = f"{found['class']}_{order.index(int(found['number']))}"
+            new.append(name)
+        return "/".join(new)
+
+    return {rename(key): value for key, value in tree.items()}
+
+
+# ---- shapes
+
+
+def _vision_config(tree: Mapping[str, Tensor], where: str) -> ViTConfig:
+    shape = partial(_shape, tree, where)
+    patch, _, _, width = shape("img/embedding/kernel", 4)
+    _, positions, _ = shape("img/pos_embedding", 3)
+    side = math.isqrt(positions)
+    if side * side != positions:
+        class_token = math.isqrt(positions - 1) ** 2 == positions - 1
+        extra = ": one is that of a class token, which SigLIP has not" if class_token else ""
+        raise ValueError(f"{where} has {positions} position embeddings, which make no square{extra}")
+    block = "img/Transformer/encoderblock_0"
+    return ViTConfig(
+        patch_size=patch,
+        grid=(side, side),
+        width=width,
+        depth=_depth(tree, "img/Transformer"),
+        mlp_dim=shape(f"{block}/MlpBlock_0/Dense_0/kernel", 2)[1],
+        heads=shape(f"{block}/MultiHeadDotProductAttention_0/query/kernel", 3)[1],
+    )
+
+
+def _text_config(tree: Mapping[str, Tensor], where: str) -> TextTowerConfig:
+    shape = partial(_shape, tree, where)
+    vocab_size, width = shape("txt/Embed_0/embedding", 2)
+    block = "txt/Encoder_0/encoderblock_0"
+    return TextTowerConfig(
+        vocab_size=vocab_size,
+        length=shape("txt/pos_embedding", 3)[1],
+        width=width,
+        depth=_depth(tree, "txt/Encoder_0"),
+        mlp_dim=shape(f"{block}/MlpBlock_0/Dense_0/kernel", 2)[1],
+        heads=shape(f"{block}/MultiHeadDotProductAttention_0/query/kernel", 3)[1],
+    )
+
+
+def _depth(tree: Mapping[str, Tensor], stack: str) -> int:
+    return len({key.split("/")[2] for key in tree if key.startswith(f"{stack}/encoderblock_")})
+
+
+def _shape(tree: Mapping[str, Tensor], where: str, key: str, ndim: int) -> tuple[int, ...]:
+    if key not in tree:
+        raise ValueError(f"{where} is no ViT of big_vision: it has no {key.removeprefix('img/')}")
+    if tree[key].ndim != ndim:
+        raise ValueError(f"{where}: {key} has shape {tuple(tree[key].shape)}, and {ndim} axes are expected")
+    return tuple(tree[key].shape)

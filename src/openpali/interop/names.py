@@ -1,0 +1,125 @@
+"""How parameters are called and laid out elsewhere, as rules that work both ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openpali.tensors import Shape, require_fit, shapes
+
+Layout = Callable[[Tensor], Tensor]
+
+
+def same(tensor: Tensor) -> Tensor:
+    """Layouts agree."""
+    return tensor
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Parameters of ours, stacked along their first axis, are equal parts of theirs, stacked likewise.
+
+    One to one mostly; our fused projections are several of theirs, and theirs may be several of ours.
+
+    Args:
+        ours, theirs: names.
+        to_ours: brings each of theirs into our layout.
+        to_theirs: the way back, for each part.
+    """
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    to_ours: Layout = same
+    to_theirs: Layout = same
+
+    def read(self, theirs: Mapping[str, Tensor], sizes: Sequence[int]) -> dict[str, Tensor]:
+        """Ours from theirs; ``sizes`` are the lengths of ours' first axes."""
+        parts = [self.to_ours(theirs[key]) for key in self.theirs]
+        whole = torch.cat(parts) if len(parts) > 1 else parts[0]
+        split = torch.split_with_sizes(whole, list(sizes)) if len(self.ours) > 1 else [whole]
+        return dict(zip(self.ours, split, strict=True))
+
+    def write(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Theirs from ours."""
+        parts = [ours[key] for key in self.ours]
+        whole = torch.cat(parts) if len(parts) > 1 else parts[0]
+        split = whole.chunk(len(self.theirs)) if len(self.theirs) > 1 else [whole]
+        return {key: self.to_theirs(part) for key, part in zip(self.theirs, split, strict=True)}
+
+
+def skeleton(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """The parameters of a model by name, without memory."""
+    with torch.device("meta"):
+        return build().state_dict()
+
+
+def read(
+    rules: Sequence[Rule], ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name: str
+) -> dict[str, Tensor]:
+    """All our parameters from all of theirs.
+
+    Args:
+        ours: our parameters, as :func:`skeleton` makes them: their shapes say what theirs must have.
+        theirs: the checkpoint.
+        name: what to call it.
+
+    Raises:
+        ValueError: tensors that are missing, unknown, or of another shape than ours need; all are listed, under
+            their names there.
+    """
+    require_fit(_wanted(rules, ours), shapes(theirs), name)
+    weights: dict[str, Tensor] = {}
+    for rule in rules:
+        weights |= rule.read(theirs, [len(ours[key]) for key in rule.ours])
+    return {key: value.contiguous() for key, value in weights.items()}
+
+
+def write(rules: Sequence[Rule], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All of theirs from ours."""
+    weights: dict[str, Tensor] = {}
+    for rule in rules:
+        weights |= rule.write(ours)
+    return {key: value.contiguous() for key, value in weights.items()}
+
+
+def _wanted(rules: Sequence[Rule], ours: Mapping[str, Tensor]) -> dict[str, Shape]:
+    return {key: tuple(part.shape) for rule in rules for key, part in rule.write(ours).items()}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a checkpoint of transformers.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it is no such thing.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint in {folder}: it has no config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config["model_type"], str):
+            raise TypeError("model_type is no text")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no configuration of transformers: {error!r}") from error
+    return dict(config)
+
+
+def require_settings(config: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+    """What our modules take for granted; a setting that is not there is transformers' default, which agrees.
+
+    Raises:
+        ValueError: something else was asked for; all such settings are listed.
+    """
+    other = [
+        f"{key} = {config[key]!r} (this code has {value!r})"
+        for key, value in wanted.items()
+        if config.get(key, value) != value
+    ]
+    if other:
+        raise ValueError(f"{where} is of a kind that cannot be read: " + "; ".join(other))

@@ -1,0 +1,219 @@
+"""T5 v1.1, Flan-T5, mT5, umT5, UL2 and Flan-UL2 in transformers' format.
+
+Names as in transformers' `models/t5/modeling_t5.py`. The first T5 (no gate in its feed-forward) is another shape
+and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from openpali.interop.names import Rule, read, read_config, skeleton, write
+from openpali.model.t5 import EncoderDecoder, T5Config
+from openpali.tensors import MappedTensors
+
+HeadPolicy = Literal["auto", "tied", "untied"]
+_EMBEDDING, _HEAD = "shared.weight", "lm_head.weight"
+_COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+_MT5 = {"d_ff": 1024, "num_layers": 8, "num_heads": 6, "vocab_size": 250_112, "feed_forward_proj": "gated-gelu"}
+_DEFAULTS = {  # of transformers, where a configuration leaves something out
+    "t5": {"d_ff": 2048, "num_layers": 6, "num_heads": 8, "vocab_size": 32_128, "feed_forward_proj": "relu"},
+    "mt5": _MT5,
+    "umt5": _MT5,
+}
+_COMMON = {
+    "d_model": 512,
+    "d_kv": 64,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-6,
+}
+_ACTIVATIONS: Mapping[str, Literal["gelu", "silu"]] = {"gated-gelu": "gelu", "gated-silu": "silu"}
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """What a checkpoint holds, under the names of :class:`openpali.model.t5.EncoderDecoder`.
+
+    ``head`` says in words where its output head came from.
+    """
+
+    config: T5Config
+    weights: Mapping[str, Tensor]
+    head: str
+
+
+def read_t5(folder: Path, head: HeadPolicy = "auto") -> LanguageModel:
+    """Read a checkpoint of transformers, in one file or in shards.
+
+    Args:
+        folder: holds ``config.json`` and safetensors.
+        head: where the output head comes from. "tied": the embedding, its input scaled by ``D^-0.5``, as in the
+            first T5; a head in the file is ignored. "untied": the file's own, unscaled, as in T5 v1.1 and all
+            that came after; without one, a copy of the embedding. "auto": what file and configuration say
+            together, and an error where they contradict each other.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none; it is of another kind; tensors are missing, unknown or
+            misshapen (all are listed); or it is not clear what the head is.
+    """
+    described = read_config(folder)
+    config = _config(described, str(folder))
+    found: dict[str, Tensor] = dict(MappedTensors(folder))
+    # a bias that the first T5 code wrote and never used
+    found.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
+    for copy in _COPIES:
+        if copy in found:
+            weight = found.pop(copy)
+            if not torch.equal(found.setdefault(_EMBEDDING, weight), weight):
+                raise ValueError(f"{folder}: {copy} differs from {_EMBEDDING}, and all of T5 share one embedding")
+    own = found.get(_HEAD)
+    if own is not None and _EMBEDDING in found and torch.equal(own, found[_EMBEDDING]):
+        del found[_HEAD]
+        own = None
+    if head == "auto":
+        tied, scale = _told_head(described, own is not None, str(folder))
+    else:
+        tied, scale = head == "tied", 1.0
+    config = replace(config, tied_head=tied)
+    if tied:
+        found.pop(_HEAD, None)
+        said = "tied to the embedding, scaled"
+    else:
+        said = "its own" if own is not None else "a copy of the embedding"
+        if own is None and _EMBEDDING in found:
+            found[_HEAD] = found[_EMBEDDING]
+        if scale != 1.0 and _HEAD in found:
+            found[_HEAD] = found[_HEAD] * scale
+            said += ", scaled"
+    weights = read(rules(config), skeleton(lambda: EncoderDecoder(config)), found, str(folder))
+    return LanguageModel(config, weights, said)
+
+
+def write_t5(weights: Mapping[str, Tensor], config: T5Config) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An encoder-decoder as transformers' T5 (umT5 with a bias per layer): tensors and configuration.
+
+    Args:
+        weights: of :class:`openpali.model.t5.EncoderDecoder`.
+        config: its shape.
+    """
+    umt5 = config.bias_per_layer
+    described = {
+        "architectures": ["UMT5ForConditionalGeneration" if umt5 else "T5ForConditionalGeneration"],
+        "model_type": "umt5" if umt5 else "t5",
+        "vocab_size": config.vocab_size,
+        "d_model": config.d_model,
+        "d_kv": config.d_head,
+        "d_ff": config.d_ff,
+        "num_heads": config.heads,
+        "num_layers": config.encoder_layers,
+        "num_decoder_layers": config.decoder_layers,
+        "feed_forward_proj": f"gated-{config.activation}",
+        "relative_attention_num_buckets": config.buckets,
+        "relative_attention_max_distance": config.max_distance,
+        "layer_norm_epsilon": config.norm_eps,
+        "dropout_rate": config.dropout,
+        "tie_word_embeddings": config.tied_head,
+        "is_encoder_decoder": True,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 0,
+    }
+    return write(rules(config), weights), described
+
+
+def rules(config: T5Config) -> list[Rule]:
+    """transformers' names for the encoder-decoder."""
+    found = [Rule(("embed.weight",), (_EMBEDDING,))]
+    if not config.tied_head:
+        found.append(Rule(("head.weight",), (_HEAD,)))
+    for stack, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
+        found.append(Rule((f"{stack}_norm.scale",), (f"{stack}.final_layer_norm.weight",)))
+        for i in range(layers if config.bias_per_layer else 1):
+            table = f"{stack}.block.{i}.layer.0.SelfAttention.relative_attention_bias.weight"
+            found.append(Rule((f"{stack}_bias.{i}.table.weight",), (table,)))
+        for i in range(layers):
+            here, there = f"{stack}.{i}", f"{stack}.block.{i}.layer"
+            attention, cross = f"{there}.0.SelfAttention", f"{there}.1.EncDecAttention"
+            last = f"{there}.{2 if stack == 'decoder' else 1}"
+            found += [
+                Rule((f"{here}.norm_attention.scale",), (f"{there}.0.layer_norm.weight",)),
+                Rule((f"{here}.attention.qkv.weight",), tuple(f"{attention}.{part}.weight" for part in "qkv")),
+                Rule((f"{here}.attention.out.weight",), (f"{attention}.o.weight",)),
+                Rule((f"{here}.norm_ff.scale",), (f"{last}.layer_norm.weight",)),
+                Rule((f"{here}.ff.gate.weight",), (f"{last}.DenseReluDense.wi_0.weight",)),
+                Rule((f"{here}.ff.up.weight",), (f"{last}.DenseReluDense.wi_1.weight",)),
+                Rule((f"{here}.ff.down.weight",), (f"{last}.DenseReluDense.wo.weight",)),
+            ]
+            if stack == "decoder":
+                found += [
+                    Rule((f"{here}.norm_cross.scale",), (f"{there}.1.layer_norm.weight",)),
+                    Rule((f"{here}.cross.query.weight",), (f"{cross}.q.weight",)),
+                    Rule((f"{here}.cross.key_value.weight",), tuple(f"{cross}.{part}.weight" for part in "kv")),
+                    Rule((f"{here}.cross.out.weight",), (f"{cross}.o.weight",)),
+                ]
+    return found
+
+
+def _config(described: Mapping[str, Any], where: str) -> T5Config:
+    kind = described["model_type"]
+    if kind not in _DEFAULTS:
+        raise ValueError(f"{where} holds a {kind!r}, none of {', '.join(_DEFAULTS)}")
+    c = {**_COMMON, **_DEFAULTS[kind], **described}
+    if c["feed_forward_proj"] not in _ACTIVATIONS:
+        raise ValueError(
+            f"{where} has feed_forward_proj = {c['feed_forward_proj']!r}, and only {', '.join(_ACTIVATIONS)} can "
+            "be read: of T5, take v1.1 or Flan-T5"
+        )
+    return T5Config(
+        vocab_size=c["vocab_size"],
+        d_model=c["d_model"],
+        d_head=c["d_kv"],
+        heads=c["num_heads"],
+        d_ff=c["d_ff"],
+        encoder_layers=c["num_layers"],
+        decoder_layers=c.get("num_decoder_layers") or c["num_layers"],
+        activation=_ACTIVATIONS[c["feed_forward_proj"]],
+        bias_per_layer=kind == "umt5",
+        buckets=c["relative_attention_num_buckets"],
+        max_distance=c["relative_attention_max_distance"],
+        norm_eps=c["layer_norm_epsilon"],
+    )
+
+
+def _told_head(described: Mapping[str, Any], own: bool, where: str) -> tuple[bool, float]:
+    """(tied, factor of an untied head), as file and configuration say together.
+
+    Versions of transformers mean different things by ``tie_word_embeddings``: up to 4 it decides both whether
+    there is a head and whether its input is scaled; 5 writes true always, leaves a head alone that differs from
+    the embedding, and says in ``scale_decoder_outputs`` whether it is scaled. mT5 never had a tied head.
+    """
+    scaled = described.get("scale_decoder_outputs")
+    says_tied = described.get("tie_word_embeddings", True)
+    factor = {**_COMMON, **described}["d_model"] ** -0.5
+    if own:
+        if scaled:
+            return False, factor
+        if scaled is None and says_tied and described["model_type"] != "mt5":
+            raise ValueError(
+                f"{where}: config.json says that the head is the embedding, and {_HEAD} is another matrix: "
+                "say head = untied to take it, or tied to ignore it"
+            )
+        return False, 1.0
+    if scaled is None and described["model_type"] == "mt5" and says_tied:
+        raise ValueError(
+            f"{where}: it has no {_HEAD}, and versions of transformers disagree on mT5 without one: "
+            "say head = tied (its input is scaled) or untied (it is not)"
+        )
+    if scaled is None and not says_tied:
+        raise ValueError(
+            f"{where}: {_HEAD} is missing, and config.json says that it is not the embedding: "
+            "say head = tied or untied if it is after all"
+        )
+    return (True, 1.0) if scaled is not False else (False, 1.0)

@@ -1,0 +1,174 @@
+"""Tokenizers of T5's family: SentencePiece models, and the `tokenizer.json` that transformers makes of them.
+
+Either becomes our one-file tokenizer with the same ids: sentinels where the model was trained with them, then what
+it lacks (mode and mask tokens, locations) behind them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openpali.text.tokenizer import SENTINELS, Tokenizer, spm
+
+_MODELS = ("spiece.model", "sentencepiece.model", "tokenizer.model")
+_SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_TYPES = spm.ModelProto.SentencePiece
+
+
+def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]:
+    """The tokenizer of a checkpoint, extended by what PaLI needs.
+
+    Args:
+        folder: holds a SentencePiece model (``spiece.model``, ``sentencepiece.model``, ``tokenizer.model``) or a
+            ``tokenizer.json``; where both are, the former counts. ``tokenizer_config.json``, if there, says how
+            many sentinels follow (umT5 has 300).
+        locations: number of location tokens to add.
+
+    Returns:
+        The tokenizer, and how many of its ids, from 0, the checkpoint knows; those after it are new.
+
+    Raises:
+        FileNotFoundError: none of these files is there.
+        ValueError: they cannot be understood, or special tokens would not have the ids that they have there.
+    """
+    config = _read_json(folder / "tokenizer_config.json")
+    path = next((folder / name for name in _MODELS if (folder / name).is_file()), None)
+    if path is not None:
+        proto = path.read_bytes()
+    elif (folder / "tokenizer.json").is_file():
+        path = folder / "tokenizer.json"
+        proto = to_sentencepiece(_read_json(path), config, str(path))
+    else:
+        raise FileNotFoundError(f"no tokenizer in {folder}: neither {', '.join(_MODELS)} nor tokenizer.json")
+    told = _sentinels(folder, config)
+    count = max(told, default=SENTINELS - 1) + 1
+    try:
+        tokenizer = Tokenizer.adopt(proto, sentinels=count, locations=locations)
+        known = max(len(spm.ModelProto.FromString(proto).pieces), tokenizer.sentinel_id(0) + 1)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    moved = {k: there for k, there in told.items() if there is not None and tokenizer.sentinel_id(k) != there}
+    if moved:
+        listed = ", ".join(f"<extra_id_{k}> {there} -> {tokenizer.sentinel_id(k)}" for k, there in moved.items())
+        raise ValueError(f"{path}: sentinels would change their ids: {listed}")
+    return tokenizer, known
+
+
+def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], name: str) -> bytes:
+    """A serialized SentencePiece model with the pieces, scores and normalisation of a ``tokenizer.json``.
+
+    Args:
+        described: the content of ``tokenizer.json``.
+        config: that of ``tokenizer_config.json``, which names pad and end; empty if there is none.
+        name: what to call it in an error.
+
+    Raises:
+        ValueError: it is no unigram model, or has a normalisation that SentencePiece has not.
+    """
+    try:
+        model = described["model"]
+        if model["type"] != "Unigram":
+            raise ValueError(f"a {model['type']} model: T5's family has unigram ones; give its SentencePiece model")
+        pieces = _pieces(described)
+        unknown = model["unk_id"]
+        ids = {piece: i for i, (piece, _) in enumerate(pieces)}
+        pad, eos = _content(config, "pad_token", "<pad>"), _content(config, "eos_token", "</s>")
+        proto = spm.ModelProto()
+        trainer = proto.trainer_spec
+        trainer.model_type = spm.TrainerSpec.UNIGRAM
+        trainer.vocab_size = len(pieces)
+        trainer.byte_fallback = bool(model.get("byte_fallback"))
+        trainer.unk_id, trainer.pad_id, trainer.eos_id, trainer.bos_id = unknown, ids[pad], ids[eos], -1
+        trainer.unk_piece, trainer.pad_piece, trainer.eos_piece = pieces[unknown][0], pad, eos
+        _normalise_alike(described, proto.normalizer_spec)
+        for i, (piece, score) in enumerate(pieces):
+            kind = _TYPES.NORMAL
+            if i == unknown:
+                kind = _TYPES.UNKNOWN
+            elif piece in (pad, eos):
+                kind = _TYPES.CONTROL
+            elif trainer.byte_fallback and _BYTE.fullmatch(piece):
+                kind = _TYPES.BYTE
+            elif found := _SENTINEL.fullmatch(piece):
+                kind, piece = _TYPES.USER_DEFINED, f"▁<extra_id_{found[1]}>"
+            proto.pieces.add(piece=piece, score=score, type=kind)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        reason = str(error) if type(error) is ValueError else repr(error)
+        raise ValueError(f"{name} cannot be read: {reason}") from error
+    serialized: bytes = proto.SerializeToString(deterministic=True)
+    return serialized
+
+
+def _pieces(described: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Pieces and scores in id order, those that were added after training included."""
+    pieces = [(str(piece), float(score)) for piece, score in described["model"]["vocab"]]
+    added = sorted((token["id"], token["content"]) for token in described.get("added_tokens") or [])
+    for i, content in added:
+        if i > len(pieces):
+            raise ValueError(f"its added token {content} has id {i}, and ids before it are free")
+        if i == len(pieces):
+            pieces.append((content, 0.0))
+    return pieces
+
+
+def _normalise_alike(described: Mapping[str, Any], spec: Any) -> None:
+    """Fill SentencePiece's ``NormalizerSpec``."""
+    spec.name = "adopted"
+    spec.add_dummy_prefix = spec.remove_extra_whitespaces = spec.escape_whitespaces = True
+    for step in _flat(described.get("normalizer"), "normalizers"):
+        if step["type"] == "Precompiled":
+            spec.precompiled_charsmap = base64.b64decode(step["precompiled_charsmap"])
+        elif step["type"] not in ("Replace", "Strip"):  # of repeated and outer spaces
+            raise ValueError(f"its normalisation has a step {step['type']!r}")
+    for step in _flat(described.get("pre_tokenizer"), "pretokenizers"):
+        if step["type"] == "Metaspace":
+            prefix = step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never")
+            spec.add_dummy_prefix = prefix != "never"
+        elif step["type"] != "WhitespaceSplit":
+            raise ValueError(f"its pre-tokenizer has a step {step['type']!r}")
+
+
+def _sentinels(folder: Path, config: Mapping[str, Any]) -> dict[int, int | None]:
+    """Sentinel -> its id, or None where the configuration names it without one."""
+    named: dict[int, int | None] = {}
+    listed = [*(config.get("additional_special_tokens") or []), *(config.get("extra_special_tokens") or [])]
+    for token in listed:
+        content = token.get("content", "") if isinstance(token, dict) else str(token)
+        if found := _SENTINEL.fullmatch(content):
+            named[int(found[1])] = None
+    named |= dict.fromkeys(range(int(config.get("extra_ids") or 0)))
+    added = [(int(i), token) for i, token in (config.get("added_tokens_decoder") or {}).items()]
+    added += [(token["id"], token) for token in _read_json(folder / "tokenizer.json").get("added_tokens") or []]
+    for i, token in added:
+        if found := _SENTINEL.fullmatch(token["content"]):
+            named[int(found[1])] = i
+    return named
+
+
+def _flat(step: Mapping[str, Any] | None, key: str) -> list[Mapping[str, Any]]:
+    if step is None:
+        return []
+    return list(step[key]) if step["type"] == "Sequence" else [step]
+
+
+def _content(config: Mapping[str, Any], key: str, default: str) -> str:
+    token = config.get(key) or default
+    return str(token["content"]) if isinstance(token, dict) else str(token)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no JSON object")
+    return content
