@@ -61,13 +61,16 @@ def test_a_sample_is_the_same_alone_and_among_others(tokenizer: Tokenizer) -> No
 
 
 def test_frames_of_different_number(tokenizer: Tokenizer) -> None:
-    encoder = SequenceEncoder(tokenizer, 64, 64)
-    batch = encode(encoder, question(frames=3), question(frames=1), question(frames=0))
+    encoder = SequenceEncoder(tokenizer, 200, 200)
+    text = Example(key="t", text="a small red horse stands on the grass " * 3)
+    alone = encoder.encode(text, get_task("denoise", tokenizer=tokenizer), SMALL, rng_of(0))
+    pictured = [encoder.encode(question(frames=n), VQA, SMALL, rng_of(0)) for n in (3, 1)]
+    batch = encoder.collate([*pictured, alone])
     assert batch["frames"].tolist() == [3, 1, 0]
     assert batch["images"].shape == (3, 3, 4, 4, 3)
     assert batch["images"][:, :, 0, 0, 0].tolist() == [[1, 2, 3], [1, 0, 0], [0, 0, 0]]
     assert "frames" not in encode(encoder, question(frames=2), question(frames=2))
-    assert "images" not in encode(encoder, question(frames=0))
+    assert "images" not in encoder.collate([alone, alone])
 
 
 def test_too_long_is_an_error_not_a_cut(tokenizer: Tokenizer) -> None:
@@ -127,6 +130,8 @@ def test_a_missing_picture_is_quarantined_not_a_crash(tokenizer: Tokenizer) -> N
     for encoder in (PairEncoder(tokenizer, 8), LabelEncoder(("cat",))):
         with pytest.raises(ValueError, match="sample e has no picture"):
             encode(encoder, example, task=get_task("contrastive"))
+    with pytest.raises(ValueError, match="sample q has no picture"):  # or it would learn to answer blindly
+        encode(SequenceEncoder(tokenizer, 64, 64), question(frames=0))
 
 
 def test_explain_marks_every_token_that_is_no_padding(tokenizer: Tokenizer) -> None:

@@ -253,7 +253,7 @@ def test_sources_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         open_source("easy-vqa", {"slit": "test"})
     path = write(folder, {"images": "pictures/a.png"})
     assert len(open_source(str(path), {})[0].images) == 1
-    with pytest.raises(ValueError, match="no option 'split'; it has none"):
+    with pytest.raises(ValueError, match="no option 'split'; it has frames, stride"):
         open_source(str(path), {"split": "train"})
     with pytest.raises(FileNotFoundError, match=r"no data file .*other.jsonl"):
         open_source(str(folder / "other.jsonl"), {})

@@ -46,6 +46,8 @@ class SequenceEncoder:
     max_target: int
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        if task.needs_picture:
+            _first(example)
         sample = task.write(example, rng)
         texts = sample.ids or (self.tokenizer.encode(sample.prompt), self.tokenizer.encode(sample.target))
         prompt, target = texts[0], [*texts[1], self.tokenizer.eos_id]

@@ -18,7 +18,7 @@ from openpali.data.mixture import rng_of
 from openpali.data.records import RecordError
 from openpali.data.sources import open_source
 from openpali.data.stream import Source
-from openpali.tasks.base import Sample, Task
+from openpali.tasks.base import Sample, Task, require
 from openpali.tasks.draw import draw_answer
 from openpali.tasks.example import Box, Example, Size
 from openpali.tasks.registry import TASKS, get_task
@@ -248,8 +248,8 @@ def _write(
     for task in tasks:
         try:
             sample = task.write(example, rng_of(0, index))
-            if not example.images and task.name != "denoise":
-                raise ValueError(f"sample {example.key} has no picture")
+            if task.needs_picture:
+                require(example.images, example, "picture")
         except ValueError as error:
             reasons.append(str(error))
         else:

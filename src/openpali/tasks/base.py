@@ -64,11 +64,13 @@ class Task(ABC):
         name: the family's name, as in recipes and on the command line.
         metric: name of the metric that scores it.
         max_target_tokens: longest answer that generation waits for, if not told otherwise.
+        needs_picture: whether an example without pictures is a mistake.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     max_target_tokens: ClassVar[int] = 64
+    needs_picture: ClassVar[bool] = True
 
     @abstractmethod
     def write(self, example: Example, rng: np.random.Generator) -> Sample:

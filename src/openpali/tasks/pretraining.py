@@ -49,6 +49,7 @@ class Denoise(Task):
     name: ClassVar[str] = "denoise"
     metric: ClassVar[str] = "perplexity"
     max_target_tokens: ClassVar[int] = 128
+    needs_picture: ClassVar[bool] = False
 
     tokenizer: Tokenizer = field(repr=False)
     max_inputs: int = 128
