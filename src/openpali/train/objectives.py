@@ -8,22 +8,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.bundle import ClassifierConfig, Config, build
+from openpali.bundle import ClassifierConfig, Config, build, find_model, open_bundle
 from openpali.data.encode import Batch, Encoder, LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
 from openpali.model.losses import cross_entropy, sigmoid_loss
-from openpali.model.mask_vqvae import MaskVQVAE
-from openpali.model.pali import Pali
+from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
+from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import Recipe
+
+C = TypeVar("C", bound=Config)
 
 
 @dataclass
@@ -56,9 +58,9 @@ class SiglipObjective:
     """Pairwise sigmoid loss over the global batch."""
 
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
-        preset = PRESETS[recipe.model.preset]
-        tower = dataclasses.replace(preset.text_tower, vocab_size=tokenizer.vocab_size)
-        self.config: Config = SigLIPConfig(preset.vision, tower, recipe.model.temperature, recipe.model.bias)
+        shape = _shape(recipe, SigLIPConfig)
+        tower = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size)
+        self.config: Config = SigLIPConfig(shape.vision, tower, recipe.model.temperature, recipe.model.bias)
         self.model = build(self.config)
         self.encoder: Encoder = PairEncoder(tokenizer, tower.length, recipe.keep_case)
 
@@ -79,7 +81,7 @@ class ClassifyObjective:
     """Softmax cross-entropy over class names: the control of the paper's Table 1."""
 
     def __init__(self, recipe: Recipe, labels: Sequence[str]) -> None:
-        self.config: Config = ClassifierConfig(PRESETS[recipe.model.preset].vision, tuple(labels))
+        self.config: Config = ClassifierConfig(_shape(recipe, SigLIPConfig).vision, tuple(labels))
         self.model = build(self.config)
         self.encoder: Encoder = LabelEncoder(tuple(labels))
         self.smoothing = recipe.label_smoothing
@@ -97,11 +99,9 @@ class SequenceObjective:
     """Cross-entropy of the target given pictures and prompt: every stage but the two above, and UL2."""
 
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
-        preset = PRESETS[recipe.model.preset]
-        language = dataclasses.replace(
-            preset.language, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout
-        )
-        self.config: Config = dataclasses.replace(preset.pali, text=language)
+        shape = _shape(recipe, PaliConfig)
+        language = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
+        self.config: Config = dataclasses.replace(shape, text=language)
         self.model = build(self.config)
         self.encoder: Encoder = SequenceEncoder(tokenizer, recipe.max_prompt, recipe.max_target)
         self.recipe = recipe
@@ -136,7 +136,7 @@ class MaskObjective:
     """Reconstruction of masks through 16 codes."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.config: Config = PRESETS[recipe.model.preset].masks
+        self.config: Config = _shape(recipe, MaskVQVAEConfig)
         self.model = build(self.config)
         self.encoder: Encoder = MaskEncoder()
 
@@ -155,8 +155,6 @@ class MaskObjective:
 
 def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str]) -> Any:
     """The objective that a recipe names. ``labels`` are the classes, for the classifier."""
-    if recipe.model.preset not in PRESETS:
-        raise ValueError(f"model.preset = {recipe.model.preset!r} is none of {', '.join(PRESETS)}")
     match recipe.objective:
         case "siglip":
             return SiglipObjective(recipe, tokenizer)
@@ -166,3 +164,19 @@ def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str])
             return SequenceObjective(recipe, tokenizer)
         case "mask_vqvae":
             return MaskObjective(recipe)
+
+
+def _shape(recipe: Recipe, kind: type[C]) -> C:
+    """The shapes that ``model.preset`` stands for: a size by name, or what a model folder was made with."""
+    name = recipe.model.preset
+    if name in PRESETS:
+        preset = PRESETS[name]
+        known: Sequence[Config] = (preset.siglip, preset.pali, preset.masks)
+        return next(config for config in known if isinstance(config, kind))
+    try:
+        config = open_bundle(find_model(name)).config
+    except FileNotFoundError as error:
+        raise ValueError(f"model.preset = {name!r} is none of {', '.join(PRESETS)}, and no model either") from error
+    if not isinstance(config, kind):
+        raise ValueError(f"model.preset = {name!r} is a model of another kind than {recipe.objective} trains")
+    return config
