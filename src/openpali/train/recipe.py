@@ -43,8 +43,9 @@ class PhaseSpec(_Strict):
 
 
 class ModelSpec(_Strict):
-    """Which preset, and where parts start from.
+    """Which shapes, and where parts start from.
 
+    ``preset`` is a size by name, or a model folder or run that has the shapes.
     ``init`` maps a part of the model ("vit", "text", "project", ...; "" is all of it) to a run of that name or
     a model folder, optionally ``#part`` of it. Whatever is not named starts from scratch. ``masks`` is the mask
     VQ-VAE that writes the targets of referring segmentation.
