@@ -107,41 +107,101 @@ def train(
 
 @app.command(name="eval")
 def evaluate(
-    benchmark: Annotated[str, typer.Argument(help="nano/caption, nano/ocr, easy-vqa, ...")],
+    benchmark: Annotated[
+        str, typer.Argument(metavar="BENCHMARK | diff A B", help="nano/caption, docvqa, ...; or compare two cards")
+    ] = "",
+    cards: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    suite: Annotated[str, typer.Option(help="Many at once: nano, mini, or paper for all that DATA holds")] = "",
     model: Model = "nano",
+    data: Annotated[Path | None, typer.Option(help="Root of official data sets; default: in the cache")] = None,
     limit: Annotated[int | None, typer.Option(help="Score only the first N samples")] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples at once; the answers do not depend on it")] = 32,
+    ocr: Annotated[str, typer.Option(help="Put OCR text into the prompt: tesseract, or a JSON file")] = "",
     file: Annotated[Path | None, typer.Option("--json", help="Write the score card here")] = None,
+    save_predictions: Annotated[Path | None, typer.Option(help="Keep the answers, and go on from those")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page to look at here")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for cards, answers and pages of a suite")] = None,
 ) -> None:
     """Score a model; prints the scores and writes a card that says exactly how they came about."""
-    from rich.progress import Progress
+    from rich.console import Console
 
+    from openpali.data.home import home
+    from openpali.eval import diff, suites
     from openpali.eval.benchmark import run
+    from openpali.eval.ocr import open_ocr
+    from openpali.eval.progress import progress_bar
     from openpali.eval.registry import find_benchmark
+    from openpali.eval.report import write_report
     from openpali.infer.pali import Pali
+    from openpali.train.ranks import join_ranks
 
-    score, size = find_benchmark(benchmark)
-    n = size if limit is None else min(limit, size)
-    if n < 1:
-        raise ValueError(f"--limit {limit} leaves no samples")
-    with Progress(transient=True) as progress:
-        bar = progress.add_task(benchmark, total=None)
-        card = run(
-            benchmark,
-            score,
-            Pali.from_pretrained(model),
-            n,
-            lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+    if benchmark == "diff":
+        if len(cards or ()) != 2:
+            raise ValueError("name two score cards: openpali eval diff A.json B.json")
+        typer.echo("\n".join(diff.render(diff.compare(*cards or ()))))
+        return
+    if cards or bool(benchmark) == bool(suite):
+        raise ValueError("name one benchmark, or a --suite")
+    if suite and (file or save_predictions or report):
+        raise ValueError("a suite writes all of its files into one folder: --out DIR")
+    if benchmark and out:
+        raise ValueError("--out is for suites; a benchmark takes --json, --save-predictions and --report")
+    chosen = suites.suite(suite) if suite else [find_benchmark(benchmark)]
+    root, engine = data or home() / "data", open_ocr(ocr) if ocr else None
+    with join_ranks() as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
+        pali = Pali.from_pretrained(model)
+        if suite:
+            outcomes = list(
+                suites.run_suite(
+                    chosen,
+                    pali,
+                    root,
+                    out=out,
+                    limit=limit,
+                    batch=batch_size,
+                    ocr=engine,
+                    ranks=ranks,
+                    watch=watch,
+                )
+            )
+        else:
+            done = run(
+                chosen[0],
+                pali,
+                root,
+                limit=limit,
+                batch=batch_size,
+                predictions=save_predictions,
+                ocr=engine,
+                ranks=ranks,
+                watch=watch(chosen[0]),
+            )
+    if ranks.rank > 0:
+        return
+    if suite:
+        Console().print(suites.render(outcomes))
+        for outcome in outcomes:
+            if outcome.problem:
+                typer.echo(f"not run: {outcome.benchmark.name}: {outcome.problem}")
+        if out is not None:
+            (out / "table.md").write_text(suites.as_markdown(outcomes), "utf-8")
+        return
+    card = done.card
     for name, value in card.scores.items():
         typer.echo(f"{name:20} {value:.4f}")
     typer.echo(f"{card.n} samples, {card.seconds:.0f} s")
     if file is not None:
-        file.write_text(json.dumps(card.as_json(), indent=1, ensure_ascii=False) + "\n")
+        card.write(file)
+    if report is not None:
+        write_report(done, report)
 
 
 @data.command()
 def build(
-    name: Annotated[str, typer.Argument(help="stamps, clipart, easy-vqa, fashion-mnist, nano-vocabulary, mini-vocabulary, or all")],
+    name: Annotated[
+        str,
+        typer.Argument(help="stamps, clipart, easy-vqa, fashion-mnist, nano-vocabulary, mini-vocabulary, or all"),
+    ],
     force: Annotated[bool, typer.Option(help="Build anew what is there")] = False,
 ) -> None:
     """Fetch packages by name and build a data set from them, in the cache."""

@@ -1,114 +1,257 @@
-"""What a benchmark is, and how one is run into a score card."""
+"""One benchmark, run into a score card: resumable, over one process or several."""
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar, cast
 
-import numpy as np
 import torch
 
 from openpali.data.mixture import rng_of
 from openpali.data.stream import Source
-from openpali.eval.benchmarks.base import SEED, Advance
-from openpali.infer.pali import Pali, Prediction
+from openpali.eval.benchmarks.base import SEED, AnswerBenchmark, Answered, Benchmark, EncoderBenchmark
+from openpali.eval.cards import (
+    Card,
+    Json,
+    hash_files,
+    hash_model,
+    hash_samples,
+    intervals_of,
+    make_card,
+    preprocessing_of,
+    slices_of,
+    task_options,
+    worst_of,
+)
+from openpali.eval.metrics.scores import Scores
+from openpali.eval.ocr import OcrEngine, WithOcr, image_hash
+from openpali.eval.predictions import Line, PredictionsFile
+from openpali.infer.pali import BATCH, Pali
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example
+from openpali.train.ranks import Ranks
+
+T = TypeVar("T")
+
+WINDOW = 4  # batches among which samples are sorted by length
+PATIENCE = 20  # the running score may take a twentieth of the time
+
+Watch = Callable[[int, int, Mapping[str, float]], None]
+"""Called with how many samples are done, of how many, and the scores so far (empty where there are none yet)."""
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a score was, and exactly how it came about. Fractions 0..1; CIDEr x 100.
+class Run:
+    """A finished run: the card, and what it was made of.
 
     Attributes:
-        n: samples that were scored.
-        how: prompt, decoding, metric and everything else that a second person needs.
-        failures: keys of samples that were wrong, with prompt, answer and reference, at most some dozens.
+        rows: every answer, in order of index; none for benchmarks of embeddings.
+        source, task: to look at the samples again.
     """
 
-    benchmark: str
-    model: str
-    n: int
-    scores: dict[str, float]
-    how: dict[str, Any]
-    seconds: float
-    failures: list[dict[str, str]] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """The card with the versions of what it ran on."""
-        packages = {name: version(name) for name in ("openpali", "torch", "numpy", "pillow", "sentencepiece")}
-        return {**asdict(self), "versions": {"python": platform.python_version(), **packages}}
+    card: Card
+    rows: Sequence[Answered]
+    scores: Scores
+    source: Source | None = None
+    task: Task | None = None
 
 
-@dataclass(frozen=True)
-class Row:
-    """One sample, what it should be answered, and what was."""
-
-    example: Example
-    sample: Sample
-    prediction: Prediction
-
-
-def ask(
+def run(
+    benchmark: Benchmark,
     pali: Pali,
+    data: Path,
+    *,
+    limit: int | None = None,
+    batch: int = BATCH,
+    predictions: Path | None = None,
+    ocr: OcrEngine | None = None,
+    ranks: Ranks = ALONE,
+    watch: Watch = lambda done, total, scores: None,
+) -> Run:
+    """Run a benchmark on its first ``limit`` samples.
+
+    Answers depend neither on ``batch`` nor on the number of processes, nor on a kill in between: batches are cut
+    from the sequence of samples alone, and each is answered by one process.
+
+    Args:
+        data: the data root.
+        predictions: answers are kept here, and those that are there already are not asked for again.
+        ocr: reads the pictures; the prompt then holds the text.
+        ranks: the processes that share the work; all of them return the same.
+        watch: called on rank 0 whenever samples are done.
+
+    Raises:
+        FileNotFoundError, ValueError: the data is not there or cannot be read, the model lacks a part, or
+            ``predictions`` is of another run.
+    """
+    if batch < 1:
+        raise ValueError(f"--batch-size must be at least 1, not {batch}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit {limit} leaves no samples")
+    if isinstance(benchmark, AnswerBenchmark):
+        return _run_answers(benchmark, pali, data, limit, batch, predictions, ocr, ranks, watch)
+    assert isinstance(benchmark, EncoderBenchmark)
+    if predictions or ocr:
+        raise ValueError(f"benchmark {benchmark.name} compares embeddings: it has no answers, and no prompts")
+    return _once(ranks, lambda: _run_encoder(benchmark, pali, data, limit, watch))
+
+
+def _run_answers(
+    benchmark: AnswerBenchmark,
+    pali: Pali,
+    data: Path,
+    limit: int | None,
+    batch: int,
+    predictions: Path | None,
+    ocr: OcrEngine | None,
+    ranks: Ranks,
+    watch: Watch,
+) -> Run:
+    began = time.perf_counter()
+    source = benchmark.open(data)
+    if ocr:
+        source = WithOcr(source, ocr)
+    task = benchmark.task_for(pali, ocr=ocr is not None)
+    part = benchmark.part if benchmark.part in pali.parts else pali.by_task.get(task.name, "pali")
+    n = len(source) if limit is None else min(limit, len(source))
+    model = _once(ranks, lambda: hash_model(pali))
+    prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
+    decoding = asdict(benchmark.decoding)
+    same = {"benchmark": benchmark.name, "split": benchmark.split, "model": model, **prompt, "decoding": decoding}
+    file = PredictionsFile(predictions, same) if predictions else None
+    known = _once(ranks, lambda: file.resume() if file else [])
+    lines = {line.answered.index: line for line in known if line.answered.index < n}
+
+    progress = _Progress(benchmark, n, watch if ranks.rank == 0 else lambda done, total, scores: None)
+    progress.show([line.answered for line in lines.values()])
+    mine = _answers(benchmark, pali, part, source, task, n, batch, frozenset(lines), ranks)
+    while any(gathered := cast("list[list[Line]]", ranks.gather(next(mine, [])))):
+        fresh = [line for each in gathered for line in each]
+        if file and ranks.rank == 0:
+            file.append(fresh)
+        lines |= {line.answered.index: line for line in fresh}
+        progress.show([line.answered for line in lines.values()])
+
+    rows = [lines[i].answered for i in range(n)]
+    scores = benchmark.score(rows)
+    pixels = [lines[i].pixels for i in range(n)]
+    worst = worst_of(rows, scores, benchmark.metric)
+    card = make_card(
+        benchmark,
+        pali,
+        scores,
+        n=n,
+        model=model,
+        data={"root": str(data), "hash": hash_samples(rows, pixels), "of": len(source), "seed": SEED},
+        intervals=intervals_of(rows, scores),
+        slices=slices_of(rows, scores, benchmark.metric),
+        prompt={**prompt, "first": rows[0].prompt},
+        preprocessing=preprocessing_of(pali, part),
+        decoding=decoding,
+        worst=[_shown(rows[i], benchmark.metric, scores.per_sample[benchmark.metric][i]) for i in worst],
+        predictions=str(predictions or ""),
+        seconds=time.perf_counter() - began,
+    )
+    return Run(card, rows, scores, source, task)
+
+
+def _shown(row: Answered, metric: str, value: float) -> Json:
+    return {k: v for k, v in row.as_json().items() if k != "values"} | {metric: value}
+
+
+def _run_encoder(benchmark: EncoderBenchmark, pali: Pali, data: Path, limit: int | None, watch: Watch) -> Run:
+    """Embeddings of everything at once."""
+    began = time.perf_counter()
+    torch.manual_seed(0)
+    scores = benchmark.run(pali, data, limit, lambda done, total: watch(done, total, {}))
+    card = make_card(
+        benchmark,
+        pali,
+        scores,
+        n=max((len(values) for values in scores.per_sample.values()), default=limit or 0),
+        model=hash_model(pali),
+        data={"root": str(data), "hash": hash_files(data, benchmark.layout), "seed": SEED},
+        intervals=intervals_of((), scores),
+        preprocessing={part: preprocessing_of(pali, part) for part in pali.parts},
+        seconds=time.perf_counter() - began,
+    )
+    return Run(card, (), scores)
+
+
+def _answers(
+    benchmark: AnswerBenchmark,
+    pali: Pali,
+    part: str,
     source: Source,
     task: Task,
     n: int,
-    advance: Advance,
-    *,
-    part: str | None = None,
-    batch: int = 64,
-) -> list[Row]:
-    """Answer the first ``n`` samples of a source; what is random in a task comes from the fixed seed."""
-    rows: list[Row] = []
-    for indices in _batches(n, batch):
-        examples = [source[i] for i in indices]
-        samples = [task.write(e, rng_of(SEED, i)) for e, i in zip(examples, indices, strict=True)]
-        answers = pali.predict([e.images for e in examples], [s.prompt for s in samples], task=task, part=part)
-        rows += [Row(*row) for row in zip(examples, samples, answers, strict=True)]
-        advance(len(rows), n)
-    return rows
+    batch: int,
+    known: frozenset[int],
+    ranks: Ranks,
+) -> Iterator[list[Line]]:
+    """The answers of this rank, batch by batch, without those that are known.
+
+    Every window of ``WINDOW * batch`` samples belongs to one rank, and is sorted by frames and length of prompt
+    into batches. So a batch is the same whoever answers it, and whatever was answered before.
+    """
+    windows = [range(start, min(start + WINDOW * batch, n)) for start in range(0, n, WINDOW * batch)]
+    for window in windows[ranks.rank :: ranks.world]:
+        if known.issuperset(window):
+            continue
+        asked = [(i, example, task.write(example, rng_of(SEED, i))) for i in window for example in [source[i]]]
+        asked.sort(key=lambda each: (len(each[1].images), len(each[2].prompt)))
+        for start in range(0, len(asked), batch):
+            chunk = asked[start : start + batch]
+            if known.issuperset(i for i, _, _ in chunk):
+                continue
+            lines = _ask(benchmark, pali, part, task, chunk)
+            yield [line for line in lines if line.answered.index not in known]
 
 
-@dataclass(frozen=True)
-class Result:
-    """Scores and the rows they come from."""
-
-    scores: dict[str, float]
-    rows: Sequence[Row] = ()
-    wrong: Sequence[int] = ()  # indices into rows
-
-
-def run(name: str, score: Callable[[Pali, int, Advance], Result], pali: Pali, n: int, advance: Advance) -> Card:
-    """Run one benchmark on ``n`` samples."""
-    torch.manual_seed(0)
-    began = time.perf_counter()
-    result = score(pali, n, advance)
-    failures = [_failure(result.rows[i]) for i in list(result.wrong)[:50]]
-    how: dict[str, Any] = {"decoding": "greedy", "seed": SEED, "split": "heldout"}
-    if result.rows:
-        how["prompt"] = result.rows[0].sample.prompt
-    return Card(name, str(pali.folder), n, result.scores, how, time.perf_counter() - began, failures)
+def _ask(
+    benchmark: AnswerBenchmark, pali: Pali, part: str, task: Task, chunk: Sequence[tuple[int, Example, Sample]]
+) -> list[Line]:
+    found = pali.predict(
+        [example.images for _, example, _ in chunk],
+        [sample.prompt for _, _, sample in chunk],
+        task=task,
+        part=part,
+        decoding=benchmark.decoding,
+        batch=len(chunk),
+    )
+    lines = []
+    for (i, example, sample), prediction in zip(chunk, found, strict=True):
+        pixels = " ".join(map(image_hash, example.images))
+        lines.append(Line(benchmark.judge(i, example, sample, prediction.answer, task), pixels))
+    return lines
 
 
-def wrong_rows(values: Sequence[float], good: float) -> list[int]:
-    """Samples that score below ``good``, the worst first."""
-    order = np.argsort(values, kind="stable")
-    return [int(i) for i in order if values[i] < good]
+class _Progress:
+    """Shows how far a run is, and its score so far where that costs little."""
+
+    def __init__(self, benchmark: AnswerBenchmark, total: int, watch: Watch) -> None:
+        self.benchmark, self.total, self.watch = benchmark, total, watch
+        self.scores: Mapping[str, float] = {}
+        self.next = 0.0
+
+    def show(self, rows: Sequence[Answered]) -> None:
+        began = time.perf_counter()
+        if rows and (began >= self.next or len(rows) == self.total):
+            with warnings.catch_warnings(), suppress(ValueError):  # too few samples for the score, so far
+                warnings.simplefilter("ignore")
+                self.scores = self.benchmark.score(rows).summary
+            ended = time.perf_counter()
+            self.next = ended + PATIENCE * (ended - began)
+        self.watch(len(rows), self.total, self.scores)
 
 
-def _failure(row: Row) -> dict[str, str]:
-    return {
-        "key": row.example.key,
-        "prompt": row.sample.prompt,
-        "answer": row.prediction.answer.text,
-        "reference": row.sample.target,
-    }
-
-
-def _batches(n: int, size: int) -> Iterator[range]:
-    return (range(start, min(start + size, n)) for start in range(0, n, size))
+def _once(ranks: Ranks, make: Callable[[], T]) -> T:
+    """What rank 0 makes, on all ranks."""
+    return cast(T, ranks.gather(make() if ranks.rank == 0 else None)[0])

@@ -1,217 +1,252 @@
-"""The benchmarks of the composed worlds: held-out renderings, words, pairs, expressions and motions.
+"""The benchmarks of the composed worlds: held-out renderings, words, pairs, expressions and motions; and easy-VQA.
 
-Every function takes a model, the number of samples and a callback for progress, and returns its scores. The sets
-are pure functions of :data:`~openpali.eval.benchmarks.base.SEED`.
+The sets are pure functions of :data:`~openpali.eval.benchmarks.base.SEED`, made when they are asked for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from openpali.data.mixture import rng_of
 from openpali.data.sources import open_source
 from openpali.data.stream import Source
 from openpali.data.world.compose import WorldSource
-from openpali.eval.benchmark import Result, Row, ask, wrong_rows
-from openpali.eval.benchmarks.base import SEED, Advance
+from openpali.eval.benchmarks import scoring
+from openpali.eval.benchmarks.base import SEED, Advance, AnswerBenchmark, Answered, Benchmark, EncoderBenchmark
 from openpali.eval.metrics.boxes import Detection, box_iou, detection_f1
 from openpali.eval.metrics.caption import cider
-from openpali.eval.metrics.masks import masks
 from openpali.eval.metrics.ocr import ocr
-from openpali.eval.metrics.scores import mean
+from openpali.eval.metrics.scores import Scores, mean
 from openpali.eval.metrics.vqa import exact_match
+from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.tasks.example import Object
-from openpali.tasks.segmentation import RefSeg, crop_mask, paste_mask
+from openpali.tasks.base import Answer, Task
+from openpali.tasks.example import Example
+from openpali.tasks.registry import TASKS
+
+SIZE = 1000  # pictures or videos of each
 
 
-def world_retrieval(world: str) -> Any:
-    """Held-out renderings -> captions of the world, recall at 1 per language; any stamp is a candidate."""
+@dataclass(frozen=True)
+class Heldout:
+    """The first pictures of a world's held-out split.
 
-    def score(pali: Pali, n: int, advance: Advance) -> Result:
-        source = _heldout(world, "single")
-        stamps = source.world.stamps
-        owner = {stamp.captions["en"]: i for i, stamp in enumerate(stamps)}
-        examples = [source[i] for i in range(n)]
-        truth = np.array([owner[example.captions["en"][0]] for example in examples])
-        images = pali.embed_image([example.images[0] for example in examples])
-        scores: dict[str, float] = {}
-        for done, lang in enumerate(source.world.languages):
-            having = [i for i, stamp in enumerate(stamps) if lang in stamp.captions]
-            texts = pali.embed_text([stamps[i].captions[lang] for i in having])
-            best = np.array(having)[(images @ texts.T).argmax(1)]
-            asked = np.isin(truth, having)
-            scores[f"r@1/{lang}"] = float((best == truth)[asked].mean())
-            advance(done + 1, len(source.world.languages))
-        return Result({**scores, "r@1/mean": mean(list(scores.values()))})
+    Attributes:
+        world, kind, options: see :class:`~openpali.data.world.compose.WorldSource`.
+        view: what sample to make of the example at an index.
+        size: of how many pictures.
+    """
 
-    return score
+    world: str
+    kind: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    view: Callable[[Example, int], Example] = lambda example, index: example
+    size: int = SIZE
 
+    @cached_property
+    def source(self) -> WorldSource:
+        """The pictures."""
+        return heldout(self.world, self.kind, **self.options)
 
-def world_caption(world: str) -> Any:
-    """One stamp on a new background: its caption to the letter, in each language; CIDEr in English."""
+    def __len__(self) -> int:
+        return self.size
 
-    def score(pali: Pali, n: int, advance: Advance) -> Result:
-        source = _heldout(world, "single")
-        languages = source.world.languages
-        scores, shown, wrong = {}, [], []
-        for done, lang in enumerate(languages):
-            task = dataclasses.replace(pali.task("caption"), languages=(lang,))  # type: ignore[call-arg]
-            rows = ask(pali, source, task, n, partial(_advance, advance, done * n, n * len(languages)))
-            exact = exact_match(_texts(rows), _references(rows))
-            scores[f"exact/{lang}"] = exact.summary["exact_match"]
-            if lang == "en":
-                scores["cider/en"] = cider(_texts(rows), _references(rows)).summary["cider"]
-                shown, wrong = rows, wrong_rows(exact.per_sample["exact_match"], 1)
-        scores["exact/mean"] = mean([scores[f"exact/{lang}"] for lang in languages])
-        return Result(scores, shown, wrong)
-
-    return score
+    def __getitem__(self, index: int, /) -> Example:
+        if not 0 <= index < self.size:
+            raise IndexError(f"sample {index} of {self.size}")
+        return self.view(self.source[index], index)
 
 
-def world_ocr(world: str) -> Any:
-    """Words that were never rendered in training."""
-
-    def score(pali: Pali, n: int, advance: Advance) -> Result:
-        rows = ask(pali, _heldout(world, "word"), pali.task("ocr"), n, advance)
-        result = ocr(_texts(rows), [row.sample.target for row in rows])
-        scores = {"cer": result.summary["cer"], "exact": result.summary["exact_match"]}
-        return Result(scores, rows, wrong_rows(result.per_sample["exact_match"], 1))
-
-    return score
-
-
-def world_vqa(world: str) -> Any:
-    """Count, is there, where, which, on scenes with pairs of things that never met in training."""
-    kinds = ("count", "is", "where", "which")
-
-    def score(pali: Pali, n: int, advance: Advance) -> Result:
-        task = dataclasses.replace(pali.task("object_vqa"), kinds=kinds)  # type: ignore[call-arg]
-        rows = ask(pali, _heldout(world, "scene"), task, n, advance)
-        hits = exact_match(_texts(rows), _references(rows)).per_sample["exact_match"]
-        return Result(_per_kind(rows, hits), rows, wrong_rows(hits, 1))
-
-    return score
-
-
-def world_detect(world: str) -> Any:
-    """All instances of one name: mean IoU of each true box with the nearest answer, and F1 at IoU 0.5."""
-
-    def score(pali: Pali, n: int, advance: Advance) -> Result:
-        task = dataclasses.replace(pali.task("detect"), max_names=1, absent=0.0)  # type: ignore[call-arg]
-        rows = ask(pali, _heldout(world, "scene"), task, n, advance)
-        truths = [_asked_for(row) for row in rows]
-        answers = [row.prediction.answer.objects for row in rows]
-        ious = [_mean_iou(a, t) for a, t in zip(answers, truths, strict=True)]
-        f1 = detection_f1([_detections(a) for a in answers], [_detections(t) for t in truths])
-        return Result({"iou": mean(ious), "f1@0.5": f1.summary["f1@0.5"]}, rows, wrong_rows(ious, 0.5))
-
-    return score
-
-
-def world_refseg(world: str) -> Any:
-    """Referring expressions: IoU of the pasted mask, and the ceiling that the mask VQ-VAE sets."""
-
-    def score(pali: Pali, n: int, advance: Advance) -> Result:
-        source = _heldout(world, "scene", expressions=True)
-        task = pali.task("refseg")
-        assert isinstance(task, RefSeg)
-        codec = task.masks
-        if codec is None:
-            raise ValueError(f"the model {pali.folder} has no mask VQ-VAE")
-        rows = ask(pali, source, task, n, advance)
-        truths, found, best = [], [], []
-        for row in rows:
-            thing = row.example.objects[row.example.referred[0]]
-            assert thing.mask is not None
-            size = row.example.size
-            truths.append(thing.mask)
-            answer = row.prediction.answer.objects
-            mask = answer[0].mask if answer else None
-            found.append(np.zeros(size, bool) if mask is None else mask)
-            codes = codec.encode(crop_mask(thing.mask, thing.box))
-            best.append(paste_mask(codec.decode(codes), thing.box, size))
-        result, ceiling = masks(found, truths), masks(best, truths)
-        scores = {k: result.summary[k] for k in ("miou", "oiou", "p@0.5", "p@0.7", "p@0.9")}
-        scores["ceiling"] = ceiling.summary["miou"]
-        return Result(scores, rows, wrong_rows(result.per_sample["miou"], 0.5))
-
-    return score
-
-
-def world_video(world: str) -> Any:
-    """What moves, and where, over 8 frames; pairs of name and direction that training did not show."""
-
-    def score(pali: Pali, n: int, advance: Advance) -> Result:
-        rows = ask(pali, _heldout(world, "video"), pali.task("video_qa"), n, advance)
-        hits = exact_match(_texts(rows), _references(rows)).per_sample["exact_match"]
-        return Result(_per_kind(rows, hits), rows, wrong_rows(hits, 1))
-
-    return score
-
-
-def easy_vqa(pali: Pali, n: int, advance: Advance) -> Result:
-    """easy-VQA's official test questions."""
-    source = open_source("easy-vqa", {"split": "test"})
-    part = "easy_vqa" if "easy_vqa" in pali.parts else None
-    rows = ask(pali, source, pali.task("vqa"), min(n, len(source)), advance, part=part)
-    hits = exact_match(_texts(rows), _references(rows)).per_sample["exact_match"]
-    return Result(_per_kind(rows, hits), rows, wrong_rows(hits, 1))
-
-
-def _advance(advance: Advance, before: int, total: int, done: int, _: int) -> None:
-    advance(before + done, total)
-
-
-def _heldout(world: str, kind: str, **options: Any) -> WorldSource:
+def heldout(world: str, kind: str, **options: Any) -> WorldSource:
+    """The held-out split of a world, by the seed of evaluations."""
     source: Source = open_source(f"{world}/{kind}", {"split": "heldout", "seed": SEED, **options})
     assert isinstance(source, WorldSource)
     return source
 
 
-def _texts(rows: Sequence[Row]) -> list[str]:
-    return [row.prediction.answer.text for row in rows]
+def retrieval(world: str, pali: Pali, data: Path, limit: int | None, advance: Advance) -> Scores:
+    """Held-out renderings -> captions of the world, recall at 1 per language; any stamp is a candidate."""
+    source = heldout(world, "single")
+    stamps = source.world.stamps
+    owner = {stamp.captions["en"]: i for i, stamp in enumerate(stamps)}
+    examples = [source[i] for i in range(min(limit or SIZE, SIZE))]
+    truth = np.array([owner[example.captions["en"][0]] for example in examples])
+    images = pali.embed_image([example.images[0] for example in examples])
+    hits: dict[str, list[float]] = {}
+    for done, lang in enumerate(source.world.languages):
+        having = [i for i, stamp in enumerate(stamps) if lang in stamp.captions]
+        texts = pali.embed_text([stamps[i].captions[lang] for i in having])
+        best = np.array(having)[(images @ texts.T).argmax(1)]
+        hits[f"r@1/{lang}"] = (best == truth)[np.isin(truth, having)].astype(float).tolist()
+        advance(done + 1, len(source.world.languages))
+    scores = {name: mean(values) for name, values in hits.items()}
+    return Scores({**scores, "r@1/mean": mean(list(scores.values()))}, hits)
 
 
-def _references(rows: Sequence[Row]) -> list[Sequence[str]]:
-    return [row.sample.references for row in rows]
+def captions(rows: Sequence[Answered]) -> Scores:
+    """Captions to the letter, per language and their mean over languages; CIDEr in English."""
+    hits = exact_match([row.text for row in rows], [row.references for row in rows]).per_sample["exact_match"]
+    scores = {f"exact/{lang}": value for lang, value in _by_kind(rows, hits).items()}
+    english = [row for row in rows if row.kind == "en"]
+    if english:
+        found = cider([row.text for row in english], [row.references for row in english])
+        scores["cider/en"] = found.summary["cider"]
+    scores["exact/mean"] = mean([value for name, value in scores.items() if name.startswith("exact/")])
+    return Scores(scores, {"exact/mean": hits})
 
 
-def _per_kind(rows: Sequence[Row], hits: Sequence[float]) -> dict[str, float]:
-    kinds = sorted({row.sample.kind for row in rows if row.sample.kind})
-    slices = {
-        f"acc/{kind}": mean([hit for row, hit in zip(rows, hits, strict=True) if row.sample.kind == kind])
-        for kind in kinds
+def reading(rows: Sequence[Answered]) -> Scores:
+    """Words to the letter, and the character error rate."""
+    found = ocr([row.text for row in rows], [row.references[0] for row in rows])
+    return Scores(
+        {"cer": found.summary["cer"], "exact": found.summary["exact_match"]},
+        {"cer": found.per_sample["cer"], "exact": found.per_sample["exact_match"]},
+    )
+
+
+def answers(rows: Sequence[Answered]) -> Scores:
+    """Answers to the letter, over all questions and per kind of question."""
+    hits = exact_match([row.text for row in rows], [row.references for row in rows]).per_sample["exact_match"]
+    slices = {f"acc/{kind}": value for kind, value in _by_kind(rows, hits).items() if kind}
+    return Scores({"acc": mean(hits), **slices}, {"acc": hits})
+
+
+def detections(rows: Sequence[Answered]) -> Scores:
+    """Mean IoU of each true box with the nearest answer, and F1 over all boxes at IoU 0.5."""
+    ious, f1 = [row.values["iou"] for row in rows], [row.values["f1@0.5"] for row in rows]
+    boxes = [row.values["boxes"] for row in rows]  # of both sides: F1 over all is the mean weighted by them
+    weighted = [value * count for value, count in zip(f1, boxes, strict=True)]
+    return Scores({"iou": mean(ious), "f1@0.5": sum(weighted) / sum(boxes)}, {"iou": ious, "f1@0.5": f1})
+
+
+def measure_detections(example: Example, answer: Answer, task: Task) -> dict[str, float]:
+    """The found boxes against all of the example's, which are of one name."""
+    found, true = (
+        [Detection(thing.name, thing.box) for thing in objects] for objects in (answer.objects, example.objects)
+    )
+    overlaps = box_iou([thing.box for thing in true], [thing.box for thing in found])
+    return {
+        "iou": float(overlaps.max(axis=1).mean()) if found else 0.0,
+        "f1@0.5": detection_f1([found], [true]).summary["f1@0.5"],
+        "boxes": len(found) + len(true),
     }
-    return {"acc": mean(list(hits)), **slices}
 
 
-def _asked_for(row: Row) -> list[Object]:
-    name = row.sample.prompt.removeprefix("detect: ")
-    return [thing for thing in row.example.objects if thing.name == name]
+def in_one_language(example: Example, index: int) -> Example:
+    """The example with its captions in one language, each of its languages in turn."""
+    languages = sorted(example.captions)
+    lang = languages[index % len(languages)]
+    return dataclasses.replace(example, captions={lang: example.captions[lang]}, lang=lang)
 
 
-def _detections(objects: Sequence[Object]) -> list[Detection]:
-    return [Detection(thing.name, thing.box) for thing in objects]
+def of_one_name(example: Example, index: int) -> Example:
+    """The example with the objects of one name alone."""
+    names = sorted({thing.name for thing in example.objects})
+    name = names[int(rng_of(SEED, 1, index).integers(len(names)))]
+    return dataclasses.replace(example, objects=[thing for thing in example.objects if thing.name == name])
 
 
-def _mean_iou(answers: Sequence[Object], truths: Sequence[Object]) -> float:
-    if not answers:
-        return 0.0
-    overlap = box_iou([thing.box for thing in truths], [thing.box for thing in answers])
-    return float(overlap.max(axis=1).mean())
+def world_benchmarks(world: str) -> list[Benchmark]:
+    """What the models of a world are scored by."""
+
+    def answer(name: str, title: str, source: Heldout, **rest: Any) -> AnswerBenchmark:
+        return AnswerBenchmark(
+            name=f"{world}/{name}",
+            title=f"{title} ({world} world)",
+            split=f"held out, {source.size:,} pictures",
+            open=lambda root: source,
+            decoding=_greedy(rest["task"]),
+            **rest,
+        )
+
+    return [
+        EncoderBenchmark(
+            name=f"{world}/retrieval",
+            title=f"Captions by their picture ({world} world)",
+            split=f"held out, {SIZE:,} pictures",
+            metric="r@1/mean",
+            run=partial(retrieval, world),
+        ),
+        answer(
+            "caption",
+            "Captions to the letter",
+            Heldout(world, "single", view=in_one_language, size=10 * SIZE),
+            task="caption",
+            score=captions,
+            metric="exact/mean",
+        ),
+        answer(
+            "ocr",
+            "Words that were never rendered in training",
+            Heldout(world, "word"),
+            task="ocr",
+            score=reading,
+            metric="exact",
+        ),
+        answer(
+            "vqa",
+            "Questions about pairs that never met in training",
+            Heldout(world, "scene"),
+            task="object_vqa",
+            options={"kinds": ("count", "is", "where", "which")},
+            score=answers,
+            metric="acc",
+        ),
+        answer(
+            "detect",
+            "All instances of a name",
+            Heldout(world, "scene", view=of_one_name),
+            task="detect",
+            options={"max_names": 1, "absent": 0.0},
+            measure=measure_detections,
+            score=detections,
+            metric="iou",
+        ),
+        answer(
+            "refseg",
+            "What an expression refers to",
+            Heldout(world, "scene", {"expressions": True}),
+            task="refseg",
+            measure=scoring.measure_segmentation,
+            score=scoring.segmentation,
+            metric="miou",
+        ),
+        answer(
+            "video",
+            "What moves, and where",
+            Heldout(world, "video"),
+            task="video_qa",
+            score=answers,
+            metric="acc",
+        ),
+    ]
 
 
-WORLD_BENCHMARKS: dict[str, Callable[[str], Any]] = {
-    "retrieval": world_retrieval,
-    "caption": world_caption,
-    "ocr": world_ocr,
-    "vqa": world_vqa,
-    "detect": world_detect,
-    "refseg": world_refseg,
-    "video": world_video,
-}
+def _greedy(task: str) -> Decoding:
+    return Decoding(max_tokens=TASKS[task].max_target_tokens)
+
+
+EASY_VQA = AnswerBenchmark(
+    name="easy-vqa",
+    title="easy-VQA",
+    split="test",
+    metric="acc",
+    home="the package easy-vqa; `openpali data build easy-vqa` fetches it",
+    open=lambda root: open_source("easy-vqa", {"split": "test"}),
+    task="vqa",
+    decoding=_greedy("vqa"),
+    score=answers,
+    part="easy_vqa",
+)
+
+
+def _by_kind(rows: Sequence[Answered], values: Sequence[float]) -> dict[str, float]:
+    kinds = sorted({row.kind for row in rows})
+    return {kind: mean([v for row, v in zip(rows, values, strict=True) if row.kind == kind]) for kind in kinds}

@@ -1,42 +1,56 @@
-"""Linear probes on a frozen encoder: few-shot by ridge regression to the letter of big_vision, and full."""
+"""Linear probes on the features of a frozen encoder: few-shot by ridge regression to the letter of big_vision, full
+by the same ridge regression or by logistic regression (L-BFGS)."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from openpali.bundle import open_bundle
-from openpali.data.build import data_folder
-from openpali.data.images import Preprocess
-from openpali.eval.benchmark import Result
-from openpali.eval.benchmarks.base import Advance
-from openpali.infer.pali import Pali
-from openpali.model.vit import ViT
+from openpali.eval.features import Floats
+from openpali.eval.metrics.scores import Scores, mean
 
 L2 = 2.0**10  # big_vision's `fewshot_lsr.py`
 BIAS = 100.0  # the constant feature
 SEEDS = 3
-BATCH = 256
+SHOTS = (1, 5, 10, 25)
 
-Floats = NDArray[np.float64]  # features [N, D]
-Labels = NDArray[np.int64]  # [N]
+Labels = NDArray[np.int64]  # classes [N]
+Classify = Callable[[Floats], Labels]  # features [B, D] -> classes [B]
 
 
-def fewshot_accuracy(
+def fewshot(
     train: Floats,
     train_labels: Labels,
     test: Floats,
     test_labels: Labels,
-    shots: int,
-    seed: int,
-) -> float:
-    """Top-1 accuracy of ridge regression on ``shots`` examples per class (big_vision `fewshot_lsr.py`).
+    *,
+    shots: Sequence[int] = SHOTS,
+    seeds: int = SEEDS,
+) -> Scores:
+    """The few-shot probe at each number of shots.
 
-    Features ``[N, D]`` are whitened by the support set's mean and deviation (+ 1e-5), a constant 100 is appended,
-    targets are one-hot in {-1, 1}, and l2 is 2^10.
+    Returns:
+        ``acc/<k>-shot``, the mean over seeds, and ``acc/<k>-shot/seed-<s>``; 0..1.
+    """
+    scores: dict[str, float] = {}
+    for k in shots:
+        by_seed = [fewshot_accuracy(train, train_labels, test, test_labels, k, seed) for seed in range(seeds)]
+        scores[f"acc/{k}-shot"] = mean(by_seed)
+        scores |= {f"acc/{k}-shot/seed-{seed}": value for seed, value in enumerate(by_seed)}
+    return Scores(scores)
+
+
+def fewshot_accuracy(
+    train: Floats, train_labels: Labels, test: Floats, test_labels: Labels, shots: int, seed: int
+) -> float:
+    """Top-1 accuracy of :func:`ridge` on ``shots`` examples per class (big_vision `fewshot_lsr.py`).
+
+    Per seed one generator permutes the examples of class after class; the first ``shots`` of each are taken, or all
+    where there are fewer. So those at 5 shots are among those at 10.
     """
     rng = np.random.default_rng(seed)
     classes = np.unique(train_labels)
@@ -45,55 +59,130 @@ def fewshot_accuracy(
 
 
 def ridge_accuracy(train: Floats, train_labels: Labels, test: Floats, test_labels: Labels) -> float:
-    """Top-1 accuracy of ridge regression on all of ``train``, as above."""
-    mean, deviation = train.mean(0), train.std(0) + 1e-5
-    x = _with_bias((train - mean) / deviation)
+    """Top-1 accuracy of :func:`ridge`; a class that is not in ``train_labels`` is never found."""
+    return float((ridge(train, train_labels)(test) == test_labels).mean())
+
+
+def ridge(train: Floats, train_labels: Labels) -> Classify:
+    """Least squares with l2 on all of ``train`` (big_vision `fewshot_lsr.py`).
+
+    Features ``[N, D]`` are whitened by mean and deviation (+ 1e-5) of ``train``, a constant 100 is appended, targets
+    are one-hot in {-1, 1}, and l2 is 2^10. big_vision's ``eigh`` gives the same solution.
+    """
+    mean_, deviation = train.mean(0), train.std(0) + 1e-5
+    x = _with_bias((train - mean_) / deviation)
     classes = np.unique(train_labels)
     y = 2.0 * (train_labels[:, None] == classes) - 1
     if len(x) >= x.shape[1]:
         weights = np.linalg.solve(x.T @ x + L2 * np.eye(x.shape[1]), x.T @ y)
     else:
         weights = x.T @ np.linalg.solve(x @ x.T + L2 * np.eye(len(x)), y)
-    predicted = classes[(_with_bias((test - mean) / deviation) @ weights).argmax(1)]
-    return float((predicted == test_labels).mean())
+    return lambda features: classes[(_with_bias((features - mean_) / deviation) @ weights).argmax(1)]
 
 
-def fashion_mnist(pali: Pali, n: int, advance: Advance) -> Result:
-    """10-shot (mean of 3 seeds) and full probe on mean patch tokens, for SigLIP and for the classifier control."""
-    folder = data_folder("fashion-mnist")
-    sets = {}
-    for split in ("train", "test"):
-        with np.load(folder / f"{split}.npz", allow_pickle=False) as file:
-            sets[split] = file["images"], file["labels"].astype(np.int64)
-    scores: dict[str, float] = {}
-    encoders = [part for part in ("siglip", "classifier") if part in pali.parts]
-    if not encoders:
-        raise ValueError(f"the model {pali.folder} has neither a siglip nor a classifier part to probe")
-    total = len(encoders) * (len(sets["train"][0]) + n)
-    for number, part in enumerate(encoders):
-        bundle = open_bundle(pali.parts[part])
-        vit = cast(ViT, bundle.model().get_submodule("vit"))
-        before = number * total // len(encoders)
-        train = _features(vit, sets["train"][0])
-        advance(before + len(train), total)
-        test = _features(vit, sets["test"][0][:n])
-        advance((number + 1) * total // len(encoders), total)
-        labels, test_labels = sets["train"][1], sets["test"][1][:n]
-        shots = [fewshot_accuracy(train, labels, test, test_labels, 10, seed) for seed in range(SEEDS)]
-        scores[f"acc/10-shot/{part}"] = float(np.mean(shots))
-        scores[f"acc/full/{part}"] = ridge_accuracy(train, labels, test, test_labels)
-    return Result(scores)
+class RidgeSums:
+    """The regression of :func:`ridge` from sums over the training features, which need not be held.
+
+    Memory is ``D * (D + classes)`` however many features are added.
+    """
+
+    def __init__(self, dim: int, classes: int) -> None:
+        self.count = np.zeros(classes)
+        self.by_class = np.zeros((dim, classes))
+        self.gram = np.zeros((dim, dim))
+
+    def add(self, features: Floats, labels: Labels) -> None:
+        """Features ``[B, D]`` of training examples and their classes ``[B]``."""
+        onehot = labels[:, None] == np.arange(len(self.count))
+        self.count += onehot.sum(0)
+        self.by_class += features.T @ onehot
+        self.gram += features.T @ features
+
+    def fit(self) -> Classify:
+        """Features ``[B, D]`` -> classes ``[B]``.
+
+        Whitening by mean and deviation and the constant feature are applied to the sums; the constant is orthogonal
+        to the whitened features, so its weight stands alone.
+        """
+        n, total = self.count.sum(), self.by_class.sum(1)
+        mean_ = total / n
+        deviation = np.sqrt(np.maximum(np.diag(self.gram) / n - mean_**2, 0)) + 1e-5
+        gram = (self.gram - n * np.outer(mean_, mean_)) / np.outer(deviation, deviation)
+        # X^T y with y = 2 onehot - 1, X whitened: its columns sum to nothing.
+        moment = 2 * (self.by_class - np.outer(mean_, self.count)) / deviation[:, None]
+        weights = np.linalg.solve(gram + L2 * np.eye(len(gram)), moment)
+        bias = BIAS * BIAS * (2 * self.count - n) / (n * BIAS**2 + L2)
+
+        def predict(features: Floats) -> Labels:
+            return np.asarray((((features - mean_) / deviation) @ weights + bias).argmax(1), dtype=np.int64)
+
+        return predict
 
 
-def _features(vit: ViT, images: NDArray[np.uint8]) -> Floats:
-    """Mean patch token of grey pictures ``[N, 28, 28]`` -> ``[N, D]``."""
-    preprocess = Preprocess(*vit.config.image_size)
-    out = []
-    with torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            pixels = [preprocess(np.repeat(image[..., None], 3, axis=2)) for image in images[start : start + BATCH]]
-            out.append(vit(torch.from_numpy(np.stack(pixels))).mean(1))
-    return torch.cat(out).double().numpy()
+def logistic(
+    train: Floats,
+    train_labels: Labels,
+    *,
+    strengths: Sequence[float] = tuple(10.0**e for e in range(-6, 1)),
+    iterations: int = 100,
+) -> Classify:
+    """Multinomial logistic regression by L-BFGS on whitened features, as CLIP's linear probe (arXiv 2103.00020, A.3).
+
+    Args:
+        strengths: l2 on the weights, relative to the mean loss. The one with the highest accuracy on every fifth
+            example is taken, the strongest of equals, and all examples are then fitted anew; with one there is
+            nothing to choose.
+        iterations: at most, of L-BFGS.
+
+    Raises:
+        ValueError: no strengths, or fewer than two classes.
+    """
+    if not strengths:
+        raise ValueError("logistic regression needs at least one strength of l2")
+    classes, targets = np.unique(train_labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"logistic regression needs two classes or more, got {len(classes)}")
+    mean_, deviation = train.mean(0), train.std(0) + 1e-5
+    x, y = torch.from_numpy((train - mean_) / deviation), torch.from_numpy(targets)
+    chosen = strengths[0]
+    if len(strengths) > 1:
+        # Every fifth example of each class: sets are often in order of class.
+        place = np.empty(len(targets), dtype=np.int64)
+        place[np.argsort(targets, kind="stable")] = np.arange(len(targets))
+        held = torch.from_numpy(place % 5 == 4)
+        hits = {}
+        for strength in sorted(strengths, reverse=True):
+            weights = _fit_logistic(x[~held], y[~held], len(classes), strength, iterations)
+            hits[strength] = int((_logits(x[held], weights).argmax(1) == y[held]).sum())
+        chosen = max(hits, key=lambda strength: hits[strength])
+    weights = _fit_logistic(x, y, len(classes), chosen, iterations)
+
+    def predict(features: Floats) -> Labels:
+        best = _logits(torch.from_numpy((features - mean_) / deviation), weights).argmax(1)
+        return np.asarray(classes[best.numpy()], dtype=np.int64)
+
+    return predict
+
+
+def _fit_logistic(
+    x: torch.Tensor, y: torch.Tensor, classes: int, strength: float, iterations: int
+) -> torch.Tensor:
+    """Weights ``[D + 1, classes]``, the last row the bias, which carries no l2."""
+    weights = torch.zeros(x.shape[1] + 1, classes, dtype=x.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(_logits(x, weights), y) + strength / 2 * weights[:-1].square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(loss)  # type: ignore[arg-type]
+    return weights.detach()
+
+
+def _logits(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return x @ weights[:-1] + weights[-1]
 
 
 def _with_bias(x: Floats) -> Floats:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
 
-from openpali.eval.nano import WORLD_BENCHMARKS, easy_vqa
-from openpali.eval.probes import fashion_mnist
+from openpali.eval.benchmarks.base import Benchmark
+from openpali.eval.benchmarks.paper import PAPER
+from openpali.eval.nano import EASY_VQA, world_benchmarks
+from openpali.eval.probes import FASHION_MNIST
 
-SIZE = 1000  # samples of a composed set, if not told otherwise
+_ALL = [*world_benchmarks("nano"), *world_benchmarks("mini"), EASY_VQA, FASHION_MNIST, *PAPER]
 
-BENCHMARKS: dict[str, tuple[Any, int]] = {
-    **{f"{w}/{name}": (make(w), SIZE) for w in ("nano", "mini") for name, make in WORLD_BENCHMARKS.items()},
-    "easy-vqa": (easy_vqa, 9_673),
-    "fashion-mnist": (fashion_mnist, 10_000),
-}
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 
 
-def find_benchmark(name: str) -> tuple[Any, int]:
-    """A benchmark and its full size.
+def find_benchmark(name: str) -> Benchmark:
+    """A benchmark by name.
 
     Raises:
         ValueError: there is none of that name; the nearest is named.

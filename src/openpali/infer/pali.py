@@ -79,6 +79,7 @@ class Pali:
         task: Task | None = None,
         part: str | None = None,
         decoding: Decoding | None = None,
+        batch: int = BATCH,
     ) -> list[Prediction]:
         """Answer one prompt per row.
 
@@ -88,6 +89,7 @@ class Pali:
             task: reads the answers, and picks the part of the family; by default it is told from the prompt.
             part: picks the part of the family instead.
             decoding: greedy up to the task's length by default.
+            batch: rows that go through the model together; the answers do not depend on it.
 
         Raises:
             ValueError: unequal numbers, an empty prompt, one longer than the model was made for, or a bad picture.
@@ -96,9 +98,9 @@ class Pali:
             raise ValueError(f"{len(frames)} rows of pictures, and {len(prompts)} prompts")
         return [
             prediction
-            for start in range(0, len(prompts), BATCH)
+            for start in range(0, len(prompts), batch)
             for prediction in self._predict(
-                frames[start : start + BATCH], prompts[start : start + BATCH], task, part, decoding
+                frames[start : start + batch], prompts[start : start + batch], task, part, decoding
             )
         ]
 

@@ -1,0 +1,98 @@
+"""Answers on disk: one JSON line per sample, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openpali.eval.benchmarks.base import Answered
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sample's answer, and the hash of its pixels (of each frame)."""
+
+    answered: Answered
+    pixels: str
+
+
+class PredictionsFile:
+    """A predictions file: the first line says which run it belongs to, each other one is an answer.
+
+    Args:
+        path: a file that may not be there yet.
+        run: what must be equal for answers to belong together: benchmark, model, prompt, decoding.
+    """
+
+    def __init__(self, path: Path, run: Json) -> None:
+        self.path, self.run = path, run
+
+    def resume(self) -> list[Line]:
+        """The answers that are there, in order of index; a last line that a kill tore is cut off.
+
+        Raises:
+            ValueError: the file is of another run; the message says what differs.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        whole = self.path.read_bytes() if self.path.is_file() else b""
+        kept = whole[: whole.rfind(b"\n") + 1]
+        if len(kept) < len(whole):
+            with self.path.open("r+b") as file:
+                file.truncate(len(kept))
+        if not kept:
+            self._append([{"run": self.run}])
+            return []
+        run, lines = _parse(kept, self.path)
+        differing = [name for name in self.run if run.get(name) != self.run[name]]
+        if differing:
+            name = differing[0]
+            raise ValueError(
+                f"{self.path} holds answers of another run: its {name} is {run.get(name)!r}, now it is "
+                f"{self.run[name]!r}; name another file, or delete this one"
+            )
+        return lines
+
+    def append(self, lines: Sequence[Line]) -> None:
+        """Add answers, safely on disk when this returns."""
+        self._append([{**line.answered.as_json(), "pixels": line.pixels} for line in lines])
+
+    def _append(self, values: Sequence[Json]) -> None:
+        with self.path.open("ab") as file:
+            file.write("".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values).encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_predictions(path: Path) -> list[Line]:
+    """All answers of a predictions file, in order of index.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no predictions file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no predictions file {path}; `openpali eval ... --save-predictions FILE` writes one"
+        )
+    data = path.read_bytes()
+    return _parse(data[: data.rfind(b"\n") + 1], path)[1]
+
+
+def _parse(data: bytes, path: Path) -> tuple[Json, list[Line]]:
+    """The run that a file belongs to, and its answers."""
+    try:
+        head, *rest = (json.loads(line) for line in data.decode("utf-8").split("\n") if line)
+        by_index: dict[int, Line] = {}
+        for values in rest:
+            pixels = values.pop("pixels")
+            answered = Answered(**{**values, "references": tuple(values["references"])})
+            by_index[answered.index] = Line(answered, pixels)
+        return dict(head["run"]), [by_index[index] for index in sorted(by_index)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no predictions file of this version: {error!r}") from error
