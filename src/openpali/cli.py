@@ -33,6 +33,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Draw the answer into this picture")] = None,
 ) -> None:
     """Ask a model about a picture; several pictures are frames of a video."""
+    from openpali.data.fonts import font_for
     from openpali.data.videos import is_video, load_frames
     from openpali.infer.pali import Pali, task_of, to_array
 
@@ -52,7 +53,7 @@ def predict(
     [prediction] = pali.predict([images], [prompt], task=chosen)
     answer = prediction.answer
     if out is not None:
-        chosen.draw(images[0], answer).save(out)
+        chosen.draw(images[0], answer, font_for).save(out)
     if as_json:
         objects = [
             {"name": o.name, "box": list(o.box), "mask_area": None if o.mask is None else int(o.mask.sum())}

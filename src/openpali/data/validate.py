@@ -13,13 +13,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from openpali.data.fonts import font_for
 from openpali.data.mask_formats import tight_box
 from openpali.data.mixture import rng_of
 from openpali.data.records import RecordError
 from openpali.data.sources import open_source
 from openpali.data.stream import Source
 from openpali.tasks.base import Sample, Task, require
-from openpali.tasks.draw import draw_answer
+from openpali.tasks.draw import draw_answer, sheet
 from openpali.tasks.example import Box, Example, Size
 from openpali.tasks.registry import TASKS, get_task
 from openpali.tasks.segmentation import MaskCrop
@@ -130,7 +131,7 @@ def validate(
             if out and example.images:
                 pictures.append(_picture(example, *pick))
     if out and pictures:
-        _sheet(pictures).save(out)
+        sheet(pictures).save(out)
         report.sheet = str(out)
     return report
 
@@ -313,20 +314,8 @@ def _picture(example: Example, task: Task, sample: Sample) -> PILImage.Image:
     picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
     answer = task.parse(sample.target, Size(picture.height, picture.width))
     words = f"{sample.prompt} => {sample.target}"
-    return draw_answer(np.asarray(picture), answer.objects, words if len(words) < 240 else words[:237] + "...")
-
-
-def _sheet(pictures: Sequence[PILImage.Image]) -> PILImage.Image:
-    columns, gap = min(4, len(pictures)), 8
-    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
-    heights = [max(p.height for p in row) + gap for row in rows]
-    sheet = PILImage.new("RGB", (columns * (CELL + gap) + gap, sum(heights) + gap), (200, 200, 200))
-    top = gap
-    for row, height in zip(rows, heights, strict=True):
-        for column, picture in enumerate(row):
-            sheet.paste(picture, (gap + column * (CELL + gap), top))
-        top += height
-    return sheet
+    words = words if len(words) < 240 else words[:237] + "..."
+    return draw_answer(np.asarray(picture), answer.objects, words, font_for=font_for)
 
 
 def _overlap(a: Box, b: Box) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
+from openpali.data.fonts import font_for
 from openpali.data.mixture import rng_of
 from openpali.data.sources import open_source
 from openpali.infer.pali import Pali
@@ -64,7 +65,7 @@ def answer_questions(pali: Pali) -> Iterator[Shown]:
         example = source[index]
         sample = task.write(example, rng_of(SEED, index))
         [prediction] = pali.predict([example.images], [sample.prompt], task=task)
-        drawn = [np.asarray(task.draw(enlarge(example.images[0]), prediction.answer.scaled(SCALE)))]
+        drawn = [np.asarray(task.draw(enlarge(example.images[0]), prediction.answer.scaled(SCALE), font_for))]
         drawn += [enlarge(frame) for frame in example.images[1:]]
         yield Shown(title, film(drawn), sample.prompt, prediction.answer.text, sample.target)
 

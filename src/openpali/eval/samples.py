@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.data.encode import SequenceEncoder
+from openpali.data.fonts import font_for
 from openpali.data.mixture import rng_of
 from openpali.data.stream import Stream
 from openpali.infer.generate import Decoding, generate
@@ -44,6 +45,6 @@ def draw_samples(model: Pali, stream: Stream, counter: int, path: Path) -> None:
         factor = max(1, SIDE // max(example.images[0].shape))
         image = example.images[0].repeat(factor, axis=0).repeat(factor, axis=1)
         answer = entry.task.parse(encoder.tokenizer.decode(best.ids), Size(*image.shape[:2]))
-        tiles.append(entry.task.draw(image, answer))
+        tiles.append(entry.task.draw(image, answer, font_for))
     if tiles:
         sheet(tiles).save(path)
