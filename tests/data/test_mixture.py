@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.data.mixture import BLOCK, ENDLESS, Draw, Mixture, rng_of
+from openpali.data.mixture import BLOCK, ENDLESS, LARGE, Draw, Mixture, _keys, _scatter, rng_of
 
 sources = st.lists(st.tuples(st.integers(1, 1500), st.floats(0.05, 20)), min_size=1, max_size=6)
 seeds = st.integers(0, 2**31)
@@ -100,3 +100,33 @@ def test_rngs_of_different_keys_are_different() -> None:
     first = [rng_of(*key).integers(2**62) for key in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2**40), (2**40, 0))]
     assert len(set(first)) == len(first)
     assert rng_of(3, 4).integers(2**62) == rng_of(3, 4).integers(2**62)
+
+
+@given(sources, seeds, st.integers(0, 4 * BLOCK))
+@settings(max_examples=10, deadline=None)
+def test_counts_without_drawing_are_those_of_drawing(given_: list[tuple[int, float]], seed: int, n: int) -> None:
+    mixture = Mixture([s for s, _ in given_], [w for _, w in given_], seed)
+    found = Counter(draw.source for draw in draws(mixture, n))
+    assert mixture.drawn(n).tolist() == [found[i] for i in range(len(given_))]
+
+
+@given(st.integers(1, 3000), seeds)
+@settings(max_examples=20, deadline=None)
+def test_large_sources_are_permuted_without_a_table(size: int, seed: int) -> None:
+    keys = _keys(seed, 0, 0)
+    assert sorted(_scatter(i, size, keys) for i in range(size)) == list(range(size))
+
+
+def test_large_sources_are_shuffled_well() -> None:
+    """Neighbours land far apart, every tenth of the source comes up as often as any other, epochs differ."""
+    size = 10**9
+    assert size >= LARGE
+    mixture = Mixture([size], [1.0], 3)
+    found = np.array([mixture[i].example for i in range(4000)])
+    assert len(set(found.tolist())) == 4000
+    tenths = np.bincount(found * 10 // size, minlength=10)
+    assert ((tenths - 400) ** 2 / 400).sum() < 27.9  # chi-square of 9 degrees at .001
+    assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 0.06
+    assert np.median(np.abs(np.diff(found))) > 0.2 * size
+    assert mixture[0].example != mixture[size].example
+    assert mixture[size].epoch == 1

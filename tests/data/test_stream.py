@@ -181,3 +181,12 @@ def test_a_later_start_is_the_rest() -> None:
 def test_a_batch_that_cannot_be_shared() -> None:
     with pytest.raises(ValueError, match="a batch of 16 cannot be shared by 17 ranks x 1 micro-batches"):
         next(load(stream(Numbers(9)), start=0, batch=16, world=17))
+
+
+def test_realised_counts_per_source_are_what_was_loaded() -> None:
+    """Substitutes of bad samples included: they are of the same source."""
+    s = stream(Numbers(9, frozenset({3})), Numbers(50), Numbers(7), lengths=(1040, 48))
+    loaded = [entry for [each] in load(s, start=0, batch=16, workers=0) for entry in each.entries]
+    for n in (0, 16, 1024, 1040, 1056, 1088):
+        assert s.drawn(n) == {f"s{i}": loaded[:n].count(i) for i in range(3)}
+    assert sum(s.drawn(1088).values()) == 1088

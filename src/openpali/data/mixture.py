@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 1024  # draws over which the rates are exact
+LARGE = 2**20  # from here on a source is shuffled without a table of its examples
 ENDLESS = 2**32  # a source at least this long generates its examples and needs no shuffling
 
 
@@ -56,9 +57,18 @@ class Mixture:
         source = int(order[within])
         drawn = block * self.counts[source] + int(rank[within])
         epoch, position = divmod(drawn, self.sizes[source])
-        if self.sizes[source] >= ENDLESS:
+        size = self.sizes[source]
+        if size >= ENDLESS:
             return Draw(source, position, epoch)
-        return Draw(source, int(_permutation(self.sizes[source], self.seed, source, epoch)[position]), epoch)
+        if size >= LARGE:
+            return Draw(source, _scatter(position, size, _keys(self.seed, source, epoch)), epoch)
+        return Draw(source, int(_permutation(size, self.seed, source, epoch)[position]), epoch)
+
+    def drawn(self, counter: int) -> NDArray[np.int64]:
+        """How many of the first ``counter`` draws are of each source."""
+        block, within = divmod(counter, BLOCK)
+        begun = np.bincount(_block(self.counts, self.seed, block)[0][:within], minlength=len(self.counts))
+        return block * np.array(self.counts, np.int64) + begun
 
 
 def rng_of(*key: int) -> np.random.Generator:
@@ -88,3 +98,33 @@ def _block(counts: tuple[int, ...], seed: int, block: int) -> tuple[NDArray[np.i
 @lru_cache(maxsize=16)
 def _permutation(size: int, seed: int, source: int, epoch: int) -> NDArray[np.int64]:
     return rng_of(seed, 1, source, epoch).permutation(size)
+
+
+@lru_cache(maxsize=64)
+def _keys(seed: int, source: int, epoch: int) -> tuple[int, ...]:
+    return tuple(int(key) for key in rng_of(seed, 1, source, epoch).integers(2**64, size=6, dtype=np.uint64))
+
+
+def _scatter(position: int, size: int, keys: tuple[int, ...]) -> int:
+    """Where a pseudo-random permutation of ``range(size)`` takes ``position``.
+
+    A Feistel network over the next power of four, walked until it comes back into the range (Black and Rogaway
+    2002, "Ciphers with arbitrary finite domains"): no memory, where a table for 1e9 examples takes 8 GB in every
+    worker.
+    """
+    half = ((size - 1).bit_length() + 1) // 2
+    mask = 2**half - 1
+    while True:
+        left, right = position >> half, position & mask
+        for key in keys:
+            left, right = right, left ^ (_mix(right ^ key) & mask)
+        position = left << half | right
+        if position < size:
+            return position
+
+
+def _mix(value: int) -> int:
+    """The finaliser of splitmix64 (Steele et al. 2014)."""
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+    return value ^ value >> 31

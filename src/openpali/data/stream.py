@@ -85,6 +85,15 @@ class Stream(Dataset[Sample]):
         phase = self.phases[number]
         return phase, self.mixtures[number][counter - (self.ends[number] - phase.samples)]
 
+    def drawn(self, counter: int) -> dict[str, int]:
+        """How many of the samples before ``counter`` each entry has given; what replaces a bad one is of its entry."""
+        found: dict[str, int] = {}
+        for phase, mixture, end in zip(self.phases, self.mixtures, self.ends, strict=True):
+            counts = mixture.drawn(min(max(counter - (end - phase.samples), 0), phase.samples))
+            for entry, count in zip(phase.entries, counts.tolist(), strict=True):
+                found[entry.name] = found.get(entry.name, 0) + count
+        return found
+
     def __getitem__(self, counter: int) -> Sample:
         phase, draw = self.place(counter)
         entry = phase.entries[draw.source]
