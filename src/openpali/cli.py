@@ -316,6 +316,54 @@ def pack(
         typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
 
 
+@app.command()
+def convert(
+    vision: Annotated[Path, typer.Option(help="SigLIP: a folder of transformers, or a .npz file of big_vision")],
+    out: Annotated[Path, typer.Option(help="Model folder to write")],
+    text: Annotated[
+        Path | None, typer.Option(help="T5, mT5, umT5 or UL2 of transformers; without, SigLIP alone is adopted")
+    ] = None,
+    size: Annotated[str, typer.Option(help="Pixels per side, or HEIGHTxWIDTH; default: as it was trained")] = "",
+    head: Annotated[str, typer.Option(help="The language model's output head: auto, tied or untied")] = "auto",
+    locations: Annotated[int, typer.Option(help="Location tokens to add; default: coordinates are text")] = 0,
+    report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
+) -> None:
+    """Make a PaLI from public weights: both halves, a fresh projection, a vocabulary with mask tokens."""
+    from openpali.interop.parts import adopt_siglip, assemble, parse_head, parse_size
+
+    pixels, policy = parse_size(size), parse_head(head)
+    if text is None:
+        parts = adopt_siglip(vision, out, size=pixels)
+    else:
+        parts = assemble(vision, text, out, size=pixels, head=policy, locations=locations)
+    for line in parts.describe():
+        typer.echo(line)
+    if report:
+        from openpali.interop.parity import compare
+
+        for line in compare(parts, vision, text):
+            typer.echo(line)
+    typer.echo(f"model written to {out}")
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str, typer.Argument(help="A SigLIP or PaLI: a model folder, a finished run, or one that ships")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; of a PaLI, vision and text within it")],
+) -> None:
+    """Write a model's parts as checkpoints of transformers' own classes."""
+    from openpali.bundle import find_model, open_bundle, open_family
+    from openpali.interop.export import export as write
+
+    parts, _ = open_family(find_model(model))
+    for name, folder in parts.items():
+        if len(parts) == 1 or name in ("pali", "siglip"):
+            for written in write(open_bundle(folder), out / name if len(parts) > 1 else out):
+                typer.echo(f"{name} written to {written}")
+
+
 def main() -> None:
     """Entry point: what a user can mend is one sentence on stderr."""
     try:

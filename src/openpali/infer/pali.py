@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +23,8 @@ from openpali.bundle import Bundle, find_model, open_bundle, open_family, open_m
 from openpali.data.encode import PairEncoder, SequenceEncoder
 from openpali.data.images import Preprocess, load_image
 from openpali.infer.generate import Decoding, Generation, generate
+from openpali.interop.parts import assemble
+from openpali.interop.t5 import HeadPolicy
 from openpali.model.pali import Pali as PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Task
@@ -61,6 +64,7 @@ class Pali:
         self.folder = folder
         self.parts, self.by_task = open_family(folder)
         self._loaded: dict[str, tuple[Bundle, torch.nn.Module]] = {}
+        self._temporary: TemporaryDirectory[str] | None = None
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "nano") -> Pali:
@@ -70,6 +74,38 @@ class Pali:
             FileNotFoundError: there is no such model.
         """
         return cls(find_model(str(name)))
+
+    @classmethod
+    def from_parts(
+        cls,
+        *,
+        vision: str | Path,
+        text: str | Path,
+        out: str | Path | None = None,
+        size: int | tuple[int, int] | None = None,
+        head: HeadPolicy = "auto",
+        locations: int = 0,
+        seed: int = 0,
+    ) -> Pali:
+        """A PaLI from public weights, which answers once it has been trained: see :func:`assemble`.
+
+        Args:
+            vision: SigLIP, as a folder of transformers or a `.npz` file of big_vision.
+            text: T5, mT5, umT5 or UL2 with its tokenizer, as a folder of transformers.
+            out: folder to write; without, it is a temporary one that goes when the object does.
+            size: pixels per side, or height and width; by default as the image encoder was trained.
+            head, locations, seed: as for :func:`assemble`.
+
+        Raises:
+            FileNotFoundError, ValueError: as for :func:`assemble`.
+        """
+        temporary = None if out else TemporaryDirectory(prefix="openpali-")
+        folder = Path(out or cast(TemporaryDirectory[str], temporary).name)
+        pixels = (size, size) if isinstance(size, int) else size
+        assemble(Path(vision), Path(text), folder, size=pixels, head=head, locations=locations, seed=seed)
+        pali = cls(folder)
+        pali._temporary = temporary
+        return pali
 
     def predict(
         self,

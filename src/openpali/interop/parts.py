@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
@@ -16,16 +16,38 @@ from openpali.interop.siglip import ImageEncoder, read_siglip
 from openpali.interop.t5 import HeadPolicy, LanguageModel, read_t5
 from openpali.interop.tokenizer import read_tokenizer
 from openpali.model.pali import Pali, PaliConfig
-from openpali.model.vit import ViTConfig, resample_positions
+from openpali.model.siglip import SigLIPConfig
+from openpali.model.vit import resample_positions
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Both halves as they were read; ``facts`` is what is recorded of how they were put together."""
+    """What was read, and ``facts``: what is recorded of how it was put together. A SigLIP alone has no ``text``."""
 
     vision: ImageEncoder
-    text: LanguageModel
+    text: LanguageModel | None
     facts: dict[str, Any]
+
+    def describe(self) -> list[str]:
+        """What was taken and what is new, to show."""
+        v, positions, words = self.vision, self.facts["positions"], self.facts["vocabulary"]
+        size = " x ".join(str(side) for side in v.image_size)
+        towers = "image encoder" + (" and text tower" if v.text else "") + (", MAP head" if v.has_pool else "")
+        lines = [f"{towers}: {len(v.weights)} tensors, {v.vision.depth} layers of {v.vision.width}, {size} pixels"]
+        if v.dropped:
+            lines.append(f"left out: {', '.join(v.dropped)}")
+        if v.image_size != v.vision.image_size:
+            whole = " x ".join(str(side) for side in v.vision.image_size)
+            lines.append(f"of {size} pixels, whole patches are {whole}")
+        if self.text is not None:
+            t = self.text.config
+            lines.append(
+                f"language model: {len(self.text.weights)} tensors, {t.encoder_layers} + {t.decoder_layers} layers "
+                f"of {t.d_model}; its head is {self.text.head}"
+            )
+        lines.append(f"position embeddings: {positions['from']} -> {positions['to']}, {positions['method']}")
+        lines.append(f"vocabulary: {words['adopted']} tokens adopted, {words['new']} new")
+        return lines
 
 
 def read_image_encoder(source: Path) -> ImageEncoder:
@@ -40,6 +62,30 @@ def read_image_encoder(source: Path) -> ImageEncoder:
             raise FileNotFoundError(f"no image encoder in {source}: neither config.json nor one .npz file")
         source = files[0]
     return read_npz(source) if source.suffix == ".npz" or source.is_file() else read_siglip(source)
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """ "224" or "224x448" (height, width); nothing is None.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not text:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise ValueError(f"size {text!r} is neither pixels per side nor HEIGHTxWIDTH, as 448 or 224x448")
+    return int(sides[0]), int(sides[-1])
+
+
+def parse_head(text: str) -> HeadPolicy:
+    """
+    Raises:
+        ValueError: there is no such policy.
+    """
+    if text not in get_args(HeadPolicy):
+        raise ValueError(f"head {text!r} is none of {', '.join(get_args(HeadPolicy))}")
+    return cast(HeadPolicy, text)
 
 
 def assemble(
@@ -75,11 +121,11 @@ def assemble(
             f"{text}: its tokenizer has {known} ids and its embedding {language.config.vocab_size} rows: "
             "they do not belong together"
         )
-    grid = _grid(image.vision, size)
     generator = torch.Generator().manual_seed(seed)
-    config = PaliConfig(replace(image.vision, grid=grid), replace(language.config, vocab_size=tokenizer.vocab_size))
-    vit = image.vit
-    vit["positions"] = resample_positions(vit["positions"], image.vision.grid, grid)
+    vit, placed = _at_size(image, size)
+    config = PaliConfig(
+        replace(image.vision, grid=placed), replace(language.config, vocab_size=tokenizer.vocab_size)
+    )
     texts = dict(language.weights)
     for name in ("embed.weight", "head.weight"):
         if name in texts:
@@ -87,25 +133,46 @@ def assemble(
     facts = {
         "parts": {"vision": str(vision), "text": str(text), "head": language.head},
         "vocabulary": {"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
-        "positions": {
-            "method": "bilinear, corners aligned, no antialiasing" if grid != image.vision.grid else "as trained",
-            "from": list(image.vision.grid),
-            "to": list(grid),
-        },
+        "positions": _describe_positions(image.vision.grid, placed),
     }
-    write_bundle(
-        out,
-        {
-            **{f"vit.{key}": value for key, value in vit.items()},
-            **{f"project.{key}": value for key, value in _fresh_projection(config, seed).items()},
-            **{f"text.{key}": value for key, value in texts.items()},
-        },
-        config,
-        preprocess=Preprocess(*config.vision.image_size),
-        tokenizer=tokenizer,
-        facts=facts,
-    )
+    weights = {
+        **{f"vit.{key}": value for key, value in vit.items()},
+        **{f"project.{key}": value for key, value in _fresh_projection(config, seed).items()},
+        **{f"text.{key}": value for key, value in texts.items()},
+    }
+    preprocess = Preprocess(*config.vision.image_size)
+    write_bundle(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return Parts(image, language, facts)
+
+
+def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None, seed: int = 0) -> Parts:
+    """Write a SigLIP folder from a checkpoint with both towers and its tokenizer beside it.
+
+    Args:
+        vision, out, size: as for :func:`assemble`.
+        seed: of the rows of special tokens, which our tokenizers always have.
+
+    Raises:
+        FileNotFoundError, ValueError: as for :func:`assemble`; or it has no text tower.
+    """
+    image = read_image_encoder(vision)
+    if image.text is None:
+        raise ValueError(f"{vision} holds an image encoder alone: give a language model to make a PaLI (--text)")
+    tokenizer, known = read_tokenizer(vision if vision.is_dir() else vision.parent)
+    vit, placed = _at_size(image, size)
+    known = min(known, image.text.vocab_size)
+    config = SigLIPConfig(replace(image.vision, grid=placed), replace(image.text, vocab_size=tokenizer.vocab_size))
+    weights = {**image.weights, **{f"vit.{key}": value for key, value in vit.items()}}
+    generator = torch.Generator().manual_seed(seed)
+    weights["text.embed.weight"] = extend_rows(weights["text.embed.weight"], known, tokenizer.vocab_size, generator)
+    facts = {
+        "parts": {"vision": str(vision)},
+        "vocabulary": {"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
+        "positions": _describe_positions(image.vision.grid, placed),
+    }
+    preprocess = Preprocess(*config.vision.image_size)
+    write_bundle(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
+    return Parts(image, None, facts)
 
 
 def extend_rows(matrix_VD: Tensor, known: int, size: int, generator: torch.Generator) -> Tensor:
@@ -131,14 +198,22 @@ def _fresh_projection(config: PaliConfig, seed: int) -> dict[str, Tensor]:
         return Pali(hollow).project.state_dict()
 
 
-def _grid(vision: ViTConfig, size: tuple[int, int] | None) -> tuple[int, int]:
-    if size is None:
-        return vision.grid
-    patch = vision.patch_size
-    if min(size) < patch or size[0] % patch or size[1] % patch:
-        nearest = " x ".join(str(max(1, round(side / patch)) * patch) for side in size)
-        raise ValueError(
-            f"{size[0]} x {size[1]} pixels do not divide into patches of {patch}: take multiples of it, "
-            f"as {nearest}"
-        )
-    return size[0] // patch, size[1] // patch
+def _at_size(image: ImageEncoder, size: tuple[int, int] | None) -> tuple[dict[str, Tensor], tuple[int, int]]:
+    """The ViT's weights for pictures of this size (None: as it was trained), and its grid."""
+    grid, patch = image.vision.grid, image.vision.patch_size
+    if size is not None:
+        if min(size) < patch or size[0] % patch or size[1] % patch:
+            nearest = " x ".join(str(max(1, round(side / patch)) * patch) for side in size)
+            raise ValueError(
+                f"{size[0]} x {size[1]} pixels do not divide into patches of {patch}: take multiples of it, "
+                f"as {nearest}"
+            )
+        grid = size[0] // patch, size[1] // patch
+    vit = image.vit
+    vit["positions"] = resample_positions(vit["positions"], image.vision.grid, grid)
+    return vit, grid
+
+
+def _describe_positions(old: tuple[int, int], new: tuple[int, int]) -> dict[str, Any]:
+    method = "as trained" if old == new else "bilinear, corners aligned, no antialiasing"
+    return {"method": method, "from": list(old), "to": list(new)}

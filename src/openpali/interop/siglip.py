@@ -43,6 +43,11 @@ class ImageEncoder:
     dropped: Sequence[str] = ()
 
     @property
+    def has_pool(self) -> bool:
+        """Whether there is a MAP head."""
+        return "pool.probe" in self.weights
+
+    @property
     def vit(self) -> dict[str, Tensor]:
         """The weights of the ViT alone, under its own names."""
         return {k.removeprefix("vit."): v for k, v in self.weights.items() if k.startswith("vit.")}

@@ -1,0 +1,81 @@
+"""Our models as checkpoints of transformers' own classes, for whoever goes on there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from openpali.bundle import Bundle
+from openpali.data.images import Preprocess
+from openpali.interop.siglip import write_siglip, write_vit
+from openpali.interop.t5 import write_t5
+from openpali.model.pali import PaliConfig
+from openpali.model.siglip import SigLIPConfig
+from openpali.tensors import write_tensors
+from openpali.text.tokenizer import Tokenizer
+
+
+def export(bundle: Bundle, out: Path) -> list[Path]:
+    """Write a SigLIP as `SiglipModel`, or a PaLI's halves as `SiglipVisionModel` and T5.
+
+    With a bias in each layer the latter is umT5. The projection between them has no place there; a PaLI as a whole
+    is opened by ``interop.transformers``.
+
+    Args:
+        bundle: the model.
+        out: folder to write; of a PaLI, the halves go into ``vision`` and ``text`` within it.
+
+    Returns:
+        The folders that were written: :func:`openpali.interop.parts.assemble` reads them again.
+
+    Raises:
+        ValueError: it is another kind of model, or its pictures are not square.
+    """
+    weights, config = bundle.weights(), bundle.config
+    if isinstance(config, SigLIPConfig):
+        _write(out, *write_siglip(weights, config), _preprocessor(bundle.preprocess))
+        bundle.tokenizer.save(out / "spiece.model")
+        return [out]
+    if not isinstance(config, PaliConfig):
+        raise ValueError(
+            f"{bundle.folder} is a {bundle.kind}, and transformers has classes for siglip and pali only"
+        )
+    vit = {key.removeprefix("vit."): value for key, value in weights.items() if key.startswith("vit.")}
+    text = {key.removeprefix("text."): value for key, value in weights.items() if key.startswith("text.")}
+    _write(out / "vision", *write_vit(vit, config.vision), _preprocessor(bundle.preprocess))
+    _write(out / "text", *write_t5(text, config.text), {"tokenizer_config.json": _t5_tokenizer(bundle.tokenizer)})
+    bundle.tokenizer.save(out / "text" / "spiece.model")
+    return [out / "vision", out / "text"]
+
+
+def _write(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    write_tensors(folder, weights)
+    for name, content in {"config.json": config, **more}.items():
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _preprocessor(preprocess: Preprocess | None) -> dict[str, Any]:
+    if preprocess is None:
+        return {}
+    described = {
+        "image_processor_type": "SiglipImageProcessor",
+        "size": {"height": preprocess.height, "width": preprocess.width},
+        "resample": 2,  # Pillow's BILINEAR
+        "do_resize": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    return {"preprocessor_config.json": described}
+
+
+def _t5_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """All specials are pieces of the SentencePiece model: none is to be added."""
+    pad, eos, unk = tokenizer.pieces([tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id])
+    return {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "pad_token": pad, "eos_token": eos, "unk_token": unk}

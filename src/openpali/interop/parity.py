@@ -1,0 +1,184 @@
+"""The same inputs through our modules and through transformers', layer by layer, in float32."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openpali.bundle import load_exactly
+from openpali.interop.parts import Parts
+from openpali.interop.siglip import ImageEncoder
+from openpali.interop.t5 import LanguageModel
+from openpali.model.losses import sigmoid_loss
+from openpali.model.siglip import SigLIP, SigLIPConfig
+from openpali.model.t5 import EncoderDecoder
+from openpali.model.vit import MAPHead, ViT
+
+AGREEMENT = 1e-5
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far apart two tensors are.
+
+    Attributes:
+        name: what was compared.
+        absolute: largest difference of two numbers.
+        relative: the same by the largest number of the reference.
+    """
+
+    name: str
+    absolute: float
+    relative: float
+
+    def __str__(self) -> str:
+        return f"{self.name:28} max difference {self.absolute:.1e}, relative {self.relative:.1e}"
+
+
+def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
+    """Lines of a report on what was read from these sources; says why where there is nothing to compare with."""
+    if importlib.util.find_spec("transformers") is None:
+        yield "no parity report: transformers is not installed (pip install transformers)"
+        return
+    found: list[Parity] = []
+    if (vision / "config.json").is_file():
+        found += compare_images(parts.vision, vision)
+    else:
+        yield f"no parity report of {vision}: transformers does not read it"
+    if text is not None and parts.text is not None:
+        found += compare_texts(parts.text, text)
+    yield from (str(parity) for parity in found)
+    if found:
+        worst = max(found, key=lambda parity: parity.relative)
+        yield f"worst: {worst.name.strip()}, relative {worst.relative:.1e} (float32 agrees below {AGREEMENT:.0e})"
+
+
+@torch.no_grad()
+def compare_images(encoder: ImageEncoder, source: Path) -> list[Parity]:
+    """Each layer of the image encoder and, where they are, its pooling, the text tower and the sigmoid loss.
+
+    Args:
+        encoder: what was read from ``source``.
+        source: a checkpoint folder of transformers.
+
+    Raises:
+        ImportError: transformers is not installed.
+    """
+    from transformers import SiglipModel, SiglipVisionModel
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, *encoder.image_size, 3, generator=generator) * 2 - 1
+    height, width = encoder.vision.image_size
+    pixels = images.permute(0, 3, 1, 2)
+    images = images[:, :height, :width]  # what does not fill a patch, their convolution leaves out
+    theirs: Any
+    if encoder.text is None:
+        theirs = _load(SiglipVisionModel, source)
+        vit = _build(lambda: ViT(encoder.vision), encoder, "vit")
+        with _outputs(vit.encoder.blocks) as layers:
+            tokens = vit(images)
+        reference = theirs(pixel_values=pixels, output_hidden_states=True)
+        found = _layers("image layer", layers, reference.hidden_states[1:])
+        found.append(_parity("image tokens", tokens, reference.last_hidden_state))
+        if encoder.has_pool:
+            v = encoder.vision
+            pool = _build(lambda: MAPHead(v.width, v.mlp_dim, v.heads), encoder, "pool")
+            found.append(_parity("image embedding", pool(tokens), reference.pooler_output))
+        return found
+    config = SigLIPConfig(encoder.vision, encoder.text)
+    model = _build(lambda: SigLIP(config), encoder, "")
+    ids = torch.randint(0, encoder.text.vocab_size, (2, encoder.text.length), generator=generator)
+    theirs = _load(SiglipModel, source)
+    with _outputs(model.vit.encoder.blocks) as layers, _outputs(model.text.encoder.blocks) as text_layers:
+        ours = model(images, ids)
+    by_image = theirs.vision_model(pixel_values=pixels, output_hidden_states=True)
+    by_text = theirs.text_model(input_ids=ids, output_hidden_states=True)
+    reference = theirs(input_ids=ids, pixel_values=pixels, return_loss=True)
+    return [
+        *_layers("image layer", layers, by_image.hidden_states[1:]),
+        _parity("image tokens", model.vit(images), by_image.last_hidden_state),
+        _parity("image embedding", ours.image, reference.image_embeds),
+        *_layers("text layer", text_layers, by_text.hidden_states[1:]),
+        _parity("text embedding", ours.text, reference.text_embeds),
+        _parity("sigmoid loss", sigmoid_loss(ours), reference.loss),
+    ]
+
+
+@torch.no_grad()
+def compare_texts(language: LanguageModel, source: Path) -> list[Parity]:
+    """Each layer of encoder and decoder, and the logits; rows of unequal length.
+
+    Raises:
+        ImportError: transformers is not installed.
+    """
+    from transformers import AutoModelForSeq2SeqLM
+
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, language.config.vocab_size, (2, 24), generator=generator)
+    mask = torch.arange(24) < torch.tensor([[24], [15]])
+    ids = ids * mask
+    targets = torch.randint(3, language.config.vocab_size, (2, 8), generator=generator)
+    targets[:, 0] = 0
+    with torch.device("meta"):
+        model = EncoderDecoder(language.config)
+    load_exactly(model, {key: value.float() for key, value in language.weights.items()}, str(source))
+    model.eval()
+    with _outputs(model.encoder) as layers, _outputs(model.decoder) as decoder_layers:
+        memory = model.encode(model.embed(ids), mask)
+        hidden = model.decode(targets, memory, mask)
+    theirs = _load(AutoModelForSeq2SeqLM, source)
+    reference = theirs(
+        input_ids=ids, attention_mask=mask.long(), decoder_input_ids=targets, output_hidden_states=True
+    )
+    # their last state is after the norm, ours of the last layer before it
+    return [
+        *_layers(
+            "encoder layer",
+            [x[mask] for x in layers[:-1]],
+            [x[mask] for x in reference.encoder_hidden_states[1:-1]],
+        ),
+        _parity("encoder output", memory[mask], reference.encoder_last_hidden_state[mask]),
+        *_layers("decoder layer", decoder_layers[:-1], reference.decoder_hidden_states[1:-1]),
+        _parity("logits", model.logits(hidden), reference.logits),
+    ]
+
+
+def _build(build: Callable[[], nn.Module], encoder: ImageEncoder, part: str) -> Any:
+    prefix = f"{part}." if part else ""
+    with torch.device("meta"):
+        model = build()
+    weights = {k.removeprefix(prefix): v.float() for k, v in encoder.weights.items() if k.startswith(prefix)}
+    load_exactly(model, weights, part)
+    return model.eval()
+
+
+def _load(cls: Any, source: Path) -> Any:
+    return cls.from_pretrained(str(source), dtype=torch.float32, local_files_only=True).eval()
+
+
+@contextmanager
+def _outputs(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
+    """What each layer returns while this is open."""
+    seen: list[Tensor] = []
+    hooks = [layer.register_forward_hook(lambda _, __, output: seen.append(output)) for layer in layers]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _layers(name: str, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[Parity]:
+    return [_parity(f"{name} {i}", a, b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True), 1)]
+
+
+def _parity(name: str, ours: Tensor, theirs: Tensor) -> Parity:
+    absolute = (ours - theirs).abs().max().item()
+    return Parity(name, absolute, absolute / max(theirs.abs().max().item(), 1e-30))
