@@ -17,6 +17,7 @@ L2 = 2.0**10  # big_vision's `fewshot_lsr.py`
 BIAS = 100.0  # the constant feature
 SEEDS = 3
 SHOTS = (1, 5, 10, 25)
+STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of l2, to choose from
 
 Labels = NDArray[np.int64]  # classes [N]
 Classify = Callable[[Floats], Labels]  # features [B, D] -> classes [B]
@@ -66,8 +67,8 @@ def ridge_accuracy(train: Floats, train_labels: Labels, test: Floats, test_label
 def ridge(train: Floats, train_labels: Labels) -> Classify:
     """Least squares with l2 on all of ``train`` (big_vision `fewshot_lsr.py`).
 
-    Features ``[N, D]`` are whitened by mean and deviation (+ 1e-5) of ``train``, a constant 100 is appended, targets
-    are one-hot in {-1, 1}, and l2 is 2^10. big_vision's ``eigh`` gives the same solution.
+    Features ``[N, D]`` are whitened by mean and deviation (+ 1e-5) of ``train``, a constant 100 is appended,
+    targets are one-hot in {-1, 1}, and l2 is 2^10. big_vision's ``eigh`` gives the same solution.
     """
     mean_, deviation = train.mean(0), train.std(0) + 1e-5
     x = _with_bias((train - mean_) / deviation)
@@ -123,10 +124,10 @@ def logistic(
     train: Floats,
     train_labels: Labels,
     *,
-    strengths: Sequence[float] = tuple(10.0**e for e in range(-6, 1)),
+    strengths: Sequence[float] = STRENGTHS,
     iterations: int = 100,
 ) -> Classify:
-    """Multinomial logistic regression by L-BFGS on whitened features, as CLIP's linear probe (arXiv 2103.00020, A.3).
+    """Multinomial logistic regression by L-BFGS on whitened features: CLIP's linear probe (arXiv 2103.00020, A.3).
 
     Args:
         strengths: l2 on the weights, relative to the mean loss. The one with the highest accuracy on every fifth
@@ -164,9 +165,7 @@ def logistic(
     return predict
 
 
-def _fit_logistic(
-    x: torch.Tensor, y: torch.Tensor, classes: int, strength: float, iterations: int
-) -> torch.Tensor:
+def _fit_logistic(x: torch.Tensor, y: torch.Tensor, classes: int, strength: float, iterations: int) -> torch.Tensor:
     """Weights ``[D + 1, classes]``, the last row the bias, which carries no l2."""
     weights = torch.zeros(x.shape[1] + 1, classes, dtype=x.dtype, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=iterations, line_search_fn="strong_wolfe")
@@ -177,7 +176,7 @@ def _fit_logistic(
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach()
 
 

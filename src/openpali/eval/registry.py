@@ -6,10 +6,10 @@ import difflib
 
 from openpali.eval.benchmarks.base import Benchmark
 from openpali.eval.benchmarks.paper import PAPER
+from openpali.eval.encoders import ENCODER_SETS
 from openpali.eval.nano import EASY_VQA, world_benchmarks
-from openpali.eval.probes import FASHION_MNIST
 
-_ALL = [*world_benchmarks("nano"), *world_benchmarks("mini"), EASY_VQA, FASHION_MNIST, *PAPER]
+_ALL = [*world_benchmarks("nano"), *world_benchmarks("mini"), EASY_VQA, *ENCODER_SETS, *PAPER]
 
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 

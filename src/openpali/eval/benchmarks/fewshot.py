@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from openpali.eval.benchmarks.base import Advance, EncoderBenchmark
-from openpali.eval.benchmarks.features import Encoder, Load
 from openpali.eval.benchmarks.files import Folder
+from openpali.eval.features import Encoder, Load
 from openpali.eval.metrics.scores import Scores, mean
-from openpali.eval.probes import SEEDS, fewshot_accuracy
+from openpali.eval.probes import SHOTS, fewshot
 from openpali.infer.pali import Pali
 from openpali.tasks.example import Image
 
-SHOTS = (1, 5, 10, 25)
 HEADLINE = 10  # shots
 PICTURES = (".jpg", ".jpeg", ".png", ".tif")
 
@@ -227,6 +226,10 @@ DATA_SETS = (
 )
 
 
+def _advance(advance: Advance, before: int, total: int, done: int) -> None:
+    advance(before + done, total)
+
+
 def run_fewshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
     """Accuracy at 1, 5, 10 and 25 shots, mean of three seeds, per data set and over all eight.
 
@@ -236,24 +239,18 @@ def run_fewshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> 
     encoder = Encoder(pali)
     splits = {each.name: each.open(Folder(root, each.title, each.home)) for each in DATA_SETS}
     total = sum(len(train.labels) + len(test.labels[:limit]) for train, test in splits.values())
-    done, scores = 0, {}
+    done = 0
+    scores: dict[str, float] = {}
     for name, (train, test) in splits.items():
         numbers = {label: i for i, label in enumerate(sorted(set(train.labels)))}
         features, labels = [], []
         for pictures, names in ((train.pictures, train.labels), (test.pictures[:limit], test.labels[:limit])):
-            chunks = []
-            for chunk in encoder(pictures):
-                chunks.append(chunk)
-                done += len(chunk)
-                advance(done, total)
-            features.append(np.concatenate(chunks))
+            step = partial(_advance, advance, done, total)
+            features.append(encoder.features(pictures, advance=step))
+            done += len(pictures)
             labels.append(np.array([numbers.get(label, -1) for label in names]))  # an unknown class is never right
-        for shots in SHOTS:
-            values = [
-                fewshot_accuracy(features[0], labels[0], features[1], labels[1], shots, seed)
-                for seed in range(SEEDS)
-            ]
-            scores[f"acc/{shots}-shot/{name}"] = mean(values)
+        found = fewshot(features[0], labels[0], features[1], labels[1]).summary
+        scores |= {f"acc/{k}-shot/{name}": found[f"acc/{k}-shot"] for k in SHOTS}
     means = {f"acc/{k}-shot": mean([scores[f"acc/{k}-shot/{name}"] for name in splits]) for k in SHOTS}
     return Scores(means | scores)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from openpali.eval.benchmarks.base import Advance, EncoderBenchmark
-from openpali.eval.benchmarks.features import BATCH, Encoder, Load, RidgeSums
 from openpali.eval.benchmarks.files import Folder
+from openpali.eval.features import BATCH, Encoder, Load
 from openpali.eval.metrics.scores import Scores, mean_scores
-from openpali.eval.probes import Labels
+from openpali.eval.probes import Labels, RidgeSums
+from openpali.eval.zero_shot import class_embeddings, zero_shot
 from openpali.infer.pali import Pali
 
 CLASSES = "imagenet/LOC_synset_mapping.txt"
@@ -22,33 +22,6 @@ VAL = "imagenet/ILSVRC/Data/CLS-LOC/val"
 TRAIN = "imagenet/ILSVRC/Data/CLS-LOC/train"
 NAMES = "imagenet/class_names.txt"
 HOME = "https://www.image-net.org/challenges/LSVRC/2012 (as Kaggle's ImageNet Object Localization Challenge)"
-
-# The 80 templates of the CLIP paper (arXiv 2103.00020), without punctuation; "*" is both "a" and "the".
-_TEMPLATES = (
-    "a bad photo of *;a photo of many;a sculpture of *;a photo of the hard to see;a low resolution photo of *;"
-    "a rendering of *;graffiti of *;a cropped photo of *;a tattoo of *;the embroidered;a photo of a hard to see;"
-    "a bright photo of *;a photo of * clean;a photo of * dirty;a dark photo of *;a drawing of *;a photo of my;"
-    "the plastic;a photo of * cool;a closeup photo of *;a black and white photo of *;a painting of *;"
-    "a pixelated photo of *;a plastic;a jpeg corrupted photo of *;a blurry photo of *;a photo of *;"
-    "a good photo of *;* {} in a video game;a photo of one;a doodle of *;the origami;a sketch of *;a origami;"
-    "the toy;a rendition of *;a photo of * large;a photo of * nice;a photo of * weird;* cartoon;art of *;"
-    "a embroidered;itap of *;* plushie;a photo of * small;a toy;itap of my"
-)
-
-
-def templates() -> list[str]:
-    """Sentences with "{}" in the place of the name of the class."""
-    out = []
-    for short in _TEMPLATES.split(";"):
-        sentence = short if "{}" in short else f"{short} {{}}"
-        out += [sentence.replace("*", article) for article in ("a", "the")] if "*" in sentence else [sentence]
-    return out
-
-
-def canonical(text: str) -> str:
-    """Lower case, without punctuation (big_vision ``prompt_engineering.py``)."""
-    without = text.replace("_", " ").translate(str.maketrans("", "", string.punctuation))
-    return " ".join(without.lower().split())
 
 
 def read_classes(folder: Folder) -> tuple[list[str], list[str]]:
@@ -79,22 +52,18 @@ def read_answers(folder: Folder, codes: Sequence[str]) -> tuple[list[str], Label
 
 
 def run_zeroshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
-    """Top-1 accuracy: the class whose sentences, averaged over 80 templates, are nearest to the picture."""
+    """Top-1 and top-5 accuracy: the class whose sentences, in 80 templates, are nearest to the picture."""
     folder = Folder(root, "ImageNet", HOME)
     codes, names = read_classes(folder)
     pictures, labels = (each[:limit] for each in read_answers(folder, codes))
     total = len(names) + len(pictures)
-    classes = []
-    for done, name in enumerate(names):
-        mean = pali.embed_text([sentence.format(canonical(name)) for sentence in templates()]).mean(0)
-        classes.append(mean / (np.linalg.norm(mean) + 1e-8))
-        advance(done + 1, total)
-    hits: list[float] = []
+    classes = class_embeddings(pali.embed_text, names, advance=lambda done: advance(done, total))
+    chunks = []
     for start in range(0, len(pictures), BATCH):
-        images = pali.embed_image([folder.picture(name) for name in pictures[start : start + BATCH]])
-        hits += ((images @ np.stack(classes).T).argmax(1) == labels[start : start + BATCH]).astype(float).tolist()
-        advance(len(names) + len(hits), total)
-    return mean_scores({"acc": hits})
+        some = pictures[start : start + BATCH]
+        chunks.append(pali.embed_image([folder.picture(name) for name in some]))
+        advance(len(names) + start + len(some), total)
+    return zero_shot(np.concatenate(chunks), classes, [{int(label)} for label in labels])
 
 
 def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:

@@ -9,8 +9,8 @@ import numpy as np
 from openpali.eval.benchmarks import scoring
 from openpali.eval.benchmarks.base import Advance, AnswerBenchmark, EncoderBenchmark
 from openpali.eval.benchmarks.files import Entry, Folder, Listing, listing, with_picture
-from openpali.eval.metrics.retrieval import language_macro, retrieval
 from openpali.eval.metrics.scores import Scores
+from openpali.eval.retrieval import retrieve
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.tasks.example import Example
@@ -67,17 +67,8 @@ def run_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -
         chunks.append(pali.embed_image([folder.picture(_picture(entry)) for entry in some]))
         advance(start + len(some), total)
     images = np.concatenate(chunks)
-    by_language = {}
-    for number, lang in enumerate(LANGUAGES):
-        captions = [_captions(entry, lang) for entry in entries]
-        owner = [i for i, texts in enumerate(captions) for _ in texts]
-        similarity = images @ pali.embed_text([text for texts in captions for text in texts]).T
-        either, first = (retrieval(similarity, owner, positive=rule) for rule in ("any", "first"))
-        strict = {f"first/{k}": v for k, v in first.summary.items() if k.startswith("img2txt")}
-        by_language[lang] = Scores(either.summary | strict)
-        advance(len(entries) + number + 1, total)
-    languages = {f"{name}/{lang}": value for lang, s in by_language.items() for name, value in s.summary.items()}
-    return Scores(language_macro(by_language).summary | languages)
+    captions = {lang: [_captions(entry, lang) for entry in entries] for lang in LANGUAGES}
+    return retrieve(images, captions, pali.embed_text, advance=lambda n: advance(len(entries) + n, total))
 
 
 BENCHMARKS = (

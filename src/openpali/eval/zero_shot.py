@@ -1,0 +1,99 @@
+"""Zero-shot classification: the class whose sentences are nearest to the picture
+(big_vision ``evaluators/proj/image_text/discriminative_classifier.py``)."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from openpali.eval.metrics.scores import Scores, check_paired, mean_scores
+from openpali.infer.pali import Floats
+
+EmbedText = Callable[[Sequence[str]], Floats]  # N texts -> normalised [N, D]
+
+# The 80 templates of the CLIP paper (arXiv 2103.00020), without punctuation; "*" is both "a" and "the".
+_TEMPLATES = (
+    "a bad photo of *;a photo of many;a sculpture of *;a photo of the hard to see;a low resolution photo of *;"
+    "a rendering of *;graffiti of *;a cropped photo of *;a tattoo of *;the embroidered;a photo of a hard to see;"
+    "a bright photo of *;a photo of * clean;a photo of * dirty;a dark photo of *;a drawing of *;a photo of my;"
+    "the plastic;a photo of * cool;a closeup photo of *;a black and white photo of *;a painting of *;"
+    "a pixelated photo of *;a plastic;a jpeg corrupted photo of *;a blurry photo of *;a photo of *;"
+    "a good photo of *;* {} in a video game;a photo of one;a doodle of *;the origami;a sketch of *;a origami;"
+    "the toy;a rendition of *;a photo of * large;a photo of * nice;a photo of * weird;* cartoon;art of *;"
+    "a embroidered;itap of *;* plushie;a photo of * small;a toy;itap of my"
+)
+
+
+def clip_templates() -> list[str]:
+    """CLIP's 80 sentences, with "{}" in the place of the name of the class."""
+    out = []
+    for short in _TEMPLATES.split(";"):
+        sentence = short if "{}" in short else f"{short} {{}}"
+        out += [sentence.replace("*", article) for article in ("a", "the")] if "*" in sentence else [sentence]
+    return out
+
+
+def canonical(text: str) -> str:
+    """Lower case, without punctuation but "{}" (big_vision ``prompt_engineering.py``)."""
+    return " ".join(text.replace("_", " ").translate(_WITHOUT).lower().split())
+
+
+_WITHOUT = str.maketrans("", "", "".join(set(string.punctuation) - set("{}")))
+
+
+def class_embeddings(
+    embed_text: EmbedText,
+    names: Sequence[str],
+    templates: Sequence[str] | None = None,
+    *,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Floats:
+    """One normalised embedding per class: the mean over its sentences, normalised again (+ 1e-8), ``[classes, D]``.
+
+    Args:
+        embed_text: as :meth:`~openpali.infer.pali.Pali.embed_text`.
+        names: of the classes; they are made :func:`canonical`, as the templates are.
+        templates: sentences with "{}" for the name; CLIP's 80 by default, ("{}",) for the bare name.
+        advance: is told how many classes are done.
+
+    Raises:
+        ValueError: fewer than two names, two that are the same, or a template without "{}".
+    """
+    sentences = clip_templates() if templates is None else [canonical(each) for each in templates]
+    for sentence in sentences:
+        if "{}" not in sentence:
+            raise ValueError(f"the template {sentence!r} has no place for the name: write {{}} there")
+    plain = [canonical(name) for name in names]
+    if len(plain) < 2 or len(set(plain)) < len(plain):
+        raise ValueError("zero-shot classification needs the names of two classes or more, all different")
+    out = []
+    for done, name in enumerate(plain, start=1):
+        average = embed_text([sentence.replace("{}", name) for sentence in sentences]).mean(0)
+        out.append(average / (np.linalg.norm(average) + 1e-8))
+        advance(done)
+    return np.stack(out)
+
+
+def zero_shot(images: Floats, classes: Floats, labels: Sequence[Collection[int]]) -> Scores:
+    """Top-1 and top-5 accuracy.
+
+    Args:
+        images: normalised embeddings ``[N, D]``.
+        classes: of :func:`class_embeddings`.
+        labels: the right classes of each picture; any of several is right (ReaL).
+
+    Returns:
+        ``acc`` and ``acc@5`` in 0..1, with per-sample values.
+
+    Raises:
+        ValueError: unequal numbers, or none.
+    """
+    check_paired(list(images), labels, "labels")
+    ranked = np.argsort(-(images @ classes.T), axis=1, kind="stable")
+    found = {
+        name: [float(any(c in right for c in row[:k].tolist())) for row, right in zip(ranked, labels, strict=True)]
+        for name, k in (("acc", 1), ("acc@5", 5))
+    }
+    return mean_scores(found)
