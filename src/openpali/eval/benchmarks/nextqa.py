@@ -17,7 +17,12 @@ STRIDE = 80
 
 
 def open_nextqa(root: Path) -> Listing:
-    """The 9,178 open-ended test questions, sliced by type (CH: causal how, TN: temporal next, ...)."""
+    """The 9,178 open-ended test questions, sliced by type (CH: causal how, TN: temporal next, ...).
+
+    Raises:
+        FileNotFoundError: its files, or WordNet's, are not there.
+    """
+    scoring.wordnet()  # the score needs it: better told now than when all is answered
     folder = Folder(root, "NExT-QA", HOME)
     names = folder.json(NAMES)
     makers = []
@@ -50,6 +55,6 @@ BENCHMARKS = (
         open=open_nextqa,
         task="video_qa",
         decoding=Decoding(max_tokens=64),
-        score=scoring.exact,
+        score=scoring.wups,
     ),
 )

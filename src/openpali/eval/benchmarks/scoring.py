@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
+from openpali.data.build import data_folder
 from openpali.eval.benchmarks.base import Answered, Score
 from openpali.eval.metrics import caption, vqa
 from openpali.eval.metrics.boxes import box_iou
 from openpali.eval.metrics.masks import mask_scores, overlap
+from openpali.eval.metrics.nextqa import nextqa
 from openpali.eval.metrics.scores import Scores, mean, mean_scores
+from openpali.eval.metrics.wordnet import WordNet
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.example import Example
 from openpali.tasks.segmentation import RefSeg, crop_mask, paste_mask
@@ -69,6 +73,23 @@ def counts(rows: Sequence[Answered]) -> Scores:
 def relaxed(rows: Sequence[Answered]) -> Scores:
     """ChartQA's relaxed accuracy."""
     return vqa.relaxed_accuracy(_texts(rows), _only(rows))
+
+
+@cache
+def wordnet() -> WordNet:
+    """WordNet as `openpali data build wordnet` fetches it.
+
+    Raises:
+        FileNotFoundError: it has not been.
+    """
+    return WordNet(data_folder("wordnet"))
+
+
+def wups(rows: Sequence[Answered]) -> Scores:
+    """NExT-QA's WUPS, by the kind of question too, and exact match."""
+    similar = nextqa(_texts(rows), _references(rows), [row.kind for row in rows], wordnet())
+    same = exact(rows)
+    return Scores(similar.summary | same.summary, similar.per_sample | same.per_sample)
 
 
 def measure_segmentation(example: Example, answer: Answer, task: Task) -> dict[str, float]:
