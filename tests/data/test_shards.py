@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from openpali.data import shards
 from openpali.data.build import write_shards
 from openpali.data.shards import ShardSource
 from openpali.data.sources import open_source
@@ -163,3 +165,145 @@ def test_forked_workers_read_the_same(folder: Path) -> None:
     loader = DataLoader(Keys(source), batch_size=15, sampler=order, num_workers=2, multiprocessing_context="fork")  # type: ignore[arg-type]
     assert [int(v) for batch in loader for v in batch] == order
     assert pickle.loads(pickle.dumps(source))[3].label == "l3"
+
+
+# ---- damage in the middle
+
+
+def flipped(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@given(st.integers(0, 10 * 2048 - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_flipped_bit_costs_its_neighbours_at_most(at: int) -> None:
+    """A sample is what it was, or it raises, or it is left out and counted; all others are untouched."""
+    with tempfile.TemporaryDirectory() as work:
+        write_shards(Path(work), "x", map(sample, range(10)))
+        path = Path(work) / "x-00000.tar"
+        flipped(path, at)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            source = ShardSource(path)
+        keys = [source.where(i).rpartition(": ")[2] for i in range(len(source))]
+        struck = at // 2048
+        lost = {f"s{i:04d}" for i in range(10)} - set(keys)
+        assert lost <= {f"s{i:04d}" for i in (struck - 1, struck, struck + 1)}
+        assert bool(lost) == bool(caught)
+        if at % 1024 < 512 and at % 512 < 157:  # a header's name, size or checksum
+            assert lost
+            assert "was cut off or damaged" in str(caught[0].message)
+        for i, key in enumerate(keys):
+            number = int(key[1:])
+            try:
+                example = source[i]
+            except ValueError:
+                assert number == struck  # the PNG's or the JSON's own doing
+            else:
+                assert number == struck or (example.label, example.images[0][0, 0, 0]) == (f"l{number}", number)
+
+
+def test_a_hole_in_the_middle(folder: Path) -> None:
+    path = folder / "a.tar"
+    content = path.read_bytes()
+    path.write_bytes(content[:10_000] + b"\xff" * 20_000 + content[30_000:])  # of samples 4 to 14
+    with pytest.warns(UserWarning, match=r"2 are left out, from s0004 on, with all that cannot be read"):
+        source = ShardSource(path)
+    keys = [source.where(i).rpartition(": ")[2] for i in range(len(source))]
+    assert keys == [f"s{i:04d}" for i in range(250) if not 4 <= i <= 15]  # 15 might lack its first
+    assert [source[i].label for i in (3, 4)] == ["l3", "l16"]
+
+
+def test_joined_shards_are_read_to_the_end(folder: Path) -> None:
+    joined = folder / "joined.tar"
+    joined.write_bytes((folder / "a.tar").read_bytes() + (folder / "b-00000.tar").read_bytes())
+    assert [ShardSource(joined)[i].label for i in (0, 249, 250, -1)] == ["l0", "l249", "l250", "l254"]
+
+
+def test_a_shard_that_is_cut_or_gone_after_it_was_opened(folder: Path) -> None:
+    source = ShardSource(folder / "a.tar")
+    content = (folder / "a.tar").read_bytes()
+    (folder / "a.tar").write_bytes(content[:100_000])
+    assert source[0].label == "l0"
+    with pytest.raises(OSError, match=r"a.tar was cut off since it was opened: it has no 17 bytes from 410,112 on"):
+        source[200]
+    (folder / "a.tar").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a.tar"):
+        source[0]
+
+
+# ---- the table of contents
+
+
+def test_contents_are_kept_until_the_shard_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(folder / "home"))
+    scans: list[str] = []
+    original = shards._scan
+    monkeypatch.setattr(shards, "_scan", lambda file, shard: scans.append(shard) or original(file, shard))
+    assert [len(ShardSource(folder)) for _ in range(3)] == [255] * 3
+    assert len(scans) == 2  # one for each shard
+    write_shards(folder, "b", map(sample, range(250, 258)))
+    assert len(ShardSource(folder)) == 258
+    assert len(scans) == 3
+    for stored in (folder / "home/index").iterdir():
+        stored.write_bytes(b"PK\x03\x04 broken")
+    assert len(ShardSource(folder)) == 258
+    assert len(scans) == 5
+    assert ShardSource(folder)[257].label == "l257"
+    blocked = folder / "a file"
+    blocked.touch()
+    monkeypatch.setenv("OPENPALI_HOME", str(blocked))  # no cache can be written there
+    assert len(ShardSource(folder)) == 258
+
+
+def test_names_as_webdataset_writes_them(folder: Path) -> None:
+    for i in range(8, 12):
+        write_shards(folder, f"t{i}", [sample(i)])
+        (folder / f"t{i}-00000.tar").rename(folder / f"t-{i:03d}.tar")
+    source = open_source(str(folder / "t-{008..011}.tar"), {})
+    assert [source[i].label for i in range(len(source))] == ["l8", "l9", "l10", "l11"]
+    with pytest.raises(FileNotFoundError, match=r"no .tar files at .*t-012.tar"):
+        open_source(str(folder / "t-012.tar"), {})
+
+
+def test_a_caption_in_a_text_file(tmp_path: Path) -> None:
+    write_shards(tmp_path, "x", [("a", {"jpg": picture(9, "JPEG"), "txt": "ein Hund\n".encode()})])
+    example = ShardSource(tmp_path)[0]
+    assert example.captions == {"en": ("ein Hund",)}
+    assert len(example.images) == 1
+
+
+# ---- URLs
+
+
+def test_urls_are_read_as_files_are(folder: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("a.tar", "b-00000.tar"):
+        memory.pipe(f"/bucket/{name}", (folder / name).read_bytes())
+    for name, size in (("bucket", 255), ("bucket/*.tar", 255), ("bucket/b-0000{0..0}.tar", 5)):
+        source = open_source(f"memory://{name}", {})
+        assert len(source) == size
+        assert source[size - 1].label == "l254"
+        assert source[size - 1].images[0][0, 0, 0] == 254
+    source = open_source("memory://bucket", {})
+    loader = DataLoader(Keys(source), batch_size=5, num_workers=2, multiprocessing_context="fork")  # type: ignore[arg-type]
+    assert [int(v) for batch in loader for v in batch] == list(range(255))
+    memory.rm("/bucket/a.tar")
+    with pytest.raises(FileNotFoundError, match=r"no file memory://.*a.tar"):
+        source[0]
+    with pytest.raises(FileNotFoundError, match=r"no file memory://bucket/gone.tar"):
+        open_source("memory://bucket/gone.tar", {})
+    with pytest.raises(FileNotFoundError, match=r"no .tar files at memory://bucket/gone-\*.tar"):
+        open_source("memory://bucket/gone-*.tar", {})
+    with pytest.raises(ValueError, match=r"nothing://x/y.tar: Protocol not known: nothing"):
+        open_source("nothing://x/y.tar", {})
+
+
+def test_nothing_is_opened_over_the_network_without_a_url(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    assert open_source(str(folder), {})[0].label == "l0"

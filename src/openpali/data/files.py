@@ -54,7 +54,7 @@ def read_span(name: str, start: int, size: int) -> bytes:
         except Exception as error:
             raise _unreadable(name, error) from error
     if len(data) < size:
-        raise OSError(f"{name} ends at {start + len(data):,} bytes, where it had more when it was opened")
+        raise OSError(f"{name} was cut off since it was opened: it has no {size:,} bytes from {start:,} on")
     return data
 
 

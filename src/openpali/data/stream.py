@@ -86,7 +86,7 @@ class Stream(Dataset[Sample]):
         return phase, self.mixtures[number][counter - (self.ends[number] - phase.samples)]
 
     def drawn(self, counter: int) -> dict[str, int]:
-        """How many of the samples before ``counter`` each entry has given; what replaces a bad one is of its entry."""
+        """How many of the samples before ``counter`` each entry has given, in place of bad ones too."""
         found: dict[str, int] = {}
         for phase, mixture, end in zip(self.phases, self.mixtures, self.ends, strict=True):
             counts = mixture.drawn(min(max(counter - (end - phase.samples), 0), phase.samples))
