@@ -16,11 +16,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from openpali.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
-from openpali.data.encode import PairEncoder, SequenceEncoder
+from openpali.data.encode import Batch, PairEncoder, SequenceEncoder
 from openpali.data.images import Preprocess, load_image
 from openpali.infer.generate import Decoding, Generation, generate
 from openpali.interop.parts import assemble
@@ -189,6 +190,46 @@ class Pali:
         with torch.inference_mode():
             return (cosine * model.log_temperature.exp() + model.bias).sigmoid().numpy()
 
+    def log_perplexity(
+        self,
+        frames: Sequence[Frames],
+        prompt: str,
+        targets: Sequence[str],
+        *,
+        part: str | None = None,
+        batch: int = BATCH,
+    ) -> Floats:
+        """How surprised the model is by given answers: nats per token, ``[rows, targets]``.
+
+        Args:
+            frames: pictures of each row.
+            prompt: the same for all rows.
+            targets: answers to be scored for each row; EOS is their last token.
+            part: picks the part of the family; by default it is told from the prompt.
+
+        Raises:
+            ValueError: no rows, no targets or an empty one, or as :meth:`predict`.
+        """
+        if not frames or not targets or not all(target.strip() for target in targets):
+            raise ValueError("log-perplexity needs pictures and targets, and none of these empty")
+        bundle, model = self._load(part or self._part_for(task_of(prompt)))
+        pali, tokenizer = cast(PaliModel, model), bundle.tokenizer
+        ids = [torch.tensor([[*tokenizer.encode(target), tokenizer.eos_id]]) for target in targets]
+        chunks = []
+        with torch.inference_mode():
+            for start in range(0, len(frames), batch):
+                some = frames[start : start + batch]
+                inputs, _, _ = _collate(bundle, some, [prompt] * len(some))
+                memory = pali.encode(inputs.get("images"), inputs["prompt"], inputs.get("frames"))
+                columns = []
+                for target in ids:
+                    rows = target.expand(len(some), -1)
+                    hidden = pali.text.decode(F.pad(rows[:, :-1], (1, 0), value=pali.pad), *memory)
+                    logits = pali.text.logits(hidden).float()
+                    columns.append(F.cross_entropy(logits.transpose(1, 2), rows, reduction="none").mean(1))
+                chunks.append(torch.stack(columns, dim=1))
+        return torch.cat(chunks).numpy()
+
     def task(self, name: str) -> Task:
         """A task as this family was trained on it: with its options and its mask codec.
 
@@ -218,23 +259,7 @@ class Pali:
         tasks = [task or self.task(task_of(prompt, len(row))) for prompt, row in zip(prompts, frames, strict=True)]
         part = part or self._part_for(tasks[0].name)
         bundle, model = self._load(part)
-        preprocess = _preprocess(bundle)
-        limit = bundle.facts.get("max_prompt", 512)
-        encoder = SequenceEncoder(bundle.tokenizer, limit, 1)
-        samples, sizes = [], []
-        for row, prompt in zip(frames, prompts, strict=True):
-            if not prompt.strip():
-                raise ValueError("the prompt is empty")
-            ids = encoder.tokenizer.encode(prompt)
-            if len(ids) > limit:
-                raise ValueError(f"the prompt has {len(ids)} tokens, and this model takes {limit}: shorten it")
-            arrays: dict[str, NDArray[Any]] = {"prompt": np.array(ids), "target": np.zeros(1, np.int64)}
-            images = [to_array(picture) for picture in row]
-            sizes.append(Size(*images[0].shape[:2]) if images else Size(1, 1))
-            if images:
-                arrays["images"] = np.stack([preprocess(image) for image in images])
-            samples.append(arrays)
-        batch = encoder.collate(samples)
+        batch, sizes, encoder = _collate(bundle, frames, prompts)
         generations = generate(
             cast(PaliModel, model),
             batch.get("images"),
@@ -303,3 +328,26 @@ def _preprocess(bundle: Bundle) -> Preprocess:
     if bundle.preprocess is None:
         raise ValueError(f"the model {bundle.folder} takes no pictures")
     return bundle.preprocess
+
+
+def _collate(
+    bundle: Bundle, frames: Sequence[Frames], prompts: Sequence[str]
+) -> tuple[Batch, list[Size], SequenceEncoder]:
+    """Pictures and prompts as the model takes them, and the size of each row's first picture."""
+    preprocess = _preprocess(bundle)
+    limit = bundle.facts.get("max_prompt", 512)
+    encoder = SequenceEncoder(bundle.tokenizer, limit, 1)
+    samples, sizes = [], []
+    for row, prompt in zip(frames, prompts, strict=True):
+        if not prompt.strip():
+            raise ValueError("the prompt is empty")
+        ids = encoder.tokenizer.encode(prompt)
+        if len(ids) > limit:
+            raise ValueError(f"the prompt has {len(ids)} tokens, and this model takes {limit}: shorten it")
+        arrays: dict[str, NDArray[Any]] = {"prompt": np.array(ids), "target": np.zeros(1, np.int64)}
+        images = [to_array(picture) for picture in row]
+        sizes.append(Size(*images[0].shape[:2]) if images else Size(1, 1))
+        if images:
+            arrays["images"] = np.stack([preprocess(image) for image in images])
+        samples.append(arrays)
+    return encoder.collate(samples), sizes, encoder
