@@ -32,6 +32,7 @@ from openpali.tensors import MappedTensors, require_fit, shapes, tensor_files, w
 from openpali.text.tokenizer import Tokenizer
 
 FORMAT = 1
+MODEL_TYPE = "openpali"  # by which transformers finds the class of a pali, see `interop.transformers`
 TOKENIZER = "tokenizer.model"
 FAMILY = "family.json"  # names the parts of a family of models, see :func:`open_family`
 SHIPPED = Path(__file__).with_name("models")
@@ -159,6 +160,8 @@ def write_bundle(
         "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
         "facts": facts,
     }
+    if isinstance(config, PaliConfig):
+        described["model_type"] = MODEL_TYPE
     (folder / "config.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -176,7 +179,7 @@ def open_bundle(folder: Path) -> Bundle:
         described = json.loads(path.read_text())
         if described["format"] != FORMAT:
             raise ValueError(f"its format is {described['format']}, and this version reads {FORMAT}")
-        config = _from_json(_KINDS[described["kind"]], described["config"])
+        config = config_from_json(_KINDS[described["kind"]], described["config"])
         preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
         facts = dict(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
@@ -333,9 +336,9 @@ def transplant(model: nn.Module, part: str, origin: str) -> None:
     load_exactly(target, weights, origin)
 
 
-def _from_json(cls: type[Any], value: Any) -> Any:
+def config_from_json(cls: type[Any], value: Any) -> Any:
     """Nested dataclasses from nested dictionaries; lists become tuples."""
     if isinstance(value, dict) and dataclasses.is_dataclass(cls):
         hints = get_type_hints(cls)
-        return cls(**{key: _from_json(hints[key], v) for key, v in value.items()})
+        return cls(**{key: config_from_json(hints[key], v) for key, v in value.items()})
     return tuple(value) if isinstance(value, list) else value

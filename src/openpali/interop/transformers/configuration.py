@@ -1,0 +1,126 @@
+"""``config.json`` of a PaLI folder as transformers reads it: the same file, the same keys."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from openpali.bundle import FORMAT, MODEL_TYPE, config_from_json
+from openpali.model import pali as core
+from openpali.model.sizes import PRESETS
+
+
+class PaliConfig(PreTrainedConfig):
+    """Shapes of both halves, as :func:`openpali.bundle.write_bundle` writes them.
+
+    Args:
+        config: ``{"vision": {...}, "text": {...}}``, fields of :class:`openpali.model.vit.ViTConfig` and
+            :class:`openpali.model.t5.T5Config`; the nano preset by default.
+        preprocess: how pictures are brought to its size, fields of :class:`openpali.data.images.Preprocess`.
+        facts: what else is known of the model: recipe, samples seen, task options.
+
+    Raises:
+        ValueError: the folder holds another kind of model, or shapes that cannot be understood.
+    """
+
+    model_type = MODEL_TYPE
+
+    format: int = FORMAT
+    kind: str = "pali"
+    config: dict[str, Any] | None = None
+    preprocess: dict[str, Any] | None = None
+    facts: dict[str, Any] | None = None
+    is_encoder_decoder: bool = True
+    use_cache: bool = True
+    tie_word_embeddings: bool = False
+    bos_token_id: int | None = None
+    pad_token_id: int | None = core.Pali.pad
+    eos_token_id: int | list[int] | None = 1
+    decoder_start_token_id: int | None = core.Pali.pad
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.kind != "pali":
+            raise ValueError(f"the folder holds a {self.kind}, and transformers can only be given a pali")
+        # a copy that no other configuration shares, in JSON's types
+        self.config = _plain(self.config or dataclasses.asdict(PRESETS["nano"].pali))
+        self.facts = dict(self.facts or {})
+        if self.preprocess is None:
+            height, width = self.core.vision.image_size
+            self.preprocess = {"height": height, "width": width}
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_core(cls, config: core.PaliConfig, **kwargs: Any) -> PaliConfig:
+        """The configuration of these shapes."""
+        return cls(config=dataclasses.asdict(config), **kwargs)
+
+    @property
+    def core(self) -> core.PaliConfig:
+        """The shapes as our own modules take them."""
+        return config_from_json(core.PaliConfig, self.config)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PaliConfig:
+        """Itself; asked for the decoder alone, one whose number of layers is the decoder's."""
+        text = self._text
+        if not decoder or encoder or text["decoder_layers"] == text["encoder_layers"]:
+            return self
+        of_decoder = copy.deepcopy(self)
+        of_decoder._text["encoder_layers"] = text["decoder_layers"]
+        return of_decoder
+
+    # what transformers asks any model for, read from and written to the shapes
+
+    @property
+    def _text(self) -> dict[str, Any]:
+        assert self.config is not None
+        text: dict[str, Any] = self.config["text"]
+        return text
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._text["vocab_size"])
+
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        self._text["vocab_size"] = value
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self._text["d_model"])
+
+    @hidden_size.setter
+    def hidden_size(self, value: int) -> None:
+        self._text["d_model"] = value
+
+    @property
+    def num_attention_heads(self) -> int:
+        return int(self._text["heads"])
+
+    @num_attention_heads.setter
+    def num_attention_heads(self, value: int) -> None:
+        self._text["heads"] = value
+
+    @property
+    def head_dim(self) -> int:
+        return int(self._text["d_head"])
+
+    @head_dim.setter
+    def head_dim(self, value: int) -> None:
+        self._text["d_head"] = value
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return int(self._text["encoder_layers"])
+
+    @num_hidden_layers.setter
+    def num_hidden_layers(self, value: int) -> None:
+        self._text["encoder_layers"] = self._text["decoder_layers"] = value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,459 @@
+"""PaLI as a model of transformers: our own modules under their own names, called the way transformers calls.
+
+Nothing is computed here that :mod:`openpali.model` does not: this file carries caches, masks, checkpointing and
+recorded states to and from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel, initialization
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, Seq2SeqLMOutput
+from transformers.utils.deprecation import deprecate_kwarg
+from transformers.utils.generic import can_return_tuple
+
+from openpali.bundle import open_bundle
+from openpali.interop.transformers.attention import EagerAttention
+from openpali.interop.transformers.configuration import PaliConfig
+from openpali.model.pali import Pali, join
+from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, RelativeBias, attend
+from openpali.model.vit import Block, ViT
+
+IGNORED = -100  # label of positions without loss, transformers' convention
+
+
+@dataclass
+class PaliEncoderOutput(BaseModelOutput):
+    """What the encoder returns; ``attention_mask`` tells which of its outputs are real, bool ``[B, N + P]``."""
+
+    attention_mask: Tensor | None = None
+
+
+class _Layer(GradientCheckpointingLayer):
+    """One of our layers, with what transformers does around a layer: checkpointing, attention spelled out.
+
+    ``weights``: a list to put those of each call of attention in, in order; None: by SDPA, which tells none.
+    """
+
+    def forward(self, *inputs: Any, weights: list[Tensor] | None = None, **kwargs: Any) -> Tensor:
+        if weights is None:
+            return cast(Tensor, super().forward(*inputs, **kwargs))
+        with EagerAttention(weights):
+            return cast(Tensor, super().forward(*inputs, **kwargs))
+
+
+class PaliVisionLayer(_Layer, Block):
+    """A block of the image encoder."""
+
+
+class PaliEncoderLayer(_Layer, EncoderLayer):
+    """A layer of the encoder."""
+
+
+class _CachedDecoderLayer(DecoderLayer):
+    """A decoder layer over a cache of transformers."""
+
+    def forward(  # type: ignore[override]
+        self,
+        x_BLD: Tensor,
+        bias: Tensor,
+        memory_BND: Tensor,
+        mask: Tensor | None,
+        memory_mask: Tensor | None,
+        index: int,
+        cache: EncoderDecoderCache | None = None,
+    ) -> Tensor:
+        q, k, v = self.attention.project(self.norm_attention(x_BLD))
+        if cache is not None:
+            keys = bias.shape[1] + 1 - x_BLD.shape[1]  # a static cache returns room that is not filled, too
+            k, v = (t[:, :, :keys] for t in cache.self_attention_cache.update(k, v, index))
+        if cache is not None and cache.is_updated.get(index):
+            held = cache.cross_attention_cache.layers[index]
+            memory = held.keys, held.values
+        else:
+            memory = self.cross.memory(memory_BND)
+            if cache is not None:
+                memory = cache.cross_attention_cache.update(*memory, index)
+                cache.is_updated[index] = True
+        return self.rest(x_BLD, attend(q, k, v, bias, mask, causal=True), *memory, memory_mask)
+
+
+class PaliDecoderLayer(_Layer, _CachedDecoderLayer):
+    """A layer of the decoder."""
+
+
+@dataclass
+class _Record:
+    """Calls the layers of a stack; keeps what goes in, and which weights attention used, where they are wanted."""
+
+    eager: bool
+    with_states: bool
+    with_attentions: bool
+    states: list[Tensor] = field(default_factory=list)
+    attentions: list[list[Tensor]] = field(default_factory=list)  # of each layer its calls of attention, in order
+
+    def __call__(self, layer: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.with_states:
+            self.states.append(x)
+        weights: list[Tensor] | None = [] if self.eager or self.with_attentions else None
+        x = layer(x, *args, weights=weights, **kwargs)
+        if self.with_attentions and weights is not None:
+            self.attentions.append(weights)
+        return x
+
+    def hidden_states(self, last: Tensor) -> tuple[Tensor, ...] | None:
+        return (*self.states, last) if self.with_states else None
+
+    def weights(self, calls: slice) -> tuple[Tensor, ...] | None:
+        """Of each layer; blocks of queries are put together again."""
+        if not self.with_attentions:
+            return None
+        layers = [layer[calls] for layer in self.attentions]
+        return tuple(torch.cat(parts, dim=2) if len(parts) > 1 else parts[0] for parts in layers)
+
+
+class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """Pictures and prompts in, logits or text out.
+
+    Its parameters have the names that they have in :class:`openpali.model.pali.Pali` and in our files.
+
+    Inputs of ``forward`` and ``generate``:
+        input_ids: prompts ``[B, P]``, padded on either side.
+        pixel_values: pictures ``[B, 3, H, W]``, or frames ``[B, F, 3, H, W]``, float in -1..1 or uint8; None for
+            text alone. They take no placeholder in the prompt.
+        attention_mask: which positions of the prompt are real ``[B, P]``; by default those that are not padding.
+        frames: number of real frames of each row ``[B]``; None where all are.
+        labels: targets ``[B, T]`` with EOS, ``-100`` where no loss is wanted.
+    """
+
+    config_class = PaliConfig
+    config: PaliConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["PaliVisionLayer", "PaliEncoderLayer", "PaliDecoderLayer"]  # noqa: RUF012 (transformers reads lists)
+    _supports_sdpa = True
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: PaliConfig) -> None:
+        super().__init__(config)
+        with initialization.no_init_weights():  # once is enough: `post_init` draws them
+            model = Pali(config.core)
+        self.vit: ViT = model.vit
+        self.project: nn.Linear = model.project
+        self.text: EncoderDecoder = model.text
+        for stack, layer_class in (
+            (self.vit.encoder.blocks, PaliVisionLayer),
+            (self.text.encoder, PaliEncoderLayer),
+            (self.text.decoder, PaliDecoderLayer),
+        ):
+            for layer in stack:
+                layer.__class__ = layer_class  # the same layer, called the way transformers calls
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As everywhere in transformers. Parts of a family whose tensors lie in a sibling folder are read too.
+
+        Raises:
+            ValueError, FileNotFoundError: see :func:`openpali.bundle.open_bundle`.
+        """
+        path = pretrained_model_name_or_path
+        if path is None or "state_dict" in kwargs or not (Path(path) / "config.json").is_file():
+            return super().from_pretrained(path, *args, **kwargs)
+        config = kwargs.get("config") or PaliConfig.from_pretrained(path)
+        if not (config.facts or {}).get("base"):
+            return super().from_pretrained(path, *args, **kwargs)
+        weights = dict(open_bundle(Path(path)).weights())
+        config = PaliConfig.from_dict(config.to_dict())
+        config.facts = {key: value for key, value in config.facts.items() if key != "base"}
+        kwargs["config"] = config
+        return super().from_pretrained(None, *args, state_dict=weights, **kwargs)
+
+    # what transformers asks a model for
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text.embed
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text.embed = cast(nn.Embedding, value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return None if self.text.config.tied_head else self.text.head
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.text.head = cast(nn.Linear, value)
+
+    def get_encoder(self, modality: str | None = None) -> nn.Module:
+        return _Encoder(self) if modality is None else self
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """So that modules without parameters of their own are initialised too, as transformers' own are."""
+        return False
+
+    @staticmethod
+    def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+        """The mask as it came: our attention makes the causal part itself."""
+        return attention_mask
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As the module's own constructor draws them, tensors that were loaded excepted."""
+        own = {name: p for name, p in module.named_parameters() if not getattr(p, "_is_hf_initialized", False)}
+        core = self.config.core
+        empty = dataclasses.replace(core.text, encoder_layers=0, decoder_layers=0)
+        fresh: nn.Module
+        match module:
+            case Block():
+                fresh = Block(core.vision.width, core.vision.mlp_dim, core.vision.heads)
+            case EncoderLayer() | DecoderLayer():
+                fresh = (EncoderLayer if isinstance(module, EncoderLayer) else DecoderLayer)(core.text)
+            case RelativeBias():
+                fresh = RelativeBias(core.text, module.bidirectional)
+            case PaliForConditionalGeneration():
+                layers = (
+                    "vit.encoder.blocks",
+                    "text.encoder.",
+                    "text.decoder.",
+                    "text.encoder_b",
+                    "text.decoder_b",
+                )
+                own = {name: p for name, p in own.items() if not name.startswith(layers)}
+                if not own:
+                    return
+                fresh = Pali(
+                    dataclasses.replace(core, vision=dataclasses.replace(core.vision, depth=0), text=empty)
+                )
+            case _:
+                return
+        for name, parameter in own.items():
+            parameter.copy_(fresh.get_parameter(name))
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """Targets shifted right; what carries no loss becomes padding."""
+        start = self.config.decoder_start_token_id
+        assert start is not None
+        return nn.functional.pad(labels[:, :-1], (1, 0), value=start).masked_fill_(
+            nn.functional.pad(labels[:, :-1] == IGNORED, (1, 0)), Pali.pad
+        )
+
+    # the two halves
+
+    @can_return_tuple  # type: ignore[untyped-decorator]
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Pictures ``[B, 3, H, W]``, or frames ``[B, F, 3, H, W]``, through the image encoder.
+
+        Returns:
+            ``pooler_output``: visual tokens as the encoder sees them, ``[B, F * N, D]``; before the projection, of
+            each picture, ``last_hidden_state`` ``[B * F, N, width]``.
+        """
+        pixels = pixel_values[:, None] if pixel_values.ndim == 4 else pixel_values
+        if pixels.ndim != 5:
+            raise ValueError(
+                f"pixel_values are [B, 3, H, W] or [B, F, 3, H, W], and were given as {list(pixel_values.shape)}"
+            )
+        record = self._record(output_attentions, output_hidden_states)
+        tokens = self.vit(pixels.flatten(0, 1).permute(0, 2, 3, 1), record)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=tokens,
+            pooler_output=self.project(tokens).unflatten(0, pixels.shape[:2]).flatten(1, 2),
+            hidden_states=record.hidden_states(tokens),
+            attentions=record.weights(slice(None)),
+        )
+
+    def encode(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        frames: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> PaliEncoderOutput:
+        """Inputs as for ``forward`` -> outputs of the encoder."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds: the prompt, which names the task")
+        x_BPD = self.text.embed(input_ids) if inputs_embeds is None else inputs_embeds
+        if attention_mask is not None:
+            mask = attention_mask.bool()
+        elif input_ids is not None:
+            mask = input_ids != Pali.pad
+        else:
+            mask = x_BPD.new_ones(x_BPD.shape[:2], dtype=torch.bool)
+        record = self._record(output_attentions, output_hidden_states)
+        if pixel_values is not None:
+            visual = self.get_image_features(pixel_values, False, False, return_dict=True).pooler_output
+            tokens = None
+            if frames is not None:
+                tokens = frames * (visual.shape[1] // pixel_values.shape[1])
+            x, mask = join(visual, x_BPD, mask, tokens, gaps=True)
+        else:
+            x = x_BPD
+        x = self.text.encode(x, mask, record)
+        return PaliEncoderOutput(
+            last_hidden_state=x,
+            hidden_states=record.hidden_states(x),
+            attentions=record.weights(slice(None)),
+            attention_mask=mask,
+        )
+
+    @can_return_tuple  # type: ignore[untyped-decorator]
+    @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")  # type: ignore[untyped-decorator]
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        frames: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
+        cache: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        if encoder_outputs is None:
+            encoder_outputs = self.encode(
+                input_ids,
+                pixel_values,
+                attention_mask,
+                frames,
+                inputs_embeds,
+                output_attentions,
+                output_hidden_states,
+            )
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if (decoder_input_ids is None) == (decoder_inputs_embeds is None):
+            raise ValueError(
+                "give labels, decoder_input_ids or decoder_inputs_embeds: what the decoder starts from"
+            )
+        x = self.text.embed(decoder_input_ids) if decoder_inputs_embeds is None else decoder_inputs_embeds
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        if labels is not None or (self.is_activation_checkpointing and self.training):
+            use_cache = False
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config.get_text_config(decoder=True))
+        if cache is not None and not isinstance(cache, EncoderDecoderCache):
+            cache = EncoderDecoderCache(cache, DynamicCache(config=self.config.get_text_config(decoder=True)))
+
+        record = self._record(output_attentions, output_hidden_states)
+        mask = getattr(encoder_outputs, "attention_mask", None)
+        mask = _memory_mask(attention_mask if mask is None else mask, encoder_outputs[0], cache)
+        last = self._decode(x, encoder_outputs[0], mask, cache, decoder_attention_mask, record)
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self._logits(last[:, keep])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, vocab_size=logits.shape[-1], shift_labels=labels, **kwargs)
+        return Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            cache=cache if use_cache else None,
+            decoder_hidden_states=record.hidden_states(last),
+            decoder_attentions=record.weights(slice(None, -1)),
+            cross_attentions=record.weights(slice(-1, None)),
+            encoder_last_hidden_state=encoder_outputs[0],
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+    def _decode(
+        self,
+        x_BLD: Tensor,
+        memory_BND: Tensor,
+        memory_mask: Tensor | None,
+        cache: EncoderDecoderCache | None,
+        mask_BN: Tensor | None,
+        record: _Record,
+    ) -> Tensor:
+        """Embedded decoder inputs, after what ``cache`` holds -> hidden states ready for the head."""
+        text = self.text
+        start = 0 if cache is None else int(cache.get_seq_length())
+        end = start + x_BLD.shape[1]
+        mask = None if mask_BN is None else mask_BN[:, None, None, :end].bool()
+        memory_mask = None if memory_mask is None else memory_mask[:, None, None, :]
+        x_BLD = text.dropout(x_BLD)
+        biases = [bias(1 - end, end - 1 - start) for bias in text.decoder_bias]
+        for i, layer in enumerate(text.decoder):
+            bias = biases[i % len(biases)]
+            x_BLD = record(layer, x_BLD, bias, memory_BND, mask, memory_mask, i, cache=cache)
+        return text.to_head(x_BLD)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        head = self.get_output_embeddings()  # called as a module: adapters and quantisers replace it
+        return self.text.logits(hidden) if head is None else cast(Tensor, head(hidden))
+
+    def _record(self, attentions: bool | None, states: bool | None) -> _Record:
+        config = self.config
+        return _Record(
+            config._attn_implementation == "eager",
+            with_states=bool(config.output_hidden_states if states is None else states),
+            with_attentions=bool(config.output_attentions if attentions is None else attentions),
+        )
+
+
+class _Encoder(nn.Module):
+    """The encoder alone, as ``generate`` calls it. It borrows the model: nothing is registered twice."""
+
+    main_input_name = "input_ids"
+
+    def __init__(self, model: PaliForConditionalGeneration) -> None:
+        super().__init__()
+        self.__dict__["model"] = model
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        frames: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> PaliEncoderOutput:
+        model = cast(PaliForConditionalGeneration, self.__dict__["model"])
+        return model.encode(
+            input_ids, pixel_values, attention_mask, frames, inputs_embeds, output_attentions, output_hidden_states
+        )
+
+
+def _memory_mask(mask: Tensor | None, memory_BND: Tensor, cache: EncoderDecoderCache | None) -> Tensor | None:
+    """Which of the memory's positions are real, where ``mask`` may tell it of the prompt's alone.
+
+    So it does for encoder outputs of another source, and where a cache goes on without the pictures that it has seen.
+    """
+    if mask is None:
+        return None
+    length = memory_BND.shape[1]
+    if cache is not None and cache.is_updated.get(0):
+        length = cache.cross_attention_cache.get_seq_length()
+    visual = length - mask.shape[1]
+    if visual == 0:
+        return mask.bool()
+    real = mask.sum(1, keepdim=True) + visual  # all at the front, see `join`
+    return torch.arange(length, device=mask.device) < real
