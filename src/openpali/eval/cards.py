@@ -316,4 +316,4 @@ def _value(value: Any) -> str:
         return "(" + _line(value) + ")"
     if isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef"):
         return value[:16]
-    return f"`{value}`" if isinstance(value, str) else str(value)
+    return f"`{value}`" if isinstance(value, str) and value.split() != [value] else str(value)

@@ -57,6 +57,10 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
         title=escape(card.title or card.benchmark),
         subtitle=escape(f"{card.benchmark} · {card.data.get('split', '')} · {card.model.get('name', '')}"),
         panels="".join(_panels(card, values if len(values) == len(run.rows) else [])),
+        how="".join(
+            f"<tr><th>{name}</th><td class=how>{escape(value.replace('`', ''))}</td></tr>"
+            for name, value in card.facts()
+        ),
         sections="\n".join(sections),
         width="30rem" if pairs else "17rem",
         footer=escape(
@@ -106,8 +110,6 @@ def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
         yield _panel(f"{escape(card.metric)} of the samples", _histogram(card.metric, values))
     if len(card.scores) > 1:
         yield _panel("All scores", _scores(card))
-    rows = "".join(f"<tr><th>{n}</th><td class=how>{escape(v.replace('`', ''))}</td></tr>" for n, v in card.facts())
-    yield _panel("How it came about", f"<table>{rows}</table>")
 
 
 def _panel(title: str, inside: str) -> str:
@@ -116,7 +118,10 @@ def _panel(title: str, inside: str) -> str:
 
 def _scores(card: Card) -> str:
     rows = []
+    sliced = {f"{card.metric}/{kind}" for kind in card.slices}  # they have a panel of their own
     for name, value in card.scores.items():
+        if name in sliced:
+            continue
         paper = show(name, card.paper[name]) if name in card.paper else ""
         cells = f'<td>{escape(name)}</td><td class="n">{show(name, value)}</td>'
         cells += f'<td class="n"><small>{show_interval(name, card.intervals.get(name))}</small></td>'

@@ -1,0 +1,135 @@
+"""lmms-eval (its 0.7 interface) drives an OpenPaLI model.
+
+    lmms_eval --model openpali --model_args pretrained=FOLDER --tasks mmmu_val
+
+It finds :func:`manifest` by the entry point of this package; nothing else here needs lmms-eval. The contexts that
+its tasks write are free text, so they are asked as ``task`` words a question, unless they are in the manner of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from lmms_eval.api.model import lmms
+
+from openpali.bundle import open_bundle
+from openpali.data.videos import is_video, load_frames
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Frames, Pali, task_of
+from openpali.tasks.base import Task
+
+FRAMES = 16  # of a video, at most
+SENTINEL = "<extra_id_0>"  # ends the prompts of tasks that answer in words
+
+
+def manifest() -> Any:
+    """What lmms-eval wants to know of a model that is not its own."""
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    return ModelManifest(model_id="openpali", simple_class_path=f"{__name__}.OpenPali")
+
+
+class OpenPali(lmms):  # type: ignore[misc]  # untyped, if it is there at all
+    """The model, as lmms-eval sees it.
+
+    Args:
+        pretrained: a model folder, a finished run, or a model that ships.
+        task: words the prompt around a context of free text.
+        lang: of the answers.
+        batch_size: samples at once.
+        device: has no effect: the model chooses.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = "nano",
+        task: str = "vqa",
+        lang: str = "en",
+        batch_size: int | str = 1,
+        device: str = "",
+        **unknown: Any,
+    ) -> None:
+        super().__init__()
+        if unknown:
+            raise ValueError(
+                f"openpali takes pretrained, task, lang and batch_size, not {', '.join(sorted(unknown))}"
+            )
+        self.pali = Pali.from_pretrained(pretrained)
+        self.task_name, self.lang, self.batch_size = task, lang, int(batch_size)
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """One answer per request ``(context, options, doc_to_visual, doc_id, task, split)``, in their order."""
+        asked = [self._asked(request.args) for request in requests]
+        texts = [""] * len(asked)
+        order = sorted(range(len(asked)), key=lambda i: (asked[i][3], repr(asked[i][2]), len(asked[i][1])))
+        for _, group in groupby(order, key=lambda i: (asked[i][3], repr(asked[i][2]))):
+            places = list(group)
+            frames, prompts = [asked[i][0] for i in places], [asked[i][1] for i in places]
+            decoding, task = asked[places[0]][2], self.pali.task(asked[places[0]][3])
+            found = self.pali.predict(frames, prompts, task=task, decoding=decoding, batch=self.batch_size)
+            for i, prediction in zip(places, found, strict=True):
+                context, options = requests[i].args[:2]
+                texts[i] = cut(prediction.answer.text, options.get("until") or ())
+                self.cache_hook.add_partial("generate_until", (context, options), texts[i])
+        return texts
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        """Log-probability of each continuation with its end, and whether it is the greedy answer."""
+        scored = []
+        for request in requests:
+            context, target, visual, doc_id, name, split = request.args
+            doc = self.task_dict[name][split][doc_id]
+            text = (target if isinstance(target, str) else str(target(doc))).strip()
+            frames, prompt, task = self._worded(context, visual(doc))
+            part = self.pali.by_task.get(task.name, "pali")
+            tokens = len(open_bundle(self.pali.parts[part]).tokenizer.encode(text)) + 1
+            surprise = float(self.pali.log_perplexity([frames], prompt, [text], part=part)[0, 0])
+            [greedy] = self.pali.predict([frames], [prompt], task=task, decoding=Decoding(max_tokens=tokens))
+            scored.append(
+                (-surprise * tokens, greedy.generation.finish_reason == "eos" and greedy.answer.text == text)
+            )
+        return scored
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
+        """Raises ``NotImplementedError``: PaLI answers one prompt, and remembers none."""
+        raise NotImplementedError("PaLI has no dialogues: leave out tasks of several rounds")
+
+    def _asked(self, arguments: Sequence[Any]) -> tuple[Frames, str, Decoding, str]:
+        context, options, visual, doc_id, name, split = arguments
+        frames, prompt, task = self._worded(context, visual(self.task_dict[name][split][doc_id]))
+        return frames, prompt, decoding_of(options, task.max_target_tokens), task.name
+
+    def _worded(self, context: str, visuals: Iterable[Any] | None) -> tuple[Frames, str, Task]:
+        """Pictures, prompt and task of a context."""
+        frames: list[Any] = []
+        for each in visuals or ():
+            if isinstance(each, str) and is_video(each):
+                frames += load_frames(each, FRAMES)
+            else:
+                frames.append(each if isinstance(each, str | np.ndarray) else each.convert("RGB"))
+        if context.rstrip().endswith(SENTINEL) or context.startswith("detect:"):
+            return frames, context, self.pali.task(task_of(context, len(frames)))
+        task = self.pali.task(self.task_name)
+        return frames, task.ask(context, lang=self.lang), task
+
+
+def decoding_of(options: dict[str, Any], longest: int) -> Decoding:
+    """lmms-eval's generation options in our words; ``longest`` answer where they name none."""
+    temperature = float(options.get("temperature") or 0.0)
+    return Decoding(
+        max_tokens=int(options.get("max_new_tokens") or longest),
+        beams=1 if temperature else int(options.get("num_beams") or 1),
+        temperature=temperature,
+        top_p=options.get("top_p") if temperature else None,
+    )
+
+
+def cut(text: str, until: str | Sequence[str]) -> str:
+    """The text before the first of the stop strings."""
+    for stop in [until] if isinstance(until, str) else until:
+        if stop:
+            text = text.split(stop)[0]
+    return text.strip()
