@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -203,8 +202,3 @@ class WithOcr:
         example = self.source[index]
         texts = dict.fromkeys(self.engine.read(image, example.key) for image in example.images)
         return replace(example, text=" ".join(filter(None, texts)))
-
-
-def with_ocr(engine: OcrEngine) -> Callable[[Source], Source]:
-    """What makes of a source one with OCR texts."""
-    return lambda source: WithOcr(source, engine)

@@ -1,0 +1,155 @@
+"""OCR engines: Tesseract by its command, a JSON file, the cache, and prompts with what was read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from openpali.cli import main
+from openpali.eval.ocr import Cached, JsonTexts, Tesseract, WithOcr, image_hash, open_ocr
+from openpali.tasks.answering import Vqa
+from openpali.tasks.captioning import Caption
+from openpali.tasks.example import Example
+
+
+def sign(text: str) -> np.ndarray:
+    picture = Image.new("RGB", (60 + 30 * len(text), 90), "white")
+    ImageDraw.Draw(picture).text((30, 20), text, fill="black", font=ImageFont.load_default(40))
+    return np.array(picture)
+
+
+@dataclass
+class Spy:
+    """An engine that counts."""
+
+    name: str = "spy"
+    seen: list[str] = field(default_factory=list)
+
+    def read(self, image: np.ndarray, key: str) -> str:
+        self.seen.append(key)
+        return f"text of {key}"
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Path:
+    """A stand-in for Tesseract: reads a PNG from its input and tells what it was asked."""
+    path = tmp_path / "reader"
+    path.write_text(
+        f"#!{sys.executable}\n"
+        "import io, os, sys\n"
+        "if sys.argv[1:] == ['--version']:\n"
+        "    print('reader 1.0\\n more'); sys.exit()\n"
+        "if 'xxx' in sys.argv:\n"
+        "    sys.exit('no language xxx')\n"
+        "from PIL import Image\n"
+        "size = Image.open(io.BytesIO(sys.stdin.buffer.read())).size\n"
+        "print('ünï\\n\\n  code', size, *sys.argv[1:], os.environ['OMP_THREAD_LIMIT'], '\\f')\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
+def test_the_command_gets_the_picture_and_its_text_is_one_line(command: Path) -> None:
+    engine = Tesseract("eng+deu", 11, str(command))
+    assert engine.name == "reader 1.0 -l eng+deu --psm 11"
+    assert engine.read(sign("A"), "k") == "ünï code (90, 90) stdin stdout -l eng+deu --psm 11 1"
+
+
+def test_failures_of_the_command_are_one_sentence(command: Path) -> None:
+    with pytest.raises(ValueError, match=r"OCR of sample k: .*reader failed: no language xxx"):
+        Tesseract("xxx", command=str(command)).read(sign("A"), "k")
+    with pytest.raises(ValueError, match=r"no command 'nowhere'.*Debian: tesseract-ocr"):
+        _ = Tesseract(command="nowhere").name
+
+
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="needs the program: Debian tesseract-ocr")
+def test_tesseract_reads() -> None:
+    engine = Tesseract()
+    assert engine.name.startswith("tesseract ")
+    assert engine.read(sign("HELLO WORLD 42"), "k") == "HELLO WORLD 42"
+    assert engine.read(np.full((60, 80, 3), 255, np.uint8), "k") == ""
+
+
+def test_a_picture_is_read_once_whatever_its_key(tmp_path: Path) -> None:
+    spy = Spy()
+    for engine in (Cached(spy, tmp_path), Cached(spy, tmp_path)):  # the second finds what the first has read
+        assert engine.read(sign("A"), "a") == "text of a"
+        assert engine.read(sign("A"), "b") == "text of a"
+    assert engine.read(sign("B"), "b") == "text of b"
+    assert spy.seen == ["a", "b"]
+    other = Spy("another engine")
+    assert Cached(other, tmp_path).read(sign("A"), "c") == "text of c"
+
+
+def test_hash_is_of_pixels_and_size() -> None:
+    flat = np.zeros((4, 6, 3), np.uint8)
+    assert image_hash(flat) == image_hash(flat.copy())
+    assert len({image_hash(x) for x in (flat, flat.reshape(6, 4, 3), flat + 1)}) == 3
+
+
+def test_json_by_hash_or_key(tmp_path: Path) -> None:
+    path = tmp_path / "texts.json"
+    path.write_text(json.dumps({image_hash(sign("A")): "stop\nsign", "b": "exit", "c": ""}))
+    engine = open_ocr(str(path))
+    assert [engine.read(sign(text), key) for text, key in (("A", "x"), ("B", "b"), ("C", "c"))] == [
+        "stop sign",
+        "exit",
+        "",
+    ]
+    with pytest.raises(ValueError, match="no text for sample d"):
+        engine.read(sign("D"), "d")
+    assert engine.name.startswith("texts.json ")
+
+
+@pytest.mark.parametrize("written", ["{", "[]", '{"a": 1}'])
+def test_other_files_are_refused(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "texts.json"
+    path.write_text(written)
+    with pytest.raises(ValueError, match="must be a JSON object of sample keys"):
+        JsonTexts(path)
+    with pytest.raises(FileNotFoundError, match="no OCR engine is called"):
+        open_ocr("tessaract")
+
+
+def test_examples_get_their_text_and_prompts_hold_it() -> None:
+    frames = [sign("A"), sign("A"), sign("B")]
+    examples = [
+        Example("a", images=[sign("A")], question="what?", answers=["x"], captions={"en": ["y"]}, text="old"),
+        Example("film", images=frames),
+    ]
+    source = WithOcr(examples, Spy())  # type: ignore[arg-type]
+    assert len(source) == 2
+    rng = np.random.default_rng(0)
+    assert Vqa(ocr=True).write(source[0], rng).prompt == "Answer in en: what? OCR: text of a <extra_id_0>"
+    assert Caption(ocr=True).write(source[0], rng).prompt == (
+        "Generate the alt_text in en at 0: OCR: text of a <extra_id_0>"
+    )
+    assert "OCR" not in Caption().write(source[0], rng).prompt
+    assert source[1].text == "text of film"  # three frames, one text
+
+
+def test_by_the_command(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "docvqa"
+    (folder / "documents").mkdir(parents=True)
+    data = [
+        {"questionId": i, "question": "date?", "image": "documents/a.png", "answers": ["1 may"]} for i in range(2)
+    ]
+    (folder / "val_v1.0_withQT.json").write_text(json.dumps({"data": data}))
+    Image.fromarray(sign("A")).save(folder / "documents" / "a.png")
+    texts, card = tmp_path / "texts.json", tmp_path / "card.json"
+    texts.write_text(json.dumps({"0": "red", "1": "blue"}))
+    arguments = ["eval", "docvqa", "--model", family, "--data", tmp_path, "--ocr", texts, "--json", card]
+    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code
+    assert json.loads(card.read_text())["prompt"]["first"] == "Answer in en: date? OCR: red <extra_id_0>"
