@@ -1,0 +1,364 @@
+"""SigLIP of transformers and big_vision: every layer, every layout, everything that does not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import SiglipModel, SiglipVisionModel
+
+from openpali.bundle import load_exactly
+from openpali.interop.big_vision import read_npz
+from openpali.interop.parity import compare_images
+from openpali.interop.parts import read_image_encoder
+from openpali.interop.siglip import ImageEncoder, read_siglip, write_siglip, write_vit
+from openpali.model.losses import sigmoid_loss
+from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
+from openpali.model.vit import ViT, ViTConfig
+from openpali.tensors import write_tensors
+
+from . import checkpoints
+
+AS_WRITTEN = ViTConfig(patch_size=4, grid=(3, 3), width=24, depth=2, mlp_dim=40, heads=3)
+Tree = dict[str, np.ndarray]
+
+
+def build(encoder: ImageEncoder, dtype: torch.dtype = torch.float32) -> SigLIP:
+    assert encoder.text is not None
+    model = SigLIP(SigLIPConfig(encoder.vision, encoder.text))
+    load_exactly(model, {key: value.to(dtype) for key, value in encoder.weights.items()}, "it")
+    return model.eval()
+
+
+# ---- transformers
+
+
+def test_both_towers(tmp_path: Path) -> None:
+    checkpoints.siglip(tmp_path)
+    encoder = read_siglip(tmp_path)
+    assert encoder.vision == AS_WRITTEN
+    assert encoder.text == TextTowerConfig(vocab_size=30, length=5, width=16, depth=3, mlp_dim=32, heads=2)
+    assert (encoder.image_size, encoder.vision.image_size) == ((14, 14), (12, 12))
+    parities = compare_images(encoder, tmp_path)
+    assert [p.name.strip() for p in parities] == [
+        *(f"image layer {i}" for i in (1, 2)),
+        "image tokens",
+        "image embedding",
+        *(f"text layer {i}" for i in (1, 2, 3)),
+        "text embedding",
+        "sigmoid loss",
+    ]
+    assert all(p.absolute <= 1e-5 and p.relative <= 1e-5 for p in parities), parities
+
+
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("prefix", ["", "vision_model."])  # what version 5 and those before it write
+def test_image_encoder_alone(tmp_path: Path, head: bool, prefix: str) -> None:
+    checkpoints.image_encoder(tmp_path, head=head)
+    if prefix:
+        weights = load_file(tmp_path / "model.safetensors")
+        weights = {f"{prefix}{key}": value for key, value in weights.items()}
+        weights["vision_model.embeddings.position_ids"] = torch.arange(9)[None]
+        save_file(weights, tmp_path / "model.safetensors")
+    encoder = read_siglip(tmp_path)
+    assert (encoder.vision, encoder.text, encoder.has_pool) == (AS_WRITTEN, None, head)
+    parities = compare_images(encoder, tmp_path)
+    assert len(parities) == 3 + head
+    assert all(p.absolute <= 1e-5 and p.relative <= 1e-5 for p in parities), parities
+
+
+def test_a_report_sees_what_is_wrong(tmp_path: Path) -> None:
+    checkpoints.image_encoder(tmp_path)
+    encoder = read_siglip(tmp_path)
+    encoder.weights["vit.encoder.blocks.1.attention.qkv.weight"][0] += 0.1
+    first, second, tokens, embedding = compare_images(encoder, tmp_path)
+    assert first.relative <= 1e-5 < 1e-4 < min(second.relative, tokens.relative, embedding.relative)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_batches_and_dtypes(tmp_path: Path, dtype: torch.dtype, rows: int) -> None:
+    """In bf16, as close as bf16 is to float32."""
+    checkpoints.siglip(tmp_path)
+    theirs = SiglipModel.from_pretrained(tmp_path, dtype=dtype).eval()
+    ours = build(read_siglip(tmp_path), dtype)
+    generator = torch.Generator().manual_seed(rows)
+    images = torch.rand(rows, 14, 14, 3, generator=generator) * 2 - 1
+    ids = torch.randint(0, 30, (rows, 5), generator=generator)
+    with torch.no_grad():
+        expected = theirs(input_ids=ids, pixel_values=images.permute(0, 3, 1, 2).to(dtype), return_loss=True)
+        got = ours(images[:, :12, :12], ids)
+        loss = sigmoid_loss(got)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(got.image, expected.image_embeds.float(), rtol=0, atol=tolerance)
+    torch.testing.assert_close(got.text, expected.text_embeds.float(), rtol=0, atol=tolerance)
+    torch.testing.assert_close(loss.float(), expected.loss.float(), rtol=tolerance, atol=tolerance)
+
+
+def test_deep_models_agree_relatively(tmp_path: Path) -> None:
+    checkpoints.image_encoder(tmp_path, num_hidden_layers=24, hidden_size=96, num_attention_heads=4)
+    parities = compare_images(read_siglip(tmp_path), tmp_path)
+    assert len(parities) == 26
+    assert max(p.relative for p in parities) <= 1e-5
+
+
+def test_configurations_may_leave_out_defaults(tmp_path: Path) -> None:
+    """As public ones do: B/16 with nothing said but the size."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "siglip", "vision_config": {"image_size": 32}}))
+    write_tensors(tmp_path, {"logit_bias": torch.zeros(1)})
+    with pytest.raises(ValueError, match="do not fit") as error:
+        read_siglip(tmp_path)
+    assert "text_model.encoder.layers.11.mlp.fc1.weight is missing" in str(error.value)
+    assert "layers.12" not in str(error.value)
+
+
+def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
+    checkpoints.siglip(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["vision_model.head.probe"], weights["text_model.encoder.layers.1.self_attn.k_proj.bias"]
+    weights |= {
+        "vision_model.encoder.layers.0.gamma": torch.ones(1),
+        "vision_model.embeddings.position_embedding.weight": torch.zeros(16, 24),
+        "vision_model.encoder.layers.0.self_attn.q_proj.weight": torch.zeros(24, 23),
+    }
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="do not fit") as error:
+        read_siglip(tmp_path)
+    for part in (
+        str(tmp_path),
+        "vision_model.head.probe is missing",
+        "text_model.encoder.layers.1.self_attn.k_proj.bias is missing",
+        "vision_model.encoder.layers.0.gamma is not of this model",
+        "position_embedding.weight has shape (16, 24), the model wants (9, 24)",
+        "q_proj.weight has shape (24, 23), the model wants (24, 24)",
+    ):
+        assert part in str(error.value)
+    assert str(error.value).count(";") == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"model_type": "siglip2_vision_model"},
+            "not a SigLIP: of SigLIP 2, take a checkpoint of fixed resolution",
+        ),
+        ({"model_type": "clip_vision_model"}, "holds a 'clip_vision_model', not a SigLIP"),
+        ({"model_type": None}, "is no configuration of transformers"),
+        (
+            {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
+            "hidden_act = 'quick_gelu' .*; layer_norm_eps = 1e-05",
+        ),
+        ({"patch_size": [4, 2]}, "patches of 4 x 2 pixels: only square ones"),
+    ],
+)
+def test_what_cannot_be_read_is_said(tmp_path: Path, change: dict, message: str) -> None:
+    checkpoints.image_encoder(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    with pytest.raises(ValueError, match=message):
+        read_siglip(tmp_path)
+
+
+def test_towers_of_different_embeddings_are_refused(tmp_path: Path) -> None:
+    checkpoints.siglip(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["projection_size"] = 16
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="embedded in 16 dimensions and pictures in 24"):
+        read_siglip(tmp_path)
+
+
+def test_ours_opens_there(tmp_path: Path) -> None:
+    """Written by us, loaded by transformers, with not a key too many or too few; and read again, the same."""
+    torch.manual_seed(0)
+    config = SigLIPConfig(AS_WRITTEN, TextTowerConfig(30, 5, 16, 2, 32, 2))
+    model = SigLIP(config).eval()
+    tensors, described = write_siglip(model.state_dict(), config)
+    write_tensors(tmp_path, tensors)
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    theirs, info = SiglipModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    images, ids = torch.rand(2, 12, 12, 3) * 2 - 1, torch.randint(0, 30, (2, 5))
+    with torch.no_grad():
+        expected = theirs.eval()(input_ids=ids, pixel_values=images.permute(0, 3, 1, 2))
+        torch.testing.assert_close(model(images, ids).text, expected.text_embeds, rtol=0, atol=1e-5)
+        torch.testing.assert_close(model(images, ids).image, expected.image_embeds, rtol=0, atol=1e-5)
+    again = read_siglip(tmp_path)
+    assert (again.vision, again.text) == (config.vision, config.text)
+    assert all(torch.equal(again.weights[key], value) for key, value in model.state_dict().items())
+
+
+def test_our_vit_opens_there(tmp_path: Path) -> None:
+    vit = ViT(AS_WRITTEN).eval()
+    tensors, described = write_vit(vit.state_dict(), AS_WRITTEN)
+    write_tensors(tmp_path, tensors)
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    theirs, info = SiglipVisionModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    images = torch.rand(2, 12, 12, 3) * 2 - 1
+    with torch.no_grad():
+        expected = theirs.eval()(pixel_values=images.permute(0, 3, 1, 2)).last_hidden_state
+        torch.testing.assert_close(vit(images), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="takes square pictures, and this ViT takes 8 x 12"):
+        write_vit(vit.state_dict(), ViTConfig(4, (2, 3), 24, 2, 40, 3))
+
+
+# ---- big_vision
+
+
+def scan(tree: Tree) -> Tree:
+    """Blocks stacked along a first axis."""
+    stacked: dict[str, list[np.ndarray]] = {}
+    plain = {}
+    for key, value in tree.items():
+        if "/encoderblock_" in key:
+            before, _, after = key.partition("/encoderblock_")
+            stacked.setdefault(f"{before}/encoderblock/{after.partition('/')[2]}", []).append(value)
+        else:
+            plain[key] = value
+    return plain | {key: np.stack(values) for key, values in stacked.items()}
+
+
+def positions_in_encoder(tree: Tree) -> Tree:
+    return {key.replace("img/pos_embedding", "img/Transformer/pos_embedding"): value for key, value in tree.items()}
+
+
+def positions_in_module(tree: Tree) -> Tree:
+    there = "img/Transformer/posembed_input/pos_embedding"
+    return {key.replace("img/pos_embedding", there): value for key, value in tree.items()}
+
+
+def before_linen(tree: Tree) -> Tree:
+    """Module numbers counted over a whole block, and the parameters of a training checkpoint."""
+    numbers = {
+        "/LayerNorm_1/": "/LayerNorm_2/",
+        "/MlpBlock_0/": "/MlpBlock_3/",
+        "/MultiHeadDotProductAttention_0/": "/MultiHeadDotProductAttention_1/",
+    }
+    old = {"opt/state/step": np.zeros(1, np.float32)}
+    for key, value in tree.items():
+        if "encoderblock" in key:
+            for new, number in numbers.items():
+                key = key.replace(new, number)
+        old[key.replace("params/", "opt/target/")] = value
+    return old
+
+
+def inline_head(tree: Tree) -> Tree:
+    """A MAP head without a module of its own, its parts counted together."""
+    inline = {}
+    for key, value in tree.items():
+        key = key.replace("img/MAPHead_0/MultiHeadDotProductAttention_0", "img/MultiHeadDotProductAttention_3")
+        key = key.replace("img/MAPHead_0/LayerNorm_0", "img/LayerNorm_4")
+        key = key.replace("img/MAPHead_0/MlpBlock_0", "img/MlpBlock_5")
+        inline[key.replace("img/MAPHead_0/probe", "img/probe")] = value
+    return inline
+
+
+def same(tree: Tree) -> Tree:
+    return tree
+
+
+@pytest.mark.parametrize(
+    "layout", [same, scan, positions_in_encoder, positions_in_module, before_linen, inline_head]
+)
+def test_layouts_of_big_vision(tmp_path: Path, layout: Callable[[Tree], Tree]) -> None:
+    """Each is the model that transformers' checkpoint is."""
+    theirs = checkpoints.siglip(tmp_path / "theirs")
+    tree = layout(checkpoints.big_vision(theirs))
+    np.savez(tmp_path / "it.npz", **tree)
+    encoder, expected = read_npz(tmp_path / "it.npz"), read_siglip(tmp_path / "theirs")
+    assert (encoder.vision, encoder.text) == (expected.vision, expected.text)
+    assert encoder.weights.keys() == expected.weights.keys()
+    for key, value in expected.weights.items():
+        assert torch.equal(encoder.weights[key], value), key
+
+
+def test_bf16_arrays_without_jax(tmp_path: Path) -> None:
+    """numpy reads them as two opaque bytes."""
+    theirs = checkpoints.siglip(tmp_path / "theirs")
+    tree = scan(checkpoints.big_vision(theirs))
+    halves = {
+        key: torch.from_numpy(value).bfloat16().view(torch.int16).numpy().view("V2") for key, value in tree.items()
+    }
+    np.savez(tmp_path / "it.npz", **halves)
+    assert np.load(tmp_path / "it.npz")["params/t"].dtype == np.dtype("V2")
+    encoder, expected = read_npz(tmp_path / "it.npz"), read_siglip(tmp_path / "theirs")
+    for key, value in expected.weights.items():
+        assert torch.equal(encoder.weights[key], value.bfloat16()), key
+
+
+def test_image_encoder_of_big_vision_alone(tmp_path: Path) -> None:
+    """Without `img/`, with a classifier's head, which is left out and named."""
+    tree = checkpoints.big_vision(checkpoints.image_encoder(tmp_path / "theirs"))
+    tree |= {"params/head/kernel": np.zeros((24, 10), np.float32), "params/head/bias": np.zeros(10, np.float32)}
+    np.savez_compressed(tmp_path / "it.npz", **tree)
+    encoder = read_image_encoder(tmp_path)
+    expected = read_siglip(tmp_path / "theirs")
+    assert (encoder.vision, encoder.text) == (expected.vision, None)
+    assert sorted(encoder.dropped) == ["img/head/bias", "img/head/kernel"]
+    assert all(torch.equal(encoder.weights[key], value) for key, value in expected.weights.items())
+
+
+def test_every_array_that_does_not_fit_is_listed(tmp_path: Path) -> None:
+    tree = checkpoints.big_vision(checkpoints.siglip(tmp_path / "theirs"))
+    del tree["params/b"], tree["params/img/Transformer/encoderblock_1/MlpBlock_0/Dense_1/bias"]
+    tree |= {"params/img/cls": np.zeros((1, 1, 24), np.float32), "params/t": np.zeros((2,), np.float32)}
+    np.savez(tmp_path / "it.npz", **tree)
+    with pytest.raises(ValueError, match="do not fit") as error:
+        read_npz(tmp_path / "it.npz")
+    for part in (
+        "; b is missing",
+        "img/Transformer/encoderblock_1/MlpBlock_0/Dense_1/bias is missing",
+        "img/cls is not of this model",
+        "t has shape (2,), the model wants (1,)",
+    ):
+        assert part in str(error.value)
+    assert str(error.value).count(";") == 3
+
+
+def damaged(name: str, tree: Tree) -> Tree:
+    if name == "no ViT":
+        return {"params/w": np.zeros(3, np.float32)}
+    if name == "class token":
+        tree["params/img/pos_embedding"] = np.zeros((1, 10, 24), np.float32)
+    if name == "integers":
+        tree["params/t"] = np.zeros(1, np.int64)
+    if name == "flat kernel":
+        kernel = "params/img/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel"
+        tree[kernel] = tree[kernel].reshape(24, 24)
+    if name == "pickle":
+        tree["params/t"] = np.array([{"a": 1}], dtype=object)
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no ViT", "is no ViT of big_vision: it has no embedding/kernel"),
+        ("class token", "10 position embeddings, which make no square: one is that of a class token"),
+        ("integers", "params/t has dtype int64, and weights are floats"),
+        ("flat kernel", r"query/kernel has shape \(24, 24\), and 3 axes are expected"),
+        ("pickle", "is no .npz file of arrays: Object arrays cannot be loaded"),
+    ],
+)
+def test_files_that_are_not_it(tmp_path: Path, name: str, message: str) -> None:
+    np.savez(tmp_path / "it.npz", **damaged(name, checkpoints.big_vision(checkpoints.siglip(tmp_path / "theirs"))))
+    with pytest.raises(ValueError, match=message):
+        read_npz(tmp_path / "it.npz")
+
+
+def test_places_where_nothing_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"neither config\.json nor one \.npz file"):
+        read_image_encoder(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.npz"):
+        read_image_encoder(tmp_path / "nowhere.npz")
+    (tmp_path / "it.npz").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(ValueError, match=r"is no \.npz file"):
+        read_image_encoder(tmp_path / "it.npz")
