@@ -197,6 +197,32 @@ def evaluate(
         write_report(done, report)
 
 
+@app.command()
+def fairness(
+    predictions: Annotated[Path, typer.Argument(help="Saved by `openpali eval BENCHMARK --save-predictions FILE`")],
+    attributes: Annotated[Path, typer.Argument(help="CSV with a column that names the samples")],
+    column: Annotated[list[str], typer.Option(help="Slice by this attribute; several: by their combinations")],
+    key: Annotated[str, typer.Option(help="The column that names the samples")] = "key",
+    words: Annotated[
+        list[Path] | None, typer.Option(help="Word list of a trait to look for in the answers")
+    ] = None,
+    least: Annotated[int, typer.Option(help="Leave out slices of fewer samples")] = 20,
+    file: Annotated[Path | None, typer.Option("--json", help="Write the result here")] = None,
+) -> None:
+    """How a score, and traits of the answers, differ between slices of people or things (docs/fairness.md)."""
+    from openpali.eval import fairness as fair
+    from openpali.eval.predictions import read_predictions
+
+    rows = [line.answered for line in read_predictions(predictions)]
+    groups = fair.groups_of([row.key for row in rows], fair.read_attributes(attributes, key=key), *column)
+    found = {"metric": fair.benchmark_gap(predictions, groups, least=least)}
+    if words:
+        found |= fair.toxicity([row.text for row in rows], groups, fair.WordList.read(*words), least=least)
+    typer.echo("\n".join(each.as_markdown() for each in found.values()))
+    if file is not None:
+        file.write_text(json.dumps({name: each.as_json() for name, each in found.items()}, indent=1) + "\n")
+
+
 @data.command()
 def build(
     name: Annotated[
