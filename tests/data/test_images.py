@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from openpali.data.images import MAX_PIXELS, Preprocess, load_image
+from openpali.data.images import MAX_PIXELS, Preprocess, decode_image, load_image
+from openpali.tasks.example import Size
 
 GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[:, None], np.arange(0, 160, 5)[None], 40), axis=-1)
 PIXELS: NDArray[np.uint8] = GRADIENT.astype(np.uint8)  # [24, 32, 3]
@@ -218,3 +219,92 @@ def test_preprocess_is_antialiased_and_the_identity_at_the_same_size() -> None:
     assert small.std() < 20  # averaged, not every fourth column picked
     with pytest.raises(ValueError, match="unknown preprocessing 'crop'"):
         Preprocess(8, 8, policy="crop")
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_antialiased_filters_are_those_of_pillow(mode: str) -> None:
+    """To within 1, larger or smaller; an array that may not be written to is taken as well."""
+    rng = np.random.default_rng(0)
+    for height, width in ((23, 31), (200, 300), (24, 500), (7, 9)):
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        image.flags.writeable = False
+        ours = Preprocess(24, 20, filter=f"{mode}-antialias")(image)
+        theirs = np.asarray(Image.fromarray(image).resize((20, 24), Image.Resampling[mode.upper()]))
+        assert np.abs(ours.astype(int) - theirs).max() <= 1
+        assert ours.flags.c_contiguous
+
+
+def test_bilinear_is_that_of_big_vision() -> None:
+    """``tf.image.resize`` without antialiasing: half-pixel centres, cut to whole numbers. Worked out by hand."""
+    row = np.array([[0, 10, 20, 99]], np.uint8)[..., None].repeat(3, axis=-1)
+    #  centres of 3 pixels over 4: 1/6, 3/2, 17/6  ->  10/6, 15, 20 + 79 * 5/6
+    assert Preprocess(1, 3, filter="bilinear")(row)[0, :, 0].tolist() == [1, 15, 85]
+    assert Preprocess(2, 2, filter="bilinear").least is None  # it picks pixels, so none may be missing
+
+
+# ---- decoded no larger than needed
+
+SMOOTH = np.stack(
+    [
+        127 + 100 * np.sin(np.arange(400)[:, None] / 40 + phase) * np.cos(np.arange(600)[None] / 55)
+        for phase in (0, 1, 2)
+    ],
+    axis=-1,
+).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("least", "expected"),
+    [
+        ((401, 1), (400, 600)),
+        ((201, 1), (400, 600)),
+        ((200, 300), (200, 300)),
+        ((200, 301), (400, 600)),
+        ((90, 90), (100, 150)),
+        ((1, 1), (50, 75)),
+    ],
+)
+def test_jpegs_are_never_decoded_smaller_than_asked(least: tuple[int, int], expected: tuple[int, int]) -> None:
+    data = encoded(SMOOTH, "JPEG", quality=95)
+    image, size = decode_image(data, least=Size(*least))
+    assert image.shape[:2] == expected
+    assert size == (400, 600)
+    assert load_image(data).shape == (400, 600, 3)
+    assert load_image(encoded(SMOOTH), least=Size(*least)).shape == (400, 600, 3)  # PNG has no smaller form
+
+
+def test_reduced_decoding_changes_little() -> None:
+    """After the resize to the model's size, and against it: a smaller picture by picking pixels is far off."""
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.rfft2(rng.standard_normal((480, 640, 3)), axes=(0, 1))
+    frequency = np.hypot(np.fft.fftfreq(480)[:, None], np.fft.rfftfreq(640)[None])[..., None]
+    noise = np.fft.irfft2(spectrum / np.maximum(frequency, 1e-3), axes=(0, 1))  # 1/f, as in photographs
+    picture = np.clip(127 + 45 * noise / noise.std(), 0, 255).astype(np.uint8)
+    data = encoded(picture, "JPEG", quality=90)
+    preprocess = Preprocess(224, 224)
+    full = preprocess(load_image(data)).astype(int)
+    assert load_image(data, least=preprocess.least).shape == (240, 320, 3)
+    reduced = np.abs(preprocess(load_image(data, least=preprocess.least)) - full).mean()
+    picked = np.abs(Preprocess(224, 224, filter="bilinear")(load_image(data)).astype(int) - full).mean()
+    assert reduced < 3
+    assert reduced < 0.5 * picked
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_turned_jpeg_is_reduced_by_its_upright_size(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(SMOOTH, "JPEG", exif=exif)
+    upright = (600, 400) if orientation == 6 else (400, 600)
+    image, size = decode_image(data, least=Size(*upright) if orientation == 1 else Size(300, 200))
+    assert size == upright
+    assert image.shape[:2] == ((300, 200) if orientation == 6 else (400, 600))
+    assert load_image(data, least=Size(200, 300)).shape[:2] == ((600, 400) if orientation == 6 else (200, 300))
+
+
+def test_other_kinds_of_jpeg_are_reduced_too() -> None:
+    for mode in ("CMYK", "L"):
+        data = encoded(Image.fromarray(SMOOTH).convert(mode), "JPEG", quality=95)
+        small, full = load_image(data, least=Size(200, 300)), load_image(data)
+        assert small.shape == (200, 300, 3)
+        assert near(small, Preprocess(200, 300)(full), 2)

@@ -269,7 +269,7 @@ def test_names_as_webdataset_writes_them(folder: Path) -> None:
 
 
 def test_a_caption_in_a_text_file(tmp_path: Path) -> None:
-    write_shards(tmp_path, "x", [("a", {"jpg": picture(9, "JPEG"), "txt": "ein Hund\n".encode()})])
+    write_shards(tmp_path, "x", [("a", {"jpg": picture(9, "JPEG"), "txt": b"ein Hund\n"})])
     example = ShardSource(tmp_path)[0]
     assert example.captions == {"en": ("ein Hund",)}
     assert len(example.images) == 1

@@ -94,7 +94,11 @@ class ParquetSource(RecordSource):
         if group not in self._kept:
             number, within, _ = self._groups[group]
             file = _open(self._files[number], self._metadata[number])
-            table = file.read_row_group(within, use_threads=False)
+            try:
+                table = file.read_row_group(within, use_threads=False)
+            except (ValueError, OSError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ValueError(f"{self.where(index)}: its row group is damaged: {reason}") from error
             if len(self._kept) >= ROW_GROUPS:
                 del self._kept[next(iter(self._kept))]
             self._kept[group] = table
