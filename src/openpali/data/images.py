@@ -63,7 +63,7 @@ def decode_image(source: str | Path | bytes, name: str = "", *, least: Size | No
             turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
             if least is not None and picture.format == "JPEG":
                 picture.draft(None, least if turned else least[::-1])  # libjpeg skips the finest frequencies
-            return _to_rgb(picture), Size(width, height) if turned else Size(height, width)
+            return to_rgb(picture), Size(width, height) if turned else Size(height, width)
         except Exception as error:
             raise ValueError(f"{name} is truncated or damaged: {error}") from error
 
@@ -71,7 +71,8 @@ def decode_image(source: str | Path | bytes, name: str = "", *, least: Size | No
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
-def _to_rgb(picture: PILImage.Image) -> Image:
+def to_rgb(picture: PILImage.Image) -> Image:
+    """A Pillow image of any mode as RGB uint8 ``[H, W, 3]``, as :func:`load_image` converts it."""
     picture.load()
     sixteen = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
     ImageOps.exif_transpose(picture, in_place=True)
