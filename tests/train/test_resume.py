@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,12 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny_runs import OBJECTIVES, Killed, assert_same_run, kill_at, make_recipe, metrics_of
 
-import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
 from openpali.data.sources import open_source
-from openpali.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
+from openpali.train.ranks import Ranks
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
 SCENES = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/word", "task": "ocr"}]
@@ -27,10 +30,13 @@ CHANGES = {
     "adafactor": ("sequence", {"optimizer__name": "adafactor", "optimizer__schedule": "cosine"}),
     "muon": ("siglip", {"optimizer__name": "muon", "optimizer__weight_decay": 0.1}),
     "dropout": ("sequence", {"model__dropout": 0.2, "micro": 2}),
+    "average": ("siglip", {"ema": 0.9}),
+    "memory": ("sequence", {"parallel": {"checkpointing": "selective"}}),
     "phases": (
         "sequence",
         {
             "max_prompt": 96,
+            "ema": 0.5,
             "phases": [
                 {"samples": 12, "size": 48, "mixture": [OBJECTIVES["sequence"]["source"]]},
                 {"samples": 12, "size": 96, "mixture": SCENES},
@@ -125,10 +131,13 @@ def test_moments_follow_the_layout_of_their_parameter(tmp_path) -> None:
 
     model, optimizer = start()
     step(model, optimizer)
-    saved = save_checkpoint(tmp_path, 1, model, optimizer, {}, keep=1)
-    step(model, optimizer)
+    kept = Checkpoints(tmp_path, Ranks(0, 1, torch.device("cpu")), keep=1)
+    saved = kept.save(1, tensors_of(model, optimizer, {}), {})
+    step(model, optimizer)  # while it is written
+    kept.wait()
     again, its_optimizer = start()
-    load_checkpoint(saved, again, its_optimizer)
+    allocate(its_optimizer)
+    kept.load(saved, tensors_of(again, its_optimizer, {}))
     step(again, its_optimizer)
     assert torch.equal(again.weight, model.weight)
 
@@ -142,45 +151,104 @@ def test_half_written_checkpoints_are_not_seen_and_cleared_away(make_trainer, tm
     folder = tmp_path / "run" / "checkpoints"
     unfinished = folder / ".writing-step-00000004"
     unfinished.mkdir()
-    (unfinished / "model.safetensors").write_bytes(b"half")
+    (unfinished / "shard.safetensors").write_bytes(b"half")
     again = make_trainer(recipe)
     assert again.step == 3
     again.train()
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000005", "step-00000006"]
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("file", ["shard-*.safetensors", "state.json", "*.safetensors.sha256"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
 def test_a_damaged_checkpoint_says_what_to_do(file, damage, make_trainer, tmp_path) -> None:
     recipe = make_recipe(save_minutes=ALWAYS)
     make_trainer(recipe).train()
     newest = checkpoints(tmp_path / "run")[-1]
+    [damaged] = newest.glob(file)
+    whole = damaged.read_bytes()
     if damage == "cut":
-        (newest / file).write_bytes((newest / file).read_bytes()[:-20])
+        damaged.write_bytes(whole[:-20])
+    elif damage == "flipped":
+        middle = len(whole) // 2
+        damaged.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
     else:
-        (newest / file).unlink()
+        damaged.unlink()
     with pytest.raises(ValueError, match=rf"{newest.name} is damaged .*: delete it to resume from the one before"):
         make_trainer(recipe)
     shutil.rmtree(newest)
     assert make_trainer(recipe).step == 5
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(make_trainer, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_what_was_saved_survives_a_disk_that_fails(fault, make_trainer, tmp_path, monkeypatch) -> None:
+    """A full disk is a limit on the size of files, which the system itself enforces."""
     recipe = make_recipe(save_minutes=ALWAYS)
-    whole = checkpoint_module.save_file
+    trainer = make_trainer(recipe)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    original, mkdir = trainer.optimizer.step, Path.mkdir
 
-    def full(tensors, path: Path) -> None:
-        whole(tensors, path)
-        if path.parent.name == ".writing-step-00000003" and path.name == "optimizer.safetensors":
-            raise OSError(28, "No space left on device")
+    def refuse(path: Path, *args: object, **kwargs: object) -> None:
+        if path.name == ".writing-step-00000003":
+            raise OSError(30, "Read-only file system", str(path))
+        mkdir(path, *args, **kwargs)
 
-    monkeypatch.setattr(checkpoint_module, "save_file", full)
-    with pytest.raises(OSError, match=r"step-00000003 cannot be written .*No space.* from step-00000002"):
-        make_trainer(recipe).train()
+    def step() -> None:
+        original()
+        if trainer.step + 1 == 3 and fault == "full":
+            trainer.checkpoints.wait()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+
+    trainer.optimizer.step = step  # type: ignore[method-assign]
+    try:
+        with monkeypatch.context() as patch:
+            if fault == "read-only":
+                patch.setattr(Path, "mkdir", refuse)
+            reason = "too large" if fault == "full" else "Read-only"
+            with pytest.raises(OSError, match=rf"step-00000003 cannot be written .*{reason}.* from step-00000002$"):
+                trainer.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
-    monkeypatch.setattr(checkpoint_module, "save_file", whole)
     make_trainer(recipe).train()
     make_trainer(recipe, "whole").train()
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_the_newest_are_kept_and_one_every_so_often(make_trainer, tmp_path) -> None:
+    make_trainer(make_recipe(save_minutes=ALWAYS, keep=1, keep_every=8)).train()
+    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [2, 4, 6]
+    make_trainer(make_recipe(keep=1, keep_every=12), "by samples alone").train()
+    assert [step_of(path) for path in checkpoints(tmp_path / "by samples alone")] == [3, 6]
+
+
+def test_a_vanished_file_stops_in_one_sentence_and_goes_on_when_it_is_back(make_trainer, tmp_path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    lines = []
+    for number in range(24):
+        Image.new("RGB", (72, 72), (number, 0, 0)).save(pictures / f"{number}.png")
+        lines.append(json.dumps({"images": [f"{number}.png"], "captions": {"en": ["red"]}}))
+    (pictures / "train.jsonl").write_text("\n".join(lines) + "\n")
+    line = {"source": str(pictures / "train.jsonl"), "task": "caption"}
+    recipe = make_recipe(phases__0__mixture=[line], save_minutes=ALWAYS)
+    make_trainer(recipe, "whole").train()
+    trainer = make_trainer(recipe)
+    original = trainer.optimizer.step
+    away = tmp_path / "away"
+
+    def step() -> None:
+        original()
+        if trainer.step == 1:
+            pictures.rename(away)
+
+    trainer.optimizer.step = step  # type: ignore[method-assign]
+    with pytest.raises(
+        ValueError, match=r"^(8 samples in a row cannot be used|\d+ bad samples, more than)"
+    ) as raised:
+        trainer.train()
+    assert "Traceback" not in str(raised.value)
+    away.rename(pictures)
+    make_trainer(recipe).train()
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 

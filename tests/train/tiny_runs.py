@@ -101,15 +101,13 @@ def kill_at(trainer: Trainer, step: int) -> None:
 
 def tensors_of(run: Path) -> dict[str, Tensor]:
     """Weights and optimizer of the newest checkpoint."""
-    folder = checkpoints(run)[-1]
-    return load_file(folder / "model.safetensors") | {
-        f"optimizer {key}": value for key, value in load_file(folder / "optimizer.safetensors").items()
-    }
+    [file] = checkpoints(run)[-1].glob("*.safetensors")  # of one rank
+    return load_file(file)
 
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
-    """The reports of a run, without what depends on the clock."""
-    timed = {"samples_per_second", "share_of_peak", "data_wait"}
+    """The reports of a run, without what depends on the clock and the process."""
+    timed = {"samples_per_second", "share_of_peak", "data_wait", "memory"}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in timed} for line in lines]
 
@@ -125,7 +123,7 @@ def assert_same_run(run: Path, other: Path) -> None:
     assert [key for key in expected if not torch.equal(exported[key], expected[key])] == []
 
 
-def plain_sgd(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
+def plain_sgd(model: nn.Module, spec: OptimizerSpec, _: object = None) -> torch.optim.Optimizer:
     """Instead of Adam, which blows up gradients that are nothing but rounding (a key's bias) to full steps."""
     learning = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.SGD([{"params": learning, "lr": spec.lr, "peak_lr": spec.lr}], lr=spec.lr)

@@ -1,64 +1,157 @@
-"""Checkpoints of a run: complete or invisible, never a pickle.
+"""Checkpoints of a run: written beside training, complete or invisible, checksummed, never a pickle.
 
-A checkpoint is a folder ``checkpoints/step-00001234`` with ``model.safetensors``, ``optimizer.safetensors`` and
-``state.json``, written under another name, flushed to the disk and renamed. All randomness of a run is a pure
-function of its seed and counter, so these are all of its state.
+A checkpoint is a folder ``checkpoints/step-00001234`` with a ``.safetensors`` file of each rank and ``state.json``,
+each with its ``.sha256`` (as ``sha256sum -c`` reads it). It is written under another name, flushed and renamed.
+All randomness of a run is a pure function of its seed and counter, so these are all of its state. Tensors are
+those of torch's distributed checkpoint, so that any number of ranks can read what any other number wrote.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
+
+from openpali.train.ranks import Ranks
 
 Json = dict[str, Any]
 
+warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")  # as it may be
 
-def save_checkpoint(
-    run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Json, keep: int
-) -> Path:
-    """Write the checkpoint of ``step``, unless it is there, and drop all but the newest ``keep``.
 
-    Raises:
-        OSError: it cannot be written; those before it are untouched.
+class Checkpoints:
+    """The checkpoints of a run's folder. All ranks call each method, at the same step.
+
+    Args:
+        run: the folder.
+        ranks: this process among all.
+        keep: so many of the newest stay.
+        keep_every: of those that are older, the first in each stretch of so many steps stays (0: none).
     """
-    folder = run / "checkpoints"
-    final = folder / f"step-{step:08d}"
-    if not final.is_dir():
-        for unfinished in folder.glob(".writing-*"):
-            shutil.rmtree(unfinished)
-        temporary = folder / f".writing-{final.name}"
+
+    def __init__(self, run: Path, ranks: Ranks, keep: int, keep_every: float = 0) -> None:
+        self.run, self.ranks, self.keep, self.keep_every = run, ranks, keep, keep_every
+        self._pending: Future[Any] | None = None
+        self._writing = ""
+        if ranks.rank == 0:
+            for unfinished in (run / "checkpoints").glob(".writing-*"):  # the run was killed there
+                shutil.rmtree(unfinished)
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: Json) -> Path:
+        """Copy ``tensors`` and write them in the background as the checkpoint of ``step``, unless it is there.
+
+        Raises:
+            OSError: this one, or the one before, cannot be written; those before it are untouched.
+        """
+        self.wait()
+        final = self.run / "checkpoints" / f"step-{step:08d}"
+        if final.is_dir():
+            return final
+        self._writing = final.name
         try:
-            temporary.mkdir(parents=True)
-            save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
-            save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
-            (temporary / "state.json").write_text(json.dumps({**state, "step": step}))
-            for file in temporary.iterdir():
-                _flush(file)
-            temporary.rename(final)
-            _flush(folder)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            before = [path.name for path in checkpoints(run)]
-            raise OSError(
-                f"checkpoint {final} cannot be written ({error}): mend that, and the same command goes on from "
-                f"{before[-1] if before else 'the beginning'}"
-            ) from error
-    for old in checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
-    return final
+            final.parent.mkdir(parents=True, exist_ok=True)
+            writer = _Writer(final, {**state, "step": step}, self._drop_old)
+            saving = async_save(dict(tensors), storage_writer=writer, **_among(self.ranks.background))
+            self._pending = cast("Future[Any]", saving)
+        except (OSError, CheckpointException) as error:
+            raise self._failed(error) from error
+        return final
+
+    def check(self) -> None:
+        """Say now if the checkpoint in the background has failed.
+
+        Raises:
+            OSError: it has.
+        """
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Until the checkpoint in the background is there, or for ``seconds``.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._pending is None:
+            return
+        try:
+            self._pending.result(seconds)
+        except NotYet:
+            return
+        except (Exception, CheckpointException) as error:
+            self._pending = None
+            raise self._failed(error) from error
+        self._pending = None
+
+    def load(self, checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Fill ``tensors`` from a checkpoint, whatever the number of ranks that wrote it.
+
+        Raises:
+            ValueError: a damaged file, or tensors that do not fit.
+        """
+        found = cast(list[str], self.ranks.gather(self._damage(checkpoint)))
+        if any(found):
+            raise _damaged(checkpoint, "; ".join(filter(None, found)))
+        reader = HuggingFaceStorageReader(str(checkpoint))
+        try:
+            load(dict(tensors), storage_reader=reader, **_among(self.ranks.background))
+        except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
+            raise ValueError(f"checkpoint {checkpoint} is of another model: {_cause(error)}") from error
+
+    def _damage(self, checkpoint: Path) -> str:
+        """What is wrong with those files that fall to this rank."""
+        for name in read_state(checkpoint)["files"][self.ranks.rank :: self.ranks.world]:
+            try:
+                _verify(checkpoint / name)
+            except (OSError, ValueError) as error:
+                return str(error)
+        return ""
+
+    def _drop_old(self) -> None:
+        """All but the newest and those to keep."""
+        kept: set[int] = set()
+        for old in checkpoints(self.run)[: -self.keep]:
+            stretch = int(step_of(old) // self.keep_every) if self.keep_every else 0
+            if stretch and stretch not in kept:
+                kept.add(stretch)
+            else:
+                shutil.rmtree(old)
+
+    def _failed(self, error: BaseException) -> OSError:
+        folder = self.run / "checkpoints"
+        if self.ranks.rank == 0:
+            shutil.rmtree(folder / f".writing-{self._writing}", ignore_errors=True)
+        before = [path.name for path in checkpoints(self.run)]
+        return OSError(
+            f"checkpoint {folder / self._writing} cannot be written ({_cause(error)}): mend that, and the same "
+            f"command goes on from {before[-1] if before else 'the beginning'}"
+        )
 
 
 def checkpoints(run: Path) -> list[Path]:
     """All complete checkpoints of a run, oldest first."""
     return sorted((run / "checkpoints").glob("step-*"))
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was written after."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def read_state(checkpoint: Path) -> Json:
@@ -67,55 +160,102 @@ def read_state(checkpoint: Path) -> Json:
     Raises:
         ValueError: a damaged file.
     """
+    file = checkpoint / "state.json"
     try:
-        state: Json = json.loads((checkpoint / "state.json").read_text())
+        _verify(file)
+        state: Json = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _damaged(checkpoint, error) from error
+        raise _damaged(checkpoint, str(error)) from error
     return state
 
 
-def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint into a model and optimizer of the same recipe.
+def tensors_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What a checkpoint holds, by name: ``model.NAME``, ``optimizer.NAME.KEY``, ``average.NAME``.
 
-    Raises:
-        ValueError: a damaged file, or tensors that do not fit.
+    They are the run's own tensors, to be written or to be filled. The optimizer must have made a step, or
+    :func:`allocate` its state.
     """
-    try:
-        weights = load_file(checkpoint / "model.safetensors")
-        moments = load_file(checkpoint / "optimizer.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise _damaged(checkpoint, error) from error
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"checkpoint {checkpoint} is of another model: {error}") from error
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        prefix = name + "|"
-        saved = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
-        if saved:
-            optimizer.state[parameter] = {k: _like(parameter, v) for k, v in saved.items()}
-
-
-def _like(parameter: Tensor, saved: Tensor) -> Tensor:
-    """On the parameter's device, and a moment in its memory layout: fused kernels walk both side by side."""
-    if saved.shape != parameter.shape:
-        return saved.to(parameter.device)
-    return torch.empty_like(parameter, dtype=saved.dtype).copy_(saved)
-
-
-def _damaged(checkpoint: Path, error: Exception) -> ValueError:
-    return ValueError(f"checkpoint {checkpoint} is damaged ({error}): delete it to resume from the one before")
-
-
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{name}|{key}": value.contiguous()
+    moments = {
+        f"optimizer.{name}.{key}": value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
+    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+    return {**weights, **moments, **{f"average.{name}": value for name, value in average.items()}}
+
+
+def allocate(optimizer: torch.optim.Optimizer) -> None:
+    """Let an optimizer make its state, by a step that goes nowhere."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+class _Writer(HuggingFaceStorageWriter):
+    """Writes into a folder of another name; checksums on each rank; ``state.json`` and the rename on rank 0."""
+
+    def __init__(self, final: Path, state: Json, after: Any) -> None:
+        self.final, self.temporary = final, final.with_name(f".writing-{final.name}")
+        self.state, self.after = state, after
+        super().__init__(path=str(self.temporary), save_distributed=True)
+
+    def write_data(self, plan: Any, planner: Any) -> Any:
+        written = super().write_data(plan, planner)
+        for name in sorted({result.storage_data.relative_path for result in written.value()}):
+            _seal(self.temporary / name)
+        return written
+
+    def finish(self, metadata: Metadata, results: Any) -> None:
+        files = sorted(file.name for file in self.temporary.glob("*.safetensors"))
+        state = self.temporary / "state.json"
+        state.write_text(json.dumps({**self.state, "files": files}))
+        _seal(state)
+        _flush(self.temporary)
+        self.temporary.rename(self.final)
+        _flush(self.final.parent)
+        self.after()
+
+
+def _among(group: dist.ProcessGroup | None) -> dict[str, Any]:
+    return {"no_dist": True} if group is None else {"process_group": group}
+
+
+def _seal(file: Path) -> None:
+    """Put a file and its checksum on the disk for good."""
+    sidecar = file.with_name(f"{file.name}.sha256")
+    sidecar.write_text(_checksum(file), encoding="utf-8")
+    for each in (file, sidecar):
+        _flush(each)
+
+
+def _verify(file: Path) -> None:
+    if file.with_name(f"{file.name}.sha256").read_text(encoding="utf-8") != _checksum(file):
+        raise ValueError(f"{file.name} is not what was written")
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as opened:
+        return f"{hashlib.file_digest(opened, 'sha256').hexdigest()}  {file.name}\n"
+
+
+def _cause(error: BaseException) -> str:
+    """The first failure of any rank, without the traceback that torch adds."""
+    if isinstance(error, CheckpointException):
+        return str(next(iter(error.failures.values()))[0])
+    return str(error)
+
+
+def _damaged(checkpoint: Path, why: str) -> ValueError:
+    return ValueError(f"checkpoint {checkpoint} is damaged ({why}): delete it to resume from the one before")
 
 
 def _flush(path: Path) -> None:

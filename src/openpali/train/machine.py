@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +40,15 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) 
             return best
 
 
-def count_flops(step: Callable[[], None]) -> float:
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process has held at most: on its GPU, or else in all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def count_flops(step: Callable[[], object]) -> float:
     """Run ``step()`` once and count the FLOPs of its matrix products, forward and backward.
 
     To the last bit the step that it is without counting; torch's own ``FlopCounterMode`` decomposes some operators
@@ -60,13 +70,19 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if (operator := func._overloadpacket) in flop_registry:
-            self.flops += float(flop_registry[operator](*args, **kwargs, out_val=out))
-        elif operator in _CPU_ATTENTION:  # the kernels that torch does not count
-            first, products = _CPU_ATTENTION[operator]
-            query, key = args[first], args[first + 1]
-            self.flops += 2 * products * query.numel() * key.shape[-2]
+        self.flops += flops_of(func, args, kwargs, out)
         return out
+
+
+def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> float:
+    """FLOPs of one dispatched operator, by torch's own formulas; 0 for what is no matrix product."""
+    if (operator := func._overloadpacket) in flop_registry:
+        return float(flop_registry[operator](*args, **kwargs, out_val=out))
+    if operator in _CPU_ATTENTION:  # the kernels that torch does not count
+        first, products = _CPU_ATTENTION[operator]
+        query, key = args[first], args[first + 1]
+        return float(2 * products * query.numel() * key.shape[-2])
+    return 0.0
 
 
 # attention operator -> position of the query among its arguments, matrix products of queries x keys x width

@@ -12,6 +12,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, Replicate
+
+from openpali.train.parallel import whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz polynomial
 ITERATIONS = 5
@@ -50,14 +53,18 @@ class Muon(torch.optim.Optimizer):
                 parameter.sub_(update, alpha=group["lr"])
 
     def _orthogonal(self, parameters: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Matrices of one shape go through the iteration together: there are many, and each is small."""
+        """Matrices of one shape go through the iteration together: there are many, and each is small.
+
+        Those that lie in shards on several ranks are put together on each of them; momentum stays in shards.
+        """
         alike: dict[torch.Size, list[Tensor]] = {}
         for parameter in parameters:
             alike.setdefault(parameter.shape, []).append(parameter)
         for shape, stack in alike.items():
-            updates = orthogonalize(torch.stack([self._nesterov(p).to(self._dtype) for p in stack]))
+            updates = orthogonalize(torch.stack([whole(self._nesterov(p)).to(self._dtype) for p in stack]))
             scale: float = SIZE * max(shape) ** 0.5
-            yield from zip(stack, updates.float() * scale, strict=True)
+            for parameter, update in zip(stack, updates.float() * scale, strict=True):
+                yield parameter, _cut_like(parameter, update)
 
     def _nesterov(self, parameter: Tensor) -> Tensor:
         gradient, state = parameter.grad, self.state[parameter]
@@ -81,6 +88,15 @@ class Muon(torch.optim.Optimizer):
             step = float(state["step"])
             mean, square = state["mean"] / (1 - first**step), state["square"] / (1 - second**step)
             yield parameter, mean / (square.sqrt() + group["eps"])
+
+
+def _cut_like(parameter: Tensor, update: Tensor) -> Tensor:
+    """This rank's share of a whole ``update``, where ``parameter`` is in shards."""
+    if not isinstance(parameter, DTensor):
+        return update
+    everywhere = [Replicate()] * parameter.device_mesh.ndim
+    spread = DTensor.from_local(update, parameter.device_mesh, everywhere, run_check=False)
+    return spread.redistribute(placements=parameter.placements)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

@@ -153,6 +153,17 @@ class MaskObjective:
         return Losses(total, rows.detach(), {"iou": float(iou.mean()), "codes": float(len(out.codes.unique()))})
 
 
+def run_without_pictures(batch: Batch, size: int) -> Batch:
+    """A batch of text alone with a blank picture of ``size`` pixels in each row, none of which is a real frame.
+
+    Its loss and gradients stay what they are, and the ViT runs: where its shards are gathered from all ranks, a
+    rank without pictures must take part for those that have some.
+    """
+    rows = len(batch["prompt"])
+    blank = torch.zeros(rows, 1, size, size, 3, dtype=torch.uint8)
+    return {**batch, "images": blank, "frames": torch.zeros(rows, dtype=torch.long)}
+
+
 def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str]) -> Any:
     """The objective that a recipe names. ``labels`` are the classes, for the classifier."""
     match recipe.objective:

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from openpali.train.muon import Muon
+from openpali.train.parallel import whole
 from openpali.train.recipe import OptimizerSpec
 
 NO_DECAY = {"embed", "positions", "probe", "table"}  # by name; vectors and scalars never decay
@@ -44,7 +46,7 @@ def build_optimizer(
     Raises:
         ValueError: ``lr_scale`` names a part that does not learn.
     """
-    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool, bool], list[nn.Parameter]] = {}
     unused = set(spec.lr_scale)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -57,7 +59,9 @@ def build_optimizer(
         names = set(name.split("."))
         kernel = parameter.ndim >= 2 and not names & NO_DECAY
         hidden = kernel and parameter.ndim == 2 and not names & AT_THE_ENDS
-        groups.setdefault((scale, spec.weight_decay if kernel else 0.0, hidden), []).append(parameter)
+        decay = spec.weight_decay if kernel else 0.0
+        sharded = isinstance(parameter, DTensor)  # fused kernels take a list of one kind
+        groups.setdefault((scale, decay, hidden, sharded), []).append(parameter)
     if unused:
         raise ValueError(f"optimizer.lr_scale names {sorted(unused)}, and what learns are {_parts(model)}")
     if not groups:
@@ -70,7 +74,7 @@ def build_optimizer(
             "weight_decay": decay,
             "orthogonal": hidden,
         }
-        for (scale, decay, hidden), parameters in groups.items()
+        for (scale, decay, hidden, _), parameters in groups.items()
     ]
     if spec.name == "muon":
         return Muon(settings, spec.lr, spec.betas, dtype=dtype)
@@ -78,6 +82,25 @@ def build_optimizer(
         # the update is already relative to the parameter's size, as in the T5 and PaLI papers
         return torch.optim.Adafactor(settings, lr=spec.lr)
     return torch.optim.AdamW(settings, lr=spec.lr, betas=spec.betas, fused=True)
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """Scale gradients, in place, so that their global norm is at most ``limit``; returns what it was.
+
+    Where that is not finite, gradients are left as they are.
+    """
+    norms, kinds = [], []
+    for sharded in (False, True):
+        kind = [p for p in parameters if isinstance(p, DTensor) == sharded]
+        gradients = [p.grad for p in kind if p.grad is not None]
+        if gradients:
+            kinds.append(kind)
+            norms.append(whole(torch.nn.utils.get_total_norm(gradients)))
+    norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+    if torch.isfinite(norm):
+        for kind in kinds:
+            torch.nn.utils.clip_grads_with_norm_(kind, limit, norm)
+    return norm
 
 
 def rate(spec: OptimizerSpec, sample: int, total: int) -> float:

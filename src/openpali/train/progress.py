@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,16 +23,25 @@ from openpali.train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Report:
-    """Values since the last report. ``losses`` are per source; shares are fractions 0..1."""
+    """Values since the last report.
+
+    ``loss`` is what is optimised, the mean over steps; ``losses`` are per source (SigLIP's: the share of pictures
+    that find another text of their rank's batch nearer than their own). Shares are fractions 0..1. ``memory`` is
+    the most that any rank has held so far, in bytes: on the GPU, or else of the process. ``drawn`` counts the
+    samples of each source since the run began.
+    """
 
     samples: int
     step: int
+    loss: float
     losses: Mapping[str, float]
     extra: Mapping[str, float]
     samples_per_second: float
     share_of_peak: float
     data_wait: float
     learning_rate: float
+    memory: int
+    drawn: Mapping[str, int]
     bad: int
 
 
@@ -49,6 +60,7 @@ class Progress:
         self.task = self.bar.add_task("", total=recipe.samples, completed=samples)
         self.live = Live(self.bar, refresh_per_second=2)
         self.board = _tensorboard(run, samples) if active else None
+        self.wandb = _wandb(recipe, run) if active and recipe.wandb else None
 
     def __enter__(self) -> Progress:
         if self.active:
@@ -62,6 +74,8 @@ class Progress:
             self.live.stop()
         if self.board is not None:
             self.board.close()
+        if self.wandb is not None:
+            self.wandb.finish(exit_code=int(error is not None))
 
     def report(self, report: Report) -> None:
         """Show and record one report."""
@@ -71,21 +85,30 @@ class Progress:
             file.write(json.dumps(asdict(report)) + "\n")
         self.bar.update(self.task, completed=report.samples)
         table = Table.grid(padding=(0, 2))
-        for name, value in {**report.losses, **report.extra}.items():
-            table.add_row(name, f"{value:.4f}")
+        for name, value in {"loss": report.loss, **report.losses, **report.extra}.items():
+            table.add_row(name, f"{value:.4f}", f"{report.drawn[name]:,} drawn" if name in report.drawn else "")
         table.add_row(
             f"{report.samples_per_second:.0f} samples/s",
             f"{report.share_of_peak:.0%} of matmul peak",
             f"{report.data_wait:.0%} data wait",
+            f"{report.memory / 1e9:.1f} GB",
             f"lr {report.learning_rate:.2e}",
             f"{report.bad} bad",
         )
         self.live.update(Group(self.bar, table))
+        scalars = {
+            "loss": report.loss,
+            **{f"loss/{name}": value for name, value in report.losses.items()},
+            **report.extra,
+            **{f"drawn/{name}": float(count) for name, count in report.drawn.items()},
+            **{name: getattr(report, name) for name in ("samples_per_second", "data_wait", "memory")},
+            "learning_rate": report.learning_rate,
+        }
         if self.board is not None:
-            for name, value in report.losses.items():
-                self.board.add_scalar(f"loss/{name}", value, report.samples)
-            for name, value in {**report.extra, "samples_per_second": report.samples_per_second}.items():
+            for name, value in scalars.items():
                 self.board.add_scalar(name, value, report.samples)
+        if self.wandb is not None:
+            self.wandb.log({**scalars, "samples": report.samples}, step=report.step)
 
 
 def rewind(file: Path, samples: int) -> None:
@@ -111,3 +134,21 @@ def _tensorboard(run: Path, samples: int) -> Any:
     except ImportError:  # the extra [train] is not installed
         return None
     return SummaryWriter(run / "tensorboard", purge_step=samples + 1)
+
+
+def _wandb(recipe: Recipe, run: Path) -> Any:
+    """A run of Weights & Biases that goes on where it was; written to the disk unless ``WANDB_MODE`` says else."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError(f"wandb = {recipe.wandb!r} needs wandb: pip install wandb, or drop the key") from error
+    run.mkdir(parents=True, exist_ok=True)
+    return wandb.init(
+        project=recipe.wandb,
+        name=recipe.name,
+        id=hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:12],
+        resume="allow",
+        dir=run,
+        config=recipe.model_dump(mode="json"),
+        mode=os.environ.get("WANDB_MODE", "offline"),
+    )

@@ -6,35 +6,39 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all: ``rank`` of ``world``."""
+    """This process among all: ``rank`` of ``world``. ``background`` is a group for what happens beside training."""
 
     rank: int
     world: int
     device: torch.device
+    background: dist.ProcessGroup | None = None
 
     def sum(self, value: float) -> float:
         """The sum of ``value`` over all ranks."""
+        return self.sums([value])[0]
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """The sum of each of ``values`` over all ranks, in one message."""
         if self.world == 1:
-            return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU: waits for no kernel
         dist.all_reduce(tensor)
-        return float(tensor)
+        summed: list[float] = tensor.tolist()
+        return summed
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up the gradients of all ranks, in one message. A missing gradient is zero, on one rank as on many:
-        a step without pictures must do the same to the ViT on both."""
-        for p in parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        if self.world == 1:
+        """Add up the gradients of whole parameters over all ranks, in one message."""
+        if self.world == 1 or not parameters:
             return
         flat = torch.cat([_gradient(p).flatten() for p in parameters])
         dist.all_reduce(flat)
@@ -49,6 +53,16 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
+    def mesh(self, kind: Literal["full", "hybrid"]) -> DeviceMesh:
+        """The ranks among which a model is cut ("full": all), or nodes x ranks of a node ("hybrid")."""
+        if kind == "full":
+            return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        if self.world % local:
+            raise ValueError(f"parallel.shard = hybrid needs as many ranks on each node: {self.world} by {local}")
+        shape = (self.world // local, local)
+        return init_device_mesh(self.device.type, shape, mesh_dim_names=("copy", "shard"))
+
 
 @contextmanager
 def join_ranks() -> Iterator[Ranks]:
@@ -61,9 +75,9 @@ def join_ranks() -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(0, 1, device)
         return
-    dist.init_process_group("nccl" if cuda else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     try:
-        yield Ranks(dist.get_rank(), world, device)
+        yield Ranks(dist.get_rank(), world, device, dist.new_group(backend="gloo"))
     finally:
         dist.destroy_process_group()
 

@@ -1,0 +1,59 @@
+"""Where a step went wrong: the first module with a value that is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+
+def find_not_finite(model: nn.Module, step: Callable[[], None]) -> str:
+    """Repeat ``step()``, forward and backward, and say where NaN or infinity first turned up; "" where it did not.
+
+    In the forward pass it is the first module with such an output; if there is none, the first in the backward
+    pass whose output receives such a gradient; if there is none either, the first weight with such a gradient.
+    """
+    with _watch(model) as (forward, backward):
+        step()
+    if forward:
+        return f"the output of {forward[0]}"
+    if backward:
+        return f"the gradient that reaches the output of {backward[0]}"
+    # weights stand in the order of the forward pass, or nearly
+    bad = [name for name, p in model.named_parameters() if p.grad is not None and not _finite(p.grad)]
+    return f"the gradient of {bad[-1]}" if bad else ""
+
+
+@contextmanager
+def _watch(model: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
+    forward: list[str] = []
+    backward: list[str] = []
+
+    def check(name: str, gradient: Tensor) -> None:
+        if not _finite(gradient):
+            backward.append(name)
+
+    def look(name: str, _: nn.Module, __: object, output: object) -> None:
+        for tensor in output if isinstance(output, tuple) else (output,):
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+                continue
+            if not _finite(tensor):
+                forward.append(name)
+            elif tensor.requires_grad and tensor.grad_fn is not None:
+                tensor.register_hook(partial(check, name))  # type: ignore[no-untyped-call]
+
+    handles = [m.register_forward_hook(partial(look, name or "the model")) for name, m in model.named_modules()]
+    try:
+        yield forward, backward
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Of this rank's share, where a tensor is in shards."""
+    local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return bool(torch.isfinite(local.detach()).all())
