@@ -68,7 +68,11 @@ def load_frames(
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"{name} is no video, or damaged: {error}") from error
     if not chosen:
-        stretch = "" if not start and end is None else f" between {start:g} and {end or 'its end'} seconds"
+        stretch = (
+            ""
+            if not start and end is None
+            else f" from {start:g} seconds to {'its end' if end is None else f'{end:g}'}"
+        )
         raise ValueError(f"{name} has no frames{stretch}")
     return chosen
 

@@ -134,7 +134,7 @@ def coco_35l(root: Path) -> Expected:
         {
             "image_id": f"{picture}_{i}",
             "caption_tokenized": f"A horse {i} .",
-            "translation_tokenized": f"{lang} {i} .",
+            "translation_tokenized": f"{lang} {picture} {i} .",
             "backtranslation_tokenized": "A horse .",
             "src_lang": "en",
             "trg_lang": lang,
@@ -148,7 +148,7 @@ def coco_35l(root: Path) -> Expected:
         6,
         "42_de",
         "",
-        ["de 0 .", "de 1 ."],
+        ["de 42 0 .", "de 42 1 ."],
         "de",
         "COCO_val2014_000000000042.jpg",
         "coco35l/coco_mt_dev.jsonl",

@@ -82,7 +82,8 @@ BENCHMARKS = (
             "ai2d/images/0.png, ...",
         ),
         home=HOME,
-        note="Choices are in the question; where it calls parts of the diagram by letters, these are drawn there.",
+        note="The question ends with its choices, `choose from: A \\t B ...`. Where it calls parts of the diagram "
+        "by letters, these are drawn there.",
         open=open_ai2d,
         task="vqa",
         decoding=Decoding(max_tokens=128),
