@@ -67,7 +67,7 @@ class LocationCodec:
         Raises:
             ValueError: it is not four bins of a box that is not empty.
         """
-        words = self._words(text)
+        words = self.words(text)
         if len(words) != 4:
             raise ValueError(f"a box is four coordinates, not {len(words)} words: {text!r}")
         return self._box(words, 0, size)
@@ -97,7 +97,15 @@ class LocationCodec:
         Raises:
             ValueError: ``strict``, and the text is not a detection answer; the message says at which word.
         """
-        words = self._words(text)
+        return [(box, name) for box, name, _ in self.find_named(text, size, strict=strict)]
+
+    def find_named(
+        self, text: str, size: tuple[int, int], *, strict: bool = False
+    ) -> list[tuple[Coordinates, str, range]]:
+        """As :meth:`decode_named`, with the place of each: the numbers of its words in :meth:`words`, of which the
+        first four are the coordinates.
+        """
+        words = self.words(text)
         starts = list(self._box_starts(words))
         if strict and words and (not starts or starts[0] != 0):
             raise ValueError(f"word 1 ({words[0]!r}): four coordinates are expected here")
@@ -111,10 +119,11 @@ class LocationCodec:
                 if strict:
                     raise
                 continue
-            found.append((box, " ".join(words[start + 4 : end])))
+            found.append((box, " ".join(words[start + 4 : end]), range(start, end)))
         return found
 
-    def _words(self, text: str) -> list[str]:
+    def words(self, text: str) -> list[str]:
+        """The words of an answer; a location token is one, whatever it touches."""
         return text.split() if self.style == "text" else _LOCATION_OR_WORD.findall(text)
 
     def _bin(self, word: str) -> int | None:
@@ -147,7 +156,7 @@ class LocationCodec:
             run = 0
 
     def _name(self, name: str) -> str:
-        words = self._words(name)
+        words = self.words(name)
         if not words or self._bin(words[0]) is not None or any(self._box_starts(words)):
             raise ValueError(f"name {name!r} would be read as coordinates: it must start with a word")
         return " ".join(words)
