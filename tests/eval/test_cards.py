@@ -1,0 +1,295 @@
+"""Score cards say how a number came about, their difference says what moved, and reports show it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openpali.bundle import write_bundle
+from openpali.eval import cards, diff, suites
+from openpali.eval.benchmark import Run, run
+from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, EncoderBenchmark
+from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
+from openpali.eval.metrics.scores import Scores, mean
+from openpali.eval.registry import find_benchmark
+from openpali.eval.report import write_report
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
+from openpali.tasks.example import Box, Example, Object
+
+
+def rows_of(kinds: str) -> list[Answered]:
+    return [Answered(i, f"k{i}", "p", "t", ("r",), kind) for i, kind in enumerate(kinds)]
+
+
+@pytest.fixture(scope="module")
+def pali(family: Path) -> Pali:
+    return Pali.from_pretrained(family)
+
+
+@pytest.fixture(scope="module")
+def vqa(pali: Pali, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """A run of a real benchmark, and where its card lies."""
+    folder = tmp_path_factory.mktemp("vqa")
+    done = run(find_benchmark("nano/vqa"), pali, folder, limit=12, predictions=folder / "a.jsonl")
+    done.card.write(folder / "a.json")
+    return done, folder / "a.json"
+
+
+def test_a_card_says_everything_that_a_second_person_needs(vqa: tuple[Run, Path], pali: Pali) -> None:
+    card = read_card(vqa[1])
+    assert (card["benchmark"], card["n"]) == ("nano/vqa", 12)
+    assert card["scores"]["acc"] == mean(vqa[0].scores.per_sample["acc"])
+    assert len(card["model"]["hash"]) == len(card["data"]["hash"]) == len(card["scoring"]["code"]) == 64
+    assert card["data"]["of"] == 1000
+    assert card["prompt"]["task"] == "object_vqa"
+    assert card["prompt"]["options"]["kinds"] == ["count", "is", "where", "which"]
+    assert card["prompt"]["first"] == vqa[0].rows[0].prompt
+    assert card["preprocessing"]["height"] == 72
+    assert card["decoding"]["beams"] == 1
+    assert {"python", "torch", "openpali"} <= set(card["versions"])
+    assert {kind: each["n"] for kind, each in card["slices"].items()} == {
+        kind: sum(row.kind == kind for row in vqa[0].rows) for kind in {row.kind for row in vqa[0].rows}
+    }
+    assert card["predictions"] == "a.jsonl"
+    text = vqa[0].card.as_markdown()
+    for word in ("nano/vqa", "12 samples", "| **acc** |", card["model"]["hash"][:16], card["prompt"]["first"]):
+        assert word in text
+
+
+class Grey:
+    """One grey picture with a question."""
+
+    def __init__(self, value: int = 100, key: str = "one", answer: str = "yes") -> None:
+        image = np.full((20, 20, 3), value, np.uint8)
+        self.example = Example(key, images=[image], question="what?", answers=[answer])
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int, /) -> Example:
+        return self.example
+
+
+def test_hashes_change_with_what_they_stand_for(pali: Pali, family: Path, tmp_path: Path) -> None:
+    def data_hash(source: Grey) -> str:
+        benchmark = AnswerBenchmark(
+            name="grey",
+            title="Grey",
+            split="all",
+            metric="acc",
+            open=lambda root: source,
+            task="vqa",
+            decoding=Decoding(max_tokens=2),
+            score=lambda rows: Scores({"acc": 1.0}),
+        )
+        return str(run(benchmark, pali, tmp_path).card.data["hash"])
+
+    hashes = [data_hash(s) for s in (Grey(), Grey(101), Grey(key="two"), Grey(answer="no"), Grey())]
+    assert hashes[0] == hashes[4]
+    assert len(set(hashes)) == 4
+
+    bundle = next(iter(pali._loaded.values()))[0]
+    weights = dict(bundle.weights())
+    for name, change in (("same", 0.0), ("other", 1e-3)):
+        changed = {key: value + change for key, value in weights.items()}
+        write_bundle(
+            tmp_path / name,
+            changed,
+            bundle.config,
+            preprocess=bundle.preprocess,
+            tokenizer=bundle.tokenizer,
+            facts={},
+        )
+    one, other = (cards.hash_model(Pali.from_pretrained(tmp_path / name)) for name in ("same", "other"))
+    assert one == cards.hash_model(Pali.from_pretrained(tmp_path / "same"))
+    assert one != other
+
+
+def test_intervals_are_of_means_over_samples_or_slices_alone() -> None:
+    rows = rows_of("aaab")
+    scores = Scores(
+        {"plain": 0.5, "macro": 1 / 3, "rate": 0.9, "alone": 0.5},
+        {"plain": [0, 1, 0, 1], "macro": [0, 1, 1, 0], "rate": [0, 1, 1, 0]},
+    )
+    found = intervals_of(rows, scores)
+    assert set(found) == {"plain", "macro"}
+    assert found["plain"][0] < 0.5 < found["plain"][1]
+    assert found["macro"][0] < 1 / 3 < found["macro"][1]
+
+
+def test_slices_have_a_count_a_value_and_an_interval() -> None:
+    scores = Scores({"acc": 0.5, "acc/a": 0.5, "acc/b": 0.9}, {"acc": [0, 1, 1, 0]})
+    found = slices_of(rows_of("aabb"), scores, "acc")
+    assert found == {"a": {"n": 2, "value": 0.5, "interval": (0.0, 1.0)}}  # b is no mean over its samples
+    assert slices_of(rows_of("aabb"), Scores({"cer": 0.1}), "cer") == {}
+
+
+def test_the_worst_come_first_and_the_perfect_not_at_all() -> None:
+    rows = rows_of("aaaa")
+    assert worst_of(rows, Scores({}, {"acc": [1, 0.5, 0, 1]}), "acc") == [2, 1]
+    assert worst_of(rows, Scores({}, {"cer": [0, 0.5, 2, 0]}), "cer") == [2, 1]
+    assert worst_of(rows, Scores({}, {"cider": [120.0, 3.0, 0.0, 1.5]}), "cider", 3) == [2, 3, 1]
+
+
+def saved(folder: Path, name: str, texts: list[str], **changed: Any) -> Path:
+    """A card of easy-vqa with its answers beside it."""
+    lines = [{"run": {}}]
+    for i, text in enumerate(texts):
+        row = Answered(i, f"q{i}", f"Answer in en: {i}? <extra_id_0>", text, ("yes",))
+        lines.append({**row.as_json(), "pixels": ""})
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    accuracy = texts.count("yes") / len(texts)
+    card = Card("easy-vqa", len(texts), {"acc": accuracy}, "acc", decoding={"beams": 1}, model={"hash": "1"})
+    replace(card, predictions=str(folder / f"{name}.jsonl"), **changed).write(folder / f"{name}.json")
+    return folder / f"{name}.json"
+
+
+def test_diff_says_what_differs_and_which_samples_flipped(tmp_path: Path) -> None:
+    a = saved(tmp_path, "a", ["yes", "no", "yes", "no"])
+    b = saved(tmp_path, "b", ["yes", "yes", "no", "none", "yes"], decoding={"beams": 4})
+    found = diff.compare(a, b)
+    assert found.how == {"decoding.beams": (1, 4), "n": (4, 5)}
+    assert found.scores == {"acc": (0.5, 0.6)}
+    assert found.flips is not None
+    assert [(flip.after.key, flip.gain) for flip in found.flips] == [("q2", -1.0), ("q1", 1.0)]
+    assert (found.shared, found.reworded) == (4, 3)
+    text = "\n".join(diff.render(found))
+    assert "decoding.beams: 1 -> 4" in text
+    assert "50.0 -> 60.0  +10.0" in text
+    assert "4 samples in both: 1 better, 1 worse by acc; 3 answered otherwise" in text
+    assert "worse q2" in text
+    assert "'yes' -> 'no'" in text
+    same = "\n".join(diff.render(diff.compare(a, a)))
+    assert "in the same way" in same
+    assert "0 better, 0 worse" in same
+
+
+def test_diff_without_answers_or_of_other_things(tmp_path: Path) -> None:
+    a = saved(tmp_path, "a", ["yes"])
+    (tmp_path / "a.jsonl").unlink()
+    assert diff.compare(a, a).flips is None
+    assert any("not known" in line for line in diff.render(diff.compare(a, a)))
+    b = tmp_path / "b.json"
+    Card("nano/vqa", 1, {}, "acc").write(b)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        diff.compare(a, b)
+    with pytest.raises(FileNotFoundError, match="no score card"):
+        diff.compare(a, tmp_path / "c.json")
+    (tmp_path / "c.json").write_text('{"n": 1}')
+    with pytest.raises(ValueError, match="is no score card"):
+        diff.compare(a, tmp_path / "c.json")
+
+
+def test_report_of_words_is_self_contained(vqa: tuple[Run, Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    write_report(vqa[0], page, worst=4, random=3)
+    text = page.read_text("utf-8")
+    wrong = vqa[0].scores.per_sample["acc"].count(0)
+    assert text.count("<figure>") == text.count('src="data:image/') == min(4, wrong) + min(3, 12 - min(4, wrong))
+    assert not re.search(r'(src|href)="(?!data:)|@import|url\(', text)
+    assert vqa[0].rows[0].prompt.replace("<", "&lt;").replace(">", "&gt;") in text
+    assert vqa[0].card.model["hash"][:16] in text
+
+
+class Scene:
+    """A picture with one thing whose name is hostile to pages."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int, /) -> Example:
+        image = np.full((60, 90, 3), 200, np.uint8)
+        mask = np.zeros((60, 90), bool)
+        mask[10:40, 20:50] = True
+        return Example("<b>&1", images=[image], objects=[Object("<i>dog", Box(10, 20, 40, 50), mask)])
+
+
+def test_report_draws_what_the_task_locates_beside_the_target(
+    pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark = find_benchmark("nano/detect")
+    assert isinstance(benchmark, AnswerBenchmark)
+    scenes = replace(benchmark, open=lambda root: Scene(), decoding=Decoding(max_tokens=3))
+    drawn: list[tuple[tuple[int, ...], list[Object]]] = []
+    task_type = type(pali.task("detect"))
+    draw = task_type.draw
+
+    def spy(self: Any, image: Any, answer: Any) -> Any:
+        drawn.append((image.shape, list(answer.objects)))
+        return draw(self, image, answer)
+
+    monkeypatch.setattr(task_type, "draw", spy)
+    done = run(scenes, pali, tmp_path, limit=1)
+    write_report(done, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert "<b>answer</b>" in text
+    assert "<b>target</b>" in text
+    assert "<i>dog" not in text
+    assert "&lt;i&gt;dog" in text
+    (shape, objects), *_ = [each for each in drawn if each[1]]
+    factor = shape[0] // 60
+    assert shape == (60 * factor, 90 * factor, 3)
+    assert factor > 1, "small pictures are shown enlarged"
+    assert np.allclose(
+        objects[0].box, np.multiply(factor, (10, 20, 40, 50)), atol=factor
+    )  # to a bin of coordinates
+
+
+def suite_of(pali: Pali, root: Path, out: Path) -> list[suites.Outcome]:
+    def embed(pali: Pali, root: Path, limit: int | None, advance: Any) -> Scores:
+        return Scores({"r@1": 0.25, "other": 0.5}, {"r@1": [1.0, 0.0, 0.0, 0.0]})
+
+    def missing(pali: Pali, root: Path, limit: int | None, advance: Any) -> Scores:
+        raise FileNotFoundError("there is no list.txt")
+
+    words = {"title": "T", "split": "test", "metric": "r@1"}
+    return list(
+        suites.run_suite(
+            [
+                EncoderBenchmark(
+                    name="x/pairs", run=embed, paper={"r@1": 0.9, "other": 0.8}, note="A note", **words
+                ),
+                EncoderBenchmark(name="gone", run=missing, **words),
+                replace(find_benchmark("nano/vqa"), paper_ocr={"acc": 0.7}),
+            ],
+            pali,
+            root,
+            out=out,
+            limit=4,
+        )
+    )
+
+
+def test_a_suite_runs_what_is_there_and_keeps_papers_numbers_apart(pali: Pali, tmp_path: Path) -> None:
+    outcomes = suite_of(pali, tmp_path, tmp_path / "out")
+    assert [outcome.problem for outcome in outcomes] == ["", "there is no list.txt", ""]
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {f"x-pairs.{e}" for e in ("json", "md", "html")} | {
+        f"nano-vqa.{e}" for e in ("json", "md", "html", "jsonl")
+    }
+    rows = suites.rows_of(outcomes)
+    columns = {name: i for i, name in enumerate(suites.COLUMNS)}
+    ours, paper, ocr = columns["ours"], columns["paper (5B)"], columns["paper, with OCR"]
+    assert [(row[ours], row[paper]) for row in rows[:2]] == [("25.0", "90.0"), ("50.0", "80.0")]
+    assert [row[ocr] for row in rows] == ["", "", "70.0"]
+    assert rows[0][-1] == "test. A note"
+    assert "- gone: there is no list.txt" in suites.as_markdown(outcomes)
+    again = suite_of(pali, tmp_path, tmp_path / "out")  # goes on from the answers that are there
+    assert again[2].card is not None
+    assert again[2].card.scores == outcomes[2].card.scores  # type: ignore[union-attr]
+
+
+def test_every_suite_has_its_benchmarks() -> None:
+    names = {name: {each.name for each in suites.suite(name)} for name in suites.SUITES}
+    assert {"nano/caption", "easy-vqa", "fashion-mnist"} <= names["nano"]
+    assert {"docvqa", "refcoco/val"} <= names["paper"]
+    assert not names["nano"] & names["paper"]
+    with pytest.raises(ValueError, match="there are nano, mini, paper"):
+        suites.suite("all")

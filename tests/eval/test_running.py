@@ -1,0 +1,271 @@
+"""A run killed and resumed, on several processes, in batches of any size: its answers are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openpali.eval.benchmark import Run, run
+from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, EncoderBenchmark
+from openpali.eval.metrics.scores import Scores
+from openpali.eval.metrics.vqa import exact_match
+from openpali.eval.predictions import read_predictions
+from openpali.eval.registry import find_benchmark
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
+from openpali.tasks.example import Example
+
+LIMIT, BATCH = 24, 3
+CHANGING = ("seconds", "predictions")  # fields of a card that two equal runs do not share
+
+
+class Questions:
+    """Pictures of noise, of one frame, and questions of very different lengths."""
+
+    def __init__(self, size: int = 18) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int, /) -> Example:
+        noise = np.random.default_rng(index).integers(0, 256, (30 + index, 40, 3), np.uint8)
+        question = " ".join(["what is it"] * (1 + index * 5 % 7)) + "?"
+        kind = "even" if index % 2 == 0 else "odd"
+        return Example(f"q{index}", images=[noise], question=question, answers=["yes"], question_kind=kind)
+
+
+def score(rows: Any) -> Scores:
+    """Exact match."""
+    return exact_match([row.text for row in rows], [row.references for row in rows])
+
+
+QUESTIONS = AnswerBenchmark(
+    name="questions",
+    title="Questions",
+    split="all",
+    metric="exact_match",
+    paper={"exact_match": 0.5},
+    open=lambda root: Questions(),
+    task="vqa",
+    decoding=Decoding(max_tokens=6),
+    score=score,
+)
+
+
+@pytest.fixture(scope="module")
+def pali(family: Path) -> Pali:
+    return Pali.from_pretrained(family)
+
+
+def same(card: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in card.items() if name not in CHANGING}
+
+
+def card_of(stem: Path) -> dict[str, Any]:
+    return same(json.loads(Path(f"{stem}.json").read_text("utf-8")))
+
+
+def command(family: Path, stem: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "openpali", "eval", "nano/vqa", "--model", str(family), "--limit", str(LIMIT)),
+        *("--batch-size", str(BATCH), "--json", f"{stem}.json", "--save-predictions", f"{stem}.jsonl"),
+    ]
+
+
+def start(arguments: list[str], **more: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
+    return subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    errors = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, errors
+
+
+@pytest.fixture(scope="module")
+def unbroken(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of a run by the real command, in one process, that nothing disturbed."""
+    stem = tmp_path_factory.mktemp("unbroken") / "run"
+    finish(start(command(family, stem)))
+    return stem
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(family: Path, unbroken: Path, tmp_path: Path) -> None:
+    stem = tmp_path / "run"
+    answers = Path(f"{stem}.jsonl")
+    process = start(command(family, stem))
+    while not answers.is_file() or answers.read_bytes().count(b"\n") < 1 + BATCH:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = answers.read_bytes()
+    assert before.count(b"\n") < 1 + LIMIT, "it was over before the kill"
+    answers.write_bytes(before + b'{"index": 23, "key": "torn')
+
+    finish(start(command(family, stem)))
+    assert answers.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    assert answers.read_bytes().count(b"\n") == 1 + LIMIT  # nothing was asked twice
+    assert read_predictions(answers) == read_predictions(Path(f"{unbroken}.jsonl"))
+    assert card_of(stem) == card_of(unbroken)
+
+
+def test_two_processes_give_exactly_what_one_gives(family: Path, unbroken: Path, tmp_path: Path) -> None:
+    stem = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    ranks = [start(command(family, stem), RANK=str(r), LOCAL_RANK=str(r), **address) for r in range(2)]
+    for process in ranks:
+        finish(process)
+    answers = Path(f"{stem}.jsonl")
+    assert answers.read_bytes().count(b"\n") == 1 + LIMIT
+    assert read_predictions(answers) == read_predictions(Path(f"{unbroken}.jsonl"))
+    assert card_of(stem) == card_of(unbroken)
+
+
+def test_batches_are_by_length_and_their_answers_those_of_batch_one(
+    pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+    predict = Pali.predict
+
+    def spy(self: Pali, frames: Any, prompts: Any, **rest: Any) -> Any:
+        asked.append([len(prompt) for prompt in prompts])
+        return predict(self, frames, prompts, **rest)
+
+    one = run(QUESTIONS, pali, tmp_path, batch=1)
+    monkeypatch.setattr(Pali, "predict", spy)
+    many = run(QUESTIONS, pali, tmp_path, batch=5)
+    assert [len(lengths) for lengths in asked] == [5, 5, 5, 3]
+    lengths = [length for batch in asked for length in batch]
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) > 3
+    assert [row.index for row in many.rows] == list(range(18))
+    assert many.rows == one.rows
+    assert len({row.text for row in one.rows}) > 3, "the model says the same to all, so that this shows nothing"
+
+
+def test_what_is_answered_is_not_asked_again(pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "answers.jsonl"
+    seen: list[tuple[int, int]] = []
+    first = run(QUESTIONS, pali, tmp_path, limit=10, batch=4, predictions=file)
+    longer = run(
+        QUESTIONS,
+        pali,
+        tmp_path,
+        batch=4,
+        predictions=file,
+        watch=lambda done, total, _: seen.append((done, total)),
+    )
+    assert seen[0] == (10, 18)
+    assert seen[-1] == (18, 18)
+    assert seen == sorted(seen)
+    assert longer.rows[:10] == first.rows
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(Pali, "predict", never)
+    again = run(QUESTIONS, pali, tmp_path, predictions=file)
+    assert same(again.card.as_json()) == same(longer.card.as_json())
+    shorter = run(QUESTIONS, pali, tmp_path, limit=10, predictions=file)
+    assert same(shorter.card.as_json()) == same(first.card.as_json())
+
+
+def test_answers_of_another_run_are_refused(pali: Pali, tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    run(QUESTIONS, pali, tmp_path, limit=2, predictions=file)
+    with pytest.raises(ValueError, match=r"answers\.jsonl holds answers of another run: its decoding"):
+        run(replace(QUESTIONS, decoding=Decoding(max_tokens=5)), pali, tmp_path, limit=2, predictions=file)
+    file.write_text("something else\n")
+    with pytest.raises(ValueError, match=r"answers\.jsonl is no predictions file"):
+        run(QUESTIONS, pali, tmp_path, limit=2, predictions=file)
+
+
+def test_the_score_so_far_is_that_of_the_answers_so_far(pali: Pali, tmp_path: Path) -> None:
+    right = replace(QUESTIONS, score=lambda rows: Scores({"exact_match": float(len(rows))}))
+    seen: list[tuple[int, dict[str, float]]] = []
+    run(right, pali, tmp_path, batch=6, watch=lambda done, total, scores: seen.append((done, dict(scores))))
+    assert seen[0] == (0, {})
+    assert seen[-1] == (18, {"exact_match": 18.0})
+    assert all(scores.get("exact_match", 0) <= done for done, scores in seen)
+
+
+def test_a_part_is_asked_where_the_family_has_it(
+    pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[str] = []
+    predict = Pali.predict
+
+    def spy(self: Pali, frames: Any, prompts: Any, *, part: str, **rest: Any) -> Any:
+        parts.append(part)
+        return predict(self, frames, prompts, part=part, **rest)
+
+    monkeypatch.setattr(Pali, "predict", spy)
+    for part in ("refseg", "nowhere", None):
+        run(replace(QUESTIONS, part=part), pali, tmp_path, limit=1)
+    assert parts == ["refseg", "pali", "pali"]
+
+
+def test_ocr_text_stands_in_the_prompt_and_on_the_card(pali: Pali, tmp_path: Path) -> None:
+    class Engine:
+        name = "reader 1"
+
+        def read(self, image: Any, key: str) -> str:
+            return f"SIGN {key}"
+
+    file = tmp_path / "answers.jsonl"
+    done = run(QUESTIONS, pali, tmp_path, limit=3, ocr=Engine(), predictions=file)
+    assert "OCR: SIGN q0" in done.rows[0].prompt
+    assert done.card.prompt["ocr"] == "reader 1"
+    with pytest.raises(ValueError, match="its options"):
+        run(QUESTIONS, pali, tmp_path, limit=3, predictions=file)
+
+
+def test_benchmarks_of_embeddings_make_a_card_too(pali: Pali, tmp_path: Path) -> None:
+    def embed(pali: Pali, root: Path, limit: int | None, advance: Any) -> Scores:
+        """Recall."""
+        advance(3, 3)
+        return Scores({"r@1": 2 / 3}, {"r@1": [1.0, 0.0, 1.0]})
+
+    (tmp_path / "list.txt").write_text("a")
+    plain = {"title": "Pairs", "split": "all", "metric": "r@1", "layout": ("list.txt", "pictures/1.jpg, ...")}
+    pairs = EncoderBenchmark(name="pairs", run=embed, **plain)
+    first: Run = run(pairs, pali, tmp_path)
+    assert (first.card.n, first.card.scores) == (3, {"r@1": 2 / 3})
+    assert first.card.intervals["r@1"][0] < 2 / 3 < first.card.intervals["r@1"][1]
+    (tmp_path / "list.txt").write_text("b")
+    assert run(pairs, pali, tmp_path).card.data["hash"] != first.card.data["hash"]
+    with pytest.raises(ValueError, match="no answers"):
+        run(pairs, pali, tmp_path, predictions=tmp_path / "answers.jsonl")
+
+
+@pytest.mark.parametrize(("options", "message"), [({"limit": 0}, "--limit 0"), ({"batch": 0}, "--batch-size")])
+def test_numbers_out_of_range(pali: Pali, tmp_path: Path, options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(QUESTIONS, pali, tmp_path, **options)
+
+
+def test_detection_f1_of_the_worlds_is_that_of_all_boxes_together() -> None:
+    def row(f1: float, boxes: int) -> Answered:
+        return Answered(0, "k", "p", "t", ("r",), values={"iou": 0.5, "f1@0.5": f1, "boxes": boxes})
+
+    found = find_benchmark("nano/detect")
+    assert isinstance(found, AnswerBenchmark)
+    # 2 of 2 + 2 boxes paired, and 1 of 1 + 5: F1 over all is 2 * 3 / 10
+    assert found.score([row(1.0, 4), row(2 / 6, 6)]).summary["f1@0.5"] == pytest.approx(0.6)
