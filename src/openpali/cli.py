@@ -295,6 +295,35 @@ def explain(
 
 
 @app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, as recipes/5b/1_multimodal.toml")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
+    devices: Annotated[int, typer.Option(help="How many", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="h100, h200, b200, a100-80, a100-40, l40s, rtx4090, or cpu")] = "h100",
+    prompt: Annotated[
+        int | None, typer.Option(help="Tokens of each row's prompt; default: the recipe's most")
+    ] = None,
+    target: Annotated[int | None, typer.Option(help="Tokens of each row's target; the same")] = None,
+    frames: Annotated[int, typer.Option(help="Frames of a video", min=1)] = 8,
+    efficiency: Annotated[float, typer.Option(help="Share of the peak rate that is reached")] = 0.4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """What a recipe needs on machines that are not here: memory per rank, FLOPs, traffic, days; and what fits."""
+    from openpali.train.plan import Lengths, find_device, make_plan
+    from openpali.train.recipe import load_recipe
+
+    lengths = Lengths(prompt, target, frames)
+    planned = make_plan(
+        load_recipe(recipe, overrides or ()), find_device(device, devices), devices, lengths, efficiency
+    )
+    if as_json:
+        typer.echo(json.dumps(planned.as_json(), indent=1))
+        return
+    for line in planned.lines():
+        typer.echo(line)
+
+
+@app.command()
 def sizes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False) -> None:
     """Every preset: parameters per part, bytes, and FLOPs per picture and per generated token."""
     from openpali.model.sizes import PRESETS, describe
