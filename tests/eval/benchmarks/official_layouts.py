@@ -252,7 +252,7 @@ def widgetcap(root: Path) -> Expected:
     other = {"bounds": [0, 0, 720, 640], "class": "android.widget.TextView"}
     tree = {"bounds": [0, 0, 1440, 2560], "children": [other, {"bounds": [0, 0, 1440, 2560], "children": [leaf]}]}
     for screen in (11, 12):
-        draw(root / "rico" / "combined" / f"{screen}.jpg", (1920, 1080))
+        draw(root / "rico" / "combined" / f"{screen}.jpg", (960, 540))
         dump(root / "rico" / "combined" / f"{screen}.json", {"activity": {"root": tree}})
     return Expected(
         2,

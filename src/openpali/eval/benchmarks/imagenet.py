@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from openpali.eval.benchmarks.files import Folder
 from openpali.eval.features import BATCH, Encoder, Load
 from openpali.eval.metrics.scores import Scores, mean_scores
 from openpali.eval.probes import Labels, RidgeSums
-from openpali.eval.zero_shot import class_embeddings, zero_shot
+from openpali.eval.zero_shot import canonical, class_embeddings, zero_shot
 from openpali.infer.pali import Pali
 
 CLASSES = "imagenet/LOC_synset_mapping.txt"
@@ -21,16 +22,20 @@ ANSWERS = "imagenet/LOC_val_solution.csv"
 VAL = "imagenet/ILSVRC/Data/CLS-LOC/val"
 TRAIN = "imagenet/ILSVRC/Data/CLS-LOC/train"
 NAMES = "imagenet/class_names.txt"
+CRANES = {"n02012849": "crane bird", "n03126707": "construction crane"}  # WordNet calls both "crane", and no more
 HOME = "https://www.image-net.org/challenges/LSVRC/2012 (as Kaggle's ImageNet Object Localization Challenge)"
 
 
 def read_classes(folder: Folder) -> tuple[list[str], list[str]]:
     """Codes of the classes ("n01440764") in order, and their names: the first of those that WordNet has for it.
 
-    Names of one's own (CLIP's, say) are taken from ``class_names.txt``, a line for each class, where it is there.
+    Classes of one and the same first name ("Cardigan", a dog, and "cardigan", a garment) get all of theirs. Names
+    of one's own (CLIP's, say) are taken from ``class_names.txt``, a line for each class, where it is there.
     """
-    codes, names = zip(*folder.columns(CLASSES, 2), strict=True)
-    first = [name.split(",")[0] for name in names]
+    codes, aliases = zip(*folder.columns(CLASSES, 2), strict=True)
+    first = [CRANES.get(code, names.split(",")[0]) for code, names in zip(codes, aliases, strict=True)]
+    often = Counter(map(canonical, first))
+    first = [name if often[canonical(name)] == 1 else names for name, names in zip(first, aliases, strict=True)]
     if (folder.root / NAMES).is_file():
         first = folder.lines(NAMES)
         if len(first) != len(codes):
@@ -105,7 +110,8 @@ BENCHMARKS = (
         metric="acc",
         layout=(CLASSES, ANSWERS, f"{VAL}/ILSVRC2012_val_00000001.JPEG, ..."),
         home=HOME,
-        note=f"CLIP's 80 templates. Names of classes are WordNet's first, unless `{NAMES}` holds others.",
+        note="CLIP's 80 templates. Names of classes are WordNet's first, or all where two classes share it, "
+        f"unless `{NAMES}` holds others.",
         run=run_zeroshot,
     ),
     EncoderBenchmark(

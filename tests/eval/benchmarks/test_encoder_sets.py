@@ -1,0 +1,130 @@
+"""Retrieval, few-shot and ImageNet read their official layouts and run by the real command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from official_layouts import ANSWERING, XM_LANGUAGES, fewshot, imagenet
+
+from openpali.cli import main
+from openpali.eval.benchmarks.fewshot import DATA_SETS
+from openpali.eval.benchmarks.files import Folder
+from openpali.eval.benchmarks.imagenet import read_answers, read_classes
+from openpali.eval.registry import find_benchmark
+
+WRITERS = {
+    "xm3600-retrieval": ANSWERING["xm3600"],
+    "fewshot": fewshot,
+    "imagenet-zeroshot": imagenet,
+    "imagenet-linear": imagenet,
+}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | int | None:
+    monkeypatch.setattr(sys, "argv", ["openpali", "eval", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    roots = {name: tmp_path_factory.mktemp(name) for name in WRITERS}
+    for name, root in roots.items():
+        WRITERS[name](root)
+    return roots
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_runs_by_the_command(
+    name: str, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = tmp_path / "card.json"
+    code = run(monkeypatch, name, "--model", family, "--data", roots[name], "--json", card)
+    assert not code, code
+    scores = json.loads(card.read_text("utf-8"))["scores"]
+    assert find_benchmark(name).metric in scores
+    assert all(0 <= value <= 1 for value in scores.values())
+    if name in ("fewshot", "imagenet-linear"):  # dark and bright pictures are told apart even by untrained features
+        assert scores[find_benchmark(name).metric] > 0.8
+    if name == "fewshot":
+        assert {f"acc/5-shot/{each.name}" for each in DATA_SETS} <= set(scores)
+    if name == "xm3600-retrieval":
+        assert {f"txt2img_recall@1/{lang}" for lang in XM_LANGUAGES} <= set(scores)
+        assert scores["first/img2txt_recall@1"] <= scores["img2txt_recall@1"]
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_what_is_missing_is_told(
+    name: str, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = run(monkeypatch, name, "--model", family, "--data", tmp_path)
+    assert str(tmp_path) in str(code)
+    assert "can be had at http" in str(code)
+    assert "\n" not in str(code)
+
+
+def test_splits_of_the_eight(roots: dict[str, Path], tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(roots["fewshot"], root)
+    for each in DATA_SETS:
+        train, test = each.open(Folder(root, each.title, each.home))
+        assert len(train.labels) == len(train.pictures) > 0
+        assert set(train.labels) == set(test.labels)
+        assert len(set(train.labels)) == 2
+        bright = {label: [] for label in train.labels}
+        for load, label in zip([*train.pictures, *test.pictures], [*train.labels, *test.labels], strict=True):
+            bright[label].append(load().mean() > 125)
+        assert sorted(map(tuple, (set(v) for v in bright.values()))) == [(False,), (True,)], each.name
+        shutil.rmtree(root / each.layout[0].split("/")[0])
+        with pytest.raises(FileNotFoundError, match="can be had at http"):
+            each.open(Folder(root, each.title, each.home))
+
+
+def test_split_by_hash_does_not_depend_on_the_order_of_files(roots: dict[str, Path], tmp_path: Path) -> None:
+    uc_merced = next(each for each in DATA_SETS if each.name == "uc_merced")
+    copy = tmp_path / "uc_merced"
+    for path in reversed(sorted((roots["fewshot"] / "uc_merced").rglob("*.tif"))):
+        target = copy / path.relative_to(roots["fewshot"] / "uc_merced")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    one, other = (uc_merced.open(Folder(root, "t", "h"))[0] for root in (roots["fewshot"], tmp_path))
+    assert [(a() == b()).all() for a, b in zip(one.pictures, other.pictures, strict=True)] == [True] * 4
+
+
+def test_classes_of_imagenet(tmp_path: Path) -> None:
+    imagenet(tmp_path)
+    folder = Folder(tmp_path, "ImageNet", "home")
+    codes, names = read_classes(folder)
+    assert (codes, names) == (["n01440764", "n01443537"], ["tench", "goldfish"])
+    pictures, labels = read_answers(folder, codes)
+    assert pictures[0].endswith("ILSVRC2012_val_00000001.JPEG")
+    assert np.array_equal(labels, [0, 1, 0, 1])
+    (tmp_path / "imagenet" / "class_names.txt").write_text("a fish\na gold fish\n")
+    assert read_classes(folder)[1] == ["a fish", "a gold fish"]
+    (tmp_path / "imagenet" / "class_names.txt").write_text("a fish\n")
+    with pytest.raises(ValueError, match="has 1 names for 2 classes"):
+        read_classes(folder)
+
+
+def test_no_two_classes_of_imagenet_have_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "imagenet" / "LOC_synset_mapping.txt"
+    path.parent.mkdir()
+    path.write_text(
+        "n02012849 crane\nn02113186 Cardigan, Cardigan Welsh corgi\nn02963159 cardigan\nn03126707 crane\n"
+        "n03710637 maillot\nn03710721 maillot, tank suit\nn02111277 Newfoundland, Newfoundland dog\n"
+    )
+    assert read_classes(Folder(tmp_path, "ImageNet", "home"))[1] == [
+        "crane bird",
+        "Cardigan, Cardigan Welsh corgi",
+        "cardigan",
+        "construction crane",
+        "maillot",
+        "maillot, tank suit",
+        "Newfoundland",
+    ]
