@@ -126,4 +126,4 @@ class Preprocess:
             pixels = pixels.float()
         # torch's kernel for uint8 gives Pillow's values to within 1, four times as fast
         small = interpolate(pixels, (self.height, self.width), mode=mode, antialias=antialias)
-        return np.ascontiguousarray(small[0].permute(1, 2, 0).to(torch.uint8).numpy())
+        return np.stack(small[0].to(torch.uint8).numpy(), axis=-1)  # its layout is [3, H, W], whatever it was given

@@ -1,0 +1,167 @@
+"""Shards of JPEGs -> normalised 224-pixel batches: ours, webdataset + torchvision, and decoding alone.
+
+    pip install webdataset torchvision simplejpeg
+    OMP_NUM_THREADS=1 python benchmarks/data.py --json data.json
+
+One thread, no workers (all sides scale with them alike), in seconds of the core that were used, so that a
+shared machine does not blur it. Ours reads the shard in the order of a run (a global shuffle), checks each record
+and takes the class of its label; webdataset reads it from beginning to end. Pictures are made (noise with the
+spectrum and the JPEG size of photographs) or taken from ``--pictures``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+import torch
+import webdataset
+from PIL import Image
+from torchvision import io as vision_io
+from torchvision import transforms
+from torchvision.transforms import v2
+
+from _report import Result, interleaved, machine, rate, report
+from openpali.data.build import write_shards
+from openpali.data.encode import LabelEncoder
+from openpali.data.images import Preprocess
+from openpali.data.records import Pictures
+from openpali.data.shards import ShardSource
+from openpali.data.stream import Entry, Phase, Stream, load
+from openpali.tasks.registry import get_task
+
+SIZE = 224
+LABELS = ("a", "b")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 768, 1024], help="shorter side, pixels")
+    parser.add_argument("--count", type=int, default=128, help="pictures in a shard")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quality", type=int, default=85, help="of the JPEGs")
+    parser.add_argument("--pictures", type=Path, help="a folder of pictures to use, scaled to each size")
+    parser.add_argument("--json", type=Path, dest="file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    facts = machine("webdataset", "torchvision", "simplejpeg", "pillow")
+    results = [result for side in options.sides for result in _measure(side, options)]
+    report(results, facts, options.file)
+
+
+def _measure(side: int, options: Any) -> list[Result]:
+    jpegs = _jpegs(side, options)
+    samples = [
+        (f"{i:06d}", {"jpg": jpegs[i % len(jpegs)], "json": json.dumps({"label": LABELS[i % 2]}).encode()})
+        for i in range(options.count)
+    ]
+    with tempfile.TemporaryDirectory() as work:
+        write_shards(Path(work), "x", samples)
+        shard = next(Path(work).glob("*.tar"))
+        ours = Ours(shard, options.count, options.batch)
+        seconds = interleaved(
+            {
+                "ours": ours,
+                "webdataset + torchvision transforms": lambda: _webdataset(shard, options.batch, _pil),
+                "webdataset + torchvision.io, v2": lambda: _webdataset(shard, options.batch, _tensor),
+                "libjpeg-turbo alone, full size": lambda: [simplejpeg.decode_jpeg(p["jpg"]) for _, p in samples],
+                "libjpeg-turbo alone, as small as ours": lambda: [
+                    simplejpeg.decode_jpeg(p["jpg"], min_height=SIZE, min_width=SIZE, min_factor=1)
+                    for _, p in samples
+                ],
+            },
+            options.rounds,
+            clock=time.process_time,
+        )
+    kilobytes = sum(map(len, jpegs)) / len(jpegs) / 1000
+    name = f"shorter side {side} ({kilobytes:.0f} kB)"
+    per_second = {run: options.count / each for run, each in seconds.items()}
+    mine = per_second.pop("ours")
+    return [rate(name, mine, theirs, peer, "pictures/s/core") for peer, theirs in per_second.items()]
+
+
+class Ours:
+    """A run's stream from the shard, from a new place in its order each time."""
+
+    def __init__(self, shard: Path, count: int, batch: int) -> None:
+        preprocess = Preprocess(SIZE, SIZE)
+        source = ShardSource(shard, Pictures(preprocess.least))
+        phase = Phase(2**40, preprocess, [Entry("x", source, get_task("classify"), 1.0)])
+        self.stream = Stream([phase], LabelEncoder(LABELS), seed=0)
+        self.count, self.batch, self.start = count, batch, 0
+
+    def __call__(self) -> None:
+        batches = load(self.stream, start=self.start, batch=self.batch, workers=0)
+        for _ in range(self.count // self.batch):
+            [loaded] = next(batches)
+            images = loaded.batch["images"].float().div_(127.5).sub_(1)
+        assert images.shape == (self.batch, SIZE, SIZE, 3)
+        self.start += self.count
+
+
+_CLASSIC = transforms.Compose(
+    [transforms.Resize((SIZE, SIZE)), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
+)
+_V2 = v2.Compose(
+    [
+        v2.Resize((SIZE, SIZE), antialias=True),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize([0.5] * 3, [0.5] * 3),
+    ]
+)
+
+
+def _pil(data: bytes) -> torch.Tensor:
+    with Image.open(io.BytesIO(data)) as picture:
+        return _CLASSIC(picture.convert("RGB"))  # as webdataset's decode("pil")
+
+
+def _tensor(data: bytes) -> torch.Tensor:
+    return _V2(vision_io.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)))
+
+
+def _webdataset(shard: Path, batch: int, transform: Any) -> None:
+    data = webdataset.WebDataset(str(shard), shardshuffle=False)
+    for images, _ in data.to_tuple("jpg", "json").map_tuple(transform, json.loads).batched(batch):
+        assert images.shape[1:] == (3, SIZE, SIZE)
+
+
+def _jpegs(side: int, options: Any) -> Sequence[bytes]:
+    if options.pictures:
+        files = sorted(p for p in options.pictures.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        pictures = [Image.open(file).convert("RGB") for file in files]
+    else:
+        pictures = [_noise(side, side * 4 // 3, seed) for seed in range(8)]
+    return [_encoded(picture, side, options.quality) for picture in pictures]
+
+
+def _encoded(picture: Image.Image, side: int, quality: int) -> bytes:
+    scale = side / min(picture.size)
+    out = io.BytesIO()
+    size = (round(picture.width * scale), round(picture.height * scale))
+    picture.resize(size, Image.Resampling.LANCZOS).save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
+def _noise(height: int, width: int, seed: int) -> Image.Image:
+    """Noise whose amplitude falls with frequency f as f^-1.4: about the JPEG size of a photograph."""
+    rng = np.random.default_rng(seed)
+    spectrum = np.fft.rfft2(rng.standard_normal((height, width, 3)), axes=(0, 1))
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])[..., None]
+    noise = np.fft.irfft2(spectrum / np.maximum(frequency, 1 / width) ** 1.4, (height, width), axes=(0, 1))
+    luma, colour = noise[..., :1], 0.3 * noise
+    mixed = luma / luma.std() + colour / noise.std()
+    return Image.fromarray(np.clip(120 + 50 * mixed, 0, 255).astype(np.uint8))
+
+
+if __name__ == "__main__":
+    main()
