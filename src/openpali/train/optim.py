@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from openpali.train.adafactor import Adafactor
 from openpali.train.muon import Muon
 from openpali.train.parallel import whole
 from openpali.train.recipe import OptimizerSpec
@@ -80,7 +81,7 @@ def build_optimizer(
         return Muon(settings, spec.lr, spec.betas, dtype=dtype)
     if spec.name == "adafactor":
         # the update is already relative to the parameter's size, as in the T5 and PaLI papers
-        return torch.optim.Adafactor(settings, lr=spec.lr)
+        return Adafactor(settings, lr=spec.lr)
     return torch.optim.AdamW(settings, lr=spec.lr, betas=spec.betas, fused=True)
 
 

@@ -1,0 +1,99 @@
+"""Adafactor as T5 and PaLI used it (Shazeer and Stern 2018, arXiv 1804.04235), for parameters in shards as well.
+
+`torch.optim.Adafactor` to the letter, which takes whole parameters only: norms and the means of columns are over all
+ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import zeros as zeros_in_shards
+
+DECAY = -0.8  # of the second moments: each step they move by step ** DECAY
+LEAST_SCALE = 1e-3  # of a parameter's root mean square, which updates are relative to
+LARGEST = 1.0  # root mean square of an update before that scale
+
+
+class Adafactor(torch.optim.Optimizer):
+    """Updates relative to the size of each parameter; second moments of matrices as a row and a column.
+
+    Args:
+        params: groups with ``lr``, at most 1 / sqrt(step) of which is used, and ``weight_decay`` (times lr).
+    """
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group["lr"], group["weight_decay"])
+
+    def _update(self, parameter: Tensor, lr: float, decay: float) -> None:
+        weight, gradient = _local(parameter), _local(parameter.grad)
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            if parameter.ndim > 1:
+                state["row"] = _zeros_beside(parameter, (*parameter.shape[:-1], 1))
+                # the same on all ranks, unless the shards are not of rows
+                state["column"] = weight.new_zeros(*weight.shape[:-2], 1, weight.shape[-1])
+            else:
+                state["square"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        step = float(state["step"])
+        scale = max(LEAST_SCALE, _rms(parameter, weight)) * min(lr, step**-0.5)
+        weight.mul_(1 - lr * decay)
+        tiny, square = torch.finfo(weight.dtype).eps, gradient.square()
+        if parameter.ndim > 1:
+            rows = parameter.shape[-2]
+            across = parameter.ndim == 2  # the shards cut dimension 0: here it is the one of the rows
+            row = _local(state["row"]).lerp_(square.mean(-1, keepdim=True), step**DECAY)
+            total = square.sum(-2, keepdim=True)
+            mean = row.sum(-2, keepdim=True)
+            if across:
+                total, mean = _over_ranks(parameter, total), _over_ranks(parameter, mean)
+            column = state["column"].lerp_(total / rows, step**DECAY)
+            variance = row * column / (mean / rows).clamp(min=tiny)
+        else:
+            variance = _local(state["square"]).lerp_(square, step**DECAY)
+        update = variance.clamp(min=tiny**2).rsqrt() * gradient
+        weight.sub_(update, alpha=scale / max(1.0, _rms(parameter, update) / LARGEST))
+
+
+def _local(tensor: Tensor | None) -> Tensor:
+    """This rank's share."""
+    assert tensor is not None
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _zeros_beside(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """In shards as the parameter is."""
+    if not isinstance(parameter, DTensor):
+        return parameter.new_zeros(shape)
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return zeros_in_shards(*shape, dtype=parameter.dtype, device_mesh=mesh, placements=placements)
+
+
+def _over_ranks(parameter: Tensor, value: Tensor) -> Tensor:
+    """The sum of ``value`` over the ranks that share ``parameter``."""
+    if isinstance(parameter, DTensor):
+        for dimension, placement in enumerate(parameter.placements):
+            if placement.is_shard():
+                dist.all_reduce(value, group=parameter.device_mesh.get_group(dimension))
+    return value
+
+
+def _rms(parameter: Tensor, local: Tensor) -> float:
+    """Root mean square over all of a tensor like ``parameter``, of which this rank has ``local``."""
+    total = _over_ranks(parameter, local.square().sum())
+    return float((total / parameter.numel()).sqrt())

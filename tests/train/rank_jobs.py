@@ -1,0 +1,152 @@
+"""Runs on several ranks for `test_parallel.py`: ``python rank_jobs.py FOLDER``.
+
+Ranks are forks of this process, which has imported all that they need: to start an interpreter for each would take
+longer than what they do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain_sgd
+
+import openpali.train.trainer as trainer_module
+from openpali.bundle import open_tokenizer
+from openpali.train.ranks import join_ranks
+from openpali.train.recipe import Recipe
+from openpali.train.trainer import Trainer
+
+ALWAYS = 1e-9  # minutes between checkpoints: one after every step
+CAPTIONS = {"source": "nano/single", "task": "caption"}
+TEXT = {"source": "nano/text", "task": "denoise"}
+LONG = {"max_prompt": 200, "max_target": 200}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run on ``world`` ranks; ``changes`` are as `make_recipe` takes them. It dies in step ``dies`` (0: never).
+
+    ``sgd``: instead of the recipe's optimizer, which blows up what is nothing but rounding.
+    """
+
+    name: str
+    world: int
+    objective: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    mean: str = "token"
+    sgd: bool = True
+    dies: int = 0
+    folder: str = ""  # of the run, where jobs share one
+
+    @property
+    def recipe(self) -> Recipe:
+        return parallel_recipe(self.objective, self.mean, **self.changes)
+
+    def alone(self) -> Recipe:
+        """The same on one rank."""
+        return self.recipe.model_copy(update={"parallel": type(self.recipe.parallel)()})
+
+
+def sharded(kind: str = "full", **more: Any) -> dict[str, Any]:
+    return {"parallel": {"shard": kind, **more}}
+
+
+MIXED = {**LONG, "phases__0__mixture": [{**TEXT, "weight": 0.6}, {**CAPTIONS, "weight": 0.4}]}
+ELASTIC = {
+    **sharded(),
+    **LONG,
+    "ema": 0.9,
+    "save_minutes": ALWAYS,
+    "keep": 9,
+    "optimizer": {"lr": 1e-3, "schedule": "rsqrt", "warmup": 8, "cooldown": 8},
+    "phases": [
+        {"samples": 12, "size": 48, "mixture": [CAPTIONS, TEXT]},
+        {"samples": 12, "size": 72, "mixture": [*VARIED, {"source": "easy-vqa", "task": "vqa"}]},
+    ],
+}
+JOBS = [
+    Job("siglip-3", 3, "siglip"),  # 4 pairs on 3 ranks: 1 + 1 + 2
+    Job("siglip-3-sharded", 3, "siglip", sharded()),
+    Job("classify-2-sharded", 2, "classify", sharded()),
+    Job("sequence-2", 2, "sequence"),
+    Job("sequence-2-example", 2, "sequence", mean="example"),
+    Job("sequence-4-sharded", 4, "sequence", sharded(checkpointing="selective")),
+    Job("sequence-4-hybrid", 4, "sequence", sharded("hybrid", checkpointing="full"), mean="example"),
+    Job("frozen-2-sharded", 2, "sequence", {**sharded(), "model__frozen": ["vit"]}),
+    Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "batch": 2}),  # a picture here, none there
+    Job("micro-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),
+    Job("mask_vqvae-2", 2, "mask_vqvae"),
+    Job("muon-2-sharded", 2, "siglip", {**sharded(), "optimizer__name": "muon"}, sgd=False),
+    Job("adafactor-2-sharded", 2, "sequence", {**sharded(), "optimizer__name": "adafactor"}, sgd=False),
+    Job("elastic-4", 4, "sequence", ELASTIC, sgd=False, dies=3, folder="elastic"),
+    Job("elastic-2", 2, "sequence", ELASTIC, sgd=False, dies=5, folder="elastic"),
+    Job("elastic-1", 1, "sequence", ELASTIC, sgd=False, folder="elastic"),
+]
+
+
+def run(job: Job, folder: Path) -> None:
+    """What one rank does."""
+    if job.sgd:
+        trainer_module.build_optimizer = plain_sgd
+    with join_ranks() as ranks:
+        trainer = Trainer(job.recipe, folder / (job.folder or job.name), ranks, open_tokenizer("nano-vocabulary"))
+        losses = losses_of(trainer)
+        if job.dies:
+            kill_at(trainer, job.dies)
+        try:
+            trainer.train()
+        except Killed:
+            del losses[-job.recipe.micro :]  # of the step that it died in
+        gradients = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
+        record = {"losses": losses, "trained": gradients, "local": _local_bytes(trainer)}
+        (folder / f"{job.name}-{ranks.rank}.json").write_text(json.dumps(record))
+
+
+def _local_bytes(trainer: Trainer) -> int:
+    tensors = [*trainer.model.parameters(), *(v for s in trainer.optimizer.state.values() for v in s.values())]
+    return sum(t.to_local().nbytes if hasattr(t, "to_local") else t.nbytes for t in tensors)
+
+
+def fork(job: Job, folder: Path) -> None:
+    """Run a job; where a rank fails, its traceback is in ``NAME.error`` and the others are ended."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(job.world)}
+    os.environ["LOCAL_WORLD_SIZE"] = "2"  # two nodes of two, where there are four
+    children = {}
+    for rank in range(job.world):
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        if not (child := os.fork()):
+            try:
+                run(job, folder)
+            except BaseException:
+                with (folder / f"{job.name}.error").open("a") as file:
+                    traceback.print_exc(file=file)
+                os._exit(1)
+            os._exit(0)
+        children[child] = rank
+    while children:
+        ended, status = os.wait()
+        children.pop(ended)
+        if status:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    trainer_module.matmul_peak = lambda *_: 1e12
+    wanted = sys.argv[2:]
+    for job in JOBS:
+        if not wanted or job.name in wanted:
+            fork(job, Path(sys.argv[1]))
