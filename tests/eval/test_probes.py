@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openpali.eval.probes import BIAS, L2, fewshot_accuracy, ridge_accuracy
+from openpali.eval.probes import BIAS, L2, RidgeSums, fewshot, fewshot_accuracy, logistic, ridge, ridge_accuracy
 
 
 def blobs(per_class: int, dim: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,3 +51,77 @@ def test_noise_is_at_chance() -> None:
     train, test = rng.normal(size=(300, 16)), rng.normal(size=(3000, 16))
     labels, test_labels = rng.integers(0, 3, 300), rng.integers(0, 3, 3000)
     assert abs(ridge_accuracy(train, labels, test, test_labels) - 1 / 3) < 0.06
+
+
+def test_fewshot_by_shots_and_seeds() -> None:
+    train, labels = blobs(30, 40, 0)
+    test, test_labels = blobs(30, 40, 1)
+    scores = fewshot(train, labels, test, test_labels, shots=(1, 5)).summary
+    for k in (1, 5):
+        by_seed = [fewshot_accuracy(train, labels, test, test_labels, k, seed) for seed in range(3)]
+        assert [scores[f"acc/{k}-shot/seed-{seed}"] for seed in range(3)] == by_seed
+        assert scores[f"acc/{k}-shot"] == pytest.approx(np.mean(by_seed))
+
+
+def test_support_set_is_that_of_big_vision() -> None:
+    """One generator per seed permutes class after class; the support of 1 shot is part of that of 2."""
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    features = np.eye(6)
+    rng = np.random.default_rng(7)
+    first = [rng.permutation(np.flatnonzero(labels == c))[:1] for c in (0, 1)]
+    expected = ridge(features[np.concatenate(first)], np.array([0, 1]))(features)
+    assert fewshot_accuracy(features, labels, features, labels, 1, 7) == (expected == labels).mean()
+
+
+def test_sums_give_the_same_regression() -> None:
+    train, labels = blobs(40, 12, 0)
+    test, _ = blobs(100, 12, 1)
+    train, test = train * 3 + 5, test * 3 + 5
+    sums = RidgeSums(12, 3)
+    for start in range(0, len(train), 17):
+        sums.add(train[start : start + 17], labels[start : start + 17])
+    noisy = test + np.random.default_rng(0).normal(size=test.shape) * 20
+    assert (sums.fit()(noisy) == ridge(train, labels)(noisy)).all()
+
+
+def test_logistic_is_the_minimum_of_its_objective() -> None:
+    """At the minimum the mean of (probability - truth) x feature is -l2 x weight: checked by moving each weight."""
+    rng = np.random.default_rng(0)
+    train, labels = rng.normal(size=(60, 2)), rng.integers(0, 2, 60)
+    train[labels == 1] += 0.8
+    whitened = (train - train.mean(0)) / (train.std(0) + 1e-5)
+
+    def objective(weights: np.ndarray) -> float:  # of two classes: one direction and a bias
+        z = whitened @ weights[:2] + weights[2]
+        loss = np.log1p(np.exp(-np.where(labels == 1, z, -z))).mean()
+        return float(loss + 0.1 / 2 * (weights[:2] ** 2).sum() / 2)  # both classes share the direction in halves
+
+    best = np.zeros(3)
+    for _ in range(4000):
+        step = np.array([(objective(best + 1e-5 * e) - objective(best - 1e-5 * e)) / 2e-5 for e in np.eye(3)])
+        best -= 0.5 * step
+        if np.abs(step).max() < 1e-9:
+            break
+    grid = rng.normal(size=(2000, 2)) * 2
+    z = (grid - train.mean(0)) / (train.std(0) + 1e-5) @ best[:2] + best[2]
+    clear = np.abs(z) > 1e-2  # beside the line both agree
+    found = logistic(train, labels, strengths=(0.1,))(grid)
+    assert (found[clear] == (z > 0)[clear]).all()
+    assert 0.1 < found.mean() < 0.9
+
+
+def test_logistic_chooses_l2_and_beats_the_wrong_one() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([3, 8], 40)
+    train = rng.normal(size=(80, 60))
+    train[:, 0] += np.where(labels == 8, 1.5, -1.5)
+    test_labels = np.repeat([3, 8], 500)
+    test = rng.normal(size=(1000, 60))
+    test[:, 0] += np.where(test_labels == 8, 1.5, -1.5)
+    chosen = (logistic(train, labels, strengths=(1e-6, 0.1))(test) == test_labels).mean()
+    loose = (logistic(train, labels, strengths=(1e-6,))(test) == test_labels).mean()
+    assert chosen > loose + 0.02
+    with pytest.raises(ValueError, match="two classes or more, got 1"):
+        logistic(train, np.zeros(80, dtype=np.int64))
+    with pytest.raises(ValueError, match="at least one strength"):
+        logistic(train, labels, strengths=())

@@ -1,0 +1,184 @@
+"""Features of any encoder, cached; zero-shot; retrieval over languages; the sets that this machine can build."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from openpali.eval import encoders
+from openpali.eval.features import BATCH, Encoder, middle
+from openpali.eval.probes import logistic
+from openpali.eval.registry import find_benchmark
+from openpali.eval.retrieval import retrieve
+from openpali.eval.zero_shot import canonical, class_embeddings, clip_templates, zero_shot
+from openpali.infer.pali import Pali
+
+
+@pytest.fixture(scope="module")
+def pali(family: Path) -> Pali:
+    return Pali.from_pretrained(family)
+
+
+def pictures(count: int, side: int = 40) -> list[partial[np.ndarray]]:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, side, side + 8, 3), dtype=np.uint8)
+    return [partial(np.asarray, image) for image in images]
+
+
+def test_every_part_with_a_vit_can_be_probed(pali: Pali) -> None:
+    some = pictures(3)
+    for part in ("siglip", "classifier", "pali", "video"):
+        encoder = Encoder(pali, part)
+        found = encoder.features(some)
+        assert found.shape == (3, encoder.vit.config.width)
+        pixels = np.stack([middle(load(), encoder.preprocess) for load in some])
+        with torch.inference_mode():
+            assert found == pytest.approx(encoder.vit(torch.from_numpy(pixels)).mean(1).numpy(), abs=1e-5)
+    with pytest.raises(ValueError, match=r"part 'mask_vqvae' of the model .* has no image encoder"):
+        Encoder(pali, "mask_vqvae")
+    with pytest.raises(ValueError, match="has no part 'vit' to probe; it has pali, siglip"):
+        Encoder(pali, "vit")
+    with pytest.raises(ValueError, match="no attention pooling"):
+        Encoder(pali, "pali", pool="map")
+
+
+def test_pooled_features_are_the_embedding_of_siglip(pali: Pali) -> None:
+    some = pictures(2)
+    found = Encoder(pali, "siglip", pool="map", crop=False).features(some)
+    embedded = pali.embed_image([load() for load in some])
+    assert found / np.linalg.norm(found, axis=1, keepdims=True) == pytest.approx(embedded, abs=1e-5)
+
+
+def test_the_middle_of_an_enlarged_picture() -> None:
+    from openpali.data.images import Preprocess
+
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[16:240, 16:240] = 255  # exactly what is left of 256 when 224 are cut out of its middle
+    assert (middle(image, Preprocess(224, 224)) == 255).all()
+
+
+def test_features_are_kept_and_found_again(pali: Pali, tmp_path: Path) -> None:
+    encoder, some = Encoder(pali, "siglip"), pictures(BATCH + 3)
+    told: list[int] = []
+    first = encoder.features(some, cache=tmp_path, key="a", advance=told.append)
+    assert told == [BATCH, BATCH + 3]
+
+    def fail() -> np.ndarray:
+        raise AssertionError("the picture was read although its features are known")
+
+    assert encoder.features([fail] * len(some), cache=tmp_path, key="a") == pytest.approx(first, abs=1e-6)
+    for other in (Encoder(pali, "siglip", crop=False), Encoder(pali, "siglip", pool="map"), Encoder(pali, "pali")):
+        with pytest.raises(AssertionError, match="was read"):
+            other.features([fail] * len(some), cache=tmp_path, key="a")
+    with pytest.raises(AssertionError, match="was read"):
+        encoder.features([fail] * len(some), cache=tmp_path, key="b")
+    with pytest.raises(ValueError, match="need a key"):
+        encoder.features(some, cache=tmp_path)
+    with pytest.raises(ValueError, match="no pictures"):
+        encoder.features([])
+
+
+# --- zero-shot ---
+
+
+def embed(texts: list[str]) -> np.ndarray:
+    """Letters counted: texts with the same letters are the same."""
+    counts = np.array([[text.count(chr(97 + i)) + 1e-3 for i in range(26)] for text in texts], np.float32)
+    return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+def test_templates_and_names() -> None:
+    assert len(clip_templates()) == len(set(clip_templates())) == 80
+    assert all(each.count("{}") == 1 and each == canonical(each) for each in clip_templates())
+    assert canonical("T-shirt/top, a_{}!  X") == "tshirttop a {} x"
+
+
+def test_class_embeddings_are_means_of_normalised_sentences() -> None:
+    found = class_embeddings(embed, ["Cat", "dog"], ["a {}", "{}!"])
+    expected = (embed(["a cat"])[0] + embed(["cat"])[0]) / 2
+    assert found[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
+    assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1], abs=1e-5)
+    with pytest.raises(ValueError, match="all different"):
+        class_embeddings(embed, ["cat", "Cat."])
+    with pytest.raises(ValueError, match="no place for the name"):
+        class_embeddings(embed, ["cat", "dog"], ["a photo"])
+
+
+def test_zero_shot_takes_any_of_several_labels() -> None:
+    names = ["cat", "dog", "emu", "yak", "fox", "pig", "hen"]
+    classes = class_embeddings(embed, names, ["{}"])
+    scores = zero_shot(embed(["cat", "dog", "yak"]), classes, [{0}, {2, 1}, {0}])
+    assert scores.per_sample["acc"] == [1, 1, 0]
+    assert scores.summary["acc@5"] >= scores.summary["acc"] == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="3 predictions but 1 labels"):
+        zero_shot(embed(["a", "b", "c"]), classes, [{0}])
+
+
+# --- retrieval ---
+
+
+def test_retrieval_over_languages() -> None:
+    images = embed(["cat", "dog", "emu"])
+    captions = {
+        "en": [["cat", "dox"], ["dog"], ["emu"]],  # "dox" is nearer to another picture than to its own
+        "de": [["dog"], ["cat"], ["emu"]],  # the first two are the wrong way round
+        "fr": [[], ["dog"], ["zzz", "emu"]],  # one picture has none; of another the second is right
+    }
+    found = retrieve(images, captions, embed).summary
+    assert [found[f"img2txt_recall@1/{lang}"] for lang in captions] == pytest.approx([1, 1 / 3, 1])
+    assert found["first/img2txt_recall@1/fr"] == 0.5
+    assert found["txt2img_recall@1/en"] == 0.75
+    assert found["img2txt_recall@1"] == pytest.approx((1 + 1 / 3 + 1) / 3)
+    assert found["img2txt_recall@10"] == 1
+    with pytest.raises(ValueError, match="language de has captions of 2 pictures"):
+        retrieve(images, {"de": [["a"], ["b"]]}, embed)
+    with pytest.raises(ValueError, match="no picture has a caption in the language de"):
+        retrieve(images, {"de": [[], [], []]}, embed)
+
+
+# --- sets ---
+
+
+@pytest.fixture
+def fashion(world_with_vocabulary: Path) -> None:
+    """Ten classes of grey pictures, each with a bright row of its own."""
+    folder = world_with_vocabulary / "data" / "fashion-mnist"
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 300), ("test", 50)):
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = rng.integers(0, 60, (count, 28, 28), dtype=np.uint8)
+        images[np.arange(count), 2 * labels + 2] = 255
+        np.savez(folder / f"{split}.npz", images=images, labels=labels)
+    (folder / "classes.txt").write_text("\n".join(f"thing {'abcdefghij'[i]}" for i in range(10)))
+
+
+def run(name: str, pali: Pali, limit: int | None = None) -> dict[str, float]:
+    steps: list[tuple[int, int]] = []
+    scores = find_benchmark(name).run(pali, Path(), limit, lambda done, total: steps.append((done, total)))  # type: ignore[attr-defined]
+    assert steps[-1][0] == steps[-1][1]
+    assert steps == sorted(steps)
+    return dict(scores.summary)
+
+
+@pytest.mark.usefixtures("fashion")
+def test_fashion_mnist(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "logistic", partial(logistic, strengths=(0.01,), iterations=20))
+    scores = run("fashion-mnist", pali)
+    for part in ("siglip", "classifier"):
+        assert {f"acc/{k}-shot/{part}" for k in (1, 5, 10, 25)} <= scores.keys()
+        assert scores[f"acc/full/{part}"] > 0.5  # the pictures are easy even for random weights
+        assert scores[f"acc/lbfgs/{part}"] > 0.5
+    assert run("fashion-mnist", pali) == pytest.approx(scores)  # out of the cache
+    assert run("fashion-mnist-zeroshot", pali, 20)["acc"] <= 1
+
+
+def test_stamps(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("stamps-retrieval", pali, 30)
+    assert {"img2txt_recall@1", "txt2img_recall@1/en", "first/img2txt_recall@10/ja"} <= found.keys()
+    monkeypatch.setattr(encoders, "LEAST", 8)
+    assert 0 <= run("stamps-fewshot", pali)["acc/10-shot"] <= 1
