@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openpali.data.mask_formats import Shape, read_polygons, read_run_lengths
+from openpali.data.mask_formats import read_polygons, read_run_lengths
 from openpali.eval.benchmarks import scoring
 from openpali.eval.benchmarks.base import AnswerBenchmark
 from openpali.eval.benchmarks.files import Entry, Folder, Listing, listing
 from openpali.infer.generate import Decoding
-from openpali.tasks.example import Box, Example, Object, Size
+from openpali.tasks.example import Box, Example, Mask, Object, Size
 
 HOME = "https://github.com/lichengunc/refer, its pictures at https://cocodataset.org (train2014)"
 PICTURE = "coco/train2014/COCO_train2014_{:012d}.jpg"
@@ -164,17 +164,17 @@ def _with_mask(example: Example, folder: Folder, picture: int, annotation: Entry
     left, top, width, height = annotation.numbers("bbox", 4)
     size = Size(*image.shape[:2])
     box = Box(max(top, 0), max(left, 0), min(top + height, size.height), min(left + width, size.width))
-    thing = Object(name, box, _shape(annotation).draw(size))
+    thing = Object(name, box, _mask(annotation, size))
     return replace(example, images=[image], objects=[thing], referred=[0])
 
 
-def _shape(annotation: Entry) -> Shape:
+def _mask(annotation: Entry, size: Size) -> Mask:
     value = annotation.values.get("segmentation")
     try:
         if isinstance(value, dict):
-            return read_run_lengths(value)
+            return read_run_lengths(value).draw(size)
         if isinstance(value, list):
-            return read_polygons(value)
+            return read_polygons(value).draw_as_coco(size)
     except ValueError as error:
         raise ValueError(f"{annotation.where}: field 'segmentation': {error}") from error
     raise ValueError(f"{annotation.where}: field 'segmentation' is no polygons and no run lengths; see {HOME}")
