@@ -11,6 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial, partialmethod
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributed.tensor import DTensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -171,21 +171,6 @@ _DATA_DEPENDENT: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
 """Operators whose result's shape depends on data, and what is taken for it."""
 
 
-class _LikeCuda(TorchFunctionMode):
-    """What a GPU does otherwise than this CPU: its fused attention takes biases that learn, and its autocast
-    normalises in float32."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            return _fused_attention(*args, **kwargs)
-        if func is F.layer_norm and torch.is_autocast_enabled("cpu"):
-            return func(args[0].float(), *args[1:], **kwargs)
-        return func(*args, **kwargs)
-
-
 def _fused_attention(
     query: Tensor,
     key: Tensor,
@@ -227,28 +212,34 @@ def imagined(ledger: Ledger, *, cuda: bool, world: int) -> Iterator[None]:
             dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=world)
             stack.callback(dist.destroy_process_group)
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        if cuda:
-            stack.enter_context(_LikeCuda())
+        if cuda:  # its fused attention takes biases that learn, and its autocast normalises in float32
+            stack.enter_context(_replaced(F, "scaled_dot_product_attention", _fused_attention))
+            stack.enter_context(_replaced(F, "layer_norm", partial(_layer_norm, F.layer_norm)))
         stack.enter_context(ledger)
-        stack.enter_context(_watched_resizes(ledger))
+        # resizing a storage is no operator that is dispatched
+        resize = torch.UntypedStorage.resize_
+        stack.enter_context(_replaced(torch.UntypedStorage, "resize_", partialmethod(_resize, resize, ledger)))
         yield
+
+
+def _resize(storage: torch.UntypedStorage, original: Callable[..., Any], ledger: Ledger, size: int) -> Any:
+    out = original(storage, size)
+    ledger.resized(storage)
+    return out
+
+
+def _layer_norm(original: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return original(x.float() if torch.is_autocast_enabled("cpu") else x, *args, **kwargs)
 
 
 @contextmanager
-def _watched_resizes(ledger: Ledger) -> Iterator[None]:
-    """Resizing a storage is no operator that is dispatched."""
-    original = torch.UntypedStorage.resize_
-
-    def resize(storage: torch.UntypedStorage, size: int) -> Any:
-        out = original(storage, size)
-        ledger.resized(storage)
-        return out
-
-    setattr(torch.UntypedStorage, "resize_", resize)  # noqa: B010
+def _replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, new)
     try:
         yield
     finally:
-        setattr(torch.UntypedStorage, "resize_", original)  # noqa: B010
+        setattr(owner, name, original)
 
 
 def shapes_of(tensors: Collection[Tensor]) -> set[tuple[int, ...]]:
