@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAGES := 0a_siglip 0a_classifier 0b_ul2 0c_mask_vqvae 1_multimodal 2a_resolution 2b_resolution 3_refseg 3_video 3_easyvqa
 
-.PHONY: demo test lint nano
+.PHONY: soak demo test lint nano
 
 demo: .venv/demo.ready
 	$(BIN)/openpali data build all
@@ -11,6 +11,10 @@ demo: .venv/demo.ready
 
 test: .venv/dev.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Kill runs 200 times at random moments, and compare each with one that was let be: minutes.
+soak: .venv/dev.ready
+	OPENPALI_KILLS=200 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train/test_kills.py
 
 lint: .venv/dev.ready
 	$(BIN)/ruff check

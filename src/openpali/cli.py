@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -98,12 +100,26 @@ def train(
         trainer = Trainer(loaded, folder, ranks, open_tokenizer(loaded.model.tokenizer))
 
         def look(_: Path) -> None:
-            draw_curves(folder)
-            if isinstance(trainer.model, Pali):
+            if (folder / "metrics.jsonl").is_file() and find_spec("matplotlib"):
+                draw_curves(folder)
+            if isinstance(trainer.model, Pali) and not trainer.sharded:  # one rank alone has only its share
                 draw_samples(trainer.model, trainer.stream, trainer.samples, folder / "samples.png")
 
         written = trainer.train(look)
     typer.echo(f"model written to {written}")
+
+
+@app.command()
+def plot(
+    run: Annotated[str, typer.Argument(help="Folder of a run, or its name, as nano/0a_siglip")],
+    out: Annotated[Path | None, typer.Option(help="The picture; default: curves.png in the run's folder")] = None,
+) -> None:
+    """Draw the curves of a run as a picture."""
+    from openpali.data.home import home
+    from openpali.train.curves import draw_curves
+
+    folder = Path(run) if Path(run).is_dir() else home() / "runs" / run
+    typer.echo(draw_curves(folder, out))
 
 
 @app.command(name="eval")
@@ -266,6 +282,8 @@ def validate(
         typer.echo(json.dumps(asdict(report), ensure_ascii=False))
     else:
         Console().print(render(report))
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -421,6 +439,7 @@ def export(
 
 def main() -> None:
     """Entry point: what a user can mend is one sentence on stderr."""
+    warnings.formatwarning = lambda message, *_, **__: f"openpali: {message}\n"
     try:
         app()
     except (ValueError, OSError) as error:

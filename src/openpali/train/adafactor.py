@@ -1,7 +1,7 @@
 """Adafactor as T5 and PaLI used it (Shazeer and Stern 2018, arXiv 1804.04235), for parameters in shards as well.
 
-`torch.optim.Adafactor` to the letter, which takes whole parameters only: norms and the means of columns are over all
-ranks.
+`torch.optim.Adafactor` to the letter, which takes whole parameters only; here norms and the means of columns are
+over all ranks.
 """
 
 from __future__ import annotations

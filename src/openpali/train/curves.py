@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+
+PANELS: Mapping[str, Callable[[Row], Mapping[str, float]]] = {
+    "what is optimised": lambda row: {"loss": row["loss"]} if "loss" in row else {},
+    "by source": lambda row: row["losses"],
+    "further values": lambda row: row["extra"],
+    "samples per second": lambda row: {"samples/s": row["samples_per_second"]},
+}
 
 
-def draw_curves(run: Path) -> Path | None:
-    """Draw loss per source and the further values of a run into ``curves.png``; None where nothing was recorded or
-    matplotlib (``pip install openpali[train]``) is missing."""
+def draw_curves(run: Path, path: Path | None = None) -> Path:
+    """Draw loss, values per source, further values and speed of a run, over samples; into ``curves.png`` of its
+    folder, or ``path``.
+
+    Raises:
+        FileNotFoundError: the run has reported nothing so far.
+        ValueError: matplotlib (``pip install openpali[train]``) is missing.
+    """
     metrics = run / "metrics.jsonl"
     if not metrics.is_file():
-        return None
+        raise FileNotFoundError(f"no run with curves in {run}: it has no metrics.jsonl")
     try:
         from matplotlib.figure import Figure
-    except ImportError:
-        return None
+    except ImportError as error:
+        raise ValueError("curves need matplotlib: pip install 'openpali[train]'") from error
     rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for panel, group in zip(panels, ("losses", "extra"), strict=True):
-        for name in sorted({name for row in rows for name in row[group]}):
-            points = [(row["samples"], row[group][name]) for row in rows if name in row[group]]
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    panels = figure.subplots(2, 2).flat
+    for panel, (title, values) in zip(panels, PANELS.items(), strict=True):
+        for name in sorted({name for row in rows for name in values(row)}):
+            points = [(row["samples"], values(row)[name]) for row in rows if name in values(row)]
             panel.plot(*zip(*points, strict=True), label=name, linewidth=1)
         panel.set_xlabel("samples")
-        panel.set_title(group)
+        panel.set_title(title)
         if panel.lines:
             panel.legend(fontsize="small")
-    path = run / "curves.png"
+    path = path or run / "curves.png"
     figure.savefig(path, dpi=100)
     return path

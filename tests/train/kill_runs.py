@@ -1,0 +1,87 @@
+"""Kills runs again and again for `test_kills.py`: ``python kill_runs.py RECIPE FOLDER KILLS SEED``.
+
+Each attempt is a fork of this process, which has imported all that a run needs, with data workers of its own. It is
+ended by ``kill -9``: at a random moment, while a checkpoint is written, or as soon as one is there. Where a run gets
+to its end, the next begins; the last one is left to finish. Prints how many kills of each kind there were, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+import openpali.train.progress as progress_module
+import openpali.train.trainer as trainer_module
+from openpali.bundle import open_tokenizer
+from openpali.train.ranks import join_ranks
+from openpali.train.recipe import load_recipe
+from openpali.train.trainer import Trainer
+
+
+def attempt(recipe: Path, run: Path) -> int:
+    """Start or resume the run in a process of its own; returns its id."""
+    if child := os.fork():
+        return child
+    try:
+        os.setsid()
+        loaded = load_recipe(recipe)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        with join_ranks() as ranks:
+            Trainer(loaded, run, ranks, open_tokenizer(loaded.model.tokenizer)).train()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def wait_for(moment: str, run: Path, dice: random.Random) -> None:
+    """Until the moment has come to kill."""
+    folder = run / "checkpoints"
+    end = time.monotonic() + 20
+    before = set(folder.glob("step-*"))
+    if moment == "any":
+        time.sleep(dice.uniform(0, 1.0))
+    while moment == "writing" and not any(folder.glob(".writing-*/*")) and time.monotonic() < end:
+        time.sleep(0.001)
+    while moment == "written" and not set(folder.glob("step-*")) - before and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def main(recipe: Path, folder: Path, kills: int, seed: int) -> None:
+    dice = random.Random(seed)
+    counts: Counter[str] = Counter()
+    runs = killed = 0
+    while killed < kills:
+        run = folder / f"run-{runs}"
+        child = attempt(recipe, run)
+        moment = dice.choice(["any", "any", "writing", "written"])
+        wait_for(moment, run, dice)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            killed += 1
+            counts[moment] += 1
+            counts["unfinished"] += any((run / "checkpoints").glob(".writing-*"))
+        elif status:
+            sys.exit("a run failed, see above")
+        else:
+            runs += 1
+    _, status = os.waitpid(attempt(recipe, folder / f"run-{runs}"), 0)
+    print(json.dumps(counts))
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    trainer_module.matmul_peak = lambda *_: 1e12
+    progress_module._tensorboard = lambda *_: None
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
