@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import html
-import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +17,9 @@ from PIL import Image as PILImage
 from openpali.data.fonts import font_for
 from openpali.data.mixture import rng_of
 from openpali.data.sources import open_source
+from openpali.eval.report import data_uri, film
 from openpali.infer.pali import Pali
 from openpali.tasks.base import Task
-from openpali.tasks.draw import sheet
 from openpali.tasks.example import Image
 
 SEED = 2_023_10_13  # of the demonstration's pictures, which are of the held-out splits
@@ -88,23 +86,12 @@ def enlarge(image: Image) -> Image:
     return image.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
 
 
-def film(frames: Sequence[Image]) -> PILImage.Image:
-    """Frames of a video in rows of four; a single picture as it is."""
-    if len(frames) == 1:
-        return PILImage.fromarray(frames[0])
-    height, width = frames[1].shape[:2]
-    return sheet([PILImage.fromarray(frame[:height]).resize((width // 2, height // 2)) for frame in frames])
-
-
 def _card(shown: Shown) -> str:
-    buffer = io.BytesIO()
-    shown.picture.save(buffer, "PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
     right = shown.answer == shown.truth
     verdict = "right" if right else "compare"
     comment = "as it should be" if right else f"truth: {html.escape(shown.truth)}"
     return (
-        f'<figure class="{verdict}"><img src="data:image/png;base64,{data}" alt="{html.escape(shown.title)}">'
+        f'<figure class="{verdict}"><img src="{data_uri(shown.picture)}" alt="{html.escape(shown.title)}">'
         f"<figcaption><h2>{html.escape(shown.title)}</h2><code>{html.escape(shown.prompt)}</code>"
         f"<p>{html.escape(shown.answer) or '<i>nothing</i>'}</p>"
         f"<small>{comment}</small></figcaption></figure>"

@@ -84,11 +84,14 @@ def data_uri(picture: PILImage.Image) -> str:
 
 
 def film(frames: Sequence[Image]) -> PILImage.Image:
-    """Frames of a video ``[H, W, 3]`` in rows of four, at half their size; a single picture as it is."""
-    pictures = [PILImage.fromarray(frame) for frame in frames]
-    if len(pictures) == 1:
-        return pictures[0]
-    return sheet([picture.resize((picture.width // 2, picture.height // 2)) for picture in pictures])
+    """Frames of a video ``[H, W, 3]`` in rows of four, at half their size; a single picture as it is.
+
+    A strip below the first frame, with an answer, is cut off: it would be too small to read.
+    """
+    if len(frames) == 1:
+        return PILImage.fromarray(frames[0])
+    height, width = frames[1].shape[:2]
+    return sheet([PILImage.fromarray(frame[:height]).resize((width // 2, height // 2)) for frame in frames])
 
 
 def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:

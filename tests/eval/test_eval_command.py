@@ -1,0 +1,96 @@
+"""``openpali eval`` as it is typed: cards, pages, suites and differences."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+
+from official_layouts import ANSWERING
+
+from openpali.cli import main
+from openpali.eval.predictions import read_predictions
+
+
+@pytest.fixture
+def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Run a command in this process: its standard output, or how it failed."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return str(end.value.code) if end.value.code else capsys.readouterr().out
+
+    return command
+
+
+def test_card_answers_and_page_of_one_benchmark(openpali, family: Path, tmp_path: Path) -> None:
+    files = [
+        "--json",
+        tmp_path / "a.json",
+        "--save-predictions",
+        tmp_path / "a.jsonl",
+        "--report",
+        tmp_path / "a.html",
+    ]
+    printed = openpali("eval", "nano/vqa", "--model", family, "--limit", 5, "--batch-size", 2, *files)
+    card = json.loads((tmp_path / "a.json").read_text())
+    assert f"{card['scores']['acc']:.4f}" in printed
+    assert "5 samples" in printed
+    assert len(read_predictions(tmp_path / "a.jsonl")) == 5
+    assert "data:image/" in (tmp_path / "a.html").read_text()
+
+    files = ["--json", tmp_path / "b.json", "--save-predictions", tmp_path / "b.jsonl"]
+    openpali("eval", "nano/vqa", "--model", family, "--limit", 3, *files)
+    printed = openpali("eval", "diff", tmp_path / "a.json", tmp_path / "b.json")
+    assert "n: 5 -> 3" in printed
+    assert "3 samples in both: 0 better, 0 worse by acc; 0 answered otherwise" in printed
+
+
+def test_the_nano_suite_runs_what_it_can_and_says_what_it_cannot(openpali, family: Path, tmp_path: Path) -> None:
+    printed = openpali("eval", "--suite", "nano", "--model", family, "--limit", 2, "--out", tmp_path)
+    for name in ("caption", "ocr", "vqa", "detect", "refseg", "video", "retrieval"):
+        assert f"nano/{name}" in printed
+        assert json.loads((tmp_path / f"nano-{name}.json").read_text())["benchmark"] == f"nano/{name}"
+    assert "not run: easy-vqa: " in printed
+    assert "data build easy-vqa" in printed
+    assert "paper (5B)" in printed
+    assert "| nano/video | 2 |" in (tmp_path / "table.md").read_text()
+
+
+def test_the_paper_suite_takes_what_is_under_the_data_root(openpali, family: Path, tmp_path: Path) -> None:
+    expected = ANSWERING["docvqa"](tmp_path)
+    printed = openpali("eval", "--suite", "paper", "--model", family, "--data", tmp_path)
+    [row] = [line for line in printed.splitlines() if line.strip(" │").startswith("docvqa")]
+    assert [cell.strip() for cell in row.split("│") if cell.strip()][1] == str(expected.count)
+    assert "87.6" in row
+    assert "88.6" in row
+    assert "not run: coco-captions: " in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name one benchmark, or a --suite"),
+        (["nano/vqa", "--suite", "nano"], "name one benchmark, or a --suite"),
+        (["nano/vqa", "nano/ocr"], "name one benchmark, or a --suite"),
+        (["--suite", "nona"], "no suite is called 'nona'"),
+        (["--suite", "nano", "--json", "card.json"], "--out DIR"),
+        (["nano/vqa", "--out", "folder"], "--out is for suites"),
+        (["diff", "a.json"], "name two score cards"),
+        (["diff", "a.json", "b.json"], "no score card a.json"),
+        (["nano/vqa", "--batch-size", "0", "--model", "FAMILY"], "--batch-size"),
+        (["nano/vqa", "--ocr", "nothing.json", "--model", "FAMILY"], "nothing.json"),
+        (["nano/retrieval", "--save-predictions", "a.jsonl", "--model", "FAMILY"], "no answers"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(openpali, family: Path, arguments: list[str], message: str) -> None:
+    failed = openpali("eval", *(str(family) if a == "FAMILY" else a for a in arguments))
+    assert message in failed
+    assert "Traceback" not in failed
