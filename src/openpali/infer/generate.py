@@ -9,15 +9,14 @@ Shapes: B rows, L live hypotheses (of all rows together), V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
-from torch import Tensor
-
-from openpali.model.pali import Memory, Pali
+from torch import Tensor, nn
 
 FinishReason = Literal["eos", "length", "repetition"]
 
@@ -27,6 +26,30 @@ Allowed = Tensor | Callable[[int, list[int]], Sequence[int]]
 
 _LONGEST_LOOP = 8  # n-grams of up to so many tokens count as a loop,
 _SHORTEST_REPETITION = 24  # once they fill so many tokens: legitimate runs, as 16 equal mask tokens, are shorter
+
+
+class Model(Protocol):
+    """What generation needs of a model: :class:`openpali.model.pali.Pali`, or the same compiled.
+
+    A memory has ``outputs`` ``[B, N, D]``; a cache can ``reorder(rows)``.
+    """
+
+    @property
+    def pad(self) -> int:
+        """The token that starts a text."""
+        ...
+
+    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
+        """Pictures and prompts through the encoder: a memory."""
+        ...
+
+    def start(self, memory: Any, max_length: int) -> Any:
+        """A cache for up to ``max_length`` tokens."""
+        ...
+
+    def step(self, ids: Tensor, cache: Any) -> Tensor:
+        """Feed the next token of each row ``[B, 1]``; logits of the one after it, ``[B, 1, V]``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -107,7 +130,7 @@ class Generation:
 
 @torch.inference_mode()
 def generate(
-    model: Pali,
+    model: Model,
     images: Tensor | None,
     prompt: Tensor,
     frames: Tensor | None = None,
@@ -137,14 +160,21 @@ def generate(
     if prompt.shape[0] == 0:
         return []
     decoding = decoding or Decoding()
-    was_training = model.training
-    model.eval()
+    search = _search_beams if decoding.beams > 1 else _follow
+    with _evaluating(model):
+        return search(model, model.encode(images, prompt, frames), decoding, eos_id, allowed)
+
+
+@contextmanager
+def _evaluating(model: Model) -> Iterator[None]:
+    training = isinstance(model, nn.Module) and model.training
+    if training:
+        cast(nn.Module, model).eval()
     try:
-        memory = model.encode(images, prompt, frames)
-        search = _search_beams if decoding.beams > 1 else _follow
-        return search(model, memory, decoding, eos_id, allowed)
+        yield
     finally:
-        model.train(was_training)
+        if training:
+            cast(nn.Module, model).train()
 
 
 @dataclass(frozen=True)
@@ -167,7 +197,7 @@ class _Hypothesis:
 
 
 def _follow(
-    model: Pali, memory: Memory, decoding: Decoding, eos_id: int, allowed: Allowed | None
+    model: Model, memory: Any, decoding: Decoding, eos_id: int, allowed: Allowed | None
 ) -> list[list[Generation]]:
     """Greedy and sampling: every hypothesis goes its own way."""
     rows, device = memory.outputs.shape[0], memory.outputs.device
@@ -208,7 +238,7 @@ def _follow(
 
 
 def _search_beams(
-    model: Pali, memory: Memory, decoding: Decoding, eos_id: int, allowed: Allowed | None
+    model: Model, memory: Any, decoding: Decoding, eos_id: int, allowed: Allowed | None
 ) -> list[list[Generation]]:
     """Beam search, as :func:`generate` describes it."""
     rows, device, penalty = memory.outputs.shape[0], memory.outputs.device, decoding.length_penalty

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from PIL import Image as PILImage
 from openpali.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
 from openpali.data.encode import Batch, PairEncoder, SequenceEncoder
 from openpali.data.images import Preprocess, load_image
-from openpali.infer.generate import Decoding, Generation, generate
+from openpali.infer.generate import Decoding, Generation, Model, generate
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
 from openpali.model.pali import Pali as PaliModel
@@ -35,6 +35,8 @@ from openpali.tasks.registry import get_task
 Picture = str | Path | bytes | Image | PILImage.Image
 Frames = Sequence[Picture]  # one picture, or the frames of a video
 Floats = NDArray[np.float32]
+
+Engine = Literal["torch", "openvino", "openvino-int8"]
 
 BATCH = 32
 
@@ -59,22 +61,31 @@ class Pali:
 
     Args:
         folder: a model, or a family of them.
+        engine: what generates text: torch, or on CPUs the same compiled by OpenVINO, with int8 weights if wanted.
+
+    Raises:
+        ValueError: there is no such engine.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engine: Engine = "torch") -> None:
+        if engine not in get_args(Engine):
+            raise ValueError(f"no engine {engine!r}: there are {', '.join(get_args(Engine))}")
         self.folder = folder
+        self.engine = engine
         self.parts, self.by_task = open_family(folder)
         self._loaded: dict[str, tuple[Bundle, torch.nn.Module]] = {}
+        self._compiled: dict[str, Model] = {}
         self._temporary: TemporaryDirectory[str] | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "nano") -> Pali:
+    def from_pretrained(cls, name: str | Path = "nano", engine: Engine = "torch") -> Pali:
         """A folder, a model that ships with the package (``nano``), or a finished run.
 
         Raises:
             FileNotFoundError: there is no such model.
+            ValueError: there is no such engine.
         """
-        return cls(find_model(str(name)))
+        return cls(find_model(str(name)), engine)
 
     @classmethod
     def from_parts(
@@ -258,10 +269,10 @@ class Pali:
     ) -> list[Prediction]:
         tasks = [task or self.task(task_of(prompt, len(row))) for prompt, row in zip(prompts, frames, strict=True)]
         part = part or self._part_for(tasks[0].name)
-        bundle, model = self._load(part)
+        bundle, _ = self._load(part)
         batch, sizes, encoder = _collate(bundle, frames, prompts)
         generations = generate(
-            cast(PaliModel, model),
+            self._generator(part),
             batch.get("images"),
             batch["prompt"],
             batch.get("frames"),
@@ -286,6 +297,16 @@ class Pali:
             bundle = open_bundle(self.parts[part])
             self._loaded[part] = bundle, bundle.model()
         return self._loaded[part]
+
+    def _generator(self, part: str) -> Model:
+        model = cast(PaliModel, self._load(part)[1])
+        if self.engine == "torch":
+            return model
+        if part not in self._compiled:
+            from openpali.infer.openvino import OpenVinoPali
+
+            self._compiled[part] = OpenVinoPali(model, int8=self.engine == "openvino-int8")
+        return self._compiled[part]
 
     @cached_property
     def _masks(self) -> Any:

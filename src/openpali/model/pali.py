@@ -59,23 +59,18 @@ class Pali(nn.Module):
 
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
         """Visual tokens, then the prompt, through the encoder."""
-        x_BPD = self.text.embed(prompt)
-        mask_BP = prompt != self.pad
-        if images is None:
-            return Memory(self.text.encode(x_BPD, mask_BP), mask_BP)
-        visual_BND = self.embed_images(images)
-        x = torch.cat([visual_BND.to(x_BPD.dtype), x_BPD], dim=1)
-        if frames is None:
-            real = mask_BP.new_ones(visual_BND.shape[:2])
-        else:
-            per_frame = visual_BND.shape[1] // images.shape[1]
-            real = torch.arange(visual_BND.shape[1], device=x.device) < frames[:, None] * per_frame
-        mask = torch.cat([real, mask_BP], dim=1)
-        if frames is not None:  # close the gap, so that missing frames do not move the prompt away
-            order = torch.argsort(~mask, dim=1, stable=True)
-            x = x.gather(1, order[..., None].expand_as(x))
-            mask = mask.gather(1, order)
+        x, mask = self.assemble(None if images is None else self.embed_images(images), prompt, frames)
         return Memory(self.text.encode(x, mask), mask)
+
+    def assemble(
+        self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The encoder's inputs, ``[B, N, D]``: visual tokens before the embedded prompt, and which are real."""
+        x_BPD, mask_BP = self.text.embed(prompt), prompt != self.pad
+        if visual_BND is None:
+            return x_BPD, mask_BP
+        rows, columns = self.vit.config.grid
+        return join(visual_BND, x_BPD, mask_BP, None if frames is None else frames * rows * columns)
 
     def embed_images(self, images: Tensor) -> Tensor:
         """``[B, F, H, W, 3] -> [B, F * N, D]``: the visual tokens as the encoder sees them."""
@@ -89,3 +84,27 @@ class Pali(nn.Module):
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """Feed the next tokens ``[B, L]``; logits of the one after each, ``[B, L, V]``."""
         return self.text.logits(self.text.step(ids, cache))
+
+
+def join(
+    visual_BND: Tensor, x_BPD: Tensor, mask_BP: Tensor, tokens: Tensor | None = None, *, gaps: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Visual tokens before the embedded prompt, ``[B, N + P, D]``, and which of them are real, bool ``[B, N + P]``.
+
+    Args:
+        visual_BND, x_BPD, mask_BP: visual tokens, embedded prompt, and which of its positions are real.
+        tokens: how many of each row's visual tokens are real, ``[B]``; None: all.
+        gaps: padding may stand before real positions. It is moved to the end, so that neither missing frames nor
+            padding on the left move the prompt away; always so where ``tokens`` is given.
+    """
+    x = torch.cat([visual_BND.to(x_BPD.dtype), x_BPD], dim=1)
+    if tokens is None:
+        real = mask_BP.new_ones(visual_BND.shape[:2])
+    else:
+        real = torch.arange(visual_BND.shape[1], device=x.device) < tokens[:, None]
+    mask = torch.cat([real, mask_BP], dim=1)
+    if gaps or tokens is not None:
+        order = torch.argsort(~mask, dim=1, stable=True)
+        x = x.gather(1, order[..., None].expand_as(x))
+        mask = mask.gather(1, order)
+    return x, mask

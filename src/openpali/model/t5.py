@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from openpali.model.vit import LayerCall
+
 QUERY_BLOCK = 1024  # rows of bias materialised at a time: heads x block x keys, never heads x N x N
 
 
@@ -180,7 +182,7 @@ class CrossAttention(nn.Module):
         shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1])
         q = _split_heads(self.query(shared), self.heads)
         x = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=1.0)
-        return cast(Tensor, self.out(_merge_heads(x)).reshape(x_BLD.shape))
+        return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))
 
 
 class FeedForward(nn.Module):
@@ -216,8 +218,12 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = self.attention.project(self.norm_attention(x_BLD))
-        x_BLD = x_BLD + self.dropout(self.attention.out(_merge_heads(attend(q, k, v, bias, mask))))
-        return cast(Tensor, x_BLD + self.dropout(self.ff(self.norm_ff(x_BLD))))
+        return self.rest(x_BLD, attend(q, k, v, bias, mask))
+
+    def rest(self, x: Tensor, attended_BhLd: Tensor) -> Tensor:
+        """What follows attention."""
+        x = x + self.dropout(self.attention.out(merge_heads(attended_BhLd)))
+        return cast(Tensor, x + self.dropout(self.ff(self.norm_ff(x))))
 
 
 class DecoderLayer(nn.Module):
@@ -238,7 +244,7 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """All positions at once, as in training."""
         q, k, v = self.attention.project(self.norm_attention(x_BLD))
-        return self._rest(x_BLD, attend(q, k, v, bias, None, causal=True), *memory, memory_mask)
+        return self.rest(x_BLD, attend(q, k, v, bias, None, causal=True), *memory, memory_mask)
 
     def step(self, x_BLD: Tensor, bias: Tensor, cache: LayerCache, start: int, mask: Tensor | None) -> Tensor:
         """The next L positions, from ``start``, given the past in ``cache``, which they extend."""
@@ -248,10 +254,11 @@ class DecoderLayer(nn.Module):
         cache.values[:, :, start:end] = v
         past_k, past_v = cache.keys[:, :, :end], cache.values[:, :, :end]
         attended = attend(q, past_k, past_v, bias, None, causal=True)
-        return self._rest(x_BLD, attended, cache.memory_keys, cache.memory_values, mask)
+        return self.rest(x_BLD, attended, cache.memory_keys, cache.memory_values, mask)
 
-    def _rest(self, x: Tensor, attended: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.dropout(self.attention.out(_merge_heads(attended)))
+    def rest(self, x: Tensor, attended: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """What follows self-attention."""
+        x = x + self.dropout(self.attention.out(merge_heads(attended)))
         x = x + self.dropout(self.cross(self.norm_cross(x), keys, values, mask))
         return cast(Tensor, x + self.dropout(self.ff(self.norm_ff(x))))
 
@@ -284,14 +291,17 @@ class EncoderDecoder(nn.Module):
         """Output embedding ``[V, D]``."""
         return self.embed.weight if self.config.tied_head else self.head.weight
 
-    def encode(self, x_BND: Tensor, mask_BN: Tensor | None) -> Tensor:
-        """Embedded inputs ``[B, N, D]`` and which of them are real (bool, or None for all) -> outputs."""
+    def encode(self, x_BND: Tensor, mask_BN: Tensor | None, call: LayerCall = nn.Module.__call__) -> Tensor:
+        """Embedded inputs ``[B, N, D]`` and which of them are real (bool, or None for all) -> outputs.
+
+        ``call`` calls each layer: checkpointing and recording go in there.
+        """
         n = x_BND.shape[1]
         mask = None if mask_BN is None else mask_BN[:, None, None, :]
         x_BND = self.dropout(x_BND)
         biases = [bias(1 - n, n - 1) for bias in self.encoder_bias]
         for i, layer in enumerate(self.encoder):
-            x_BND = layer(x_BND, biases[i % len(biases)], mask)
+            x_BND = call(layer, x_BND, biases[i % len(biases)], mask)
         return cast(Tensor, self.dropout(self.encoder_norm(x_BND)))
 
     def decode(self, ids_BL: Tensor, memory_BND: Tensor, memory_mask_BN: Tensor | None) -> Tensor:
@@ -302,7 +312,7 @@ class EncoderDecoder(nn.Module):
         biases = [bias(1 - length, length - 1) for bias in self.decoder_bias]
         for i, layer in enumerate(self._decoder_layers()):
             x_BLD = layer(x_BLD, biases[i % len(biases)], layer.cross.memory(memory_BND), mask)
-        return self._to_head(x_BLD)
+        return self.to_head(x_BLD)
 
     def start(self, memory_BND: Tensor, memory_mask_BN: Tensor | None, max_length: int) -> Cache:
         """An empty cache for ``max_length`` steps over these encoder outputs."""
@@ -329,7 +339,7 @@ class EncoderDecoder(nn.Module):
         for i, layer in enumerate(self._decoder_layers()):
             x_BLD = layer.step(x_BLD, biases[i % len(biases)], cache.layers[i], start, cache.memory_mask)
         cache.length = end
-        return self._to_head(x_BLD)
+        return self.to_head(x_BLD)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
@@ -338,7 +348,8 @@ class EncoderDecoder(nn.Module):
     def _decoder_layers(self) -> list[DecoderLayer]:
         return cast(list[DecoderLayer], list(self.decoder))
 
-    def _to_head(self, x: Tensor) -> Tensor:
+    def to_head(self, x: Tensor) -> Tensor:
+        """The last layer's outputs, ready for the head."""
         x = self.dropout(self.decoder_norm(x))
         return x * self.config.d_model**-0.5 if self.config.tied_head else x
 
@@ -378,9 +389,15 @@ def _attend_block(
     return F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=scores, scale=1.0)
 
 
+def unfold_bias(bias: Tensor, keys: int) -> Tensor:
+    """Bias per distance ``[h, N + L - 1]`` -> per query and key ``[h, L, N]``, of the last L of N positions."""
+    return bias.unfold(-1, keys, 1).flip(1)
+
+
 def _split_heads(x_BLD: Tensor, heads: int) -> Tensor:
     return x_BLD.view(*x_BLD.shape[:2], heads, -1).transpose(1, 2)  # [B, h, L, d]
 
 
-def _merge_heads(x_BhLd: Tensor) -> Tensor:
+def merge_heads(x_BhLd: Tensor) -> Tensor:
+    """``[B, h, L, d] -> [B, L, h * d]``."""
     return x_BhLd.transpose(1, 2).flatten(2)

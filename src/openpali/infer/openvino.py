@@ -1,0 +1,281 @@
+"""The same model on CPUs through OpenVINO: vision, encoder and decoder step as compiled graphs, int8 if wanted.
+
+A compiled step spares Python's share of each token, which on a CPU is as large as the arithmetic, and int8 weights
+leave a quarter of the bytes to read. Needs the extra ``openpali[cpu]``.
+
+Shapes: B hypotheses, M memories (B // M rows after one another share each), N encoder tokens, L text tokens so far,
+D width, h heads, d head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from openpali.model.pali import Pali
+from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, shared_memory, unfold_bias
+
+LARGEST_BIAS = 2**26  # elements of [h, N, N]; above (some 2,400 tokens of 12 heads) the encoder stays with torch,
+# which takes it a block of queries at a time
+
+Arrays = list[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class OpenVinoMemory:
+    """Encoder outputs, already as keys and values of each decoder layer."""
+
+    outputs: Tensor
+    arrays: Arrays
+
+
+@dataclass
+class OpenVinoCache:
+    """A decoder in the middle of its texts; their past is in the request."""
+
+    request: Any
+    memory: Arrays  # keys and values by layer, each [M, h, N, d], then the mask [M, 1, 1, N]
+    past: NDArray[np.int64]  # the row that each hypothesis continues, [B]
+    length: int = 0
+    fresh: bool = True  # the request has not been given this memory
+
+    def reorder(self, rows: Tensor) -> None:
+        """Make row ``i`` continue what row ``rows[i]`` was, as :meth:`openpali.model.t5.Cache.reorder`."""
+        count = self.memory[0].shape[0]
+        owners = shared_memory(rows // max(1, len(self.past) // count)).numpy()
+        if owners.tolist() != list(range(count)):
+            self.memory = [array[owners] for array in self.memory]
+            self.fresh = True
+        self.past = self.past[rows.numpy()]
+
+
+class OpenVinoPali:
+    """What :func:`openpali.infer.generate.generate` needs of a model, compiled for this CPU.
+
+    Args:
+        model: in float32; it is not needed afterwards but for inputs that are too long for a compiled encoder.
+        int8: keep the weights of matrices as int8, one scale for each output.
+        precision: of vision and encoder; by default bf16 where the processor multiplies it. The decoder reads
+            weights more than it multiplies, and is float32 inside.
+
+    Raises:
+        ModuleNotFoundError: OpenVINO is not installed.
+    """
+
+    pad = Pali.pad
+
+    def __init__(self, model: Pali, int8: bool = True, precision: Literal["auto", "f32", "bf16"] = "auto") -> None:
+        self.model = model.eval()
+        self.text = model.text
+        config = model.config.text
+        heads, width, d = config.heads, config.d_model, config.d_head
+        layers, biases = config.decoder_layers, len(self.text.decoder_bias)
+        kv = [f"{name}.{i}" for i in range(layers) for name in ("key", "value")]
+        memory = {f"memory_{name}": (torch.zeros(1, heads, 5, d), [-1, heads, -1, d]) for name in kv}
+        mask = {"mask": (torch.zeros(1, 1, 1, 5), [-1, 1, 1, -1])}
+        past = {f"past_{name}": (torch.zeros(2, heads, 3, d), [-1, heads, -1, d]) for name in kv}
+
+        if precision == "auto":
+            precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
+        size = model.config.vision.image_size
+        self._vision = _compiled(
+            _Vision(model), {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}, ["visual"], int8, precision
+        )
+        self._encoder = _compiled(
+            _Encoder(self.text),
+            {
+                "x": (torch.zeros(1, 5, width), [-1, -1, width]),
+                **mask,
+                **{
+                    f"bias.{i}": (torch.zeros(1, heads, 5, 5), [1, heads, -1, -1])
+                    for i in range(len(self.text.encoder_bias))
+                },
+            },
+            ["outputs", *memory],
+            int8,
+            precision,
+        )
+        self._step = _compiled(
+            _Step(self.text),
+            {
+                "ids": (torch.zeros(2, 1, dtype=torch.long), [-1, 1]),
+                "rows": (torch.arange(2), [-1]),
+                **{f"bias.{i}": (torch.zeros(1, heads, 1, 4), [1, heads, 1, -1]) for i in range(biases)},
+                **mask,
+                **memory,
+                **past,
+            },
+            ["logits", *(f"next_{name}" for name in kv)],
+            int8,
+            "f32",
+            {f"past_{name}": f"next_{name}" for name in kv},
+        )
+        self._memory_names = [*memory, "mask"]
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> OpenVinoMemory:
+        """As :meth:`openpali.model.pali.Pali.encode`."""
+        visual = None
+        if images is not None:
+            pixels = images.flatten(0, 1)
+            if pixels.dtype == torch.uint8:
+                pixels = pixels.float() / 127.5 - 1
+            [tokens] = self._vision(pixels.numpy()).values()
+            visual = torch.from_numpy(tokens).reshape(images.shape[0], -1, tokens.shape[-1])
+        x, real = self.model.assemble(visual, prompt, frames)
+        mask = torch.zeros(real.shape).masked_fill(~real, torch.finfo(torch.float32).min)[:, None, None]
+        n = x.shape[1]
+        if self.model.config.text.heads * n * n > LARGEST_BIAS:
+            outputs = self.text.encode(x, real)
+            pairs = [cast(DecoderLayer, layer).cross.memory(outputs) for layer in self.text.decoder]
+            return OpenVinoMemory(outputs, [*(t.numpy() for pair in pairs for t in pair), mask.numpy()])
+        biases = [unfold_bias(bias(1 - n, n - 1), n)[None].contiguous() for bias in self.text.encoder_bias]
+        outputs, *memory = self._encoder([t.numpy() for t in (x, mask, *biases)]).values()
+        return OpenVinoMemory(torch.from_numpy(outputs), [*memory, mask.numpy()])
+
+    def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
+        """A cache to generate from these memories; it grows as it needs to."""
+        request = self._step.create_infer_request()
+        rows, heads, _, d = memory.arrays[0].shape
+        for state in request.query_state():
+            state.state = _tensor(np.zeros((rows, heads, 0, d), np.float32))
+        return OpenVinoCache(request, memory.arrays, np.arange(rows))
+
+    @torch.inference_mode()
+    def step(self, ids: Tensor, cache: OpenVinoCache) -> Tensor:
+        """Feed the next token of each row ``[B, 1]``; logits of the one after it, ``[B, 1, V]``."""
+        if cache.fresh:
+            for name, array in zip(self._memory_names, cache.memory, strict=True):
+                cache.request.set_tensor(name, _tensor(array))
+            cache.fresh = False
+        for i, bias in enumerate(self.text.decoder_bias):
+            cache.request.set_tensor(
+                f"bias.{i}", _tensor(bias(-cache.length, 0)[None, :, None].contiguous().numpy())
+            )
+        cache.request.set_tensor("ids", _tensor(ids.numpy()))
+        cache.request.set_tensor("rows", _tensor(cache.past))
+        cache.request.infer()
+        cache.length += 1
+        cache.past = np.arange(len(ids))
+        return torch.from_numpy(cache.request.get_tensor("logits").data.copy())
+
+
+class _Vision(nn.Module):
+    def __init__(self, model: Pali) -> None:
+        super().__init__()
+        self.vit, self.project = model.vit, model.project
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return cast(Tensor, self.project(self.vit(pixels)))
+
+
+class _Encoder(nn.Module):
+    def __init__(self, text: EncoderDecoder) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, x: Tensor, mask: Tensor, *biases: Tensor) -> tuple[Tensor, ...]:
+        masked = [bias + mask for bias in biases]
+        for i, layer in enumerate(self.text.encoder):
+            encoder = cast(EncoderLayer, layer)
+            q, k, v = encoder.attention.project(encoder.norm_attention(x))
+            attended = nn.functional.scaled_dot_product_attention(q, k, v, masked[i % len(masked)], scale=1.0)
+            x = encoder.rest(x, attended)
+        x = self.text.encoder_norm(x)
+        memories = [t for layer in self.text.decoder for t in cast(DecoderLayer, layer).cross.memory(x)]
+        return (x, *memories)
+
+
+class _Step(nn.Module):
+    def __init__(self, text: EncoderDecoder) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, ids: Tensor, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        count = len(self.text.decoder_bias)
+        biases, mask, others = tensors[:count], tensors[count], tensors[count + 1 :]
+        memory, past = others[: len(others) // 2], others[len(others) // 2 :]
+        x = self.text.embed(ids)
+        kept: list[Tensor] = []
+        for i, layer in enumerate(self.text.decoder):
+            decoder = cast(DecoderLayer, layer)
+            q, k, v = decoder.attention.project(decoder.norm_attention(x))
+            k = torch.cat([past[2 * i].index_select(0, rows), k], dim=2)
+            v = torch.cat([past[2 * i + 1].index_select(0, rows), v], dim=2)
+            attended = nn.functional.scaled_dot_product_attention(q, k, v, biases[i % count], scale=1.0)
+            x = decoder.rest(x, attended, memory[2 * i], memory[2 * i + 1], mask)
+            kept += [k, v]
+        return (self.text.logits(self.text.to_head(x)), *kept)
+
+
+def _compiled(
+    module: nn.Module,
+    inputs: Mapping[str, tuple[Tensor, list[int]]],
+    outputs: list[str],
+    int8: bool,
+    precision: str,
+    state: Mapping[str, str] | None = None,
+) -> Any:
+    """A module as a graph for this CPU.
+
+    Args:
+        inputs: by name, in order: an example, and the shape with -1 where it varies.
+        outputs: their names.
+        state: inputs that the next call takes from outputs of this one.
+    """
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("engine openvino needs OpenVINO: pip install 'openpali[cpu]'") from error
+    from openvino._offline_transformations import apply_make_stateful_transformation
+
+    examples = tuple(example for example, _ in inputs.values())
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of checks that tracing makes constant, as they should be
+        traced = torch.jit.trace(module, examples, check_trace=False)  # type: ignore[no-untyped-call]
+        graph = openvino.convert_model(traced, example_input=examples)
+    shapes = {}
+    for port, (name, (_, shape)) in zip(graph.inputs, inputs.items(), strict=True):
+        port.get_tensor().set_names({name})
+        shapes[port] = openvino.PartialShape(shape)
+    for port, name in zip(graph.outputs, outputs, strict=True):
+        port.get_tensor().set_names({name})
+    graph.reshape(shapes)
+    if state:
+        apply_make_stateful_transformation(graph, dict(state))
+    if int8:
+        _to_int8(graph)
+    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    return openvino.Core().compile_model(graph, "CPU", settings)
+
+
+def _to_int8(graph: Any) -> None:
+    """Keep the matrices that inputs are multiplied with as int8, with a scale for each output, in place."""
+    from openvino import opset13
+
+    for product in graph.get_ops():
+        if product.get_type_name() != "MatMul":
+            continue
+        constant = product.input_value(1).get_node()
+        if constant.get_type_name() != "Constant":
+            continue
+        weight = constant.data  # [outputs, inputs] where the product transposes it
+        axis = -1 if product.get_attributes()["transpose_b"] else -2
+        scale = np.abs(weight).max(axis, keepdims=True).clip(1e-12) / 127
+        rounded = opset13.constant(np.round(weight / scale).astype(np.int8))
+        product.input(1).replace_source_output(
+            opset13.multiply(opset13.convert(rounded, "f32"), opset13.constant(scale)).output(0)
+        )
+
+
+def _tensor(array: NDArray[Any]) -> Any:
+    import openvino
+
+    return openvino.Tensor(np.ascontiguousarray(array))

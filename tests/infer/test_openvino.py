@@ -1,0 +1,70 @@
+"""The compiled model says what the model says."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from tiny_models import inputs, tiny
+
+from openpali.infer import openvino as engine
+from openpali.infer.generate import Decoding, generate
+from openpali.infer.openvino import OpenVinoPali
+from openpali.infer.pali import Pali
+
+DECODINGS = [
+    Decoding(max_tokens=12),
+    Decoding(max_tokens=12, beams=3, samples=2),
+    Decoding(max_tokens=12, temperature=1.0, samples=2, top_k=5),
+]
+
+
+@pytest.fixture(scope="module")
+def compiled() -> OpenVinoPali:
+    return OpenVinoPali(tiny(0), int8=False, precision="f32")
+
+
+@pytest.mark.parametrize("decoding", DECODINGS, ids=["greedy", "beams", "samples"])
+@pytest.mark.parametrize("pictures", [True, False])
+def test_the_same_texts_at_the_same_log_probabilities(compiled, decoding: Decoding, pictures: bool) -> None:
+    images, prompt, frames = inputs(1)
+    batch = (images, prompt, frames) if pictures else (None, prompt, None)
+    ours, theirs = (generate(m, *batch, decoding=decoding) for m in (compiled, tiny(0)))
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert [g.ids for g in mine] == [g.ids for g in reference]
+        for a, b in zip(mine, reference, strict=True):
+            assert a.log_probs == pytest.approx(b.log_probs, abs=1e-4)
+
+
+def test_int8_weights_move_logits_little() -> None:
+    model = tiny(0)
+    images, prompt, frames = inputs(1)
+    int8 = OpenVinoPali(model, int8=True, precision="f32")
+    memory, reference = int8.encode(images, prompt, frames), model.encode(images, prompt, frames)
+    cache, reference_cache = int8.start(memory, 4), model.start(reference, 4)
+    for token in (0, 3, 5):
+        ids = torch.full((5, 1), token)
+        got, expected = int8.step(ids, cache), model.step(ids, reference_cache)
+        assert not torch.equal(got, expected)  # they are int8 indeed
+        assert (got - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_an_input_too_long_for_the_compiled_encoder_goes_through_torch(compiled, monkeypatch) -> None:
+    images, prompt, frames = inputs(2)
+    expected = generate(compiled, images, prompt, frames)
+    monkeypatch.setattr(engine, "LARGEST_BIAS", 1)
+    monkeypatch.setattr(compiled, "_encoder", None)
+    assert [r[0].ids for r in generate(compiled, images, prompt, frames)] == [r[0].ids for r in expected]
+
+
+def test_the_facade_answers_alike_with_every_engine(family, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # a random model is sure of nothing
+    picture = torch.randint(0, 256, (90, 120, 3), dtype=torch.uint8).numpy()
+    answers = {name: Pali.from_pretrained(family, name).caption([picture] * 2) for name in ("torch", "openvino")}
+    assert answers["torch"] == answers["openvino"]
+    with pytest.raises(ValueError, match="no engine 'tpu': there are torch, openvino, openvino-int8"):
+        Pali.from_pretrained(family, "tpu")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'openpali\[cpu\]'"):
+        Pali.from_pretrained(family, "openvino").caption([picture])

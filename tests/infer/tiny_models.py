@@ -1,0 +1,39 @@
+"""Models and inputs small enough to check by hand."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from openpali.model.pali import Pali, PaliConfig
+from openpali.model.t5 import T5Config
+from openpali.model.vit import ViTConfig
+
+
+def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> Pali:
+    """A model of random weights, sure enough of its tokens that rounding decides nothing."""
+    torch.manual_seed(seed)
+    vision = ViTConfig(patch_size=4, grid=(2, 2), width=16, depth=1, mlp_dim=16, heads=2)
+    text = T5Config(
+        vocab_size=vocab,
+        d_model=16,
+        d_head=8,
+        heads=2,
+        d_ff=24,
+        encoder_layers=2,
+        decoder_layers=2,
+        activation="gelu",
+    )
+    model = Pali(PaliConfig(vision, text)).eval()
+    with torch.no_grad():
+        model.text.head.weight.mul_(peak)
+    return model
+
+
+def inputs(seed: int, rows: int = 5, vocab: int = 14) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures of up to 2 frames, prompts of different lengths, padded, and numbers of frames."""
+    g = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (rows, 2, 8, 8, 3), generator=g, dtype=torch.uint8)
+    prompt = torch.randint(2, vocab, (rows, 6), generator=g)
+    prompt[torch.arange(6) >= torch.randint(1, 7, (rows, 1), generator=g)] = 0
+    return images, prompt, torch.randint(1, 3, (rows,), generator=g)
