@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -94,3 +95,14 @@ def test_mistakes_end_in_one_sentence(openpali, family: Path, arguments: list[st
     failed = openpali("eval", *(str(family) if a == "FAMILY" else a for a in arguments))
     assert message in failed
     assert "Traceback" not in failed
+
+
+def test_the_library_works_as_documented(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nano").symlink_to(family)
+    monkeypatch.setattr("openpali.bundle.SHIPPED", tmp_path)
+    document = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+    [block] = re.findall(r"```python\n(.*?)```", document, re.S)
+    exec(compile(block, "evaluation.md", "exec"), {})
+    assert "'acc': " in capsys.readouterr().out
