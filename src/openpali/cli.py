@@ -7,7 +7,7 @@ import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -439,7 +439,13 @@ def export(
 
 def main() -> None:
     """Entry point: what a user can mend is one sentence on stderr."""
-    warnings.formatwarning = lambda message, *_, **__: f"openpali: {message}\n"
+    standard = warnings.formatwarning
+
+    def format_warning(message: Warning | str, category: type[Warning], *rest: Any) -> str:
+        ours = category.__module__.startswith("openpali.")
+        return f"openpali: {message}\n" if ours else standard(message, category, *rest)
+
+    warnings.formatwarning = format_warning
     try:
         app()
     except (ValueError, OSError) as error:

@@ -37,6 +37,10 @@ class _Contents(NamedTuple):
     damage: NDArray[np.str_]  # []; a sentence about what was left out, "" for a whole shard
 
 
+class DamagedShard(UserWarning):
+    """Samples of a shard are left out."""
+
+
 class ShardSource(RecordSource):
     """Examples by index from WebDataset shards, in the order of the shards' names.
 
@@ -63,7 +67,7 @@ class ShardSource(RecordSource):
         self._contents = [_contents_of(shard) for shard in self._shards]
         for contents in self._contents:
             if contents.damage:
-                warnings.warn(str(contents.damage), stacklevel=2)
+                warnings.warn(str(contents.damage), DamagedShard, stacklevel=2)
         self._ends = np.cumsum([len(contents.keys) for contents in self._contents])
         if not self._ends[-1]:
             raise ValueError(f"{path} holds no samples")

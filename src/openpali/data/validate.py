@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from openpali.data.fonts import font_for
 from openpali.data.mask_formats import tight_box
 from openpali.data.mixture import rng_of
 from openpali.data.records import RecordError
+from openpali.data.shards import DamagedShard
 from openpali.data.sources import open_source
 from openpali.data.stream import Source
 from openpali.tasks.base import Sample, Task, require
@@ -109,10 +111,15 @@ def validate(
         FileNotFoundError: there is no such data.
         ValueError: it is of no known kind, or empty.
     """
-    source = open_source(str(path), {})
+    with warnings.catch_warnings(record=True) as damage:
+        warnings.simplefilter("always", DamagedShard)
+        source = open_source(str(path), {})
     chosen = _spread(len(source), limit)
     tasks = [task] if task else _families(tokenizer)
     report = Report(str(path), len(source), len(chosen), {t.name: 0 for t in tasks})
+    for warning in damage:
+        if warning.category is DamagedShard:
+            report.add("damaged shard", str(warning.message))
     shown = {chosen[i] for i in _spread(len(chosen), SHOWN)}
     pictures: list[PILImage.Image] = []
     for index in chosen:
