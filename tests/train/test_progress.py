@@ -1,0 +1,92 @@
+"""What a run shows: curves, TensorBoard, Weights & Biases."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+from tiny_runs import make_recipe, metrics_of
+
+import openpali.train.progress as progress_module
+import openpali.train.trainer as trainer_module
+from openpali.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _report_every_second_step(monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 2)
+
+
+def test_siglip_reports_its_loss_beside_its_errors(make_trainer, tmp_path) -> None:
+    trainer = make_trainer(make_recipe("siglip"))
+    seen: list[float] = []
+    original = trainer.objective.losses
+
+    def look(*args):
+        losses = original(*args)
+        seen.append(losses.total.item())
+        return losses
+
+    trainer.objective.losses = look
+    trainer.train()
+    reports = metrics_of(tmp_path / "run")
+    assert [report["loss"] for report in reports] == pytest.approx([sum(seen[i : i + 2]) / 2 for i in (0, 2, 4)])
+    assert all(0 <= report["losses"]["contrastive@nano/single"] <= 1 for report in reports)
+
+
+def test_memory_is_what_the_process_holds(make_trainer, tmp_path) -> None:
+    make_trainer(make_recipe()).train()
+    memory = [json.loads(line)["memory"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(50e6 < held < 64e9 for held in memory)
+    assert memory == sorted(memory)
+
+
+def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
+    make_trainer(make_recipe()).train()
+    out = tmp_path / "out.png"
+    monkeypatch.setattr(sys, "argv", ["openpali", "plot", str(tmp_path / "run"), "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert str(out) in capsys.readouterr().out
+    assert len(Image.open(out).convert("RGB").getcolors(2**24)) > 20
+    monkeypatch.setattr(sys, "argv", ["openpali", "plot", "nowhere"])
+    with pytest.raises(SystemExit, match=r"openpali: no run with curves in .*nowhere"):
+        main()
+
+
+def test_tensorboard_gets_every_report(make_trainer, monkeypatch) -> None:
+    board = SimpleNamespace(seen=[], add_scalar=lambda *args: board.seen.append(args), close=lambda: None)
+    monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: board)
+    make_trainer(make_recipe()).train()
+    assert [at for name, _, at in board.seen if name == "loss"] == [8, 16, 24]
+    assert {"loss/caption@nano/single", "learning_rate", "memory"} <= {name for name, *_ in board.seen}
+
+
+def test_wandb_only_where_it_is_asked_for_and_offline(make_trainer, tmp_path, monkeypatch) -> None:
+    runs: list[tuple[dict, list]] = []
+
+    def init(**settings):
+        logged: list = []
+        runs.append((settings, logged))
+        return SimpleNamespace(
+            log=lambda values, step: logged.append((step, values)),
+            finish=lambda exit_code: logged.append(exit_code),
+        )
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    make_trainer(make_recipe(), "without").train()
+    assert runs == []
+    make_trainer(make_recipe(wandb="mine")).train()
+    [(settings, logged)] = runs
+    assert (settings["project"], settings["mode"], settings["dir"]) == ("mine", "offline", tmp_path / "run")
+    assert [entry[0] for entry in logged[:-1]] == [2, 4, 6]
+    assert logged[0][1]["samples"] == 8
+    assert logged[-1] == 0
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match="wandb = 'mine' needs wandb: pip install wandb"):
+        make_trainer(make_recipe(wandb="mine"), "missing").train()
