@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from openpali.eval import probes
 from openpali.eval.probes import BIAS, L2, RidgeSums, fewshot, fewshot_accuracy, logistic, ridge, ridge_accuracy
 
 
@@ -63,18 +64,26 @@ def test_fewshot_by_shots_and_seeds() -> None:
         assert scores[f"acc/{k}-shot"] == pytest.approx(np.mean(by_seed))
 
 
-def test_support_set_is_that_of_big_vision() -> None:
-    """One generator per seed permutes class after class; the support of 1 shot is part of that of 2."""
-    labels = np.array([0, 1, 0, 1, 0, 1])
-    features = np.eye(6)
+def test_support_set_is_that_of_big_vision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One generator per seed permutes class after class, and the first of each are taken."""
+    labels = np.tile([0, 1, 2], 10)
     rng = np.random.default_rng(7)
-    first = [rng.permutation(np.flatnonzero(labels == c))[:1] for c in (0, 1)]
-    expected = ridge(features[np.concatenate(first)], np.array([0, 1]))(features)
-    assert fewshot_accuracy(features, labels, features, labels, 1, 7) == (expected == labels).mean()
+    expected = [rng.permutation(np.flatnonzero(labels == c))[:4] for c in (0, 1, 2)]
+    taken: list[list[int]] = []
+
+    def look(train: np.ndarray, *_: object) -> float:
+        taken.append(train[:, 0].tolist())
+        return 0.0
+
+    monkeypatch.setattr(probes, "ridge_accuracy", look)
+    features = np.arange(30.0)[:, None]
+    fewshot_accuracy(features, labels, features, labels, 4, 7)
+    assert taken == [np.concatenate(expected).tolist()]
 
 
 def test_sums_give_the_same_regression() -> None:
     train, labels = blobs(40, 12, 0)
+    train, labels = train[:95], labels[:95]  # 40, 40 and 15
     test, _ = blobs(100, 12, 1)
     train, test = train * 3 + 5, test * 3 + 5
     sums = RidgeSums(12, 3)
@@ -121,6 +130,11 @@ def test_logistic_chooses_l2_and_beats_the_wrong_one() -> None:
     chosen = (logistic(train, labels, strengths=(1e-6, 0.1))(test) == test_labels).mean()
     loose = (logistic(train, labels, strengths=(1e-6,))(test) == test_labels).mean()
     assert chosen > loose + 0.02
+    # Of a rare class the strongest l2 leaves nothing but the bias, which never says it.
+    rare, rare_labels = train[20:], labels[20:]
+    rare, rare_labels = np.concatenate([rare[:8], rare[20:]]), np.concatenate([rare_labels[:8], rare_labels[20:]])
+    assert not (logistic(rare, rare_labels, strengths=(100.0,))(test) == 3).any()
+    assert (logistic(rare, rare_labels, strengths=(100.0, 0.1))(test) == 3).any()
     with pytest.raises(ValueError, match="two classes or more, got 1"):
         logistic(train, np.zeros(80, dtype=np.int64))
     with pytest.raises(ValueError, match="at least one strength"):
