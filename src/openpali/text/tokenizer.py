@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sentencepiece import sentencepiece_model_pb2
 
 spm: Any = sentencepiece_model_pb2  # generated code: the checker sees no names in it
@@ -48,8 +49,14 @@ def extend_proto(proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0
     """Append the special pieces that a serialized SentencePiece model lacks; the ids that it has stay.
 
     Extending an extended model changes nothing.
+
+    Raises:
+        ValueError: ``proto`` is no SentencePiece model.
     """
-    model = spm.ModelProto.FromString(proto)
+    try:
+        model = spm.ModelProto.FromString(proto)
+    except DecodeError as error:
+        raise ValueError("not a SentencePiece model") from error
     present = {piece.piece for piece in model.pieces}
     for piece in special_pieces(sentinels=sentinels, locations=locations):
         if piece not in present:

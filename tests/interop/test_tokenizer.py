@@ -1,0 +1,179 @@
+"""Tokenizers of T5's family: golden ids, sentinels where they were, `tokenizer.json` alike."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece
+from tokenizers import Tokenizer as FastTokenizer
+from transformers import T5Tokenizer
+
+from openpali.interop.tokenizer import read_tokenizer, to_sentencepiece
+from openpali.text.tokenizer import Tokenizer, spm
+
+from . import checkpoints
+
+# what T5's vocabulary gives, as seqio encodes (without end token); transformers#24565 on text after sentinels
+GOLDEN = {
+    "<extra_id_0>. Hello": [32099, 5, 8774],
+    "Hello <extra_id_0>.": [8774, 32099, 5],
+    "translate English to German: Hello world": [13959, 1566, 12, 2968, 10, 8774, 296],
+    "<extra_id_1> the <extra_id_99>": [32098, 8, 32000],
+    "  Hello   world ": [8774, 296],
+    "": [],
+}
+
+
+def nmt_proto() -> bytes:
+    """A small model with T5's own normalisation (nmt_nfkc), whose rules are part of the file."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(checkpoints.TEXTS),
+        model_writer=model,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        model_type="unigram",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def write_fast(folder: Path, proto: bytes, extra_ids: int = 100) -> Path:
+    """What transformers makes of a SentencePiece file: `tokenizer.json` and `tokenizer_config.json`."""
+    (folder / "slow").mkdir(parents=True)
+    (folder / "slow" / "spiece.model").write_bytes(proto)
+    T5Tokenizer.from_pretrained(folder / "slow", extra_ids=extra_ids).save_pretrained(folder / "fast")
+    assert not (folder / "fast" / "spiece.model").exists()
+    return folder / "fast"
+
+
+def test_golden_ids(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_bytes(checkpoints.t5_proto())
+    tokenizer, known = read_tokenizer(tmp_path)
+    assert known == 32_100
+    assert tokenizer.vocab_size == 32_100 + 3 + 128
+    assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id) == (0, 1, 2)
+    assert {text: tokenizer.encode(text) for text in GOLDEN} == GOLDEN
+    assert tokenizer.mask_token_id(0) == 32_103
+    assert tokenizer.encode("Hello <mask_token0> <mask_token127>")[1:] == [32_103, 32_230]
+    assert tokenizer.decode([32_099, 5, 8774, 1, 0]) == "<extra_id_0>. Hello"
+
+
+def test_golden_ids_of_a_tokenizer_json(tmp_path: Path) -> None:
+    folder = write_fast(tmp_path, checkpoints.t5_proto())
+    tokenizer, known = read_tokenizer(folder)
+    assert (known, tokenizer.vocab_size) == (32_100, 32_231)
+    assert {text: tokenizer.encode(text) for text in GOLDEN} == GOLDEN
+
+
+def test_a_tokenizer_json_is_the_model_that_it_was_made_of(tmp_path: Path) -> None:
+    """Ids agree with the original's and with those of the `tokenizers` library, folded characters included."""
+    folder = write_fast(tmp_path, nmt_proto())
+    ours, known = read_tokenizer(folder)
+    original, _ = read_tokenizer(tmp_path / "slow")
+    fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+    assert known == original.sentinel_id(0) + 1
+    for text in (*checkpoints.TEXTS[:4], "ｆｕｌｌ ｗｉｄｔｈ ﬁre", "  many   spaces ", "unseen: ñ 北"):
+        assert ours.encode(text) == original.encode(text), text
+        assert [*ours.encode(text), 1] == fast.encode(text).ids, text
+    assert ours.sentinel_ids == original.sentinel_ids
+
+
+def test_bytes_of_a_tokenizer_json() -> None:
+    original = Tokenizer.adopt(checkpoints.small_proto())
+    vocab = [[piece, -1.0 * i] for i, piece in enumerate(original.pieces(range(original.sentinel_id(99))))]
+    described = {"model": {"type": "Unigram", "unk_id": 2, "vocab": vocab, "byte_fallback": True}}
+    read = Tokenizer.adopt(to_sentencepiece(described, {"eos_token": {"content": "</s>"}}, "it"))
+    assert read.pieces(read.encode("北")) == original.pieces(original.encode("北"))
+    assert read.roundtrips("北 ñ")
+
+
+def test_sentinels_within_the_model_stay(tmp_path: Path) -> None:
+    """mT5's file has its hundred already."""
+    extended = Tokenizer.adopt(checkpoints.small_proto()).proto
+    model = spm.ModelProto.FromString(extended)
+    pieces = [piece.piece for piece in model.pieces]
+    del model.pieces[pieces.index("▁[R]") :]
+    (tmp_path / "spiece.model").write_bytes(model.SerializeToString())
+    (tmp_path / "tokenizer_config.json").write_text('{"extra_ids": 0}')
+    tokenizer, known = read_tokenizer(tmp_path)
+    assert known == pieces.index("▁<extra_id_0>") + 1 == tokenizer.sentinel_id(0) + 1
+    assert tokenizer.sentinel_id(99) == known - 100
+
+
+@pytest.mark.parametrize(
+    "how", ["extra_ids", "additional_special_tokens", "added_tokens_decoder", "tokenizer.json"]
+)
+def test_as_many_sentinels_as_the_checkpoint_has(how: str, tmp_path: Path) -> None:
+    """umT5 has 300: the first is the last id, and with a hundred only it would be another row of the embedding."""
+    proto = checkpoints.small_proto()
+    pieces = len(spm.ModelProto.FromString(proto).pieces)
+    folder = tmp_path
+    if how == "tokenizer.json":
+        folder = write_fast(tmp_path, proto, extra_ids=300)
+    else:
+        (folder / "spiece.model").write_bytes(proto)
+        tokens = [f"<extra_id_{k}>" for k in range(300)]
+        config: dict[str, Any] = {
+            "extra_ids": {"extra_ids": 300},
+            "additional_special_tokens": {"additional_special_tokens": tokens},
+            "added_tokens_decoder": {
+                "added_tokens_decoder": {str(pieces + 299 - k): {"content": t} for k, t in enumerate(tokens)}
+            },
+        }[how]
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer, known = read_tokenizer(folder)
+    assert known == pieces + 300
+    assert tokenizer.sentinel_id(0) == known - 1
+    assert tokenizer.sentinel_id(299) == pieces
+    assert tokenizer.mode_id("[R]") == known
+
+
+def test_sentinels_that_would_move_are_named(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_bytes(checkpoints.small_proto())
+    tokens = {"7": {"content": "<extra_id_0>"}, "9": {"content": "<extra_id_1>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": tokens}))
+    with pytest.raises(ValueError, match=r"would change their ids: <extra_id_0> 7 -> \d+, <extra_id_1> 9 -> \d+"):
+        read_tokenizer(tmp_path)
+
+
+def test_locations_on_request(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_bytes(checkpoints.small_proto())
+    plain, with_locations = (read_tokenizer(tmp_path, locations=n)[0] for n in (0, 1024))
+    assert with_locations.vocab_size == plain.vocab_size + 1024
+    assert len(with_locations.encode("<loc0000><loc1023>")) <= 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"type": "BPE", "vocab": {}}}, "a BPE model: T5's family has unigram ones"),
+        ({"normalizer": {"type": "Lowercase"}}, "its normalisation has a step 'Lowercase'"),
+        ({"pre_tokenizer": {"type": "ByteLevel"}}, "its pre-tokenizer has a step 'ByteLevel'"),
+        ({"added_tokens": [{"id": 900, "content": "<far>"}]}, "its added token <far> has id 900"),
+        ({"model": None}, "cannot be read: TypeError"),
+    ],
+)
+def test_what_no_sentencepiece_model_can_be(change: dict[str, Any], message: str) -> None:
+    vocab = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["▁a", -1.0]]
+    described = {"model": {"type": "Unigram", "unk_id": 2, "vocab": vocab}}
+    assert to_sentencepiece(described, {}, "it")
+    with pytest.raises(ValueError, match=message):
+        to_sentencepiece(described | change, {}, "it")
+
+
+def test_no_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer in .*: neither spiece.model, .* nor tokenizer.json"):
+        read_tokenizer(tmp_path)
+    (tmp_path / "spiece.model").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"spiece.model: "):
+        read_tokenizer(tmp_path)
