@@ -441,9 +441,9 @@ def main() -> None:
     """Entry point: what a user can mend is one sentence on stderr."""
     standard = warnings.formatwarning
 
-    def format_warning(message: Warning | str, category: type[Warning], *rest: Any) -> str:
+    def format_warning(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
         ours = category.__module__.startswith("openpali.")
-        return f"openpali: {message}\n" if ours else standard(message, category, *rest)
+        return f"openpali: {message}\n" if ours else standard(message, category, *place, **line)
 
     warnings.formatwarning = format_warning
     try:

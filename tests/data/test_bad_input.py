@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from test_shards import flipped
 
 from openpali.cli import main
 from openpali.data.build import write_shards
+from openpali.data.shards import DamagedShard
 
 rng = np.random.default_rng(0)
 PHOTO = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))
@@ -235,7 +235,7 @@ def test_training_on_damaged_shards_uses_what_is_whole(
 ) -> None:
     path = shards(tmp_path)
     damage(path)
-    with pytest.warns(UserWarning, match=r"x-00000.tar .* was cut off or damaged: \d+ complete samples are used"):
+    with pytest.warns(DamagedShard, match=r"x-00000.tar .* was cut off or damaged: \d+ complete samples are used"):
         _, sentence = openpali("train", recipe(tmp_path, path), "--run", tmp_path / "run")
     assert not sentence
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["bad"] == 0

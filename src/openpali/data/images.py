@@ -126,4 +126,5 @@ class Preprocess:
             pixels = pixels.float()
         # torch's kernel for uint8 gives Pillow's values to within 1, four times as fast
         small = interpolate(pixels, (self.height, self.width), mode=mode, antialias=antialias)
-        return np.stack(small[0].to(torch.uint8).numpy(), axis=-1)  # its layout is [3, H, W], whatever it was given
+        planes = small[0].to(torch.uint8).numpy()  # [3, H, W] in memory too, whatever it was given
+        return np.stack(list(planes), axis=-1)
