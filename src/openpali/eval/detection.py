@@ -91,6 +91,6 @@ def _word_of_token(ids: Sequence[int], tokenizer: Tokenizer, words: Sequence[str
         ends.append(at)
     owners = []
     for count in range(1, len(ids) + 1):
-        written = len(tokenizer.decode(ids[:count]).rstrip())
+        written = len(tokenizer.decode(ids[:count]))
         owners.append(next((n for n, end in enumerate(ends) if written <= end), len(words) - 1) if written else -1)
     return owners
