@@ -2,8 +2,8 @@
 
     python tests/interop/run_transformers_suite.py CHECKOUT [pytest options]
 
-CHECKOUT is a source checkout of transformers of the installed version: its tests are part neither of the package nor of
-this repository. They need ``pip install parameterized httpx``. The same tests hold transformers' own models.
+CHECKOUT is a source checkout of transformers at the installed version; its tests are not part of the package, nor
+of this repository. They need ``pip install parameterized httpx``. They hold transformers' own models, too.
 
 What cannot apply to PaLI is listed in :data:`CANNOT_APPLY`, each with its reason; all else must be green.
 """

@@ -6,13 +6,17 @@ remote code. Needs the extra ``openpali[transformers]``.
 
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from openpali.bundle import MODEL_TYPE
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.interop.transformers.modeling import PaliForConditionalGeneration
+from openpali.interop.transformers.processing import PaliImageProcessor, PaliProcessor, PaliTokenizer
 
-__all__ = ["PaliConfig", "PaliForConditionalGeneration"]
+__all__ = ["PaliConfig", "PaliForConditionalGeneration", "PaliImageProcessor", "PaliProcessor", "PaliTokenizer"]
 
 AutoConfig.register(MODEL_TYPE, PaliConfig, exist_ok=True)
+AutoImageProcessor.register(PaliConfig, image_processor_classes={"pil": PaliImageProcessor}, exist_ok=True)
+AutoTokenizer.register(PaliConfig, PaliTokenizer, exist_ok=True)
+AutoProcessor.register(PaliConfig, PaliProcessor, exist_ok=True)
 AutoModelForImageTextToText.register(PaliConfig, PaliForConditionalGeneration, exist_ok=True)

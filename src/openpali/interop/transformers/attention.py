@@ -22,7 +22,7 @@ class EagerAttention(TorchFunctionMode):
     """
 
     def __init__(self, weights: list[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.weights = weights
 
     def __torch_function__(

@@ -6,10 +6,11 @@ import copy
 import dataclasses
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig
 
 from openpali.bundle import FORMAT, MODEL_TYPE, config_from_json
-from openpali.model import pali as core
+from openpali.model.pali import Pali
+from openpali.model.pali import PaliConfig as CoreConfig
 from openpali.model.sizes import PRESETS
 
 
@@ -37,9 +38,9 @@ class PaliConfig(PreTrainedConfig):
     use_cache: bool = True
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None
-    pad_token_id: int | None = core.Pali.pad
+    pad_token_id: int | None = Pali.pad
     eos_token_id: int | list[int] | None = 1
-    decoder_start_token_id: int | None = core.Pali.pad
+    decoder_start_token_id: int | None = Pali.pad
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.kind != "pali":
@@ -53,14 +54,23 @@ class PaliConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @classmethod
-    def from_core(cls, config: core.PaliConfig, **kwargs: Any) -> PaliConfig:
+    def from_core(cls, config: CoreConfig, **kwargs: Any) -> PaliConfig:
         """The configuration of these shapes."""
         return cls(config=dataclasses.asdict(config), **kwargs)
 
     @property
-    def core(self) -> core.PaliConfig:
+    def core(self) -> CoreConfig:
         """The shapes as our own modules take them."""
-        return config_from_json(core.PaliConfig, self.config)
+        shapes: CoreConfig = config_from_json(CoreConfig, self.config)
+        return shapes
+
+    def generation_config(self) -> GenerationConfig:
+        """How to generate by default: greedy, up to the length of targets that the model was trained on."""
+        longest = (self.facts or {}).get("recipe", {}).get("max_target")
+        config = GenerationConfig.from_model_config(self)
+        if longest is not None:
+            config.max_new_tokens = longest
+        return config
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PaliConfig:
         """Itself; asked for the decoder alone, one whose number of layers is the decoder's."""

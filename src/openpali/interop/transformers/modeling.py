@@ -6,6 +6,7 @@ recorded states to and from it.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ class _CachedDecoderLayer(DecoderLayer):
             keys = bias.shape[1] + 1 - x_BLD.shape[1]  # a static cache returns room that is not filled, too
             k, v = (t[:, :, :keys] for t in cache.self_attention_cache.update(k, v, index))
         if cache is not None and cache.is_updated.get(index):
-            held = cache.cross_attention_cache.layers[index]
+            held: Any = cache.cross_attention_cache.layers[index]
             memory = held.keys, held.values
         else:
             memory = self.cross.memory(memory_BND)
@@ -137,9 +138,9 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
     config: PaliConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012 (transformers reads lists)
     supports_gradient_checkpointing = True
-    _no_split_modules = ["PaliVisionLayer", "PaliEncoderLayer", "PaliDecoderLayer"]  # noqa: RUF012 (transformers reads lists)
+    _no_split_modules = ["PaliVisionLayer", "PaliEncoderLayer", "PaliDecoderLayer"]  # noqa: RUF012
     _supports_sdpa = True
     accepts_loss_kwargs = True
 
@@ -157,26 +158,28 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         ):
             for layer in stack:
                 layer.__class__ = layer_class  # the same layer, called the way transformers calls
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As everywhere in transformers. Parts of a family whose tensors lie in a sibling folder are read too.
+        """As everywhere in transformers; also of folders that transformers has not written.
 
         Raises:
             ValueError, FileNotFoundError: see :func:`openpali.bundle.open_bundle`.
         """
         path = pretrained_model_name_or_path
-        if path is None or "state_dict" in kwargs or not (Path(path) / "config.json").is_file():
+        if path is None or not (Path(path) / "config.json").is_file():
             return super().from_pretrained(path, *args, **kwargs)
         config = kwargs.get("config") or PaliConfig.from_pretrained(path)
-        if not (config.facts or {}).get("base"):
-            return super().from_pretrained(path, *args, **kwargs)
-        weights = dict(open_bundle(Path(path)).weights())
-        config = PaliConfig.from_dict(config.to_dict())
-        config.facts = {key: value for key, value in config.facts.items() if key != "base"}
-        kwargs["config"] = config
-        return super().from_pretrained(None, *args, state_dict=weights, **kwargs)
+        if not (Path(path) / "generation_config.json").is_file():
+            kwargs.setdefault("generation_config", config.generation_config())
+        facts = config.facts or {}
+        if "base" in facts:  # a part of a family: some of its tensors lie in the folder beside it
+            kwargs.setdefault("state_dict", dict(open_bundle(Path(path)).weights()))
+            kwargs["config"] = config = copy.deepcopy(config)
+            config.facts = {key: value for key, value in facts.items() if key != "base"}
+            path = None
+        return super().from_pretrained(path, *args, **kwargs)
 
     # what transformers asks a model for
 
@@ -344,7 +347,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 output_hidden_states,
             )
         elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
+            encoder_outputs = BaseModelOutput(*cast(Any, encoder_outputs))
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         if (decoder_input_ids is None) == (decoder_inputs_embeds is None):
@@ -445,7 +448,7 @@ class _Encoder(nn.Module):
 def _memory_mask(mask: Tensor | None, memory_BND: Tensor, cache: EncoderDecoderCache | None) -> Tensor | None:
     """Which of the memory's positions are real, where ``mask`` may tell it of the prompt's alone.
 
-    So it does for encoder outputs of another source, and where a cache goes on without the pictures that it has seen.
+    So it does for encoder outputs of another source, and where a cache goes on without the pictures that it saw.
     """
     if mask is None:
         return None
