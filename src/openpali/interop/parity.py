@@ -45,7 +45,7 @@ class Parity:
 def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
     """Lines of a report on what was read from these sources; says why where there is nothing to compare with."""
     if importlib.util.find_spec("transformers") is None:
-        yield "no parity report: transformers is not installed (pip install transformers)"
+        yield "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
         return
     found: list[Parity] = []
     if (vision / "config.json").is_file():
