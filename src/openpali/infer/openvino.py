@@ -122,13 +122,7 @@ class OpenVinoPali:
     @torch.inference_mode()
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> OpenVinoMemory:
         """As :meth:`openpali.model.pali.Pali.encode`."""
-        visual = None
-        if images is not None:
-            pixels = images.flatten(0, 1)
-            if pixels.dtype == torch.uint8:
-                pixels = pixels.float() / 127.5 - 1
-            [tokens] = self._vision(pixels.numpy()).values()
-            visual = torch.from_numpy(tokens).reshape(images.shape[0], -1, tokens.shape[-1])
+        visual = None if images is None else self.embed_images(images)
         x, real = self.model.assemble(visual, prompt, frames)
         mask = torch.zeros(real.shape).masked_fill(~real, torch.finfo(torch.float32).min)[:, None, None]
         n = x.shape[1]
@@ -139,6 +133,14 @@ class OpenVinoPali:
         biases = [unfold_bias(bias(1 - n, n - 1), n)[None].contiguous() for bias in self.text.encoder_bias]
         outputs, *memory = self._encoder([t.numpy() for t in (x, mask, *biases)]).values()
         return OpenVinoMemory(torch.from_numpy(outputs), [*memory, mask.numpy()])
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """As :meth:`openpali.model.pali.Pali.embed_images`."""
+        pixels = images.flatten(0, 1)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float() / 127.5 - 1
+        [tokens] = self._vision(pixels.numpy()).values()
+        return torch.from_numpy(tokens).reshape(images.shape[0], -1, tokens.shape[-1])
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
         """A cache to generate from these memories; it grows as it needs to."""
