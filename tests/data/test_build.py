@@ -265,6 +265,18 @@ def test_stamps(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert name in (folder / "ATTRIBUTION.md").read_text()
 
 
+def test_wordnet(debian: Path) -> None:
+    root = package(debian, "wordnet-base") / "usr/share/wordnet"
+    root.mkdir(parents=True)
+    for name in ("data.noun", "index.noun", "noun.exc", "sents.vrb"):
+        (root / name).write_text(name)
+    folder = build("wordnet")
+    assert {path.name for path in folder.iterdir()} == {
+        *("data.noun", "index.noun", "noun.exc"),
+        *("LICENCE", "ATTRIBUTION.md"),
+    }
+
+
 def test_clip_art(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = package(debian, "openclipart-png") / "usr/share/openclipart/png"
     for i in range(6):
