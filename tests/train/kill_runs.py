@@ -1,8 +1,9 @@
 """Kills runs again and again for `test_kills.py`: ``python kill_runs.py RECIPE FOLDER KILLS SEED``.
 
 Each attempt is a fork of this process, which has imported all that a run needs, with data workers of its own. It is
-ended by ``kill -9``: at a random moment, while a checkpoint is written, or as soon as one is there. Where a run gets
-to its end, the next begins; the last one is left to finish. Prints how many kills of each kind there were, as JSON.
+ended by ``kill -9``: at a random moment, while a checkpoint is written, or as soon as one is there. Where a run
+gets to its end, the next begins; the last one is left to finish. Prints how many kills of each kind there were, as
+JSON.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+import torch._dynamo  # what each run would import for itself
 
 import openpali.train.progress as progress_module
 import openpali.train.trainer as trainer_module
 from openpali.bundle import open_tokenizer
+from openpali.data.sources import open_source
 from openpali.train.ranks import join_ranks
 from openpali.train.recipe import load_recipe
 from openpali.train.trainer import Trainer
@@ -84,4 +87,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     trainer_module.matmul_peak = lambda *_: 1e12
     progress_module._tensorboard = lambda *_: None
+    open_source("nano/single", {})  # remembers its world
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

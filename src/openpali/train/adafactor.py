@@ -50,24 +50,22 @@ class Adafactor(torch.optim.Optimizer):
             else:
                 state["square"] = torch.zeros_like(parameter)
         state["step"] += 1
-        step = float(state["step"])
-        scale = max(LEAST_SCALE, _rms(parameter, weight)) * min(lr, step**-0.5)
+        new = state["step"] ** DECAY  # weight of the new in the moving averages
+        scale = _rms(parameter, weight).clamp(min=LEAST_SCALE) * (state["step"] ** -0.5).clamp(max=lr)
         weight.mul_(1 - lr * decay)
         tiny, square = torch.finfo(weight.dtype).eps, gradient.square()
         if parameter.ndim > 1:
             rows = parameter.shape[-2]
-            across = parameter.ndim == 2  # the shards cut dimension 0: here it is the one of the rows
-            row = _local(state["row"]).lerp_(square.mean(-1, keepdim=True), step**DECAY)
-            total = square.sum(-2, keepdim=True)
-            mean = row.sum(-2, keepdim=True)
-            if across:
+            row = _local(state["row"]).mul_(1 - new).add_(square.mean(-1, keepdim=True) * new)
+            total, mean = square.sum(-2, keepdim=True), row.sum(-2, keepdim=True)
+            if parameter.ndim == 2:  # shards cut dimension 0: here it is the one of the rows
                 total, mean = _over_ranks(parameter, total), _over_ranks(parameter, mean)
-            column = state["column"].lerp_(total / rows, step**DECAY)
+            column = state["column"].mul_(1 - new).add_(total / rows * new)
             variance = row * column / (mean / rows).clamp(min=tiny)
         else:
-            variance = _local(state["square"]).lerp_(square, step**DECAY)
+            variance = _local(state["square"]).mul_(1 - new).add_(square * new)
         update = variance.clamp(min=tiny**2).rsqrt() * gradient
-        weight.sub_(update, alpha=scale / max(1.0, _rms(parameter, update) / LARGEST))
+        weight.sub_(update * (scale / (_rms(parameter, update) / LARGEST).clamp(min=1.0)))
 
 
 def _local(tensor: Tensor | None) -> Tensor:
@@ -93,7 +91,6 @@ def _over_ranks(parameter: Tensor, value: Tensor) -> Tensor:
     return value
 
 
-def _rms(parameter: Tensor, local: Tensor) -> float:
-    """Root mean square over all of a tensor like ``parameter``, of which this rank has ``local``."""
-    total = _over_ranks(parameter, local.square().sum())
-    return float((total / parameter.numel()).sqrt())
+def _rms(parameter: Tensor, local: Tensor) -> Tensor:
+    """Root mean square over all of a tensor like ``parameter``, of which this rank has ``local``; a scalar."""
+    return (_over_ranks(parameter, local.square().sum()) / parameter.numel()).sqrt()
