@@ -192,7 +192,7 @@ def test_report_of_words_is_self_contained(vqa: tuple[Run, Path], tmp_path: Path
     write_report(vqa[0], page, worst=4, random=3)
     text = page.read_text("utf-8")
     wrong = vqa[0].scores.per_sample["acc"].count(0)
-    assert text.count("<figure>") == text.count('src="data:image/') == min(4, wrong) + min(3, 12 - min(4, wrong))
+    assert text.count("<figure ") == text.count('src="data:image/') == min(4, wrong) + min(3, 12 - min(4, wrong))
     assert not re.search(r'(src|href)="(?!data:)|@import|url\(', text)
     assert vqa[0].rows[0].prompt.replace("<", "&lt;").replace(">", "&gt;") in text
     assert vqa[0].card.model["hash"][:16] in text

@@ -176,6 +176,7 @@ def test_what_is_answered_is_not_asked_again(pali: Pali, tmp_path: Path, monkeyp
     assert seen[-1] == (18, 18)
     assert seen == sorted(seen)
     assert longer.rows[:10] == first.rows
+    assert file.read_bytes().count(b"\n") == 1 + 18, "something was written twice"
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("asked again")

@@ -130,7 +130,7 @@ def make_card(benchmark: Benchmark, pali: Pali, scores: Scores, *, model: str, d
         note=benchmark.note,
         model={"name": str(pali.folder), "hash": model},
         data={"split": benchmark.split, **data},
-        scoring={"definition": definition.split("\n")[0], "code": hash_scoring()},
+        scoring={"definition": definition.split("\n")[0].rstrip("."), "code": hash_scoring()},
         versions=package_versions(),
         **rest,
     )

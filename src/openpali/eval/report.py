@@ -11,6 +11,7 @@ from string import Template
 
 import numpy as np
 from PIL import Image as PILImage
+from PIL import ImageOps
 
 from openpali.data.mixture import rng_of
 from openpali.eval.benchmark import Run
@@ -39,7 +40,7 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
         FileNotFoundError, ValueError: a picture of a sample is not there any more, or cannot be read.
     """
     card, values = run.card, run.scores.per_sample.get(run.card.metric, [])
-    sections, pairs = [], False
+    sections, wide = [], False
     if run.source is not None and run.task is not None:
         worst_places = worst_of(run.rows, run.scores, card.metric, worst)
         rest = sorted(set(range(len(run.rows))) - set(worst_places))
@@ -50,7 +51,7 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
         ):
             shown = [(run.rows[i], values[i] if len(values) == len(run.rows) else None) for i in places]
             figures = [_figure(row, value, run.source[row.index], run.task, card) for row, value in shown]
-            pairs = pairs or any(figure.count("<img") > 1 for figure in figures)
+            wide = wide or any(figure.startswith('<figure class="wide') for figure in figures)
             if figures:
                 sections.append(f'<h2>{title}</h2><div class="samples">{"".join(figures)}</div>')
     page = Template(TEMPLATE.read_text("utf-8")).substitute(
@@ -62,7 +63,7 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
             for name, value in card.facts()
         ),
         sections="\n".join(sections),
-        width="30rem" if pairs else "17rem",
+        width="30rem" if wide else "17rem",
         footer=escape(
             f"OpenPaLI {card.versions.get('openpali', '')} · model {str(card.model.get('hash', ''))[:16]} · "
             f"data {str(card.data.get('hash', ''))[:16]} · {card.seconds:,.0f} s"
@@ -91,7 +92,8 @@ def film(frames: Sequence[Image]) -> PILImage.Image:
     if len(frames) == 1:
         return PILImage.fromarray(frames[0])
     height, width = frames[1].shape[:2]
-    return sheet([PILImage.fromarray(frame[:height]).resize((width // 2, height // 2)) for frame in frames])
+    small = [PILImage.fromarray(frame[:height]).resize((width // 2, height // 2)) for frame in frames]
+    return sheet([ImageOps.expand(picture, 1, "white") for picture in small])
 
 
 def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
@@ -111,8 +113,8 @@ def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
         yield _panel(f"{escape(card.metric)} by slice", _slices(card))
     if values and len(set(values)) > 2:
         yield _panel(f"{escape(card.metric)} of the samples", _histogram(card.metric, values))
-    if len(card.scores) > 1:
-        yield _panel("All scores", _scores(card))
+    if rows := _scores(card):
+        yield _panel("All scores", f"<table>{rows}</table>")
 
 
 def _panel(title: str, inside: str) -> str:
@@ -120,8 +122,9 @@ def _panel(title: str, inside: str) -> str:
 
 
 def _scores(card: Card) -> str:
-    rows = []
-    sliced = {f"{card.metric}/{kind}" for kind in card.slices}  # they have a panel of their own
+    """Rows of all scores but those of slices, which have a panel of their own; none if one score is all."""
+    rows: list[str] = []
+    sliced = {f"{card.metric}/{kind}" for kind in card.slices}
     for name, value in card.scores.items():
         if name in sliced:
             continue
@@ -130,7 +133,7 @@ def _scores(card: Card) -> str:
         cells += f'<td class="n"><small>{show_interval(name, card.intervals.get(name))}</small></td>'
         cells += f'<td class="n paper">{paper}</td>' if card.paper else ""
         rows.append(f"<tr{' class=main' if name == card.metric else ''}>{cells}</tr>")
-    return f"<table>{''.join(rows)}</table>"
+    return "".join(rows) if len(rows) > 1 else ""
 
 
 def _slices(card: Card) -> str:
@@ -155,10 +158,11 @@ def _histogram(metric: str, values: Sequence[float]) -> str:
 
 def _figure(row: Answered, value: float | None, example: Example, task: Task, card: Card) -> str:
     sample = task.write(example, rng_of(SEED, row.index))
-    pictures = []
+    pictures, kinds = [], ["wide"] if len(example.images) > 1 else []
     if example.images:
         given, right = (task.parse(text, example.size) for text in (row.text, sample.target))
         drawn = [("answer", given), ("target", right)] if right.objects or given.objects else [("", Answer(""))]
+        kinds += ["wide", "located"] if len(drawn) > 1 else []
         for label, answer in drawn:
             tag = f"<b>{label}</b>" if label else ""
             uri = data_uri(_picture(example, task, answer))
@@ -171,7 +175,7 @@ def _figure(row: Answered, value: float | None, example: Example, task: Task, ca
     more = f" <small>and {len(references) - 3} more</small>" if len(references) > 3 else ""
     truth = " · ".join(map(escape, references[:3])) + more
     return (
-        f'<figure><div class="pictures">{"".join(pictures)}</div><figcaption>{verdict}'
+        f'<figure class="{" ".join(kinds)}"><div class="pictures">{"".join(pictures)}</div><figcaption>{verdict}'
         f"<code>{escape(row.prompt)}</code>"
         f'<p class="answer" dir="auto">{escape(row.text) or "<i>nothing</i>"}</p>'
         f'<p class="truth" dir="auto"><span>right:</span> {truth}</p>'
