@@ -27,8 +27,7 @@ from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.vit import Classifier, ViT, ViTConfig, resample_positions
 from openpali.tasks.segmentation import MaskCrop
-from openpali.tensors import WEIGHTS as WEIGHTS
-from openpali.tensors import MappedTensors, require_fit, shapes, tensor_files, write_tensors
+from openpali.tensors import MappedTensors, require_fit, shapes, write_tensors
 from openpali.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -87,12 +86,6 @@ class Bundle:
     def kind(self) -> str:
         """What kind of model it is: "pali", "siglip", "classifier" or "mask_vqvae"."""
         return next(name for name, cls in _KINDS.items() if isinstance(self.config, cls))
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that make it up, but for those of its base: configuration, tensors, tokenizer."""
-        names = [self.folder / "config.json", *tensor_files(self.folder), self.folder / TOKENIZER]
-        return [path for path in names if path.is_file()]
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -61,15 +61,6 @@ class MappedTensors(Mapping[str, Tensor]):
         return tuple(self._files[key].get_slice(key).get_shape())
 
 
-def tensor_files(folder: Path) -> list[Path]:
-    """The files that :class:`MappedTensors` opens, the index first; none where there is nothing to open."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        return [folder / INDEX, *(folder / name for name in sorted(set(_read_index(folder).values())))]
-    return []
-
-
 def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: int = SHARD_BYTES) -> None:
     """Write tensors into a folder, in shards of at most ``shard_bytes`` if they are more than that.
 
