@@ -91,25 +91,26 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.flops += flops_of(func, args, kwargs, out)
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
-                self._note(tensor)
+                self._note(tensor, func)
         if func.namespace == "c10d":
             self._send(func._overloadpacket, args)
         return out
 
-    def _note(self, tensor: Tensor) -> None:
+    def _note(self, tensor: Tensor, func: Any) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key not in self.alive:
-            self._remember(key, storage.nbytes(), self._kind_of(tensor))
+            self._remember(key, storage.nbytes(), self._kind_of(tensor, func))
             weakref.finalize(storage, self._forget, key)
 
-    def _kind_of(self, tensor: Tensor) -> str:
+    def _kind_of(self, tensor: Tensor, func: Any) -> str:
         if self.kind != "activations" or tensor.ndim != 2:
             return self.kind
         if tensor.shape[1] in self.columns and tuple(tensor.shape) not in self.matrices:
             return "logits"
-        if tuple(tensor.shape) in self.matrices:  # a copy of a weight in another precision, or its gradient
-            return "gradients" if self.backward else "weights"
+        if tuple(tensor.shape) in self.matrices:  # a copy of a weight in autocast's precision, or a gradient
+            copied = func is _aten._to_copy.default and tensor.dtype != torch.float32 and not self.backward
+            return "weights" if copied else "gradients"
         return self.kind
 
     def _remember(self, key: int, size: int, kind: str) -> None:

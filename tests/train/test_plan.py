@@ -1,0 +1,169 @@
+"""The planner against what steps really hold and compute, and the paper's size cut over imagined ranks."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from plan_shapes import SHAPES, recipe_of
+
+from openpali.cli import main
+from openpali.model.sizes import PRESETS, flops_per_image
+from openpali.tasks.registry import get_task
+from openpali.train.ledger import Ledger, imagined
+from openpali.train.plan import DEVICES, Device, Lengths, _ImaginedRanks, find_device, make_plan, prepare, rehearse
+from openpali.train.recipe import Recipe, load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 8, 1e10, 1e9, cuda=False)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    """Name of a shape -> what rank 0 held at most (bytes) and its FLOPs, measured in processes of their own."""
+    folder = tmp_path_factory.mktemp("measured")
+    script = Path(__file__).with_name("measure_steps.py")
+    found = {}
+    for world in sorted({ranks for ranks, _ in SHAPES.values()}):
+        names = [name for name, (ranks, _) in SHAPES.items() if ranks == world]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        shared = {"OPENPALI_HOME": str(folder), "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+        shared |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(script), str(folder / f"{world}-{rank}.jsonl"), *names],
+                env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(world)
+        ]
+        for process in processes:
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors
+        for line in (folder / f"{world}-0.jsonl").read_text().splitlines():
+            found[json.loads(line)["name"]] = json.loads(line)
+    return found
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_is_predicted_is_measured(name: str, measured) -> None:
+    recipe = recipe_of(name)
+    books = rehearse(recipe, recipe.phases[0], HERE, SHAPES[name][0])
+    assert books.peak == pytest.approx(measured[name]["peak"], rel=0.1)
+    assert books.flops == pytest.approx(measured[name]["flops"], rel=0.02)
+
+
+@pytest.mark.parametrize(("ranks", "shard", "cut"), [(8, "full", 8), (64, "hybrid", 8), (512, "full", 512)])
+def test_the_papers_size_is_cut_as_it_should(ranks: int, shard: str, cut: int) -> None:
+    recipe = load_recipe(RECIPES / "5b" / "1_multimodal.toml", [f"parallel.shard={shard}", 'model.frozen=["vit"]'])
+    ledger = Ledger(8, 1)
+    with imagined(ledger, cuda=True, world=ranks):
+        imagined_ranks = _ImaginedRanks(0, ranks, torch.device("cpu"), node=8)
+        objective, _ = prepare(recipe, recipe.phases[0], imagined_ranks, torch.bfloat16, ledger)
+        expected = local = 0
+        for name, parameter in objective.model.named_parameters():
+            rows, *rest = parameter.shape or (1,)
+            whole = name == "vit.positions"
+            expected += 4 * (rows if whole else math.ceil(rows / cut)) * math.prod(rest)
+            local += 4 * (parameter if whole else parameter.to_local()).numel()
+        held = ledger.totals["weights"]
+    assert local == expected
+    assert held == pytest.approx(expected, rel=1e-3)  # an element of each cut bias may be padding
+    assert expected == pytest.approx(4 * 5.59e9 / cut, rel=0.01)
+    assert not dist.is_initialized()
+
+
+def test_sharding_checkpointing_and_micro_batches_save_memory_and_cost_what_they_cost() -> None:
+    def books(ranks: int = 1, batch: int = 64, micro: int = 1, **parallel: str):
+        recipe = recipe_of("sequence").model_copy(update={"batch": batch, "micro": micro})
+        recipe = Recipe.model_validate({**recipe.model_dump(), "parallel": parallel, "optimizer": {"lr": 1e-3}})
+        return rehearse(recipe, recipe.phases[0], DEVICES["h100"], ranks)
+
+    plain = books()
+    full, halves, cut = books(checkpointing="full"), books(micro=2), books(8, 512, shard="full")
+    assert full.memory["activations"] < 0.5 * plain.memory["activations"]
+    assert 1.15 * plain.flops < full.flops < 1.34 * plain.flops
+    assert halves.memory["activations"] < 0.6 * plain.memory["activations"]
+    assert halves.flops == pytest.approx(plain.flops)
+    assert cut.flops == pytest.approx(plain.flops)
+    assert cut.held < 0.2 * plain.held
+    assert plain.sent == {"node": 0, "network": 0}
+    # two gathers of the weights in bf16 and a scattering of gradients in float32, of what is in blocks
+    blocks = sum(p for p in (2.7e6, 2.8e6))
+    assert cut.sent["node"] > 7 / 8 * blocks * 8
+    assert cut.sent["network"] == 0
+    hybrid = books(16, 1024, shard="hybrid")
+    assert 0 < hybrid.sent["network"] < hybrid.sent["node"]
+
+
+def test_operations_are_three_times_the_forward_ones() -> None:
+    recipe = recipe_of("sequence")
+    lengths = Lengths(prompt=16, target=1)
+    books = rehearse(recipe, recipe.phases[0], DEVICES["h100"], 1, lengths)
+    assert books.flops / recipe.batch == pytest.approx(3 * flops_per_image(PRESETS["nano"], prompt=16), rel=0.1)
+
+
+def test_a_plan_that_does_not_fit_suggests_one_that_does() -> None:
+    recipe = recipe_of("sequence")
+    small = replace(DEVICES["h100"], memory=0.2e9)
+    plan = make_plan(recipe.model_copy(update={"batch": 32}), small, 1)
+    assert not plan.fits
+    assert plan.suggestion
+    assert all(phase.books.peak <= 0.9 * small.memory for phase in plan.suggested)
+    assert "does not fit; this does" in "\n".join(plan.lines())
+    assert make_plan(recipe, replace(small, memory=1e6), 1).suggestion is None
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match="no device 'h10'; there are h100"):
+        find_device("h10", 1)
+    recipe = recipe_of("sequence")
+    with pytest.raises(ValueError, match="leaves no row for each of 64 devices"):
+        rehearse(recipe, recipe.phases[0], HERE, 64)
+
+
+def test_the_command_prints_plans(capsys, monkeypatch) -> None:
+    recipe = str(RECIPES / "nano" / "1_multimodal.toml")
+    for extra in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["openpali", "plan", recipe, "--device", "a100-40", *extra])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code
+    text, _, printed = capsys.readouterr().out.partition("{")
+    assert "nano/1_multimodal: " in text
+    assert "fits as it is" in text
+    assert "assumed: " in text
+    [phase] = json.loads("{" + printed)["phases"]
+    assert phase["steps"] == 4000
+    assert phase["memory"]["all"] == sum(
+        size for kind, size in phase["memory"].items() if kind not in ("all", "between_steps")
+    )
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "5b").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_papers_recipes_are_possible(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == f"5b/{path.stem}"
+    patch = PRESETS[recipe.model.preset].vision.patch_size
+    tools = {"denoise": {"tokenizer": None, "max_inputs": recipe.max_prompt, "max_targets": recipe.max_target - 1}}
+    for phase in recipe.phases:
+        assert phase.size % patch == 0
+        for line in phase.mixture:
+            get_task(line.task, **{**line.task_options, **tools.get(line.task, {})})
+    origins = {origin for origin in (*recipe.model.init.values(), recipe.model.masks) if origin}
+    assert all((RECIPES / f"{origin}.toml").is_file() for origin in origins)
+    comments = path.read_text()
+    assert all(mark in comments for mark in ("[paper]", "[kin]", "[ours]"))
