@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from openpali.data.build import data_folder
 from openpali.data.home import home
 from openpali.data.images import Preprocess
+from openpali.model.int8 import quantize, use_int8
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIP, SigLIPConfig
@@ -113,7 +114,10 @@ class Bundle:
         """
         with torch.device("meta"):
             model = build(self.config)
-        load_exactly(model, {k: v.to(dtype) for k, v in self.weights().items()}, str(self.folder))
+        if self.facts.get("int8"):
+            use_int8(model)
+        weights = {k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in self.weights().items()}
+        load_exactly(model, weights, str(self.folder))
         return model.eval()
 
 
@@ -156,6 +160,33 @@ def write_bundle(
     if isinstance(config, PaliConfig):
         described["model_type"] = MODEL_TYPE
     (folder / "config.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_int8(bundle: Bundle, folder: Path) -> None:
+    """Write a model anew with int8 linear layers, everything else in bf16.
+
+    Raises:
+        ValueError: it has int8 layers already.
+        OSError: it cannot be written.
+    """
+    if bundle.facts.get("int8"):
+        raise ValueError(f"{bundle.folder} has int8 weights already")
+    with torch.device("meta"):
+        linear = {f"{name}.weight" for name in use_int8(build(bundle.config))}
+    weights = {}
+    for key, value in bundle.weights().items():
+        if key in linear:
+            weights[key], weights[key.removesuffix("weight") + "scale"] = quantize(value)
+        else:
+            weights[key] = value.to(torch.bfloat16)
+    write_bundle(
+        folder,
+        weights,
+        bundle.config,
+        preprocess=bundle.preprocess,
+        tokenizer=bundle.tokenizer if (bundle.folder / TOKENIZER).is_file() else None,
+        facts={**{key: value for key, value in bundle.facts.items() if key != "base"}, "int8": True},
+    )
 
 
 def open_bundle(folder: Path) -> Bundle:

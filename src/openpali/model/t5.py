@@ -343,7 +343,9 @@ class EncoderDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
-        return hidden @ self.head_weight.to(hidden.dtype).T
+        if self.config.tied_head:
+            return hidden @ self.embed.weight.to(hidden.dtype).T
+        return cast(Tensor, self.head(hidden))
 
     def _decoder_layers(self) -> list[DecoderLayer]:
         return cast(list[DecoderLayer], list(self.decoder))
