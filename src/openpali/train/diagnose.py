@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 
-def find_not_finite(model: nn.Module, step: Callable[[], None]) -> str:
-    """Repeat ``step()``, forward and backward, and say where NaN or infinity first turned up; "" where it did not.
+class Finding(NamedTuple):
+    """Where; the lower the ``order``, the nearer to the cause."""
+
+    order: int
+    where: str
+
+
+def find_not_finite(model: nn.Module, step: Callable[[], None]) -> Finding:
+    """Repeat ``step()``, forward and backward, and say where NaN or infinity first turned up on this rank.
 
     In the forward pass it is the first module with such an output; if there is none, the first in the backward
     pass whose output receives such a gradient; if there is none either, the first weight with such a gradient.
@@ -19,12 +27,12 @@ def find_not_finite(model: nn.Module, step: Callable[[], None]) -> str:
     with _watch(model) as (forward, backward):
         step()
     if forward:
-        return f"the output of {forward[0]}"
+        return Finding(0, f"the output of {forward[0]}")
     if backward:
-        return f"the gradient that reaches the output of {backward[0]}"
+        return Finding(1, f"the gradient that reaches the output of {backward[0]}")
     # weights stand in the order of the forward pass, or nearly
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not _finite(p.grad)]
-    return f"the gradient of {bad[-1]}" if bad else ""
+    return Finding(2, f"the gradient of {bad[-1]}") if bad else Finding(3, "a gradient, but not when repeated,")
 
 
 @contextmanager

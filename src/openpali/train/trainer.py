@@ -28,7 +28,7 @@ from openpali.data.stream import Loaded, Stream, load
 from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, read_state, tensors_of
-from openpali.train.diagnose import find_not_finite
+from openpali.train.diagnose import Finding, find_not_finite
 from openpali.train.machine import count_flops, matmul_peak, peak_memory, resolve_precision
 from openpali.train.objectives import Losses, Objective, build_objective, run_without_pictures
 from openpali.train.optim import build_optimizer, clip_gradients, freeze, rate
@@ -412,15 +412,15 @@ class Trainer:
             found.extend(self._backward(group))
 
         with torch.compiler.set_stance("force_eager"):
-            where = find_not_finite(self.model, again)
+            found_here = find_not_finite(self.model, again)
         rows = [
             (key, finite)
             for loaded, losses in zip(group, found, strict=True)
             for key, finite in zip(loaded.keys, losses.per_row.isfinite().tolist(), strict=True)
         ]
         keys = [key for key, finite in rows if not finite] or [key for key, _ in rows]
-        heard = cast(list[tuple[str, list[str]]], self.ranks.gather((where, keys)))
-        where, keys = next((pair for pair in heard if pair[0]), ("a gradient, but not when repeated,", keys))
+        heard = cast(list[tuple[Finding, list[str]]], self.ranks.gather((found_here, keys)))
+        (_, where), keys = min(heard)
         listed = ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
         return (
             f"{where} is not finite at sample {self.samples}, with {listed}; nothing was changed by this step. "
