@@ -22,6 +22,7 @@ from openpali.bundle import (
     pack_family,
     transplant,
     write_bundle,
+    write_int8,
 )
 from openpali.data.images import Preprocess
 from openpali.model.sizes import PRESETS
@@ -297,3 +298,27 @@ def test_transplant_of_what_does_not_fit(tmp_path) -> None:
         transplant(model, "tower", str(origin))
     with pytest.raises(FileNotFoundError, match=r"no model 'nowhere'"):
         transplant(model, "vit", "nowhere")
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_int8_models_are_smaller_and_nearly_the_same(tmp_path, tokenizer, kind: str) -> None:
+    torch.manual_seed(0)
+    model = build(CONFIGS[kind])
+    source, out = tmp_path / "float", tmp_path / "int8"
+    write_bundle(
+        source, model.state_dict(), CONFIGS[kind], preprocess=None, tokenizer=tokenizer, facts={"run": "x"}
+    )
+    write_int8(open_bundle(source), out)
+    bundle = open_bundle(out)
+    assert bundle.facts == {"run": "x", "int8": True}
+    assert bundle.tokenizer.proto == tokenizer.proto
+    restored = bundle.model().state_dict()
+    for name, weight in model.state_dict().items():
+        value = restored[name]
+        if value.dtype == torch.int8:
+            value = value * restored[name.removesuffix("weight") + "scale"][:, None]
+        torch.testing.assert_close(value.float(), weight.float(), atol=weight.abs().max().item() / 100, rtol=1e-2)
+    small = [name for name, value in restored.items() if value.dtype == torch.int8]
+    assert bool(small) == any(isinstance(m, torch.nn.Linear) for m in model.modules())
+    with pytest.raises(ValueError, match="has int8 weights already"):
+        write_int8(bundle, tmp_path / "again")

@@ -97,6 +97,16 @@ def test_demo_is_one_self_contained_page(capsys, monkeypatch, family: Path, tmp_
     assert 'src="http' not in text
 
 
+def test_an_int8_model_answers(capsys, monkeypatch, family: Path, picture: Path, tmp_path: Path) -> None:
+    assert "model written to" in openpali(
+        capsys, monkeypatch, "quantize", family / "pali", "--out", tmp_path / "small"
+    )
+    answer = openpali(
+        capsys, monkeypatch, "predict", picture, "--task", "caption", "--model", tmp_path / "small", "--json"
+    )
+    assert json.loads(answer)["prompt"].startswith("Generate the alt_text in en")
+
+
 def test_sizes(capsys, monkeypatch) -> None:
     described = json.loads(openpali(capsys, monkeypatch, "sizes", "--json"))
     assert 5.5e9 < described["pali3-5b"]["parameters"]["all"] < 5.7e9
