@@ -6,7 +6,16 @@ remote code. Needs the extra ``openpali[transformers]``.
 
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+try:
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        AutoTokenizer,
+    )
+except ImportError as error:
+    raise ImportError("transformers is missing: pip install 'openpali[transformers]'") from error
 
 from openpali.bundle import MODEL_TYPE
 from openpali.interop.transformers.configuration import PaliConfig
