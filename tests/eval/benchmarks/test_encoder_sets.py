@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -12,6 +13,7 @@ import pytest
 from official_layouts import ANSWERING, XM_LANGUAGES, fewshot, imagenet
 
 from openpali.cli import main
+from openpali.data.images import load_image
 from openpali.eval.benchmarks.fewshot import DATA_SETS
 from openpali.eval.benchmarks.files import Folder
 from openpali.eval.benchmarks.imagenet import read_answers, read_classes
@@ -95,6 +97,10 @@ def test_split_by_hash_does_not_depend_on_the_order_of_files(roots: dict[str, Pa
         shutil.copy(path, target)
     one, other = (uc_merced.open(Folder(root, "t", "h"))[0] for root in (roots["fewshot"], tmp_path))
     assert [(a() == b()).all() for a, b in zip(one.pictures, other.pictures, strict=True)] == [True] * 4
+    names = [f"image_{i:04d}.tif" for i in range(4)]
+    names.sort(key=lambda name: hashlib.sha256(f"bright/{name}".encode()).digest())
+    expected = [load_image(copy / "UCMerced_LandUse" / "Images" / "bright" / name) for name in names[:2]]
+    assert [(load() == image).all() for load, image in zip(one.pictures, expected, strict=False)] == [True] * 2
 
 
 def test_classes_of_imagenet(tmp_path: Path) -> None:

@@ -160,19 +160,18 @@ def test_segmentation_is_measured_against_the_pixels(referring: Path) -> None:
     task = RefSeg(masks=Codec())  # type: ignore[arg-type]
     truth = example.objects[0]
     assert truth.mask is not None
-    half = truth.mask.copy()
-    half[20:] = False
+    lower = np.roll(truth.mask, 10, axis=0)  # half of it beside the truth
     measure = scoring.measure_segmentation
     right = measure(example, Answer("", (truth,)), task)
-    partly = measure(example, Answer("", (Object("", Box(10, 8, 20, 40), half),)), task)
+    partly = measure(example, Answer("", (Object("", Box(20, 8, 40, 40), lower),)), task)
     nothing = measure(example, Answer("nonsense"), task)
     assert right == {"intersection": 640, "union": 640, "box_iou": 1, "ceiling": 1, "invalid": 0}
-    assert partly == {"intersection": 320, "union": 640, "box_iou": 0.5, "ceiling": 1, "invalid": 0}
+    assert partly == {"intersection": 320, "union": 960, "box_iou": 1 / 3, "ceiling": 1, "invalid": 0}
     assert nothing == {"intersection": 0, "union": 640, "box_iou": 0, "ceiling": 1, "invalid": 1}
     scores = scoring.segmentation([answered("", **values) for values in (right, partly, nothing)]).summary
-    assert scores["miou"] == pytest.approx(0.5)
-    assert scores["oiou"] == pytest.approx(960 / 1920)
-    assert scores["box_accuracy@0.5"] == pytest.approx(2 / 3)
+    assert scores["miou"] == pytest.approx(4 / 9)
+    assert scores["oiou"] == pytest.approx(960 / 2240)
+    assert scores["box_accuracy@0.5"] == pytest.approx(1 / 3)
     assert scores["invalid"] == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="needs a model with a mask VQ-VAE"):
         measure(example, Answer(""), RefSeg())
