@@ -2,8 +2,7 @@
 
 Operators are the real ones, called by the real model, loss, checkpointing, sharding and optimizer; only their
 results are imagined (torch's fake tensors). What is counted: bytes alive, by kind, where they are at their peak;
-FLOPs; bytes sent to other ranks. torch's own `FSDPMemTracker` was looked at: it needs a CUDA build and knows no
-logits.
+FLOPs; bytes sent to other ranks.
 """
 
 from __future__ import annotations
