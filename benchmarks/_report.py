@@ -78,6 +78,16 @@ def machine(*packages: str) -> dict[str, Any]:
     }
 
 
+def read_bandwidth() -> float:
+    """Bytes per second that all threads read from memory, the best of ten."""
+    block, best = torch.ones(2**27, dtype=torch.float32), 0.0
+    for _ in range(10):
+        began = time.perf_counter()
+        block.max()
+        best = max(best, 4 * block.numel() / (time.perf_counter() - began))
+    return best
+
+
 def report(results: Sequence[Result], facts: Mapping[str, Any], file: Path | None) -> None:
     """Print a table, and write ``{"machine", "results"}`` to ``file`` if there is one."""
     title = f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import torch
 import transformers
 from ctranslate2.converters import TransformersConverter
 
-from _report import Result, interleaved, machine, rate, report
+from _report import Result, interleaved, machine, rate, read_bandwidth, report
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.openvino import OpenVinoPali
 from openpali.interop.siglip import read_siglip
@@ -69,7 +68,7 @@ def _measure(folder: Path, options: Any) -> list[Result]:
         results += _texts(batch, options.rounds, int8, floats, t5_bf16, ct2)
         results += _images(batch, options.rounds, int8, siglip_bf16)
     decoder = sum(p.numel() for p in ours.text.decoder.parameters()) + ours.text.head_weight.numel()
-    limit = _read_bandwidth() / decoder  # one byte each; keys and values of the memory are not counted
+    limit = read_bandwidth() / decoder  # one byte each; keys and values of the memory are not counted
     [batch_1] = [r for r in results if r.name == "greedy, batch 1" and r.peer_name == "CTranslate2 int8"]
     results.append(rate("greedy, batch 1", batch_1.ours, limit, "int8 roofline", "tokens/s"))
     return results
@@ -161,16 +160,6 @@ def _random_siglip(folder: Path) -> Any:
     model = transformers.SiglipVisionModel(config).eval()
     model.save_pretrained(folder)
     return model
-
-
-def _read_bandwidth() -> float:
-    """Bytes per second that all threads read from memory, the best of ten."""
-    block, best = torch.ones(2**27, dtype=torch.float32), 0.0
-    for _ in range(10):
-        began = time.perf_counter()
-        block.max()
-        best = max(best, 4 * block.numel() / (time.perf_counter() - began))
-    return best
 
 
 if __name__ == "__main__":
