@@ -77,7 +77,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
             seen: dict[str, Any] = json.loads(done.stdout)
             name = f"{kind}, {side} px"
             bound = flops_per_image(preset, (side, side), prompt=PROMPT) / flops
-                    results += [
+            results += [
                 cost(f"{name}: load", seen["load"], files / bandwidth, "reading the file", "s"),
                 cost(f"{name}: picture and prompt", seen["encode"], bound, "FLOPs at matmul peak", "s"),
                 cost(f"{name}: each token", seen["token"], per_token / bandwidth, "reading the decoder", "s"),
