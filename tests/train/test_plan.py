@@ -17,6 +17,7 @@ import torch.distributed as dist
 from plan_shapes import SHAPES, recipe_of
 
 from openpali.cli import main
+from openpali.model.siglip import SigLIP
 from openpali.model.sizes import PRESETS, flops_per_image
 from openpali.tasks.registry import get_task
 from openpali.train.ledger import Ledger, imagined
@@ -88,8 +89,9 @@ def test_the_papers_size_is_cut_as_it_should(ranks: int, shard: str, cut: int) -
 
 def test_sharding_checkpointing_and_micro_batches_save_memory_and_cost_what_they_cost() -> None:
     def books(ranks: int = 1, batch: int = 64, micro: int = 1, **parallel: str):
-        recipe = recipe_of("sequence").model_copy(update={"batch": batch, "micro": micro})
-        recipe = Recipe.model_validate({**recipe.model_dump(), "parallel": parallel, "optimizer": {"lr": 1e-3}})
+        raw = recipe_of("sequence").model_dump() | {"batch": batch, "micro": micro, "parallel": parallel}
+        raw["phases"][0]["samples"] = batch
+        recipe = Recipe.model_validate(raw)
         return rehearse(recipe, recipe.phases[0], DEVICES["h100"], ranks)
 
     plain = books()
@@ -101,12 +103,19 @@ def test_sharding_checkpointing_and_micro_batches_save_memory_and_cost_what_they
     assert cut.flops == pytest.approx(plain.flops)
     assert cut.held < 0.2 * plain.held
     assert plain.sent == {"node": 0, "network": 0}
-    # two gathers of the weights in bf16 and a scattering of gradients in float32, of what is in blocks
-    blocks = sum(p for p in (2.7e6, 2.8e6))
-    assert cut.sent["node"] > 7 / 8 * blocks * 8
+    # what is in blocks, 5.5M: two gathers of weights in bf16 and a scattering of gradients in float32
+    assert cut.sent["node"] > 7 / 8 * 5.5e6 * 8
     assert cut.sent["network"] == 0
     hybrid = books(16, 1024, shard="hybrid")
     assert 0 < hybrid.sent["network"] < hybrid.sent["node"]
+
+
+def test_texts_go_round_the_ring_of_ranks() -> None:
+    recipe = recipe_of("siglip")
+    sent = rehearse(recipe, recipe.phases[0], replace(DEVICES["h100"], node=2), 4).sent
+    ring = 4 * 8 * 2 * PRESETS["nano"].vision.width * 4  # hops, rows, texts and their gradients, float32
+    gradients = 2 * 3 / 4 * 4 * sum(p.numel() for p in SigLIP(PRESETS["nano"].siglip).parameters())
+    assert sent["network"] == pytest.approx(ring + gradients, rel=0.01)
 
 
 def test_operations_are_three_times_the_forward_ones() -> None:

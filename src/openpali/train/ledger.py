@@ -126,7 +126,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [t for t in tree_leaves(args) if isinstance(t, Tensor)]
         groups = [a for a in tree_leaves(args) if isinstance(a, torch.ScriptObject)]
         ranks = next((r for r in map(_ranks_of, groups) if r), [0])
-        n, size = len(ranks), tensors[0].nbytes
+        share = 1 - 1 / len(ranks)  # a ring sends all but a rank's own part
+        size = tensors[0].nbytes if tensors else 0
         if operator == _c10d._reduce_scatter_base_:
             self.label(tensors[0], "gradients")
             self.label(tensors[1], "communication")
@@ -136,11 +137,11 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif operator == _c10d.allreduce_:
             size = 2 * sum(t.nbytes for t in tensors)
         elif operator == _c10d.send:
-            size = 2 * size  # times (n - 1) / n below, about: what goes around a ring
+            share = 1
         elif operator != _c10d.allgather_:
             return
         within = max(ranks) - min(ranks) < self.node
-        self.sent["node" if within else "network"] += size * (n - 1) / n
+        self.sent["node" if within else "network"] += share * size
 
 
 def _ranks_of(group: Any) -> list[int]:

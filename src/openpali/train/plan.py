@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -422,21 +423,23 @@ def step_seconds(books: Books, device: Device, dtype: torch.dtype, efficiency: f
 def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> Recipe | None:
     """The first setting that fits, from what costs least time to what saves most memory."""
     largest = max(recipe.phases, key=lambda phase: (phase.size, _frames(phase, lengths)))
-    one = recipe.objective in ("siglip", "mask_vqvae")
+    whole = recipe.objective == "mask_vqvae"  # it has no blocks to cut or to compute again
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
-    shards = ["none"] if devices == 1 or recipe.objective == "mask_vqvae" else ["hybrid", "full"]
-    if devices <= device.node and "full" in shards:
-        shards.remove("hybrid")
-    orders = ["none"] if recipe.objective == "mask_vqvae" else ["none", "selective", "full"]
+    if recipe.objective in ("siglip", "mask_vqvae"):
+        micros = [1]
+    shards = ["none"] if whole or devices == 1 else ["full"] if devices <= device.node else ["hybrid", "full"]
     for shard in shards:
-        for checkpointing in orders:
+        for checkpointing in ["none"] if whole else ["none", "selective", "full"]:
             spec = ParallelSpec.model_validate({"shard": shard, "checkpointing": checkpointing})
-            for micro in (micros[:1] if one else micros[:4]) if checkpointing != "full" else micros:
-                tried = recipe.model_copy(update={"parallel": spec, "micro": micro})
-                if one and micro != recipe.micro:
-                    break
-                if _fits(rehearse(tried, largest, device, devices, lengths), device):
-                    return tried
+            tried = [
+                recipe.model_copy(update={"parallel": spec, "micro": micro})
+                for micro in (micros if checkpointing == "full" else micros[:3])  # each gathers the weights anew
+            ]
+            fits = bisect_left(
+                tried, True, key=lambda r: _fits(rehearse(r, largest, device, devices, lengths), device)
+            )
+            if fits < len(tried):
+                return tried[fits]
     return None
 
 
