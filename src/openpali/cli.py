@@ -196,10 +196,12 @@ def evaluate(
     if ranks.rank > 0:
         return
     if suite:
-        Console().print(suites.render(outcomes))
         for outcome in outcomes:
             if outcome.problem:
                 typer.echo(f"not run: {outcome.benchmark.name}: {outcome.problem}")
+        if all(outcome.card is None for outcome in outcomes):
+            raise ValueError(f"nothing of the suite {suite} can run with this model on {root}")
+        Console().print(suites.render(outcomes))
         if out is not None:
             (out / "table.md").write_text(suites.as_markdown(outcomes), "utf-8")
         return

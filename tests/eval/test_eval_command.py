@@ -81,6 +81,7 @@ def test_the_paper_suite_takes_what_is_under_the_data_root(openpali, family: Pat
         ([], "name one benchmark, or a --suite"),
         (["nano/vqa", "--suite", "nano"], "name one benchmark, or a --suite"),
         (["nano/vqa", "nano/ocr"], "name one benchmark, or a --suite"),
+        (["--suite", "paper", "--data", "nowhere", "--model", "FAMILY"], "nothing of the suite paper can run"),
         (["--suite", "nona"], "no suite is called 'nona'"),
         (["--suite", "nano", "--json", "card.json"], "--out DIR"),
         (["nano/vqa", "--out", "folder"], "--out is for suites"),

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from openpali.eval.benchmark import Run, run
 from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, EncoderBenchmark
@@ -25,6 +27,7 @@ from openpali.eval.registry import find_benchmark
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.tasks.example import Example
+from openpali.train.ranks import Ranks
 
 LIMIT, BATCH = 24, 3
 CHANGING = ("seconds", "predictions")  # fields of a card that two equal runs do not share
@@ -254,6 +257,47 @@ def test_benchmarks_of_embeddings_make_a_card_too(pali: Pali, tmp_path: Path) ->
     assert run(pairs, pali, tmp_path).card.data["hash"] != first.card.data["hash"]
     with pytest.raises(ValueError, match="no answers"):
         run(pairs, pali, tmp_path, predictions=tmp_path / "answers.jsonl")
+
+
+class ThreadRanks(Ranks):
+    """Two processes as two threads."""
+
+    barrier, given = threading.Barrier(2, timeout=60), [None, None]
+
+    def gather(self, value: object) -> list[object]:
+        self.given[self.rank] = value  # type: ignore[call-overload]
+        self.barrier.wait()
+        gathered = list(self.given)
+        self.barrier.wait()
+        return gathered
+
+
+class Damaged(Questions):
+    """A sample of the second process cannot be read."""
+
+    def __getitem__(self, index: int, /) -> Example:
+        if index == 5:
+            raise ValueError("picture 5 is damaged")
+        return super().__getitem__(index)
+
+
+def test_an_error_in_one_process_ends_all_with_its_sentence(family: Path, tmp_path: Path) -> None:
+    damaged = replace(QUESTIONS, open=lambda root: Damaged())
+    ends: list[str] = []
+
+    def work(rank: int) -> None:
+        ranks = ThreadRanks(rank, 2, torch.device("cpu"))
+        try:
+            run(damaged, Pali.from_pretrained(family), tmp_path, batch=1, ranks=ranks)
+        except ValueError as error:
+            ends.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends == ["picture 5 is damaged"] * 2
 
 
 @pytest.mark.parametrize(("options", "message"), [({"limit": 0}, "--limit 0"), ({"batch": 0}, "--batch-size")])

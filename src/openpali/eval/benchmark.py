@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -116,10 +117,10 @@ def _run_answers(
 ) -> Run:
     began = time.perf_counter()
     source = benchmark.open(data)
-    if ocr:
-        source = WithOcr(source, ocr)
     task = benchmark.task_for(pali, ocr=ocr is not None)
     part = benchmark.part if benchmark.part in pali.parts else pali.by_task.get(task.name, "pali")
+    if ocr:
+        source = WithOcr(source, ocr, lambda example: pali.fits(task.write(example, rng_of(SEED, 0)).prompt, part))
     n = len(source) if limit is None else min(limit, len(source))
     model = _once(ranks, lambda: hash_model(pali))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
@@ -132,10 +133,10 @@ def _run_answers(
     progress = _Progress(benchmark, n, watch if ranks.rank == 0 else lambda done, total, scores: None)
     progress.show([line.answered for line in lines.values()])
     mine = _answers(benchmark, pali, part, source, task, n, batch, frozenset(lines), ranks)
-    while any(gathered := cast("list[list[Line]]", ranks.gather(next(mine, [])))):
+    while any(gathered := _gather(ranks, lambda: next(mine, []))):
         fresh = [line for each in gathered for line in each]
-        if file and ranks.rank == 0:
-            file.append(fresh)
+        if file:
+            _once(ranks, partial(file.append, fresh))
         lines |= {line.answered.index: line for line in fresh}
         progress.show([line.answered for line in lines.values()])
 
@@ -254,4 +255,17 @@ class _Progress:
 
 def _once(ranks: Ranks, make: Callable[[], T]) -> T:
     """What rank 0 makes, on all ranks."""
-    return cast(T, ranks.gather(make() if ranks.rank == 0 else None)[0])
+    return cast(T, _gather(ranks, lambda: make() if ranks.rank == 0 else None)[0])
+
+
+def _gather(ranks: Ranks, make: Callable[[], T]) -> list[T]:
+    """What each rank makes. If one cannot, all raise its error: none waits for the others in vain."""
+    try:
+        made: T | Exception = make()
+    except (ValueError, OSError) as error:
+        made = error
+    gathered = ranks.gather(made)
+    for each in gathered:
+        if isinstance(each, Exception):
+            raise each
+    return cast("list[T]", gathered)
