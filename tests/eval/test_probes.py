@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from openpali.eval import probes
-from openpali.eval.probes import BIAS, L2, RidgeSums, fewshot, fewshot_accuracy, logistic, ridge, ridge_accuracy
+from openpali.eval.probes import BIAS, L2, RidgeSums, fewshot, fewshot_hits, logistic, ridge
+
+
+def fewshot_accuracy(*arguments: object, seed: int) -> float:
+    return float(fewshot_hits(*arguments, seed).mean())  # type: ignore[arg-type]
+
+
+def ridge_accuracy(train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> float:
+    return float((ridge(train, labels)(test) == test_labels).mean())
 
 
 def blobs(per_class: int, dim: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,11 +65,13 @@ def test_noise_is_at_chance() -> None:
 def test_fewshot_by_shots_and_seeds() -> None:
     train, labels = blobs(30, 40, 0)
     test, test_labels = blobs(30, 40, 1)
-    scores = fewshot(train, labels, test, test_labels, shots=(1, 5)).summary
+    found = fewshot(train, labels, test, test_labels, shots=(1, 5))
+    scores = found.summary
     for k in (1, 5):
-        by_seed = [fewshot_accuracy(train, labels, test, test_labels, k, seed) for seed in range(3)]
+        by_seed = [fewshot_accuracy(train, labels, test, test_labels, k, seed=seed) for seed in range(3)]
         assert [scores[f"acc/{k}-shot/seed-{seed}"] for seed in range(3)] == by_seed
         assert scores[f"acc/{k}-shot"] == pytest.approx(np.mean(by_seed))
+        assert np.mean(found.per_sample[f"acc/{k}-shot"]) == pytest.approx(np.mean(by_seed))
 
 
 def test_support_set_is_that_of_big_vision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,13 +81,13 @@ def test_support_set_is_that_of_big_vision(monkeypatch: pytest.MonkeyPatch) -> N
     expected = [rng.permutation(np.flatnonzero(labels == c))[:4] for c in (0, 1, 2)]
     taken: list[list[int]] = []
 
-    def look(train: np.ndarray, *_: object) -> float:
+    def look(train: np.ndarray, _: np.ndarray) -> object:
         taken.append(train[:, 0].tolist())
-        return 0.0
+        return lambda features: np.zeros(len(features))
 
-    monkeypatch.setattr(probes, "ridge_accuracy", look)
+    monkeypatch.setattr(probes, "ridge", look)
     features = np.arange(30.0)[:, None]
-    fewshot_accuracy(features, labels, features, labels, 4, 7)
+    fewshot_hits(features, labels, features, labels, 4, 7)
     assert taken == [np.concatenate(expected).tolist()]
 
 

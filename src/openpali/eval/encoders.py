@@ -45,12 +45,13 @@ def fashion_mnist(pali: Pali, root: Path, limit: int | None, advance: Advance) -
         encode = partial(_encode, encoder, "fashion-mnist", advance=advance, total=total)
         before = number * (len(train) + len(test))
         x, x_test = encode(train, before=before), encode(test, before=before + len(train))
-        few = fewshot(x, labels, x_test, test_labels).summary
-        scores |= {f"{name}/{part}": value for name, value in few.items()}
+        few = fewshot(x, labels, x_test, test_labels)
+        scores |= {f"{name}/{part}": value for name, value in few.summary.items()}
+        hits |= {f"{name}/{part}": values for name, values in few.per_sample.items()}
         for name, fit in (("full", ridge), ("lbfgs", logistic)):
             right = fit(x, labels)(x_test) == test_labels
             hits[f"acc/{name}/{part}"] = right.astype(float).tolist()
-    return Scores(scores | mean_scores(hits).summary, hits)
+    return Scores(mean_scores(hits).summary | scores, hits)
 
 
 def fashion_mnist_zero_shot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:

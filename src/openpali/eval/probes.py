@@ -35,20 +35,22 @@ def fewshot(
     """The few-shot probe at each number of shots.
 
     Returns:
-        ``acc/<k>-shot``, the mean over seeds, and ``acc/<k>-shot/seed-<s>``; 0..1.
+        ``acc/<k>-shot``, the mean over seeds (per sample too), and ``acc/<k>-shot/seed-<s>``; 0..1.
     """
-    scores: dict[str, float] = {}
+    summary: dict[str, float] = {}
+    per_sample: dict[str, list[float]] = {}
     for k in shots:
-        by_seed = [fewshot_accuracy(train, train_labels, test, test_labels, k, seed) for seed in range(seeds)]
-        scores[f"acc/{k}-shot"] = mean(by_seed)
-        scores |= {f"acc/{k}-shot/seed-{seed}": value for seed, value in enumerate(by_seed)}
-    return Scores(scores)
+        hits = [fewshot_hits(train, train_labels, test, test_labels, k, seed) for seed in range(seeds)]
+        summary[f"acc/{k}-shot"] = mean([float(each.mean()) for each in hits])
+        summary |= {f"acc/{k}-shot/seed-{seed}": float(each.mean()) for seed, each in enumerate(hits)}
+        per_sample[f"acc/{k}-shot"] = np.mean(hits, axis=0).tolist()
+    return Scores(summary, per_sample)
 
 
-def fewshot_accuracy(
+def fewshot_hits(
     train: Floats, train_labels: Labels, test: Floats, test_labels: Labels, shots: int, seed: int
-) -> float:
-    """Top-1 accuracy of :func:`ridge` on ``shots`` examples per class (big_vision `fewshot_lsr.py`).
+) -> NDArray[np.bool_]:
+    """Which of ``test`` :func:`ridge` gets right from ``shots`` examples per class (big_vision `fewshot_lsr.py`).
 
     Per seed one generator permutes the examples of class after class; the first ``shots`` of each are taken, or all
     where there are fewer. So those at 5 shots are among those at 10.
@@ -56,19 +58,15 @@ def fewshot_accuracy(
     rng = np.random.default_rng(seed)
     classes = np.unique(train_labels)
     chosen = np.concatenate([rng.permutation(np.flatnonzero(train_labels == c))[:shots] for c in classes])
-    return ridge_accuracy(train[chosen], train_labels[chosen], test, test_labels)
-
-
-def ridge_accuracy(train: Floats, train_labels: Labels, test: Floats, test_labels: Labels) -> float:
-    """Top-1 accuracy of :func:`ridge`; a class that is not in ``train_labels`` is never found."""
-    return float((ridge(train, train_labels)(test) == test_labels).mean())
+    return np.asarray(ridge(train[chosen], train_labels[chosen])(test) == test_labels)
 
 
 def ridge(train: Floats, train_labels: Labels) -> Classify:
     """Least squares with l2 on all of ``train`` (big_vision `fewshot_lsr.py`).
 
     Features ``[N, D]`` are whitened by mean and deviation (+ 1e-5) of ``train``, a constant 100 is appended,
-    targets are one-hot in {-1, 1}, and l2 is 2^10. big_vision's ``eigh`` gives the same solution.
+    targets are one-hot in {-1, 1}, and l2 is 2^10. big_vision's ``eigh`` gives the same solution. A class
+    that is not in ``train_labels`` is never found.
     """
     mean_, deviation = train.mean(0), train.std(0) + 1e-5
     x = _with_bias((train - mean_) / deviation)
