@@ -135,6 +135,20 @@ def test_examples_get_their_text_and_prompts_hold_it() -> None:
     assert source[1].text == "text of film"  # three frames, one text
 
 
+def test_of_a_long_text_the_beginning_is_taken() -> None:
+    engine = Spy()
+    examples = [Example("one two three", images=[sign("A")])]  # read as "text of one two three"
+    for room, text in (
+        (100, "text of one two three"),
+        (12, "text of one"),
+        (11, "text of one"),
+        (10, "text of"),
+        (0, ""),
+    ):
+        source = WithOcr(examples, engine, lambda example, room=room: len(example.text) <= room)  # type: ignore[arg-type, misc]
+        assert source[0].text == text
+
+
 def test_by_the_command(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +160,7 @@ def test_by_the_command(
     (folder / "val_v1.0_withQT.json").write_text(json.dumps({"data": data}))
     Image.fromarray(sign("A")).save(folder / "documents" / "a.png")
     texts, card = tmp_path / "texts.json", tmp_path / "card.json"
-    texts.write_text(json.dumps({"0": "red", "1": "blue"}))
+    texts.write_text(json.dumps({"0": "red", "1": "blue " * 1000}))
     arguments = ["eval", "docvqa", "--model", family, "--data", tmp_path, "--ocr", texts, "--json", card]
     monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:

@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import subprocess
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -190,10 +192,15 @@ class WithOcr:
     """A source whose examples have in ``text`` what an engine reads in their pictures; of frames, each text once.
 
     Text that a data set has already is replaced.
+
+    Attributes:
+        fits: whether a model takes the prompt of an example. Where it does not, the last words of the text are left
+            out, as many as must be: a page can hold more than a prompt does.
     """
 
     source: Source
     engine: OcrEngine
+    fits: Callable[[Example], bool] = lambda example: True
 
     def __len__(self) -> int:
         return len(self.source)
@@ -201,4 +208,12 @@ class WithOcr:
     def __getitem__(self, index: int, /) -> Example:
         example = self.source[index]
         texts = dict.fromkeys(self.engine.read(image, example.key) for image in example.images)
-        return replace(example, text=" ".join(filter(None, texts)))
+        words = " ".join(filter(None, texts)).split()
+
+        def beginning(count: int) -> Example:
+            return replace(example, text=" ".join(words[:count]))
+
+        if self.fits(whole := beginning(len(words))):
+            return whole
+        most = bisect_left(range(1, len(words) + 1), True, key=lambda count: not self.fits(beginning(count)))
+        return beginning(most)

@@ -241,6 +241,11 @@ class Pali:
                 chunks.append(torch.stack(columns, dim=1))
         return torch.cat(chunks).numpy()
 
+    def fits(self, prompt: str, part: str) -> bool:
+        """Whether a part of the family takes a prompt of that length."""
+        bundle = self._load(part)[0]
+        return len(bundle.tokenizer.encode(prompt)) <= _longest_prompt(bundle)
+
     def task(self, name: str) -> Task:
         """A task as this family was trained on it: with its options and its mask codec.
 
@@ -351,12 +356,16 @@ def _preprocess(bundle: Bundle) -> Preprocess:
     return bundle.preprocess
 
 
+def _longest_prompt(bundle: Bundle) -> int:
+    return int(bundle.facts.get("max_prompt", 512))
+
+
 def _collate(
     bundle: Bundle, frames: Sequence[Frames], prompts: Sequence[str]
 ) -> tuple[Batch, list[Size], SequenceEncoder]:
     """Pictures and prompts as the model takes them, and the size of each row's first picture."""
     preprocess = _preprocess(bundle)
-    limit = bundle.facts.get("max_prompt", 512)
+    limit = _longest_prompt(bundle)
     encoder = SequenceEncoder(bundle.tokenizer, limit, 1)
     samples, sizes = [], []
     for row, prompt in zip(frames, prompts, strict=True):
