@@ -48,7 +48,7 @@ T5 = dict(
     num_layers=2,
     num_decoder_layers=3,
     num_heads=4,
-    relative_attention_max_distance=12,
+    relative_attention_max_distance=20,
     decoder_start_token_id=0,
     dropout_rate=0.0,
 )

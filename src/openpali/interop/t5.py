@@ -74,11 +74,12 @@ def read_t5(folder: Path, head: HeadPolicy = "auto") -> LanguageModel:
             if not torch.equal(found.setdefault(_EMBEDDING, weight), weight):
                 raise ValueError(f"{folder}: {copy} differs from {_EMBEDDING}, and all of T5 share one embedding")
     own = found.get(_HEAD)
+    given = own is not None
     if own is not None and _EMBEDDING in found and torch.equal(own, found[_EMBEDDING]):
         del found[_HEAD]
         own = None
     if head == "auto":
-        tied, scale = _told_head(described, own is not None, str(folder))
+        tied, scale = _told_head(described, given, own is not None, str(folder))
     else:
         tied, scale = head == "tied", 1.0
     config = replace(config, tied_head=tied)
@@ -187,8 +188,10 @@ def _config(described: Mapping[str, Any], where: str) -> T5Config:
     )
 
 
-def _told_head(described: Mapping[str, Any], own: bool, where: str) -> tuple[bool, float]:
+def _told_head(described: Mapping[str, Any], given: bool, own: bool, where: str) -> tuple[bool, float]:
     """(tied, factor of an untied head), as file and configuration say together.
+
+    ``given``: the file has a head; ``own``: one that differs from the embedding.
 
     Versions of transformers mean different things by ``tie_word_embeddings``: up to 4 it decides both whether
     there is a head and whether its input is scaled; 5 writes true always, leaves a head alone that differs from
@@ -208,10 +211,12 @@ def _told_head(described: Mapping[str, Any], own: bool, where: str) -> tuple[boo
         return False, 1.0
     if scaled is None and described["model_type"] == "mt5" and says_tied:
         raise ValueError(
-            f"{where}: it has no {_HEAD}, and versions of transformers disagree on mT5 without one: "
+            f"{where}: it has no {_HEAD} of its own, and versions of transformers disagree on mT5 without: "
             "say head = tied (its input is scaled) or untied (it is not)"
         )
     if scaled is None and not says_tied:
+        if given:
+            return False, 1.0
         raise ValueError(
             f"{where}: {_HEAD} is missing, and config.json says that it is not the embedding: "
             "say head = tied or untied if it is after all"

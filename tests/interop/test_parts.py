@@ -1,0 +1,263 @@
+"""A PaLI from public parts: what is taken over, what is new, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, SiglipVisionModel, T5Tokenizer
+
+from openpali.bundle import build, open_bundle, write_bundle
+from openpali.cli import main
+from openpali.infer.pali import Pali
+from openpali.interop.parts import adopt_siglip, assemble, extend_rows
+from openpali.interop.tokenizer import read_tokenizer
+from openpali.model.mask_vqvae import MaskVQVAEConfig
+from openpali.model.pali import PaliConfig
+from openpali.model.siglip import SigLIPConfig
+from openpali.model.vit import resample_positions
+from openpali.tensors import MappedTensors
+
+from . import checkpoints
+
+VOCABULARY = 700  # rows of the embedding: more than there are tokens, as T5's is padded
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `siglip` and `t5`, as one would have downloaded them."""
+    folder = tmp_path_factory.mktemp("sources")
+    checkpoints.siglip(folder / "siglip", vocab_size=600)
+    checkpoints.t5(folder / "t5", vocab_size=VOCABULARY, shard="40KB")
+    for part in ("siglip", "t5"):
+        (folder / part / "spiece.model").write_bytes(checkpoints.small_proto())
+    return folder
+
+
+def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[str]:
+    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code
+    return capsys.readouterr().out.splitlines()
+
+
+def test_everything_is_taken_over(sources: Path, tmp_path: Path) -> None:
+    parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
+    bundle = open_bundle(tmp_path / "pali")
+    weights = bundle.weights()
+    assert isinstance(bundle.config, PaliConfig)
+    assert parts.text is not None
+    tokenizer, known = read_tokenizer(sources / "t5")
+    assert bundle.tokenizer.proto == tokenizer.proto
+    assert bundle.config.text.vocab_size == tokenizer.vocab_size == known + 3 + 128
+    for key, value in parts.vision.vit.items():
+        assert torch.equal(weights[f"vit.{key}"], value), key
+    for key, value in parts.text.weights.items():
+        rows = known if key in ("embed.weight", "head.weight") else None
+        assert torch.equal(weights[f"text.{key}"][:rows], value[:rows]), key
+    assert (bundle.preprocess.height, bundle.preprocess.width) == (12, 12)
+    assert bundle.facts["parts"] == {
+        "vision": str(sources / "siglip"),
+        "text": str(sources / "t5"),
+        "head": "its own",
+    }
+    assert bundle.facts["positions"] == {"method": "as trained", "from": [3, 3], "to": [3, 3]}
+    assert bundle.facts["vocabulary"] == {"adopted": known, "new": 131, "seed": 0}
+    assert json.loads((tmp_path / "pali" / "config.json").read_text())["facts"] == bundle.facts
+    bundle.model()
+
+
+def test_the_seed_decides_what_is_new(sources: Path, tmp_path: Path) -> None:
+    seeds = {"a": 0, "b": 0, "c": 1}
+    for name, seed in seeds.items():
+        assemble(sources / "siglip", sources / "t5", tmp_path / name, seed=seed)
+    a, b, c = (MappedTensors(tmp_path / name) for name in seeds)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    different = {key for key in a if not torch.equal(a[key], c[key])}
+    assert different == {"project.weight", "text.embed.weight", "text.head.weight"}
+    assert a["project.weight"].std() > 0
+    assert not a["project.bias"].any()
+
+
+def test_resolution_is_resampled_and_recorded(sources: Path, tmp_path: Path) -> None:
+    parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali", size=(20, 28))
+    bundle = open_bundle(tmp_path / "pali")
+    assert bundle.config.vision.grid == (5, 7)
+    assert (bundle.preprocess.height, bundle.preprocess.width) == (20, 28)
+    expected = resample_positions(parts.vision.vit["positions"], (3, 3), (5, 7))
+    assert torch.equal(bundle.weights()["vit.positions"], expected)
+    assert bundle.facts["positions"] == {
+        "method": "bilinear, corners aligned, no antialiasing",
+        "from": [3, 3],
+        "to": [5, 7],
+    }
+    for size in ((18, 20), (0, 20)):
+        with pytest.raises(ValueError, match=rf"{size[0]} x 20 pixels do not divide into patches of 4: .*, as "):
+            assemble(sources / "siglip", sources / "t5", tmp_path / "other", size=size)
+
+
+def test_new_rows_are_like_the_others() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(500, 8, generator=generator) * torch.arange(1.0, 9.0) + 5
+    extended = extend_rows(matrix.bfloat16(), 400, 4400, generator)
+    assert extended.dtype == torch.bfloat16
+    assert torch.equal(extended[:400], matrix[:400].bfloat16())
+    fresh = extended[400:].float()
+    torch.testing.assert_close(fresh.std(0), matrix[:400].std(0), rtol=0.1, atol=0)
+    torch.testing.assert_close(fresh.mean(0), matrix[:400].mean(0), rtol=0, atol=0.6)
+    assert torch.equal(extend_rows(matrix, 400, 400, generator), matrix[:400])
+
+
+@pytest.mark.parametrize("kind", ["t5_tied", "umt5"])
+def test_other_families(kind: str, sources: Path, tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path / "text", kind, vocab_size=VOCABULARY)
+    (tmp_path / "text" / "spiece.model").write_bytes(checkpoints.small_proto())
+    assemble(sources / "siglip", tmp_path / "text", tmp_path / "pali", locations=4)
+    bundle = open_bundle(tmp_path / "pali")
+    assert isinstance(bundle.config, PaliConfig)
+    assert (bundle.config.text.tied_head, bundle.config.text.bias_per_layer) == (kind == "t5_tied", kind == "umt5")
+    assert bundle.tokenizer.pieces([bundle.tokenizer.vocab_size - 1]) == ["<loc0003>"]
+    bundle.model()
+
+
+def test_an_npz_is_as_good(sources: Path, tmp_path: Path) -> None:
+    tree = checkpoints.big_vision(checkpoints.siglip(tmp_path / "siglip", vocab_size=600))
+    np.savez(tmp_path / "siglip.npz", **tree)
+    assemble(sources / "siglip", sources / "t5", tmp_path / "a")
+    assemble(tmp_path / "siglip.npz", sources / "t5", tmp_path / "b")
+    a, b = MappedTensors(tmp_path / "a"), MappedTensors(tmp_path / "b")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_from_parts_answers(sources: Path, tmp_path: Path) -> None:
+    picture = np.zeros((30, 40, 3), np.uint8)
+    pali = Pali.from_parts(vision=sources / "siglip", text=sources / "t5", size=16)
+    folder = pali.folder
+    assert open_bundle(folder).config.vision.grid == (4, 4)
+    assert isinstance(pali.caption([picture])[0], str)
+    del pali
+    assert not folder.exists()
+    kept = Pali.from_parts(vision=sources / "siglip", text=sources / "t5", out=tmp_path / "kept")
+    del kept
+    assert isinstance(Pali.from_pretrained(tmp_path / "kept").answer([picture], ["what is this?"])[0], str)
+
+
+def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path / "text", vocab_size=300)
+    (tmp_path / "text" / "spiece.model").write_bytes(checkpoints.small_proto())
+    with pytest.raises(ValueError, match=r"its tokenizer has \d+ ids and its embedding 300 rows"):
+        assemble(sources / "siglip", tmp_path / "text", tmp_path / "pali")
+    assert not (tmp_path / "pali").exists()
+
+
+def test_siglip_alone(sources: Path, tmp_path: Path) -> None:
+    """Both towers become a SigLIP of ours, which compares pictures and texts as theirs does."""
+    adopt_siglip(sources / "siglip", tmp_path / "siglip")
+    bundle = open_bundle(tmp_path / "siglip")
+    assert isinstance(bundle.config, SigLIPConfig)
+    assert bundle.config.text.vocab_size == bundle.tokenizer.vocab_size
+    pali = Pali(tmp_path / "siglip")
+    picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    assert pali.similarity([picture], ["a red circle", "dog"]).shape == (1, 2)
+    checkpoints.image_encoder(tmp_path / "alone")
+    with pytest.raises(ValueError, match="holds an image encoder alone: give a language model"):
+        adopt_siglip(tmp_path / "alone", tmp_path / "other")
+
+
+# ---- the commands
+
+
+def test_convert_reports_parity_of_each_layer(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    lines = openpali(
+        capsys, monkeypatch, "convert", "--vision", sources / "siglip", "--text", sources / "t5",
+        "--out", tmp_path / "pali", "--size", "16x20", "--locations", 2, "--report",
+    )  # fmt: skip
+    said = "\n".join(lines)
+    assert "image encoder and text tower, MAP head" in said
+    assert "of 14 x 14 pixels, whole patches are 12 x 12" in said
+    assert "position embeddings: [3, 3] -> [4, 5], bilinear, corners aligned" in said
+    assert "its head is its own" in said
+    compared = [line for line in lines if "max difference" in line]
+    assert len(compared) == 2 + 2 + 3 + 2 + 5
+    assert all(float(line.rsplit(" ", 1)[1]) <= 1e-5 for line in compared)
+    assert any(line.startswith("worst: ") for line in lines)
+    assert lines[-1] == f"model written to {tmp_path / 'pali'}"
+    assert open_bundle(tmp_path / "pali").tokenizer.encode("<loc0001>")
+
+
+def test_convert_says_when_there_is_nothing_to_compare_with(
+    sources: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    np.savez(tmp_path / "it.npz", **checkpoints.big_vision(checkpoints.image_encoder(tmp_path / "theirs")))
+    arguments = ("convert", "--vision", tmp_path / "it.npz", "--text", sources / "t5", "--out", tmp_path / "pali")
+    lines = openpali(capsys, monkeypatch, *arguments, "--report")
+    assert f"no parity report of {tmp_path / 'it.npz'}: transformers does not read it" in lines
+    assert sum("max difference" in line for line in lines) == 5
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    lines = openpali(capsys, monkeypatch, *arguments, "--report")
+    assert any("transformers is not installed" in line for line in lines)
+
+
+def test_export_writes_what_transformers_opens(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
+    openpali(capsys, monkeypatch, "export", tmp_path / "pali", "--out", tmp_path / "out")
+    ours = open_bundle(tmp_path / "pali")
+    model = ours.model()
+    for cls, part in ((SiglipVisionModel, "vision"), (AutoModelForSeq2SeqLM, "text")):
+        _, info = cls.from_pretrained(tmp_path / "out" / part, output_loading_info=True)
+        assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    theirs = T5Tokenizer.from_pretrained(tmp_path / "out" / "text")
+    for text in checkpoints.TEXTS[:4]:
+        assert theirs(text).input_ids == [*ours.tokenizer.encode(text), 1]
+    assemble(tmp_path / "out" / "vision", tmp_path / "out" / "text", tmp_path / "again")
+    again = open_bundle(tmp_path / "again")
+    assert again.config == ours.config
+    assert again.facts["vocabulary"]["new"] == 0
+    for key, value in model.state_dict().items():
+        if not key.startswith("project."):
+            assert torch.equal(again.weights()[key], value), key
+
+
+def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    adopt_siglip(sources / "siglip", tmp_path / "siglip")
+    openpali(capsys, monkeypatch, "export", tmp_path / "siglip", "--out", tmp_path / "out")
+    adopt_siglip(tmp_path / "out", tmp_path / "again")
+    a, b = MappedTensors(tmp_path / "siglip"), MappedTensors(tmp_path / "again")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
+    masks = MaskVQVAEConfig(code_dim=8, width=16)
+    write_bundle(tmp_path / "masks", build(masks).state_dict(), masks, preprocess=None, tokenizer=None, facts={})
+    described = {"parts": {"pali": "pali", "siglip": "siglip", "mask_vqvae": "masks"}, "tasks": {}}
+    (tmp_path / "family.json").write_text(json.dumps(described))
+    lines = openpali(capsys, monkeypatch, "export", tmp_path, "--out", tmp_path / "family")
+    assert [line.split()[0] for line in lines] == ["pali", "pali", "siglip"]
+    monkeypatch.setattr(sys, "argv", ["openpali", "export", str(tmp_path / "masks"), "--out", "x"])
+    with pytest.raises(SystemExit, match=r"openpali: .* is a mask_vqvae, and transformers has classes for siglip"):
+        main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--text", "T5", "--size", "big"], "size 'big' is neither pixels per side nor HEIGHTxWIDTH"),
+        (["--text", "T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: take multiples"),
+        (["--text", "T5", "--head", "none"], "head 'none' is none of auto, tied, untied"),
+        (["--text", "nowhere"], "no checkpoint in nowhere: it has no config.json"),
+        (["--text", "SIGLIP"], "holds a 'siglip', none of t5, mt5, umt5"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    sources: Path, tmp_path: Path, monkeypatch, arguments: list[str], message: str
+) -> None:
+    named = {"T5": str(sources / "t5"), "SIGLIP": str(sources / "siglip")}
+    given = ["convert", "--vision", named["SIGLIP"], "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["openpali", *given, *(named.get(a, a) for a in arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert message in str(end.value.code)

@@ -1,0 +1,303 @@
+"""T5's family as transformers writes it: every layer, the same tokens, heads by an explicit policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM
+
+from openpali.bundle import load_exactly
+from openpali.infer.generate import Decoding, generate
+from openpali.interop.parity import compare_texts
+from openpali.interop.t5 import HeadPolicy, read_t5, write_t5
+from openpali.model.pali import Pali, PaliConfig
+from openpali.model.t5 import EncoderDecoder, T5Config
+from openpali.model.vit import ViTConfig
+from openpali.tensors import INDEX, write_tensors
+
+from . import checkpoints
+
+COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+
+
+def edit(folder: Path, config: dict[str, Any] | None = None, **weights: torch.Tensor | None) -> None:
+    """Change a checkpoint: what is None goes. `__` stands for a dot."""
+    tensors: dict[str, torch.Tensor | None] = dict(load_file(folder / "model.safetensors"))
+    tensors |= {key.replace("__", "."): value for key, value in weights.items()}
+    save_file({k: v.clone() for k, v in tensors.items() if v is not None}, folder / "model.safetensors")
+    described = json.loads((folder / "config.json").read_text()) | (config or {})
+    kept = {key: value for key, value in described.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept))
+
+
+def pali(folder: Path, dtype: torch.dtype = torch.float32) -> Pali:
+    """The checkpoint as the language half of a PaLI, to generate from text alone."""
+    language = read_t5(folder)
+    model = Pali(PaliConfig(ViTConfig(4, (1, 1), 8, 1, 8, 1), language.config))
+    load_exactly(model.text, {key: value.to(dtype) for key, value in language.weights.items()}, "it")
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", checkpoints.FAMILIES)
+def test_every_layer(kind: str, tmp_path: Path) -> None:
+    """In shards, the way public ones come; lengths go beyond the longest distance that has a bucket of its own."""
+    checkpoints.t5(tmp_path, kind, shard="20KB")
+    assert (tmp_path / INDEX).is_file()
+    assert len(list(tmp_path.glob("*.safetensors"))) > 5
+    language = read_t5(tmp_path)
+    assert language.config.bias_per_layer == (kind == "umt5")
+    assert language.config.activation == ("silu" if kind == "ul2" else "gelu")
+    assert language.config.tied_head == (kind == "t5_tied")
+    parities = compare_texts(language, tmp_path)
+    assert [p.name.strip() for p in parities] == [
+        "encoder layer 1",
+        "encoder output",
+        "decoder layer 1",
+        "decoder layer 2",
+        "logits",
+    ]
+    assert all(p.absolute <= 1e-5 and p.relative <= 1e-5 for p in parities), parities
+
+
+@pytest.mark.parametrize("kind", ["t5_v11", "umt5"])
+def test_deep_models_agree_relatively(kind: str, tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path, kind, num_layers=12, num_decoder_layers=12, d_model=64)
+    parities = compare_texts(read_t5(tmp_path), tmp_path)
+    assert len(parities) == 24
+    assert max(p.relative for p in parities) <= 1e-5
+
+
+@pytest.mark.parametrize("kind", checkpoints.FAMILIES)
+def test_the_same_tokens(kind: str, tmp_path: Path) -> None:
+    """Greedy and by beams, for a batch with padding and its rows alone.
+
+    Beams are compared at a fixed length: transformers and big_vision end them by different rules.
+    """
+    theirs = checkpoints.t5(tmp_path, kind, seed=3, num_layers=3)  # as many layers each: all that their cache can
+    ours = pali(tmp_path)
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, 50, (3, 20), generator=generator)
+    mask = torch.arange(20) < torch.tensor([[20], [11], [4]])
+    ids = ids * mask
+    free = torch.ones(50, dtype=torch.bool)
+    free[1] = False
+    for beams in (1, 3):
+        expected = theirs.generate(
+            ids, attention_mask=mask.long(), num_beams=beams, do_sample=False, max_new_tokens=8, min_new_tokens=8
+        )
+        decoding = Decoding(max_tokens=8, beams=beams, max_repeats=None)
+        together = [g[0].ids for g in generate(ours, None, ids, decoding=decoding, allowed=free)]
+        assert together == expected[:, 1:].tolist()
+        for row, length in enumerate((20, 11, 4)):
+            (alone,) = generate(ours, None, ids[row : row + 1, :length], decoding=decoding, allowed=free)
+            assert alone[0].ids == together[row]
+    until_the_end = theirs.generate(ids, attention_mask=mask.long(), do_sample=False, max_new_tokens=20)
+    got = generate(ours, None, ids, decoding=Decoding(max_tokens=20, max_repeats=None))
+    wanted = [row[1 : row.index(1) if 1 in row else None] for row in until_the_end.tolist()]
+    assert [g[0].ids for g in got] == wanted
+
+
+@pytest.mark.parametrize("kind", ["t5_v11", "umt5"])
+def test_bf16_checkpoints(kind: str, tmp_path: Path) -> None:
+    """Read as they are; the same numbers in float32, and in bf16 as close as bf16 is."""
+    checkpoints.t5(tmp_path, kind, dtype=torch.bfloat16)
+    language = read_t5(tmp_path)
+    assert {value.dtype for value in language.weights.values()} == {torch.bfloat16}
+    assert max(p.relative for p in compare_texts(language, tmp_path)) <= 1e-5
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    ours = pali(tmp_path, torch.bfloat16).text
+    ids = torch.randint(3, 50, (2, 16), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = ours.logits(ours.decode(ids[:, :6], ours.encode(ours.embed(ids), None), None)).float()
+        expected = theirs(input_ids=ids, decoder_input_ids=ids[:, :6]).logits.float()
+    assert (logits - expected).abs().max() / expected.abs().max() < 0.05
+
+
+# ---- the output head
+
+
+def logits_agree(folder: Path, head: HeadPolicy = "auto") -> bool:
+    return max(p.relative for p in compare_texts(read_t5(folder, head), folder)) <= 1e-5
+
+
+def test_a_head_of_its_own_as_version_4_wrote_it(tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path, "t5_v11")
+    edit(tmp_path, {"tie_word_embeddings": False, "scale_decoder_outputs": None})
+    assert read_t5(tmp_path).head == "its own"
+    assert logits_agree(tmp_path)
+
+
+@pytest.mark.parametrize("said", [True, None])
+def test_a_tied_head_as_version_4_wrote_it(tmp_path: Path, said: bool | None) -> None:
+    """With copies of the embedding under every name; the configuration says so, or nothing: the default."""
+    checkpoints.t5(tmp_path, "t5_tied")
+    shared = load_file(tmp_path / "model.safetensors")["shared.weight"]
+    old = "decoder__block__0__layer__1__EncDecAttention__relative_attention_bias__weight"
+    names = ("encoder__embed_tokens__weight", "decoder__embed_tokens__weight", "lm_head__weight")
+    edit(
+        tmp_path,
+        {"tie_word_embeddings": said, "scale_decoder_outputs": None},
+        **dict.fromkeys(names, shared),
+        **{old: torch.ones(32, 4)},
+    )
+    language = read_t5(tmp_path)
+    assert (language.head, language.config.tied_head) == ("tied to the embedding, scaled", True)
+    assert "head.weight" not in language.weights
+    assert logits_agree(tmp_path)
+
+
+def test_an_embedding_under_another_name_only(tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path, "t5_tied")
+    shared = load_file(tmp_path / "model.safetensors")["shared.weight"]
+    edit(tmp_path, shared__weight=None, decoder__embed_tokens__weight=shared)
+    assert torch.equal(read_t5(tmp_path).weights["embed.weight"], shared)
+    edit(tmp_path, encoder__embed_tokens__weight=shared + 1)
+    with pytest.raises(ValueError, match=r"embed_tokens.weight differs from shared.weight"):
+        read_t5(tmp_path)
+
+
+def test_version_5_scales_a_head_of_its_own_if_told(tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path, "t5_v11")
+    edit(tmp_path, {"scale_decoder_outputs": True})
+    assert read_t5(tmp_path).head == "its own, scaled"
+    assert logits_agree(tmp_path)
+
+
+def test_version_5_ties_without_scaling_if_told(tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path, "t5_v11")
+    edit(tmp_path, lm_head__weight=None)
+    language = read_t5(tmp_path)
+    assert (language.head, language.config.tied_head) == ("a copy of the embedding", False)
+    assert logits_agree(tmp_path)
+
+
+def test_mt5_has_a_head_of_its_own_whatever_is_said(tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path, "mt5")
+    for said in (True, False):
+        edit(tmp_path, {"tie_word_embeddings": said})
+        assert read_t5(tmp_path).head == "its own"
+        assert logits_agree(tmp_path)
+
+
+def test_contradictions_ask_for_a_policy(tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path, "t5_v11")
+    edit(tmp_path, {"tie_word_embeddings": True, "scale_decoder_outputs": None})
+    with pytest.raises(
+        ValueError, match=r"says that the head is the embedding, and lm_head.weight is another matrix"
+    ):
+        read_t5(tmp_path)
+    own = load_file(tmp_path / "model.safetensors")
+    untied, tied = read_t5(tmp_path, "untied"), read_t5(tmp_path, "tied")
+    assert (untied.head, tied.head) == ("its own", "tied to the embedding, scaled")
+    assert torch.equal(untied.weights["head.weight"], own["lm_head.weight"])
+    assert "head.weight" not in tied.weights
+
+    edit(tmp_path, {"tie_word_embeddings": False}, lm_head__weight=None)
+    with pytest.raises(ValueError, match=r"lm_head.weight is missing, and config.json says that it is not"):
+        read_t5(tmp_path)
+    edit(tmp_path, lm_head__weight=own["shared.weight"])  # a copy in the file is a head, and it is not scaled
+    assert read_t5(tmp_path).head == "a copy of the embedding"
+    edit(tmp_path, lm_head__weight=None)
+    copied = read_t5(tmp_path, "untied")
+    assert torch.equal(copied.weights["head.weight"], own["shared.weight"])
+    assert read_t5(tmp_path, "tied").config.tied_head
+
+    checkpoints.t5(tmp_path, "mt5")
+    edit(tmp_path, lm_head__weight=None)
+    with pytest.raises(ValueError, match="versions of transformers disagree on mT5"):
+        read_t5(tmp_path)
+    assert read_t5(tmp_path, "tied").config.tied_head
+
+
+# ---- what does not fit
+
+
+def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path, "umt5")
+    second = "decoder__block__1__layer__0__SelfAttention__relative_attention_bias__weight"
+    edit(
+        tmp_path,
+        **{second: None, "shared__weight": None, "encoder__block__7__layer__0__layer_norm__weight": torch.ones(32)},
+        decoder__block__0__layer__1__EncDecAttention__k__weight=torch.ones(32, 24),
+    )
+    with pytest.raises(ValueError, match="do not fit") as error:
+        read_t5(tmp_path)
+    for part in (
+        second.replace("__", ".") + " is missing",
+        "shared.weight is missing",
+        "encoder.block.7.layer.0.layer_norm.weight is not of this model",
+        "EncDecAttention.k.weight has shape (32, 24), the model wants (24, 32)",
+    ):
+        assert part in str(error.value)
+    assert str(error.value).count(";") == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"feed_forward_proj": "relu"}, "has feed_forward_proj = 'relu', and only .* of T5, take v1.1 or Flan-T5"),
+        ({"feed_forward_proj": None}, "feed_forward_proj = 'relu'"),
+        ({"model_type": "bart"}, "holds a 'bart', none of t5, mt5, umt5"),
+        ({"num_layers": 3}, r"encoder.block.2.layer.0.layer_norm.weight is missing"),
+    ],
+)
+def test_what_cannot_be_read_is_said(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    checkpoints.t5(tmp_path)
+    edit(tmp_path, change)
+    with pytest.raises(ValueError, match=message):
+        read_t5(tmp_path)
+
+
+def test_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*: it has no config.json"):
+        read_t5(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "t5", "feed_forward_proj": "gated-gelu"}')
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged or missing"):
+        read_t5(tmp_path)
+
+
+def test_pickles_are_never_read(tmp_path: Path) -> None:
+    checkpoints.t5(tmp_path)
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged or missing"):
+        read_t5(tmp_path)
+
+
+# ---- and back
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"activation": "gelu"},
+        {"tied_head": True},
+        {"bias_per_layer": True},
+        {"max_distance": 20, "buckets": 16},
+    ],
+)
+def test_ours_opens_there(change: dict[str, Any], tmp_path: Path) -> None:
+    """Written by us, loaded by transformers, with not a key too many or too few; and read again, the same."""
+    torch.manual_seed(0)
+    config = T5Config(**{**dict(vocab_size=50, d_model=32, d_head=6, heads=4, d_ff=40), **change},
+                      encoder_layers=2, decoder_layers=3)  # fmt: skip
+    model = EncoderDecoder(config).eval()
+    tensors, described = write_t5(model.state_dict(), config)
+    write_tensors(tmp_path, tensors)
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    theirs, info = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    ids = torch.randint(3, 50, (2, 30))
+    with torch.no_grad():
+        expected = theirs.eval()(input_ids=ids, decoder_input_ids=ids[:, :9]).logits
+        logits = model.logits(model.decode(ids[:, :9], model.encode(model.embed(ids), None), None))
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    again = read_t5(tmp_path)
+    assert again.config == config
+    assert all(torch.equal(again.weights[key], value) for key, value in model.state_dict().items())

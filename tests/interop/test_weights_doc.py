@@ -1,0 +1,73 @@
+"""docs/weights.md runs, command by command, on tiny checkpoints under the names that it speaks of."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openpali.bundle import open_bundle
+from openpali.cli import main
+from openpali.infer.pali import Pali
+
+from . import checkpoints
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "weights.md").read_text("utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S)
+    for line in block.splitlines()
+    if line.startswith("openpali ")
+]
+[PYTHON] = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+SHORT = ["batch=2", "workers=0", "phases.0.samples=4", "optimizer.warmup=0"]
+
+
+def test_from_two_folders_to_a_pali_that_trains_and_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In order, in one folder, since each command builds on those before it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "home"))
+    checkpoints.siglip(Path("siglip-base-patch16-224"), vocab_size=600, image_size=224, patch_size=16)
+    checkpoints.t5(Path("t5-v1_1-base"), vocab_size=700)
+    for folder in ("siglip-base-patch16-224", "t5-v1_1-base"):
+        (Path(folder) / "spiece.model").write_bytes(checkpoints.small_proto())
+    Path("recipes").symlink_to(ROOT / "recipes")
+    Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
+    record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
+    Path("mine.jsonl").write_text(json.dumps(record) + "\n")
+
+    assert [shlex.split(command)[1] for command in COMMANDS] == [
+        "convert", "train", "predict", "convert", "export", "convert",
+    ]  # fmt: skip
+    printed = []
+    for command in COMMANDS:
+        arguments = shlex.split(command)
+        monkeypatch.setattr(sys, "argv", arguments + (SHORT if arguments[1] == "train" else []))
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code, (command, end.value.code)
+        printed.append(capsys.readouterr().out)
+    assert "worst: " in printed[0]
+
+    start, trained = open_bundle(Path("models/start")), open_bundle(Path("home/runs/first/model"))
+    assert trained.config == start.config
+    before, after = start.weights(), trained.weights()
+    frozen = [key for key in before if key.startswith("vit.")]
+    assert frozen
+    assert all((before[key] == after[key]).all() for key in frozen)
+    assert (before["project.weight"] != after["project.weight"]).any()
+    assert open_bundle(Path("models/start448")).config.vision.grid == (28, 28)
+    assert Pali(Path("models/siglip")).similarity(["photo.png"], ["a dog"]).shape == (1, 1)
+
+    names: dict[str, object] = {}
+    exec(compile(PYTHON, "docs/weights.md", "exec"), names)
+    assert isinstance(names["pali"], Pali)
