@@ -97,7 +97,7 @@ class Trainer:
         self.recipe, self.run, self.ranks, self.tokenizer = recipe, run, ranks, tokenizer
         self.phases = open_phases(recipe, tokenizer)
         self.sharded = is_sharded(recipe.parallel, ranks)
-        found = checkpoints(run)
+        [found, *_] = cast(list[list[Path]], ranks.gather(checkpoints(run)))  # file systems may lag behind
         starts = not self.sharded or (ranks.rank == 0 and not found)  # else values come from there, or a checkpoint
         torch.manual_seed(recipe.seed)
         first = self.phases[0].entries[0].source
