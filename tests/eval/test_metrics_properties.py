@@ -1,4 +1,4 @@
-"""What holds for every metric: the order of samples is nothing, perfect predictions have the maximum, 0 is least."""
+"""What holds for all metrics: samples in any order, perfect predictions have the maximum, and none is below 0."""
 
 from __future__ import annotations
 

@@ -247,6 +247,24 @@ def test_recall_equals_argsort_and_ignores_order(seed: int, images: int, caption
     assert set(retrieval((owner == np.arange(images)[:, None]) * 1.0, owner.tolist()).summary.values()) == {1.0}
 
 
+DISTANCES = [  # of big_vision's own tests, four pictures and eight texts
+    [0.8, 0.8, 0.1, 0.5, 0.1, 0.2, 0.5, 0.1],
+    [0.5, 0.4, 0.0, 0.0, 0.4, 0.2, 0.6, 0.4],
+    [0.5, 0.4, 0.1, 0.5, 0.0, 0.8, 0.8, 0.3],
+    [0.5, 0.4, 0.1, 0.5, 0.4, 0.2, 0.3, 0.3],
+]
+
+
+def test_recall_on_the_cases_of_big_vision() -> None:
+    """`image_text_retrieval_test.py`: what its evaluator gives, in both directions."""
+    owner, distances = [0, 0, 1, 1, 2, 2, 3, 3], np.array(DISTANCES)
+    scores = retrieval(-distances, owner).summary
+    assert [scores[f"img2txt_recall@{k}"] for k in (1, 5, 10)] == [0.5, 0.75, 1.0]
+    distances[0, 6] = 0.1
+    scores = retrieval(-distances, owner).summary
+    assert [scores[f"txt2img_recall@{k}"] for k in (1, 5, 10)] == [0.375, 1.0, 1.0]
+
+
 def test_ties_count_against_the_model() -> None:
     assert retrieval(np.zeros((20, 20)), list(range(20))).summary["img2txt_recall@10"] == 0
 
