@@ -227,6 +227,11 @@ def test_greedy_is_ours_whatever_the_cache(
     expected = [[0, *best[0].ids] for best in generate(core, *ours(inputs), decoding=Decoding(max_tokens=9))]
     encoded = model.get_encoder()(**inputs)
     foreign = BaseModelOutput(encoded.last_hidden_state)  # says nothing of its padding: the prompt's mask does
+    start = torch.zeros(2, 1, dtype=torch.long)
+    with torch.no_grad():
+        prompt = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+        found = model(**prompt, encoder_outputs=foreign, decoder_input_ids=start).logits
+        torch.testing.assert_close(found, model(**inputs, decoder_input_ids=start).logits)
     for options in (
         {},  # as long as the targets that the model was trained on
         {"use_cache": False},
@@ -236,8 +241,8 @@ def test_greedy_is_ours_whatever_the_cache(
         {"prompt_lookup_num_tokens": 2},
     ):
         rows = inputs if "prompt_lookup_num_tokens" not in options else {k: v[:1] for k, v in inputs.items()}
-        found = model.generate(**rows, **options).tolist()
-        assert found == expected[: len(found)], options
+        texts = model.generate(**rows, **options).tolist()
+        assert texts == expected[: len(texts)], options
 
 
 @pytest.mark.parametrize("beams", [2, 4])
