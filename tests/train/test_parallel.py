@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -103,9 +105,13 @@ def ran(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of all jobs, run."""
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENPALI_HOME": str(tiny_home)}
-    subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("rank_jobs.py")), str(folder)], env=environment, check=True
-    )
+    command = [sys.executable, str(Path(__file__).with_name("rank_jobs.py")), str(folder)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        assert process.wait(timeout=1200) == 0  # ranks that wait for each other would do so for ever
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     return folder
 
 

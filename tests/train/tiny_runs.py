@@ -40,7 +40,9 @@ VARIED = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/scene
 def parallel_recipe(objective: str, mean: str, **changes: Any) -> Recipe:
     """What is run in micro-batches and on ranks."""
     if objective == "sequence":
-        changes |= {"phases__0__mixture": VARIED, "max_prompt": 160, "max_target": 160}
+        changes = {"max_prompt": 160, "max_target": 160} | changes
+        if not {"phases", "phases__0__mixture"} & changes.keys():
+            changes["phases__0__mixture"] = VARIED
     return make_recipe(objective, loss_mean=mean, **changes)
 
 
