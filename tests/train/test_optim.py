@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tiny_runs import make_recipe
 
 from openpali.train.optim import build_optimizer, freeze, rate
-from openpali.train.ranks import Ranks
 from openpali.train.recipe import OptimizerSpec
 
 
@@ -45,6 +44,7 @@ def test_schedules_by_value(options, values) -> None:
     sample=st.integers(0, 999),
 )
 def test_the_rate_has_no_jumps(schedule, warmup, cooldown, sample) -> None:
+    cooldown = cooldown if schedule in ("rsqrt", "constant") else 0
     options = spec(schedule=schedule, warmup=warmup, cooldown=cooldown)
     now, then = (rate(options, s, 1000) for s in (sample, sample + 1))
     assert 0 <= then <= 1
@@ -157,9 +157,3 @@ def test_gradients_are_clipped_by_their_norm(make_trainer) -> None:
     trainer.optimizer.step = look
     trainer.train()
     assert norms == [pytest.approx(0.25, rel=1e-4)]
-
-
-def test_a_missing_gradient_is_zero_on_one_rank_too() -> None:
-    parameter = torch.nn.Parameter(torch.ones(3))
-    Ranks(0, 1, torch.device("cpu")).sum_gradients([parameter])
-    assert torch.equal(parameter.grad, torch.zeros(3))
