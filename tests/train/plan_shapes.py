@@ -17,7 +17,7 @@ SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, what differs
     "text": (1, {"batch": 16, "task": "denoise", "frozen": ["vit", "project"]}),
     "whole on 2": (2, {"batch": 16}),
     "cut over 2": (2, {"batch": 24, "shard": "full"}),
-    "cut over 4": (4, {"batch": 32, "shard": "full"}),
+    "cut over 4": (4, {"batch": 64, "shard": "full"}),
 }
 
 
