@@ -10,7 +10,6 @@ from openpali.data.build import BUILDERS, Builder
 from openpali.data.world.world import World
 from openpali.text.vocabulary import train_nano_vocabulary
 
-
 MINI_PIECES = 16_384
 
 
