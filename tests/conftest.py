@@ -11,6 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 
+from hypothesis import settings
 from world_fixture import write_world
 
 from openpali.bundle import find_model, open_tokenizer, pack_family
@@ -22,6 +23,9 @@ from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
 
 OPTIMIZER = {"lr": 1e-3}
+
+settings.register_profile("busy", deadline=None)  # no test is about the time it takes
+settings.load_profile("busy")
 
 
 def _train(name: str, objective: str, task: str, kind: str, **model: object) -> None:

@@ -50,7 +50,10 @@ def open_source(name: str, options: dict[str, Any], *, least: Size | None = None
         split = options.get("split", "train")
         if split not in SPLITS[name]:
             raise ValueError(f"{name} has no split {split!r}; there are {', '.join(SPLITS[name])}")
-        return JsonlSource(data_folder(name) / f"{split}.jsonl", Pictures(least))
+        path = data_folder(name) / f"{split}.jsonl"
+        if not path.is_file():
+            raise FileNotFoundError(f"no data file {path}: run `openpali data build {name} --force`")
+        return JsonlSource(path, Pictures(least))
     folder = Path(name).expanduser().is_dir()
     kind = Path(name).suffix
     if folder or (is_url(name) and kind not in RECORDS):
