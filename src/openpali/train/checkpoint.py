@@ -52,6 +52,7 @@ class Checkpoints:
         if ranks.rank == 0:
             for unfinished in (run / "checkpoints").glob(".writing-*"):  # the run was killed there
                 shutil.rmtree(unfinished)
+            self._drop_old()  # or before it had dropped them
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Json) -> Path:
         """Copy ``tensors`` and write them in the background as the checkpoint of ``step``, unless it is there.
