@@ -8,6 +8,7 @@ JSON.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -59,6 +60,18 @@ def wait_for(moment: str, run: Path, dice: random.Random) -> None:
         time.sleep(0.001)
 
 
+def wait_for_end(child: int) -> int:
+    """The exit status of a run, once it is over.
+
+    Its data worker is ended too: one forked in the moment of the kill takes its new parent for the old one and would
+    wait for ever, with our output in its hands, which whoever reads that would wait for.
+    """
+    _, status = os.waitpid(child, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    return status
+
+
 def main(recipe: Path, folder: Path, kills: int, seed: int) -> None:
     dice = random.Random(seed)
     counts: Counter[str] = Counter()
@@ -69,7 +82,7 @@ def main(recipe: Path, folder: Path, kills: int, seed: int) -> None:
         moment = dice.choice(["any", "any", "writing", "written"])
         wait_for(moment, run, dice)
         os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        status = wait_for_end(child)
         if os.WIFSIGNALED(status):
             killed += 1
             counts[moment] += 1
@@ -78,7 +91,7 @@ def main(recipe: Path, folder: Path, kills: int, seed: int) -> None:
             sys.exit("a run failed, see above")
         else:
             runs += 1
-    _, status = os.waitpid(attempt(recipe, folder / f"run-{runs}"), 0)
+    status = wait_for_end(attempt(recipe, folder / f"run-{runs}"))
     print(json.dumps(counts))
     sys.exit(os.waitstatus_to_exitcode(status))
 
