@@ -41,9 +41,9 @@ SCRIPTS = {  # first word of a character's Unicode name -> script of the fonts t
 def word(
     draw: Draw, *, min_letters: int = 3, max_letters: int = 6, upper: bool = True, language: str = "en"
 ) -> Example:
-    """One word on a calm background, 50 to 95 % of its width (at most 80 % of its height).
+    """One word on a calm background, 65 to 95 % of its width (at most 80 % of its height).
 
-    It is turned by up to 5 degrees. One and two letters are random letters, longer ones are words of ``language``.
+    One and two letters take a third and two thirds of that, so that their size is that of letters in words. It is turned by up to 5 degrees. One and two letters are random letters, longer ones are words of ``language``.
     Held out are a tenth of the words and of the pairs of letters; single letters differ only in their backgrounds.
     Raises ``ValueError`` where the world has no word of such a length.
     """
@@ -76,7 +76,7 @@ def _word(draw: Draw, letters: int, language: str) -> str:
 
 def fitted(text: str, file: Path, draw: Draw) -> NDArray[np.float32]:
     """How much ink is where: ``text`` written as large as the draw decides, float32 [h, w] in 0..1, trimmed."""
-    target = draw.uniform(0.5, 0.95) * draw.canvas
+    target = draw.uniform(0.65, 0.95) * draw.canvas * min(1, len(text) / 3)
     left, top, right, bottom = font(file, 64).getbbox(text)
     size = int(64 * min(target / (right - left), 0.8 * draw.canvas / (bottom - top)))
     face = font(file, max(6, size))
