@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import sys
+import time
 import traceback
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,11 +26,15 @@ from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain
 import openpali.train.trainer as trainer_module
 from openpali.bundle import open_tokenizer
 from openpali.data.sources import open_source
+from openpali.train.checkpoint import checkpoints
 from openpali.train.ranks import join_ranks
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
+PATIENCE = (
+    120.0  # seconds until ranks that should end are ended; a save that cannot finish is waited for half of it
+)
 CAPTIONS = {"source": "nano/single", "task": "caption"}
 TEXT = {"source": "nano/text", "task": "denoise"}
 LONG = {"max_prompt": 200, "max_target": 200}
@@ -39,7 +45,8 @@ class Job:
     """A run on ``world`` ranks; ``changes`` are as `make_recipe` takes them. It dies in step ``dies`` (0: never).
 
     ``spoilt``: in its second step the ViT of the last rank gives NaN for its first picture. ``sgd``: instead of the
-    recipe's optimizer, which blows up what is nothing but rounding.
+    recipe's optimizer, which blows up what is nothing but rounding. ``struck``: a signal that comes from outside
+    once there are checkpoints; SIGTERM to all ranks, SIGKILL to the last.
     """
 
     name: str
@@ -50,6 +57,7 @@ class Job:
     sgd: bool = True
     dies: int = 0
     spoilt: bool = False
+    struck: signal.Signals | None = None
     folder: str = ""  # of the run, where jobs share one
 
     @property
@@ -78,6 +86,7 @@ ELASTIC = {
         {"samples": 12, "size": 72, "mixture": [*VARIED, {"source": "easy-vqa", "task": "vqa"}]},
     ],
 }
+STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 40}
 JOBS = [
     Job("siglip-3", 3, "siglip"),  # 4 pairs on 3 ranks: 1 + 1 + 2
     Job("siglip-3-sharded", 3, "siglip", sharded()),
@@ -94,6 +103,11 @@ JOBS = [
     Job("elastic-4", 4, "sequence", ELASTIC, sgd=False, dies=3, folder="elastic"),
     Job("elastic-2", 2, "sequence", ELASTIC, sgd=False, dies=5, folder="elastic"),
     Job("elastic-1", 1, "sequence", ELASTIC, sgd=False, folder="elastic"),
+    Job("whole-2", 2, "siglip", STRUCK, sgd=False, folder="whole"),
+    Job("stopped-2", 2, "siglip", STRUCK, sgd=False, struck=signal.SIGTERM, folder="stopped"),
+    Job("stopped-2-again", 2, "siglip", STRUCK, sgd=False, folder="stopped"),
+    Job("bereft-2", 2, "siglip", STRUCK, sgd=False, struck=signal.SIGKILL, folder="bereft"),
+    Job("bereft-2-again", 2, "siglip", STRUCK, sgd=False, folder="bereft"),
 ]
 
 
@@ -115,6 +129,10 @@ def run(job: Job, folder: Path) -> None:
             if not job.spoilt:
                 raise
             said = str(error)
+        except InterruptedError as error:
+            if job.struck != signal.SIGTERM:
+                raise
+            said = str(error)
         except Killed:
             del losses[-job.recipe.micro :]  # of the step that it died in
         gradients = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
@@ -133,7 +151,10 @@ def _local_bytes(trainer: Trainer) -> int:
 
 
 def fork(job: Job, folder: Path) -> None:
-    """Run a job; where a rank fails, its traceback is in ``NAME.error`` and the others are ended."""
+    """Run a job; where a rank fails, its traceback is in ``NAME.error`` and the others are ended.
+
+    Not so where the job is struck: how its ranks end by themselves is in ``NAME.struck``.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -148,15 +169,34 @@ def fork(job: Job, folder: Path) -> None:
             except BaseException:
                 with (folder / f"{job.name}.error").open("a") as file:
                     traceback.print_exc(file=file)
-                os._exit(1)
-            os._exit(0)
+                sys.exit(1)
+            sys.exit()  # as a command ends, which what still runs would hold up
         children[child] = rank
+    found = strike(job, folder, list(children)) if job.struck else []
+    struck, ends = time.monotonic(), {}
     while children:
-        ended, status = os.wait()
-        children.pop(ended)
-        if status:
+        ended, status = os.waitpid(-1, os.WNOHANG)
+        if ended:
+            ends[children.pop(ended)] = os.waitstatus_to_exitcode(status)
+        else:
+            time.sleep(0.01)
+        if (status and not job.struck) or (job.struck and time.monotonic() > struck + PATIENCE):
             for child in children:
                 os.kill(child, signal.SIGKILL)
+    if job.struck:
+        (folder / f"{job.name}.struck").write_text(json.dumps({"found": found, "ends": ends}))
+
+
+def strike(job: Job, folder: Path, children: list[int]) -> list[str]:
+    """Send a job its signal a moment after its second checkpoint is there; returns those that are."""
+    assert job.struck
+    end = time.monotonic() + PATIENCE
+    while len(found := checkpoints(folder / job.folder)) < 2 and time.monotonic() < end:
+        time.sleep(0.001)
+    time.sleep(random.uniform(0, 0.1))
+    for child in children if job.struck == signal.SIGTERM else children[-1:]:
+        os.kill(child, job.struck)
+    return [path.name for path in found]
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 from rank_jobs import JOBS, Job
-from tiny_runs import losses_of, parallel_recipe, plain_sgd, tensors_of
+from safetensors.torch import load_file
+from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors_of
 
 import openpali.train.trainer as trainer_module
 from openpali.bundle import open_bundle
-from openpali.train.checkpoint import checkpoints, step_of
+from openpali.train.checkpoint import checkpoints, read_state, step_of
 
 CLOSE = 1e-6
 
@@ -177,3 +178,36 @@ def test_all_ranks_name_the_module_and_the_sample_of_the_one_that_failed(ran, ma
     assert said[0] == said[1]
     stream = make_trainer(job.alone(), "alone").stream
     assert said[0].startswith(f"the output of vit.encoder.norm is not finite at sample 4, with {stream[6].key}; ")
+
+
+def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
+    """All that the newest checkpoint holds of each rank, and the model that was written."""
+    files = [*checkpoints(run)[-1].glob("*.safetensors"), *(run / "model").glob("*.safetensors")]
+    return {(file.name, key): value for file in files for key, value in load_file(file).items()}
+
+
+@pytest.mark.parametrize("folder", ["stopped", "bereft"])
+def test_ranks_that_are_struck_end_and_go_on_bit_for_bit(folder: str, ran) -> None:
+    """SIGTERM to all ranks: each ends in good order, after a checkpoint. ``kill -9`` of one: the other ends by
+    itself, with an error. Either way what was saved is there, and the run becomes the one that was let be."""
+    first, again = [job for job in JOBS if job.folder == folder]
+    struck = json.loads((ran / f"{first.name}.struck").read_text())
+    if first.struck == signal.SIGTERM:
+        assert struck["ends"] == {"0": 0, "1": 0}
+        said = [json.loads((ran / f"{first.name}-{rank}.json").read_text())["said"] for rank in range(first.world)]
+        samples = int(said[0].split()[3].rstrip(";"))
+        assert said == [f"stopped at sample {samples}; the same command goes on"] * 2
+    else:
+        assert struck["ends"] == {"0": 1, "1": -signal.SIGKILL}
+        assert (ran / f"{first.name}.error").is_file()
+    resumed = len(together(ran, again))
+    assert 0 < resumed <= again.recipe.samples // again.recipe.batch - len(struck["found"])
+    ours, theirs = shares_of(ran / folder), shares_of(ran / "whole")
+    assert len({file for file, _ in theirs}) == 3
+    assert ours.keys() == theirs.keys()
+    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    assert metrics_of(ran / folder) == metrics_of(ran / "whole")
+    found = checkpoints(ran / folder)
+    assert read_state(found[-1]) == read_state(checkpoints(ran / "whole")[-1])
+    assert struck["found"]
+    assert {*struck["found"]} <= {path.name for path in found}
