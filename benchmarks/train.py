@@ -1,0 +1,294 @@
+"""Training steps on CPUs: ours against open_clip (SigLIP) and transformers (SigLIP + T5), same shapes and dtype.
+
+    pip install open_clip_torch transformers
+    python benchmarks/train.py --json train.json
+
+A step is forward, backward, clipping where that side clips, and AdamW (fused, on both sides), on random weights,
+pictures and ids; every row is as long as the others. "siglip" trains both towers. "stage 1" trains a T5 behind a
+frozen image encoder, "stage 2" all of it; transformers has no such model, so the peer is its SigLIP's tokens,
+projected and put before the embedded prompt as ``inputs_embeds`` of its T5. Both sides have the same number of
+parameters, which is checked. Sides take turns; times are medians. "products" are the matrix products of our step,
+beside what this machine reaches on one large one.
+
+Memory is the highest resident memory of a second step above what the process had before the model was made, each
+side alone (Linux).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from _report import Result, cost, interleaved, machine, rate, report
+from openpali.model.sizes import PRESETS, Preset
+from openpali.train.machine import count_flops, matmul_peak
+from openpali.train.plan import Lengths, make_batch, prepare, run_step
+from openpali.train.ranks import Ranks
+from openpali.train.recipe import Recipe
+
+PROMPT, TARGET = 16, 32
+CPU = torch.device("cpu")
+STEPS = {"siglip": "open_clip", "stage 1": "transformers", "stage 2": "transformers"}  # and the peer of each
+Step = Callable[[], object]
+Side = tuple[nn.Module, Step]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
+    parser.add_argument("--preset", default="base", choices=PRESETS, help="the shapes; pico to try this out")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
+    parser.add_argument("--profile", action="store_true", help="print where a step's time goes, too")
+    parser.add_argument("--json", type=Path, dest="file")
+    options = parser.parse_args()
+    needed = {STEPS[step] for step in options.steps}
+    packages = {"open_clip": "open_clip_torch", "transformers": "transformers"}
+    for module in needed:
+        _need(module, packages[module])
+    facts = machine(*(packages[module] for module in sorted(needed)))
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    peak = matmul_peak(CPU, dtype, seconds=2.0)
+    results = [result for name in options.steps for result in _measure(name, dtype, peak, options)]
+    report(results, {**facts, "dtype": options.precision, "batch": options.batch}, options.file)
+
+
+def _need(module: str, package: str) -> None:
+    try:
+        __import__(module)
+    except ImportError as error:
+        raise SystemExit(
+            f"this compares with {module} and cannot import it ({error}): pip install {package}"
+        ) from error
+
+
+def _measure(name: str, dtype: torch.dtype, peak: float, options: argparse.Namespace) -> list[Result]:
+    peer, batch = STEPS[name], options.batch
+    make_theirs = make_open_clip if peer == "open_clip" else make_transformers
+    makers: dict[str, Callable[[], Side]] = {
+        "ours": lambda: make_ours(name, options.preset, batch, dtype),
+        peer: lambda: make_theirs(PRESETS[options.preset], batch, dtype, frozen=name == "stage 1"),
+    }
+    # in turns, and the lesser of two: imports and what libraries keep for themselves are no side's memory
+    seen = [{side: peak_memory(make) for side, make in makers.items()} for _ in range(2)]
+    memory = {side: min(each[side] for each in seen) / 1e9 for side in makers}
+    sides = {side: make() for side, make in makers.items()}
+    sizes = [sum(p.numel() for p in model.parameters()) for model, _ in sides.values()]
+    if sizes[0] != sizes[1]:
+        raise RuntimeError(f"{name}: ours has {sizes[0]:,} parameters and {peer} has {sizes[1]:,}")
+    steps = {side: step for side, (_, step) in sides.items()}
+    flops = count_flops(steps["ours"])
+    seconds = interleaved(steps, options.rounds)
+    if options.profile:
+        for side, step in steps.items():
+            print(f"\n{name}, {side}: one step\n{_profile(step)}")
+    return [
+        rate(name, batch / seconds["ours"], batch / seconds[peer], peer, "samples/s"),
+        cost(f"{name}: peak memory", memory["ours"], memory[peer], peer, "GB"),
+        rate(f"{name}: products", flops / seconds["ours"] / 1e9, peak / 1e9, "matmul peak", "GFLOP/s"),
+    ]
+
+
+def _profile(step: Step) -> str:
+    with torch.profiler.profile() as seen:
+        step()
+    table: str = seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=48)
+    return table
+
+
+def peak_memory(make: Callable[[], Side]) -> int:
+    """Bytes that the second step of what ``make`` returns needs at its peak, with all that it stands on."""
+    _release()
+    before = _resident("VmRSS")
+    _, step = make()
+    step()  # makes the optimizer's state
+    _release()
+    step()
+    return _resident("VmHWM") - before
+
+
+def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype) -> Side:
+    """The trainer's own model, loss and optimizer."""
+    shape = PRESETS[preset]
+    siglip = name == "siglip"
+    recipe = Recipe.model_validate(
+        {
+            "name": name,
+            "objective": "siglip" if siglip else "sequence",
+            "batch": batch,
+            "max_prompt": PROMPT,
+            "max_target": TARGET,
+            "model": {"preset": preset, "tokenizer": "none", "frozen": ["vit"] if name == "stage 1" else []},
+            "optimizer": {"lr": 1e-4, "weight_decay": 1e-4},
+            "phases": [
+                {
+                    "samples": batch,
+                    "size": shape.vision.image_size[0],
+                    "mixture": [{"source": "none", "task": "contrastive" if siglip else "caption"}],
+                }
+            ],
+        }
+    )
+    ranks, phase = Ranks(0, 1, CPU), recipe.phases[0]
+    objective, optimizer = prepare(recipe, phase, ranks, dtype)
+    shapes = make_batch(recipe, phase, objective, batch, Lengths())
+    drawn = {key: _random_like(key, value, shape) for key, value in shapes.items()}
+    return objective.model, lambda: run_step(recipe, objective, optimizer, ranks, dtype, [drawn])
+
+
+def _random_like(key: str, value: Tensor, shape: Preset) -> Tensor:
+    if key == "images":
+        return torch.randint_like(value, 256)
+    vocabulary = shape.text_tower.vocab_size if key == "ids" else shape.language.vocab_size
+    return torch.randint_like(value, 2, vocabulary)
+
+
+def make_open_clip(preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bool) -> Side:
+    """open_clip's SigLIP as it trains it: its towers, its loss, its groups with and without weight decay."""
+    import timm
+    from open_clip.loss import SigLipLoss
+    from open_clip.model import CustomTextCLIP
+
+    assert not frozen
+    vision, text = preset.vision, preset.text_tower
+    model = CustomTextCLIP(
+        embed_dim=vision.width,
+        vision_cfg={"timm_model_name": "vit_base_patch16_siglip_224", "timm_pool": "map", "timm_proj": "none"},
+        text_cfg={
+            "context_length": text.length,
+            "vocab_size": text.vocab_size,
+            "width": text.width,
+            "heads": text.heads,
+            "layers": text.depth,
+            "mlp_ratio": text.mlp_dim / text.width,
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+            "norm_kwargs": {"eps": 1e-6},
+        },
+        init_logit_scale=math.log(10),
+        init_logit_bias=-10.0,
+        output_dict=True,
+    )
+    # the trunk that its configuration names, which fixes the shapes; once more in ours
+    model.visual.trunk = timm.create_model(
+        "vit_base_patch16_siglip_224",
+        num_classes=0,
+        global_pool="map",
+        img_size=vision.image_size,
+        patch_size=vision.patch_size,
+        embed_dim=vision.width,
+        depth=vision.depth,
+        num_heads=vision.heads,
+        mlp_ratio=vision.mlp_dim / vision.width,
+    )
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": others, "weight_decay": 0.0}, {"params": matrices, "weight_decay": 0.2}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.95), fused=True)
+    loss = SigLipLoss()
+    images = torch.rand(batch, 3, *vision.image_size) * 2 - 1
+    ids = torch.randint(2, text.vocab_size, (batch, text.length))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = model(images, ids)
+            total = loss(**out)
+        total.backward()
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+
+    return model, step
+
+
+class VisionT5(nn.Module):
+    """transformers' SigLIP and T5 put together: tokens, projected, before the embedded prompt."""
+
+    def __init__(self, preset: Preset) -> None:
+        import transformers
+
+        super().__init__()
+        vision, language = preset.vision, preset.language
+        self.vit = transformers.SiglipVisionModel(
+            transformers.SiglipVisionConfig(
+                hidden_size=vision.width,
+                num_hidden_layers=vision.depth,
+                intermediate_size=vision.mlp_dim,
+                num_attention_heads=vision.heads,
+                image_size=vision.image_size[0],
+                patch_size=vision.patch_size,
+                vision_use_head=False,
+            )
+        )
+        self.project = nn.Linear(vision.width, language.d_model)
+        self.t5 = transformers.T5ForConditionalGeneration(
+            transformers.T5Config(
+                vocab_size=language.vocab_size,
+                d_model=language.d_model,
+                d_kv=language.d_head,
+                d_ff=language.d_ff,
+                num_layers=language.encoder_layers,
+                num_decoder_layers=language.decoder_layers,
+                num_heads=language.heads,
+                feed_forward_proj=f"gated-{language.activation}",
+                dropout_rate=0.0,
+                tie_word_embeddings=False,
+                decoder_start_token_id=0,
+            )
+        )
+        # recent versions tie it whatever the configuration says
+        self.t5.lm_head = nn.Linear(language.d_model, language.vocab_size, bias=False)
+
+    def forward(self, images: Tensor, prompt: Tensor, target: Tensor) -> Tensor:
+        tokens = self.project(self.vit(pixel_values=images).last_hidden_state)
+        embedded = torch.cat([tokens, self.t5.get_input_embeddings()(prompt)], dim=1)
+        mask = torch.ones(embedded.shape[:2], dtype=torch.long)
+        loss: Tensor = self.t5(inputs_embeds=embedded, attention_mask=mask, labels=target).loss
+        return loss
+
+
+def make_transformers(preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bool) -> Side:
+    """A step as transformers' Trainer makes it: clipping at 1, fused AdamW."""
+    model = VisionT5(preset).train()
+    model.vit.requires_grad_(not frozen)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=1e-4, weight_decay=1e-4, fused=True)
+    images = torch.rand(batch, 3, *preset.vision.image_size) * 2 - 1
+    prompt, target = (torch.randint(2, preset.language.vocab_size, (batch, n)) for n in (PROMPT, TARGET))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = model(images, prompt, target)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return model, step
+
+
+def _resident(line: str) -> int:
+    """Bytes of ``VmRSS`` (now) or ``VmHWM`` (at most, since :func:`_release`)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(text for text in status.splitlines() if text.startswith(line)).split()[1])
+
+
+def _release() -> None:
+    """Give freed memory back to the system, and forget the peak."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The benchmarks of training run, on shapes that take seconds, and write what others read."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]
+needs_open_clip = pytest.mark.skipif(not importlib.util.find_spec("open_clip"), reason="open_clip is not installed")
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def run(script: str, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    paths = [str(each) for each in (path, os.environ.get("PYTHONPATH")) if each]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, str(FOLDER / script), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+
+
+def results_of(script: str, file: Path, *arguments: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """What a benchmark writes, by name and peer; in the form that all benchmarks share."""
+    done = run(script, *arguments, "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    written = json.loads(file.read_text())
+    assert written.keys() == {"machine", "results"}
+    assert {"torch"} < written["machine"]["versions"].keys()
+    for result in written["results"]:
+        assert result.keys() == {"name", "ours", "peer", "peer_name", "unit", "ratio"}
+        assert min(result["ours"], result["peer"]) > 0
+        better = result["ours"] / result["peer"]
+        more = result["unit"].endswith("/s")
+        assert result["ratio"] == pytest.approx(better if more else 1 / better)
+    return {(result["name"], result["peer_name"]): result for result in written["results"]}
+
+
+@needs_proc
+def test_steps_beside_transformers(tmp_path) -> None:
+    found = results_of("train.py", tmp_path / "x.json", "--steps", "stage 1", "stage 2", *TINY)
+    assert found.keys() == {
+        (f"{stage}{what}", peer)
+        for stage in ("stage 1", "stage 2")
+        for what, peer in (("", "transformers"), (": peak memory", "transformers"), (": products", "matmul peak"))
+    }
+
+
+@needs_proc
+@needs_open_clip
+def test_a_step_beside_open_clip(tmp_path) -> None:
+    found = results_of("train.py", tmp_path / "x.json", "--steps", "siglip", *TINY)
+    assert ("siglip", "open_clip") in found
+
+
+@needs_open_clip
+def test_the_loss_beside_open_clip(tmp_path) -> None:
+    shape = ["--pairs", "96", "--width", "8", "--rounds", "1"]
+    found = results_of("sigmoid_loss.py", tmp_path / "x.json", "--ranks", "1", "2", *shape)
+    assert len(found) == 2 * (1 + 4)
+    grown = [found[f"{ranks}: peak memory", peer] for ranks, peer in _BOTH]
+    assert grown[1]["ours"] - grown[0]["ours"] < grown[1]["peer"] - grown[0]["peer"]
+
+
+_BOTH = (("1 rank", "open_clip"), ("2 ranks", "open_clip bidir"))
+
+
+@pytest.mark.parametrize("script", ["train.py", "sigmoid_loss.py"])
+def test_without_open_clip_they_say_what_to_install(script, tmp_path) -> None:
+    (tmp_path / "open_clip.py").write_text("raise ImportError('not here')")
+    done = run(script, path=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "this compares with open_clip and cannot import it (not here): pip install open_clip_torch"
+    )
+
+
+def test_bytes_are_counted_while_they_are_alive(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from sigmoid_loss import Held
+
+    before = torch.ones(1000)
+    with Held() as held:
+        view = before[10:]
+        doubled = before * 2  # 4,000 bytes
+        view = doubled + doubled  # and as many
+        del view
+        summed = doubled.add_(1).sum()  # 4 more
+        again = doubled.clone()
+        del doubled, again
+    assert held.peak == 8004
+    assert held.now == 4 == summed.nbytes
