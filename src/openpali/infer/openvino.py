@@ -10,7 +10,7 @@ D width, h heads, d head width, V vocabulary.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -25,15 +25,17 @@ from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, shared
 LARGEST_BIAS = 2**26  # elements of [h, N, N]; above (some 2,400 tokens of 12 heads) the encoder stays with torch,
 # which takes it a block of queries at a time
 
-Arrays = list[NDArray[Any]]
+GROUP = 128  # values of an activation that share a scale where they meet int8 weights; OpenVINO's 32 is slower
+
+Precision = Literal["f32", "bf16"]
 
 
 @dataclass(frozen=True)
 class OpenVinoMemory:
-    """Encoder outputs, already as keys and values of each decoder layer."""
+    """Encoder outputs, already as keys and values of each decoder layer (tensors of OpenVINO)."""
 
     outputs: Tensor
-    arrays: Arrays
+    tensors: list[Any]
 
 
 @dataclass
@@ -41,8 +43,8 @@ class OpenVinoCache:
     """A decoder in the middle of its texts; their past is in the request."""
 
     request: Any
-    memory: Arrays  # keys and values by layer, each [M, h, N, d], then the mask [M, 1, 1, N]
-    past: NDArray[np.int64]  # the row that each hypothesis continues, [B]
+    memory: list[Any]  # tensors: keys and values by layer, each [M, h, N, d], then the mask [M, 1, 1, N]
+    past: NDArray[np.int32]  # the row that each hypothesis continues, [B]
     length: int = 0
     fresh: bool = True  # the request has not been given this memory
 
@@ -51,7 +53,7 @@ class OpenVinoCache:
         count = self.memory[0].shape[0]
         owners = shared_memory(rows // max(1, len(self.past) // count)).numpy()
         if owners.tolist() != list(range(count)):
-            self.memory = [array[owners] for array in self.memory]
+            self.memory = [_tensor(tensor.data[owners], tensor.element_type) for tensor in self.memory]
             self.fresh = True
         self.past = self.past[rows.numpy()]
 
@@ -62,8 +64,8 @@ class OpenVinoPali:
     Args:
         model: in float32; it is not needed afterwards but for inputs that are too long for a compiled encoder.
         int8: keep the weights of matrices as int8, one scale for each output.
-        precision: of vision and encoder; by default bf16 where the processor multiplies it. The decoder reads
-            weights more than it multiplies, and is float32 inside.
+        precision: of activations; by default bf16 where the processor multiplies it. Logits are float32: rounded,
+            they would be equal too often.
 
     Raises:
         ModuleNotFoundError: OpenVINO is not installed.
@@ -71,7 +73,7 @@ class OpenVinoPali:
 
     pad = Pali.pad
 
-    def __init__(self, model: Pali, int8: bool = True, precision: Literal["auto", "f32", "bf16"] = "auto") -> None:
+    def __init__(self, model: Pali, int8: bool = True, precision: Precision | Literal["auto"] = "auto") -> None:
         self.model = model.eval()
         self.text = model.text
         config = model.config.text
@@ -84,6 +86,7 @@ class OpenVinoPali:
 
         if precision == "auto":
             precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
+        self.precision = precision
         size = model.config.vision.image_size
         self._vision = _compiled(
             _Vision(model), {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}, ["visual"], int8, precision
@@ -101,21 +104,26 @@ class OpenVinoPali:
             ["outputs", *memory],
             int8,
             precision,
+            narrow=memory,
         )
         self._step = _compiled(
             _Step(self.text),
             {
                 "ids": (torch.zeros(2, 1, dtype=torch.long), [-1, 1]),
-                "rows": (torch.arange(2), [-1]),
+                "rows": (torch.arange(2, dtype=torch.int32), [-1]),
                 **{f"bias.{i}": (torch.zeros(1, heads, 1, 4), [1, heads, 1, -1]) for i in range(biases)},
                 **mask,
                 **memory,
                 **past,
             },
-            ["logits", *(f"next_{name}" for name in kv)],
+            ["hidden", *(f"next_{name}" for name in kv)],
             int8,
-            "f32",
-            {f"past_{name}": f"next_{name}" for name in kv},
+            precision,
+            narrow=memory,
+            state={f"past_{name}": f"next_{name}" for name in kv},
+        )
+        self._head = _compiled(
+            _Head(self.text), {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])}, ["logits"], int8, "f32"
         )
         self._memory_names = [*memory, "mask"]
 
@@ -129,10 +137,13 @@ class OpenVinoPali:
         if self.model.config.text.heads * n * n > LARGEST_BIAS:
             outputs = self.text.encode(x, real)
             pairs = [cast(DecoderLayer, layer).cross.memory(outputs) for layer in self.text.decoder]
-            return OpenVinoMemory(outputs, [*(t.numpy() for pair in pairs for t in pair), mask.numpy()])
-        biases = [unfold_bias(bias(1 - n, n - 1), n)[None].contiguous() for bias in self.text.encoder_bias]
-        outputs, *memory = self._encoder([t.numpy() for t in (x, mask, *biases)]).values()
-        return OpenVinoMemory(torch.from_numpy(outputs), [*memory, mask.numpy()])
+            memory = [_narrow(t, self.precision) for pair in pairs for t in pair]
+            return OpenVinoMemory(outputs, [*memory, _tensor(mask.numpy())])
+        biases = [unfold_bias(bias(1 - n, n - 1), n)[None] for bias in self.text.encoder_bias]
+        request = self._encoder.create_infer_request()  # its outputs are the memory: a request for each
+        request.infer([_tensor(t.numpy()) for t in (x, mask, *biases)])
+        outputs, *memory = [request.get_tensor(port) for port in self._encoder.outputs]
+        return OpenVinoMemory(torch.from_numpy(outputs.data), [*memory, _tensor(mask.numpy())])
 
     def embed_images(self, images: Tensor) -> Tensor:
         """As :meth:`openpali.model.pali.Pali.embed_images`."""
@@ -144,29 +155,37 @@ class OpenVinoPali:
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
         """A cache to generate from these memories; it grows as it needs to."""
-        request = self._step.create_infer_request()
-        rows, heads, _, d = memory.arrays[0].shape
-        for state in request.query_state():
-            state.state = _tensor(np.zeros((rows, heads, 0, d), np.float32))
-        return OpenVinoCache(request, memory.arrays, np.arange(rows))
+        return OpenVinoCache(self._step.create_infer_request(), memory.tensors, _count(len(memory.outputs)))
 
     @torch.inference_mode()
     def step(self, ids: Tensor, cache: OpenVinoCache) -> Tensor:
         """Feed the next token of each row ``[B, 1]``; logits of the one after it, ``[B, 1, V]``."""
         if cache.fresh:
-            for name, array in zip(self._memory_names, cache.memory, strict=True):
-                cache.request.set_tensor(name, _tensor(array))
+            for name, tensor in zip(self._memory_names, cache.memory, strict=True):
+                cache.request.set_tensor(name, tensor)
             cache.fresh = False
         for i, bias in enumerate(self.text.decoder_bias):
-            cache.request.set_tensor(
-                f"bias.{i}", _tensor(bias(-cache.length, 0)[None, :, None].contiguous().numpy())
-            )
+            cache.request.set_tensor(f"bias.{i}", _tensor(bias(-cache.length, 0)[None, :, None].numpy()))
         cache.request.set_tensor("ids", _tensor(ids.numpy()))
         cache.request.set_tensor("rows", _tensor(cache.past))
         cache.request.infer()
         cache.length += 1
-        cache.past = np.arange(len(ids))
-        return torch.from_numpy(cache.request.get_tensor("logits").data.copy())
+        cache.past = _count(len(ids))
+        [logits] = self._head([cache.request.get_tensor("hidden")]).values()
+        return torch.from_numpy(logits)
+
+
+def require_openvino() -> Any:
+    """The module.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message says how to.
+    """
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("engine openvino needs OpenVINO: pip install 'openpali[cpu]'") from error
+    return openvino
 
 
 class _Vision(nn.Module):
@@ -214,7 +233,16 @@ class _Step(nn.Module):
             attended = nn.functional.scaled_dot_product_attention(q, k, v, biases[i % count], scale=1.0)
             x = decoder.rest(x, attended, memory[2 * i], memory[2 * i + 1], mask)
             kept += [k, v]
-        return (self.text.logits(self.text.to_head(x)), *kept)
+        return (self.text.to_head(x), *kept)
+
+
+class _Head(nn.Module):
+    def __init__(self, text: EncoderDecoder) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.text.logits(hidden)
 
 
 def _compiled(
@@ -222,7 +250,8 @@ def _compiled(
     inputs: Mapping[str, tuple[Tensor, list[int]]],
     outputs: list[str],
     int8: bool,
-    precision: str,
+    precision: Precision,
+    narrow: Iterable[str] = (),
     state: Mapping[str, str] | None = None,
 ) -> Any:
     """A module as a graph for this CPU.
@@ -230,14 +259,10 @@ def _compiled(
     Args:
         inputs: by name, in order: an example, and the shape with -1 where it varies.
         outputs: their names.
-        state: inputs that the next call takes from outputs of this one.
+        narrow: inputs and outputs that are of ``precision`` themselves; all others of their examples' kind.
+        state: inputs that the next call takes from outputs of this one, see :func:`_keep`.
     """
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("engine openvino needs OpenVINO: pip install 'openpali[cpu]'") from error
-    from openvino._offline_transformations import apply_make_stateful_transformation
-
+    openvino = require_openvino()
     examples = tuple(example for example, _ in inputs.values())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of checks that tracing makes constant, as they should be
@@ -251,11 +276,48 @@ def _compiled(
         port.get_tensor().set_names({name})
     graph.reshape(shapes)
     if state:
-        apply_make_stateful_transformation(graph, dict(state))
+        _keep(graph, state)
     if int8:
         _to_int8(graph)
-    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    return openvino.Core().compile_model(graph, "CPU", settings)
+    ports = openvino.preprocess.PrePostProcessor(graph)
+    for name in narrow:
+        port = ports.input(name) if name in inputs else ports.output(name)
+        port.tensor().set_element_type(getattr(openvino.Type, precision))
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "KV_CACHE_PRECISION": precision,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    return openvino.Core().compile_model(ports.build(), "CPU", settings)
+
+
+def _keep(graph: Any, state: Mapping[str, str]) -> None:
+    """Make inputs ``[rows, h, L, d]`` variables that outputs are assigned to, in place. They begin with L = 0.
+
+    OpenVINO has a kernel for attention whose past is kept this way, picked out by int32 ``rows`` and extended.
+    """
+    from openvino import opset13
+    from openvino.op.util import Variable, VariableInfo
+
+    inputs = {name: each for each in graph.get_parameters() for name in each.output(0).get_names()}
+    outputs = {name: each for each in graph.get_results() for name in each.output(0).get_names()}
+    count = opset13.shape_of(inputs["rows"], output_type="i32")
+    for name, following in state.items():
+        parameter, result = inputs[name], outputs[following]
+        info = VariableInfo()
+        info.data_shape, info.data_type = parameter.get_partial_shape(), parameter.get_element_type()
+        info.variable_id = name
+        variable = Variable(info)
+        _, heads, _, d = (each.get_min_length() for each in info.data_shape)
+        shape = opset13.concat([count, opset13.constant(np.array([heads, 0, d], np.int32))], 0)
+        empty = opset13.broadcast(opset13.constant(np.float32(0)), shape)
+        parameter.output(0).replace(opset13.read_value(empty, variable).output(0))
+        graph.add_variables([variable])
+        graph.add_sinks([opset13.assign(result.input_value(0).get_node(), variable)])
+        graph.remove_result(result)
+        graph.remove_parameter(parameter)
+    graph.validate_nodes_and_infer_types()
 
 
 def _to_int8(graph: Any) -> None:
@@ -277,7 +339,21 @@ def _to_int8(graph: Any) -> None:
         )
 
 
-def _tensor(array: NDArray[Any]) -> Any:
+def _tensor(array: NDArray[Any], kind: Any = None) -> Any:
+    """An array, or the bits of what NumPy does not know (bf16), as a tensor of OpenVINO."""
     import openvino
 
-    return openvino.Tensor(np.ascontiguousarray(array))
+    array = np.ascontiguousarray(array)
+    return openvino.Tensor(array) if kind is None else openvino.Tensor(array, array.shape, kind)
+
+
+def _narrow(tensor: Tensor, precision: Precision) -> Any:
+    import openvino
+
+    if precision == "f32":
+        return _tensor(tensor.numpy())
+    return _tensor(tensor.bfloat16().view(torch.int16).numpy(), openvino.Type.bf16)
+
+
+def _count(rows: int) -> NDArray[np.int32]:
+    return np.arange(rows, dtype=np.int32)
