@@ -1,0 +1,37 @@
+"""What docs/training.md tells people to type is taken as it is meant, by torchrun and by recipes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from tiny_runs import make_recipe
+from torch.distributed.run import parse_args
+
+from openpali.train.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "training.md").read_text("utf-8")
+LAUNCHES = re.findall(r"`torchrun ([^`]* openpali train [^`]*)`", TEXT)
+TABLES = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
+
+
+@pytest.mark.parametrize("line", LAUNCHES)
+def test_torchrun_starts_us_with_our_arguments(line: str) -> None:
+    ours = line.partition(" openpali ")[2]
+    parsed = parse_args(shlex.split(line))
+    assert (parsed.module, parsed.training_script) == (True, "openpali")
+    assert parsed.training_script_args == shlex.split(ours)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_recipes_have_the_keys(table: str) -> None:
+    raw = make_recipe("sequence", phases__0__samples=6_400_000).model_dump()
+    Recipe.model_validate({**raw, **tomllib.loads(table)})
+
+
+def test_both_are_there() -> None:
+    assert len(LAUNCHES) == len(TABLES) == 2
