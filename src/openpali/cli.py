@@ -7,7 +7,7 @@ import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,10 @@ data = typer.Typer(no_args_is_help=True, help="Build and check data sets.")
 app.add_typer(data, name="data")
 
 Model = Annotated[str, typer.Option(help="A model folder, a finished run, or a model that ships (nano)")]
+Engine = Annotated[
+    Literal["torch", "openvino", "openvino-int8"],
+    typer.Option(help="What generates text; OpenVINO is faster on CPUs, and needs the extra [cpu]"),
+]
 
 
 @app.callback()
@@ -27,6 +31,7 @@ def _openpali() -> None:
 def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="IMAGE... PROMPT", help="Pictures or a video, then text")],
     model: Model = "nano",
+    engine: Engine = "torch",
     task: Annotated[str, typer.Option(help="caption, ocr, vqa, detect, refseg, ...: words the prompt")] = "",
     lang: Annotated[str, typer.Option(help="Language of the answer")] = "en",
     frames: Annotated[int, typer.Option(help="Most frames of a video")] = 8,
@@ -49,7 +54,7 @@ def predict(
         for path in paths
         for image in (load_frames(path, frames, stride) if is_video(path) else [to_array(path)])
     ]
-    pali = Pali.from_pretrained(model)
+    pali = Pali.from_pretrained(model, engine)
     chosen = pali.task(task or task_of(text, len(images)))
     prompt = chosen.ask(text, lang=lang) if task else text
     [prediction] = pali.predict([images], [prompt], task=chosen)
@@ -130,6 +135,7 @@ def evaluate(
     cards: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
     suite: Annotated[str, typer.Option(help="Many at once: nano, mini, or paper for all that DATA holds")] = "",
     model: Model = "nano",
+    engine: Engine = "torch",
     data: Annotated[Path | None, typer.Option(help="Root of official data sets; default: in the cache")] = None,
     limit: Annotated[int | None, typer.Option(help="Score only the first N samples")] = None,
     batch_size: Annotated[int, typer.Option(help="Samples at once; the answers do not depend on it")] = 32,
@@ -140,11 +146,14 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for cards, answers and pages of a suite")] = None,
 ) -> None:
     """Score a model; prints the scores and writes a card that says exactly how they came about."""
+    from dataclasses import replace
+
     from rich.console import Console
 
     from openpali.data.home import home
     from openpali.eval import diff, suites
     from openpali.eval.benchmark import run
+    from openpali.eval.benchmarks.base import AnswerBenchmark
     from openpali.eval.ocr import open_ocr
     from openpali.eval.progress import progress_bar
     from openpali.eval.registry import find_benchmark
@@ -163,10 +172,12 @@ def evaluate(
         raise ValueError("a suite writes all of its files into one folder: --out DIR")
     if benchmark and out:
         raise ValueError("--out is for suites; a benchmark takes --json, --save-predictions and --report")
+    if engine != "torch" and (out or save_predictions):
+        raise ValueError(f"saved answers do not name their engine: --engine {engine} goes with --json and --report")
     chosen = suites.suite(suite) if suite else [find_benchmark(benchmark)]
-    root, engine = data or home() / "data", open_ocr(ocr) if ocr else None
+    root, reader = data or home() / "data", open_ocr(ocr) if ocr else None
     with join_ranks() as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
-        pali = Pali.from_pretrained(model)
+        pali = Pali.from_pretrained(model, engine)
         if suite:
             outcomes = list(
                 suites.run_suite(
@@ -176,7 +187,7 @@ def evaluate(
                     out=out,
                     limit=limit,
                     batch=batch_size,
-                    ocr=engine,
+                    ocr=reader,
                     ranks=ranks,
                     watch=watch,
                 )
@@ -189,7 +200,7 @@ def evaluate(
                 limit=limit,
                 batch=batch_size,
                 predictions=save_predictions,
-                ocr=engine,
+                ocr=reader,
                 ranks=ranks,
                 watch=watch(chosen[0]),
             )
@@ -205,6 +216,8 @@ def evaluate(
         if out is not None:
             (out / "table.md").write_text(suites.as_markdown(outcomes), "utf-8")
         return
+    if isinstance(chosen[0], AnswerBenchmark):  # embeddings are torch's, whatever the engine
+        done = replace(done, card=replace(done.card, model={**done.card.model, "engine": engine}))
     card = done.card
     for name, value in card.scores.items():
         typer.echo(f"{name:20} {value:.4f}")

@@ -66,5 +66,31 @@ def test_the_facade_answers_alike_with_every_engine(family, monkeypatch) -> None
     with pytest.raises(ValueError, match="no engine 'tpu': there are torch, openvino, openvino-int8"):
         Pali.from_pretrained(family, "tpu")
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'openpali\[cpu\]'"):
-        Pali.from_pretrained(family, "openvino").caption([picture])
+    with pytest.raises(ValueError, match=r"pip install 'openpali\[cpu\]'"):
+        Pali.from_pretrained(family, "openvino")
+
+
+def test_memories_and_caches_of_one_model_do_not_disturb_each_other(compiled) -> None:
+    first, second = (compiled.encode(*inputs(seed)) for seed in (1, 2))
+    caches = [compiled.start(memory, 4) for memory in (first, second, first)]
+    logits = [[compiled.step(torch.full((5, 1), token), cache) for cache in caches] for token in (0, 3, 5)]
+    for one, other, again in logits:
+        assert torch.equal(one, again)
+        assert not torch.allclose(one, other, atol=1e-2)
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="the processor does not multiply bf16")
+def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
+    model = tiny(0)
+    batch = inputs(1)
+    compiled = OpenVinoPali(model, int8=False, precision="bf16")
+    cache, reference = (m.start(m.encode(*batch), 4) for m in (compiled, model))
+    rows = torch.tensor([4, 2, 2])  # a row that ends, two hypotheses of another
+    for token, count in ((0, 5), (3, 5), (5, 3), (7, 3)):
+        if token == 5:
+            cache.reorder(rows)
+            reference.reorder(rows)
+        ids = torch.full((count, 1), token)
+        got, expected = compiled.step(ids, cache), model.step(ids, reference)
+        assert (got - expected).abs().max() < 0.05 * expected.abs().max()
+        assert not torch.equal(got, got.bfloat16().float())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from openpali import Pali
 from openpali.bundle import open_bundle
@@ -50,6 +50,21 @@ def test_all_kinds_of_pictures_are_the_same_picture(pali: Pali, pictures: list[n
     Image.fromarray(pictures[0]).save(buffer, "PNG")
     for picture in (str(path), path, buffer.getvalue(), Image.fromarray(pictures[0])):
         np.testing.assert_array_equal(to_array(picture), pictures[0])
+
+
+def test_an_opened_picture_becomes_what_its_file_would(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 4), np.uint8)
+    pixels[:3, :, 3] = 0
+    clear, turned = Image.fromarray(pixels), Image.fromarray(pixels[..., :3])
+    turned.getexif()[ExifTags.Base.Orientation] = 6
+    for name, picture, shape in (("clear.png", clear, (6, 8, 3)), ("turned.png", turned, (8, 6, 3))):
+        picture.save(tmp_path / name, exif=picture.getexif())
+        with Image.open(tmp_path / name) as opened:
+            got = to_array(opened)
+            assert opened.size == (8, 6)  # it is left as it was
+        assert got.shape == shape
+        np.testing.assert_array_equal(got, to_array(tmp_path / name))
+    np.testing.assert_array_equal(to_array(clear)[:3], 255)  # transparency is laid on white
 
 
 def test_parts_are_picked_by_task_and_share_the_frozen_vit(pali: Pali, family: Path) -> None:

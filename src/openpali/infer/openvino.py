@@ -68,7 +68,7 @@ class OpenVinoPali:
             they would be equal too often.
 
     Raises:
-        ModuleNotFoundError: OpenVINO is not installed.
+        ValueError: OpenVINO is not installed.
     """
 
     pad = Pali.pad
@@ -176,15 +176,15 @@ class OpenVinoPali:
 
 
 def require_openvino() -> Any:
-    """The module.
+    """The package.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the message says how to.
+        ValueError: it is not installed; the message says how to.
     """
     try:
         import openvino
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("engine openvino needs OpenVINO: pip install 'openpali[cpu]'") from error
+    except ImportError as error:
+        raise ValueError("engine openvino needs OpenVINO: pip install 'openpali[cpu]'") from error
     return openvino
 
 

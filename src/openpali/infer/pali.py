@@ -22,8 +22,9 @@ from PIL import Image as PILImage
 
 from openpali.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
 from openpali.data.encode import Batch, PairEncoder, SequenceEncoder
-from openpali.data.images import Preprocess, load_image
+from openpali.data.images import Preprocess, load_image, to_rgb
 from openpali.infer.generate import Decoding, Generation, Model, generate
+from openpali.infer.openvino import OpenVinoPali, require_openvino
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
 from openpali.model.pali import Pali as PaliModel
@@ -64,12 +65,14 @@ class Pali:
         engine: what generates text: torch, or on CPUs the same compiled by OpenVINO, with int8 weights if wanted.
 
     Raises:
-        ValueError: there is no such engine.
+        ValueError: there is no such engine, or it is not installed.
     """
 
     def __init__(self, folder: Path, engine: Engine = "torch") -> None:
         if engine not in get_args(Engine):
             raise ValueError(f"no engine {engine!r}: there are {', '.join(get_args(Engine))}")
+        if engine != "torch":
+            require_openvino()
         self.folder = folder
         self.engine = engine
         self.parts, self.by_task = open_family(folder)
@@ -83,7 +86,7 @@ class Pali:
 
         Raises:
             FileNotFoundError: there is no such model.
-            ValueError: there is no such engine.
+            ValueError: there is no such engine, or it is not installed.
         """
         return cls(find_model(str(name)), engine)
 
@@ -308,8 +311,6 @@ class Pali:
         if self.engine == "torch":
             return model
         if part not in self._compiled:
-            from openpali.infer.openvino import OpenVinoPali
-
             self._compiled[part] = OpenVinoPali(model, int8=self.engine == "openvino-int8")
         return self._compiled[part]
 
@@ -336,7 +337,7 @@ def task_of(prompt: str, frames: int = 1) -> str:
 
 
 def to_array(picture: Picture) -> Image:
-    """Any kind of picture as RGB uint8 ``[H, W, 3]``.
+    """Any kind of picture as RGB uint8 ``[H, W, 3]``; a Pillow image becomes what its file would have.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`load_image`; an array that is no picture.
@@ -346,7 +347,7 @@ def to_array(picture: Picture) -> Image:
             raise ValueError(f"a picture is uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
         return picture
     if isinstance(picture, PILImage.Image):
-        return np.array(picture.convert("RGB"))
+        return to_rgb(picture.copy())  # it turns the picture upright in place
     return load_image(picture)
 
 

@@ -1,0 +1,79 @@
+"""Engines from the command line: predict and eval."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openpali.cli import main
+from openpali.infer.pali import Pali
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | int | None:
+    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Pali]:
+    """The models that commands open."""
+    models: list[Pali] = []
+    real = Pali.__init__
+
+    def remember(self: Pali, *arguments: object) -> None:
+        real(self, *arguments)
+        models.append(self)
+
+    monkeypatch.setattr(Pali, "__init__", remember)
+    return models
+
+
+@pytest.mark.parametrize("engine", ["openvino", "openvino-int8"])
+def test_predict_asks_the_engine_that_was_named(
+    capsys, monkeypatch, family: Path, tmp_path: Path, opened: list[Pali], engine: str
+) -> None:
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(picture)
+    assert not _run(
+        monkeypatch, "predict", picture, "--task", "caption", "--model", family, "--engine", engine, "--json"
+    )
+    assert json.loads(capsys.readouterr().out)["prompt"].startswith("Generate the alt_text")
+    [pali] = opened
+    assert pali.engine == engine
+    assert list(pali._compiled) == ["pali"]
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino-int8"])
+def test_a_score_card_names_the_engine(
+    monkeypatch, family: Path, tmp_path: Path, opened: list[Pali], engine: str
+) -> None:
+    card = tmp_path / "card.json"
+    words = ["eval", "nano/caption", "--model", family, "--limit", 3, "--json", card, "--engine", engine]
+    assert not _run(monkeypatch, *words)
+    assert json.loads(card.read_text())["model"]["engine"] == engine
+    assert bool(opened[0]._compiled) == (engine != "torch")
+
+
+@pytest.mark.parametrize("command", [["predict", "PICTURE", "what?"], ["eval", "nano/caption"]])
+def test_a_missing_engine_is_one_sentence_that_names_the_extra(
+    monkeypatch, family: Path, tmp_path: Path, command: list[str]
+) -> None:
+    picture = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    words = [str(picture) if word == "PICTURE" else word for word in command]
+    code = _run(monkeypatch, *words, "--model", family, "--engine", "openvino")
+    assert code == "openpali: engine openvino needs OpenVINO: pip install 'openpali[cpu]'"
+
+
+def test_saved_answers_are_torchs_alone(monkeypatch, family: Path, tmp_path: Path) -> None:
+    words = ["eval", "nano/caption", "--model", family, "--save-predictions", tmp_path / "a.jsonl"]
+    assert "saved answers" in str(_run(monkeypatch, *words, "--engine", "openvino"))
+    assert not (tmp_path / "a.jsonl").exists()
