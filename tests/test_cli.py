@@ -147,3 +147,24 @@ def test_the_installed_command_exits_with_a_code_and_no_traceback(family: Path) 
     )
     assert done.returncode == 1
     assert done.stderr.startswith("openpali: no benchmark is called")
+
+
+def test_an_answer_does_not_wait_for_the_import_of_torchs_compiler(family: Path, picture: Path) -> None:
+    program = """
+import sys
+from openpali.cli import main
+try:
+    main()
+finally:
+    print(*{"torch._dynamo", "sympy", "matplotlib", "transformers", "openpali.train"} & set(sys.modules), sep=",")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "predict", str(picture), "detect: horse", "--json", "--model", str(family)],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        check=True,
+    )
+    answer, imported = done.stdout.splitlines()
+    assert json.loads(answer)["prompt"] == "detect: horse"
+    assert not imported

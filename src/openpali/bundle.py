@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from openpali.data.build import data_folder
 from openpali.data.home import home
@@ -112,13 +113,27 @@ class Bundle:
         Raises:
             ValueError: tensors that are missing, too many or of another shape; all are listed.
         """
-        with torch.device("meta"):
+        with torch.device("meta"), _ShapesAlone():
             model = build(self.config)
         if self.facts.get("int8"):
             use_int8(model)
         weights = {k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in self.weights().items()}
         load_exactly(model, weights, str(self.folder))
         return model.eval()
+
+
+class _ShapesAlone(TorchFunctionMode):
+    """Leaves out what would give a model its first values, which it has not on the meta device. Torch draws and
+    scales there in Python, through its compiler and sympy: importing these takes longer than an answer of nano.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"]
+        if func in (Tensor.div, Tensor.mul):
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
 def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
