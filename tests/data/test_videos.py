@@ -17,6 +17,7 @@ from openpali.data.images import Preprocess
 from openpali.data.mixture import rng_of
 from openpali.data.sources import open_source
 from openpali.data.validate import validate
+from openpali.data.videos import load_frames
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
 
@@ -99,3 +100,9 @@ def test_bad_videos_and_options_are_named(folder: Path) -> None:
     ):
         with pytest.raises(ValueError, match=problem):
             open_source(str(folder / "x.jsonl"), options)
+
+
+@pytest.mark.parametrize("stride", [0, -3])
+def test_a_stride_below_one_is_refused(tmp_path: Path, stride: int) -> None:
+    with pytest.raises(ValueError, match=f"stride must be at least 1, not {stride}"):
+        load_frames(write_video(tmp_path / "film.mp4"), 4, stride)

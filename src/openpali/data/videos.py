@@ -43,10 +43,12 @@ def load_frames(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no video, is damaged, or PyAV (``pip install openpali[video]``) is missing; more than
-            ``MAX_FRAMES`` frames; no frames in that stretch.
+            ``MAX_FRAMES`` frames; a stride below 1; no frames in that stretch.
     """
     if not 1 <= frames <= MAX_FRAMES:
         raise ValueError(f"frames must be 1 to {MAX_FRAMES}, not {frames}")
+    if stride is not None and stride < 1:
+        raise ValueError(f"stride must be at least 1, not {stride}")
     name = name or ("the video" if isinstance(source, bytes) else str(source))
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise FileNotFoundError(f"no video file {source}")
@@ -59,7 +61,7 @@ def load_frames(
             total = sum(1 for _ in _decode(source, start, end))
             wanted = np.linspace(0, total - 1, min(frames, total)).round().astype(int).tolist()
         else:
-            wanted = [i * max(1, stride) for i in range(frames)]
+            wanted = [i * stride for i in range(frames)]
         chosen: list[Image] = []
         if wanted:
             for i, frame in enumerate(islice(_decode(source, start, end), wanted[-1] + 1)):
