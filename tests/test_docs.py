@@ -6,14 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from openpali.train.recipe import load_recipe
+
 ROOT = Path(__file__).parents[1]
-ROWS = re.findall(r"\| `([\w.]+):(\w+)` \|", (ROOT / "docs" / "paper-to-code.md").read_text("utf-8"))
+TABLE = (ROOT / "docs" / "paper-to-code.md").read_text("utf-8")
+ROWS = re.findall(r"\| `([\w.]+):(\w+)` \|", TABLE)
+RECIPES = re.findall(r"\| `(recipes/[\w/]+\.toml)` \|", TABLE)
 
 
 def test_the_table_is_read() -> None:
     assert len(ROWS) > 30
+    lines = [line for line in TABLE.splitlines() if line.startswith("| ")]
+    assert len(ROWS) + len(RECIPES) == len(lines) - 1  # every row, but the header, names something
 
 
 @pytest.mark.parametrize(("module", "name"), ROWS)
 def test_names_of_the_paper_to_code_table_exist(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_recipes_of_the_paper_to_code_table_are_recipes(path: str) -> None:
+    assert load_recipe(ROOT / path).phases
