@@ -288,6 +288,7 @@ def _compiled(
         "KV_CACHE_PRECISION": precision,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP,
         "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     return openvino.Core().compile_model(ports.build(), "CPU", settings)
 
