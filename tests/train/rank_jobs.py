@@ -32,9 +32,7 @@ from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
-PATIENCE = (
-    120.0  # seconds until ranks that should end are ended; a save that cannot finish is waited for half of it
-)
+PATIENCE = 300.0  # seconds until ranks that are struck have begun, and until they are ended
 CAPTIONS = {"source": "nano/single", "task": "caption"}
 TEXT = {"source": "nano/text", "task": "denoise"}
 LONG = {"max_prompt": 200, "max_target": 200}
@@ -86,7 +84,7 @@ ELASTIC = {
         {"samples": 12, "size": 72, "mixture": [*VARIED, {"source": "easy-vqa", "task": "vqa"}]},
     ],
 }
-STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 40}
+STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 32}
 JOBS = [
     Job("siglip-3", 3, "siglip"),  # 4 pairs on 3 ranks: 1 + 1 + 2
     Job("siglip-3-sharded", 3, "siglip", sharded()),
@@ -164,13 +162,16 @@ def fork(job: Job, folder: Path) -> None:
     for rank in range(job.world):
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         if not (child := os.fork()):
+            code = 0
             try:
                 run(job, folder)
             except BaseException:
                 with (folder / f"{job.name}.error").open("a") as file:
                     traceback.print_exc(file=file)
-                sys.exit(1)
-            sys.exit()  # as a command ends, which what still runs would hold up
+                code = 1
+            if job.struck:
+                sys.exit(code)  # as a command ends, which what still runs would hold up
+            os._exit(code)
         children[child] = rank
     found = strike(job, folder, list(children)) if job.struck else []
     struck, ends = time.monotonic(), {}
@@ -188,10 +189,10 @@ def fork(job: Job, folder: Path) -> None:
 
 
 def strike(job: Job, folder: Path, children: list[int]) -> list[str]:
-    """Send a job its signal a moment after its second checkpoint is there; returns those that are."""
+    """Send a job its signal a moment after its first checkpoint is there; returns those that are."""
     assert job.struck
     end = time.monotonic() + PATIENCE
-    while len(found := checkpoints(folder / job.folder)) < 2 and time.monotonic() < end:
+    while not (found := checkpoints(folder / job.folder)) and time.monotonic() < end:
         time.sleep(0.001)
     time.sleep(random.uniform(0, 0.1))
     for child in children if job.struck == signal.SIGTERM else children[-1:]:

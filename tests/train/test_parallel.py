@@ -23,6 +23,7 @@ from openpali.bundle import open_bundle
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 
 CLOSE = 1e-6
+pytestmark = pytest.mark.timeout(1300)  # the first test that asks for `ran` waits for all jobs
 
 
 def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], close: float = CLOSE) -> None:
