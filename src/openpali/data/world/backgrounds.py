@@ -22,12 +22,12 @@ Rng = np.random.Generator
 Coordinates = NDArray[np.float32]
 
 
-def pick(rng: Rng, split: Split) -> str:
-    """The id of a random background of ``split``."""
+def pick(rng: Rng, split: Split, *, but: str = "") -> str:
+    """The id of a random background of ``split``, of any kind ``but`` one."""
     while True:
         kind = KINDS[int(np.searchsorted(_CUMULATIVE, rng.random()))]
         name = f"{kind}-{int(rng.random() * 2**20)}"
-        if is_heldout("background", name) == (split == "heldout"):
+        if kind != but and is_heldout("background", name) == (split == "heldout"):
             return name
 
 
