@@ -43,8 +43,8 @@ def word(
 ) -> Example:
     """One word on a calm background without letters, 65 to 95 % of its width (at most 80 % of its height).
 
-    One and two letters take a third and two thirds of that, so that their size is that of letters in words. It is turned by up to 5 degrees. One and two letters are random letters, longer ones are words of ``language``.
-    Held out are a tenth of the words and of the pairs of letters; single letters differ only in their backgrounds.
+    One and two letters take a third and two thirds of that, so that their size is that of letters in words. It is
+    turned by up to 5 degrees. One and two letters are random letters, longer ones are words of ``language``. Held out are a tenth of the words and of the pairs of letters; single letters differ only in their backgrounds.
     Raises ``ValueError`` where the world has no word of such a length.
     """
     text = _word(draw, draw.integer(min_letters, max_letters), language)
@@ -58,6 +58,12 @@ def word(
     top, left = draw.integer(0, draw.canvas - height), draw.integer(0, draw.canvas - width)
     stain(picture, ink, top, left, draw.rng)
     return Example(key=draw.key, images=[picture], captions={"en": [f"the word {text}"]}, text=text, lang=language)
+
+
+def _ground(draw: Draw) -> Picture:
+    """A background that can be written on: calm, and without letters of its own."""
+    ground = backgrounds.pick(draw.rng, draw.split, but="text")
+    return backgrounds.calm(backgrounds.render(ground, draw.canvas, draw.world))
 
 
 def _word(draw: Draw, letters: int, language: str) -> str:
