@@ -44,16 +44,15 @@ def word(
     """One word on a calm background without letters, 65 to 95 % of its width (at most 80 % of its height).
 
     One and two letters take a third and two thirds of that, so that their size is that of letters in words. It is
-    turned by up to 5 degrees. One and two letters are random letters, longer ones are words of ``language``. Held out are a tenth of the words and of the pairs of letters; single letters differ only in their backgrounds.
+    turned by up to 5 degrees. One and two letters are random letters, longer ones are words of ``language``. Held
+    out are a tenth of the words and of the pairs of letters; single letters differ only in their backgrounds.
     Raises ``ValueError`` where the world has no word of such a length.
     """
     text = _word(draw, draw.integer(min_letters, max_letters), language)
     text = text.upper() if upper else text
     files = draw.world.fonts["Latn"]
     ink = fitted(text, files[draw.integer(0, len(files) - 1)], draw)
-    picture = backgrounds.calm(
-        backgrounds.render(backgrounds.pick(draw.rng, draw.split, but="text"), draw.canvas, draw.world)
-    )
+    picture = _ground(draw)
     height, width = ink.shape
     top, left = draw.integer(0, draw.canvas - height), draw.integer(0, draw.canvas - width)
     stain(picture, ink, top, left, draw.rng)
@@ -133,9 +132,7 @@ def document(
             break
     else:
         raise ValueError(f"no line in {', '.join(codes)} fits on {draw.canvas} pixels in the fonts of the world")
-    picture = backgrounds.calm(
-        backgrounds.render(backgrounds.pick(draw.rng, draw.split, but="text"), draw.canvas, draw.world)
-    )
+    picture = _ground(draw)
     stain(picture, ink, 0, 0, draw.rng)
     return Example(key=draw.key, images=[picture], text="\n".join(lines), lang=language)
 
