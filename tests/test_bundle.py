@@ -209,20 +209,23 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
     def describe(folder: Path) -> None:
         parts = {"pali": "main", "tuned": "tuned", "masks": "masks"}
         lines = [f'{part} = "{folder / name}"' for part, name in parts.items()]
-        description.write_text("\n".join(["[parts]", *lines, "[tasks]", 'refseg = "tuned"']))
+        description.write_text(
+            "\n".join(['languages = ["en", "ja"]', "[parts]", *lines, "[tasks]", 'refseg = "tuned"'])
+        )
 
     describe(tmp_path)
     sizes = pack_family(description, tmp_path / "family")
     assert list(load_file(tmp_path / "family/tuned/model.safetensors")) == ["project.weight"]
     assert sizes["tuned"] < sizes["pali"] / 10
-    parts, tasks = open_family(tmp_path / "family")
+    parts, tasks, languages = open_family(tmp_path / "family")
+    assert languages == ("en", "ja")
     assert (set(parts), tasks) == ({"pali", "tuned", "masks"}, {"refseg": "tuned"})
     for key, value in open_bundle(parts["tuned"]).model().state_dict().items():
         assert torch.equal(value, tuned[key].to(torch.bfloat16).float())
     # parts of a family pack into another, whichever of them is the main one
     description.write_text(f'[parts]\npali = "{parts["tuned"]}"\nother = "{tmp_path / "main"}"\n')
     pack_family(description, tmp_path / "again")
-    again, _ = open_family(tmp_path / "again")
+    again = open_family(tmp_path / "again").parts
     assert torch.equal(
         open_bundle(again["pali"]).model().project.weight, open_bundle(parts["tuned"]).model().project.weight
     )
@@ -235,7 +238,7 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
 
 def test_a_single_model_is_a_family(tmp_path) -> None:
     folder = write(tmp_path / "model", "siglip")
-    assert open_family(folder) == ({"siglip": folder}, {})
+    assert open_family(folder) == ({"siglip": folder}, {}, ())
     (folder / "family.json").write_text("{}")
     with pytest.raises(ValueError, match=r"family.json cannot be understood"):
         open_family(folder)

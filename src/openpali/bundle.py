@@ -14,7 +14,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -254,13 +254,22 @@ def open_tokenizer(name: str) -> Tokenizer:
     return Tokenizer.load(data_folder(name) / TOKENIZER)
 
 
-def open_family(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """The parts of a family, and which of them answers a task that is not the default's.
+class Family(NamedTuple):
+    """Models that answer together.
 
-    A folder with one model is a family of one, whose only part is called by its kind.
+    Attributes:
+        parts: part name ("pali" is the default, "siglip", "mask_vqvae", ...) -> model folder.
+        tasks: task name -> the part that answers it, where that is not the default.
+        languages: codes of those it answers in; empty: not known.
+    """
 
-    Returns:
-        Part name -> model folder ("pali" is the default, "siglip", "mask_vqvae", ...); task name -> part name.
+    parts: dict[str, Path]
+    tasks: dict[str, str]
+    languages: tuple[str, ...]
+
+
+def open_family(folder: Path) -> Family:
+    """What ``family.json`` of a folder says; one model alone is a family whose only part is called by its kind.
 
     Raises:
         FileNotFoundError: a part is not there.
@@ -269,10 +278,11 @@ def open_family(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
     path = folder / FAMILY
     if not path.is_file():
         kind = open_bundle(folder).kind
-        return {kind: folder}, {}
+        return Family({kind: folder}, {}, ())
     try:
         described = json.loads(path.read_text())
-        return {name: folder / part for name, part in described["parts"].items()}, dict(described["tasks"])
+        parts = {name: folder / part for name, part in described["parts"].items()}
+        return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} cannot be understood: {error!r}") from error
 
@@ -280,8 +290,9 @@ def open_family(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
 def pack_family(description: Path, folder: Path) -> dict[str, int]:
     """Put finished runs together into a family, in bf16; returns the bytes of each part's weights.
 
-    ``description`` is a TOML file: ``[parts]`` maps part names to what :func:`find_model` takes, ``[tasks]`` task
-    names to parts. Tensors that a part shares with "pali" are stored once.
+    ``description`` is a TOML file: ``languages`` are the codes of those that it answers in, ``[parts]`` maps part
+    names to what :func:`find_model` takes, ``[tasks]`` task names to parts. Tensors that
+    a part shares with "pali" are stored once.
 
     Raises:
         FileNotFoundError, ValueError: a part is not there, or the description cannot be understood.
@@ -310,7 +321,11 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
             facts=facts,
         )
         sizes[part] = sum(weight.nbytes for weight in weights.values())
-    family = {"parts": {part: part for part in described["parts"]}, "tasks": described.get("tasks", {})}
+    family = {
+        "parts": {part: part for part in described["parts"]},
+        "tasks": described.get("tasks", {}),
+        "languages": described.get("languages", []),
+    }
     (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n")
     return sizes
 

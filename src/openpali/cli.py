@@ -55,6 +55,7 @@ def predict(
         for image in (load_frames(path, frames, stride) if is_video(path) else [to_array(path)])
     ]
     pali = Pali.from_pretrained(model, engine)
+    pali.check_language(lang)
     chosen = pali.task(task or task_of(text, len(images)))
     prompt = chosen.ask(text, lang=lang) if task else text
     [prediction] = pali.predict([images], [prompt], task=chosen)
@@ -457,7 +458,7 @@ def export(
     from openpali.bundle import find_model, open_bundle, open_family
     from openpali.interop.export import export as write
 
-    parts, _ = open_family(find_model(model))
+    parts = open_family(find_model(model)).parts
     for name, folder in parts.items():
         if len(parts) == 1 or name in ("pali", "siglip"):
             for written in write(open_bundle(folder), out / name if len(parts) > 1 else out):

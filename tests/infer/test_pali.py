@@ -115,3 +115,9 @@ def test_one_picture_is_no_list(pali: Pali) -> None:
 def test_an_unknown_model_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="no model 'nothing'"):
         Pali.from_pretrained("nothing")
+
+
+def test_a_language_that_it_does_not_answer_in_is_named(pali: Pali, pictures: list[np.ndarray]) -> None:
+    for lang in ("xx", "", "日本"):
+        with pytest.raises(ValueError, match=rf"does not answer in '{lang}'; it knows en, ja"):
+            pali.caption(pictures, lang=lang)

@@ -63,8 +63,8 @@ def wait_for(moment: str, run: Path, dice: random.Random) -> None:
 def wait_for_end(child: int) -> int:
     """The exit status of a run, once it is over.
 
-    Its data worker is ended too: one forked in the moment of the kill takes its new parent for the old one and would
-    wait for ever, with our output in its hands, which whoever reads that would wait for.
+    Its data worker is ended too: one forked in the moment of the kill takes its new parent for the old one and
+    would wait for ever, with our output in its hands, which whoever reads that would wait for.
     """
     _, status = os.waitpid(child, 0)
     with contextlib.suppress(ProcessLookupError):

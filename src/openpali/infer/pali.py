@@ -75,7 +75,7 @@ class Pali:
             require_openvino()
         self.folder = folder
         self.engine = engine
-        self.parts, self.by_task = open_family(folder)
+        self.parts, self.by_task, self.languages = open_family(folder)
         self._loaded: dict[str, tuple[Bundle, torch.nn.Module]] = {}
         self._compiled: dict[str, Model] = {}
         self._temporary: TemporaryDirectory[str] | None = None
@@ -249,6 +249,13 @@ class Pali:
         bundle = self._load(part)[0]
         return len(bundle.tokenizer.encode(prompt)) <= _longest_prompt(bundle)
 
+    def check_language(self, lang: str) -> None:
+        """Raises ``ValueError`` for a language that this family is known not to answer in."""
+        if self.languages and lang not in self.languages:
+            raise ValueError(
+                f"{self.folder.name} does not answer in {lang!r}; it knows {', '.join(self.languages)}"
+            )
+
     def task(self, name: str) -> Task:
         """A task as this family was trained on it: with its options and its mask codec.
 
@@ -264,6 +271,7 @@ class Pali:
     def _ask(self, name: str, images: Sequence[Picture], texts: Sequence[str], lang: str) -> list[Prediction]:
         if isinstance(images, str | bytes):
             raise ValueError("give a list of pictures, even for one")
+        self.check_language(lang)
         task = self.task(name)
         return self.predict([[i] for i in images], [task.ask(text, lang=lang) for text in texts], task=task)
 
