@@ -147,14 +147,11 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for cards, answers and pages of a suite")] = None,
 ) -> None:
     """Score a model; prints the scores and writes a card that says exactly how they came about."""
-    from dataclasses import replace
-
     from rich.console import Console
 
     from openpali.data.home import home
     from openpali.eval import diff, suites
     from openpali.eval.benchmark import run
-    from openpali.eval.benchmarks.base import AnswerBenchmark
     from openpali.eval.ocr import open_ocr
     from openpali.eval.progress import progress_bar
     from openpali.eval.registry import find_benchmark
@@ -173,8 +170,6 @@ def evaluate(
         raise ValueError("a suite writes all of its files into one folder: --out DIR")
     if benchmark and out:
         raise ValueError("--out is for suites; a benchmark takes --json, --save-predictions and --report")
-    if engine != "torch" and (out or save_predictions):
-        raise ValueError(f"saved answers do not name their engine: --engine {engine} goes with --json and --report")
     chosen = suites.suite(suite) if suite else [find_benchmark(benchmark)]
     root, reader = data or home() / "data", open_ocr(ocr) if ocr else None
     with join_ranks() as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
@@ -217,8 +212,6 @@ def evaluate(
         if out is not None:
             (out / "table.md").write_text(suites.as_markdown(outcomes), "utf-8")
         return
-    if isinstance(chosen[0], AnswerBenchmark):  # embeddings are torch's, whatever the engine
-        done = replace(done, card=replace(done.card, model={**done.card.model, "engine": engine}))
     card = done.card
     for name, value in card.scores.items():
         typer.echo(f"{name:20} {value:.4f}")

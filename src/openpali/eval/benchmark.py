@@ -125,7 +125,8 @@ def _run_answers(
     model = _once(ranks, lambda: hash_model(pali))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     decoding = asdict(benchmark.decoding)
-    same = {"benchmark": benchmark.name, "split": benchmark.split, "model": model, **prompt, "decoding": decoding}
+    answerer = {"model": model, "engine": pali.engine}
+    same = {"benchmark": benchmark.name, "split": benchmark.split, **answerer, **prompt, "decoding": decoding}
     file = PredictionsFile(predictions, same) if predictions else None
     known = _once(ranks, lambda: file.resume() if file else [])
     lines = {line.answered.index: line for line in known if line.answered.index < n}

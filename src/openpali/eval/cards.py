@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from openpali.bundle import open_bundle
-from openpali.eval.benchmarks.base import Answered, Benchmark
+from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, Benchmark
 from openpali.eval.metrics.bootstrap import bootstrap_interval
 from openpali.eval.metrics.scores import Scores, mean
 from openpali.infer.pali import Pali
@@ -119,6 +119,7 @@ def make_card(benchmark: Benchmark, pali: Pali, scores: Scores, *, model: str, d
         model, data: hash of the model; what is known of the data beside its split.
         rest: further fields of the card.
     """
+    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # which embeds, whatever generates
     definition = getattr(benchmark, "score", getattr(benchmark, "run", None)).__doc__ or ""
     return Card(
         benchmark=benchmark.name,
@@ -128,7 +129,7 @@ def make_card(benchmark: Benchmark, pali: Pali, scores: Scores, *, model: str, d
         paper=dict(benchmark.paper),
         paper_ocr=dict(benchmark.paper_ocr),
         note=benchmark.note,
-        model={"name": str(pali.folder), "hash": model},
+        model={"name": str(pali.folder), "hash": model, "engine": engine},
         data={"split": benchmark.split, **data},
         scoring={"definition": definition.split("\n")[0].rstrip("."), "code": hash_scoring()},
         versions=package_versions(),
