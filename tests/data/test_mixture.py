@@ -77,11 +77,16 @@ def test_sources_are_well_mixed() -> None:
     assert turns.sum(axis=1).max() < 52
 
 
-def test_an_endless_source_is_gone_through_in_order() -> None:
-    mixture = Mixture([ENDLESS, 10], [3, 1], 5)
-    drawn = [d for d in draws(mixture, 2 * BLOCK) if d.source == 0]
-    assert [d.example for d in drawn] == list(range(len(drawn)))
-    assert mixture[10**15].example < ENDLESS
+def test_an_endless_source_is_gone_through_in_order_from_a_start_of_its_own() -> None:
+    starts = set()
+    for seed in (5, 6):
+        mixture = Mixture([ENDLESS, 10, ENDLESS], [3, 1, 2], seed)
+        for source in (0, 2):
+            drawn = [d.example for d in draws(mixture, 2 * BLOCK) if d.source == source]
+            assert drawn == [(drawn[0] + i) % ENDLESS for i in range(len(drawn))]
+            starts.add(drawn[0])
+    assert min(abs(a - b) for a in starts for b in starts if a != b) > 2 * BLOCK
+    assert len(starts) == 4
 
 
 def test_what_cannot_be_mixed() -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 BLOCK = 1024  # draws over which the rates are exact
 LARGE = 2**20  # from here on a source is shuffled without a table of its examples
-ENDLESS = 2**32  # a source at least this long generates its examples and needs no shuffling
+ENDLESS = 2**32  # a source at least this long generates its examples: no shuffling, but a start of its own
 
 
 class Draw(NamedTuple):
@@ -58,8 +58,8 @@ class Mixture:
         drawn = block * self.counts[source] + int(rank[within])
         epoch, position = divmod(drawn, self.sizes[source])
         size = self.sizes[source]
-        if size >= ENDLESS:
-            return Draw(source, position, epoch)
+        if size >= ENDLESS:  # else all runs, phases and tasks would see the same first examples
+            return Draw(source, (position + _start(size, self.seed, source)) % size, epoch)
         if size >= LARGE:
             return Draw(source, _scatter(position, size, _keys(self.seed, source, epoch)), epoch)
         return Draw(source, int(_permutation(size, self.seed, source, epoch)[position]), epoch)
@@ -98,6 +98,11 @@ def _block(counts: tuple[int, ...], seed: int, block: int) -> tuple[NDArray[np.i
 @lru_cache(maxsize=16)
 def _permutation(size: int, seed: int, source: int, epoch: int) -> NDArray[np.int64]:
     return rng_of(seed, 1, source, epoch).permutation(size)
+
+
+@lru_cache(maxsize=64)
+def _start(size: int, seed: int, source: int) -> int:
+    return int(rng_of(seed, 1, source).integers(size))
 
 
 @lru_cache(maxsize=64)
