@@ -86,7 +86,7 @@ def family(world_with_vocabulary: Path) -> Path:
     _train("t/video", "sequence", "video_qa", "video", init={"": "t/pali"}, frozen=["vit"])
     description = world_with_vocabulary / "family.toml"
     description.write_text(
-        'languages = ["en", "ja"]\n'
+        'languages = ["en", "de", "fr", "ja"]\n'
         '[parts]\npali = "t/pali"\nsiglip = "t/siglip"\nclassifier = "t/classifier"\nmask_vqvae = "t/masks"\n'
         'refseg = "t/refseg"\nvideo = "t/video"\n[tasks]\nrefseg = "refseg"\nvideo_qa = "video"\n'
     )

@@ -119,5 +119,5 @@ def test_an_unknown_model_is_named() -> None:
 
 def test_a_language_that_it_does_not_answer_in_is_named(pali: Pali, pictures: list[np.ndarray]) -> None:
     for lang in ("xx", "", "日本"):
-        with pytest.raises(ValueError, match=rf"does not answer in '{lang}'; it knows en, ja"):
+        with pytest.raises(ValueError, match=rf"does not answer in '{lang}'; it knows en, de, fr, ja"):
             pali.caption(pictures, lang=lang)
