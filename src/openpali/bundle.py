@@ -291,8 +291,8 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     """Put finished runs together into a family, in bf16; returns the bytes of each part's weights.
 
     ``description`` is a TOML file: ``languages`` are the codes of those that it answers in, ``[parts]`` maps part
-    names to what :func:`find_model` takes, ``[tasks]`` task names to parts. Tensors that
-    a part shares with "pali" are stored once.
+    names to what :func:`find_model` takes, ``[tasks]`` task names to parts. Tensors that a part shares with "pali"
+    are stored once.
 
     Raises:
         FileNotFoundError, ValueError: a part is not there, or the description cannot be understood.
