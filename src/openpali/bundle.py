@@ -132,7 +132,8 @@ class _ShapesAlone(TorchFunctionMode):
         if getattr(func, "__module__", "") == "torch.nn.init":
             return kwargs["tensor"]
         if func in (Tensor.div, Tensor.mul):
-            return args[0]
+            shapes_of_both = (getattr(a, "shape", ()) for a in args[:2])
+            return args[0].expand(torch.broadcast_shapes(*shapes_of_both))  # type: ignore[no-untyped-call]
         return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
-from openpali.model.vit import Classifier, ViT, ViTConfig, resample_positions
+from openpali.model.vit import Classifier, ViT, ViTConfig, resample_positions, sincos_positions
 
 CONFIG = ViTConfig(patch_size=4, grid=(2, 3), width=16, depth=2, mlp_dim=24, heads=2)
 
@@ -127,3 +127,24 @@ def test_text_of_another_length_is_an_error() -> None:
     assert model.bias.item() == -3
     with pytest.raises(ValueError, match="exactly 4 tokens and was given 3"):
         model.embed_text(torch.zeros(1, 3, dtype=torch.long))
+
+
+def test_first_positions_are_of_one_length_and_tell_row_and_column() -> None:
+    positions = sincos_positions((5, 7), 48)
+    torch.testing.assert_close(positions.norm(dim=1), torch.full((35,), 24**0.5))
+    by_place = positions.view(5, 7, 2, 24)  # first half of a vector: the row, second half: the column
+    assert torch.equal(by_place[:, :1, 0].expand(5, 7, 24), by_place[:, :, 0])
+    assert torch.equal(by_place[:1, :, 1].expand(5, 7, 24), by_place[:, :, 1])
+    distances = torch.cdist(positions, positions) + 100 * torch.eye(35)
+    nearest = distances.argmin(1)
+    assert all(abs(int(n) // 7 - i // 7) + abs(int(n) % 7 - i % 7) == 1 for i, n in enumerate(nearest))
+
+
+def test_first_positions_of_a_place_are_the_same_on_every_grid() -> None:
+    coarse, fine = sincos_positions((2, 2), 16).view(2, 2, 16), sincos_positions((6, 6), 16).view(6, 6, 16)
+    torch.testing.assert_close(coarse, fine[1::3, 1::3])  # centres of thirds of a half
+
+
+def test_a_width_that_holds_no_row_and_column_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"multiple of 4, .* this is 30"):
+        sincos_positions((2, 2), 30)

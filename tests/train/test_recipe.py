@@ -116,6 +116,10 @@ def test_the_recipes_that_ship_load(path) -> None:
         ("phases.0.mixture=[]", "phases.0.mixture: List should have at least 1 item"),
         # impossible combinations
         ("micro=3", "batch = 4 cannot be cut into micro = 3 equal parts"),
+        (
+            "optimizer.qk_clip=4 parallel.shard=full",
+            "optimizer.qk_clip looks at whole weights, and parallel.shard = full cuts them",
+        ),
         ("phases.0.samples=402", "phases.samples = 402 is no multiple of batch = 4"),
         ("optimizer.warmup=0 optimizer.schedule=rsqrt", "set optimizer.warmup"),
         (

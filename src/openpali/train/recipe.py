@@ -65,7 +65,8 @@ class OptimizerSpec(_Strict):
     """``lr`` is the peak; ``lr_scale`` multiplies it for parts by name. Lengths of the schedule are in samples.
 
     ``weight_decay`` is AdamW's (big_vision's ``wd`` is this times lr); it reaches matrices only, no
-    embeddings, positions, norms or biases.
+    embeddings, positions, norms or biases. ``qk_clip`` bounds how far attention scores spread, in standard
+    deviations as `train/qk_clip.py` has it; 0 leaves them alone.
     """
 
     name: Literal["adamw", "adafactor", "muon"] = "adamw"
@@ -74,6 +75,7 @@ class OptimizerSpec(_Strict):
     betas: tuple[_Beta, _Beta] = Field((0.9, 0.95), strict=False)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
+    qk_clip: float = Field(0.0, ge=0)
     schedule: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
     warmup: int = Field(0, ge=0)
     cooldown: int = Field(0, ge=0)
@@ -138,6 +140,11 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Recipe:
+        if self.optimizer.qk_clip and self.parallel.shard != "none":
+            raise ValueError(
+                f"optimizer.qk_clip looks at whole weights, and parallel.shard = {self.parallel.shard} cuts them: "
+                'leave the one out, or set the other to "none"'
+            )
         if self.batch % self.micro:
             raise ValueError(f"batch = {self.batch} cannot be cut into micro = {self.micro} equal parts")
         if self.objective == "siglip" and self.micro > 1:

@@ -35,6 +35,7 @@ from openpali.train.optim import build_optimizer, clip_gradients, freeze, rate
 from openpali.train.parallel import is_sharded, place, whole
 from openpali.train.phases import open_phases
 from openpali.train.progress import Progress, Report, rewind
+from openpali.train.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.ranks import Ranks
 from openpali.train.recipe import Recipe
 
@@ -125,6 +126,7 @@ class Trainer:
         place(self.model, recipe.parallel, ranks, self.dtype)
         self.learning = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = build_optimizer(self.model, recipe.optimizer, self.dtype)
+        self.clipped = attentions(self.model) if recipe.optimizer.qk_clip else []
         self.average: dict[str, Tensor] = {}
         if recipe.ema:
             self.average = {name: p.detach().clone() for name, p in self.learning.items()}
@@ -226,6 +228,7 @@ class Trainer:
         if not torch.isfinite(clip_gradients(learning, recipe.optimizer.clip)):
             raise ValueError(self._not_finite(group))
         self.optimizer.step()
+        clip_queries_and_keys(self.clipped, recipe.optimizer.qk_clip)
         self.optimizer.zero_grad(set_to_none=True)
         for name, average in self.average.items():
             average.lerp_(self.learning[name].detach(), 1 - recipe.ema)

@@ -1,0 +1,63 @@
+"""QK-clip: queries and keys are kept from growing until attention is one-hot.
+
+Kimi K2 (arXiv 2507.20534, section 2.1) watches the largest score of a batch; here the weights say what scores
+would spread over, so that a step stays a function of weights and gradients alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from openpali.model.t5 import CrossAttention, SelfAttention
+from openpali.model.vit import Attention
+
+
+def attentions(model: nn.Module) -> list[nn.Module]:
+    """The attention layers that learn. A pooling's one learned probe is no spread of queries, and is left out."""
+    found = [m for m in model.modules() if isinstance(m, Attention | SelfAttention | CrossAttention)]
+    return [m for m in found if any(p.requires_grad for p in m.parameters())]
+
+
+@torch.no_grad()
+def clip_queries_and_keys(layers: Sequence[nn.Module], limit: float) -> None:
+    """Scale, in place, the queries and keys of each head whose :func:`spread` is above ``limit`` down to it."""
+    for layer in layers:
+        factor = (limit / spread(layer)).clamp(max=1.0).sqrt()  # [h]
+        for side in _queries_and_keys(layer):
+            for rows in side:
+                rows.mul_(factor.view(-1, *[1] * (rows.ndim - 1)))
+
+
+def spread(layer: nn.Module) -> Tensor:
+    """Per head ``[h]``: the standard deviation of scores between inputs of independent entries of variance 1.
+
+    It is the Frobenius norm of ``Wq' Wk``, times the scale of scores. ViT and T5 both start near 1.
+    """
+    (queries, *_), (keys, *_) = _queries_and_keys(layer)
+    d = queries.shape[1]
+    grams = (queries @ queries.mT) * (keys @ keys.mT)  # [h, d, d]: tr(Wq Wq' Wk Wk')
+    return grams.sum((1, 2)).clamp(min=0).sqrt() * (d**-0.5 if isinstance(layer, Attention) else 1.0)
+
+
+def _queries_and_keys(layer: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights ``[h, d, D]`` of queries and of keys, each followed by its bias ``[h, d]`` where there is one."""
+    if isinstance(layer, CrossAttention):
+        query, key = layer.query, layer.key_value
+        inner = query.out_features
+        sides = [(query, 0), (key, 0)]
+    else:
+        assert isinstance(layer, Attention | SelfAttention)
+        inner = layer.qkv.out_features // 3
+        sides = [(layer.qkv, 0), (layer.qkv, inner)]
+    queries, keys = (
+        [
+            p[start : start + inner].view(layer.heads, -1, *p.shape[1:])
+            for p in (dense.weight, dense.bias)
+            if p is not None
+        ]
+        for dense, start in sides
+    )
+    return queries, keys
