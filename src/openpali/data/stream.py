@@ -130,7 +130,8 @@ def load(
     """This rank's slice of each global batch from counter ``start`` on, as ``micro`` micro-batches.
 
     The last incomplete batch of the stream is dropped. A rank takes consecutive counters, so that joining the
-    ranks' slices gives the global batch in order; where they do not divide the batch, slices differ by one.
+    ranks' slices gives the global batch; where they do not divide the batch, slices differ by one. Rows of like
+    length come into one micro-batch, which saves padding.
 
     Raises:
         ValueError: fewer samples in a batch than slices; or a sample that cannot be had, nor its neighbours.
@@ -138,40 +139,34 @@ def load(
     """
     if batch < world * micro:
         raise ValueError(f"a batch of {batch} cannot be shared by {world} ranks x {micro} micro-batches")
-    bounds = [batch * i // (world * micro) for i in range(rank * micro, (rank + 1) * micro + 1)]
     loader: DataLoader[Any] = DataLoader(
         _Guarded(stream),
-        batch_sampler=_Slices(start, len(stream), batch, bounds),
+        batch_sampler=_Slices(start, len(stream), batch, batch * rank // world, batch * (rank + 1) // world),
         num_workers=workers,
-        collate_fn=_Collate(stream.encoder),
+        collate_fn=_Collate(stream.encoder, micro),
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
         worker_init_fn=_ignore_signals,
     )
-    group: list[Loaded] = []
-    for loaded in _mended(loader):
-        group.append(loaded)
-        if len(group) == micro:
-            yield group
-            group = []
+    return _mended(loader)
 
 
 @dataclass(frozen=True)
 class _Slices:
-    """Counters of each slice: of each batch, those between neighbours in ``bounds``."""
+    """Counters of a rank's slice of each batch, from its ``low``-th sample up to its ``high``-th."""
 
     start: int
     end: int
     batch: int
-    bounds: Sequence[int]
+    low: int
+    high: int
 
     def __iter__(self) -> Iterator[list[int]]:
         for first in range(self.start, self.end - self.batch + 1, self.batch):
-            for low, high in pairwise(self.bounds):
-                yield list(range(first + low, first + high))
+            yield list(range(first + self.low, first + self.high))
 
     def __len__(self) -> int:
-        return max(0, self.end - self.start) // self.batch * (len(self.bounds) - 1)
+        return max(0, self.end - self.start) // self.batch
 
 
 class _Guarded(Dataset["Sample | str"]):
@@ -187,7 +182,7 @@ class _Guarded(Dataset["Sample | str"]):
             return str(error)
 
 
-def _mended(loader: DataLoader[Any]) -> Iterator[Loaded]:
+def _mended(loader: DataLoader[Any]) -> Iterator[list[Loaded]]:
     """What a loader gives, with its failures as one sentence each."""
     try:
         for loaded in loader:
@@ -212,14 +207,26 @@ def _ignore_signals(_: int) -> None:
 @dataclass(frozen=True)
 class _Collate:
     encoder: Encoder
+    micro: int
 
-    def __call__(self, samples: Sequence[Sample | str]) -> Loaded | str:
+    def __call__(self, samples: Sequence[Sample | str]) -> list[Loaded] | str:
         whole = [s for s in samples if isinstance(s, Sample)]
         if len(whole) < len(samples):
             return next(s for s in samples if isinstance(s, str))
+        if self.micro > 1:
+            whole.sort(key=_length)
+        bounds = [len(whole) * i // self.micro for i in range(self.micro + 1)]
+        return [self._join(whole[low:high]) for low, high in pairwise(bounds)]
+
+    def _join(self, samples: Sequence[Sample]) -> Loaded:
         return Loaded(
-            self.encoder.collate([s.arrays for s in whole]),
-            [s.entry for s in whole],
-            [s.key for s in whole],
-            [problem for s in whole for problem in s.problems],
+            self.encoder.collate([s.arrays for s in samples]),
+            [s.entry for s in samples],
+            [s.key for s in samples],
+            [problem for s in samples for problem in s.problems],
         )
+
+
+def _length(sample: Sample) -> int:
+    """Tokens of a sample; whatever else it is made of is of one size in a phase."""
+    return sum(array.size for name, array in sample.arrays.items() if name in ("prompt", "target"))

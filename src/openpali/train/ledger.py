@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from openpali.train.machine import flops_of
+from openpali.train.machine import flops_of, replaced
 
 KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "communication")
 
@@ -214,12 +214,12 @@ def imagined(ledger: Ledger, *, cuda: bool, world: int) -> Iterator[None]:
             stack.callback(dist.destroy_process_group)
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         if cuda:  # its fused attention takes biases that learn, and its autocast normalises in float32
-            stack.enter_context(_replaced(F, "scaled_dot_product_attention", _fused_attention))
-            stack.enter_context(_replaced(F, "layer_norm", partial(_layer_norm, F.layer_norm)))
+            stack.enter_context(replaced(F, "scaled_dot_product_attention", _fused_attention))
+            stack.enter_context(replaced(F, "layer_norm", partial(_layer_norm, F.layer_norm)))
         stack.enter_context(ledger)
         # resizing a storage is no operator that is dispatched
         resize = torch.UntypedStorage.resize_
-        stack.enter_context(_replaced(torch.UntypedStorage, "resize_", partialmethod(_resize, resize, ledger)))
+        stack.enter_context(replaced(torch.UntypedStorage, "resize_", partialmethod(_resize, resize, ledger)))
         yield
 
 
@@ -231,16 +231,6 @@ def _resize(storage: torch.UntypedStorage, original: Callable[..., Any], ledger:
 
 def _layer_norm(original: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return original(x.float() if torch.is_autocast_enabled("cpu") else x, *args, **kwargs)
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, new)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 def shapes_of(tensors: Collection[Tensor]) -> set[tuple[int, ...]]:

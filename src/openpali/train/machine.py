@@ -5,12 +5,18 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from openpali.model.attention import spelled_out
 
 
 def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -38,6 +44,40 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) 
         best = max(best, 2 * size**3 / (now - start))
         if now > end:
             return best
+
+
+@contextmanager
+def quick_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """In here attention of few tokens in bf16 on a CPU is two products and a softmax.
+
+    torch's fused kernel takes 4 times as long there, forward and backward, at the 36 tokens of nano; they are even
+    near 256. Scores of biases that learn would be computed in float32.
+    """
+    if device.type != "cpu" or dtype != torch.bfloat16:
+        yield
+        return
+    with replaced(F, "scaled_dot_product_attention", partial(_quick, F.scaled_dot_product_attention)):
+        yield
+
+
+def _quick(fused: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    if q.shape[-2] * k.shape[-2] > _FEW**2:
+        return fused(q, k, v, **options)
+    return spelled_out(q, k, v, **options)[0]
+
+
+_FEW = 256  # tokens
+
+
+@contextmanager
+def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
+    """In here ``owner``'s attribute is ``new``."""
+    original = getattr(owner, name)
+    setattr(owner, name, new)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
 
 
 def peak_memory(device: torch.device) -> int:

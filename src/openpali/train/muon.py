@@ -8,7 +8,7 @@ without it emulates a hundred times slower, takes one matrix at a time, and matr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,9 +106,12 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    wide = matrices.mT if tall else matrices
+    wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
+    x = wide.reshape(-1, *wide.shape[-2:]).contiguous()
     for _ in range(ITERATIONS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return cast(Tensor, x.mT if tall else x)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    x = x.view(wide.shape)
+    out: Tensor = x.mT if tall else x
+    return out

@@ -29,7 +29,7 @@ from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, read_state, tensors_of
 from openpali.train.diagnose import Finding, find_not_finite
-from openpali.train.machine import count_flops, matmul_peak, peak_memory, resolve_precision
+from openpali.train.machine import count_flops, matmul_peak, peak_memory, quick_attention, resolve_precision
 from openpali.train.objectives import Losses, Objective, build_objective, run_without_pictures
 from openpali.train.optim import build_optimizer, clip_gradients, freeze, rate
 from openpali.train.parallel import is_sharded, place, whole
@@ -173,7 +173,7 @@ class Trainer:
         flops = 0.0
         saved = time.monotonic()
         self.window.began = time.perf_counter()
-        with progress, _stop_requests() as stop:
+        with progress, quick_attention(ranks.device, self.dtype), _stop_requests() as stop:
             while True:
                 asked = time.perf_counter()
                 group = next(batches, None)
