@@ -170,6 +170,24 @@ def test_ranks_workers_and_micro_batches_give_the_same_global_batches(ranks: int
     assert problems
 
 
+class Texts(NumberEncoder):
+    """Numbers with a target of up to 5 tokens, as unlike its neighbours' as can be."""
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        target = np.zeros(1 + int(example.key) * 7 % 5, np.int64)
+        return {**super().encode(example, task, preprocess, rng), "target": target}
+
+
+def test_rows_of_like_length_come_together() -> None:
+    s = stream(Numbers(50))
+    s.encoder = Texts()
+    short, long = next(load(s, start=16, batch=16, micro=2, workers=0))
+    lengths = [[1 + number * 7 % 5 for number in loaded.batch["id"].tolist()] for loaded in (short, long)]
+    assert max(lengths[0]) <= min(lengths[1]) < max(lengths[1])
+    whole = next(load(stream(Numbers(50)), start=16, batch=16, workers=0))
+    assert sorted(joined([[short, long]])) == sorted(joined([whole]))
+
+
 def test_a_later_start_is_the_rest() -> None:
     s = stream(Numbers(9), Numbers(50))
     rest = joined(list(load(s, start=32, batch=16, workers=1)))

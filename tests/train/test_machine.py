@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from openpali.train.machine import count_flops, resolve_precision
+from openpali.train.machine import count_flops, quick_attention, resolve_precision
 
 
 def test_matrix_products_are_counted_forward_and_backward() -> None:
@@ -27,3 +27,43 @@ def test_precisions() -> None:
     assert resolve_precision("bf16", cpu) is torch.bfloat16
     assert resolve_precision("fp32", cpu) is torch.float32
     assert resolve_precision("auto", cpu) in (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize("masked", ["", "keys", "bias"])
+def test_quick_attention_is_attention_forward_and_backward(masked: str) -> None:
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 3, n, 8, requires_grad=True) for n in (10, 20, 20)]
+    mask, options = None, {}
+    if masked == "keys":
+        mask = torch.rand(2, 1, 1, 20) > 0.3
+    elif masked:
+        tensors.append(torch.randn(1, 3, 10, 20, requires_grad=True))
+        options = {"scale": 1.0}
+    out_gradient = torch.randn(2, 3, 10, 8)
+
+    def run() -> list[torch.Tensor]:
+        q, k, v, *bias = (t.bfloat16() for t in tensors)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[0] if bias else mask, **options)
+        return [out.float(), *torch.autograd.grad(out, tensors, out_gradient.bfloat16())]
+
+    expected, fused = run(), F.scaled_dot_product_attention
+    with quick_attention(torch.device("cpu"), torch.bfloat16):
+        assert F.scaled_dot_product_attention is not fused
+        found = run()
+    assert F.scaled_dot_product_attention is fused
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=0.05, rtol=0.05)
+
+
+def test_quick_attention_leaves_float32_gpus_and_many_tokens_to_fused_kernels(monkeypatch) -> None:
+    fused = F.scaled_dot_product_attention
+    for device, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
+        with quick_attention(torch.device(device), dtype):
+            assert F.scaled_dot_product_attention is fused
+    calls = []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: calls.append(len(q)) or v)
+    with quick_attention(torch.device("cpu"), torch.bfloat16):
+        for tokens in (256, 257):
+            x = torch.randn(1, tokens, 4, dtype=torch.bfloat16)
+            F.scaled_dot_product_attention(x, x, x)
+    assert calls == [1]
