@@ -117,6 +117,7 @@ def test_sizes(capsys, monkeypatch) -> None:
     [
         (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no picture file nowhere.png"),
         (["predict", "what?", "--model", "FAMILY"], "one or more pictures"),
+        (["predict", "PICTURE", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang is for a --task"),
         (["predict", "PICTURE", "what?", "--model", "nowhere"], "no model 'nowhere'"),
         (["predict", "PICTURE", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean nano/caption"),

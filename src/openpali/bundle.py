@@ -132,8 +132,7 @@ class _ShapesAlone(TorchFunctionMode):
         if getattr(func, "__module__", "") == "torch.nn.init":
             return kwargs["tensor"]
         if func in (Tensor.div, Tensor.mul):
-            shapes_of_both = (getattr(a, "shape", ()) for a in args[:2])
-            return args[0].expand(torch.broadcast_shapes(*shapes_of_both))  # type: ignore[no-untyped-call]
+            return args[0]
         return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 

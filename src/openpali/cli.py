@@ -24,7 +24,7 @@ Engine = Annotated[
 
 @app.callback()
 def _openpali() -> None:
-    """PaLI-3 style vision-language models: pretrain, fine-tune, evaluate and serve."""
+    """PaLI-3 style vision-language models: pretrain, fine-tune, evaluate, answer."""
 
 
 @app.command()
@@ -33,7 +33,7 @@ def predict(
     model: Model = "nano",
     engine: Engine = "torch",
     task: Annotated[str, typer.Option(help="caption, ocr, vqa, detect, refseg, ...: words the prompt")] = "",
-    lang: Annotated[str, typer.Option(help="Language of the answer")] = "en",
+    lang: Annotated[str | None, typer.Option(help="Language of a task's answer; default: en")] = None,
     frames: Annotated[int, typer.Option(help="Most frames of a video")] = 8,
     stride: Annotated[int | None, typer.Option(help="Take every n-th frame; default: spread evenly")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
@@ -49,15 +49,16 @@ def predict(
         paths, text = inputs, ""
     if not paths:
         raise ValueError("give one or more pictures, then the prompt")
+    if lang and not task:
+        raise ValueError("a prompt of your own says itself in which language to answer: --lang is for a --task")
     images = [
         image
         for path in paths
         for image in (load_frames(path, frames, stride) if is_video(path) else [to_array(path)])
     ]
     pali = Pali.from_pretrained(model, engine)
-    pali.check_language(lang)
     chosen = pali.task(task or task_of(text, len(images)))
-    prompt = chosen.ask(text, lang=lang) if task else text
+    prompt = pali.word(chosen, text, lang or "en") if task else text
     [prediction] = pali.predict([images], [prompt], task=chosen)
     answer = prediction.answer
     if out is not None:

@@ -117,6 +117,13 @@ def test_an_unknown_model_is_named() -> None:
         Pali.from_pretrained("nothing")
 
 
+def test_tasks_without_a_language_do_without_one(pali: Pali, pictures: list[np.ndarray], monkeypatch) -> None:
+    monkeypatch.setattr(pali, "languages", ("ja",))
+    assert len(pali.detect(pictures, ["horse"] * len(pictures))) == len(pictures)
+    with pytest.raises(ValueError, match="does not answer in 'en'; it knows ja"):
+        pali.answer(pictures, ["what?"] * len(pictures))
+
+
 def test_a_language_that_it_does_not_answer_in_is_named(pali: Pali, pictures: list[np.ndarray]) -> None:
     for lang in ("xx", "", "日本"):
         with pytest.raises(ValueError, match=rf"does not answer in '{lang}'; it knows en, de, fr, ja"):

@@ -68,7 +68,8 @@ def load_frames(
                 if i == wanted[len(chosen)]:
                     chosen.append(np.ascontiguousarray(frame.to_ndarray(format="rgb24")))
     except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{name} is no video, or damaged: {error}") from error
+        reason = getattr(error, "strerror", None) or "it has no pictures"  # without FFmpeg's number
+        raise ValueError(f"{name} is no video, or damaged: {reason}") from error
     if not chosen:
         stretch = (
             ""

@@ -249,12 +249,20 @@ class Pali:
         bundle = self._load(part)[0]
         return len(bundle.tokenizer.encode(prompt)) <= _longest_prompt(bundle)
 
-    def check_language(self, lang: str) -> None:
-        """Raises ``ValueError`` for a language that this family is known not to answer in."""
-        if self.languages and lang not in self.languages:
+    def word(self, task: Task, text: str = "", lang: str = "en") -> str:
+        """A task's prompt, in a language.
+
+        Raises:
+            ValueError: the prompt names a language that this family is known not to answer in, or the task wants
+                another text.
+        """
+        prompt = task.ask(text, lang=lang)
+        named = prompt != task.ask(text, lang=lang + "x")
+        if named and self.languages and lang not in self.languages:
             raise ValueError(
                 f"{self.folder.name} does not answer in {lang!r}; it knows {', '.join(self.languages)}"
             )
+        return prompt
 
     def task(self, name: str) -> Task:
         """A task as this family was trained on it: with its options and its mask codec.
@@ -271,9 +279,8 @@ class Pali:
     def _ask(self, name: str, images: Sequence[Picture], texts: Sequence[str], lang: str) -> list[Prediction]:
         if isinstance(images, str | bytes):
             raise ValueError("give a list of pictures, even for one")
-        self.check_language(lang)
         task = self.task(name)
-        return self.predict([[i] for i in images], [task.ask(text, lang=lang) for text in texts], task=task)
+        return self.predict([[i] for i in images], [self.word(task, text, lang) for text in texts], task=task)
 
     def _predict(
         self,

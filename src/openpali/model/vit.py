@@ -114,7 +114,9 @@ class ViT(nn.Module):
         self.config = config
         self.patch_embed = nn.Linear(config.patch_size**2 * 3, config.width)
         _init_dense(self.patch_embed)
-        self.positions = nn.Parameter(sincos_positions(config.grid, config.width))
+        self.positions = nn.Parameter(torch.empty(config.grid[0] * config.grid[1], config.width))
+        if not self.positions.is_meta:  # there, to compute what is not kept would import torch's compiler
+            self.positions.data.copy_(sincos_positions(config.grid, config.width))
         self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
 
     def forward(self, images_BHWC: Tensor, call: LayerCall = nn.Module.__call__) -> Tensor:
