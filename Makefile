@@ -23,11 +23,13 @@ lint: .venv/dev.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Retrain the shipped checkpoint from nothing: about ten hours of two cores. Stop it when you like; it goes on.
+# Retrain the shipped checkpoint from nothing: hours of two cores, as two ranks of one thread, which is faster than one
+# of two. Stop it when you like; it goes on.
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node 2 -m openpali train
 nano: .venv/demo.ready
 	$(BIN)/pip install -q -e '.[train]'
 	$(BIN)/openpali data build all
-	set -e; for stage in $(STAGES); do $(BIN)/openpali train recipes/nano/$$stage.toml; done
+	set -e; for stage in $(STAGES); do $(TRAIN) recipes/nano/$$stage.toml; done
 	$(BIN)/openpali pack recipes/nano/family.toml --out src/openpali/models/nano
 
 .venv/demo.ready: pyproject.toml

@@ -95,6 +95,7 @@ JOBS = [
     Job("frozen-2-sharded", 2, "sequence", {**sharded(), "model__frozen": ["vit"]}),
     Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # a picture here, none there
     Job("mask_vqvae-2", 2, "mask_vqvae"),
+    Job("muon-2", 2, "siglip", {"optimizer__name": "muon"}, sgd=False),  # each rank does its part of the matrices
     Job("muon-2-sharded", 2, "siglip", {**sharded(), "optimizer__name": "muon"}, sgd=False),
     Job("adafactor-2-sharded", 2, "sequence", {**sharded(), "optimizer__name": "adafactor"}, sgd=False),
     Job("nan-2-sharded", 2, "sequence", sharded(), spoilt=True),

@@ -7,10 +7,12 @@ without it emulates a hundred times slower, takes one matrix at a time, and matr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
@@ -61,7 +63,9 @@ class Muon(torch.optim.Optimizer):
         for parameter in parameters:
             alike.setdefault(parameter.shape, []).append(parameter)
         for shape, stack in alike.items():
-            updates = orthogonalize(torch.stack([whole(self._nesterov(p)).to(self._dtype) for p in stack]))
+            updates = _orthogonalize_among_ranks(
+                torch.stack([whole(self._nesterov(p)).to(self._dtype) for p in stack])
+            )
             scale: float = SIZE * max(shape) ** 0.5
             for parameter, update in zip(stack, updates.float() * scale, strict=True):
                 yield parameter, _cut_like(parameter, update)
@@ -88,6 +92,23 @@ class Muon(torch.optim.Optimizer):
             step = float(state["step"])
             mean, square = state["mean"] / (1 - first**step), state["square"] / (1 - second**step)
             yield parameter, mean / (square.sqrt() + group["eps"])
+
+
+def _orthogonalize_among_ranks(matrices: Tensor) -> Tensor:
+    """:func:`orthogonalize` of ``[n, rows, columns]``, the same on all ranks, of which each does its part."""
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    if world == 1:
+        return orthogonalize(matrices)
+    share = math.ceil(len(matrices) / world)
+    first = dist.get_rank() * share
+    mine = torch.zeros_like(matrices[:1]).repeat(share, 1, 1)
+    own = matrices[first : first + share]
+    if len(own):
+        mine[: len(own)] = orthogonalize(own)
+    everything = matrices.new_empty(world * share, *matrices.shape[1:])
+    parts = everything.view(torch.uint8).chunk(world)  # gloo knows no bf16
+    dist.all_gather(list(parts), mine.view(torch.uint8))
+    return everything[: len(matrices)]
 
 
 def _cut_like(parameter: Tensor, update: Tensor) -> Tensor:
