@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from openpali.model.vit import Block
 from openpali.train.machine import count_flops, quick_attention, resolve_precision
 
 
@@ -53,6 +54,13 @@ def test_quick_attention_is_attention_forward_and_backward(masked: str) -> None:
     assert F.scaled_dot_product_attention is fused
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=0.05, rtol=0.05)
+
+
+def test_quick_attention_can_be_compiled() -> None:
+    torch.manual_seed(0)
+    block, x = Block(width=16, mlp_dim=32, heads=2), torch.randn(2, 5, 16)
+    with quick_attention(torch.device("cpu"), torch.bfloat16):
+        torch.testing.assert_close(torch.compile(block.forward, backend="eager")(x), block(x))
 
 
 def test_quick_attention_leaves_float32_gpus_and_many_tokens_to_fused_kernels(monkeypatch) -> None:

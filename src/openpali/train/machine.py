@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -56,14 +56,16 @@ def quick_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     if device.type != "cpu" or dtype != torch.bfloat16:
         yield
         return
-    with replaced(F, "scaled_dot_product_attention", partial(_quick, F.scaled_dot_product_attention)):
+    fused = F.scaled_dot_product_attention
+
+    @functools.wraps(fused)  # torch's compiler asks for its name
+    def quick(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+        if q.shape[-2] * k.shape[-2] > _FEW**2:
+            return fused(q, k, v, **options)
+        return spelled_out(q, k, v, **options)[0]
+
+    with replaced(F, "scaled_dot_product_attention", quick):
         yield
-
-
-def _quick(fused: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    if q.shape[-2] * k.shape[-2] > _FEW**2:
-        return fused(q, k, v, **options)
-    return spelled_out(q, k, v, **options)[0]
 
 
 _FEW = 256  # tokens
