@@ -47,7 +47,7 @@ def plain_ground(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every background in one known colour."""
     ground = np.array(GROUND, np.uint8)
     monkeypatch.setattr(backgrounds, "render", lambda name, canvas, world: np.full((canvas, canvas, 3), ground))
-    monkeypatch.setattr(backgrounds, "calm", lambda picture: picture)
+    monkeypatch.setattr(backgrounds, "pale", lambda picture: picture)
 
 
 # ---- purity

@@ -37,11 +37,9 @@ def render(name: str, canvas: int, world: World) -> Picture:
     return _PAINTERS[kind][1](generator("background", name), canvas, world)
 
 
-def calm(picture: Picture, share: float = 0.3) -> Picture:
-    """``picture`` with its contrast reduced to ``share``, so that text on it can be read."""
-    red, green, blue = ((1 - share) * picture[2::4, 2::4].mean(axis=(0, 1), dtype=np.float32)).tolist()
-    matrix = (share, 0.0, 0.0, red, 0.0, share, 0.0, green, 0.0, 0.0, share, blue)
-    return np.array(Image.fromarray(picture).convert("RGB", matrix))
+def pale(picture: Picture, share: float = 0.35) -> Picture:
+    """``picture`` as paper and signs are: ``share`` of its contrast, and bright."""
+    return np.asarray(255 - share * (255 - picture.astype(np.float32)), dtype=np.uint8)
 
 
 def _colour(rng: Rng) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import unicodedata
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from openpali.tasks.example import Image as Picture
 
 LEAST_LETTERS = 8  # pixels per em
 LEAST_CONTRAST = 90  # of 255, between the brightness of letters and ground
+UNUSUAL = re.compile("Italic|Oblique|Mono|Condensed")  # fonts in which signs are not written
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 SCRIPTS = {  # first word of a character's Unicode name -> script of the fonts that have it
     **dict.fromkeys(("LATIN", "GREEK", "CYRILLIC"), "Latn"),
@@ -41,7 +43,7 @@ SCRIPTS = {  # first word of a character's Unicode name -> script of the fonts t
 def word(
     draw: Draw, *, min_letters: int = 3, max_letters: int = 6, upper: bool = True, language: str = "en"
 ) -> Example:
-    """One word on a calm background without letters, 65 to 95 % of its width (at most 80 % of its height).
+    """One word, dark on a pale background without letters, 85 to 95 % of its width (at most 80 % of its height).
 
     One and two letters take a third and two thirds of that, so that their size is that of letters in words. It is
     turned by up to 5 degrees. One and two letters are random letters, longer ones are words of ``language``. Held
@@ -50,7 +52,7 @@ def word(
     """
     text = _word(draw, draw.integer(min_letters, max_letters), language)
     text = text.upper() if upper else text
-    files = draw.world.fonts["Latn"]
+    files = [file for file in draw.world.fonts["Latn"] if not UNUSUAL.search(file.stem)]
     ink = fitted(text, files[draw.integer(0, len(files) - 1)], draw)
     picture = _ground(draw)
     height, width = ink.shape
@@ -60,9 +62,9 @@ def word(
 
 
 def _ground(draw: Draw) -> Picture:
-    """A background that can be written on: calm, and without letters of its own."""
+    """A background that can be written on: pale, and without letters of its own."""
     ground = backgrounds.pick(draw.rng, draw.split, but="text")
-    return backgrounds.calm(backgrounds.render(ground, draw.canvas, draw.world))
+    return backgrounds.pale(backgrounds.render(ground, draw.canvas, draw.world))
 
 
 def _word(draw: Draw, letters: int, language: str) -> str:
@@ -83,7 +85,7 @@ def _word(draw: Draw, letters: int, language: str) -> str:
 
 def fitted(text: str, file: Path, draw: Draw) -> NDArray[np.float32]:
     """How much ink is where: ``text`` written as large as the draw decides, float32 [h, w] in 0..1, trimmed."""
-    target = draw.uniform(0.65, 0.95) * draw.canvas * min(1, len(text) / 3)
+    target = draw.uniform(0.85, 0.95) * draw.canvas * min(1, len(text) / 3)
     left, top, right, bottom = font(file, 64).getbbox(text)
     size = int(64 * min(target / (right - left), 0.8 * draw.canvas / (bottom - top)))
     face = font(file, max(6, size))
