@@ -323,5 +323,34 @@ def test_int8_models_are_smaller_and_nearly_the_same(tmp_path, tokenizer, kind: 
         torch.testing.assert_close(value.float(), weight.float(), atol=weight.abs().max().item() / 100, rtol=1e-2)
     small = [name for name, value in restored.items() if value.dtype == torch.int8]
     assert bool(small) == any(isinstance(m, torch.nn.Linear) for m in model.modules())
+    wide = {name: widened(restored, name) for name in model.state_dict()}
+    weights = bundle.weights()
+    assert list(weights) == list(open_bundle(source).weights())
+    assert all(torch.equal(weights[name].float(), wide[name]) for name in weights)
+    floats = bundle.model(int8=False).state_dict()
+    assert all(torch.equal(floats[name], wide[name]) for name in floats)
     with pytest.raises(ValueError, match="has int8 weights already"):
         write_int8(bundle, tmp_path / "again")
+
+
+def widened(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+    """A tensor as float32, times its scales where it is int8."""
+    value = weights[name]
+    scale = weights[name.removesuffix("weight") + "scale"][:, None] if value.dtype == torch.int8 else 1
+    return value.float() * scale
+
+
+def test_an_int8_model_packs_and_is_started_from_as_the_floats_that_it_stands_for(tmp_path, tokenizer) -> None:
+    write(tmp_path / "float", "pali", tokenizer)
+    write_int8(open_bundle(tmp_path / "float"), tmp_path / "int8")
+    expected = open_bundle(tmp_path / "int8").model(int8=False).state_dict()
+    description = tmp_path / "family.toml"
+    description.write_text(f'[parts]\npali = "{tmp_path / "int8"}"\n')
+    pack_family(description, tmp_path / "family")
+    packed = open_bundle(tmp_path / "family" / "pali")
+    assert packed.facts == {}
+    for name, value in packed.model().state_dict().items():
+        assert torch.equal(value, expected[name].to(torch.bfloat16).float())
+    model = build(CONFIGS["pali"])
+    transplant(model, "text", str(tmp_path / "int8"))
+    assert torch.equal(model.text.head.weight, expected["text.head.weight"])

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import tomllib
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from openpali.data.build import data_folder
 from openpali.data.home import home
 from openpali.data.images import Preprocess
-from openpali.model.int8 import quantize, use_int8
+from openpali.model.int8 import quantize, use_int8, widen
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIP, SigLIPConfig
@@ -36,6 +36,7 @@ FORMAT = 1
 MODEL_TYPE = "openpali"  # by which transformers finds the class of a pali, see `interop.transformers`
 TOKENIZER = "tokenizer.model"
 FAMILY = "family.json"  # names the parts of a family of models, see :func:`open_family`
+STORAGE = frozenset({"base", "int8"})  # facts of how tensors lie in a folder; who writes them otherwise drops these
 SHIPPED = Path(__file__).with_name("models")
 Json = dict[str, Any]
 
@@ -76,7 +77,7 @@ class Bundle:
     """What is in a model folder; the weights are read when asked for.
 
     ``facts["base"]``, if there, is a folder beside this one that holds the tensors missing here: a transfer with a
-    frozen ViT ships without it.
+    frozen ViT ships without it. ``facts["int8"]`` says that the weights of linear layers are stored in int8.
     """
 
     folder: Path
@@ -95,11 +96,21 @@ class Bundle:
         return Tokenizer.load(self.folder / TOKENIZER)
 
     def weights(self) -> Mapping[str, Tensor]:
-        """All tensors by name, mapped from the files: each is read when it is touched.
+        """All tensors by name, as floats, mapped from the files: each is read when it is touched.
 
         Raises:
             ValueError: a file is damaged.
         """
+        stored = self._stored()
+        return _Widened(stored) if self.facts.get("int8") else stored
+
+    @property
+    def lasting_facts(self) -> Json:
+        """The facts that stay true of :meth:`weights` wherever they are written."""
+        return {key: value for key, value in self.facts.items() if key not in STORAGE}
+
+    def _stored(self) -> Mapping[str, Tensor]:
+        """All tensors by name as they are on disk."""
         own = MappedTensors(self.folder)
         base = self.facts.get("base")
         if not base:
@@ -107,19 +118,49 @@ class Bundle:
         theirs = open_bundle(self.folder.parent / base).weights()
         return ChainMap(own, theirs)  # type: ignore[arg-type]  # only read, never written
 
-    def model(self, dtype: torch.dtype = torch.float32) -> nn.Module:
+    def model(self, dtype: torch.dtype = torch.float32, *, int8: bool = True) -> nn.Module:
         """The model with its weights, in evaluation mode. Tensors that are of this ``dtype`` on disk stay mapped.
+
+        Args:
+            dtype: of all floats.
+            int8: weights that are int8 on disk stay so; else they are widened too.
 
         Raises:
             ValueError: tensors that are missing, too many or of another shape; all are listed.
         """
         with torch.device("meta"), _ShapesAlone():
             model = build(self.config)
-        if self.facts.get("int8"):
+        int8 = int8 and bool(self.facts.get("int8"))
+        if int8:
             use_int8(model)
-        weights = {k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in self.weights().items()}
+        stored = self._stored() if int8 else self.weights()
+        weights = {k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in stored.items()}
         load_exactly(model, weights, str(self.folder))
         return model.eval()
+
+
+class _Widened(Mapping[str, Tensor]):
+    """Tensors of a folder whose linear layers are int8, with these as float32; scales are gone into them."""
+
+    def __init__(self, stored: Mapping[str, Tensor]) -> None:
+        self.stored = stored
+        # a name alone does not tell: norms have scales too
+        self.scales = {
+            name: scale
+            for name in stored
+            if (scale := name.removesuffix("weight") + "scale") in stored and stored[name].dtype == torch.int8
+        }
+        self.names = [name for name in stored if name not in self.scales.values()]
+
+    def __getitem__(self, key: str) -> Tensor:
+        value = self.stored[key]
+        return widen(value, self.stored[self.scales[key]]) if key in self.scales else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class _ShapesAlone(TorchFunctionMode):
@@ -200,7 +241,7 @@ def write_int8(bundle: Bundle, folder: Path) -> None:
         bundle.config,
         preprocess=bundle.preprocess,
         tokenizer=bundle.tokenizer if (bundle.folder / TOKENIZER).is_file() else None,
-        facts={**{key: value for key, value in bundle.facts.items() if key != "base"}, "int8": True},
+        facts={**bundle.lasting_facts, "int8": True},
     )
 
 
@@ -307,7 +348,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     for part, origin in described["parts"].items():
         bundle = open_bundle(find_model(origin))
         weights = _in_bf16(bundle.weights())
-        facts = {key: value for key, value in bundle.facts.items() if key != "base"}  # it may be of a family itself
+        facts = bundle.lasting_facts  # it may be of a family itself
         if part != "pali" and bundle.kind == "pali":
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
             weights = {k: v for k, v in weights.items() if k not in shared}

@@ -17,9 +17,11 @@ app.add_typer(data, name="data")
 
 Model = Annotated[str, typer.Option(help="A model folder, a finished run, or a model that ships (nano)")]
 Engine = Annotated[
-    Literal["torch", "openvino", "openvino-int8"],
+    Literal["torch", "openvino", "openvino-int8", "auto"],
     typer.Option(help="What generates text; OpenVINO is faster on CPUs, and needs the extra [cpu]"),
 ]
+Dtype = Annotated[Literal["fp32", "bf16"], typer.Option(help="In which torch computes; bf16 takes half the memory")]
+Device = Annotated[str, typer.Option(help="Where torch computes: cpu, or cuda; under torchrun each rank's own GPU")]
 
 
 @app.callback()
@@ -32,6 +34,8 @@ def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="IMAGE... PROMPT", help="Pictures or a video, then text")],
     model: Model = "nano",
     engine: Engine = "torch",
+    dtype: Dtype = "fp32",
+    device: Device = "cpu",
     task: Annotated[str, typer.Option(help="caption, ocr, vqa, detect, refseg, ...: words the prompt")] = "",
     lang: Annotated[str | None, typer.Option(help="Language of a task's answer; default: en")] = None,
     frames: Annotated[int, typer.Option(help="Most frames of a video")] = 8,
@@ -56,7 +60,7 @@ def predict(
         for path in paths
         for image in (load_frames(path, frames, stride) if is_video(path) else [to_array(path)])
     ]
-    pali = Pali.from_pretrained(model, engine)
+    pali = Pali.from_pretrained(model, engine, dtype, device)
     chosen = pali.task(task or task_of(text, len(images)))
     prompt = pali.word(chosen, text, lang or "en") if task else text
     [prediction] = pali.predict([images], [prompt], task=chosen)
@@ -138,6 +142,8 @@ def evaluate(
     suite: Annotated[str, typer.Option(help="Many at once: nano, mini, or paper for all that DATA holds")] = "",
     model: Model = "nano",
     engine: Engine = "torch",
+    dtype: Dtype = "fp32",
+    device: Device = "cpu",
     data: Annotated[Path | None, typer.Option(help="Root of official data sets; default: in the cache")] = None,
     limit: Annotated[int | None, typer.Option(help="Score only the first N samples")] = None,
     batch_size: Annotated[int, typer.Option(help="Samples at once; the answers do not depend on it")] = 32,
@@ -174,7 +180,7 @@ def evaluate(
     chosen = suites.suite(suite) if suite else [find_benchmark(benchmark)]
     root, reader = data or home() / "data", open_ocr(ocr) if ocr else None
     with join_ranks() as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
-        pali = Pali.from_pretrained(model, engine)
+        pali = Pali.from_pretrained(model, engine, dtype, device)
         if suite:
             outcomes = list(
                 suites.run_suite(

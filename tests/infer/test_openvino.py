@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_models import inputs, tiny
 
+from openpali.bundle import open_bundle, write_int8
 from openpali.infer import openvino as engine
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.openvino import OpenVinoPali
@@ -94,3 +95,14 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
         got, expected = compiled.step(ids, cache), model.step(ids, reference)
         assert (got - expected).abs().max() < 0.05 * expected.abs().max()
         assert not torch.equal(got, got.bfloat16().float())
+
+
+def test_an_int8_folder_is_compiled_from_the_floats_that_it_stands_for(family, tmp_path) -> None:
+    write_int8(open_bundle(family / "pali"), tmp_path / "int8")
+    assert open_bundle(tmp_path / "int8").facts["int8"]
+    for name in ("openvino", "openvino-int8"):
+        pali = Pali.from_pretrained(tmp_path / "int8", name)
+        picture = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
+        expected = open_bundle(family / "pali").model().embed_images(picture)
+        seen = pali._generator("pali").embed_images(picture)
+        assert (seen - expected).norm() < 0.05 * expected.norm()

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from openpali.model.int8 import FEW_ROWS, Int8Linear, quantize, use_int8
+from openpali.model.pali import Pali
+from openpali.model.sizes import PRESETS
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6))
@@ -51,3 +53,33 @@ def test_every_linear_layer_is_replaced_and_nothing_else() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 1, bias=False)))
     assert use_int8(model) == ["0", "1.1"]
     assert [type(m) for m in (model[0], model[1][0], model[1][1])] == [Int8Linear, nn.LayerNorm, Int8Linear]
+
+
+def test_scales_are_numbers_of_bf16() -> None:
+    scale = quantize(torch.randn(50, 8))[1]
+    assert scale.dtype == torch.float32
+    assert torch.equal(scale, scale.bfloat16().float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_int8_model_sees_what_the_float_model_sees(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    config = PRESETS["pico"].pali
+    model = Pali(config).eval()
+    small = Pali(config).eval()
+    weights = model.state_dict()
+    for name in use_int8(small):
+        weights[f"{name}.weight"], weights[f"{name}.scale"] = quantize(weights[f"{name}.weight"])
+    small.load_state_dict({k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in weights.items()}, assign=True)
+    pictures = torch.randint(0, 256, (2, 1, 72, 72, 3), dtype=torch.uint8)
+    prompt = torch.randint(2, 1024, (2, 5))
+    with torch.inference_mode():
+        seen, expected = small.embed_images(pictures), model.embed_images(pictures)
+        said, wanted = (
+            m.step(torch.zeros(2, 1, dtype=torch.long), m.start(m.encode(pictures, prompt), 1))
+            for m in (small, model)
+        )
+    assert seen.dtype == dtype
+    assert (seen[0] - seen[1]).abs().max() > 0.1 * seen.abs().max()
+    for got, exact in ((seen, expected), (said, wanted)):
+        assert (got - exact).norm() < 0.05 * exact.norm()

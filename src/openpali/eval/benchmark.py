@@ -125,7 +125,7 @@ def _run_answers(
     model = _once(ranks, lambda: hash_model(pali))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     decoding = asdict(benchmark.decoding)
-    answerer = {"model": model, "engine": pali.engine}
+    answerer = {"model": model, "engine": pali.engine, "dtype": pali.dtype}
     same = {"benchmark": benchmark.name, "split": benchmark.split, **answerer, **prompt, "decoding": decoding}
     file = PredictionsFile(predictions, same) if predictions else None
     known = _once(ranks, lambda: file.resume() if file else [])

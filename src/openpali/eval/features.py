@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from openpali.bundle import open_bundle
 from openpali.data.images import Preprocess
 from openpali.infer.pali import Pali
 from openpali.model.vit import ViT
@@ -27,7 +26,7 @@ Pool = Literal["mean", "map"]
 
 
 class Encoder:
-    """The image encoder of a part of a family (of its "siglip" by default, else of its "pali"), float32.
+    """The image encoder of a part of a family (of its "siglip" by default, else of its "pali"), as it computes.
 
     Args:
         pali: a family, or one model.
@@ -46,14 +45,13 @@ class Encoder:
         if part not in pali.parts:
             wanted = "image encoder" if part is None else f"part {part!r}"
             raise ValueError(f"the model {pali.folder} has no {wanted} to probe; it has {', '.join(pali.parts)}")
-        bundle = open_bundle(pali.parts[part])
-        model = bundle.model()
+        bundle, model = pali.load(part)
         children = dict(model.named_children())
         if not isinstance(children.get("vit"), ViT):
             raise ValueError(f"part {part!r} of the model {pali.folder} has no image encoder to probe")
         if pool == "map" and "pool" not in children:
             raise ValueError(f"part {part!r} of the model {pali.folder} has no attention pooling: take pool='mean'")
-        self.part, self.pool, self.crop = part, pool, crop
+        self.part, self.pool, self.crop, self.device = part, pool, crop, pali.device
         self.vit = cast(ViT, children["vit"])
         self.preprocess = bundle.preprocess or Preprocess(*self.vit.config.image_size)
         self._pool = children["pool"] if pool == "map" else None
@@ -64,9 +62,9 @@ class Encoder:
         with torch.inference_mode():
             for start in range(0, len(pictures), BATCH):
                 pixels = [prepare(load(), self.preprocess) for load in pictures[start : start + BATCH]]
-                tokens = self.vit(torch.from_numpy(np.stack(pixels)))
+                tokens = self.vit(torch.from_numpy(np.stack(pixels)).to(self.device))
                 pooled = tokens.mean(1) if self._pool is None else self._pool(tokens)
-                yield pooled.double().numpy()
+                yield pooled.double().cpu().numpy()
 
     def features(
         self,
@@ -110,7 +108,7 @@ class Encoder:
         for module in modules:
             for name, tensor in module.state_dict().items():
                 digest.update(name.encode())
-                digest.update(tensor.numpy().tobytes())
+                digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())  # numpy knows no bf16
         return digest.hexdigest()[:24]
 
 

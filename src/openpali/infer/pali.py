@@ -7,9 +7,10 @@ pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast, get_args
@@ -37,7 +38,8 @@ Picture = str | Path | bytes | Image | PILImage.Image
 Frames = Sequence[Picture]  # one picture, or the frames of a video
 Floats = NDArray[np.float32]
 
-Engine = Literal["torch", "openvino", "openvino-int8"]
+Engine = Literal["torch", "openvino", "openvino-int8", "auto"]
+Dtype = Literal["fp32", "bf16"]
 
 BATCH = 32
 
@@ -57,38 +59,63 @@ class Prediction:
     generation: Generation
 
 
+class EngineMissing(UserWarning):
+    """Text is generated slower than it could be."""
+
+
 class Pali:
     """A family of models behind one door; each part is loaded when it is first needed.
 
     Args:
         folder: a model, or a family of them.
         engine: what generates text: torch, or on CPUs the same compiled by OpenVINO, with int8 weights if wanted.
+            "auto" is OpenVINO on a CPU where it is installed, else torch; the attribute says which.
+        dtype: in which torch computes. "bf16" halves the memory: what is bf16 on disk stays mapped from there.
+            OpenVINO starts from "fp32", and computes in bf16 by itself where the processor has it.
+        device: where torch computes, as "cpu" or "cuda".
 
     Raises:
-        ValueError: there is no such engine, or it is not installed.
+        ValueError: there is no such engine, dtype or device, it is not installed, or they do not go together.
     """
 
-    def __init__(self, folder: Path, engine: Engine = "torch") -> None:
+    def __init__(
+        self, folder: Path, engine: Engine = "torch", dtype: Dtype = "fp32", device: str | torch.device = "cpu"
+    ) -> None:
         if engine not in get_args(Engine):
             raise ValueError(f"no engine {engine!r}: there are {', '.join(get_args(Engine))}")
+        if dtype not in get_args(Dtype):
+            raise ValueError(f"no dtype {dtype!r}: there are {', '.join(get_args(Dtype))}")
+        self.device = _device(device)
+        plain = dtype == "fp32" and self.device.type == "cpu"
+        if engine == "auto":
+            engine = "openvino" if plain and _has_openvino() else "torch"
         if engine != "torch":
             require_openvino()
+            if not plain:
+                raise ValueError(f"engine {engine} takes dtype fp32 and device cpu: for others, take engine torch")
         self.folder = folder
         self.engine = engine
+        self.dtype = dtype
         self.parts, self.by_task, self.languages = open_family(folder)
         self._loaded: dict[str, tuple[Bundle, torch.nn.Module]] = {}
         self._compiled: dict[str, Model] = {}
         self._temporary: TemporaryDirectory[str] | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "nano", engine: Engine = "torch") -> Pali:
-        """A folder, a model that ships with the package (``nano``), or a finished run.
+    def from_pretrained(
+        cls,
+        name: str | Path = "nano",
+        engine: Engine = "torch",
+        dtype: Dtype = "fp32",
+        device: str | torch.device = "cpu",
+    ) -> Pali:
+        """A folder, a model that ships with the package (``nano``), or a finished run; the rest as :class:`Pali`.
 
         Raises:
             FileNotFoundError: there is no such model.
-            ValueError: there is no such engine, or it is not installed.
+            ValueError: as :class:`Pali`.
         """
-        return cls(find_model(str(name)), engine)
+        return cls(find_model(str(name)), engine, dtype, device)
 
     @classmethod
     def from_parts(
@@ -177,32 +204,33 @@ class Pali:
 
     def embed_image(self, images: Sequence[Picture]) -> Floats:
         """L2-normalised embeddings of pictures ``[N, D]``, to compare with :meth:`embed_text`."""
-        bundle, model = self._load("siglip")
+        bundle, model = self.load("siglip")
         preprocess = _preprocess(bundle)
         pixels = [preprocess(to_array(image)) for image in images]
         with torch.inference_mode():
             chunks = [
-                cast(SigLIP, model).embed_image(torch.from_numpy(np.stack(pixels[i : i + BATCH])))
+                cast(SigLIP, model).embed_image(torch.from_numpy(np.stack(pixels[i : i + BATCH])).to(self.device))
                 for i in range(0, len(pixels), BATCH)
             ]
-        return torch.cat(chunks).numpy()
+        return torch.cat(chunks).float().cpu().numpy()
 
     def embed_text(self, texts: Sequence[str]) -> Floats:
         """L2-normalised embeddings of texts ``[N, D]``; padded as in training, whatever their length."""
-        model = cast(SigLIP, self._load("siglip")[1])
+        model = cast(SigLIP, self.load("siglip")[1])
+        ids = [torch.from_numpy(self._pairs.text(text)) for text in texts]
         with torch.inference_mode():
             chunks = [
-                model.embed_text(torch.from_numpy(np.stack([self._pairs.text(t) for t in texts[i : i + BATCH]])))
-                for i in range(0, len(texts), BATCH)
+                model.embed_text(torch.stack(ids[i : i + BATCH]).to(self.device)) for i in range(0, len(ids), BATCH)
             ]
-        return torch.cat(chunks).numpy()
+        return torch.cat(chunks).float().cpu().numpy()
 
     def similarity(self, images: Sequence[Picture], texts: Sequence[str]) -> Floats:
         """Probability that picture and text belong together, ``[images, texts]``: SigLIP's sigmoid."""
-        model = cast(SigLIP, self._load("siglip")[1])
+        model = cast(SigLIP, self.load("siglip")[1])
         cosine = torch.from_numpy(self.embed_image(images) @ self.embed_text(texts).T)
         with torch.inference_mode():
-            return (cosine * model.log_temperature.exp() + model.bias).sigmoid().numpy()
+            temperature, bias = model.log_temperature.float().cpu().exp(), model.bias.float().cpu()
+            return (cosine * temperature + bias).sigmoid().numpy()
 
     def log_perplexity(
         self,
@@ -226,14 +254,16 @@ class Pali:
         """
         if not frames or not targets or not all(target.strip() for target in targets):
             raise ValueError("log-perplexity needs pictures and targets, and none of these empty")
-        bundle, model = self._load(part or self._part_for(task_of(prompt)))
+        bundle, model = self.load(part or self._part_for(task_of(prompt)))
         pali, tokenizer = cast(PaliModel, model), bundle.tokenizer
-        ids = [torch.tensor([[*tokenizer.encode(target), tokenizer.eos_id]]) for target in targets]
+        ids = [
+            torch.tensor([[*tokenizer.encode(target), tokenizer.eos_id]], device=self.device) for target in targets
+        ]
         chunks = []
         with torch.inference_mode():
             for start in range(0, len(frames), batch):
                 some = frames[start : start + batch]
-                inputs, _, _ = _collate(bundle, some, [prompt] * len(some))
+                inputs = _collate(bundle, some, [prompt] * len(some), self.device)[0]
                 memory = pali.encode(inputs.get("images"), inputs["prompt"], inputs.get("frames"))
                 columns = []
                 for target in ids:
@@ -242,11 +272,11 @@ class Pali:
                     logits = pali.text.logits(hidden).float()
                     columns.append(F.cross_entropy(logits.transpose(1, 2), rows, reduction="none").mean(1))
                 chunks.append(torch.stack(columns, dim=1))
-        return torch.cat(chunks).numpy()
+        return torch.cat(chunks).cpu().numpy()
 
     def fits(self, prompt: str, part: str) -> bool:
         """Whether a part of the family takes a prompt of that length."""
-        bundle = self._load(part)[0]
+        bundle = self.load(part)[0]
         return len(bundle.tokenizer.encode(prompt)) <= _longest_prompt(bundle)
 
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
@@ -270,7 +300,7 @@ class Pali:
         Raises:
             ValueError: unknown task.
         """
-        bundle = self._load(self._part_for(name))[0]
+        bundle = self.load(self._part_for(name))[0]
         options: dict[str, Any] = dict(bundle.facts.get("tasks", {}).get(name, {}))
         if name == "refseg" and "mask_vqvae" in self.parts:
             options["masks"] = self._masks
@@ -292,8 +322,8 @@ class Pali:
     ) -> list[Prediction]:
         tasks = [task or self.task(task_of(prompt, len(row))) for prompt, row in zip(prompts, frames, strict=True)]
         part = part or self._part_for(tasks[0].name)
-        bundle, _ = self._load(part)
-        batch, sizes, encoder = _collate(bundle, frames, prompts)
+        bundle, _ = self.load(part)
+        batch, sizes, encoder = _collate(bundle, frames, prompts, self.device)
         generations = generate(
             self._generator(part),
             batch.get("images"),
@@ -313,16 +343,23 @@ class Pali:
             raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
         return part
 
-    def _load(self, part: str) -> tuple[Bundle, torch.nn.Module]:
+    def load(self, part: str) -> tuple[Bundle, torch.nn.Module]:
+        """A part's folder and its model, of this dtype and on this device; the same ones each time.
+
+        Raises:
+            FileNotFoundError, ValueError: there is no such part, or its files cannot be read.
+        """
         if part not in self._loaded:
             if part not in self.parts:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
             bundle = open_bundle(self.parts[part])
-            self._loaded[part] = bundle, bundle.model()
+            dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
+            model = bundle.model(dtype, int8=self.engine == "torch")  # OpenVINO compiles floats, and rounds them
+            self._loaded[part] = bundle, model.to(self.device)
         return self._loaded[part]
 
     def _generator(self, part: str) -> Model:
-        model = cast(PaliModel, self._load(part)[1])
+        model = cast(PaliModel, self.load(part)[1])
         if self.engine == "torch":
             return model
         if part not in self._compiled:
@@ -335,7 +372,7 @@ class Pali:
 
     @cached_property
     def _pairs(self) -> PairEncoder:
-        bundle, model = self._load("siglip")
+        bundle, model = self.load("siglip")
         keep_case = bundle.facts.get("recipe", {}).get("keep_case", False)
         return PairEncoder(bundle.tokenizer, cast(SigLIP, model).config.text.length, keep_case)
 
@@ -366,6 +403,25 @@ def to_array(picture: Picture) -> Image:
     return load_image(picture)
 
 
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"torch finds no device {str(name)!r} here: take cpu, or cuda on a machine with a GPU") from error
+    return device
+
+
+@cache  # it warns once
+def _has_openvino() -> bool:
+    try:
+        require_openvino()
+    except ValueError as error:
+        warnings.warn(f"torch generates text, which OpenVINO does faster here ({error})", EngineMissing, stacklevel=2)
+        return False
+    return True
+
+
 def _preprocess(bundle: Bundle) -> Preprocess:
     if bundle.preprocess is None:
         raise ValueError(f"the model {bundle.folder} takes no pictures")
@@ -377,7 +433,7 @@ def _longest_prompt(bundle: Bundle) -> int:
 
 
 def _collate(
-    bundle: Bundle, frames: Sequence[Frames], prompts: Sequence[str]
+    bundle: Bundle, frames: Sequence[Frames], prompts: Sequence[str], device: torch.device
 ) -> tuple[Batch, list[Size], SequenceEncoder]:
     """Pictures and prompts as the model takes them, and the size of each row's first picture."""
     preprocess = _preprocess(bundle)
@@ -396,4 +452,5 @@ def _collate(
         if images:
             arrays["images"] = np.stack([preprocess(image) for image in images])
         samples.append(arrays)
-    return encoder.collate(samples), sizes, encoder
+    batch = {name: tensor.to(device) for name, tensor in encoder.collate(samples).items()}
+    return batch, sizes, encoder

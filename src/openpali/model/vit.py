@@ -138,7 +138,7 @@ class ViT(nn.Module):
             )
         if images_BHWC.dtype == torch.uint8:
             images_BHWC = images_BHWC.float().div_(127.5).sub_(1)  # in place: large pictures, one pass of memory
-        images_BHWC = images_BHWC.to(self.patch_embed.weight.dtype)
+        images_BHWC = images_BHWC.to(self.positions.dtype)  # the patch embedding's weight may be int8
         (rows, columns), p = self.config.grid, self.config.patch_size
         patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
         return patches.flatten(3).flatten(1, 2)

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPo
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
-from openpali.bundle import open_bundle
+from openpali.bundle import STORAGE, open_bundle
 from openpali.interop.transformers.attention import EagerAttention
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.model.pali import Pali, join
@@ -173,11 +173,11 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         config = kwargs.get("config") or PaliConfig.from_pretrained(path)
         if not (Path(path) / "generation_config.json").is_file():
             kwargs.setdefault("generation_config", config.generation_config())
-        facts = config.facts or {}
-        if "base" in facts:  # a part of a family: some of its tensors lie in the folder beside it
-            kwargs.setdefault("state_dict", dict(open_bundle(Path(path)).weights()))
+        if not STORAGE.isdisjoint(config.facts or {}):  # tensors that lie in the folder beside it, or are int8
+            bundle = open_bundle(Path(path))
+            kwargs.setdefault("state_dict", dict(bundle.weights()))
             kwargs["config"] = config = copy.deepcopy(config)
-            config.facts = {key: value for key, value in facts.items() if key != "base"}
+            config.facts = bundle.lasting_facts
             path = None
         return super().from_pretrained(path, *args, **kwargs)
 
