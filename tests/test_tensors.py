@@ -103,3 +103,12 @@ def test_an_index_cannot_reach_out_of_its_folder(tmp_path: Path) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": {"a": "../secret/model.safetensors"}}))
     with pytest.raises(ValueError, match=r"model/model.safetensors is damaged or missing"):
         MappedTensors(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt"])
+def test_a_pickle_is_named_and_not_opened(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
+    with pytest.raises(ValueError, match=rf"holds no {WEIGHTS}, but {name}: a pickle, .* docs/weights.md"):
+        MappedTensors(tmp_path)
+    write_tensors(tmp_path, TENSORS)
+    same(tmp_path, TENSORS)  # what else lies there does no harm

@@ -29,13 +29,14 @@ class MappedTensors(Mapping[str, Tensor]):
         folder: holds one file or shards with their index; of both, the single file counts.
 
     Raises:
-        ValueError: a file is damaged or missing, or does not hold what the index says.
+        ValueError: a file is damaged or missing, is a pickle, or does not hold what the index says.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[str, Any] = {}  # tensor -> open file
         if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+            _refuse_pickles(folder)
             file = _open(folder / WEIGHTS)
             self._files = dict.fromkeys(file.keys(), file)
             return
@@ -135,6 +136,16 @@ def _read_index(folder: Path) -> dict[str, str]:
         return {key: Path(name).name for key, name in where.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{folder / INDEX} is no index of weights: {error!r}") from error
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Where there are pickles alone, say so."""
+    pickles = sorted(path.name for ending in ("bin", "pt", "pth", "ckpt") for path in folder.glob(f"*.{ending}"))
+    if pickles and not (folder / WEIGHTS).is_file():
+        raise ValueError(
+            f"{folder} holds no {WEIGHTS}, but {pickles[0]}: a pickle, which could run any code and is never "
+            "opened; have transformers save it as safetensors, as docs/weights.md shows"
+        )
 
 
 def _open(path: Path) -> Any:

@@ -100,7 +100,7 @@ def test_pairs_are_lower_case_and_end_in_sticky_eos(tokenizer: Tokenizer) -> Non
     ids = tokenizer.encode("a small red horse")
     assert batch["ids"].tolist() == [ids + [tokenizer.eos_id] * (24 - len(ids))]
     assert batch["images"].shape == (1, 4, 4, 3)
-    kept = encode(PairEncoder(tokenizer, 24, keep_case=True), example, task=task)
+    kept = encode(PairEncoder(tokenizer, 24, "as is"), example, task=task)
     assert tokenizer.decode(kept["ids"][0].tolist()) == "a Small red horse"
     cut = encode(PairEncoder(tokenizer, 3), example, task=task)
     assert cut["ids"].tolist() == [[*ids[:2], tokenizer.eos_id]]

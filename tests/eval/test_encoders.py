@@ -53,6 +53,16 @@ def test_pooled_features_are_the_embedding_of_siglip(pali: Pali) -> None:
     assert found / np.linalg.norm(found, axis=1, keepdims=True) == pytest.approx(embedded, abs=1e-5)
 
 
+def test_features_are_of_the_dtype_that_the_model_computes_in(pali: Pali, family: Path, tmp_path: Path) -> None:
+    some = pictures(2)
+    half = Encoder(Pali.from_pretrained(family, dtype="bf16"))
+    assert half.vit.positions.dtype == torch.bfloat16
+    exact, rounded = (e.features(some, cache=tmp_path, key="some") for e in (Encoder(pali), half))
+    assert rounded == pytest.approx(exact, abs=0.1)
+    assert (rounded != exact).any()
+    assert len(list(tmp_path.iterdir())) == 2  # neither is taken for the other
+
+
 def test_the_middle_of_an_enlarged_picture() -> None:
     from openpali.data.images import Preprocess
 

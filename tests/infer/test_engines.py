@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from openpali.cli import main
-from openpali.infer.pali import Pali
+from openpali.infer.pali import EngineMissing, Pali, _has_openvino
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | int | None:
@@ -27,7 +29,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Pali]:
     models: list[Pali] = []
     real = Pali.__init__
 
-    def remember(self: Pali, *arguments: object) -> None:
+    def remember(self: Pali, *arguments: Any) -> None:
         real(self, *arguments)
         models.append(self)
 
@@ -71,6 +73,35 @@ def test_a_missing_engine_is_one_sentence_that_names_the_extra(
     words = [str(picture) if word == "PICTURE" else word for word in command]
     code = _run(monkeypatch, *words, "--model", family, "--engine", "openvino")
     assert code == "openpali: engine openvino needs OpenVINO: pip install 'openpali[cpu]'"
+
+
+def test_auto_is_openvino_where_it_is_installed_and_else_says_once_that_it_is_not(
+    monkeypatch, family: Path, tmp_path: Path
+) -> None:
+    _has_openvino.cache_clear()
+    assert Pali.from_pretrained(family, "auto").engine == "openvino"
+    assert Pali.from_pretrained(family, "auto", dtype="bf16").engine == "torch"
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    _has_openvino.cache_clear()
+    card = tmp_path / "card.json"
+    with pytest.warns(EngineMissing, match=r"pip install 'openpali\[cpu\]'") as warned:
+        assert not _run(
+            monkeypatch, "eval", "nano/caption", "--model", family, "--limit", 2, "--json", card, "--engine", "auto"
+        )
+        assert Pali.from_pretrained(family, "auto").engine == "torch"
+    assert len([each for each in warned if each.category is EngineMissing]) == 1
+    assert json.loads(card.read_text())["model"]["engine"] == "torch"
+    _has_openvino.cache_clear()
+
+
+def test_a_score_card_names_dtype_and_device(monkeypatch, family: Path, tmp_path: Path, opened: list[Pali]) -> None:
+    card, answers = tmp_path / "card.json", tmp_path / "a.jsonl"
+    words = ["eval", "nano/caption", "--model", family, "--limit", 3, "--save-predictions", answers]
+    assert not _run(monkeypatch, *words, "--json", card, "--dtype", "bf16", "--device", "cpu")
+    found = json.loads(card.read_text())["model"]
+    assert (found["dtype"], found["device"]) == ("bf16", "cpu")
+    assert next(opened[0].load("pali")[1].parameters()).dtype == torch.bfloat16
+    assert "its dtype is 'bf16', now it is 'fp32'" in str(_run(monkeypatch, *words))
 
 
 def test_saved_answers_are_of_one_engine(monkeypatch, family: Path, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import ExifTags, Image
 
 from openpali import Pali
-from openpali.bundle import open_bundle
+from openpali.bundle import open_bundle, write_int8
 from openpali.data.sources import open_source
 from openpali.infer.pali import task_of, to_array
 
@@ -128,3 +129,46 @@ def test_a_language_that_it_does_not_answer_in_is_named(pali: Pali, pictures: li
     for lang in ("xx", "", "日本"):
         with pytest.raises(ValueError, match=rf"does not answer in '{lang}'; it knows en, de, fr, ja"):
             pali.caption(pictures, lang=lang)
+
+
+def test_a_model_computes_in_the_dtype_that_is_asked_for(family: Path, tmp_path: Path, pictures: list) -> None:
+    """In bf16, what is bf16 on disk is not copied; int8 stays int8."""
+    half = Pali.from_pretrained(family, dtype="bf16")
+    for part in ("pali", "siglip"):
+        assert {t.dtype for t in half.load(part)[1].state_dict().values()} == {torch.bfloat16}
+    stored = open_bundle(family / "pali").weights()
+    assert all(value.dtype == torch.bfloat16 for value in stored.values())
+    assert {t.dtype for t in Pali.from_pretrained(family).load("pali")[1].parameters()} == {torch.float32}
+    write_int8(open_bundle(family / "pali"), tmp_path / "int8")
+    small = Pali.from_pretrained(tmp_path / "int8", dtype="bf16")
+    assert {t.dtype for t in small.load("pali")[1].state_dict().values()} == {torch.int8, torch.bfloat16}
+    for pali in (half, small):
+        assert len(pali.caption(pictures)) == len(pictures)
+        assert np.isfinite(pali.log_perplexity([[p] for p in pictures], "what?", ["a horse"])).all()
+    exact = Pali.from_pretrained(family)
+    np.testing.assert_allclose(half.embed_image(pictures), exact.embed_image(pictures), atol=0.02)
+    np.testing.assert_allclose(half.embed_text(["a cat"]), exact.embed_text(["a cat"]), atol=0.02)
+    np.testing.assert_allclose(half.similarity(pictures, ["cat"]), exact.similarity(pictures, ["cat"]), atol=0.05)
+
+
+def test_model_and_inputs_are_on_the_device_that_is_asked_for(family: Path, pictures: list, monkeypatch) -> None:
+    """On torch's device without memory, which a machine without a GPU has too, as far as that goes."""
+    pali = Pali.from_pretrained(family, device="meta")
+    assert all(value.is_meta for value in pali.load("pali")[1].state_dict().values())
+    seen = []
+    monkeypatch.setattr("openpali.infer.pali.generate", lambda model, *inputs: seen.extend(inputs[:2]) or [])
+    with pytest.raises(ValueError, match="zip"):
+        pali.caption(pictures)  # nothing was generated
+    assert all(value.is_meta for value in seen)
+
+
+def test_devices_and_dtypes_that_are_not_there_are_named(family: Path, monkeypatch) -> None:
+    with pytest.raises(ValueError, match="torch finds no device 'abacus' here"):
+        Pali.from_pretrained(family, device="abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="torch finds no device 'cuda' here: take cpu, or cuda on a machine"):
+            Pali.from_pretrained(family, device="cuda")
+    with pytest.raises(ValueError, match="no dtype 'fp16': there are fp32, bf16"):
+        Pali.from_pretrained(family, dtype="fp16")
+    with pytest.raises(ValueError, match="engine openvino takes dtype fp32 and device cpu"):
+        Pali.from_pretrained(family, "openvino", dtype="bf16")

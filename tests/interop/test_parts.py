@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, SiglipVisionModel, T5Tokenizer
+from transformers import AutoModelForSeq2SeqLM, SiglipTokenizer, SiglipVisionModel, T5Tokenizer
 
-from openpali.bundle import build, open_bundle, write_bundle
+from openpali.bundle import build, open_bundle, write_bundle, write_int8
 from openpali.cli import main
+from openpali.data.encode import PairEncoder
 from openpali.infer.pali import Pali
+from openpali.interop.export import export
 from openpali.interop.parts import adopt_siglip, assemble, extend_rows
 from openpali.interop.tokenizer import read_tokenizer
 from openpali.model.mask_vqvae import MaskVQVAEConfig
@@ -222,6 +225,44 @@ def test_export_writes_what_transformers_opens(sources: Path, tmp_path: Path, ca
     for key, value in model.state_dict().items():
         if not key.startswith("project."):
             assert torch.equal(again.weights()[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("config", "wording"),
+    [(None, "canonical"), ("SiglipTokenizer", "canonical"), ("GemmaTokenizer", "lower")],
+)
+def test_texts_are_reworded_as_the_checkpoints_tokenizer_does(
+    sources: Path, tmp_path: Path, config: str | None, wording: str
+) -> None:
+    folder = tmp_path / "siglip"
+    shutil.copytree(sources / "siglip", folder)
+    if config:
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": config}))
+    adopt_siglip(folder, tmp_path / "ours")
+    assert open_bundle(tmp_path / "ours").facts["wording"] == wording
+    encoder = Pali(tmp_path / "ours")._pairs
+    assert encoder.wording == wording
+
+
+def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path: Path) -> None:
+    theirs = SiglipTokenizer(str(sources / "siglip" / "spiece.model"))
+    tokenizer = read_tokenizer(sources / "siglip")[0]
+    for text in ("A RED circle, on the table!", "it's  (one) dog?", "  two-tone #1\n", "der Hund läuft...", "What: 12+30"):
+        expected = theirs(text, padding="max_length", max_length=24, truncation=True).input_ids
+        assert PairEncoder(tokenizer, 24, "canonical").text(text).tolist() == expected
+    assert PairEncoder(tokenizer, 24).text("a dog?").tolist() != PairEncoder(tokenizer, 24).text("a dog").tolist()
+
+
+def test_export_of_int8_writes_the_floats_that_it_stands_for(sources: Path, tmp_path: Path) -> None:
+    assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
+    write_int8(open_bundle(tmp_path / "pali"), tmp_path / "int8")
+    export(open_bundle(tmp_path / "int8"), tmp_path / "out")
+    assemble(tmp_path / "out" / "vision", tmp_path / "out" / "text", tmp_path / "again")
+    exact, again = open_bundle(tmp_path / "pali").weights(), open_bundle(tmp_path / "again").weights()
+    assert again.keys() == exact.keys()
+    for key, value in again.items():
+        if not key.startswith("project."):
+            assert (value.float() - exact[key]).abs().max() <= 0.01 * exact[key].abs().max(), key
 
 
 def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:

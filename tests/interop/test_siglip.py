@@ -326,6 +326,8 @@ def test_every_array_that_does_not_fit_is_listed(tmp_path: Path) -> None:
 def damaged(name: str, tree: Tree) -> Tree:
     if name == "no ViT":
         return {"params/w": np.zeros(3, np.float32)}
+    if name == "both towers bare":
+        return {"params/img/w": np.zeros(3, np.float32), "params/txt/w": np.zeros(3, np.float32)}
     if name == "class token":
         tree["params/img/pos_embedding"] = np.zeros((1, 10, 24), np.float32)
     if name == "integers":
@@ -342,6 +344,7 @@ def damaged(name: str, tree: Tree) -> Tree:
     ("name", "message"),
     [
         ("no ViT", "is no ViT of big_vision: it has no embedding/kernel"),
+        ("both towers bare", "it has no embedding/kernel, no pos_embedding, no Transformer/.*, no txt/Embed_0/embedding"),
         ("class token", "10 position embeddings, which make no square: one is that of a class token"),
         ("integers", "params/t has dtype int64, and weights are floats"),
         ("flat kernel", r"query/kernel has shape \(24, 24\), and 3 axes are expected"),

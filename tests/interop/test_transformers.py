@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from openpali.bundle import MODEL_TYPE, open_bundle, write_bundle
+from openpali.bundle import MODEL_TYPE, open_bundle, write_bundle, write_int8
 from openpali.data.images import Preprocess
 from openpali.infer.generate import Decoding, generate
 from openpali.interop.transformers import (
@@ -157,6 +157,15 @@ def test_a_part_of_a_family_is_read_with_its_base(core: Pali, folder: Path, toke
     assert torch.equal(model.vit.positions, core.vit.positions)
     assert torch.equal(model.text.embed.weight, core.text.embed.weight + 1)
     assert "base" not in model.config.facts  # what it saves is whole
+
+
+def test_int8_weights_are_read_as_the_floats_that_they_stand_for(core: Pali, folder: Path, tmp_path: Path) -> None:
+    write_int8(open_bundle(folder), tmp_path / "int8")
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "int8")
+    step = core.project.weight.abs().max(1, keepdim=True).values / 127
+    assert ((model.project.weight - core.project.weight).abs() <= 0.51 * step).all()
+    model.save_pretrained(tmp_path / "again")
+    assert same_weights(open_bundle(tmp_path / "again").model(), model)
 
 
 def test_other_kinds_of_model_are_refused(tmp_path: Path) -> None:

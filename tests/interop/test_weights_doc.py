@@ -46,7 +46,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     Path("mine.jsonl").write_text(json.dumps(record) + "\n")
 
     assert [shlex.split(command)[1] for command in COMMANDS] == [
-        "convert", "train", "predict", "convert", "export", "convert",
+        "convert", "train", "predict", "convert", "export", "convert", "quantize", "predict", "predict",
     ]  # fmt: skip
     printed = []
     for command in COMMANDS:

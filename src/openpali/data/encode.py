@@ -5,9 +5,10 @@ Shapes: B batch, F frames, H W pixels, P prompt tokens, T target tokens, L text 
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from openpali.text.tokenizer import Tokenizer
 
 Arrays = Mapping[str, NDArray[Any]]
 Batch = dict[str, Tensor]
+Wording = Literal["as is", "lower", "canonical"]
 
 
 class Encoder(Protocol):
@@ -82,13 +84,16 @@ class SequenceEncoder:
 class PairEncoder:
     """Picture and text for SigLIP: ``images [B, H, W, 3]``, ``ids [B, L]``.
 
-    Text is lower-cased unless ``keep_case``, and padded to ``length`` with EOS ("sticky": the last token is
-    always EOS).
+    Text is reworded and then padded to ``length`` with EOS ("sticky": the last token is always EOS).
+
+    Attributes:
+        wording: "lower" case; or "canonical", which also drops ASCII punctuation and spaces too many, as
+            transformers' `SiglipTokenizer` does; or "as is".
     """
 
     tokenizer: Tokenizer
     length: int
-    keep_case: bool = False
+    wording: Wording = "lower"
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         text = task.write(example, rng).target
@@ -96,11 +101,18 @@ class PairEncoder:
 
     def text(self, text: str) -> NDArray[np.int64]:
         """Token ids ``[length]`` of one text."""
-        ids = self.tokenizer.encode(text if self.keep_case else text.lower())[: self.length - 1]
+        if self.wording != "as is":
+            text = text.lower()
+        if self.wording == "canonical":
+            text = " ".join(text.translate(_WITHOUT_PUNCTUATION).split())
+        ids = self.tokenizer.encode(text)[: self.length - 1]
         return np.array(ids + [self.tokenizer.eos_id] * (self.length - len(ids)), np.int64)
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "ids")}
+
+
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True)

@@ -373,8 +373,9 @@ class Pali:
     @cached_property
     def _pairs(self) -> PairEncoder:
         bundle, model = self.load("siglip")
-        keep_case = bundle.facts.get("recipe", {}).get("keep_case", False)
-        return PairEncoder(bundle.tokenizer, cast(SigLIP, model).config.text.length, keep_case)
+        kept = bundle.facts.get("recipe", {}).get("keep_case", False)
+        wording = "as is" if kept else bundle.facts.get("wording", "lower")
+        return PairEncoder(bundle.tokenizer, cast(SigLIP, model).config.text.length, wording)
 
 
 def task_of(prompt: str, frames: int = 1) -> str:

@@ -11,7 +11,6 @@ import math
 import re
 import zipfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,10 @@ def read_npz(path: Path) -> ImageEncoder:
     tree = _modernise(_load(path), str(path))
     dropped = [key for key in tree if key.startswith(tuple(f"img/{name}/" for name in _CLASSIFIER))]
     tree = {key: value for key, value in tree.items() if key not in dropped}
-    vision = _vision_config(tree, str(path))
     both = any(key.startswith("txt/") for key in tree)
-    text = _text_config(tree, str(path)) if both else None
+    _require_axes(tree, ("img/", "txt/") if both else ("img/",), str(path))
+    vision = _vision_config(tree, str(path))
+    text = _text_config(tree) if both else None
     pool = both or any(key.startswith("img/MAPHead_0/") for key in tree)
     weights = read(rules(vision, text, pool), parts(vision, text, pool), tree, str(path))
     return ImageEncoder(vision, text, weights, vision.image_size, dropped)
@@ -211,47 +211,62 @@ def _renumber(tree: Mapping[str, Tensor]) -> dict[str, Tensor]:
 # ---- shapes
 
 
+_IMAGE_BLOCK = "img/Transformer/encoderblock_0"
+_TEXT_BLOCK = "txt/Encoder_0/encoderblock_0"
+_AXES = {  # arrays that shapes are read from, by tower -> number of their axes
+    "img/embedding/kernel": 4,
+    "img/pos_embedding": 3,
+    f"{_IMAGE_BLOCK}/MlpBlock_0/Dense_0/kernel": 2,
+    f"{_IMAGE_BLOCK}/MultiHeadDotProductAttention_0/query/kernel": 3,
+    "txt/Embed_0/embedding": 2,
+    "txt/pos_embedding": 3,
+    f"{_TEXT_BLOCK}/MlpBlock_0/Dense_0/kernel": 2,
+    f"{_TEXT_BLOCK}/MultiHeadDotProductAttention_0/query/kernel": 3,
+}
+
+
+def _require_axes(tree: Mapping[str, Tensor], towers: tuple[str, ...], where: str) -> None:
+    axes = {key: count for key, count in _AXES.items() if key.startswith(towers)}
+    if missing := [key.removeprefix("img/") for key in axes if key not in tree]:
+        raise ValueError(f"{where} is no ViT of big_vision: it has no {', no '.join(missing)}")
+    wrong = [
+        f"{key} has shape {tuple(tree[key].shape)}, and {count} axes are expected"
+        for key, count in axes.items()
+        if tree[key].ndim != count
+    ]
+    if wrong:
+        raise ValueError(f"{where}: {'; '.join(wrong)}")
+
+
 def _vision_config(tree: Mapping[str, Tensor], where: str) -> ViTConfig:
-    shape = partial(_shape, tree, where)
-    patch, _, _, width = shape("img/embedding/kernel", 4)
-    _, positions, _ = shape("img/pos_embedding", 3)
+    patch, _, _, width = tree["img/embedding/kernel"].shape
+    positions = tree["img/pos_embedding"].shape[1]
     side = math.isqrt(positions)
     if side * side != positions:
         class_token = math.isqrt(positions - 1) ** 2 == positions - 1
         extra = ": one is that of a class token, which SigLIP has not" if class_token else ""
         raise ValueError(f"{where} has {positions} position embeddings, which make no square{extra}")
-    block = "img/Transformer/encoderblock_0"
     return ViTConfig(
         patch_size=patch,
         grid=(side, side),
         width=width,
         depth=_depth(tree, "img/Transformer"),
-        mlp_dim=shape(f"{block}/MlpBlock_0/Dense_0/kernel", 2)[1],
-        heads=shape(f"{block}/MultiHeadDotProductAttention_0/query/kernel", 3)[1],
+        mlp_dim=tree[f"{_IMAGE_BLOCK}/MlpBlock_0/Dense_0/kernel"].shape[1],
+        heads=tree[f"{_IMAGE_BLOCK}/MultiHeadDotProductAttention_0/query/kernel"].shape[1],
     )
 
 
-def _text_config(tree: Mapping[str, Tensor], where: str) -> TextTowerConfig:
-    shape = partial(_shape, tree, where)
-    vocab_size, width = shape("txt/Embed_0/embedding", 2)
-    block = "txt/Encoder_0/encoderblock_0"
+def _text_config(tree: Mapping[str, Tensor]) -> TextTowerConfig:
+    vocab_size, width = tree["txt/Embed_0/embedding"].shape
     return TextTowerConfig(
         vocab_size=vocab_size,
-        length=shape("txt/pos_embedding", 3)[1],
+        length=tree["txt/pos_embedding"].shape[1],
         width=width,
         depth=_depth(tree, "txt/Encoder_0"),
-        mlp_dim=shape(f"{block}/MlpBlock_0/Dense_0/kernel", 2)[1],
-        heads=shape(f"{block}/MultiHeadDotProductAttention_0/query/kernel", 3)[1],
+        mlp_dim=tree[f"{_TEXT_BLOCK}/MlpBlock_0/Dense_0/kernel"].shape[1],
+        heads=tree[f"{_TEXT_BLOCK}/MultiHeadDotProductAttention_0/query/kernel"].shape[1],
     )
 
 
 def _depth(tree: Mapping[str, Tensor], stack: str) -> int:
     return len({key.split("/")[2] for key in tree if key.startswith(f"{stack}/encoderblock_")})
-
-
-def _shape(tree: Mapping[str, Tensor], where: str, key: str, ndim: int) -> tuple[int, ...]:
-    if key not in tree:
-        raise ValueError(f"{where} is no ViT of big_vision: it has no {key.removeprefix('img/')}")
-    if tree[key].ndim != ndim:
-        raise ValueError(f"{where}: {key} has shape {tuple(tree[key].shape)}, and {ndim} axes are expected")
-    return tuple(tree[key].shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from openpali.bundle import write_bundle
+from openpali.data.encode import Wording
 from openpali.data.images import Preprocess
 from openpali.interop.big_vision import read_npz
 from openpali.interop.siglip import ImageEncoder, read_siglip
@@ -158,7 +160,8 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
     image = read_image_encoder(vision)
     if image.text is None:
         raise ValueError(f"{vision} holds an image encoder alone: give a language model to make a PaLI (--text)")
-    tokenizer, known = read_tokenizer(vision if vision.is_dir() else vision.parent)
+    beside = vision if vision.is_dir() else vision.parent
+    tokenizer, known = read_tokenizer(beside)
     vit, placed = _at_size(image, size)
     known = min(known, image.text.vocab_size)
     config = SigLIPConfig(replace(image.vision, grid=placed), replace(image.text, vocab_size=tokenizer.vocab_size))
@@ -167,12 +170,23 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
     weights["text.embed.weight"] = extend_rows(weights["text.embed.weight"], known, tokenizer.vocab_size, generator)
     facts = {
         "parts": {"vision": str(vision)},
+        "wording": _wording(beside),
         "vocabulary": {"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
         "positions": _describe_positions(image.vision.grid, placed),
     }
     preprocess = Preprocess(*config.vision.image_size)
     write_bundle(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return Parts(image, None, facts)
+
+
+def _wording(folder: Path) -> Wording:
+    """How the tokenizer of a checkpoint rewords texts: "canonical" of transformers' first SigLIP, whose class does
+    so; SigLIP 2 has Gemma's, and big_vision lower-cases."""
+    if not (folder / "config.json").is_file():
+        return "lower"
+    file = folder / "tokenizer_config.json"
+    described = json.loads(file.read_text()) if file.is_file() else {}
+    return "canonical" if "Siglip" in described.get("tokenizer_class", "SiglipTokenizer") else "lower"
 
 
 def extend_rows(matrix_VD: Tensor, known: int, size: int, generator: torch.Generator) -> Tensor:

@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from openpali.model.vit import LayerCall
 
-QUERY_BLOCK = 1024  # rows of bias materialised at a time: heads x block x keys, never heads x N x N
+QUERY_BLOCK = 1024  # most rows of bias materialised at a time: heads x block x keys, never heads x N x N
+SCORES = 2**25  # without gradients, so many elements of bias at most: as many rows as fit, whatever the keys
 
 
 @dataclass(frozen=True)
@@ -366,27 +367,33 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, c
         mask: keys that may be seen, bool ``[B, 1, 1, N]``, or None for all.
         causal: hide keys after the query.
     """
-    length = q.shape[2]
+    length, learning = q.shape[2], torch.is_grad_enabled()
+    rows = QUERY_BLOCK
+    if not learning:
+        copies = 1 if mask is None else len(mask)  # a mask makes scores differ from row to row of the batch
+        rows = min(rows, max(1, SCORES // (copies * q.shape[1] * k.shape[2])))
     block = partial(_attend_block, causal=causal)
-    if length <= QUERY_BLOCK:
-        return block(q, k, v, bias, mask, 0)
-    if torch.is_grad_enabled():  # else autograd would keep every block's scores, heads x N x N after all
+    if length <= rows:
+        return block(q, k, v, bias, mask, 0, length)
+    if learning:  # else autograd would keep every block's scores, heads x N x N after all
         block = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([block(q, k, v, bias, mask, start) for start in range(0, length, QUERY_BLOCK)], dim=2)
+    starts = range(0, length, rows)
+    return torch.cat([block(q, k, v, bias, mask, start, min(start + rows, length)) for start in starts], dim=2)
 
 
 def _attend_block(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, start: int, *, causal: bool
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, start: int, end: int, *, causal: bool
 ) -> Tensor:
     length, n = q.shape[2], k.shape[2]
-    end = min(start + QUERY_BLOCK, length)
     rows = bias.to(q.dtype).unfold(-1, n, 1)  # [h, L, N] view; row r belongs to the query L - 1 - r
-    scores = rows[:, length - end : length - start].flip(1)[None]  # [1, h, end - start, N]
+    scores = rows[:, length - end : length - start].flip(1)[None]  # [1, h, end - start, N], a copy
     if causal and length > 1:
         query = torch.arange(start, end, device=q.device) + (n - length)
         future = torch.arange(n, device=q.device)[None] > query[:, None]
-        scores = scores.masked_fill(future, float("-inf"))
-    if mask is not None:
+        scores = scores.masked_fill_(future, float("-inf"))
+    if mask is not None and len(mask) == 1:
+        scores = scores.masked_fill_(~mask, float("-inf"))
+    elif mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=scores, scale=1.0)
 

@@ -62,7 +62,7 @@ class SiglipObjective:
         tower = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size)
         self.config: Config = SigLIPConfig(shape.vision, tower, recipe.model.temperature, recipe.model.bias)
         self.model = build(self.config)
-        self.encoder: Encoder = PairEncoder(tokenizer, tower.length, recipe.keep_case)
+        self.encoder: Encoder = PairEncoder(tokenizer, tower.length, "as is" if recipe.keep_case else "lower")
 
     def weight(self, batch: Batch) -> float:
         return float(len(batch["ids"]))
