@@ -6,12 +6,17 @@ Weights are random (nobody has published trained ones), so the answers are noise
 of the real model. Each measurement is a process of its own, whose peak memory is the system's reading (VmHWM, pages
 of the mapped file included). The peer of a time is the bound of this machine: the FLOPs that must be done at the
 rate of a large matrix product, or the bytes of decoder weights that each token must read at the rate of memory.
+
+"load" maps the file and touches every page of it: first after the system was asked to forget the file, then again.
+Memory per token is how much the peak grows from one resolution to the next, beside the keys and values that the
+decoder has to hold of each token.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,18 +24,19 @@ import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from _report import Result, cost, machine, read_bandwidth, report
+from _report import Result, cost, machine, rate, read_bandwidth, report
 from openpali.bundle import build, open_bundle, write_bundle, write_int8
 from openpali.data.images import Preprocess
-from openpali.model.pali import Pali
-from openpali.model.sizes import PRESETS, count_parameters, flops_per_image
+from openpali.model.pali import Memory, Pali
+from openpali.model.sizes import PRESETS, count_parameters, count_tokens, flops_of_stages, parameters_per_token
 from openpali.train.machine import matmul_peak
 
 PROMPT, NEW = 16, 16
+STAGES = {"vision": "ViT", "encoder": "encoder", "memory": "keys and values"}
+TARGETS = {"bf16": 12e9, "int8": 7e9}  # bytes at the peak of pali3-5b on a machine of 24 GB
 
 
 def main() -> None:
@@ -65,25 +71,55 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
         f"{sum(parts.values()) / 1e9:.2f}B parameters: {', '.join(f'{k} {v / 1e9:.2f}B' for k, v in parts.items())}"
     )
     flops, bandwidth = matmul_peak(torch.device("cpu"), torch.bfloat16), read_bandwidth()
+    language = preset.language
+    with torch.device("meta"):
+        read = parameters_per_token(Pali(preset.pali))
     results = []
-    for kind in ("bf16", "int8"):
+    for kind, width in (("bf16", 2), ("int8", 1)):
         files = sum(file.stat().st_size for file in (folder / kind).glob("*.safetensors"))
-        per_token = (parts["decoder"] + parts["head"]) * (2 if kind == "bf16" else 1)
+        results.append(cost(f"{kind}: file", files / 1e9, width * sum(parts.values()) / 1e9, "parameters", "GB"))
+        peaks = {}
         for side in options.sides:
-            command = [sys.executable, __file__, "--answer", str(folder / kind), str(side)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{kind} at {side} px failed:\n{done.stderr}")
-            seen: dict[str, Any] = json.loads(done.stdout)
-            name = f"{kind}, {side} px"
-            bound = flops_per_image(preset, (side, side), prompt=PROMPT) / flops
+            seen = ask(folder / kind, side)
+            peaks[side] = seen["peak"]
+            name, bounds = f"{kind}, {side} px", flops_of_stages(preset, (side, side), prompt=PROMPT)
             results += [
-                cost(f"{name}: load", seen["load"], files / bandwidth, "reading the file", "s"),
-                cost(f"{name}: picture and prompt", seen["encode"], bound, "FLOPs at matmul peak", "s"),
-                cost(f"{name}: each token", seen["token"], per_token / bandwidth, "reading the decoder", "s"),
-                cost(f"{name}: peak memory", seen["peak"] / 1e9, files / 1e9, "size of the file", "GB"),
+                *(
+                    cost(f"{name}: load, {each}", seen[each], files / bandwidth, "reading it from memory", "s")
+                    for each in ("cold", "warm")
+                ),
+                *(
+                    cost(f"{name}: {title}", seen[stage], bounds[stage] / flops, "FLOPs at matmul peak", "s")
+                    for stage, title in STAGES.items()
+                ),
+                rate(
+                    f"{name}: tokens",
+                    1 / seen["token"],
+                    bandwidth / width / read,
+                    "reading the decoder",
+                    "tokens/s",
+                ),
+                cost(f"{name}: peak memory", peaks[side] / 1e9, files / 1e9, "size of the file", "GB"),
             ]
+            if options.preset == "pali3-5b":
+                results.append(cost(f"{name}: peak memory", peaks[side] / 1e9, TARGETS[kind] / 1e9, "target", "GB"))
+        held = 4 * language.decoder_layers * language.heads * language.d_head  # a key and a value, 2 bytes each
+        for small, large in pairwise(options.sides):
+            more = count_tokens(preset, (large, large)) - count_tokens(preset, (small, small))
+            grown = max(peaks[large] - peaks[small], 1) / more  # the system counts in pages
+            name = f"{kind}, {small} to {large} px: memory per token"
+            results.append(cost(name, grown / 1e6, held / 1e6, "keys and values", "MB"))
     return results
+
+
+def ask(folder: Path, side: int) -> dict[str, float]:
+    """:func:`answer` in a process of its own."""
+    command = [sys.executable, __file__, "--answer", str(folder), str(side)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{folder.name} at {side} px failed:\n{done.stderr}")
+    seen: dict[str, float] = json.loads(done.stdout)
+    return seen
 
 
 def write_random(preset: str, folder: Path) -> None:
@@ -103,26 +139,46 @@ def write_random(preset: str, folder: Path) -> None:
 
 def answer(folder: Path, side: int) -> dict[str, float]:
     """Load, read one picture of ``side`` pixels, write :data:`NEW` tokens: seconds of each, bytes at the peak."""
-    began = time.perf_counter()
-    model = open_bundle(folder).model(torch.bfloat16)
-    assert isinstance(model, Pali)
-    load = time.perf_counter() - began
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    seconds = {}
+    for name in ("cold", "warm"):
+        model = None  # else both would be mapped at once
+        began = time.perf_counter()
+        model = load(folder)
+        seconds[name] = time.perf_counter() - began
+    assert model is not None
     patch = model.config.vision.patch_size
     model.vit.set_grid((side // patch, side // patch))
     picture = torch.randint(0, 256, (1, 1, side, side, 3), dtype=torch.uint8)
     prompt = torch.randint(2, model.config.text.vocab_size, (1, PROMPT))
     marks, ids = [time.perf_counter()], torch.zeros(1, 1, dtype=torch.long)
     with torch.inference_mode():
-        cache = model.start(model.encode(picture, prompt), NEW)
+        visual = model.embed_images(picture)
+        marks.append(time.perf_counter())
+        x, real = model.assemble(visual, prompt)
+        memory = Memory(model.text.encode(x, real), real)
+        marks.append(time.perf_counter())
+        cache = model.start(memory, NEW)
         for _ in range(NEW):
             marks.append(time.perf_counter())
             ids = model.step(ids, cache).argmax(-1)
     marks.append(time.perf_counter())
-    encode, token = marks[1] - marks[0], statistics.median(b - a for a, b in pairwise(marks[1:]))
-    peak = int(
-        next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM")).split()[1]
-    )
-    return {"load": load, "encode": encode, "token": token, "peak": 1024 * peak}
+    spans = [b - a for a, b in pairwise(marks)]
+    seconds |= dict(zip(STAGES, spans, strict=False)) | {"token": statistics.median(spans[len(STAGES) :])}
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    return {**seconds, "peak": 1024 * peak}
+
+
+def load(folder: Path) -> Pali:
+    """The model in bf16, with every page of its file touched."""
+    model = open_bundle(folder).model(torch.bfloat16)
+    assert isinstance(model, Pali)
+    for tensor in model.state_dict().values():
+        tensor.flatten()[:: 4096 // tensor.element_size()].sum()
+    return model
 
 
 if __name__ == "__main__":

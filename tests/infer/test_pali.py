@@ -166,7 +166,7 @@ def test_devices_and_dtypes_that_are_not_there_are_named(family: Path, monkeypat
     with pytest.raises(ValueError, match="torch finds no device 'abacus' here"):
         Pali.from_pretrained(family, device="abacus")
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="torch finds no device 'cuda' here: take cpu, or cuda on a machine"):
+        with pytest.raises(ValueError, match="torch finds no device 'cuda' here: take cpu, or cuda where"):
             Pali.from_pretrained(family, device="cuda")
     with pytest.raises(ValueError, match="no dtype 'fp16': there are fp32, bf16"):
         Pali.from_pretrained(family, dtype="fp16")

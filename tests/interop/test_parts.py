@@ -247,7 +247,13 @@ def test_texts_are_reworded_as_the_checkpoints_tokenizer_does(
 def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path: Path) -> None:
     theirs = SiglipTokenizer(str(sources / "siglip" / "spiece.model"))
     tokenizer = read_tokenizer(sources / "siglip")[0]
-    for text in ("A RED circle, on the table!", "it's  (one) dog?", "  two-tone #1\n", "der Hund läuft...", "What: 12+30"):
+    for text in (
+        "A RED circle, on the table!",
+        "it's  (one) dog?",
+        "  two-tone #1\n",
+        "der Hund läuft...",
+        "What: 12+30",
+    ):
         expected = theirs(text, padding="max_length", max_length=24, truncation=True).input_ids
         assert PairEncoder(tokenizer, 24, "canonical").text(text).tolist() == expected
     assert PairEncoder(tokenizer, 24).text("a dog?").tolist() != PairEncoder(tokenizer, 24).text("a dog").tolist()

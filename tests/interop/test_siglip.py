@@ -344,7 +344,10 @@ def damaged(name: str, tree: Tree) -> Tree:
     ("name", "message"),
     [
         ("no ViT", "is no ViT of big_vision: it has no embedding/kernel"),
-        ("both towers bare", "it has no embedding/kernel, no pos_embedding, no Transformer/.*, no txt/Embed_0/embedding"),
+        (
+            "both towers bare",
+            "no embedding/kernel, no pos_embedding, no Transformer/.*, no txt/Embed_0/embedding",
+        ),
         ("class token", "10 position embeddings, which make no square: one is that of a class token"),
         ("integers", "params/t has dtype int64, and weights are floats"),
         ("flat kernel", r"query/kernel has shape \(24, 24\), and 3 axes are expected"),

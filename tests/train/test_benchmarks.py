@@ -1,4 +1,4 @@
-"""The benchmarks of training run, on shapes that take seconds, and write what others read."""
+"""The benchmarks run, on shapes that take seconds, and write what others read."""
 
 from __future__ import annotations
 
@@ -69,6 +69,39 @@ def test_the_loss_beside_open_clip(tmp_path) -> None:
 
 
 _BOTH = (("1 rank", "open_clip"), ("2 ranks", "open_clip bidir"))
+
+
+def test_text_beside_transformers(tmp_path) -> None:
+    """CTranslate2's rows are there where it is."""
+    found = results_of("generation.py", tmp_path / "x.json", "--tiny", "--batches", "1", "8", "--rounds", "1")
+    theirs = {pair for pair in found if "CTranslate2" in pair[1]}
+    assert len(theirs) == (6 if importlib.util.find_spec("ctranslate2") else 0)
+    precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
+    wanted = {("greedy, batch 1", "int8 roofline")}
+    for batch, greedy, beams in ((1, " (target 4)", " (target 0.625)"), (8, " (target 2.6)", "")):
+        wanted |= {
+            (f"greedy, batch {batch}", f"transformers bf16{greedy}"),
+            (f"beam 4 to greedy, batch {batch}", f"ours int8{beams}"),
+            (f"image encoding, batch {batch}", "transformers bf16 (target 1.5)"),
+            (f"image encoding {precision}, batch {batch}", "transformers bf16"),
+        }
+    assert found.keys() - theirs == wanted
+
+
+@needs_proc
+def test_the_full_size_in_small(tmp_path) -> None:
+    found = results_of("full_size.py", tmp_path / "x.json", "--preset", "pico", "--sides", "72", "144")
+    stages = ("load, cold", "load, warm", "ViT", "encoder", "keys and values", "tokens", "peak memory")
+    for kind in ("bf16", "int8"):
+        wanted = {f"{kind}, {side} px: {stage}" for side in (72, 144) for stage in stages}
+        wanted |= {f"{kind}: file", f"{kind}, 72 to 144 px: memory per token"}
+        assert {name for name, _ in found if name.startswith(kind)} == wanted
+
+
+def test_parity_in_small(tmp_path) -> None:
+    found = results_of("parity.py", tmp_path / "x.json", "--size", "tiny", "--families", "SigLIP", "UL2")
+    assert found.keys() == {(f"{kind}, tiny: relative difference", "target") for kind in ("SigLIP", "UL2")}
+    assert all(result["ratio"] > 1 for result in found.values())
 
 
 @pytest.mark.parametrize("script", ["train.py", "sigmoid_loss.py"])

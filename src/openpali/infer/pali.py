@@ -409,7 +409,9 @@ def _device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"torch finds no device {str(name)!r} here: take cpu, or cuda on a machine with a GPU") from error
+        raise ValueError(
+            f"torch finds no device {str(name)!r} here: take cpu, or cuda where there is a GPU"
+        ) from error
     return device
 
 
@@ -418,7 +420,7 @@ def _has_openvino() -> bool:
     try:
         require_openvino()
     except ValueError as error:
-        warnings.warn(f"torch generates text, which OpenVINO does faster here ({error})", EngineMissing, stacklevel=2)
+        warnings.warn(f"torch generates text: OpenVINO would be faster, but {error}", EngineMissing, stacklevel=2)
         return False
     return True
 

@@ -121,6 +121,17 @@ def count_parameters(preset: Preset) -> dict[str, int]:
     }
 
 
+def parameters_per_token(model: Pali) -> int:
+    """Parameters that each generated token has to read: the head and the decoder, of which cross-attention's keys
+    and values are computed once."""
+    decoder = sum(
+        p.numel()
+        for name, p in model.text.named_parameters()
+        if name.startswith("decoder") and ".cross.key_value." not in name
+    )
+    return decoder + model.text.head_weight.numel()
+
+
 def count_tokens(preset: Preset, size: tuple[int, int] | None = None) -> int:
     """Visual tokens of one picture of ``size`` (height, width in pixels; None: the preset's own).
 
@@ -137,7 +148,15 @@ def count_tokens(preset: Preset, size: tuple[int, int] | None = None) -> int:
 def flops_per_image(
     preset: Preset, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
 ) -> int:
-    """Floating-point operations before the first token: ViT, projection, encoder, the decoder's keys and values.
+    """Floating-point operations before the first token, the sum of :func:`flops_of_stages`."""
+    return sum(flops_of_stages(preset, size, frames=frames, prompt=prompt).values())
+
+
+def flops_of_stages(
+    preset: Preset, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
+) -> dict[str, int]:
+    """Floating-point operations of what comes before the first token: "vision" (ViT and projection), "encoder",
+    and "memory", the decoder's keys and values.
 
     Matrix products alone, two operations per multiply-add. ``size``: as for :func:`count_tokens`; ``prompt``: its
     length in tokens.
@@ -149,7 +168,7 @@ def flops_per_image(
     vision = 3 * v.patch_size**2 * v.width + v.depth * block + v.width * t.d_model
     encoder = t.encoder_layers * (4 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * memory * inner)
     cross = t.decoder_layers * 2 * t.d_model * inner
-    return 2 * (frames * patches * vision + memory * (encoder + cross))
+    return {"vision": 2 * frames * patches * vision, "encoder": 2 * memory * encoder, "memory": 2 * memory * cross}
 
 
 def flops_per_token(
@@ -157,7 +176,7 @@ def flops_per_token(
 ) -> int:
     """Floating-point operations of generating the token at ``position`` (0 the first) with a cache.
 
-    What is counted, and the other arguments: as for :func:`flops_per_image`.
+    What is counted, and the other arguments: as for :func:`flops_of_stages`.
     """
     t = preset.language
     memory, inner = frames * count_tokens(preset, size) + prompt, t.heads * t.d_head
