@@ -11,8 +11,8 @@ B/16 at 224 px, patch tokens alone. The roofline is what reading each decoder we
 All sides have the same number of threads, run in one process and take turns; times are medians. int8 is of weights,
 on both sides; products with them are of int8 too, and what else ours computes is bf16 where the processor has it.
 "float" is OpenVINO's without int8, in the same precision, beside CTranslate2's float32. CTranslate2's int8 is the
-faster of its int8 and int8_bfloat16; without CTranslate2 its rows are left out. A target, where there is one, stands
-with the peer: it is what the ratio should be at least.
+faster of its int8 and int8_bfloat16; without CTranslate2 its rows are left out. A target, where there is one,
+stands with the peer: it is what the ratio should be at least.
 """
 
 from __future__ import annotations
