@@ -10,10 +10,12 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from openpali.data import shards
 from openpali.data.build import write_shards
+from openpali.data.files import RETRIES, read_span
 from openpali.data.shards import ShardSource
 from openpali.data.sources import open_source
 
@@ -299,6 +302,37 @@ def test_urls_are_read_as_files_are(folder: Path) -> None:
         open_source("memory://bucket/gone-*.tar", {})
     with pytest.raises(ValueError, match=r"nothing://x/y.tar: Protocol not known: nothing"):
         open_source("nothing://x/y.tar", {})
+
+
+class Flaky(MemoryFileSystem):  # type: ignore[misc]
+    """Fails to read as often as ``failures`` says."""
+
+    protocol = "flaky"
+    failures = 0
+
+    def cat_file(self, *args: Any, **options: Any) -> bytes:
+        if Flaky.failures:
+            Flaky.failures -= 1
+            raise TimeoutError("the store is busy")
+        return bytes(super().cat_file(*args, **options))
+
+
+def test_a_read_from_a_url_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    fsspec.filesystem("flaky").pipe("/once.bin", b"0123456789")
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr(Flaky, "failures", len(RETRIES))
+    assert read_span("flaky://once.bin", 2, 3) == b"234"
+    assert slept == list(RETRIES)
+    Flaky.failures = len(RETRIES) + 1
+    with pytest.raises(OSError, match=r"once.bin cannot be read: TimeoutError: the store is busy"):
+        read_span("flaky://once.bin", 2, 3)
+    slept.clear()
+    Flaky.failures = 0
+    with pytest.raises(FileNotFoundError):
+        read_span("flaky://gone.bin", 0, 1)
+    assert not slept  # what is not there does not come by waiting
 
 
 def test_nothing_is_opened_over_the_network_without_a_url(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

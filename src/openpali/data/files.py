@@ -6,8 +6,11 @@ URLs go through fsspec (``s3://``, ``gs://``, ``https://``, ...). Nothing is ope
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+
+RETRIES = (0.5, 2.0, 8.0)  # seconds before a read from a URL is tried again
 
 
 def is_url(name: str) -> bool:
@@ -41,21 +44,34 @@ def open_file(name: str) -> BinaryIO:
 
 
 def read_span(name: str, start: int, size: int) -> bytes:
-    """``size`` bytes from ``start`` on. Raises ``OSError``, also where the file ends before."""
+    """``size`` bytes from ``start`` on; behind a URL, what fails is tried again, after a while.
+
+    Raises:
+        OSError: it cannot be read, or ends before.
+    """
     # Opened anew each time: nothing to share between processes, and no limit on the number of files.
     if not is_url(name):
         with Path(name).open("rb") as file:
             file.seek(start)
             data = file.read(size)
     else:
-        fs, path = _remote(name)
-        try:
-            data = cast(bytes, fs.cat_file(path, start=start, end=start + size))
-        except Exception as error:
-            raise _unreadable(name, error) from error
+        data = _read_remote(name, start, size)
     if len(data) < size:
         raise OSError(f"{name} was cut off since it was opened: it has no {size:,} bytes from {start:,} on")
     return data
+
+
+def _read_remote(name: str, start: int, size: int) -> bytes:
+    fs, path = _remote(name)
+    waits = iter(RETRIES)
+    while True:
+        try:
+            return cast(bytes, fs.cat_file(path, start=start, end=start + size))
+        except Exception as error:
+            wait = next(waits, None)
+            if wait is None or isinstance(error, FileNotFoundError | PermissionError):
+                raise _unreadable(name, error) from error
+        time.sleep(wait)
 
 
 def fingerprint(name: str) -> str:
