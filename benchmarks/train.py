@@ -1,6 +1,6 @@
 """Training steps on CPUs: ours against open_clip (SigLIP) and transformers (SigLIP + T5), same shapes and dtype.
 
-    pip install open_clip_torch transformers
+    pip install 'openpali[bench]'
     python benchmarks/train.py --json train.json
 
 A step is forward, backward, clipping where that side clips, and AdamW (fused, on both sides), on random weights,
@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from _report import Result, cost, interleaved, machine, rate, report
+from _report import Result, cost, interleaved, machine, need, rate, report
 from openpali.model.sizes import PRESETS, Preset
 from openpali.train.machine import count_flops, matmul_peak
 from openpali.train.plan import Lengths, make_batch, prepare, run_step
@@ -53,21 +53,12 @@ def main() -> None:
     needed = {STEPS[step] for step in options.steps}
     packages = {"open_clip": "open_clip_torch", "transformers": "transformers"}
     for module in needed:
-        _need(module, packages[module])
+        need(module, packages[module])
     facts = machine(*(packages[module] for module in sorted(needed)))
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     peak = matmul_peak(CPU, dtype, seconds=2.0)
     results = [result for name in options.steps for result in _measure(name, dtype, peak, options)]
     report(results, {**facts, "dtype": options.precision, "batch": options.batch}, options.file)
-
-
-def _need(module: str, package: str) -> None:
-    try:
-        __import__(module)
-    except ImportError as error:
-        raise SystemExit(
-            f"this compares with {module} and cannot import it ({error}): pip install {package}"
-        ) from error
 
 
 def _measure(name: str, dtype: torch.dtype, peak: float, options: argparse.Namespace) -> list[Result]:
@@ -138,10 +129,10 @@ def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype) -> Side:
         }
     )
     ranks, phase = Ranks(0, 1, CPU), recipe.phases[0]
-    objective, optimizer = prepare(recipe, phase, ranks, dtype)
-    shapes = make_batch(recipe, phase, objective, batch, Lengths())
+    learner = prepare(recipe, phase, ranks, dtype)
+    shapes = make_batch(recipe, phase, learner.objective, batch, Lengths())
     drawn = {key: _random_like(key, value, shape) for key, value in shapes.items()}
-    return objective.model, lambda: run_step(recipe, objective, optimizer, ranks, dtype, [drawn])
+    return learner.objective.model, lambda: run_step(recipe, learner, ranks, dtype, [drawn])
 
 
 def _random_like(key: str, value: Tensor, shape: Preset) -> Tensor:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from plan_shapes import recipe_of
 
-from openpali.train.machine import count_flops
+from openpali.train.machine import count_flops, resolve_precision
 from openpali.train.plan import Lengths, make_batch, prepare, rows_of, run_step
 from openpali.train.ranks import join_ranks
 
@@ -41,15 +41,16 @@ def main(file: Path, names: list[str]) -> None:
             phase = recipe.phases[0]
             release()
             before = resident("VmRSS")
-            objective, optimizer = prepare(recipe, phase, ranks, torch.float32)
+            dtype = resolve_precision(recipe.precision, ranks.device)
+            learner = prepare(recipe, phase, ranks, dtype)
             rows = rows_of(recipe, ranks.world)
             flops = 0.0
             for step in range(2):
-                batch = make_batch(recipe, phase, objective, rows, Lengths())
+                batch = make_batch(recipe, phase, learner.objective, rows, Lengths())
                 batches = [batch] * recipe.micro
 
-                def run(batches=batches, objective=objective, optimizer=optimizer, recipe=recipe) -> None:
-                    run_step(recipe, objective, optimizer, ranks, torch.float32, batches)
+                def run(batches=batches, learner=learner, recipe=recipe, dtype=dtype) -> None:
+                    run_step(recipe, learner, ranks, dtype, batches)
 
                 if step == 0:
                     flops = count_flops(run)
@@ -60,7 +61,7 @@ def main(file: Path, names: list[str]) -> None:
             if name != "warm-up":
                 with file.open("a") as lines:
                     lines.write(json.dumps({"name": name, "peak": peak, "flops": flops}) + "\n")
-            del objective, optimizer, batch, batches, run
+            del learner, batch, batches, run
 
 
 if __name__ == "__main__":

@@ -15,17 +15,33 @@ import pytest
 import torch
 import torch.distributed as dist
 from plan_shapes import SHAPES, recipe_of
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from openpali.cli import main
 from openpali.model.siglip import SigLIP
 from openpali.model.sizes import PRESETS, flops_per_image
 from openpali.tasks.registry import get_task
 from openpali.train.ledger import Ledger, imagined
-from openpali.train.plan import DEVICES, Device, Lengths, _ImaginedRanks, find_device, make_plan, prepare, rehearse
-from openpali.train.recipe import Recipe, load_recipe
+from openpali.train.plan import (
+    DEVICES,
+    ROOM,
+    Device,
+    Lengths,
+    _ImaginedRanks,
+    _suggest,
+    find_device,
+    make_batch,
+    make_plan,
+    prepare,
+    rehearse,
+    run_step,
+)
+from openpali.train.ranks import Ranks
+from openpali.train.recipe import ParallelSpec, Recipe, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 8, 1e10, 1e9, cuda=False)
+HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +56,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, fl
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         shared = {"OPENPALI_HOME": str(folder), "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-        shared |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        shared |= {
+            "WORLD_SIZE": str(world),
+            "LOCAL_WORLD_SIZE": str(min(world, HERE.node)),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
         processes = [
             subprocess.Popen(
                 [sys.executable, str(script), str(folder / f"{world}-{rank}.jsonl"), *names],
@@ -73,9 +94,9 @@ def test_the_papers_size_is_cut_as_it_should(ranks: int, shard: str, cut: int) -
     ledger = Ledger(8, 1)
     with imagined(ledger, cuda=True, world=ranks):
         imagined_ranks = _ImaginedRanks(0, ranks, torch.device("cpu"), node=8)
-        objective, _ = prepare(recipe, recipe.phases[0], imagined_ranks, torch.bfloat16, ledger)
+        learner = prepare(recipe, recipe.phases[0], imagined_ranks, torch.bfloat16, ledger)
         expected = local = 0
-        for name, parameter in objective.model.named_parameters():
+        for name, parameter in learner.objective.model.named_parameters():
             rows, *rest = parameter.shape or (1,)
             whole = name == "vit.positions"
             expected += 4 * (rows if whole else math.ceil(rows / cut)) * math.prod(rest)
@@ -127,6 +148,42 @@ def test_operations_are_three_times_the_forward_ones() -> None:
     assert books.flops / recipe.batch == pytest.approx(3 * flops_per_image(PRESETS["nano"], prompt=16), rel=0.1)
 
 
+@pytest.mark.parametrize("name", ["sequence", "siglip"])
+def test_operations_are_those_that_torch_counts(name: str) -> None:
+    recipe, ranks = recipe_of(name), Ranks(0, 1, torch.device("cpu"))
+    with sdpa_kernel(SDPBackend.MATH):  # torch's counter does not know what the CPU has besides
+        books = rehearse(recipe, recipe.phases[0], HERE, 1)
+        learner = prepare(recipe, recipe.phases[0], ranks, torch.float32)
+        batch = make_batch(recipe, recipe.phases[0], learner.objective, recipe.batch, Lengths())
+        with FlopCounterMode(display=False) as counter:
+            run_step(recipe, learner, ranks, torch.float32, [batch])
+    assert books.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_the_average_is_held_and_updated() -> None:
+    plain = recipe_of("sequence")
+    recipe = plain.model_copy(update={"ema": 0.75})
+    with_it, without = (rehearse(r, r.phases[0], HERE, 1).memory["optimizer"] for r in (recipe, plain))
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    learner = prepare(recipe, recipe.phases[0], ranks, torch.float32)
+    learning = dict(learner.objective.model.named_parameters())
+    assert with_it - without >= 4 * sum(p.numel() for p in learning.values())
+    before = {name: p.detach().clone() for name, p in learning.items()}
+    batch = make_batch(recipe, recipe.phases[0], learner.objective, 2, Lengths())
+    run_step(recipe, learner, ranks, torch.float32, [batch])
+    for name, average in learner.average.items():
+        torch.testing.assert_close(average, 0.75 * before[name] + 0.25 * learning[name])
+
+
+def test_a_bf16_step_on_a_cpu_takes_the_quick_attention_that_the_trainer_takes() -> None:
+    recipe, ranks = recipe_of("sequence"), Ranks(0, 1, torch.device("cpu"))
+    learner = prepare(recipe, recipe.phases[0], ranks, torch.bfloat16)
+    batch = make_batch(recipe, recipe.phases[0], learner.objective, 2, Lengths())
+    with torch.profiler.profile() as seen:
+        run_step(recipe, learner, ranks, torch.bfloat16, [batch])
+    assert not [event.key for event in seen.key_averages() if "scaled_dot_product" in event.key]
+
+
 def test_a_plan_that_does_not_fit_suggests_one_that_does() -> None:
     recipe = recipe_of("sequence")
     small = replace(DEVICES["h100"], memory=0.2e9)
@@ -136,6 +193,23 @@ def test_a_plan_that_does_not_fit_suggests_one_that_does() -> None:
     assert all(phase.books.peak <= 0.9 * small.memory for phase in plan.suggested)
     assert "does not fit; this does" in "\n".join(plan.lines())
     assert make_plan(recipe, replace(small, memory=1e6), 1).suggestion is None
+
+
+def test_several_devices_each_hold_all_of_a_model_that_fits_so() -> None:
+    recipe = recipe_of("sequence").model_copy(update={"batch": 64, "parallel": ParallelSpec(shard="full")})
+    small = replace(DEVICES["h100"], memory=0.3e9)
+    found = _suggest(recipe, small, 2, Lengths())
+    assert found is not None
+    assert found.parallel.shard == "none"
+    clipped = recipe_of("micro-batches, Muon and QK-clip")  # which cannot be cut
+    assert _suggest(clipped, replace(small, memory=1e6), 2, Lengths()) is None
+
+
+@pytest.mark.slow
+def test_the_papers_largest_pictures_fit_on_64() -> None:
+    recipe = load_recipe(RECIPES / "5b" / "2c_resolution.toml")
+    [phase] = recipe.phases
+    assert rehearse(recipe, phase, DEVICES["h100"], 64).peak < ROOM * DEVICES["h100"].memory
 
 
 def test_mistakes_are_named() -> None:

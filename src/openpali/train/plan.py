@@ -27,10 +27,11 @@ from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.ledger import KINDS, Ledger, imagined, shapes_of
-from openpali.train.machine import matmul_peak, resolve_precision
+from openpali.train.machine import matmul_peak, quick_attention, resolve_precision
 from openpali.train.objectives import Objective, build_objective
 from openpali.train.optim import build_optimizer, clip_gradients, freeze
 from openpali.train.parallel import is_sharded, place
+from openpali.train.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.ranks import Ranks
 from openpali.train.recipe import ParallelSpec, PhaseSpec, Recipe
 
@@ -93,6 +94,16 @@ class Books:
     def peak(self) -> int:
         """Bytes in all."""
         return sum(self.memory.values())
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What a step changes: a model in its objective, its optimizer, layers under QK-clip, the average's tensors."""
+
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    clipped: Sequence[nn.Module]
+    average: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -218,16 +229,17 @@ def rehearse(
     ledger = Ledger(device.node, rows)
     dtype = _precision(recipe, device)
     with imagined(ledger, cuda=device.cuda, world=devices):
-        ranks = _ImaginedRanks(0, devices, torch.device("cpu"), node=device.node)
-        objective, optimizer = prepare(recipe, phase, ranks, dtype, ledger)
+        kind = torch.device("cuda" if device.cuda else "cpu")
+        ranks = _ImaginedRanks(0, devices, kind, node=device.node)
+        learner = prepare(recipe, phase, ranks, dtype, ledger)
         held = ledger.totals
         for step in range(2):
             ledger.kind = "activations"
-            batch = make_batch(recipe, phase, objective, rows, lengths)
+            batch = make_batch(recipe, phase, learner.objective, rows, lengths)
             if step:
                 held = dict(ledger.totals)
                 ledger.open()
-            once = run_step(recipe, objective, optimizer, ranks, dtype, [batch] * min(recipe.micro, 2), ledger)
+            once = run_step(recipe, learner, ranks, dtype, [batch] * min(recipe.micro, 2), ledger)
         more = recipe.micro - min(recipe.micro, 2)
         flops = ledger.flops + more * once[0]
         sent = {link: size + more * once[1][link] for link, size in ledger.sent.items()}
@@ -250,8 +262,8 @@ def rows_of(recipe: Recipe, devices: int) -> int:
 
 def prepare(
     recipe: Recipe, phase: PhaseSpec, ranks: Ranks, dtype: torch.dtype, ledger: Ledger | None = None
-) -> tuple[Objective, torch.optim.Optimizer]:
-    """A model in its place with its optimizer, as the trainer makes them, but for its data."""
+) -> Learner:
+    """A model in its place with all that learns with it, as the trainer makes them, but for its data."""
     elsewhere = ledger is None and is_sharded(recipe.parallel, ranks) and ranks.rank > 0
     with torch.device("meta") if elsewhere else nullcontext():
         objective: Objective = build_objective(recipe, _vocabulary(recipe), [str(i) for i in range(CLASSES)])
@@ -269,13 +281,18 @@ def prepare(
         ledger.matrices = shapes_of(list(model.parameters()))
         ledger.columns = _logit_widths(recipe, model, rows_of(recipe, ranks.world))
     place(model, recipe.parallel.model_copy(update={"compile": False}), ranks, dtype)
-    return objective, build_optimizer(model, recipe.optimizer, dtype)
+    average: dict[str, Tensor] = {}
+    if recipe.ema:
+        if ledger is not None:
+            ledger.kind = "optimizer"
+        average = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    clipped = attentions(model) if recipe.optimizer.qk_clip else []
+    return Learner(objective, build_optimizer(model, recipe.optimizer, dtype), clipped, average)
 
 
 def run_step(
     recipe: Recipe,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     ranks: Ranks,
     dtype: torch.dtype,
     batches: Sequence[Batch],
@@ -287,16 +304,19 @@ def run_step(
     """
     once: tuple[float, dict[str, float]] = 0.0, {}
     books = ledger or Ledger(1, 1)
-    for number, batch in enumerate(batches):
-        books.kind, books.backward = "activations", False
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            losses = objective.losses(batch, 1.0)
-        books.backward = True
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        if not number:
-            once = books.flops, dict(books.sent)
+    model, optimizer = learner.objective.model, learner.optimizer
+    with quick_attention(ranks.device, dtype):
+        for number, batch in enumerate(batches):
+            books.kind, books.backward = "activations", False
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                losses = learner.objective.losses(batch, 1.0)
+            books.backward = True
+            losses.total.backward()  # type: ignore[no-untyped-call]
+            if not number:
+                once = books.flops, dict(books.sent)
     del losses
-    learning = [p for p in objective.model.parameters() if p.requires_grad]
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    learning = list(named.values())
     books.kind = "gradients"
     for parameter in learning:
         if parameter.grad is None:
@@ -306,7 +326,10 @@ def run_step(
     books.kind = "optimizer"
     clip_gradients(learning, recipe.optimizer.clip)
     optimizer.step()
+    clip_queries_and_keys(learner.clipped, recipe.optimizer.qk_clip)
     optimizer.zero_grad(set_to_none=True)
+    for name, average in learner.average.items():
+        average.lerp_(named[name].detach(), 1 - recipe.ema)
     return once
 
 
@@ -427,7 +450,9 @@ def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> 
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
     if recipe.objective in ("siglip", "mask_vqvae"):
         micros = [1]
-    shards = ["none"] if whole or devices == 1 else ["full"] if devices <= device.node else ["hybrid", "full"]
+    shards = ["none"]
+    if devices > 1 and not (whole or recipe.optimizer.qk_clip):
+        shards += ["full"] if devices <= device.node else ["hybrid", "full"]
     for shard in shards:
         for checkpointing in ["none"] if whole else ["none", "selective", "full"]:
             spec = ParallelSpec.model_validate({"shard": shard, "checkpointing": checkpointing})
