@@ -1,5 +1,8 @@
 """Write docs/benchmarks.md: what each script here says of itself, and the tables of docs/results/benchmarks/*.json.
 
+What a table means (a target that was missed: why, and what was tried) is written by hand, in NOTES-SCRIPT.md beside
+it, and comes after the tables.
+
 python benchmarks/_document.py
 """
 
@@ -17,7 +20,8 @@ HEAD = """# Benchmarks
 
 Each table is what a script printed, beside the machine it ran on. To measure yours, run the script. This page is
 made by `python benchmarks/_document.py` from the scripts' own texts and from what they wrote with
-`--json docs/results/benchmarks/SCRIPT.json`. A ratio above 1 means that ours is better.
+`--json docs/results/benchmarks/SCRIPT.json`. A ratio above 1 means that ours is better. The peers are in the extra
+`bench`: `pip install -e '.[bench]'`.
 """
 MACHINE = ("cpu", "gpu", "cores", "threads", "load", "system", "python", "versions")  # of every script
 COLUMNS = ("what", "ours", "peer", "unit", "ratio", "the peer")
@@ -28,7 +32,7 @@ def document(scripts: Path, results: Path) -> str:
 
     Args:
         scripts: folder of the benchmarks; those whose name begins with ``_`` are none.
-        results: folder of what they wrote, as SCRIPT.json, or SCRIPT-WORD.json for one of several.
+        results: folder of what they wrote, as SCRIPT.json, or SCRIPT-WORD.json for one of several, and of notes.
     """
     sections = [HEAD]
     for script in sorted(scripts.glob("[!_]*.py")):
@@ -37,6 +41,8 @@ def document(scripts: Path, results: Path) -> str:
         sections += [_block(each) for each in rest.strip("\n").split("\n\n") if each]
         for file in [*results.glob(f"{script.stem}.json"), *sorted(results.glob(f"{script.stem}-*.json"))]:
             sections.append(table(json.loads(file.read_text("utf-8"))))
+        if (notes := results / f"NOTES-{script.stem}.md").is_file():
+            sections.append(notes.read_text("utf-8"))
     return "\n".join(sections)
 
 

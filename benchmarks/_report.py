@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -28,6 +29,16 @@ class Result:
     peer_name: str
     unit: str
     ratio: float
+
+
+def need(module: str, package: str) -> Any:
+    """A module of a peer. Ends the program with what to install where it cannot be imported."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise SystemExit(
+            f"this compares with {module} and cannot import it ({error}): pip install {package}"
+        ) from error
 
 
 def rate(name: str, ours: float, peer: float, peer_name: str, unit: str) -> Result:

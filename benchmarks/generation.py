@@ -1,6 +1,6 @@
 """Text generation on CPUs: ours against transformers and CTranslate2, same weights, inputs and lengths.
 
-    pip install 'openpali[cpu]' transformers ctranslate2
+    pip install 'openpali[bench]'
     python benchmarks/generation.py --json generation.json
     python benchmarks/generation.py --tiny     # to see that it works
 

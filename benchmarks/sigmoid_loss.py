@@ -1,6 +1,6 @@
 """The pairwise sigmoid loss over 1, 2 and 4 ranks: ours against the variants that open_clip has.
 
-    pip install open_clip_torch
+    pip install 'openpali[bench]'
     python benchmarks/sigmoid_loss.py --json sigmoid_loss.json
 
 Loss and gradients of embeddings, temperature and bias, in float32; ranks are processes on this machine (gloo) that
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from _report import Result, cost, interleaved, machine, report
+from _report import Result, cost, interleaved, machine, need, report
 from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import Embeddings, normalize
 
@@ -44,12 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
-    try:
-        import open_clip.loss  # noqa: F401
-    except ImportError as error:
-        raise SystemExit(
-            f"this compares with open_clip and cannot import it ({error}): pip install open_clip_torch"
-        ) from error
+    need("open_clip", "open_clip_torch")
     facts = machine("open_clip_torch")
     results = [result for world in options.ranks for result in _measure(world, options)]
     report(results, {**facts, "pairs": options.pairs, "width": options.width}, options.file)

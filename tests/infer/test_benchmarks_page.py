@@ -25,6 +25,7 @@ def test_a_script_and_its_results_become_a_section(tmp_path: Path) -> None:
     result = {"name": "beads", "ours": 12345.6, "peer": 2.0, "peer_name": "a hand", "unit": "/s", "ratio": 6172.8}
     (tmp_path / "speed-2.json").write_text(json.dumps({"machine": machine, "results": [result]}))
     (tmp_path / "speedy.json").write_text("of another script")
+    (tmp_path / "NOTES-speed.md").write_text("Slow on Sundays.\n")
     section = document(tmp_path, tmp_path).partition("## ")[2]
     assert section.splitlines() == [
         "`speed`: How fast",
@@ -41,4 +42,6 @@ def test_a_script_and_its_results_become_a_section(tmp_path: Path) -> None:
         "| what | ours | peer | unit | ratio | the peer |",
         "| --- | ---: | ---: | --- | ---: | --- |",
         "| beads | 12,346 | 2 | /s | 6172.80 | a hand |",
+        "",
+        "Slow on Sundays.",
     ]

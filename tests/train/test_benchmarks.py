@@ -15,6 +15,7 @@ import torch
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]
+TINY_DATA = ["--sides", "256", "896", "--count", "8", "--batch", "4", "--rounds", "1"]
 needs_open_clip = pytest.mark.skipif(not importlib.util.find_spec("open_clip"), reason="open_clip is not installed")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -112,6 +113,23 @@ def test_without_open_clip_they_say_what_to_install(script, tmp_path) -> None:
     assert done.stderr.strip() == (
         "this compares with open_clip and cannot import it (not here): pip install open_clip_torch"
     )
+
+
+def test_loading_says_what_to_install(tmp_path) -> None:
+    (tmp_path / "webdataset.py").write_text("raise ImportError('not here')")
+    done = run("data.py", path=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "this compares with webdataset and cannot import it (not here): pip install webdataset"
+    )
+
+
+def test_loading_beside_webdataset(tmp_path) -> None:
+    for package in ("webdataset", "torchvision", "simplejpeg"):
+        pytest.importorskip(package)
+    found = results_of("data.py", tmp_path / "x.json", *TINY_DATA)
+    assert len(found) == 2 * 4
+    assert [name.rpartition(" at ")[2] for name, _ in list(found)[::4]] == ["full size)", "1/4)"]
 
 
 def test_bytes_are_counted_while_they_are_alive(monkeypatch) -> None:
