@@ -322,7 +322,7 @@ def explain(
     for line in describe_phases(loaded, phases):
         typer.echo(line)
     if loaded.objective == "sequence":
-        encoder = SequenceEncoder(tokenizer, loaded.max_prompt, loaded.max_target)
+        encoder = SequenceEncoder(tokenizer, loaded.max_prompt, loaded.max_target, loaded.too_long == "cut")
         [first] = next(load(Stream(phases, encoder, loaded.seed), start=0, batch=loaded.batch, workers=0))
         for line in explain_batch(first.batch, tokenizer, rows=rows):
             typer.echo(line)

@@ -56,8 +56,21 @@ def test_a_sample_is_the_same_alone_and_among_others(tokenizer: Tokenizer) -> No
     alone, among = encode(encoder, question()), encode(encoder, question(), question(answer="a long answer " * 3))
     for key in ("prompt", "target"):
         length = alone[key].shape[1]
+        assert length % 8 == among[key].shape[1] % 8 == 0  # few shapes
         assert torch.equal(among[key][0, :length], alone[key][0])
         assert not among[key][0, length:].any()
+
+
+def test_a_target_that_is_too_long_may_be_cut(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("a red horse on the grass")
+    encoder = SequenceEncoder(tokenizer, 64, 4, cut=True)
+    long = question(answer="a red horse on the grass")
+    target = encoder.encode(long, VQA, SMALL, rng_of(0))["target"].tolist()
+    assert target == ids[:4]  # no EOS: there is more to say
+    fits = SequenceEncoder(tokenizer, 64, len(ids) + 1, cut=True)
+    assert fits.encode(long, VQA, SMALL, rng_of(0))["target"].tolist() == [*ids, tokenizer.eos_id]
+    with pytest.raises(ValueError, match="prompt of"):
+        encode(SequenceEncoder(tokenizer, 3, 64, cut=True), question())
 
 
 def test_frames_of_different_number(tokenizer: Tokenizer) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from openpali.train.recipe import load_recipe
+from openpali.train.recipe import FEW, load_recipe
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
 VALID = """
@@ -49,6 +49,16 @@ def test_a_recipe_loads(recipe) -> None:
     loaded = load_recipe(recipe)
     assert (loaded.name, loaded.samples, loaded.optimizer.betas) == ("tiny", 400, (0.9, 0.95))
     assert [line.name for line in loaded.phases[0].mixture] == ["caption@nano/single", "detect@nano/scene"]
+
+
+def test_bad_samples_are_allowed_by_number_or_by_share(recipe) -> None:
+    assert load_recipe(recipe, ["max_bad=7"]).bad_limit(10**9) == 7
+    share = load_recipe(recipe, ["max_bad=0.001"])
+    assert share.bad_limit(10**9) == 10**6
+    assert share.bad_limit(4) == FEW  # the first bad one is no end
+    with pytest.raises(ValueError, match="max_bad"):
+        load_recipe(recipe, ["max_bad=1.5"])
+    assert load_recipe(recipe, ["max_bad=0"]).bad_limit(10**9) == 0
 
 
 def test_overrides_reach_everywhere(recipe) -> None:

@@ -24,6 +24,7 @@ from openpali.text.tokenizer import Tokenizer
 Arrays = Mapping[str, NDArray[Any]]
 Batch = dict[str, Tensor]
 Wording = Literal["as is", "lower", "canonical"]
+EIGHT = 8  # tokens; batches of text are padded to multiples of it
 
 
 class Encoder(Protocol):
@@ -41,11 +42,16 @@ class Encoder(Protocol):
 @dataclass(frozen=True)
 class SequenceEncoder:
     """Prompt and target for the encoder-decoder: ``images [B, F, H, W, 3]``, ``frames [B]`` where they differ,
-    ``prompt [B, P]``, ``target [B, T]``, both padded on the right; the target ends in EOS."""
+    ``prompt [B, P]``, ``target [B, T]``, both padded on the right to a multiple of 8; the target ends in EOS.
+
+    With ``cut``, a target that is too long loses its end, EOS included: there is more to say. A prompt is never
+    cut, as what is asked may stand at its end.
+    """
 
     tokenizer: Tokenizer
     max_prompt: int
     max_target: int
+    cut: bool = False
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         if task.needs_picture:
@@ -53,6 +59,8 @@ class SequenceEncoder:
         sample = task.write(example, rng)
         texts = sample.ids or (self.tokenizer.encode(sample.prompt), self.tokenizer.encode(sample.target))
         prompt, target = texts[0], [*texts[1], self.tokenizer.eos_id]
+        if self.cut:
+            target = target[: self.max_target]
         for what, ids, limit in (("prompt", prompt, self.max_prompt), ("target", target, self.max_target)):
             if len(ids) > limit:
                 raise ValueError(f"{what} of {len(ids)} tokens, and the recipe's max_{what} is {limit}")
@@ -154,7 +162,9 @@ def _first(example: Example) -> Image:
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], pad: int) -> Tensor:
-    out = np.full((len(rows), max(len(row) for row in rows)), pad, np.int64)
+    # few lengths: CPU libraries keep a compiled product for each shape that they have met, half a megabyte or so
+    longest = -(-max(len(row) for row in rows) // EIGHT) * EIGHT
+    out = np.full((len(rows), longest), pad, np.int64)
     for line, row in zip(out, rows, strict=True):
         line[: len(row)] = row
     return torch.from_numpy(out)

@@ -103,7 +103,9 @@ class SequenceObjective:
         language = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
         self.config: Config = dataclasses.replace(shape, text=language)
         self.model = build(self.config)
-        self.encoder: Encoder = SequenceEncoder(tokenizer, recipe.max_prompt, recipe.max_target)
+        self.encoder: Encoder = SequenceEncoder(
+            tokenizer, recipe.max_prompt, recipe.max_target, cut=recipe.too_long == "cut"
+        )
         self.recipe = recipe
 
     def weight(self, batch: Batch) -> float:

@@ -17,6 +17,8 @@ class _Strict(BaseModel):
 
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
+_Share = Annotated[float, Field(gt=0, lt=1)]
+FEW = 100  # samples that may be bad before a share is taken of those seen
 
 
 class SourceSpec(_Strict):
@@ -110,6 +112,9 @@ class Recipe(_Strict):
     """A whole run.
 
     ``ema`` is the decay per step of an average of the weights, which is then what the run exports; 0 keeps none.
+    ``too_long`` says what becomes of a sample with more tokens than ``max_prompt`` or ``max_target``: it counts as
+    bad and a neighbour takes its place ("skip"), or its target loses what is too much ("cut"; long prompts are
+    skipped all the same). ``max_bad`` is how many samples may be bad: a number, or below 1 a share of those seen.
     A checkpoint is written every ``save_minutes``; the newest ``keep`` stay, and with ``keep_every`` also one every
     so many samples. ``wandb`` is a project of Weights & Biases to log to, offline unless ``WANDB_MODE`` says else.
     """
@@ -121,6 +126,7 @@ class Recipe(_Strict):
     micro: int = Field(1, gt=0)
     max_prompt: int = Field(64, gt=0)
     max_target: int = Field(64, gt=0)
+    too_long: Literal["skip", "cut"] = "skip"
     keep_case: bool = False
     loss_mean: Literal["token", "example"] = "token"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -131,7 +137,7 @@ class Recipe(_Strict):
     save_minutes: float = Field(3.0, gt=0)
     keep: int = Field(2, gt=0)
     keep_every: int = Field(0, ge=0)
-    max_bad: int = Field(100, ge=0)
+    max_bad: int | _Share = Field(100, ge=0)
     wandb: str = ""
     model: ModelSpec
     optimizer: OptimizerSpec
@@ -167,6 +173,10 @@ class Recipe(_Strict):
     def samples(self) -> int:
         """Length of the run."""
         return sum(phase.samples for phase in self.phases)
+
+    def bad_limit(self, seen: int) -> int:
+        """How many of the first ``seen`` samples may be bad."""
+        return self.max_bad if isinstance(self.max_bad, int) else max(FEW, int(self.max_bad * seen))
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -313,7 +313,7 @@ class Trainer:
             with (self.run / "quarantine.jsonl").open("a", encoding="utf-8") as file:
                 for problem in gathered:
                     file.write(json.dumps({"samples": self.samples, "problem": problem}, ensure_ascii=False) + "\n")
-        if self.bad > self.recipe.max_bad:
+        if self.bad > self.recipe.bad_limit(self.samples):
             raise ValueError(
                 f"{self.bad} bad samples, more than max_bad = {self.recipe.max_bad}; they are listed in "
                 f"{self.run / 'quarantine.jsonl'}. The last: {gathered[-1]}"
