@@ -129,10 +129,23 @@ def cross_entropy(
         The weighted sum (a scalar to call backward on), and the plain negative log-likelihood of each token
         ``[T]``, detached, for per-task reports.
     """
+    # rows that weigh nothing make T one of few: CPU libraries keep a compiled product for each shape they have met
+    tokens = len(targets_T)
+    more = -tokens % _ROWS
     out = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden_TD, head_VD, targets_T, weights_T, label_smoothing, z_loss, chunk
+        F.pad(hidden_TD, (0, 0, 0, more)),
+        head_VD,
+        F.pad(targets_T, (0, more)),
+        F.pad(weights_T, (0, more)),
+        label_smoothing,
+        z_loss,
+        chunk,
     )
-    return cast(tuple[Tensor, Tensor], out)
+    loss, nll = cast(tuple[Tensor, Tensor], out)
+    return loss, nll[:tokens]
+
+
+_ROWS = 32
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -1,0 +1,47 @@
+"""Training steps whose rows have random lengths.
+
+``python varied_steps.py STEPS...`` prints the resident bytes after each of these numbers of steps.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+
+from openpali.data.encode import SequenceEncoder
+from openpali.train.machine import resident_memory, resolve_precision
+from openpali.train.plan import prepare, run_step
+from openpali.train.ranks import Ranks
+from openpali.train.recipe import Recipe
+
+RECIPE = {
+    "name": "varied",
+    "objective": "sequence",
+    "batch": 2,
+    "model": {"preset": "pico", "tokenizer": "nano-vocabulary", "frozen": ["vit", "project"]},
+    "optimizer": {"lr": 1e-3},
+    "phases": [{"samples": 2, "size": 72, "mixture": [{"source": "nano/text", "task": "denoise"}]}],
+}
+
+
+def main(counts: list[int]) -> None:
+    torch.set_num_threads(1)
+    recipe, ranks = Recipe.model_validate(RECIPE), Ranks(0, 1, torch.device("cpu"))
+    dtype = resolve_precision("auto", ranks.device)
+    learner = prepare(recipe, recipe.phases[0], ranks, dtype)
+    assert isinstance(learner.objective.encoder, SequenceEncoder)
+    rng = np.random.default_rng(0)
+    for step in range(1, max(counts) + 1):
+        rows = [
+            {key: np.full(rng.integers(1, 65), 5, np.int64) for key in ("prompt", "target")}
+            for _ in range(recipe.batch)
+        ]
+        run_step(recipe, learner, ranks, dtype, [learner.objective.encoder.collate(rows)])
+        if step in counts:
+            print(resident_memory(), flush=True)
+
+
+if __name__ == "__main__":
+    main([int(count) for count in sys.argv[1:]])
