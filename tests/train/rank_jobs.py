@@ -94,6 +94,9 @@ JOBS = [
     Job("sequence-4-hybrid", 4, "sequence", sharded("hybrid", checkpointing="full"), mean="example"),
     Job("frozen-2-sharded", 2, "sequence", {**sharded(), "model__frozen": ["vit"]}),
     Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # a picture here, none there
+    Job("siglip-2-sharded-bf16", 2, "siglip", {**sharded(), "precision": "bf16"}),
+    Job("sequence-2-sharded-bf16", 2, "sequence", {**sharded(), "precision": "bf16"}),
+    Job("sequence-2-sharded-compiled", 2, "sequence", sharded(compile=True)),
     Job("mask_vqvae-2", 2, "mask_vqvae"),
     Job("muon-2", 2, "siglip", {"optimizer__name": "muon"}, sgd=False),  # each rank does its part of the matrices
     Job("muon-2-sharded", 2, "siglip", {**sharded(), "optimizer__name": "muon"}, sgd=False),
@@ -204,6 +207,7 @@ def strike(job: Job, folder: Path, children: list[int]) -> list[str]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     trainer_module.matmul_peak = lambda *_: 1e12
+    torch.compile = partial(torch.compile, backend="aot_eager")  # type: ignore[assignment] # wants no C++ compiler
     open_source("nano/single", {})  # remembers its world
     wanted = sys.argv[2:]
     for job in JOBS:

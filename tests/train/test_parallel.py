@@ -138,13 +138,15 @@ def test_ranks_are_one(job: Job, ran, make_trainer, monkeypatch) -> None:
     alone = trainer.train()
     micro = job.recipe.micro
     per_step = [sum(losses[i : i + micro]) for i in range(0, len(losses), micro)]
+    low = job.recipe.precision == "bf16"
     # Adafactor and Muon divide by what is small at first, and so by rounding
-    assert together(ran, job) == pytest.approx(per_step, rel=CLOSE if job.sgd else 1e-4)
+    close = 2e-2 if low else 1e-5 if job.recipe.parallel.compile else CLOSE if job.sgd else 1e-4
+    assert together(ran, job) == pytest.approx(per_step, rel=close)
     ours, theirs = (dict(open_bundle(folder).weights()) for folder in (ran / job.name / "model", alone))
     if not job.sgd:  # the gradient of a key's bias is nothing but rounding, which they blow up to full steps
         for key in [key for key in theirs if key.endswith(("key_value.bias", "qkv.bias"))]:
             del ours[key], theirs[key]
-    assert_close(ours, theirs, CLOSE if job.sgd else 1e-3)
+    assert_close(ours, theirs, close if job.sgd else 1e-3)
 
 
 def test_a_run_goes_on_with_fewer_ranks(ran, make_trainer) -> None:

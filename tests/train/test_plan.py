@@ -23,6 +23,7 @@ from openpali.model.siglip import SigLIP
 from openpali.model.sizes import PRESETS, flops_per_image
 from openpali.tasks.registry import get_task
 from openpali.train.ledger import Ledger, imagined
+from openpali.train.parallel import blocks_of
 from openpali.train.plan import (
     DEVICES,
     ROOM,
@@ -96,9 +97,10 @@ def test_the_papers_size_is_cut_as_it_should(ranks: int, shard: str, cut: int) -
         imagined_ranks = _ImaginedRanks(0, ranks, torch.device("cpu"), node=8)
         learner = prepare(recipe, recipe.phases[0], imagined_ranks, torch.bfloat16, ledger)
         expected = local = 0
+        vectors = {p for block in blocks_of(learner.objective.model) for p in block.parameters() if p.ndim < 2}
         for name, parameter in learner.objective.model.named_parameters():
             rows, *rest = parameter.shape or (1,)
-            whole = name == "vit.positions"
+            whole = name == "vit.positions" or parameter in vectors
             expected += 4 * (rows if whole else math.ceil(rows / cut)) * math.prod(rest)
             local += 4 * (parameter if whole else parameter.to_local()).numel()
         held = ledger.totals["weights"]

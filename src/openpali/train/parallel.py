@@ -3,7 +3,7 @@
 The order matters, and is always this one: what is compiled holds the checkpointing, so that the compiler sees what
 is computed twice; shards are gathered around the compiled blocks, outside of what is traced. The unit of all three
 is a transformer block. What lies outside of blocks (embeddings, norms, head, SigLIP's temperature) is gathered
-once a step, in float32.
+once a step, in float32. Vectors of blocks (norms, biases) are small, and whole on every rank.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def place(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtype
             so too, its values are left for a checkpoint to fill.
         spec: how.
         ranks: this process among all.
-        dtype: in which blocks compute; their shards are gathered in it. Gradients are reduced in float32.
+        dtype: in which blocks compute; their matrices are gathered in it. Gradients are reduced in float32.
     """
     for block in blocks_of(model):
         if spec.checkpointing != "none":
@@ -97,13 +97,15 @@ def _shard(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtyp
     low = MixedPrecisionPolicy(
         param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    for block in blocks_of(model):
-        if isinstance(block, DecoderLayer):
-            cut(block.cross.key_value, mp_policy=low)  # called on the memory before the layer itself is
-        cut(block, mp_policy=low)
+    # norms compute in float32, which what is gathered in bf16 would take from them
+    vectors = {p for block in blocks_of(model) for p in block.parameters() if p.ndim < 2}
     # position embeddings are replaced where the resolution changes, so every rank keeps all of them
     positions: set[nn.Parameter] = {m.positions for m in model.modules() if isinstance(m, ViT)}
-    cut(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), ignored_params=positions)
+    for block in blocks_of(model):
+        if isinstance(block, DecoderLayer):
+            cut(block.cross.key_value, mp_policy=low, ignored_params=vectors)  # called before the layer itself is
+        cut(block, mp_policy=low, ignored_params=vectors)
+    cut(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), ignored_params=positions | vectors)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # ranks hold shares of the loss: gradients add up
