@@ -110,7 +110,7 @@ def train(
     with join_ranks() as ranks:
         trainer = Trainer(loaded, folder, ranks, open_tokenizer(loaded.model.tokenizer))
 
-        def look(_: Path) -> None:
+        def look() -> None:
             if (folder / "metrics.jsonl").is_file() and find_spec("matplotlib"):
                 draw_curves(folder)
             if isinstance(trainer.model, Pali) and not trainer.sharded:  # one rank alone has only its share

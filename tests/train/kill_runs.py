@@ -1,9 +1,10 @@
-"""Kills runs again and again for `test_kills.py`: ``python kill_runs.py RECIPE FOLDER KILLS SEED``.
+"""Kills runs again and again for `test_kills.py`: ``python kill_runs.py FOLDER KILLS SEED RECIPE...``.
 
 Each attempt is a fork of this process, which has imported all that a run needs, with data workers of its own. It is
 ended by ``kill -9``: at a random moment, while a checkpoint is written, or as soon as one is there. Where a run
-gets to its end, the next begins; the last one is left to finish. Prints how many kills of each kind there were, as
-JSON.
+gets to its end, the next begins; the last one is left to finish. Recipes come one after the other, each with its
+part of the kills; runs are ``FOLDER/NAME-0`` and so on, NAME being the recipe's file. Prints how many kills of each
+kind there were, as JSON.
 """
 
 from __future__ import annotations
@@ -72,12 +73,12 @@ def wait_for_end(child: int) -> int:
     return status
 
 
-def main(recipe: Path, folder: Path, kills: int, seed: int) -> None:
-    dice = random.Random(seed)
+def kill(recipe: Path, folder: Path, kills: int, dice: random.Random) -> Counter[str]:
+    """Kill runs of a recipe so many times; returns how many of each kind there were."""
     counts: Counter[str] = Counter()
     runs = killed = 0
     while killed < kills:
-        run = folder / f"run-{runs}"
+        run = folder / f"{recipe.stem}-{runs}"
         child = attempt(recipe, run)
         moment = dice.choice(["any", "any", "writing", "written"])
         wait_for(moment, run, dice)
@@ -91,9 +92,18 @@ def main(recipe: Path, folder: Path, kills: int, seed: int) -> None:
             sys.exit("a run failed, see above")
         else:
             runs += 1
-    status = wait_for_end(attempt(recipe, folder / f"run-{runs}"))
+    if wait_for_end(attempt(recipe, folder / f"{recipe.stem}-{runs}")):
+        sys.exit("the last run failed, see above")
+    return counts
+
+
+def main(folder: Path, kills: int, seed: int, recipes: list[Path]) -> None:
+    dice = random.Random(seed)
+    counts: Counter[str] = Counter()
+    for number, recipe in enumerate(recipes):
+        part = kills * (number + 1) // len(recipes) - kills * number // len(recipes)
+        counts += kill(recipe, folder, part, dice)
     print(json.dumps(counts))
-    sys.exit(os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":
@@ -101,4 +111,4 @@ if __name__ == "__main__":
     trainer_module.matmul_peak = lambda *_: 1e12
     progress_module._tensorboard = lambda *_: None
     open_source("nano/single", {})  # remembers its world
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), [Path(name) for name in sys.argv[4:]])

@@ -12,8 +12,10 @@ import random
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ import torch
 import torch._dynamo  # what each rank would import for itself
 from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain_sgd
 
+import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
 from openpali.bundle import open_tokenizer
 from openpali.data.sources import open_source
@@ -44,7 +47,8 @@ class Job:
 
     ``spoilt``: in its second step the ViT of the last rank gives NaN for its first picture. ``sgd``: instead of the
     recipe's optimizer, which blows up what is nothing but rounding. ``struck``: a signal that comes from outside
-    once there are checkpoints; SIGTERM to all ranks, SIGKILL to the last.
+    once there are checkpoints; SIGTERM to all ranks, SIGKILL to the last. ``full``: the last rank cannot write its
+    share of the second checkpoint, and hears late that it failed.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Job:
     dies: int = 0
     spoilt: bool = False
     struck: signal.Signals | None = None
+    full: bool = False
     folder: str = ""  # of the run, where jobs share one
 
     @property
@@ -102,6 +107,9 @@ JOBS = [
     Job("muon-2-sharded", 2, "siglip", {**sharded(), "optimizer__name": "muon"}, sgd=False),
     Job("adafactor-2-sharded", 2, "sequence", {**sharded(), "optimizer__name": "adafactor"}, sgd=False),
     Job("nan-2-sharded", 2, "sequence", sharded(), spoilt=True),
+    Job("full-2", 2, "sequence", {"save_minutes": ALWAYS, "phases__0__samples": 400}, full=True),
+    Job("growing-1", 1, "sequence", ELASTIC, sgd=False, dies=3, folder="growing"),
+    Job("growing-2", 2, "sequence", ELASTIC, sgd=False, folder="growing"),
     Job("elastic-4", 4, "sequence", ELASTIC, sgd=False, dies=3, folder="elastic"),
     Job("elastic-2", 2, "sequence", ELASTIC, sgd=False, dies=5, folder="elastic"),
     Job("elastic-1", 1, "sequence", ELASTIC, sgd=False, folder="elastic"),
@@ -124,9 +132,15 @@ def run(job: Job, folder: Path) -> None:
             kill_at(trainer, job.dies)
         if job.spoilt and ranks.rank == job.world - 1:
             trainer.model.vit.encoder.norm.register_forward_hook(partial(spoil, trainer))  # type: ignore[union-attr]
+        if job.full and ranks.rank == job.world - 1:
+            fill_disk(trainer)
         said = ""
         try:
             trainer.train()
+        except OSError as error:
+            if not job.full:
+                raise
+            said = str(error)
         except ValueError as error:
             if not job.spoilt:
                 raise
@@ -145,6 +159,31 @@ def run(job: Job, folder: Path) -> None:
 def spoil(trainer: Trainer, module: object, inputs: object, output: torch.Tensor) -> None:
     if trainer.step == 1:
         output[0, 0] = float("nan")
+
+
+def fill_disk(trainer: Trainer) -> None:
+    seal, async_save = checkpoint_module._seal, checkpoint_module.async_save
+
+    def refuse(file: Path) -> None:
+        if "step-00000002" in file.parent.name:
+            raise OSError(28, "No space left on device")
+        seal(file)
+
+    class Late(Future[Any]):
+        """Tells of its end half a second after it."""
+
+        def __init__(self, of: Future[Any]) -> None:
+            super().__init__()
+            of.add_done_callback(lambda done: threading.Timer(0.5, self.end, [done]).start())
+
+        def end(self, done: Future[Any]) -> None:
+            error = done.exception()
+            self.set_exception(error) if error else self.set_result(done.result())
+
+    def save(*args: Any, **options: Any) -> Any:
+        return Late(async_save(*args, **options))
+
+    checkpoint_module._seal, checkpoint_module.async_save = refuse, save
 
 
 def _local_bytes(trainer: Trainer) -> int:

@@ -12,12 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
 from tiny_runs import assert_same_run
 
 from openpali.train.checkpoint import checkpoints
 from openpali.train.recipe import load_recipe
 
-RECIPE = """
+PAIRS = """
 name = "tiny/killed"
 objective = "siglip"
 batch = 4
@@ -33,33 +34,74 @@ bias = -1.4
 lr = 1e-3
 warmup = 80
 [[phases]]
-samples = 160
+samples = 80
 size = 48
 mixture = [{ source = "nano/single", task = "contrastive" }]
 [[phases]]
-samples = 160
+samples = 80
 size = 72
 mixture = [{ source = "nano/word", task = "contrastive" }, { source = "nano/single", task = "contrastive" }]
+"""
+
+# text and pictures, also from a file that is gone through again and again, in micro-batches
+MIXED = """
+name = "tiny/killed-mixture"
+objective = "sequence"
+batch = 4
+micro = 2
+workers = 1
+precision = "fp32"
+save_minutes = 0.001
+max_prompt = 200
+max_target = 200
+[model]
+preset = "pico"
+tokenizer = "nano-vocabulary"
+[optimizer]
+lr = 1e-3
+warmup = 40
+[[phases]]
+samples = 160
+size = 48
+mixture = [
+    { source = "nano/single", task = "caption" },
+    { source = "nano/text", task = "denoise" },
+    { source = "SMALL", task = "caption" },
+]
 """
 
 
 def test_kill_9_at_random_moments(make_trainer, tmp_path) -> None:
     kills = int(os.environ.get("OPENPALI_KILLS", "20"))
     seed = random.randrange(2**32)  # another one each time: what fails once is worth finding
-    recipe = tmp_path / "killed.toml"
-    recipe.write_text(RECIPE)
+    recipes = [tmp_path / "pairs.toml", tmp_path / "mixed.toml"]
+    recipes[0].write_text(PAIRS)
+    recipes[1].write_text(MIXED.replace("SMALL", str(_small_source(tmp_path))))
     script = Path(__file__).with_name("kill_runs.py")
-    command = [sys.executable, str(script), str(recipe), str(tmp_path), str(kills), str(seed)]
+    command = [sys.executable, str(script), str(tmp_path), str(kills), str(seed), *map(str, recipes)]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, f"seed {seed}: {done.stderr}"
     counts = json.loads(done.stdout)
     assert sum(counts[moment] for moment in ("any", "writing", "written")) == kills
     assert counts["unfinished"], f"no kill met a checkpoint that was being written: {counts}"
-    loaded = load_recipe(recipe, ["workers=0", "save_minutes=60"])
-    make_trainer(loaded, "whole").train()
-    runs = sorted(tmp_path.glob("run-*"))
-    assert runs
-    for run in runs:
-        assert_same_run(run, tmp_path / "whole")
-        assert not list((run / "checkpoints").glob(".writing-*"))
-        assert len(checkpoints(run)) <= loaded.keep
+    for recipe in recipes:
+        loaded = load_recipe(recipe, ["workers=0", "save_minutes=60"])
+        whole = f"whole-{recipe.stem}"
+        make_trainer(loaded, whole).train()
+        runs = sorted(tmp_path.glob(f"{recipe.stem}-*"))
+        assert runs
+        for run in runs:
+            assert_same_run(run, tmp_path / whole)
+            assert not list((run / "checkpoints").glob(".writing-*"))
+            assert len(checkpoints(run)) <= loaded.keep
+
+
+def _small_source(folder: Path) -> Path:
+    """Five examples, in a file."""
+    lines = []
+    for number in range(5):
+        Image.new("RGB", (48, 48), (50 * number, 0, 0)).save(folder / f"{number}.png")
+        lines.append(json.dumps({"images": [f"{number}.png"], "captions": {"en": [f"red {number}"]}}))
+    file = folder / "small.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    return file

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -128,7 +129,7 @@ def together(ran: Path, job: Job) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "job", [job for job in JOBS if not job.folder and not job.spoilt], ids=lambda job: job.name
+    "job", [job for job in JOBS if not job.folder and not job.spoilt and not job.full], ids=lambda job: job.name
 )
 def test_ranks_are_one(job: Job, ran, make_trainer, monkeypatch) -> None:
     if job.sgd:
@@ -149,19 +150,24 @@ def test_ranks_are_one(job: Job, ran, make_trainer, monkeypatch) -> None:
     assert_close(ours, theirs, close if job.sgd else 1e-3)
 
 
-def test_a_run_goes_on_with_fewer_ranks(ran, make_trainer) -> None:
-    """4 ranks, then 2, then 1, through two resolutions, a mixture and several epochs of its smallest source."""
-    jobs = [job for job in JOBS if job.folder == "elastic"]
-    assert [job.world for job in jobs] == [4, 2, 1]
+@pytest.mark.parametrize(
+    ("folder", "ranks", "steps"), [("elastic", [4, 2, 1], [2, 2, 2]), ("growing", [1, 2], [2, 4])]
+)
+def test_a_run_goes_on_with_other_ranks(folder, ranks, steps, ran, make_trainer) -> None:
+    """Fewer or more, through two resolutions, a mixture and several epochs of its smallest source."""
+    jobs = [job for job in JOBS if job.folder == folder]
+    assert [job.world for job in jobs] == ranks
     trainer = make_trainer(jobs[0].alone(), "alone")
     losses = losses_of(trainer)
     trainer.train()
     parts = [together(ran, job) for job in jobs]
-    assert [len(part) for part in parts] == [2, 2, 2]
+    assert [len(part) for part in parts] == steps
     assert [loss for part in parts for loss in part] == pytest.approx(losses, rel=CLOSE)
-    found = checkpoints(ran / "elastic")
+    found = checkpoints(ran / folder)
     assert [step_of(path) for path in found] == [1, 2, 3, 4, 5, 6]
-    assert [len(list(path.glob("*.safetensors"))) for path in found] == [4, 4, 2, 2, 1, 1]
+    assert [len(list(path.glob("*.safetensors"))) for path in found] == [
+        world for world, many in zip(ranks, steps, strict=True) for _ in range(many)
+    ]
 
 
 def test_shards_take_a_share_of_the_memory(ran) -> None:
@@ -181,6 +187,16 @@ def test_all_ranks_name_the_module_and_the_sample_of_the_one_that_failed(ran, ma
     assert said[0] == said[1]
     stream = make_trainer(job.alone(), "alone").stream
     assert said[0].startswith(f"the output of vit.encoder.norm is not finite at sample 4, with {stream[6].key}; ")
+
+
+def test_all_ranks_end_alike_where_one_cannot_write_its_checkpoint(ran) -> None:
+    """Also where they hear of it at different steps."""
+    [job] = [job for job in JOBS if job.full]
+    together(ran, job)
+    said = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["said"] for rank in range(job.world)]
+    assert said[0] == said[1]
+    assert "step-00000002 cannot be written ([Errno 28] No space left on device)" in said[0]
+    assert said[0].endswith("the same command goes on from step-00000001")
 
 
 def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
@@ -214,3 +230,56 @@ def test_ranks_that_are_struck_end_and_go_on_bit_for_bit(folder: str, ran) -> No
     assert read_state(found[-1]) == read_state(checkpoints(ran / "whole")[-1])
     assert struck["found"]
     assert {*struck["found"]} <= {path.name for path in found}
+
+
+RECIPE = """
+name = "tiny/launched"
+objective = "siglip"
+batch = 4
+workers = 0
+precision = "fp32"
+save_minutes = 1e-9
+[model]
+preset = "pico"
+tokenizer = "nano-vocabulary"
+bias = -1.4
+[optimizer]
+lr = 1e-3
+[parallel]
+shard = "full"
+[[phases]]
+samples = 80
+size = 48
+mixture = [{ source = "nano/single", task = "contrastive" }]
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_torchrun_starts_ranks_again_and_the_run_is_the_same(tmp_path) -> None:
+    """The real launcher and the real command: a rank is killed, and what comes out is, bit for bit, the run that
+    was let be."""
+    recipe = tmp_path / "launched.toml"
+    recipe.write_text(RECIPE)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for run, options in (("let-be", []), ("killed", ["--max-restarts", "1", "--monitor-interval", "0.1"])):
+        command = [*launch, *options, "-m", "--", "openpali", "train", str(recipe), "--run", str(tmp_path / run)]
+        with (tmp_path / f"{run}.log").open("w") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            if run == "killed":
+                while not (found := checkpoints(tmp_path / run)):
+                    assert process.poll() is None, (tmp_path / f"{run}.log").read_text()
+                    time.sleep(0.01)
+                assert step_of(found[-1]) < 20
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                os.kill(int(children[-1]), signal.SIGKILL)
+            assert process.wait(timeout=600) == 0, (tmp_path / f"{run}.log").read_text()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    ours, theirs = shares_of(tmp_path / "killed"), shares_of(tmp_path / "let-be")
+    assert len({file for file, _ in theirs}) == 3
+    assert ours.keys() == theirs.keys()
+    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    assert metrics_of(tmp_path / "killed") == metrics_of(tmp_path / "let-be")

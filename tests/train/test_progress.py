@@ -7,12 +7,16 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 from tiny_runs import make_recipe, metrics_of
 
+import openpali.eval.samples as samples_module
 import openpali.train.progress as progress_module
 import openpali.train.trainer as trainer_module
 from openpali.cli import main
+from openpali.eval.samples import draw_samples
+from openpali.train.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -58,12 +62,38 @@ def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
         main()
 
 
+def test_answers_are_drawn_on_their_pictures(make_trainer, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(samples_module, "COUNT", 3)
+    trainer = make_trainer(make_recipe())
+    before = {name: p.clone() for name, p in trainer.model.named_parameters()}
+    draw_samples(trainer.model, trainer.stream, 0, tmp_path / "samples.png")
+    picture = Image.open(tmp_path / "samples.png")
+    assert picture.format == "PNG"
+    assert picture.width >= 3 * 200
+    assert len(picture.convert("RGB").getcolors(2**24)) > 20
+    assert trainer.model.training
+    assert all(torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
+
+
 def test_tensorboard_gets_every_report(make_trainer, monkeypatch) -> None:
     board = SimpleNamespace(seen=[], add_scalar=lambda *args: board.seen.append(args), close=lambda: None)
     monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: board)
     make_trainer(make_recipe()).train()
     assert [at for name, _, at in board.seen if name == "loss"] == [8, 16, 24]
-    assert {"loss/caption@nano/single", "learning_rate", "memory"} <= {name for name, *_ in board.seen}
+    assert {"loss/caption@nano/single", "learning_rate", "memory", "gradient_norm", "share_of_peak", "bad"} <= {
+        name for name, *_ in board.seen
+    }
+
+
+def test_the_time_that_is_left_is_known_on_slow_runs(make_trainer, tmp_path) -> None:
+    """Reports that are five minutes apart."""
+    now = [0.0]
+    progress = Progress(make_recipe(), tmp_path, 0, active=False)
+    progress.bar.get_time = lambda: now[0]
+    for samples in (4, 8, 12):
+        now[0] += 300
+        progress.bar.update(progress.task, completed=samples)
+    assert progress.bar.tasks[0].time_remaining == pytest.approx(900, rel=0.4)
 
 
 def test_wandb_only_where_it_is_asked_for_and_offline(make_trainer, tmp_path, monkeypatch) -> None:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from tiny_runs import OBJECTIVES, Killed, assert_same_run, kill_at, make_recipe, metrics_of
 
+import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
 from openpali.data.sources import open_source
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
@@ -212,6 +213,23 @@ def test_what_was_saved_survives_a_disk_that_fails(fault, make_trainer, tmp_path
     make_trainer(recipe).train()
     make_trainer(recipe, "whole").train()
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_checkpoint_without_a_file_that_was_written_is_none(make_trainer, tmp_path, monkeypatch) -> None:
+    """As where ranks see different folders."""
+    seal = checkpoint_module._seal
+
+    def lose(file: Path) -> None:
+        seal(file)
+        if file.suffix == ".safetensors":
+            file.unlink()
+
+    monkeypatch.setattr(checkpoint_module, "_seal", lose)
+    with pytest.raises(
+        OSError, match=r"cannot be written \(shard-.*safetensors, which a rank wrote, is not there: do"
+    ):
+        make_trainer(make_recipe(phases__0__samples=4)).train()
+    assert not checkpoints(tmp_path / "run")
 
 
 def test_the_newest_are_kept_and_one_every_so_often(make_trainer, tmp_path) -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_runs import OBJECTIVES, Killed, kill_at, losses_of, make_recipe, metrics_of
 
+import openpali.train.progress as progress_module
 import openpali.train.trainer as trainer_module
 from openpali.bundle import open_bundle
 from openpali.data.sources import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
+from openpali.train.objectives import Losses
 from openpali.train.optim import build_optimizer
+from openpali.train.progress import Progress
 
 TEXT = {"source": "nano/text", "task": "denoise"}
 PICTURES = OBJECTIVES["sequence"]["source"]
@@ -107,9 +113,9 @@ def test_pictures_may_come_late(make_trainer) -> None:
     with_pictures = []
     original = trainer._train_step
 
-    def look(group) -> None:
-        with_pictures.append("images" in group[0].batch)
-        original(group)
+    def look(share) -> None:
+        with_pictures.append("images" in share.group[0].batch)
+        original(share)
 
     trainer._train_step = look
     trainer.train()
@@ -213,6 +219,104 @@ def test_reports_are_the_means_by_source(make_trainer, tmp_path, monkeypatch) ->
     assert reports[1]["losses"] == pytest.approx({"ocr@nano/word": sum(rows[4]) / 4})
 
 
+def test_a_loss_that_stays_high_is_said_once_with_module_and_samples(make_trainer, monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 1)
+    trainer = make_trainer(make_recipe(phases__0__samples=64))
+    original = trainer.objective.losses
+
+    def spoilt(*args):
+        losses = original(*args)
+        if trainer.step < 7:
+            return losses
+        rows = losses.per_row * 3
+        rows[2] *= 10
+        return Losses(losses.total * 3, rows, losses.extra)
+
+    said: list[str] = []
+    trainer.objective.losses = spoilt
+    monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
+    trainer.model.project.weight.register_hook(lambda gradient: gradient * 1e6)
+    trainer.train()
+    [sentence] = said  # the third report that is high is of step 10, and the step after it is looked at
+    assert re.match(r"the loss is \S+ at sample 40 and stays above 1.5 times its median, \S+ project has", sentence)
+    assert f"the highest losses are those of {trainer.stream[42].key}, " in sentence
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "quarantine.jsonl", "tensorboard"])
+def test_a_disk_that_is_full_for_reports_is_said(file, make_trainer, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)
+    source = type(open_source("nano/single", {}))
+    whole = source.__getitem__
+    trainer = make_trainer(make_recipe(save_minutes=1e-9))
+
+    def broken(self, index: int):
+        if trainer.step >= 3:
+            raise ValueError("broken")
+        return whole(self, index)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if file == "tensorboard":
+        board = SimpleNamespace(add_scalar=full, close=full)
+        monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: board)
+    else:
+        (tmp_path / "run" / file).symlink_to("/dev/full")
+    if file == "quarantine.jsonl":
+        monkeypatch.setattr(source, "__getitem__", broken)
+    name = "quarantine.jsonl" if file == "quarantine.jsonl" else "metrics.jsonl"
+    with pytest.raises(
+        OSError,
+        match=rf"{name} cannot be written \(.*No space left.* the same command goes on from step-0000000[23]$",
+    ):
+        trainer.train()
+
+
+@pytest.mark.parametrize(("every", "steps"), [(0, [2, 4, 6]), (12, [3, 6])])
+def test_pictures_of_a_run_are_drawn_and_never_end_it(every, steps, make_trainer, monkeypatch) -> None:
+    trainer = make_trainer(make_recipe(samples_every=every, keep_every=8))
+    drawn, said = [], []
+
+    def look() -> None:
+        drawn.append(trainer.step)
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
+    trainer.train(look)
+    assert drawn == steps
+    assert said[0] == f"no pictures of the run at sample {4 * drawn[0]} (RuntimeError('no font')); training goes on"
+
+
+def test_a_part_that_nothing_reaches_is_found_after_a_resume(make_trainer) -> None:
+    """And one that was reached before is not taken for one."""
+    mixture = {"phases__0__mixture": [TEXT], "max_prompt": 200, "max_target": 200, "save_minutes": 1e-9}
+    trainer = make_trainer(make_recipe(**mixture))
+    kill_at(trainer, 3)
+    with pytest.raises(Killed):
+        trainer.train()
+    again = make_trainer(make_recipe(**mixture))
+    assert "text.embed.weight" not in again.unreached
+    with pytest.raises(ValueError, match=r"no gradient has reached project.bias"):
+        again.train()
+
+
+def test_a_folder_is_trained_in_by_one_process(make_trainer, tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    code = (
+        "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run" / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(
+            ValueError, match=r"run is trained by another process: wait for its end, or name another"
+        ):
+            make_trainer(make_recipe())
+        other.communicate("\n")
+    make_trainer(make_recipe())
+
+
 # ---- resolution
 
 
@@ -238,13 +342,18 @@ def test_a_stage_starts_at_the_resolution_of_the_one_before(make_trainer) -> Non
 
 
 @pytest.mark.parametrize("frozen", [[], ["vit"]])
-def test_phases_change_the_resolution(frozen, make_trainer, tmp_path) -> None:
+def test_phases_change_the_resolution(frozen, make_trainer, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 2)  # a report of each phase
     phases = [{"samples": 8, "size": size, "mixture": [PICTURES]} for size in (48, 96, 96)]
     trainer = make_trainer(make_recipe(phases=phases, model__frozen=frozen, save_minutes=1e-9, keep=10))
     trainer.train()
     model = trainer.model
     grouped = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     assert grouped == {id(p) for p in model.parameters() if p.requires_grad}
+    reports = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    flops = [report["share_of_peak"] * 1e12 / report["samples_per_second"] for report in reports]  # of a sample
+    assert flops[1] > 1.5 * flops[0]
+    assert flops[2] == pytest.approx(flops[1], rel=0.1)
     assert model.vit.positions.shape == (64, 32)
     assert model.vit.positions.is_contiguous()  # else its norm, and with it the clipping, differs after a resume
     assert set(trainer.optimizer.state) == {p for p in model.parameters() if p.requires_grad}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
@@ -123,15 +123,28 @@ class Loaded:
     keys: list[str]
     problems: list[str]
 
+    def pin_memory(self) -> Loaded:
+        """What the loader asks for where batches are to be pinned."""
+        return replace(self, batch={key: value.pin_memory() for key, value in self.batch.items()})
+
 
 def load(
-    stream: Stream, *, start: int, batch: int, micro: int = 1, rank: int = 0, world: int = 1, workers: int = 1
+    stream: Stream,
+    *,
+    start: int,
+    batch: int,
+    micro: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 1,
+    pinned: bool = False,
 ) -> Iterator[list[Loaded]]:
     """This rank's slice of each global batch from counter ``start`` on, as ``micro`` micro-batches.
 
     The last incomplete batch of the stream is dropped. A rank takes consecutive counters, so that joining the
     ranks' slices gives the global batch; where they do not divide the batch, slices differ by one. Rows of like
-    length come into one micro-batch, which saves padding.
+    length come into one micro-batch, which saves padding. ``pinned`` batches can be copied to a GPU while it
+    computes.
 
     Raises:
         ValueError: fewer samples in a batch than slices; or a sample that cannot be had, nor its neighbours.
@@ -147,6 +160,7 @@ def load(
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
         worker_init_fn=_ignore_signals,
+        pin_memory=pinned,
     )
     return _mended(loader)
 

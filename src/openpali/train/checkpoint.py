@@ -8,6 +8,8 @@ those of torch's distributed checkpoint, so that any number of ranks can read wh
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -15,9 +17,8 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import torch
 import torch.distributed as dist
@@ -31,6 +32,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from openpali.train.ranks import Ranks
 
 Json = dict[str, Any]
+PATIENCE = 60.0  # seconds for what is being written, where another rank has failed
 
 warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")  # as it may be
 
@@ -58,47 +60,74 @@ class Checkpoints:
         """Copy ``tensors`` and write them in the background as the checkpoint of ``step``, unless it is there.
 
         Raises:
-            OSError: this one, or the one before, cannot be written; those before it are untouched.
+            OSError: this one, or the one before, cannot be written; those before it are untouched. All ranks raise
+                the same.
         """
         self.wait()
         final = self.run / "checkpoints" / f"step-{step:08d}"
-        if final.is_dir():
-            return final
-        self._writing = final.name
+        why = ""
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            writer = _Writer(final, {**state, "step": step}, self._drop_old)
+        except OSError as error:
+            why = self.unwritable(final, error)
+        there = self._together(why, final.is_dir())
+        if there:
+            return final
+        self._writing = final.name
+        writer = _Writer(final, {**state, "step": step}, self._drop_old)
+        try:
             saving = async_save(dict(tensors), storage_writer=writer, **_among(self.ranks.background))
             self._pending = cast("Future[Any]", saving)
-        except (OSError, CheckpointException) as error:
-            raise self._failed(error) from error
+        except (OSError, CheckpointException) as error:  # on this rank: the others hear of it as of a later failure
+            self._pending = Future()
+            self._pending.set_exception(error)
         return final
 
-    def check(self) -> None:
-        """Say now if the checkpoint in the background has failed.
-
-        Raises:
-            OSError: it has.
-        """
-        if self._pending is not None and self._pending.done():
-            self.wait()
+    @property
+    def failed(self) -> bool:
+        """Whether this rank knows that the checkpoint in the background has failed. Others may not know it yet."""
+        return self._pending is not None and self._pending.done() and self._pending.exception() is not None
 
     def wait(self, seconds: float | None = None) -> None:
         """Until the checkpoint in the background is there, or for ``seconds``.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written; all ranks raise the same.
         """
+        self._together(self.settle(seconds))
+
+    def settle(self, seconds: float | None = None) -> str:
+        """As :meth:`wait`, but this rank for itself: what is wrong with the checkpoint, or ""."""
         if self._pending is None:
-            return
+            return ""
         try:
             self._pending.result(seconds)
-        except NotYet:
-            return
         except (Exception, CheckpointException) as error:
+            if not self._pending.done():  # the time is over
+                return ""
             self._pending = None
-            raise self._failed(error) from error
+            unfinished = self.run / "checkpoints" / self._writing
+            if self.ranks.rank == 0:
+                shutil.rmtree(_temporary(unfinished), ignore_errors=True)
+            return self.unwritable(unfinished, error)
         self._pending = None
+        return ""
+
+    def unwritable(self, path: Path, error: BaseException) -> str:
+        """What to say where something in the run's folder cannot be written: why, and what the run goes on from."""
+        before = [checkpoint.name for checkpoint in checkpoints(self.run)]
+        kind = "checkpoint " if path.parent.name == "checkpoints" else ""
+        return (
+            f"{kind}{path} cannot be written ({_cause(error)}): mend that, and the same command goes on from "
+            f"{before[-1] if before else 'the beginning'}"
+        )
+
+    def _together(self, why: str, there: bool = False) -> bool:
+        """Let all ranks raise where one has a reason to; returns whether something is there for any of them."""
+        heard = cast(list[tuple[str, bool]], self.ranks.gather((why, there)))
+        if said := next((reason for reason, _ in heard if reason), ""):
+            raise OSError(said)
+        return any(seen for _, seen in heard)
 
     def load(self, checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
         """Fill ``tensors`` from a checkpoint, whatever the number of ranks that wrote it.
@@ -134,15 +163,22 @@ class Checkpoints:
             else:
                 shutil.rmtree(old)
 
-    def _failed(self, error: BaseException) -> OSError:
-        folder = self.run / "checkpoints"
-        if self.ranks.rank == 0:
-            shutil.rmtree(folder / f".writing-{self._writing}", ignore_errors=True)
-        before = [path.name for path in checkpoints(self.run)]
-        return OSError(
-            f"checkpoint {folder / self._writing} cannot be written ({_cause(error)}): mend that, and the same "
-            f"command goes on from {before[-1] if before else 'the beginning'}"
-        )
+
+def lock(run: Path) -> TextIO:
+    """Keep a run's folder for this process, for as long as it lives and what is returned is open.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    file = (run / ".lock").open("a")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock, which data workers would inherit
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):  # else the file system knows no locks
+            raise ValueError(
+                f"{run} is trained by another process: wait for its end, or name another folder with --run"
+            ) from error
+    return file
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -205,7 +241,7 @@ class _Writer(HuggingFaceStorageWriter):
     """Writes into a folder of another name; checksums on each rank; ``state.json`` and the rename on rank 0."""
 
     def __init__(self, final: Path, state: Json, after: Any) -> None:
-        self.final, self.temporary = final, final.with_name(f".writing-{final.name}")
+        self.final, self.temporary = final, _temporary(final)
         self.state, self.after = state, after
         super().__init__(path=str(self.temporary), save_distributed=True)
 
@@ -216,7 +252,10 @@ class _Writer(HuggingFaceStorageWriter):
         return written
 
     def finish(self, metadata: Metadata, results: Any) -> None:
-        files = sorted(file.name for file in self.temporary.glob("*.safetensors"))
+        files = sorted({result.storage_data.relative_path for written in results for result in written})
+        for name in files:
+            if not (self.temporary / name).is_file():
+                raise FileNotFoundError(f"{name}, which a rank wrote, is not there: do all ranks see one folder?")
         state = self.temporary / "state.json"
         state.write_text(json.dumps({**self.state, "files": files}))
         _seal(state)
@@ -224,6 +263,10 @@ class _Writer(HuggingFaceStorageWriter):
         self.temporary.rename(self.final)
         _flush(self.final.parent)
         self.after()
+
+
+def _temporary(final: Path) -> Path:
+    return final.with_name(f".writing-{final.name}")
 
 
 def _among(group: dist.ProcessGroup | None) -> dict[str, Any]:

@@ -1,14 +1,23 @@
-"""Where a step went wrong: the first module with a value that is not finite."""
+"""Where a step went wrong: the first module with a value that is not finite; or a loss that will not come down."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from openpali.train.parallel import whole
+
+HIGH = 1.5  # times the median of the reports before
+BEFORE = 20  # reports that the median is of, at most; a quarter of them at least
+STAYS = 3  # reports in a row
 
 
 class Finding(NamedTuple):
@@ -33,6 +42,37 @@ def find_not_finite(model: nn.Module, step: Callable[[], None]) -> Finding:
     # weights stand in the order of the forward pass, or nearly
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not _finite(p.grad)]
     return Finding(2, f"the gradient of {bad[-1]}") if bad else Finding(3, "a gradient, but not when repeated,")
+
+
+class LossWatch:
+    """Notices a loss that stays high: :data:`STAYS` reports in a row above :data:`HIGH` times the median of those
+    before them that were not."""
+
+    def __init__(self) -> None:
+        self._before: deque[float] = deque(maxlen=BEFORE)
+        self._high = 0
+
+    def notice(self, loss: float) -> float | None:
+        """Take a report's loss; the median that it stays above, once, or None."""
+        if len(self._before) < BEFORE // 4 or loss <= HIGH * statistics.median(self._before):
+            self._before.append(loss)
+            self._high = 0
+            return None
+        self._high += 1
+        return statistics.median(self._before) if self._high == STAYS else None
+
+
+def worst_module(gradients: Mapping[str, Tensor]) -> tuple[str, float]:
+    """The module whose parameters' gradients, by name, have the largest norm, and its share of the global norm.
+
+    All ranks must ask, where gradients are in shards.
+    """
+    squares: dict[str, float] = {}
+    for name, gradient in gradients.items():
+        module = name.rpartition(".")[0] or name
+        squares[module] = squares.get(module, 0.0) + float(whole(torch.linalg.vector_norm(gradient))) ** 2
+    worst = max(squares, key=lambda module: squares[module])
+    return worst, math.sqrt(squares[worst] / (sum(squares.values()) or 1.0))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from openpali.data.encode import Batch, Encoder, LabelEncoder, MaskEncoder, Pair
 from openpali.model.losses import cross_entropy, sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import Pali, PaliConfig
-from openpali.model.siglip import SigLIP, SigLIPConfig
+from openpali.model.siglip import Embeddings, SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
 from openpali.text.tokenizer import Tokenizer
@@ -32,12 +32,13 @@ C = TypeVar("C", bound=Config)
 class Losses:
     """A batch's share of the global loss, to call backward on, and sums to report.
 
-    ``per_row`` is a loss of each row (detached), reported per source; ``extra`` are further values.
+    ``per_row`` is a loss of each row (detached), reported per source; ``extra`` are further values, detached too,
+    and left on their device: to ask for a number would let the GPU run dry before the backward pass.
     """
 
     total: Tensor
     per_row: Tensor
-    extra: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(Protocol):
@@ -69,12 +70,9 @@ class SiglipObjective:
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         embeddings = self.model(batch["images"], batch["ids"])
-        with torch.no_grad():
-            similarity = embeddings.image @ embeddings.text.T
-            hits = (similarity.argmax(1) == torch.arange(len(similarity), device=similarity.device)).float()
         model = cast(SigLIP, self.model)
-        extra = {"temperature": model.log_temperature.exp().item(), "bias": model.bias.item()}
-        return Losses(sigmoid_loss(embeddings), 1 - hits, extra)
+        extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
+        return Losses(sigmoid_loss(embeddings), 1 - hits(embeddings).float(), extra)
 
 
 class ClassifyObjective:
@@ -152,7 +150,19 @@ class MaskObjective:
         total = (rows.sum() + out.commitment * len(masks)) / total_weight
         inside, truth = out.masks > 0, masks > 0.5
         iou = (inside & truth).sum((1, 2)) / (inside | truth).sum((1, 2)).clamp(min=1)
-        return Losses(total, rows.detach(), {"iou": float(iou.mean()), "codes": float(len(out.codes.unique()))})
+        codes = torch.tensor(float(len(out.codes.unique())))
+        return Losses(total, rows.detach(), {"iou": iou.mean(), "codes": codes})
+
+
+@torch.no_grad()
+def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
+    """Whether the text of the batch that is nearest to a picture is its own: bool ``[B]``.
+
+    ``chunk`` rows of similarities are held at a time.
+    """
+    image, text, *_ = embeddings
+    nearest = torch.cat([(rows @ text.T).argmax(1) for rows in image.split(chunk)])
+    return nearest == torch.arange(len(image), device=image.device)
 
 
 def run_without_pictures(batch: Batch, size: int) -> Batch:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,8 @@ from rich.table import Table
 
 from openpali.train.recipe import Recipe
 
+PERIOD = 7200.0  # seconds of reports that the time that is left is guessed from; it takes two of them
+
 
 @dataclass(frozen=True)
 class Report:
@@ -27,8 +30,9 @@ class Report:
 
     ``loss`` is what is optimised, the mean over steps; ``losses`` are per source (SigLIP's: the share of pictures
     that find another text of their rank's batch nearer than their own). Shares are fractions 0..1. ``memory`` is
-    the most that any rank has held so far, in bytes: on the GPU, or else of the process. ``drawn`` counts the
-    samples of each source since the run began.
+    the most that any rank has held so far, in bytes: on the GPU, or else of the process. ``gradient_norm`` is the
+    global norm before clipping, the mean over steps. ``drawn`` counts the samples of each source since the run
+    began.
     """
 
     samples: int
@@ -36,6 +40,7 @@ class Report:
     loss: float
     losses: Mapping[str, float]
     extra: Mapping[str, float]
+    gradient_norm: float
     samples_per_second: float
     share_of_peak: float
     data_wait: float
@@ -56,6 +61,7 @@ class Progress:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            speed_estimate_period=PERIOD,
         )
         self.task = self.bar.add_task("", total=recipe.samples, completed=samples)
         self.live = Live(self.bar, refresh_per_second=2)
@@ -73,12 +79,22 @@ class Progress:
         if self.active:
             self.live.stop()
         if self.board is not None:
-            self.board.close()
+            with suppress(OSError):  # a full disk was named where a report met it
+                self.board.close()
         if self.wandb is not None:
             self.wandb.finish(exit_code=int(error is not None))
 
+    def say(self, text: str) -> None:
+        """Print a line above the bar, on rank 0."""
+        if self.active:
+            self.live.console.print(text, markup=False, highlight=False)
+
     def report(self, report: Report) -> None:
-        """Show and record one report."""
+        """Show and record one report.
+
+        Raises:
+            OSError: it cannot be recorded.
+        """
         if not self.active:
             return
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -93,6 +109,7 @@ class Progress:
             f"{report.data_wait:.0%} data wait",
             f"{report.memory / 1e9:.1f} GB",
             f"lr {report.learning_rate:.2e}",
+            f"gradient {report.gradient_norm:.2e}",
             f"{report.bad} bad",
         )
         self.live.update(Group(self.bar, table))
@@ -101,14 +118,24 @@ class Progress:
             **{f"loss/{name}": value for name, value in report.losses.items()},
             **report.extra,
             **{f"drawn/{name}": float(count) for name, count in report.drawn.items()},
-            **{name: getattr(report, name) for name in ("samples_per_second", "data_wait", "memory")},
-            "learning_rate": report.learning_rate,
+            **{name: getattr(report, name) for name in _SCALARS},
         }
         if self.board is not None:
             for name, value in scalars.items():
                 self.board.add_scalar(name, value, report.samples)
         if self.wandb is not None:
             self.wandb.log({**scalars, "samples": report.samples}, step=report.step)
+
+
+_SCALARS = (
+    "gradient_norm",
+    "samples_per_second",
+    "share_of_peak",
+    "data_wait",
+    "memory",
+    "learning_rate",
+    "bad",
+)
 
 
 def rewind(file: Path, samples: int) -> None:

@@ -116,7 +116,8 @@ class Recipe(_Strict):
     bad and a neighbour takes its place ("skip"), or its target loses what is too much ("cut"; long prompts are
     skipped all the same). ``max_bad`` is how many samples may be bad: a number, or below 1 a share of those seen.
     A checkpoint is written every ``save_minutes``; the newest ``keep`` stay, and with ``keep_every`` also one every
-    so many samples. ``wandb`` is a project of Weights & Biases to log to, offline unless ``WANDB_MODE`` says else.
+    so many samples. Curves and sample pictures are drawn every ``samples_every`` samples; 0: with each checkpoint.
+    ``wandb`` is a project of Weights & Biases to log to, offline unless ``WANDB_MODE`` says else.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Recipe(_Strict):
     save_minutes: float = Field(3.0, gt=0)
     keep: int = Field(2, gt=0)
     keep_every: int = Field(0, ge=0)
+    samples_every: int = Field(0, ge=0)
     max_bad: int | _Share = Field(100, ge=0)
     wandb: str = ""
     model: ModelSpec
@@ -254,7 +256,8 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     samples, optimizer = sum(phase["samples"] for phase in raw["phases"]), raw["optimizer"]
     optimizer["warmup"] = min(samples, math.ceil(optimizer["warmup"] * scale))
     optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(optimizer["cooldown"] * scale))
-    raw["keep_every"] = math.ceil(raw["keep_every"] * scale)
+    for key in ("keep_every", "samples_every"):
+        raw[key] = math.ceil(raw[key] * scale)
     return Recipe.model_validate(raw)
 
 

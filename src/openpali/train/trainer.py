@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -27,8 +28,8 @@ from openpali.data.images import Preprocess
 from openpali.data.stream import Loaded, Stream, load
 from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, read_state, tensors_of
-from openpali.train.diagnose import Finding, find_not_finite
+from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, lock, read_state, tensors_of
+from openpali.train.diagnose import HIGH, Finding, LossWatch, find_not_finite, worst_module
 from openpali.train.machine import count_flops, matmul_peak, peak_memory, quick_attention, resolve_precision
 from openpali.train.objectives import Losses, Objective, build_objective, run_without_pictures
 from openpali.train.optim import build_optimizer, clip_gradients, freeze, rate
@@ -42,7 +43,16 @@ from openpali.train.recipe import Recipe
 LOG_EVERY = 20  # steps
 NAMED = 8  # samples listed where a step goes wrong
 
-AfterSave = Callable[[Path], None]
+Look = Callable[[], None]
+
+
+class Share(NamedTuple):
+    """This rank's micro-batches of a global batch, and what all ranks together make of it: its weight, and whether
+    the n-th micro-batch of any of them has pictures."""
+
+    group: list[Loaded]
+    weight: float
+    pictures: list[bool]
 
 
 @dataclass
@@ -51,9 +61,11 @@ class Window:
 
     sums: dict[str, tuple[float, int]] = field(default_factory=dict)  # entry -> sum of its rows' losses, rows
     total: float = 0.0  # sum over steps of what is optimised
-    updates: int = 0  # steps in that sum
-    extra: dict[str, float] = field(default_factory=dict)
+    norms: float = 0.0  # sum over steps of the gradient's norm
+    updates: int = 0  # steps in those sums
+    extra: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0  # of this process, for its speed
+    flops: float = 0.0  # of these, on all ranks
     waited: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
@@ -67,12 +79,14 @@ class Window:
     @property
     def state(self) -> dict[str, Any]:
         """What a report after a resume needs of it."""
-        return {"sums": self.sums, "total": self.total, "updates": self.updates}
+        return {"sums": self.sums, "total": self.total, "norms": self.norms, "updates": self.updates}
 
     @classmethod
     def joined(cls, states: Sequence[dict[str, Any]]) -> Window:
         """One window of all ranks'."""
-        window = cls(total=sum(s["total"] for s in states), updates=states[0]["updates"])
+        first = states[0]
+        norms = first.get("norms", 0.0)  # checkpoints of before have none
+        window = cls(total=sum(s["total"] for s in states), norms=norms, updates=first["updates"])
         for state in states:
             for name, (total, rows) in state["sums"].items():
                 before, seen = window.sums.get(name, (0.0, 0))
@@ -117,7 +131,10 @@ class Trainer:
         self.bad: int = state["bad"]
         self.phase: int = state["phase"]  # at a boundary still the one before: the weights are of its resolution
         self.window = Window.joined([state["window"]]) if found and ranks.rank == 0 else Window()
-        self.window.updates = state["window"]["updates"] if found else 0
+        if found:
+            self.window.updates, self.window.norms = state["window"]["updates"], state["window"].get("norms", 0.0)
+        self.flops = 0.0  # of a step on all ranks, at this resolution; 0: not counted yet
+        self.watch, self.suspicion = LossWatch(), ""
         self._set_resolution(self.phase)
         if starts and not found:
             for part, origin in recipe.model.init.items():
@@ -136,30 +153,32 @@ class Trainer:
         if ranks.rank == 0:
             rewind(run / "metrics.jsonl", self.samples)
             rewind(run / "quarantine.jsonl", self.samples - 1)  # written before the step
-        # what has had no gradient so far, of a run that starts
-        self.unreached = set() if found else set(self.learning)
+        # what has had no gradient so far
+        self.unreached = set(state.get("unreached", ())) if found else set(self.learning)
 
-    def train(self, after_save: AfterSave | None = None) -> Path:
-        """Train to the end; returns the model folder. ``after_save`` is called on rank 0 with each checkpoint.
+    def train(self, look: Look | None = None) -> Path:
+        """Train to the end; returns the model folder. ``look`` draws pictures of the run: it is called on rank 0,
+        every ``samples_every`` samples or with each checkpoint, and may fail.
 
         Raises:
             InterruptedError: SIGTERM or ctrl-C, after a checkpoint was written.
             ValueError: a step that is not finite, too many bad samples, or parameters without gradient.
-            OSError: a checkpoint cannot be written.
+            OSError: a checkpoint or a report cannot be written.
         """
+        self.progress = Progress(self.recipe, self.run, self.samples, active=self.ranks.rank == 0)
         try:
-            self._run(after_save)
-            self._save(after_save)
+            self._run(look)
+            self._save()
             self.checkpoints.wait()
         except BaseException:
-            with suppress(OSError):  # what is being written is wanted all the more
-                self.checkpoints.wait(None if self.ranks.world == 1 else 60.0)
+            # what is being written is wanted all the more
+            self.checkpoints.settle(None if self.ranks.world == 1 else PATIENCE)
             raise
+        self._show(look)
         return self._export()
 
-    def _run(self, after_save: AfterSave | None) -> None:
+    def _run(self, look: Look | None) -> None:
         recipe, ranks = self.recipe, self.ranks
-        progress = Progress(recipe, self.run, self.samples, active=ranks.rank == 0)
         batches = load(
             self.stream,
             start=self.samples,
@@ -168,56 +187,74 @@ class Trainer:
             rank=ranks.rank,
             world=ranks.world,
             workers=recipe.workers,
+            pinned=ranks.device.type == "cuda",
         )
         peak = matmul_peak(ranks.device, self.dtype) * ranks.world
-        flops = 0.0
-        saved = time.monotonic()
+        saved, begun = time.monotonic(), self.step
         self.window.began = time.perf_counter()
-        with progress, quick_attention(ranks.device, self.dtype), _stop_requests() as stop:
+        with self.progress, quick_attention(ranks.device, self.dtype), _stop_requests() as stop:
             while True:
                 asked = time.perf_counter()
                 group = next(batches, None)
                 if group is None:
                     break
                 self.window.waited += time.perf_counter() - asked
-                self._enter_phase(self.stream.phase_of(self.samples))
-                self._note_problems([p for loaded in group for p in loaded.problems])
-                if flops:
-                    self._train_step(group)
-                elif recipe.parallel.compile:  # compiled code hides its products: count a pass without it
-                    with torch.compiler.set_stance("force_eager"):
-                        flops = ranks.world * count_flops(partial(self._backward, group))
-                    self.optimizer.zero_grad(set_to_none=True)
-                    self._train_step(group)
-                else:
-                    flops = ranks.world * count_flops(partial(self._train_step, group))
-                if self.step % LOG_EVERY == 0 or self.samples == recipe.samples:
-                    self._check_reached()
-                    progress.report(self._report(flops, peak))
-                    self.window = Window()
-                self.checkpoints.check()
+                problems = [p for loaded in group for p in loaded.problems]
                 late = time.monotonic() - saved > 60 * recipe.save_minutes
-                halt, due = ranks.sums([stop.requested, late])
-                if halt or due or self._keeps():
-                    self._save(after_save)
-                    saved = time.monotonic()
+                share, (halt, due, failed, bad) = self._agree(
+                    group, [stop.requested, late, self.checkpoints.failed, len(problems)]
+                )
+                if failed:
+                    self.checkpoints.wait(PATIENCE)
+                if self.step > begun:  # what follows is about the step before
+                    if save := halt or due or self._passes(recipe.keep_every):
+                        self._save()
+                        saved = time.monotonic()
+                    if self._passes(recipe.samples_every) if recipe.samples_every else save:
+                        self._show(look)
                 if halt:
                     self.checkpoints.wait()
                     raise InterruptedError(f"stopped at sample {self.samples}; the same command goes on")
+                self._enter_phase(self.stream.phase_of(self.samples))
+                if bad:
+                    self._note_problems(problems)
+                self._counted_step(share)
+                if self.step % LOG_EVERY == 0 or self.samples == recipe.samples:
+                    self._check_reached()
+                    self._tell(self._report(peak))
+                    self.window = Window()
 
-    def _keeps(self) -> bool:
-        """Whether a multiple of ``keep_every`` samples was just reached."""
-        every = self.recipe.keep_every
+    def _passes(self, every: int) -> bool:
+        """Whether the last step reached a multiple of ``every`` samples."""
         return bool(every) and self.samples // every > (self.samples - self.recipe.batch) // every
 
-    def _train_step(self, group: list[Loaded]) -> None:
+    def _agree(self, group: list[Loaded], values: Sequence[float]) -> tuple[Share, list[float]]:
+        """What ranks must know of each other before a step, with the sums of ``values``, in one message."""
+        own = sum(self.objective.weight(loaded.batch) for loaded in group)
+        pictures = ["images" in loaded.batch for loaded in group]
+        weight, *rest = self.ranks.sums([own, *pictures, *values])
+        return Share(group, weight, [seen > 0 for seen in rest[: len(group)]]), rest[len(group) :]
+
+    def _counted_step(self, share: Share) -> None:
+        """A step; the first at a resolution also counts its FLOPs."""
+        world = self.ranks.world
+        if self.flops:
+            self._train_step(share)
+        elif self.recipe.parallel.compile:  # compiled code hides its products: count a pass without it
+            with torch.compiler.set_stance("force_eager"):
+                self.flops = world * count_flops(partial(self._backward, share))
+            self.optimizer.zero_grad(set_to_none=True)
+            self._train_step(share)
+        else:
+            self.flops = world * count_flops(partial(self._train_step, share))
+        self.window.flops += self.flops
+
+    def _train_step(self, share: Share) -> None:
         recipe = self.recipe
         factor = rate(recipe.optimizer, self.samples, recipe.samples)
         for settings in self.optimizer.param_groups:
             settings["lr"] = settings["peak_lr"] * factor
-        names = [entry.name for entry in self.phases[self.phase].entries]
-        for loaded, losses in zip(group, self._backward(group), strict=True):
-            self.window.add([names[entry] for entry in loaded.entries], losses)
+        everything = self._backward(share)
         if self.unreached:
             self.unreached -= {name for name, p in self.learning.items() if p.grad is not None}
         learning = list(self.learning.values())
@@ -225,8 +262,16 @@ class Trainer:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         self.ranks.sum_gradients([p for p in learning if not isinstance(p, DTensor)])
-        if not torch.isfinite(clip_gradients(learning, recipe.optimizer.clip)):
-            raise ValueError(self._not_finite(group))
+        norm = float(clip_gradients(learning, recipe.optimizer.clip))
+        if not math.isfinite(norm):
+            raise ValueError(self._not_finite(share))
+        self.window.norms += norm
+        names = [entry.name for entry in self.phases[self.phase].entries]
+        for loaded, losses in zip(share.group, everything, strict=True):
+            self.window.add([names[entry] for entry in loaded.entries], losses)
+        if self.suspicion:
+            self.progress.say(f"{self.suspicion}. {self._suspects(share, everything)}")
+            self.suspicion = ""
         self.optimizer.step()
         clip_queries_and_keys(self.clipped, recipe.optimizer.qk_clip)
         self.optimizer.zero_grad(set_to_none=True)
@@ -237,22 +282,20 @@ class Trainer:
         self.window.steps += 1
         self.window.updates += 1
 
-    def _backward(self, group: list[Loaded]) -> list[Losses]:
-        """Gradients of a global batch, of which ``group`` is this rank's share; the loss of each micro-batch."""
+    def _backward(self, share: Share) -> list[Losses]:
+        """Gradients of this rank's share of a global batch; the loss of each micro-batch."""
         torch.manual_seed(hash((self.recipe.seed, self.step, self.ranks.rank)) % 2**63)
-        batches = [loaded.batch for loaded in group]
-        own = sum(self.objective.weight(batch) for batch in batches)
-        weight, *pictures = self.ranks.sums([own, *("images" in batch for batch in batches)])
+        batches = [loaded.batch for loaded in share.group]
         if self.sharded:
             size = self.recipe.phases[self.phase].size
             batches = [
                 run_without_pictures(batch, size) if anywhere and "images" not in batch else batch
-                for batch, anywhere in zip(batches, pictures, strict=True)
+                for batch, anywhere in zip(batches, share.pictures, strict=True)
             ]
         everything = []
         for batch in map(self._to_device, batches):
             with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-                losses = self.objective.losses(batch, weight)
+                losses = self.objective.losses(batch, share.weight)
             losses.total.backward()  # type: ignore[no-untyped-call]
             everything.append(losses)
         return everything
@@ -264,6 +307,8 @@ class Trainer:
         if phase == self.phase:
             return
         self.phase = phase
+        self.flops = 0.0
+        self.watch = LossWatch()  # another mixture has another loss
         vit = _vit_of(self.model)
         if vit is not None:
             old, grid = vit.positions, vit.config.grid
@@ -296,21 +341,23 @@ class Trainer:
 
     def _check_reached(self) -> None:
         """Whatever learns has had a gradient from some rank by the first report, or nobody would notice."""
-        dead = set.intersection(*cast(list[set[str]], self.ranks.gather(self.unreached)))
-        if dead:
+        if dead := self._dead():
             raise ValueError(
                 f"no gradient has reached {min(dead)} ({len(dead)} tensors in all) in {self.step} steps: name the "
                 "part in model.frozen, or give the mixture samples that it sees"
             )
         self.unreached = set()
 
+    def _dead(self) -> set[str]:
+        """What no rank has had a gradient of."""
+        return set.intersection(*cast(list[set[str]], self.ranks.gather(self.unreached)))
+
     def _note_problems(self, problems: list[str]) -> None:
         gathered = [p for many in self.ranks.gather(problems) for p in cast(list[str], many)]
-        if not gathered:
-            return
         self.bad += len(gathered)
         if self.ranks.rank == 0:
-            with (self.run / "quarantine.jsonl").open("a", encoding="utf-8") as file:
+            quarantine = self.run / "quarantine.jsonl"
+            with self._recording(quarantine), quarantine.open("a", encoding="utf-8") as file:
                 for problem in gathered:
                     file.write(json.dumps({"samples": self.samples, "problem": problem}, ensure_ascii=False) + "\n")
         if self.bad > self.recipe.bad_limit(self.samples):
@@ -319,7 +366,24 @@ class Trainer:
                 f"{self.run / 'quarantine.jsonl'}. The last: {gathered[-1]}"
             )
 
-    def _report(self, flops: float, peak: float) -> Report:
+    def _tell(self, report: Report) -> None:
+        with self._recording(self.run / "metrics.jsonl"):
+            self.progress.report(report)
+        median = self.watch.notice(report.loss)  # the same on all ranks
+        if median is not None:
+            self.suspicion = (
+                f"the loss is {report.loss:.4g} at sample {report.samples} and stays above {HIGH} times its "
+                f"median, {median:.4g}"
+            )
+
+    @contextmanager
+    def _recording(self, file: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(self.checkpoints.unwritable(file, error)) from error
+
+    def _report(self, peak: float) -> Report:
         window, ranks = self.window, self.ranks
         seconds = time.perf_counter() - window.began
         everywhere = self._whole_window()
@@ -328,9 +392,10 @@ class Trainer:
             step=self.step,
             loss=everywhere.total / everywhere.updates,
             losses={name: total / rows for name, (total, rows) in sorted(everywhere.sums.items())},
-            extra=window.extra,
+            extra={name: float(value) for name, value in window.extra.items()},
+            gradient_norm=everywhere.norms / everywhere.updates,
             samples_per_second=window.steps * self.recipe.batch / seconds,
-            share_of_peak=window.steps * flops / seconds / peak,
+            share_of_peak=window.flops / seconds / peak,
             data_wait=window.waited / seconds,
             learning_rate=self.optimizer.param_groups[0]["lr"],
             memory=max(cast(list[int], ranks.gather(peak_memory(ranks.device)))),
@@ -341,16 +406,23 @@ class Trainer:
     def _whole_window(self) -> Window:
         return Window.joined(cast(list[dict[str, Any]], self.ranks.gather(self.window.state)))
 
-    def _save(self, after_save: AfterSave | None) -> None:
+    def _save(self) -> None:
         state = {
             "samples": self.samples,
             "bad": self.bad,
             "phase": self.phase,
             "window": self._whole_window().state,
+            "unreached": sorted(self._dead()),
         }
-        path = self.checkpoints.save(self.step, tensors_of(self.model, self.optimizer, self.average), state)
-        if after_save is not None and self.ranks.rank == 0:
-            after_save(path)
+        self.checkpoints.save(self.step, tensors_of(self.model, self.optimizer, self.average), state)
+
+    def _show(self, look: Look | None) -> None:
+        if look is None or self.ranks.rank:
+            return
+        try:
+            look()
+        except Exception as error:  # whatever it is, training is worth more
+            self.progress.say(f"no pictures of the run at sample {self.samples} ({error!r}); training goes on")
 
     def _export(self) -> Path:
         folder = self.run / "model"
@@ -384,6 +456,9 @@ class Trainer:
         if self.ranks.rank:
             return
         file = self.run / "recipe.json"
+        with self._claiming():
+            self.run.mkdir(parents=True, exist_ok=True)
+            self.lock = lock(self.run)
         if file.is_file() and checkpoints(self.run):
             try:
                 before = Recipe.model_validate_json(file.read_text(encoding="utf-8"))
@@ -398,27 +473,47 @@ class Trainer:
                     "with --run"
                 )
         resolved = self.recipe.model_dump(mode="json")
-        try:
-            self.run.mkdir(parents=True, exist_ok=True)
+        with self._claiming():
             written = file.with_name(".recipe.json")
             written.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             written.replace(file)
+
+    @contextmanager
+    def _claiming(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise OSError(f"{self.run} cannot be written to ({error}): name another folder with --run") from error
 
-    def _not_finite(self, group: list[Loaded]) -> str:
+    def _suspects(self, share: Share, everything: list[Losses]) -> str:
+        """Says where the gradient of a step is largest, and which samples have the highest losses, of all ranks."""
+        module, part = worst_module({name: p.grad for name, p in self.learning.items() if p.grad is not None})
+        rows = [
+            (loss, key)
+            for loaded, losses in zip(share.group, everything, strict=True)
+            for key, loss in zip(loaded.keys, losses.per_row.tolist(), strict=True)
+        ]
+        highest = sorted(rows, reverse=True)[:NAMED]
+        heard = cast(list[list[tuple[float, str]]], self.ranks.gather(highest))
+        keys = [key for _, key in sorted((row for rows in heard for row in rows), reverse=True)[:NAMED]]
+        return (
+            f"{module} has {part:.0%} of the gradient's norm; the highest losses are those of {', '.join(keys)}. "
+            "If it does not come down again, stop, delete the checkpoints since, and go on with a lower lr"
+        )
+
+    def _not_finite(self, share: Share) -> str:
         """Says what went wrong in a step, which is repeated for it. All ranks come here together."""
         found: list[Losses] = []
 
         def again() -> None:
             self.optimizer.zero_grad(set_to_none=True)
-            found.extend(self._backward(group))
+            found.extend(self._backward(share))
 
         with torch.compiler.set_stance("force_eager"):
             found_here = find_not_finite(self.model, again)
         rows = [
             (key, finite)
-            for loaded, losses in zip(group, found, strict=True)
+            for loaded, losses in zip(share.group, found, strict=True)
             for key, finite in zip(loaded.keys, losses.per_row.isfinite().tolist(), strict=True)
         ]
         keys = [key for key, finite in rows if not finite] or [key for key, _ in rows]
