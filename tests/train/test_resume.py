@@ -225,9 +225,7 @@ def test_a_checkpoint_without_a_file_that_was_written_is_none(make_trainer, tmp_
             file.unlink()
 
     monkeypatch.setattr(checkpoint_module, "_seal", lose)
-    with pytest.raises(
-        OSError, match=r"cannot be written \(shard-.*safetensors, which a rank wrote, is not there"
-    ):
+    with pytest.raises(OSError, match=r"cannot be written \(shard-.*safetensors, which a rank wrote, is not there"):
         make_trainer(make_recipe(phases__0__samples=4)).train()
     assert not checkpoints(tmp_path / "run")
 

@@ -151,8 +151,9 @@ class Trainer:
             allocate(self.optimizer)
             self.checkpoints.load(found[-1], tensors_of(self.model, self.optimizer, self.average))
         if ranks.rank == 0:
-            rewind(run / "metrics.jsonl", self.samples)
-            rewind(run / "quarantine.jsonl", self.samples - 1)  # written before the step
+            with self._recording(run):
+                rewind(run / "metrics.jsonl", self.samples)
+                rewind(run / "quarantine.jsonl", self.samples - 1)  # written before the step
         # what has had no gradient so far
         self.unreached = set(state.get("unreached", ())) if found else set(self.learning)
 
@@ -165,7 +166,8 @@ class Trainer:
             ValueError: a step that is not finite, too many bad samples, or parameters without gradient.
             OSError: a checkpoint or a report cannot be written.
         """
-        self.progress = Progress(self.recipe, self.run, self.samples, active=self.ranks.rank == 0)
+        with self._recording(self.run):
+            self.progress = Progress(self.recipe, self.run, self.samples, active=self.ranks.rank == 0)
         try:
             self._run(look)
             self._save()
