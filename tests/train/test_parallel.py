@@ -142,7 +142,8 @@ def test_ranks_are_one(job: Job, ran, make_trainer, monkeypatch) -> None:
     low = job.recipe.precision == "bf16"
     # Adafactor and Muon divide by what is small at first, and so by rounding
     close = 2e-2 if low else 1e-5 if job.recipe.parallel.compile else CLOSE if job.sgd else 1e-4
-    assert together(ran, job) == pytest.approx(per_step, rel=close)
+    ours_per_step = together(ran, job)[-len(per_step) :]  # compiled, the first may be of the pass that counts FLOPs
+    assert ours_per_step == pytest.approx(per_step, rel=close)
     ours, theirs = (dict(open_bundle(folder).weights()) for folder in (ran / job.name / "model", alone))
     if not job.sgd:  # the gradient of a key's bias is nothing but rounding, which they blow up to full steps
         for key in [key for key in theirs if key.endswith(("key_value.bias", "qkv.bias"))]:
