@@ -9,12 +9,11 @@ from openpali.model.siglip import Embeddings
 from openpali.train.objectives import hits
 
 
-def test_hits_are_those_of_the_whole_matrix_and_cost_no_graph() -> None:
+def test_hits_are_the_same_in_chunks_and_cost_no_graph() -> None:
     torch.manual_seed(0)
     image = F.normalize(torch.randn(7, 4, requires_grad=True), dim=1)
-    text = F.normalize(image + 0.5 * torch.randn(7, 4), dim=1)
-    found = [hits(Embeddings(image, text, torch.zeros(1), torch.zeros(1)), chunk) for chunk in (1, 3, 1024)]
-    expected = (image @ text.T).argmax(1) == torch.arange(7)
-    assert 0 < expected.sum() < 7
-    assert all(torch.equal(each, expected) for each in found)
-    assert not found[0].requires_grad
+    text = image[[0, 1, 2, 4, 3, 5, 6]]
+    for chunk in (1, 3, 1024):
+        found = hits(Embeddings(image, text, torch.zeros(1), torch.zeros(1)), chunk)
+        assert found.tolist() == [True, True, True, False, False, True, True]
+        assert not found.requires_grad
