@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from openpali.eval.metrics.nextqa import content_words, nextqa, wups
 from openpali.eval.metrics.wordnet import WordNet
@@ -148,3 +151,30 @@ def test_malformed(wordnet: WordNet, tmp_path: Path) -> None:
         nextqa(["a"], [["a"]], ["CW", "CW"], wordnet)
     with pytest.raises(FileNotFoundError, match="openpali data build wordnet"):
         WordNet(tmp_path)
+
+
+phrases = st.lists(st.sampled_from(["dog", "hound", "puppy", "kid", "ran", "the", "zebra"]), min_size=1, max_size=3)
+sentences = phrases.map(" ".join)
+asked = st.tuples(sentences, st.lists(sentences, min_size=1, max_size=2), st.sampled_from(["CW", "TN", "TP", "DC"]))
+
+
+@given(samples=st.lists(asked, min_size=1, max_size=6), shuffle=st.randoms(use_true_random=False))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_order_range_and_a_second_reference(
+    samples: list[tuple[str, list[str], str]], shuffle: random.Random, wordnet: WordNet
+) -> None:
+    def score(some: list[tuple[str, list[str], str]]) -> tuple[dict[str, float], list[float]]:
+        found = nextqa(*map(list, zip(*some, strict=True)), wordnet)
+        return found.summary, found.per_sample["wups"]
+
+    summary, values = score(samples)
+    order = shuffle.sample(range(len(samples)), len(samples))
+    again, moved = score([samples[i] for i in order])
+    assert again == pytest.approx(summary, abs=1e-12)
+    assert moved == [values[i] for i in order]
+    assert all(0 <= value <= 1 for value in [*summary.values(), *values])
+    # The best of the references counts, and a perfect answer has the maximum unless it is of stop words alone.
+    alone = [score([(text, [truth], kind) for truth in truths])[1] for text, truths, kind in samples]
+    assert values == [max(each) for each in alone]
+    perfect = [(truths[0], truths, kind) for _, truths, kind in samples if set(truths[0].split()) != {"the"}]
+    assert not perfect or score(perfect)[0]["wups"] == 1

@@ -822,22 +822,27 @@ def msvd_qa(root: Path) -> Expected:
 
 
 def nextqa(root: Path) -> Expected:
-    names = "video,frame_count,width,height,question,answer,qid,type,additional_ref_answer"
+    names = "video,frame_count,width,height,question,answer,qid,type"
     rows = [
-        [4010069381, 369, 640, 480, "how do they keep warm", "wear coat", 0, "CH", "thick jacket"],
-        [4010069381, 369, 640, 480, "what happened next", "look up", 1, "TN", ""],
+        [4010069381, 369, 640, 480, "how do they keep warm", "wear coat", 0, "CH"],
+        [4010069381, 369, 640, 480, "what happened next", "look up", 1, "TN"],
+        [2440175990, 900, 640, 480, "how many dogs are there", "two", 6, "DC"],
     ]
     dump_csv(root / "nextqa" / "test.csv", names.split(","), rows)
-    dump(root / "nextqa" / "map_vid_vidorID.json", {"4010069381": "1164/4010069381"})
-    film(root / "nextqa" / "NExTVideo" / "1164" / "4010069381.mp4")
+    second = {"4010069381": {"0": "thick jacket", "1": "look at the sky"}}  # of some videos, then of all questions
+    dump(root / "nextqa" / "add_reference_answer_test.json", second)
+    videos = {"4010069381": "1164/4010069381", "2440175990": "1002/2440175990"}
+    dump(root / "nextqa" / "map_vid_vidorID.json", videos)
+    for place in videos.values():
+        film(root / "nextqa" / "NExTVideo" / f"{place}.mp4")
     return Expected(
-        2,
+        3,
         "4010069381_0",
         "how do they keep warm",
         ["wear coat", "thick jacket"],
         "CH",
         "",
-        "nextqa/map_vid_vidorID.json",
+        "nextqa/add_reference_answer_test.json",
         ("nextqa/test.csv", "type"),
         (0,),
     )
