@@ -158,7 +158,7 @@ def evaluate(
 
     from openpali.data.home import home
     from openpali.eval import diff, suites
-    from openpali.eval.benchmark import run
+    from openpali.eval.benchmark import PATIENCE_OF_RANKS, run
     from openpali.eval.ocr import open_ocr
     from openpali.eval.progress import progress_bar
     from openpali.eval.registry import find_benchmark
@@ -179,7 +179,7 @@ def evaluate(
         raise ValueError("--out is for suites; a benchmark takes --json, --save-predictions and --report")
     chosen = suites.suite(suite) if suite else [find_benchmark(benchmark)]
     root, reader = data or home() / "data", open_ocr(ocr) if ocr else None
-    with join_ranks() as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
+    with join_ranks(PATIENCE_OF_RANKS) as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
         pali = Pali.from_pretrained(model, engine, dtype, device)
         if suite:
             outcomes = list(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+import shutil
 from dataclasses import replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +18,10 @@ import pytest
 from openpali.bundle import write_bundle
 from openpali.eval import cards, diff, suites
 from openpali.eval.benchmark import Run, run
-from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, EncoderBenchmark
+from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark
 from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
 from openpali.eval.metrics.scores import Scores, mean
-from openpali.eval.registry import find_benchmark
+from openpali.eval.registry import BENCHMARKS, find_benchmark
 from openpali.eval.report import write_report
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
@@ -243,10 +247,11 @@ def test_report_draws_what_the_task_locates_beside_the_target(
 
 
 def suite_of(pali: Pali, root: Path, out: Path) -> list[suites.Outcome]:
-    def embed(pali: Pali, root: Path, limit: int | None, advance: Any) -> Scores:
-        return Scores({"r@1": 0.25, "other": 0.5}, {"r@1": [1.0, 0.0, 0.0, 0.0]})
+    def embed(pali: Pali, root: Path, limit: int | None, advance: Any) -> Embedded:
+        scores = Scores({"r@1": 0.25, "other": 0.5}, {"r@1": [1.0, 0.0, 0.0, 0.0]})
+        return Embedded(scores=scores, n=4, of=4, data="")
 
-    def missing(pali: Pali, root: Path, limit: int | None, advance: Any) -> Scores:
+    def missing(pali: Pali, root: Path, limit: int | None, advance: Any) -> Embedded:
         raise FileNotFoundError("there is no list.txt")
 
     words = {"title": "T", "split": "test", "metric": "r@1"}
@@ -284,6 +289,50 @@ def test_a_suite_runs_what_is_there_and_keeps_papers_numbers_apart(pali: Pali, t
     again = suite_of(pali, tmp_path, tmp_path / "out")  # goes on from the answers that are there
     assert again[2].card is not None
     assert again[2].card.scores == outcomes[2].card.scores  # type: ignore[union-attr]
+
+
+def test_every_benchmark_says_what_its_scores_are() -> None:
+    definitions = {name: cards.definition_of(benchmark) for name, benchmark in BENCHMARKS.items()}
+    for name, words in definitions.items():
+        assert words, name
+        assert words != (partial.__doc__ or "").split("\n")[0].rstrip("."), name
+        assert "Lambda" not in words
+    assert definitions["chartqa"] == "ChartQA's relaxed accuracy: the mean over kinds of sample"
+    assert definitions["nano/retrieval"].startswith("Held-out renderings -> captions")
+
+
+def test_the_hash_of_scoring_covers_all_that_scores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = Path(cards.__file__).parent
+    scorers = {path.relative_to(folder).as_posix() for pattern in cards.SCORERS for path in folder.glob(pattern)}
+    for benchmark in BENCHMARKS.values():
+        function: Any = getattr(benchmark, "score", None) or getattr(benchmark, "run", None)
+        while isinstance(function, partial):
+            function = function.func
+        assert Path(inspect.getfile(inspect.unwrap(function))).relative_to(folder).as_posix() in scorers
+    assert {"probes.py", "retrieval.py", "zero_shot.py", "detection.py", "metrics/vqa.py"} <= scorers
+    assert all(any(folder.glob(pattern)) for pattern in cards.SCORERS)
+
+    copy = tmp_path / "eval"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cards, "__file__", str(copy / "cards.py"))
+    before = cards.hash_scoring.__wrapped__()
+    (copy / "probes.py").write_text("# changed")
+    assert cards.hash_scoring.__wrapped__() != before
+    monkeypatch.undo()
+    assert cards.hash_scoring() == before
+
+
+def test_packages_that_answers_can_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(name: str) -> str:
+        if name == "openvino":
+            raise PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(cards, "version", installed)
+    found = cards.package_versions()
+    assert "scipy" in found
+    assert "openvino" not in found
+    assert "openvino" in cards.PACKAGES
 
 
 def test_every_suite_has_its_benchmarks() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from openpali.eval import encoders
+from openpali.eval.cards import intervals_of
 from openpali.eval.features import BATCH, Encoder, middle
 from openpali.eval.probes import logistic
 from openpali.eval.registry import find_benchmark
@@ -72,22 +73,30 @@ def test_the_middle_of_an_enlarged_picture() -> None:
 
 
 def test_features_are_kept_and_found_again(pali: Pali, tmp_path: Path) -> None:
-    encoder, some = Encoder(pali, "siglip"), pictures(BATCH + 3)
+    encoder, some = Encoder(pali, "siglip", cache=tmp_path), pictures(BATCH + 3)
     told: list[int] = []
-    first = encoder.features(some, cache=tmp_path, key="a", advance=told.append)
+    first = encoder.features(some, advance=told.append)
     assert told == [BATCH, BATCH + 3]
 
-    def fail() -> np.ndarray:
-        raise AssertionError("the picture was read although its features are known")
+    def encoded(other: Encoder, loads: list[partial[np.ndarray]]) -> list[int]:
+        """Sizes of the batches that the model is asked for anew."""
+        asked: list[int] = []
+        handle = other.vit.register_forward_hook(lambda _, inputs, __: asked.append(len(inputs[0])))
+        other.features(loads)
+        handle.remove()
+        return asked
 
-    assert encoder.features([fail] * len(some), cache=tmp_path, key="a") == pytest.approx(first, abs=1e-6)
-    for other in (Encoder(pali, "siglip", crop=False), Encoder(pali, "siglip", pool="map"), Encoder(pali, "pali")):
-        with pytest.raises(AssertionError, match="was read"):
-            other.features([fail] * len(some), cache=tmp_path, key="a")
-    with pytest.raises(AssertionError, match="was read"):
-        encoder.features([fail] * len(some), cache=tmp_path, key="b")
-    with pytest.raises(ValueError, match="need a key"):
-        encoder.features(some, cache=tmp_path)
+    again = Encoder(pali, "siglip", cache=tmp_path)
+    assert encoded(again, some) == []
+    assert np.array_equal(again.features(some), first)
+    assert np.array_equal(Encoder(pali, "siglip").features(some), first)
+    assert encoded(again, [*some[:-1], pictures(BATCH + 4)[-1]]) == [3]  # one picture is another
+    for other in (
+        Encoder(pali, "siglip", crop=False, cache=tmp_path),
+        Encoder(pali, "siglip", pool="map", cache=tmp_path),
+        Encoder(pali, "pali", cache=tmp_path),
+    ):
+        assert encoded(other, some) == [BATCH, 3]
     with pytest.raises(ValueError, match="no pictures"):
         encoder.features([])
 
@@ -140,7 +149,13 @@ def test_retrieval_over_languages() -> None:
         "de": [["dog"], ["cat"], ["emu"]],  # the first two are the wrong way round
         "fr": [[], ["dog"], ["zzz", "emu"]],  # one picture has none; of another the second is right
     }
-    found = retrieve(images, captions, embed).summary
+    scores = retrieve(images, captions, embed)
+    found = scores.summary
+    for name, values in scores.per_sample.items():  # of the means one per picture, else one per query
+        assert np.mean(values) == pytest.approx(found[name]), name
+    assert len(scores.per_sample["txt2img_recall@1"]) == 3
+    assert scores.per_sample["txt2img_recall@1/en"] == [1, 0, 1, 1]
+    assert set(found) == set(scores.per_sample)
     assert [found[f"img2txt_recall@1/{lang}"] for lang in captions] == pytest.approx([1, 1 / 3, 1])
     assert found["first/img2txt_recall@1/fr"] == 0.5
     assert found["txt2img_recall@1/en"] == 0.75
@@ -171,10 +186,13 @@ def fashion(world_with_vocabulary: Path) -> None:
 
 def run(name: str, pali: Pali, limit: int | None = None) -> dict[str, float]:
     steps: list[tuple[int, int]] = []
-    scores = find_benchmark(name).run(pali, Path(), limit, lambda done, total: steps.append((done, total)))  # type: ignore[attr-defined]
+    found = find_benchmark(name).run(pali, Path(), limit, lambda done, total: steps.append((done, total)))  # type: ignore[attr-defined]
+    assert limit is None or found.n == min(limit, found.of)
+    assert found.preprocessing or found.prompt
+    assert intervals_of((), found.scores)
     assert steps[-1][0] == steps[-1][1]
     assert steps == sorted(steps)
-    return dict(scores.summary)
+    return dict(found.scores.summary)
 
 
 @pytest.mark.usefixtures("fashion")

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import numpy as np
 import pytest
 import torch
 
+from openpali.cli import main
 from openpali.eval.benchmark import Run, run
-from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, EncoderBenchmark
+from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark, Seen
 from openpali.eval.metrics.scores import Scores
 from openpali.eval.metrics.vqa import exact_match
 from openpali.eval.predictions import read_predictions
@@ -242,21 +244,58 @@ def test_ocr_text_stands_in_the_prompt_and_on_the_card(pali: Pali, tmp_path: Pat
 
 
 def test_benchmarks_of_embeddings_make_a_card_too(pali: Pali, tmp_path: Path) -> None:
-    def embed(pali: Pali, root: Path, limit: int | None, advance: Any) -> Scores:
+    def embed(pali: Pali, root: Path, limit: int | None, advance: Any) -> Embedded:
         """Recall."""
         advance(3, 3)
-        return Scores({"r@1": 2 / 3}, {"r@1": [1.0, 0.0, 1.0]})
+        seen = Seen()
+        seen.texts((root / "list.txt").read_text())
+        scores = Scores({"r@1": 2 / 3}, {"r@1": [1.0, 0.0, 1.0]})
+        return Embedded(scores=scores, n=3, of=7, data=seen.hash, prompt={"text": "bare"})
 
     (tmp_path / "list.txt").write_text("a")
-    plain = {"title": "Pairs", "split": "all", "metric": "r@1", "layout": ("list.txt", "pictures/1.jpg, ...")}
-    pairs = EncoderBenchmark(name="pairs", run=embed, **plain)
+    pairs = EncoderBenchmark(name="pairs", run=embed, title="Pairs", split="all", metric="r@1", resolution=224)
     first: Run = run(pairs, pali, tmp_path)
     assert (first.card.n, first.card.scores) == (3, {"r@1": 2 / 3})
     assert first.card.intervals["r@1"][0] < 2 / 3 < first.card.intervals["r@1"][1]
+    assert (first.card.data["of"], first.card.prompt) == (7, {"text": "bare"})
+    assert first.card.preprocessing["siglip"]["height"] == 72
+    assert first.card.scoring["definition"] == "Recall"
+    assert first.card.note == "The model takes pictures of 72 x 72 pixels; the paper evaluates at 224."
+    assert run(replace(pairs, resolution=72), pali, tmp_path).card.note == ""
     (tmp_path / "list.txt").write_text("b")
     assert run(pairs, pali, tmp_path).card.data["hash"] != first.card.data["hash"]
     with pytest.raises(ValueError, match="no answers"):
         run(pairs, pali, tmp_path, predictions=tmp_path / "answers.jsonl")
+
+
+def test_a_set_of_a_world_has_a_full_card(pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks that have no files: what was seen is hashed as it is read."""
+    cards = [run(find_benchmark("nano/retrieval"), pali, tmp_path, limit=limit).card for limit in (6, 6, 5)]
+    assert [card.n for card in cards] == [6, 6, 5]
+    assert cards[0].data["of"] == 1000
+    assert cards[0].data["hash"] == cards[1].data["hash"] != cards[2].data["hash"]
+    assert cards[0].data["hash"] != Seen().hash, "the hash of nothing"
+    assert {"r@1/mean", "r@1/en"} <= cards[0].intervals.keys()
+    assert "en" in cards[0].prompt["languages"]
+
+    monkeypatch.setattr("openpali.eval.nano.SEED", 1)  # other pictures
+    assert run(find_benchmark("nano/retrieval"), pali, tmp_path, limit=6).card.data["hash"] != cards[0].data["hash"]
+
+
+def test_processes_that_wait_for_the_first_one_are_patient(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[timedelta | None] = []
+
+    def join(backend: str, timeout: timedelta | None = None) -> None:
+        given.append(timeout)
+        raise ValueError("that is all that was to be seen")
+
+    monkeypatch.setattr("torch.distributed.init_process_group", join)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", ["openpali", "eval", "fewshot", "--model", str(family)])
+    with pytest.raises(SystemExit, match="all that was to be seen"):
+        main()
+    assert given[0] is not None
+    assert given[0] > timedelta(days=1)
 
 
 class ThreadRanks(Ranks):

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -19,7 +20,6 @@ from openpali.eval.benchmarks.base import SEED, AnswerBenchmark, Answered, Bench
 from openpali.eval.cards import (
     Card,
     Json,
-    hash_files,
     hash_model,
     hash_samples,
     intervals_of,
@@ -46,6 +46,7 @@ Watch = Callable[[int, int, Mapping[str, float]], None]
 """Called with how many samples are done, of how many, and the scores so far (empty where there are none yet)."""
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
+PATIENCE_OF_RANKS = timedelta(days=7)  # the first one embeds a whole data set while the others wait
 
 
 @dataclass(frozen=True)
@@ -172,19 +173,20 @@ def _run_encoder(benchmark: EncoderBenchmark, pali: Pali, data: Path, limit: int
     """Embeddings of everything at once."""
     began = time.perf_counter()
     torch.manual_seed(0)
-    scores = benchmark.run(pali, data, limit, lambda done, total: watch(done, total, {}))
+    found = benchmark.run(pali, data, limit, lambda done, total: watch(done, total, {}))
     card = make_card(
         benchmark,
         pali,
-        scores,
-        n=max((len(values) for values in scores.per_sample.values()), default=limit or 0),
+        found.scores,
+        n=found.n,
         model=hash_model(pali),
-        data={"root": str(data), "hash": hash_files(data, benchmark.layout), "seed": SEED},
-        intervals=intervals_of((), scores),
-        preprocessing={part: preprocessing_of(pali, part) for part in pali.parts},
+        data={"root": str(data), "hash": found.data, "of": found.of, "seed": SEED},
+        intervals=intervals_of((), found.scores),
+        prompt=dict(found.prompt),
+        preprocessing=dict(found.preprocessing) or {"siglip": preprocessing_of(pali, "siglip")},
         seconds=time.perf_counter() - began,
     )
-    return Run(card, (), scores)
+    return Run(card, (), found.scores)
 
 
 def _answers(

@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,22 @@ from typing import Any
 from openpali.bundle import open_bundle
 from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, Benchmark
 from openpali.eval.metrics.bootstrap import bootstrap_interval
-from openpali.eval.metrics.scores import Scores, mean
+from openpali.eval.metrics.scores import Scores, macro_values, mean
 from openpali.infer.pali import Pali
 from openpali.tasks.base import Task
 
-PACKAGES = ("openpali", "torch", "numpy", "pillow", "sentencepiece", "av")
+PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
+SCORERS = (  # under this folder: all that makes scores of answers, embeddings and features
+    "metrics/*.py",
+    "benchmarks/*.py",
+    "detection.py",
+    "encoders.py",
+    "features.py",
+    "nano.py",
+    "probes.py",
+    "retrieval.py",
+    "zero_shot.py",
+)
 WORST = 50  # samples that a card lists
 
 Json = dict[str, Any]
@@ -38,10 +49,10 @@ class Card:
         paper, paper_ocr: the paper's numbers, never ours; with OCR text in the prompt the second.
         model: name and hash (weights, configuration and tokenizer of every part).
         data: split, hash of all samples that were scored (keys, references and pixels), of how many there are.
-        prompt: task, its options, and the first prompt as it was asked.
-        preprocessing: how pixels were brought to the model's size.
+        prompt: task, its options, and the first prompt as it was asked; of embeddings, what stands for a text.
+        preprocessing: how pixels were brought to the model's size; of embeddings, per part, with the pooling.
         decoding: how tokens were chosen.
-        scoring: the metric's definition, and a hash of the code of metrics and normalisers.
+        scoring: the metric's definition, and a hash of the code that makes scores.
         worst: the worst samples by the score that counts, with prompt, answer and references.
         predictions: file with every answer, relative to the card's own folder if it lies there.
         seconds: of asking and scoring, without what was answered before.
@@ -112,15 +123,23 @@ class Card:
         return [(name, _line(values)) for name in named if (values := getattr(self, name))]
 
 
-def make_card(benchmark: Benchmark, pali: Pali, scores: Scores, *, model: str, data: Json, **rest: Any) -> Card:
+def make_card(
+    benchmark: Benchmark,
+    pali: Pali,
+    scores: Scores,
+    *,
+    model: str,
+    data: Json,
+    preprocessing: Json,
+    **rest: Any,
+) -> Card:
     """A card with everything that a benchmark says of itself.
 
     Args:
         model, data: hash of the model; what is known of the data beside its split.
-        rest: further fields of the card.
+        preprocessing, rest: further fields of the card.
     """
     engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # which embeds, whatever generates
-    definition = getattr(benchmark, "score", getattr(benchmark, "run", None)).__doc__ or ""
     return Card(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -128,7 +147,8 @@ def make_card(benchmark: Benchmark, pali: Pali, scores: Scores, *, model: str, d
         metric=benchmark.metric,
         paper=dict(benchmark.paper),
         paper_ocr=dict(benchmark.paper_ocr),
-        note=benchmark.note,
+        note=" ".join(filter(None, (benchmark.note, size_note(benchmark, preprocessing)))),
+        preprocessing=preprocessing,
         model={
             "name": str(pali.folder),
             "hash": model,
@@ -137,9 +157,30 @@ def make_card(benchmark: Benchmark, pali: Pali, scores: Scores, *, model: str, d
             "device": pali.device.type,
         },
         data={"split": benchmark.split, **data},
-        scoring={"definition": definition.split("\n")[0].rstrip("."), "code": hash_scoring()},
+        scoring={"definition": definition_of(benchmark), "code": hash_scoring()},
         versions=package_versions(),
         **rest,
+    )
+
+
+def definition_of(benchmark: Benchmark) -> str:
+    """What the scores of a benchmark are, in the words of the function that makes them."""
+    function: Any = getattr(benchmark, "score", None) or getattr(benchmark, "run", None)
+    while isinstance(function, partial):
+        function = function.func
+    return (function.__doc__ or "").split("\n")[0].rstrip(".")
+
+
+def size_note(benchmark: Benchmark, preprocessing: Mapping[str, Any]) -> str:
+    """A sentence where the model takes pictures of another size than those that the paper evaluates at."""
+    ways = [preprocessing] if "height" in preprocessing else preprocessing.values()
+    sizes = {(way["height"], way["width"]) for way in ways if "height" in way}
+    own = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
+    differs = benchmark.resolution is not None and bool(sizes - {(benchmark.resolution,) * 2})
+    return (
+        f"The model takes pictures of {own} pixels; the paper evaluates at {benchmark.resolution}."
+        if differs
+        else ""
     )
 
 
@@ -185,9 +226,8 @@ def intervals_of(rows: Sequence[Answered], scores: Scores) -> dict[str, tuple[fl
         if _close(mean(values), value):
             found[name] = bootstrap_interval(values)
         elif len(values) == len(kinds):
-            weights = [len(kinds) / (len(set(kinds)) * kinds.count(k)) for k in sorted(set(kinds))]
-            by_kind = dict(zip(sorted(set(kinds)), weights, strict=True))
-            weighted = [v * by_kind[k] for v, k in zip(values, kinds, strict=True)]
+            places = [[i for i, own in enumerate(kinds) if own == kind] for kind in sorted(set(kinds))]
+            weighted = macro_values(len(kinds), [(own, [values[i] for i in own]) for own in places])
             if _close(mean(weighted), value):
                 found[name] = bootstrap_interval(weighted)
     return found
@@ -246,22 +286,13 @@ def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def hash_files(root: Path, layout: Iterable[str]) -> str:
-    """SHA-256 over the names and contents of those files of a layout that are there."""
-    digest = hashlib.sha256()
-    for name in layout:
-        if (root / name).is_file():
-            _feed(digest, name, _hash_file(root / name))
-    return digest.hexdigest()
-
-
 @cache
 def hash_scoring() -> str:
-    """SHA-256 over the code of metrics and normalisers: a version that nobody can forget to raise."""
+    """SHA-256 over the code that makes scores (:data:`SCORERS`): a version that nobody can forget to raise."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
-    for path in [*sorted(folder.glob("metrics/*.py")), *sorted(folder.glob("benchmarks/scoring.py"))]:
-        _feed(digest, path.name, path.read_text("utf-8"))
+    for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
+        _feed(digest, path.relative_to(folder).as_posix(), path.read_text("utf-8"))
     return digest.hexdigest()
 
 

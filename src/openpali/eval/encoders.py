@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,19 @@ from openpali.data.home import home
 from openpali.data.sources import open_source
 from openpali.data.world.compose import WorldSource
 from openpali.data.world.world import World
-from openpali.eval.benchmarks.base import Advance, EncoderBenchmark
-from openpali.eval.features import Encoder, Floats, Load
+from openpali.eval.benchmarks.base import Advance, Embedded, EncoderBenchmark, Seen
+from openpali.eval.features import CACHE, Encoder, Floats, Load
 from openpali.eval.metrics.scores import Scores, mean_scores
 from openpali.eval.probes import Labels, fewshot, logistic, ridge
 from openpali.eval.retrieval import retrieve
-from openpali.eval.zero_shot import class_embeddings, zero_shot
+from openpali.eval.zero_shot import class_embeddings, prompt_of, zero_shot
 from openpali.infer.pali import Pali
 from openpali.tasks.example import Image
 
-CACHE = "features"  # folder of features under the home
 LEAST = 20  # stamps that a category has to have, to be a class
 
 
-def fashion_mnist(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
+def fashion_mnist(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Few-shot, ridge and L-BFGS probes on mean patch tokens, of SigLIP and of the classification control.
 
     The pictures of 28 x 28 pixels are enlarged whole: their things reach the edges.
@@ -36,38 +35,54 @@ def fashion_mnist(pali: Pali, root: Path, limit: int | None, advance: Advance) -
     encoders = [part for part in ("siglip", "classifier") if part in pali.parts]
     if not encoders:
         raise ValueError(f"the model {pali.folder} has neither a siglip nor a classifier part to probe")
-    (train, labels), (test, test_labels) = _fashion("train", None), _fashion("test", limit)
+    (train, labels), (test, test_labels) = _fashion("train"), _fashion("test")
+    of, seen = len(test), Seen()
+    test, test_labels = test[:limit], test_labels[:limit]
+    seen.texts(*labels, *test_labels)
+    for load in (*train, *test):
+        seen.image(load())
     total = len(encoders) * (len(train) + len(test))
     scores: dict[str, float] = {}
     hits: dict[str, list[float]] = {}
+    preprocessing: dict[str, dict[str, Any]] = {}
     for number, part in enumerate(encoders):
-        encoder = Encoder(pali, part, crop=False)
-        encode = partial(_encode, encoder, "fashion-mnist", advance=advance, total=total)
+        encoder = Encoder(pali, part, crop=False, cache=home() / CACHE)
+        encode = partial(_encode, encoder, advance=advance, total=total)
         before = number * (len(train) + len(test))
         x, x_test = encode(train, before=before), encode(test, before=before + len(train))
+        preprocessing |= encoder.facts()
         few = fewshot(x, labels, x_test, test_labels)
         scores |= {f"{name}/{part}": value for name, value in few.summary.items()}
         hits |= {f"{name}/{part}": values for name, values in few.per_sample.items()}
         for name, fit in (("full", ridge), ("lbfgs", logistic)):
             right = fit(x, labels)(x_test) == test_labels
             hits[f"acc/{name}/{part}"] = right.astype(float).tolist()
-    return Scores(mean_scores(hits).summary | scores, hits)
-
-
-def fashion_mnist_zero_shot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
-    """Zero-shot by the names of the ten classes in CLIP's templates."""
-    pictures, labels = _fashion("test", limit)
-    names = (data_folder("fashion-mnist") / "classes.txt").read_text("utf-8").split("\n")[:10]
-    total = len(names) + len(pictures)
-    classes = class_embeddings(
-        pali.embed_text, [name.replace("/", " or ") for name in names], advance=lambda done: advance(done, total)
+    return Embedded(
+        scores=Scores(mean_scores(hits).summary | scores, hits),
+        n=len(test),
+        of=of,
+        data=seen.hash,
+        preprocessing=preprocessing,
     )
+
+
+def fashion_mnist_zero_shot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
+    """Zero-shot by the names of the ten classes in CLIP's templates."""
+    pictures, labels = _fashion("test")
+    of, seen = len(pictures), Seen()
+    pictures, labels = seen.images(pictures[:limit]), labels[:limit]
+    names = (data_folder("fashion-mnist") / "classes.txt").read_text("utf-8").split("\n")[:10]
+    names = [name.replace("/", " or ") for name in names]
+    total = len(names) + len(pictures)
+    classes = class_embeddings(pali.embed_text, names, advance=lambda done: advance(done, total))
+    seen.texts(*names, *labels)
     images = pali.embed_image([load() for load in pictures])
     advance(total, total)
-    return zero_shot(images, classes, [{int(label)} for label in labels])
+    scores = zero_shot(images, classes, [{int(label)} for label in labels])
+    return Embedded(scores=scores, n=len(pictures), of=of, data=seen.hash, prompt=prompt_of(names))
 
 
-def stamps_probe(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
+def stamps_probe(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Few-shot probe: the category of a stamp, by those of its own kind of which there are enough.
 
     Every second stamp of a category is for training, the others for testing.
@@ -77,17 +92,20 @@ def stamps_probe(pali: Pali, root: Path, limit: int | None, advance: Advance) ->
     names = sorted({name for name in categories if categories.count(name) >= LEAST})
     rows = [(partial(_on_white, s.rgba), names.index(s.category)) for s in stamps if s.category in names]
     order = sorted(range(len(rows)), key=lambda i: rows[i][1])
-    train, test = [rows[i] for i in order[::2]], [rows[i] for i in order[1::2]][:limit]
+    train, every = [rows[i] for i in order[::2]], [rows[i] for i in order[1::2]]
+    test, seen = every[:limit], Seen()
+    seen.texts(*names, *(c for _, c in (*train, *test)))
     total = len(train) + len(test)
-    encoder = Encoder(pali, crop=False)
+    encoder = Encoder(pali, crop=False, cache=home() / CACHE)
     x, x_test = (
-        _encode(encoder, f"stamps {part}", [load for load, _ in some], advance=advance, total=total, before=before)
-        for part, some, before in (("train", train, 0), ("test", test, len(train)))
+        _encode(encoder, seen.images([load for load, _ in some]), advance=advance, total=total, before=before)
+        for some, before in ((train, 0), (test, len(train)))
     )
-    return fewshot(x, np.array([c for _, c in train]), x_test, np.array([c for _, c in test]), shots=(1, 5, 10))
+    scores = fewshot(x, np.array([c for _, c in train]), x_test, np.array([c for _, c in test]), shots=(1, 5, 10))
+    return Embedded(scores=scores, n=len(test), of=len(every), data=seen.hash, preprocessing=encoder.facts())
 
 
-def stamps_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
+def stamps_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Stamps on white <-> their captions, in every language of the world that half of them or more have one in."""
     world = _world()
     stamps = world.stamps[:limit]
@@ -95,13 +113,17 @@ def stamps_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance
         lang: [[s.captions[lang]] if lang in s.captions else [] for s in stamps] for lang in world.languages
     }
     captions = {lang: texts for lang, texts in captions.items() if 2 * sum(map(len, texts)) >= len(stamps)}
-    images = pali.embed_image([_on_white(stamp.rgba) for stamp in stamps])
-    return retrieve(images, captions, pali.embed_text, advance=lambda done: advance(done, len(captions)))
+    seen = Seen()
+    images = pali.embed_image([seen.image(_on_white(stamp.rgba)) for stamp in stamps])
+    seen.texts(captions)
+    scores = retrieve(images, captions, pali.embed_text, advance=lambda done: advance(done, len(captions)))
+    prompt = {"text": "the caption alone", "languages": list(captions)}
+    return Embedded(scores=scores, n=len(stamps), of=len(world.stamps), data=seen.hash, prompt=prompt)
 
 
-def _fashion(split: str, limit: int | None) -> tuple[list[Load], Labels]:
+def _fashion(split: str) -> tuple[list[Load], Labels]:
     with np.load(data_folder("fashion-mnist") / f"{split}.npz", allow_pickle=False) as file:
-        images, labels = file["images"][:limit], file["labels"][:limit].astype(np.int64)
+        images, labels = file["images"], file["labels"].astype(np.int64)
     return [partial(_rgb, image) for image in images], labels
 
 
@@ -126,20 +148,11 @@ def _on_white(rgba: NDArray[np.uint8]) -> Image:
     return out
 
 
-def _encode(
-    encoder: Encoder, name: str, pictures: Sequence[Load], *, advance: Advance, total: int, before: int
-) -> Floats:
-    """Features out of the cache, which is under the home; the key holds the pixels."""
-    digest = hashlib.sha256()
-    for load in pictures:
-        digest.update(load().tobytes())
-    key = f"{name} {digest.hexdigest()}"
-    return encoder.features(
-        pictures, cache=home() / CACHE, key=key, advance=lambda done: advance(before + done, total)
-    )
+def _encode(encoder: Encoder, pictures: Sequence[Load], *, advance: Advance, total: int, before: int) -> Floats:
+    return encoder.features(pictures, advance=lambda done: advance(before + done, total))
 
 
-Run = Callable[[Pali, Path, int | None, Advance], Scores]
+Run = Callable[[Pali, Path, int | None, Advance], Embedded]
 
 
 def _benchmark(

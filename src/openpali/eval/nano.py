@@ -19,11 +19,20 @@ from openpali.data.sources import open_source
 from openpali.data.stream import Source
 from openpali.data.world.compose import WorldSource
 from openpali.eval.benchmarks import scoring
-from openpali.eval.benchmarks.base import SEED, Advance, AnswerBenchmark, Answered, Benchmark, EncoderBenchmark
+from openpali.eval.benchmarks.base import (
+    SEED,
+    Advance,
+    AnswerBenchmark,
+    Answered,
+    Benchmark,
+    Embedded,
+    EncoderBenchmark,
+    Seen,
+)
 from openpali.eval.metrics.boxes import Detection, box_iou, detection_f1
 from openpali.eval.metrics.caption import cider
 from openpali.eval.metrics.ocr import ocr
-from openpali.eval.metrics.scores import Scores, mean
+from openpali.eval.metrics.scores import Scores, macro_values, mean
 from openpali.eval.metrics.vqa import exact_match
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
@@ -71,23 +80,36 @@ def heldout(world: str, kind: str, **options: Any) -> WorldSource:
     return source
 
 
-def retrieval(world: str, pali: Pali, data: Path, limit: int | None, advance: Advance) -> Scores:
+def retrieval(world: str, pali: Pali, data: Path, limit: int | None, advance: Advance) -> Embedded:
     """Held-out renderings -> captions of the world, recall at 1 per language; any stamp is a candidate."""
     source = heldout(world, "single")
     stamps = source.world.stamps
     owner = {stamp.captions["en"]: i for i, stamp in enumerate(stamps)}
     examples = [source[i] for i in range(min(limit or SIZE, SIZE))]
     truth = np.array([owner[example.captions["en"][0]] for example in examples])
-    images = pali.embed_image([example.images[0] for example in examples])
+    seen = Seen()
+    images = pali.embed_image([seen.image(example.images[0]) for example in examples])
+    seen.texts(*truth, *([*stamp.captions.items()] for stamp in stamps))
     hits: dict[str, list[float]] = {}
+    owners: dict[str, list[int]] = {}  # pictures that a language has a caption of
     for done, lang in enumerate(source.world.languages):
         having = [i for i, stamp in enumerate(stamps) if lang in stamp.captions]
         texts = pali.embed_text([stamps[i].captions[lang] for i in having])
         best = np.array(having)[(images @ texts.T).argmax(1)]
-        hits[f"r@1/{lang}"] = (best == truth)[np.isin(truth, having)].astype(float).tolist()
+        asked = np.flatnonzero(np.isin(truth, having))
+        if len(asked):
+            hits[f"r@1/{lang}"] = (best == truth)[asked].astype(float).tolist()
+            owners[f"r@1/{lang}"] = asked.tolist()
         advance(done + 1, len(source.world.languages))
     scores = {name: mean(values) for name, values in hits.items()}
-    return Scores({**scores, "r@1/mean": mean(list(scores.values()))}, hits)
+    per_picture = macro_values(len(examples), [(owners[name], values) for name, values in hits.items()])
+    return Embedded(
+        scores=Scores({**scores, "r@1/mean": mean(list(scores.values()))}, {**hits, "r@1/mean": per_picture}),
+        n=len(examples),
+        of=SIZE,
+        data=seen.hash,
+        prompt={"text": "the caption alone", "languages": list(source.world.languages)},
+    )
 
 
 def captions(rows: Sequence[Answered]) -> Scores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from openpali.eval.metrics.retrieval import language_macro, retrieval
-from openpali.eval.metrics.scores import Scores
+from openpali.eval.metrics.scores import Scores, macro_values, mean_scores
 from openpali.eval.zero_shot import EmbedText
 from openpali.infer.pali import Floats
 
@@ -31,12 +31,14 @@ def retrieve(
 
     Returns:
         Means over languages of ``img2txt_recall@k``, ``txt2img_recall@k`` and ``first/img2txt_recall@k``, and each
-        with ``/<language>``; 0..1. No per-sample values.
+        with ``/<language>``; 0..1. Those of a language with a value per query; the means with one per picture,
+        since pictures, not captions, are what a data set was drawn from.
 
     Raises:
         ValueError: no languages, a language without captions, or not one entry per picture.
     """
     by_language = {}
+    values: dict[str, list[tuple[list[int], list[float]]]] = {}  # score -> per language: picture, hit
     for done, (lang, texts) in enumerate(captions.items(), start=1):
         if len(texts) != len(images):
             raise ValueError(f"language {lang} has captions of {len(texts)} pictures, and there are {len(images)}")
@@ -44,10 +46,15 @@ def retrieve(
         if not having:
             raise ValueError(f"no picture has a caption in the language {lang}")
         owner = [n for n, i in enumerate(having) for _ in texts[i]]
+        owners = {"img2txt": having, "txt2img": [having[n] for n in owner]}
         similarity = images[having] @ embed_text([text for i in having for text in texts[i]]).T
         either, first = (retrieval(similarity, owner, positive=rule) for rule in ("any", "first"))
-        strict = {f"first/{name}": value for name, value in first.summary.items() if name.startswith("img2txt")}
-        by_language[lang] = Scores(either.summary | strict)
+        strict = {f"first/{name}": hits for name, hits in first.per_sample.items() if name.startswith("img2txt")}
+        by_language[lang] = mean_scores(either.per_sample | strict)
+        for name, hits in by_language[lang].per_sample.items():
+            values.setdefault(name, []).append((owners[name.removeprefix("first/")[:7]], hits))
         advance(done)
     each = {f"{name}/{lang}": v for lang, scores in by_language.items() for name, v in scores.summary.items()}
-    return Scores(language_macro(by_language).summary | each)
+    hits_of = {f"{name}/{lang}": v for lang, scores in by_language.items() for name, v in scores.per_sample.items()}
+    per_picture = {name: macro_values(len(images), groups) for name, groups in values.items()}
+    return Scores(language_macro(by_language).summary | each, per_picture | hits_of)

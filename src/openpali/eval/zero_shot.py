@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,13 @@ def canonical(text: str) -> str:
 
 
 _WITHOUT = str.maketrans("", "", "".join(set(string.punctuation) - set("{}")))
+
+
+def prompt_of(names: Sequence[str]) -> dict[str, Any]:
+    """For a score card: which sentences stand for a class, and the first of them."""
+    templates = clip_templates()
+    first = templates[0].replace("{}", canonical(names[0]))
+    return {"templates": f"CLIP's {len(templates)}, embeddings averaged", "first": first}
 
 
 def class_embeddings(

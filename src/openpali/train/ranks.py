@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import torch
@@ -65,8 +66,13 @@ class Ranks:
 
 
 @contextmanager
-def join_ranks() -> Iterator[Ranks]:
-    """Join the other processes if torchrun started this one, else be alone."""
+def join_ranks(patience: timedelta | None = None) -> Iterator[Ranks]:
+    """Join the other processes if torchrun started this one, else be alone.
+
+    Args:
+        patience: how long a process waits for the others before it gives up; by default, torch's ten to thirty
+            minutes.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
@@ -75,9 +81,9 @@ def join_ranks() -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(0, 1, device)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=patience)
     try:
-        yield Ranks(dist.get_rank(), world, device, dist.new_group(backend="gloo"))
+        yield Ranks(dist.get_rank(), world, device, dist.new_group(backend="gloo", timeout=patience))
     finally:
         dist.destroy_process_group()
 

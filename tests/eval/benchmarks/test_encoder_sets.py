@@ -14,6 +14,7 @@ from official_layouts import ANSWERING, XM_LANGUAGES, fewshot, imagenet
 
 from openpali.cli import main
 from openpali.data.images import load_image
+from openpali.eval.benchmarks.base import Seen
 from openpali.eval.benchmarks.fewshot import DATA_SETS
 from openpali.eval.benchmarks.files import Folder
 from openpali.eval.benchmarks.imagenet import read_answers, read_classes
@@ -25,6 +26,7 @@ WRITERS = {
     "imagenet-zeroshot": imagenet,
     "imagenet-linear": imagenet,
 }
+PICTURES = {"xm3600-retrieval": 2, "fewshot": 32, "imagenet-zeroshot": 4, "imagenet-linear": 4}  # that are scored
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | int | None:
@@ -49,7 +51,12 @@ def test_runs_by_the_command(
     card = tmp_path / "card.json"
     code = run(monkeypatch, name, "--model", family, "--data", roots[name], "--json", card)
     assert not code, code
-    scores = json.loads(card.read_text("utf-8"))["scores"]
+    written = json.loads(card.read_text("utf-8"))
+    scores = written["scores"]
+    assert written["n"] == written["data"]["of"] == PICTURES[name]
+    assert written["data"]["hash"] != Seen().hash
+    assert find_benchmark(name).metric in written["intervals"]
+    assert written["prompt"] or "pooling" in written["preprocessing"]["siglip"]
     assert find_benchmark(name).metric in scores
     assert all(0 <= value <= 1 for value in scores.values())
     if name in ("fewshot", "imagenet-linear"):  # dark and bright pictures are told apart even by untrained features

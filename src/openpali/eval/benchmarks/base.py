@@ -15,6 +15,7 @@ again without the data. An :class:`EncoderBenchmark` compares embeddings, of all
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from openpali.eval.metrics.scores import Scores
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.tasks.base import Answer, Sample, Task
-from openpali.tasks.example import Example
+from openpali.tasks.example import Example, Image
 
 SEED = 23_101_3199  # of all evaluation sets; used for nothing else
 
@@ -144,12 +145,61 @@ class AnswerBenchmark(Benchmark):
         )
 
 
+class Seen:
+    """SHA-256 over all that embeddings were compared of, fed as it is read: pictures are opened once."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def image(self, image: Image) -> Image:
+        """The same picture, its size and pixels taken note of."""
+        self.texts(f"{image.shape[0]}x{image.shape[1]}")
+        self._digest.update(image.tobytes())
+        return image
+
+    def images(self, loads: Sequence[Callable[[], Image]]) -> list[Callable[[], Image]]:
+        """The same pictures, each taken note of when it is read."""
+        return [lambda load=load: self.image(load()) for load in loads]  # type: ignore[misc]
+
+    def texts(self, *texts: object) -> None:
+        """Take note of captions, names or labels."""
+        for text in texts:
+            data = str(text).encode("utf-8", "surrogatepass")
+            self._digest.update(len(data).to_bytes(8, "little") + data)
+
+    @property
+    def hash(self) -> str:
+        """Of everything so far, in hexadecimal digits."""
+        return self._digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """The scores of a benchmark of embeddings, and how they came about.
+
+    Attributes:
+        scores: with a value per scored picture wherever there is one.
+        n, of: how many pictures were scored, and how many there are.
+        data: hash of everything that was compared (:class:`Seen`): pixels, texts and labels, in order.
+        prompt: the texts that stand for what is looked for: templates, the first of them, languages.
+        preprocessing: part -> how its pictures were prepared and pooled; empty for the embeddings of the siglip
+            part as it was trained.
+    """
+
+    scores: Scores
+    n: int
+    of: int
+    data: str
+    prompt: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderBenchmark(Benchmark):
     """A benchmark of embeddings or features.
 
     Attributes:
-        run: model, data root, number of samples (None: all), progress -> scores. Raises as ``open`` above.
+        run: model, data root, number of samples (None: all), progress -> what was found. Raises as ``open`` above.
     """
 
-    run: Callable[[Pali, Path, int | None, Advance], Scores]
+    run: Callable[[Pali, Path, int | None, Advance], Embedded]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from openpali.eval.benchmarks.base import Advance, EncoderBenchmark
+from openpali.data.home import home
+from openpali.eval.benchmarks.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.benchmarks.files import Folder
-from openpali.eval.features import Encoder, Load
-from openpali.eval.metrics.scores import Scores, mean
+from openpali.eval.features import CACHE, Encoder, Load
+from openpali.eval.metrics.scores import Scores, macro_values, mean
 from openpali.eval.probes import SHOTS, fewshot
 from openpali.infer.pali import Pali
 from openpali.tasks.example import Image
@@ -230,29 +231,47 @@ def _advance(advance: Advance, before: int, total: int, done: int) -> None:
     advance(before + done, total)
 
 
-def run_fewshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
+def run_fewshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Accuracy at 1, 5, 10 and 25 shots, mean of three seeds, per data set and over all eight.
 
     Args:
         limit: test pictures per data set.
     """
-    encoder = Encoder(pali)
+    encoder, seen = Encoder(pali, cache=home() / CACHE), Seen()
     splits = {each.name: each.open(Folder(root, each.title, each.home)) for each in DATA_SETS}
     total = sum(len(train.labels) + len(test.labels[:limit]) for train, test in splits.values())
     done = 0
     scores: dict[str, float] = {}
+    hits: dict[str, list[float]] = {}
     for name, (train, test) in splits.items():
         numbers = {label: i for i, label in enumerate(sorted(set(train.labels)))}
         features, labels = [], []
         for pictures, names in ((train.pictures, train.labels), (test.pictures[:limit], test.labels[:limit])):
             step = partial(_advance, advance, done, total)
-            features.append(encoder.features(pictures, advance=step))
+            seen.texts(*names)
+            features.append(encoder.features(seen.images(pictures), advance=step))
             done += len(pictures)
             labels.append(np.array([numbers.get(label, -1) for label in names]))  # an unknown class is never right
-        found = fewshot(features[0], labels[0], features[1], labels[1]).summary
-        scores |= {f"acc/{k}-shot/{name}": found[f"acc/{k}-shot"] for k in SHOTS}
+        found = fewshot(features[0], labels[0], features[1], labels[1])
+        scores |= {f"acc/{k}-shot/{name}": found.summary[f"acc/{k}-shot"] for k in SHOTS}
+        hits |= {f"acc/{k}-shot/{name}": found.per_sample[f"acc/{k}-shot"] for k in SHOTS}
     means = {f"acc/{k}-shot": mean([scores[f"acc/{k}-shot/{name}"] for name in splits]) for k in SHOTS}
-    return Scores(means | scores)
+    counts = [len(test.labels[:limit]) for _, test in splits.values()]
+    starts = np.cumsum([0, *counts]).tolist()
+    places = [range(start, start + count) for start, count in zip(starts, counts, strict=False)]
+    per_picture = {
+        f"acc/{k}-shot": macro_values(
+            sum(counts), [(own, hits[f"acc/{k}-shot/{name}"]) for own, name in zip(places, splits, strict=True)]
+        )
+        for k in SHOTS
+    }
+    return Embedded(
+        scores=Scores(means | scores, per_picture | hits),
+        n=sum(counts),
+        of=sum(len(test.labels) for _, test in splits.values()),
+        data=seen.hash,
+        preprocessing=encoder.facts(),
+    )
 
 
 BENCHMARKS = (

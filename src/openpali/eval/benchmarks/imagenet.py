@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from openpali.eval.benchmarks.base import Advance, EncoderBenchmark
+from openpali.data.home import home
+from openpali.eval.benchmarks.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.benchmarks.files import Folder
-from openpali.eval.features import BATCH, Encoder, Load
-from openpali.eval.metrics.scores import Scores, mean_scores
+from openpali.eval.features import BATCH, CACHE, Encoder, Load
+from openpali.eval.metrics.scores import mean_scores
 from openpali.eval.probes import Labels, RidgeSums
-from openpali.eval.zero_shot import canonical, class_embeddings, zero_shot
+from openpali.eval.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
 from openpali.infer.pali import Pali
 
 CLASSES = "imagenet/LOC_synset_mapping.txt"
@@ -56,22 +57,25 @@ def read_answers(folder: Folder, codes: Sequence[str]) -> tuple[list[str], Label
     return pictures, np.array(labels)
 
 
-def run_zeroshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
+def run_zeroshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Top-1 and top-5 accuracy: the class whose sentences, in 80 templates, are nearest to the picture."""
     folder = Folder(root, "ImageNet", HOME)
     codes, names = read_classes(folder)
-    pictures, labels = (each[:limit] for each in read_answers(folder, codes))
+    every, truth = read_answers(folder, codes)
+    pictures, labels, seen = every[:limit], truth[:limit], Seen()
+    seen.texts(*names, *labels)
     total = len(names) + len(pictures)
     classes = class_embeddings(pali.embed_text, names, advance=lambda done: advance(done, total))
     chunks = []
     for start in range(0, len(pictures), BATCH):
         some = pictures[start : start + BATCH]
-        chunks.append(pali.embed_image([folder.picture(name) for name in some]))
+        chunks.append(pali.embed_image([seen.image(folder.picture(name)) for name in some]))
         advance(len(names) + start + len(some), total)
-    return zero_shot(np.concatenate(chunks), classes, [{int(label)} for label in labels])
+    scores = zero_shot(np.concatenate(chunks), classes, [{int(label)} for label in labels])
+    return Embedded(scores=scores, n=len(pictures), of=len(every), data=seen.hash, prompt=prompt_of(names))
 
 
-def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
+def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Top-1 accuracy of a ridge regression on the features of all training pictures.
 
     Args:
@@ -79,8 +83,9 @@ def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> S
     """
     folder = Folder(root, "ImageNet", HOME)
     codes, _ = read_classes(folder)
-    pictures, labels = (each[:limit] for each in read_answers(folder, codes))
-    encoder = Encoder(pali)
+    every, truth = read_answers(folder, codes)
+    pictures, labels, seen = every[:limit], truth[:limit], Seen()
+    encoder = Encoder(pali, cache=home() / CACHE)
     train: list[Load] = []
     train_labels: list[int] = []
     for path in folder.subfolders(TRAIN):
@@ -91,15 +96,22 @@ def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> S
         train_labels += [codes.index(path.name)] * len(files)
     total = len(train) + len(pictures)
     sums, done = RidgeSums(encoder.vit.config.width, len(codes)), 0
-    for features in encoder(train):
+    seen.texts(*train_labels, *labels)
+    for features in encoder(seen.images(train)):
         sums.add(features, np.array(train_labels[done : done + len(features)]))
         done += len(features)
         advance(done, total)
     classify, hits = sums.fit(), list[float]()
-    for features in encoder([partial(folder.picture, name) for name in pictures]):
+    for features in encoder(seen.images([partial(folder.picture, name) for name in pictures])):
         hits += (classify(features) == labels[len(hits) : len(hits) + len(features)]).astype(float).tolist()
         advance(len(train) + len(hits), total)
-    return mean_scores({"acc": hits})
+    return Embedded(
+        scores=mean_scores({"acc": hits}),
+        n=len(pictures),
+        of=len(every),
+        data=seen.hash,
+        preprocessing=encoder.facts(),
+    )
 
 
 BENCHMARKS = (

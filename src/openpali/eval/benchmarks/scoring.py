@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, wraps
 
 import numpy as np
 
@@ -135,12 +135,23 @@ def segmentation(rows: Sequence[Answered]) -> Scores:
 
 def with_slices(score: Score) -> Score:
     """Over all samples, and over each kind alone as ``NAME/KIND``."""
-    return lambda rows: _sliced(score, rows, score(rows).summary)
+
+    @wraps(score)
+    def sliced(rows: Sequence[Answered]) -> Scores:
+        return _sliced(score, rows, score(rows).summary)
+
+    return sliced
 
 
 def mean_of_slices(score: Score) -> Score:
     """Over each kind alone as ``NAME/KIND``, and as ``NAME`` the mean over kinds, however many samples each has."""
-    return lambda rows: _sliced(score, rows, None)
+
+    @wraps(score)
+    def sliced(rows: Sequence[Answered]) -> Scores:
+        return _sliced(score, rows, None)
+
+    sliced.__doc__ = f"{(score.__doc__ or '').rstrip('.')}: the mean over kinds of sample."
+    return sliced
 
 
 def _sliced(

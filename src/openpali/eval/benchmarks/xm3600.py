@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from openpali.eval.benchmarks import scoring
-from openpali.eval.benchmarks.base import Advance, AnswerBenchmark, EncoderBenchmark
+from openpali.eval.benchmarks.base import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Seen
 from openpali.eval.benchmarks.files import Entry, Folder, Listing, listing, with_picture
-from openpali.eval.metrics.scores import Scores
 from openpali.eval.retrieval import retrieve
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
@@ -52,23 +51,27 @@ def open_captions(root: Path) -> Listing:
     return listing(makers, folder, f"captions in {CAPTIONS}")
 
 
-def run_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Scores:
+def run_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Recall@1, @5 and @10 in both directions, per language and as mean over languages.
 
     Every caption is a query; from picture to text, any caption of the picture is right (``any``), or only its first
     is (``first/...``). The captions of one language compete with each other.
     """
     folder = _folder(root)
-    entries = folder.rows(CAPTIONS)[:limit]
+    every = folder.rows(CAPTIONS)
+    entries, seen = every[:limit], Seen()
     total = len(entries) + len(LANGUAGES)
     chunks = []
     for start in range(0, len(entries), BATCH):
         some = entries[start : start + BATCH]
-        chunks.append(pali.embed_image([folder.picture(_picture(entry)) for entry in some]))
+        chunks.append(pali.embed_image([seen.image(folder.picture(_picture(entry))) for entry in some]))
         advance(start + len(some), total)
     images = np.concatenate(chunks)
     captions = {lang: [_captions(entry, lang) for entry in entries] for lang in LANGUAGES}
-    return retrieve(images, captions, pali.embed_text, advance=lambda n: advance(len(entries) + n, total))
+    seen.texts(captions)
+    scores = retrieve(images, captions, pali.embed_text, advance=lambda n: advance(len(entries) + n, total))
+    prompt = {"text": "the caption alone", "languages": list(LANGUAGES)}
+    return Embedded(scores=scores, n=len(entries), of=len(every), data=seen.hash, prompt=prompt)
 
 
 BENCHMARKS = (

@@ -33,6 +33,21 @@ def mean_scores(per_sample: Mapping[str, Sequence[float]]) -> Scores:
     return Scores({name: mean(values) for name, values in kept.items()}, kept)
 
 
+def macro_values(count: int, groups: Sequence[tuple[Sequence[int], Sequence[float]]]) -> list[float]:
+    """One value per sample, whose mean is the mean over groups of the mean in each group.
+
+    Args:
+        count: of samples.
+        groups: of each, the samples that its values belong to, and the values; a sample may be in several.
+    """
+    out = [0.0] * count
+    for owners, values in groups:
+        weight = count / (len(groups) * len(values))
+        for owner, value in zip(owners, values, strict=True):
+            out[owner] += weight * value
+    return out
+
+
 def check_paired(predictions: Sequence[Any], references: Sequence[Any], what: str = "references") -> None:
     """Raises ``ValueError`` unless there is one entry of ``references`` per prediction, and at least one."""
     if len(predictions) != len(references):
