@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 from official_layouts import ANSWERING
 
 from openpali.cli import main
+from openpali.data.sources import _world
 from openpali.eval.predictions import read_predictions
 
 
@@ -73,6 +75,21 @@ def test_the_paper_suite_takes_what_is_under_the_data_root(openpali, family: Pat
     assert "87.6" in row
     assert "88.6" in row
     assert "not run: coco-captions: " in printed
+
+
+def test_an_empty_home_is_told_what_to_build(
+    openpali, family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(family, model)
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "home"))
+    _world.cache_clear()
+    try:
+        failed = openpali("eval", "--suite", "nano", "--model", model)
+    finally:
+        _world.cache_clear()
+    sentence = "nothing of the suite nano can run with this model; `openpali data build all` makes its data"
+    assert failed == sentence
 
 
 @pytest.mark.parametrize(

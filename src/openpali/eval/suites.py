@@ -46,6 +46,15 @@ def suite(name: str) -> list[Benchmark]:
     return [benchmark for benchmark in BENCHMARKS.values() if SUITES[name](benchmark)]
 
 
+def nothing_ran(name: str, data: Path) -> str:
+    """What to do where nothing of a suite can run."""
+    if name == "paper":
+        return (
+            f"nothing of the suite paper can run with this model on {data}: docs/evaluation.md says what it reads"
+        )
+    return f"nothing of the suite {name} can run with this model; `openpali data build all` makes its data"
+
+
 def run_suite(
     benchmarks: Sequence[Benchmark],
     pali: Pali,
