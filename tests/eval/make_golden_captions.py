@@ -2,10 +2,12 @@
 
     pip install pycocoevalcap     # and a Java runtime, as Debian's default-jre-headless
     python tests/eval/make_golden_captions.py
+    python tests/eval/make_golden_captions.py captions_val2014_fakecap_results.json     # of its repository
 
 It compares OpenPaLI with what comes out, on the stamps' captions as they are (``openpali data build stamps``),
 and says what differs. What it writes holds no caption of the stamps: in ``golden_scripts.json`` their words are
 replaced by others in the letters of the same language, so that lengths, cases, marks and punctuation stay.
+With a file it compares on its captions and writes nothing.
 """
 
 from __future__ import annotations
@@ -136,7 +138,16 @@ def rounded(values: Iterable[float]) -> list[float]:
     return [round(value, DIGITS) for value in values]
 
 
+def example(path: Path) -> list[tuple[str, list[str]]]:
+    """The captions of pycocoevalcap's example, each against the five that follow it."""
+    captions = [row["caption"] for row in json.loads(path.read_text("utf-8"))]
+    return [(text, [captions[(i + k) % len(captions)] for k in range(1, 6)]) for i, text in enumerate(captions)]
+
+
 def main() -> None:
+    if sys.argv[1:]:
+        compare(example(Path(sys.argv[1])), "the captions of pycocoevalcap's example, against one another")
+        return
     ours = json.loads((HERE / "golden_captions.json").read_text("utf-8"))
     compare(list(zip(ours["predictions"], ours["references"], strict=True)), "our own sentences")
     captions = stamps()
