@@ -214,7 +214,7 @@ def evaluate(
             if outcome.problem:
                 typer.echo(f"not run: {outcome.benchmark.name}: {outcome.problem}")
         if all(outcome.card is None for outcome in outcomes):
-            raise ValueError(f"nothing of the suite {suite} can run with this model on {root}")
+            raise ValueError(suites.nothing_ran(suite, root))
         Console().print(suites.render(outcomes))
         if out is not None:
             (out / "table.md").write_text(suites.as_markdown(outcomes), "utf-8")
@@ -269,6 +269,21 @@ def build(
 
     for each in ALL_BUILDERS if name == "all" else [name]:
         typer.echo(f"{each}: {build_one(each, force=force, builders=ALL_BUILDERS)}")
+
+
+@data.command()
+def refcoco(
+    out: Annotated[Path, typer.Argument(help="JSONL file to write, for a recipe")],
+    root: Annotated[
+        Path | None, typer.Option("--data", help="Root of official data sets; default: in the cache")
+    ] = None,
+) -> None:
+    """Write RefCOCO/+/g's training set without the pictures that any of the three is scored on."""
+    from openpali.data.home import home
+    from openpali.eval.benchmarks.refcoco import write_training
+
+    for name, (kept, left_out) in write_training(root or home() / "data", out).items():
+        typer.echo(f"{name}: {kept:,} pictures, {left_out:,} left out since they are scored")
 
 
 @data.command()

@@ -142,6 +142,29 @@ def test_the_worst_come_first_and_the_perfect_not_at_all() -> None:
     assert worst_of(rows, Scores({}, {"cider": [120.0, 3.0, 0.0, 1.5]}), "cider", 3) == [2, 3, 1]
 
 
+def test_captions_are_judged_on_the_scale_of_cider(pali: Pali, tmp_path: Path) -> None:
+    assert worst_of(rows_of("aaa"), Scores({}, {"cider": [1000.0, 1.0, 0.0]}), "cider") == [2, 1]
+    assert [cards.is_good(name, 0.6) for name in ("cider", "cider/en", "acc", "cer")] == [False, False, True, False]
+    assert cards.is_good("cider", 120.0)
+
+    benchmark = find_benchmark("coco-captions")
+    assert isinstance(benchmark, AnswerBenchmark)
+    image = np.full((20, 20, 3), 90, np.uint8)
+    example = Example("one", images=[image], captions={"en": ["a cat"]})
+
+    def judged(value: float) -> str:
+        one = replace(
+            benchmark,
+            open=lambda root: [example],  # type: ignore[arg-type, return-value]
+            decoding=Decoding(max_tokens=2),
+            score=lambda rows: Scores({"cider": value}, {"cider": [value]}),
+        )
+        write_report(run(one, pali, tmp_path), tmp_path / "page.html")
+        return re.findall(r'class="value (\w+)"', (tmp_path / "page.html").read_text("utf-8"))[0]
+
+    assert (judged(3.0), judged(130.0)) == ("bad", "good")
+
+
 def saved(folder: Path, name: str, texts: list[str], **changed: Any) -> Path:
     """A card of easy-vqa with its answers beside it."""
     lines = [{"run": {}}]

@@ -28,7 +28,7 @@ from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.tasks.example import Example
+from openpali.tasks.example import Example, Size
 from openpali.train.ranks import Ranks
 
 LIMIT, BATCH = 24, 3
@@ -203,6 +203,32 @@ def test_answers_of_another_run_are_refused(pali: Pali, tmp_path: Path) -> None:
         run(QUESTIONS, pali, tmp_path, limit=2, predictions=file)
 
 
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("key", {"key": "another"}),
+        ("prompt", {"question": "who is it?"}),
+        ("references", {"answers": ["no"]}),
+        ("pixels", {"images": [np.zeros((30, 40, 3), np.uint8)]}),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 11])  # the first of a window of 8, and the last that is known
+def test_answers_about_other_data_are_refused(
+    pali: Pali, tmp_path: Path, name: str, changed: dict[str, Any], place: int
+) -> None:
+    class Other(Questions):
+        def __getitem__(self, index: int, /) -> Example:
+            example = super().__getitem__(index)
+            return replace(example, **changed) if index == place else example
+
+    file = tmp_path / "answers.jsonl"
+    run(QUESTIONS, pali, tmp_path, limit=12, batch=2, predictions=file)
+    with pytest.raises(
+        ValueError, match=rf"other data: the {name} of sample {place} of questions was .*another file"
+    ):
+        run(replace(QUESTIONS, open=lambda root: Other()), pali, tmp_path, batch=2, predictions=file)
+
+
 def test_the_score_so_far_is_that_of_the_answers_so_far(pali: Pali, tmp_path: Path) -> None:
     right = replace(QUESTIONS, score=lambda rows: Scores({"exact_match": float(len(rows))}))
     seen: list[tuple[int, dict[str, float]]] = []
@@ -346,10 +372,42 @@ def test_numbers_out_of_range(pali: Pali, tmp_path: Path, options: dict[str, int
 
 
 def test_detection_f1_of_the_worlds_is_that_of_all_boxes_together() -> None:
-    def row(f1: float, boxes: int) -> Answered:
-        return Answered(0, "k", "p", "t", ("r",), values={"iou": 0.5, "f1@0.5": f1, "boxes": boxes})
+    def row(found: int, true: int, sure: float) -> Answered:
+        boxes = [["cat", 10.0 * i, 0.0, 10.0 * i + 9, 9.0] for i in range(max(found, true))]
+        values = {"found": [[*box, sure] for box in boxes[:found]], "true": [[*box, 1.0] for box in boxes[:true]]}
+        return Answered(0, "k", "p", "t", ("r",), values=json.loads(json.dumps(values)))
 
     found = find_benchmark("nano/detect")
     assert isinstance(found, AnswerBenchmark)
     # 2 of 2 + 2 boxes paired, and 1 of 1 + 5: F1 over all is 2 * 3 / 10
-    assert found.score([row(1.0, 4), row(2 / 6, 6)]).summary["f1@0.5"] == pytest.approx(0.6)
+    scores = found.score([row(2, 2, 0.9), row(1, 5, 0.8), row(0, 1, 1.0)])
+    assert scores.summary["f1@0.5"] == pytest.approx(6 / 11)
+    assert scores.per_sample["f1@0.5"] == pytest.approx([1, 1 / 3, 0])
+    assert scores.summary["iou"] == pytest.approx((1 + 1 / 5 + 0) / 3)
+    assert scores.summary["ap50/mean"] == scores.summary["ap/mean"] == pytest.approx(38 / 101)  # 3 of 8 found
+    wrong = row(3, 1, 0.5)  # two boxes that are not there lower precision; surer ones more so
+    late, soon = (
+        found.score([row(1, 1, 0.7), replace(wrong, values=v)]).summary["ap/mean"]
+        for v in (
+            wrong.values,
+            {
+                **wrong.values,
+                "found": [
+                    [*box[:5], score] for box, score in zip(wrong.values["found"], (0.1, 0.9, 0.9), strict=True)
+                ],
+            },
+        )
+    )
+    assert soon < late
+
+
+def test_detections_of_a_model_have_their_average_precision(pali: Pali, tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    done = run(find_benchmark("nano/detect"), pali, tmp_path, limit=4, predictions=file)
+    assert {"iou", "f1@0.5", "ap/mean", "ap50/mean"} <= done.card.scores.keys()
+    for row in done.rows:
+        assert len(row.values["found"]) == len(pali.task("detect").parse(row.text, Size(96, 96)).objects)
+        assert all(0 <= box[-1] <= 1 for box in row.values["found"])
+        assert row.values["true"]
+    again = run(find_benchmark("nano/detect"), pali, tmp_path, limit=4, predictions=file)
+    assert again.scores == done.scores

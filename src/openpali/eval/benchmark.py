@@ -131,6 +131,7 @@ def _run_answers(
     file = PredictionsFile(predictions, same) if predictions else None
     known = _once(ranks, lambda: file.resume() if file else [])
     lines = {line.answered.index: line for line in known if line.answered.index < n}
+    _gather(ranks, lambda: _check_known(benchmark, source, task, lines, n, batch, predictions, ranks))
 
     progress = _Progress(benchmark, n, watch if ranks.rank == 0 else lambda done, total, scores: None)
     progress.show([line.answered for line in lines.values()])
@@ -163,6 +164,54 @@ def _run_answers(
         seconds=time.perf_counter() - began,
     )
     return Run(card, rows, scores, source, task)
+
+
+def _check_known(
+    benchmark: AnswerBenchmark,
+    source: Source,
+    task: Task,
+    lines: Mapping[int, Line],
+    n: int,
+    batch: int,
+    predictions: Path | None,
+    ranks: Ranks,
+) -> None:
+    """The first and the last known answer of each window of this rank are about the samples that are there now.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for window in _windows(n, batch)[ranks.rank :: ranks.world]:
+        known = [i for i in window if i in lines]
+        for i in sorted({*known[:1], *known[-1:]}):
+            example, line = source[i], lines[i]
+            sample, row = task.write(example, rng_of(SEED, i)), line.answered
+            facts = {
+                "key": (row.key, example.key),
+                "prompt": (row.prompt, sample.prompt),
+                "references": (list(row.references), list(sample.references)),
+                "pixels": (line.pixels, _pixels(example)),
+            }
+            for name, (then, now) in facts.items():
+                if then != now:
+                    raise ValueError(
+                        f"{predictions} holds answers about other data: the {name} of sample {i} of "
+                        f"{benchmark.name} "
+                        f"was {_short(then)}, now it is {_short(now)}; name another file, or delete this one"
+                    )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _pixels(example: Example) -> str:
+    return " ".join(map(image_hash, example.images))
+
+
+def _windows(n: int, batch: int) -> list[range]:
+    return [range(start, min(start + WINDOW * batch, n)) for start in range(0, n, WINDOW * batch)]
 
 
 def _shown(row: Answered, metric: str, value: float) -> Json:
@@ -205,8 +254,7 @@ def _answers(
     Every window of ``WINDOW * batch`` samples belongs to one rank, and is sorted by frames and length of prompt
     into batches. So a batch is the same whoever answers it, and whatever was answered before.
     """
-    windows = [range(start, min(start + WINDOW * batch, n)) for start in range(0, n, WINDOW * batch)]
-    for window in windows[ranks.rank :: ranks.world]:
+    for window in _windows(n, batch)[ranks.rank :: ranks.world]:
         if known.issuperset(window):
             continue
         asked = [(i, example, task.write(example, rng_of(SEED, i))) for i in window for example in [source[i]]]
@@ -230,10 +278,9 @@ def _ask(
         decoding=benchmark.decoding,
         batch=len(chunk),
     )
-    lines = []
+    lines, tokenizer = [], pali.tokenizer(part)
     for (i, example, sample), prediction in zip(chunk, found, strict=True):
-        pixels = " ".join(map(image_hash, example.images))
-        lines.append(Line(benchmark.judge(i, example, sample, prediction.answer, task), pixels))
+        lines.append(Line(benchmark.judge(i, example, sample, prediction, task, tokenizer), _pixels(example)))
     return lines
 
 

@@ -33,6 +33,10 @@ SCORERS = (  # under this folder: all that makes scores of answers, embeddings a
     "zero_shot.py",
 )
 WORST = 50  # samples that a card lists
+PERFECT_CIDER, GOOD_CIDER = (
+    1000.0,
+    100.0,
+)  # of a sample: its only reference word by word; as good as published means
 
 Json = dict[str, Any]
 
@@ -204,7 +208,7 @@ def read_card(path: Path) -> Json:
 
 def show(name: str, value: float) -> str:
     """A score as papers print it: fractions in percent; CIDEr has its own scale already."""
-    return f"{value:.1f}" if name.startswith("cider") else f"{100 * value:.1f}"
+    return f"{value:.1f}" if is_cider(name) else f"{100 * value:.1f}"
 
 
 def show_interval(name: str, interval: Sequence[float] | None) -> str:
@@ -254,9 +258,21 @@ def worst_of(rows: Sequence[Answered], scores: Scores, metric: str, count: int =
     values = scores.per_sample.get(metric, [])
     if len(values) != len(rows):
         return []
-    sign, perfect = (-1, 0.0) if is_error(metric) else (1, 1.0)
+    sign, perfect = (-1, 0.0) if is_error(metric) else (1, PERFECT_CIDER if is_cider(metric) else 1.0)
     order = sorted(range(len(rows)), key=lambda i: sign * values[i])
-    return [i for i in order if values[i] != perfect][:count]
+    return [i for i in order if not _close(values[i], perfect)][:count]
+
+
+def is_good(metric: str, value: float) -> bool:
+    """Whether a sample's value is rather good than bad: half of the most, or a CIDEr of 100."""
+    if is_error(metric):
+        return value <= 0.5
+    return value >= (GOOD_CIDER if is_cider(metric) else 0.5)
+
+
+def is_cider(metric: str) -> bool:
+    """Whether a score is on CIDEr's scale instead of 0..1."""
+    return metric.startswith("cider")
 
 
 def is_error(metric: str) -> bool:

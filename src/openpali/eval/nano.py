@@ -29,14 +29,12 @@ from openpali.eval.benchmarks.base import (
     EncoderBenchmark,
     Seen,
 )
-from openpali.eval.metrics.boxes import Detection, box_iou, detection_f1
 from openpali.eval.metrics.caption import cider
 from openpali.eval.metrics.ocr import ocr
 from openpali.eval.metrics.scores import Scores, macro_values, mean
 from openpali.eval.metrics.vqa import exact_match
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.tasks.base import Answer, Task
 from openpali.tasks.example import Example
 from openpali.tasks.registry import TASKS
 
@@ -140,27 +138,6 @@ def answers(rows: Sequence[Answered]) -> Scores:
     return Scores({"acc": mean(hits), **slices}, {"acc": hits})
 
 
-def detections(rows: Sequence[Answered]) -> Scores:
-    """Mean IoU of each true box with the nearest answer, and F1 over all boxes at IoU 0.5."""
-    ious, f1 = [row.values["iou"] for row in rows], [row.values["f1@0.5"] for row in rows]
-    boxes = [row.values["boxes"] for row in rows]  # of both sides: F1 over all is the mean weighted by them
-    weighted = [value * count for value, count in zip(f1, boxes, strict=True)]
-    return Scores({"iou": mean(ious), "f1@0.5": sum(weighted) / sum(boxes)}, {"iou": ious, "f1@0.5": f1})
-
-
-def measure_detections(example: Example, answer: Answer, task: Task) -> dict[str, float]:
-    """The found boxes against all of the example's, which are of one name."""
-    found, true = (
-        [Detection(thing.name, thing.box) for thing in objects] for objects in (answer.objects, example.objects)
-    )
-    overlaps = box_iou([thing.box for thing in true], [thing.box for thing in found])
-    return {
-        "iou": float(overlaps.max(axis=1).mean()) if found else 0.0,
-        "f1@0.5": detection_f1([found], [true]).summary["f1@0.5"],
-        "boxes": len(found) + len(true),
-    }
-
-
 def in_one_language(example: Example, index: int) -> Example:
     """The example with its captions in one language, each of its languages in turn."""
     languages = sorted(example.captions)
@@ -227,8 +204,8 @@ def world_benchmarks(world: str) -> list[Benchmark]:
             Heldout(world, "scene", view=of_one_name),
             task="detect",
             options={"max_names": 1, "absent": 0.0},
-            measure=measure_detections,
-            score=detections,
+            measure=scoring.measure_detections,
+            score=scoring.detections,
             metric="iou",
         ),
         answer(

@@ -16,7 +16,7 @@ from PIL import ImageOps
 from openpali.data.mixture import rng_of
 from openpali.eval.benchmark import Run
 from openpali.eval.benchmarks.base import SEED, Answered
-from openpali.eval.cards import Card, is_error, show, show_interval, worst_of
+from openpali.eval.cards import Card, is_good, show, show_interval, worst_of
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.draw import sheet
 from openpali.tasks.example import Example, Image
@@ -169,8 +169,8 @@ def _figure(row: Answered, value: float | None, example: Example, task: Task, ca
             pictures.append(f'<div><img alt="{escape(row.key)}" src="{uri}">{tag}</div>')
     verdict = ""
     if value is not None:
-        good = value <= 0.5 if is_error(card.metric) else value >= 0.5
-        verdict = f'<span class="value {"good" if good else "bad"}">{show(card.metric, value)}</span>'
+        good = "good" if is_good(card.metric, value) else "bad"
+        verdict = f'<span class="value {good}">{show(card.metric, value)}</span>'
     references = list(dict.fromkeys(row.references)) or [sample.target]
     more = f" <small>and {len(references) - 3} more</small>" if len(references) > 3 else ""
     truth = " · ".join(map(escape, references[:3])) + more

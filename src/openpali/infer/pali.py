@@ -33,6 +33,7 @@ from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.example import Image, Object, Size
 from openpali.tasks.registry import get_task
+from openpali.text.tokenizer import Tokenizer
 
 Picture = str | Path | bytes | Image | PILImage.Image
 Frames = Sequence[Picture]  # one picture, or the frames of a video
@@ -273,6 +274,10 @@ class Pali:
                     columns.append(F.cross_entropy(logits.transpose(1, 2), rows, reduction="none").mean(1))
                 chunks.append(torch.stack(columns, dim=1))
         return torch.cat(chunks).cpu().numpy()
+
+    def tokenizer(self, part: str) -> Tokenizer:
+        """What a part of the family reads and writes with."""
+        return self._load(part)[0].tokenizer
 
     def fits(self, prompt: str, part: str) -> bool:
         """Whether a part of the family takes a prompt of that length."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from official_layouts import (
 )
 from pycocotools import mask as coco_mask
 
+from openpali.cli import main
 from openpali.data.mask_formats import read_polygons
+from openpali.data.sources import open_source
 from openpali.data.videos import load_frames
 from openpali.eval.benchmarks import refcoco, scoring
 from openpali.eval.benchmarks.base import AnswerBenchmark, Answered
@@ -31,8 +34,10 @@ from openpali.eval.benchmarks.documents import any_order
 from openpali.eval.benchmarks.rico import draw_box
 from openpali.eval.benchmarks.stvqa import is_held_out
 from openpali.eval.registry import find_benchmark
+from openpali.infer.generate import Generation
+from openpali.infer.pali import Prediction
 from openpali.tasks.base import Answer
-from openpali.tasks.example import Box, Object, Size
+from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.segmentation import RefSeg
 
 
@@ -115,15 +120,26 @@ def test_polygons_are_those_of_pycocotools_to_the_pixel(corners: list[tuple[floa
     np.testing.assert_array_equal(read_polygons([flat]).draw_as_coco(Size(30, 40)), expected)
 
 
-def test_pictures_for_scoring_are_not_trained_on(referring: Path) -> None:
-    assert refcoco.leaks(referring) == {"refcoco": 0, "refcoco+": 0, "refcocog": 1}
-    trained = [source[i] for source in refcoco.training(referring) for i in range(len(source))]
-    pictures = {int(example.key.split("_")[0]) for example in trained}
-    assert pictures == {1, 2}  # 3 is in RefCOCOg's train and in RefCOCO's val
-    assert all(example.objects[0].mask is not None for example in trained)
-    refcoco.check_leak(frozenset(pictures), referring)
-    with pytest.raises(ValueError, match=r"1 training pictures are in validation or test splits.*picture 3"):
-        refcoco.check_leak(frozenset({1, 3}), referring)
+def test_pictures_for_scoring_are_not_trained_on(
+    referring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine" / "refcoco.jsonl"
+    monkeypatch.setattr(sys, "argv", ["openpali", "data", "refcoco", str(out), "--data", str(referring)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code
+    assert "refcocog: 1 pictures, 1 left out" in capsys.readouterr().out
+    source = open_source(str(out), {})
+    trained = [source[i] for i in range(len(source))]
+    assert {example.key.split("_")[0] for example in trained} == {"refcoco", "refcoco+", "refcocog"}
+    assert {int(example.key.split("_")[1]) for example in trained} == {1, 2}  # 3 is in RefCOCO's val
+    expected = np.zeros(REFCOCO_SIZE, bool)
+    expected[10:30, 8:40] = True
+    for example in trained:
+        assert example.expression
+        assert example.objects[example.referred[0]].name == "horse"
+        assert (example.objects[0].mask == expected).all()
+        assert example.objects[0].box == (10, 8, 30, 40)
 
 
 def test_a_leaking_split_is_refused(tmp_path: Path) -> None:
@@ -161,7 +177,11 @@ def test_segmentation_is_measured_against_the_pixels(referring: Path) -> None:
     truth = example.objects[0]
     assert truth.mask is not None
     lower = np.roll(truth.mask, 10, axis=0)  # half of it beside the truth
-    measure = scoring.measure_segmentation
+
+    def measure(example: Example, answer: Answer, task: RefSeg) -> dict[str, float]:
+        prediction = Prediction("", answer, Generation([], [], 0.0, "eos"))
+        return scoring.measure_segmentation(example, prediction, task, None)  # type: ignore[arg-type]
+
     right = measure(example, Answer("", (truth,)), task)
     partly = measure(example, Answer("", (Object("", Box(20, 8, 40, 40), lower),)), task)
     nothing = measure(example, Answer("nonsense"), task)
@@ -207,7 +227,8 @@ def test_perfect_answers_score_the_most(name: str, tmp_path: Path, wordnet: Path
         example = source[i]
         references = list(example.answers) or next(iter(example.captions.values()))
         kind = example.question_kind or (example.lang if example.captions else "")
-        rows.append(Answered(i, example.key, "", references[0], tuple(references), kind))
+        values = {"choices": list(example.vocabulary)}
+        rows.append(Answered(i, example.key, "", references[0], tuple(references), kind, values))
     right = found.score(rows)
     wrong = found.score([replace(row, text="zzz") for row in rows])
     assert right.summary[found.metric] > wrong.summary[found.metric]
@@ -246,6 +267,19 @@ def test_okvqa_has_both_scorers(tmp_path: Path) -> None:
     scores = benchmark("okvqa").score(rows).summary
     assert scores["accuracy"] == 0
     assert scores["vqa_accuracy"] == 1
+
+
+def test_ai2d_counts_letters_beside_exact_match(tmp_path: Path) -> None:
+    ANSWERING["ai2d"](tmp_path)
+    found = benchmark("ai2d")
+    example = found.open(tmp_path)[0]
+    options, right = list(example.vocabulary), example.answers[0]
+    assert right in options
+    letter = "ABCD"[options.index(right)]
+    values = {"choices": options}
+    rows = [answered(text, right) for text in (right, f"({letter})", "something else", "")]
+    scores = found.score([replace(row, values=values) for row in rows]).summary
+    assert (scores["exact_match"], scores["multiple_choice"], scores["unparsed"]) == (0.25, 0.5, 0.5)
 
 
 def test_translations_need_their_picture(tmp_path: Path) -> None:

@@ -32,7 +32,10 @@ def open_ai2d(root: Path) -> Listing:
             if not 0 <= right < len(choices):
                 raise ValueError(f"{entry.where}: correctAnswer {right} is none of {len(choices)} answers")
             example = Example(
-                entry.text("questionId"), question=choose_from(question, choices), answers=[choices[right]]
+                entry.text("questionId"),
+                question=choose_from(question, choices),
+                answers=[choices[right]],
+                vocabulary=choices,
             )
             letters = entry.flag("abcLabel")
             makers.append(partial(_with_diagram, example, folder, questions.text("imageName"), letters))
@@ -83,10 +86,11 @@ BENCHMARKS = (
         ),
         home=HOME,
         note="The question ends with its choices, `choose from: A \\t B ...`. Where it calls parts of the diagram "
-        "by letters, these are drawn there.",
+        "by letters, these are drawn there. `multiple_choice` takes the letter of a choice for an answer, too.",
         open=open_ai2d,
         task="vqa",
         decoding=Decoding(max_tokens=128),
-        score=scoring.exact,
+        score=scoring.choices,
+        measure=scoring.measure_choices,
     ),
 )

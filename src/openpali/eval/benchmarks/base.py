@@ -5,7 +5,7 @@ There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one 
     source = benchmark.open(data_root)                        # examples, read when they are asked for
     task = benchmark.task_for(pali)
     sample = task.write(source[i], rng_of(SEED, i))           # sample.prompt is what the model is asked
-    answered = benchmark.judge(i, source[i], sample, answer, task)
+    answered = benchmark.judge(i, source[i], sample, prediction, task, tokenizer)
     scores = benchmark.score(all_answered)
 
 and :class:`Answered` is plain JSON without pixels, so that it can be saved, gathered over processes, and scored
@@ -24,9 +24,10 @@ from typing import Any
 from openpali.data.stream import Source
 from openpali.eval.metrics.scores import Scores
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali
-from openpali.tasks.base import Answer, Sample, Task
+from openpali.infer.pali import Pali, Prediction
+from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example, Image
+from openpali.text.tokenizer import Tokenizer
 
 SEED = 23_101_3199  # of all evaluation sets; used for nothing else
 
@@ -44,7 +45,8 @@ class Answered:
         text: the answer as its task reads it.
         references: the right answers, or those that it is compared with.
         kind: slice under which it is scored (a language, "human", ...); may be empty.
-        values: what was measured against the picture at once ("intersection", "union", ...).
+        values: what was measured against the picture at once ("intersection", "union", ...), or else is needed for
+            the score (boxes with their confidence): numbers and texts, or nested lists of them.
     """
 
     index: int
@@ -53,7 +55,7 @@ class Answered:
     text: str
     references: Sequence[str]
     kind: str = ""
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For a line of a predictions file; ``Answered(**line)`` is the inverse."""
@@ -62,7 +64,7 @@ class Answered:
 
 Open = Callable[[Path], Source]
 Score = Callable[[Sequence[Answered]], Scores]
-Measure = Callable[[Example, Answer, Task], Mapping[str, float]]
+Measure = Callable[[Example, Prediction, Task, Tokenizer], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ class AnswerBenchmark(Benchmark):
         options: of the task, on top of what the model was trained with.
         decoding: the paper's, or big_vision's transfer configuration where the paper is silent.
         score: answers, in any order -> scores; per-sample values are in the order of the answers.
-        measure: what must be compared while the pixels are at hand.
+        measure: what must be compared while the pixels are at hand, and the log-probabilities of the tokens.
         part: of a family of models, instead of the one that answers the task.
     """
 
@@ -136,12 +138,20 @@ class AnswerBenchmark(Benchmark):
             raise ValueError(f"benchmark {self.name} takes no OCR text: task {self.task} has no place for it")
         return dataclasses.replace(task, **options)
 
-    def judge(self, index: int, example: Example, sample: Sample, answer: Answer, task: Task) -> Answered:
+    def judge(
+        self,
+        index: int,
+        example: Example,
+        sample: Sample,
+        prediction: Prediction,
+        task: Task,
+        tokenizer: Tokenizer,
+    ) -> Answered:
         """Keep of an answer what scoring needs."""
-        values = self.measure(example, answer, task) if self.measure else {}
+        values = self.measure(example, prediction, task, tokenizer) if self.measure else {}
         kind = example.question_kind or sample.kind
         return Answered(
-            index, example.key, sample.prompt, answer.text, tuple(sample.references), kind, dict(values)
+            index, example.key, sample.prompt, prediction.answer.text, tuple(sample.references), kind, dict(values)
         )
 
 

@@ -1,15 +1,17 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: cut out what an expression refers to, in COCO's pictures.
 
 The splits are UNC's for RefCOCO/+ and UMD's for RefCOCOg. The three are trained together, and a picture may be in
-the training split of one and in a validation or test split of another: :func:`training` leaves those out, as
-big_vision's ``refcocox_combined`` does, and :func:`leaks` counts them.
+the training split of one and in a validation or test split of another: :func:`write_training` leaves those out, as
+big_vision's ``refcocox_combined`` does, and counts them.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -92,34 +94,30 @@ def open_split(data_set: DataSet, split: str, root: Path) -> Listing:
     return _samples(folder, data_set, split, pictures.get(split, frozenset()))
 
 
-def training(root: Path) -> list[Listing]:
-    """What the three are trained on together: without any picture of a validation or test split, of any of them."""
-    scored = _scored(root)
-    out = []
+def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
+    """Write what the three are trained on together as a JSONL file for recipes (docs/data.md), without any picture
+    of a validation or test split of any of the three.
+
+    Returns:
+        Data set -> how many of its training pictures are in the file, and how many were left out.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`open_split`.
+    """
+    lines, counts, scored = list[str](), dict[str, tuple[int, int]](), _scored(root)
     for data_set in DATA_SETS:
         folder = _folder(data_set, root)
-        allowed = _pictures(folder, data_set).get("train", frozenset()) - scored
-        out.append(_samples(folder, data_set, "train", allowed))
-    return out
-
-
-def leaks(root: Path) -> dict[str, int]:
-    """Data set -> how many pictures of its training split are in a validation or test split of any of the three."""
-    scored = _scored(root)
-    found = {}
-    for data_set in DATA_SETS:
-        train = _pictures(_folder(data_set, root), data_set).get("train", frozenset())
-        found[data_set.name] = len(train & scored)
-    return found
-
-
-def check_leak(pictures: frozenset[int], root: Path) -> None:
-    """Raises ``ValueError`` if any of COCO's picture numbers that something was trained on is scored here."""
-    if shared := sorted(pictures & _scored(root)):
-        raise ValueError(
-            f"{len(shared)} training pictures are in validation or test splits of RefCOCO/+/g, "
-            f"as picture {shared[0]}: leave them out, or the scores are of what was seen"
-        )
+        train = _pictures(folder, data_set).get("train", frozenset())
+        counts[data_set.name] = len(train - scored), len(train & scored)
+        for said in _expressions(folder, data_set, "train", train - scored):
+            picture = os.path.relpath((root / PICTURE.format(said.picture)).resolve(), out.resolve().parent)
+            thing = {"name": said.name, "mask": said.annotation.values.get("segmentation")}
+            key = f"{data_set.name}_{said.key}"
+            line = {"key": key, "images": picture, "expression": said.text, "objects": [thing], "referred": [0]}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(lines), "utf-8")
+    return counts
 
 
 def _folder(data_set: DataSet, root: Path) -> Folder:
@@ -139,12 +137,22 @@ def _pictures(folder: Folder, data_set: DataSet) -> Mapping[str, frozenset[int]]
     return {split: frozenset(ids) for split, ids in found.items()}
 
 
-def _samples(folder: Folder, data_set: DataSet, split: str, pictures: frozenset[int]) -> Listing:
+@dataclass(frozen=True)
+class _Expression:
+    """A sentence, and the object of a picture that it refers to."""
+
+    key: str
+    text: str
+    picture: int
+    annotation: Entry
+    name: str
+
+
+def _expressions(folder: Folder, data_set: DataSet, split: str, pictures: frozenset[int]) -> Iterator[_Expression]:
     expressions, instances = data_set.files
     described = folder.json(instances)
     objects = {entry.integer("id"): entry for entry in described.entries("annotations")}
     names = {entry.integer("id"): entry.text("name") for entry in described.entries("categories")}
-    makers = []
     for ref in read_expressions(folder, expressions):
         picture, number = ref.integer("image_id"), ref.integer("ann_id")
         if ref.text("split") != split or picture not in pictures:
@@ -154,17 +162,24 @@ def _samples(folder: Folder, data_set: DataSet, split: str, pictures: frozenset[
         annotation = objects[number]
         name = names.get(annotation.integer("category_id"), "object")
         for sentence in ref.entries("sentences"):
-            example = Example(f"{picture}_{sentence.text('sent_id')}", expression=sentence.text("sent"))
-            makers.append(partial(_with_mask, example, folder, picture, annotation, name))
-    return listing(makers, folder, f"expressions of split {split!r} in {expressions}")
+            key = f"{picture}_{sentence.text('sent_id')}"
+            yield _Expression(key, sentence.text("sent"), picture, annotation, name)
 
 
-def _with_mask(example: Example, folder: Folder, picture: int, annotation: Entry, name: str) -> Example:
-    image = folder.picture(PICTURE.format(picture))
-    left, top, width, height = annotation.numbers("bbox", 4)
+def _samples(folder: Folder, data_set: DataSet, split: str, pictures: frozenset[int]) -> Listing:
+    makers = [
+        partial(_with_mask, Example(said.key, expression=said.text), folder, said)
+        for said in _expressions(folder, data_set, split, pictures)
+    ]
+    return listing(makers, folder, f"expressions of split {split!r} in {data_set.files[0]}")
+
+
+def _with_mask(example: Example, folder: Folder, said: _Expression) -> Example:
+    image = folder.picture(PICTURE.format(said.picture))
+    left, top, width, height = said.annotation.numbers("bbox", 4)
     size = Size(*image.shape[:2])
     box = Box(max(top, 0), max(left, 0), min(top + height, size.height), min(left + width, size.width))
-    thing = Object(name, box, _mask(annotation, size))
+    thing = Object(said.name, box, _mask(said.annotation, size))
     return replace(example, images=[image], objects=[thing], referred=[0])
 
 

@@ -9,15 +9,19 @@ import numpy as np
 
 from openpali.data.build import data_folder
 from openpali.eval.benchmarks.base import Answered, Score
+from openpali.eval.detection import Policy, detection_scores, scored_boxes
 from openpali.eval.metrics import caption, vqa
-from openpali.eval.metrics.boxes import box_iou
+from openpali.eval.metrics.boxes import Detection, box_iou
 from openpali.eval.metrics.masks import mask_scores, overlap
 from openpali.eval.metrics.nextqa import nextqa
 from openpali.eval.metrics.scores import Scores, mean, mean_scores
 from openpali.eval.metrics.wordnet import WordNet
-from openpali.tasks.base import Answer, Task
+from openpali.infer.pali import Prediction
+from openpali.tasks.base import Task
+from openpali.tasks.detection import Detect
 from openpali.tasks.example import Example
 from openpali.tasks.segmentation import RefSeg, crop_mask, paste_mask
+from openpali.text.tokenizer import Tokenizer
 
 
 def _texts(rows: Sequence[Answered]) -> list[str]:
@@ -92,7 +96,9 @@ def wups(rows: Sequence[Answered]) -> Scores:
     return Scores(similar.summary | same.summary, similar.per_sample | same.per_sample)
 
 
-def measure_segmentation(example: Example, answer: Answer, task: Task) -> dict[str, float]:
+def measure_segmentation(
+    example: Example, prediction: Prediction, task: Task, tokenizer: Tokenizer
+) -> dict[str, float]:
     """What :func:`segmentation` needs of an answer to an example that refers to one object with a mask.
 
     Raises:
@@ -103,7 +109,8 @@ def measure_segmentation(example: Example, answer: Answer, task: Task) -> dict[s
         raise ValueError("segmentation needs a model with a mask VQ-VAE, and this one has none")
     thing = example.objects[example.referred[0]]
     assert thing.mask is not None
-    found = answer.objects[0] if answer.objects else None
+    objects = prediction.answer.objects
+    found = objects[0] if objects else None
     mask = np.zeros(example.size, bool) if found is None or found.mask is None else found.mask
     best = paste_mask(
         task.masks.decode(task.masks.encode(crop_mask(thing.mask, thing.box))), thing.box, example.size
@@ -131,6 +138,56 @@ def segmentation(rows: Sequence[Answered]) -> Scores:
     }
     scores, others = mask_scores(overlaps), mean_scores(rest)
     return Scores(scores.summary | others.summary, scores.per_sample | others.per_sample)
+
+
+POLICY: Policy = "mean"  # how detections are ranked, see openpali.eval.detection
+
+
+def measure_detections(
+    example: Example, prediction: Prediction, task: Task, tokenizer: Tokenizer
+) -> dict[str, object]:
+    """What :func:`detections` needs: boxes as lists of name, four edges and confidence, found and true."""
+    assert isinstance(task, Detect)
+    scored = scored_boxes(prediction.generation, tokenizer, task, example.size, POLICY)
+    return {
+        "found": [[thing.name, *map(float, thing.box), thing.score] for thing in scored],
+        "true": [[thing.name, *map(float, thing.box), 1.0] for thing in example.objects],
+    }
+
+
+def detections(rows: Sequence[Answered]) -> Scores:
+    """Mean IoU of each true box with the nearest answer, COCO's AP under a policy of confidence, F1 at IoU 0.5."""
+    found, true = (
+        [[Detection(name, box, score) for name, *box, score in row.values[side]] for row in rows]
+        for side in ("found", "true")
+    )
+    ious = [
+        float(box_iou([thing.box for thing in there], [thing.box for thing in seen]).max(axis=1).mean())
+        if seen
+        else 0.0
+        for seen, there in zip(found, true, strict=True)
+    ]
+    scores = detection_scores([found], true, [POLICY])
+    return Scores({"iou": mean(ious)} | scores.summary, {"iou": ious} | scores.per_sample)
+
+
+def measure_choices(
+    example: Example, prediction: Prediction, task: Task, tokenizer: Tokenizer
+) -> dict[str, list[str]]:
+    """The choices that a question has (``vocabulary``), for :func:`choices`."""
+    return {"choices": list(example.vocabulary)}
+
+
+def choices(rows: Sequence[Answered]) -> Scores:
+    """Exact match; beside it multiple-choice accuracy, which takes the letter of a choice too, and ``unparsed``."""
+    options = [row.values["choices"] for row in rows]
+    right = [own.index(reference) for own, reference in zip(options, _only(rows), strict=True)]
+    same, chosen = exact(rows), vqa.multiple_choice(_texts(rows), options, right)
+    named = {"accuracy": "multiple_choice", "unparsed": "unparsed"}
+    return Scores(
+        same.summary | {named[name]: value for name, value in chosen.summary.items()},
+        same.per_sample | {named[name]: values for name, values in chosen.per_sample.items()},
+    )
 
 
 def with_slices(score: Score) -> Score:
