@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from openpali.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
-from openpali.data.encode import Batch, PairEncoder, SequenceEncoder
+from openpali.data.encode import Batch, PairEncoder, SequenceEncoder, Wording
 from openpali.data.images import Preprocess, load_image, to_rgb
 from openpali.infer.generate import Decoding, Generation, Model, generate
 from openpali.infer.openvino import OpenVinoPali, require_openvino
@@ -277,7 +277,7 @@ class Pali:
 
     def tokenizer(self, part: str) -> Tokenizer:
         """What a part of the family reads and writes with."""
-        return self._load(part)[0].tokenizer
+        return self.load(part)[0].tokenizer
 
     def fits(self, prompt: str, part: str) -> bool:
         """Whether a part of the family takes a prompt of that length."""
@@ -379,7 +379,7 @@ class Pali:
     def _pairs(self) -> PairEncoder:
         bundle, model = self.load("siglip")
         kept = bundle.facts.get("recipe", {}).get("keep_case", False)
-        wording = "as is" if kept else bundle.facts.get("wording", "lower")
+        wording: Wording = "as is" if kept else bundle.facts.get("wording", "lower")
         return PairEncoder(bundle.tokenizer, cast(SigLIP, model).config.text.length, wording)
 
 

@@ -161,7 +161,7 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
     ``chunk`` rows of similarities are held at a time.
     """
     image, text, *_ = embeddings
-    nearest = torch.cat([(rows @ text.T).argmax(1) for rows in image.split(chunk)])
+    nearest = torch.cat([(rows @ text.T).argmax(1) for rows in torch.split(image, chunk)])
     return nearest == torch.arange(len(image), device=image.device)
 
 
