@@ -58,7 +58,7 @@ DECODINGS = {
 
 
 @pytest.mark.parametrize("decoding", DECODINGS.values(), ids=DECODINGS.keys())
-@pytest.mark.parametrize("seed", [1, 10, 11])  # whose rows finish at different steps
+@pytest.mark.parametrize("seed", [38, 39, 43])  # whose rows finish at different steps
 def test_a_batch_is_its_rows_one_by_one(decoding: Decoding, seed: int) -> None:
     model, batch = tiny(seed), inputs(seed, rows=6)
     together = generate(model, *batch, decoding=decoding)
@@ -132,7 +132,7 @@ def test_more_beams_search_better() -> None:
     scores = {}
     for beams in (2, 16):
         decoding = Decoding(max_tokens=8, beams=beams)
-        runs = [generate(tiny(s, peak=1.0), *inputs(s), decoding=decoding) for s in range(4)]
+        runs = [generate(tiny(s, peak=1.0), *inputs(s), decoding=decoding) for s in range(38, 42)]
         scores[beams] = [g.score for run in runs for (g,) in run]
     assert all(wide >= narrow - 1e-5 for wide, narrow in zip(scores[16], scores[2], strict=True))
     assert sum(scores[16]) > sum(scores[2]) + 0.1
@@ -199,7 +199,7 @@ def test_as_transformers(beams: int) -> None:
     unfinished ones at the length limit; so with beams its text may be another one, but never a better finished one.
     """
     same = finished = 0
-    for seed in (5, 9, 10, 11):  # whose texts often end before the limit
+    for seed in (2, 8, 19, 22):  # whose texts often end before the limit
         ours, theirs = t5_pair(seed, vocab=14)
         _, prompt, _ = inputs(seed, rows=8)
         got = generate(ours, None, prompt, decoding=Decoding(max_tokens=16, beams=beams, max_repeats=None))
@@ -349,7 +349,7 @@ def test_leaves_the_model_as_it_was() -> None:
 
 
 def test_finished_rows_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = tiny(11), inputs(11, rows=6)
+    model, batch = tiny(39), inputs(39, rows=6)
     seen: list[int] = []
     step = model.step
     monkeypatch.setattr(model, "step", lambda ids, cache: (seen.append(len(ids)), step(ids, cache))[1])

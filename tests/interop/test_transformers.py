@@ -161,9 +161,10 @@ def test_a_part_of_a_family_is_read_with_its_base(core: Pali, folder: Path, toke
 
 def test_int8_weights_are_read_as_the_floats_that_they_stand_for(core: Pali, folder: Path, tmp_path: Path) -> None:
     write_int8(open_bundle(folder), tmp_path / "int8")
-    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "int8")
-    step = core.project.weight.abs().max(1, keepdim=True).values / 127
-    assert ((model.project.weight - core.project.weight).abs() <= 0.51 * step).all()
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "int8", dtype=torch.float32)
+    weight = core.project.weight
+    step = weight.abs().max(1, keepdim=True).values / 127
+    assert ((model.project.weight - weight).abs() <= 0.51 * step + weight.abs() / 256).all()  # scales are bf16
     model.save_pretrained(tmp_path / "again")
     assert same_weights(open_bundle(tmp_path / "again").model(), model)
 
@@ -390,8 +391,8 @@ def test_missing_weights_are_drawn_as_ours(core: Pali, model: PaliForConditional
     for name, value in found.state_dict().items():
         if name in kept:
             assert torch.equal(value, kept[name]), name
-        else:
-            assert not torch.equal(value, weights[name])
+        else:  # positions start from sines, whatever the seed
+            assert torch.equal(value, weights[name]) == (name == "vit.positions")
             assert 0.8 < value.std() / core.state_dict()[name].std() < 1.25, name
 
 
