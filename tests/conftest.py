@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 
@@ -59,7 +61,7 @@ def find_home() -> Path:
 
 @pytest.fixture(scope="session")
 def world_with_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """``OPENPALI_HOME`` with the stand-in world and a vocabulary of its captions."""
+    """``OPENPALI_HOME`` with the stand-in world, a vocabulary of its captions, and a stand-in for easy-VQA."""
     home = tmp_path_factory.mktemp("home")
     write_world(home)
     with pytest.MonkeyPatch.context() as patch:
@@ -71,6 +73,7 @@ def world_with_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         folder.mkdir()
         tokenizer = train_nano_vocabulary(captions, texts=[stamp.name for stamp in stamps])
         (folder / "tokenizer.model").write_bytes(tokenizer.proto)
+        _write_questions(home / "data" / "easy-vqa")
         yield home
         _world.cache_clear()
 
@@ -94,3 +97,10 @@ def family(world_with_vocabulary: Path) -> Path:
     pack_family(description, folder)
     assert find_model(str(folder)) == folder
     return folder
+
+
+def _write_questions(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (64, 64), "red").save(folder / "0.png")
+    sample = {"key": "0", "images": ["0.png"], "question": "is it red?", "answers": ["yes"], "lang": "en"}
+    (folder / "train.jsonl").write_text(json.dumps(sample) + "\n")

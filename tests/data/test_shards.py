@@ -310,6 +310,10 @@ class Flaky(MemoryFileSystem):  # type: ignore[misc]
     protocol = "flaky"
     failures = 0
 
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.removeprefix("flaky:/")))
+
     def cat_file(self, *args: Any, **options: Any) -> bytes:
         if Flaky.failures:
             Flaky.failures -= 1

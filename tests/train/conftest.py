@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -24,16 +22,8 @@ from openpali.train.trainer import Trainer
 
 @pytest.fixture(scope="session")
 def tiny_home(world_with_vocabulary: Path) -> Path:
-    """The home with the stand-in world, its vocabulary, and a stand-in for easy-VQA."""
-    _write_questions(world_with_vocabulary / "data" / "easy-vqa")
+    """The home with the stand-ins of data sets."""
     return world_with_vocabulary
-
-
-def _write_questions(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    Image.new("RGB", (64, 64), "red").save(folder / "0.png")
-    sample = {"key": "0", "images": ["0.png"], "question": "is it red?", "answers": ["yes"], "lang": "en"}
-    (folder / "train.jsonl").write_text(json.dumps(sample) + "\n")
 
 
 @pytest.fixture(autouse=True)

@@ -46,8 +46,8 @@ def finished() -> dict[str, Recipe]:
 def world(tiny_home) -> Path:
     """The home, with what only mini's recipes need: a vocabulary, and words of other languages."""
     vocabulary = tiny_home / "data" / "mini-vocabulary"
-    if not vocabulary.is_dir():
-        shutil.copytree(tiny_home / "data" / "nano-vocabulary", vocabulary)
+    if not (vocabulary / "tokenizer.model").is_file():
+        shutil.copytree(tiny_home / "data" / "nano-vocabulary", vocabulary, dirs_exist_ok=True)
         stamps = tiny_home / "data" / "stamps"
         for language in ("de", "es", "fr", "it"):
             shutil.copy(stamps / "words-en.txt", stamps / f"words-{language}.txt")
