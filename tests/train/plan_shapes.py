@@ -9,13 +9,9 @@ from openpali.train.recipe import Recipe
 SINGLE = {"source": "nano/single", "task": "caption"}
 SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, what differs from a sequence of the nano preset
     "siglip": (1, {"objective": "siglip", "batch": 32}),
-    "classes, in bf16 where there is": (1, {"objective": "classify", "batch": 64, "precision": "auto"}),
-    "masks": (1, {"objective": "mask_vqvae", "batch": 256}),
+    "classes": (1, {"objective": "classify", "batch": 64}),
     "sequence": (1, {"batch": 12}),
-    "frozen, larger pictures, in bf16 where there is": (
-        1,
-        {"batch": 8, "size": 180, "frozen": ["vit"], "precision": "auto"},
-    ),
+    "frozen, larger pictures": (1, {"batch": 8, "size": 180, "frozen": ["vit"]}),
     "micro-batches, Muon and QK-clip": (1, {"batch": 24, "micro": 3, "optimizer": "muon", "qk_clip": 3.0}),
     "checkpointing": (1, {"batch": 32, "checkpointing": "full"}),
     "selective, and Adafactor": (1, {"batch": 16, "checkpointing": "selective", "optimizer": "adafactor"}),
