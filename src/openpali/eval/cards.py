@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from openpali.bundle import open_bundle
+from openpali.bundle import SHIPPED, open_bundle
 from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, Benchmark
 from openpali.eval.metrics.bootstrap import bootstrap_interval
 from openpali.eval.metrics.scores import Scores, macro_values, mean
@@ -154,7 +154,7 @@ def make_card(
         note=" ".join(filter(None, (benchmark.note, size_note(benchmark, preprocessing)))),
         preprocessing=preprocessing,
         model={
-            "name": str(pali.folder),
+            "name": pali.folder.name if pali.folder.parent == SHIPPED else str(pali.folder),
             "hash": model,
             "engine": engine,
             "dtype": pali.dtype,
