@@ -9,9 +9,13 @@ demo: .venv/demo.ready
 	$(BIN)/openpali data build all
 	$(BIN)/openpali demo --out demo/index.html
 
+# In several processes: a worker that has run many hundreds of tests was seen to die when it forked.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 test: .venv/dev.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/train/test_kills.py --ignore tests/train/test_memory.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train/test_kills.py  # kills, in a process that only it can hurt
+	$(PYTEST) -n 2 --dist loadfile tests/train --ignore tests/train/test_kills.py --ignore tests/train/test_memory.py
+	$(PYTEST) -n 2 --dist loadfile tests/data tests/text tests/tasks tests/model tests/test_*.py
+	$(PYTEST) -n 2 --dist loadfile tests/infer tests/interop tests/eval
+	$(PYTEST) tests/train/test_kills.py  # kills, in a process that only it can hurt
 
 # Kill runs 200 times at random moments, and compare each with one that was let be; watch memory over 1,000 steps: minutes.
 soak: .venv/dev.ready
