@@ -137,16 +137,16 @@ def run(job: Job, folder: Path) -> None:
         said = ""
         try:
             trainer.train()
+        except InterruptedError as error:  # an OSError, too
+            if job.struck != signal.SIGTERM:
+                raise
+            said = str(error)
         except OSError as error:
             if not job.full:
                 raise
             said = str(error)
         except ValueError as error:
             if not job.spoilt:
-                raise
-            said = str(error)
-        except InterruptedError as error:
-            if job.struck != signal.SIGTERM:
                 raise
             said = str(error)
         except Killed:

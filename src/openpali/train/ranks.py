@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -81,11 +81,23 @@ def join_ranks(patience: timedelta | None = None) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(0, 1, device)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=patience)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=patience, **_meeting_point())
     try:
         yield Ranks(dist.get_rank(), world, device, dist.new_group(backend="gloo", timeout=patience))
     finally:
         dist.destroy_process_group()
+
+
+def _meeting_point() -> dict[str, Any]:
+    """Where ranks find each other, if torch's own place will not do: torchrun keeps one store over its restarts, in
+    which ranks would find the addresses of those that died (pytorch issue 135712). Nodes count their restarts each
+    for itself, so that this is for one node; for several see docs/training.md."""
+    env = os.environ
+    if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or env.get("GROUP_WORLD_SIZE") != "1":
+        return {}
+    store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)
+    attempt = dist.PrefixStore(f"attempt-{env['TORCHELASTIC_RESTART_COUNT']}", store)
+    return {"store": attempt, "rank": int(env["RANK"]), "world_size": int(env["WORLD_SIZE"])}
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
