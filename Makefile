@@ -1,7 +1,7 @@
 # Each target sets up what it needs in .venv; nothing else is asked of you.
 PYTHON ?= python3
 BIN := .venv/bin
-STAGES := 0a_siglip 0a_classifier 0b_ul2 0c_mask_vqvae 1_multimodal 2a_resolution 2b_resolution 2c_resolution 3_video 3_easyvqa
+STAGES := 0a_siglip 0a_classifier 0b_ul2 0c_mask_vqvae 1_multimodal 2a_resolution 2b_resolution 2c_resolution 2d_resolution 3_video 3_easyvqa
 
 .PHONY: soak demo test lint nano
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import abc
 import importlib
+import json
+import os
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -159,3 +162,33 @@ def test_dialogues_and_unknown_options_are_refused(adapter: ModuleType, family: 
         adapter.OpenPali(str(family), conv_template="x")
     with pytest.raises(NotImplementedError, match="no dialogues"):
         open_model(adapter, family).generate_until_multi_round([])
+
+
+def test_the_real_package_runs_a_local_task(tmp_path: Path) -> None:
+    """Where it is installed: `pip install lmms-eval` brings a hundred packages, so no extra of ours names it."""
+    pytest.importorskip("lmms_eval")
+    pali = Pali.from_pretrained("nano")
+    docs = []
+    for number in range(12):
+        picture(number).resize((96, 96)).save(tmp_path / f"{number}.png")
+        question = ("how many objects are in the image?", "what is this?", "which is left of the other?")[number % 3]
+        prompt = f"Answer in en: {question} <extra_id_0>"
+        [answered] = pali.predict([[Image.open(tmp_path / f"{number}.png")]], [prompt], task="vqa")
+        docs.append({"picture": f"{number}.png", "question": question, "answer": answered.answer.text})
+    assert len({doc["answer"] for doc in docs}) > 1
+    for doc in docs[:3]:
+        doc["answer"] += " not"
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    command = [sys.executable, "-m", "lmms_eval", "--model", "openpali", "--model_args", "pretrained=nano"]
+    command += ["--include_path", str(Path(__file__).with_name("lmms_task")), "--tasks", "openpali_local"]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
+    ended = subprocess.run(
+        [*command, "--batch_size", "4", "--output_path", "out"],
+        cwd=tmp_path,
+        env={**os.environ, **offline},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    [written] = (tmp_path / "out").rglob("*results.json")
+    assert json.loads(written.read_text())["results"]["openpali_local"]["acc,none"] == 9 / 12
