@@ -172,8 +172,8 @@ def test_the_real_package_runs_a_local_task(tmp_path: Path) -> None:
     for number in range(12):
         picture(number).resize((96, 96)).save(tmp_path / f"{number}.png")
         question = ("how many objects are in the image?", "what is this?", "which is left of the other?")[number % 3]
-        prompt = f"Answer in en: {question} <extra_id_0>"
-        [answered] = pali.predict([[Image.open(tmp_path / f"{number}.png")]], [prompt], task="vqa")
+        shown = Image.open(tmp_path / f"{number}.png")
+        [answered] = pali.predict([[shown]], [f"Answer in en: {question} <extra_id_0>"], task=pali.task("vqa"))
         docs.append({"picture": f"{number}.png", "question": question, "answer": answered.answer.text})
     assert len({doc["answer"] for doc in docs}) > 1
     for doc in docs[:3]:
