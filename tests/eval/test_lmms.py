@@ -168,10 +168,11 @@ def test_the_real_package_runs_a_local_task(tmp_path: Path) -> None:
     """Where it is installed: `pip install lmms-eval` brings a hundred packages, so no extra of ours names it."""
     pytest.importorskip("lmms_eval")
     pali = Pali.from_pretrained("nano")
+    questions = ("how many objects are in the image?", "what is this?", "which is left of the other?")
     docs = []
     for number in range(12):
         picture(number).resize((96, 96)).save(tmp_path / f"{number}.png")
-        question = ("how many objects are in the image?", "what is this?", "which is left of the other?")[number % 3]
+        question = questions[number % 3]
         shown = Image.open(tmp_path / f"{number}.png")
         [answered] = pali.predict([[shown]], [f"Answer in en: {question} <extra_id_0>"], task=pali.task("vqa"))
         docs.append({"picture": f"{number}.png", "question": question, "answer": answered.answer.text})
