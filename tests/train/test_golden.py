@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 import pytest
+import sentencepiece
 import torch
 from tiny_runs import OBJECTIVES, losses_of, make_recipe
 
@@ -24,6 +25,7 @@ VERSIONS = {
     "torch": torch.__version__,
     "numpy": np.__version__,
     "pillow": PIL.__version__,
+    "sentencepiece": sentencepiece.__version__,  # trains the vocabulary
     "machine": platform.machine(),
 }
 
