@@ -189,7 +189,7 @@ class Tokenizer:
         """
         try:
             return self._encode(text)
-        except (RuntimeError, UnicodeEncodeError) as error:
+        except (RuntimeError, TypeError, UnicodeEncodeError) as error:  # by version of sentencepiece
             raise ValueError(f"no valid Unicode text: {text!r}") from error
 
     def decode(self, ids: Iterable[int]) -> str:
