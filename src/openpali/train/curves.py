@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ Row = Mapping[str, Any]
 PANELS: Mapping[str, Callable[[Row], Mapping[str, float]]] = {
     "what is optimised": lambda row: {"loss": row["loss"]} if "loss" in row else {},
     "by source": lambda row: row["losses"],
-    "further values": lambda row: row["extra"],
+    "further values": lambda row: {**row["extra"], "gradient norm": row.get("gradient_norm", math.nan)},
     "samples per second": lambda row: {"samples/s": row["samples_per_second"]},
 }
 
