@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from openpali.model.vit import Block
-from openpali.train.machine import count_flops, quick_attention, resolve_precision
+from openpali.train.machine import count_flops, matmul_peak, quick_attention, resolve_precision
 
 
 def test_matrix_products_are_counted_forward_and_backward() -> None:
@@ -21,6 +23,22 @@ def test_attention_is_counted() -> None:
     assert count_flops(lambda: F.scaled_dot_product_attention(q, k, v)) == 2 * product
     backward = count_flops(lambda: F.scaled_dot_product_attention(q, k, v).sum().backward())
     assert backward == pytest.approx(7 * product)  # 2 forward, 5 backward: the scores are computed again
+
+
+def test_the_peak_is_not_that_of_the_first_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    class Matrix:
+        products = 0
+
+        def __matmul__(self, other: Matrix) -> torch.Tensor:
+            Matrix.products += 1
+            clock[0] += 100.0 if Matrix.products == 1 else 1.0  # its kernel has to be made
+            return torch.zeros(1, 1)
+
+    monkeypatch.setattr(torch, "randn", lambda *size, **options: Matrix())
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    assert matmul_peak(torch.device("cpu"), torch.float32, seconds=0.3) == 2 * 1024**3
 
 
 def test_precisions() -> None:

@@ -37,6 +37,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) 
     """FLOP/s of a large matrix product on this device, all threads: what a step is compared with."""
     size = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    _ = a @ b  # the first waits for its kernel
     best, end = 0.0, time.perf_counter() + seconds
     while True:
         start = time.perf_counter()
