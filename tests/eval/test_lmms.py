@@ -137,7 +137,8 @@ def test_generation_options_are_heeded(adapter: ModuleType, family: Path) -> Non
     model = open_model(adapter, family)
     whole = model.generate_until(requests())[0]
     assert len(model.generate_until(requests(max_new_tokens=1))[0]) < len(whole)
-    assert model.generate_until(requests(until=[whole[1]]))[0] == whole[0].strip()
+    stop = whole[1]  # random weights may say it first, too
+    assert model.generate_until(requests(until=[stop]))[0] == whole.partition(stop)[0].strip()
     assert adapter.decoding_of({"temperature": 0.7, "top_p": 0.9, "num_beams": 3}, 9).beams == 1
     assert adapter.decoding_of({"temperature": 0, "top_p": 0.9, "num_beams": 3}, 9).beams == 3
     assert adapter.decoding_of({}, 9).max_tokens == 9
