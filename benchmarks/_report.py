@@ -10,6 +10,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,20 +58,25 @@ def interleaved(
     *,
     warm: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    within: Mapping[str, Callable[[], AbstractContextManager[object]]] | None = None,
 ) -> dict[str, float]:
     """Median seconds of each run.
 
     All are run once a round, from the other end every second round, so that what else the machine does meets them
     alike. ``clock`` is the time on the wall, or for work on one thread ``time.process_time``, which a busy machine
-    does not stretch.
+    does not stretch. ``within`` are the surroundings of runs that have their own; with them each turn of any run
+    begins with one that is not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(-warm, rounds):
         for name in list(runs)[:: -1 if number % 2 else 1]:
-            began = clock()
-            runs[name]()
-            if number >= 0:
-                seconds[name].append(clock() - began)
+            with (within or {}).get(name, nullcontext)():
+                if within:
+                    runs[name]()
+                began = clock()
+                runs[name]()
+                if number >= 0:
+                    seconds[name].append(clock() - began)
     return {name: statistics.median(each) for name, each in seconds.items()}
 
 

@@ -4,11 +4,13 @@
     python benchmarks/train.py --json train.json
 
 A step is forward, backward, clipping where that side clips, and AdamW (fused, on both sides), on random weights,
-pictures and ids; every row is as long as the others. "siglip" trains both towers. "stage 1" trains a T5 behind a
-frozen image encoder, "stage 2" all of it; transformers has no such model, so the peer is its SigLIP's tokens,
-projected and put before the embedded prompt as ``inputs_embeds`` of its T5. Both sides have the same number of
-parameters, which is checked. Sides take turns; times are medians. "products" are the matrix products of our step,
-beside what this machine reaches on one large one.
+pictures and ids; every row is as long as the others. Ours keeps freed memory, as the trainer does, and is there
+once more with compiled blocks (a recipe's ``parallel.compile``), which wants a C++ compiler.
+
+"siglip" trains both towers. "stage 1" trains a T5 behind a frozen image encoder, "stage 2" all of it; transformers
+has no such model, so the peer is its SigLIP's tokens, projected and put before the embedded prompt as
+``inputs_embeds`` of its T5. Both sides have the same number of parameters, which is checked. Sides take turns;
+times are medians. "products" are the matrix products of our step, beside what this machine reaches on a large one.
 
 Memory is the highest resident memory of a second step above what the process had before the model was made, each
 side alone (Linux).
@@ -21,6 +23,8 @@ import ctypes
 import gc
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,7 +32,7 @@ from torch import Tensor, nn
 
 from _report import Result, cost, interleaved, machine, need, rate, report
 from openpali.model.sizes import PRESETS, Preset
-from openpali.train.machine import count_flops, matmul_peak
+from openpali.train.machine import count_flops, kept_memory, matmul_peak
 from openpali.train.plan import Lengths, make_batch, prepare, run_step
 from openpali.train.ranks import Ranks
 from openpali.train.recipe import Recipe
@@ -65,26 +69,35 @@ def _measure(name: str, dtype: torch.dtype, peak: float, options: argparse.Names
     peer, batch = STEPS[name], options.batch
     make_theirs = make_open_clip if peer == "open_clip" else make_transformers
     makers: dict[str, Callable[[], Side]] = {
-        "ours": lambda: make_ours(name, options.preset, batch, dtype),
+        name: lambda: make_ours(name, options.preset, batch, dtype),
+        f"{name}, compiled": lambda: make_ours(name, options.preset, batch, dtype, compiled=True),
         peer: lambda: make_theirs(PRESETS[options.preset], batch, dtype, frozen=name == "stage 1"),
     }
+    ours = [side for side in makers if side != peer]
+    within = dict.fromkeys(ours, partial(kept_memory, CPU))
     # in turns, and the lesser of two: imports and what libraries keep for themselves are no side's memory
-    seen = [{side: peak_memory(make) for side, make in makers.items()} for _ in range(2)]
+    seen = [
+        {side: peak_memory(make, within.get(side, nullcontext)) for side, make in makers.items()} for _ in range(2)
+    ]
     memory = {side: min(each[side] for each in seen) / 1e9 for side in makers}
     sides = {side: make() for side, make in makers.items()}
     sizes = [sum(p.numel() for p in model.parameters()) for model, _ in sides.values()]
-    if sizes[0] != sizes[1]:
-        raise RuntimeError(f"{name}: ours has {sizes[0]:,} parameters and {peer} has {sizes[1]:,}")
+    if sizes[0] != sizes[-1]:
+        raise RuntimeError(f"{name}: ours has {sizes[0]:,} parameters and {peer} has {sizes[-1]:,}")
     steps = {side: step for side, (_, step) in sides.items()}
-    flops = count_flops(steps["ours"])
-    seconds = interleaved(steps, options.rounds)
+    flops = count_flops(steps[name])
+    seconds = interleaved(steps, options.rounds, within=within)
     if options.profile:
         for side, step in steps.items():
             print(f"\n{name}, {side}: one step\n{_profile(step)}")
     return [
-        rate(name, batch / seconds["ours"], batch / seconds[peer], peer, "samples/s"),
-        cost(f"{name}: peak memory", memory["ours"], memory[peer], peer, "GB"),
-        rate(f"{name}: products", flops / seconds["ours"] / 1e9, peak / 1e9, "matmul peak", "GFLOP/s"),
+        result
+        for side in ours
+        for result in (
+            rate(side, batch / seconds[side], batch / seconds[peer], peer, "samples/s"),
+            cost(f"{side}: peak memory", memory[side], memory[peer], peer, "GB"),
+            rate(f"{side}: products", flops / seconds[side] / 1e9, peak / 1e9, "matmul peak", "GFLOP/s"),
+        )
     ]
 
 
@@ -95,18 +108,19 @@ def _profile(step: Step) -> str:
     return table
 
 
-def peak_memory(make: Callable[[], Side]) -> int:
+def peak_memory(make: Callable[[], Side], within: Callable[[], AbstractContextManager[object]]) -> int:
     """Bytes that the second step of what ``make`` returns needs at its peak, with all that it stands on."""
     _release()
     before = _resident("VmRSS")
     _, step = make()
-    step()  # makes the optimizer's state
-    _release()
-    step()
-    return _resident("VmHWM") - before
+    with within():
+        step()  # makes the optimizer's state
+        _release()
+        step()
+        return _resident("VmHWM") - before
 
 
-def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype) -> Side:
+def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype, *, compiled: bool = False) -> Side:
     """The trainer's own model, loss and optimizer."""
     shape = PRESETS[preset]
     siglip = name == "siglip"
@@ -119,6 +133,7 @@ def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype) -> Side:
             "max_target": TARGET,
             "model": {"preset": preset, "tokenizer": "none", "frozen": ["vit"] if name == "stage 1" else []},
             "optimizer": {"lr": 1e-4, "weight_decay": 1e-4},
+            "parallel": {"compile": compiled},
             "phases": [
                 {
                     "samples": batch,

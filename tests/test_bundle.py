@@ -279,6 +279,20 @@ def test_transplant_by_another_name(tmp_path) -> None:
     assert torch.equal(model.text.encoder.blocks[0].mlp.up.weight, source["vit.encoder.blocks.0.mlp.up.weight"])
 
 
+def test_transplant_refuses_what_embeds_another_vocabulary(tmp_path, tokenizer) -> None:
+    origin = write(tmp_path / "pali", "pali", tokenizer, seed=1)
+    other = Tokenizer.train(["ein roter Kreis", "ein blauer Stern"] * 10, 700)
+    model = build(CONFIGS["pali"])
+    for part in ("", "text", "text.embed", "text.head"):
+        transplant(model, part, str(origin), tokenizer)
+        with pytest.raises(
+            ValueError, match=r"pali was trained with another vocabulary \(\d+ of \d+ ids differ; .*pali'"
+        ):
+            transplant(model, part, str(origin), other)
+    for part in ("vit", "text.encoder"):
+        transplant(model, part, str(origin), other)
+
+
 @pytest.mark.parametrize("part", ["", "vit"])
 @pytest.mark.parametrize("grid", [(6, 6), (8, 8), (4, 7)])
 def test_transplant_resamples_positions(part, grid, tmp_path) -> None:

@@ -403,12 +403,16 @@ def open_mask_codec(folder: Path) -> VQVAECodec:
     return VQVAECodec(model)
 
 
-def transplant(model: nn.Module, part: str, origin: str) -> None:
+def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | None = None) -> None:
     """Start ``part`` of a model from another one's: ``origin`` is what :func:`find_model` takes, optionally with
     ``#part``. Position embeddings are resampled to this model's grid.
 
+    Args:
+        tokenizer: whose ids this model takes; None where it takes none.
+
     Raises:
-        ValueError: no such part, or tensors that are missing there or have another shape; all are listed.
+        ValueError: no such part, or tensors that are missing there or have another shape; all are listed. Or what
+            is taken embeds ids of another vocabulary.
     """
     name, _, there = origin.partition("#")
     bundle = open_bundle(find_model(name))
@@ -428,7 +432,29 @@ def transplant(model: nn.Module, part: str, origin: str) -> None:
         vit = model.get_submodule("vit")
         assert isinstance(vit, ViT)
         weights[positions] = resample_positions(weights[positions], bundle.config.vision.grid, vit.config.grid)
+    if tokenizer is not None and any(_speaks_ids(f"{there}.{key}") for key in weights):
+        _same_vocabulary(bundle, tokenizer, origin)
     load_exactly(target, weights, origin)
+
+
+def _speaks_ids(name: str) -> bool:
+    """Whether a tensor has a row for each id of a vocabulary."""
+    modules = name.split(".")
+    return "embed" in modules or {"text", "head"} <= set(modules)
+
+
+def _same_vocabulary(bundle: Bundle, tokenizer: Tokenizer, origin: str) -> None:
+    if not (bundle.folder / TOKENIZER).is_file():
+        return
+    theirs = bundle.tokenizer
+    ids = range(min(theirs.vocab_size, tokenizer.vocab_size))
+    pairs = zip(ids, theirs.pieces(ids), tokenizer.pieces(ids), strict=True)
+    if other := [(number, a, b) for number, a, b in pairs if a != b]:
+        number, a, b = other[0]
+        raise ValueError(
+            f"{origin} was trained with another vocabulary ({len(other)} of {len(ids)} ids differ; {number} is "
+            f"{a!r} there and {b!r} here): set model.tokenizer to {str(bundle.folder)!r}"
+        )
 
 
 def config_from_json(cls: type[Any], value: Any) -> Any:

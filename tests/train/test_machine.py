@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from openpali.model.attention import spelled_out
 from openpali.model.vit import Block
-from openpali.train.machine import count_flops, matmul_peak, quick_attention, resolve_precision
+from openpali.train.machine import (
+    count_flops,
+    kept_memory,
+    matmul_peak,
+    quick_attention,
+    resident_memory,
+    resolve_precision,
+)
 
 
 def test_matrix_products_are_counted_forward_and_backward() -> None:
@@ -93,3 +102,34 @@ def test_quick_attention_leaves_float32_gpus_and_many_tokens_to_fused_kernels(mo
             x = torch.randn(1, tokens, 4, dtype=torch.bfloat16)
             F.scaled_dot_product_attention(x, x, x)
     assert calls == [1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_freed_memory_stays_with_the_process_and_goes_back_in_the_end() -> None:
+    cpu, size = torch.device("cpu"), 2**28
+
+    def leave_behind() -> int:
+        before = resident_memory()
+        _ = torch.ones(size, dtype=torch.uint8)
+        del _
+        return resident_memory() - before
+
+    with kept_memory(torch.device("cuda")):
+        assert leave_behind() < size / 2
+    with kept_memory(cpu):
+        assert leave_behind() > size / 2
+    assert leave_behind() < size / 2
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_query_that_may_see_no_key_gets_zeros_and_gives_no_nan(bias: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 5, 8, requires_grad=True) for _ in range(3))
+    seen = torch.tensor([True, False])[:, None, None, None].expand(2, 1, 1, 5)
+    mask = torch.zeros(2, 3, 5, 5).masked_fill(~seen, -torch.inf) if bias else seen
+    out, weights = spelled_out(q, k, v, mask)
+    torch.testing.assert_close(out, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+    assert (out[1] == 0).all()
+    assert (weights[1] == 0).all()
+    out.sum().backward()
+    assert all(t.grad is not None and t.grad.isfinite().all() for t in (q, k, v))

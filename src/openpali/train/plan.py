@@ -263,7 +263,10 @@ def rows_of(recipe: Recipe, devices: int) -> int:
 def prepare(
     recipe: Recipe, phase: PhaseSpec, ranks: Ranks, dtype: torch.dtype, ledger: Ledger | None = None
 ) -> Learner:
-    """A model in its place with all that learns with it, as the trainer makes them, but for its data."""
+    """A model in its place with all that learns with it, as the trainer makes them, but for its data.
+
+    With a ``ledger`` nothing is compiled: what is imagined has no kernels.
+    """
     elsewhere = ledger is None and is_sharded(recipe.parallel, ranks) and ranks.rank > 0
     with torch.device("meta") if elsewhere else nullcontext():
         objective: Objective = build_objective(recipe, _vocabulary(recipe), [str(i) for i in range(CLASSES)])
@@ -280,7 +283,8 @@ def prepare(
             setattr(model, move, lambda *_, **__: model)
         ledger.matrices = shapes_of(list(model.parameters()))
         ledger.columns = _logit_widths(recipe, model, rows_of(recipe, ranks.world))
-    place(model, recipe.parallel.model_copy(update={"compile": False}), ranks, dtype)
+    parallel = recipe.parallel if ledger is None else recipe.parallel.model_copy(update={"compile": False})
+    place(model, parallel, ranks, dtype)
     average: dict[str, Tensor] = {}
     if recipe.ema:
         if ledger is not None:

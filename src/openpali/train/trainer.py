@@ -30,7 +30,14 @@ from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, lock, read_state, tensors_of
 from openpali.train.diagnose import HIGH, Finding, LossWatch, find_not_finite, worst_module
-from openpali.train.machine import count_flops, matmul_peak, peak_memory, quick_attention, resolve_precision
+from openpali.train.machine import (
+    count_flops,
+    kept_memory,
+    matmul_peak,
+    peak_memory,
+    quick_attention,
+    resolve_precision,
+)
 from openpali.train.objectives import Losses, Objective, build_objective, run_without_pictures
 from openpali.train.optim import build_optimizer, clip_gradients, freeze, rate
 from openpali.train.parallel import is_sharded, place, whole
@@ -138,7 +145,7 @@ class Trainer:
         self._set_resolution(self.phase)
         if starts and not found:
             for part, origin in recipe.model.init.items():
-                transplant(self.model, part, origin)
+                transplant(self.model, part, origin, tokenizer)
         freeze(self.model, recipe.model.frozen)
         place(self.model, recipe.parallel, ranks, self.dtype)
         self.learning = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -194,7 +201,8 @@ class Trainer:
         peak = matmul_peak(ranks.device, self.dtype) * ranks.world
         saved, begun = time.monotonic(), self.step
         self.window.began = time.perf_counter()
-        with self.progress, quick_attention(ranks.device, self.dtype), _stop_requests() as stop:
+        quick = quick_attention(ranks.device, self.dtype)
+        with self.progress, quick, kept_memory(ranks.device), _stop_requests() as stop:
             while True:
                 asked = time.perf_counter()
                 group = next(batches, None)
