@@ -459,6 +459,15 @@ def test_videos_show_what_they_say(world: World) -> None:
     assert {"left", "right", "up", "down", "nowhere", "nothing"} <= answers
 
 
+def test_videos_of_one_thing_and_of_one_question(world: World) -> None:
+    source = WorldSource(world, "video", frames=2, most=1, kinds=("where",))
+    examples = [source[i] for i in range(30)]
+    assert {(len(e.objects), e.question_kind) for e in examples} == {(1, "where")}
+    for kinds in ((), ("why",)):
+        with pytest.raises(ValueError, match="kinds of questions about videos are what and where, not"):
+            WorldSource(world, "video", frames=2, kinds=kinds)[0]
+
+
 # ---- the world itself, and errors
 
 

@@ -23,6 +23,7 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def run(script: str, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     paths = [str(each) for each in (path, os.environ.get("PYTHONPATH")) if each]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    environment["TORCHDYNAMO_DISABLE"] = "1"  # a C++ compiler's minutes
     command = [sys.executable, str(FOLDER / script), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
@@ -48,7 +49,7 @@ def test_steps_beside_transformers(tmp_path) -> None:
     found = results_of("train.py", tmp_path / "x.json", "--steps", "stage 1", "stage 2", *TINY)
     assert found.keys() == {
         (f"{stage}{what}", peer)
-        for stage in ("stage 1", "stage 2")
+        for stage in ("stage 1", "stage 1, compiled", "stage 2", "stage 2, compiled")
         for what, peer in (("", "transformers"), (": peak memory", "transformers"), (": products", "matmul peak"))
     }
 
@@ -57,7 +58,7 @@ def test_steps_beside_transformers(tmp_path) -> None:
 @needs_open_clip
 def test_a_step_beside_open_clip(tmp_path) -> None:
     found = results_of("train.py", tmp_path / "x.json", "--steps", "siglip", *TINY)
-    assert ("siglip", "open_clip") in found
+    assert {("siglip", "open_clip"), ("siglip, compiled", "open_clip")} <= found.keys()
 
 
 @needs_open_clip

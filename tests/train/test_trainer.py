@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import subprocess
 import sys
@@ -104,6 +105,15 @@ def test_dead_parameters_stop_the_run(make_trainer) -> None:
     with pytest.raises(ValueError, match=r"no gradient has reached project.bias \(\d+ tensors in all\) in 2 steps"):
         make_trainer(make_recipe(**changes)).train()
     make_trainer(make_recipe(**changes, model__frozen=["vit", "project"]), "frozen").train()
+
+
+def test_no_worker_outlives_a_run_that_fails(make_trainer) -> None:
+    """They ignore SIGTERM, so that a program with one left would not end."""
+    changes = {"phases__0__mixture": [TEXT], "phases__0__samples": 8_000, "max_prompt": 200, "max_target": 200}
+    with pytest.raises(ValueError, match=r"no gradient has reached project.bias") as kept:
+        make_trainer(make_recipe(**changes, workers=2)).train()
+    assert kept.tb is not None  # and with it the frames of the run
+    assert not multiprocessing.active_children()
 
 
 def test_pictures_may_come_late(make_trainer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Protocol
@@ -138,13 +138,13 @@ def load(
     world: int = 1,
     workers: int = 1,
     pinned: bool = False,
-) -> Iterator[list[Loaded]]:
+) -> Generator[list[Loaded]]:
     """This rank's slice of each global batch from counter ``start`` on, as ``micro`` micro-batches.
 
     The last incomplete batch of the stream is dropped. A rank takes consecutive counters, so that joining the
     ranks' slices gives the global batch; where they do not divide the batch, slices differ by one. Rows of like
     length come into one micro-batch, which saves padding. ``pinned`` batches can be copied to a GPU while it
-    computes.
+    computes. Workers end when the generator does, or is closed.
 
     Raises:
         ValueError: fewer samples in a batch than slices; or a sample that cannot be had, nor its neighbours.
@@ -196,7 +196,7 @@ class _Guarded(Dataset["Sample | str"]):
             return str(error)
 
 
-def _mended(loader: DataLoader[Any]) -> Iterator[list[Loaded]]:
+def _mended(loader: DataLoader[Any]) -> Generator[list[Loaded]]:
     """What a loader gives, with its failures as one sentence each."""
     try:
         for loaded in loader:
@@ -213,7 +213,7 @@ def _mended(loader: DataLoader[Any]) -> Iterator[list[Loaded]]:
 
 
 def _ignore_signals(_: int) -> None:
-    """A stop request to the whole process group is the trainer's to answer; workers go when it goes."""
+    """A stop request to the whole process group is the trainer's to answer; workers go when their loader does."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 

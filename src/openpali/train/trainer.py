@@ -12,7 +12,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -202,7 +202,8 @@ class Trainer:
         saved, begun = time.monotonic(), self.step
         self.window.began = time.perf_counter()
         quick = quick_attention(ranks.device, self.dtype)
-        with self.progress, quick, kept_memory(ranks.device), _stop_requests() as stop:
+        # closed, or an error that somebody keeps would keep the workers, which nothing but their loader ends
+        with self.progress, closing(batches), quick, kept_memory(ranks.device), _stop_requests() as stop:
             while True:
                 asked = time.perf_counter()
                 group = next(batches, None)

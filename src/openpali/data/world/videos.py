@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from openpali.data.world.draw import TRIES, Draw
 from openpali.data.world.paint import Place, Size, covered, make_patch, paint
 from openpali.data.world.scenes import name_objects, somewhere, visible
@@ -16,19 +18,22 @@ DIRECTIONS = {
     "down": ("moves down", 1, 0),
 }
 STILL = "nowhere"
+KINDS = ("what", "where")
 STILL_SHARE = 0.1
 MOST_COVERED = 0.15  # of the smaller of two things, in any frame
 
 
-def video(draw: Draw, *, frames: int = 8) -> Example:
-    """``frames`` pictures of one or two things, 25 to 40 % of the canvas, one of which moves evenly by 30 to 55 %
-    of the canvas to the left, right, up or down; in a tenth of the videos nothing moves.
+def video(draw: Draw, *, frames: int = 8, most: int = 2, kinds: Sequence[str] = KINDS) -> Example:
+    """``frames`` pictures of one or two things (``most``), 25 to 40 % of the canvas, one of which moves evenly by
+    30 to 55 % of the canvas to the left, right, up or down; in a tenth of the videos nothing moves.
 
-    The question is "what moves?" (kind "what": a name, or "nothing") or "where does the N move?" (kind "where":
-    left, right, up, down or nowhere). Boxes are those of the first frame. Held out are (name, direction) and pairs
-    of names. Raises ``ValueError`` where the world is too small.
+    The question is of one of ``kinds``: "what moves?" (kind "what": a name, or "nothing") or "where does the N
+    move?" (kind "where": left, right, up, down or nowhere). Boxes are those of the first frame. Held out are (name,
+    direction) and pairs of names. Raises ``ValueError`` where the world is too small, or kinds are unknown or none.
     """
-    still, count = draw.uniform(0, 1) < STILL_SHARE, draw.integer(1, 2)
+    if not kinds or set(kinds) - set(KINDS):
+        raise ValueError(f"kinds of questions about videos are {' and '.join(KINDS)}, not {list(kinds)}")
+    still, count = draw.uniform(0, 1) < STILL_SHARE, draw.integer(1, most)
     for _ in range(TRIES):
         cast = draw.stamps(count)
         mover = cast[0]
@@ -46,12 +51,12 @@ def video(draw: Draw, *, frames: int = 8) -> Example:
     else:
         raise ValueError(f"the world {draw.world.name} is too small for a {draw.split} video")
     ground = draw.background(*patches)
-    if draw.uniform(0, 1) < 0.5:
-        kind, question, answer = "what", "what moves?", "nothing" if still else mover.name
+    kind = kinds[int(draw.uniform(0, 1) * len(kinds))]
+    if kind == "what":
+        question, answer = "what moves?", "nothing" if still else mover.name
     else:
         asked = cast[draw.integer(0, len(cast) - 1)]
-        kind, question = "where", f"where does the {asked.name} move?"
-        answer = direction if asked is mover else STILL
+        question, answer = f"where does the {asked.name} move?", direction if asked is mover else STILL
     motion = "stays still" if still else DIRECTIONS[direction][0]
     return Example(
         key=draw.key,
