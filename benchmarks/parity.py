@@ -1,8 +1,9 @@
 """How far our modules are from transformers' on the same weights, per family, at real sizes.
 
-    python benchmarks/parity.py                           # B/16 and base: a minute and 3 GB
-    python benchmarks/parity.py --size large              # So400m/14 and XL: 26 GB
-    python benchmarks/parity.py --size tiny --families SigLIP UL2
+    python benchmarks/parity.py                                  # B/16 and base: a minute and 3 GB
+    python benchmarks/parity.py --size large                     # L/16 and large: 8 GB
+    python benchmarks/parity.py --size xl --families SigLIP      # So400m/14: 8 GB; T5's XL wants 26 GB
+    python benchmarks/parity.py --size giant --families SigLIP   # g-opt/16: 18 GB
 
 Weights are random, since no hub is asked: transformers writes each checkpoint, `openpali.interop` reads it, and the
 same inputs go through both in float32. Prints the largest difference in any layer, absolute and relative to the
@@ -31,19 +32,24 @@ FAMILIES = ("SigLIP", "T5 v1.1, Flan-T5", "mT5", "umT5", "UL2")
 TOWERS: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 12, "num_attention_heads": 4},
     "base": {},
-    "large": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16},
+    "large": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
+    "xl": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16},
+    "giant": {"hidden_size": 1536, "intermediate_size": 6144, "num_hidden_layers": 40, "num_attention_heads": 16},
 }
-PATCHES = {"tiny": 16, "base": 16, "large": 14}
+TEXT_TOWERS = {**TOWERS, "tiny": {**TOWERS["tiny"], "vocab_size": 512}, "giant": TOWERS["xl"]}
 LANGUAGE: dict[str, dict[str, Any]] = {
     "tiny": {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 12, "num_heads": 4, "vocab_size": 512},
     "base": {"d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_heads": 12, "vocab_size": 32_128},
-    "large": {"d_model": 2048, "d_kv": 64, "d_ff": 5120, "num_layers": 24, "num_heads": 32, "vocab_size": 32_128},
+    "large": {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16, "vocab_size": 32_128},
+    "xl": {"d_model": 2048, "d_kv": 64, "d_ff": 5120, "num_layers": 24, "num_heads": 32, "vocab_size": 32_128},
 }
 
 
 def siglip(size: str) -> nn.Module:
-    vision = {**TOWERS[size], "patch_size": PATCHES[size]}
-    text = {**TOWERS[size], "vocab_size": 512} if size == "tiny" else TOWERS[size]
+    vision = {**TOWERS[size], "patch_size": 14 if size == "xl" else 16}
+    text = dict(TEXT_TOWERS[size])
+    if size == "giant":
+        text["projection_size"] = vision["hidden_size"]
     return transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision))
 
 
@@ -73,10 +79,12 @@ def compared(kind: str, size: str) -> list[Parity]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=LANGUAGE, default="base")
+    parser.add_argument("--size", choices=TOWERS, default="base")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES, metavar="FAMILY")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
+    if options.size not in LANGUAGE and set(options.families) != {"SigLIP"}:
+        parser.error(f"--size {options.size} is of SigLIP alone: add --families SigLIP")
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
     facts = machine("transformers")

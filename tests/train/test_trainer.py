@@ -107,6 +107,16 @@ def test_dead_parameters_stop_the_run(make_trainer) -> None:
     make_trainer(make_recipe(**changes, model__frozen=["vit", "project"]), "frozen").train()
 
 
+def test_a_run_says_with_which_options_its_tasks_were_learnt() -> None:
+    def detect(**options: object) -> dict[str, object]:
+        return {"source": "nano/scene", "task": "detect", "task_options": options}
+
+    first = {"samples": 4, "size": 72, "mixture": [detect(bins=8), PICTURES]}
+    last = {"samples": 4, "size": 72, "mixture": [detect(bins=16, max_names=1), detect(bins=16, max_names=3)]}
+    recipe = make_recipe(phases=[first, last])
+    assert trainer_module.task_options(recipe) == {PICTURES["task"]: {}, "detect": {"bins": 16}}
+
+
 def test_no_worker_outlives_a_run_that_fails(make_trainer) -> None:
     """They ignore SIGTERM, so that a program with one left would not end."""
     changes = {"phases__0__mixture": [TEXT], "phases__0__samples": 8_000, "max_prompt": 200, "max_target": 200}

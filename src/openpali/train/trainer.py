@@ -457,7 +457,7 @@ class Trainer:
                     "run": self.recipe.name,
                     "samples": self.samples,
                     "max_prompt": self.recipe.max_prompt,
-                    "tasks": {e.task: e.task_options for p in self.recipe.phases for e in p.mixture},
+                    "tasks": task_options(self.recipe),
                     "recipe": self.recipe.model_dump(mode="json"),
                 },
             )
@@ -559,6 +559,16 @@ def _stop_requests() -> Iterator[_Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def task_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Task -> its options in the last phase that has it; of several entries there, those that all have alike."""
+    last = {entry.task: phase for phase in recipe.phases for entry in phase.mixture}
+    found = {}
+    for task, phase in last.items():
+        first, *others = [entry.task_options for entry in phase.mixture if entry.task == task]
+        found[task] = {k: v for k, v in first.items() if all(k in other and other[k] == v for other in others)}
+    return found
 
 
 def _vit_of(model: torch.nn.Module) -> ViT | None:
