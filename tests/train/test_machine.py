@@ -96,12 +96,15 @@ def test_quick_attention_leaves_float32_gpus_and_many_tokens_to_fused_kernels(mo
         with quick_attention(torch.device(device), dtype):
             assert F.scaled_dot_product_attention is fused
     calls = []
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: calls.append(len(q)) or v)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v, **_: calls.append(k.shape[1]) or v)
     with quick_attention(torch.device("cpu"), torch.bfloat16):
         for tokens in (256, 257):
             x = torch.randn(1, tokens, 4, dtype=torch.bfloat16)
             F.scaled_dot_product_attention(x, x, x)
-    assert calls == [1]
+        mask = torch.zeros(tokens, tokens, dtype=torch.bfloat16)
+        F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+        F.scaled_dot_product_attention(x, x, x, attn_mask=mask.requires_grad_())
+    assert calls == [257, 257]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
