@@ -109,7 +109,17 @@ def test_an_int8_model_answers(capsys, monkeypatch, family: Path, picture: Path,
 
 def test_sizes(capsys, monkeypatch) -> None:
     described = json.loads(openpali(capsys, monkeypatch, "sizes", "--json"))
-    assert 5.5e9 < described["pali3-5b"]["parameters"]["all"] < 5.7e9
+    large = described["pali3-5b"]
+    assert 5.5e9 < large["parameters"]["all"] < 5.7e9
+    assert large["bytes"] == {kind: size * large["parameters"]["all"] for kind, size in SIZES.items()}
+    assert list(large["flops"]) == ["224", "448", "812", "1064"]
+    assert large["flops"]["812"]["visual_tokens"] == (812 // 14) ** 2
+    printed = openpali(capsys, monkeypatch, "sizes")
+    assert "pali3-5b: vision 1,842.8M, project 3.4M, encoder 1,157.7M, decoder 1,560.4M, embedding" in printed
+    assert "812 px: 3,364 visual tokens, 27,458.9 GFLOP per picture, 4.408 per generated token" in printed
+
+
+SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from openpali.bundle import build, open_bundle, write_bundle
+from openpali.data.images import Preprocess
+from openpali.model.sizes import PRESETS
 from openpali.tensors import INDEX, WEIGHTS, MappedTensors, shapes, write_tensors
 
 TENSORS = {
@@ -27,9 +32,9 @@ def same(folder: Path, expected: dict[str, torch.Tensor]) -> None:
     assert shapes(mapped) == {key: tuple(tensor.shape) for key, tensor in expected.items()}
 
 
-def resident_file_kilobytes() -> int:
+def resident_kilobytes(kind: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind))
 
 
 def test_one_file(tmp_path: Path) -> None:
@@ -62,13 +67,30 @@ def test_files_are_mapped_and_pages_read_when_touched(tmp_path: Path) -> None:
     mega = {key: torch.ones(8 << 20) for key in "xy"}
     write_tensors(tmp_path, mega, shard_bytes=40 << 20)
     assert not (tmp_path / WEIGHTS).exists()
-    before = resident_file_kilobytes()
+    before = resident_kilobytes("RssFile")
     x, y = (MappedTensors(tmp_path)[key] for key in "xy")
-    assert resident_file_kilobytes() - before < 8 << 10
+    assert resident_kilobytes("RssFile") - before < 8 << 10
     x.sum()
-    assert 30 << 10 < resident_file_kilobytes() - before < 40 << 10
+    assert 30 << 10 < resident_kilobytes("RssFile") - before < 40 << 10
     y.add_(1)
     assert MappedTensors(tmp_path)["y"].max() == 1  # the file stays as it is
+
+
+def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
+    """No second copy: what a model's weights take, once they are read, are pages that belong to the file."""
+    base = PRESETS["nano"].pali
+    config = dataclasses.replace(base, text=dataclasses.replace(base.text, vocab_size=60_000))  # 100 MB
+    write_bundle(
+        tmp_path, build(config).state_dict(), config, preprocess=Preprocess(72, 72), tokenizer=None, facts={}
+    )
+    gc.collect()
+    file, own = resident_kilobytes("RssFile"), resident_kilobytes("RssAnon")
+    model = open_bundle(tmp_path).model()
+    size = sum(p.numel() * p.element_size() for p in model.parameters()) >> 10
+    assert size > 100 << 10
+    assert sum(float(p.detach().sum()) for p in model.parameters())
+    assert resident_kilobytes("RssFile") - file > 0.9 * size
+    assert resident_kilobytes("RssAnon") - own < 0.2 * size
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "index", "liar", "nothing"])

@@ -104,6 +104,7 @@ JOBS = [
     Job("sequence-2-sharded-compiled", 2, "sequence", sharded(compile=True)),
     Job("mask_vqvae-2", 2, "mask_vqvae"),
     Job("muon-2", 2, "siglip", {"optimizer__name": "muon"}, sgd=False),  # each rank does its part of the matrices
+    Job("clipped-2", 2, "sequence", {"optimizer": {"name": "muon", "lr": 1e-2, "qk_clip": 0.5}}, sgd=False),
     Job("muon-2-sharded", 2, "siglip", {**sharded(), "optimizer__name": "muon"}, sgd=False),
     Job("adafactor-2-sharded", 2, "sequence", {**sharded(), "optimizer__name": "adafactor"}, sgd=False),
     Job("nan-2-sharded", 2, "sequence", sharded(), spoilt=True),

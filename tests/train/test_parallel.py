@@ -3,8 +3,10 @@ where a run goes on with another number of ranks (promise 3)."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +23,12 @@ from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors
 
 import openpali.train.trainer as trainer_module
 from openpali.bundle import open_bundle
+from openpali.model.sizes import PRESETS
+from openpali.model.vit import ViT
 from openpali.train.checkpoint import checkpoints, read_state, step_of
+from openpali.train.parallel import place
+from openpali.train.ranks import Ranks
+from openpali.train.recipe import ParallelSpec
 
 CLOSE = 1e-6
 pytestmark = pytest.mark.timeout(1300)  # the first test that asks for `ran` waits for all jobs
@@ -81,6 +88,23 @@ def test_checkpointing_and_compiling_change_nothing(objective, make_trainer, tmp
         assert open_bundle(tmp_path / name / "model").weights().keys() == trainer.model.state_dict().keys()
     assert seen["selective"] == seen["full"] == seen["plain"]
     assert seen["compiled"] == pytest.approx(seen["plain"], rel=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler wants one of C++")
+def test_kernels_of_torchs_compiler_compute_the_same(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch.manual_seed(0)
+    plain = ViT(PRESETS["pico"].vision)
+    compiled = copy.deepcopy(plain)
+    spec = ParallelSpec(compile=True, checkpointing="selective")
+    place(compiled, spec, Ranks(0, 1, torch.device("cpu")), torch.float32)
+    images = torch.randint(0, 256, (2, *plain.config.image_size, 3), dtype=torch.uint8)
+    outputs = [vit(images) for vit in (plain, compiled)]
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        (output * torch.linspace(-1, 1, output.shape[-1])).sum().backward()
+    for (name, parameter), other in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_checkpointing_holds_fewer_activations(make_trainer) -> None:
