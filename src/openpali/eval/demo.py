@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,10 +90,18 @@ def enlarge(image: Image) -> Image:
 def _card(shown: Shown) -> str:
     right = shown.answer == shown.truth
     verdict = "right" if right else "compare"
-    comment = "as it should be" if right else f"truth: {html.escape(shown.truth)}"
+    comment = "as it should be" if right else f"truth: {html.escape(_short(shown.truth))}"
     return (
         f'<figure class="{verdict}"><img src="{data_uri(shown.picture)}" alt="{html.escape(shown.title)}">'
         f"<figcaption><h2>{html.escape(shown.title)}</h2><code>{html.escape(shown.prompt)}</code>"
-        f"<p>{html.escape(shown.answer) or '<i>nothing</i>'}</p>"
+        f"<p>{html.escape(_short(shown.answer)) or '<i>nothing</i>'}</p>"
         f"<small>{comment}</small></figcaption></figure>"
     )
+
+
+def _short(text: str) -> str:
+    """Mask tokens, which are drawn, by their number."""
+    return _MASK_TOKENS.sub(lambda run: f"[{run[0].count('<')} mask tokens]", text)
+
+
+_MASK_TOKENS = re.compile(r"<mask_token\d+>(?: ?<mask_token\d+>)*")
