@@ -63,6 +63,8 @@ def test_commands_run(
         arguments += [*SHORT, f"name=readme/{Path(arguments[2]).stem}"]
     if arguments[1:3] == ["eval", "nano/caption"]:
         arguments[arguments.index("--limit") + 1] = "4"
+    if "--suite" in arguments:
+        arguments += ["--limit", "4"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as end:
         main()
