@@ -127,6 +127,13 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
     [
         (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no picture file nowhere.png"),
         (["predict", "what?", "--model", "FAMILY"], "one or more pictures"),
+        (["predict", "PICTURE", "PICTURE", "--model", "FAMILY"], "stands where the prompt should"),
+        (["predict", "PICTURE", "gone.png", "--model", "FAMILY"], "gone.png stands where the prompt should"),
+        (["predict", "PICTURE", "what?", "--out", "PICTURE", "--model", "FAMILY"], "it would be overwritten"),
+        (["eval", "nano/ocr", "--save-predictions", "PICTURE", "--model", "FAMILY"], "is no predictions file"),
+        (["quantize", "FAMILY/pali", "--out", "FAMILY/pali"], "it would be overwritten"),
+        (["export", "FAMILY", "--out", "FAMILY"], "it would be overwritten"),
+        (["plan", "RECIPE", "--efficiency", "0"], "a share of the peak rate"),
         (["predict", "PICTURE", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang is for a --task"),
         (["predict", "PICTURE", "what?", "--model", "nowhere"], "no model 'nowhere'"),
         (["predict", "PICTURE", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
@@ -140,12 +147,16 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
 def test_mistakes_end_in_one_sentence(
     monkeypatch, family: Path, picture: Path, arguments: list[str], message: str
 ) -> None:
-    named = {"FAMILY": str(family), "PICTURE": str(picture)}
+    named = {"FAMILY": str(family), "FAMILY/pali": str(family / "pali"), "PICTURE": str(picture)}
+    named["RECIPE"] = str(Path(__file__).parents[1] / "recipes" / "nano" / "1_multimodal.toml")
+    files = [picture, *(file for file in family.rglob("*") if file.is_file())]
+    before = [file.read_bytes() for file in files]
     monkeypatch.setattr(sys, "argv", ["openpali", *(named.get(a, a) for a in arguments)])
     with pytest.raises(SystemExit) as end:
         main()
     assert message in str(end.value.code)
     assert "Traceback" not in str(end.value.code)
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_the_installed_command_exits_with_a_code_and_no_traceback(family: Path) -> None:

@@ -18,7 +18,7 @@ app.add_typer(data, name="data")
 Model = Annotated[str, typer.Option(help="A model folder, a finished run, or a model that ships (nano)")]
 Engine = Annotated[
     Literal["torch", "openvino", "openvino-int8", "auto"],
-    typer.Option(help="What generates text; OpenVINO is faster on CPUs, and needs the extra [cpu]"),
+    typer.Option(help="What generates text; OpenVINO is faster on CPUs, and needs the extra cpu"),
 ]
 Dtype = Annotated[Literal["fp32", "bf16"], typer.Option(help="In which torch computes; bf16 takes half the memory")]
 Device = Annotated[str, typer.Option(help="Where torch computes: cpu, or cuda; under torchrun each rank's own GPU")]
@@ -53,6 +53,11 @@ def predict(
         paths, text = inputs, ""
     if not paths:
         raise ValueError("give one or more pictures, then the prompt")
+    named = " " not in text and (is_video(text) or Path(text).suffix.lower() in _OF_PICTURES)
+    if not task and (named or Path(text).is_file()):
+        raise ValueError(f"{text} stands where the prompt should: give the pictures, then what you ask")
+    if out is not None:
+        _not_onto(out, *paths)
     if lang and not task:
         raise ValueError("a prompt of your own says itself in which language to answer: --lang is for a --task")
     images = [
@@ -292,7 +297,7 @@ def validate(
     task: Annotated[str, typer.Option(help="What it is meant for; default: every task that it can feed")] = "",
     masks: Annotated[str, typer.Option(help="The mask VQ-VAE, for refseg: a model folder or finished run")] = "",
     tokenizer: Annotated[str, typer.Option(help="Check texts and lengths with this one")] = "nano-vocabulary",
-    limit: Annotated[int, typer.Option(help="Look at so many samples, evenly spread")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="Look at so many samples, evenly spread")] = 1000,
     out: Annotated[Path | None, typer.Option(help="Write a contact sheet here")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
@@ -428,7 +433,9 @@ def quantize(
     """Write a model anew with int8 weights in its linear layers: half of bf16's size, for inference."""
     from openpali.bundle import find_model, open_bundle, write_int8
 
-    write_int8(open_bundle(find_model(model)), out)
+    bundle = open_bundle(find_model(model))
+    _not_onto(out, bundle.folder)
+    write_int8(bundle, out)
     typer.echo(f"model written to {out}")
 
 
@@ -448,6 +455,7 @@ def convert(
     from openpali.interop.parts import adopt_siglip, assemble, parse_head, parse_size
 
     pixels, policy = parse_size(size), parse_head(head)
+    _not_onto(out, vision, *([] if text is None else [text]))
     if text is None:
         parts = adopt_siglip(vision, out, size=pixels)
     else:
@@ -473,11 +481,22 @@ def export(
     from openpali.bundle import find_model, open_bundle, open_family
     from openpali.interop.export import export as write
 
-    parts = open_family(find_model(model)).parts
+    folder = find_model(model)
+    parts = open_family(folder).parts
+    _not_onto(out, folder, *parts.values())
     for name, folder in parts.items():
         if len(parts) == 1 or name in ("pali", "siglip"):
             for written in write(open_bundle(folder), out / name if len(parts) > 1 else out):
                 typer.echo(f"{name} written to {written}")
+
+
+def _not_onto(out: Path, *inputs: str | Path) -> None:
+    """Raises ``ValueError`` where what is read would be overwritten."""
+    if any(out.resolve() == Path(each).resolve() for each in inputs):
+        raise ValueError(f"--out {out} is what is read: it would be overwritten, name another")
+
+
+_OF_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def main() -> None:

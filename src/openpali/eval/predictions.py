@@ -37,15 +37,16 @@ class PredictionsFile:
         """The answers that are there, in order of index; a last line that a kill tore is cut off.
 
         Raises:
-            ValueError: the file is of another run; the message says what differs.
+            ValueError: the file is of another run, and the message says what differs; or it is something else.
+                It is left as it is.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = self.path.read_bytes() if self.path.is_file() else b""
         kept = whole[: whole.rfind(b"\n") + 1]
-        if len(kept) < len(whole):
-            with self.path.open("r+b") as file:
-                file.truncate(len(kept))
         if not kept:
+            if not _HEAD.startswith(whole[: len(_HEAD)]):
+                raise ValueError(f"{self.path} is no predictions file: name another one")
+            self.path.write_bytes(b"")  # a first line that was torn
             self._append([{"run": self.run}])
             return []
         run, lines = _parse(kept, self.path)
@@ -56,6 +57,9 @@ class PredictionsFile:
                 f"{self.path} holds answers of another run: its {name} is {run.get(name)!r}, now it is "
                 f"{self.run[name]!r}; name another file, or delete this one"
             )
+        if len(kept) < len(whole):
+            with self.path.open("r+b") as file:
+                file.truncate(len(kept))
         return lines
 
     def append(self, lines: Sequence[Line]) -> None:
@@ -95,4 +99,8 @@ def _parse(data: bytes, path: Path) -> tuple[Json, list[Line]]:
             by_index[answered.index] = Line(answered, pixels)
         return dict(head["run"]), [by_index[index] for index in sorted(by_index)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no predictions file of this version: {error!r}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} is no predictions file of this version ({reason})") from error
+
+
+_HEAD = b'{"run": '  # what the first line begins with

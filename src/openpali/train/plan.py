@@ -194,8 +194,10 @@ def make_plan(
         efficiency: share of the peak rate that matrix products reach, all else of a step included.
 
     Raises:
-        ValueError: the batch cannot be shared so, or the recipe cannot be built.
+        ValueError: the batch cannot be shared so, the recipe cannot be built, or the efficiency is no share.
     """
+    if not 0 < efficiency <= 1:
+        raise ValueError(f"efficiency is a share of the peak rate, above 0 and up to 1, not {efficiency:g}")
     lengths = lengths or Lengths()
     dtype = _precision(recipe, device)
     # phases of one size have one step; their mixtures do not matter
