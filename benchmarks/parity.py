@@ -36,7 +36,11 @@ TOWERS: dict[str, dict[str, Any]] = {
     "xl": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16},
     "giant": {"hidden_size": 1536, "intermediate_size": 6144, "num_hidden_layers": 40, "num_attention_heads": 16},
 }
-TEXT_TOWERS = {**TOWERS, "tiny": {**TOWERS["tiny"], "vocab_size": 512}, "giant": TOWERS["xl"]}
+TEXT_TOWERS = {
+    **TOWERS,
+    "tiny": {**TOWERS["tiny"], "vocab_size": 512},
+    "giant": {**TOWERS["xl"], "projection_size": 1536},
+}
 LANGUAGE: dict[str, dict[str, Any]] = {
     "tiny": {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 12, "num_heads": 4, "vocab_size": 512},
     "base": {"d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_heads": 12, "vocab_size": 32_128},
@@ -47,10 +51,7 @@ LANGUAGE: dict[str, dict[str, Any]] = {
 
 def siglip(size: str) -> nn.Module:
     vision = {**TOWERS[size], "patch_size": 14 if size == "xl" else 16}
-    text = dict(TEXT_TOWERS[size])
-    if size == "giant":
-        text["projection_size"] = vision["hidden_size"]
-    return transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision))
+    return transformers.SiglipModel(transformers.SiglipConfig(text_config=TEXT_TOWERS[size], vision_config=vision))
 
 
 def language(kind: str, size: str) -> nn.Module:

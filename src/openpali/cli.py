@@ -455,7 +455,7 @@ def convert(
     from openpali.interop.parts import adopt_siglip, assemble, parse_head, parse_size
 
     pixels, policy = parse_size(size), parse_head(head)
-    _not_onto(out, vision, *([] if text is None else [text]))
+    _not_onto(out, *filter(None, (vision, text)))
     if text is None:
         parts = adopt_siglip(vision, out, size=pixels)
     else:
@@ -481,9 +481,9 @@ def export(
     from openpali.bundle import find_model, open_bundle, open_family
     from openpali.interop.export import export as write
 
-    folder = find_model(model)
-    parts = open_family(folder).parts
-    _not_onto(out, folder, *parts.values())
+    origin = find_model(model)
+    parts = open_family(origin).parts
+    _not_onto(out, origin, *parts.values())
     for name, folder in parts.items():
         if len(parts) == 1 or name in ("pali", "siglip"):
             for written in write(open_bundle(folder), out / name if len(parts) > 1 else out):

@@ -24,7 +24,7 @@ from openpali.eval.benchmark import Run, run
 from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark, Seen
 from openpali.eval.metrics.scores import Scores
 from openpali.eval.metrics.vqa import exact_match
-from openpali.eval.predictions import read_predictions
+from openpali.eval.predictions import PredictionsFile, read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
@@ -127,6 +127,24 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(family: Path, unbr
     assert answers.read_bytes().count(b"\n") == 1 + LIMIT  # nothing was asked twice
     assert read_predictions(answers) == read_predictions(Path(f"{unbroken}.jsonl"))
     assert card_of(stem) == card_of(unbroken)
+
+
+def test_a_file_is_ours_or_is_left_alone(tmp_path: Path) -> None:
+    file, run = tmp_path / "answers.jsonl", {"benchmark": "x"}
+    for foreign in (
+        b"notes of mine",
+        b"a,b\n1,2\n3,4",
+        b'{"benchmark": "x"}',
+        b'{"run": {"benchmark": "y"}}\ntorn',
+    ):
+        file.write_bytes(foreign)
+        with pytest.raises(ValueError, match=r"is no predictions file|holds answers of another run"):
+            PredictionsFile(file, run).resume()
+        assert file.read_bytes() == foreign
+    for ours in (b"", b'{"r', b'{"run": {"benchm', b'{"run": {"benchmark": "x"}}\n{"index": 0, "te'):
+        file.write_bytes(ours)
+        assert PredictionsFile(file, run).resume() == []
+        assert file.read_bytes() == b'{"run": {"benchmark": "x"}}\n'
 
 
 def test_two_processes_give_exactly_what_one_gives(family: Path, unbroken: Path, tmp_path: Path) -> None:

@@ -43,13 +43,9 @@ class PredictionsFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = self.path.read_bytes() if self.path.is_file() else b""
         kept = whole[: whole.rfind(b"\n") + 1]
-        if not kept:
-            if not _HEAD.startswith(whole[: len(_HEAD)]):
-                raise ValueError(f"{self.path} is no predictions file: name another one")
-            self.path.write_bytes(b"")  # a first line that was torn
-            self._append([{"run": self.run}])
-            return []
-        run, lines = _parse(kept, self.path)
+        if not kept and not _HEAD.startswith(whole[: len(_HEAD)]):  # neither new nor a first line that was torn
+            raise ValueError(f"{self.path} is no predictions file: name another one")
+        run, lines = _parse(kept, self.path) if kept else (self.run, [])
         differing = [name for name in self.run if run.get(name) != self.run[name]]
         if differing:
             name = differing[0]
@@ -60,6 +56,8 @@ class PredictionsFile:
         if len(kept) < len(whole):
             with self.path.open("r+b") as file:
                 file.truncate(len(kept))
+        if not kept:
+            self._append([{"run": self.run}])
         return lines
 
     def append(self, lines: Sequence[Line]) -> None:
