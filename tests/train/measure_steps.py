@@ -1,7 +1,7 @@
-"""What a rank really holds and computes for `test_plan.py`: ``python measure_steps.py FILE SHAPE...``.
+"""What a rank really holds and computes for `test_plan.py`: ``python measure_steps.py FILE NODE``.
 
-Each shape is carried out twice on real tensors, as the planner does on imagined ones; the second step's highest
-resident memory above what the process had before, and its FLOPs, are written to FILE as JSON lines.
+Each shape is carried out twice on real tensors, as the planner does on imagined ones, NODE ranks to a node; the
+second step's highest resident memory above what rank 0 had before, and its FLOPs, are written to FILE as JSON lines.
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import os
+import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
-from plan_shapes import recipe_of
+import torch._dynamo  # what each rank would import for itself
+from forks import fork_ranks
+from plan_shapes import SHAPES, recipe_of
 
 from openpali.train.machine import count_flops, resolve_precision
 from openpali.train.plan import Lengths, make_batch, prepare, rows_of, run_step
-from openpali.train.ranks import join_ranks
+from openpali.train.ranks import Ranks, join_ranks
 
 
 def resident(line: str) -> int:
@@ -33,36 +38,49 @@ def release() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def main(file: Path, names: list[str]) -> None:
+def measure(name: str, ranks: Ranks) -> dict[str, float]:
+    """Highest memory of a shape's second step, in bytes, and its FLOPs."""
+    recipe = recipe_of(name)
+    phase = recipe.phases[0]
+    release()
+    before = resident("VmRSS")
+    dtype = resolve_precision(recipe.precision, ranks.device)
+    learner = prepare(recipe, phase, ranks, dtype)
+    rows = rows_of(recipe, ranks.world)
+
+    def step() -> None:
+        batch = make_batch(recipe, phase, learner.objective, rows, Lengths())
+        run_step(recipe, learner, ranks, dtype, [batch] * recipe.micro)
+
+    flops = count_flops(step)
+    release()
+    step()
+    return {"peak": resident("VmHWM") - before, "flops": flops}
+
+
+def measure_all(names: list[str], file: Path, rank: int) -> None:
     torch.set_num_threads(1)
     with join_ranks() as ranks:
-        for name in ["warm-up", *names]:
-            recipe = recipe_of("siglip" if name == "warm-up" else name)
-            phase = recipe.phases[0]
-            release()
-            before = resident("VmRSS")
-            dtype = resolve_precision(recipe.precision, ranks.device)
-            learner = prepare(recipe, phase, ranks, dtype)
-            rows = rows_of(recipe, ranks.world)
-            flops = 0.0
-            for step in range(2):
-                batch = make_batch(recipe, phase, learner.objective, rows, Lengths())
-                batches = [batch] * recipe.micro
-
-                def run(batches=batches, learner=learner, recipe=recipe, dtype=dtype) -> None:
-                    run_step(recipe, learner, ranks, dtype, batches)
-
-                if step == 0:
-                    flops = count_flops(run)
-                else:
-                    release()
-                    run()
-            peak = resident("VmHWM") - before
-            if name != "warm-up":
+        measure("siglip", ranks)  # what a first step imports and keeps is not counted
+        for name in names:
+            measured = {"name": name, **measure(name, ranks)}
+            if rank == 0:
                 with file.open("a") as lines:
-                    lines.write(json.dumps({"name": name, "peak": peak, "flops": flops}) + "\n")
-            del learner, batch, batches, run
+                    lines.write(json.dumps(measured) + "\n")
+
+
+def main(file: Path, node: int) -> None:
+    for world in sorted({ranks for ranks, _ in SHAPES.values()}):
+        names = [name for name, (ranks, _) in SHAPES.items() if ranks == world]
+        children = set(fork_ranks(world, node, partial(measure_all, names, file)))
+        while children:
+            child, status = os.wait()
+            children.remove(child)
+            if status:
+                for other in children:  # they would wait for it
+                    os.kill(other, signal.SIGKILL)
+                sys.exit(f"a rank of {world} failed")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), int(sys.argv[2]))

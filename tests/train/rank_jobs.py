@@ -1,8 +1,4 @@
-"""Runs on several ranks for `test_parallel.py`: ``python rank_jobs.py FOLDER``.
-
-Ranks are forks of this process, which has imported all that they need: to start an interpreter for each would take
-longer than what they do.
-"""
+"""Runs on several ranks for `test_parallel.py`: ``python rank_jobs.py FOLDER``."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import threading
 import time
@@ -23,6 +18,7 @@ from typing import Any
 
 import torch
 import torch._dynamo  # what each rank would import for itself
+from forks import fork_ranks
 from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain_sgd
 
 import openpali.train.checkpoint as checkpoint_module
@@ -197,26 +193,21 @@ def fork(job: Job, folder: Path) -> None:
 
     Not so where the job is struck: how its ranks end by themselves is in ``NAME.struck``.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(job.world)}
-    os.environ["LOCAL_WORLD_SIZE"] = "2"  # two nodes of two, where there are four
-    children = {}
-    for rank in range(job.world):
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        if not (child := os.fork()):
-            code = 0
-            try:
-                run(job, folder)
-            except BaseException:
-                with (folder / f"{job.name}.error").open("a") as file:
-                    traceback.print_exc(file=file)
-                code = 1
-            if job.struck:
-                sys.exit(code)  # as a command ends, which what still runs would hold up
-            os._exit(code)
-        children[child] = rank
+
+    def body(rank: int) -> None:
+        code = 0
+        try:
+            run(job, folder)
+        except BaseException:
+            with (folder / f"{job.name}.error").open("a") as file:
+                traceback.print_exc(file=file)
+            code = 1
+        if job.struck:
+            sys.exit(code)  # as a command ends, which what still runs would hold up
+        os._exit(code)
+
+    started = fork_ranks(job.world, 2, body)  # two nodes of two, where there are four
+    children = {child: rank for rank, child in enumerate(started)}
     found = strike(job, folder, list(children)) if job.struck else []
     struck, ends = time.monotonic(), {}
     while children:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -49,36 +48,13 @@ HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     """Name of a shape -> what rank 0 held at most (bytes) and its FLOPs, measured in processes of their own."""
     folder = tmp_path_factory.mktemp("measured")
-    script = Path(__file__).with_name("measure_steps.py")
-    found = {}
-    for world in sorted({ranks for ranks, _ in SHAPES.values()}):
-        names = [name for name, (ranks, _) in SHAPES.items() if ranks == world]
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        shared = {"OPENPALI_HOME": str(folder), "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-        shared |= {
-            "WORLD_SIZE": str(world),
-            "LOCAL_WORLD_SIZE": str(min(world, HERE.node)),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        processes = [
-            subprocess.Popen(
-                [sys.executable, str(script), str(folder / f"{world}-{rank}.jsonl"), *names],
-                env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(world)
-        ]
-        for process in processes:
-            _, errors = process.communicate()
-            assert process.returncode == 0, errors
-        for line in (folder / f"{world}-0.jsonl").read_text().splitlines():
-            found[json.loads(line)["name"]] = json.loads(line)
-    return found
+    file = folder / "measured.jsonl"
+    command = [sys.executable, str(Path(__file__).with_name("measure_steps.py")), str(file), str(HERE.node)]
+    shared = {"OPENPALI_HOME": str(folder), "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, env={**os.environ, **shared}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return {line["name"]: line for line in lines}
 
 
 @pytest.mark.parametrize("name", SHAPES)

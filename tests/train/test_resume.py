@@ -297,11 +297,11 @@ bias = -1.4
 lr = 1e-3
 warmup = 100
 [[phases]]
-samples = 300
+samples = 120
 size = 48
 mixture = [{ source = "nano/single", task = "contrastive" }]
 [[phases]]
-samples = 300
+samples = 120
 size = 72
 mixture = [{ source = "nano/word", task = "contrastive" }, { source = "nano/single", task = "contrastive" }]
 """
@@ -339,14 +339,14 @@ def test_kill_9_and_sigterm_of_real_processes(make_trainer, tmp_path, monkeypatc
 
     reached = int(checkpoints(run)[-1].name.removeprefix("step-"))
     process = _start(file, run)
-    _wait_for_step(process, run, min(reached + 5, 120))
+    _wait_for_step(process, run, min(reached + 5, 50))
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     samples = 4 * int(checkpoints(run)[-1].name.removeprefix("step-"))
     assert process.returncode == 1
     assert errors.splitlines()[-1] == f"openpali: stopped at sample {samples}; the same command goes on"
     assert "Traceback" not in errors
-    assert samples < 600
+    assert samples < 240
 
     process = _start(file, run)
     _, errors = process.communicate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -102,7 +103,8 @@ def _add_strip(picture: PilImage.Image, text: str, size: int, font_for: FontFor 
 def _parts(word: str, room: float, size: int, font_for: FontFor | None) -> Iterator[str]:
     """A word cut where it is wider than the picture, as sentences are in scripts without spaces."""
     while len(word) > 1 and _width([word], size, font_for) > room:
-        fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or _width([word[:n]], size, font_for) <= room)
+        longer = range(2, len(word))
+        fits = 1 + bisect_right(longer, room, key=lambda n, word=word: _width([word[:n]], size, font_for))
         yield word[:fits]
         word = word[fits:]
     yield word
@@ -145,5 +147,10 @@ def _face(file: Path | str, size: int) -> ImageFont.FreeTypeFont:
 
 def can_write(face: ImageFont.FreeTypeFont, text: str) -> bool:
     """Whether a font has a glyph of its own for every character."""
-    unknown = bytes(face.getmask("\U0010ffff"))
-    return all(c.isspace() or category(c) == "Cf" or bytes(face.getmask(c)) != unknown for c in set(text))
+    return all(_has_glyph(face, c) for c in set(text))
+
+
+@lru_cache(maxsize=2**14)
+def _has_glyph(face: ImageFont.FreeTypeFont, char: str) -> bool:
+    unknown = face.getmask("\U0010ffff")
+    return char.isspace() or category(char) == "Cf" or bytes(face.getmask(char)) != bytes(unknown)

@@ -1,0 +1,37 @@
+"""Ranks as forks of a process that has imported all that they need: an interpreter for each would take longer to
+start than what they do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from collections.abc import Callable
+
+
+def fork_ranks(world: int, node: int, body: Callable[[int], None]) -> list[int]:
+    """Run ``body(rank)`` in a fork for each rank, with what torchrun would tell it of ``node`` ranks to a node.
+
+    Returns their process ids. A rank that fails prints its traceback and ends with 1; one that raises SystemExit ends
+    as a command does, which waits for what still runs.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    os.environ["LOCAL_WORLD_SIZE"] = str(min(world, node))
+    children = []
+    for rank in range(world):
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        if child := os.fork():
+            children.append(child)
+            continue
+        try:
+            body(rank)
+        except SystemExit:
+            raise
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return children
