@@ -12,8 +12,8 @@ from collections.abc import Callable
 def fork_ranks(world: int, node: int, body: Callable[[int], None]) -> list[int]:
     """Run ``body(rank)`` in a fork for each rank, with what torchrun would tell it of ``node`` ranks to a node.
 
-    Returns their process ids. A rank that fails prints its traceback and ends with 1; one that raises SystemExit ends
-    as a command does, which waits for what still runs.
+    Returns their process ids. A rank that fails prints its traceback and ends with 1; one that raises SystemExit
+    ends as a command does, which waits for what still runs.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,7 +1,7 @@
 """What a rank really holds and computes for `test_plan.py`: ``python measure_steps.py FILE NODE``.
 
-Each shape is carried out twice on real tensors, as the planner does on imagined ones, NODE ranks to a node; the
-second step's highest resident memory above what rank 0 had before, and its FLOPs, are written to FILE as JSON lines.
+Each shape is carried out twice on real tensors, as the planner does on imagined ones, NODE ranks to a node. The
+second step's highest resident memory, above what rank 0 had before, and its FLOPs are written to FILE, a line each.
 """
 
 from __future__ import annotations
