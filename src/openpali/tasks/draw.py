@@ -102,9 +102,12 @@ def _add_strip(picture: PilImage.Image, text: str, size: int, font_for: FontFor 
 
 def _parts(word: str, room: float, size: int, font_for: FontFor | None) -> Iterator[str]:
     """A word cut where it is wider than the picture, as sentences are in scripts without spaces."""
-    while len(word) > 1 and _width([word], size, font_for) > room:
-        longer = range(2, len(word))
-        fits = 1 + bisect_right(longer, room, key=lambda n, word=word: _width([word[:n]], size, font_for))
+
+    def width(length: int) -> float:
+        return _width([word[:length]], size, font_for)
+
+    while len(word) > 1 and width(len(word)) > room:
+        fits = 1 + bisect_right(range(2, len(word)), room, key=width)
         yield word[:fits]
         word = word[fits:]
     yield word
