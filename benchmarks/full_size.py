@@ -8,8 +8,9 @@ of the mapped file included). The peer of a time is the bound of this machine: t
 rate of a large matrix product, or the bytes of decoder weights that each token must read at the rate of memory.
 
 "load" maps the file and touches every page of it: first after the system was asked to forget the file, then again.
-Memory per token is how much the peak grows from one resolution to the next, beside the keys and values that the
-decoder has to hold of each token.
+Once the picture is read the ViT's pages are given back (`openpali.tensors.give_back`), within its time. The bound of
+a token counts the keys and values that it reads beside the weights. Memory per token is how much the peak grows from
+one resolution to the next, beside the keys and values that the decoder has to hold of each token.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from openpali.bundle import build, open_bundle, write_bundle, write_int8
 from openpali.data.images import Preprocess
 from openpali.model.pali import Memory, Pali
 from openpali.model.sizes import PRESETS, count_parameters, count_tokens, flops_of_stages, parameters_per_token
+from openpali.tensors import give_back
 from openpali.train.machine import matmul_peak
 
 PROMPT, NEW = 16, 16
@@ -72,6 +74,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
     )
     flops, bandwidth = matmul_peak(torch.device("cpu"), torch.bfloat16), read_bandwidth()
     language = preset.language
+    held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values
     with torch.device("meta"):
         read = parameters_per_token(Pali(preset.pali))
     results = []
@@ -95,15 +98,14 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
                 rate(
                     f"{name}: tokens",
                     1 / seen["token"],
-                    bandwidth / width / read,
-                    "reading the decoder",
+                    bandwidth / (width * read + held * (count_tokens(preset, (side, side)) + PROMPT)),
+                    "reading the decoder, keys and values",
                     "tokens/s",
                 ),
                 cost(f"{name}: peak memory", peaks[side] / 1e9, files / 1e9, "size of the file", "GB"),
             ]
             if options.preset == "pali3-5b":
                 results.append(cost(f"{name}: peak memory", peaks[side] / 1e9, TARGETS[kind] / 1e9, "target", "GB"))
-        held = 4 * language.decoder_layers * language.heads * language.d_head  # a key and a value, 2 bytes each
         for small, large in pairwise(options.sides):
             more = count_tokens(preset, (large, large)) - count_tokens(preset, (small, small))
             grown = max(peaks[large] - peaks[small], 1) / more  # the system counts in pages
@@ -156,6 +158,7 @@ def answer(folder: Path, side: int) -> dict[str, float]:
     marks, ids = [time.perf_counter()], torch.zeros(1, 1, dtype=torch.long)
     with torch.inference_mode():
         visual = model.embed_images(picture)
+        give_back(model.vit.state_dict().values())
         marks.append(time.perf_counter())
         x, real = model.assemble(visual, prompt)
         memory = Memory(model.text.encode(x, real), real)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import torch
 from openpali.bundle import build, open_bundle, write_bundle
 from openpali.data.images import Preprocess
 from openpali.model.sizes import PRESETS
-from openpali.tensors import INDEX, WEIGHTS, MappedTensors, shapes, write_tensors
+from openpali.tensors import INDEX, WEIGHTS, MappedTensors, give_back, shapes, write_tensors
 
 TENSORS = {
     "a": torch.arange(6.0).view(2, 3),
@@ -91,6 +93,19 @@ def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
     assert sum(float(p.detach().sum()) for p in model.parameters())
     assert resident_kilobytes("RssFile") - file > 0.9 * size
     assert resident_kilobytes("RssAnon") - own < 0.2 * size
+
+
+def test_pages_that_are_given_back_are_read_again() -> None:
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as name:  # /tmp may have no disk to read from
+        write_tensors(Path(name), {"x": torch.arange(8 << 20)})
+        with (Path(name) / WEIGHTS).open("rb") as file:
+            os.fsync(file.fileno())
+        x, own = MappedTensors(Path(name))["x"], torch.arange(8 << 20)
+        total = x.sum()
+        before = resident_kilobytes("RssFile")
+        give_back([x[3:], own, torch.zeros(1)])
+        assert resident_kilobytes("RssFile") < before - (60 << 10)
+        assert x.sum() == own.sum() == total
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "index", "liar", "nothing"])

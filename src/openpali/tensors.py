@@ -7,8 +7,11 @@ and then only pages that the system can drop again. No pickles.
 
 from __future__ import annotations
 
+import ctypes
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from torch import Tensor
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
+_MADV_PAGEOUT = 21  # of <sys/mman.h>; unlike MADV_DONTNEED it never loses what is in no file
 Shape = tuple[int, ...]
 
 
@@ -101,6 +105,20 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: i
     for old in (*folder.glob("model-*-of-*.safetensors"), folder / WEIGHTS, folder / INDEX):
         if old.name not in names and not (old.name == INDEX and len(shards) > 1):
             old.unlink(missing_ok=True)
+
+
+def give_back(tensors: Iterable[Tensor]) -> None:
+    """Have the system take mapped tensors out of memory until they are touched again: for a large model's ViT, say,
+    while text is generated. Their values stay what they are; whole pages alone are taken, and nothing on systems
+    other than Linux.
+    """
+    if sys.platform != "linux":
+        return
+    for tensor in tensors:
+        first = -(-tensor.data_ptr() // PAGESIZE) * PAGESIZE
+        length = tensor.data_ptr() + tensor.nbytes - first
+        if length > 0:  # refused by systems before Linux 5.4, which then keep them
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_PAGEOUT)
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
