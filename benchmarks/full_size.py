@@ -8,9 +8,9 @@ of the mapped file included). The peer of a time is the bound of this machine: t
 rate of a large matrix product, or the bytes of decoder weights that each token must read at the rate of memory.
 
 "load" maps the file and touches every page of it: first after the system was asked to forget the file, then again.
-Once the picture is read the ViT's pages are given back (`openpali.tensors.give_back`), within its time. The bound of
-a token counts the keys and values that it reads beside the weights. Memory per token is how much the peak grows from
-one resolution to the next, beside the keys and values that the decoder has to hold of each token.
+Once the picture is read the ViT's pages are given back (`openpali.tensors.give_back`), within its time. The bound
+of a token counts the keys and values that it reads beside the weights. Memory per token is how much the peak grows
+from one resolution to the next, beside the keys and values that the decoder has to hold of each token.
 """
 
 from __future__ import annotations
