@@ -358,7 +358,7 @@ def plan(
         int | None, typer.Option(help="Tokens of each row's prompt; default: the recipe's most")
     ] = None,
     target: Annotated[int | None, typer.Option(help="Tokens of each row's target; the same")] = None,
-    frames: Annotated[int, typer.Option(help="Frames of a video", min=1)] = 8,
+    frames: Annotated[int | None, typer.Option(help="Frames of a video; the same", min=1)] = None,
     efficiency: Annotated[float, typer.Option(help="Share of the peak rate that is reached")] = 0.4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:

@@ -122,6 +122,24 @@ def test_texts_go_round_the_ring_of_ranks() -> None:
     assert sent["network"] == pytest.approx(ring + gradients, rel=0.01)
 
 
+def test_videos_have_the_frames_that_their_sources_give() -> None:
+    raw = recipe_of("sequence").model_dump()
+    lines = [("caption", {}), ("video_qa", {"frames": 4}), ("video_caption", {"frames": 2})]
+    raw["phases"][0]["mixture"] = [
+        {"source": "nano/video", "task": task, "options": options} for task, options in lines
+    ]
+
+    def frames(lengths: Lengths) -> int:
+        recipe = Recipe.model_validate(raw)
+        objective = prepare(recipe, recipe.phases[0], Ranks(0, 1, torch.device("cpu")), torch.float32).objective
+        return make_batch(recipe, recipe.phases[0], objective, 2, lengths)["images"].shape[1]
+
+    assert frames(Lengths()) == 4
+    assert frames(Lengths(frames=3)) == 3
+    raw["phases"][0]["mixture"][1]["options"] = {}
+    assert frames(Lengths()) == 8
+
+
 def test_operations_are_three_times_the_forward_ones() -> None:
     recipe = recipe_of("sequence")
     lengths = Lengths(prompt=16, target=1)

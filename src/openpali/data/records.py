@@ -25,7 +25,7 @@ from pydantic import (
 
 from openpali.data.images import decode_image, load_image
 from openpali.data.mask_formats import Shape, read_polygons, read_run_lengths, tight_box
-from openpali.data.videos import MAX_FRAMES, is_video, load_frames
+from openpali.data.videos import FRAMES, MAX_FRAMES, is_video, load_frames
 from openpali.tasks.example import Box, Example, Image, Mask, Object, Size
 
 ReadFile = Callable[[str], bytes]
@@ -42,7 +42,7 @@ class Pictures:
     """
 
     least: Size | None = None
-    frames: int = 8
+    frames: int = FRAMES
     stride: int | None = None
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from openpali.tasks.example import Image
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 MAX_FRAMES = 16
+FRAMES = 8  # at most, where nothing is said
 
 
 def is_video(path: str | Path) -> bool:
@@ -23,7 +24,7 @@ def is_video(path: str | Path) -> bool:
 
 def load_frames(
     source: str | Path | bytes,
-    frames: int = 8,
+    frames: int = FRAMES,
     stride: int | None = None,
     *,
     start: float = 0.0,

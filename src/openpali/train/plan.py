@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from openpali.bundle import open_tokenizer
 from openpali.data.encode import Batch, PairEncoder
+from openpali.data.videos import FRAMES
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT
 from openpali.text.tokenizer import Tokenizer
@@ -72,11 +73,11 @@ DEVICES: Mapping[str, Device] = {
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of a batch's rows: tokens of prompt and target (None: the recipe's most), frames of a video."""
+    """Of a batch's rows: tokens of prompt and target, and frames of a video (None: the recipe's most)."""
 
     prompt: int | None = None
     target: int | None = None
-    frames: int = 8
+    frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -403,10 +404,10 @@ def _precision(recipe: Recipe, device: Device) -> torch.dtype:
 
 def _frames(phase: PhaseSpec, lengths: Lengths) -> int:
     """Pictures of a row: of the longest kind in the mixture, to which all are padded."""
-    tasks = {line.task for line in phase.mixture}
-    if any(task.startswith("video") for task in tasks):
-        return lengths.frames
-    return 0 if tasks == {"denoise"} else 1
+    videos = [line.options.get("frames", FRAMES) for line in phase.mixture if line.task.startswith("video")]
+    if videos:
+        return lengths.frames or max(videos)
+    return 0 if {line.task for line in phase.mixture} == {"denoise"} else 1
 
 
 def _logit_widths(recipe: Recipe, model: nn.Module, rows: int) -> set[int]:
@@ -499,8 +500,8 @@ def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: f
     if recipe.objective == "sequence":
         prompt, target = lengths.prompt or recipe.max_prompt, lengths.target or recipe.max_target
         said.insert(0, f"every row has {prompt} tokens of prompt and {target} of target")
-        if any(_frames(phase, lengths) > 1 for phase in recipe.phases):
-            said.insert(1, f"videos have {lengths.frames} frames")
+        if (frames := max(_frames(phase, lengths) for phase in recipe.phases)) > 1:
+            said.insert(1, f"videos have {frames} frames")
     if recipe.parallel.compile:
         said.append("compiled blocks hold no less than others")
     return said

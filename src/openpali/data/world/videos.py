@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from openpali.data.videos import FRAMES
 from openpali.data.world.draw import TRIES, Draw
 from openpali.data.world.paint import Place, Size, covered, make_patch, paint
 from openpali.data.world.scenes import name_objects, somewhere, visible
@@ -23,7 +24,7 @@ STILL_SHARE = 0.1
 MOST_COVERED = 0.15  # of the smaller of two things, in any frame
 
 
-def video(draw: Draw, *, frames: int = 8, most: int = 2, kinds: Sequence[str] = KINDS) -> Example:
+def video(draw: Draw, *, frames: int = FRAMES, most: int = 2, kinds: Sequence[str] = KINDS) -> Example:
     """``frames`` pictures of one or two things (``most``), 25 to 40 % of the canvas, one of which moves evenly by
     30 to 55 % of the canvas to the left, right, up or down; in a tenth of the videos nothing moves.
 
