@@ -16,13 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
 import torch
 import torch._dynamo  # what each rank would import for itself
-from forks import fork_ranks
 from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain_sgd
 
 import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
+from _ranks import fork_ranks
 from openpali.bundle import open_tokenizer
 from openpali.data.sources import open_source
 from openpali.train.checkpoint import checkpoints

@@ -1,0 +1,194 @@
+"""What `openpali plan` predicts beside what steps hold and compute, in eleven shapes of every objective but one.
+
+    python benchmarks/planner.py --json planner.json                      # what a step holds: a minute
+    python benchmarks/planner.py --kept --json planner-kept.json          # what the trainer holds on a CPU
+    python benchmarks/planner.py --precision bf16 --json planner-bf16.json
+
+Each shape is carried out twice on real tensors, by ranks of one thread, as the planner does on imagined ones.
+Memory is the second step's highest resident memory above what rank 0 had before; FLOPs are torch's count. Ours is
+what was predicted, the peer what was measured, and the ratio measured by predicted.
+
+glibc is told to give all freed blocks back at once, so that resident memory is what a step holds; with `--kept` it
+keeps them, as the trainer has it. The mask VQ-VAE is left out: it is smaller than what else moves in a process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo  # what each rank would import for itself
+
+from _ranks import fork_ranks
+from _report import Result, cost, machine, report
+from openpali.train.machine import count_flops, kept_memory, resolve_precision
+from openpali.train.plan import Device, Lengths, make_batch, prepare, rehearse, rows_of, run_step
+from openpali.train.ranks import Ranks, join_ranks
+from openpali.train.recipe import Recipe
+
+HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # in nodes of two ranks
+SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, what differs from a sequence of the nano preset
+    "siglip": (1, {"objective": "siglip", "batch": 32}),
+    "classes": (1, {"objective": "classify", "batch": 64}),
+    "sequence": (1, {"batch": 12}),
+    "frozen, larger pictures": (1, {"batch": 8, "size": 180, "frozen": ["vit"]}),
+    "micro-batches, Muon and QK-clip": (1, {"batch": 24, "micro": 3, "optimizer": "muon", "qk_clip": 3.0}),
+    "checkpointing": (1, {"batch": 32, "checkpointing": "full"}),
+    "selective, and Adafactor": (1, {"batch": 16, "checkpointing": "selective", "optimizer": "adafactor"}),
+    "text, and an average": (1, {"batch": 16, "task": "denoise", "frozen": ["vit", "project"], "ema": 0.9}),
+    "whole on 2": (2, {"batch": 16}),
+    "cut over 3": (3, {"batch": 48, "shard": "full"}),
+    "cut over 2 of 4, and an average": (4, {"batch": 64, "shard": "hybrid", "ema": 0.9}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kept", action="store_true", help="glibc keeps what is freed, as it does for the trainer")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--json", type=Path, dest="file")
+    parser.add_argument("--measure", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measure_all(options)
+        return
+    facts = machine() | {"precision": options.precision, "memory": "kept" if options.kept else "given back"}
+    report(compare(options), facts, options.file)
+
+
+def compare(options: argparse.Namespace) -> list[Result]:
+    """Predicted and measured, of each shape."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if not options.kept:  # else glibc keeps what is smaller than the largest block that was freed
+        environment["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "measured.jsonl"
+        subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--measure", str(file)], env=environment, check=True
+        )
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+    results = []
+    for line in lines:
+        recipe = recipe_of(line["name"], options.precision)
+        books = rehearse(recipe, recipe.phases[0], HERE, SHAPES[line["name"]][0])
+        results += [
+            cost(f"{line['name']}: memory", books.peak / 1e6, line["peak"] / 1e6, "measured", "MB"),
+            cost(f"{line['name']}: FLOPs", books.flops / 1e9, line["flops"] / 1e9, "measured", "GFLOP"),
+        ]
+    return results
+
+
+def measure_all(options: argparse.Namespace) -> None:
+    """Write what each shape holds and computes to a file, a line each."""
+    for world in sorted({ranks for ranks, _ in SHAPES.values()}):
+        names = [name for name, (ranks, _) in SHAPES.items() if ranks == world]
+        children = set(fork_ranks(world, HERE.node, partial(measure_rank, names, options)))
+        while children:
+            child, status = os.wait()
+            children.remove(child)
+            if status:
+                for other in children:  # they would wait for it
+                    os.kill(other, signal.SIGKILL)
+                sys.exit(f"a rank of {world} failed")
+
+
+def measure_rank(names: list[str], options: argparse.Namespace, rank: int) -> None:
+    torch.set_num_threads(1)
+    with join_ranks() as ranks:
+        measure(recipe_of("siglip", options.precision), ranks, options.kept)  # imports are not counted
+        for name in names:
+            measured = {"name": name, **measure(recipe_of(name, options.precision), ranks, options.kept)}
+            if rank == 0:
+                with options.measure.open("a") as lines:
+                    lines.write(json.dumps(measured) + "\n")
+
+
+def measure(recipe: Recipe, ranks: Ranks, kept: bool) -> dict[str, float]:
+    """Highest memory of a shape's second step, in bytes, and its FLOPs."""
+    phase = recipe.phases[0]
+    release()
+    before = resident("VmRSS")
+    dtype = resolve_precision(recipe.precision, ranks.device)
+    learner = prepare(recipe, phase, ranks, dtype)
+    rows = rows_of(recipe, ranks.world)
+
+    def step() -> None:
+        batch = make_batch(recipe, phase, learner.objective, rows, Lengths())
+        run_step(recipe, learner, ranks, dtype, [batch] * recipe.micro)
+
+    if kept:
+        with kept_memory(ranks.device):
+            flops = count_flops(step)
+            step()
+            return {"peak": resident("VmHWM") - before, "flops": flops}
+    flops = count_flops(step)
+    release()
+    step()
+    return {"peak": resident("VmHWM") - before, "flops": flops}
+
+
+def resident(line: str) -> int:
+    """Bytes of ``VmRSS`` (now) or ``VmHWM`` (at most, since the last reset)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(text for text in status.splitlines() if text.startswith(line)).split()[1])
+
+
+def release() -> None:
+    """Give freed memory back, and forget the peak."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def recipe_of(name: str, precision: str = "fp32") -> Recipe:
+    """The recipe of a shape."""
+    wanted = dict(SHAPES[name][1])
+    task = wanted.pop("task", "caption")
+    return Recipe.model_validate(
+        {
+            "name": name,
+            "objective": wanted.pop("objective", "sequence"),
+            "batch": wanted["batch"],
+            "micro": wanted.pop("micro", 1),
+            "precision": precision,
+            "ema": wanted.pop("ema", 0.0),
+            "max_prompt": 32,
+            "max_target": 32,
+            "model": {
+                "preset": wanted.pop("preset", "nano"),
+                "tokenizer": "nowhere",
+                "frozen": wanted.pop("frozen", []),
+            },
+            "optimizer": {
+                "lr": 1e-3,
+                "name": wanted.pop("optimizer", "adamw"),
+                "qk_clip": wanted.pop("qk_clip", 0.0),
+            },
+            "parallel": {
+                "shard": wanted.pop("shard", "none"),
+                "checkpointing": wanted.pop("checkpointing", "none"),
+            },
+            "phases": [
+                {
+                    "samples": wanted.pop("batch"),
+                    "size": wanted.pop("size", 72),
+                    "mixture": [{"source": "nano/single", "task": task}],
+                }
+            ],
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
