@@ -101,6 +101,8 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default: in the cache")] = None,
 ) -> None:
     """Train by a recipe; the same command continues a run that was stopped."""
+    from torch import nn
+
     from openpali.bundle import open_tokenizer
     from openpali.data.home import home
     from openpali.eval.samples import draw_samples
@@ -115,11 +117,11 @@ def train(
     with join_ranks() as ranks:
         trainer = Trainer(loaded, folder, ranks, open_tokenizer(loaded.model.tokenizer))
 
-        def look() -> None:
+        def look(model: nn.Module) -> None:
             if (folder / "metrics.jsonl").is_file() and find_spec("matplotlib"):
                 draw_curves(folder)
-            if isinstance(trainer.model, Pali) and not trainer.sharded:  # one rank alone has only its share
-                draw_samples(trainer.model, trainer.stream, trainer.samples, folder / "samples.png")
+            if isinstance(model, Pali):
+                draw_samples(model, trainer.stream, trainer.samples, folder / "samples.png")
 
         written = trainer.train(look)
     typer.echo(f"model written to {written}")

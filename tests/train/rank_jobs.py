@@ -27,6 +27,7 @@ import openpali.train.trainer as trainer_module
 from _ranks import fork_ranks
 from openpali.bundle import open_tokenizer
 from openpali.data.sources import open_source
+from openpali.eval.samples import draw_samples
 from openpali.train.checkpoint import checkpoints
 from openpali.train.ranks import join_ranks
 from openpali.train.recipe import Recipe
@@ -46,7 +47,7 @@ class Job:
     ``spoilt``: in its second step the ViT of the last rank gives NaN for its first picture. ``sgd``: instead of the
     recipe's optimizer, which blows up what is nothing but rounding. ``struck``: a signal that comes from outside
     once there are checkpoints; SIGTERM to all ranks, SIGKILL to the last. ``full``: the last rank cannot write its
-    share of the second checkpoint, and hears late that it failed.
+    share of the second checkpoint, and hears late that it failed. ``drawn``: pictures of its answers are drawn.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Job:
     spoilt: bool = False
     struck: signal.Signals | None = None
     full: bool = False
+    drawn: bool = False
     folder: str = ""  # of the run, where jobs share one
 
     @property
@@ -93,7 +95,7 @@ JOBS = [
     Job("siglip-3-sharded", 3, "siglip", sharded()),
     Job("classify-2-sharded", 2, "classify", sharded()),
     Job("sequence-2", 2, "sequence"),
-    Job("sequence-4-sharded", 4, "sequence", sharded(checkpointing="selective")),
+    Job("sequence-4-sharded", 4, "sequence", sharded(checkpointing="selective"), drawn=True),
     Job("sequence-4-hybrid", 4, "sequence", sharded("hybrid", checkpointing="full"), mean="example"),
     Job("frozen-2-sharded", 2, "sequence", {**sharded(), "model__frozen": ["vit"]}),
     Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # a picture here, none there
@@ -133,9 +135,14 @@ def run(job: Job, folder: Path) -> None:
             trainer.model.vit.encoder.norm.register_forward_hook(partial(spoil, trainer))  # type: ignore[union-attr]
         if job.full and ranks.rank == job.world - 1:
             fill_disk(trainer)
-        said = ""
+        said, seen = "", []
+
+        def look(model: torch.nn.Module) -> None:
+            draw_samples(model, trainer.stream, 0, folder / f"{job.name}.png")
+            seen.append({name: float(value.abs().sum()) for name, value in model.state_dict().items()})
+
         try:
-            trainer.train()
+            trainer.train(look if job.drawn else None)
         except InterruptedError as error:  # an OSError, too
             if job.struck != signal.SIGTERM:
                 raise
@@ -151,7 +158,13 @@ def run(job: Job, folder: Path) -> None:
         except Killed:
             del losses[-job.recipe.micro :]  # of the step that it died in
         gradients = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
-        record = {"losses": losses, "trained": gradients, "local": _local_bytes(trainer), "said": said}
+        record = {
+            "losses": losses,
+            "trained": gradients,
+            "local": _local_bytes(trainer),
+            "said": said,
+            "seen": seen,
+        }
         (folder / f"{job.name}-{ranks.rank}.json").write_text(json.dumps(record))
 
 

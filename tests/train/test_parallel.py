@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from rank_jobs import JOBS, Job
 from safetensors.torch import load_file
 from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors_of
@@ -203,6 +204,16 @@ def test_shards_take_a_share_of_the_memory(ran) -> None:
     assert max(shares) < 1.1 * whole / 4  # position embeddings are on every rank
     frozen = json.loads((ran / "frozen-2-sharded-0.json").read_text())["trained"]
     assert frozen < json.loads((ran / "sequence-2-0.json").read_text())["trained"]
+
+
+def test_answers_of_a_model_in_shards_are_drawn_from_all_of_it(ran) -> None:
+    [job] = [job for job in JOBS if job.drawn]
+    seen = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["seen"] for rank in range(job.world)]
+    weights = open_bundle(ran / job.name / "model").weights()
+    assert seen[0][-1] == pytest.approx({name: float(value.abs().sum()) for name, value in weights.items()})
+    assert seen[1:] == [[], [], []]
+    with Image.open(ran / f"{job.name}.png") as picture:
+        assert len(picture.getcolors(2**24)) > 100
 
 
 def test_all_ranks_name_the_module_and_the_sample_of_the_one_that_failed(ran, make_trainer) -> None:

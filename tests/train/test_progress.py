@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import make_recipe, metrics_of
 
 import openpali.eval.samples as samples_module
@@ -17,6 +19,8 @@ import openpali.train.trainer as trainer_module
 from openpali.cli import main
 from openpali.eval.samples import draw_samples
 from openpali.train.progress import Progress
+
+write_tensorboard = progress_module._tensorboard  # in tests runs do without, see conftest
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +87,40 @@ def test_tensorboard_gets_every_report(make_trainer, monkeypatch) -> None:
     assert {"loss/caption@nano/single", "learning_rate", "memory", "gradient_norm", "share_of_peak", "bad"} <= {
         name for name, *_ in board.seen
     }
+
+
+def test_what_tensorboard_reads_goes_on_where_the_run_does(tmp_path) -> None:
+    for samples, values in ((0, [3.0, 2.0, 9.0]), (16, [1.0])):  # killed after 24, resumed from 16
+        board = write_tensorboard(tmp_path, samples)
+        for number, value in enumerate(values, start=1):
+            board.add_scalar("loss", value, samples + 8 * number)
+        board.close()
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == [(8, 3.0), (16, 2.0), (24, 1.0)]
+
+
+def test_the_share_of_time_that_data_is_waited_for_is_told(make_trainer, tmp_path, monkeypatch) -> None:
+    now, load = [0.0], trainer_module.load
+
+    def late(*args, **options):
+        for group in load(*args, **options):
+            now[0] += 3
+            yield group
+
+    def slow(share) -> None:
+        now[0] += 1
+        step(share)
+
+    monkeypatch.setattr(trainer_module, "load", late)
+    clock = SimpleNamespace(perf_counter=lambda: now[0], monotonic=time.monotonic)
+    monkeypatch.setattr(trainer_module, "time", clock)
+    trainer = make_trainer(make_recipe())
+    step = trainer._counted_step
+    monkeypatch.setattr(trainer, "_counted_step", slow)
+    trainer.train()
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["data_wait"] == pytest.approx(3 / 4)
+    assert first["samples_per_second"] == pytest.approx(trainer.recipe.batch / 4)
 
 
 def test_the_time_that_is_left_is_known_on_slow_runs(make_trainer, tmp_path) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from openpali.bundle import transplant, write_bundle
+from openpali.bundle import Config, build, transplant, write_bundle
 from openpali.data.encode import Batch
 from openpali.data.images import Preprocess
 from openpali.data.stream import Loaded, Stream, load
@@ -50,7 +50,7 @@ from openpali.train.recipe import Recipe
 LOG_EVERY = 20  # steps
 NAMED = 8  # samples listed where a step goes wrong
 
-Look = Callable[[], None]
+Look = Callable[[nn.Module], None]
 
 
 class Share(NamedTuple):
@@ -165,8 +165,8 @@ class Trainer:
         self.unreached = set(state.get("unreached", ())) if found else set(self.learning)
 
     def train(self, look: Look | None = None) -> Path:
-        """Train to the end; returns the model folder. ``look`` draws pictures of the run: it is called on rank 0,
-        every ``samples_every`` samples or with each checkpoint, and may fail.
+        """Train to the end; returns the model folder. ``look`` draws pictures of the run: it is called on rank 0
+        with the model, every ``samples_every`` samples or with each checkpoint, and may fail.
 
         Raises:
             InterruptedError: SIGTERM or ctrl-C, after a checkpoint was written.
@@ -428,29 +428,50 @@ class Trainer:
         self.checkpoints.save(self.step, tensors_of(self.model, self.optimizer, self.average), state)
 
     def _show(self, look: Look | None) -> None:
-        if look is None or self.ranks.rank:
+        if look is None:
+            return
+        # answers are drawn of sequences alone; of shards nothing can be asked
+        model = self._copy() if self.sharded and self.recipe.objective == "sequence" else self.model
+        if self.ranks.rank:
             return
         try:
-            look()
+            look(model.to(self.ranks.device))
         except Exception as error:  # whatever it is, training is worth more
             self.progress.say(f"no pictures of the run at sample {self.samples} ({error!r}); training goes on")
 
-    def _export(self) -> Path:
-        folder = self.run / "model"
-        weights: dict[str, Tensor] = {}
-        for name, value in {**self.model.state_dict(), **self.average}.items():
+    def _config(self) -> Config:
+        """Of the model as it is now."""
+        vit, config = _vit_of(self.model), self.objective.config
+        return config if vit is None else dataclasses.replace(cast(Any, config), vision=vit.config)
+
+    def _gather(self, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Tensors whole, on the CPU of rank 0 alone; all ranks must ask."""
+        gathered: dict[str, Tensor] = {}
+        for name, value in tensors.items():
             complete = whole(value)
             if self.ranks.rank == 0:
-                weights[name] = complete.cpu()
+                gathered[name] = complete.to("cpu", dtype)
+        return gathered
+
+    def _copy(self) -> nn.Module:
+        """Of a model in shards a whole one on rank 0, in the dtype that it computes in; all ranks must ask."""
+        weights = self._gather(self.model.state_dict(), self.dtype)
+        model: nn.Module = self.model
+        if self.ranks.rank == 0:
+            with torch.device("meta"):
+                model = build(self._config()).eval()
+            model.load_state_dict(weights, assign=True)
+        return model
+
+    def _export(self) -> Path:
+        folder = self.run / "model"
+        weights = self._gather({**self.model.state_dict(), **self.average})
         if self.ranks.rank == 0:
             vit = _vit_of(self.model)
-            config = self.objective.config
-            if vit is not None:
-                config = dataclasses.replace(cast(Any, config), vision=vit.config)
             write_bundle(
                 folder,
                 weights,
-                config,
+                self._config(),
                 preprocess=None if vit is None else Preprocess(*vit.config.image_size),
                 tokenizer=self.tokenizer,
                 facts={
