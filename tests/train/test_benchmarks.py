@@ -39,7 +39,7 @@ def results_of(script: str, file: Path, *arguments: str) -> dict[tuple[str, str]
         assert result.keys() == {"name", "ours", "peer", "peer_name", "unit", "ratio"}
         assert min(result["ours"], result["peer"]) > 0
         better = result["ours"] / result["peer"]
-        more = "/s" in result["unit"]
+        more = "/s" in result["unit"] or result["unit"] == "points"
         assert result["ratio"] == pytest.approx(better if more else 1 / better)
     return {(result["name"], result["peer_name"]): result for result in written["results"]}
 
@@ -98,6 +98,11 @@ def test_the_full_size_in_small(tmp_path) -> None:
         wanted = {f"{kind}, {side} px: {stage}" for side in (72, 144) for stage in stages}
         wanted |= {f"{kind}: file", f"{kind}, 72 to 144 px: memory per token"}
         assert {name for name, _ in found if name.startswith(kind)} == wanted
+
+
+def test_the_quality_of_int8(tmp_path) -> None:
+    found = results_of("quality.py", tmp_path / "x.json", "--sets", "nano/vqa", "nano/ocr", "--limit", "4")
+    assert {("nano/vqa: acc", "float32"), ("nano/ocr: cer", "float32")} <= found.keys()
 
 
 def test_parity_in_small(tmp_path) -> None:

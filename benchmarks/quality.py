@@ -1,0 +1,63 @@
+"""What int8 costs in quality: the scores of nano's held-out sets, with int8 weights beside float32.
+
+    openpali data build all
+    python benchmarks/quality.py --json quality.json     # 20 minutes
+    python benchmarks/quality.py --limit 100             # to see that it works
+
+Both engines answer every question of the same sets, by the protocol of `openpali eval`. Ours is OpenVINO with int8
+weights (`--engine openvino-int8`), the peer torch in float32, in percent; CIDEr has its own scale. The largest
+difference is printed; half a point was the target. What SigLIP and the probes score has no text, and is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from _report import Result, cost, machine, rate, report
+from openpali.data.home import home
+from openpali.eval.benchmark import run
+from openpali.eval.benchmarks.base import AnswerBenchmark
+from openpali.eval.cards import is_cider, is_error
+from openpali.eval.progress import progress_bar
+from openpali.eval.suites import suite
+from openpali.infer.pali import Pali
+
+ENGINES = ("openvino-int8", "torch")
+LEAST = 0.01  # points, so that there is a ratio
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument(
+        "--sets", nargs="+", metavar="BENCHMARK", help="default: all of the suite that have answers"
+    )
+    parser.add_argument("--limit", type=int, help="only the first N samples of each")
+    parser.add_argument("--json", type=Path, dest="file")
+    options = parser.parse_args()
+    facts = machine("openvino") | ({"samples": options.limit} if options.limit else {})
+    models = [Pali.from_pretrained(options.model, engine) for engine in ENGINES]
+    results = []
+    for benchmark in suite("nano"):
+        wanted = benchmark.name in options.sets if options.sets else isinstance(benchmark, AnswerBenchmark)
+        if wanted:
+            with progress_bar() as watch:
+                ours, theirs = (
+                    run(benchmark, model, home() / "data", limit=options.limit, watch=watch(benchmark)).card.scores
+                    for model in models
+                )
+            results += [compared(f"{benchmark.name}: {name}", ours[name], theirs[name], name) for name in ours]
+    report(results, facts, options.file)
+    worst = max(results, key=lambda result: abs(result.ours - result.peer))
+    print(f"largest difference: {worst.ours - worst.peer:+.2f} points, {worst.name}")
+
+
+def compared(title: str, ours: float, theirs: float, name: str) -> Result:
+    scale = 1 if is_cider(name) else 100
+    make, unit = (cost, "points of error") if is_error(name) else (rate, "points")
+    return make(title, max(scale * ours, LEAST), max(scale * theirs, LEAST), "float32", unit)
+
+
+if __name__ == "__main__":
+    main()
