@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib
 import importlib.metadata
 import json
@@ -103,6 +105,19 @@ def read_bandwidth() -> float:
         block.max()
         best = max(best, 4 * block.numel() / (time.perf_counter() - began))
     return best
+
+
+def resident(line: str) -> int:
+    """Bytes of ``VmRSS`` (now) or ``VmHWM`` (at most, since :func:`release`)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(text for text in status.splitlines() if text.startswith(line)).split()[1])
+
+
+def release() -> None:
+    """Give freed memory back to the system, and forget the peak."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def report(results: Sequence[Result], facts: Mapping[str, Any], file: Path | None) -> None:

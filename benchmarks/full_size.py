@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from _report import Result, cost, machine, rate, read_bandwidth, report
+from _report import Result, cost, machine, rate, read_bandwidth, report, resident
 from openpali.bundle import build, open_bundle, write_bundle, write_int8
 from openpali.data.images import Preprocess
 from openpali.model.pali import Memory, Pali
@@ -170,9 +170,7 @@ def answer(folder: Path, side: int) -> dict[str, float]:
     marks.append(time.perf_counter())
     spans = [b - a for a, b in pairwise(marks)]
     seconds |= dict(zip(STAGES, spans, strict=False)) | {"token": statistics.median(spans[len(STAGES) :])}
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    return {**seconds, "peak": 1024 * peak}
+    return {**seconds, "peak": resident("VmHWM")}
 
 
 def load(folder: Path) -> Pali:

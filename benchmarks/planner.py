@@ -15,8 +15,6 @@ keeps them, as the trainer has it. The mask VQ-VAE is left out: it is smaller th
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
 import os
 import signal
@@ -31,7 +29,7 @@ import torch
 import torch._dynamo  # what each rank would import for itself
 
 from _ranks import fork_ranks
-from _report import Result, cost, machine, report
+from _report import Result, cost, machine, release, report, resident
 from openpali.train.machine import count_flops, kept_memory, resolve_precision
 from openpali.train.plan import Device, Lengths, make_batch, prepare, rehearse, rows_of, run_step
 from openpali.train.ranks import Ranks, join_ranks
@@ -136,19 +134,6 @@ def measure(recipe: Recipe, ranks: Ranks, kept: bool) -> dict[str, float]:
     release()
     step()
     return {"peak": resident("VmHWM") - before, "flops": flops}
-
-
-def resident(line: str) -> int:
-    """Bytes of ``VmRSS`` (now) or ``VmHWM`` (at most, since the last reset)."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(text for text in status.splitlines() if text.startswith(line)).split()[1])
-
-
-def release() -> None:
-    """Give freed memory back, and forget the peak."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def recipe_of(name: str, precision: str = "fp32") -> Recipe:

@@ -19,8 +19,6 @@ side alone (Linux).
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -30,7 +28,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from _report import Result, cost, interleaved, machine, need, rate, report
+from _report import Result, cost, interleaved, machine, need, rate, release, report, resident
 from openpali.model.sizes import PRESETS, Preset
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
 from openpali.train.plan import Lengths, make_batch, prepare, run_step
@@ -110,14 +108,14 @@ def _profile(step: Step) -> str:
 
 def peak_memory(make: Callable[[], Side], within: Callable[[], AbstractContextManager[object]]) -> int:
     """Bytes that the second step of what ``make`` returns needs at its peak, with all that it stands on."""
-    _release()
-    before = _resident("VmRSS")
+    release()
+    before = resident("VmRSS")
     _, step = make()
     with within():
         step()  # makes the optimizer's state
-        _release()
+        release()
         step()
-        return _resident("VmHWM") - before
+        return resident("VmHWM") - before
 
 
 def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype, *, compiled: bool = False) -> Side:
@@ -281,19 +279,6 @@ def make_transformers(preset: Preset, batch: int, dtype: torch.dtype, *, frozen:
         optimizer.zero_grad()
 
     return model, step
-
-
-def _resident(line: str) -> int:
-    """Bytes of ``VmRSS`` (now) or ``VmHWM`` (at most, since :func:`_release`)."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(text for text in status.splitlines() if text.startswith(line)).split()[1])
-
-
-def _release() -> None:
-    """Give freed memory back to the system, and forget the peak."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 if __name__ == "__main__":
