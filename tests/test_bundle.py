@@ -19,12 +19,14 @@ from openpali.bundle import (
     open_bundle,
     open_family,
     open_mask_codec,
+    open_tokenizer,
     pack_family,
     transplant,
     write_bundle,
     write_int8,
 )
 from openpali.data.images import Preprocess
+from openpali.interop.names import read_config
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
@@ -177,8 +179,41 @@ def test_find_model(tmp_path, monkeypatch) -> None:
     run = write(tmp_path / "runs" / "mine" / "first" / "model", "classifier")
     assert find_model("mine/first") == run
     assert find_model(str(run)) == run
+    assert find_model(str(run.parent)) == run
+    monkeypatch.chdir(run.parents[1])
+    assert find_model("first").resolve() == run
     with pytest.raises(FileNotFoundError, match=r"no model 'mine/second': neither a model folder"):
         find_model("mine/second")
+
+
+def test_a_tokenizer_that_is_not_there_is_built_only_if_it_can_be(tmp_path, monkeypatch, tokenizer) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    write(tmp_path / "run" / "model", "pali", tokenizer)
+    assert open_tokenizer(str(tmp_path / "run")).proto == tokenizer.proto
+    with pytest.raises(FileNotFoundError, match="run `openpali data build mini-vocabulary`"):
+        open_tokenizer("mini-vocabulary")
+    with pytest.raises(
+        FileNotFoundError, match=r"no tokenizer 'nano-vocab': give its file, .* nano-vocabulary, mini"
+    ):
+        open_tokenizer("nano-vocab")
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("config.json", open_bundle),
+        ("config.json", read_config),
+        ("family.json", open_family),
+        ("family.toml", lambda folder: pack_family(folder / "family.toml", folder / "out")),
+        (tensors.INDEX, tensors.MappedTensors),
+    ],
+)
+def test_an_error_names_the_file_and_does_not_print_it(name, read, tmp_path) -> None:
+    (tmp_path / name).write_bytes(b"\xff" * 10_000)
+    with pytest.raises(ValueError, match=name) as raised:
+        read(tmp_path)
+    assert "UnicodeDecodeError: 'utf-8' codec" in str(raised.value)
+    assert len(str(raised.value)) < 200 + len(str(tmp_path))
 
 
 def test_a_base_holds_what_is_missing(tmp_path) -> None:
@@ -230,7 +265,8 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
         open_bundle(again["pali"]).model().project.weight, open_bundle(parts["tuned"]).model().project.weight
     )
     assert list(load_file(again["other"] / "model.safetensors")) == ["project.weight"]
-    for text in ("", "[parts]\nmain = 'x'", "parts"):
+    parts = f'[parts]\npali = "{tmp_path / "main"}"\n'
+    for text in ("", "[parts]\nmain = 'x'", "parts", "parts = 1", parts + "x = 5", f"tasks = 1\n{parts}"):
         description.write_text(text)
         with pytest.raises(ValueError, match=r"family.toml names no \[parts\] with a pali"):
             pack_family(description, tmp_path / "third")
@@ -239,6 +275,9 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
 def test_a_single_model_is_a_family(tmp_path) -> None:
     folder = write(tmp_path / "model", "siglip")
     assert open_family(folder) == ({"siglip": folder}, {}, ())
+    (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "b"}, "tasks": {}}')
+    with pytest.raises(ValueError, match=rf"is a family of several models: name a part of it, {folder}, .*b$"):
+        open_bundle(tmp_path)
     (folder / "family.json").write_text("{}")
     with pytest.raises(ValueError, match=r"family.json cannot be understood"):
         open_family(folder)

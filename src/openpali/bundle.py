@@ -250,10 +250,13 @@ def open_bundle(folder: Path) -> Bundle:
 
     Raises:
         FileNotFoundError: no model is there.
-        ValueError: its configuration cannot be understood.
+        ValueError: its configuration cannot be understood, or it is a family's folder.
     """
     path = folder / "config.json"
     if not path.is_file():
+        if (folder / FAMILY).is_file():
+            parts = ", ".join(map(str, open_family(folder).parts.values()))
+            raise ValueError(f"{folder} is a family of several models: name a part of it, {parts}")
         raise FileNotFoundError(f"no model in {folder}: it has no config.json")
     try:
         described = json.loads(path.read_text())
@@ -263,17 +266,19 @@ def open_bundle(folder: Path) -> Bundle:
         preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
         facts = dict(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no model configuration that this version reads: {error!r}") from error
+        reason = f"{type(error).__name__}: {error}"  # a repr may hold the whole file
+        raise ValueError(f"{path} is no model configuration that this version reads ({reason})") from error
     return Bundle(folder, config, preprocess, facts)
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model or family: a path, one that ships (``nano``), or a finished run (``nano/0a_siglip``).
+    """The folder of a model or family: a path, of it or of a finished run; one that ships (``nano``); or a finished
+    run by name (``nano/0a_siglip``).
 
     Raises:
-        FileNotFoundError: neither is there.
+        FileNotFoundError: none of these is there.
     """
-    for folder in (Path(name), SHIPPED / name, home() / "runs" / name / "model"):
+    for folder in _folders(name):
         if (folder / "config.json").is_file() or (folder / FAMILY).is_file():
             return folder
     raise FileNotFoundError(
@@ -281,18 +286,29 @@ def find_model(name: str) -> Path:
     )
 
 
+def _folders(name: str) -> tuple[Path, ...]:
+    """Where a model of this name may be."""
+    return Path(name), Path(name) / "model", SHIPPED / name, home() / "runs" / name / "model"
+
+
 def open_tokenizer(name: str) -> Tokenizer:
     """A tokenizer by path of its file, by a model's name (as :func:`find_model` takes it), or by name of a built
-    data set (``nano-vocabulary``).
+    vocabulary (``nano-vocabulary``).
 
     Raises:
         FileNotFoundError: none of these is there.
     """
-    folders = (Path(name), SHIPPED / name, home() / "runs" / name / "model")
-    for path in (Path(name), *(folder / TOKENIZER for folder in folders)):
+    for path in (Path(name), *(folder / TOKENIZER for folder in _folders(name))):
         if path.is_file():
             return Tokenizer.load(path)
-    return Tokenizer.load(data_folder(name) / TOKENIZER)
+    from openpali.data.vocabulary import VOCABULARIES  # brings the worlds along, which no answer waits for
+
+    if name in VOCABULARIES:
+        return Tokenizer.load(data_folder(name) / TOKENIZER)
+    raise FileNotFoundError(
+        f"no tokenizer {name!r}: give its file, a model folder or finished run that has one, or one of "
+        f"{', '.join(VOCABULARIES)}"
+    )
 
 
 class Family(NamedTuple):
@@ -325,7 +341,7 @@ def open_family(folder: Path) -> Family:
         parts = {name: folder / part for name, part in described["parts"].items()}
         return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be understood: {error!r}") from error
+        raise ValueError(f"{path} cannot be understood ({type(error).__name__}: {error})") from error
 
 
 def pack_family(description: Path, folder: Path) -> dict[str, int]:
@@ -339,13 +355,20 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
         FileNotFoundError, ValueError: a part is not there, or the description cannot be understood.
     """
     try:
-        described = tomllib.loads(description.read_text())
-        main_origin = described["parts"]["pali"]
+        described = tomllib.loads(description.read_text("utf-8"))
+        origins, tasks = dict(described["parts"]), dict(described.get("tasks", {}))
+        languages = list(described.get("languages", ()))
+        main_origin = origins["pali"]
+        if other := [
+            name for name in (*origins.values(), *tasks.values(), *languages) if not isinstance(name, str)
+        ]:
+            raise TypeError(f"{other[0]!r} is no name")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{description} names no [parts] with a pali: {error!r}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{description} names no [parts] with a pali ({reason})") from error
     main = _in_bf16(open_bundle(find_model(main_origin)).weights())
     sizes = {}
-    for part, origin in described["parts"].items():
+    for part, origin in origins.items():
         bundle = open_bundle(find_model(origin))
         weights = _in_bf16(bundle.weights())
         facts = bundle.lasting_facts  # it may be of a family itself
@@ -362,11 +385,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
             facts=facts,
         )
         sizes[part] = sum(weight.nbytes for weight in weights.values())
-    family = {
-        "parts": {part: part for part in described["parts"]},
-        "tasks": described.get("tasks", {}),
-        "languages": described.get("languages", []),
-    }
+    family = {"parts": {part: part for part in origins}, "tasks": tasks, "languages": languages}
     (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n")
     return sizes
 

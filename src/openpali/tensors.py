@@ -153,7 +153,7 @@ def _read_index(folder: Path) -> dict[str, str]:
         where = json.loads((folder / INDEX).read_text())["weight_map"]
         return {key: Path(name).name for key, name in where.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{folder / INDEX} is no index of weights: {error!r}") from error
+        raise ValueError(f"{folder / INDEX} is no index of weights ({type(error).__name__}: {error})") from error
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -30,9 +30,9 @@ def _train(folder: Path, **options: Any) -> None:
     (folder / "tokenizer.model").write_bytes(tokenizer.proto)
 
 
-ALL_BUILDERS: Mapping[str, Builder] = {
-    **BUILDERS,
+VOCABULARIES: Mapping[str, Builder] = {
     "nano-vocabulary": _build_nano_vocabulary,
     "mini-vocabulary": _build_mini_vocabulary,
 }
+ALL_BUILDERS: Mapping[str, Builder] = {**BUILDERS, **VOCABULARIES}
 """Every data set that can be built, those made out of others included."""

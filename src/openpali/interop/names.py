@@ -106,7 +106,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not isinstance(config["model_type"], str):
             raise TypeError("model_type is no text")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no configuration of transformers: {error!r}") from error
+        raise ValueError(f"{path} is no configuration of transformers ({type(error).__name__}: {error})") from error
     return dict(config)
 
 
