@@ -153,7 +153,8 @@ def test_a_model_computes_in_the_dtype_that_is_asked_for(family: Path, tmp_path:
 
 def test_model_and_inputs_are_on_the_device_that_is_asked_for(family: Path, pictures: list, monkeypatch) -> None:
     """On torch's device without memory, which a machine without a GPU has too, as far as that goes."""
-    pali = Pali.from_pretrained(family, device="meta")
+    pali = Pali.from_pretrained(family)
+    pali.device = torch.device("meta")  # which is refused, since nothing can be read from it
     assert all(value.is_meta for value in pali.load("pali")[1].state_dict().values())
     seen = []
     monkeypatch.setattr("openpali.infer.pali.generate", lambda model, *inputs: seen.extend(inputs[:2]) or [])
@@ -165,6 +166,9 @@ def test_model_and_inputs_are_on_the_device_that_is_asked_for(family: Path, pict
 def test_devices_and_dtypes_that_are_not_there_are_named(family: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match="torch finds no device 'abacus' here"):
         Pali.from_pretrained(family, device="abacus")
+    for device in ("meta", "hpu"):
+        with pytest.raises(ValueError, match=f"torch finds no device '{device}' here"):
+            Pali.from_pretrained(family, device=device)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch finds no device 'cuda' here: take cpu, or cuda where"):
             Pali.from_pretrained(family, device="cuda")

@@ -412,8 +412,8 @@ def to_array(picture: Picture) -> Image:
 def _device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, device=device).cpu()  # from meta there is no way back
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(
             f"torch finds no device {str(name)!r} here: take cpu, or cuda where there is a GPU"
         ) from error
