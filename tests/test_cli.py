@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
-from openpali.cli import main
+from openpali.cli import app, main
 from openpali.data.sources import open_source
+from openpali.data.vocabulary import ALL_BUILDERS
 
 
 def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
@@ -33,7 +35,7 @@ def picture(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_predict_prints_json_and_draws(capsys, monkeypatch, family: Path, picture: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.png"
+    out = tmp_path / "new" / "out.png"
     printed = openpali(
         capsys, monkeypatch, "predict", picture, "detect: horse", "--model", family, "--json", "--out", out
     )
@@ -131,6 +133,16 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
         (["predict", "PICTURE", "gone.png", "--model", "FAMILY"], "gone.png stands where the prompt should"),
         (["predict", "PICTURE", "what?", "--out", "PICTURE", "--model", "FAMILY"], "it would be overwritten"),
         (["eval", "nano/ocr", "--save-predictions", "PICTURE", "--model", "FAMILY"], "is no predictions file"),
+        (
+            ["predict", "PICTURE", "what?", "--out", "a.xyz", "--model", "nowhere"],
+            "end its name in .jpg, .jpeg, .png",
+        ),
+        (
+            ["data", "validate", "nowhere.jsonl", "--out", "sheet"],
+            "sheet is no kind of picture that can be written",
+        ),
+        (["predict", "PICTURE", "what?", "--device", "meta", "--model", "FAMILY"], "torch finds no device 'meta'"),
+        (["quantize", "FAMILY", "--out", "small"], "family is a family of several models: name a part of it, "),
         (["quantize", "FAMILY/pali", "--out", "FAMILY/pali"], "it would be overwritten"),
         (["export", "FAMILY", "--out", "FAMILY"], "it would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "a share of the peak rate"),
@@ -138,7 +150,6 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
         (["predict", "PICTURE", "what?", "--model", "nowhere"], "no model 'nowhere'"),
         (["predict", "PICTURE", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean nano/caption"),
-        (["eval", "nano/caption", "--model", "FAMILY", "--limit", "0"], "leaves no samples"),
         (["train", "nowhere.toml"], "no recipe nowhere.toml"),
         (["data", "build", "stmaps"], "no data set is called stmaps"),
         (["data", "validate", "nowhere.jsonl"], "nowhere.jsonl"),
@@ -157,6 +168,74 @@ def test_mistakes_end_in_one_sentence(
     assert message in str(end.value.code)
     assert "Traceback" not in str(end.value.code)
     assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "PICTURE", "what?", "--model", "nowhere", "--out"],
+        ["eval", "nano/vqa", "--model", "nowhere", "--json"],
+        ["eval", "nano/vqa", "--model", "nowhere", "--report"],
+        ["eval", "nano/vqa", "--model", "nowhere", "--save-predictions"],
+        ["eval", "--suite", "nano", "--model", "nowhere", "--out"],
+        ["fairness", "nowhere.jsonl", "nowhere.csv", "--column", "age", "--json"],
+        ["data", "validate", "nowhere.jsonl", "--out"],
+        ["data", "refcoco", "--data", "nowhere"],
+        ["plot", "nowhere", "--out"],
+        ["demo", "--model", "nowhere", "--out"],
+    ],
+)
+def test_what_cannot_be_written_is_said_before_any_work(
+    monkeypatch, picture: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    arguments = [str(picture) if a == "PICTURE" else a for a in arguments]
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "x.png", *([] if "--suite" in arguments else [folder])):
+        monkeypatch.setattr(sys, "argv", ["openpali", *arguments, str(out)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert f"openpali: {out}" in str(end.value.code)
+        assert "cannot be written" in str(end.value.code)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["predict", "x.png", "what?", "--frames", "0"], "--frames"),
+        (["predict", "x.png", "what?", "--stride", "0"], "--stride"),
+        (["eval", "nano/vqa", "--limit", "0"], "--limit"),
+        (["eval", "--suite", "nano", "--batch-size", "0"], "--batch-size"),
+        (["fairness", "a.jsonl", "a.csv", "--column", "age", "--least", "-1"], "--least"),
+        (["explain", "mine.toml", "--rows", "-1"], "--rows"),
+        (["plan", "mine.toml", "--prompt", "0"], "--prompt"),
+        (["plan", "mine.toml", "--target", "0"], "--target"),
+        (["convert", "--vision", "a", "--out", "b", "--locations", "-1"], "--locations"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(capsys, monkeypatch, arguments: list[str], option: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["openpali", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert f"'{option}'" in capsys.readouterr().err
+
+
+def test_a_demo_of_a_model_that_answers_nothing_is_an_error(monkeypatch, family: Path, tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    monkeypatch.setattr(sys, "argv", ["openpali", "demo", "--model", str(family / "siglip"), "--out", str(page)])
+    with pytest.raises(SystemExit, match="has no part that answers questions, only siglip"):
+        main()
+    assert not page.exists()
+
+
+def test_help_names_all_that_can_be_built() -> None:
+    command = typer.main.get_command(app)
+    for name in ("data", "build"):
+        command = command.commands[name]
+    [said] = [parameter.help for parameter in command.params if parameter.name == "name"]
+    assert said == f"{', '.join(ALL_BUILDERS)}, or all"
 
 
 def test_the_installed_command_exits_with_a_code_and_no_traceback(family: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from importlib.util import find_spec
@@ -38,8 +39,8 @@ def predict(
     device: Device = "cpu",
     task: Annotated[str, typer.Option(help="caption, ocr, vqa, detect, refseg, ...: words the prompt")] = "",
     lang: Annotated[str | None, typer.Option(help="Language of a task's answer; default: en")] = None,
-    frames: Annotated[int, typer.Option(help="Most frames of a video")] = 8,
-    stride: Annotated[int | None, typer.Option(help="Take every n-th frame; default: spread evenly")] = None,
+    frames: Annotated[int, typer.Option(help="Most frames of a video", min=1)] = 8,
+    stride: Annotated[int | None, typer.Option(help="Take every n-th frame; default: spread evenly", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
     out: Annotated[Path | None, typer.Option(help="Draw the answer into this picture")] = None,
 ) -> None:
@@ -56,10 +57,11 @@ def predict(
     named = " " not in text and (is_video(text) or Path(text).suffix.lower() in _OF_PICTURES)
     if not task and (named or Path(text).is_file()):
         raise ValueError(f"{text} stands where the prompt should: give the pictures, then what you ask")
-    if out is not None:
-        _not_onto(out, *paths)
     if lang and not task:
         raise ValueError("a prompt of your own says itself in which language to answer: --lang is for a --task")
+    if out is not None:
+        _not_onto(out, *paths)
+        _drawable(out)
     images = [
         image
         for path in paths
@@ -137,6 +139,7 @@ def plot(
     from openpali.train.curves import draw_curves
 
     folder = Path(run) if Path(run).is_dir() else home() / "runs" / run
+    _writable(out)
     typer.echo(draw_curves(folder, out))
 
 
@@ -152,8 +155,8 @@ def evaluate(
     dtype: Dtype = "fp32",
     device: Device = "cpu",
     data: Annotated[Path | None, typer.Option(help="Root of official data sets; default: in the cache")] = None,
-    limit: Annotated[int | None, typer.Option(help="Score only the first N samples")] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples at once; the answers do not depend on it")] = 32,
+    limit: Annotated[int | None, typer.Option(help="Score only the first N samples", min=1)] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples at once; the answers do not depend on it", min=1)] = 32,
     ocr: Annotated[str, typer.Option(help="Put OCR text into the prompt: tesseract, or a JSON file")] = "",
     file: Annotated[Path | None, typer.Option("--json", help="Write the score card here")] = None,
     save_predictions: Annotated[Path | None, typer.Option(help="Keep the answers, and go on from those")] = None,
@@ -185,6 +188,7 @@ def evaluate(
     if benchmark and out:
         raise ValueError("--out is for suites; a benchmark takes --json, --save-predictions and --report")
     chosen = suites.suite(suite) if suite else [find_benchmark(benchmark)]
+    _writable(file, save_predictions, report, out and out / "table.md")
     root, reader = data or home() / "data", open_ocr(ocr) if ocr else None
     with join_ranks(PATIENCE_OF_RANKS) as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
         pali = Pali.from_pretrained(model, engine, dtype, device)
@@ -245,13 +249,14 @@ def fairness(
     words: Annotated[
         list[Path] | None, typer.Option(help="Word list of a trait to look for in the answers")
     ] = None,
-    least: Annotated[int, typer.Option(help="Leave out slices of fewer samples")] = 20,
+    least: Annotated[int, typer.Option(help="Leave out slices of fewer samples", min=1)] = 20,
     file: Annotated[Path | None, typer.Option("--json", help="Write the result here")] = None,
 ) -> None:
     """How a score, and traits of the answers, differ between slices of people or things (docs/fairness.md)."""
     from openpali.eval import fairness as fair
     from openpali.eval.predictions import read_predictions
 
+    _writable(file)
     rows = [line.answered for line in read_predictions(predictions)]
     groups = fair.groups_of([row.key for row in rows], fair.read_attributes(attributes, key=key), *column)
     found = {"metric": fair.benchmark_gap(predictions, groups, least=least)}
@@ -266,7 +271,9 @@ def fairness(
 def build(
     name: Annotated[
         str,
-        typer.Argument(help="stamps, clipart, easy-vqa, fashion-mnist, nano-vocabulary, mini-vocabulary, or all"),
+        typer.Argument(
+            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, nano-vocabulary, mini-vocabulary, or all"
+        ),
     ],
     force: Annotated[bool, typer.Option(help="Build anew what is there")] = False,
 ) -> None:
@@ -289,6 +296,7 @@ def refcoco(
     from openpali.data.home import home
     from openpali.eval.benchmarks.refcoco import write_training
 
+    _writable(out)
     for name, (kept, left_out) in write_training(root or home() / "data", out).items():
         typer.echo(f"{name}: {kept:,} pictures, {left_out:,} left out since they are scored")
 
@@ -313,6 +321,8 @@ def validate(
     from openpali.data.validate import validate as look
     from openpali.tasks.registry import get_task
 
+    if out is not None:
+        _drawable(out)
     tools = {"masks": open_mask_codec(find_model(masks))} if masks else {}
     chosen = get_task(task, **tools) if task else None
     report = look(path, task=chosen, tokenizer=open_tokenizer(tokenizer), limit=limit, out=out)
@@ -328,7 +338,7 @@ def validate(
 def explain(
     recipe: Annotated[Path, typer.Argument(help="A recipe")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
-    rows: Annotated[int, typer.Option(help="Samples to print")] = 4,
+    rows: Annotated[int, typer.Option(help="Samples to print", min=0)] = 4,
 ) -> None:
     """What a recipe will draw, and its first batch token by token with what carries loss."""
     from openpali.bundle import open_tokenizer
@@ -357,9 +367,9 @@ def plan(
     devices: Annotated[int, typer.Option(help="How many", min=1)] = 1,
     device: Annotated[str, typer.Option(help="h100, h200, b200, a100-80, a100-40, l40s, rtx4090, or cpu")] = "h100",
     prompt: Annotated[
-        int | None, typer.Option(help="Tokens of each row's prompt; default: the recipe's most")
+        int | None, typer.Option(help="Tokens of each row's prompt; default: the recipe's most", min=1)
     ] = None,
-    target: Annotated[int | None, typer.Option(help="Tokens of each row's target; the same")] = None,
+    target: Annotated[int | None, typer.Option(help="Tokens of each row's target; the same", min=1)] = None,
     frames: Annotated[int | None, typer.Option(help="Frames of a video; the same", min=1)] = None,
     efficiency: Annotated[float, typer.Option(help="Share of the peak rate that is reached")] = 0.4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
@@ -411,6 +421,7 @@ def demo(
     from openpali.eval.demo import write_page
     from openpali.infer.pali import Pali
 
+    _writable(out)
     count = write_page(Pali.from_pretrained(model), out)
     typer.echo(f"{count} pictures answered: open {out}")
 
@@ -450,7 +461,9 @@ def convert(
     ] = None,
     size: Annotated[str, typer.Option(help="Pixels per side, or HEIGHTxWIDTH; default: as it was trained")] = "",
     head: Annotated[str, typer.Option(help="The language model's output head: auto, tied or untied")] = "auto",
-    locations: Annotated[int, typer.Option(help="Location tokens to add; default: coordinates are text")] = 0,
+    locations: Annotated[
+        int, typer.Option(help="Location tokens to add; default: coordinates are text", min=0)
+    ] = 0,
     report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
 ) -> None:
     """Make a PaLI from public weights: both halves, a fresh projection, a vocabulary with mask tokens."""
@@ -496,6 +509,34 @@ def _not_onto(out: Path, *inputs: str | Path) -> None:
     """Raises ``ValueError`` where what is read would be overwritten."""
     if any(out.resolve() == Path(each).resolve() for each in inputs):
         raise ValueError(f"--out {out} is what is read: it would be overwritten, name another")
+
+
+def _writable(*files: Path | None) -> None:
+    """Makes the folders of files to be written, before there is work that would be lost.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    for file in filter(None, files):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.is_dir():
+                raise OSError("it is a folder")
+            if not os.access(file if file.exists() else file.parent, os.W_OK):
+                raise OSError("permission denied")
+        except OSError as error:
+            raise OSError(f"{file} cannot be written ({error}): name another") from error
+
+
+def _drawable(file: Path) -> None:
+    """As :func:`_writable`, for a picture, whose kind Pillow tells by the ending of its name."""
+    from PIL import Image
+
+    if Image.registered_extensions().get(file.suffix.lower()) not in Image.SAVE:
+        raise ValueError(
+            f"{file} is no kind of picture that can be written: end its name in {', '.join(_OF_PICTURES)}"
+        )
+    _writable(file)
 
 
 _OF_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")

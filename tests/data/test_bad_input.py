@@ -106,14 +106,16 @@ def test_validate_counts_each_kind_and_ends_with_an_error(
     openpali: Command, world_with_vocabulary: Path, files: Path
 ) -> None:
     path = jsonl(files, *BAD, "gone.png", *UNUSUAL)
-    printed, sentence = openpali("data", "validate", path, "--task", "caption", "--json", "--out", files / "s.png")
+    printed, sentence = openpali(
+        "data", "validate", path, "--task", "caption", "--json", "--out", files / "new/s.png"
+    )
     report = json.loads(printed)
     assert report["problems"] == {"bad picture": len(BAD), "missing file": 1}
     assert report["feeds"] == {"caption": len(UNUSUAL)}
     assert sentence == "1"
     for line, (name, (_, problem)) in enumerate(BAD.items(), 1):
         assert any(f"mine.jsonl:{line}: {name} " in m and problem in m for m in report["messages"]["bad picture"])
-    assert Image.open(files / "s.png").width > 320  # the good ones side by side
+    assert Image.open(files / "new/s.png").width > 320  # the good ones side by side
     _, sentence = openpali("data", "validate", jsonl(files, *UNUSUAL), "--task", "caption")
     assert not sentence
 

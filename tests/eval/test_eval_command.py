@@ -99,7 +99,6 @@ def test_an_empty_home_is_told_what_to_build(family: Path, tmp_path: Path) -> No
         (["nano/vqa", "--out", "folder"], "--out is for suites"),
         (["diff", "a.json"], "name two score cards"),
         (["diff", "a.json", "b.json"], "no score card a.json"),
-        (["nano/vqa", "--batch-size", "0", "--model", "FAMILY"], "--batch-size"),
         (["nano/vqa", "--ocr", "nothing.json", "--model", "FAMILY"], "nothing.json"),
         (["nano/retrieval", "--save-predictions", "a.jsonl", "--model", "FAMILY"], "no answers"),
     ],

@@ -70,9 +70,16 @@ def answer_questions(pali: Pali) -> Iterator[Shown]:
 
 
 def write_page(pali: Pali, path: Path) -> int:
-    """Write one self-contained HTML file; returns the number of pictures in it."""
+    """Write one self-contained HTML file; returns the number of pictures in it.
+
+    Raises:
+        ValueError: the model has no part that answers any of the questions.
+    """
     began = time.perf_counter()
     shown = list(answer_questions(pali))
+    if not shown:
+        parts = ", ".join(pali.parts)
+        raise ValueError(f"the model {pali.folder} has no part that answers questions, only {parts}: name another")
     seconds = time.perf_counter() - began
     cards = "\n".join(_card(each) for each in shown)
     path.parent.mkdir(parents=True, exist_ok=True)
