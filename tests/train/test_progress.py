@@ -18,6 +18,7 @@ import openpali.train.progress as progress_module
 import openpali.train.trainer as trainer_module
 from openpali.cli import main
 from openpali.eval.samples import draw_samples
+from openpali.train.curves import draw_curves
 from openpali.train.progress import Progress
 
 write_tensorboard = progress_module._tensorboard  # in tests runs do without, see conftest
@@ -54,7 +55,7 @@ def test_memory_is_what_the_process_holds(make_trainer, tmp_path) -> None:
 
 def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
     make_trainer(make_recipe()).train()
-    out = tmp_path / "out.png"
+    out = tmp_path / "new" / "curves"
     monkeypatch.setattr(sys, "argv", ["openpali", "plot", str(tmp_path / "run"), "--out", str(out)])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -64,6 +65,17 @@ def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["openpali", "plot", "nowhere"])
     with pytest.raises(SystemExit, match=r"openpali: no run with curves in .*nowhere"):
         main()
+
+
+def test_a_torn_report_is_left_out_of_the_curves(make_trainer, tmp_path) -> None:
+    run = tmp_path / "run"
+    make_trainer(make_recipe()).train()
+    whole, picture = (run / "metrics.jsonl").read_bytes(), draw_curves(run).read_bytes()
+    (run / "metrics.jsonl").write_bytes(whole + whole[:50])
+    assert draw_curves(run).read_bytes() == picture
+    (run / "metrics.jsonl").write_bytes(whole[:50] + b"\n" + whole)
+    with pytest.raises(ValueError, match=r"metrics.jsonl:1 is no report of a run: "):
+        draw_curves(run)
 
 
 def test_answers_are_drawn_on_their_pictures(make_trainer, tmp_path, monkeypatch) -> None:

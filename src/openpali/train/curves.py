@@ -24,7 +24,7 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
 
     Raises:
         FileNotFoundError: the run has reported nothing so far.
-        ValueError: matplotlib (``pip install openpali[train]``) is missing.
+        ValueError: matplotlib (``pip install openpali[train]``) is missing, or the reports are damaged.
     """
     metrics = run / "metrics.jsonl"
     if not metrics.is_file():
@@ -33,7 +33,7 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError("curves need matplotlib: pip install 'openpali[train]'") from error
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    rows = _reports(metrics)
     figure = Figure(figsize=(12, 8), layout="constrained")
     panels = figure.subplots(2, 2).flat
     for panel, (title, values) in zip(panels, PANELS.items(), strict=True):
@@ -45,5 +45,18 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
         if panel.lines:
             panel.legend(fontsize="small")
     path = path or run / "curves.png"
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, format=path.suffix[1:] or "png")  # else its name would get an ending
     return path
+
+
+def _reports(metrics: Path) -> list[Row]:
+    """All reports; a last line that a kill tore is left out, as by a run that goes on."""
+    rows: list[Row] = []
+    lines = metrics.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(f"{metrics}:{number} is no report of a run: {error}") from error
+    return rows
