@@ -40,6 +40,10 @@ def test_attributes_are_read_and_combined(tmp_path: Path) -> None:
     path.write_text("key,gender\na,f\na,m\n")
     with pytest.raises(ValueError, match="attributes of 'a' twice"):
         read_attributes(path)
+    for data in (b"key,gender\na,\xe4\n", b"key,gender\na," + b"f" * 200_000):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"labels.csv is no CSV file in UTF-8: "):
+            read_attributes(path)
     with pytest.raises(FileNotFoundError, match="no file of attributes"):
         read_attributes(tmp_path / "none.csv")
 
@@ -98,6 +102,9 @@ def test_word_list_finds_whole_words_and_phrases(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match="needs words"):
         WordList.read(tmp_path / "empty.txt")
+    (tmp_path / "latin.txt").write_bytes(b"gr\xf6bian\n")
+    with pytest.raises(ValueError, match=r"latin.txt is no text in UTF-8: "):
+        WordList.read(tmp_path / "latin.txt")
 
 
 def test_toxicity_is_a_share_at_a_threshold() -> None:
@@ -201,8 +208,8 @@ def test_the_command_slices_saved_predictions(tmp_path: Path) -> None:
     groups = groups_of([f"k{i}" for i in range(60)], read_attributes(table), "kind")
     assert benchmark_gap(answers, groups).gap == pytest.approx(2 / 3)  # 30 of 30, and 10 of 30
     command = ["fairness", str(answers), str(table), "--column", "kind", "--words", str(tmp_path / "rude.txt")]
-    done = CliRunner().invoke(app, [*command, "--json", str(tmp_path / "out.json")])
+    done = CliRunner().invoke(app, [*command, "--json", str(tmp_path / "new" / "out.json")])
     assert done.exit_code == 0, done.output
     assert "| y | 30 | 0.3333 |" in done.output
-    found = json.loads((tmp_path / "out.json").read_text())
+    found = json.loads((tmp_path / "new" / "out.json").read_text())
     assert found["rude"]["gap"] == pytest.approx(2 / 3)

@@ -44,12 +44,15 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it has no such column, no rows, or one key twice.
+        ValueError: it is no CSV in UTF-8, or has no such column, no rows, or one key twice.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file of attributes {path}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
     if not rows or key not in rows[0]:
         there = ", ".join(rows[0]) if rows else "no rows"
         raise ValueError(f"{path} has no column {key!r} that names the samples (there: {there})")
@@ -273,12 +276,17 @@ class WordList:
 
         Raises:
             FileNotFoundError: one is not there.
-            ValueError: one is empty.
+            ValueError: one is empty, or not in UTF-8.
         """
+        words = {}
         for path in paths:
             if not path.is_file():
                 raise FileNotFoundError(f"no word list {path}")
-        return cls({p.stem: [line for line in p.read_text("utf-8").splitlines() if line.strip()] for p in paths})
+            try:
+                words[path.stem] = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+        return cls(words)
 
     def __call__(self, texts: Sequence[str]) -> Mapping[str, Sequence[float]]:
         return {trait: [float(bool(p.search(text))) for text in texts] for trait, p in self._patterns.items()}
