@@ -269,7 +269,10 @@ def test_a_vanished_file_stops_in_one_sentence_and_goes_on_when_it_is_back(make_
 
 
 def test_a_folder_is_claimed_by_its_recipe(make_trainer, tmp_path) -> None:
-    make_trainer(make_recipe()).train()
+    with pytest.raises(FileNotFoundError, match="no model 'nowhere'"):
+        make_trainer(make_recipe(seed=2, model__init={"vit": "nowhere"}))
+    assert (tmp_path / "run" / "recipe.json").is_file()
+    make_trainer(make_recipe()).train()  # of the other nothing was saved
     with pytest.raises(ValueError, match=r"holds a run with another seed, optimizer.name: delete it"):
         make_trainer(make_recipe(seed=1, optimizer__name="adafactor"))
     make_trainer(make_recipe(optimizer__lr=1e-4, keep=1))  # these may change half-way
