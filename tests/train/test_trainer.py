@@ -299,7 +299,8 @@ def test_pictures_of_a_run_are_drawn_and_never_end_it(every, steps, make_trainer
     trainer = make_trainer(make_recipe(samples_every=every, keep_every=8))
     drawn, said = [], []
 
-    def look() -> None:
+    def look(model: torch.nn.Module) -> None:
+        assert model is trainer.model
         drawn.append(trainer.step)
         raise RuntimeError("no font")
 
