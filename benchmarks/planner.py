@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,15 +126,12 @@ def measure(recipe: Recipe, ranks: Ranks, kept: bool) -> dict[str, float]:
         batch = make_batch(recipe, phase, learner.objective, rows, Lengths())
         run_step(recipe, learner, ranks, dtype, [batch] * recipe.micro)
 
-    if kept:
-        with kept_memory(ranks.device):
-            flops = count_flops(step)
-            step()
-            return {"peak": resident("VmHWM") - before, "flops": flops}
-    flops = count_flops(step)
-    release()
-    step()
-    return {"peak": resident("VmHWM") - before, "flops": flops}
+    with kept_memory(ranks.device) if kept else nullcontext():
+        flops = count_flops(step)
+        if not kept:
+            release()
+        step()
+        return {"peak": resident("VmHWM") - before, "flops": flops}
 
 
 def recipe_of(name: str, precision: str = "fp32") -> Recipe:

@@ -114,11 +114,12 @@ def give_back(tensors: Iterable[Tensor]) -> None:
     """
     if sys.platform != "linux":
         return
+    madvise = ctypes.CDLL(None).madvise
     for tensor in tensors:
         first = -(-tensor.data_ptr() // PAGESIZE) * PAGESIZE
         length = tensor.data_ptr() + tensor.nbytes - first
         if length > 0:  # refused by systems before Linux 5.4, which then keep them
-            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_PAGEOUT)
+            madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_PAGEOUT)
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:

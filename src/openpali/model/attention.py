@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import has_torch_function
 
-FEW = 256  # queries and keys: of so many at most the scores are few
-
 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, scale: float | None = None
@@ -21,11 +19,15 @@ def attention(
     takes 14 times as long for one query over 3,380 keys, and twice for 256 over 256. Not where a mode listens to
     torch's functions, which is to hear of this one.
     """
-    few = query.shape[-2] * key.shape[-2] <= FEW**2
     plain = query.dtype == torch.bfloat16 and query.device.type == "cpu" and not torch.is_grad_enabled()
-    if few and plain and not has_torch_function((query,)):
+    if plain and has_few_scores(query, key) and not has_torch_function((query,)):
         return spelled_out(query, key, value, attn_mask, scale)[0]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, scale=scale)
+
+
+def has_few_scores(query: Tensor, key: Tensor) -> bool:
+    """Whether scores are no more than those of 256 queries over as many keys: then they may be held."""
+    return query.shape[-2] * key.shape[-2] <= 256**2
 
 
 def spelled_out(

@@ -155,5 +155,6 @@ def can_write(face: ImageFont.FreeTypeFont, text: str) -> bool:
 
 @lru_cache(maxsize=2**14)
 def _has_glyph(face: ImageFont.FreeTypeFont, char: str) -> bool:
-    unknown = face.getmask("\U0010ffff")
-    return char.isspace() or category(char) == "Cf" or bytes(face.getmask(char)) != bytes(unknown)
+    if char.isspace() or category(char) == "Cf":
+        return True
+    return bytes(face.getmask(char)) != bytes(face.getmask("\U0010ffff"))

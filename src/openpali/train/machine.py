@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from openpali.model.attention import FEW, spelled_out
+from openpali.model.attention import has_few_scores, spelled_out
 
 
 def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -67,7 +67,7 @@ def quick_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     def quick(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
         mask = options.get("attn_mask")
         learns = mask is not None and mask.requires_grad
-        if not learns and q.shape[-2] * k.shape[-2] > FEW**2:
+        if not learns and not has_few_scores(q, k):
             return fused(q, k, v, **options)
         return spelled_out(q, k, v, **options)[0]
 
