@@ -29,12 +29,12 @@ import torch
 from PIL import Image
 
 from _report import Result, interleaved, machine, need, rate, report
-from openpali.data.build import write_shards
-from openpali.data.encode import LabelEncoder
-from openpali.data.images import Preprocess
-from openpali.data.records import Pictures
-from openpali.data.shards import ShardSource
-from openpali.data.stream import Entry, Phase, Stream, load
+from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.encode import LabelEncoder
+from openpali.data.pipeline.stream import Entry, Phase, Stream, load
+from openpali.data.sources.records import Pictures
+from openpali.data.sources.shards import ShardSource
+from openpali.synth.build import write_shards
 from openpali.tasks.registry import get_task
 from openpali.train.machine import kept_memory
 

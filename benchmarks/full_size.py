@@ -8,9 +8,9 @@ of the mapped file included). The peer of a time is the bound of this machine: t
 rate of a large matrix product, or the bytes of decoder weights that each token must read at the rate of memory.
 
 "load" maps the file and touches every page of it: first after the system was asked to forget the file, then again.
-Once the picture is read the ViT's pages are given back (`openpali.tensors.give_back`), within its time. The bound
-of a token counts the keys and values that it reads beside the weights. Memory per token is how much the peak grows
-from one resolution to the next, beside the keys and values that the decoder has to hold of each token.
+Once the picture is read the ViT's pages are given back (`openpali.weights.tensors.give_back`), within its time.
+The bound of a token counts the keys and values that it reads beside the weights. Memory per token is how much the
+peak grows from one resolution to the next, beside the keys and values that the decoder holds of each token.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from pathlib import Path
 import torch
 
 from _report import Result, cost, machine, rate, read_bandwidth, report, resident
-from openpali.bundle import build, open_bundle, write_bundle, write_int8
-from openpali.data.images import Preprocess
+from openpali.data.media.images import Preprocess
 from openpali.model.pali import Memory, Pali
 from openpali.model.sizes import PRESETS, count_parameters, count_tokens, flops_of_stages, parameters_per_token
-from openpali.tensors import give_back
 from openpali.train.machine import matmul_peak
+from openpali.weights.bundle import build, open_bundle, write_bundle, write_int8
+from openpali.weights.tensors import give_back
 
 PROMPT, NEW = 16, 16
 STAGES = {"vision": "ViT", "encoder": "encoder", "memory": "keys and values"}

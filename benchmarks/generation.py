@@ -31,8 +31,8 @@ import torch
 import transformers
 
 from _report import Result, interleaved, machine, rate, read_bandwidth, report
+from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, generate
-from openpali.infer.openvino import OpenVinoPali
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
 from openpali.model.pali import Pali, PaliConfig

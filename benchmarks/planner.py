@@ -31,9 +31,9 @@ import torch._dynamo  # what each rank would import for itself
 
 from _ranks import fork_ranks
 from _report import Result, cost, machine, release, report, resident
+from openpali.distributed import Ranks, join_ranks
+from openpali.plan.planner import Device, Lengths, make_batch, prepare, rehearse, rows_of, run_step
 from openpali.train.machine import count_flops, kept_memory, resolve_precision
-from openpali.train.plan import Device, Lengths, make_batch, prepare, rehearse, rows_of, run_step
-from openpali.train.ranks import Ranks, join_ranks
 from openpali.train.recipe import Recipe
 
 HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # in nodes of two ranks

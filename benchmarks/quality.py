@@ -15,13 +15,13 @@ import argparse
 from pathlib import Path
 
 from _report import Result, cost, machine, rate, report
-from openpali.data.home import home
-from openpali.eval.benchmark import run
-from openpali.eval.benchmarks.base import AnswerBenchmark
 from openpali.eval.cards import is_cider, is_error
-from openpali.eval.progress import progress_bar
-from openpali.eval.suites import suite
+from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.runner import run
+from openpali.home import home
 from openpali.infer.pali import Pali
+from openpali.reports.progress import progress_bar
+from openpali.reports.suites import suite
 
 ENGINES = ("openvino-int8", "torch")
 LEAST = 0.01  # points, so that there is a ratio

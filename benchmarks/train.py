@@ -29,10 +29,10 @@ import torch
 from torch import Tensor, nn
 
 from _report import Result, cost, interleaved, machine, need, rate, release, report, resident
+from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS, Preset
+from openpali.plan.planner import Lengths, make_batch, prepare, run_step
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
-from openpali.train.plan import Lengths, make_batch, prepare, run_step
-from openpali.train.ranks import Ranks
 from openpali.train.recipe import Recipe
 
 PROMPT, TARGET = 16, 32

@@ -11,18 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent / "data"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import settings
-from world_fixture import write_world
 
-from openpali.bundle import find_model, open_tokenizer, pack_family
-from openpali.data.sources import _world
-from openpali.data.world.world import World
-from openpali.text.vocabulary import train_nano_vocabulary
-from openpali.train.ranks import Ranks
+from openpali.data.sources.registry import _world
+from openpali.distributed import Ranks
+from openpali.synth.vocabulary_texts import train_nano_vocabulary
+from openpali.synth.world import World
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
+from openpali.weights.bundle import find_model, open_tokenizer, pack_family
+from world_fixture import world, world_home, write_world
+
+__all__ = ["world", "world_home"]  # fixtures
 
 OPTIMIZER = {"lr": 1e-3}
 
@@ -54,7 +56,7 @@ def _train(name: str, objective: str, task: str, kind: str, **model: object) -> 
 
 
 def find_home() -> Path:
-    from openpali.data.home import home
+    from openpali.home import home
 
     return home()
 

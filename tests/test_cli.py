@@ -13,9 +13,9 @@ import pytest
 import typer
 from PIL import Image
 
-from openpali.cli import app, main
-from openpali.data.sources import open_source
-from openpali.data.vocabulary import ALL_BUILDERS
+from openpali.cli.main import app, main
+from openpali.data.sources.registry import open_source
+from openpali.synth.vocabulary import ALL_BUILDERS
 
 
 def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
@@ -253,7 +253,7 @@ def test_the_installed_command_exits_with_a_code_and_no_traceback(family: Path) 
 def test_an_answer_does_not_wait_for_the_import_of_torchs_compiler(family: Path, picture: Path) -> None:
     program = """
 import sys
-from openpali.cli import main
+from openpali.cli.main import main
 try:
     main()
 finally:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from openpali.cli import main
-from openpali.data.sources import open_source
-from openpali.data.vocabulary import ALL_BUILDERS
+from openpali.cli.main import main
+from openpali.data.sources.registry import open_source
+from openpali.synth.vocabulary import ALL_BUILDERS
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
@@ -36,7 +36,7 @@ def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch
     if not shipped.is_dir():
         shipped.mkdir()
         (shipped / "nano").symlink_to(family)
-    monkeypatch.setattr("openpali.bundle.SHIPPED", shipped)
+    monkeypatch.setattr("openpali.weights.bundle.SHIPPED", shipped)
     for name in ALL_BUILDERS:
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")

@@ -1,3 +1,3 @@
-from openpali.cli import main
+from openpali.cli.main import main
 
 main()

@@ -1,10 +1,6 @@
-"""The stand-in world, for every test of this folder."""
+"""Lets tests of this folder import each other."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-from world_fixture import world, world_home
-
-__all__ = ["world", "world_home"]

@@ -14,9 +14,9 @@ from PIL import Image
 from test_images import encoded, png_header
 from test_shards import flipped
 
-from openpali.cli import main
-from openpali.data.build import write_shards
-from openpali.data.shards import DamagedShard
+from openpali.cli.main import main
+from openpali.data.sources.shards import DamagedShard
+from openpali.synth.build import write_shards
 
 rng = np.random.default_rng(0)
 PHOTO = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))

@@ -13,10 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.data import build as building
-from openpali.data import packages
-from openpali.data.build import build, clean_caption, language_code, looks_photographed, read_captions, write_shards
-from openpali.data.home import home
+from openpali.home import home
+from openpali.synth import build as building
+from openpali.synth import packages
+from openpali.synth.build import (
+    build,
+    clean_caption,
+    language_code,
+    looks_photographed,
+    read_captions,
+    write_shards,
+)
 
 
 @pytest.fixture(autouse=True)

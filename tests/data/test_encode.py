@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from openpali.data.encode import LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
 from openpali.data.explain import explain_batch
-from openpali.data.images import Preprocess
-from openpali.data.mixture import rng_of
+from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.encode import LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
+from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.registry import get_task
@@ -33,7 +33,7 @@ def question(key: str = "q", frames: int = 1, answer: str = "horse", **fields: A
 
 
 def encode(encoder: Any, *examples: Example, task: Task = VQA) -> Any:
-    return encoder.collate([encoder.encode(e, task, SMALL, rng_of(i)) for i, e in enumerate(examples)])
+    return encoder.collate([encoder.encode(e, task, SMALL, generator(i)) for i, e in enumerate(examples)])
 
 
 def test_sequences_end_in_eos_and_are_padded_on_the_right(tokenizer: Tokenizer) -> None:
@@ -65,10 +65,10 @@ def test_a_target_that_is_too_long_may_be_cut(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("a red horse on the grass")
     encoder = SequenceEncoder(tokenizer, 64, 4, cut=True)
     long = question(answer="a red horse on the grass")
-    target = encoder.encode(long, VQA, SMALL, rng_of(0))["target"].tolist()
+    target = encoder.encode(long, VQA, SMALL, generator(0))["target"].tolist()
     assert target == ids[:4]  # no EOS: there is more to say
     fits = SequenceEncoder(tokenizer, 64, len(ids) + 1, cut=True)
-    assert fits.encode(long, VQA, SMALL, rng_of(0))["target"].tolist() == [*ids, tokenizer.eos_id]
+    assert fits.encode(long, VQA, SMALL, generator(0))["target"].tolist() == [*ids, tokenizer.eos_id]
     with pytest.raises(ValueError, match="prompt of"):
         encode(SequenceEncoder(tokenizer, 3, 64, cut=True), question())
 
@@ -76,8 +76,8 @@ def test_a_target_that_is_too_long_may_be_cut(tokenizer: Tokenizer) -> None:
 def test_frames_of_different_number(tokenizer: Tokenizer) -> None:
     encoder = SequenceEncoder(tokenizer, 200, 200)
     text = Example(key="t", text="a small red horse stands on the grass " * 3)
-    alone = encoder.encode(text, get_task("denoise", tokenizer=tokenizer), SMALL, rng_of(0))
-    pictured = [encoder.encode(question(frames=n), VQA, SMALL, rng_of(0)) for n in (3, 1)]
+    alone = encoder.encode(text, get_task("denoise", tokenizer=tokenizer), SMALL, generator(0))
+    pictured = [encoder.encode(question(frames=n), VQA, SMALL, generator(0)) for n in (3, 1)]
     batch = encoder.collate([*pictured, alone])
     assert batch["frames"].tolist() == [3, 1, 0]
     assert batch["images"].shape == (3, 3, 4, 4, 3)
@@ -99,8 +99,8 @@ def test_denoising_takes_ids_as_they_are(tokenizer: Tokenizer) -> None:
     task = get_task("denoise", tokenizer=tokenizer)
     example = Example(key="t", text="a small red horse stands on the grass " * 3)
     encoder = SequenceEncoder(tokenizer, 200, 200)
-    arrays = encoder.encode(example, task, SMALL, rng_of(0))
-    sample = task.write(example, rng_of(0))
+    arrays = encoder.encode(example, task, SMALL, generator(0))
+    sample = task.write(example, generator(0))
     assert sample.ids is not None
     assert arrays["prompt"].tolist() == sample.ids[0]
     assert arrays["target"].tolist() == [*sample.ids[1], tokenizer.eos_id]

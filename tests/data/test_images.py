@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from openpali.data.images import MAX_PIXELS, Preprocess, decode_image, load_image
+from openpali.data.media.images import MAX_PIXELS, Preprocess, decode_image, load_image
 from openpali.tasks.example import Size
 
 GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[:, None], np.arange(0, 160, 5)[None], 40), axis=-1)

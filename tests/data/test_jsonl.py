@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
 
-from openpali.data.build import home
-from openpali.data.jsonl import JsonlSource
-from openpali.data.mask_formats import decompress_counts, read_polygons, read_run_lengths, tight_box
-from openpali.data.records import RecordError, parse_record
-from openpali.data.sources import open_source
+from openpali.data.sources.jsonl import JsonlSource
+from openpali.data.sources.mask_formats import decompress_counts, read_polygons, read_run_lengths, tight_box
+from openpali.data.sources.records import RecordError, parse_record
+from openpali.data.sources.registry import open_source
+from openpali.synth.build import home
 from openpali.tasks.example import Box, Size
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.data.mixture import BLOCK, ENDLESS, LARGE, Draw, Mixture, _keys, _scatter, rng_of
+from openpali.data.pipeline.mixture import BLOCK, ENDLESS, LARGE, Draw, Mixture, _keys, _scatter
+from openpali.rng import generator
 
 sources = st.lists(st.tuples(st.integers(1, 1500), st.floats(0.05, 20)), min_size=1, max_size=6)
 seeds = st.integers(0, 2**31)
@@ -102,9 +103,9 @@ def test_what_cannot_be_mixed() -> None:
 
 
 def test_rngs_of_different_keys_are_different() -> None:
-    first = [rng_of(*key).integers(2**62) for key in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2**40), (2**40, 0))]
+    first = [generator(*key).integers(2**62) for key in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2**40), (2**40, 0))]
     assert len(set(first)) == len(first)
-    assert rng_of(3, 4).integers(2**62) == rng_of(3, 4).integers(2**62)
+    assert generator(3, 4).integers(2**62) == generator(3, 4).integers(2**62)
 
 
 @given(sources, seeds, st.integers(0, 4 * BLOCK))

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from openpali.data.parquet import ROW_GROUPS, ParquetSource
-from openpali.data.records import RecordError
-from openpali.data.sources import open_source
-from openpali.data.validate import validate
+from openpali.data.sources.parquet import ROW_GROUPS, ParquetSource
+from openpali.data.sources.records import RecordError
+from openpali.data.sources.registry import open_source
+from openpali.reports.validate import validate
 
 
 def picture(value: int, kind: str = "PNG") -> bytes:

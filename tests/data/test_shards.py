@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from openpali.data import shards
-from openpali.data.build import write_shards
-from openpali.data.files import RETRIES, read_span
-from openpali.data.shards import ShardSource
-from openpali.data.sources import open_source
+from openpali.data.sources import shards
+from openpali.data.sources.files import RETRIES, read_span
+from openpali.data.sources.registry import open_source
+from openpali.data.sources.shards import ShardSource
+from openpali.synth.build import write_shards
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -14,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.data.encode import Arrays, Batch
-from openpali.data.images import Preprocess
-from openpali.data.stream import SUBSTITUTES, Entry, Loaded, Phase, Stream, load
+from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.encode import Arrays, Batch
+from openpali.data.pipeline.stream import SUBSTITUTES, Entry, Loaded, Phase, Stream, load
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
 from openpali.tasks.registry import get_task

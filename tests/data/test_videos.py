@@ -11,13 +11,13 @@ import av
 import numpy as np
 import pytest
 
-from openpali.data.build import write_shards
-from openpali.data.encode import SequenceEncoder
-from openpali.data.images import Preprocess
-from openpali.data.mixture import rng_of
-from openpali.data.sources import open_source
-from openpali.data.validate import validate
-from openpali.data.videos import load_frames
+from openpali.data.media.images import Preprocess
+from openpali.data.media.videos import load_frames
+from openpali.data.pipeline.encode import SequenceEncoder
+from openpali.data.sources.registry import open_source
+from openpali.reports.validate import validate
+from openpali.rng import generator
+from openpali.synth.build import write_shards
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
 
@@ -73,7 +73,7 @@ def test_all_kinds_of_samples_in_one_batch(folder: Path) -> None:
     vqa, denoise = get_task("video_qa"), get_task("denoise", tokenizer=tokenizer)
     one = type(source[0])(key="o", images=source[0].images[:1], question="what moves?", answers=["a cat"])
     rows = [(text, denoise), (one, vqa), (source[0], vqa)]
-    batch = encoder.collate([encoder.encode(e, t, Preprocess(16, 16), rng_of(0)) for e, t in rows])
+    batch = encoder.collate([encoder.encode(e, t, Preprocess(16, 16), generator(0)) for e, t in rows])
     assert batch["frames"].tolist() == [0, 1, 5]
     assert batch["images"].shape == (3, 5, 16, 16, 3)
 

@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openpali.bundle import write_bundle
-from openpali.eval import cards, diff, suites
-from openpali.eval.benchmark import Run, run
-from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark
+from openpali.eval import cards
 from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
+from openpali.eval.datasets.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark
 from openpali.eval.metrics.scores import Scores, mean
 from openpali.eval.registry import BENCHMARKS, find_benchmark
-from openpali.eval.report import write_report
+from openpali.eval.runner import Run, run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.reports import card_diff as diff
+from openpali.reports import suites
+from openpali.reports.eval_page import write_report
 from openpali.tasks.example import Box, Example, Object
+from openpali.weights.bundle import write_bundle
 
 
 def rows_of(kinds: str) -> list[Answered]:

@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from openpali.bundle import open_tokenizer
 from openpali.eval.detection import POLICIES, Policy, detection_scores, scored_boxes
 from openpali.eval.metrics.boxes import Detection, average_precision
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
-from openpali.tasks.detection import Detect
+from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 SIZE = Size(99, 198)
 STYLES: list[tuple[Literal["text", "token"], str]] = [

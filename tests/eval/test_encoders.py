@@ -65,7 +65,7 @@ def test_features_are_of_the_dtype_that_the_model_computes_in(pali: Pali, family
 
 
 def test_the_middle_of_an_enlarged_picture() -> None:
-    from openpali.data.images import Preprocess
+    from openpali.data.media.images import Preprocess
 
     image = np.zeros((256, 256, 3), np.uint8)
     image[16:240, 16:240] = 255  # exactly what is left of 256 when 224 are cut out of its middle

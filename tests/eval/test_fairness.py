@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from openpali.cli import app
-from openpali.eval.benchmarks.base import Answered
+from openpali.cli.main import app
+from openpali.eval.datasets.base import Answered
 from openpali.eval.fairness import (
     WordList,
     benchmark_gap,

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from openpali.cli import main
+from openpali.cli.main import main
 from openpali.eval.ocr import Cached, JsonTexts, Tesseract, WithOcr, image_hash, open_ocr
-from openpali.tasks.answering import Vqa
-from openpali.tasks.captioning import Caption
+from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
+from openpali.tasks.vqa import Vqa
 
 
 def sign(text: str) -> np.ndarray:

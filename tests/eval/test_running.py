@@ -19,17 +19,17 @@ import numpy as np
 import pytest
 import torch
 
-from openpali.cli import main
-from openpali.eval.benchmark import Run, run
-from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark, Seen
+from openpali.cli.main import main
+from openpali.distributed import Ranks
+from openpali.eval.datasets.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark, Seen
 from openpali.eval.metrics.scores import Scores
 from openpali.eval.metrics.vqa import exact_match
 from openpali.eval.predictions import PredictionsFile, read_predictions
 from openpali.eval.registry import find_benchmark
+from openpali.eval.runner import Run, run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.tasks.example import Example, Size
-from openpali.train.ranks import Ranks
 
 LIMIT, BATCH = 24, 3
 CHANGING = ("seconds", "predictions")  # fields of a card that two equal runs do not share

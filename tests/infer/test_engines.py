@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from openpali.cli import main
+from openpali.cli.main import main
 from openpali.infer.pali import EngineMissing, Pali, _has_openvino
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny_models import inputs, tiny
 
-from openpali.bundle import open_bundle, write_int8
-from openpali.infer import openvino as engine
+from openpali.infer.engines import openvino as engine
+from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, generate
-from openpali.infer.openvino import OpenVinoPali
 from openpali.infer.pali import Pali
+from openpali.weights.bundle import open_bundle, write_int8
 
 DECODINGS = [
     Decoding(max_tokens=12),

@@ -11,9 +11,9 @@ import torch
 from PIL import ExifTags, Image
 
 from openpali import Pali
-from openpali.bundle import open_bundle, write_int8
-from openpali.data.sources import open_source
+from openpali.data.sources.registry import open_source
 from openpali.infer.pali import task_of, to_array
+from openpali.weights.bundle import open_bundle, write_int8
 
 
 @pytest.fixture(scope="module")

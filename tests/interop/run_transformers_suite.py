@@ -30,11 +30,11 @@ if __name__ != "__main__":
     from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    from openpali.bundle import MODEL_TYPE
     from openpali.interop.transformers import PaliConfig, PaliForConditionalGeneration
     from openpali.model import pali as core
     from openpali.model.t5 import T5Config
     from openpali.model.vit import ViTConfig
+    from openpali.weights.bundle import MODEL_TYPE
 
     # by name, as the tests look up what a class should be able to do
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[MODEL_TYPE] = PaliForConditionalGeneration.__name__

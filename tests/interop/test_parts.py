@@ -12,9 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, SiglipTokenizer, SiglipVisionModel, T5Tokenizer
 
-from openpali.bundle import build, open_bundle, write_bundle, write_int8
-from openpali.cli import main
-from openpali.data.encode import PairEncoder
+from openpali.cli.main import main
+from openpali.data.pipeline.encode import PairEncoder
 from openpali.infer.pali import Pali
 from openpali.interop.export import export
 from openpali.interop.parts import adopt_siglip, assemble, extend_rows
@@ -23,7 +22,8 @@ from openpali.model.mask_vqvae import MaskVQVAEConfig
 from openpali.model.pali import PaliConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import resample_positions
-from openpali.tensors import MappedTensors
+from openpali.weights.bundle import build, open_bundle, write_bundle, write_int8
+from openpali.weights.tensors import MappedTensors
 
 from . import checkpoints
 

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import SiglipModel, SiglipVisionModel
 
-from openpali.bundle import load_exactly
 from openpali.interop.big_vision import read_npz
 from openpali.interop.parity import compare_images
 from openpali.interop.parts import read_image_encoder
@@ -20,7 +19,8 @@ from openpali.interop.siglip import ImageEncoder, read_siglip, write_siglip, wri
 from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import ViT, ViTConfig
-from openpali.tensors import write_tensors
+from openpali.weights.bundle import load_exactly
+from openpali.weights.tensors import write_tensors
 
 from . import checkpoints
 

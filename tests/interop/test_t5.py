@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
-from openpali.bundle import load_exactly
 from openpali.infer.generate import Decoding, generate
 from openpali.interop.parity import compare_texts
 from openpali.interop.t5 import HeadPolicy, read_t5, write_t5
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViTConfig
-from openpali.tensors import INDEX, write_tensors
+from openpali.weights.bundle import load_exactly
+from openpali.weights.tensors import INDEX, write_tensors
 
 from . import checkpoints
 

@@ -27,8 +27,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from openpali.bundle import MODEL_TYPE, open_bundle, write_bundle, write_int8
-from openpali.data.images import Preprocess
+from openpali.data.media.images import Preprocess
 from openpali.infer.generate import Decoding, generate
 from openpali.interop.transformers import (
     PaliConfig,
@@ -42,6 +41,7 @@ from openpali.model.pali import Pali
 from openpali.model.pali import PaliConfig as CoreConfig
 from openpali.model.sizes import PRESETS
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.bundle import MODEL_TYPE, open_bundle, write_bundle, write_int8
 
 PROMPTS = ["detect: a red apple", "Answer in en: how many?"]
 ANSWERS = ["ten", "a green car"]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.bundle import open_bundle
-from openpali.cli import main
+from openpali.cli.main import main
 from openpali.infer.pali import Pali
+from openpali.weights.bundle import open_bundle
 
 from . import checkpoints
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from openpali.reports.drawing import draw_prediction
+from openpali.synth.vocabulary_texts import PROMPT_TEXTS
 from openpali.tasks import TASKS, Answer, get_task
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import MODES
-from openpali.text.vocabulary import PROMPT_TEXTS
 
 FAMILIES = sorted(TASKS)
 PROMPTS = {
@@ -65,7 +66,7 @@ def test_written_targets_are_well_formed_and_draw(name: str, example, rng, optio
         assert sample.target in sample.references
         answer = task.parse(f" {sample.target} ", example.size, strict=True)
         assert answer.text == sample.target
-        picture = task.draw(example.images[0], answer)
+        picture = draw_prediction(example.images[0], answer)
         assert picture.width == 300
         assert np.asarray(picture).min() < 255
     assert (example.images[0] == 255).all()
@@ -103,7 +104,7 @@ def test_the_lenient_parser_takes_any_answer(name: str, options, text: str) -> N
         assert 0 <= thing.box.ymin < thing.box.ymax <= 100
         assert 0 <= thing.box.xmin < thing.box.xmax <= 80
         assert thing.mask is None or thing.mask.shape == (100, 80)
-    task.draw(np.zeros((100, 80, 3), np.uint8), answer)
+    draw_prediction(np.zeros((100, 80, 3), np.uint8), answer)
     try:
         strict = task.parse(text, size, strict=True)
     except ValueError as error:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openpali.reports.drawing import draw_answer
 from openpali.tasks import get_task
-from openpali.tasks.draw import draw_answer
 from openpali.tasks.example import Box, Object, Size
-from openpali.tasks.segmentation import crop_mask, paste_mask
+from openpali.tasks.refseg import crop_mask, paste_mask
 
 from .conftest import DOG, DOG2, HORSE, FakeMaskCodec, ellipse
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from openpali.tasks import get_task
 from openpali.tasks.example import Box, Example, Object, Size
-from openpali.tasks.object_questions import place
+from openpali.tasks.object_vqa import place
 
 
 def many(task, example, count=200):

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openpali.text.vocabulary import split_capitals, train_nano_vocabulary
+from openpali.synth.vocabulary_texts import split_capitals, train_nano_vocabulary
 
 from .conftest import CAPTIONS
 

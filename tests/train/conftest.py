@@ -12,13 +12,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-import openpali.train.progress as progress_module
+import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
-from openpali.bundle import open_tokenizer
+from openpali.distributed import Ranks
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.ranks import Ranks
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -23,13 +23,13 @@ from pathlib import Path
 import torch
 import torch._dynamo  # what each run would import for itself
 
-import openpali.train.progress as progress_module
+import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
-from openpali.bundle import open_tokenizer
-from openpali.data.sources import open_source
-from openpali.train.ranks import join_ranks
+from openpali.data.sources.registry import open_source
+from openpali.distributed import join_ranks
 from openpali.train.recipe import load_recipe
 from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_tokenizer
 
 
 def attempt(recipe: Path, run: Path) -> int:

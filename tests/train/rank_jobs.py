@@ -25,13 +25,13 @@ from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain
 import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
 from _ranks import fork_ranks
-from openpali.bundle import open_tokenizer
-from openpali.data.sources import open_source
-from openpali.eval.samples import draw_samples
+from openpali.data.sources.registry import open_source
+from openpali.distributed import join_ranks
+from openpali.reports.samples import draw_samples
 from openpali.train.checkpoint import checkpoints
-from openpali.train.ranks import join_ranks
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_tokenizer
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
 PATIENCE = 300.0  # seconds until ranks that are struck have begun, and until they are ended

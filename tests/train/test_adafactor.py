@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from openpali.train.adafactor import Adafactor
+from openpali.train.optim.adafactor import Adafactor
 
 
 def test_it_is_torchs() -> None:

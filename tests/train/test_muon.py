@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from openpali.train.muon import MOMENTUM, SIZE, Muon, orthogonalize
+from openpali.train.optim.muon import MOMENTUM, SIZE, Muon, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 12), (12, 5)])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import make_recipe
 
-from openpali.train.optim import build_optimizer, freeze, rate
+from openpali.train.optim.optimizer import build_optimizer, freeze, rate
 from openpali.train.recipe import OptimizerSpec
 
 

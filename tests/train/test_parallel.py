@@ -23,13 +23,13 @@ from safetensors.torch import load_file
 from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors_of
 
 import openpali.train.trainer as trainer_module
-from openpali.bundle import open_bundle
+from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.parallel import place
-from openpali.train.ranks import Ranks
 from openpali.train.recipe import ParallelSpec
+from openpali.weights.bundle import open_bundle
 
 CLOSE = 1e-6
 pytestmark = pytest.mark.timeout(1300)  # the first test that asks for `ran` waits for all jobs

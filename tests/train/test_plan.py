@@ -17,13 +17,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import planner
-from openpali.cli import main
+from openpali.cli.main import main
+from openpali.distributed import Ranks
 from openpali.model.siglip import SigLIP
 from openpali.model.sizes import PRESETS, flops_per_image
-from openpali.tasks.registry import get_task
-from openpali.train.ledger import Ledger, imagined
-from openpali.train.parallel import blocks_of
-from openpali.train.plan import (
+from openpali.plan.ledger import Ledger, imagined
+from openpali.plan.planner import (
     DEVICES,
     ROOM,
     Lengths,
@@ -36,7 +35,8 @@ from openpali.train.plan import (
     rehearse,
     run_step,
 )
-from openpali.train.ranks import Ranks
+from openpali.tasks.registry import get_task
+from openpali.train.parallel import blocks_of
 from openpali.train.recipe import ParallelSpec, Recipe, load_recipe
 from planner import HERE, recipe_of
 

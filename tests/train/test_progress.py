@@ -13,13 +13,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import make_recipe, metrics_of
 
-import openpali.eval.samples as samples_module
-import openpali.train.progress as progress_module
+import openpali.reports.samples as samples_module
+import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
-from openpali.cli import main
-from openpali.eval.samples import draw_samples
-from openpali.train.curves import draw_curves
-from openpali.train.progress import Progress
+from openpali.cli.main import main
+from openpali.reports.curves import draw_curves
+from openpali.reports.samples import draw_samples
+from openpali.train.monitor import Progress
 
 write_tensorboard = progress_module._tensorboard  # in tests runs do without, see conftest
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from openpali.model.t5 import CrossAttention, SelfAttention, T5Config
 from openpali.model.vit import Attention
-from openpali.train.qk_clip import attentions, clip_queries_and_keys, spread
+from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys, spread
 
 SHAPE = T5Config(vocab_size=8, d_model=24, d_head=8, heads=3, d_ff=16, encoder_layers=1, decoder_layers=1)
 

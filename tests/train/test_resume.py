@@ -20,9 +20,9 @@ from tiny_runs import OBJECTIVES, Killed, assert_same_run, kill_at, make_recipe,
 
 import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
-from openpali.data.sources import open_source
+from openpali.data.sources.registry import open_source
+from openpali.distributed import Ranks
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
-from openpali.train.ranks import Ranks
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
 SCENES = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/word", "task": "ocr"}]

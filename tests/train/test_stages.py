@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from openpali.bundle import find_model, open_bundle, open_family, open_tokenizer, pack_family
-from openpali.data.sources import _world
+from openpali.data.sources.registry import _world
+from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS
-from openpali.train.ranks import Ranks
 from openpali.train.recipe import Recipe, load_recipe
 from openpali.train.trainer import Trainer
+from openpali.weights.bundle import find_model, open_bundle, open_family, open_tokenizer, pack_family
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FAMILIES = ("nano", "mini")

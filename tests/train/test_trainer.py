@@ -15,15 +15,15 @@ import pytest
 import torch
 from tiny_runs import OBJECTIVES, Killed, kill_at, losses_of, make_recipe, metrics_of
 
-import openpali.train.progress as progress_module
+import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
-from openpali.bundle import open_bundle
-from openpali.data.sources import open_source
+from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
+from openpali.train.monitor import Progress
 from openpali.train.objectives import Losses
-from openpali.train.optim import build_optimizer
-from openpali.train.progress import Progress
+from openpali.train.optim.optimizer import build_optimizer
+from openpali.weights.bundle import open_bundle
 
 TEXT = {"source": "nano/text", "task": "denoise"}
 PICTURES = OBJECTIVES["sequence"]["source"]

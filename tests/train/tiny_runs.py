@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from openpali.bundle import open_bundle
 from openpali.train.checkpoint import checkpoints, read_state
 from openpali.train.recipe import OptimizerSpec, Recipe
 from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_bundle
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "siglip": {

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import torch
 
-from openpali.data.encode import SequenceEncoder
+from openpali.data.pipeline.encode import SequenceEncoder
+from openpali.distributed import Ranks
+from openpali.plan.planner import prepare, run_step
 from openpali.train.machine import resident_memory, resolve_precision
-from openpali.train.plan import prepare, run_step
-from openpali.train.ranks import Ranks
 from openpali.train.recipe import Recipe
 
 RECIPE = {

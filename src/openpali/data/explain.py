@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from openpali.data.encode import Batch
+from openpali.data.pipeline.encode import Batch
 from openpali.text.tokenizer import Tokenizer
 
 
 def explain_batch(batch: Batch, tokenizer: Tokenizer, *, rows: int = 4) -> list[str]:
-    """Lines of text about the first ``rows`` samples of a :class:`~openpali.data.encode.SequenceEncoder`'s batch.
+    """Lines of text about the first ``rows`` samples of a :class:`SequenceEncoder`'s batch.
 
     Every target token that is no padding carries loss, the end token too; prompts and padding never do.
 

@@ -13,17 +13,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from openpali.bundle import SHIPPED, open_bundle
-from openpali.eval.benchmarks.base import AnswerBenchmark, Answered, Benchmark
+from openpali.eval.datasets.base import AnswerBenchmark, Answered, Benchmark
 from openpali.eval.metrics.bootstrap import bootstrap_interval
 from openpali.eval.metrics.scores import Scores, macro_values, mean
 from openpali.infer.pali import Pali
 from openpali.tasks.base import Task
+from openpali.weights.bundle import SHIPPED, open_bundle
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
 SCORERS = (  # under this folder: all that makes scores of answers, embeddings and features
     "metrics/*.py",
-    "benchmarks/*.py",
+    "datasets/*.py",
     "detection.py",
     "encoders.py",
     "features.py",

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from openpali.eval.metrics.boxes import Detection, average_precision, detection_f1
 from openpali.eval.metrics.scores import Scores
 from openpali.infer.generate import Generation
-from openpali.tasks.detection import Detect
+from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
 

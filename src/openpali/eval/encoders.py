@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openpali.data.build import data_folder
-from openpali.data.home import home
-from openpali.data.sources import open_source
-from openpali.data.world.compose import WorldSource
-from openpali.data.world.world import World
-from openpali.eval.benchmarks.base import Advance, Embedded, EncoderBenchmark, Seen
+from openpali.data.sources.registry import open_source
+from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.features import CACHE, Encoder, Floats, Load
 from openpali.eval.metrics.scores import Scores, mean_scores
 from openpali.eval.probes import Labels, fewshot, logistic, ridge
 from openpali.eval.retrieval import retrieve
 from openpali.eval.zero_shot import class_embeddings, prompt_of, zero_shot
+from openpali.home import home
 from openpali.infer.pali import Pali
+from openpali.synth.build import data_folder
+from openpali.synth.compose import WorldSource
+from openpali.synth.world import World
 from openpali.tasks.example import Image
 
 LEAST = 20  # stamps that a category has to have, to be a class

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openpali.eval.benchmarks.base import AnswerBenchmark
+from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.metrics.bootstrap import bootstrap_interval
 from openpali.eval.metrics.scores import check_paired, mean
 from openpali.eval.predictions import read_predictions

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from openpali.data.images import Preprocess
+from openpali.data.media.images import Preprocess
 from openpali.infer.pali import Pali
 from openpali.model.vit import ViT
 from openpali.tasks.example import Image

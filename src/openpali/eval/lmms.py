@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from lmms_eval.api.model import lmms
 
-from openpali.bundle import open_bundle
-from openpali.data.videos import is_video, load_frames
+from openpali.data.media.videos import is_video, load_frames
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Frames, Pali, task_of
 from openpali.tasks.base import Task
+from openpali.weights.bundle import open_bundle
 
 FRAMES = 16  # of a video, at most
 SENTINEL = "<extra_id_0>"  # ends the prompts of tasks that answer in words

@@ -1,6 +1,6 @@
 """The benchmarks of the composed worlds: held-out renderings, words, pairs, expressions and motions; and easy-VQA.
 
-The sets are pure functions of :data:`~openpali.eval.benchmarks.base.SEED`, made when they are asked for.
+The sets are pure functions of :data:`~openpali.eval.datasets.base.SEED`, made when they are asked for.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from openpali.data.mixture import rng_of
-from openpali.data.sources import open_source
-from openpali.data.stream import Source
-from openpali.data.world.compose import WorldSource
-from openpali.eval.benchmarks import scoring
-from openpali.eval.benchmarks.base import (
+from openpali.data.pipeline.stream import Source
+from openpali.data.sources.registry import open_source
+from openpali.eval.datasets import scoring
+from openpali.eval.datasets.base import (
     SEED,
     Advance,
     AnswerBenchmark,
@@ -35,6 +33,8 @@ from openpali.eval.metrics.scores import Scores, macro_values, mean
 from openpali.eval.metrics.vqa import exact_match
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.rng import generator
+from openpali.synth.compose import WorldSource
 from openpali.tasks.example import Example
 from openpali.tasks.registry import TASKS
 
@@ -46,7 +46,7 @@ class Heldout:
     """The first pictures of a world's held-out split.
 
     Attributes:
-        world, kind, options: see :class:`~openpali.data.world.compose.WorldSource`.
+        world, kind, options: see :class:`~openpali.synth.compose.WorldSource`.
         view: what sample to make of the example at an index.
         size: of how many pictures.
     """
@@ -148,7 +148,7 @@ def in_one_language(example: Example, index: int) -> Example:
 def of_one_name(example: Example, index: int) -> Example:
     """The example with the objects of one name alone."""
     names = sorted({thing.name for thing in example.objects})
-    name = names[int(rng_of(SEED, 1, index).integers(len(names)))]
+    name = names[int(generator(SEED, 1, index).integers(len(names)))]
     return dataclasses.replace(example, objects=[thing for thing in example.objects if thing.name == name])
 
 

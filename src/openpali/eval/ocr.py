@@ -21,8 +21,8 @@ from typing import Protocol
 
 from PIL import Image as PILImage
 
-from openpali.data.home import home
-from openpali.data.stream import Source
+from openpali.data.pipeline.stream import Source
+from openpali.home import home
 from openpali.tasks.example import Example, Image
 
 TIMEOUT = 120  # seconds for a picture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 
-from openpali.eval.benchmarks.base import Benchmark
-from openpali.eval.benchmarks.paper import PAPER
+from openpali.eval.datasets.base import Benchmark
+from openpali.eval.datasets.paper import PAPER
 from openpali.eval.encoders import ENCODER_SETS
 from openpali.eval.nano import EASY_VQA, world_benchmarks
 

@@ -21,11 +21,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from openpali.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
-from openpali.data.encode import Batch, PairEncoder, SequenceEncoder, Wording
-from openpali.data.images import Preprocess, load_image, to_rgb
+from openpali.data.media.images import Preprocess, load_image, to_rgb
+from openpali.data.pipeline.encode import Batch, PairEncoder, SequenceEncoder, Wording
+from openpali.infer.engines.openvino import OpenVinoPali, require_openvino
 from openpali.infer.generate import Decoding, Generation, Model, generate
-from openpali.infer.openvino import OpenVinoPali, require_openvino
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
 from openpali.model.pali import Pali as PaliModel
@@ -34,6 +33,7 @@ from openpali.tasks.base import Answer, Task
 from openpali.tasks.example import Image, Object, Size
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
 
 Picture = str | Path | bytes | Image | PILImage.Image
 Frames = Sequence[Picture]  # one picture, or the frames of a video

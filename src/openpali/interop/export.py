@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from openpali.bundle import Bundle
-from openpali.data.images import Preprocess
+from openpali.data.media.images import Preprocess
 from openpali.interop.siglip import write_siglip, write_vit
 from openpali.interop.t5 import write_t5
 from openpali.model.pali import PaliConfig
 from openpali.model.siglip import SigLIPConfig
-from openpali.tensors import write_tensors
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.bundle import Bundle
+from openpali.weights.tensors import write_tensors
 
 
 def export(bundle: Bundle, out: Path) -> list[Path]:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openpali.bundle import load_exactly
 from openpali.interop.parts import Parts
 from openpali.interop.siglip import ImageEncoder
 from openpali.interop.t5 import LanguageModel
@@ -20,6 +19,7 @@ from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.t5 import EncoderDecoder
 from openpali.model.vit import MAPHead, ViT
+from openpali.weights.bundle import load_exactly
 
 AGREEMENT = 1e-5
 

@@ -10,9 +10,8 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
-from openpali.bundle import write_bundle
-from openpali.data.encode import Wording
-from openpali.data.images import Preprocess
+from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.encode import Wording
 from openpali.interop.big_vision import read_npz
 from openpali.interop.siglip import ImageEncoder, read_siglip
 from openpali.interop.t5 import HeadPolicy, LanguageModel, read_t5
@@ -20,6 +19,7 @@ from openpali.interop.tokenizer import read_tokenizer
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import resample_positions
+from openpali.weights.bundle import write_bundle
 
 
 @dataclass(frozen=True)

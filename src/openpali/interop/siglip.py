@@ -16,7 +16,7 @@ from torch import Tensor
 from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import MAPHead, ViT, ViTConfig
-from openpali.tensors import MappedTensors
+from openpali.weights.tensors import MappedTensors
 
 _TAKEN_FOR_GRANTED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "num_channels": 3}
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "num_attention_heads": 12}

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import numpy as np
-from PIL import Image as PilImage
 
-from openpali.tasks.draw import FontFor, draw_answer
-from openpali.tasks.example import Example, Image, Object, Size
+from openpali.tasks.example import Example, Object, Size
 
 T = TypeVar("T")
 
@@ -100,10 +98,6 @@ class Task(ABC):
             ValueError: only if ``strict``.
         """
         return Answer(text.strip())
-
-    def draw(self, image: Image, answer: Answer, font_for: FontFor | None = None) -> PilImage.Image:
-        """The picture ``[H, W, 3]`` with the answer drawn on it, or written below it; see :func:`draw_answer`."""
-        return draw_answer(image, answer.objects, "" if answer.objects else answer.text, font_for=font_for)
 
 
 def choose(items: Sequence[T], rng: np.random.Generator) -> T:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 Mask = NDArray[np.bool_]  # [H, W]
 
+FRAMES = 8  # of a video, unless a recipe or a caller says otherwise
+
 
 class Box(NamedTuple):
     """A box in pixels of the original picture; ``ymax`` and ``xmax`` are exclusive edges (a full-size box is

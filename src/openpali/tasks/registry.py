@@ -7,14 +7,14 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from openpali.tasks.answering import Classify, QuestionGeneration, VideoQa, Vqa
 from openpali.tasks.base import Task
-from openpali.tasks.captioning import Caption, SplitCaption, VideoCaption
-from openpali.tasks.detection import Detect
-from openpali.tasks.object_questions import ObjectVqa
-from openpali.tasks.pretraining import Contrastive, Denoise
-from openpali.tasks.reading import Ocr
-from openpali.tasks.segmentation import RefSeg
+from openpali.tasks.caption import Caption, SplitCaption, VideoCaption
+from openpali.tasks.detect import Detect
+from openpali.tasks.object_vqa import ObjectVqa
+from openpali.tasks.ocr import Ocr
+from openpali.tasks.pretrain import Contrastive, Denoise
+from openpali.tasks.refseg import RefSeg
+from openpali.tasks.vqa import Classify, QuestionGeneration, VideoQa, Vqa
 
 _FAMILIES: tuple[type[Task], ...] = (
     Contrastive,

@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from openpali.train.ranks import Ranks
+from openpali.distributed import Ranks
 
 Json = dict[str, Any]
 PATIENCE = 60.0  # seconds for what is being written, where another rank has failed

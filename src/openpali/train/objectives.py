@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.bundle import ClassifierConfig, Config, build, find_model, open_bundle
-from openpali.data.encode import Batch, Encoder, LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
+from openpali.data.pipeline.encode import Batch, Encoder, LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
 from openpali.model.losses import cross_entropy, sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import Pali, PaliConfig
@@ -24,6 +23,7 @@ from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import Recipe
+from openpali.weights.bundle import ClassifierConfig, Config, build, find_model, open_bundle
 
 C = TypeVar("C", bound=Config)
 

@@ -19,9 +19,9 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from openpali.distributed import Ranks
 from openpali.model.t5 import DecoderLayer, EncoderLayer
 from openpali.model.vit import Block, ViT
-from openpali.train.ranks import Ranks
 from openpali.train.recipe import ParallelSpec
 
 _aten = torch.ops.aten

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from openpali.bundle import find_model, open_mask_codec
-from openpali.data.images import Preprocess
-from openpali.data.mixture import BLOCK, ENDLESS, Mixture
-from openpali.data.sources import open_source
-from openpali.data.stream import Entry, Phase
+from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.mixture import BLOCK, ENDLESS, Mixture
+from openpali.data.pipeline.stream import Entry, Phase
+from openpali.data.sources.registry import open_source
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import PhaseSpec, Recipe
+from openpali.weights.bundle import find_model, open_mask_codec
 
 
 def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:

@@ -68,7 +68,7 @@ class OptimizerSpec(_Strict):
 
     ``weight_decay`` is AdamW's (big_vision's ``wd`` is this times lr); it reaches matrices only, no
     embeddings, positions, norms or biases. ``qk_clip`` bounds how far attention scores spread, in standard
-    deviations as `train/qk_clip.py` has it; 0 leaves them alone.
+    deviations as `train/optim/qk_clip.py` has it; 0 leaves them alone.
     """
 
     name: Literal["adamw", "adafactor", "muon"] = "adamw"

@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from openpali.bundle import Config, build, transplant, write_bundle
-from openpali.data.encode import Batch
-from openpali.data.images import Preprocess
-from openpali.data.stream import Loaded, Stream, load
+from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.encode import Batch
+from openpali.data.pipeline.stream import Loaded, Stream, load
+from openpali.distributed import Ranks
 from openpali.model.vit import ViT, resample_positions
+from openpali.rng import derive_seed
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, lock, read_state, tensors_of
 from openpali.train.diagnose import HIGH, Finding, LossWatch, find_not_finite, worst_module
@@ -38,14 +39,14 @@ from openpali.train.machine import (
     quick_attention,
     resolve_precision,
 )
+from openpali.train.monitor import Progress, Report, rewind
 from openpali.train.objectives import Losses, Objective, build_objective, run_without_pictures
-from openpali.train.optim import build_optimizer, clip_gradients, freeze, rate
+from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, rate
+from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import is_sharded, place, whole
 from openpali.train.phases import open_phases
-from openpali.train.progress import Progress, Report, rewind
-from openpali.train.qk_clip import attentions, clip_queries_and_keys
-from openpali.train.ranks import Ranks
 from openpali.train.recipe import Recipe
+from openpali.weights.bundle import Config, build, transplant, write_bundle
 
 LOG_EVERY = 20  # steps
 NAMED = 8  # samples listed where a step goes wrong
@@ -295,7 +296,7 @@ class Trainer:
 
     def _backward(self, share: Share) -> list[Losses]:
         """Gradients of this rank's share of a global batch; the loss of each micro-batch."""
-        torch.manual_seed(hash((self.recipe.seed, self.step, self.ranks.rank)) % 2**63)
+        torch.manual_seed(derive_seed(self.recipe.seed, "step", self.step, self.ranks.rank))
         batches = [loaded.batch for loaded in share.group]
         if self.sharded:
             size = self.recipe.phases[self.phase].size

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from official_layouts import ANSWERING, XM_LANGUAGES, fewshot, imagenet
 
-from openpali.cli import main
-from openpali.data.images import load_image
-from openpali.eval.benchmarks.base import Seen
-from openpali.eval.benchmarks.fewshot import DATA_SETS
-from openpali.eval.benchmarks.files import Folder
-from openpali.eval.benchmarks.imagenet import read_answers, read_classes
+from openpali.cli.main import main
+from openpali.data.media.images import load_image
+from openpali.eval.datasets.base import Seen
+from openpali.eval.datasets.fewshot import DATA_SETS
+from openpali.eval.datasets.files import Folder
+from openpali.eval.datasets.imagenet import read_answers, read_classes
 from openpali.eval.registry import find_benchmark
 
 WRITERS = {

@@ -24,21 +24,21 @@ from official_layouts import (
 )
 from pycocotools import mask as coco_mask
 
-from openpali.cli import main
-from openpali.data.mask_formats import read_polygons
-from openpali.data.sources import open_source
-from openpali.data.videos import load_frames
-from openpali.eval.benchmarks import refcoco, scoring
-from openpali.eval.benchmarks.base import AnswerBenchmark, Answered
-from openpali.eval.benchmarks.documents import any_order
-from openpali.eval.benchmarks.rico import draw_box
-from openpali.eval.benchmarks.stvqa import is_held_out
+from openpali.cli.main import main
+from openpali.data.media.videos import load_frames
+from openpali.data.sources.mask_formats import read_polygons
+from openpali.data.sources.registry import open_source
+from openpali.eval.datasets import refcoco, scoring
+from openpali.eval.datasets.base import AnswerBenchmark, Answered
+from openpali.eval.datasets.documents import any_order
+from openpali.eval.datasets.rico import draw_box
+from openpali.eval.datasets.stvqa import is_held_out
 from openpali.eval.registry import find_benchmark
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Prediction
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Example, Object, Size
-from openpali.tasks.segmentation import RefSeg
+from openpali.tasks.refseg import RefSeg
 
 
 def benchmark(name: str) -> AnswerBenchmark:

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from official_layouts import ANSWERING, Expected, colour
 
-from openpali.cli import main
-from openpali.data.mixture import rng_of
-from openpali.eval.benchmarks.base import SEED, AnswerBenchmark
-from openpali.eval.benchmarks.paper import PAPER
+from openpali.cli.main import main
+from openpali.eval.datasets.base import SEED, AnswerBenchmark
+from openpali.eval.datasets.paper import PAPER
 from openpali.eval.registry import find_benchmark
 from openpali.infer.pali import Pali
+from openpali.rng import generator
 
 NAMES = list(ANSWERING)
 
@@ -51,7 +51,7 @@ def test_reads_what_is_written(name: str, written: dict[str, tuple[Path, Expecte
     assert example.key == expected.key
     assert (example.question or example.expression) == expected.question
     task = benchmark(name).task_for(Pali.from_pretrained(family))
-    sample = task.write(example, rng_of(SEED, 0))
+    sample = task.write(example, generator(SEED, 0))
     assert (example.question_kind or sample.kind) == expected.kind
     if expected.references:
         assert list(sample.references) == expected.references

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from official_layouts import ANSWERING
 
-from openpali.eval.benchmarks.base import AnswerBenchmark
-from openpali.eval.benchmarks.paper import PAPER
-from openpali.eval.benchmarks.table import write_into
+from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.datasets.paper import PAPER
+from openpali.eval.datasets.table import write_into
 from openpali.eval.registry import BENCHMARKS, find_benchmark
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "evaluation.md"
@@ -21,7 +21,7 @@ def test_the_tables_are_current(tmp_path: Path) -> None:
     shutil.copy(DOCUMENT, copy)
     write_into(copy)
     assert copy.read_text("utf-8") == DOCUMENT.read_text("utf-8"), (
-        "run: python -m openpali.eval.benchmarks.table docs/evaluation.md"
+        "run: python -m openpali.eval.datasets.table docs/evaluation.md"
     )
 
 

@@ -17,10 +17,10 @@ try:
 except ImportError as error:
     raise ImportError("transformers is missing: pip install 'openpali[transformers]'") from error
 
-from openpali.bundle import MODEL_TYPE
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.interop.transformers.modeling import PaliForConditionalGeneration
 from openpali.interop.transformers.processing import PaliImageProcessor, PaliProcessor, PaliTokenizer
+from openpali.weights.bundle import MODEL_TYPE
 
 __all__ = ["PaliConfig", "PaliForConditionalGeneration", "PaliImageProcessor", "PaliProcessor", "PaliTokenizer"]
 

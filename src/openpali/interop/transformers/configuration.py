@@ -8,19 +8,19 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedConfig
 
-from openpali.bundle import FORMAT, MODEL_TYPE, config_from_json
 from openpali.model.pali import Pali
 from openpali.model.pali import PaliConfig as CoreConfig
 from openpali.model.sizes import PRESETS
+from openpali.weights.bundle import FORMAT, MODEL_TYPE, config_from_json
 
 
 class PaliConfig(PreTrainedConfig):
-    """Shapes of both halves, as :func:`openpali.bundle.write_bundle` writes them.
+    """Shapes of both halves, as :func:`openpali.weights.bundle.write_bundle` writes them.
 
     Args:
         config: ``{"vision": {...}, "text": {...}}``, fields of :class:`openpali.model.vit.ViTConfig` and
             :class:`openpali.model.t5.T5Config`; the nano preset by default.
-        preprocess: how pictures are brought to its size, fields of :class:`openpali.data.images.Preprocess`.
+        preprocess: how pictures are brought to its size, fields of :class:`openpali.data.media.images.Preprocess`.
         facts: what else is known of the model: recipe, samples seen, task options.
 
     Raises:

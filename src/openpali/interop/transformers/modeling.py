@@ -20,12 +20,12 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPo
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
-from openpali.bundle import STORAGE, open_bundle
 from openpali.interop.transformers.attention import EagerAttention
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.model.pali import Pali, join
 from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, RelativeBias, attend
 from openpali.model.vit import Block, ViT
+from openpali.weights.bundle import STORAGE, open_bundle
 
 IGNORED = -100  # label of positions without loss, transformers' convention
 
@@ -165,7 +165,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """As everywhere in transformers; also of folders that transformers has not written.
 
         Raises:
-            ValueError, FileNotFoundError: see :func:`openpali.bundle.open_bundle`.
+            ValueError, FileNotFoundError: see :func:`openpali.weights.bundle.open_bundle`.
         """
         path = pretrained_model_name_or_path
         if path is None or not (Path(path) / "config.json").is_file():

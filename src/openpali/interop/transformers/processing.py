@@ -13,11 +13,11 @@ from PIL import Image as PILImage
 from transformers import BatchFeature, PreTrainedTokenizer, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
-from openpali.bundle import TOKENIZER
-from openpali.data.images import Preprocess, to_rgb
+from openpali.data.media.images import Preprocess, to_rgb
 from openpali.interop.transformers.modeling import IGNORED
 from openpali.tasks.example import Image
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.bundle import TOKENIZER
 
 CHAT_TEMPLATE = (  # PaLI answers one prompt: it is the last message's text
     "{% set content = messages[-1]['content'] %}{% if content is string %}{{ content }}{% else %}"
@@ -80,7 +80,7 @@ class PaliTokenizer(PreTrainedTokenizer):
 
 
 class PaliImageProcessor(BaseImageProcessor):
-    """:class:`openpali.data.images.Preprocess` as transformers calls it.
+    """:class:`openpali.data.media.images.Preprocess` as transformers calls it.
 
     Args:
         height, width, policy, filter: as there.

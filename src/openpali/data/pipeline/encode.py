@@ -1,0 +1,170 @@
+"""Example -> arrays, and arrays -> batch: one encoder per objective. Runs in the data workers.
+
+Shapes: B batch, F frames, H W pixels, P prompt tokens, T target tokens, L text tower tokens.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from openpali.data.media.images import Preprocess
+from openpali.tasks.base import Task, require
+from openpali.tasks.example import Example, Image
+from openpali.tasks.refseg import crop_mask
+from openpali.text.tokenizer import Tokenizer
+
+Arrays = Mapping[str, NDArray[Any]]
+Batch = dict[str, Tensor]
+Wording = Literal["as is", "lower", "canonical"]
+EIGHT = 8  # tokens; batches of text are padded to multiples of it
+
+
+class Encoder(Protocol):
+    """What an objective needs from the data workers."""
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        """One example as arrays. Raises ``ValueError`` where it cannot be used; it is then quarantined."""
+        ...
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        """Arrays of several examples as one batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class SequenceEncoder:
+    """Prompt and target for the encoder-decoder: ``images [B, F, H, W, 3]``, ``frames [B]`` where they differ,
+    ``prompt [B, P]``, ``target [B, T]``, both padded on the right to a multiple of 8; the target ends in EOS.
+
+    With ``cut``, a target that is too long loses its end, EOS included: there is more to say. A prompt is never
+    cut, as what is asked may stand at its end.
+    """
+
+    tokenizer: Tokenizer
+    max_prompt: int
+    max_target: int
+    cut: bool = False
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        if task.needs_picture:
+            _first(example)
+        sample = task.write(example, rng)
+        texts = sample.ids or (self.tokenizer.encode(sample.prompt), self.tokenizer.encode(sample.target))
+        prompt, target = texts[0], [*texts[1], self.tokenizer.eos_id]
+        if self.cut:
+            target = target[: self.max_target]
+        for what, ids, limit in (("prompt", prompt, self.max_prompt), ("target", target, self.max_target)):
+            if len(ids) > limit:
+                raise ValueError(f"{what} of {len(ids)} tokens, and the recipe's max_{what} is {limit}")
+        arrays = {"prompt": np.array(prompt, np.int64), "target": np.array(target, np.int64)}
+        if example.images:
+            arrays["images"] = np.stack([preprocess(image) for image in example.images])
+        return arrays
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        batch = {
+            "prompt": _pad([s["prompt"] for s in samples], self.tokenizer.pad_id),
+            "target": _pad([s["target"] for s in samples], self.tokenizer.pad_id),
+        }
+        with_images = [s["images"] for s in samples if "images" in s]
+        if with_images:
+            counts = [len(s["images"]) if "images" in s else 0 for s in samples]
+            shape = with_images[0].shape[1:]
+            images = np.zeros((len(samples), max(counts), *shape), np.uint8)
+            for row, sample in zip(images, samples, strict=True):
+                if "images" in sample:
+                    row[: len(sample["images"])] = sample["images"]
+            batch["images"] = torch.from_numpy(images)
+            if len(set(counts)) > 1:
+                batch["frames"] = torch.tensor(counts)
+        return batch
+
+
+@dataclass(frozen=True)
+class PairEncoder:
+    """Picture and text for SigLIP: ``images [B, H, W, 3]``, ``ids [B, L]``.
+
+    Text is reworded and then padded to ``length`` with EOS ("sticky": the last token is always EOS).
+
+    Attributes:
+        wording: "lower" case; or "canonical", which also drops ASCII punctuation and spaces too many, as
+            transformers' `SiglipTokenizer` does; or "as is".
+    """
+
+    tokenizer: Tokenizer
+    length: int
+    wording: Wording = "lower"
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        text = task.write(example, rng).target
+        return {"images": preprocess(_first(example)), "ids": self.text(text)}
+
+    def text(self, text: str) -> NDArray[np.int64]:
+        """Token ids ``[length]`` of one text."""
+        if self.wording != "as is":
+            text = text.lower()
+        if self.wording == "canonical":
+            text = " ".join(text.translate(_WITHOUT_PUNCTUATION).split())
+        ids = self.tokenizer.encode(text)[: self.length - 1]
+        return np.array(ids + [self.tokenizer.eos_id] * (self.length - len(ids)), np.int64)
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "ids")}
+
+
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True)
+class LabelEncoder:
+    """Picture and class for the classification control: ``images [B, H, W, 3]``, ``label [B]``."""
+
+    labels: Sequence[str]
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        if example.label not in self.labels:
+            raise ValueError(f"label {example.label!r} of {example.key} is none of the {len(self.labels)} classes")
+        return {
+            "images": preprocess(_first(example)),
+            "label": np.array(self.labels.index(example.label)),
+        }
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "label")}
+
+
+@dataclass(frozen=True)
+class MaskEncoder:
+    """A random object's mask for the VQ-VAE: ``masks [B, 64, 64]`` float in 0..1, cropped to its box."""
+
+    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+        objects = [o for o in example.objects if o.mask is not None]
+        if not objects:
+            raise ValueError(f"sample {example.key} has no object with a mask")
+        chosen = objects[int(rng.integers(len(objects)))]
+        assert chosen.mask is not None
+        return {"masks": crop_mask(chosen.mask, chosen.box)}
+
+    def collate(self, samples: Sequence[Arrays]) -> Batch:
+        return {"masks": torch.from_numpy(np.stack([s["masks"] for s in samples]))}
+
+
+def _first(example: Example) -> Image:
+    return require(example.images, example, "picture")[0]
+
+
+def _pad(rows: Sequence[NDArray[np.int64]], pad: int) -> Tensor:
+    # few lengths: CPU libraries keep a compiled product for each shape that they have met, half a megabyte or so
+    longest = -(-max(len(row) for row in rows) // EIGHT) * EIGHT
+    out = np.full((len(rows), longest), pad, np.int64)
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(out)

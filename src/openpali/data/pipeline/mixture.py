@@ -1,0 +1,132 @@
+"""Mixtures whose order is a pure function of (seed, counter): what resume and elasticity rest on.
+
+The n-th example of a run is fixed before it starts, whatever the number of ranks or workers; state to save is
+one integer. Rates are exact: every block of ``BLOCK`` consecutive draws holds each source's share, rounded to
+whole draws, in an order shuffled by the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpali.rng import generator
+
+BLOCK = 1024  # draws over which the rates are exact
+LARGE = 2**20  # from here on a source is shuffled without a table of its examples
+ENDLESS = 2**32  # a source at least this long generates its examples: no shuffling, but a start of its own
+
+
+class Draw(NamedTuple):
+    """Which source, which of its examples, and how often the source had been gone through before."""
+
+    source: int
+    example: int
+    epoch: int
+
+
+class Mixture:
+    """Interleaves sources at exact rates.
+
+    Args:
+        sizes: number of examples of each source.
+        weights: relative rates, any positive numbers.
+        seed: of the order.
+
+    Raises:
+        ValueError: an empty source, a weight that is not positive, or one too small to be drawn at all.
+    """
+
+    def __init__(self, sizes: Sequence[int], weights: Sequence[float], seed: int) -> None:
+        if len(sizes) != len(weights) or not sizes:
+            raise ValueError(f"a mixture needs one weight per source: {len(sizes)} sources, {len(weights)} weights")
+        if min(sizes) < 1 or not all(np.isfinite(w) and w > 0 for w in weights):
+            raise ValueError("every source of a mixture needs examples and a positive weight")
+        self.sizes, self.seed = tuple(sizes), seed
+        self.counts = _apportion(np.asarray(weights, dtype=np.float64))
+        if 0 in self.counts:
+            least = int(np.argmin(self.counts))
+            raise ValueError(f"source {least} has less than 1/{BLOCK} of the mixture: raise its weight or drop it")
+
+    def __getitem__(self, counter: int) -> Draw:
+        """The draw at position ``counter`` >= 0 of the global order."""
+        block, within = divmod(counter, BLOCK)
+        order, rank = _block(self.counts, self.seed, block)
+        source = int(order[within])
+        drawn = block * self.counts[source] + int(rank[within])
+        epoch, position = divmod(drawn, self.sizes[source])
+        size = self.sizes[source]
+        if size >= ENDLESS:  # else all runs, phases and tasks would see the same first examples
+            return Draw(source, (position + _start(size, self.seed, source)) % size, epoch)
+        if size >= LARGE:
+            return Draw(source, _scatter(position, size, _keys(self.seed, source, epoch)), epoch)
+        return Draw(source, int(_permutation(size, self.seed, source, epoch)[position]), epoch)
+
+    def drawn(self, counter: int) -> NDArray[np.int64]:
+        """How many of the first ``counter`` draws are of each source."""
+        block, within = divmod(counter, BLOCK)
+        begun = np.bincount(_block(self.counts, self.seed, block)[0][:within], minlength=len(self.counts))
+        return block * np.array(self.counts, np.int64) + begun
+
+
+def _apportion(weights: NDArray[np.float64]) -> tuple[int, ...]:
+    """Whole draws per block, by largest remainder."""
+    exact = weights / weights.sum() * BLOCK
+    counts = np.floor(exact).astype(int)
+    missing = BLOCK - counts.sum()
+    counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
+    return tuple(int(c) for c in counts)
+
+
+@lru_cache(maxsize=16)
+def _block(counts: tuple[int, ...], seed: int, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Source of each draw of a block, and how many of the same source come before it in the block."""
+    order = generator(seed, 0, block).permutation(np.repeat(np.arange(len(counts)), counts))
+    rank = np.empty(BLOCK, dtype=np.int64)
+    for source, count in enumerate(counts):
+        rank[order == source] = np.arange(count)
+    return order, rank
+
+
+@lru_cache(maxsize=16)
+def _permutation(size: int, seed: int, source: int, epoch: int) -> NDArray[np.int64]:
+    return generator(seed, 1, source, epoch).permutation(size)
+
+
+@lru_cache(maxsize=64)
+def _start(size: int, seed: int, source: int) -> int:
+    return int(generator(seed, 1, source).integers(size))
+
+
+@lru_cache(maxsize=64)
+def _keys(seed: int, source: int, epoch: int) -> tuple[int, ...]:
+    return tuple(int(key) for key in generator(seed, 1, source, epoch).integers(2**64, size=6, dtype=np.uint64))
+
+
+def _scatter(position: int, size: int, keys: tuple[int, ...]) -> int:
+    """Where a pseudo-random permutation of ``range(size)`` takes ``position``.
+
+    A Feistel network over the next power of four, walked until it comes back into the range (Black and Rogaway
+    2002, "Ciphers with arbitrary finite domains"): no memory, where a table for 1e9 examples takes 8 GB in every
+    worker.
+    """
+    half = ((size - 1).bit_length() + 1) // 2
+    mask = 2**half - 1
+    while True:
+        left, right = position >> half, position & mask
+        for key in keys:
+            left, right = right, left ^ (_mix(right ^ key) & mask)
+        position = left << half | right
+        if position < size:
+            return position
+
+
+def _mix(value: int) -> int:
+    """The finaliser of splitmix64 (Steele et al. 2014)."""
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+    return value ^ value >> 31

@@ -1,0 +1,215 @@
+"""What a benchmark is: which samples, which task, how answers are found, how they are scored, what the paper got.
+
+There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one by one; whoever runs it goes
+
+    source = benchmark.open(data_root)                        # examples, read when they are asked for
+    task = benchmark.task_for(pali)
+    sample = task.write(source[i], generator(SEED, i))           # sample.prompt is what the model is asked
+    answered = benchmark.judge(i, source[i], sample, prediction, task, tokenizer)
+    scores = benchmark.score(all_answered)
+
+and :class:`Answered` is plain JSON without pixels, so that it can be saved, gathered over processes, and scored
+again without the data. An :class:`EncoderBenchmark` compares embeddings, of all samples at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from openpali.data.pipeline.stream import Source
+from openpali.eval.metrics.scores import Scores
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali, Prediction
+from openpali.tasks.base import Sample, Task
+from openpali.tasks.example import Example, Image
+from openpali.text.tokenizer import Tokenizer
+
+SEED = 23_101_3199  # of all evaluation sets; used for nothing else
+
+Advance = Callable[[int, int], None]  # done, of how many: for a progress bar
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A sample and what the model answered: all that a score is made of. Plain JSON values, no pixels.
+
+    Attributes:
+        index: place in the source.
+        key: the sample's name there.
+        prompt: what the model was asked.
+        text: the answer as its task reads it.
+        references: the right answers, or those that it is compared with.
+        kind: slice under which it is scored (a language, "human", ...); may be empty.
+        values: what was measured against the picture at once ("intersection", "union", ...), or else is needed for
+            the score (boxes with their confidence): numbers and texts, or nested lists of them.
+    """
+
+    index: int
+    key: str
+    prompt: str
+    text: str
+    references: Sequence[str]
+    kind: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a line of a predictions file; ``Answered(**line)`` is the inverse."""
+        return dataclasses.asdict(self)
+
+
+Open = Callable[[Path], Source]
+Score = Callable[[Sequence[Answered]], Scores]
+Measure = Callable[[Example, Prediction, Task, Tokenizer], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What every benchmark says of itself.
+
+    Attributes:
+        name: on the command line.
+        title: for people.
+        split: which samples are scored.
+        metric: name of the score that counts, among those that scoring returns.
+        paper: PaLI-3's number per score, in the unit of ours: fractions 0..1, CIDEr times 100. From memory of the
+            paper's v2; empty where it has none.
+        paper_ocr: the same with the text of an OCR engine in the prompt.
+        resolution: side in pixels at which the paper evaluates; what a checkpoint takes is its own.
+        frames: how many frames of a video are seen, and at which stride; empty for pictures.
+        layout: the files and folders that it reads, under the data root; none if the samples are made here.
+        home: where they can be had.
+        note: how the local score differs from the paper's, if it does.
+    """
+
+    name: str
+    title: str
+    split: str
+    metric: str
+    paper: Mapping[str, float] = field(default_factory=dict)
+    paper_ocr: Mapping[str, float] = field(default_factory=dict)
+    resolution: int | None = None
+    frames: str = ""
+    layout: Sequence[str] = ()
+    home: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerBenchmark(Benchmark):
+    """A benchmark whose samples are asked one by one.
+
+    Attributes:
+        open: data root -> samples. Annotations are read at once, pictures when their sample is asked for. Raises
+            ``FileNotFoundError`` or ``ValueError`` with what was looked for, where, and where it can be had.
+        task: name of the task that writes the prompt and reads the answer.
+        options: of the task, on top of what the model was trained with.
+        decoding: the paper's, or big_vision's transfer configuration where the paper is silent.
+        score: answers, in any order -> scores; per-sample values are in the order of the answers.
+        measure: what must be compared while the pixels are at hand, and the log-probabilities of the tokens.
+        part: of a family of models, instead of the one that answers the task.
+    """
+
+    open: Open
+    task: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    decoding: Decoding
+    score: Score
+    measure: Measure | None = None
+    part: str | None = None
+
+    def task_for(self, pali: Pali, *, ocr: bool = False) -> Task:
+        """The task as the model was trained on it, with this benchmark's options.
+
+        Args:
+            ocr: the prompt holds the example's ``text``, see :mod:`openpali.eval.ocr`.
+
+        Raises:
+            ValueError: ``ocr`` for a task that has no place for it.
+        """
+        task = pali.task(self.task)
+        options = {**self.options, "ocr": True} if ocr else self.options
+        known = {each.name for each in dataclasses.fields(task)}
+        if ocr and "ocr" not in known:
+            raise ValueError(f"benchmark {self.name} takes no OCR text: task {self.task} has no place for it")
+        return dataclasses.replace(task, **options)
+
+    def judge(
+        self,
+        index: int,
+        example: Example,
+        sample: Sample,
+        prediction: Prediction,
+        task: Task,
+        tokenizer: Tokenizer,
+    ) -> Answered:
+        """Keep of an answer what scoring needs."""
+        values = self.measure(example, prediction, task, tokenizer) if self.measure else {}
+        kind = example.question_kind or sample.kind
+        return Answered(
+            index, example.key, sample.prompt, prediction.answer.text, tuple(sample.references), kind, dict(values)
+        )
+
+
+class Seen:
+    """SHA-256 over all that embeddings were compared of, fed as it is read: pictures are opened once."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def image(self, image: Image) -> Image:
+        """The same picture, its size and pixels taken note of."""
+        self.texts(f"{image.shape[0]}x{image.shape[1]}")
+        self._digest.update(image.tobytes())
+        return image
+
+    def images(self, loads: Sequence[Callable[[], Image]]) -> list[Callable[[], Image]]:
+        """The same pictures, each taken note of when it is read."""
+        return [lambda load=load: self.image(load()) for load in loads]  # type: ignore[misc]
+
+    def texts(self, *texts: object) -> None:
+        """Take note of captions, names or labels."""
+        for text in texts:
+            data = str(text).encode("utf-8", "surrogatepass")
+            self._digest.update(len(data).to_bytes(8, "little") + data)
+
+    @property
+    def hash(self) -> str:
+        """Of everything so far, in hexadecimal digits."""
+        return self._digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """The scores of a benchmark of embeddings, and how they came about.
+
+    Attributes:
+        scores: with a value per scored picture wherever there is one.
+        n, of: how many pictures were scored, and how many there are.
+        data: hash of everything that was compared (:class:`Seen`): pixels, texts and labels, in order.
+        prompt: the texts that stand for what is looked for: templates, the first of them, languages.
+        preprocessing: part -> how its pictures were prepared and pooled; empty for the embeddings of the siglip
+            part as it was trained.
+    """
+
+    scores: Scores
+    n: int
+    of: int
+    data: str
+    prompt: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderBenchmark(Benchmark):
+    """A benchmark of embeddings or features.
+
+    Attributes:
+        run: model, data root, number of samples (None: all), progress -> what was found. Raises as ``open`` above.
+    """
+
+    run: Callable[[Pali, Path, int | None, Advance], Embedded]

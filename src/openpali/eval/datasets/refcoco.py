@@ -1,0 +1,219 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg: cut out what an expression refers to, in COCO's pictures.
+
+The splits are UNC's for RefCOCO/+ and UMD's for RefCOCOg. The three are trained together, and a picture may be in
+the training split of one and in a validation or test split of another: :func:`write_training` leaves those out, as
+big_vision's ``refcocox_combined`` does, and counts them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from openpali.data.sources.mask_formats import read_polygons, read_run_lengths
+from openpali.eval.datasets import scoring
+from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.datasets.files import Entry, Folder, Listing, listing
+from openpali.infer.generate import Decoding
+from openpali.tasks.example import Box, Example, Mask, Object, Size
+
+HOME = "https://github.com/lichengunc/refer, its pictures at https://cocodataset.org (train2014)"
+PICTURE = "coco/train2014/COCO_train2014_{:012d}.jpg"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One of the three: its folder, who split it, and the splits."""
+
+    name: str
+    split_by: str
+    splits: tuple[str, ...]  # without "train"
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """Expressions and objects."""
+        return f"{self.name}/refs({self.split_by}).p", f"{self.name}/instances.json"
+
+
+DATA_SETS = (
+    DataSet("refcoco", "unc", ("val", "testA", "testB")),
+    DataSet("refcoco+", "unc", ("val", "testA", "testB")),
+    DataSet("refcocog", "umd", ("val", "test")),
+)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads numbers, texts, lists and dictionaries, and refuses everything that a pickle could do besides."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it names {module}.{name}, and plain data names nothing")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("it refers to something outside of itself")
+
+
+def read_expressions(folder: Folder, name: str) -> list[Entry]:
+    """The objects that are referred to, each with its sentences, from the owners' pickle; no code in it can run.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is damaged, or more than plain data.
+    """
+    path = folder.file(name)
+    try:
+        values = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="utf-8").load()
+    except Exception as error:  # a damaged pickle raises almost anything
+        raise ValueError(
+            f"{path} cannot be read as {folder.title}'s expressions: {error}; get it anew at {HOME}"
+        ) from error
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ValueError(f"{path} is no list of referred objects; the original is at {HOME}")
+    return [Entry(value, f"{path.name}, ref {i + 1}", folder) for i, value in enumerate(values)]
+
+
+def open_split(data_set: DataSet, split: str, root: Path) -> Listing:
+    """Every sentence of a split is a sample.
+
+    Raises:
+        ValueError: a picture of the split is in the training split of the same data set, too.
+    """
+    folder = _folder(data_set, root)
+    pictures = _pictures(folder, data_set)
+    if shared := pictures.get(split, frozenset()) & pictures.get("train", frozenset()):
+        raise ValueError(
+            f"{len(shared)} pictures of {data_set.files[0]} are both in {split} and in train: the split leaks "
+            f"(as Google's of RefCOCOg does); take refs({data_set.split_by}).p of {HOME}"
+        )
+    return _samples(folder, data_set, split, pictures.get(split, frozenset()))
+
+
+def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
+    """Write what the three are trained on together as a JSONL file for recipes (docs/data.md), without any picture
+    of a validation or test split of any of the three.
+
+    Returns:
+        Data set -> how many of its training pictures are in the file, and how many were left out.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`open_split`.
+    """
+    lines, counts, scored = list[str](), dict[str, tuple[int, int]](), _scored(root)
+    for data_set in DATA_SETS:
+        folder = _folder(data_set, root)
+        train = _pictures(folder, data_set).get("train", frozenset())
+        counts[data_set.name] = len(train - scored), len(train & scored)
+        for said in _expressions(folder, data_set, "train", train - scored):
+            picture = os.path.relpath((root / PICTURE.format(said.picture)).resolve(), out.resolve().parent)
+            thing = {"name": said.name, "mask": said.annotation.values.get("segmentation")}
+            key = f"{data_set.name}_{said.key}"
+            line = {"key": key, "images": picture, "expression": said.text, "objects": [thing], "referred": [0]}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(lines), "utf-8")
+    return counts
+
+
+def _folder(data_set: DataSet, root: Path) -> Folder:
+    return Folder(root, data_set.name.replace("refcoco", "RefCOCO"), HOME)
+
+
+def _scored(root: Path) -> frozenset[int]:
+    splits = [_pictures(_folder(data_set, root), data_set) for data_set in DATA_SETS]
+    return frozenset().union(*(ids for by_split in splits for split, ids in by_split.items() if split != "train"))
+
+
+def _pictures(folder: Folder, data_set: DataSet) -> Mapping[str, frozenset[int]]:
+    """Split -> numbers of its pictures."""
+    found: dict[str, set[int]] = {}
+    for entry in read_expressions(folder, data_set.files[0]):
+        found.setdefault(entry.text("split"), set()).add(entry.integer("image_id"))
+    return {split: frozenset(ids) for split, ids in found.items()}
+
+
+@dataclass(frozen=True)
+class _Expression:
+    """A sentence, and the object of a picture that it refers to."""
+
+    key: str
+    text: str
+    picture: int
+    annotation: Entry
+    name: str
+
+
+def _expressions(folder: Folder, data_set: DataSet, split: str, pictures: frozenset[int]) -> Iterator[_Expression]:
+    expressions, instances = data_set.files
+    described = folder.json(instances)
+    objects = {entry.integer("id"): entry for entry in described.entries("annotations")}
+    names = {entry.integer("id"): entry.text("name") for entry in described.entries("categories")}
+    for ref in read_expressions(folder, expressions):
+        picture, number = ref.integer("image_id"), ref.integer("ann_id")
+        if ref.text("split") != split or picture not in pictures:
+            continue
+        if number not in objects:
+            raise ValueError(f"{instances} lacks object {number} of {ref.where}; the originals are at {HOME}")
+        annotation = objects[number]
+        name = names.get(annotation.integer("category_id"), "object")
+        for sentence in ref.entries("sentences"):
+            key = f"{picture}_{sentence.text('sent_id')}"
+            yield _Expression(key, sentence.text("sent"), picture, annotation, name)
+
+
+def _samples(folder: Folder, data_set: DataSet, split: str, pictures: frozenset[int]) -> Listing:
+    makers = [
+        partial(_with_mask, Example(said.key, expression=said.text), folder, said)
+        for said in _expressions(folder, data_set, split, pictures)
+    ]
+    return listing(makers, folder, f"expressions of split {split!r} in {data_set.files[0]}")
+
+
+def _with_mask(example: Example, folder: Folder, said: _Expression) -> Example:
+    image = folder.picture(PICTURE.format(said.picture))
+    left, top, width, height = said.annotation.numbers("bbox", 4)
+    size = Size(*image.shape[:2])
+    box = Box(max(top, 0), max(left, 0), min(top + height, size.height), min(left + width, size.width))
+    thing = Object(said.name, box, _mask(said.annotation, size))
+    return replace(example, images=[image], objects=[thing], referred=[0])
+
+
+def _mask(annotation: Entry, size: Size) -> Mask:
+    value = annotation.values.get("segmentation")
+    try:
+        if isinstance(value, dict):
+            return read_run_lengths(value).draw(size)
+        if isinstance(value, list):
+            return read_polygons(value).draw_as_coco(size)
+    except ValueError as error:
+        raise ValueError(f"{annotation.where}: field 'segmentation': {error}") from error
+    raise ValueError(f"{annotation.where}: field 'segmentation' is no polygons and no run lengths; see {HOME}")
+
+
+_PAPER = {"refcoco/val": 0.773, "refcoco+/val": 0.735, "refcocog/val": 0.727}
+
+BENCHMARKS = tuple(
+    AnswerBenchmark(
+        name=f"{data_set.name}/{split}",
+        title=data_set.name.replace("refcoco", "RefCOCO"),
+        split=f"{split} ({data_set.split_by.upper()})",
+        metric="miou",
+        paper={"miou": _PAPER[f"{data_set.name}/{split}"]} if f"{data_set.name}/{split}" in _PAPER else {},
+        resolution=812,
+        layout=(*data_set.files, "coco/train2014/COCO_train2014_000000000009.jpg, ..."),
+        home=HOME,
+        note="`ceiling` is what the mask VQ-VAE reaches when it encodes the true mask.",
+        open=partial(open_split, data_set, split),
+        task="refseg",
+        decoding=Decoding(max_tokens=48),
+        score=scoring.segmentation,
+        measure=scoring.measure_segmentation,
+    )
+    for data_set in DATA_SETS
+    for split in data_set.splits
+)

@@ -1,0 +1,102 @@
+"""The tables of docs/evaluation.md, from the benchmarks themselves.
+
+``python -m openpali.eval.datasets.table docs/evaluation.md`` writes them anew.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from openpali.eval.cards import show
+from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
+from openpali.eval.datasets.paper import PAPER
+from openpali.tasks.registry import get_task
+
+BEGIN, END = "<!-- benchmarks: generated -->\n", "<!-- end of benchmarks -->\n"
+_ASKED = {"vqa": "{question}", "video_qa": "{question}", "refseg": "{expression}"}  # what a prompt is asked about
+
+
+def render(benchmarks: Sequence[Benchmark] = PAPER) -> str:
+    """Markdown: how each benchmark is scored, which files it reads and where they can be had, and remarks."""
+    scoring = [
+        (
+            f"`{b.name}`",
+            b.split,
+            prompt_of(b),
+            f"{b.resolution} px" if b.resolution else "",
+            b.frames,
+            decoding_of(b),
+            f"`{b.metric}`",
+            *(", ".join(_number(b, name, value) for name, value in p.items()) for p in (b.paper, b.paper_ocr)),
+        )
+        for b in benchmarks
+    ]
+    files = [(f"`{b.name}`", "<br>".join(f"`{name}`" for name in b.layout), b.home) for b in benchmarks]
+    named: dict[str, list[str]] = {}
+    for b in benchmarks:
+        if b.note:
+            named.setdefault(b.note, []).append(f"`{b.name}`")
+    heads = ("benchmark", "split", "prompt", "size", "frames", "decoding", "score", "paper", "paper, with OCR")
+    return "\n".join(
+        [
+            "### How they are scored",
+            "",
+            *_table(heads, scoring),
+            "",
+            "### What they read",
+            "",
+            *_table(("benchmark", "files under the data root", "where they can be had"), files),
+            "",
+            "### Remarks",
+            "",
+            *(f"- {', '.join(names)}: {note}" for note, names in named.items()),
+            "",
+        ]
+    )
+
+
+def prompt_of(benchmark: Benchmark) -> str:
+    """The prompt with what changes in braces; nothing for benchmarks of embeddings."""
+    if not isinstance(benchmark, AnswerBenchmark):
+        return ""
+    task = get_task(benchmark.task, **benchmark.options)
+    lang = "{lang}" if "languages" in benchmark.split else "en"
+    return f"`{task.ask(_ASKED.get(benchmark.task, ''), lang=lang)}`"
+
+
+def decoding_of(benchmark: Benchmark) -> str:
+    """Greedy or beams, and the most tokens."""
+    if not isinstance(benchmark, AnswerBenchmark):
+        return ""
+    decoding = benchmark.decoding
+    how = "greedy" if decoding.beams == 1 else f"beam {decoding.beams}"
+    return f"{how}, {decoding.max_tokens} tokens"
+
+
+def write_into(path: Path) -> None:
+    """Replace what stands between the marks of a document.
+
+    Raises:
+        ValueError: it has no marks.
+    """
+    text = path.read_text("utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path} has no lines {BEGIN.strip()} and {END.strip()} to write between")
+    path.write_text(f"{head}{begin}\n{render()}\n{end}{tail}", "utf-8")
+
+
+def _number(benchmark: Benchmark, name: str, value: float) -> str:
+    return show(name, value) if name == benchmark.metric else f"{name.partition('/')[2]} {show(name, value)}"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    cells = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+
+
+if __name__ == "__main__":
+    write_into(Path(sys.argv[1]))

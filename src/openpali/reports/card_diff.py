@@ -1,0 +1,150 @@
+"""Two score cards side by side: what differs in how they came about, which scores moved, which samples flipped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openpali.eval.cards import is_error, read_card, show
+from openpali.eval.datasets.base import AnswerBenchmark, Answered
+from openpali.eval.predictions import read_predictions
+from openpali.eval.registry import find_benchmark
+
+LISTED = 20  # samples at most
+_NUMBERS = ("scores", "intervals", "slices", "worst", "seconds", "predictions", "paper", "paper_ocr")
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A sample that is scored differently."""
+
+    before: Answered
+    after: Answered
+    gain: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What two cards do not share.
+
+    Attributes:
+        how: dotted field -> both values, of everything but the numbers.
+        scores: name -> both values; None where a card lacks it.
+        flips: samples whose score moved, the largest loss first; None where the answers were not saved.
+        shared: samples that both answered.
+        reworded: of these, how many have another answer, whatever its score.
+    """
+
+    how: Mapping[str, tuple[Any, Any]]
+    scores: Mapping[str, tuple[float | None, float | None]]
+    flips: Sequence[Flip] | None
+    shared: int = 0
+    reworded: int = 0
+    metric: str = ""
+
+
+def compare(first: Path, second: Path) -> Difference:
+    """Compare two cards; their samples, too, where the predictions of both were saved.
+
+    Raises:
+        FileNotFoundError, ValueError: a card is not there, is none, or is of another benchmark.
+    """
+    a, b = read_card(first), read_card(second)
+    if a["benchmark"] != b["benchmark"]:
+        raise ValueError(f"{first} is of {a['benchmark']} and {second} of {b['benchmark']}: nothing to compare")
+    flat_a, flat_b = (dict(_flatten({k: v for k, v in c.items() if k not in _NUMBERS})) for c in (a, b))
+    how = {
+        name: (flat_a.get(name), flat_b.get(name))
+        for name in dict.fromkeys([*flat_a, *flat_b])
+        if flat_a.get(name) != flat_b.get(name)
+    }
+    scores = {
+        name: (a["scores"].get(name), b["scores"].get(name)) for name in dict.fromkeys([*a["scores"], *b["scores"]])
+    }
+    rows = [_answers(card, path) for card, path in ((a, first), (b, second))]
+    if not all(rows):
+        return Difference(how, scores, None)
+    benchmark = find_benchmark(a["benchmark"])
+    assert isinstance(benchmark, AnswerBenchmark)
+    before, after = map(_by_key, rows)
+    keys = [key for key in before if key in after]
+    if not keys:
+        return Difference(how, scores, (), metric=benchmark.metric)
+    scored = [benchmark.score([side[key] for key in keys]) for side in (before, after)]
+    values = [each.per_sample.get(benchmark.metric, []) for each in scored]
+    sign = -1 if is_error(benchmark.metric) else 1
+    flips = [
+        Flip(before[key], after[key], sign * (y - x)) for key, x, y in zip(keys, *values, strict=True) if x != y
+    ]
+    flips.sort(key=lambda flip: flip.gain)
+    reworded = sum(before[key].text != after[key].text for key in keys)
+    return Difference(how, scores, flips, len(keys), reworded, benchmark.metric)
+
+
+def render(difference: Difference) -> Iterator[str]:
+    """The difference in lines of text."""
+    if not difference.how:
+        yield "Both came about in the same way."
+    for name, values in difference.how.items():
+        yield f"{name}: {_short(values[0])} -> {_short(values[1])}"
+    yield ""
+    for name, (x, y) in difference.scores.items():
+        shown = " -> ".join("none" if value is None else show(name, value) for value in (x, y))
+        change = "" if x is None or y is None else f"  {_signed(show(name, y - x))}"
+        yield f"{name:24} {shown}{change}"
+    yield ""
+    if difference.flips is None:
+        yield "Which samples flipped is not known: `--save-predictions FILE` keeps the answers of a run."
+        return
+    losses = [flip for flip in difference.flips if flip.gain < 0]
+    gains = [flip for flip in reversed(difference.flips) if flip.gain > 0]
+    yield (
+        f"{difference.shared:,} samples in both: {len(gains)} better, {len(losses)} worse by {difference.metric}; "
+        f"{difference.reworded} answered otherwise"
+    )
+    for title, flips in (("worse", losses), ("better", gains)):
+        for flip in flips[:LISTED]:
+            yield f"{title} {flip.after.key}: {flip.after.prompt}"
+            yield f"    {flip.before.text!r} -> {flip.after.text!r}, right: {_short(list(flip.after.references))}"
+        if len(flips) > LISTED:
+            yield f"    and {len(flips) - LISTED} more that are {title}"
+
+
+def _answers(card: Mapping[str, Any], path: Path) -> list[Answered]:
+    """The saved answers of a card; none if they were not saved, or are not there any more."""
+    if not card.get("predictions"):
+        return []
+    for file in (path.parent / card["predictions"], Path(card["predictions"])):
+        if file.is_file():
+            return [line.answered for line in read_predictions(file) if line.answered.index < card["n"]]
+    return []
+
+
+def _by_key(rows: Sequence[Answered]) -> dict[tuple[str, int], Answered]:
+    """Rows by key, and by how many of the same key came before."""
+    seen: Counter[str] = Counter()
+    found = {}
+    for row in rows:
+        found[row.key, seen[row.key]] = row
+        seen[row.key] += 1
+    return found
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _signed(shown: str) -> str:
+    return shown if shown.startswith("-") else f"+{shown}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,89 @@
+"""Endless samples composed from a :class:`~openpali.synth.world.World`, each a pure function of its index."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from openpali.rng import named_generator
+from openpali.synth.draw import Draw
+from openpali.synth.scenes import scene, single
+from openpali.synth.splits import Split
+from openpali.synth.texts import text
+from openpali.synth.videos import video
+from openpali.synth.world import World
+from openpali.synth.writing import document, word
+from openpali.tasks.example import Example
+
+KINDS: dict[str, Callable[..., Example]] = {
+    "single": single,
+    "scene": scene,
+    "word": word,
+    "video": video,
+    "document": document,
+    "text": text,
+}
+
+
+class WorldSource:
+    """A sequence of 2**40 samples of one kind (a key of :data:`KINDS`), each a pure function of (seed, split, kind,
+    options, index): the same in any order, process or machine.
+
+    Args:
+        split: "train", or "heldout" for what :func:`~openpali.synth.splits.is_heldout` keeps from training.
+        canvas: height and width of the pictures, pixels; the world's own if not given.
+        options: keyword arguments of the kind's function.
+
+    Raises ``ValueError`` for an unknown kind, split or option.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        kind: str,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        canvas: int | None = None,
+        **options: Any,
+    ) -> None:
+        if kind not in KINDS:
+            raise ValueError(f"no kind of sample is called {kind}; there are {', '.join(KINDS)}")
+        if split not in ("train", "heldout"):
+            raise ValueError(f"no split is called {split}; there are train and heldout")
+        known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "draw"]
+        for option in options:
+            if option not in known:
+                raise ValueError(f"{kind} has no option {option}; it has {', '.join(known) or 'none'}")
+        self.world, self.kind, self.split, self.seed = world, kind, split, seed
+        self.canvas = world.canvas if canvas is None else canvas
+        self.options = options
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Class names of its samples, sorted."""
+        return sorted({stamp.category for stamp in self.world.stamps})
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, index: int) -> Example:
+        """Sample ``index``; raises ``IndexError`` outside 0 .. 2**40 - 1."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        rng = named_generator("sample", self.seed, self.split, self.kind, index=index)
+        key = f"{self.kind}-{self.split}-{self.seed}-{index}"
+        stamps = self.world.stamps
+        number, place = divmod(index, len(stamps))
+        turn = stamps[_round(len(stamps), self.seed, self.split, number)[place]]
+        return KINDS[self.kind](Draw(self.world, self.split, self.canvas, rng, key, turn), **self.options)
+
+
+@lru_cache(maxsize=16)
+def _round(count: int, seed: int, split: str, number: int) -> Sequence[int]:
+    """The order of ``count`` stamps in round ``number``. A batch shorter than a round then shows hardly any stamp
+    twice, which the sigmoid loss would take for negatives of each other."""
+    order: list[int] = named_generator("round", seed, split, index=number).permutation(count).tolist()
+    return order

@@ -1,0 +1,25 @@
+"""What the model never sees in training, decided once and for all by a hash."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+Split = Literal["train", "heldout"]
+
+
+def is_heldout(*parts: str) -> bool:
+    """Whether the thing named by ``parts`` is held out: true for a fixed tenth of all things.
+
+    The rule: SHA-256 of ``"openpali-world"`` and the parts, joined by the unit separator U+001F, in UTF-8; the
+    first 8 bytes, big-endian, modulo 10, are 0. The first part says what kind of thing it is:
+
+    - ``("pair", a, b)``: two names, sorted, that never share a training scene;
+    - ``("expression", template, name)``: a referring expression never used in training;
+    - ``("word", word)``: a lower-case word of two letters or more never written in training;
+    - ``("line", text)``: a line of a document never written in training;
+    - ``("motion", name, direction)``: a movement never shown in training;
+    - ``("background", id)``: a background never used in training.
+    """
+    digest = hashlib.sha256("\x1f".join(("openpali-world", *parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 10 == 0

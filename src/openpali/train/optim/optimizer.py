@@ -1,0 +1,130 @@
+"""Which parameters learn, how fast, and on what schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from openpali.train.optim.adafactor import Adafactor
+from openpali.train.optim.muon import Muon
+from openpali.train.parallel import whole
+from openpali.train.recipe import OptimizerSpec
+
+NO_DECAY = {"embed", "positions", "probe", "table"}  # by name; vectors and scalars never decay
+AT_THE_ENDS = {"patch_embed", "head"}  # matrices at the ends of a network: Muon leaves them to AdamW
+
+
+def in_part(name: str, part: str) -> bool:
+    """Whether parameter ``name`` belongs to the part of the model called ``part`` ("" is all of it)."""
+    return not part or name == part or name.startswith(part + ".")
+
+
+def freeze(model: nn.Module, parts: Sequence[str]) -> None:
+    """Take parts out of training.
+
+    Raises:
+        ValueError: a part that no parameter belongs to.
+    """
+    for part in parts:
+        matched = [p for name, p in model.named_parameters() if in_part(name, part)]
+        if not matched:
+            raise ValueError(f"model.frozen names {part!r}, and the model has {_parts(model)}")
+        for parameter in matched:
+            parameter.requires_grad_(False)
+
+
+def build_optimizer(
+    model: nn.Module, spec: OptimizerSpec, dtype: torch.dtype = torch.float32
+) -> torch.optim.Optimizer:
+    """The optimizer over all parameters that learn; each group carries its peak rate as ``peak_lr``.
+
+    ``dtype`` is the run's precision: Muon orthogonalises in it.
+
+    Raises:
+        ValueError: ``lr_scale`` names a part that does not learn.
+    """
+    groups: dict[tuple[float, float, bool, bool], list[nn.Parameter]] = {}
+    unused = set(spec.lr_scale)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = 1.0
+        for part, factor in spec.lr_scale.items():
+            if in_part(name, part):
+                scale *= factor
+                unused.discard(part)
+        names = set(name.split("."))
+        kernel = parameter.ndim >= 2 and not names & NO_DECAY
+        hidden = kernel and parameter.ndim == 2 and not names & AT_THE_ENDS
+        decay = spec.weight_decay if kernel else 0.0
+        sharded = isinstance(parameter, DTensor)  # fused kernels take a list of one kind
+        groups.setdefault((scale, decay, hidden, sharded), []).append(parameter)
+    if unused:
+        raise ValueError(f"optimizer.lr_scale names {sorted(unused)}, and what learns are {_parts(model)}")
+    if not groups:
+        raise ValueError("every part is frozen: nothing to train")
+    settings = [
+        {
+            "params": parameters,
+            "lr": spec.lr * scale,
+            "peak_lr": spec.lr * scale,
+            "weight_decay": decay,
+            "orthogonal": hidden,
+        }
+        for (scale, decay, hidden, _), parameters in groups.items()
+    ]
+    if spec.name == "muon":
+        return Muon(settings, spec.lr, spec.betas, dtype=dtype)
+    if spec.name == "adafactor":
+        # the update is already relative to the parameter's size, as in the T5 and PaLI papers
+        return Adafactor(settings, lr=spec.lr)
+    return torch.optim.AdamW(settings, lr=spec.lr, betas=spec.betas, fused=True)
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """Scale gradients, in place, so that their global norm is at most ``limit``; returns what it was.
+
+    Where that is not finite, gradients are left as they are.
+    """
+    norms, kinds = [], []
+    for sharded in (False, True):
+        kind = [p for p in parameters if isinstance(p, DTensor) == sharded]
+        gradients = [p.grad for p in kind if p.grad is not None]
+        if gradients:
+            kinds.append(kind)
+            norms.append(whole(torch.nn.utils.get_total_norm(gradients)))
+    norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+    if torch.isfinite(norm):
+        for kind in kinds:
+            torch.nn.utils.clip_grads_with_norm_(kind, limit, norm)
+    return norm
+
+
+def rate(spec: OptimizerSpec, sample: int, total: int) -> float:
+    """Factor on the peak rate at ``sample`` of ``total``: a linear warm-up, the schedule, a linear cool-down.
+
+    As big_vision's: cosine and linear run from the end of the warm-up to zero at the end; rsqrt decays with the
+    warm-up's length as its time scale (`utils.py` `create_learning_rate_schedule`).
+    """
+    factor = 1.0
+    if spec.warmup:
+        factor = min(1.0, (sample + 1) / spec.warmup)
+    progress = min(1.0, max(0.0, (sample - spec.warmup) / max(1, total - spec.warmup)))
+    if spec.schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * progress))
+    elif spec.schedule == "linear":
+        factor *= 1 - progress
+    elif spec.schedule == "rsqrt":
+        timescale = max(1, spec.warmup)
+        factor /= math.sqrt(1 + max(0, sample - spec.warmup) / timescale)
+    if spec.cooldown:
+        factor *= min(1.0, max(0.0, (total - sample) / spec.cooldown))
+    return factor
+
+
+def _parts(model: nn.Module) -> str:
+    return ", ".join(sorted({name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}))

@@ -1,0 +1,211 @@
+"""Validation finds what is wrong, and shows what the model will see; the documentation's examples work."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from openpali.data.sources.records import Record, parse_record
+from openpali.reports.validate import render, validate
+from openpali.rng import generator
+from openpali.tasks.refseg import MaskCrop
+from openpali.tasks.registry import TASKS, get_task
+from openpali.text.tokenizer import Tokenizer
+from openpali.train.recipe import SourceSpec
+
+DOCS = Path(__file__).parents[2] / "docs/data.md"
+
+
+class Blocks:
+    """A mask codec of 4 x 4 squares: code 127 inside, 0 outside."""
+
+    def encode(self, mask: MaskCrop) -> Sequence[int]:
+        return [127 * int(v > 0.5) for v in mask.reshape(4, 16, 4, 16).mean(axis=(1, 3)).ravel()]
+
+    def decode(self, codes: Sequence[int]) -> MaskCrop:
+        grid = np.where(np.array(codes).reshape(4, 4) > 63, 1.0, -1.0)
+        return np.kron(grid, np.ones((16, 16))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["what is it? a cat and a dog on the grass, 1 2 3"] * 5, 1000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Image.new("RGB", (100, 80), (90, 90, 90)).save(tmp_path / "a.png")
+    return tmp_path
+
+
+def write(folder: Path, *records: Any) -> Path:
+    path = folder / "data.jsonl"
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in records), "utf-8")
+    return path
+
+
+def cat(box: Sequence[float], **fields: Any) -> dict[str, Any]:
+    return {"images": "a.png", "objects": [{"name": "cat", "box": box, **fields}]}
+
+
+def test_good_data_counts_per_task_and_is_shown(folder: Path, tokenizer: Tokenizer) -> None:
+    path = write(
+        folder,
+        {"images": "a.png", "question": "what is it?", "answers": "a cat"},
+        {"images": "a.png", "caption": "a cat"},
+        {**cat([10, 20, 50, 60]), "label": "x"},
+        {"text": "a cat and a dog on the grass"},
+    )
+    report = validate(path, tokenizer=tokenizer)
+    assert report.ok
+    assert (report.samples, report.checked) == (4, 4)
+    expected = {"vqa": 1, "question_generation": 1, "video_qa": 1, "caption": 1, "contrastive": 1, "detect": 1}
+    expected |= {"object_vqa": 1, "classify": 1, "denoise": 2, "ocr": 0, "refseg": 0}  # a text alone is no OCR
+    assert expected.items() <= report.feeds.items()
+    first = report.shown[0]
+    assert (first.where, first.task, first.target) == ("data.jsonl:1", "vqa", "a cat")
+    assert list(first.target_pieces) == [*tokenizer.pieces(tokenizer.encode("a cat")), "</s>"]
+    assert [s.task for s in report.shown] == ["vqa", "caption", "detect", "denoise"]
+    assert json.loads(json.dumps(dataclasses.asdict(report)))["feeds"] == report.feeds
+    assert "no problems found" in printed(report)
+
+
+def printed(report: Any) -> str:
+    out = io.StringIO()
+    Console(file=out, width=200).print(render(report))
+    return out.getvalue()
+
+
+def test_each_kind_of_problem_is_found_and_placed(folder: Path, tokenizer: Tokenizer) -> None:
+    (folder / "bad.png").write_bytes(b"?")
+    inside = [[60, 50, 90, 50, 90, 70, 60, 70]]  # x 60..90, y 50..70
+    path = write(
+        folder,
+        cat([10, 20, 50, 60]),
+        {"images": "gone.png", "caption": "a cat"},
+        {"images": "bad.png", "caption": "a cat"},
+        {"imges": "a.png"},
+        cat([10, 20, 50, 120]),
+        cat([0.1, 0.2, 0.5, 0.6]),
+        cat([60, 50, 90, 70], mask=inside),  # x and y are swapped
+        cat([50, 60, 70, 90], mask=inside),
+        {"images": "a.png"},
+        cat([10, 20, 50, 60]) | {"objects": [{"name": "7 up", "box": [1, 2, 30, 40]}]},
+        {"images": "a.png", "caption": "a cat " * 100},
+        cat([-3, 20, 50, 60]),
+    )
+    report = validate(path, tokenizer=tokenizer)
+    lines = {kind: [re.findall(r"data\.jsonl:(\d+)", m)[0] for m in ms] for kind, ms in report.messages.items()}
+    assert lines["missing file"] == ["2"]
+    assert lines["bad picture"] == ["3"]
+    assert lines["bad record"] == ["4"]
+    assert lines["box outside"] == ["5", "6", "7", "12"]
+    assert "multiply" in report.messages["box outside"][1]
+    assert lines["mask elsewhere"] == ["7"]
+    assert "9" in lines["unusable"]
+    assert set(lines["long target"]) == {"11"}
+    assert not report.ok
+    text = printed(report)
+    assert "1 x missing file" in text
+    assert "gone.png" in text
+
+
+def test_a_task_names_what_it_misses(folder: Path) -> None:
+    path = write(folder, {"images": "a.png", "question": "what?"}, *[{"images": "a.png"}] * 9)
+    report = validate(path, task=get_task("vqa"))
+    assert report.feeds == {"vqa": 0}
+    assert report.problems == {"unusable": 10}
+    assert report.messages["unusable"][0] == "sample data.jsonl:1 has no answers"
+    assert len(report.messages["unusable"]) == 5
+    assert "and 5 more" in printed(report)
+
+
+def test_texts_that_the_tokenizer_changes_are_counted(folder: Path, tokenizer: Tokenizer) -> None:
+    class Lossy(Tokenizer):
+        """Drops one character, as a vocabulary without it would."""
+
+        def encode(self, text: str) -> list[int]:
+            return super().encode(text.replace("{", ""))
+
+    path = write(folder, *[{"images": "a.png", "caption": c} for c in ("a {cat}", "{", "a dog", "two\nlines")])
+    report = validate(path, tokenizer=Lossy(tokenizer.proto))
+    assert (report.texts, report.lost, report.lost_characters) == (4, 2, {"{": 2})
+    assert "50.0% of 4 texts do not round-trip" in printed(report)
+    assert "{ x 2" in printed(report)
+    assert validate(path, tokenizer=tokenizer).lost == 0
+
+
+def test_the_limit_is_spread_over_the_file(folder: Path) -> None:
+    path = write(folder, *[{"images": "a.png", "caption": f"c{i}"} for i in range(100)])
+    report = validate(path, limit=5)
+    assert (report.samples, report.checked) == (100, 5)
+    assert [s.target for s in report.shown] == ["c0", "c24", "c49", "c74", "c99"]
+    with pytest.raises(FileNotFoundError, match="no data file"):
+        validate(folder / "gone.jsonl")
+
+
+def test_the_sheet_is_drawn_from_the_targets_text(folder: Path) -> None:
+    """The left half of the box is masked; what is drawn went through the codec's 16 tokens."""
+    Image.new("RGB", (320, 320), (0, 0, 0)).save(folder / "a.png")
+    record = cat([80, 80, 240, 240], mask=[[80, 80, 160, 80, 160, 240, 80, 240]]) | {
+        "expression": "the cat",
+        "referred": [0],
+    }
+    out = folder / "sheet.png"
+    report = validate(write(folder, record), task=get_task("refseg", masks=Blocks()), out=out)
+    assert report.sheet == str(out)
+    assert report.shown[0].target.startswith("250 250 749 749 <mask_token127> <mask_token127> <mask_token0> ")
+    sheet = np.asarray(Image.open(out).convert("RGB")).astype(int)
+    picture = sheet[:320, :320]
+    masked = picture.sum(axis=-1) > 60
+    assert masked[100:220, 85:155].mean() > 0.99
+    assert masked[100:220, 170:230].mean() < 0.01
+    assert masked[160, 238:241].any()  # the box's right edge
+    assert not masked[:75].any()
+
+
+# ---- the documentation
+
+
+def sections() -> list[tuple[list[str], str]]:
+    """(tasks of the heading, line) of every example in the documentation."""
+    found, tasks = [], [""]
+    for match in re.finditer(
+        r"^#+ ([^\n]*)$|^```jsonl\n(.*?)^```", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        if match[1] is not None:
+            tasks = re.findall(r"`(\w+)`", match[1]) or [""]
+        else:
+            found += [(tasks, line) for line in match[2].splitlines()]
+    return found
+
+
+@pytest.mark.parametrize(("names", "line"), sections())
+def test_every_example_of_the_documentation_works(names: list[str], line: str, tokenizer: Tokenizer) -> None:
+    shape = (4, 6) if '"size"' in line else (480, 640)
+    png = io.BytesIO()
+    Image.fromarray(np.full((*shape, 3), 9, np.uint8)).save(png, "PNG")
+    example = parse_record(line, "data.md").example(lambda name: png.getvalue(), "data.md")
+    tools: dict[str, Any] = {"refseg": {"masks": Blocks()}, "denoise": {"tokenizer": tokenizer}}
+    for name in filter(None, names):
+        assert get_task(name, **tools.get(name, {})).write(example, generator(0)).target
+
+
+def test_the_documentation_covers_every_task_and_field() -> None:
+    assert {name for names, _ in sections() for name in names} - {""} == set(TASKS)
+    text = DOCS.read_text("utf-8")
+    first_cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(first_cells)) == list(Record.model_fields)
+    (toml,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    SourceSpec.model_validate(tomllib.loads(toml)["phases"]["mixture"][0])

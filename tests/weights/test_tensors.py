@@ -1,0 +1,151 @@
+"""Tensors on disk: one file or shards, mapped, replaced whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from openpali.data.media.images import Preprocess
+from openpali.model.sizes import PRESETS
+from openpali.weights.bundle import build, open_bundle, write_bundle
+from openpali.weights.tensors import INDEX, WEIGHTS, MappedTensors, give_back, shapes, write_tensors
+
+TENSORS = {
+    "a": torch.arange(6.0).view(2, 3),
+    "b": torch.ones(4, dtype=torch.bfloat16),
+    "c": torch.arange(5),
+    "d": torch.arange(6.0).view(2, 3).T,  # not contiguous
+}
+
+
+def same(folder: Path, expected: dict[str, torch.Tensor]) -> None:
+    mapped = MappedTensors(folder)
+    assert mapped.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert mapped[key].dtype == tensor.dtype
+        assert torch.equal(mapped[key], tensor)
+    assert shapes(mapped) == {key: tuple(tensor.shape) for key, tensor in expected.items()}
+
+
+def resident_kilobytes(kind: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind))
+
+
+def test_one_file(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "model", TENSORS)
+    same(tmp_path / "model", TENSORS)
+    assert [path.name for path in (tmp_path / "model").iterdir()] == [WEIGHTS]
+
+
+def test_shards_hold_no_more_than_they_may_and_an_index_says_where(tmp_path: Path) -> None:
+    write_tensors(tmp_path, TENSORS, shard_bytes=40)
+    same(tmp_path, TENSORS)
+    names = ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"]
+    names.append("model-00003-of-00003.safetensors")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, INDEX]
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert index["weight_map"] == {"a": names[0], "b": names[0], "c": names[1], "d": names[2]}
+    assert index["metadata"]["total_size"] == 24 + 8 + 40 + 24
+
+
+def test_what_was_there_is_replaced_whole(tmp_path: Path) -> None:
+    for i, (shard_bytes, files) in enumerate([(40, 4), (1 << 20, 1), (24, 5), (40, 4)]):
+        tensors = {key: tensor + i for key, tensor in TENSORS.items()}
+        write_tensors(tmp_path, tensors, shard_bytes=shard_bytes)
+        same(tmp_path, tensors)
+        assert len(list(tmp_path.iterdir())) == files
+
+
+def test_files_are_mapped_and_pages_read_when_touched(tmp_path: Path) -> None:
+    """Two shards of 32 MB: opening and getting costs nothing, touching one costs one, writing copies its pages."""
+    mega = {key: torch.ones(8 << 20) for key in "xy"}
+    write_tensors(tmp_path, mega, shard_bytes=40 << 20)
+    assert not (tmp_path / WEIGHTS).exists()
+    before = resident_kilobytes("RssFile")
+    x, y = (MappedTensors(tmp_path)[key] for key in "xy")
+    assert resident_kilobytes("RssFile") - before < 8 << 10
+    x.sum()
+    assert 30 << 10 < resident_kilobytes("RssFile") - before < 40 << 10
+    y.add_(1)
+    assert MappedTensors(tmp_path)["y"].max() == 1  # the file stays as it is
+
+
+def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
+    """No second copy: what a model's weights take, once they are read, are pages that belong to the file."""
+    base = PRESETS["nano"].pali
+    config = dataclasses.replace(base, text=dataclasses.replace(base.text, vocab_size=60_000))  # 100 MB
+    write_bundle(
+        tmp_path, build(config).state_dict(), config, preprocess=Preprocess(72, 72), tokenizer=None, facts={}
+    )
+    gc.collect()
+    file, own = resident_kilobytes("RssFile"), resident_kilobytes("RssAnon")
+    model = open_bundle(tmp_path).model()
+    size = sum(p.numel() * p.element_size() for p in model.parameters()) >> 10
+    assert size > 100 << 10
+    assert sum(float(p.detach().sum()) for p in model.parameters())
+    assert resident_kilobytes("RssFile") - file > 0.9 * size
+    assert resident_kilobytes("RssAnon") - own < 0.2 * size
+
+
+def test_pages_that_are_given_back_are_read_again() -> None:
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as name:  # /tmp may have no disk to read from
+        write_tensors(Path(name), {"x": torch.arange(8 << 20)})
+        with (Path(name) / WEIGHTS).open("rb") as file:
+            os.fsync(file.fileno())
+        x, own = MappedTensors(Path(name))["x"], torch.arange(8 << 20)
+        total = x.sum()
+        before = resident_kilobytes("RssFile")
+        give_back([x[3:], own, torch.zeros(1)])
+        assert resident_kilobytes("RssFile") < before - (60 << 10)
+        assert x.sum() == own.sum() == total
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "index", "liar", "nothing"])
+def test_damage_is_named(tmp_path: Path, damage: str) -> None:
+    write_tensors(tmp_path, TENSORS, shard_bytes=40)
+    second, index = tmp_path / "model-00002-of-00003.safetensors", tmp_path / INDEX
+    message = rf"{second.name} is damaged or missing"
+    if damage == "missing":
+        second.unlink()
+    elif damage == "truncated":
+        second.write_bytes(second.read_bytes()[:-3])
+    elif damage == "index":
+        index.write_text('{"weight_map": ["a"]}')
+        message = f"{INDEX} is no index of weights"
+    elif damage == "liar":
+        described = json.loads(index.read_text())
+        described["weight_map"] |= {"e": second.name, "f": second.name}
+        index.write_text(json.dumps(described))
+        message = "names tensors that its files do not hold: e, f"
+    else:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        message = f"{WEIGHTS} is damaged or missing"
+    with pytest.raises(ValueError, match=message):
+        MappedTensors(tmp_path)
+
+
+def test_an_index_cannot_reach_out_of_its_folder(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "secret", {"a": torch.ones(1)})
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"a": "../secret/model.safetensors"}}))
+    with pytest.raises(ValueError, match=r"model/model.safetensors is damaged or missing"):
+        MappedTensors(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt"])
+def test_a_pickle_is_named_and_not_opened(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
+    with pytest.raises(ValueError, match=rf"holds no {WEIGHTS}, but {name}: a pickle, .* docs/weights.md"):
+        MappedTensors(tmp_path)
+    write_tensors(tmp_path, TENSORS)
+    same(tmp_path, TENSORS)  # what else lies there does no harm

@@ -1,0 +1,136 @@
+"""A stand-in for the built data sets: drawn shapes in exactly the layout of ``build("stamps")`` and ``"clipart"``.
+
+``write_world(home)`` fills ``home/data`` so that ``World.load("nano")`` works with ``OPENPALI_HOME=home`` and no
+network; the fixtures ``world_home`` and ``world`` do so once per session. The 128 stamps carry
+the keys of the nano world and are named "red circle", "blue star", ... in every one of its languages.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import openpali.synth
+from openpali.synth import World
+from openpali.synth.build import png, write_shards
+
+COLOURS = {
+    "red": (214, 40, 40),
+    "green": (38, 150, 60),
+    "blue": (40, 80, 220),
+    "yellow": (240, 210, 40),
+    "orange": (245, 130, 30),
+    "purple": (130, 50, 170),
+    "pink": (245, 150, 190),
+    "grey": (128, 128, 128),
+}
+SHAPES = [
+    *("circle", "square", "bar", "pillar", "diamond", "ring", "cross", "frame"),
+    *("moon", "roof", "valley", "dart", "arrow", "stair", "pair", "trio"),
+]
+SIDE = 96
+WORDS = """
+box leg net sea ant bee cat dog eel fox hen owl pig rat yak ape bat cow emu gnu jay koi asp elk bear crab deer
+duck fish frog goat hare hawk ibis lamb lion lynx mole mule newt orca puma seal swan toad wasp wolf wren bison
+camel eagle gecko goose hippo horse koala lemur llama moose mouse otter panda quail raven shark sheep skunk
+snail snake squid stork tapir tiger trout whale zebra badger beaver bobcat condor donkey falcon ferret gibbon
+iguana jackal jaguar lizard monkey ocelot osprey parrot pigeon python rabbit salmon shrimp spider turkey
+turtle walrus weasel
+""".split()  # noqa: SIM905
+
+
+def draw_shape(shape: str, colour: tuple[int, int, int]) -> Image.Image:
+    """One shape on nothing, RGBA; every shape has an outline or a hole of its own."""
+    image = Image.new("RGBA", (SIDE, SIDE))
+    pen, s, fill = ImageDraw.Draw(image), SIDE - 1, (*colour, 255)
+    if shape == "circle":
+        pen.ellipse((0, 0, s, s), fill)
+    elif shape == "ring":
+        pen.ellipse((0, 0, s, s), outline=fill, width=22)
+    elif shape == "moon":
+        pen.pieslice((0, 0, s, s), 90, 270, fill)
+    elif shape == "frame":
+        pen.rectangle((0, 0, s, s), outline=fill, width=22)
+    elif shape in ("pair", "trio"):
+        count = 2 if shape == "pair" else 3
+        for i in range(count):
+            pen.rectangle((i * s // count, 0, (i + 1) * s // count - 8, s), fill)
+    else:
+        corners = {
+            "square": [(0, 0), (1, 0), (1, 1), (0, 1)],
+            "bar": [(0, 0.3), (1, 0.3), (1, 0.8), (0, 0.8)],
+            "pillar": [(0.3, 0), (0.8, 0), (0.8, 1), (0.3, 1)],
+            "diamond": [(0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)],
+            "cross": [
+                *((0.3, 0), (0.7, 0), (0.7, 0.3), (1, 0.3), (1, 0.7), (0.7, 0.7)),
+                *((0.7, 1), (0.3, 1), (0.3, 0.7), (0, 0.7), (0, 0.3), (0.3, 0.3)),
+            ],
+            "roof": [(0.5, 0), (1, 1), (0, 1)],
+            "valley": [(0, 0), (1, 0), (0.5, 1)],
+            "dart": [(0, 0), (1, 0.5), (0, 1)],
+            "arrow": [(1, 0), (0, 0.5), (1, 1)],
+            "stair": [(0, 0), (0.5, 0), (0.5, 0.5), (1, 0.5), (1, 1), (0, 1)],
+        }[shape]
+        pen.polygon([(x * s, y * s) for x, y in corners], fill)
+    return image
+
+
+def write_world(home: Path) -> None:
+    """Writes the stand-ins for ``stamps`` and ``clipart`` into ``home/data``."""
+    nano = Path(openpali.synth.__file__).with_name("nano.toml")
+    described = tomllib.loads(nano.read_text("utf-8"))
+    names = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
+    stamps = home / "data" / "stamps"
+    (stamps / "fonts" / "Latn").mkdir(parents=True)
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    for name in ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif"):
+        shutil.copy(fonts / f"{name}.ttf", stamps / "fonts" / "Latn")
+    (stamps / "words-en.txt").write_text("\n".join(sorted(WORDS)) + "\n", "utf-8")
+
+    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+        for key, name in zip(described["stamps"], names, strict=True):
+            colour, shape = name.split(" ")
+            article = "An" if name.startswith("o") else "A"
+            captions = {code: f"{name} {code}" for code in described["languages"]} | {"en": f"{article} {name}"}
+            known = {
+                "captions": captions,
+                "category": f"shapes/{shape}",
+                "photo": False,
+                "mirror": shape != "stair",
+            }
+            picture = draw_shape(shape, COLOURS[colour])
+            yield key, {"png": png(picture), "json": json.dumps(known | {"file": f"{key}.png"}).encode()}
+
+    write_shards(stamps, "stamps", samples())
+    clipart = home / "data" / "clipart"
+    clipart.mkdir()
+    rng = np.random.default_rng(0)
+    for kind, mode in (("pattern", "RGB"), ("symbol", "RGBA")):
+        pictures = [
+            Image.fromarray(rng.integers(0, 256, (32, 32, len(mode)), dtype=np.uint8), mode) for _ in range(8)
+        ]
+        write_shards(clipart, kind, ((f"{kind}-{i}", {"png": png(p)}) for i, p in enumerate(pictures)))
+
+
+@pytest.fixture(scope="session")
+def world_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the stand-in world; a test names it by ``OPENPALI_HOME``."""
+    home = tmp_path_factory.mktemp("openpali-home")
+    write_world(home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def world(world_home: Path) -> World:
+    """The stand-in world, loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENPALI_HOME", str(world_home))
+        return World.load("nano")
