@@ -113,7 +113,7 @@ def train(
     from openpali.reports.samples import draw_samples
     from openpali.train.recipe import load_recipe
     from openpali.train.trainer import Trainer
-    from openpali.weights.bundle import open_tokenizer
+    from openpali.weights.family import open_tokenizer
 
     loaded = load_recipe(recipe, overrides or ())
     folder = run or home() / "runs" / loaded.name
@@ -321,7 +321,8 @@ def validate(
     from openpali.reports.validate import render
     from openpali.reports.validate import validate as look
     from openpali.tasks.registry import get_task
-    from openpali.weights.bundle import find_model, open_mask_codec, open_tokenizer
+    from openpali.weights.family import find_model, open_tokenizer
+    from openpali.weights.mask_codec import open_mask_codec
 
     if out is not None:
         _drawable(out)
@@ -348,7 +349,7 @@ def explain(
     from openpali.data.pipeline.stream import Stream, load
     from openpali.train.phases import describe_phases, open_phases
     from openpali.train.recipe import load_recipe
-    from openpali.weights.bundle import open_tokenizer
+    from openpali.weights.family import open_tokenizer
 
     loaded = load_recipe(recipe, overrides or ())
     tokenizer = open_tokenizer(loaded.model.tokenizer)
@@ -434,7 +435,7 @@ def pack(
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
     """Put finished runs together into one family of models, in bf16."""
-    from openpali.weights.bundle import pack_family
+    from openpali.weights.family import pack_family
 
     for part, size in pack_family(family, out).items():
         typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
@@ -446,9 +447,11 @@ def quantize(
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
     """Write a model anew with int8 weights in its linear layers: half of bf16's size, for inference."""
-    from openpali.weights.bundle import find_model, open_bundle, write_int8
+    from openpali.weights.family import find_model
+    from openpali.weights.format import open_model
+    from openpali.weights.quantize import write_int8
 
-    bundle = open_bundle(find_model(model))
+    bundle = open_model(find_model(model))
     _not_onto(out, bundle.folder)
     write_int8(bundle, out)
     typer.echo(f"model written to {out}")
@@ -496,14 +499,15 @@ def export(
 ) -> None:
     """Write a model's parts as checkpoints of transformers' own classes."""
     from openpali.interop.export import export as write
-    from openpali.weights.bundle import find_model, open_bundle, open_family
+    from openpali.weights.family import find_model, open_family
+    from openpali.weights.format import open_model
 
     origin = find_model(model)
     parts = open_family(origin).parts
     _not_onto(out, origin, *parts.values())
     for name, folder in parts.items():
         if len(parts) == 1 or name in ("pali", "siglip"):
-            for written in write(open_bundle(folder), out / name if len(parts) > 1 else out):
+            for written in write(open_model(folder), out / name if len(parts) > 1 else out):
                 typer.echo(f"{name} written to {written}")
 
 

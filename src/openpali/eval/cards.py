@@ -18,7 +18,8 @@ from openpali.eval.metrics.bootstrap import bootstrap_interval
 from openpali.eval.metrics.scores import Scores, macro_values, mean
 from openpali.infer.pali import Pali
 from openpali.tasks.base import Task
-from openpali.weights.bundle import SHIPPED, open_bundle
+from openpali.weights.family import SHIPPED
+from openpali.weights.format import open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
 SCORERS = (  # under this folder: all that makes scores of answers, embeddings and features
@@ -284,7 +285,7 @@ def hash_model(pali: Pali) -> str:
     """SHA-256 over configuration, weights and tokenizer of all parts."""
     folders = dict(pali.parts)
     for part, folder in pali.parts.items():
-        if base := open_bundle(folder).facts.get("base"):
+        if base := open_model(folder).facts.get("base"):
             folders[f"{part}'s base"] = folder.parent / base
     digest = hashlib.sha256()
     for part, folder in sorted(folders.items()):
@@ -314,7 +315,7 @@ def hash_scoring() -> str:
 
 def preprocessing_of(pali: Pali, part: str) -> Json:
     """How a part of the family brings pictures to its size; empty for one that takes none."""
-    preprocess = open_bundle(pali.parts[part]).preprocess if part in pali.parts else None
+    preprocess = open_model(pali.parts[part]).preprocess if part in pali.parts else None
     return asdict(preprocess) if preprocess else {}
 
 
