@@ -46,7 +46,8 @@ from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import is_sharded, place, whole
 from openpali.train.phases import open_phases
 from openpali.train.recipe import Recipe, SequenceRecipe, read_record
-from openpali.weights.bundle import Config, build, transplant, write_bundle
+from openpali.weights.format import Config, build, write_model
+from openpali.weights.transplant import transplant
 
 LOG_EVERY = 20  # steps
 NAMED = 8  # samples listed where a step goes wrong
@@ -470,7 +471,7 @@ class Trainer:
         limits = {"max_prompt": self.recipe.max_prompt} if isinstance(self.recipe, SequenceRecipe) else {}
         if self.ranks.rank == 0:
             vit = _vit_of(self.model)
-            write_bundle(
+            write_model(
                 folder,
                 weights,
                 self._config(),
