@@ -4,12 +4,12 @@
     python benchmarks/planner.py --kept --json planner-kept.json          # what the trainer holds on a CPU
     python benchmarks/planner.py --precision bf16 --json planner-bf16.json
 
-Each shape runs two training steps on real tensors, with one thread per rank, as the planner does on fake ones. Memory
-is the peak resident memory of rank 0 in the second step above that before the model was built; FLOPs are torch's count.
-"Ours" is predicted, the peer measured, and the ratio is measured / predicted.
+Each shape runs two training steps on real tensors, with one thread per rank, as the planner does on fake ones.
+Memory is the peak resident memory of rank 0 in the second step above that before the model was built; FLOPs are
+torch's count. "Ours" is predicted, the peer measured, and the ratio is measured / predicted.
 
-glibc is told to return freed blocks to the OS at once, so that resident memory is what a step holds; with `--kept` it
-keeps them, as in the trainer. The mask VQ-VAE is left out: it is smaller than the noise of a process.
+glibc is told to return freed blocks to the OS at once, so that resident memory is what a step holds; with `--kept`
+it keeps them, as in the trainer. The mask VQ-VAE is left out: it is smaller than the noise of a process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from openpali.distributed import Ranks, join_ranks
 from openpali.plan.planner import Device, Lengths, build_without_data, make_batch, rehearse, rows_of
 from openpali.train.machine import count_flops, kept_memory, resolve_precision
 from openpali.train.parallel import is_sharded
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import Recipe, parse_recipe
 from openpali.train.step import TrainStep
 
 HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # two ranks per node
@@ -141,16 +141,16 @@ def recipe_of(name: str, precision: str = "fp32") -> Recipe:
     """The recipe of a shape."""
     wanted = dict(SHAPES[name][1])
     task = wanted.pop("task", "caption")
-    return Recipe.model_validate(
+    objective = wanted.pop("objective", "sequence")
+    return parse_recipe(
         {
             "name": name,
-            "objective": wanted.pop("objective", "sequence"),
+            "objective": objective,
             "batch": wanted["batch"],
             "micro": wanted.pop("micro", 1),
             "precision": precision,
             "ema": wanted.pop("ema", 0.0),
-            "max_prompt": 32,
-            "max_target": 32,
+            **({"max_prompt": 32, "max_target": 32} if objective == "sequence" else {}),
             "model": {
                 "preset": wanted.pop("preset", "nano"),
                 "tokenizer": "nowhere",

@@ -88,8 +88,8 @@ class Ranks:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
         if self.world % local:
             raise ValueError(
-                f"parallel.shard = hybrid needs the same number of ranks on each node, and {self.world} ranks are not "
-                f'divisible by {local} per node: use parallel.shard = "full"'
+                f"parallel.shard = hybrid needs the same number of ranks on each node, and {self.world} ranks are "
+                f'not divisible by {local} per node: use parallel.shard = "full"'
             )
         shape = (self.world // local, local)
         return init_device_mesh(self.device.type, shape, mesh_dim_names=("copy", "shard"))

@@ -1,7 +1,7 @@
 """Accounts for a training step that runs on fake tensors: memory at its peak by kind, FLOPs, bytes sent.
 
-The operators are those that the real model, loss, checkpointing, sharding and optimizer call; torch's fake tensors give
-their results shapes without contents. Everything is observed through torch's dispatch and function modes.
+The operators are those that the real model, loss, checkpointing, sharding and optimizer call; with torch's fake
+tensors their results have shapes and no contents. All is observed through torch's dispatch and function modes.
 """
 
 from __future__ import annotations
@@ -112,15 +112,19 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             weakref.finalize(storage, self._forget, key)
 
     def _follow_resizes(self, keys: Collection[int]) -> None:
-        """Look for storages of another size. FSDP frees and refills buffers of gathered weights by resizing them, for
-        which no operator is dispatched; it refills them to hand them to one, so these keys are enough."""
+        """Notice that storages have been resized, for which no operator is dispatched.
+
+        FSDP does so to free and to refill the buffers of gathered weights. It passes refilled ones to an operator,
+        so it is enough to look at arguments, and at buffers that have been refilled before.
+        """
         for key in keys:
-            if (memory := self.alive.get(key)) and (storage := memory.storage()) is not None:
-                if (size := storage.nbytes()) != memory.size:
-                    self._forget(key)
-                    self._remember(key, _Memory(size, "communication", memory.storage))
-                    if size:
-                        self.refilled.add(key)
+            memory = self.alive.get(key)
+            storage = memory.storage() if memory else None
+            if memory and storage is not None and (size := storage.nbytes()) != memory.size:
+                self._forget(key)
+                self._remember(key, _Memory(size, "communication", memory.storage))
+                if size:
+                    self.refilled.add(key)
 
     def _kind_of(self, tensor: Tensor, func: Any) -> str:
         if self.kind != "activations" or tensor.ndim != 2:
@@ -194,7 +198,7 @@ _DATA_DEPENDENT: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
 
 
 class _GpuKernels(TorchFunctionMode):
-    """Calls attention and layer norm as a GPU does: a fused kernel, also if the bias learns, and norms in float32."""
+    """Calls attention and layer norm as on a GPU: fused attention, also if its bias learns; norms in float32."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -1,7 +1,7 @@
 """Plans a recipe for machines that are not at hand: memory, FLOPs, traffic and time, and settings that fit.
 
-A plan runs the trainer's own step (`train/step.py`) on fake tensors and ranks (`ledger.py`), so it includes what model,
-loss, checkpointing, sharding and optimizer really do. Time is estimated from FLOPs, bytes and data sheets.
+A plan runs the trainer's own step (`train/step.py`) on fake tensors and ranks (`ledger.py`), so it includes what
+model, loss, checkpointing, sharding and optimizer really do. Time is estimated from FLOPs, bytes and data sheets.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from openpali.tasks.example import FRAMES
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.machine import matmul_peak, resolve_precision
 from openpali.train.objectives import Objective, build_objective
-from openpali.train.recipe import ParallelSpec, PhaseSpec, Recipe
+from openpali.train.recipe import ParallelSpec, PhaseSpec, Recipe, SequenceRecipe
 from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution
-from openpali.weights.bundle import open_tokenizer
+from openpali.weights.family import open_tokenizer
 
 ROOM = 0.9  # share of a device's memory that a plan may fill; the rest is for fragmentation and libraries
 CLASSES = 1000  # of a classifier, whose data is not read
@@ -173,7 +173,7 @@ class Plan:
         )
         yield from _phase_lines(self.phases, self.device)
         if self.suggestion is None:
-            yield "does not fit with any setting tried: use more devices, or a smaller model, images or (siglip) batch"
+            yield "does not fit with any setting tried: use more devices, or a smaller model, image size or batch"
         elif self.suggestion:
             yield f"does not fit; this does: {' '.join(self.suggestion)}"
             yield from _phase_lines(self.suggested, self.device)
@@ -211,7 +211,7 @@ def make_plan(
         efficiency: FLOP/s of a whole step by the peak FLOP/s of the device, above 0 and up to 1.
 
     Raises:
-        ValueError: the batch has no row for each rank, the recipe cannot be built, or the efficiency is out of range.
+        ValueError: the batch has no row for each rank, the model cannot be built, or efficiency is out of range.
     """
     if not 0 < efficiency <= 1:
         raise ValueError(
@@ -339,6 +339,7 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
         return {"images": images, "ids": torch.ones(rows, length, dtype=torch.long)}
     if recipe.objective == "classify":
         return {"images": images, "label": torch.zeros(rows, dtype=torch.long)}
+    assert isinstance(recipe, SequenceRecipe)
     batch: dict[str, Tensor] = {
         "prompt": torch.ones(rows, lengths.prompt or recipe.max_prompt, dtype=torch.long),
         "target": torch.ones(rows, lengths.target or recipe.max_target, dtype=torch.long),
@@ -485,7 +486,7 @@ def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: f
         f"{ROOM:.0%} of {device.memory / 1e9:.0f} GB may be filled",
         "no waiting for data",
     ]
-    if recipe.objective == "sequence":
+    if isinstance(recipe, SequenceRecipe):
         prompt, target = lengths.prompt or recipe.max_prompt, lengths.target or recipe.max_target
         said.insert(0, f"every row has a prompt of {prompt} tokens and a target of {target}")
         if (frames := max(_frames(phase, lengths) for phase in recipe.phases)) > 1:

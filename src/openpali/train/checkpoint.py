@@ -1,9 +1,9 @@
 """Checkpoints of a run: written in the background, complete or invisible, checksummed, without pickles.
 
-A checkpoint is a folder ``checkpoints/step-00001234`` with one ``.safetensors`` file per rank and ``state.json``, each
-with a ``.sha256`` that ``sha256sum -c`` can check. It is written under a temporary name, flushed, then renamed.
-This is the whole state of a run: all randomness is a pure function of the seed and the sample counter. Tensors are
-stored by torch's distributed checkpoint, so any number of ranks can read what another number wrote.
+A checkpoint is a folder ``checkpoints/step-00001234`` with one ``.safetensors`` file per rank and ``state.json``,
+each with a ``.sha256`` that ``sha256sum -c`` can check. It is written under a temporary name, flushed, then
+renamed. This is the whole state of a run: all randomness is a pure function of the seed and the sample counter.
+Tensors are stored by torch's distributed checkpoint, so any number of ranks can read what another number wrote.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def explain_not_finite(
     samples: int,
     ranks: Ranks,
 ) -> str:
-    """Repeat a step whose gradients are not finite, and say which module and which samples are the cause. Collective.
+    """Repeat a step whose gradients are not finite, and name the module and the samples at fault. Collective.
 
     Args:
         model: has no gradients.
@@ -54,9 +54,9 @@ def explain_not_finite(
     (_, where), named = min(everywhere)
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     return (
-        f"{where} is not finite at sample {samples}, with {', '.join(named[:NAMED])}{more}; nothing was changed by this "
-        "step. Lower optimizer.lr or raise warmup, or leave those samples out, and run the same command to go on from "
-        "the last checkpoint"
+        f"{where} is not finite at sample {samples}, with {', '.join(named[:NAMED])}{more}; nothing was changed by "
+        "this step. Lower optimizer.lr or raise warmup, or leave those samples out, and run the same command to go "
+        "on from the last checkpoint"
     )
 
 
@@ -112,7 +112,7 @@ def worst_module(gradients: Mapping[str, Tensor]) -> tuple[str, float]:
 
 @contextmanager
 def _watch(model: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
-    """Names of modules whose outputs, and the gradients of whose outputs, are not finite, in order of occurrence."""
+    """Names of modules whose outputs are not finite, and of those whose outputs' gradients are not, in order."""
     forward: list[str] = []
     backward: list[str] = []
 

@@ -14,9 +14,9 @@ from openpali.data.media.images import Preprocess
 from openpali.distributed import Ranks
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.parallel import whole
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import Recipe, SequenceRecipe
 from openpali.train.step import TrainStep, vit_of
-from openpali.weights.bundle import Config, build, write_bundle
+from openpali.weights.format import Config, build, write_model
 
 
 def gather_weights(
@@ -54,13 +54,13 @@ def unsharded_copy(step: TrainStep) -> nn.Module:
     return model
 
 
-def write_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, tokenizer: Tokenizer) -> None:
+def export_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, tokenizer: Tokenizer) -> None:
     """Write the model folder of a run on rank 0, with averaged weights if the recipe has ``ema``. Collective."""
     weights = gather_weights({**step.model.state_dict(), **step.average}, step.ranks)
     if step.ranks.rank:
         return
     vit = vit_of(step.model)
-    write_bundle(
+    write_model(
         folder,
         weights,
         current_config(step),
@@ -69,7 +69,7 @@ def write_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, tok
         facts={
             "run": recipe.name,
             "samples": samples,
-            "max_prompt": recipe.max_prompt,
+            **({"max_prompt": recipe.max_prompt} if isinstance(recipe, SequenceRecipe) else {}),
             "tasks": task_options(recipe),
             "recipe": recipe.model_dump(mode="json"),
         },

@@ -113,7 +113,7 @@ class LossWatch:
         self._high = 0
 
     def notice(self, loss: float) -> float | None:
-        """Take the loss of a report; returns that median once, when the loss has stayed high, and otherwise None."""
+        """Take the loss of a report; returns that median once, when the loss has stayed high; otherwise None."""
         if len(self._earlier) < EARLIER // 4 or loss <= HIGH * statistics.median(self._earlier):
             self._earlier.append(loss)
             self._high = 0

@@ -22,8 +22,9 @@ from openpali.model.siglip import Embeddings, SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.recipe import Recipe
-from openpali.weights.bundle import ClassifierConfig, Config, build, find_model, open_bundle
+from openpali.train.recipe import ClassifyRecipe, MaskRecipe, Recipe, SequenceRecipe, SiglipRecipe
+from openpali.weights.family import find_model
+from openpali.weights.format import ClassifierConfig, Config, build, open_model
 
 C = TypeVar("C", bound=Config)
 
@@ -35,8 +36,8 @@ class Losses:
     Attributes:
         total: the batch's part of the global loss, a scalar to call backward on.
         per_row: a loss of each row ``[B]``, detached; reported per source.
-        extra: further values to report: scalars, detached, on their device (reading them would make the CPU wait for
-            the GPU before the backward pass).
+        extra: further values to report: scalars, detached, on their device. (Reading them here would make the CPU
+            wait for the GPU before the backward pass.)
     """
 
     total: Tensor
@@ -63,7 +64,7 @@ class Objective(Protocol):
 class SiglipObjective:
     """Pairwise sigmoid loss over the global batch."""
 
-    def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
+    def __init__(self, recipe: SiglipRecipe, tokenizer: Tokenizer) -> None:
         shape = _shape(recipe, SigLIPConfig)
         tower = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size)
         self.config: Config = SigLIPConfig(shape.vision, tower, recipe.model.temperature, recipe.model.bias)
@@ -83,7 +84,7 @@ class SiglipObjective:
 class ClassifyObjective:
     """Softmax cross-entropy over class names: the baseline of the paper's Table 1."""
 
-    def __init__(self, recipe: Recipe, labels: Sequence[str]) -> None:
+    def __init__(self, recipe: ClassifyRecipe, labels: Sequence[str]) -> None:
         self.config: Config = ClassifierConfig(_shape(recipe, SigLIPConfig).vision, tuple(labels))
         self.model = build(self.config)
         self.encoder: Encoder = LabelEncoder(tuple(labels))
@@ -101,7 +102,7 @@ class ClassifyObjective:
 class SequenceObjective:
     """Cross-entropy of the target given images and prompt: stages 0b (UL2), 1, 2 and 3."""
 
-    def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
+    def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
         shape = _shape(recipe, PaliConfig)
         language = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
         self.config: Config = dataclasses.replace(shape, text=language)
@@ -140,7 +141,7 @@ class SequenceObjective:
 class MaskObjective:
     """Reconstruction of masks from 16 codes."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: MaskRecipe) -> None:
         self.config: Config = _shape(recipe, MaskVQVAEConfig)
         self.model = build(self.config)
         self.encoder: Encoder = MaskEncoder()
@@ -183,15 +184,17 @@ def add_blank_images(batch: Batch, size: int) -> Batch:
 
 def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str]) -> Any:
     """The objective of a recipe. ``labels`` are the class names of the classifier."""
-    match recipe.objective:
-        case "siglip":
+    match recipe:
+        case SiglipRecipe():
             return SiglipObjective(recipe, tokenizer)
-        case "classify":
+        case ClassifyRecipe():
             return ClassifyObjective(recipe, labels)
-        case "sequence":
+        case SequenceRecipe():
             return SequenceObjective(recipe, tokenizer)
-        case "mask_vqvae":
+        case MaskRecipe():
             return MaskObjective(recipe)
+        case _:
+            raise TypeError(f"{type(recipe).__name__} has no objective")
 
 
 def _shape(recipe: Recipe, kind: type[C]) -> C:
@@ -202,7 +205,7 @@ def _shape(recipe: Recipe, kind: type[C]) -> C:
         known: Sequence[Config] = (preset.siglip, preset.pali, preset.masks)
         return next(config for config in known if isinstance(config, kind))
     try:
-        config = open_bundle(find_model(name)).config
+        config = open_model(find_model(name)).config
     except FileNotFoundError as error:
         raise ValueError(
             f"model.preset = {name!r} is neither one of {', '.join(PRESETS)} nor a model folder"

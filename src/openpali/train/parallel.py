@@ -1,9 +1,9 @@
 """Placement of a model: activation checkpointing, then compilation, then sharding, without changes to model code.
 
-The order is fixed: compilation includes the checkpointing, so that the compiler sees the recomputation; sharding goes
-around the compiled blocks, so that gathering is not traced. The unit of all three is a transformer block. Parameters
-outside of blocks (embeddings, norms, head, SigLIP's temperature) are gathered once per micro-batch, in float32. Vectors
-in blocks (norms, biases) are small and unsharded.
+The order is fixed: compilation includes the checkpointing, so that the compiler sees the recomputation; sharding
+goes around the compiled blocks, so that gathering is not traced. The unit of all three is a transformer block.
+Parameters outside of blocks (embeddings, norms, head, SigLIP's temperature) are gathered once per micro-batch, in
+float32. Vectors in blocks (norms, biases) are small and unsharded.
 """
 
 from __future__ import annotations

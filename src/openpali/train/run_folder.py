@@ -1,7 +1,7 @@
 """The folder of a run: which process and which recipe it belongs to, and its logs.
 
-``recipe.json`` is the resolved recipe, ``metrics.jsonl`` has a line for each report, ``quarantine.jsonl`` one for each
-bad sample, ``checkpoints/`` and ``model/`` are what their names say.
+``recipe.json`` is the resolved recipe; ``metrics.jsonl`` has a line for each report, ``quarantine.jsonl`` one for
+each bad sample; ``checkpoints/`` and ``model/`` are written by `checkpoint.py` and `export.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from openpali.train.checkpoint import checkpoints, unwritable
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import Recipe, read_record
 
 try:
     import fcntl
@@ -92,7 +92,7 @@ class RunFolder:
 
     def _check_recipe(self, file: Path, recipe: Recipe) -> None:
         try:
-            before = Recipe.model_validate_json(file.read_text(encoding="utf-8"))
+            before = read_record(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(
                 f"{file} is not a recipe that this version can read ({error}): name another folder with --run"

@@ -1,7 +1,7 @@
 """One training step, and the preparation of what it changes.
 
-The trainer, the planner and the training benchmark all run this code, so that a plan and a published speed are those
-of training. A step is a pure function of weights, optimizer state, batches and the step's number.
+The trainer, the planner and the training benchmark run this code, so that a plan and a published speed are those of
+training. A step is a pure function of weights, optimizer state, batches and the step's number.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from openpali.train.parallel import place
 from openpali.train.recipe import Recipe
 
 Stage = Literal["place", "average", "forward", "backward", "fill", "reduce", "update"]
-"""Parts of the preparation (the first two) and of a step: ``forward`` and ``backward`` alternate over micro-batches,
-``fill`` gives zeros to parameters without gradient, ``reduce`` sums gradients over ranks, ``update`` is the rest."""
+"""Parts of the preparation (``place``, ``average``) and of a step. ``forward`` and ``backward`` alternate over
+micro-batches, ``fill`` gives zeros to parameters without gradient, ``reduce`` sums gradients over ranks, and
+``update`` is the rest."""
 
 POSITIONS = "vit.positions"
 

@@ -1,7 +1,7 @@
 """The trainer: every stage of PaLI-3 is a recipe that runs through this loop.
 
-A step is a pure function of weights, optimizer state and the sample counter: its batches and its random seed come from
-the counter. So a run that is killed and resumed is, bit for bit, the run that was not.
+A step is a pure function of weights, optimizer state and the sample counter, from which its batches and its random
+seed follow. So a run that is killed and resumed is, bit for bit, the run that was not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from openpali.distributed import Ranks
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, read_state, tensors_of
 from openpali.train.diagnose import explain_high_loss, explain_not_finite
-from openpali.train.export import unsharded_copy, write_model
+from openpali.train.export import export_model, unsharded_copy
 from openpali.train.machine import count_flops, kept_memory, matmul_peak, peak_memory, resolve_precision
 from openpali.train.monitor import HIGH, LossWatch, Progress, Report, Window
 from openpali.train.objectives import Objective, add_blank_images, build_objective
@@ -33,7 +33,7 @@ from openpali.train.phases import open_phases
 from openpali.train.recipe import Recipe
 from openpali.train.run_folder import RunFolder
 from openpali.train.step import Gradients, NotFiniteError, TrainStep, check_sizes, set_resolution
-from openpali.weights.bundle import transplant
+from openpali.weights.transplant import transplant
 
 LOG_EVERY = 20  # steps
 
@@ -145,7 +145,7 @@ class Trainer:
             raise
         self._show(look)
         model = self.folder.path / "model"
-        write_model(model, self.train_step, self.recipe, self.samples, self.tokenizer)
+        export_model(model, self.train_step, self.recipe, self.samples, self.tokenizer)
         return model
 
     # ---- the loop: next batch, step, report, evaluate, save

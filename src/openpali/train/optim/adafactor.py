@@ -21,7 +21,7 @@ LARGEST = 1.0  # largest root mean square of an update, before it is scaled
 
 
 class Adafactor(torch.optim.Optimizer):
-    """Updates relative to the size of each parameter, with factored second moments (a row and a column) for matrices.
+    """Updates relative to the size of each parameter; second moments of matrices are kept as a row and a column.
 
     Args:
         params: groups with ``lr`` (the step size is ``min(lr, 1 / sqrt(step))``) and ``weight_decay`` (times lr).

@@ -25,7 +25,7 @@ SIZE = 0.2  # root mean square of an update at rate 1, about AdamW's
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for groups with ``orthogonal`` True, whose parameters are matrices ``[rows, columns]``; AdamW for others.
+    """Muon for groups with ``orthogonal`` True, which hold matrices ``[rows, columns]``; AdamW for the others.
 
     Args:
         params: groups with ``lr``, ``weight_decay`` (decoupled, times lr) and ``orthogonal``.

@@ -111,8 +111,8 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
 def rate(spec: OptimizerSpec, sample: int, total: int) -> float:
     """The factor, 0..1, on the peak learning rate at ``sample`` of ``total``: warm-up, schedule, cool-down.
 
-    As in big_vision (`utils.py` `create_learning_rate_schedule`): warm-up and cool-down are linear; cosine and linear
-    end at zero; the time scale of rsqrt is the length of the warm-up.
+    As in big_vision (`utils.py` `create_learning_rate_schedule`): warm-up and cool-down are linear; cosine and
+    linear end at zero; the time scale of rsqrt is the length of the warm-up.
     """
     factor = 1.0
     if spec.warmup:
