@@ -23,6 +23,7 @@ import torch._dynamo  # what each rank would import for itself
 from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain_sgd
 
 import openpali.train.checkpoint as checkpoint_module
+import openpali.train.step as step_module
 import openpali.train.trainer as trainer_module
 from _ranks import fork_ranks
 from openpali.data.sources.registry import open_source
@@ -125,7 +126,7 @@ JOBS = [
 def run(job: Job, folder: Path) -> None:
     """What one rank does."""
     if job.sgd:
-        trainer_module.build_optimizer = plain_sgd
+        step_module.build_optimizer = plain_sgd
     with join_ranks() as ranks:
         trainer = Trainer(job.recipe, folder / (job.folder or job.name), ranks, open_tokenizer("nano-vocabulary"))
         losses = losses_of(trainer)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from _report import resident
 from openpali.model.attention import spelled_out
 from openpali.model.vit import Block
 from openpali.train.machine import (
@@ -16,7 +17,6 @@ from openpali.train.machine import (
     kept_memory,
     matmul_peak,
     quick_attention,
-    resident_memory,
     resolve_precision,
 )
 
@@ -112,10 +112,10 @@ def test_freed_memory_stays_with_the_process_and_goes_back_in_the_end() -> None:
     cpu, size = torch.device("cpu"), 2**28
 
     def leave_behind() -> int:
-        before = resident_memory()
+        before = resident("VmRSS")
         _ = torch.ones(size, dtype=torch.uint8)
         del _
-        return resident_memory() - before
+        return resident("VmRSS") - before
 
     with kept_memory(torch.device("cuda")):
         assert leave_behind() < size / 2

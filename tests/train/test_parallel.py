@@ -22,7 +22,8 @@ from rank_jobs import JOBS, Job
 from safetensors.torch import load_file
 from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors_of
 
-import openpali.train.trainer as trainer_module
+import openpali.train.step as step_module
+from openpali.data.pipeline.stream import load
 from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT
@@ -47,7 +48,7 @@ def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor],
     ("objective", "mean"), [("classify", "token"), ("sequence", "token"), ("sequence", "example")]
 )
 def test_micro_batches_change_nothing(objective, mean, make_trainer, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(trainer_module, "build_optimizer", plain_sgd)
+    monkeypatch.setattr(step_module, "build_optimizer", plain_sgd)
     per_step = {}
     for micro in (1, 2, 4):
         trainer = make_trainer(parallel_recipe(objective, mean, micro=micro), f"micro-{micro}")
@@ -112,7 +113,7 @@ def test_checkpointing_holds_fewer_activations(make_trainer) -> None:
     held = {}
     for kind in ("none", "selective", "full"):
         trainer = make_trainer(parallel_recipe("sequence", "token", parallel={"checkpointing": kind}), kind)
-        [group] = [next(iter(trainer_module.load(trainer.stream, start=0, batch=4, workers=0)))]
+        [group] = [next(iter(load(trainer.stream, start=0, batch=4, workers=0)))]
         saved: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor, saved: dict[int, int] = saved) -> torch.Tensor:
@@ -158,7 +159,7 @@ def together(ran: Path, job: Job) -> list[float]:
 )
 def test_ranks_are_one(job: Job, ran, make_trainer, monkeypatch) -> None:
     if job.sgd:
-        monkeypatch.setattr(trainer_module, "build_optimizer", plain_sgd)
+        monkeypatch.setattr(step_module, "build_optimizer", plain_sgd)
     trainer = make_trainer(job.alone(), "alone")
     losses = losses_of(trainer)
     alone = trainer.train()

@@ -119,16 +119,16 @@ def test_the_share_of_time_that_data_is_waited_for_is_told(make_trainer, tmp_pat
             now[0] += 3
             yield group
 
-    def slow(share) -> None:
+    def slow(group, message) -> None:
         now[0] += 1
-        step(share)
+        step(group, message)
 
     monkeypatch.setattr(trainer_module, "load", late)
     clock = SimpleNamespace(perf_counter=lambda: now[0], monotonic=time.monotonic)
     monkeypatch.setattr(trainer_module, "time", clock)
     trainer = make_trainer(make_recipe())
-    step = trainer._counted_step
-    monkeypatch.setattr(trainer, "_counted_step", slow)
+    step = trainer._step
+    monkeypatch.setattr(trainer, "_step", slow)
     trainer.train()
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["data_wait"] == pytest.approx(3 / 4)

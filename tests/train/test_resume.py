@@ -226,7 +226,7 @@ def test_a_checkpoint_without_a_file_that_was_written_is_none(make_trainer, tmp_
             file.unlink()
 
     monkeypatch.setattr(checkpoint_module, "_seal", lose)
-    with pytest.raises(OSError, match=r"cannot be written \(shard-.*safetensors, which a rank wrote, is not there"):
+    with pytest.raises(OSError, match=r"cannot be written \(shard-.*safetensors, written by a rank, is missing"):
         make_trainer(make_recipe(phases__0__samples=4)).train()
     assert not checkpoints(tmp_path / "run")
 
@@ -281,7 +281,7 @@ def test_a_folder_is_claimed_by_its_recipe(make_trainer, tmp_path) -> None:
     file.write_text(file.read_text().replace('"masks": "",', ""))  # a run of a version that knew no such key
     make_trainer(make_recipe())
     file.write_text(file.read_text()[:-30])
-    with pytest.raises(ValueError, match=r"recipe.json is no recipe that this version reads"):
+    with pytest.raises(ValueError, match=r"recipe.json is not a recipe that this version can read"):
         make_trainer(make_recipe())
 
 

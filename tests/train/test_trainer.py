@@ -20,6 +20,7 @@ import openpali.train.trainer as trainer_module
 from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
+from openpali.train.export import task_options
 from openpali.train.monitor import Progress
 from openpali.train.objectives import Losses
 from openpali.train.optim.optimizer import build_optimizer
@@ -35,14 +36,14 @@ PICTURES = OBJECTIVES["sequence"]["source"]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__preset": "giant"}, "model.preset = 'giant' is none of pico, nano"),
+        ({"model__preset": "giant"}, "model.preset = 'giant' is neither one of pico, nano"),
         ({"phases__0__mixture__0__source": "nano/singel"}, "singel"),
         ({"phases__0__mixture__0__source": "nanoo/single"}, "no world is called nanoo; there are mini, nano"),
         ({"phases__0__mixture__0__source": "single"}, "unknown source 'single'"),
         ({"phases__0__mixture__0__options": {"colour": 1}}, "single has no option colour"),
         ({"phases__0__mixture__0__task": "captoin"}, "unknown task 'captoin'; did you mean 'caption'?"),
         ({"phases__0__mixture__0__task_options": {"langs": 1}}, "task caption has no option 'langs'"),
-        ({"phases__0__size": 70}, "phases.0.size = 70 is no multiple of the patch size 12"),
+        ({"phases__0__size": 70}, "phases.0.size = 70 is not a multiple of the patch size 12"),
         ({"model__init": {"": "nowhere"}}, "no model 'nowhere'"),
         (
             {"model__init": {"vti": "OLD"}},
@@ -62,7 +63,7 @@ def test_refused(changes, message, make_trainer, tmp_path) -> None:
 
 def test_a_later_phase_is_checked_at_the_start(make_trainer) -> None:
     phases = [{"samples": 8, "size": size, "mixture": [PICTURES]} for size in (48, 64)]
-    with pytest.raises(ValueError, match=r"phases.1.size = 64 is no multiple of the patch size 12"):
+    with pytest.raises(ValueError, match=r"phases.1.size = 64 is not a multiple of the patch size 12"):
         make_trainer(make_recipe(phases=phases))
 
 
@@ -114,7 +115,7 @@ def test_a_run_says_with_which_options_its_tasks_were_learnt() -> None:
     first = {"samples": 4, "size": 72, "mixture": [detect(bins=8), PICTURES]}
     last = {"samples": 4, "size": 72, "mixture": [detect(bins=16, max_names=1), detect(bins=16, max_names=3)]}
     recipe = make_recipe(phases=[first, last])
-    assert trainer_module.task_options(recipe) == {PICTURES["task"]: {}, "detect": {"bins": 16}}
+    assert task_options(recipe) == {PICTURES["task"]: {}, "detect": {"bins": 16}}
 
 
 def test_no_worker_outlives_a_run_that_fails(make_trainer) -> None:
@@ -131,13 +132,13 @@ def test_pictures_may_come_late(make_trainer) -> None:
     mixture = [{**TEXT, "weight": 0.7}, {**PICTURES, "weight": 0.3}]
     trainer = make_trainer(make_recipe(phases__0__mixture=mixture, batch=1, max_prompt=200, max_target=200))
     with_pictures = []
-    original = trainer._train_step
+    original = trainer._step
 
-    def look(share) -> None:
-        with_pictures.append("images" in share.group[0].batch)
-        original(share)
+    def look(group, message) -> None:
+        with_pictures.append("images" in group[0].batch)
+        original(group, message)
 
-    trainer._train_step = look
+    trainer._step = look
     trainer.train()
     assert not all(with_pictures)
     assert any(with_pictures)
@@ -307,7 +308,7 @@ def test_pictures_of_a_run_are_drawn_and_never_end_it(every, steps, make_trainer
     monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
     trainer.train(look)
     assert drawn == steps
-    assert said[0] == f"no pictures of the run at sample {4 * drawn[0]} (RuntimeError('no font')); training goes on"
+    assert said[0] == f"no images of the run at sample {4 * drawn[0]} (RuntimeError('no font')); training goes on"
 
 
 def test_a_part_that_nothing_reaches_is_found_after_a_resume(make_trainer) -> None:

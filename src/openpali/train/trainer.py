@@ -95,7 +95,8 @@ class Trainer:
         if ranks.rank == 0:
             self.folder.claim(recipe)
         self.checkpoints = Checkpoints(run, ranks, recipe.keep, recipe.keep_every / recipe.batch)
-        state = read_state(newest) if newest else {"samples": 0, "step": 0, "bad": 0, "phase": 0}
+        fresh = {"samples": 0, "step": 0, "bad": 0, "phase": 0}
+        state: dict[str, Any] = read_state(newest) if newest else fresh
         self.samples: int = state["samples"]
         self.step: int = state["step"]
         self.bad: int = state["bad"]
