@@ -169,7 +169,7 @@ def test_the_average_is_held_and_updated() -> None:
         torch.testing.assert_close(average, 0.75 * before[name] + 0.25 * learning[name])
 
 
-def test_a_bf16_step_on_a_cpu_takes_the_quick_attention_that_the_trainer_takes() -> None:
+def test_a_bf16_step_on_a_cpu_is_eager_as_the_trainers() -> None:
     recipe, ranks = recipe_of("sequence"), Ranks(0, 1, torch.device("cpu"))
     learner = prepare(recipe, recipe.phases[0], ranks, torch.bfloat16)
     batch = make_batch(recipe, recipe.phases[0], learner.objective, 2, Lengths())

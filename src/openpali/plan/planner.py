@@ -23,12 +23,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from openpali.data.pipeline.encode import Batch, PairEncoder
 from openpali.distributed import Ranks
+from openpali.model.attention import sdpa, set_attention
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT
 from openpali.plan.ledger import KINDS, Ledger, imagined, shapes_of
 from openpali.tasks.example import FRAMES
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.machine import matmul_peak, quick_attention, resolve_precision
+from openpali.train.machine import matmul_peak, resolve_precision
 from openpali.train.objectives import Objective, build_objective
 from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
@@ -284,6 +285,8 @@ def prepare(
     if ledger is not None:
         for move in ("to", "to_empty"):  # there already, and imagined tensors cannot be moved
             setattr(model, move, lambda *_, **__: model)
+        if ranks.device.type == "cuda":  # imagined: its tensors are on a CPU
+            set_attention(model, sdpa)
         ledger.matrices = shapes_of(list(model.parameters()))
         ledger.columns = _logit_widths(recipe, model, rows_of(recipe, ranks.world))
     parallel = recipe.parallel if ledger is None else recipe.parallel.model_copy(update={"compile": False})
@@ -312,15 +315,14 @@ def run_step(
     once: tuple[float, dict[str, float]] = 0.0, {}
     books = ledger or Ledger(1, 1)
     model, optimizer = learner.objective.model, learner.optimizer
-    with quick_attention(ranks.device, dtype):
-        for number, batch in enumerate(batches):
-            books.kind, books.backward = "activations", False
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-                losses = learner.objective.losses(batch, 1.0)
-            books.backward = True
-            losses.total.backward()  # type: ignore[no-untyped-call]
-            if not number:
-                once = books.flops, dict(books.sent)
+    for number, batch in enumerate(batches):
+        books.kind, books.backward = "activations", False
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            losses = learner.objective.losses(batch, 1.0)
+        books.backward = True
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        if not number:
+            once = books.flops, dict(books.sent)
     del losses
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     learning = list(named.values())

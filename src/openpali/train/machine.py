@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import gc
 import resource
 import sys
@@ -14,12 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-
-from openpali.model.attention import has_few_scores, spelled_out
 
 
 def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -48,31 +43,6 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) 
         best = max(best, 2 * size**3 / (now - start))
         if now > end:
             return best
-
-
-@contextmanager
-def quick_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """In here attention in bf16 on a CPU is two products and a softmax, for few tokens or with a bias that learns.
-
-    torch's fused kernel takes 4 times as long there, forward and backward, at the 36 tokens of nano, and still 1.7
-    times at 1,040; but it holds no scores, which of many tokens are most of what a step holds. A bias that learns
-    it does not take: torch then holds scores as well, in float32.
-    """
-    if device.type != "cpu" or dtype != torch.bfloat16:
-        yield
-        return
-    fused = F.scaled_dot_product_attention
-
-    @functools.wraps(fused)  # torch's compiler asks for its name
-    def quick(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-        mask = options.get("attn_mask")
-        learns = mask is not None and mask.requires_grad
-        if not learns and not has_few_scores(q, k):
-            return fused(q, k, v, **options)
-        return spelled_out(q, k, v, **options)[0]
-
-    with replaced(F, "scaled_dot_product_attention", quick):
-        yield
 
 
 @contextmanager

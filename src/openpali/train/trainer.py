@@ -36,7 +36,6 @@ from openpali.train.machine import (
     kept_memory,
     matmul_peak,
     peak_memory,
-    quick_attention,
     resolve_precision,
 )
 from openpali.train.monitor import Progress, Report, rewind
@@ -202,9 +201,8 @@ class Trainer:
         peak = matmul_peak(ranks.device, self.dtype) * ranks.world
         saved, begun = time.monotonic(), self.step
         self.window.began = time.perf_counter()
-        quick = quick_attention(ranks.device, self.dtype)
         # closed, or an error that somebody keeps would keep the workers, which nothing but their loader ends
-        with self.progress, closing(batches), quick, kept_memory(ranks.device), _stop_requests() as stop:
+        with self.progress, closing(batches), kept_memory(ranks.device), _stop_requests() as stop:
             while True:
                 asked = time.perf_counter()
                 group = next(batches, None)
