@@ -315,7 +315,7 @@ def test_attention_weights_of_several_blocks_of_queries(
 ) -> None:
     ids = torch.arange(10).expand(2, -1)
     whole = model(**inputs, decoder_input_ids=ids, output_attentions=True)
-    monkeypatch.setattr("openpali.model.t5.QUERY_BLOCK", 7)
+    monkeypatch.setattr("openpali.model.attention.QUERY_BLOCK", 7)
     blocks = model(**inputs, decoder_input_ids=ids, output_attentions=True)
     torch.testing.assert_close(blocks.decoder_attentions, whole.decoder_attentions)
     torch.testing.assert_close(blocks.encoder_attentions, whole.encoder_attentions)

@@ -1,42 +1,62 @@
-"""Attention in parts is attention."""
+"""Every backend computes attention; which one runs is the model owner's choice."""
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
-import openpali.model.attention as attention_module
-from openpali.interop.transformers.attention import EagerAttention
-from openpali.model.attention import attention
+from openpali.model.attention import (
+    AttentionLayer,
+    auto,
+    eager,
+    eager_with_weights,
+    recorded_weights,
+    sdpa,
+    set_attention,
+)
+from openpali.model.siglip import SigLIP
+from openpali.model.sizes import PRESETS
+from openpali.model.vit import Attention, Block
 
 
-def _inputs(rows: int, queries: int, keys: int) -> tuple[torch.Tensor, ...]:
+def _inputs(rows: int, queries: int, keys: int) -> tuple[Tensor, ...]:
     torch.manual_seed(0)
     return tuple(torch.randn(rows, 3, length, 8).bfloat16() for length in (queries, keys, keys))
 
 
-def _masks(rows: int, queries: int, keys: int) -> dict[str, torch.Tensor | None]:
+def _masks(rows: int, queries: int, keys: int) -> dict[str, Tensor | None]:
     seen = torch.rand(rows, 1, 1, keys) < 0.5
     seen[..., 0] = True
     bias = torch.randn(1, 3, queries, keys).bfloat16()
     return {"none": None, "bool": seen, "bias": bias, "bias, masked": bias.masked_fill(~seen, -math.inf)}
 
 
+def _fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of keys of each call of torch's fused attention from here on."""
+    calls: list[int] = []
+    fused = F.scaled_dot_product_attention
+
+    def count(q: Tensor, k: Tensor, v: Tensor, **options: object) -> Tensor:
+        calls.append(k.shape[-2])
+        return fused(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", count)
+    return calls
+
+
+@pytest.mark.parametrize("backend", [auto, eager, sdpa])
 @pytest.mark.parametrize("queries", [1, 5, 40])
-def test_bf16_without_gradients_is_spelled_out_and_the_same(queries: int, monkeypatch) -> None:
-    calls = []
-    monkeypatch.setattr(
-        attention_module,
-        "spelled_out",
-        lambda *args, real=attention_module.spelled_out: calls.append(1) or real(*args),
-    )
+def test_backends_in_bf16_agree_with_float32(backend, queries: int) -> None:
     q, k, v = _inputs(2, queries, 40)
     for mask in _masks(2, queries, 40).values():
         with torch.inference_mode():
-            ours = attention(q, k, v, mask, 1.0)
+            ours = backend(q, k, v, mask, 1.0)
         exact = F.scaled_dot_product_attention(
             q.float(),
             k.float(),
@@ -45,16 +65,111 @@ def test_bf16_without_gradients_is_spelled_out_and_the_same(queries: int, monkey
             scale=1.0,
         )
         torch.testing.assert_close(ours.float(), exact, rtol=0, atol=0.05)
-    assert len(calls) == 4
-    attention(q, k, v)  # learns: the trainer decides
-    with torch.inference_mode():
-        attention(*(each.float() for each in (q, k, v)))
-        attention(*_inputs(1, 300, 300))
-    assert len(calls) == 4
 
 
-def test_who_listens_to_torch_hears_of_it() -> None:
-    weights: list[torch.Tensor] = []
-    with torch.inference_mode(), EagerAttention(weights):
-        attention(*_inputs(1, 2, 5))
-    assert [list(each.shape) for each in weights] == [[1, 3, 2, 5]]
+@pytest.mark.parametrize("masked", ["", "keys", "bias"])
+def test_eager_and_fused_agree_forward_and_backward(masked: str) -> None:
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 3, n, 8, requires_grad=True) for n in (10, 20, 20)]
+    mask, scale = None, None
+    if masked == "keys":
+        mask = torch.rand(2, 1, 1, 20) > 0.3
+    elif masked:
+        tensors.append(torch.randn(1, 3, 10, 20, requires_grad=True))
+        scale = 1.0
+    out_gradient = torch.randn(2, 3, 10, 8)
+
+    def run(backend, dtype: torch.dtype) -> list[Tensor]:
+        q, k, v, *bias = (t.to(dtype) for t in tensors)
+        out = backend(q, k, v, bias[0] if bias else mask, scale)
+        return [out.float(), *torch.autograd.grad(out, tensors, out_gradient.to(dtype))]
+
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
+        for a, b in zip(run(eager, dtype), run(sdpa, dtype), strict=True):
+            torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+    for a, b in zip(run(auto, torch.bfloat16), run(eager, torch.bfloat16), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(run(auto, torch.float32), run(sdpa, torch.float32), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_auto_is_eager_in_bf16_on_a_cpu_for_few_scores_or_a_mask_that_learns(learning, monkeypatch) -> None:
+    fused = _fused_calls(monkeypatch)
+    with torch.set_grad_enabled(learning):
+        for tokens in (256, 257):
+            x = torch.randn(1, 1, tokens, 4, dtype=torch.bfloat16)
+            auto(x, x, x)
+        mask = torch.zeros(tokens, tokens, dtype=torch.bfloat16)
+        auto(x, x, x, mask)
+        auto(x, x, x, mask.requires_grad_())
+        assert fused == [257, 257]
+        x = x[:, :, :9].float()
+        auto(x, x, x)
+        auto(*(t.to("meta") for t in _inputs(1, 2, 5)))  # as on a GPU: not on a CPU
+    assert fused == [257, 257, 9, 5]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_query_that_may_see_no_key_gets_zeros_and_gives_no_nan(bias: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 5, 8, requires_grad=True) for _ in range(3))
+    seen = torch.tensor([True, False])[:, None, None, None].expand(2, 1, 1, 5)
+    mask = torch.zeros(2, 3, 5, 5).masked_fill(~seen, -torch.inf) if bias else seen
+    out, weights = eager_with_weights(q, k, v, mask)
+    torch.testing.assert_close(out, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+    assert (out[1] == 0).all()
+    assert (weights[1] == 0).all()
+    out.sum().backward()
+    assert all(t.grad is not None and t.grad.isfinite().all() for t in (q, k, v))
+
+
+def test_every_attention_of_a_model_takes_the_backend_that_is_set() -> None:
+    torch.manual_seed(0)
+    model, calls = SigLIP(PRESETS["pico"].siglip).eval(), []
+
+    def count(*args: Tensor | float | None) -> Tensor:
+        calls.append(1)
+        return sdpa(*args)
+
+    pictures, ids = torch.zeros(1, 72, 72, 3), torch.ones(1, model.text.config.length, dtype=torch.long)
+    expected, keys = model(pictures, ids), list(model.state_dict())
+    set_attention(model, count)
+    found = model(pictures, ids)
+    layers = [m for m in model.modules() if isinstance(m, AttentionLayer)]
+    assert len(calls) == len(layers) == model.config.vision.depth + 1 + model.config.text.depth
+    assert torch.equal(found.image, expected.image)
+    assert list(model.state_dict()) == keys
+    assert all(m.attend is not count for m in SigLIP(PRESETS["pico"].siglip).modules() if hasattr(m, "attend"))
+
+
+def test_a_model_keeps_its_backend_in_copies_and_pickles() -> None:
+    layer = Attention(8, 2)
+    assert layer.attend is auto
+    set_attention(layer, eager)
+    assert copy.deepcopy(layer).attend is eager
+    assert pickle.loads(pickle.dumps(layer)).attend is eager
+
+
+def test_recorded_weights_are_those_of_each_call_and_leave_no_trace() -> None:
+    torch.manual_seed(0)
+    blocks, x = nn.Sequential(Block(16, 32, 2), Block(16, 32, 2)), torch.randn(3, 5, 16)
+    set_attention(blocks[1], sdpa)
+    expected = blocks(x)
+    with recorded_weights(blocks) as weights:
+        out = blocks(x)
+    torch.testing.assert_close(out, expected)
+    assert [list(each.shape) for each in weights] == [[3, 2, 5, 5]] * 2
+    torch.testing.assert_close(weights[0].sum(-1), torch.ones(3, 2, 5))
+    blocks(x)
+    assert len(weights) == 2
+    assert [block.attention.attend for block in blocks] == [auto, sdpa]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_block_can_be_compiled(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    block, x = Block(width=16, mlp_dim=32, heads=2), torch.randn(2, 5, 16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        compiled = torch.compile(block.forward, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x), block(x))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from openpali.model import t5
+from openpali.model import attention
 from openpali.model.losses import cross_entropy, sigmoid_loss
 from openpali.model.siglip import SigLIP
 from openpali.model.t5 import EncoderDecoder, RelativeBias, T5Config
@@ -82,7 +82,7 @@ def test_buckets_of_every_distance() -> None:
 @pytest.mark.parametrize("kind", ["t5_v11", "ul2", "t5_tied", "mt5", "umt5"])
 def test_t5_family(kind: str, query_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lengths go beyond max_distance (12) and, of one parametrisation, beyond the block of queries."""
-    monkeypatch.setattr(t5, "QUERY_BLOCK", query_block)
+    monkeypatch.setattr(attention, "QUERY_BLOCK", query_block)
     hf, config = t5_pair(kind, max_distance=12)
     model = EncoderDecoder(config)
     model.load_state_dict(t5_as_ours(weights(hf), config))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from openpali.model import t5
+from openpali.model import attention
 from openpali.model.losses import cross_entropy
 from openpali.model.pali import Memory, Pali, PaliConfig
 from openpali.model.t5 import Cache, T5Config
@@ -86,7 +86,7 @@ def test_padding_changes_nothing(
 ) -> None:
     model, prompt, targets = make(config), ids(6, 4, 1), ids(5, 2, 7, seed=3)
     plain = run(model, images, prompt, targets)
-    monkeypatch.setattr(t5, "QUERY_BLOCK", query_block)
+    monkeypatch.setattr(attention, "QUERY_BLOCK", query_block)
     same(plain, run(model, images, F.pad(prompt, (0, 30)), F.pad(targets, (0, 15))))
 
 
@@ -188,7 +188,7 @@ def test_steps_equal_decoding_at_once(
     edges = [0, *sorted(cuts), LENGTH]
     sizes = [end - start for start, end in itertools.pairwise(edges)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(t5, "QUERY_BLOCK", block)
+        patch.setattr(attention, "QUERY_BLOCK", block)
         logits = steps(model, model.start(memory, LENGTH + spare), inputs, sizes)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
@@ -261,7 +261,7 @@ def test_a_step_past_the_end_is_an_error(decoding: tuple[Pali, Memory, Tensor, T
 
 def test_training_keeps_no_scores_of_all_pairs(model: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     """What autograd keeps grows with the length, not with its square."""
-    monkeypatch.setattr(t5, "QUERY_BLOCK", 8)
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 8)
 
     def kept(length: int) -> int:
         storages: dict[int, int] = {}  # views of one tensor count once
@@ -296,7 +296,7 @@ class _Largest(TorchDispatchMode):
 def test_inference_memory_grows_no_faster_than_tokens(
     model: Pali, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr(t5, "SCORES", 2**14)
+    monkeypatch.setattr(attention, "SCORES", 2**14)
     exact = model.eval().text.encode
     largest = []
     for length in (200, 400, 800):

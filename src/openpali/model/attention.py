@@ -1,46 +1,189 @@
-"""Scaled dot-product attention: torch's own, or in its parts where these are faster or their weights wanted."""
+"""Scaled dot-product attention: the backends that compute it, and T5's relative bias, a block of queries at a time.
+
+A backend is a function of query, key, value, mask and scale. Each module with attention holds one: :func:`auto`,
+until the owner of the model gives it another with :func:`set_attention`.
+
+Shapes: B batch, h heads, L queries, N keys, d head width.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.overrides import has_torch_function
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+QUERY_BLOCK = 1024  # most queries whose bias is materialised at a time: heads x block x keys, never heads x N x N
+SCORES = 2**25  # without gradients, most elements of bias at a time: the number of queries follows from the keys
+FEW_SCORES = 256**2  # per head; up to here holding the scores costs less than a fused kernel saves
 
 
-def attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, scale: float | None = None
-) -> Tensor:
-    """SDPA: ``[..., L, d]``, ``[..., N, d]`` twice and a mask, bool or added, that broadcasts to ``[..., L, N]``.
+class Backend(Protocol):
+    """Computes attention."""
 
-    In bf16 on a CPU, without gradients and for few scores, two products and a softmax: there torch's fused kernel
-    takes 14 times as long for one query over 3,380 keys, and twice for 256 over 256. Not where a mode listens to
-    torch's functions, which is to hear of this one.
-    """
-    plain = query.dtype == torch.bfloat16 and query.device.type == "cpu" and not torch.is_grad_enabled()
-    if plain and has_few_scores(query, key) and not has_torch_function((query,)):
-        return spelled_out(query, key, value, attn_mask, scale)[0]
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, scale=scale)
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
+    ) -> Tensor:
+        """Attend to the keys.
+
+        Args:
+            q, k, v: ``[..., L, d]``, ``[..., N, d]``, ``[..., N, d]``.
+            mask: broadcasts to ``[..., L, N]``; bool (True: may be seen), or float, added to the scores.
+            scale: of the scores; None: ``d ** -0.5``.
+
+        Returns:
+            ``[..., L, d]``; zeros for a query that may see no key.
+        """
+        ...
 
 
-def has_few_scores(query: Tensor, key: Tensor) -> bool:
-    """Whether scores are no more than those of 256 queries over as many keys: then they may be held."""
-    return query.shape[-2] * key.shape[-2] <= 256**2
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+    """torch's fused kernels."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
-def spelled_out(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, scale: float | None = None
+def eager(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+    """Two matmuls and a softmax."""
+    return eager_with_weights(q, k, v, mask, scale)[0]
+
+
+def eager_with_weights(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What SDPA returns for these, and the weights; a query that may see no key gets zeros, as there."""
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = (query if scale == 1.0 else query * scale) @ key.transpose(-2, -1)
-    if attn_mask is None:
+    """The output of :func:`eager`, and the attention weights ``[..., L, N]``."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = (q if scale == 1.0 else q * scale) @ k.transpose(-2, -1)
+    if mask is None:
         weights = scores.softmax(-1)
     else:
-        scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
         sees = scores.detach().amax(-1, keepdim=True) > -math.inf
-        # finite: a row of -inf would be one of nan, and so would its gradient
+        # finite: the softmax of a row of -inf is nan, and so is its gradient
         weights = scores.clamp(min=torch.finfo(scores.dtype).min).softmax(-1) * sees
-    return weights @ value, weights
+    return weights @ v, weights
+
+
+def auto(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+    """The faster of :func:`sdpa` and :func:`eager`: eager in bf16 on a CPU for few scores, or if the mask learns.
+
+    There the fused kernel takes 14 times as long for one query over 3,380 keys, 4 times for a training step over
+    36 tokens, and 1.7 times over 1,040; but it holds no scores, and those of many tokens are most of a step's
+    memory. With a mask that learns (a relative bias) it holds them too, in float32.
+    """
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+        learns = mask is not None and mask.requires_grad
+        if learns or q.shape[-2] * k.shape[-2] <= FEW_SCORES:
+            return eager(q, k, v, mask, scale)
+    return sdpa(q, k, v, mask, scale)
+
+
+class AttentionLayer(nn.Module):
+    """Base of the modules that compute attention: with ``attend``."""
+
+    attend: Backend = staticmethod(auto)
+
+
+def set_attention(model: nn.Module, backend: Backend) -> None:
+    """Let every attention in ``model`` use ``backend``."""
+    for layer in _layers(model):
+        layer.attend = backend
+
+
+@contextmanager
+def recorded_weights(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Within it, attention in ``model`` is eager, and the weights ``[B, h, L, N]`` of each call go into the list.
+
+    Queries that were attended a block at a time give several entries in a row.
+    """
+    weights: list[Tensor] = []
+
+    def record(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+        out, seen = eager_with_weights(q, k, v, mask, scale)
+        weights.append(seen)
+        return out
+
+    before = [(layer, layer.attend) for layer in _layers(model)]
+    set_attention(model, record)
+    try:
+        yield weights
+    finally:
+        for layer, backend in before:
+            layer.attend = backend
+
+
+def _layers(model: nn.Module) -> list[AttentionLayer]:
+    return [module for module in model.modules() if isinstance(module, AttentionLayer)]
+
+
+def attend_with_bias(
+    attend: Backend, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, causal: bool = False
+) -> Tensor:
+    """Attention with relative bias and unscaled scores, as many queries at a time as memory allows.
+
+    Args:
+        attend: computes each block.
+        q: the last L positions, ``[B, h, L, d]``.
+        k, v: all N positions, ``[B, h, N, d]``.
+        bias: per distance ``key - query``, from ``-(N - 1)`` to ``L - 1``: ``[h, N + L - 1]``.
+        mask: keys that may be seen, bool ``[B, 1, 1, N]``, or None for all.
+        causal: hide keys after the query.
+    """
+    length, learning = q.shape[2], torch.is_grad_enabled()
+    rows = QUERY_BLOCK
+    if not learning:
+        copies = 1 if mask is None else len(mask)  # with a mask, scores differ between the rows of a batch
+        rows = min(rows, max(1, SCORES // (copies * q.shape[1] * k.shape[2])))
+    block = partial(_attend_block, attend, causal=causal)
+    if length <= rows:
+        return block(q, k, v, bias, mask, 0, length)
+    if learning:  # else autograd would keep the scores of every block, heads x N x N in all
+        block = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
+    starts = range(0, length, rows)
+    return torch.cat([block(q, k, v, bias, mask, start, min(start + rows, length)) for start in starts], dim=2)
+
+
+def _attend_block(
+    attend: Backend,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    mask: Tensor | None,
+    start: int,
+    end: int,
+    *,
+    causal: bool,
+) -> Tensor:
+    length, n = q.shape[2], k.shape[2]
+    rows = bias.to(q.dtype).unfold(-1, n, 1)  # [h, L, N] view; row r belongs to the query L - 1 - r
+    scores = rows[:, length - end : length - start].flip(1)[None]  # [1, h, end - start, N], a copy
+    if causal and length > 1:
+        query = torch.arange(start, end, device=q.device) + (n - length)
+        future = torch.arange(n, device=q.device)[None] > query[:, None]
+        scores = scores.masked_fill_(future, float("-inf"))
+    if mask is not None and len(mask) == 1:
+        scores = scores.masked_fill_(~mask, float("-inf"))
+    elif mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return attend(q[:, :, start:end], k, v, scores, 1.0)
+
+
+def unfold_bias(bias: Tensor, keys: int) -> Tensor:
+    """Bias per distance ``[h, N + L - 1]`` -> per query and key ``[h, L, N]``, of the last L of N positions."""
+    return bias.unfold(-1, keys, 1).flip(1)
+
+
+def split_heads(x_BLD: Tensor, heads: int) -> Tensor:
+    """``[B, L, h * d] -> [B, h, L, d]``."""
+    return x_BLD.view(*x_BLD.shape[:2], heads, -1).transpose(1, 2)
+
+
+def merge_heads(x_BhLd: Tensor) -> Tensor:
+    """``[B, h, L, d] -> [B, L, h * d]``."""
+    return x_BhLd.transpose(1, 2).flatten(2)

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from openpali.model.attention import attention
+from openpali.model.attention import AttentionLayer, attend_with_bias, merge_heads, split_heads
 from openpali.model.vit import LayerCall
-
-QUERY_BLOCK = 1024  # most rows of bias materialised at a time: heads x block x keys, never heads x N x N
-SCORES = 2**25  # without gradients, so many elements of bias at most: as many rows as fit, whatever the keys
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,7 @@ def shared_memory(owners: Tensor) -> Tensor:
     return kept if len(set(counts.tolist())) == 1 else owners
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(AttentionLayer):
     """Self-attention with relative bias; query, key and value in one projection."""
 
     def __init__(self, config: T5Config) -> None:
@@ -156,11 +151,16 @@ class SelfAttention(nn.Module):
         nn.init.normal_(self.out.weight, std=inner**-0.5)
 
     def project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (_split_heads(t, self.heads) for t in self.qkv(x_BLD).chunk(3, dim=-1))
+        q, k, v = (split_heads(t, self.heads) for t in self.qkv(x_BLD).chunk(3, dim=-1))
         return q, k, v
 
+    def forward(self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+        """Bias and mask as :func:`openpali.model.attention.attend_with_bias` takes them."""
+        q, k, v = self.project(x_BLD)
+        return cast(Tensor, self.out(merge_heads(attend_with_bias(self.attend, q, k, v, bias, mask, causal))))
 
-class CrossAttention(nn.Module):
+
+class CrossAttention(AttentionLayer):
     """Attention of the decoder to the encoder's outputs; no bias, no positions."""
 
     def __init__(self, config: T5Config) -> None:
@@ -177,13 +177,13 @@ class CrossAttention(nn.Module):
     def memory(self, memory_BND: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the encoder's outputs, each ``[B, h, N, d]``: once per picture, not per token."""
         k, v = self.key_value(memory_BND).chunk(2, dim=-1)
-        return _split_heads(k, self.heads), _split_heads(v, self.heads)
+        return split_heads(k, self.heads), split_heads(v, self.heads)
 
     def forward(self, x_BLD: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Attend to keys and values ``[M, h, N, d]``; B // M rows after one another share each."""
         shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1])
-        q = _split_heads(self.query(shared), self.heads)
-        x = attention(q, keys, values, attn_mask=mask, scale=1.0)
+        q = split_heads(self.query(shared), self.heads)
+        x = self.attend(q, keys, values, mask, 1.0)
         return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))
 
 
@@ -220,7 +220,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = self.attention.project(self.norm_attention(x_BLD))
-        return self.rest(x_BLD, attend(q, k, v, bias, mask))
+        return self.rest(x_BLD, attend_with_bias(self.attention.attend, q, k, v, bias, mask))
 
     def rest(self, x: Tensor, attended_BhLd: Tensor) -> Tensor:
         """What follows attention."""
@@ -246,7 +246,9 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """All positions at once, as in training."""
         q, k, v = self.attention.project(self.norm_attention(x_BLD))
-        return self.rest(x_BLD, attend(q, k, v, bias, None, causal=True), *memory, memory_mask)
+        return self.rest(
+            x_BLD, attend_with_bias(self.attention.attend, q, k, v, bias, None, causal=True), *memory, memory_mask
+        )
 
     def step(self, x_BLD: Tensor, bias: Tensor, cache: LayerCache, start: int, mask: Tensor | None) -> Tensor:
         """The next L positions, from ``start``, given the past in ``cache``, which they extend."""
@@ -255,7 +257,7 @@ class DecoderLayer(nn.Module):
         cache.keys[:, :, start:end] = k
         cache.values[:, :, start:end] = v
         past_k, past_v = cache.keys[:, :, :end], cache.values[:, :, :end]
-        attended = attend(q, past_k, past_v, bias, None, causal=True)
+        attended = attend_with_bias(self.attention.attend, q, past_k, past_v, bias, None, causal=True)
         return self.rest(x_BLD, attended, cache.memory_keys, cache.memory_values, mask)
 
     def rest(self, x: Tensor, attended: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -357,58 +359,3 @@ class EncoderDecoder(nn.Module):
         """The last layer's outputs, ready for the head."""
         x = self.dropout(self.decoder_norm(x))
         return x * self.config.d_model**-0.5 if self.config.tied_head else x
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
-    """Attention with relative bias, a block of queries at a time.
-
-    Args:
-        q: the last L positions, ``[B, h, L, d]``.
-        k, v: all N positions, ``[B, h, N, d]``.
-        bias: bias per distance ``key - query``, from ``-(N - 1)`` up to ``L - 1``: ``[h, N + L - 1]``.
-        mask: keys that may be seen, bool ``[B, 1, 1, N]``, or None for all.
-        causal: hide keys after the query.
-    """
-    length, learning = q.shape[2], torch.is_grad_enabled()
-    rows = QUERY_BLOCK
-    if not learning:
-        copies = 1 if mask is None else len(mask)  # a mask makes scores differ from row to row of the batch
-        rows = min(rows, max(1, SCORES // (copies * q.shape[1] * k.shape[2])))
-    block = partial(_attend_block, causal=causal)
-    if length <= rows:
-        return block(q, k, v, bias, mask, 0, length)
-    if learning:  # else autograd would keep every block's scores, heads x N x N after all
-        block = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
-    starts = range(0, length, rows)
-    return torch.cat([block(q, k, v, bias, mask, start, min(start + rows, length)) for start in starts], dim=2)
-
-
-def _attend_block(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, start: int, end: int, *, causal: bool
-) -> Tensor:
-    length, n = q.shape[2], k.shape[2]
-    rows = bias.to(q.dtype).unfold(-1, n, 1)  # [h, L, N] view; row r belongs to the query L - 1 - r
-    scores = rows[:, length - end : length - start].flip(1)[None]  # [1, h, end - start, N], a copy
-    if causal and length > 1:
-        query = torch.arange(start, end, device=q.device) + (n - length)
-        future = torch.arange(n, device=q.device)[None] > query[:, None]
-        scores = scores.masked_fill_(future, float("-inf"))
-    if mask is not None and len(mask) == 1:
-        scores = scores.masked_fill_(~mask, float("-inf"))
-    elif mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return attention(q[:, :, start:end], k, v, attn_mask=scores, scale=1.0)
-
-
-def unfold_bias(bias: Tensor, keys: int) -> Tensor:
-    """Bias per distance ``[h, N + L - 1]`` -> per query and key ``[h, L, N]``, of the last L of N positions."""
-    return bias.unfold(-1, keys, 1).flip(1)
-
-
-def _split_heads(x_BLD: Tensor, heads: int) -> Tensor:
-    return x_BLD.view(*x_BLD.shape[:2], heads, -1).transpose(1, 2)  # [B, h, L, d]
-
-
-def merge_heads(x_BhLd: Tensor) -> Tensor:
-    """``[B, h, L, d] -> [B, L, h * d]``."""
-    return x_BhLd.transpose(1, 2).flatten(2)

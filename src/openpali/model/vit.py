@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.model.attention import attention
+from openpali.model.attention import AttentionLayer, merge_heads, split_heads
 
 LayerCall = Callable[..., Tensor]
 """How a stack calls a layer with its inputs; checkpointing and recording go in here."""
@@ -39,7 +39,7 @@ class ViTConfig:
         return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
 
 
-class Attention(nn.Module):
+class Attention(AttentionLayer):
     """Multi-head self-attention with biases; query, key and value in one projection."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -53,8 +53,8 @@ class Attention(nn.Module):
         _init_dense(self.out)
 
     def forward(self, x_BND: Tensor) -> Tensor:
-        q, k, v = (_split_heads(t, self.heads) for t in self.qkv(x_BND).chunk(3, dim=-1))
-        return cast(Tensor, self.out(_merge_heads(attention(q, k, v))))
+        q, k, v = (split_heads(t, self.heads) for t in self.qkv(x_BND).chunk(3, dim=-1))
+        return cast(Tensor, self.out(merge_heads(self.attend(q, k, v))))
 
 
 class MLP(nn.Module):
@@ -188,7 +188,7 @@ def resample_positions(positions_ND: Tensor, old: tuple[int, int], new: tuple[in
     return resampled.contiguous()  # sums over it, as of norms, follow memory order: a resumed run must agree
 
 
-class MAPHead(nn.Module):
+class MAPHead(AttentionLayer):
     """Multi-head attention pooling: one learned probe attends to all tokens, then ``x + MLP(LN(x))``.
 
     ``[B, N, D] -> [B, D]``. Thrown away with the text tower after SigLIP: PaLI sees the tokens before it.
@@ -211,8 +211,8 @@ class MAPHead(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         q = self.query(self.probe).expand(x_BND.shape[0], 1, -1)
         k, v = self.key_value(x_BND).chunk(2, dim=-1)
-        q, k, v = (_split_heads(t, self.heads) for t in (q, k, v))
-        x = self.out(_merge_heads(attention(q, k, v)))
+        q, k, v = (split_heads(t, self.heads) for t in (q, k, v))
+        x = self.out(merge_heads(self.attend(q, k, v)))
         x = x + self.mlp(self.norm(x))
         return cast(Tensor, x[:, 0])
 
@@ -239,11 +239,3 @@ class Classifier(nn.Module):
 def _init_dense(dense: nn.Linear) -> None:
     nn.init.xavier_uniform_(dense.weight)
     nn.init.zeros_(dense.bias)
-
-
-def _split_heads(x_BND: Tensor, heads: int) -> Tensor:
-    return x_BND.view(*x_BND.shape[:2], heads, -1).transpose(1, 2)  # [B, h, N, D / h]
-
-
-def _merge_heads(x_BhNd: Tensor) -> Tensor:
-    return x_BhNd.transpose(1, 2).flatten(2)

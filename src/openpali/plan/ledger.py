@@ -197,39 +197,15 @@ _DATA_DEPENDENT: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
 """Operators whose result depends on data, and the result that is assumed."""
 
 
-class _GpuKernels(TorchFunctionMode):
-    """Calls attention and layer norm as on a GPU: fused attention, also if its bias learns; norms in float32."""
+class _WideNorms(TorchFunctionMode):
+    """Computes layer norms under autocast in float32, as GPUs do."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is F.scaled_dot_product_attention:
-            return _fused_attention(*args, **(kwargs or {}))
         if func is F.layer_norm and torch.is_autocast_enabled("cpu"):
             args = (args[0].float(), *args[1:])
         return func(*args, **(kwargs or {}))
-
-
-def _fused_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    **_: Any,
-) -> Tensor:
-    if torch.is_autocast_enabled("cpu"):
-        query, key, value = (t.to(torch.bfloat16) for t in (query, key, value))
-        attn_mask = attn_mask if attn_mask is None else attn_mask.to(torch.bfloat16)
-    if attn_mask is not None:
-        attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
-    learning = torch.is_grad_enabled()
-    out: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value, attn_mask, learning, dropout_p, is_causal, scale=scale
-    )[0]
-    return out
 
 
 @contextmanager
@@ -238,8 +214,8 @@ def imagined(ledger: Ledger, *, cuda: bool, world: int) -> Iterator[None]:
 
     Args:
         ledger: to use.
-        cuda: whether to call the kernels of a GPU. Tensors are on the CPU either way. Call
-            ``torch.autograd.backward``, not ``Tensor.backward``, which suspends function modes.
+        cuda: whether autocast treats norms as on a GPU; tensors are on the CPU either way. To recompute norms in
+            the backward pass too, call ``torch.autograd.backward``: ``Tensor.backward`` suspends function modes.
         world: number of ranks.
 
     Raises:
@@ -255,7 +231,7 @@ def imagined(ledger: Ledger, *, cuda: bool, world: int) -> Iterator[None]:
             stack.callback(dist.destroy_process_group)
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         if cuda:
-            stack.enter_context(_GpuKernels())
+            stack.enter_context(_WideNorms())
         stack.enter_context(ledger)
         yield
 

@@ -20,8 +20,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from openpali.data.pipeline.encode import Batch, PairEncoder
 from openpali.distributed import Ranks
+from openpali.model.attention import set_attention
 from openpali.model.sizes import PRESETS
-from openpali.plan.ledger import KINDS, Ledger, imagined, shapes_of
+from openpali.plan.ledger import KINDS, Ledger, fused_attention, imagined, shapes_of
 from openpali.tasks.example import FRAMES
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.machine import matmul_peak, resolve_precision
@@ -254,6 +255,8 @@ def rehearse(
     dtype = _precision(recipe, device)
     accountant = Accountant(ledger)
     objective = build_without_data(recipe, phase, "meta")
+    if device.cuda:
+        set_attention(objective.model, fused_attention)
     with imagined(ledger, cuda=device.cuda, world=devices):
         step = place_on_ranks(recipe, objective, dtype, devices, accountant)
         micro = min(recipe.micro, 2)  # all further ones cost what the first costs

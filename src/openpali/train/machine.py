@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import gc
 import sys
 import time
@@ -12,12 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-
-from openpali.model.attention import has_few_scores, spelled_out
 
 
 def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -52,31 +47,6 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) 
 
 
 @contextmanager
-def quick_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """In here attention in bf16 on a CPU is two products and a softmax, for few tokens or with a bias that learns.
-
-    torch's fused kernel takes 4 times as long there, forward and backward, at the 36 tokens of nano, and still 1.7
-    times at 1,040; but it holds no scores, which of many tokens are most of what a step holds. A bias that learns
-    it does not take: torch then holds scores as well, in float32.
-    """
-    if device.type != "cpu" or dtype != torch.bfloat16:
-        yield
-        return
-    fused = F.scaled_dot_product_attention
-
-    @functools.wraps(fused)  # torch's compiler asks for its name
-    def quick(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-        mask = options.get("attn_mask")
-        learns = mask is not None and mask.requires_grad
-        if not learns and not has_few_scores(q, k):
-            return fused(q, k, v, **options)
-        return spelled_out(q, k, v, **options)[0]
-
-    with replaced(F, "scaled_dot_product_attention", quick):
-        yield
-
-
-@contextmanager
 def kept_memory(device: torch.device) -> Iterator[None]:
     """Stop glibc from returning freed memory to the OS while a model trains on the CPU.
 
@@ -105,17 +75,6 @@ def _glibc(threshold: int, trim: int) -> bool:
         return False
     mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
     return bool(mallopt(mmap_threshold, threshold) and mallopt(trim_threshold, trim))
-
-
-@contextmanager
-def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
-    """In here ``owner``'s attribute is ``new``."""
-    original = getattr(owner, name)
-    setattr(owner, name, new)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -19,7 +19,6 @@ from openpali.data.pipeline.encode import Batch
 from openpali.distributed import Ranks
 from openpali.model.vit import ViT, resample_positions
 from openpali.rng import derive_seed
-from openpali.train.machine import quick_attention
 from openpali.train.objectives import Losses, Objective
 from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, rate
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
@@ -124,15 +123,14 @@ class TrainStep:
         """Add this rank's gradients of the micro-batches to ``.grad``; returns their losses, detached."""
         torch.manual_seed(derive_seed(self.recipe.seed, "step", number, self.ranks.rank))
         device, everything = self.ranks.device, []
-        with quick_attention(device, self.dtype):
-            for batch in batches:
-                self.on_stage("forward")
-                moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
-                with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-                    losses = self.objective.losses(moved, weight)
-                self.on_stage("backward")
-                torch.autograd.backward(losses.total)
-                everything.append(replace(losses, total=losses.total.detach()))
+        for batch in batches:
+            self.on_stage("forward")
+            moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+                losses = self.objective.losses(moved, weight)
+            self.on_stage("backward")
+            torch.autograd.backward(losses.total)
+            everything.append(replace(losses, total=losses.total.detach()))
         return everything
 
     def zero_gradients(self) -> None:

@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from openpali.model.attention import unfold_bias
 from openpali.model.pali import Pali
-from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, shared_memory, unfold_bias
+from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, shared_memory
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N]; above (some 2,400 tokens of 12 heads) the encoder stays with torch,
 # which takes it a block of queries at a time

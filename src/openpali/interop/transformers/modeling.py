@@ -20,10 +20,10 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPo
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
-from openpali.interop.transformers.attention import EagerAttention
 from openpali.interop.transformers.configuration import PaliConfig
+from openpali.model.attention import attend_with_bias, auto, eager, recorded_weights, set_attention
 from openpali.model.pali import Pali, join
-from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, RelativeBias, attend
+from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, RelativeBias
 from openpali.model.vit import Block, ViT
 from openpali.weights.format import STORAGE, open_model
 
@@ -37,17 +37,32 @@ class PaliEncoderOutput(BaseModelOutput):
     attention_mask: Tensor | None = None
 
 
-class _Layer(GradientCheckpointingLayer):
-    """One of our layers, with what transformers does around a layer: checkpointing, attention spelled out.
+@dataclass
+class _ConfiguredAttention:
+    """The attention backend that ``attn_implementation`` names; it may change between calls."""
 
-    ``weights``: a list to put those of each call of attention in, in order; None: by SDPA, which tells none.
+    config: PaliConfig
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
+    ) -> Tensor:
+        backend = eager if self.config._attn_implementation == "eager" else auto
+        return backend(q, k, v, mask, scale)
+
+
+class _Layer(GradientCheckpointingLayer):
+    """One of our layers, with gradient checkpointing and attention weights as in transformers.
+
+    ``weights``: a list for the weights of each attention call, in order; None: not recorded.
     """
 
     def forward(self, *inputs: Any, weights: list[Tensor] | None = None, **kwargs: Any) -> Tensor:
         if weights is None:
             return cast(Tensor, super().forward(*inputs, **kwargs))
-        with EagerAttention(weights):
-            return cast(Tensor, super().forward(*inputs, **kwargs))
+        with recorded_weights(self) as seen:
+            x = cast(Tensor, super().forward(*inputs, **kwargs))
+        weights += seen
+        return x
 
 
 class PaliVisionLayer(_Layer, Block):
@@ -83,7 +98,8 @@ class _CachedDecoderLayer(DecoderLayer):
             if cache is not None:
                 memory = cache.cross_attention_cache.update(*memory, index)
                 cache.is_updated[index] = True
-        return self.rest(x_BLD, attend(q, k, v, bias, mask, causal=True), *memory, memory_mask)
+        attended = attend_with_bias(self.attention.attend, q, k, v, bias, mask, causal=True)
+        return self.rest(x_BLD, attended, *memory, memory_mask)
 
 
 class PaliDecoderLayer(_Layer, _CachedDecoderLayer):
@@ -94,7 +110,6 @@ class PaliDecoderLayer(_Layer, _CachedDecoderLayer):
 class _Record:
     """Calls the layers of a stack; keeps what goes in, and which weights attention used, where they are wanted."""
 
-    eager: bool
     with_states: bool
     with_attentions: bool
     states: list[Tensor] = field(default_factory=list)
@@ -103,9 +118,9 @@ class _Record:
     def __call__(self, layer: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.with_states:
             self.states.append(x)
-        weights: list[Tensor] | None = [] if self.eager or self.with_attentions else None
+        weights: list[Tensor] | None = [] if self.with_attentions else None
         x = layer(x, *args, weights=weights, **kwargs)
-        if self.with_attentions and weights is not None:
+        if weights is not None:
             self.attentions.append(weights)
         return x
 
@@ -158,6 +173,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         ):
             for layer in stack:
                 layer.__class__ = layer_class  # the same layer, called the way transformers calls
+        set_attention(self, _ConfiguredAttention(config))
         self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -413,7 +429,6 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _record(self, attentions: bool | None, states: bool | None) -> _Record:
         config = self.config
         return _Record(
-            config._attn_implementation == "eager",
             with_states=bool(config.output_hidden_states if states is None else states),
             with_attentions=bool(config.output_attentions if attentions is None else attentions),
         )
