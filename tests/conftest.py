@@ -21,7 +21,7 @@ from openpali.synth.vocabulary_texts import train_nano_vocabulary
 from openpali.synth.world import World
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.bundle import find_model, open_tokenizer, pack_family
+from openpali.weights.family import find_model, open_tokenizer, pack_family
 from world_fixture import world, world_home, write_world
 
 __all__ = ["world", "world_home"]  # fixtures

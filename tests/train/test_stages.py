@@ -14,7 +14,8 @@ from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS
 from openpali.train.recipe import Recipe, load_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.bundle import find_model, open_bundle, open_family, open_tokenizer, pack_family
+from openpali.weights.family import find_model, open_family, open_tokenizer, pack_family
+from openpali.weights.format import open_model
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FAMILIES = ("nano", "mini")
@@ -69,13 +70,13 @@ def test_stage(name, world, finished) -> None:
     )
     started = {name: p.detach().clone() for name, p in trainer.model.state_dict().items()}
     for part, origin in recipe.model.init.items():
-        before = open_bundle(find_model(origin)).weights()
+        before = open_model(find_model(origin)).weights()
         prefix = f"{part}." if part else ""
         carried = [key for key in started if key.startswith(prefix) and not key.endswith("vit.positions")]
         assert carried
         assert all(torch.equal(started[key], before[key]) for key in carried)
     folder = trainer.train()
-    bundle = open_bundle(folder)
+    bundle = open_model(folder)
     model = bundle.model()
     assert trainer.bad <= 4
     assert all(p.isfinite().all() for p in model.parameters())
@@ -98,4 +99,4 @@ def test_the_family_packs(name, finished, tmp_path) -> None:
     assert parts.keys() == sizes.keys() == described["parts"].keys()
     assert tasks == described["tasks"]
     for folder in parts.values():
-        open_bundle(folder).model()
+        open_model(folder).model()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from openpali.train.checkpoint import checkpoints, read_state
 from openpali.train.recipe import OptimizerSpec, Recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.bundle import open_bundle
+from openpali.weights.format import open_model
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "siglip": {
@@ -121,7 +121,7 @@ def assert_same_run(run: Path, other: Path) -> None:
     assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
     assert read_state(checkpoints(run)[-1]) == read_state(checkpoints(other)[-1])
     assert metrics_of(run) == metrics_of(other)
-    exported, expected = (open_bundle(folder / "model").weights() for folder in (run, other))
+    exported, expected = (open_model(folder / "model").weights() for folder in (run, other))
     assert [key for key in expected if not torch.equal(exported[key], expected[key])] == []
 
 

@@ -65,7 +65,8 @@ def validate(
     from openpali.reports.contact_sheet import ContactSheet
     from openpali.reports.validation import render
     from openpali.tasks.registry import get_task
-    from openpali.weights.bundle import find_model, open_mask_codec, open_tokenizer
+    from openpali.weights.family import find_model, open_tokenizer
+    from openpali.weights.mask_codec import open_mask_codec
 
     if out is not None:
         check_drawable(out)

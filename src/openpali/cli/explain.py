@@ -19,7 +19,7 @@ def explain(
     from openpali.data.pipeline.stream import Stream, load
     from openpali.train.phases import describe_phases, open_phases
     from openpali.train.recipe import load_recipe
-    from openpali.weights.bundle import open_tokenizer
+    from openpali.weights.family import open_tokenizer
 
     loaded = load_recipe(recipe, overrides or ())
     tokenizer = open_tokenizer(loaded.model.tokenizer)

@@ -34,7 +34,7 @@ from openpali.train.optim.optimizer import build_optimizer, clip_gradients, free
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import is_sharded, place
 from openpali.train.recipe import ParallelSpec, PhaseSpec, Recipe
-from openpali.weights.bundle import open_tokenizer
+from openpali.weights.family import open_tokenizer
 
 ROOM = 0.9  # of a device's memory that a plan may fill: allocators fragment, and libraries want their share
 CLASSES = 1000  # of a classifier whose data is not here

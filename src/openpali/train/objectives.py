@@ -23,7 +23,8 @@ from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import Recipe
-from openpali.weights.bundle import ClassifierConfig, Config, build, find_model, open_bundle
+from openpali.weights.family import find_model
+from openpali.weights.format import ClassifierConfig, Config, build, open_model
 
 C = TypeVar("C", bound=Config)
 
@@ -197,7 +198,7 @@ def _shape(recipe: Recipe, kind: type[C]) -> C:
         known: Sequence[Config] = (preset.siglip, preset.pali, preset.masks)
         return next(config for config in known if isinstance(config, kind))
     try:
-        config = open_bundle(find_model(name)).config
+        config = open_model(find_model(name)).config
     except FileNotFoundError as error:
         raise ValueError(f"model.preset = {name!r} is none of {', '.join(PRESETS)}, and no model either") from error
     if not isinstance(config, kind):

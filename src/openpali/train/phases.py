@@ -12,7 +12,8 @@ from openpali.data.sources.registry import open_source
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import PhaseSpec, Recipe
-from openpali.weights.bundle import find_model, open_mask_codec
+from openpali.weights.family import find_model
+from openpali.weights.mask_codec import open_mask_codec
 
 
 def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:

@@ -46,7 +46,8 @@ from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import is_sharded, place, whole
 from openpali.train.phases import open_phases
 from openpali.train.recipe import Recipe
-from openpali.weights.bundle import Config, build, transplant, write_bundle
+from openpali.weights.format import Config, build, write_model
+from openpali.weights.transplant import transplant
 
 LOG_EVERY = 20  # steps
 NAMED = 8  # samples listed where a step goes wrong
@@ -469,7 +470,7 @@ class Trainer:
         weights = self._gather({**self.model.state_dict(), **self.average})
         if self.ranks.rank == 0:
             vit = _vit_of(self.model)
-            write_bundle(
+            write_model(
                 folder,
                 weights,
                 self._config(),
