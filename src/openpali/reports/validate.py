@@ -14,8 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from openpali.data.pipeline.stream import Source
-from openpali.data.sources.mask_formats import tight_box
+from openpali.data.sources.base import Source
 from openpali.data.sources.records import RecordError
 from openpali.data.sources.registry import open_source
 from openpali.data.sources.shards import DamagedShard
@@ -23,7 +22,7 @@ from openpali.reports.drawing import draw_answer, sheet
 from openpali.reports.fonts import font_for
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task, require
-from openpali.tasks.example import Box, Example, Size
+from openpali.tasks.example import Box, Example, Size, tight_box
 from openpali.tasks.refseg import MaskCrop
 from openpali.tasks.registry import TASKS, get_task
 from openpali.text.tokenizer import Tokenizer

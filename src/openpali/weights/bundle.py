@@ -21,13 +21,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from openpali.data.media.images import Preprocess
-from openpali.home import home
+from openpali.home import data_folder, home
 from openpali.model.int8 import quantize, use_int8, widen
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.vit import Classifier, ViT, ViTConfig, resample_positions
-from openpali.synth.build import data_folder
 from openpali.tasks.refseg import MaskCrop
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.tensors import MappedTensors, require_fit, shapes, write_tensors
@@ -301,7 +300,7 @@ def open_tokenizer(name: str) -> Tokenizer:
     for path in (Path(name), *(folder / TOKENIZER for folder in _folders(name))):
         if path.is_file():
             return Tokenizer.load(path)
-    from openpali.synth.vocabulary import VOCABULARIES  # brings the worlds along, which no answer waits for
+    from openpali.synth.builders.vocabularies import BUILDERS as VOCABULARIES  # deferred: only training needs it
 
     if name in VOCABULARIES:
         return Tokenizer.load(data_folder(name) / TOKENIZER)
