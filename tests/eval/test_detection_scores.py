@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from openpali.eval.detection import POLICIES, Policy, detection_scores, scored_boxes
-from openpali.eval.metrics.boxes import Detection, average_precision
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
+from openpali.metrics.boxes import Detection, average_precision
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.bundle import open_tokenizer
+from openpali.weights.family import open_tokenizer
 
 SIZE = Size(99, 198)
 STYLES: list[tuple[Literal["text", "token"], str]] = [

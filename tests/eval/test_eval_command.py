@@ -90,9 +90,9 @@ def test_an_empty_home_is_told_what_to_build(family: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name one benchmark, or a --suite"),
-        (["nano/vqa", "--suite", "nano"], "name one benchmark, or a --suite"),
-        (["nano/vqa", "nano/ocr"], "name one benchmark, or a --suite"),
+        ([], "name one benchmark or one --suite"),
+        (["nano/vqa", "--suite", "nano"], "name one benchmark or one --suite"),
+        (["nano/vqa", "nano/ocr"], "name one benchmark or one --suite"),
         (["--suite", "paper", "--data", "nowhere", "--model", "FAMILY"], "nothing of the suite paper can run"),
         (["--suite", "nona"], "no suite is called 'nona'"),
         (["--suite", "nano", "--json", "card.json"], "--out DIR"),
@@ -113,7 +113,7 @@ def test_the_library_works_as_documented(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "nano").symlink_to(family)
-    monkeypatch.setattr("openpali.weights.bundle.SHIPPED", tmp_path)
+    monkeypatch.setattr("openpali.weights.family.SHIPPED", tmp_path)
     document = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
     [block] = re.findall(r"```python\n(.*?)```", document, re.S)
     exec(compile(block, "evaluation.md", "exec"), {})

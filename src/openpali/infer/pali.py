@@ -33,7 +33,9 @@ from openpali.tasks.base import Answer, Task
 from openpali.tasks.example import Image, Object, Size
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
+from openpali.weights.family import find_model, open_family
+from openpali.weights.format import ModelFolder, open_model
+from openpali.weights.mask_codec import open_mask_codec
 
 Picture = str | Path | bytes | Image | PILImage.Image
 Frames = Sequence[Picture]  # one picture, or the frames of a video
@@ -98,7 +100,7 @@ class Pali:
         self.engine = engine
         self.dtype = dtype
         self.parts, self.by_task, self.languages = open_family(folder)
-        self._loaded: dict[str, tuple[Bundle, torch.nn.Module]] = {}
+        self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
         self._compiled: dict[str, Model] = {}
         self._temporary: TemporaryDirectory[str] | None = None
 
@@ -348,7 +350,7 @@ class Pali:
             raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
         return part
 
-    def load(self, part: str) -> tuple[Bundle, torch.nn.Module]:
+    def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
         """A part's folder and its model, of this dtype and on this device; the same ones each time.
 
         Raises:
@@ -357,7 +359,7 @@ class Pali:
         if part not in self._loaded:
             if part not in self.parts:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
-            bundle = open_bundle(self.parts[part])
+            bundle = open_model(self.parts[part])
             dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
             model = bundle.model(dtype, int8=self.engine == "torch")  # OpenVINO compiles floats, and rounds them
             self._loaded[part] = bundle, model.to(self.device)
@@ -430,18 +432,18 @@ def _has_openvino() -> bool:
     return True
 
 
-def _preprocess(bundle: Bundle) -> Preprocess:
+def _preprocess(bundle: ModelFolder) -> Preprocess:
     if bundle.preprocess is None:
         raise ValueError(f"the model {bundle.folder} takes no pictures")
     return bundle.preprocess
 
 
-def _longest_prompt(bundle: Bundle) -> int:
+def _longest_prompt(bundle: ModelFolder) -> int:
     return int(bundle.facts.get("max_prompt", 512))
 
 
 def _collate(
-    bundle: Bundle, frames: Sequence[Frames], prompts: Sequence[str], device: torch.device
+    bundle: ModelFolder, frames: Sequence[Frames], prompts: Sequence[str], device: torch.device
 ) -> tuple[Batch, list[Size], SequenceEncoder]:
     """Pictures and prompts as the model takes them, and the size of each row's first picture."""
     preprocess = _preprocess(bundle)

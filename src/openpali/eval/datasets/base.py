@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from openpali.data.sources.base import Source
-from openpali.eval.metrics.scores import Scores
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali, Prediction
+from openpali.metrics.scores import Scores
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example, Image
 from openpali.text.tokenizer import Tokenizer

@@ -7,16 +7,16 @@ from functools import cache, wraps
 
 import numpy as np
 
+from openpali.home import data_folder
 from openpali.eval.datasets.base import Answered, Score
 from openpali.eval.detection import Policy, detection_scores, scored_boxes
-from openpali.eval.metrics import caption, vqa
-from openpali.eval.metrics.boxes import Detection, box_iou
-from openpali.eval.metrics.masks import mask_scores, overlap
-from openpali.eval.metrics.nextqa import nextqa
-from openpali.eval.metrics.scores import Scores, mean, mean_scores
-from openpali.eval.metrics.wordnet import WordNet
-from openpali.home import data_folder
 from openpali.infer.pali import Prediction
+from openpali.metrics import caption, vqa
+from openpali.metrics.boxes import Detection, box_iou
+from openpali.metrics.masks import mask_scores, overlap
+from openpali.metrics.nextqa import nextqa
+from openpali.metrics.scores import Scores, mean, mean_scores
+from openpali.metrics.wordnet import WordNet
 from openpali.tasks.base import Task
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Example
