@@ -43,7 +43,9 @@ def open_tokenizer(name: str) -> Tokenizer:
     for path in (Path(name), *(folder / TOKENIZER for folder in _candidates(name))):
         if path.is_file():
             return Tokenizer.load(path)
-    from openpali.synth.builders.vocabularies import BUILDERS as VOCABULARIES  # slow to import, not needed to answer
+    from openpali.synth.builders.vocabularies import (
+        BUILDERS as VOCABULARIES,  # slow to import, not needed to answer
+    )
 
     if name in VOCABULARIES:
         return Tokenizer.load(data_folder(name) / TOKENIZER)

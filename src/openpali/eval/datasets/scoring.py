@@ -7,9 +7,9 @@ from functools import cache, wraps
 
 import numpy as np
 
-from openpali.home import data_folder
 from openpali.eval.datasets.base import Answered, Score
 from openpali.eval.detection import Policy, detection_scores, scored_boxes
+from openpali.home import data_folder
 from openpali.infer.pali import Prediction
 from openpali.metrics import caption, vqa
 from openpali.metrics.boxes import Detection, box_iou
