@@ -15,7 +15,7 @@ from PIL import Image
 
 from openpali.cli.main import app, main
 from openpali.data.sources.registry import open_source
-from openpali.synth.vocabulary import ALL_BUILDERS
+from openpali.synth.builders.registry import BUILDERS
 
 
 def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
@@ -162,7 +162,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
         (["predict", "PHOTO", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean nano/caption"),
         (["train", "nowhere.toml"], "no recipe nowhere.toml"),
-        (["data", "build", "stmaps"], "no data set is called stmaps"),
+        (["data", "build", "stmaps"], "no data set 'stmaps'"),
         (["data", "validate", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
@@ -246,7 +246,7 @@ def test_help_names_all_data_sets_that_can_be_built() -> None:
     for name in ("data", "build"):
         command = command.commands[name]
     [text] = [parameter.help for parameter in command.params if parameter.name == "name"]
-    assert text == f"{', '.join(ALL_BUILDERS)}, or all"
+    assert text == f"{', '.join(BUILDERS)}, or all"
 
 
 def test_the_installed_command_fails_with_code_1_and_no_traceback(family: Path) -> None:
