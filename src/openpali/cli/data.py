@@ -63,15 +63,18 @@ def validate(
 
     from openpali.reports.validate import render
     from openpali.reports.validate import validate as look
-    from openpali.tasks.registry import get_task
+    from openpali.tasks.registry import Tools, open_task
     from openpali.weights.family import find_model, open_tokenizer
     from openpali.weights.mask_codec import open_mask_codec
 
     if out is not None:
         check_drawable(out)
-    tools = {"masks": open_mask_codec(find_model(masks))} if masks else {}
-    chosen = get_task(task, **tools) if task else None
-    report = look(path, task=chosen, tokenizer=open_tokenizer(tokenizer), limit=limit, out=out)
+    opened = open_tokenizer(tokenizer)
+    tools: Tools = {"tokenizer": lambda: opened}
+    if masks:
+        tools = {**tools, "masks": lambda: open_mask_codec(find_model(masks))}
+    chosen = open_task(task, tools=tools) if task else None
+    report = look(path, task=chosen, tokenizer=opened, limit=limit, out=out)
     if as_json:
         typer.echo(json.dumps(asdict(report), ensure_ascii=False))
     else:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from openpali.eval.cards import is_error, read_card, show
-from openpali.eval.datasets.base import AnswerBenchmark, Answered
+from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
+from openpali.tasks.scoring import Answered
 
 LISTED = 20  # samples at most
 _NUMBERS = ("scores", "intervals", "slices", "worst", "seconds", "predictions", "paper", "paper_ocr")

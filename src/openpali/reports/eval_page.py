@@ -14,12 +14,13 @@ from PIL import Image as PILImage
 from PIL import ImageOps
 
 from openpali.eval.cards import Card, is_good, show, show_interval, worst_of
-from openpali.eval.datasets.base import SEED, Answered
+from openpali.eval.datasets.base import SEED
 from openpali.eval.runner import Run
 from openpali.reports.drawing import draw_prediction, sheet
 from openpali.rng import generator
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.example import Example, Image
+from openpali.tasks.scoring import Answered
 
 WORST, RANDOM = 12, 12  # samples shown
 SIDE = 448  # pixels of the longer side of a picture
