@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from openpali.tasks.nearest import hint
+from openpali.messages import hint
 
 _SLOTS = {
     "{lang}": r"(?P<lang>[\w-]+)",

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from openpali.messages import hint
 from openpali.tasks.base import Need, Task
 from openpali.tasks.caption import Caption, SplitCaption, VideoCaption
 from openpali.tasks.detect import Detect
 from openpali.tasks.dialects import DEFAULT, Template, find_dialect
-from openpali.tasks.nearest import hint
 from openpali.tasks.object_vqa import ObjectVqa
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.pretrain import Contrastive, Denoise

@@ -13,7 +13,7 @@ from openpali.data.sources.registry import open_source
 from openpali.tasks.base import Need
 from openpali.tasks.registry import Tools, open_task
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.recipe import PhaseSpec, Recipe
+from openpali.train.recipe import PhaseSpec, Recipe, SequenceRecipe
 from openpali.weights.family import find_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -52,11 +52,10 @@ def _open(spec: PhaseSpec, tools: Tools) -> Phase:
 
 def _tools(recipe: Recipe, tokenizer: Tokenizer) -> Tools:
     """What the recipe's tasks may need besides their options."""
-    tools: dict[Need, Callable[[], Any]] = {
-        "tokenizer": lambda: tokenizer,
-        "max_inputs": lambda: recipe.max_prompt,
-        "max_targets": lambda: recipe.max_target - 1,  # EOS is the last
-    }
-    if recipe.model.masks:
-        tools["masks"] = cache(lambda: open_mask_codec(find_model(recipe.model.masks)))
+    tools: dict[Need, Callable[[], Any]] = {"tokenizer": lambda: tokenizer}
+    if isinstance(recipe, SequenceRecipe):
+        tools["max_inputs"] = lambda: recipe.max_prompt
+        tools["max_targets"] = lambda: recipe.max_target - 1  # EOS is the last
+        if recipe.model.masks:
+            tools["masks"] = cache(lambda: open_mask_codec(find_model(recipe.model.masks)))
     return tools
