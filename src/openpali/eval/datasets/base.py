@@ -8,8 +8,8 @@ There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one 
     answered = benchmark.judge(i, source[i], sample, prediction, task, tokenizer)
     scores = benchmark.score(all_answered)
 
-and :class:`~openpali.tasks.scoring.Answered` is plain JSON without pixels: it can be saved, gathered over processes,
-and scored again without the data. An :class:`EncoderBenchmark` compares embeddings of all samples at once.
+and :class:`~openpali.tasks.scoring.Answered` is plain JSON without pixels: it can be saved, gathered over
+processes, and scored again without the data. An :class:`EncoderBenchmark` compares embeddings of all samples.
 """
 
 from __future__ import annotations
