@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from openpali.data.pipeline.stream import Source
-from openpali.data.sources.mask_formats import tight_box
+from openpali.data.sources.base import Source
 from openpali.data.sources.records import RecordError
 from openpali.data.sources.registry import open_source
 from openpali.data.sources.shards import DamagedShard
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task, require
-from openpali.tasks.example import Box, Example
+from openpali.tasks.example import Box, Example, tight_box
 from openpali.tasks.refseg import MaskCrop
 from openpali.tasks.registry import Tools, open_task, openable
 from openpali.text.tokenizer import Tokenizer

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 import torch
 
-from openpali.data.pipeline.stream import Source
+from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
 from openpali.eval.cards import (
     Card,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+from openpali.home import data_folder
 from openpali.metrics import vqa
 from openpali.metrics.nextqa import nextqa
 from openpali.metrics.scores import Scores
 from openpali.metrics.wordnet import WordNet
-from openpali.synth.build import data_folder
 from openpali.tasks.example import Example
 from openpali.tasks.scoring import Answered, exact, first_references, references, texts
 
