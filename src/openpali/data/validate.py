@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from openpali.rng import generator
 from openpali.tasks.base import Sample, Task, require
 from openpali.tasks.example import Box, Example, tight_box
 from openpali.tasks.refseg import MaskCrop
-from openpali.tasks.registry import TASKS, get_task
+from openpali.tasks.registry import Tools, open_task, openable
 from openpali.text.tokenizer import Tokenizer
 
 SHOWN = 12  # number of samples to show
@@ -141,8 +140,10 @@ class _AnyMask:
 
 
 def _families(tokenizer: Tokenizer | None) -> list[Task]:
-    needs: dict[str, dict[str, Any]] = {"refseg": {"masks": _AnyMask()}, "denoise": {"tokenizer": tokenizer}}
-    return [get_task(name, **needs.get(name, {})) for name in TASKS if tokenizer or name != "denoise"]
+    tools: Tools = {"masks": _AnyMask}
+    if tokenizer:
+        tools = {**tools, "tokenizer": lambda: tokenizer}
+    return [open_task(name, tools=tools) for name in openable(tools)]
 
 
 def _spread(count: int, limit: int | None) -> list[int]:
@@ -207,7 +208,7 @@ def _write(
     for task in tasks:
         try:
             sample = task.write(example, generator(0, index))
-            if task.needs_picture:
+            if "images" in task.needs:
                 require(example.images, example, "picture")
         except ValueError as error:
             reasons.append(str(error))
