@@ -176,17 +176,10 @@ def test_the_average_is_counted_and_updated() -> None:
         torch.testing.assert_close(average, 0.75 * before[name] + 0.25 * learning[name])
 
 
-<<<<<<< HEAD:tests/plan/test_planner.py
 def test_a_bf16_step_on_a_cpu_uses_eager_attention() -> None:
     recipe = recipe_of("sequence")
     step = step_of(recipe, torch.bfloat16)
     batch = make_batch(recipe, recipe.phases[0], step.objective, 2, Lengths())
-=======
-def test_a_bf16_step_on_a_cpu_is_eager_as_the_trainers() -> None:
-    recipe, ranks = recipe_of("sequence"), Ranks(0, 1, torch.device("cpu"))
-    learner = prepare(recipe, recipe.phases[0], ranks, torch.bfloat16)
-    batch = make_batch(recipe, recipe.phases[0], learner.objective, 2, Lengths())
->>>>>>> b0f28dc:tests/train/test_plan.py
     with torch.profiler.profile() as seen:
         step.run([batch], weight=1.0)
     assert not [event.key for event in seen.key_averages() if "scaled_dot_product" in event.key]
