@@ -197,6 +197,21 @@ _DATA_DEPENDENT: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
 """Operators whose result depends on data, and the result that is assumed."""
 
 
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """The attention backend of a GPU (see `model/attention.py`): torch's memory-efficient kernel."""
+    if torch.is_autocast_enabled("cpu"):
+        q, k, v = (t.to(torch.bfloat16) for t in (q, k, v))
+        mask = mask if mask is None else mask.to(torch.bfloat16)
+    if mask is not None:
+        mask = mask.expand(*q.shape[:-1], k.shape[-2])
+    out: Tensor = _aten._scaled_dot_product_efficient_attention(
+        q, k, v, mask, torch.is_grad_enabled(), 0.0, False, scale=scale
+    )[0]
+    return out
+
+
 class _WideNorms(TorchFunctionMode):
     """Computes layer norms under autocast in float32, as GPUs do."""
 
