@@ -85,9 +85,9 @@ def test_a_run_with_a_limit_keeps_it_and_spares_frozen_parts(make_trainer) -> No
     trainer = make_trainer(make_recipe(optimizer__qk_clip=0.5, model__frozen=["vit"]))
     frozen = [spread(m) for m in trainer.model.vit.modules() if isinstance(m, Attention)]
     trainer.train()
-    assert trainer.clipped == attentions(trainer.model)
-    assert not any(isinstance(m, Attention) for m in trainer.clipped)
-    for layer in trainer.clipped:
+    assert trainer.train_step.clipped == attentions(trainer.model)
+    assert not any(isinstance(m, Attention) for m in trainer.train_step.clipped)
+    for layer in trainer.train_step.clipped:
         assert spread(layer).max() <= 0.5 + 1e-5
     for before, layer in zip(
         frozen, (m for m in trainer.model.vit.modules() if isinstance(m, Attention)), strict=True
@@ -96,4 +96,4 @@ def test_a_run_with_a_limit_keeps_it_and_spares_frozen_parts(make_trainer) -> No
 
 
 def test_without_a_limit_nothing_is_looked_at(make_trainer) -> None:
-    assert make_trainer(make_recipe()).clipped == []
+    assert make_trainer(make_recipe()).train_step.clipped == []
