@@ -46,7 +46,8 @@ def predict(
 ) -> None:
     """Ask a model about a picture; several pictures are frames of a video."""
     from openpali.data.media.videos import is_video, load_frames
-    from openpali.infer.pali import Pali, task_of, to_array
+    from openpali.infer.pali import Pali
+    from openpali.infer.pipeline import task_of, to_array
     from openpali.reports.drawing import draw_prediction
     from openpali.reports.fonts import font_for
 

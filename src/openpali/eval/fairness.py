@@ -23,7 +23,8 @@ from openpali.eval.metrics.bootstrap import bootstrap_interval
 from openpali.eval.metrics.scores import check_paired, mean
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
-from openpali.infer.pali import Floats, Frames, Pali
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Floats, Frames
 
 LEAST = 20  # samples of a slice: of fewer there is too little to say
 

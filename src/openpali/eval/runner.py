@@ -32,7 +32,8 @@ from openpali.eval.datasets.base import SEED, AnswerBenchmark, Answered, Benchma
 from openpali.eval.metrics.scores import Scores
 from openpali.eval.ocr import OcrEngine, WithOcr, image_hash
 from openpali.eval.predictions import Line, PredictionsFile
-from openpali.infer.pali import BATCH, Pali
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import BATCH
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example
@@ -122,7 +123,7 @@ def _run_answers(
     part = benchmark.part if benchmark.part in pali.parts else pali.by_task.get(task.name, "pali")
     if ocr:
         source = WithOcr(
-            source, ocr, lambda example: pali.fits(task.write(example, generator(SEED, 0)).prompt, part)
+            source, ocr, lambda example: pali.pipeline(part).fits(task.write(example, generator(SEED, 0)).prompt)
         )
     n = len(source) if limit is None else min(limit, len(source))
     model = _once(ranks, lambda: hash_model(pali))
@@ -280,7 +281,7 @@ def _ask(
         decoding=benchmark.decoding,
         batch=len(chunk),
     )
-    lines, tokenizer = [], pali.tokenizer(part)
+    lines, tokenizer = [], pali.pipeline(part).tokenizer
     for (i, example, sample), prediction in zip(chunk, found, strict=True):
         lines.append(Line(benchmark.judge(i, example, sample, prediction, task, tokenizer), _pixels(example)))
     return lines

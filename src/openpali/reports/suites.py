@@ -14,7 +14,8 @@ from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
 from openpali.eval.ocr import OcrEngine
 from openpali.eval.registry import BENCHMARKS
 from openpali.eval.runner import ALONE, Run, Watch, run
-from openpali.infer.pali import BATCH, Pali
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import BATCH
 from openpali.reports.eval_page import write_report
 from openpali.tasks.registry import TASKS
 

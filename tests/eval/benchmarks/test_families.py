@@ -35,7 +35,7 @@ from openpali.eval.datasets.rico import draw_box
 from openpali.eval.datasets.stvqa import is_held_out
 from openpali.eval.registry import find_benchmark
 from openpali.infer.generate import Generation
-from openpali.infer.pali import Prediction
+from openpali.infer.pipeline import Prediction
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.refseg import RefSeg

@@ -15,7 +15,7 @@ from openpali.eval.metrics.masks import mask_scores, overlap
 from openpali.eval.metrics.nextqa import nextqa
 from openpali.eval.metrics.scores import Scores, mean, mean_scores
 from openpali.eval.metrics.wordnet import WordNet
-from openpali.infer.pali import Prediction
+from openpali.infer.pipeline import Prediction
 from openpali.synth.build import data_folder
 from openpali.tasks.base import Task
 from openpali.tasks.detect import Detect
