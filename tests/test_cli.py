@@ -93,7 +93,7 @@ def test_train_explain_and_pack(capsys, monkeypatch, world_with_vocabulary: Path
 
 def test_demo_is_one_self_contained_page(capsys, monkeypatch, family: Path, tmp_path: Path) -> None:
     page = tmp_path / "demo" / "index.html"
-    assert "12 pictures" in openpali(capsys, monkeypatch, "demo", "--model", family, "--out", page)
+    assert "12 images" in openpali(capsys, monkeypatch, "demo", "--model", family, "--out", page)
     text = page.read_text("utf-8")
     assert text.count("data:image/") == 12
     assert 'src="http' not in text
@@ -118,7 +118,7 @@ def test_sizes(capsys, monkeypatch) -> None:
     assert large["flops"]["812"]["visual_tokens"] == (812 // 14) ** 2
     printed = openpali(capsys, monkeypatch, "sizes")
     assert "pali3-5b: vision 1,842.8M, project 3.4M, encoder 1,157.7M, decoder 1,560.4M, embedding" in printed
-    assert "812 px: 3,364 visual tokens, 27,458.9 GFLOP per picture, 4.408 per generated token" in printed
+    assert "812 px: 3,364 visual tokens, 27,458.9 GFLOP per image, 4.408 per generated token" in printed
 
 
 SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
@@ -128,25 +128,34 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
     ("arguments", "message"),
     [
         (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no picture file nowhere.png"),
-        (["predict", "what?", "--model", "FAMILY"], "one or more pictures"),
-        (["predict", "PICTURE", "PICTURE", "--model", "FAMILY"], "stands where the prompt should"),
-        (["predict", "PICTURE", "gone.png", "--model", "FAMILY"], "gone.png stands where the prompt should"),
-        (["predict", "PICTURE", "what?", "--out", "PICTURE", "--model", "FAMILY"], "it would be overwritten"),
+        (["predict", "what?", "--model", "FAMILY"], "give one or more images, then the prompt"),
+        (
+            ["predict", "PICTURE", "PICTURE", "--model", "FAMILY"],
+            "photo.png is a file where the prompt is expected",
+        ),
+        (
+            ["predict", "PICTURE", "gone.png", "--model", "FAMILY"],
+            "gone.png is a file where the prompt is expected",
+        ),
+        (
+            ["predict", "PICTURE", "what?", "--out", "PICTURE", "--model", "FAMILY"],
+            "is an input and would be overwritten",
+        ),
         (["eval", "nano/ocr", "--save-predictions", "PICTURE", "--model", "FAMILY"], "is no predictions file"),
         (
             ["predict", "PICTURE", "what?", "--out", "a.xyz", "--model", "nowhere"],
-            "end its name in .jpg, .jpeg, .png",
+            "does not end like an image file: use one of .jpg, .jpeg, .png",
         ),
         (
             ["data", "validate", "nowhere.jsonl", "--out", "sheet"],
-            "sheet is no kind of picture that can be written",
+            "sheet does not end like an image file: use one of .jpg, ",
         ),
         (["predict", "PICTURE", "what?", "--device", "meta", "--model", "FAMILY"], "torch finds no device 'meta'"),
         (["quantize", "FAMILY", "--out", "small"], "family is a family of several models: name a part of it, "),
-        (["quantize", "FAMILY/pali", "--out", "FAMILY/pali"], "it would be overwritten"),
-        (["export", "FAMILY", "--out", "FAMILY"], "it would be overwritten"),
+        (["quantize", "FAMILY/pali", "--out", "FAMILY/pali"], "is an input and would be overwritten"),
+        (["export", "FAMILY", "--out", "FAMILY"], "is an input and would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "a share of the peak rate"),
-        (["predict", "PICTURE", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang is for a --task"),
+        (["predict", "PICTURE", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang needs a --task"),
         (["predict", "PICTURE", "what?", "--model", "nowhere"], "no model 'nowhere'"),
         (["predict", "PICTURE", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean nano/caption"),

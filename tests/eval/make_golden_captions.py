@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from openpali.eval.metrics import caption, ptb
+from openpali.metrics import caption, ptb
 from openpali.synth.build import data_folder
 
 HERE = Path(__file__).parent

@@ -18,11 +18,11 @@ import pytest
 from openpali.eval import cards
 from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
 from openpali.eval.datasets.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark
-from openpali.eval.metrics.scores import Scores, mean
 from openpali.eval.registry import BENCHMARKS, find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.metrics.scores import Scores, mean
 from openpali.reports import card_diff as diff
 from openpali.reports import suites
 from openpali.reports.eval_page import write_report
@@ -327,22 +327,26 @@ def test_every_benchmark_says_what_its_scores_are() -> None:
 
 
 def test_the_hash_of_scoring_covers_all_that_scores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = Path(cards.__file__).parent
+    folder = Path(cards.__file__).parents[1]
     scorers = {path.relative_to(folder).as_posix() for pattern in cards.SCORERS for path in folder.glob(pattern)}
     for benchmark in BENCHMARKS.values():
         function: Any = getattr(benchmark, "score", None) or getattr(benchmark, "run", None)
         while isinstance(function, partial):
             function = function.func
         assert Path(inspect.getfile(inspect.unwrap(function))).relative_to(folder).as_posix() in scorers
-    assert {"probes.py", "retrieval.py", "zero_shot.py", "detection.py", "metrics/vqa.py"} <= scorers
+    expected = {f"eval/{name}.py" for name in ("probes", "retrieval", "zero_shot", "detection", "datasets/scoring")}
+    assert expected | {"metrics/vqa.py", "tasks/refseg.py"} <= scorers
     assert all(any(folder.glob(pattern)) for pattern in cards.SCORERS)
 
-    copy = tmp_path / "eval"
-    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(cards, "__file__", str(copy / "cards.py"))
+    for room in ("eval", "metrics", "tasks"):
+        shutil.copytree(folder / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cards, "__file__", str(tmp_path / "eval/cards.py"))
     before = cards.hash_scoring.__wrapped__()
-    (copy / "probes.py").write_text("# changed")
-    assert cards.hash_scoring.__wrapped__() != before
+    hashes = {before}
+    for changed in ("eval/probes.py", "metrics/vqa.py", "tasks/refseg.py"):
+        (tmp_path / changed).write_text("# changed")
+        hashes.add(cards.hash_scoring.__wrapped__())
+    assert len(hashes) == 4
     monkeypatch.undo()
     assert cards.hash_scoring() == before
 

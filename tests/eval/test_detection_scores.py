@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from openpali.eval.detection import POLICIES, Policy, detection_scores, scored_boxes
-from openpali.eval.metrics.boxes import Detection, average_precision
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
+from openpali.metrics.boxes import Detection, average_precision
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer

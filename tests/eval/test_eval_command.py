@@ -90,9 +90,9 @@ def test_an_empty_home_is_told_what_to_build(family: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name one benchmark, or a --suite"),
-        (["nano/vqa", "--suite", "nano"], "name one benchmark, or a --suite"),
-        (["nano/vqa", "nano/ocr"], "name one benchmark, or a --suite"),
+        ([], "name one benchmark or one --suite"),
+        (["nano/vqa", "--suite", "nano"], "name one benchmark or one --suite"),
+        (["nano/vqa", "nano/ocr"], "name one benchmark or one --suite"),
         (["--suite", "paper", "--data", "nowhere", "--model", "FAMILY"], "nothing of the suite paper can run"),
         (["--suite", "nona"], "no suite is called 'nona'"),
         (["--suite", "nano", "--json", "card.json"], "--out DIR"),

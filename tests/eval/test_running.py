@@ -22,13 +22,13 @@ import torch
 from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.eval.datasets.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark, Seen
-from openpali.eval.metrics.scores import Scores
-from openpali.eval.metrics.vqa import exact_match
 from openpali.eval.predictions import PredictionsFile, read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.metrics.scores import Scores
+from openpali.metrics.vqa import exact_match
 from openpali.tasks.example import Example, Size
 
 LIMIT, BATCH = 24, 3

@@ -14,23 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from openpali.eval.datasets.base import AnswerBenchmark, Answered, Benchmark
-from openpali.eval.metrics.bootstrap import bootstrap_interval
-from openpali.eval.metrics.scores import Scores, macro_values, mean
 from openpali.infer.pali import Pali
+from openpali.metrics.bootstrap import bootstrap_interval
+from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
 from openpali.weights.bundle import SHIPPED, open_bundle
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
-SCORERS = (  # under this folder: all that makes scores of answers, embeddings and features
+SCORERS = (  # under the package: all that makes scores of answers, embeddings and features
     "metrics/*.py",
-    "datasets/*.py",
-    "detection.py",
-    "encoders.py",
-    "features.py",
-    "nano.py",
-    "probes.py",
-    "retrieval.py",
-    "zero_shot.py",
+    "tasks/*.py",
+    "eval/datasets/*.py",
+    "eval/detection.py",
+    "eval/encoders.py",
+    "eval/features.py",
+    "eval/nano.py",
+    "eval/probes.py",
+    "eval/retrieval.py",
+    "eval/zero_shot.py",
 )
 WORST = 50  # samples that a card lists
 PERFECT_CIDER, GOOD_CIDER = (
@@ -306,7 +307,7 @@ def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
 def hash_scoring() -> str:
     """SHA-256 over the code that makes scores (:data:`SCORERS`): a version that nobody can forget to raise."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
         _feed(digest, path.relative_to(folder).as_posix(), path.read_text("utf-8"))
     return digest.hexdigest()

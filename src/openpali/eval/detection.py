@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from openpali.eval.metrics.boxes import Detection, average_precision, detection_f1
-from openpali.eval.metrics.scores import Scores
 from openpali.infer.generate import Generation
+from openpali.metrics.boxes import Detection, average_precision, detection_f1
+from openpali.metrics.scores import Scores
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
@@ -69,7 +69,7 @@ def detection_scores(
         policies: their names, in the order of ``predictions``.
 
     Raises:
-        ValueError: no policies, unequal numbers, or as :func:`~openpali.eval.metrics.boxes.average_precision`.
+        ValueError: no policies, unequal numbers, or as :func:`~openpali.metrics.boxes.average_precision`.
     """
     if not policies or len(policies) != len(predictions):
         raise ValueError(

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.metrics.bootstrap import bootstrap_interval
-from openpali.eval.metrics.scores import check_paired, mean
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Floats, Frames
+from openpali.metrics.bootstrap import bootstrap_interval
+from openpali.metrics.scores import check_paired, mean
 
 LEAST = 20  # samples of a slice: of fewer there is too little to say
 

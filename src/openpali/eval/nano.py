@@ -27,12 +27,12 @@ from openpali.eval.datasets.base import (
     EncoderBenchmark,
     Seen,
 )
-from openpali.eval.metrics.caption import cider
-from openpali.eval.metrics.ocr import ocr
-from openpali.eval.metrics.scores import Scores, macro_values, mean
-from openpali.eval.metrics.vqa import exact_match
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.metrics.caption import cider
+from openpali.metrics.ocr import ocr
+from openpali.metrics.scores import Scores, macro_values, mean
+from openpali.metrics.vqa import exact_match
 from openpali.rng import generator
 from openpali.synth.compose import WorldSource
 from openpali.tasks.example import Example

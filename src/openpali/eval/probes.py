@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from openpali.eval.features import Floats
-from openpali.eval.metrics.scores import Scores, mean
+from openpali.metrics.scores import Scores, mean
 
 L2 = 2.0**10  # big_vision's `fewshot_lsr.py`
 BIAS = 100.0  # the constant feature

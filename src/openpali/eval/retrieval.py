@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from openpali.eval.metrics.retrieval import language_macro, retrieval
-from openpali.eval.metrics.scores import Scores, macro_values, mean_scores
 from openpali.eval.zero_shot import EmbedText
 from openpali.infer.pipeline import Floats
+from openpali.metrics.retrieval import language_macro, retrieval
+from openpali.metrics.scores import Scores, macro_values, mean_scores
 
 
 def retrieve(

@@ -29,11 +29,11 @@ from openpali.eval.cards import (
     worst_of,
 )
 from openpali.eval.datasets.base import SEED, AnswerBenchmark, Answered, Benchmark, EncoderBenchmark
-from openpali.eval.metrics.scores import Scores
 from openpali.eval.ocr import OcrEngine, WithOcr, image_hash
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
+from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from openpali.eval.metrics.scores import Scores, check_paired, mean_scores
 from openpali.infer.pipeline import Floats
+from openpali.metrics.scores import Scores, check_paired, mean_scores
 
 EmbedText = Callable[[Sequence[str]], Floats]  # N texts -> normalised [N, D]
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from openpali.data.pipeline.stream import Source
-from openpali.eval.metrics.scores import Scores
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
+from openpali.metrics.scores import Scores
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example, Image
 from openpali.text.tokenizer import Tokenizer

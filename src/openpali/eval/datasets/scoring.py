@@ -9,13 +9,13 @@ import numpy as np
 
 from openpali.eval.datasets.base import Answered, Score
 from openpali.eval.detection import Policy, detection_scores, scored_boxes
-from openpali.eval.metrics import caption, vqa
-from openpali.eval.metrics.boxes import Detection, box_iou
-from openpali.eval.metrics.masks import mask_scores, overlap
-from openpali.eval.metrics.nextqa import nextqa
-from openpali.eval.metrics.scores import Scores, mean, mean_scores
-from openpali.eval.metrics.wordnet import WordNet
 from openpali.infer.pipeline import Prediction
+from openpali.metrics import caption, vqa
+from openpali.metrics.boxes import Detection, box_iou
+from openpali.metrics.masks import mask_scores, overlap
+from openpali.metrics.nextqa import nextqa
+from openpali.metrics.scores import Scores, mean, mean_scores
+from openpali.metrics.wordnet import WordNet
 from openpali.synth.build import data_folder
 from openpali.tasks.base import Task
 from openpali.tasks.detect import Detect

@@ -1,6 +1,6 @@
 """Caption metrics: CIDEr-D, BLEU-1..4 and ROUGE-L, equal to pycocoevalcap's without Java.
 
-Each takes raw texts and tokenizes both sides with :func:`~openpali.eval.metrics.ptb.tokenize`; texts that are words
+Each takes raw texts and tokenizes both sides with :func:`~openpali.metrics.ptb.tokenize`; texts that are words
 already can be scored with ``tokenize=str.split``.
 """
 
