@@ -12,7 +12,7 @@ from openpali.cli.options import Device, Dtype, Engine, Json, Model
 from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input
 
 if TYPE_CHECKING:
-    from openpali.infer.pali import Prediction
+    from openpali.infer.pipeline import Prediction
 
 
 def predict(

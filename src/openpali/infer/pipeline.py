@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ ImageLike = str | Path | bytes | Image | PILImage.Image
 Frames = Sequence[ImageLike]  # one image, the frames of a video, or nothing for text alone
 Floats = NDArray[np.float32]
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 BATCH = 32
 LONGEST_PROMPT = 512  # tokens, for a model that does not say how long its prompts were in training
@@ -146,9 +147,9 @@ class Pipeline:
         check_rows(frames, prompts)
         tasks = [task or self.task(task_of(prompt, len(row))) for prompt, row in zip(prompts, frames, strict=True)]
         found: dict[int, Prediction] = {}
-        for each, rows in group([decoding or Decoding(max_tokens=t.max_target_tokens) for t in tasks]).items():
+        for way, rows in group([decoding or Decoding(max_tokens=t.max_target_tokens) for t in tasks]).items():
             for some in _chunks(rows, batch):
-                answered = self._answer(*([column[i] for i in some] for column in (frames, prompts, tasks)), each)
+                answered = self._answer([(frames[i], prompts[i], tasks[i]) for i in some], way)
                 found |= zip(some, answered, strict=True)
         return [found[i] for i in range(len(prompts))]
 
@@ -213,10 +214,8 @@ class Pipeline:
                     found.append(F.cross_entropy(logits_TV, ids, reduction="none").tolist())
         return found
 
-    def _answer(
-        self, frames: Sequence[Frames], prompts: Sequence[str], tasks: Sequence[Task], decoding: Decoding
-    ) -> list[Prediction]:
-        inputs, sizes = self._collate(frames, [self._prompt_ids(prompt) for prompt in prompts])
+    def _answer(self, rows: Sequence[tuple[Frames, str, Task]], decoding: Decoding) -> list[Prediction]:
+        inputs, sizes = self._collate([row[0] for row in rows], [self._prompt_ids(prompt) for _, prompt, _ in rows])
         with evaluating(self.model):
             generations = generate(
                 self.engine,
@@ -228,7 +227,7 @@ class Pipeline:
             )
         return [
             Prediction(prompt, task.parse(self.tokenizer.decode(best.ids), size), best)
-            for prompt, task, [best, *_], size in zip(prompts, tasks, generations, sizes, strict=True)
+            for (_, prompt, task), [best, *_], size in zip(rows, generations, sizes, strict=True)
         ]
 
     def _prompt_ids(self, prompt: str) -> list[int]:
@@ -297,7 +296,7 @@ class EmbeddingPipeline:
 
     def _embed(self, tower: Callable[[Tensor], Tensor], rows: Sequence[Tensor], batch: int) -> Floats:
         with torch.inference_mode(), evaluating(self.model):
-            chunks = [tower(torch.stack(some).to(_device_of(self.model))) for some in _chunks(rows, batch)]
+            chunks = [tower(torch.stack(list(some)).to(_device_of(self.model))) for some in _chunks(rows, batch)]
         return torch.cat(chunks).float().cpu().numpy()
 
 
@@ -354,9 +353,9 @@ def group(keys: Sequence[K]) -> dict[K, list[int]]:
     return found
 
 
-def _chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _device_of(model: nn.Module) -> torch.device:
-    return cast(torch.device, next(model.parameters()).device)
+    return next(model.parameters()).device
