@@ -36,7 +36,7 @@ def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch
     if not shipped.is_dir():
         shipped.mkdir()
         (shipped / "nano").symlink_to(family)
-    monkeypatch.setattr("openpali.weights.bundle.SHIPPED", shipped)
+    monkeypatch.setattr("openpali.weights.family.SHIPPED", shipped)
     for name in ALL_BUILDERS:
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")

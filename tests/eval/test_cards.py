@@ -27,7 +27,7 @@ from openpali.reports import card_diff as diff
 from openpali.reports import suites
 from openpali.reports.eval_page import write_report
 from openpali.tasks.example import Box, Example, Object
-from openpali.weights.bundle import write_bundle
+from openpali.weights.format import write_model
 
 
 def rows_of(kinds: str) -> list[Answered]:
@@ -105,7 +105,7 @@ def test_hashes_change_with_what_they_stand_for(pali: Pali, family: Path, tmp_pa
     weights = dict(bundle.weights())
     for name, change in (("same", 0.0), ("other", 1e-3)):
         changed = {key: value + change for key, value in weights.items()}
-        write_bundle(
+        write_model(
             tmp_path / name,
             changed,
             bundle.config,

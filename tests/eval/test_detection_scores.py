@@ -16,7 +16,7 @@ from openpali.metrics.boxes import Detection, average_precision
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.bundle import open_tokenizer
+from openpali.weights.family import open_tokenizer
 
 SIZE = Size(99, 198)
 STYLES: list[tuple[Literal["text", "token"], str]] = [

@@ -13,7 +13,8 @@ from PIL import ExifTags, Image
 from openpali import Pali
 from openpali.data.sources.registry import open_source
 from openpali.infer.pipeline import task_of, to_array
-from openpali.weights.bundle import open_bundle, write_int8
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_an_opened_picture_becomes_what_its_file_would(tmp_path: Path) -> None:
 
 def test_parts_are_picked_by_task_and_share_the_frozen_vit(pali: Pali, family: Path) -> None:
     assert pali.task("refseg").masks is not None
-    main, transfer = (open_bundle(family / part).weights() for part in ("pali", "refseg"))
+    main, transfer = (open_model(family / part).weights() for part in ("pali", "refseg"))
     assert (transfer["vit.positions"] == main["vit.positions"]).all()
     assert (family / "refseg" / "model.safetensors").stat().st_size < (
         family / "pali" / "model.safetensors"
@@ -135,10 +136,10 @@ def test_a_model_computes_in_the_dtype_that_is_asked_for(family: Path, tmp_path:
     half = Pali.from_pretrained(family, dtype="bf16")
     for part in ("pali", "siglip"):
         assert {t.dtype for t in half.load(part)[1].state_dict().values()} == {torch.bfloat16}
-    stored = open_bundle(family / "pali").weights()
+    stored = open_model(family / "pali").weights()
     assert all(value.dtype == torch.bfloat16 for value in stored.values())
     assert {t.dtype for t in Pali.from_pretrained(family).load("pali")[1].parameters()} == {torch.float32}
-    write_int8(open_bundle(family / "pali"), tmp_path / "int8")
+    write_int8(open_model(family / "pali"), tmp_path / "int8")
     small = Pali.from_pretrained(tmp_path / "int8", dtype="bf16")
     assert {t.dtype for t in small.load("pali")[1].state_dict().values()} == {torch.int8, torch.bfloat16}
     for pali in (half, small):

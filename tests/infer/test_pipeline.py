@@ -41,15 +41,15 @@ def images(family: Path) -> list[np.ndarray]:
 @pytest.fixture
 def live(family: Path) -> Pipeline:
     """A model in training, whose ViT is frozen in evaluation mode; its dropout would change every answer."""
-    bundle = Pali.from_pretrained(family).load("pali")[0]
-    model = bundle.model()
+    stored = Pali.from_pretrained(family).load("pali")[0]
+    model = stored.model()
     assert isinstance(model, PaliModel)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5
     model.train()
     model.vit.eval()
-    return Pipeline(model, bundle.tokenizer, bundle.preprocess, max_prompt=64, options=bundle.facts["tasks"])
+    return Pipeline(model, stored.tokenizer, stored.preprocess, max_prompt=64, options=stored.facts["tasks"])
 
 
 def modes(model: torch.nn.Module) -> list[bool]:
@@ -181,10 +181,10 @@ def test_the_mask_codec_is_opened_when_a_task_needs_it(live: Pipeline, pali: Pal
 
 
 def test_embeddings_of_a_model_in_training(pali: Pali, images: list[np.ndarray]) -> None:
-    bundle = pali.load("siglip")[0]
-    model: Any = bundle.model().train()
-    assert bundle.preprocess is not None
-    pipeline = EmbeddingPipeline(model, bundle.tokenizer, bundle.preprocess)
+    stored = pali.load("siglip")[0]
+    model: Any = stored.model().train()
+    assert stored.preprocess is not None
+    pipeline = EmbeddingPipeline(model, stored.tokenizer, stored.preprocess)
     np.testing.assert_array_equal(pipeline.embed_image(images), pali.embed_image(images))
     np.testing.assert_allclose(pipeline.embed_image(images, batch=1), pali.embed_image(images), atol=1e-6)
     np.testing.assert_array_equal(pipeline.embed_text(["a Cat"]), pali.embed_text(["a cat"]))

@@ -17,7 +17,7 @@ def pack(
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
     """Pack finished runs into one family of models, in bf16."""
-    from openpali.weights.bundle import pack_family
+    from openpali.weights.family import pack_family
 
     for part, size in pack_family(family, out).items():
         typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
@@ -28,11 +28,13 @@ def quantize(
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
     """Write a copy of a model with int8 linear weights, half the size of bf16, for inference."""
-    from openpali.weights.bundle import find_model, open_bundle, write_int8
+    from openpali.weights.family import find_model
+    from openpali.weights.format import open_model
+    from openpali.weights.quantize import write_int8
 
-    bundle = open_bundle(find_model(model))
-    check_not_input(out, bundle.folder)
-    write_int8(bundle, out)
+    source = open_model(find_model(model))
+    check_not_input(out, source.folder)
+    write_int8(source, out)
     typer.echo(f"model written to {out}")
 
 
@@ -79,12 +81,13 @@ def export(
 ) -> None:
     """Write a model's parts as checkpoints for transformers' own classes."""
     from openpali.interop.export import export as write
-    from openpali.weights.bundle import find_model, open_bundle, open_family
+    from openpali.weights.family import find_model, open_family
+    from openpali.weights.format import open_model
 
     origin = find_model(model)
     parts = open_family(origin).parts
     check_not_input(out, origin, *parts.values())
     for name, folder in parts.items():
         if len(parts) == 1 or name in ("pali", "siglip"):
-            for written in write(open_bundle(folder), out / name if len(parts) > 1 else out):
+            for written in write(open_model(folder), out / name if len(parts) > 1 else out):
                 typer.echo(f"{name} written to {written}")

@@ -64,7 +64,8 @@ def validate(
     from openpali.reports.validate import render
     from openpali.reports.validate import validate as look
     from openpali.tasks.registry import get_task
-    from openpali.weights.bundle import find_model, open_mask_codec, open_tokenizer
+    from openpali.weights.family import find_model, open_tokenizer
+    from openpali.weights.mask_codec import open_mask_codec
 
     if out is not None:
         check_drawable(out)

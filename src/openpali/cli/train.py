@@ -26,7 +26,7 @@ def train(
     from openpali.reports.samples import draw_samples
     from openpali.train.recipe import load_recipe
     from openpali.train.trainer import Trainer
-    from openpali.weights.bundle import open_tokenizer
+    from openpali.weights.family import open_tokenizer
 
     loaded = load_recipe(recipe, overrides or ())
     folder = run or home() / "runs" / loaded.name

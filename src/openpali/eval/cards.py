@@ -18,7 +18,8 @@ from openpali.infer.pali import Pali
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
-from openpali.weights.bundle import SHIPPED, open_bundle
+from openpali.weights.family import SHIPPED
+from openpali.weights.format import open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
 SCORERS = (  # under the package: all that makes scores of answers, embeddings and features
@@ -134,6 +135,7 @@ def make_card(
     scores: Scores,
     *,
     model: str,
+    precision: str,
     data: Json,
     preprocessing: Json,
     **rest: Any,
@@ -141,10 +143,12 @@ def make_card(
     """A card with everything that a benchmark says of itself.
 
     Args:
-        model, data: hash of the model; what is known of the data beside its split.
+        model: hash of the model.
+        precision: what it was computed in, "fp32" or "bf16".
+        data: what is known of the data beside its split.
         preprocessing, rest: further fields of the card.
     """
-    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # which embeds, whatever generates
+    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # torch embeds, whatever generates
     return Card(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -158,7 +162,7 @@ def make_card(
             "name": pali.folder.name if pali.folder.parent == SHIPPED else str(pali.folder),
             "hash": model,
             "engine": engine,
-            "dtype": pali.dtype,
+            "dtype": precision,
             "device": pali.device.type,
         },
         data={"split": benchmark.split, **data},
@@ -285,7 +289,7 @@ def hash_model(pali: Pali) -> str:
     """SHA-256 over configuration, weights and tokenizer of all parts."""
     folders = dict(pali.parts)
     for part, folder in pali.parts.items():
-        if base := open_bundle(folder).facts.get("base"):
+        if base := open_model(folder).facts.get("base"):
             folders[f"{part}'s base"] = folder.parent / base
     digest = hashlib.sha256()
     for part, folder in sorted(folders.items()):
@@ -315,7 +319,7 @@ def hash_scoring() -> str:
 
 def preprocessing_of(pali: Pali, part: str) -> Json:
     """How a part of the family brings pictures to its size; empty for one that takes none."""
-    preprocess = open_bundle(pali.parts[part]).preprocess if part in pali.parts else None
+    preprocess = open_model(pali.parts[part]).preprocess if part in pali.parts else None
     return asdict(preprocess) if preprocess else {}
 
 

@@ -140,9 +140,7 @@ class AnswerEvaluator:
         ordered = [lines[i] for i in range(n)]
         return Answers(self.benchmark.score([line.answered for line in ordered]), ordered)
 
-    def _answers(
-        self, pipeline: Pipeline, n: int, known: frozenset[int], ranks: Ranks
-    ) -> Iterator[list[Line]]:
+    def _answers(self, pipeline: Pipeline, n: int, known: frozenset[int], ranks: Ranks) -> Iterator[list[Line]]:
         """This rank's answers, batch by batch, without the known ones."""
         for chunk in batches(self.source, self.task, n, self.batch, ranks, known):
             found = pipeline.predict(

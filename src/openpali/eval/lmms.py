@@ -20,7 +20,7 @@ from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, task_of
 from openpali.tasks.base import Task
-from openpali.weights.bundle import open_bundle
+from openpali.weights.format import open_model
 
 FRAMES = 16  # of a video, at most
 SENTINEL = "<extra_id_0>"  # ends the prompts of tasks that answer in words
@@ -86,7 +86,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, if it is there at all
             text = (target if isinstance(target, str) else str(target(doc))).strip()
             frames, prompt, task = self._worded(context, visual(doc))
             part = self.pali.by_task.get(task.name, "pali")
-            tokens = len(open_bundle(self.pali.parts[part]).tokenizer.encode(text)) + 1
+            tokens = len(open_model(self.pali.parts[part]).tokenizer.encode(text)) + 1
             surprise = float(self.pali.log_perplexity([frames], prompt, [text], part=part)[0, 0])
             [greedy] = self.pali.predict([frames], [prompt], task=task, decoding=Decoding(max_tokens=tokens))
             scored.append(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from openpali.data.pipeline.stream import Source
 from openpali.distributed import Ranks
@@ -104,9 +103,7 @@ def _run_answers(
     pipeline = pali.pipeline(part)
     task = benchmark.task_for(pipeline, ocr=ocr is not None)
     if ocr:
-        source = WithOcr(
-            source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt)
-        )
+        source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))
     model = once(ranks, lambda: hash_model(pali))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     settings: Json = {

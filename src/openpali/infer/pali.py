@@ -39,7 +39,9 @@ from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
 from openpali.tasks.example import Object
 from openpali.tasks.refseg import MaskCodec
-from openpali.weights.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
+from openpali.weights.family import find_model, open_family
+from openpali.weights.format import ModelFolder, open_model
+from openpali.weights.mask_codec import open_mask_codec
 
 Engine = Literal["torch", "openvino", "openvino-int8", "auto"]
 Dtype = Literal["fp32", "bf16"]
@@ -84,7 +86,7 @@ class Pali:
         self.engine = engine
         self.dtype = dtype
         self.parts, self.by_task, self.languages = open_family(folder)
-        self._loaded: dict[str, tuple[Bundle, torch.nn.Module]] = {}
+        self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._temporary: TemporaryDirectory[str] | None = None
 
@@ -254,7 +256,7 @@ class Pali:
             raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
         return part
 
-    def load(self, part: str) -> tuple[Bundle, torch.nn.Module]:
+    def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
         """A part's folder and its model in evaluation mode, in this dtype and on this device; cached.
 
         Raises:
@@ -263,10 +265,10 @@ class Pali:
         if part not in self._loaded:
             if part not in self.parts:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
-            bundle = open_bundle(self.parts[part])
+            stored = open_model(self.parts[part])
             dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-            model = bundle.model(dtype, int8=self.engine == "torch")  # OpenVINO compiles and quantizes floats
-            self._loaded[part] = bundle, model.to(self.device)
+            model = stored.model(dtype, int8=self.engine == "torch")  # OpenVINO compiles and quantizes floats
+            self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
 
     def pipeline(self, part: str = "pali") -> Pipeline:
@@ -276,17 +278,17 @@ class Pali:
             FileNotFoundError, ValueError: as :meth:`load`, or the part is of another kind.
         """
         if part not in self._pipelines:
-            bundle, model = self.load(part)
+            stored, model = self.load(part)
             if not isinstance(model, PaliModel):
-                raise ValueError(f"part {part!r} of {self.folder} is a {bundle.kind}, which takes no prompts")
+                raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
             int8 = self.engine == "openvino-int8"
             self._pipelines[part] = Pipeline(
                 model,
-                bundle.tokenizer,
-                bundle.preprocess,
+                stored.tokenizer,
+                stored.preprocess,
                 engine=None if self.engine == "torch" else OpenVinoPali(model, int8=int8),
-                max_prompt=int(bundle.facts.get("max_prompt", LONGEST_PROMPT)),
-                options=bundle.facts.get("tasks", {}),
+                max_prompt=int(stored.facts.get("max_prompt", LONGEST_PROMPT)),
+                options=stored.facts.get("tasks", {}),
                 masks=(lambda: self._masks) if "mask_vqvae" in self.parts else None,
             )
         return self._pipelines[part]
@@ -298,11 +300,11 @@ class Pali:
         Raises:
             FileNotFoundError, ValueError: as :meth:`load`.
         """
-        bundle, model = self.load("siglip")
-        assert bundle.preprocess is not None
-        keep_case = bundle.facts.get("recipe", {}).get("keep_case", False)
-        wording: Wording = "as is" if keep_case else bundle.facts.get("wording", "lower")
-        return EmbeddingPipeline(cast(SigLIP, model), bundle.tokenizer, bundle.preprocess, wording)
+        stored, model = self.load("siglip")
+        assert stored.preprocess is not None
+        keep_case = stored.facts.get("recipe", {}).get("keep_case", False)
+        wording: Wording = "as is" if keep_case else stored.facts.get("wording", "lower")
+        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, wording)
 
     def _ask(self, name: str, images: Sequence[ImageLike], texts: Sequence[str], lang: str) -> list[Prediction]:
         if isinstance(images, str | bytes):

@@ -11,9 +11,10 @@ from rich.table import Table
 from openpali.distributed import Ranks
 from openpali.eval.cards import Card, show, show_interval
 from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
+from openpali.eval.evaluators import ALONE, Watch
 from openpali.eval.ocr import OcrEngine
 from openpali.eval.registry import BENCHMARKS
-from openpali.eval.runner import ALONE, Run, Watch, run
+from openpali.eval.runner import Run, run
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
 from openpali.reports.eval_page import write_report

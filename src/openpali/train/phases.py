@@ -11,8 +11,9 @@ from openpali.data.pipeline.stream import Entry, Phase
 from openpali.data.sources.registry import open_source
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.recipe import PhaseSpec, Recipe
-from openpali.weights.bundle import find_model, open_mask_codec
+from openpali.train.recipe import PhaseSpec, Recipe, SequenceRecipe
+from openpali.weights.family import find_model
+from openpali.weights.mask_codec import open_mask_codec
 
 
 def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
@@ -51,6 +52,8 @@ def _open(recipe: Recipe, spec: PhaseSpec, tokenizer: Tokenizer) -> Phase:
 
 def _tools(recipe: Recipe, task: str, tokenizer: Tokenizer) -> dict[str, Any]:
     """What a task needs besides its options."""
+    if not isinstance(recipe, SequenceRecipe):
+        return {}
     if task == "denoise":
         return {"tokenizer": tokenizer, "max_inputs": recipe.max_prompt, "max_targets": recipe.max_target - 1}
     if task == "refseg" and recipe.model.masks:

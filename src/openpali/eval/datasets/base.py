@@ -3,7 +3,7 @@
 There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one by one; whoever runs it goes
 
     source = benchmark.open(data_root)                        # examples, read when they are asked for
-    task = benchmark.task_for(pali)
+    task = benchmark.task_for(pipeline)
     sample = task.write(source[i], generator(SEED, i))           # sample.prompt is what the model is asked
     answered = benchmark.judge(i, source[i], sample, prediction, task, tokenizer)
     scores = benchmark.score(all_answered)
@@ -24,7 +24,7 @@ from typing import Any
 from openpali.data.pipeline.stream import Source
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Prediction
+from openpali.infer.pipeline import Pipeline, Prediction
 from openpali.metrics.scores import Scores
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example, Image
@@ -123,7 +123,7 @@ class AnswerBenchmark(Benchmark):
     measure: Measure | None = None
     part: str | None = None
 
-    def task_for(self, pali: Pali, *, ocr: bool = False) -> Task:
+    def task_for(self, pipeline: Pipeline, *, ocr: bool = False) -> Task:
         """The task as the model was trained on it, with this benchmark's options.
 
         Args:
@@ -132,7 +132,7 @@ class AnswerBenchmark(Benchmark):
         Raises:
             ValueError: ``ocr`` for a task that has no place for it.
         """
-        task = pali.task(self.task)
+        task = pipeline.task(self.task)
         options = {**self.options, "ocr": True} if ocr else self.options
         known = {each.name for each in dataclasses.fields(task)}
         if ocr and "ocr" not in known:

@@ -16,20 +16,12 @@ from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights import tensors
-from openpali.weights.bundle import (
-    ClassifierConfig,
-    build,
-    find_model,
-    load_exactly,
-    open_bundle,
-    open_family,
-    open_mask_codec,
-    open_tokenizer,
-    pack_family,
-    transplant,
-    write_bundle,
-    write_int8,
-)
+from openpali.weights.family import find_model, open_family, open_tokenizer, pack_family
+from openpali.weights.format import ClassifierConfig, build, open_model, write_model
+from openpali.weights.mask_codec import open_mask_codec
+from openpali.weights.quantize import write_int8
+from openpali.weights.tensors import load_exactly
+from openpali.weights.transplant import transplant
 
 PICO = PRESETS["pico"]
 CONFIGS = {
@@ -50,13 +42,13 @@ def write(folder: Path, kind: str, tokenizer: Tokenizer | None = None, seed: int
     config = CONFIGS[kind]
     preprocess = None if kind == "mask_vqvae" else Preprocess(72, 72)
     weights = build(config).state_dict()
-    write_bundle(folder, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
+    write_model(folder, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return folder
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_round_trip(kind, tmp_path, tokenizer) -> None:
-    bundle = open_bundle(write(tmp_path / "model", kind, tokenizer, samples=7, langs=["en", "zh"]))
+    bundle = open_model(write(tmp_path / "model", kind, tokenizer, samples=7, langs=["en", "zh"]))
     assert (bundle.kind, bundle.config) == (kind, CONFIGS[kind])
     assert bundle.preprocess == (None if kind == "mask_vqvae" else Preprocess(72, 72))
     assert bundle.facts == {"samples": 7, "langs": ["en", "zh"]}
@@ -80,7 +72,7 @@ def test_bf16_on_disk_is_float32_in_memory(tmp_path) -> None:
     folder = write(tmp_path / "model", "pali")
     whole = load_file(folder / "model.safetensors")
     save_file({key: value.to(torch.bfloat16) for key, value in whole.items()}, folder / "model.safetensors")
-    model = open_bundle(folder).model()
+    model = open_model(folder).model()
     for key, value in model.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(value, whole[key].to(torch.bfloat16).float())
@@ -93,7 +85,7 @@ def test_every_tensor_that_does_not_fit_is_listed(tmp_path) -> None:
     weights |= {"extra": torch.zeros(1), "text.positions": torch.zeros(3, 32)}
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(ValueError, match=r"do not fit") as error:
-        open_bundle(folder).model()
+        open_model(folder).model()
     for part in (
         "pool.probe is missing",
         "bias is missing",
@@ -103,6 +95,46 @@ def test_every_tensor_that_does_not_fit_is_listed(tmp_path) -> None:
         assert part in str(error.value)
     assert str(folder) in str(error.value)
     assert str(error.value).count(";") == 3
+
+
+def test_of_hundreds_of_tensors_that_do_not_fit_a_few_are_named(tmp_path) -> None:
+    folder = write(tmp_path / "model", "siglip")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "config.json").write_text((write(tmp_path / "masks", "mask_vqvae") / "config.json").read_text())
+    with pytest.raises(ValueError, match=r"do not fit") as error:
+        open_model(folder).model()
+    message = str(error.value).removeprefix(f"weights of {folder} ")
+    assert message.count("is not of this model") == tensors.LISTED
+    assert message.endswith(f"and {len(weights) - tensors.LISTED} more")
+    assert len(message) < 800
+
+
+def test_the_tokenizer_of_a_folder_is_parsed_once(tmp_path, tokenizer, monkeypatch) -> None:
+    opened = open_model(write(tmp_path / "model", "pali", tokenizer))
+    calls = []
+    load = Tokenizer.load
+
+    def counted(path: Path) -> Tokenizer:
+        calls.append(path)
+        return load(path)
+
+    monkeypatch.setattr(Tokenizer, "load", counted)
+    assert opened.tokenizer is opened.tokenizer
+    assert opened.tokenizer.proto == tokenizer.proto
+    assert calls == [opened.folder / "tokenizer.model"]
+
+
+def test_folders_of_other_libraries_name_the_fix(tmp_path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "siglip", "vision_config": {}}')
+    with pytest.raises(ValueError, match=r"it is a 'siglip' of transformers: .* with `openpali convert`"):
+        open_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"name": "something"}')
+    with pytest.raises(ValueError, match=r"it has no format: give a model folder, a run, or a model that ships"):
+        open_model(tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "vit.npz").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"it has no config.json; run `openpali convert`"):
+        open_model(tmp_path)
 
 
 def test_load_exactly_changes_nothing_where_it_refuses() -> None:
@@ -116,15 +148,15 @@ def test_load_exactly_changes_nothing_where_it_refuses() -> None:
 
 def test_damaged_and_missing_files(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no model in .*: it has no config.json"):
-        open_bundle(tmp_path)
+        open_model(tmp_path)
     folder = write(tmp_path / "model", "classifier")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"model.safetensors is damaged or missing"):
-        open_bundle(folder).weights()
+        open_model(folder).weights()
     weights.unlink()
     with pytest.raises(ValueError, match=r"model.safetensors is damaged or missing"):
-        open_bundle(folder).weights()
+        open_model(folder).weights()
 
 
 @pytest.mark.parametrize(
@@ -152,17 +184,17 @@ def test_configurations_that_cannot_be_read(change, tmp_path) -> None:
             del described["facts"]
         file.write_text(json.dumps(described))
     with pytest.raises(ValueError, match=r"config.json is no model configuration that this version reads"):
-        open_bundle(folder)
+        open_model(folder)
 
 
 def test_weights_are_replaced_whole(tmp_path, monkeypatch) -> None:
     """Who has the old file mapped keeps it, and a full disk leaves it."""
     folder = write(tmp_path / "model", "classifier")
-    mapped = open_bundle(folder).weights()
+    mapped = open_model(folder).weights()
     before = {key: value.clone() for key, value in mapped.items()}
     write(folder, "classifier", seed=1)
     assert all(torch.equal(mapped[key], before[key]) for key in before)
-    new = open_bundle(folder).weights()
+    new = open_model(folder).weights()
     assert not torch.equal(new["pool.probe"], before["pool.probe"])
 
     def full(*_: object, **__: object) -> None:
@@ -171,7 +203,7 @@ def test_weights_are_replaced_whole(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tensors, "save_file", full)
     with pytest.raises(OSError, match=r"model.safetensors cannot be written: .*No space left"):
         write(folder, "classifier", seed=2)
-    assert torch.equal(open_bundle(folder).weights()["pool.probe"], new["pool.probe"])
+    assert torch.equal(open_model(folder).weights()["pool.probe"], new["pool.probe"])
 
 
 def test_find_model(tmp_path, monkeypatch) -> None:
@@ -201,7 +233,7 @@ def test_a_tokenizer_that_is_not_there_is_built_only_if_it_can_be(tmp_path, monk
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("config.json", open_bundle),
+        ("config.json", open_model),
         ("config.json", read_config),
         ("family.json", open_family),
         ("family.toml", lambda folder: pack_family(folder / "family.toml", folder / "out")),
@@ -217,18 +249,18 @@ def test_an_error_names_the_file_and_does_not_print_it(name, read, tmp_path) -> 
 
 
 def test_a_base_holds_what_is_missing(tmp_path) -> None:
-    whole = open_bundle(write(tmp_path / "whole", "pali", seed=1)).weights()
+    whole = open_model(write(tmp_path / "whole", "pali", seed=1)).weights()
     write(tmp_path / "main", "pali", seed=2)
     own = {key: value for key, value in whole.items() if not key.startswith("vit.")}
-    write_bundle(tmp_path / "part", own, CONFIGS["pali"], preprocess=None, tokenizer=None, facts={"base": "main"})
-    weights = open_bundle(tmp_path / "part").weights()
-    base = open_bundle(tmp_path / "main").weights()
+    write_model(tmp_path / "part", own, CONFIGS["pali"], preprocess=None, tokenizer=None, facts={"base": "main"})
+    weights = open_model(tmp_path / "part").weights()
+    base = open_model(tmp_path / "main").weights()
     assert weights.keys() == whole.keys()
     assert all(torch.equal(v, (base if k.startswith("vit.") else whole)[k]) for k, v in weights.items())
-    open_bundle(tmp_path / "part").model()
+    open_model(tmp_path / "part").model()
     (tmp_path / "main" / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no model in .*main"):
-        open_bundle(tmp_path / "part").weights()
+        open_model(tmp_path / "part").weights()
 
 
 def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
@@ -236,7 +268,7 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
     write(tmp_path / "masks", "mask_vqvae", tokenizer)
     tuned = load_file(tmp_path / "main" / "model.safetensors")
     tuned["project.weight"] = tuned["project.weight"] + 1
-    write_bundle(
+    write_model(
         tmp_path / "tuned", tuned, CONFIGS["pali"], preprocess=Preprocess(72, 72), tokenizer=tokenizer, facts={}
     )
     description = tmp_path / "family.toml"
@@ -255,14 +287,14 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
     parts, tasks, languages = open_family(tmp_path / "family")
     assert languages == ("en", "ja")
     assert (set(parts), tasks) == ({"pali", "tuned", "masks"}, {"refseg": "tuned"})
-    for key, value in open_bundle(parts["tuned"]).model().state_dict().items():
+    for key, value in open_model(parts["tuned"]).model().state_dict().items():
         assert torch.equal(value, tuned[key].to(torch.bfloat16).float())
     # parts of a family pack into another, whichever of them is the main one
     description.write_text(f'[parts]\npali = "{parts["tuned"]}"\nother = "{tmp_path / "main"}"\n')
     pack_family(description, tmp_path / "again")
     again = open_family(tmp_path / "again").parts
     assert torch.equal(
-        open_bundle(again["pali"]).model().project.weight, open_bundle(parts["tuned"]).model().project.weight
+        open_model(again["pali"]).model().project.weight, open_model(parts["tuned"]).model().project.weight
     )
     assert list(load_file(again["other"] / "model.safetensors")) == ["project.weight"]
     parts = f'[parts]\npali = "{tmp_path / "main"}"\n'
@@ -274,10 +306,13 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
 
 def test_a_single_model_is_a_family(tmp_path) -> None:
     folder = write(tmp_path / "model", "siglip")
+    write(tmp_path / "other", "classifier")
     assert open_family(folder) == ({"siglip": folder}, {}, ())
-    (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "b"}, "tasks": {}}')
-    with pytest.raises(ValueError, match=rf"is a family of several models: name a part of it, {folder}, .*b$"):
-        open_bundle(tmp_path)
+    (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
+    with pytest.raises(
+        ValueError, match=rf"is a family of several models: name one of its parts, {folder}, .*other$"
+    ):
+        open_model(tmp_path)
     (folder / "family.json").write_text("{}")
     with pytest.raises(ValueError, match=r"family.json cannot be understood"):
         open_family(folder)
@@ -300,7 +335,7 @@ def test_mask_codec(tmp_path) -> None:
 
 def test_transplant_takes_a_part_and_leaves_the_rest(tmp_path) -> None:
     origin = write(tmp_path / "siglip", "siglip", seed=1)
-    source = open_bundle(origin).weights()
+    source = open_model(origin).weights()
     model = build(CONFIGS["pali"])
     before = {key: value.clone() for key, value in model.state_dict().items()}
     transplant(model, "vit", str(origin))
@@ -311,7 +346,7 @@ def test_transplant_takes_a_part_and_leaves_the_rest(tmp_path) -> None:
 
 def test_transplant_by_another_name(tmp_path) -> None:
     origin = write(tmp_path / "siglip", "siglip", seed=1)
-    source = open_bundle(origin).weights()
+    source = open_model(origin).weights()
     model = build(CONFIGS["siglip"])
     transplant(model, "text.encoder", f"{origin}#vit.encoder")
     assert torch.equal(model.text.encoder.norm.weight, source["vit.encoder.norm.weight"])
@@ -336,7 +371,7 @@ def test_transplant_refuses_what_embeds_another_vocabulary(tmp_path, tokenizer) 
 @pytest.mark.parametrize("grid", [(6, 6), (8, 8), (4, 7)])
 def test_transplant_resamples_positions(part, grid, tmp_path) -> None:
     origin = write(tmp_path / "pali", "pali", seed=1)
-    positions = open_bundle(origin).weights()["vit.positions"]
+    positions = open_model(origin).weights()["vit.positions"]
     model = build(CONFIGS["pali"])
     assert isinstance(model.vit, ViT)
     model.vit.set_grid(grid)
@@ -361,11 +396,9 @@ def test_int8_models_are_smaller_and_nearly_the_same(tmp_path, tokenizer, kind: 
     torch.manual_seed(0)
     model = build(CONFIGS[kind])
     source, out = tmp_path / "float", tmp_path / "int8"
-    write_bundle(
-        source, model.state_dict(), CONFIGS[kind], preprocess=None, tokenizer=tokenizer, facts={"run": "x"}
-    )
-    write_int8(open_bundle(source), out)
-    bundle = open_bundle(out)
+    write_model(source, model.state_dict(), CONFIGS[kind], preprocess=None, tokenizer=tokenizer, facts={"run": "x"})
+    write_int8(open_model(source), out)
+    bundle = open_model(out)
     assert bundle.facts == {"run": "x", "int8": True}
     assert bundle.tokenizer.proto == tokenizer.proto
     restored = bundle.model().state_dict()
@@ -378,7 +411,7 @@ def test_int8_models_are_smaller_and_nearly_the_same(tmp_path, tokenizer, kind: 
     assert bool(small) == any(isinstance(m, torch.nn.Linear) for m in model.modules())
     wide = {name: widened(restored, name) for name in model.state_dict()}
     weights = bundle.weights()
-    assert list(weights) == list(open_bundle(source).weights())
+    assert list(weights) == list(open_model(source).weights())
     assert all(torch.equal(weights[name].float(), wide[name]) for name in weights)
     floats = bundle.model(int8=False).state_dict()
     assert all(torch.equal(floats[name], wide[name]) for name in floats)
@@ -395,12 +428,12 @@ def widened(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor:
 
 def test_an_int8_model_packs_and_is_started_from_as_the_floats_that_it_stands_for(tmp_path, tokenizer) -> None:
     write(tmp_path / "float", "pali", tokenizer)
-    write_int8(open_bundle(tmp_path / "float"), tmp_path / "int8")
-    expected = open_bundle(tmp_path / "int8").model(int8=False).state_dict()
+    write_int8(open_model(tmp_path / "float"), tmp_path / "int8")
+    expected = open_model(tmp_path / "int8").model(int8=False).state_dict()
     description = tmp_path / "family.toml"
     description.write_text(f'[parts]\npali = "{tmp_path / "int8"}"\n')
     pack_family(description, tmp_path / "family")
-    packed = open_bundle(tmp_path / "family" / "pali")
+    packed = open_model(tmp_path / "family" / "pali")
     assert packed.facts == {}
     for name, value in packed.model().state_dict().items():
         assert torch.equal(value, expected[name].to(torch.bfloat16).float())
