@@ -6,9 +6,9 @@
 An evaluator is built once and runs on any pipeline, as often as needed: on a model in training, or on one from a
 folder (:mod:`openpali.eval.runner`). It leaves the model in its mode and does not use torch's global random state.
 
-``run`` is collective: every rank calls it, and all get the same result, which depends neither on the number of ranks
-nor on the batch size. Ranks exchange answers and numbers, never the model: each rank needs a model that it can run
-alone, so gather a sharded one first.
+``run`` is collective: every rank calls it, and all get the same result, which depends neither on the number of
+ranks nor on the batch size. Ranks exchange answers and numbers, never the model: each rank needs one that it can
+run alone, so gather a sharded model first.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ class AnswerEvaluator:
                         assert self.predictions is not None
                         raise ValueError(
                             f"{self.predictions.path} holds answers about other data: the {fact} of sample {i} of "
-                            f"{self.name} was {_short(then)}, now it is {_short(now)}; name another file, or delete "
-                            "this one"
+                            f"{self.name} was {_short(then)}, now it is {_short(now)}; name another file, or "
+                            "delete this one"
                         )
 
 
@@ -280,8 +280,8 @@ def batches(
 ) -> Iterator[list[Asked]]:
     """This rank's share of the first ``n`` samples, in batches; those whose samples are all known are left out.
 
-    Each window of ``WINDOW * batch`` samples belongs to one rank, and is sorted by frames and length of prompt before
-    it is cut into batches. So a batch is the same whichever rank runs it, and whatever is known already.
+    Each window of ``WINDOW * batch`` samples belongs to one rank, and is sorted by frames and length of prompt
+    before it is cut into batches. So a batch is the same whichever rank runs it, and whatever is known already.
     """
     for window in windows(n, batch)[ranks.rank :: ranks.world]:
         if known.issuperset(window):
@@ -309,9 +309,9 @@ def count(source: Source, limit: int | None) -> int:
 def check_counts(limit: int | None, batch: int) -> None:
     """Raises ``ValueError`` if no samples are left, or a batch holds none."""
     if batch < 1:
-        raise ValueError(f"--batch-size must be at least 1, not {batch}")
+        raise ValueError(f"batch must be at least 1, not {batch}")
     if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be at least 1, not {limit}")
+        raise ValueError(f"limit must be at least 1, not {limit}")
 
 
 def once(ranks: Ranks, make: Callable[[], T]) -> T:
