@@ -151,7 +151,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
             "sheet does not end like an image file: use one of .jpg, ",
         ),
         (["predict", "PICTURE", "what?", "--device", "meta", "--model", "FAMILY"], "torch finds no device 'meta'"),
-        (["quantize", "FAMILY", "--out", "small"], "family is a family of several models: name a part of it, "),
+        (["quantize", "FAMILY", "--out", "small"], "family is a family of several models: name one of its parts, "),
         (["quantize", "FAMILY/pali", "--out", "FAMILY/pali"], "is an input and would be overwritten"),
         (["export", "FAMILY", "--out", "FAMILY"], "is an input and would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "a share of the peak rate"),

@@ -61,8 +61,9 @@ def validate(
 
     from rich.console import Console
 
-    from openpali.reports.validate import render
-    from openpali.reports.validate import validate as look
+    from openpali.data.validate import validate as check
+    from openpali.reports.contact_sheet import ContactSheet
+    from openpali.reports.validation import render
     from openpali.tasks.registry import get_task
     from openpali.weights.family import find_model, open_tokenizer
     from openpali.weights.mask_codec import open_mask_codec
@@ -71,10 +72,14 @@ def validate(
         check_drawable(out)
     tools = {"masks": open_mask_codec(find_model(masks))} if masks else {}
     chosen = get_task(task, **tools) if task else None
-    report = look(path, task=chosen, tokenizer=open_tokenizer(tokenizer), limit=limit, out=out)
+    sheet = ContactSheet()
+    found = check(
+        path, task=chosen, tokenizer=open_tokenizer(tokenizer), limit=limit, show=sheet.add if out else None
+    )
+    drawn = str(out) if out is not None and sheet.save(out) else ""
     if as_json:
-        typer.echo(json.dumps(asdict(report), ensure_ascii=False))
+        typer.echo(json.dumps(asdict(found) | {"sheet": drawn}, ensure_ascii=False))
     else:
-        Console().print(render(report))
-    if not report.ok:
+        Console().print(render(found, drawn))
+    if not found.ok:
         raise typer.Exit(1)

@@ -39,7 +39,6 @@ def predict(
     from openpali.infer.pali import Pali
     from openpali.infer.pipeline import task_of, to_array
     from openpali.reports.drawing import draw_prediction
-    from openpali.reports.fonts import font_for
 
     paths, text = _split(inputs, task)
     if lang and not task:
@@ -57,7 +56,7 @@ def predict(
     prompt = pali.word(chosen, text, lang or "en") if task else text
     [prediction] = pali.predict([images], [prompt], task=chosen)
     if out is not None:
-        draw_prediction(images[0], prediction.answer, font_for).save(out)
+        draw_prediction(images[0], prediction.answer).save(out)
     if as_json:
         typer.echo(json.dumps(_as_json(prompt, prediction), ensure_ascii=False))
         return

@@ -9,8 +9,7 @@ from openpali.data.pipeline.stream import Stream
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import Pipeline
 from openpali.model.pali import Pali
-from openpali.reports.drawing import draw_prediction, sheet
-from openpali.reports.fonts import font_for
+from openpali.reports.drawing import draw_prediction, enlarge, sheet
 from openpali.rng import generator
 
 COUNT = 12  # images on a sheet, four in a row
@@ -30,10 +29,7 @@ def draw_samples(model: Pali, stream: Stream, counter: int, path: Path) -> None:
     for at in range(counter, min(counter + COUNT, len(stream))):
         phase, draw = stream.place(at)
         entry, preprocess = phase.entries[draw.source], phase.preprocess
-        if (
-            preprocess.height,
-            preprocess.width,
-        ) != model.vit.config.image_size:  # a later phase's
+        if model.vit.config.image_size != (preprocess.height, preprocess.width):  # a later phase's
             break
         pipeline = Pipeline(model, encoder.tokenizer, preprocess, max_prompt=encoder.max_prompt)
         try:
@@ -41,11 +37,10 @@ def draw_samples(model: Pali, stream: Stream, counter: int, path: Path) -> None:
             if not example.images:
                 continue
             prompt = entry.task.write(example, generator(stream.seed, 2, at, 0)).prompt
-            factor = max(1, SIDE // max(example.images[0].shape))
             [found] = pipeline.predict([example.images], [prompt], task=entry.task, decoding=decoding)
         except (ValueError, OSError):  # training will quarantine it
             continue
-        image = example.images[0].repeat(factor, axis=0).repeat(factor, axis=1)
-        tiles.append(draw_prediction(image, found.answer.scaled(factor), font_for))
+        factor = max(1, SIDE // max(example.images[0].shape))
+        tiles.append(draw_prediction(enlarge(example.images[0], factor), found.answer.scaled(factor)))
     if tiles:
         sheet(tiles).save(path)
