@@ -25,11 +25,11 @@ def build(
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
 ) -> None:
     """Download packages by name and build a data set from them, in the cache."""
-    from openpali.synth.build import build as build_one
-    from openpali.synth.vocabulary import ALL_BUILDERS
+    from openpali.synth.builders.registry import BUILDERS
+    from openpali.synth.builders.registry import build as build_one
 
-    for each in ALL_BUILDERS if name == "all" else [name]:
-        typer.echo(f"{each}: {build_one(each, force=force, builders=ALL_BUILDERS)}")
+    for each in BUILDERS if name == "all" else [name]:
+        typer.echo(f"{each}: {build_one(each, force=force)}")
 
 
 @app.command()

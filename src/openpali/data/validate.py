@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from openpali.data.pipeline.stream import Source
-from openpali.data.sources.mask_formats import tight_box
+from openpali.data.sources.base import Source
 from openpali.data.sources.records import RecordError
 from openpali.data.sources.registry import open_source
 from openpali.data.sources.shards import DamagedShard
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task, require
-from openpali.tasks.example import Box, Example
+from openpali.tasks.example import Box, Example, tight_box
 from openpali.tasks.refseg import MaskCrop
 from openpali.tasks.registry import TASKS, get_task
 from openpali.text.tokenizer import Tokenizer

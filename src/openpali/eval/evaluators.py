@@ -25,7 +25,7 @@ from typing import Protocol, TypeVar, cast
 
 import torch
 
-from openpali.data.pipeline.stream import Source
+from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
 from openpali.eval.datasets.base import SEED, AnswerBenchmark, Answered, Embedded, EncoderBenchmark
 from openpali.eval.ocr import image_hash

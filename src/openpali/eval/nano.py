@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from openpali.data.pipeline.stream import Source
+from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import (

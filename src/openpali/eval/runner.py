@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from openpali.data.pipeline.stream import Source
+from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
 from openpali.eval.cards import (
     Card,

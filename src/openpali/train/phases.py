@@ -1,4 +1,4 @@
-"""A recipe's phases with their sources and tasks opened, and what they will draw."""
+"""A recipe's phases with their sources and tasks opened, and what each phase draws."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
     """Open every source and task of a recipe.
 
     Raises:
-        ValueError, FileNotFoundError: what is wrong with a source, a task or their options.
+        ValueError, FileNotFoundError: a source, a task or one of their options is wrong.
     """
     return [_open(recipe, spec, tokenizer) for spec in recipe.phases]
 
 
 def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
-    """A dry run in lines of text: for each source its exact share, its draws, and how often it is gone through."""
+    """Lines of text about each phase: the exact share of every source, its number of draws, and its epochs."""
     for spec, phase in zip(recipe.phases, phases, strict=True):
         yield f"{phase.samples:,} samples at {spec.size} x {spec.size} pixels:"
         entries = phase.entries
         counts = Mixture([len(e.source) for e in entries], [e.weight for e in entries], recipe.seed).counts
         for entry, count in zip(entries, counts, strict=True):
             draws, size = round(phase.samples * count / BLOCK), len(entry.source)
-            often = "endless" if size >= ENDLESS else f"{size:,} examples, {draws / size:.1f} epochs"
-            yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({often})"
+            epochs = "endless" if size >= ENDLESS else f"{size:,} examples, {draws / size:.1f} epochs"
+            yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({epochs})"
 
 
 def _open(recipe: Recipe, spec: PhaseSpec, tokenizer: Tokenizer) -> Phase:

@@ -9,6 +9,7 @@ import numpy as np
 
 from openpali.eval.datasets.base import Answered, Score
 from openpali.eval.detection import Policy, detection_scores, scored_boxes
+from openpali.home import data_folder
 from openpali.infer.pipeline import Prediction
 from openpali.metrics import caption, vqa
 from openpali.metrics.boxes import Detection, box_iou
@@ -16,7 +17,6 @@ from openpali.metrics.masks import mask_scores, overlap
 from openpali.metrics.nextqa import nextqa
 from openpali.metrics.scores import Scores, mean, mean_scores
 from openpali.metrics.wordnet import WordNet
-from openpali.synth.build import data_folder
 from openpali.tasks.base import Task
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Example
