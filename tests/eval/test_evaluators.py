@@ -56,7 +56,7 @@ BENCHMARK = AnswerBenchmark(
     open=lambda root: Questions(),
     task="vqa",
     decoding=Decoding(max_tokens=5),
-    score=answers,
+    scorer=answers,
 )
 
 
@@ -79,7 +79,7 @@ def live(pali: Pali) -> Pipeline:
 def evaluators() -> list[Evaluator[Pipeline]]:
     source, task = Questions(), get_task("vqa")
     return [
-        AnswerEvaluator(BENCHMARK, source, task, batch=2),
+        AnswerEvaluator.of(BENCHMARK, source, task, batch=2),
         LossEvaluator("held-out", source, task, batch=2),
     ]
 
@@ -150,7 +150,7 @@ def test_an_evaluation_leaves_no_trace_in_training(pali: Pali, evaluator: Evalua
 
 def test_a_live_model_scores_what_its_folder_scores(pali: Pali, tmp_path: Path) -> None:
     done = run(BENCHMARK, pali, tmp_path, batch=3)
-    evaluator = AnswerEvaluator(BENCHMARK, Questions(), BENCHMARK.task_for(live(pali)), batch=5)
+    evaluator = AnswerEvaluator.of(BENCHMARK, Questions(), BENCHMARK.task_for(live(pali)), batch=5)
     found = evaluator.run(live(pali))
     assert found.scores == done.scores
     assert found.rows == list(done.rows)
@@ -158,7 +158,7 @@ def test_a_live_model_scores_what_its_folder_scores(pali: Pali, tmp_path: Path) 
 
 
 def test_the_limit_takes_the_first_samples(pali: Pali) -> None:
-    evaluator = AnswerEvaluator(BENCHMARK, Questions(), get_task("vqa"), limit=3)
+    evaluator = AnswerEvaluator("first", Questions(), get_task("vqa"), limit=3)
     assert [row.key for row in evaluator.run(live(pali)).rows] == ["q0", "q1", "q2"]
     assert LossEvaluator("loss", Questions(), get_task("vqa"), limit=3).run(live(pali)).n == 3
     with pytest.raises(ValueError, match="limit must be at least 1, not 0"):

@@ -172,7 +172,7 @@ def test_the_mask_codec_is_opened_when_a_task_needs_it(live: Pipeline, pali: Pal
 
     codec = pali.task("refseg").masks  # type: ignore[attr-defined]
     pipeline = Pipeline(
-        live.model, live.tokenizer, live.preprocess, options={"refseg": {"bins": 7}}, masks=open_codec
+        live.model, live.tokenizer, live.preprocess, options={"refseg": {"bins": 7}}, tools={"masks": open_codec}
     )
     pipeline.task("caption")
     assert opened == []

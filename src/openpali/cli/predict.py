@@ -37,7 +37,7 @@ def predict(
     """Ask a model about an image; several images are frames of one video."""
     from openpali.data.media.videos import is_video, load_frames
     from openpali.infer.pali import Pali
-    from openpali.infer.pipeline import task_of, to_array
+    from openpali.infer.pipeline import to_array
     from openpali.reports.drawing import draw_prediction
 
     paths, text = _split(inputs, task)
@@ -52,7 +52,7 @@ def predict(
         for image in (load_frames(path, frames, stride) if is_video(path) else [to_array(path)])
     ]
     pali = Pali.from_pretrained(model, engine, dtype, device)
-    chosen = pali.task(task or task_of(text, len(images)))
+    chosen = pali.task(task or pali.recognise(text, len(images)))
     prompt = pali.word(chosen, text, lang or "en") if task else text
     [prediction] = pali.predict([images], [prompt], task=chosen)
     if out is not None:

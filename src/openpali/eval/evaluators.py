@@ -1,6 +1,6 @@
 """Evaluators: scores of a model in memory, as big_vision's ``evaluators/``.
 
-    evaluator = AnswerEvaluator(benchmark, source, task, limit=100)
+    evaluator = AnswerEvaluator("questions", source, task, limit=100)
     scores = evaluator.run(pipeline).scores
 
 An evaluator is built once and runs on any pipeline, as often as needed: on a model in training, or on one from a
@@ -21,21 +21,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
-from openpali.eval.datasets.base import SEED, AnswerBenchmark, Answered, Embedded, EncoderBenchmark
+from openpali.eval.datasets.base import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Measure
 from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile
+from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import BATCH, Pipeline
+from openpali.infer.pipeline import BATCH, Pipeline, Prediction
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import Answered, Score
+from openpali.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 P_contra = TypeVar("P_contra", contravariant=True)
@@ -96,9 +99,12 @@ class AnswerEvaluator:
     """Asks a pipeline about each sample and scores its answers.
 
     Attributes:
-        benchmark: decoding, and how answers are scored.
+        name: names the scores in logs.
         source: the samples.
-        task: writes prompts and parses answers.
+        task: writes prompts, parses answers and measures them.
+        decoding: by default greedy, up to the length of the task's longest answer.
+        scorer: scores the answers, if the task does not.
+        measure: what such a scorer needs of an example besides what the task measures.
         limit: evaluates the first ``limit`` samples only.
         batch: samples that are answered together.
         predictions: file to append answers to; those that it holds are not asked for again.
@@ -108,9 +114,12 @@ class AnswerEvaluator:
         ValueError: ``limit`` or ``batch`` below 1.
     """
 
-    benchmark: AnswerBenchmark
+    name: str
     source: Source
     task: Task
+    decoding: Decoding | None = None
+    scorer: Score | None = None
+    measure: Measure | None = None
     limit: int | None = None
     batch: int = BATCH
     predictions: PredictionsFile | None = None
@@ -119,16 +128,28 @@ class AnswerEvaluator:
     def __post_init__(self) -> None:
         check_counts(self.limit, self.batch)
 
-    @property
-    def name(self) -> str:
-        return self.benchmark.name
+    @classmethod
+    def of(cls, benchmark: AnswerBenchmark, source: Source, task: Task, **rest: Any) -> AnswerEvaluator:
+        """The evaluator of a benchmark.
+
+        Args:
+            source: the benchmark's samples, see :attr:`AnswerBenchmark.open`.
+            task: the benchmark's, see :meth:`AnswerBenchmark.task_for`.
+            rest: limit, batch, predictions and watch.
+        """
+        own = (benchmark.decoding, benchmark.scorer, benchmark.measure)
+        return cls(benchmark.name, source, task, *own, **rest)
+
+    def score(self, rows: Sequence[Answered]) -> Scores:
+        """The scores of answers, in any order."""
+        return (self.scorer or self.task.score)(rows)
 
     def run(self, pipeline: Pipeline, ranks: Ranks = ALONE) -> Answers:
         n, file = count(self.source, self.limit), self.predictions
         known = once(ranks, lambda: file.resume() if file else [])
         lines = {line.answered.index: line for line in known if line.answered.index < n}
         gather(ranks, lambda: self._check_known(lines, n, ranks))
-        progress = _Progress(self.benchmark, n, self.watch if ranks.rank == 0 else unwatched)
+        progress = _Progress(self.score, n, self.watch if ranks.rank == 0 else unwatched)
         progress.show([line.answered for line in lines.values()])
         mine = self._answers(pipeline, n, frozenset(lines), ranks)
         while any(gathered := gather(ranks, lambda: next(mine, []))):
@@ -138,7 +159,7 @@ class AnswerEvaluator:
             lines |= {line.answered.index: line for line in fresh}
             progress.show([line.answered for line in lines.values()])
         ordered = [lines[i] for i in range(n)]
-        return Answers(self.benchmark.score([line.answered for line in ordered]), ordered)
+        return Answers(self.score([line.answered for line in ordered]), ordered)
 
     def _answers(self, pipeline: Pipeline, n: int, known: frozenset[int], ranks: Ranks) -> Iterator[list[Line]]:
         """This rank's answers, batch by batch, without the known ones."""
@@ -147,16 +168,26 @@ class AnswerEvaluator:
                 [asked.example.images for asked in chunk],
                 [asked.sample.prompt for asked in chunk],
                 task=self.task,
-                decoding=self.benchmark.decoding,
+                decoding=self.decoding,
                 batch=len(chunk),
             )
-            lines = []
-            for asked, prediction in zip(chunk, found, strict=True):
-                answered = self.benchmark.judge(
-                    asked.index, asked.example, asked.sample, prediction, self.task, pipeline.tokenizer
-                )
-                lines.append(Line(answered, _pixels(asked.example)))
+            lines = [
+                self._line(asked, prediction, pipeline.tokenizer)
+                for asked, prediction in zip(chunk, found, strict=True)
+            ]
             yield [line for line in lines if line.answered.index not in known]
+
+    def _line(self, asked: Asked, prediction: Prediction, tokenizer: Tokenizer) -> Line:
+        """What scoring needs of an answer, measured while the image is at hand."""
+        example, sample, answer = asked.example, asked.sample, prediction.answer
+        values = dict(self.task.measure(example, answer, prediction.generation, tokenizer))
+        if self.measure:
+            values |= self.measure(example)
+        kind = example.question_kind or sample.kind
+        answered = Answered(
+            asked.index, example.key, sample.prompt, answer.text, tuple(sample.references), kind, values
+        )
+        return Line(answered, _pixels(example))
 
     def _check_known(self, lines: Mapping[int, Line], n: int, ranks: Ranks) -> None:
         """Compare the first and the last known answer of each of this rank's windows with the sample there now.
@@ -335,8 +366,8 @@ def gather(ranks: Ranks, make: Callable[[], T]) -> list[T]:
 class _Progress:
     """Reports progress, with the score so far where that is cheap."""
 
-    def __init__(self, benchmark: AnswerBenchmark, total: int, watch: Watch) -> None:
-        self.benchmark, self.total, self.watch = benchmark, total, watch
+    def __init__(self, score: Score, total: int, watch: Watch) -> None:
+        self.score, self.total, self.watch = score, total, watch
         self.scores: Mapping[str, float] = {}
         self.next = 0.0
 
@@ -345,7 +376,7 @@ class _Progress:
         if rows and self.watch is not unwatched and (began >= self.next or len(rows) == self.total):
             with warnings.catch_warnings(), suppress(ValueError):  # too few samples so far for this score
                 warnings.simplefilter("ignore")
-                self.scores = self.benchmark.score(rows).summary
+                self.scores = self.score(rows).summary
             ended = time.perf_counter()
             self.next = ended + PATIENCE * (ended - began)
         self.watch(len(rows), self.total, self.scores)

@@ -22,7 +22,7 @@ from openpali.eval.cards import (
     task_options,
     worst_of,
 )
-from openpali.eval.datasets.base import SEED, AnswerBenchmark, Answered, Benchmark, EncoderBenchmark
+from openpali.eval.datasets.base import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark
 from openpali.eval.evaluators import ALONE, AnswerEvaluator, EmbeddingEvaluator, Watch, once, unwatched
 from openpali.eval.ocr import OcrEngine, WithOcr
 from openpali.eval.predictions import PredictionsFile
@@ -31,6 +31,7 @@ from openpali.infer.pipeline import BATCH
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
+from openpali.tasks.scoring import Answered
 
 PATIENCE_OF_RANKS = timedelta(days=7)  # rank 0 embeds a whole data set while the others wait
 
@@ -116,7 +117,7 @@ def _run_answers(
         "decoding": asdict(benchmark.decoding),
     }
     file = PredictionsFile(predictions, settings) if predictions else None
-    evaluator = AnswerEvaluator(benchmark, source, task, limit, batch, file, watch)
+    evaluator = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=batch, predictions=file, watch=watch)
     answers = evaluator.run(pipeline, ranks)
     rows, scores = answers.rows, answers.scores
     pixels = [line.pixels for line in answers.lines]

@@ -30,15 +30,16 @@ from openpali.infer.pipeline import (
     Prediction,
     check_rows,
     group,
-    task_of,
 )
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
 from openpali.model.pali import Pali as PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
+from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Object
 from openpali.tasks.refseg import MaskCodec
+from openpali.tasks.registry import Tools, recognise
 from openpali.weights.family import find_model, open_family
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
@@ -184,7 +185,9 @@ class Pali:
         """
         check_rows(frames, prompts)
         rows = zip(prompts, frames, strict=True)
-        names = [part or self.part_for(task.name if task else task_of(prompt, len(row))) for prompt, row in rows]
+        names = [
+            part or self.part_for(task.name if task else self.recognise(prompt, len(row))) for prompt, row in rows
+        ]
         found: dict[int, Prediction] = {}
         for name, places in group(names).items():
             some = [frames[i] for i in places], [prompts[i] for i in places]
@@ -206,7 +209,7 @@ class Pali:
         Args:
             part: of the family; by default the one that answers prompts like this.
         """
-        return self.pipeline(part or self.part_for(task_of(prompt))).log_perplexity(
+        return self.pipeline(part or self.part_for(self.recognise(prompt))).log_perplexity(
             frames, prompt, targets, batch=batch
         )
 
@@ -238,12 +241,21 @@ class Pali:
                 text.
         """
         prompt = task.ask(text, lang=lang)
-        named = prompt != task.ask(text, lang=lang + "x")
-        if named and self.languages and lang not in self.languages:
+        if task.template.names_language and self.languages and lang not in self.languages:
             raise ValueError(
                 f"{self.folder.name} does not answer in {lang!r}; it knows {', '.join(self.languages)}"
             )
         return prompt
+
+    def recognise(self, prompt: str, frames: int = 1) -> str:
+        """The task that a prompt is for, see :func:`~openpali.tasks.registry.recognise`."""
+        return recognise(prompt, frames, self.dialect)
+
+    @cached_property
+    def dialect(self) -> str:
+        """Name of the dialect that this family's main model was trained in."""
+        facts = open_model(self.parts["pali"]).facts if "pali" in self.parts else {}
+        return str(facts.get("dialect", DEFAULT))
 
     def part_for(self, task: str) -> str:
         """The part of the family that answers a task.
@@ -282,6 +294,7 @@ class Pali:
             if not isinstance(model, PaliModel):
                 raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
             int8 = self.engine == "openvino-int8"
+            tools: Tools = {"masks": lambda: self._masks} if "mask_vqvae" in self.parts else {}
             self._pipelines[part] = Pipeline(
                 model,
                 stored.tokenizer,
@@ -289,7 +302,8 @@ class Pali:
                 engine=None if self.engine == "torch" else OpenVinoPali(model, int8=int8),
                 max_prompt=int(stored.facts.get("max_prompt", LONGEST_PROMPT)),
                 options=stored.facts.get("tasks", {}),
-                masks=(lambda: self._masks) if "mask_vqvae" in self.parts else None,
+                tools=tools,
+                dialect=stored.facts.get("dialect", self.dialect),
             )
         return self._pipelines[part]
 

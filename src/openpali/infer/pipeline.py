@@ -31,9 +31,9 @@ from openpali.infer.generate import Decoding, Generation, Model, generate
 from openpali.model.pali import Pali as PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
+from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Image, Size
-from openpali.tasks.refseg import MaskCodec
-from openpali.tasks.registry import get_task
+from openpali.tasks.registry import Tools, open_task, recognise
 from openpali.text.tokenizer import Tokenizer
 
 ImageLike = str | Path | bytes | Image | PILImage.Image
@@ -72,7 +72,8 @@ class Pipeline:
         engine: generates the text; the model itself by default.
         max_prompt: longest prompt in tokens.
         options: options of each task by its name, as in training.
-        masks: opens the mask codec, the first time that a task needs it; None if there is none.
+        tools: what tasks may need, as the mask codec; each is opened for the first task that needs it.
+        dialect: name of the dialect that the model was trained in.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class Pipeline:
         engine: Model | None = None,
         max_prompt: int = LONGEST_PROMPT,
         options: Mapping[str, Mapping[str, Any]] | None = None,
-        masks: Callable[[], MaskCodec] | None = None,
+        tools: Tools | None = None,
+        dialect: str = DEFAULT,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -92,7 +94,8 @@ class Pipeline:
         self.engine: Model = engine or model
         self.max_prompt = max_prompt
         self.options = options or {}
-        self._masks = masks
+        self.tools: Tools = {"tokenizer": lambda: tokenizer, **(tools or {})}
+        self.dialect = dialect
         self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
 
     @property
@@ -108,15 +111,12 @@ class Pipeline:
         return DTYPES[next(p.dtype for p in self.model.parameters() if p.is_floating_point())]
 
     def task(self, name: str) -> Task:
-        """A task with the options that it had in training, and the mask codec where it takes one.
+        """A task with the options that it had in training and the tools that it needs.
 
         Raises:
             ValueError: unknown task.
         """
-        options = dict(self.options.get(name, {}))
-        if name == "refseg" and self._masks is not None:
-            options["masks"] = self._masks()
-        return get_task(name, **options)
+        return open_task(name, self.options.get(name), self.tools, dialect=self.dialect)
 
     def fits(self, prompt: str) -> bool:
         """Whether a prompt is short enough for the model."""
@@ -145,7 +145,10 @@ class Pipeline:
                 read.
         """
         check_rows(frames, prompts)
-        tasks = [task or self.task(task_of(prompt, len(row))) for prompt, row in zip(prompts, frames, strict=True)]
+        tasks = [
+            task or self.task(recognise(prompt, len(row), self.dialect))
+            for prompt, row in zip(prompts, frames, strict=True)
+        ]
         found: dict[int, Prediction] = {}
         for way, rows in group([decoding or Decoding(max_tokens=t.max_target_tokens) for t in tasks]).items():
             for some in _chunks(rows, batch):
@@ -311,17 +314,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def task_of(prompt: str, frames: int = 1) -> str:
-    """The task that a prompt is written in the manner of."""
-    if prompt.startswith("detect:"):
-        return "detect"
-    if prompt.startswith("Generate the alt_text"):
-        return "caption" if frames <= 1 else "video_caption"
-    if prompt.startswith("Generate the ocr_text"):
-        return "ocr"
-    return "vqa" if frames <= 1 else "video_qa"
 
 
 def to_array(image: ImageLike) -> Image:
