@@ -38,9 +38,9 @@ IMAGES = OBJECTIVES["sequence"]["source"]
     [
         ({"model__preset": "giant"}, "model.preset = 'giant' is neither one of pico, nano"),
         ({"phases__0__mixture__0__source": "nano/singel"}, "singel"),
-        ({"phases__0__mixture__0__source": "nanoo/single"}, "no world is called nanoo; there are mini, nano"),
+        ({"phases__0__mixture__0__source": "nanoo/single"}, "there is no world .nanoo.: choose one of mini, nano"),
         ({"phases__0__mixture__0__source": "single"}, "unknown source 'single'"),
-        ({"phases__0__mixture__0__options": {"colour": 1}}, "single has no option colour"),
+        ({"phases__0__mixture__0__options": {"colour": 1}}, "single has no option .colour.; its options are none"),
         ({"phases__0__mixture__0__task": "captoin"}, "unknown task 'captoin'; did you mean 'caption'?"),
         ({"phases__0__mixture__0__task_options": {"langs": 1}}, "task caption has no option 'langs'"),
         ({"phases__0__size": 70}, "phases.0.size = 70 is not a multiple of the patch size 12"),
