@@ -58,7 +58,7 @@ def widen(weight: Tensor, scale: Tensor) -> Tensor:
 
 def use_int8(model: nn.Module) -> list[str]:
     """Put an :class:`Int8Linear`, zero as yet, in the place of every linear layer; returns their names."""
-    names = [name for name, module in model.named_modules() if type(module) is nn.Linear]
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for name in names:
         linear = cast(nn.Linear, model.get_submodule(name))
         parent, _, child = name.rpartition(".")

@@ -16,6 +16,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openpali.model.init import init_children
+from openpali.model.layers import Conv2d, ConvTranspose2d
+
 MASK_SIZE = 64  # side in pixels of the masks
 GRID = 4  # side of the grid of codes, row-major
 
@@ -45,11 +48,11 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1),
+            Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(width, width, 1),
+            Conv2d(width, width, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,23 +73,29 @@ class MaskVQVAE(nn.Module):
         channels = (1, w // 4, w // 2, w, w)
         encoder: list[nn.Module] = []
         for narrow, wide in itertools.pairwise(channels):
-            encoder += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.ReLU()]
-        encoder += [ResidualBlock(w), ResidualBlock(w), nn.Conv2d(w, config.code_dim, 1)]
+            encoder += [Conv2d(narrow, wide, 4, stride=2, padding=1), nn.ReLU()]
+        encoder += [ResidualBlock(w), ResidualBlock(w), Conv2d(w, config.code_dim, 1)]
         self.encoder = nn.Sequential(*encoder)
-        decoder: list[nn.Module] = [nn.Conv2d(config.code_dim, w, 1), nn.ReLU()]
+        decoder: list[nn.Module] = [Conv2d(config.code_dim, w, 1), nn.ReLU()]
         decoder += [ResidualBlock(w), ResidualBlock(w)]
         channels = (w, w, w // 2, w // 4, w // 8)
         for wide, narrow in itertools.pairwise(channels):
-            decoder += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
-        self.decoder = nn.Sequential(*decoder, nn.Conv2d(channels[-1], 1, 1))
+            decoder += [ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
+        self.decoder = nn.Sequential(*decoder, Conv2d(channels[-1], 1, 1))
+        self.register_buffer("codebook", torch.empty(config.codes, config.code_dim))
+        self.register_buffer("code_count", torch.empty(config.codes))
+        self.register_buffer("code_sum", torch.empty(config.codes, config.code_dim))
+
+    def init_weights(self) -> None:
+        init_children(self)
         for layer in self.modules():  # with torch's smaller default all masks start, and may end, in one code
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        self.register_buffer("codebook", torch.randn(config.codes, config.code_dim))
-        self.register_buffer("code_count", torch.ones(config.codes))
-        self.register_buffer("code_sum", self.codebook.clone())
+        nn.init.normal_(self.codebook)
+        nn.init.ones_(self.code_count)
+        self.code_sum.copy_(self.codebook)
 
     def forward(self, masks: Tensor) -> Reconstruction:
         """Masks ``[B, 64, 64]`` in 0..1 -> reconstruction. In training the dictionary follows the data."""
