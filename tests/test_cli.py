@@ -15,7 +15,7 @@ from PIL import Image
 
 from openpali.cli.main import app, main
 from openpali.data.sources.registry import open_source
-from openpali.synth.vocabulary import ALL_BUILDERS
+from openpali.synth.builders.registry import BUILDERS
 
 
 def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
@@ -151,7 +151,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
             "sheet does not end like an image file: use one of .jpg, ",
         ),
         (["predict", "PICTURE", "what?", "--device", "meta", "--model", "FAMILY"], "torch finds no device 'meta'"),
-        (["quantize", "FAMILY", "--out", "small"], "family is a family of several models: name a part of it, "),
+        (["quantize", "FAMILY", "--out", "small"], "family is a family of several models: name one of its parts, "),
         (["quantize", "FAMILY/pali", "--out", "FAMILY/pali"], "is an input and would be overwritten"),
         (["export", "FAMILY", "--out", "FAMILY"], "is an input and would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "a share of the peak rate"),
@@ -160,7 +160,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
         (["predict", "PICTURE", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean nano/caption"),
         (["train", "nowhere.toml"], "no recipe nowhere.toml"),
-        (["data", "build", "stmaps"], "no data set is called stmaps"),
+        (["data", "build", "stmaps"], "no data set 'stmaps'"),
         (["data", "validate", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
@@ -244,7 +244,7 @@ def test_help_names_all_that_can_be_built() -> None:
     for name in ("data", "build"):
         command = command.commands[name]
     [said] = [parameter.help for parameter in command.params if parameter.name == "name"]
-    assert said == f"{', '.join(ALL_BUILDERS)}, or all"
+    assert said == f"{', '.join(BUILDERS)}, or all"
 
 
 def test_the_installed_command_exits_with_a_code_and_no_traceback(family: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
-from openpali.synth.vocabulary import ALL_BUILDERS
+from openpali.synth.builders.registry import BUILDERS
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
@@ -37,7 +37,7 @@ def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch
         shipped.mkdir()
         (shipped / "nano").symlink_to(family)
     monkeypatch.setattr("openpali.weights.family.SHIPPED", shipped)
-    for name in ALL_BUILDERS:
+    for name in BUILDERS:
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")
     record = {"images": ["photo.png"], "question": "what is this?", "answers": ["a horse"]}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parent / "datasets"))
 
 from official_layouts import ANSWERING
 
@@ -53,7 +53,7 @@ def test_card_answers_and_page_of_one_benchmark(openpali, family: Path, tmp_path
     openpali("eval", "nano/vqa", "--model", family, "--limit", 3, *files)
     printed = openpali("eval", "diff", tmp_path / "a.json", tmp_path / "b.json")
     assert "n: 5 -> 3" in printed
-    assert "3 samples in both: 0 better, 0 worse by acc; 0 answered otherwise" in printed
+    assert "3 samples in both: 0 better, 0 worse by acc; 0 answered differently" in printed
 
 
 def test_the_nano_suite_runs_what_it_can_and_says_what_it_cannot(openpali, family: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import torch
 
 from openpali.cli.main import main
 from openpali.distributed import Ranks
-from openpali.eval.datasets.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark, Seen
+from openpali.eval.datasets.base import AnswerBenchmark, Embedded, EncoderBenchmark, Seen
 from openpali.eval.predictions import PredictionsFile, read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
@@ -30,6 +30,7 @@ from openpali.infer.pali import Pali
 from openpali.metrics.scores import Scores
 from openpali.metrics.vqa import exact_match
 from openpali.tasks.example import Example, Size
+from openpali.tasks.scoring import Answered
 
 LIMIT, BATCH = 24, 3
 CHANGING = ("seconds", "predictions")  # fields of a card that two equal runs do not share
@@ -65,7 +66,7 @@ QUESTIONS = AnswerBenchmark(
     open=lambda root: Questions(),
     task="vqa",
     decoding=Decoding(max_tokens=6),
-    score=score,
+    scorer=score,
 )
 
 
@@ -248,7 +249,7 @@ def test_answers_about_other_data_are_refused(
 
 
 def test_the_score_so_far_is_that_of_the_answers_so_far(pali: Pali, tmp_path: Path) -> None:
-    right = replace(QUESTIONS, score=lambda rows: Scores({"exact_match": float(len(rows))}))
+    right = replace(QUESTIONS, scorer=lambda rows: Scores({"exact_match": float(len(rows))}))
     seen: list[tuple[int, dict[str, float]]] = []
     run(right, pali, tmp_path, batch=6, watch=lambda done, total, scores: seen.append((done, dict(scores))))
     assert seen[0] == (0, {})

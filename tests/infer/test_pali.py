@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 from openpali import Pali
 from openpali.data.sources.registry import open_source
-from openpali.infer.pali import task_of, to_array
+from openpali.infer.pali import to_array
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
 
@@ -82,11 +82,11 @@ def test_tasks_keep_the_options_of_their_training(pali: Pali) -> None:
     assert pali.task("detect").bins == pali.task("refseg").bins == 100
 
 
-def test_free_prompts_find_their_task() -> None:
-    assert task_of("detect: cat") == "detect"
-    assert task_of("Generate the ocr_text in en: <extra_id_0>") == "ocr"
-    assert task_of("what moves?", frames=8) == "video_qa"
-    assert task_of("anything else") == "vqa"
+def test_free_prompts_find_their_task(pali: Pali) -> None:
+    assert pali.recognise("detect: cat") == "detect"
+    assert pali.recognise("Generate the ocr_text in en: <extra_id_0>") == "ocr"
+    assert pali.recognise("what moves?", frames=8) == "video_qa"
+    assert pali.recognise("anything else") == "vqa"
 
 
 def test_frames_are_one_row(pali: Pali, pictures: list[np.ndarray]) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from openpali.train.checkpoint import checkpoints, read_state
-from openpali.train.recipe import OptimizerSpec, Recipe
+from openpali.train.recipe import OptimizerSpec, Recipe, parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.format import open_model
 
@@ -40,10 +40,10 @@ VARIED = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/scene
 def parallel_recipe(objective: str, mean: str, **changes: Any) -> Recipe:
     """What is run in micro-batches and on ranks."""
     if objective == "sequence":
-        changes = {"max_prompt": 160, "max_target": 160} | changes
+        changes = {"max_prompt": 160, "max_target": 160, "loss_mean": mean} | changes
         if not {"phases", "phases__0__mixture"} & changes.keys():
             changes["phases__0__mixture"] = VARIED
-    return make_recipe(objective, loss_mean=mean, **changes)
+    return make_recipe(objective, **changes)
 
 
 def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
@@ -67,7 +67,7 @@ def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
         for parent in parents:
             node = node[int(parent)] if isinstance(node, list) else node[parent]
         node[int(last) if isinstance(node, list) else last] = value
-    return Recipe.model_validate(raw)
+    return parse_recipe(raw)
 
 
 def losses_of(trainer: Trainer) -> list[float]:

@@ -25,11 +25,11 @@ def build(
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
 ) -> None:
     """Download packages by name and build a data set from them, in the cache."""
-    from openpali.synth.build import build as build_one
-    from openpali.synth.vocabulary import ALL_BUILDERS
+    from openpali.synth.builders.registry import BUILDERS
+    from openpali.synth.builders.registry import build as build_one
 
-    for each in ALL_BUILDERS if name == "all" else [name]:
-        typer.echo(f"{each}: {build_one(each, force=force, builders=ALL_BUILDERS)}")
+    for each in BUILDERS if name == "all" else [name]:
+        typer.echo(f"{each}: {build_one(each, force=force)}")
 
 
 @app.command()
@@ -61,20 +61,26 @@ def validate(
 
     from rich.console import Console
 
-    from openpali.reports.validate import render
-    from openpali.reports.validate import validate as look
-    from openpali.tasks.registry import get_task
+    from openpali.data.validate import validate as check
+    from openpali.reports.contact_sheet import ContactSheet
+    from openpali.reports.validation import render
+    from openpali.tasks.registry import Tools, open_task
     from openpali.weights.family import find_model, open_tokenizer
     from openpali.weights.mask_codec import open_mask_codec
 
     if out is not None:
         check_drawable(out)
-    tools = {"masks": open_mask_codec(find_model(masks))} if masks else {}
-    chosen = get_task(task, **tools) if task else None
-    report = look(path, task=chosen, tokenizer=open_tokenizer(tokenizer), limit=limit, out=out)
+    opened = open_tokenizer(tokenizer)
+    tools: Tools = {"tokenizer": lambda: opened}
+    if masks:
+        tools = {**tools, "masks": lambda: open_mask_codec(find_model(masks))}
+    chosen = open_task(task, tools=tools) if task else None
+    sheet = ContactSheet()
+    found = check(path, task=chosen, tokenizer=opened, limit=limit, show=sheet.add if out else None)
+    drawn = str(out) if out is not None and sheet.save(out) else ""
     if as_json:
-        typer.echo(json.dumps(asdict(report), ensure_ascii=False))
+        typer.echo(json.dumps(asdict(found) | {"sheet": drawn}, ensure_ascii=False))
     else:
-        Console().print(render(report))
-    if not report.ok:
+        Console().print(render(found, drawn))
+    if not found.ok:
         raise typer.Exit(1)

@@ -17,8 +17,8 @@ def demo(
 ) -> None:
     """Answer questions about a dozen held-out images, and write one self-contained HTML page."""
     from openpali.infer.pali import Pali
-    from openpali.reports.demo import write_page
+    from openpali.reports.demo import write_demo
 
     check_writable(out)
-    count = write_page(Pali.from_pretrained(model), out)
+    count = write_demo(Pali.from_pretrained(model), out)
     typer.echo(f"{count} images answered: open {out}")

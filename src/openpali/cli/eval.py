@@ -12,7 +12,7 @@ from openpali.cli.outputs import check_writable
 
 if TYPE_CHECKING:
     from openpali.eval.runner import Run
-    from openpali.reports.suites import Outcome
+    from openpali.eval.suites import Outcome
 
 
 def evaluate(
@@ -46,10 +46,11 @@ def evaluate(
     from openpali.eval.ocr import open_ocr
     from openpali.eval.registry import find_benchmark
     from openpali.eval.runner import PATIENCE_OF_RANKS, run
+    from openpali.eval.suites import find_suite, run_suite
     from openpali.home import home
     from openpali.infer.pali import Pali
-    from openpali.reports import suites
     from openpali.reports.progress import progress_bar
+    from openpali.reports.suite_table import write_run
 
     if benchmark == "diff":
         _diff(cards or [])
@@ -60,14 +61,14 @@ def evaluate(
         raise ValueError("a suite writes all of its files to one folder: use --out DIR")
     if benchmark and out:
         raise ValueError("--out is for suites: for one benchmark use --json, --save-predictions and --report")
-    chosen = suites.suite(suite) if suite else [find_benchmark(benchmark)]
+    chosen = find_suite(suite) if suite else [find_benchmark(benchmark)]
     check_writable(file, save_predictions, report, out and out / "table.md")
     root, reader = data or home() / "data", open_ocr(ocr) if ocr else None
     with join_ranks(PATIENCE_OF_RANKS) as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
         pali = Pali.from_pretrained(model, engine, dtype, device)
         if suite:
             outcomes = list(
-                suites.run_suite(
+                run_suite(
                     chosen,
                     pali,
                     root,
@@ -77,6 +78,7 @@ def evaluate(
                     ocr=reader,
                     ranks=ranks,
                     watch=watch,
+                    finished=(lambda done: write_run(done, out)) if out else lambda done: None,
                 )
             )
         else:
@@ -110,16 +112,17 @@ def _diff(cards: list[Path]) -> None:
 def _print_suite(name: str, outcomes: list[Outcome], root: Path, out: Path | None) -> None:
     from rich.console import Console
 
-    from openpali.reports import suites
+    from openpali.eval.suites import nothing_ran
+    from openpali.reports.suite_table import as_markdown, render
 
     for outcome in outcomes:
         if outcome.problem:
             typer.echo(f"not run: {outcome.benchmark.name}: {outcome.problem}")
     if all(outcome.card is None for outcome in outcomes):
-        raise ValueError(suites.nothing_ran(name, root))
-    Console().print(suites.render(outcomes))
+        raise ValueError(nothing_ran(name, root))
+    Console().print(render(outcomes))
     if out is not None:
-        (out / "table.md").write_text(suites.as_markdown(outcomes), "utf-8")
+        (out / "table.md").write_text(as_markdown(outcomes), "utf-8")
 
 
 def _print_run(done: Run, file: Path | None, report: Path | None) -> None:

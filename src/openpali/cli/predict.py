@@ -36,9 +36,8 @@ def predict(
 ) -> None:
     """Ask a model about an image; several images are frames of one video."""
     from openpali.data.media.videos import is_video, load_frames
-    from openpali.infer.pali import Pali, task_of, to_array
+    from openpali.infer.pali import Pali, to_array
     from openpali.reports.drawing import draw_prediction
-    from openpali.reports.fonts import font_for
 
     paths, text = _split(inputs, task)
     if lang and not task:
@@ -52,11 +51,11 @@ def predict(
         for image in (load_frames(path, frames, stride) if is_video(path) else [to_array(path)])
     ]
     pali = Pali.from_pretrained(model, engine, dtype, device)
-    chosen = pali.task(task or task_of(text, len(images)))
+    chosen = pali.task(task or pali.recognise(text, len(images)))
     prompt = pali.word(chosen, text, lang or "en") if task else text
     [prediction] = pali.predict([images], [prompt], task=chosen)
     if out is not None:
-        draw_prediction(images[0], prediction.answer, font_for).save(out)
+        draw_prediction(images[0], prediction.answer).save(out)
     if as_json:
         typer.echo(json.dumps(_as_json(prompt, prediction), ensure_ascii=False))
         return

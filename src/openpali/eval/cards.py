@@ -13,11 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from openpali.eval.datasets.base import AnswerBenchmark, Answered, Benchmark
+from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
 from openpali.infer.pali import Pali
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
+from openpali.tasks.scoring import Answered
 from openpali.weights.family import SHIPPED
 from openpali.weights.format import open_model
 
@@ -26,7 +27,6 @@ SCORERS = (  # under the package: all that makes scores of answers, embeddings a
     "metrics/*.py",
     "tasks/*.py",
     "eval/datasets/*.py",
-    "eval/detection.py",
     "eval/encoders.py",
     "eval/features.py",
     "eval/nano.py",

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 import torch
 
-from openpali.data.pipeline.stream import Source
+from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
 from openpali.eval.cards import (
     Card,
@@ -28,7 +28,7 @@ from openpali.eval.cards import (
     task_options,
     worst_of,
 )
-from openpali.eval.datasets.base import SEED, AnswerBenchmark, Answered, Benchmark, EncoderBenchmark
+from openpali.eval.datasets.base import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark
 from openpali.eval.ocr import OcrEngine, WithOcr, image_hash
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.pali import BATCH, Pali
@@ -36,6 +36,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import Answered
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -29,9 +29,10 @@ from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
 from openpali.model.pali import Pali as PaliModel
 from openpali.model.siglip import SigLIP
-from openpali.tasks.base import Answer, Task
+from openpali.tasks.base import Answer, Need, Task
+from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Image, Object, Size
-from openpali.tasks.registry import get_task
+from openpali.tasks.registry import open_task, recognise
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.family import find_model, open_family
 from openpali.weights.format import ModelFolder, open_model
@@ -257,7 +258,7 @@ class Pali:
         """
         if not frames or not targets or not all(target.strip() for target in targets):
             raise ValueError("log-perplexity needs pictures and targets, and none of these empty")
-        bundle, model = self.load(part or self._part_for(task_of(prompt)))
+        bundle, model = self.load(part or self._part_for(self.recognise(prompt)))
         pali, tokenizer = cast(PaliModel, model), bundle.tokenizer
         ids = [
             torch.tensor([[*tokenizer.encode(target), tokenizer.eos_id]], device=self.device) for target in targets
@@ -294,8 +295,7 @@ class Pali:
                 another text.
         """
         prompt = task.ask(text, lang=lang)
-        named = prompt != task.ask(text, lang=lang + "x")
-        if named and self.languages and lang not in self.languages:
+        if task.template.names_language and self.languages and lang not in self.languages:
             raise ValueError(
                 f"{self.folder.name} does not answer in {lang!r}; it knows {', '.join(self.languages)}"
             )
@@ -308,10 +308,20 @@ class Pali:
             ValueError: unknown task.
         """
         bundle = self.load(self._part_for(name))[0]
-        options: dict[str, Any] = dict(bundle.facts.get("tasks", {}).get(name, {}))
-        if name == "refseg" and "mask_vqvae" in self.parts:
-            options["masks"] = self._masks
-        return get_task(name, **options)
+        tools: dict[Need, Callable[[], Any]] = {"tokenizer": lambda: bundle.tokenizer}
+        if "mask_vqvae" in self.parts:
+            tools["masks"] = lambda: self._masks
+        return open_task(name, bundle.facts.get("tasks", {}).get(name), tools, dialect=self.dialect)
+
+    def recognise(self, prompt: str, frames: int = 1) -> str:
+        """The task that a prompt is for, see :func:`~openpali.tasks.registry.recognise`."""
+        return recognise(prompt, frames, self.dialect)
+
+    @cached_property
+    def dialect(self) -> str:
+        """Name of the dialect in which this family is asked: a fact of its main model."""
+        facts = open_model(self.parts["pali"]).facts if "pali" in self.parts else {}
+        return str(facts.get("dialect", DEFAULT))
 
     def _ask(self, name: str, images: Sequence[Picture], texts: Sequence[str], lang: str) -> list[Prediction]:
         if isinstance(images, str | bytes):
@@ -327,7 +337,9 @@ class Pali:
         part: str | None,
         decoding: Decoding | None,
     ) -> list[Prediction]:
-        tasks = [task or self.task(task_of(prompt, len(row))) for prompt, row in zip(prompts, frames, strict=True)]
+        tasks = [
+            task or self.task(self.recognise(prompt, len(row))) for prompt, row in zip(prompts, frames, strict=True)
+        ]
         part = part or self._part_for(tasks[0].name)
         bundle, _ = self.load(part)
         batch, sizes, encoder = _collate(bundle, frames, prompts, self.device)
@@ -383,17 +395,6 @@ class Pali:
         kept = bundle.facts.get("recipe", {}).get("keep_case", False)
         wording: Wording = "as is" if kept else bundle.facts.get("wording", "lower")
         return PairEncoder(bundle.tokenizer, cast(SigLIP, model).config.text.length, wording)
-
-
-def task_of(prompt: str, frames: int = 1) -> str:
-    """The task that a prompt is written in the manner of."""
-    if prompt.startswith("detect:"):
-        return "detect"
-    if prompt.startswith("Generate the alt_text"):
-        return "caption" if frames <= 1 else "video_caption"
-    if prompt.startswith("Generate the ocr_text"):
-        return "ocr"
-    return "vqa" if frames <= 1 else "video_qa"
 
 
 def to_array(picture: Picture) -> Image:

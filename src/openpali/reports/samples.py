@@ -9,7 +9,6 @@ from openpali.data.pipeline.stream import Stream
 from openpali.infer.generate import Decoding, generate
 from openpali.model.pali import Pali
 from openpali.reports.drawing import draw_prediction, sheet
-from openpali.reports.fonts import font_for
 from openpali.rng import generator
 from openpali.tasks.example import Size
 
@@ -45,6 +44,6 @@ def draw_samples(model: Pali, stream: Stream, counter: int, path: Path) -> None:
         factor = max(1, SIDE // max(example.images[0].shape))
         image = example.images[0].repeat(factor, axis=0).repeat(factor, axis=1)
         answer = entry.task.parse(encoder.tokenizer.decode(best.ids), Size(*image.shape[:2]))
-        tiles.append(draw_prediction(image, answer, font_for))
+        tiles.append(draw_prediction(image, answer))
     if tiles:
         sheet(tiles).save(path)

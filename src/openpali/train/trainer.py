@@ -46,7 +46,7 @@ from openpali.train.optim.optimizer import build_optimizer, clip_gradients, free
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import is_sharded, place, whole
 from openpali.train.phases import open_phases
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import Recipe, SequenceRecipe, read_record
 from openpali.weights.format import Config, build, write_model
 from openpali.weights.transplant import transplant
 
@@ -471,6 +471,7 @@ class Trainer:
     def _export(self) -> Path:
         folder = self.run / "model"
         weights = self._gather({**self.model.state_dict(), **self.average})
+        limits = {"max_prompt": self.recipe.max_prompt} if isinstance(self.recipe, SequenceRecipe) else {}
         if self.ranks.rank == 0:
             vit = _vit_of(self.model)
             write_model(
@@ -482,7 +483,7 @@ class Trainer:
                 facts={
                     "run": self.recipe.name,
                     "samples": self.samples,
-                    "max_prompt": self.recipe.max_prompt,
+                    **limits,
                     "tasks": task_options(self.recipe),
                     "recipe": self.recipe.model_dump(mode="json"),
                 },
@@ -498,7 +499,7 @@ class Trainer:
             self.lock = lock(self.run)
         if file.is_file() and checkpoints(self.run):
             try:
-                before = Recipe.model_validate_json(file.read_text(encoding="utf-8"))
+                before = read_record(file.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise ValueError(f"{file} is no recipe that this version reads ({error})") from error
             changed = [key for key in _FIXED if getattr(before, key) != getattr(self.recipe, key)]

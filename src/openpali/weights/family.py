@@ -11,8 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from openpali.home import home
-from openpali.synth.build import data_folder
+from openpali.home import data_folder, home
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import FAMILY, TOKENIZER, open_model, write_model
 
@@ -44,7 +43,9 @@ def open_tokenizer(name: str) -> Tokenizer:
     for path in (Path(name), *(folder / TOKENIZER for folder in _candidates(name))):
         if path.is_file():
             return Tokenizer.load(path)
-    from openpali.synth.vocabulary import VOCABULARIES  # slow to import, and not needed to answer
+    from openpali.synth.builders.vocabularies import (
+        BUILDERS as VOCABULARIES,  # slow to import, not needed to answer
+    )
 
     if name in VOCABULARIES:
         return Tokenizer.load(data_folder(name) / TOKENIZER)

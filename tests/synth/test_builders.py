@@ -13,17 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.home import home
-from openpali.synth import build as building
-from openpali.synth import packages
-from openpali.synth.build import (
-    build,
-    clean_caption,
-    language_code,
-    looks_photographed,
-    read_captions,
-    write_shards,
-)
+from openpali.home import data_folder, home
+from openpali.synth.builders import clipart, output, packages, stamps
+from openpali.synth.builders.output import write_shards
+from openpali.synth.builders.registry import BUILDERS, build
+from openpali.synth.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
 
 
 @pytest.fixture(autouse=True)
@@ -99,9 +93,7 @@ def test_a_failed_download_says_why_and_leaves_nothing(
     fetch: object, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packages.subprocess, "run", Managers(known=False))
-    with pytest.raises(
-        FileNotFoundError, match=r"package thing could not be fetched.*: E: Unable to locate package$"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"package thing cannot be fetched.*: E: Unable to locate package$"):
         fetch("thing")
     assert list((cache / "packages").iterdir()) == []
 
@@ -115,10 +107,10 @@ def test_a_wheel_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_managers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.shutil, "which", lambda tool: None)
-    with pytest.raises(FileNotFoundError, match="thing cannot be fetched: there is no apt-get here; install apt"):
+    with pytest.raises(FileNotFoundError, match="thing cannot be fetched: apt-get is missing; install apt"):
         packages.debian("thing")
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="there is no pip in this environment; run `python -m ensurepip`"):
+    with pytest.raises(FileNotFoundError, match="this environment has no pip; run `python -m ensurepip`"):
         packages.pypi("thing")
 
 
@@ -136,7 +128,7 @@ def test_a_set_is_built_once_and_whole(cache: Path, monkeypatch: pytest.MonkeyPa
         if calls == 3:
             raise OSError("disk full")
 
-    monkeypatch.setitem(building.BUILDERS, "toy", builder)
+    monkeypatch.setitem(BUILDERS, "toy", builder)
     assert (build("toy") / "half.txt").read_text() == "1"
     assert (build("toy") / "half.txt").read_text() == "1"
     assert (build("toy", force=True) / "half.txt").read_text() == "2"
@@ -147,14 +139,14 @@ def test_a_set_is_built_once_and_whole(cache: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_unknown_and_unbuilt_sets_are_named() -> None:
-    with pytest.raises(ValueError, match="no data set is called stamp; there are stamps, clipart, easy-vqa"):
+    with pytest.raises(ValueError, match="no data set 'stamp': choose one of stamps, clipart, easy-vqa"):
         build("stamp")
     with pytest.raises(FileNotFoundError, match="stamps is not built: run `openpali data build stamps`"):
-        building.data_folder("stamps")
+        data_folder("stamps")
 
 
 def test_shards_are_split_and_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "SAMPLES_PER_SHARD", 3)
+    monkeypatch.setattr(output, "SAMPLES_PER_SHARD", 3)
     contents = []
     for run in ("one", "two"):
         (tmp_path / run).mkdir()
@@ -228,28 +220,28 @@ def package(root: Path, name: str) -> Path:
 @pytest.fixture
 def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "packages"
-    monkeypatch.setattr(building, "debian", lambda name: package(root, name))
+    monkeypatch.setattr(packages, "debian", lambda name: package(root, name))
     return root
 
 
 def test_stamps(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stamps = package(debian, "tuxpaint-stamps-default") / "usr/share/tuxpaint/stamps"
-    picture(stamps / "animals/mammals/cats/cartoon/lion.png", (400, 200))
-    (stamps / "animals/mammals/cats/cartoon/lion.txt").write_text("A lion.\nde.utf8=Ein Löwe.\n", "utf-8")
-    (stamps / "animals/mammals/cats/cartoon/lion.dat").write_text("nomirror\n")
-    picture(stamps / "animals/mammals/cats/cartoon/lion_mirror.png", (400, 200))
-    picture(stamps / "food/apple.png", (20, 30), "L")
-    (stamps / "food/apple.txt").write_text("An apple!\n")
-    (stamps / "food/drawing.svg").write_text("<svg/>")
-    (stamps / "food/drawing.txt").write_text("A drawing.\n")
+    root = package(debian, "tuxpaint-stamps-default") / "usr/share/tuxpaint/stamps"
+    picture(root / "animals/mammals/cats/cartoon/lion.png", (400, 200))
+    (root / "animals/mammals/cats/cartoon/lion.txt").write_text("A lion.\nde.utf8=Ein Löwe.\n", "utf-8")
+    (root / "animals/mammals/cats/cartoon/lion.dat").write_text("nomirror\n")
+    picture(root / "animals/mammals/cats/cartoon/lion_mirror.png", (400, 200))
+    picture(root / "food/apple.png", (20, 30), "L")
+    (root / "food/apple.txt").write_text("An apple!\n")
+    (root / "food/drawing.svg").write_text("<svg/>")
+    (root / "food/drawing.txt").write_text("A drawing.\n")
     font = package(debian, "fonts-x") / "usr/share/fonts/truetype/x/X-Regular.ttf"
     font.parent.mkdir(parents=True)
     font.write_bytes(b"font")
     words = package(debian, "wx") / "usr/share/dict/x"
     words.parent.mkdir(parents=True)
     words.write_text("zoo\nZürich\nbär\nant's\nextraordinarily\nzoo\n", "utf-8")
-    monkeypatch.setattr(building, "FONTS", {"Latn": (("fonts-x", ("X-Regular",)),)})
-    monkeypatch.setattr(building, "WORD_LISTS", {"de": ("wx", "x")})
+    monkeypatch.setattr(stamps, "FONTS", {"Latn": (("fonts-x", ("X-Regular",)),)})
+    monkeypatch.setattr(stamps, "WORD_LISTS", {"de": ("wx", "x")})
     folder = build("stamps")
     with tarfile.open(folder / "stamps-00000.tar") as shard:
         keys = ["animals-mammals-cats-cartoon-lion", "food-apple"]
@@ -290,7 +282,7 @@ def test_clip_art(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         picture(root / f"special/patterns/p{i}.png", (300, 100))
     picture(root / "shapes/dot.png", (8, 8))
     picture(root / "shapes/a.b.png", (50, 50))
-    monkeypatch.setattr(building, "CLIPART", {"pattern": (("special/patterns",), 3), "symbol": (("shapes",), 9)})
+    monkeypatch.setattr(clipart, "KINDS", {"pattern": (("special/patterns",), 3), "symbol": (("shapes",), 9)})
     folder = build("clipart")
     with tarfile.open(folder / "pattern-00000.tar") as shard:
         pictures = [name for name in shard.getnames() if name.endswith(".png")]
@@ -311,7 +303,7 @@ def test_easy_vqa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
     (root / "easy_vqa-1.0.dist-info").mkdir()
     (root / "easy_vqa-1.0.dist-info/METADATA").write_text("License: MIT")
-    monkeypatch.setattr(building, "pypi", lambda name: root)
+    monkeypatch.setattr(packages, "pypi", lambda name: root)
     folder = build("easy-vqa")
     samples = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
     assert samples[0] == {

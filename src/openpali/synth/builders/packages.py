@@ -1,7 +1,7 @@
-"""Pictures, fonts and word lists out of ordinary software packages, fetched by name and unpacked.
+"""Fetch software packages by name and unpack them, for the images, fonts and word lists that they hold.
 
-Nothing is installed and nothing needs to be root: a package is downloaded by its own manager, unpacked into
-``$OPENPALI_HOME/packages/<name>`` and found there from then on. The network is touched only by the first call.
+Nothing is installed and root rights are not needed: the package's own manager downloads it, and it is unpacked into
+``$OPENPALI_HOME/packages/<name>``. Only the first call uses the network.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from openpali.home import home
 
 
 def debian(name: str) -> Path:
-    """Folder with the files of the Debian package ``name``, laid out from the root (``usr/share/...``).
+    """Folder with the files of the Debian package ``name``, as seen from the root (``usr/share/...``).
 
-    Raises ``FileNotFoundError`` where there is no apt-get or dpkg-deb, or no such package.
+    Raises:
+        FileNotFoundError: apt-get or dpkg-deb is missing, or there is no such package.
     """
     return _cached(name, _unpack_debian)
 
 
 def pypi(name: str) -> Path:
-    """Folder with the files of the newest wheel of the Python package ``name``, its dependencies left out.
+    """Folder with the files of the newest wheel of the Python package ``name``, without its dependencies.
 
-    Raises ``FileNotFoundError`` where there is no pip, or no such wheel.
+    Raises:
+        FileNotFoundError: pip is missing, or there is no such wheel.
     """
     return _cached(name, _unpack_pypi)
 
@@ -38,7 +40,7 @@ def _cached(name: str, unpack: Callable[[str, Path], None]) -> Path:
     folder = home() / "packages" / name
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed when complete, so that an interrupted download is never mistaken for a package.
+        # Renamed when complete, so that an interrupted download is never taken for a package.
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as work:
             unpack(name, Path(work))
             (Path(work) / "files").rename(folder)
@@ -49,7 +51,7 @@ def _unpack_debian(name: str, work: Path) -> None:
     for tool, package in (("apt-get", "apt"), ("dpkg-deb", "dpkg")):
         if shutil.which(tool) is None:
             raise FileNotFoundError(
-                f"the Debian package {name} cannot be fetched: there is no {tool} here; install {package}, or "
+                f"the Debian package {name} cannot be fetched: {tool} is missing; install {package}, or "
                 f"unpack {name} by hand into {home() / 'packages' / name}"
             )
     download = ["apt-get", "download", "-q", name]
@@ -62,7 +64,7 @@ def _unpack_debian(name: str, work: Path) -> None:
 def _unpack_pypi(name: str, work: Path) -> None:
     if importlib.util.find_spec("pip") is None:
         raise FileNotFoundError(
-            f"the Python package {name} cannot be fetched: there is no pip in this environment; run "
+            f"the Python package {name} cannot be fetched: this environment has no pip; run "
             f"`python -m ensurepip`, or unzip its wheel by hand into {home() / 'packages' / name}"
         )
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", name]
@@ -79,4 +81,4 @@ def _run(command: list[str], work: Path, name: str) -> None:
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise FileNotFoundError(f"the package {name} could not be fetched: `{' '.join(command)}` says: {reason}")
+        raise FileNotFoundError(f"the package {name} cannot be fetched: `{' '.join(command)}` says: {reason}")
