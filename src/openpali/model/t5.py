@@ -159,7 +159,7 @@ class SelfAttention(nn.Module):
 
     def init_weights(self) -> None:
         init_children(self)
-        _init_attention(*self.qkv.weight.chunk(3), self.out, self.heads)
+        _init_attention(self.qkv.weight.chunk(3), self.out, self.heads)
 
     def project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (_split_heads(t, self.heads) for t in self.qkv(x_BLD).chunk(3, dim=-1))
@@ -179,7 +179,7 @@ class CrossAttention(nn.Module):
 
     def init_weights(self) -> None:
         init_children(self)
-        _init_attention(self.query.weight, *self.key_value.weight.chunk(2), self.out, self.heads)
+        _init_attention((self.query.weight, *self.key_value.weight.chunk(2)), self.out, self.heads)
 
     def memory(self, memory_BND: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the encoder's outputs, each ``[B, h, N, d]``: once per picture, not per token."""
@@ -194,8 +194,9 @@ class CrossAttention(nn.Module):
         return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))
 
 
-def _init_attention(query: Tensor, key: Tensor, value: Tensor, out: nn.Linear, heads: int) -> None:
+def _init_attention(qkv: tuple[Tensor, ...], out: nn.Linear, heads: int) -> None:
     """T5's scales: queries are drawn smaller, since scores are not divided by ``sqrt(d)``."""
+    query, key, value = qkv
     d_model, d_head = out.out_features, out.in_features // heads
     nn.init.normal_(query, std=(d_model * d_head) ** -0.5)
     nn.init.normal_(key, std=d_model**-0.5)
@@ -292,7 +293,7 @@ class EncoderDecoder(nn.Module):
     def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.config = config
-        self.embed = Embedding(config.vocab_size, config.d_model)
+        self.embed: nn.Embedding = Embedding(config.vocab_size, config.d_model)
         biases = (config.encoder_layers, config.decoder_layers) if config.bias_per_layer else (1, 1)
         self.encoder_bias = nn.ModuleList(RelativeBias(config, bidirectional=True) for _ in range(biases[0]))
         self.decoder_bias = nn.ModuleList(RelativeBias(config, bidirectional=False) for _ in range(biases[1]))
@@ -302,7 +303,7 @@ class EncoderDecoder(nn.Module):
         self.decoder_norm = RMSNorm(config.d_model, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         if not config.tied_head:
-            self.head = Linear(config.d_model, config.vocab_size, bias=False)
+            self.head: nn.Linear = Linear(config.d_model, config.vocab_size, bias=False)
 
     def init_weights(self) -> None:
         init_normal(self.embed, 1.0)

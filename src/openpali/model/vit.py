@@ -256,7 +256,7 @@ def init_projections(*layers: nn.Linear) -> None:
     A fused layer of ``[3 * D, D]`` or ``[2 * D, D]`` is drawn one square projection at a time, as if unfused.
     """
     for layer in layers:
-        for weight in layer.weight.split(layer.in_features):
+        for weight in torch.split(layer.weight, layer.in_features):
             nn.init.xavier_uniform_(weight)
         nn.init.zeros_(layer.bias)
 
