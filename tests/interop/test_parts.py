@@ -297,7 +297,7 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
     ("arguments", "message"),
     [
         (["--text", "T5", "--size", "big"], "size 'big' is neither pixels per side nor HEIGHTxWIDTH"),
-        (["--text", "T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: take multiples"),
+        (["--text", "T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: use multiples"),
         (["--text", "T5", "--head", "none"], "head 'none' is none of auto, tied, untied"),
         (["--text", "nowhere"], "no checkpoint in nowhere: it has no config.json"),
         (["--text", "SIGLIP"], "holds a 'siglip', none of t5, mt5, umt5"),

@@ -222,7 +222,7 @@ def _at_size(image: ImageEncoder, size: tuple[int, int] | None) -> tuple[dict[st
         if min(size) < patch or size[0] % patch or size[1] % patch:
             nearest = " x ".join(str(max(1, round(side / patch)) * patch) for side in size)
             raise ValueError(
-                f"{size[0]} x {size[1]} pixels do not divide into patches of {patch}: take multiples of it, "
+                f"{size[0]} x {size[1]} pixels do not divide into patches of {patch}: use multiples of it, "
                 f"as {nearest}"
             )
         grid = size[0] // patch, size[1] // patch

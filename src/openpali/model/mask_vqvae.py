@@ -1,8 +1,8 @@
 """Mask VQ-VAE: a 64 x 64 mask as 16 tokens out of 128 (Ning et al. 2023, arXiv 2301.02229).
 
-The shape of the network is that of big_vision's released one (`proj/paligemma/segmentation.py` and
-`evaluators/proj/paligemma/transfers/segmentation.py`), the dictionary is learned by exponential moving averages
-and dead codes are restarted, as in UViM's `trainers/proj/uvim/vqvae.py`.
+The network has the shape of the one big_vision released (`proj/paligemma/segmentation.py` and
+`evaluators/proj/paligemma/transfers/segmentation.py`). As in UViM (`trainers/proj/uvim/vqvae.py`), the codebook is
+learned by exponential moving averages, and dead codes are restarted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ GRID = 4  # side of the grid of codes, row-major
 
 @dataclass(frozen=True)
 class MaskVQVAEConfig:
-    """``width`` channels, ``codes`` vectors of ``code_dim``; ``decay`` of the moving averages."""
+    """``width`` channels, ``codes`` vectors of ``code_dim``, ``decay`` of moving averages, weight of the
+    ``commitment`` loss."""
 
     codes: int = 128
     code_dim: int = 128
@@ -35,7 +36,7 @@ class MaskVQVAEConfig:
 
 
 class Reconstruction(NamedTuple):
-    """Decoded masks ``[B, 64, 64]`` (> 0 inside), codes ``[B, 16]``, and the commitment loss (a scalar)."""
+    """Decoded masks ``[B, 64, 64]`` (positive inside), codes ``[B, 16]``, and the commitment loss (a scalar)."""
 
     masks: Tensor
     codes: Tensor
@@ -60,7 +61,7 @@ class ResidualBlock(nn.Module):
 
 
 class MaskVQVAE(nn.Module):
-    """Both halves: masks -> codes -> masks."""
+    """Encoder, codebook and decoder: masks -> codes -> masks."""
 
     codebook: Tensor
     code_count: Tensor
@@ -88,7 +89,7 @@ class MaskVQVAE(nn.Module):
 
     def init_weights(self) -> None:
         init_children(self)
-        for layer in self.modules():  # with torch's smaller default all masks start, and may end, in one code
+        for layer in self.modules():  # torch's default is smaller: all masks start in one code, and may stay there
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 if layer.bias is not None:
@@ -98,9 +99,9 @@ class MaskVQVAE(nn.Module):
         self.code_sum.copy_(self.codebook)
 
     def forward(self, masks: Tensor) -> Reconstruction:
-        """Masks ``[B, 64, 64]`` in 0..1 -> reconstruction. In training the dictionary follows the data."""
+        """Masks ``[B, 64, 64]`` in 0..1 -> reconstruction. In training the codebook follows the data."""
         z = self._encode(masks)  # [B, 16, C]
-        with torch.autocast(z.device.type, enabled=False):  # the dictionary and its averages stay in float32
+        with torch.autocast(z.device.type, enabled=False):  # the codebook and its averages stay in float32
             codes = self._nearest(z)
             quantised = self.codebook[codes]
             if self.training:
@@ -116,7 +117,7 @@ class MaskVQVAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes ``[B, 16]`` -> masks ``[B, 64, 64]``, nominally in -1..1, inside where > 0."""
+        """Codes ``[B, 16]`` -> masks ``[B, 64, 64]``, nominally in -1..1, positive inside."""
         return self._decode(self.codebook[codes])
 
     def _encode(self, masks: Tensor) -> Tensor:
@@ -128,7 +129,7 @@ class MaskVQVAE(nn.Module):
         return cast(Tensor, self.decoder(grid)).squeeze(1)
 
     def _nearest(self, z: Tensor) -> Tensor:
-        distance = self.codebook.square().sum(-1) - 2 * z @ self.codebook.T  # |z|^2 is the same for all codes
+        distance = self.codebook.square().sum(-1) - 2 * z @ self.codebook.T  # |z|^2 does not change the argmin
         return distance.argmin(-1)
 
     @torch.no_grad()
@@ -144,7 +145,7 @@ class MaskVQVAE(nn.Module):
         self.codebook.copy_(self.code_sum / self.code_count[:, None].clamp(min=1e-5))
 
     def _split_most_used(self) -> None:
-        """A code that nothing maps to takes over half of what the most used one has (UViM)."""
+        """Give a code that nothing maps to half of the most used one's vectors (UViM)."""
         least, most = self.code_count.argmin(), self.code_count.argmax()
         if self.code_count[least] < 0.01 * self.code_count.mean():
             self.code_count[most] /= 2

@@ -16,7 +16,7 @@ from openpali.model.vit import MAPHead, Transformer, ViT, ViTConfig
 
 @dataclass(frozen=True)
 class TextTowerConfig:
-    """Shape of the text tower. ``length`` is fixed: every text is padded to it with the EOS id ("sticky")."""
+    """Shape of the text tower. ``length`` is fixed: texts are padded to it with EOS (big_vision's "sticky")."""
 
     vocab_size: int
     length: int
@@ -28,9 +28,9 @@ class TextTowerConfig:
 
 @dataclass(frozen=True)
 class SigLIPConfig:
-    """Both towers and where the loss starts: temperature ``exp(t)``, ``t = log(temperature)``, and bias ``b``.
+    """Both towers, and the initial temperature ``exp(t)`` and bias ``b`` of the loss.
 
-    A bias of -10 is made for batches of 32k; about ``-log(batch)`` suits small ones.
+    A bias of -10 suits batches of 32k; take about ``-log(batch)`` for small ones.
     """
 
     vision: ViTConfig
@@ -79,7 +79,7 @@ class TextTower(nn.Module):
 
 
 class SigLIP(nn.Module):
-    """Image tower (ViT and MAP head, whose output is the embedding) and text tower."""
+    """Image tower (a ViT and a MAP head, which outputs the embedding) and text tower."""
 
     def __init__(self, config: SigLIPConfig) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class SigLIP(nn.Module):
         nn.init.constant_(self.bias, self.config.bias)
 
     def embed_image(self, images_BHWC: Tensor) -> Tensor:
-        """Pictures as for :class:`ViT` -> normalised embeddings ``[B, D]``."""
+        """Images as for :class:`ViT` -> normalised embeddings ``[B, D]``."""
         return normalize(self.pool(self.vit(images_BHWC)))
 
     def embed_text(self, ids_BL: Tensor) -> Tensor:
