@@ -135,6 +135,7 @@ def make_card(
     scores: Scores,
     *,
     model: str,
+    precision: str,
     data: Json,
     preprocessing: Json,
     **rest: Any,
@@ -142,10 +143,12 @@ def make_card(
     """A card with everything that a benchmark says of itself.
 
     Args:
-        model, data: hash of the model; what is known of the data beside its split.
+        model: hash of the model.
+        precision: what it was computed in, "fp32" or "bf16".
+        data: what is known of the data beside its split.
         preprocessing, rest: further fields of the card.
     """
-    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # which embeds, whatever generates
+    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # torch embeds, whatever generates
     return Card(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -159,7 +162,7 @@ def make_card(
             "name": pali.folder.name if pali.folder.parent == SHIPPED else str(pali.folder),
             "hash": model,
             "engine": engine,
-            "dtype": pali.dtype,
+            "dtype": precision,
             "device": pali.device.type,
         },
         data={"split": benchmark.split, **data},

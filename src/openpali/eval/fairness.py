@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
-from openpali.infer.pali import Floats, Frames, Pali
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Floats, Frames
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import check_paired, mean
 

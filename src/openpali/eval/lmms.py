@@ -17,7 +17,8 @@ from lmms_eval.api.model import lmms
 
 from openpali.data.media.videos import is_video, load_frames
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Frames, Pali
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Frames
 from openpali.tasks.base import Task
 from openpali.tasks.registry import is_prompt
 from openpali.weights.format import open_model

@@ -1,15 +1,7 @@
 """What a benchmark is: a data set with its protocol, and what the paper scored on it.
 
-There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one by one; whoever runs it goes
-
-    source = benchmark.open(data_root)                        # examples, read when they are asked for
-    task = benchmark.task_for(pali)
-    sample = task.write(source[i], generator(SEED, i))           # sample.prompt is what the model is asked
-    answered = benchmark.judge(i, source[i], sample, prediction, task, tokenizer)
-    scores = benchmark.score(all_answered)
-
-and :class:`~openpali.tasks.scoring.Answered` is plain JSON without pixels: it can be saved, gathered over
-processes, and scored again without the data. An :class:`EncoderBenchmark` compares embeddings of all samples.
+There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one by one, and an
+:class:`EncoderBenchmark` compares embeddings of all samples. :mod:`openpali.eval.evaluators` runs both.
 """
 
 from __future__ import annotations
@@ -23,13 +15,13 @@ from typing import Any
 
 from openpali.data.sources.base import Source
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali, Prediction
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Pipeline
 from openpali.metrics.scores import Scores
-from openpali.tasks.base import Sample, Task
+from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Image
 from openpali.tasks.registry import find_family
-from openpali.tasks.scoring import Answered, Score
-from openpali.text.tokenizer import Tokenizer
+from openpali.tasks.scoring import Score
 
 SEED = 23_101_3199  # of all evaluation sets; used for nothing else
 
@@ -106,7 +98,7 @@ class AnswerBenchmark(Benchmark):
         """Answers, in any order -> scores."""
         return self.scorer or find_family(self.task).score
 
-    def task_for(self, pali: Pali, *, ocr: bool = False) -> Task:
+    def task_for(self, pipeline: Pipeline, *, ocr: bool = False) -> Task:
         """The task as the model was trained on it, with this benchmark's options.
 
         Args:
@@ -115,30 +107,12 @@ class AnswerBenchmark(Benchmark):
         Raises:
             ValueError: ``ocr`` for a task that has no place for it.
         """
-        task = pali.task(self.task)
+        task = pipeline.task(self.task)
         options = {**self.options, "ocr": True} if ocr else self.options
         known = {each.name for each in dataclasses.fields(task)}
         if ocr and "ocr" not in known:
             raise ValueError(f"benchmark {self.name} takes no OCR text: task {self.task} has no place for it")
         return dataclasses.replace(task, **options)
-
-    def judge(
-        self,
-        index: int,
-        example: Example,
-        sample: Sample,
-        prediction: Prediction,
-        task: Task,
-        tokenizer: Tokenizer,
-    ) -> Answered:
-        """Keep of an answer what scoring needs."""
-        values = dict(task.measure(example, prediction.answer, prediction.generation, tokenizer))
-        if self.measure:
-            values |= self.measure(example)
-        kind = example.question_kind or sample.kind
-        return Answered(
-            index, example.key, sample.prompt, prediction.answer.text, tuple(sample.references), kind, values
-        )
 
 
 class Seen:
