@@ -127,7 +127,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no picture file nowhere.png"),
+        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no image file nowhere.png"),
         (["predict", "what?", "--model", "FAMILY"], "give one or more images, then the prompt"),
         (
             ["predict", "PICTURE", "PICTURE", "--model", "FAMILY"],

@@ -43,7 +43,7 @@ def _open(recipe: Recipe, spec: PhaseSpec, tokenizer: Tokenizer) -> Phase:
     for line in spec.mixture:
         options = {**line.task_options, **_tools(recipe, line.task, tokenizer)}
         source, task = (
-            open_source(line.source, line.options, least=preprocess.least),
+            open_source(line.source, line.options, min_size=preprocess.min_size),
             get_task(line.task, **options),
         )
         entries.append(Entry(line.name, source, task, line.weight))
