@@ -1,4 +1,4 @@
-"""Every command of the README runs: on tiny models, on data that is already built, with training cut short."""
+"""Every command in the README runs, on tiny models, built data and shortened training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHORT += ["phases.0.samples=4", "optimizer.warmup=0", "optimizer.cooldown=0"]
 
 @pytest.fixture
 def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the files that the README speaks of; the tiny family ships as ``nano``."""
+    """A working folder with the files that the README names; the tiny family is shipped as ``nano``."""
     shipped = world_with_vocabulary / "shipped"
     if not shipped.is_dir():
         shipped.mkdir()
@@ -47,7 +47,7 @@ def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch
     return tmp_path
 
 
-def test_all_five_uses_are_there() -> None:
+def test_all_uses_are_documented() -> None:
     titles = re.findall(r"^## (.*)", (ROOT / "README.md").read_text("utf-8"), re.M)
     assert {"Ask", "Fine-tune on your data", "Pretrain", "Evaluate"} <= set(titles)
     assert len(COMMANDS) >= 10

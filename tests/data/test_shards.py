@@ -143,7 +143,11 @@ def test_a_cut_shard_keeps_its_complete_samples(cut: int) -> None:
 def test_nothing_left_of_a_cut_shard(folder: Path) -> None:
     path = folder / "a.tar"
     content = path.read_bytes()
-    for size, problem in ((0, "not an uncompressed tar file"), (100, "not an uncompressed tar file"), (700, "has no samples")):
+    for size, problem in (
+        (0, "not an uncompressed tar file"),
+        (100, "not an uncompressed tar file"),
+        (700, "has no samples"),
+    ):
         path.write_bytes(content[:size])
         with pytest.raises(ValueError, match=problem):
             ShardSource(path)

@@ -94,7 +94,7 @@ def test_bad_videos_and_options_are_named(folder: Path) -> None:
     assert validate(folder / "bad.jsonl").problems == {"bad picture": 3, "missing file": 1}
     for options, problem in (
         ({"frames": 17}, "frames must be an integer from 1 to 16, not 17"),
-        ({"frames": "8"}, "frames must be a whole number"),
+        ({"frames": "8"}, "frames must be an integer"),
         ({"stride": 0}, "stride must be an integer of at least 1, not 0"),
         ({"fps": 2}, "no option 'fps'; its options are frames, stride"),
     ):

@@ -17,7 +17,7 @@ import pytest
 
 from openpali.eval import cards
 from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
-from openpali.eval.datasets.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark
+from openpali.eval.datasets.base import AnswerBenchmark, Embedded, EncoderBenchmark
 from openpali.eval.registry import BENCHMARKS, find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.eval.suites import SUITES, Outcome, find_suite, run_suite
@@ -28,6 +28,7 @@ from openpali.reports import card_diff as diff
 from openpali.reports import eval_page, suite_table
 from openpali.reports.eval_page import write_report
 from openpali.tasks.example import Box, Example, Object
+from openpali.tasks.scoring import Answered
 from openpali.weights.format import write_model
 
 
@@ -94,7 +95,7 @@ def test_hashes_change_with_what_they_stand_for(pali: Pali, family: Path, tmp_pa
             open=lambda root: source,
             task="vqa",
             decoding=Decoding(max_tokens=2),
-            score=lambda rows: Scores({"acc": 1.0}),
+            scorer=lambda rows: Scores({"acc": 1.0}),
         )
         return str(run(benchmark, pali, tmp_path).card.data["hash"])
 
@@ -160,7 +161,7 @@ def test_captions_are_judged_on_the_scale_of_cider(pali: Pali, tmp_path: Path) -
             benchmark,
             open=lambda root: [example],  # type: ignore[arg-type, return-value]
             decoding=Decoding(max_tokens=2),
-            score=lambda rows: Scores({"cider": value}, {"cider": [value]}),
+            scorer=lambda rows: Scores({"cider": value}, {"cider": [value]}),
         )
         write_report(run(one, pali, tmp_path), tmp_path / "page.html")
         return re.findall(r'class="value (\w+)"', (tmp_path / "page.html").read_text("utf-8"))[0]
@@ -335,7 +336,7 @@ def test_the_hash_of_scoring_covers_all_that_scores(monkeypatch: pytest.MonkeyPa
         while isinstance(function, partial):
             function = function.func
         assert Path(inspect.getfile(inspect.unwrap(function))).relative_to(folder).as_posix() in scorers
-    expected = {f"eval/{name}.py" for name in ("probes", "retrieval", "zero_shot", "detection", "datasets/scoring")}
+    expected = {f"eval/{name}.py" for name in ("probes", "retrieval", "zero_shot", "datasets/scoring")}
     assert expected | {"metrics/vqa.py", "tasks/refseg.py"} <= scorers
     assert all(any(folder.glob(pattern)) for pattern in cards.SCORERS)
 

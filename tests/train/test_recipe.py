@@ -136,6 +136,7 @@ def test_toml_is_written_with_quotes_where_they_are_needed() -> None:
     assert tomllib.loads(text) == {key: value for key, value in table.items() if key != "none"}
     assert "large = 1_000_000\n" in text
     assert "[[lines.b]]" in text
+    assert "deeper = { x = 1 }" in text
 
 
 # ---- extends, entries and mixtures

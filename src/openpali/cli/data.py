@@ -64,18 +64,19 @@ def validate(
     from openpali.data.validate import validate as check
     from openpali.reports.contact_sheet import ContactSheet
     from openpali.reports.validation import render
-    from openpali.tasks.registry import get_task
+    from openpali.tasks.registry import Tools, open_task
     from openpali.weights.family import find_model, open_tokenizer
     from openpali.weights.mask_codec import open_mask_codec
 
     if out is not None:
         check_drawable(out)
-    tools = {"masks": open_mask_codec(find_model(masks))} if masks else {}
-    chosen = get_task(task, **tools) if task else None
+    opened = open_tokenizer(tokenizer)
+    tools: Tools = {"tokenizer": lambda: opened}
+    if masks:
+        tools = {**tools, "masks": lambda: open_mask_codec(find_model(masks))}
+    chosen = open_task(task, tools=tools) if task else None
     sheet = ContactSheet()
-    found = check(
-        path, task=chosen, tokenizer=open_tokenizer(tokenizer), limit=limit, show=sheet.add if out else None
-    )
+    found = check(path, task=chosen, tokenizer=opened, limit=limit, show=sheet.add if out else None)
     drawn = str(out) if out is not None and sheet.save(out) else ""
     if as_json:
         typer.echo(json.dumps(asdict(found) | {"sheet": drawn}, ensure_ascii=False))

@@ -12,7 +12,7 @@ from openpali.cli.options import Device, Dtype, Engine, Json, Model
 from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input
 
 if TYPE_CHECKING:
-    from openpali.infer.pali import Prediction
+    from openpali.infer.pipeline import Prediction
 
 
 def predict(
@@ -36,7 +36,8 @@ def predict(
 ) -> None:
     """Ask a model about an image; several images are frames of one video."""
     from openpali.data.media.videos import is_video, load_frames
-    from openpali.infer.pali import Pali, task_of, to_array
+    from openpali.infer.pali import Pali
+    from openpali.infer.pipeline import to_array
     from openpali.reports.drawing import draw_prediction
 
     paths, text = _split(inputs, task)
@@ -51,7 +52,7 @@ def predict(
         for image in (load_frames(path, frames, stride) if is_video(path) else [to_array(path)])
     ]
     pali = Pali.from_pretrained(model, engine, dtype, device)
-    chosen = pali.task(task or task_of(text, len(images)))
+    chosen = pali.task(task or pali.recognise(text, len(images)))
     prompt = pali.word(chosen, text, lang or "en") if task else text
     [prediction] = pali.predict([images], [prompt], task=chosen)
     if out is not None:

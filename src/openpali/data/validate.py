@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,11 +13,12 @@ from openpali.data.sources.base import Source
 from openpali.data.sources.records import RecordError
 from openpali.data.sources.registry import open_source
 from openpali.data.sources.shards import DamagedShard
+from openpali.metrics.boxes import box_iou
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task, require
 from openpali.tasks.example import Box, Example, tight_box
 from openpali.tasks.refseg import MaskCrop
-from openpali.tasks.registry import TASKS, get_task
+from openpali.tasks.registry import Tools, open_task, openable
 from openpali.text.tokenizer import Tokenizer
 
 SHOWN = 12  # number of samples to show
@@ -27,7 +27,7 @@ PREFERENCE = ("detect", "vqa", "ocr", "classify", "caption", "denoise")  # tasks
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownSample:
     """What the model sees of a sample: prompt and target, as texts and as pieces of the tokenizer."""
 
     where: str
@@ -64,7 +64,7 @@ class Validation:
     lost: int = 0
     lost_characters: dict[str, int] = field(default_factory=dict)
     longest_target: int = 0
-    shown: list[Shown] = field(default_factory=list)
+    shown: list[ShownSample] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -140,8 +140,10 @@ class _AnyMask:
 
 
 def _families(tokenizer: Tokenizer | None) -> list[Task]:
-    needs: dict[str, dict[str, Any]] = {"refseg": {"masks": _AnyMask()}, "denoise": {"tokenizer": tokenizer}}
-    return [get_task(name, **needs.get(name, {})) for name in TASKS if tokenizer or name != "denoise"]
+    tools: Tools = {"masks": _AnyMask}
+    if tokenizer:
+        tools = {**tools, "tokenizer": lambda: tokenizer}
+    return [open_task(name, tools=tools) for name in openable(tools)]
 
 
 def _spread(count: int, limit: int | None) -> list[int]:
@@ -172,7 +174,7 @@ def _check_objects(example: Example, found: Validation) -> None:
         elif box.ymin < 0 or box.xmin < 0 or box.ymax > size.height or box.xmax > size.width:
             where = f"the image of {size.height} x {size.width} pixels"
             found.add("box outside", f"{what}: box {_numbers(box)} (ymin, xmin, ymax, xmax) exceeds {where}")
-        if thing.mask is not None and thing.mask.any() and _overlap(tight_box(thing.mask), box) < 0.5:
+        if thing.mask is not None and thing.mask.any() and box_iou([tight_box(thing.mask)], [box])[0, 0] < 0.5:
             around = _numbers(tight_box(thing.mask))
             found.add(
                 "mask elsewhere",
@@ -206,7 +208,7 @@ def _write(
     for task in tasks:
         try:
             sample = task.write(example, generator(0, index))
-            if task.needs_picture:
+            if "images" in task.needs:
                 require(example.images, example, "picture")
         except ValueError as error:
             reasons.append(str(error))
@@ -248,24 +250,16 @@ def _preferred(written: Sequence[tuple[Task, Sample]]) -> tuple[Task, Sample] | 
     return next((by_name[name] for name in PREFERENCE if name in by_name), None)
 
 
-def _show(example: Example, task: Task, sample: Sample, tokenizer: Tokenizer | None) -> Shown:
+def _show(example: Example, task: Task, sample: Sample, tokenizer: Tokenizer | None) -> ShownSample:
     pieces: tuple[Sequence[str], Sequence[str]] = ((), ())
     if tokenizer:
         prompt, target = _ids(sample, tokenizer)
         pieces = tokenizer.pieces(prompt), tokenizer.pieces([*target, tokenizer.eos_id])
-    return Shown(example.key, task.name, sample.prompt, sample.target, *pieces)
+    return ShownSample(example.key, task.name, sample.prompt, sample.target, *pieces)
 
 
 def _ids(sample: Sample, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return sample.ids or (tokenizer.encode(sample.prompt), tokenizer.encode(sample.target))
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    height, width = min(a.ymax, b.ymax) - max(a.ymin, b.ymin), min(a.xmax, b.xmax) - max(a.xmin, b.xmin)
-    both = max(height, 0) * max(width, 0)
-    areas = sum((box.ymax - box.ymin) * (box.xmax - box.xmin) for box in (a, b))
-    return both / (areas - both)
 
 
 def _numbers(box: Box) -> list[float]:

@@ -13,11 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from openpali.eval.datasets.base import AnswerBenchmark, Answered, Benchmark
+from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
 from openpali.infer.pali import Pali
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
+from openpali.tasks.scoring import Answered
 from openpali.weights.family import SHIPPED
 from openpali.weights.format import open_model
 
@@ -26,7 +27,6 @@ SCORERS = (  # under the package: all that makes scores of answers, embeddings a
     "metrics/*.py",
     "tasks/*.py",
     "eval/datasets/*.py",
-    "eval/detection.py",
     "eval/encoders.py",
     "eval/features.py",
     "eval/nano.py",
@@ -135,6 +135,7 @@ def make_card(
     scores: Scores,
     *,
     model: str,
+    precision: str,
     data: Json,
     preprocessing: Json,
     **rest: Any,
@@ -142,10 +143,12 @@ def make_card(
     """A card with everything that a benchmark says of itself.
 
     Args:
-        model, data: hash of the model; what is known of the data beside its split.
+        model: hash of the model.
+        precision: what it was computed in, "fp32" or "bf16".
+        data: what is known of the data beside its split.
         preprocessing, rest: further fields of the card.
     """
-    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # which embeds, whatever generates
+    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # torch embeds, whatever generates
     return Card(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -159,7 +162,7 @@ def make_card(
             "name": pali.folder.name if pali.folder.parent == SHIPPED else str(pali.folder),
             "hash": model,
             "engine": engine,
-            "dtype": pali.dtype,
+            "dtype": precision,
             "device": pali.device.type,
         },
         data={"split": benchmark.split, **data},

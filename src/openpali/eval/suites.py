@@ -9,10 +9,12 @@ from pathlib import Path
 from openpali.distributed import Ranks
 from openpali.eval.cards import Card
 from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
+from openpali.eval.evaluators import ALONE, Watch, unwatched
 from openpali.eval.ocr import OcrEngine
 from openpali.eval.registry import BENCHMARKS
-from openpali.eval.runner import ALONE, Run, Watch, run
-from openpali.infer.pali import BATCH, Pali
+from openpali.eval.runner import Run, run
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import BATCH
 from openpali.tasks.registry import TASKS
 
 SUITES: dict[str, Callable[[Benchmark], bool]] = {
@@ -68,7 +70,7 @@ def run_suite(
     batch: int = BATCH,
     ocr: OcrEngine | None = None,
     ranks: Ranks = ALONE,
-    watch: Callable[[Benchmark], Watch] = lambda benchmark: lambda done, total, scores: None,
+    watch: Callable[[Benchmark], Watch] = lambda benchmark: unwatched,
     finished: Callable[[Run], None] = lambda run: None,
 ) -> Iterator[Outcome]:
     """Run the benchmarks that the data and the model allow; a benchmark that cannot run is an outcome, too.

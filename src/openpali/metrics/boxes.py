@@ -185,6 +185,34 @@ def average_precision(
     )
 
 
+def detection_scores(
+    predictions: Sequence[Sequence[Sequence[Detection]]],
+    references: Sequence[Sequence[Detection]],
+    policies: Sequence[str],
+) -> Scores:
+    """COCO average precision under each policy of confidence (``ap/mean``, ``ap50/mean``, ...), and ``f1@0.5``,
+    which needs no scores.
+
+    Args:
+        predictions: per policy, the scored boxes of each image.
+        references: true boxes of each image.
+        policies: their names, in the order of ``predictions``.
+
+    Raises:
+        ValueError: no policies, unequal numbers, or as :func:`average_precision`.
+    """
+    if not policies or len(policies) != len(predictions):
+        raise ValueError(
+            f"{len(predictions)} lists of scored boxes for {len(policies)} policies: give one for each"
+        )
+    f1 = detection_f1(predictions[0], references)
+    summary = dict(f1.summary)
+    for policy, scored in zip(policies, predictions, strict=True):
+        precision = average_precision(scored, references).summary
+        summary |= {f"{name}/{policy}": value for name, value in precision.items()}
+    return Scores(summary, f1.per_sample)
+
+
 def _precision_recall(
     name: str, predictions: Sequence[Sequence[Detection]], references: Sequence[Sequence[Detection]]
 ) -> tuple[Floats, Floats]:

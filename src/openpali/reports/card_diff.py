@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from openpali.eval.cards import is_error, read_card, show
-from openpali.eval.datasets.base import AnswerBenchmark, Answered
+from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.messages import shorten
+from openpali.tasks.scoring import Answered
 
 LISTED = 20  # maximum number of samples printed per direction
 WIDTH = 100  # maximum length of a printed value

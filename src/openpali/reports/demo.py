@@ -42,7 +42,7 @@ QUESTIONS: Sequence[tuple[str, str, dict[str, Any], str, dict[str, Any], int]] =
 
 
 @dataclass(frozen=True)
-class Shown:
+class AnsweredQuestion:
     """One answered question; the answer is drawn on ``image``."""
 
     title: str
@@ -52,7 +52,7 @@ class Shown:
     truth: str
 
 
-def answer_questions(pali: Pali) -> Iterator[Shown]:
+def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
     """Ask every question that the model has a part for."""
     for title, kind, options, name, narrowed, index in QUESTIONS:
         if pali.by_task.get(name, "pali") not in pali.parts:
@@ -64,7 +64,9 @@ def answer_questions(pali: Pali) -> Iterator[Shown]:
         [prediction] = pali.predict([example.images], [sample.prompt], task=task)
         first, *others = (enlarge(frame, SCALE) for frame in example.images)
         drawn = np.asarray(draw_prediction(first, prediction.answer.scaled(SCALE)))
-        yield Shown(title, film_strip([drawn, *others]), sample.prompt, prediction.answer.text, sample.target)
+        yield AnsweredQuestion(
+            title, film_strip([drawn, *others]), sample.prompt, prediction.answer.text, sample.target
+        )
 
 
 def write_demo(pali: Pali, path: Path) -> int:
@@ -91,7 +93,7 @@ def write_demo(pali: Pali, path: Path) -> int:
     return len(shown)
 
 
-def _card(shown: Shown) -> str:
+def _card(shown: AnsweredQuestion) -> str:
     right = shown.answer == shown.truth
     verdict = "right" if right else "compare"
     comment = "correct" if right else f"expected: {escape(_short(shown.truth))}"

@@ -10,13 +10,14 @@ import numpy as np
 from PIL import Image as PilImage
 
 from openpali.eval.cards import Card, is_good, show, show_interval, worst_of
-from openpali.eval.datasets.base import SEED, Answered
+from openpali.eval.datasets.base import SEED
 from openpali.eval.runner import Run
 from openpali.reports.drawing import draw_prediction, enlarge, film_strip
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import Answered
 
 WORST, RANDOM = 12, 12  # number of samples shown
 SIDE = 448  # pixels of the longer side of an image

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from openpali.eval.cards import show
 from openpali.eval.datasets.base import Benchmark
-from openpali.eval.runner import Watch
+from openpali.eval.evaluators import Watch
 
 
 @contextmanager

@@ -102,7 +102,10 @@ def assign(raw: Table, key: str, value: Any) -> None:
 
 
 def as_toml(table: Mapping[str, Any]) -> str:
-    """A table as TOML that reads back as the same. Empty strings, lists and tables are left out."""
+    """A table as TOML that reads back as the same, without empty strings, lists and tables.
+
+    A table within another is written on one line, unless it contains tables.
+    """
     return "\n".join(_lines(table, "")).strip() + "\n"
 
 
@@ -158,7 +161,7 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 def _lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
     filled = {key: value for key, value in table.items() if value not in ("", [], {})}
-    tables = {key: value for key, value in filled.items() if isinstance(value, dict) or _is_list_of_tables(value)}
+    tables = {key: value for key, value in filled.items() if _has_header(value, nested=bool(name))}
     for key, value in filled.items():
         if key not in tables:
             yield f"{_key(key)} = {quote(value)}"
@@ -170,7 +173,9 @@ def _lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
             yield from _lines(part, full)
 
 
-def _is_list_of_tables(value: Any) -> bool:
+def _has_header(value: Any, *, nested: bool) -> bool:
+    if isinstance(value, dict):
+        return not nested or any(isinstance(part, dict) for part in value.values())
     return isinstance(value, list) and all(isinstance(part, dict) for part in value)
 
 

@@ -29,16 +29,16 @@ from openpali.data.media.videos import load_frames
 from openpali.data.sources.mask_formats import read_polygons
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets import refcoco, scoring
-from openpali.eval.datasets.base import AnswerBenchmark, Answered
+from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.documents import any_order
 from openpali.eval.datasets.rico import draw_box
 from openpali.eval.datasets.stvqa import is_held_out
 from openpali.eval.registry import find_benchmark
 from openpali.infer.generate import Generation
-from openpali.infer.pali import Prediction
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.refseg import RefSeg
+from openpali.tasks.scoring import Answered, mean_of_slices, with_slices
 
 
 def benchmark(name: str) -> AnswerBenchmark:
@@ -128,7 +128,7 @@ def test_pictures_for_scoring_are_not_trained_on(
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code, end.value.code
-    assert "refcocog: 1 pictures, 1 left out" in capsys.readouterr().out
+    assert "refcocog: 1 images, 1 left out" in capsys.readouterr().out
     source = open_source(str(out), {})
     trained = [source[i] for i in range(len(source))]
     assert {example.key.split("_")[0] for example in trained} == {"refcoco", "refcoco+", "refcocog"}
@@ -179,8 +179,7 @@ def test_segmentation_is_measured_against_the_pixels(referring: Path) -> None:
     lower = np.roll(truth.mask, 10, axis=0)  # half of it beside the truth
 
     def measure(example: Example, answer: Answer, task: RefSeg) -> dict[str, float]:
-        prediction = Prediction("", answer, Generation([], [], 0.0, "eos"))
-        return scoring.measure_segmentation(example, prediction, task, None)  # type: ignore[arg-type]
+        return dict(task.measure(example, answer, Generation([], [], 0.0, "eos"), None))  # type: ignore[arg-type]
 
     right = measure(example, Answer("", (truth,)), task)
     partly = measure(example, Answer("", (Object("", Box(20, 8, 40, 40), lower),)), task)
@@ -188,7 +187,7 @@ def test_segmentation_is_measured_against_the_pixels(referring: Path) -> None:
     assert right == {"intersection": 640, "union": 640, "box_iou": 1, "ceiling": 1, "invalid": 0}
     assert partly == {"intersection": 320, "union": 960, "box_iou": 1 / 3, "ceiling": 1, "invalid": 0}
     assert nothing == {"intersection": 0, "union": 640, "box_iou": 0, "ceiling": 1, "invalid": 1}
-    scores = scoring.segmentation([answered("", **values) for values in (right, partly, nothing)]).summary
+    scores = RefSeg.score([answered("", **values) for values in (right, partly, nothing)]).summary
     assert scores["miou"] == pytest.approx(4 / 9)
     assert scores["oiou"] == pytest.approx(960 / 2240)
     assert scores["box_accuracy@0.5"] == pytest.approx(1 / 3)
@@ -207,12 +206,12 @@ def test_slices_and_means() -> None:
         answered("30", "30", kind="augmented"),
         answered("30.9", "30", kind="human"),
     ]
-    scores = scoring.mean_of_slices(scoring.relaxed)(rows)
+    scores = mean_of_slices(scoring.relaxed)(rows)
     assert scores.summary["relaxed_accuracy/human"] == pytest.approx(2 / 3)
     assert scores.summary["relaxed_accuracy/augmented"] == 1
     assert scores.summary["relaxed_accuracy"] == pytest.approx(5 / 6)  # not 3/4: slices weigh the same
     assert scores.per_sample["relaxed_accuracy"] == [1, 0, 1, 1]
-    whole = scoring.with_slices(scoring.relaxed)(rows)
+    whole = with_slices(scoring.relaxed)(rows)
     assert whole.summary["relaxed_accuracy"] == pytest.approx(3 / 4)
     assert whole.summary["relaxed_accuracy/human"] == pytest.approx(2 / 3)
 

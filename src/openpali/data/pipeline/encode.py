@@ -56,7 +56,7 @@ class SequenceEncoder:
     cut: bool = False
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
-        if task.needs_picture:
+        if "images" in task.needs:
             _first(example)
         sample = task.write(example, rng)
         texts = sample.ids or (self.tokenizer.encode(sample.prompt), self.tokenizer.encode(sample.target))
