@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from openpali.messages import reason
+
 RETRIES = (0.5, 2.0, 8.0)  # seconds to wait before each retry of a read from a URL
 
 
@@ -144,4 +146,4 @@ def _read_error(name: str, error: Exception) -> OSError:
     """An error of any fsspec backend as ``OSError``."""
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"no file {name}")
-    return OSError(f"{name} cannot be read: {type(error).__name__}: {error}")
+    return OSError(f"{name} cannot be read: {reason(error)}")
