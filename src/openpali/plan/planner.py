@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from openpali.data.pipeline.encode import Batch, PairEncoder
 from openpali.distributed import Ranks
 from openpali.model.attention import set_attention
+from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS
 from openpali.plan.ledger import KINDS, Ledger, fused_attention, imagined, shapes_of
 from openpali.tasks.example import FRAMES
@@ -309,13 +310,17 @@ class Accountant:
 def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objective:
     """The objective of a recipe on a device, at the resolution of ``phase``. Needs neither data nor tokenizer.
 
+    On the meta device, its model has no weights.
+
     Raises:
         ValueError: the model does not take images of this size.
     """
-    with torch.device(device):
+    with torch.device("meta"):
         objective: Objective = build_objective(recipe, _vocabulary(recipe), [str(i) for i in range(CLASSES)])
-        check_sizes(recipe, objective.model)
-        set_resolution(objective.model, phase.size)
+    check_sizes(recipe, objective.model)
+    if device != "meta":
+        materialise(objective.model, device)
+    set_resolution(objective.model, phase.size)
     return objective
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import nn
 from openpali.data.pipeline.encode import Batch
 from openpali.data.pipeline.stream import Loaded, Stream, load
 from openpali.distributed import Ranks
+from openpali.model.init import materialise
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, read_state, tensors_of
 from openpali.train.diagnose import explain_high_loss, explain_not_finite
@@ -85,9 +86,11 @@ class Trainer:
         makes_weights = not self.sharded or (ranks.rank == 0 and newest is None)
         torch.manual_seed(recipe.seed)
         first = self.phases[0].entries[0].source
-        with nullcontext() if makes_weights else torch.device("meta"):
+        with torch.device("meta"):
             self.objective: Objective = build_objective(recipe, tokenizer, getattr(first, "labels", ()))
         self.model = self.objective.model
+        if makes_weights:
+            materialise(self.model)
         self.stream = Stream(self.phases, self.objective.encoder, recipe.seed)
         check_sizes(recipe, self.model)
 
