@@ -301,7 +301,7 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
     parts = f'[parts]\npali = "{tmp_path / "main"}"\n'
     for text in ("", "[parts]\nmain = 'x'", "parts", "parts = 1", parts + "x = 5", f"tasks = 1\n{parts}"):
         description.write_text(text)
-        with pytest.raises(ValueError, match=r"family.toml names no \[parts\] with a pali"):
+        with pytest.raises(ValueError, match=r"family.toml must have \[parts\] with a pali"):
             pack_family(description, tmp_path / "third")
 
 
@@ -315,7 +315,7 @@ def test_a_single_model_is_a_family(tmp_path) -> None:
     ):
         open_model(tmp_path)
     (folder / "family.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"family.json cannot be understood"):
+    with pytest.raises(ValueError, match=r"family.json is no description of a family"):
         open_family(folder)
 
 

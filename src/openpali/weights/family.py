@@ -84,7 +84,7 @@ def open_family(folder: Path) -> Family:
         parts = {name: folder / part for name, part in described["parts"].items()}
         return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be understood ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path} is no description of a family ({type(error).__name__}: {error})") from error
 
 
 def pack_family(description: Path, folder: Path) -> dict[str, int]:
@@ -137,10 +137,10 @@ def _read_description(path: Path) -> tuple[dict[str, str], dict[str, str], list[
         if "pali" not in parts:
             raise KeyError("pali")
         if other := [name for name in (*parts.values(), *tasks.values(), *languages) if not isinstance(name, str)]:
-            raise TypeError(f"{other[0]!r} is no name")
+            raise TypeError(f"{other[0]!r} is not a string")
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} names no [parts] with a pali ({reason})") from error
+        raise ValueError(f"{path} must have [parts] with a pali ({reason})") from error
     return parts, tasks, languages
 
 
