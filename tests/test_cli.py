@@ -160,7 +160,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
         (["predict", "PHOTO", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang needs a --task"),
         (["predict", "PHOTO", "what?", "--model", "nowhere"], "no model 'nowhere'"),
         (["predict", "PHOTO", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
-        (["eval", "nano/captions", "--model", "FAMILY"], "did you mean nano/caption"),
+        (["eval", "nano/captions", "--model", "FAMILY"], "did you mean 'nano/caption'"),
         (["train", "nowhere.toml"], "no recipe nowhere.toml"),
         (["data", "build", "stmaps"], "no data set 'stmaps'"),
         (["data", "validate", "nowhere.jsonl"], "nowhere.jsonl"),

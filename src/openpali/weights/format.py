@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess
+from openpali.messages import reason
 from openpali.model.int8 import use_int8
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import Pali, PaliConfig
@@ -163,8 +164,7 @@ def open_model(folder: Path) -> ModelFolder:
         preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
         facts = dict(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
-        reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"  # never the file
-        raise ValueError(f"{path} is no model configuration that this version reads ({reason})") from error
+        raise ValueError(f"{path} is no model configuration that this version reads ({reason(error)})") from error
     return ModelFolder(folder, config, preprocess, facts)
 
 

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from openpali.messages import reason
+
 RETRIES = (0.5, 2.0, 8.0)  # seconds before a read from a URL is tried again
 
 
@@ -130,4 +132,4 @@ def _unreadable(name: str, error: Exception) -> OSError:
     """Backends raise errors of their own; to us they are all files that cannot be read."""
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"no file {name}")
-    return OSError(f"{name} cannot be read: {type(error).__name__}: {error}")
+    return OSError(f"{name} cannot be read: {reason(error)}")
