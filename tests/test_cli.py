@@ -129,7 +129,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "file nowhere.png"),
+        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no image file nowhere.png"),
         (["predict", "what?", "--model", "FAMILY"], "give one or more images, then the prompt"),
         (
             ["predict", "PHOTO", "PHOTO", "--model", "FAMILY"],
