@@ -143,7 +143,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
             ["predict", "PHOTO", "what?", "--out", "PHOTO", "--model", "FAMILY"],
             "is an input and would be overwritten",
         ),
-        (["eval", "nano/ocr", "--save-predictions", "PHOTO", "--model", "FAMILY"], "is no predictions file"),
+        (["eval", "nano/ocr", "--save-predictions", "PHOTO", "--model", "FAMILY"], "is not a predictions file"),
         (
             ["predict", "PHOTO", "what?", "--out", "a.xyz", "--model", "nowhere"],
             "does not end like an image file: use one of .jpg, .jpeg, .png",
