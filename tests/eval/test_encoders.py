@@ -123,7 +123,7 @@ def test_class_embeddings_are_means_of_normalised_sentences() -> None:
     assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1], abs=1e-5)
     with pytest.raises(ValueError, match="all different"):
         class_embeddings(embed, ["cat", "Cat."])
-    with pytest.raises(ValueError, match="no place for the name"):
+    with pytest.raises(ValueError, match="no place for the class name"):
         class_embeddings(embed, ["cat", "dog"], ["a photo"])
 
 
