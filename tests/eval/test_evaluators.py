@@ -22,7 +22,7 @@ from openpali.eval.evaluators import (
     Evaluator,
     LossEvaluator,
 )
-from openpali.eval.features import Encoder
+from openpali.eval.features import FeatureEncoder
 from openpali.eval.nano import Heldout, answers
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run
@@ -228,7 +228,9 @@ def test_probes_and_retrieval_run_on_a_siglip_in_training(pali: Pali, tmp_path: 
     evaluator = EmbeddingEvaluator(benchmark, tmp_path, 6)
     assert evaluator.run(pipeline) == evaluator.run(pali)
     images = [lambda i=i: Questions()[i].images[0] for i in range(3)]
-    np.testing.assert_array_equal(Encoder(pipeline).features(images), Encoder(pali, "siglip").features(images))
+    np.testing.assert_array_equal(
+        FeatureEncoder(pipeline).features(images), FeatureEncoder(pali, "siglip").features(images)
+    )
     with pytest.raises(ValueError, match="the model in memory has no part 'pali' to probe; it has siglip"):
-        Encoder(pipeline, "pali")
+        FeatureEncoder(pipeline, "pali")
     assert all(module.training for module in model.modules())

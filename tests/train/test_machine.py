@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from openpali.model.attention import spelled_out
+from openpali.model.init import init_weights
 from openpali.model.vit import Block
 from openpali.train.machine import (
     count_flops,
@@ -85,7 +86,7 @@ def test_quick_attention_is_attention_forward_and_backward(masked: str) -> None:
 
 def test_quick_attention_can_be_compiled() -> None:
     torch.manual_seed(0)
-    block, x = Block(width=16, mlp_dim=32, heads=2), torch.randn(2, 5, 16)
+    block, x = init_weights(Block(width=16, mlp_dim=32, heads=2)), torch.randn(2, 5, 16)
     with quick_attention(torch.device("cpu"), torch.bfloat16):
         torch.testing.assert_close(torch.compile(block.forward, backend="eager")(x), block(x))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
-from openpali.eval.features import CACHE, Encoder, Encoders, Floats, Load
+from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Floats, Load
 from openpali.eval.probes import Labels, fewshot, logistic, ridge
 from openpali.eval.retrieval import retrieve
 from openpali.eval.zero_shot import class_embeddings, prompt_of, zero_shot
@@ -44,7 +44,7 @@ def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advan
     hits: dict[str, list[float]] = {}
     preprocessing: dict[str, dict[str, Any]] = {}
     for number, part in enumerate(encoders):
-        encoder = Encoder(model, part, crop=False, cache=home() / CACHE)
+        encoder = FeatureEncoder(model, part, crop=False, cache=home() / CACHE)
         encode = partial(_encode, encoder, advance=advance, total=total)
         before = number * (len(train) + len(test))
         x, x_test = encode(train, before=before), encode(test, before=before + len(train))
@@ -94,7 +94,7 @@ def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advanc
     test, seen = every[:limit], Seen()
     seen.texts(*names, *(c for _, c in (*train, *test)))
     total = len(train) + len(test)
-    encoder = Encoder(model, crop=False, cache=home() / CACHE)
+    encoder = FeatureEncoder(model, crop=False, cache=home() / CACHE)
     x, x_test = (
         _encode(encoder, seen.images([load for load, _ in some]), advance=advance, total=total, before=before)
         for some, before in ((train, 0), (test, len(train)))
@@ -146,7 +146,7 @@ def _on_white(rgba: NDArray[np.uint8]) -> Image:
     return out
 
 
-def _encode(encoder: Encoder, loads: Sequence[Load], *, advance: Advance, total: int, before: int) -> Floats:
+def _encode(encoder: FeatureEncoder, loads: Sequence[Load], *, advance: Advance, total: int, before: int) -> Floats:
     return encoder.features(loads, advance=lambda done: advance(before + done, total))
 
 

@@ -55,7 +55,7 @@ class Encoders(Protocol):
         ...
 
 
-class Encoder:
+class FeatureEncoder:
     """The image encoder of one part, on its device and in its dtype.
 
     Args:

@@ -20,7 +20,7 @@ SHOTS = (1, 5, 10, 25)
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of l2, to select from
 
 Labels = NDArray[np.int64]  # classes [N]
-Classify = Callable[[Floats], Labels]  # features [B, D] -> classes [B]
+Probe = Callable[[Floats], Labels]  # features [B, D] -> classes [B]
 
 
 def fewshot(
@@ -62,7 +62,7 @@ def fewshot_hits(
     return np.asarray(ridge(train[chosen], train_labels[chosen])(test) == test_labels)
 
 
-def ridge(train: Floats, train_labels: Labels) -> Classify:
+def ridge(train: Floats, train_labels: Labels) -> Probe:
     """Least squares with l2 on all of ``train`` (big_vision `fewshot_lsr.py`).
 
     Features ``[N, D]`` are whitened by the mean and deviation (+ 1e-5) of ``train``, a constant 100 is appended,
@@ -98,7 +98,7 @@ class RidgeSums:
         self.by_class += features.T @ onehot
         self.gram += features.T @ features
 
-    def fit(self) -> Classify:
+    def fit(self) -> Probe:
         """Features ``[B, D]`` -> classes ``[B]``.
 
         Whitening and the constant feature are applied to the sums. The constant is orthogonal to the whitened
@@ -125,7 +125,7 @@ def logistic(
     *,
     strengths: Sequence[float] = STRENGTHS,
     iterations: int = 100,
-) -> Classify:
+) -> Probe:
     """Multinomial logistic regression by L-BFGS on whitened features: CLIP's linear probe (arXiv 2103.00020, A.3).
 
     Args:

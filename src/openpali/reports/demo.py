@@ -33,11 +33,11 @@ QUESTIONS: Sequence[tuple[str, str, dict[str, Any], str, dict[str, Any], int]] =
     ("Read", "word", {}, "ocr", {}, 0),
     ("Read", "word", {}, "ocr", {}, 1),
     ("Count", "scene", {"min_objects": 2}, "object_vqa", {"kinds": ("count",)}, 0),
-    ("Answer", "scene", {"min_objects": 2}, "object_vqa", {"kinds": ("which",)}, 1),
-    ("Find", "scene", {"min_objects": 2}, "detect", {"max_names": 1, "absent": 0.0}, 2),
-    ("Cut out", "scene", {"expressions": True}, "refseg", {}, 0),
-    ("Cut out", "scene", {"expressions": True}, "refseg", {}, 1),
-    ("Follow", "video", {}, "video_qa", {}, 0),
+    ("Question", "scene", {"min_objects": 2}, "object_vqa", {"kinds": ("which",)}, 1),
+    ("Detect", "scene", {"min_objects": 2}, "detect", {"max_names": 1, "absent": 0.0}, 2),
+    ("Segment", "scene", {"expressions": True}, "refseg", {}, 0),
+    ("Segment", "scene", {"expressions": True}, "refseg", {}, 1),
+    ("Video question", "video", {}, "video_qa", {}, 0),
 )
 
 
@@ -96,16 +96,16 @@ def write_demo(pali: Pali, path: Path) -> int:
 def _card(shown: AnsweredQuestion) -> str:
     right = shown.answer == shown.truth
     verdict = "right" if right else "compare"
-    comment = "correct" if right else f"expected: {escape(_short(shown.truth))}"
+    comment = "correct" if right else f"expected: {escape(_count_mask_tokens(shown.truth))}"
     return (
         f'<figure class="{verdict}"><img src="{data_uri(shown.image)}" alt="{escape(shown.title)}">'
         f"<figcaption><h2>{escape(shown.title)}</h2><code>{escape(shown.prompt)}</code>"
-        f"<p>{escape(_short(shown.answer)) or '<i>nothing</i>'}</p>"
+        f"<p>{escape(_count_mask_tokens(shown.answer)) or '<i>nothing</i>'}</p>"
         f"<small>{comment}</small></figcaption></figure>"
     )
 
 
-def _short(text: str) -> str:
+def _count_mask_tokens(text: str) -> str:
     """The text with the number of mask tokens in place of the tokens, since the mask is drawn."""
     return _MASK_TOKENS.sub(lambda run: f"[{run[0].count('<')} mask tokens]", text)
 

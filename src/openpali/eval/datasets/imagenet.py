@@ -11,7 +11,7 @@ import numpy as np
 
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
-from openpali.eval.features import BATCH, CACHE, Encoder, Encoders, Load
+from openpali.eval.features import BATCH, CACHE, Encoders, FeatureEncoder, Load
 from openpali.eval.probes import Labels, RidgeSums
 from openpali.eval.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
 from openpali.home import home
@@ -84,7 +84,7 @@ def run_linear(model: Encoders, root: Path, limit: int | None, advance: Advance)
     codes, _ = read_classes(folder)
     every, truth = read_answers(folder, codes)
     pictures, labels, seen = every[:limit], truth[:limit], Seen()
-    encoder = Encoder(model, cache=home() / CACHE)
+    encoder = FeatureEncoder(model, cache=home() / CACHE)
     train: list[Load] = []
     train_labels: list[int] = []
     for path in folder.subfolders(TRAIN):
