@@ -101,6 +101,19 @@ def test_demo_is_one_self_contained_page(capsys, monkeypatch, family: Path, tmp_
     assert 'src="http' not in text
 
 
+def test_data_validate_prints_json_and_draws_a_contact_sheet(
+    capsys, monkeypatch, world_with_vocabulary: Path, photo: Path, tmp_path: Path
+) -> None:
+    data, sheet = tmp_path / "data.jsonl", tmp_path / "sheet.png"
+    data.write_text(json.dumps({"images": str(photo), "caption": "a horse"}) + "\n")
+    found = json.loads(openpali(capsys, monkeypatch, "data", "validate", data, "--out", sheet, "--json"))
+    assert (found["checked"], found["problems"], found["sheet"]) == (1, {}, str(sheet))
+    assert np.asarray(Image.open(sheet)).ndim == 3
+    printed = openpali(capsys, monkeypatch, "data", "validate", data, "--task", "caption")
+    assert "no problems found" in printed
+    assert "what the model will see" not in printed
+
+
 def test_an_int8_model_predicts(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
     assert "model written to" in openpali(
         capsys, monkeypatch, "quantize", family / "pali", "--out", tmp_path / "small"
