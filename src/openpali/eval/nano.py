@@ -162,7 +162,7 @@ def world_benchmarks(world: str) -> list[Benchmark]:
     return [
         EncoderBenchmark(
             name=f"{world}/retrieval",
-            title=f"Captions by their picture ({world} world)",
+            title=f"Captions retrieved by image ({world} world)",
             split=f"held out, {SIZE:,} pictures",
             metric="r@1/mean",
             run=partial(retrieval, world),
