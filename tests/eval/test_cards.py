@@ -325,7 +325,7 @@ def test_every_benchmark_says_what_its_scores_are() -> None:
         assert words != (partial.__doc__ or "").split("\n")[0].rstrip("."), name
         assert "Lambda" not in words
     assert definitions["chartqa"] == "ChartQA's relaxed accuracy: the mean over kinds of sample"
-    assert definitions["nano/retrieval"].startswith("Held-out renderings -> captions")
+    assert definitions["nano/retrieval"].startswith("Recall at 1 per language")
 
 
 def test_the_hash_of_scoring_covers_all_that_scores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
