@@ -25,8 +25,8 @@ from openpali.eval.datasets.base import (
     EncoderBenchmark,
     Seen,
 )
+from openpali.eval.features import Encoders
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali
 from openpali.metrics.caption import cider
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.rng import generator
@@ -79,7 +79,7 @@ def heldout(world: str, kind: str, **options: Any) -> WorldSource:
     return source
 
 
-def retrieval(world: str, pali: Pali, data: Path, limit: int | None, advance: Advance) -> Embedded:
+def retrieval(world: str, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
     """Recall at 1 per language, from held-out renderings to captions; the caption of every stamp is a candidate."""
     source = heldout(world, "single")
     stamps = source.world.stamps
@@ -87,13 +87,13 @@ def retrieval(world: str, pali: Pali, data: Path, limit: int | None, advance: Ad
     examples = [source[i] for i in range(min(limit or SIZE, SIZE))]
     truth = np.array([owner[example.captions["en"][0]] for example in examples])
     seen = Seen()
-    images = pali.embed_image([seen.image(example.images[0]) for example in examples])
+    images = model.embed_image([seen.image(example.images[0]) for example in examples])
     seen.texts(*truth, *([*stamp.captions.items()] for stamp in stamps))
     hits: dict[str, list[float]] = {}
     owners: dict[str, list[int]] = {}  # images with a caption in a language
     for done, lang in enumerate(source.world.languages):
         having = [i for i, stamp in enumerate(stamps) if lang in stamp.captions]
-        texts = pali.embed_text([stamps[i].captions[lang] for i in having])
+        texts = model.embed_text([stamps[i].captions[lang] for i in having])
         best = np.array(having)[(images @ texts.T).argmax(1)]
         asked = np.flatnonzero(np.isin(truth, having))
         if len(asked):
