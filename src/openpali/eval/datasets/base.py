@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from openpali.data.sources.base import Source
+from openpali.eval.features import Encoders
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
 from openpali.metrics.scores import Scores
 from openpali.tasks.base import Task
@@ -172,4 +172,4 @@ class EncoderBenchmark(Benchmark):
         run: model, data root, number of samples (None: all), progress -> what was found. Raises as ``open`` above.
     """
 
-    run: Callable[[Pali, Path, int | None, Advance], Embedded]
+    run: Callable[[Encoders, Path, int | None, Advance], Embedded]

@@ -12,10 +12,9 @@ import numpy as np
 
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
-from openpali.eval.features import CACHE, FeatureEncoder, Load
+from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Load
 from openpali.eval.probes import SHOTS, fewshot
 from openpali.home import home
-from openpali.infer.pali import Pali
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.example import Image
 
@@ -231,13 +230,13 @@ def _advance(advance: Advance, before: int, total: int, done: int) -> None:
     advance(before + done, total)
 
 
-def run_fewshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
+def run_fewshot(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Accuracy at 1, 5, 10 and 25 shots, mean of three seeds, per data set and over all eight.
 
     Args:
         limit: test images per data set.
     """
-    encoder, seen = FeatureEncoder(pali, cache=home() / CACHE), Seen()
+    encoder, seen = FeatureEncoder(model, cache=home() / CACHE), Seen()
     splits = {each.name: each.open(Folder(root, each.title, each.home)) for each in DATA_SETS}
     total = sum(len(train.labels) + len(test.labels[:limit]) for train, test in splits.values())
     done = 0

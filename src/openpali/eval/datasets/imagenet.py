@@ -11,11 +11,10 @@ import numpy as np
 
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
-from openpali.eval.features import BATCH, CACHE, FeatureEncoder, Load
+from openpali.eval.features import BATCH, CACHE, Encoders, FeatureEncoder, Load
 from openpali.eval.probes import Labels, RidgeSums
 from openpali.eval.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
 from openpali.home import home
-from openpali.infer.pali import Pali
 from openpali.metrics.scores import mean_scores
 
 CLASSES = "imagenet/LOC_synset_mapping.txt"
@@ -57,7 +56,7 @@ def read_answers(folder: Folder, codes: Sequence[str]) -> tuple[list[str], Label
     return images, np.array(labels)
 
 
-def run_zeroshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
+def run_zeroshot(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Top-1 and top-5 accuracy: the class whose sentences, in 80 templates, are nearest to the image."""
     folder = Folder(root, "ImageNet", HOME)
     codes, names = read_classes(folder)
@@ -65,17 +64,17 @@ def run_zeroshot(pali: Pali, root: Path, limit: int | None, advance: Advance) ->
     images, labels, seen = every[:limit], truth[:limit], Seen()
     seen.texts(*names, *labels)
     total = len(names) + len(images)
-    classes = class_embeddings(pali.embed_text, names, advance=lambda done: advance(done, total))
+    classes = class_embeddings(model.embed_text, names, advance=lambda done: advance(done, total))
     chunks = []
     for start in range(0, len(images), BATCH):
         some = images[start : start + BATCH]
-        chunks.append(pali.embed_image([seen.image(folder.image(name)) for name in some]))
+        chunks.append(model.embed_image([seen.image(folder.image(name)) for name in some]))
         advance(len(names) + start + len(some), total)
     scores = zero_shot(np.concatenate(chunks), classes, [{int(label)} for label in labels])
     return Embedded(scores=scores, n=len(images), of=len(every), data=seen.hash, prompt=prompt_of(names))
 
 
-def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
+def run_linear(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Top-1 accuracy of a ridge regression on the features of all training images.
 
     Args:
@@ -85,7 +84,7 @@ def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> E
     codes, _ = read_classes(folder)
     every, truth = read_answers(folder, codes)
     images, labels, seen = every[:limit], truth[:limit], Seen()
-    encoder = FeatureEncoder(pali, cache=home() / CACHE)
+    encoder = FeatureEncoder(model, cache=home() / CACHE)
     train: list[Load] = []
     train_labels: list[int] = []
     for path in folder.subfolders(TRAIN):

@@ -8,9 +8,9 @@ import numpy as np
 
 from openpali.eval.datasets.base import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_image
+from openpali.eval.features import Encoders
 from openpali.eval.retrieval import retrieve
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
 from openpali.tasks.scoring import mean_of_slices
@@ -52,7 +52,7 @@ def open_captions(root: Path) -> Listing:
     return listing(makers, folder, f"captions in {CAPTIONS}")
 
 
-def run_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
+def run_retrieval(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Recall@1, @5 and @10 in both directions, per language and as mean over languages.
 
     Every caption is a query; from image to text, any caption of the image is right (``any``), or only its first
@@ -65,12 +65,12 @@ def run_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -
     chunks = []
     for start in range(0, len(entries), BATCH):
         some = entries[start : start + BATCH]
-        chunks.append(pali.embed_image([seen.image(folder.image(_image_file(entry))) for entry in some]))
+        chunks.append(model.embed_image([seen.image(folder.image(_image_file(entry))) for entry in some]))
         advance(start + len(some), total)
     images = np.concatenate(chunks)
     captions = {lang: [_captions(entry, lang) for entry in entries] for lang in LANGUAGES}
     seen.texts(captions)
-    scores = retrieve(images, captions, pali.embed_text, advance=lambda n: advance(len(entries) + n, total))
+    scores = retrieve(images, captions, model.embed_text, advance=lambda n: advance(len(entries) + n, total))
     prompt = {"text": "the caption alone", "languages": list(LANGUAGES)}
     return Embedded(scores=scores, n=len(entries), of=len(every), data=seen.hash, prompt=prompt)
 
