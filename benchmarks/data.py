@@ -34,7 +34,7 @@ from openpali.data.pipeline.encode import LabelEncoder
 from openpali.data.pipeline.stream import Entry, Phase, Stream, load
 from openpali.data.sources.records import Pictures
 from openpali.data.sources.shards import ShardSource
-from openpali.synth.build import write_shards
+from openpali.synth.builders.output import write_shards
 from openpali.tasks.registry import get_task
 from openpali.train.machine import kept_memory
 

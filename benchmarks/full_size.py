@@ -33,7 +33,8 @@ from openpali.data.media.images import Preprocess
 from openpali.model.pali import Memory, Pali
 from openpali.model.sizes import PRESETS, count_parameters, count_tokens, flops_of_stages, parameters_per_token
 from openpali.train.machine import matmul_peak
-from openpali.weights.bundle import build, open_bundle, write_bundle, write_int8
+from openpali.weights.format import build, open_model, write_model
+from openpali.weights.quantize import write_int8
 from openpali.weights.tensors import give_back
 
 PROMPT, NEW = 16, 16
@@ -66,7 +67,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
     write_random(options.preset, folder / "bf16")
     print(f"built and saved in bf16: {time.perf_counter() - began:.0f} s")
     began = time.perf_counter()
-    write_int8(open_bundle(folder / "bf16"), folder / "int8")
+    write_int8(open_model(folder / "bf16"), folder / "int8")
     print(f"made int8: {time.perf_counter() - began:.0f} s")
     parts = count_parameters(preset)
     print(
@@ -136,7 +137,7 @@ def write_random(preset: str, folder: Path) -> None:
         count, scale = shape.numel(), (shape[-1] if len(shape) > 1 else 1) ** -0.5
         weights[name] = (noise.repeat(-(-count // noise.numel()))[:count] * scale).view(shape)
     size = Preprocess(*config.vision.image_size)
-    write_bundle(folder, weights, config, preprocess=size, tokenizer=None, facts={"run": "random"})
+    write_model(folder, weights, config, preprocess=size, tokenizer=None, facts={"run": "random"})
 
 
 def answer(folder: Path, side: int) -> dict[str, float]:
@@ -175,7 +176,7 @@ def answer(folder: Path, side: int) -> dict[str, float]:
 
 def load(folder: Path) -> Pali:
     """The model in bf16, with every page of its file touched."""
-    model = open_bundle(folder).model(torch.bfloat16)
+    model = open_model(folder).model(torch.bfloat16)
     assert isinstance(model, Pali)
     for tensor in model.state_dict().values():
         tensor.flatten()[:: 4096 // tensor.element_size()].sum()

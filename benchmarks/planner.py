@@ -34,7 +34,7 @@ from _report import Result, cost, machine, release, report, resident
 from openpali.distributed import Ranks, join_ranks
 from openpali.plan.planner import Device, Lengths, make_batch, prepare, rehearse, rows_of, run_step
 from openpali.train.machine import count_flops, kept_memory, resolve_precision
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import Recipe, parse_recipe
 
 HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # in nodes of two ranks
 SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, what differs from a sequence of the nano preset
@@ -138,16 +138,16 @@ def recipe_of(name: str, precision: str = "fp32") -> Recipe:
     """The recipe of a shape."""
     wanted = dict(SHAPES[name][1])
     task = wanted.pop("task", "caption")
-    return Recipe.model_validate(
+    objective = wanted.pop("objective", "sequence")
+    return parse_recipe(
         {
             "name": name,
-            "objective": wanted.pop("objective", "sequence"),
+            "objective": objective,
             "batch": wanted["batch"],
             "micro": wanted.pop("micro", 1),
             "precision": precision,
             "ema": wanted.pop("ema", 0.0),
-            "max_prompt": 32,
-            "max_target": 32,
+            **({"max_prompt": 32, "max_target": 32} if objective == "sequence" else {}),
             "model": {
                 "preset": wanted.pop("preset", "nano"),
                 "tokenizer": "nowhere",

@@ -18,10 +18,10 @@ from _report import Result, cost, machine, rate, report
 from openpali.eval.cards import is_cider, is_error
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.runner import run
+from openpali.eval.suites import find_suite
 from openpali.home import home
 from openpali.infer.pali import Pali
 from openpali.reports.progress import progress_bar
-from openpali.reports.suites import suite
 
 ENGINES = ("openvino-int8", "torch")
 LEAST = 0.01  # points, so that there is a ratio
@@ -39,7 +39,7 @@ def main() -> None:
     facts = machine("openvino") | ({"samples": options.limit} if options.limit else {})
     models = [Pali.from_pretrained(options.model, engine) for engine in ENGINES]
     results = []
-    for benchmark in suite("nano"):
+    for benchmark in find_suite("nano"):
         wanted = benchmark.name in options.sets if options.sets else isinstance(benchmark, AnswerBenchmark)
         if wanted:
             with progress_bar() as watch:

@@ -33,7 +33,7 @@ from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS, Preset
 from openpali.plan.planner import Lengths, make_batch, prepare, run_step
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import parse_recipe
 
 PROMPT, TARGET = 16, 32
 CPU = torch.device("cpu")
@@ -122,13 +122,12 @@ def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype, *, compile
     """The trainer's own model, loss and optimizer."""
     shape = PRESETS[preset]
     siglip = name == "siglip"
-    recipe = Recipe.model_validate(
+    recipe = parse_recipe(
         {
             "name": name,
             "objective": "siglip" if siglip else "sequence",
             "batch": batch,
-            "max_prompt": PROMPT,
-            "max_target": TARGET,
+            **({} if siglip else {"max_prompt": PROMPT, "max_target": TARGET}),
             "model": {"preset": preset, "tokenizer": "none", "frozen": ["vit"] if name == "stage 1" else []},
             "optimizer": {"lr": 1e-4, "weight_decay": 1e-4},
             "parallel": {"compile": compiled},

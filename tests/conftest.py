@@ -19,9 +19,9 @@ from openpali.data.sources.registry import _world
 from openpali.distributed import Ranks
 from openpali.synth.vocabulary_texts import train_nano_vocabulary
 from openpali.synth.world import World
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import parse_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.bundle import find_model, open_tokenizer, pack_family
+from openpali.weights.family import find_model, open_tokenizer, pack_family
 from world_fixture import world, world_home, write_world
 
 __all__ = ["world", "world_home"]  # fixtures
@@ -39,13 +39,13 @@ def _train(name: str, objective: str, task: str, kind: str, **model: object) -> 
         line["task_options"] = {"bins": 100}
     if task == "refseg":
         line["options"] = {"expressions": True}
-    recipe = Recipe.model_validate(
+    recipe = parse_recipe(
         {
             "name": name,
             "objective": objective,
             "batch": 4,
             "workers": 0,
-            "max_target": 96,
+            **({"max_target": 96} if objective == "sequence" else {}),
             "model": {"preset": "pico", "tokenizer": "nano-vocabulary", **model},
             "optimizer": OPTIMIZER,
             "phases": [{"samples": 4, "size": 72, "mixture": [line]}],

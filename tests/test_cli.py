@@ -1,4 +1,4 @@
-"""Every command as it is typed, on tiny models; no traceback ever."""
+"""Every verb on tiny models, as typed; errors never end in a traceback."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from PIL import Image
 
 from openpali.cli.main import app, main
 from openpali.data.sources.registry import open_source
-from openpali.synth.vocabulary import ALL_BUILDERS
+from openpali.synth.builders.registry import BUILDERS
 
 
 def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
-    """Run a command in this process; its standard output."""
+    """Run a command in this process, and return its standard output."""
     monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
@@ -28,16 +28,18 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def picture(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "photo.png"
+def photo(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "photo.png"
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(path)
     return path
 
 
-def test_predict_prints_json_and_draws(capsys, monkeypatch, family: Path, picture: Path, tmp_path: Path) -> None:
+def test_predict_prints_json_and_draws_the_answer(
+    capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "new" / "out.png"
     printed = openpali(
-        capsys, monkeypatch, "predict", picture, "detect: horse", "--model", family, "--json", "--out", out
+        capsys, monkeypatch, "predict", photo, "detect: horse", "--model", family, "--json", "--out", out
     )
     record = json.loads(printed)
     assert record["prompt"] == "detect: horse"
@@ -45,24 +47,24 @@ def test_predict_prints_json_and_draws(capsys, monkeypatch, family: Path, pictur
     assert np.asarray(Image.open(out)).ndim == 3
 
 
-def test_predict_words_the_prompt_of_a_task(capsys, monkeypatch, family: Path, picture: Path) -> None:
+def test_predict_writes_the_prompt_of_a_task(capsys, monkeypatch, family: Path, photo: Path) -> None:
     printed = openpali(
-        capsys, monkeypatch, "predict", picture, "--task", "caption", "--lang", "ja", "--model", family, "--json"
+        capsys, monkeypatch, "predict", photo, "--task", "caption", "--lang", "ja", "--model", family, "--json"
     )
     assert json.loads(printed)["prompt"] == "Generate the alt_text in ja at 0: <extra_id_0>"
 
 
-def test_predict_takes_frames_and_videos(capsys, monkeypatch, family: Path, picture: Path, tmp_path: Path) -> None:
+def test_predict_accepts_frames_and_videos(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    film = tmp_path / "film.mp4"
-    with av.open(str(film), "w") as container:
+    video = tmp_path / "video.mp4"
+    with av.open(str(video), "w") as container:
         stream = container.add_stream("mpeg4", rate=8)
         stream.width = stream.height = 64
         for i in range(9):
             frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 25 * i, np.uint8))
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    for inputs in ([picture, picture], [film]):
+    for inputs in ([photo, photo], [video]):
         openpali(
             capsys, monkeypatch, "predict", *inputs, "Answer in en: what moves? <extra_id_0>", "--model", family
         )
@@ -93,18 +95,18 @@ def test_train_explain_and_pack(capsys, monkeypatch, world_with_vocabulary: Path
 
 def test_demo_is_one_self_contained_page(capsys, monkeypatch, family: Path, tmp_path: Path) -> None:
     page = tmp_path / "demo" / "index.html"
-    assert "12 pictures" in openpali(capsys, monkeypatch, "demo", "--model", family, "--out", page)
+    assert "12 images" in openpali(capsys, monkeypatch, "demo", "--model", family, "--out", page)
     text = page.read_text("utf-8")
     assert text.count("data:image/") == 12
     assert 'src="http' not in text
 
 
-def test_an_int8_model_answers(capsys, monkeypatch, family: Path, picture: Path, tmp_path: Path) -> None:
+def test_an_int8_model_predicts(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
     assert "model written to" in openpali(
         capsys, monkeypatch, "quantize", family / "pali", "--out", tmp_path / "small"
     )
     answer = openpali(
-        capsys, monkeypatch, "predict", picture, "--task", "caption", "--model", tmp_path / "small", "--json"
+        capsys, monkeypatch, "predict", photo, "--task", "caption", "--model", tmp_path / "small", "--json"
     )
     assert json.loads(answer)["prompt"].startswith("Generate the alt_text in en")
 
@@ -118,49 +120,58 @@ def test_sizes(capsys, monkeypatch) -> None:
     assert large["flops"]["812"]["visual_tokens"] == (812 // 14) ** 2
     printed = openpali(capsys, monkeypatch, "sizes")
     assert "pali3-5b: vision 1,842.8M, project 3.4M, encoder 1,157.7M, decoder 1,560.4M, embedding" in printed
-    assert "812 px: 3,364 visual tokens, 27,458.9 GFLOP per picture, 4.408 per generated token" in printed
+    assert "812 px: 3,364 visual tokens, 27,458.9 GFLOP per image, 4.408 per generated token" in printed
 
 
-SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number
+SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no picture file nowhere.png"),
-        (["predict", "what?", "--model", "FAMILY"], "one or more pictures"),
-        (["predict", "PICTURE", "PICTURE", "--model", "FAMILY"], "stands where the prompt should"),
-        (["predict", "PICTURE", "gone.png", "--model", "FAMILY"], "gone.png stands where the prompt should"),
-        (["predict", "PICTURE", "what?", "--out", "PICTURE", "--model", "FAMILY"], "it would be overwritten"),
-        (["eval", "nano/ocr", "--save-predictions", "PICTURE", "--model", "FAMILY"], "is no predictions file"),
+        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "file nowhere.png"),
+        (["predict", "what?", "--model", "FAMILY"], "give one or more images, then the prompt"),
         (
-            ["predict", "PICTURE", "what?", "--out", "a.xyz", "--model", "nowhere"],
-            "end its name in .jpg, .jpeg, .png",
+            ["predict", "PHOTO", "PHOTO", "--model", "FAMILY"],
+            "photo.png is a file where the prompt is expected",
+        ),
+        (
+            ["predict", "PHOTO", "gone.png", "--model", "FAMILY"],
+            "gone.png is a file where the prompt is expected",
+        ),
+        (
+            ["predict", "PHOTO", "what?", "--out", "PHOTO", "--model", "FAMILY"],
+            "is an input and would be overwritten",
+        ),
+        (["eval", "nano/ocr", "--save-predictions", "PHOTO", "--model", "FAMILY"], "is no predictions file"),
+        (
+            ["predict", "PHOTO", "what?", "--out", "a.xyz", "--model", "nowhere"],
+            "does not end like an image file: use one of .jpg, .jpeg, .png",
         ),
         (
             ["data", "validate", "nowhere.jsonl", "--out", "sheet"],
-            "sheet is no kind of picture that can be written",
+            "sheet does not end like an image file: use one of .jpg, ",
         ),
-        (["predict", "PICTURE", "what?", "--device", "meta", "--model", "FAMILY"], "torch finds no device 'meta'"),
-        (["quantize", "FAMILY", "--out", "small"], "family is a family of several models: name a part of it, "),
-        (["quantize", "FAMILY/pali", "--out", "FAMILY/pali"], "it would be overwritten"),
-        (["export", "FAMILY", "--out", "FAMILY"], "it would be overwritten"),
+        (["predict", "PHOTO", "what?", "--device", "meta", "--model", "FAMILY"], "torch finds no device 'meta'"),
+        (["quantize", "FAMILY", "--out", "small"], "family is a family of several models: name one of its parts, "),
+        (["quantize", "FAMILY/pali", "--out", "FAMILY/pali"], "is an input and would be overwritten"),
+        (["export", "FAMILY", "--out", "FAMILY"], "is an input and would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "a share of the peak rate"),
-        (["predict", "PICTURE", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang is for a --task"),
-        (["predict", "PICTURE", "what?", "--model", "nowhere"], "no model 'nowhere'"),
-        (["predict", "PICTURE", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
+        (["predict", "PHOTO", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang needs a --task"),
+        (["predict", "PHOTO", "what?", "--model", "nowhere"], "no model 'nowhere'"),
+        (["predict", "PHOTO", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean nano/caption"),
         (["train", "nowhere.toml"], "no recipe nowhere.toml"),
-        (["data", "build", "stmaps"], "no data set is called stmaps"),
+        (["data", "build", "stmaps"], "no data set 'stmaps'"),
         (["data", "validate", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
-def test_mistakes_end_in_one_sentence(
-    monkeypatch, family: Path, picture: Path, arguments: list[str], message: str
+def test_errors_are_one_sentence_and_change_no_file(
+    monkeypatch, family: Path, photo: Path, arguments: list[str], message: str
 ) -> None:
-    named = {"FAMILY": str(family), "FAMILY/pali": str(family / "pali"), "PICTURE": str(picture)}
+    named = {"FAMILY": str(family), "FAMILY/pali": str(family / "pali"), "PHOTO": str(photo)}
     named["RECIPE"] = str(Path(__file__).parents[1] / "recipes" / "nano" / "1_multimodal.toml")
-    files = [picture, *(file for file in family.rglob("*") if file.is_file())]
+    files = [photo, *(file for file in family.rglob("*") if file.is_file())]
     before = [file.read_bytes() for file in files]
     monkeypatch.setattr(sys, "argv", ["openpali", *(named.get(a, a) for a in arguments)])
     with pytest.raises(SystemExit) as end:
@@ -173,7 +184,7 @@ def test_mistakes_end_in_one_sentence(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["predict", "PICTURE", "what?", "--model", "nowhere", "--out"],
+        ["predict", "PHOTO", "what?", "--model", "nowhere", "--out"],
         ["eval", "nano/vqa", "--model", "nowhere", "--json"],
         ["eval", "nano/vqa", "--model", "nowhere", "--report"],
         ["eval", "nano/vqa", "--model", "nowhere", "--save-predictions"],
@@ -185,10 +196,10 @@ def test_mistakes_end_in_one_sentence(
         ["demo", "--model", "nowhere", "--out"],
     ],
 )
-def test_what_cannot_be_written_is_said_before_any_work(
-    monkeypatch, picture: Path, tmp_path: Path, arguments: list[str]
+def test_unwritable_outputs_are_reported_before_any_work(
+    monkeypatch, photo: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
-    arguments = [str(picture) if a == "PICTURE" else a for a in arguments]
+    arguments = [str(photo) if a == "PHOTO" else a for a in arguments]
     folder = tmp_path / "folder.png"
     folder.mkdir()
     (tmp_path / "file").touch()
@@ -214,7 +225,7 @@ def test_what_cannot_be_written_is_said_before_any_work(
         (["convert", "--vision", "a", "--out", "b", "--locations", "-1"], "--locations"),
     ],
 )
-def test_numbers_out_of_range_are_refused(capsys, monkeypatch, arguments: list[str], option: str) -> None:
+def test_numbers_out_of_range_are_rejected(capsys, monkeypatch, arguments: list[str], option: str) -> None:
     monkeypatch.setattr(sys, "argv", ["openpali", *arguments])
     with pytest.raises(SystemExit) as end:
         main()
@@ -222,7 +233,7 @@ def test_numbers_out_of_range_are_refused(capsys, monkeypatch, arguments: list[s
     assert f"'{option}'" in capsys.readouterr().err
 
 
-def test_a_demo_of_a_model_that_answers_nothing_is_an_error(monkeypatch, family: Path, tmp_path: Path) -> None:
+def test_a_demo_of_a_model_without_answers_is_an_error(monkeypatch, family: Path, tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     monkeypatch.setattr(sys, "argv", ["openpali", "demo", "--model", str(family / "siglip"), "--out", str(page)])
     with pytest.raises(SystemExit, match="has no part that answers questions, only siglip"):
@@ -230,15 +241,15 @@ def test_a_demo_of_a_model_that_answers_nothing_is_an_error(monkeypatch, family:
     assert not page.exists()
 
 
-def test_help_names_all_that_can_be_built() -> None:
+def test_help_names_all_data_sets_that_can_be_built() -> None:
     command = typer.main.get_command(app)
     for name in ("data", "build"):
         command = command.commands[name]
-    [said] = [parameter.help for parameter in command.params if parameter.name == "name"]
-    assert said == f"{', '.join(ALL_BUILDERS)}, or all"
+    [text] = [parameter.help for parameter in command.params if parameter.name == "name"]
+    assert text == f"{', '.join(BUILDERS)}, or all"
 
 
-def test_the_installed_command_exits_with_a_code_and_no_traceback(family: Path) -> None:
+def test_the_installed_command_fails_with_code_1_and_no_traceback(family: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "openpali", "eval", "nano/nothing", "--model", str(family)],
         capture_output=True,
@@ -250,7 +261,7 @@ def test_the_installed_command_exits_with_a_code_and_no_traceback(family: Path) 
     assert done.stderr.startswith("openpali: no benchmark is called")
 
 
-def test_an_answer_does_not_wait_for_the_import_of_torchs_compiler(family: Path, picture: Path) -> None:
+def test_predict_does_not_import_the_compiler_or_the_trainer(family: Path, photo: Path) -> None:
     program = """
 import sys
 from openpali.cli.main import main
@@ -260,7 +271,7 @@ finally:
     print(*{"torch._dynamo", "sympy", "matplotlib", "transformers", "openpali.train"} & set(sys.modules), sep=",")
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, "predict", str(picture), "detect: horse", "--json", "--model", str(family)],
+        [sys.executable, "-c", program, "predict", str(photo), "detect: horse", "--json", "--model", str(family)],
         capture_output=True,
         text=True,
         env=os.environ,

@@ -1,4 +1,4 @@
-"""The documents say what is there."""
+"""The documents name modules and recipes that exist."""
 
 import importlib
 import re
@@ -14,17 +14,17 @@ ROWS = re.findall(r"\| `([\w.]+):(\w+)` \|", TABLE)
 RECIPES = re.findall(r"\| `(recipes/[\w/]+\.toml)` \|", TABLE)
 
 
-def test_the_table_is_read() -> None:
+def test_every_row_of_the_table_is_parsed() -> None:
     assert len(ROWS) > 30
     lines = [line for line in TABLE.splitlines() if line.startswith("| ")]
-    assert len(ROWS) + len(RECIPES) == len(lines) - 1  # every row, but the header, names something
+    assert len(ROWS) + len(RECIPES) == len(lines) - 1  # the header names nothing
 
 
 @pytest.mark.parametrize(("module", "name"), ROWS)
-def test_names_of_the_paper_to_code_table_exist(module: str, name: str) -> None:
+def test_names_in_the_paper_to_code_table_exist(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name)
 
 
 @pytest.mark.parametrize("path", RECIPES)
-def test_recipes_of_the_paper_to_code_table_are_recipes(path: str) -> None:
+def test_recipes_in_the_paper_to_code_table_load(path: str) -> None:
     assert load_recipe(ROOT / path).phases

@@ -1,4 +1,4 @@
-"""Every command of the README runs: on tiny models, on data that is already built, with training cut short."""
+"""Every command in the README runs, on tiny models, built data and shortened training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
-from openpali.synth.vocabulary import ALL_BUILDERS
+from openpali.synth.builders.registry import BUILDERS
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
@@ -31,13 +31,13 @@ SHORT += ["phases.0.samples=4", "optimizer.warmup=0", "optimizer.cooldown=0"]
 
 @pytest.fixture
 def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the files that the README speaks of; the tiny family ships as ``nano``."""
+    """A working folder with the files that the README names; the tiny family is shipped as ``nano``."""
     shipped = world_with_vocabulary / "shipped"
     if not shipped.is_dir():
         shipped.mkdir()
         (shipped / "nano").symlink_to(family)
-    monkeypatch.setattr("openpali.weights.bundle.SHIPPED", shipped)
-    for name in ALL_BUILDERS:
+    monkeypatch.setattr("openpali.weights.family.SHIPPED", shipped)
+    for name in BUILDERS:
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")
     record = {"images": ["photo.png"], "question": "what is this?", "answers": ["a horse"]}
@@ -47,7 +47,7 @@ def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch
     return tmp_path
 
 
-def test_all_five_uses_are_there() -> None:
+def test_all_uses_are_documented() -> None:
     titles = re.findall(r"^## (.*)", (ROOT / "README.md").read_text("utf-8"), re.M)
     assert {"Ask", "Fine-tune on your data", "Pretrain", "Evaluate"} <= set(titles)
     assert len(COMMANDS) >= 10

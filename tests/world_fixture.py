@@ -1,4 +1,4 @@
-"""A stand-in for the built data sets: drawn shapes in exactly the layout of ``build("stamps")`` and ``"clipart"``.
+"""A stand-in for the built data sets: drawn shapes in exactly the layout of the built ``stamps`` and ``clipart``.
 
 ``write_world(home)`` fills ``home/data`` so that ``World.load("nano")`` works with ``OPENPALI_HOME=home`` and no
 network; the fixtures ``world_home`` and ``world`` do so once per session. The 128 stamps carry
@@ -19,8 +19,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 import openpali.synth
-from openpali.synth import World
-from openpali.synth.build import png, write_shards
+from openpali.synth.builders.output import png_bytes, write_shards
+from openpali.synth.world import World
 
 COLOURS = {
     "red": (214, 40, 40),
@@ -107,7 +107,7 @@ def write_world(home: Path) -> None:
                 "mirror": shape != "stair",
             }
             picture = draw_shape(shape, COLOURS[colour])
-            yield key, {"png": png(picture), "json": json.dumps(known | {"file": f"{key}.png"}).encode()}
+            yield key, {"png": png_bytes(picture), "json": json.dumps(known | {"file": f"{key}.png"}).encode()}
 
     write_shards(stamps, "stamps", samples())
     clipart = home / "data" / "clipart"
@@ -117,7 +117,7 @@ def write_world(home: Path) -> None:
         pictures = [
             Image.fromarray(rng.integers(0, 256, (32, 32, len(mode)), dtype=np.uint8), mode) for _ in range(8)
         ]
-        write_shards(clipart, kind, ((f"{kind}-{i}", {"png": png(p)}) for i, p in enumerate(pictures)))
+        write_shards(clipart, kind, ((f"{kind}-{i}", {"png": png_bytes(p)}) for i, p in enumerate(pictures)))
 
 
 @pytest.fixture(scope="session")

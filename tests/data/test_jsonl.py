@@ -15,11 +15,11 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from openpali.data.sources.jsonl import JsonlSource
-from openpali.data.sources.mask_formats import decompress_counts, read_polygons, read_run_lengths, tight_box
+from openpali.data.sources.mask_formats import decompress_counts, read_polygons, read_run_lengths
 from openpali.data.sources.records import RecordError, parse_record
 from openpali.data.sources.registry import open_source
-from openpali.synth.build import home
-from openpali.tasks.example import Box, Size
+from openpali.home import home
+from openpali.tasks.example import Box, Size, tight_box
 
 
 def write(folder: Path, *records: Any) -> Path:

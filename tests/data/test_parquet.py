@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from openpali.data.sources.parquet import ROW_GROUPS, ParquetSource
 from openpali.data.sources.records import RecordError
 from openpali.data.sources.registry import open_source
-from openpali.reports.validate import validate
+from openpali.data.validate import validate
 
 
 def picture(value: int, kind: str = "PNG") -> bytes:

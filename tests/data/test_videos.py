@@ -15,9 +15,9 @@ from openpali.data.media.images import Preprocess
 from openpali.data.media.videos import load_frames
 from openpali.data.pipeline.encode import SequenceEncoder
 from openpali.data.sources.registry import open_source
-from openpali.reports.validate import validate
+from openpali.data.validate import validate
 from openpali.rng import generator
-from openpali.synth.build import write_shards
+from openpali.synth.builders.output import write_shards
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
 

@@ -21,8 +21,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from openpali.eval.metrics import caption, ptb
-from openpali.synth.build import data_folder
+from openpali.home import data_folder
+from openpali.metrics import caption, ptb
 
 HERE = Path(__file__).parent
 NAMES = ("cider", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l")

@@ -17,17 +17,19 @@ import pytest
 
 from openpali.eval import cards
 from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
-from openpali.eval.datasets.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark
-from openpali.eval.metrics.scores import Scores, mean
+from openpali.eval.datasets.base import AnswerBenchmark, Embedded, EncoderBenchmark
 from openpali.eval.registry import BENCHMARKS, find_benchmark
 from openpali.eval.runner import Run, run
+from openpali.eval.suites import SUITES, Outcome, find_suite, run_suite
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.metrics.scores import Scores, mean
 from openpali.reports import card_diff as diff
-from openpali.reports import suites
+from openpali.reports import eval_page, suite_table
 from openpali.reports.eval_page import write_report
 from openpali.tasks.example import Box, Example, Object
-from openpali.weights.bundle import write_bundle
+from openpali.tasks.scoring import Answered
+from openpali.weights.format import write_model
 
 
 def rows_of(kinds: str) -> list[Answered]:
@@ -93,7 +95,7 @@ def test_hashes_change_with_what_they_stand_for(pali: Pali, family: Path, tmp_pa
             open=lambda root: source,
             task="vqa",
             decoding=Decoding(max_tokens=2),
-            score=lambda rows: Scores({"acc": 1.0}),
+            scorer=lambda rows: Scores({"acc": 1.0}),
         )
         return str(run(benchmark, pali, tmp_path).card.data["hash"])
 
@@ -105,7 +107,7 @@ def test_hashes_change_with_what_they_stand_for(pali: Pali, family: Path, tmp_pa
     weights = dict(bundle.weights())
     for name, change in (("same", 0.0), ("other", 1e-3)):
         changed = {key: value + change for key, value in weights.items()}
-        write_bundle(
+        write_model(
             tmp_path / name,
             changed,
             bundle.config,
@@ -159,7 +161,7 @@ def test_captions_are_judged_on_the_scale_of_cider(pali: Pali, tmp_path: Path) -
             benchmark,
             open=lambda root: [example],  # type: ignore[arg-type, return-value]
             decoding=Decoding(max_tokens=2),
-            score=lambda rows: Scores({"cider": value}, {"cider": [value]}),
+            scorer=lambda rows: Scores({"cider": value}, {"cider": [value]}),
         )
         write_report(run(one, pali, tmp_path), tmp_path / "page.html")
         return re.findall(r'class="value (\w+)"', (tmp_path / "page.html").read_text("utf-8"))[0]
@@ -192,7 +194,7 @@ def test_diff_says_what_differs_and_which_samples_flipped(tmp_path: Path) -> Non
     text = "\n".join(diff.render(found))
     assert "decoding.beams: 1 -> 4" in text
     assert "50.0 -> 60.0  +10.0" in text
-    assert "4 samples in both: 1 better, 1 worse by acc; 3 answered otherwise" in text
+    assert "4 samples in both: 1 better, 1 worse by acc; 3 answered differently" in text
     assert "worse q2" in text
     assert "'yes' -> 'no'" in text
     same = "\n".join(diff.render(diff.compare(a, a)))
@@ -204,7 +206,7 @@ def test_diff_without_answers_or_of_other_things(tmp_path: Path) -> None:
     a = saved(tmp_path, "a", ["yes"])
     (tmp_path / "a.jsonl").unlink()
     assert diff.compare(a, a).flips is None
-    assert any("not known" in line for line in diff.render(diff.compare(a, a)))
+    assert any("were not saved" in line for line in diff.render(diff.compare(a, a)))
     b = tmp_path / "b.json"
     Card("nano/vqa", 1, {}, "acc").write(b)
     with pytest.raises(ValueError, match="nothing to compare"):
@@ -228,7 +230,7 @@ def test_report_of_words_is_self_contained(vqa: tuple[Run, Path], tmp_path: Path
 
 
 class Scene:
-    """A picture with one thing whose name is hostile to pages."""
+    """An image with one object whose name contains HTML."""
 
     def __len__(self) -> int:
         return 1
@@ -247,14 +249,13 @@ def test_report_draws_what_the_task_locates_beside_the_target(
     assert isinstance(benchmark, AnswerBenchmark)
     scenes = replace(benchmark, open=lambda root: Scene(), decoding=Decoding(max_tokens=3))
     drawn: list[tuple[tuple[int, ...], list[Object]]] = []
-    task_type = type(pali.task("detect"))
-    draw = task_type.draw
+    draw = eval_page.draw_prediction
 
-    def spy(self: Any, image: Any, answer: Any) -> Any:
+    def spy(image: Any, answer: Any) -> Any:
         drawn.append((image.shape, list(answer.objects)))
-        return draw(self, image, answer)
+        return draw(image, answer)
 
-    monkeypatch.setattr(task_type, "draw", spy)
+    monkeypatch.setattr(eval_page, "draw_prediction", spy)
     done = run(scenes, pali, tmp_path, limit=1)
     write_report(done, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text("utf-8")
@@ -265,13 +266,13 @@ def test_report_draws_what_the_task_locates_beside_the_target(
     (shape, objects), *_ = [each for each in drawn if each[1]]
     factor = shape[0] // 60
     assert shape == (60 * factor, 90 * factor, 3)
-    assert factor > 1, "small pictures are shown enlarged"
+    assert factor > 1, "small images are shown enlarged"
     assert np.allclose(
         objects[0].box, np.multiply(factor, (10, 20, 40, 50)), atol=factor
     )  # to a bin of coordinates
 
 
-def suite_of(pali: Pali, root: Path, out: Path) -> list[suites.Outcome]:
+def suite_of(pali: Pali, root: Path, out: Path) -> list[Outcome]:
     def embed(pali: Pali, root: Path, limit: int | None, advance: Any) -> Embedded:
         scores = Scores({"r@1": 0.25, "other": 0.5}, {"r@1": [1.0, 0.0, 0.0, 0.0]})
         return Embedded(scores=scores, n=4, of=4, data="")
@@ -281,7 +282,7 @@ def suite_of(pali: Pali, root: Path, out: Path) -> list[suites.Outcome]:
 
     words = {"title": "T", "split": "test", "metric": "r@1"}
     return list(
-        suites.run_suite(
+        run_suite(
             [
                 EncoderBenchmark(
                     name="x/pairs", run=embed, paper={"r@1": 0.9, "other": 0.8}, note="A note", **words
@@ -293,6 +294,7 @@ def suite_of(pali: Pali, root: Path, out: Path) -> list[suites.Outcome]:
             root,
             out=out,
             limit=4,
+            finished=lambda done: suite_table.write_run(done, out),
         )
     )
 
@@ -304,13 +306,13 @@ def test_a_suite_runs_what_is_there_and_keeps_papers_numbers_apart(pali: Pali, t
     assert files == {f"x-pairs.{e}" for e in ("json", "md", "html")} | {
         f"nano-vqa.{e}" for e in ("json", "md", "html", "jsonl")
     }
-    rows = suites.rows_of(outcomes)
-    columns = {name: i for i, name in enumerate(suites.COLUMNS)}
+    rows = suite_table.rows_of(outcomes)
+    columns = {name: i for i, name in enumerate(suite_table.COLUMNS)}
     ours, paper, ocr = columns["ours"], columns["paper (5B)"], columns["paper, with OCR"]
     assert [(row[ours], row[paper]) for row in rows[:2]] == [("25.0", "90.0"), ("50.0", "80.0")]
     assert [row[ocr] for row in rows] == ["", "", "70.0"]
     assert rows[0][-1] == "test. A note"
-    assert "- gone: there is no list.txt" in suites.as_markdown(outcomes)
+    assert "- gone: there is no list.txt" in suite_table.as_markdown(outcomes)
     again = suite_of(pali, tmp_path, tmp_path / "out")  # goes on from the answers that are there
     assert again[2].card is not None
     assert again[2].card.scores == outcomes[2].card.scores  # type: ignore[union-attr]
@@ -327,22 +329,26 @@ def test_every_benchmark_says_what_its_scores_are() -> None:
 
 
 def test_the_hash_of_scoring_covers_all_that_scores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = Path(cards.__file__).parent
+    folder = Path(cards.__file__).parents[1]
     scorers = {path.relative_to(folder).as_posix() for pattern in cards.SCORERS for path in folder.glob(pattern)}
     for benchmark in BENCHMARKS.values():
         function: Any = getattr(benchmark, "score", None) or getattr(benchmark, "run", None)
         while isinstance(function, partial):
             function = function.func
         assert Path(inspect.getfile(inspect.unwrap(function))).relative_to(folder).as_posix() in scorers
-    assert {"probes.py", "retrieval.py", "zero_shot.py", "detection.py", "metrics/vqa.py"} <= scorers
+    expected = {f"eval/{name}.py" for name in ("probes", "retrieval", "zero_shot", "datasets/scoring")}
+    assert expected | {"metrics/vqa.py", "tasks/refseg.py"} <= scorers
     assert all(any(folder.glob(pattern)) for pattern in cards.SCORERS)
 
-    copy = tmp_path / "eval"
-    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(cards, "__file__", str(copy / "cards.py"))
+    for room in ("eval", "metrics", "tasks"):
+        shutil.copytree(folder / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cards, "__file__", str(tmp_path / "eval/cards.py"))
     before = cards.hash_scoring.__wrapped__()
-    (copy / "probes.py").write_text("# changed")
-    assert cards.hash_scoring.__wrapped__() != before
+    hashes = {before}
+    for changed in ("eval/probes.py", "metrics/vqa.py", "tasks/refseg.py"):
+        (tmp_path / changed).write_text("# changed")
+        hashes.add(cards.hash_scoring.__wrapped__())
+    assert len(hashes) == 4
     monkeypatch.undo()
     assert cards.hash_scoring() == before
 
@@ -361,9 +367,9 @@ def test_packages_that_answers_can_depend_on(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_suite_has_its_benchmarks() -> None:
-    names = {name: {each.name for each in suites.suite(name)} for name in suites.SUITES}
+    names = {name: {each.name for each in find_suite(name)} for name in SUITES}
     assert {"nano/caption", "easy-vqa", "fashion-mnist"} <= names["nano"]
     assert {"docvqa", "refcoco/val"} <= names["paper"]
     assert not names["nano"] & names["paper"]
     with pytest.raises(ValueError, match="there are nano, mini, paper"):
-        suites.suite("all")
+        find_suite("all")

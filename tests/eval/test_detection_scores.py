@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from openpali.eval.detection import POLICIES, Policy, detection_scores, scored_boxes
-from openpali.eval.metrics.boxes import Detection, average_precision
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
+from openpali.metrics.boxes import Detection, average_precision, detection_scores
+from openpali.tasks.confidence import POLICIES, Policy, scored_boxes
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.bundle import open_tokenizer
+from openpali.weights.family import open_tokenizer
 
 SIZE = Size(99, 198)
 STYLES: list[tuple[Literal["text", "token"], str]] = [
@@ -51,7 +51,7 @@ def test_policies_by_hand(tokenizer: Tokenizer, style: Literal["text", "token"],
     assert tokenizer.decode(tokenizer.encode(text)).split() == text.split()
     coordinate = "20" if style == "text" else "<loc0020>"
     generation = answer(tokenizer, text, {coordinate: 0.2, "blue": 0.4})
-    found = {policy: scored_boxes(generation, tokenizer, task, SIZE, policy) for policy in POLICIES}
+    found = {policy: scored_boxes(generation, tokenizer, task.codec, SIZE, policy) for policy in POLICIES}
     for boxes in found.values():
         assert [box.name for box in boxes] == ["red circle", "blue star"]
         assert [tuple(round(edge) for edge in box.box) for box in boxes] == [(10, 40, 30, 80), (50, 120, 70, 160)]
@@ -72,11 +72,11 @@ def test_policies_by_hand(tokenizer: Tokenizer, style: Literal["text", "token"],
 def test_broken_answers_have_scores_of_what_can_be_read(tokenizer: Tokenizer) -> None:
     task = Detect(bins=100)
     generation = answer(tokenizer, "red 10 20 30 40 circle 50 60 star 70", {"red": 0.1, "star": 0.3})
-    [box] = scored_boxes(generation, tokenizer, task, SIZE, "coordinates")
+    [box] = scored_boxes(generation, tokenizer, task.codec, SIZE, "coordinates")
     assert box.score == pytest.approx(0.9)  # what stands before the first box is of no box
-    assert scored_boxes(answer(tokenizer, "none", {}), tokenizer, task, SIZE) == []
+    assert scored_boxes(answer(tokenizer, "none", {}), tokenizer, task.codec, SIZE) == []
     with pytest.raises(ValueError, match="no score policy is called 'area'"):
-        scored_boxes(generation, tokenizer, task, SIZE, "area")  # type: ignore[arg-type]
+        scored_boxes(generation, tokenizer, task.codec, SIZE, "area")  # type: ignore[arg-type]
 
 
 def test_ap_names_its_policy_and_f1_needs_none() -> None:
@@ -103,6 +103,6 @@ def test_a_model_answers_with_a_log_probability_for_each_token(family: Path) -> 
     [prediction] = pali.predict([[picture]], ["detect: red circle"], task=task)
     tokenizer = open_tokenizer("nano-vocabulary")
     for policy in POLICIES:
-        boxes = scored_boxes(prediction.generation, tokenizer, task, Size(72, 72), policy)
+        boxes = scored_boxes(prediction.generation, tokenizer, task.codec, Size(72, 72), policy)
         assert [tuple(box.box) for box in boxes] == [tuple(thing.box) for thing in prediction.answer.objects]
         assert all(0 <= box.score <= 1 for box in boxes)

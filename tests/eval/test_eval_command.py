@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parent / "datasets"))
 
 from official_layouts import ANSWERING
 
@@ -53,7 +53,7 @@ def test_card_answers_and_page_of_one_benchmark(openpali, family: Path, tmp_path
     openpali("eval", "nano/vqa", "--model", family, "--limit", 3, *files)
     printed = openpali("eval", "diff", tmp_path / "a.json", tmp_path / "b.json")
     assert "n: 5 -> 3" in printed
-    assert "3 samples in both: 0 better, 0 worse by acc; 0 answered otherwise" in printed
+    assert "3 samples in both: 0 better, 0 worse by acc; 0 answered differently" in printed
 
 
 def test_the_nano_suite_runs_what_it_can_and_says_what_it_cannot(openpali, family: Path, tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_an_empty_home_is_told_what_to_build(family: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name one benchmark, or a --suite"),
-        (["nano/vqa", "--suite", "nano"], "name one benchmark, or a --suite"),
-        (["nano/vqa", "nano/ocr"], "name one benchmark, or a --suite"),
+        ([], "name one benchmark or one --suite"),
+        (["nano/vqa", "--suite", "nano"], "name one benchmark or one --suite"),
+        (["nano/vqa", "nano/ocr"], "name one benchmark or one --suite"),
         (["--suite", "paper", "--data", "nowhere", "--model", "FAMILY"], "nothing of the suite paper can run"),
         (["--suite", "nona"], "no suite is called 'nona'"),
         (["--suite", "nano", "--json", "card.json"], "--out DIR"),
@@ -113,7 +113,7 @@ def test_the_library_works_as_documented(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "nano").symlink_to(family)
-    monkeypatch.setattr("openpali.weights.bundle.SHIPPED", tmp_path)
+    monkeypatch.setattr("openpali.weights.family.SHIPPED", tmp_path)
     document = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
     [block] = re.findall(r"```python\n(.*?)```", document, re.S)
     exec(compile(block, "evaluation.md", "exec"), {})

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from openpali.cli.main import app
-from openpali.eval.datasets.base import Answered
 from openpali.eval.fairness import (
     WordList,
     benchmark_gap,
@@ -23,6 +22,7 @@ from openpali.eval.fairness import (
 )
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.pali import Pali
+from openpali.tasks.scoring import Answered
 
 
 def test_attributes_are_read_and_combined(tmp_path: Path) -> None:

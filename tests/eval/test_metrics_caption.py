@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.eval.metrics import caption, ptb
+from openpali.metrics import caption, ptb
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_captions.json").read_text(encoding="utf-8"))
 PREDICTIONS, REFERENCES = GOLDEN["predictions"], GOLDEN["references"]

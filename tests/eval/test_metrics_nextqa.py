@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openpali.eval.metrics.nextqa import content_words, nextqa, wups
-from openpali.eval.metrics.wordnet import WordNet
+from openpali.metrics.nextqa import content_words, nextqa, wups
+from openpali.metrics.wordnet import WordNet
 
 # number -> words, numbers of the hypernyms
 NOUNS: dict[int, tuple[Sequence[str], Sequence[int]]] = {

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.eval.metrics import caption, ocr, vqa
-from openpali.eval.metrics.boxes import Detection, average_precision, box_accuracy
-from openpali.eval.metrics.scores import Scores
+from openpali.metrics import caption, ocr, vqa
+from openpali.metrics.boxes import Detection, average_precision, box_accuracy
+from openpali.metrics.scores import Scores
 
 WORDS = ("yes", "no", "2", "two", "2.05", "5%", "a cat", "the cat", "T-shirt", "")
 text = st.sampled_from(WORDS)

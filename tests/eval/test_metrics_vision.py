@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from openpali.eval.metrics.bootstrap import bootstrap_interval
-from openpali.eval.metrics.boxes import Detection, average_precision, box_accuracy, box_iou, detection_f1
-from openpali.eval.metrics.edit import edit_distance
-from openpali.eval.metrics.masks import masks
-from openpali.eval.metrics.ocr import ocr
-from openpali.eval.metrics.retrieval import language_macro, retrieval
-from openpali.eval.metrics.scores import Scores
+from openpali.metrics.bootstrap import bootstrap_interval
+from openpali.metrics.boxes import Detection, average_precision, box_accuracy, box_iou, detection_f1
+from openpali.metrics.edit import edit_distance
+from openpali.metrics.masks import masks
+from openpali.metrics.ocr import ocr
+from openpali.metrics.retrieval import language_macro, retrieval
+from openpali.metrics.scores import Scores
 
 # --- OCR ---
 

@@ -21,15 +21,17 @@ import torch
 
 from openpali.cli.main import main
 from openpali.distributed import Ranks
-from openpali.eval.datasets.base import AnswerBenchmark, Answered, Embedded, EncoderBenchmark, Seen
-from openpali.eval.metrics.scores import Scores
-from openpali.eval.metrics.vqa import exact_match
+from openpali.eval.datasets.base import AnswerBenchmark, Embedded, EncoderBenchmark, Seen
 from openpali.eval.predictions import PredictionsFile, read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Pipeline
+from openpali.metrics.scores import Scores
+from openpali.metrics.vqa import exact_match
 from openpali.tasks.example import Example, Size
+from openpali.tasks.scoring import Answered
 
 LIMIT, BATCH = 24, 3
 CHANGING = ("seconds", "predictions")  # fields of a card that two equal runs do not share
@@ -65,7 +67,7 @@ QUESTIONS = AnswerBenchmark(
     open=lambda root: Questions(),
     task="vqa",
     decoding=Decoding(max_tokens=6),
-    score=score,
+    scorer=score,
 )
 
 
@@ -165,14 +167,14 @@ def test_batches_are_by_length_and_their_answers_those_of_batch_one(
     pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[int]] = []
-    predict = Pali.predict
+    predict = Pipeline.predict
 
-    def spy(self: Pali, frames: Any, prompts: Any, **rest: Any) -> Any:
+    def spy(self: Pipeline, frames: Any, prompts: Any, **rest: Any) -> Any:
         asked.append([len(prompt) for prompt in prompts])
         return predict(self, frames, prompts, **rest)
 
     one = run(QUESTIONS, pali, tmp_path, batch=1)
-    monkeypatch.setattr(Pali, "predict", spy)
+    monkeypatch.setattr(Pipeline, "predict", spy)
     many = run(QUESTIONS, pali, tmp_path, batch=5)
     assert [len(lengths) for lengths in asked] == [5, 5, 5, 3]
     lengths = [length for batch in asked for length in batch]
@@ -204,7 +206,7 @@ def test_what_is_answered_is_not_asked_again(pali: Pali, tmp_path: Path, monkeyp
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(Pali, "predict", never)
+    monkeypatch.setattr(Pipeline, "predict", never)
     again = run(QUESTIONS, pali, tmp_path, predictions=file)
     assert same(again.card.as_json()) == same(longer.card.as_json())
     shorter = run(QUESTIONS, pali, tmp_path, limit=10, predictions=file)
@@ -248,7 +250,7 @@ def test_answers_about_other_data_are_refused(
 
 
 def test_the_score_so_far_is_that_of_the_answers_so_far(pali: Pali, tmp_path: Path) -> None:
-    right = replace(QUESTIONS, score=lambda rows: Scores({"exact_match": float(len(rows))}))
+    right = replace(QUESTIONS, scorer=lambda rows: Scores({"exact_match": float(len(rows))}))
     seen: list[tuple[int, dict[str, float]]] = []
     run(right, pali, tmp_path, batch=6, watch=lambda done, total, scores: seen.append((done, dict(scores))))
     assert seen[0] == (0, {})
@@ -260,13 +262,13 @@ def test_a_part_is_asked_where_the_family_has_it(
     pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts: list[str] = []
-    predict = Pali.predict
+    predict = Pipeline.predict
 
-    def spy(self: Pali, frames: Any, prompts: Any, *, part: str, **rest: Any) -> Any:
-        parts.append(part)
-        return predict(self, frames, prompts, part=part, **rest)
+    def spy(self: Pipeline, frames: Any, prompts: Any, **rest: Any) -> Any:
+        parts.extend(name for name in pali.parts if pali._pipelines.get(name) is self)
+        return predict(self, frames, prompts, **rest)
 
-    monkeypatch.setattr(Pali, "predict", spy)
+    monkeypatch.setattr(Pipeline, "predict", spy)
     for part in ("refseg", "nowhere", None):
         run(replace(QUESTIONS, part=part), pali, tmp_path, limit=1)
     assert parts == ["refseg", "pali", "pali"]
@@ -383,7 +385,9 @@ def test_an_error_in_one_process_ends_all_with_its_sentence(family: Path, tmp_pa
     assert ends == ["picture 5 is damaged"] * 2
 
 
-@pytest.mark.parametrize(("options", "message"), [({"limit": 0}, "--limit 0"), ({"batch": 0}, "--batch-size")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"limit": 0}, "limit must be at least 1"), ({"batch": 0}, "batch must be at least 1")]
+)
 def test_numbers_out_of_range(pali: Pali, tmp_path: Path, options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(QUESTIONS, pali, tmp_path, **options)

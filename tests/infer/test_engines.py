@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from openpali.cli.main import main
+from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.pali import EngineMissing, Pali, _has_openvino
 
 
@@ -50,7 +51,7 @@ def test_predict_asks_the_engine_that_was_named(
     assert json.loads(capsys.readouterr().out)["prompt"].startswith("Generate the alt_text")
     [pali] = opened
     assert pali.engine == engine
-    assert list(pali._compiled) == ["pali"]
+    assert [type(each.engine) for each in pali._pipelines.values()] == [OpenVinoPali]
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino-int8"])
@@ -61,7 +62,7 @@ def test_a_score_card_names_the_engine(
     words = ["eval", "nano/caption", "--model", family, "--limit", 3, "--json", card, "--engine", engine]
     assert not _run(monkeypatch, *words)
     assert json.loads(card.read_text())["model"]["engine"] == engine
-    assert bool(opened[0]._compiled) == (engine != "torch")
+    assert isinstance(opened[0].pipeline().engine, OpenVinoPali) == (engine != "torch")
 
 
 @pytest.mark.parametrize("command", [["predict", "PICTURE", "what?"], ["eval", "nano/caption"]])

@@ -12,7 +12,8 @@ from openpali.infer.engines import openvino as engine
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
-from openpali.weights.bundle import open_bundle, write_int8
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
 
 DECODINGS = [
     Decoding(max_tokens=12),
@@ -98,11 +99,11 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
 
 
 def test_an_int8_folder_is_compiled_from_the_floats_that_it_stands_for(family, tmp_path) -> None:
-    write_int8(open_bundle(family / "pali"), tmp_path / "int8")
-    assert open_bundle(tmp_path / "int8").facts["int8"]
+    write_int8(open_model(family / "pali"), tmp_path / "int8")
+    assert open_model(tmp_path / "int8").facts["int8"]
     for name in ("openvino", "openvino-int8"):
         pali = Pali.from_pretrained(tmp_path / "int8", name)
         picture = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
-        expected = open_bundle(family / "pali").model().embed_images(picture)
+        expected = open_model(family / "pali").model().embed_images(picture)
         seen = pali._generator("pali").embed_images(picture)
         assert (seen - expected).norm() < 0.05 * expected.norm()

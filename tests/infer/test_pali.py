@@ -12,8 +12,9 @@ from PIL import ExifTags, Image
 
 from openpali import Pali
 from openpali.data.sources.registry import open_source
-from openpali.infer.pali import task_of, to_array
-from openpali.weights.bundle import open_bundle, write_int8
+from openpali.infer.pipeline import to_array
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
 
 
 @pytest.fixture(scope="module")
@@ -22,35 +23,34 @@ def pali(family: Path) -> Pali:
 
 
 @pytest.fixture(scope="module")
-def pictures(family: Path) -> list[np.ndarray]:
+def images(family: Path) -> list[np.ndarray]:
     source = open_source("nano/scene", {"split": "heldout", "min_objects": 2})
     return [source[i].images[0] for i in range(3)]
 
 
-def test_a_batch_answers_as_its_rows_do_alone(pali: Pali, pictures: list[np.ndarray]) -> None:
+def test_a_batch_answers_as_its_rows_do_alone(pali: Pali, images: list[np.ndarray]) -> None:
     questions = ["how many?", "is a very large red horse in the image?", "where?"]
-    together = pali.answer(pictures, questions)
-    assert together == [pali.answer([p], [q])[0] for p, q in zip(pictures, questions, strict=True)]
+    together = pali.answer(images, questions)
+    assert together == [pali.answer([p], [q])[0] for p, q in zip(images, questions, strict=True)]
 
 
-def test_every_method_returns_one_answer_per_picture(pali: Pali, pictures: list[np.ndarray]) -> None:
-    assert all(isinstance(text, str) for text in pali.caption(pictures, lang="ja") + pali.read(pictures))
-    assert len(pali.detect(pictures, ["horse"] * 3)) == len(pali.segment(pictures, ["the horse"] * 3)) == 3
-    images, texts = pali.embed_image(pictures), pali.embed_text(["a horse", "a cat"])
-    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
-    similarity = pali.similarity(pictures, ["a horse", "a cat"])
+def test_every_method_returns_one_answer_per_picture(pali: Pali, images: list[np.ndarray]) -> None:
+    assert all(isinstance(text, str) for text in pali.caption(images, lang="ja") + pali.read(images))
+    assert len(pali.detect(images, ["horse"] * 3)) == len(pali.segment(images, ["the horse"] * 3)) == 3
+    for embedded in (pali.embed_image(images), pali.embed_text(["a horse", "a cat"])):
+        np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)
+    similarity = pali.similarity(images, ["a horse", "a cat"])
     assert similarity.shape == (3, 2)
     assert ((similarity > 0) & (similarity < 1)).all()
 
 
-def test_all_kinds_of_pictures_are_the_same_picture(pali: Pali, pictures: list[np.ndarray], tmp_path: Path) -> None:
+def test_all_kinds_of_images_are_the_same_picture(pali: Pali, images: list[np.ndarray], tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    Image.fromarray(pictures[0]).save(path)
+    Image.fromarray(images[0]).save(path)
     buffer = io.BytesIO()
-    Image.fromarray(pictures[0]).save(buffer, "PNG")
-    for picture in (str(path), path, buffer.getvalue(), Image.fromarray(pictures[0])):
-        np.testing.assert_array_equal(to_array(picture), pictures[0])
+    Image.fromarray(images[0]).save(buffer, "PNG")
+    for image in (str(path), path, buffer.getvalue(), Image.fromarray(images[0])):
+        np.testing.assert_array_equal(to_array(image), images[0])
 
 
 def test_an_opened_picture_becomes_what_its_file_would(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_an_opened_picture_becomes_what_its_file_would(tmp_path: Path) -> None:
 
 def test_parts_are_picked_by_task_and_share_the_frozen_vit(pali: Pali, family: Path) -> None:
     assert pali.task("refseg").masks is not None
-    main, transfer = (open_bundle(family / part).weights() for part in ("pali", "refseg"))
+    main, transfer = (open_model(family / part).weights() for part in ("pali", "refseg"))
     assert (transfer["vit.positions"] == main["vit.positions"]).all()
     assert (family / "refseg" / "model.safetensors").stat().st_size < (
         family / "pali" / "model.safetensors"
@@ -81,24 +81,24 @@ def test_tasks_keep_the_options_of_their_training(pali: Pali) -> None:
     assert pali.task("detect").bins == pali.task("refseg").bins == 100
 
 
-def test_free_prompts_find_their_task() -> None:
-    assert task_of("detect: cat") == "detect"
-    assert task_of("Generate the ocr_text in en: <extra_id_0>") == "ocr"
-    assert task_of("what moves?", frames=8) == "video_qa"
-    assert task_of("anything else") == "vqa"
+def test_free_prompts_find_their_task(pali: Pali) -> None:
+    assert pali.recognise("detect: cat") == "detect"
+    assert pali.recognise("Generate the ocr_text in en: <extra_id_0>") == "ocr"
+    assert pali.recognise("what moves?", frames=8) == "video_qa"
+    assert pali.recognise("anything else") == "vqa"
 
 
-def test_frames_are_one_row(pali: Pali, pictures: list[np.ndarray]) -> None:
-    [prediction] = pali.predict([pictures], ["Answer in en: what moves? <extra_id_0>"])
+def test_frames_are_one_row(pali: Pali, images: list[np.ndarray]) -> None:
+    [prediction] = pali.predict([images], ["Answer in en: what moves? <extra_id_0>"])
     assert prediction.generation.finish_reason in ("eos", "length", "repetition")
 
 
 @pytest.mark.parametrize(
     ("frames", "prompts", "message"),
     [
-        ([[]], ["a", "b"], "1 rows of pictures, and 2 prompts"),
+        ([[]], ["a", "b"], "1 rows of images, but 2 prompts: give one row per prompt"),
         ([[]], ["  "], "prompt is empty"),
-        ([[]], ["word " * 500], "tokens, and this model takes 64"),
+        ([[]], ["word " * 500], "tokens, this model takes 64: shorten it"),
         ([[np.zeros((4, 4), np.uint8)]], ["a"], r"uint8 \[H, W, 3\]"),
         ([[b"no picture"]], ["a"], "not a picture"),
     ],
@@ -109,7 +109,7 @@ def test_what_cannot_be_answered_is_refused(pali: Pali, frames: list, prompts: l
 
 
 def test_one_picture_is_no_list(pali: Pali) -> None:
-    with pytest.raises(ValueError, match="list of pictures"):
+    with pytest.raises(ValueError, match="list of images"):
         pali.caption("photo.png")  # type: ignore[arg-type]
 
 
@@ -118,48 +118,48 @@ def test_an_unknown_model_is_named() -> None:
         Pali.from_pretrained("nothing")
 
 
-def test_tasks_without_a_language_do_without_one(pali: Pali, pictures: list[np.ndarray], monkeypatch) -> None:
+def test_tasks_without_a_language_do_without_one(pali: Pali, images: list[np.ndarray], monkeypatch) -> None:
     monkeypatch.setattr(pali, "languages", ("ja",))
-    assert len(pali.detect(pictures, ["horse"] * len(pictures))) == len(pictures)
+    assert len(pali.detect(images, ["horse"] * len(images))) == len(images)
     with pytest.raises(ValueError, match="does not answer in 'en'; it knows ja"):
-        pali.answer(pictures, ["what?"] * len(pictures))
+        pali.answer(images, ["what?"] * len(images))
 
 
-def test_a_language_that_it_does_not_answer_in_is_named(pali: Pali, pictures: list[np.ndarray]) -> None:
+def test_a_language_that_it_does_not_answer_in_is_named(pali: Pali, images: list[np.ndarray]) -> None:
     for lang in ("xx", "", "日本"):
         with pytest.raises(ValueError, match=rf"does not answer in '{lang}'; it knows en, de, fr, ja"):
-            pali.caption(pictures, lang=lang)
+            pali.caption(images, lang=lang)
 
 
-def test_a_model_computes_in_the_dtype_that_is_asked_for(family: Path, tmp_path: Path, pictures: list) -> None:
+def test_a_model_computes_in_the_dtype_that_is_asked_for(family: Path, tmp_path: Path, images: list) -> None:
     """In bf16, what is bf16 on disk is not copied; int8 stays int8."""
     half = Pali.from_pretrained(family, dtype="bf16")
     for part in ("pali", "siglip"):
         assert {t.dtype for t in half.load(part)[1].state_dict().values()} == {torch.bfloat16}
-    stored = open_bundle(family / "pali").weights()
+    stored = open_model(family / "pali").weights()
     assert all(value.dtype == torch.bfloat16 for value in stored.values())
     assert {t.dtype for t in Pali.from_pretrained(family).load("pali")[1].parameters()} == {torch.float32}
-    write_int8(open_bundle(family / "pali"), tmp_path / "int8")
+    write_int8(open_model(family / "pali"), tmp_path / "int8")
     small = Pali.from_pretrained(tmp_path / "int8", dtype="bf16")
     assert {t.dtype for t in small.load("pali")[1].state_dict().values()} == {torch.int8, torch.bfloat16}
     for pali in (half, small):
-        assert len(pali.caption(pictures)) == len(pictures)
-        assert np.isfinite(pali.log_perplexity([[p] for p in pictures], "what?", ["a horse"])).all()
+        assert len(pali.caption(images)) == len(images)
+        assert np.isfinite(pali.log_perplexity([[p] for p in images], "what?", ["a horse"])).all()
     exact = Pali.from_pretrained(family)
-    np.testing.assert_allclose(half.embed_image(pictures), exact.embed_image(pictures), atol=0.02)
+    np.testing.assert_allclose(half.embed_image(images), exact.embed_image(images), atol=0.02)
     np.testing.assert_allclose(half.embed_text(["a cat"]), exact.embed_text(["a cat"]), atol=0.02)
-    np.testing.assert_allclose(half.similarity(pictures, ["cat"]), exact.similarity(pictures, ["cat"]), atol=0.05)
+    np.testing.assert_allclose(half.similarity(images, ["cat"]), exact.similarity(images, ["cat"]), atol=0.05)
 
 
-def test_model_and_inputs_are_on_the_device_that_is_asked_for(family: Path, pictures: list, monkeypatch) -> None:
+def test_model_and_inputs_are_on_the_device_that_is_asked_for(family: Path, images: list, monkeypatch) -> None:
     """On torch's device without memory, which a machine without a GPU has too, as far as that goes."""
     pali = Pali.from_pretrained(family)
     pali.device = torch.device("meta")  # which is refused, since nothing can be read from it
     assert all(value.is_meta for value in pali.load("pali")[1].state_dict().values())
     seen = []
-    monkeypatch.setattr("openpali.infer.pali.generate", lambda model, *inputs: seen.extend(inputs[:2]) or [])
+    monkeypatch.setattr("openpali.infer.pipeline.generate", lambda model, *inputs: seen.extend(inputs[:2]) or [])
     with pytest.raises(ValueError, match="zip"):
-        pali.caption(pictures)  # nothing was generated
+        pali.caption(images)  # nothing was generated
     assert all(value.is_meta for value in seen)
 
 

@@ -22,7 +22,8 @@ from openpali.model.mask_vqvae import MaskVQVAEConfig
 from openpali.model.pali import PaliConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import resample_positions
-from openpali.weights.bundle import build, open_bundle, write_bundle, write_int8
+from openpali.weights.format import build, open_model, write_model
+from openpali.weights.quantize import write_int8
 from openpali.weights.tensors import MappedTensors
 
 from . import checkpoints
@@ -51,7 +52,7 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 
 def test_everything_is_taken_over(sources: Path, tmp_path: Path) -> None:
     parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
-    bundle = open_bundle(tmp_path / "pali")
+    bundle = open_model(tmp_path / "pali")
     weights = bundle.weights()
     assert isinstance(bundle.config, PaliConfig)
     assert parts.text is not None
@@ -89,7 +90,7 @@ def test_the_seed_decides_what_is_new(sources: Path, tmp_path: Path) -> None:
 
 def test_resolution_is_resampled_and_recorded(sources: Path, tmp_path: Path) -> None:
     parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali", size=(20, 28))
-    bundle = open_bundle(tmp_path / "pali")
+    bundle = open_model(tmp_path / "pali")
     assert bundle.config.vision.grid == (5, 7)
     assert (bundle.preprocess.height, bundle.preprocess.width) == (20, 28)
     expected = resample_positions(parts.vision.vit["positions"], (3, 3), (5, 7))
@@ -121,7 +122,7 @@ def test_other_families(kind: str, sources: Path, tmp_path: Path) -> None:
     checkpoints.t5(tmp_path / "text", kind, vocab_size=VOCABULARY)
     (tmp_path / "text" / "spiece.model").write_bytes(checkpoints.small_proto())
     assemble(sources / "siglip", tmp_path / "text", tmp_path / "pali", locations=4)
-    bundle = open_bundle(tmp_path / "pali")
+    bundle = open_model(tmp_path / "pali")
     assert isinstance(bundle.config, PaliConfig)
     assert (bundle.config.text.tied_head, bundle.config.text.bias_per_layer) == (kind == "t5_tied", kind == "umt5")
     assert bundle.tokenizer.pieces([bundle.tokenizer.vocab_size - 1]) == ["<loc0003>"]
@@ -142,7 +143,7 @@ def test_from_parts_answers(sources: Path, tmp_path: Path) -> None:
     picture = np.zeros((30, 40, 3), np.uint8)
     pali = Pali.from_parts(vision=sources / "siglip", text=sources / "t5", size=16)
     folder = pali.folder
-    assert open_bundle(folder).config.vision.grid == (4, 4)
+    assert open_model(folder).config.vision.grid == (4, 4)
     assert isinstance(pali.caption([picture])[0], str)
     del pali
     assert not folder.exists()
@@ -162,7 +163,7 @@ def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: P
 def test_siglip_alone(sources: Path, tmp_path: Path) -> None:
     """Both towers become a SigLIP of ours, which compares pictures and texts as theirs does."""
     adopt_siglip(sources / "siglip", tmp_path / "siglip")
-    bundle = open_bundle(tmp_path / "siglip")
+    bundle = open_model(tmp_path / "siglip")
     assert isinstance(bundle.config, SigLIPConfig)
     assert bundle.config.text.vocab_size == bundle.tokenizer.vocab_size
     pali = Pali(tmp_path / "siglip")
@@ -191,7 +192,7 @@ def test_convert_reports_parity_of_each_layer(sources: Path, tmp_path: Path, cap
     assert all(float(line.rsplit(" ", 1)[1]) <= 1e-5 for line in compared)
     assert any(line.startswith("worst: ") for line in lines)
     assert lines[-1] == f"model written to {tmp_path / 'pali'}"
-    assert open_bundle(tmp_path / "pali").tokenizer.encode("<loc0001>")
+    assert open_model(tmp_path / "pali").tokenizer.encode("<loc0001>")
 
 
 def test_convert_says_when_there_is_nothing_to_compare_with(
@@ -210,7 +211,7 @@ def test_convert_says_when_there_is_nothing_to_compare_with(
 def test_export_writes_what_transformers_opens(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
     openpali(capsys, monkeypatch, "export", tmp_path / "pali", "--out", tmp_path / "out")
-    ours = open_bundle(tmp_path / "pali")
+    ours = open_model(tmp_path / "pali")
     model = ours.model()
     for cls, part in ((SiglipVisionModel, "vision"), (AutoModelForSeq2SeqLM, "text")):
         _, info = cls.from_pretrained(tmp_path / "out" / part, output_loading_info=True)
@@ -219,7 +220,7 @@ def test_export_writes_what_transformers_opens(sources: Path, tmp_path: Path, ca
     for text in checkpoints.TEXTS[:4]:
         assert theirs(text).input_ids == [*ours.tokenizer.encode(text), 1]
     assemble(tmp_path / "out" / "vision", tmp_path / "out" / "text", tmp_path / "again")
-    again = open_bundle(tmp_path / "again")
+    again = open_model(tmp_path / "again")
     assert again.config == ours.config
     assert again.facts["vocabulary"]["new"] == 0
     for key, value in model.state_dict().items():
@@ -239,7 +240,7 @@ def test_texts_are_reworded_as_the_checkpoints_tokenizer_does(
     if config:
         (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": config}))
     adopt_siglip(folder, tmp_path / "ours")
-    assert open_bundle(tmp_path / "ours").facts["wording"] == wording
+    assert open_model(tmp_path / "ours").facts["wording"] == wording
     encoder = Pali(tmp_path / "ours")._pairs
     assert encoder.wording == wording
 
@@ -261,10 +262,10 @@ def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path:
 
 def test_export_of_int8_writes_the_floats_that_it_stands_for(sources: Path, tmp_path: Path) -> None:
     assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
-    write_int8(open_bundle(tmp_path / "pali"), tmp_path / "int8")
-    export(open_bundle(tmp_path / "int8"), tmp_path / "out")
+    write_int8(open_model(tmp_path / "pali"), tmp_path / "int8")
+    export(open_model(tmp_path / "int8"), tmp_path / "out")
     assemble(tmp_path / "out" / "vision", tmp_path / "out" / "text", tmp_path / "again")
-    exact, again = open_bundle(tmp_path / "pali").weights(), open_bundle(tmp_path / "again").weights()
+    exact, again = open_model(tmp_path / "pali").weights(), open_model(tmp_path / "again").weights()
     assert again.keys() == exact.keys()
     for key, value in again.items():
         if not key.startswith("project."):
@@ -279,7 +280,7 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
     assert all(torch.equal(a[key], b[key]) for key in a)
     assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
     masks = MaskVQVAEConfig(code_dim=8, width=16)
-    write_bundle(tmp_path / "masks", build(masks).state_dict(), masks, preprocess=None, tokenizer=None, facts={})
+    write_model(tmp_path / "masks", build(masks).state_dict(), masks, preprocess=None, tokenizer=None, facts={})
     described = {"parts": {"pali": "pali", "siglip": "siglip", "mask_vqvae": "masks"}, "tasks": {}}
     (tmp_path / "family.json").write_text(json.dumps(described))
     lines = openpali(capsys, monkeypatch, "export", tmp_path, "--out", tmp_path / "family")

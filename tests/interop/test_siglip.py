@@ -19,8 +19,7 @@ from openpali.interop.siglip import ImageEncoder, read_siglip, write_siglip, wri
 from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import ViT, ViTConfig
-from openpali.weights.bundle import load_exactly
-from openpali.weights.tensors import write_tensors
+from openpali.weights.tensors import load_exactly, write_tensors
 
 from . import checkpoints
 

@@ -17,8 +17,7 @@ from openpali.interop.t5 import HeadPolicy, read_t5, write_t5
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViTConfig
-from openpali.weights.bundle import load_exactly
-from openpali.weights.tensors import INDEX, write_tensors
+from openpali.weights.tensors import INDEX, load_exactly, write_tensors
 
 from . import checkpoints
 

@@ -41,7 +41,8 @@ from openpali.model.pali import Pali
 from openpali.model.pali import PaliConfig as CoreConfig
 from openpali.model.sizes import PRESETS
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.bundle import MODEL_TYPE, open_bundle, write_bundle, write_int8
+from openpali.weights.format import MODEL_TYPE, open_model, write_model
+from openpali.weights.quantize import write_int8
 
 PROMPTS = ["detect: a red apple", "Answer in en: how many?"]
 ANSWERS = ["ten", "a green car"]
@@ -70,7 +71,7 @@ def folder(core: Pali, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("models") / "pali"
     facts = {"recipe": {"max_target": 9}}
     preprocess = Preprocess(72, 72)
-    write_bundle(folder, core.state_dict(), core.config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
+    write_model(folder, core.state_dict(), core.config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return folder
 
 
@@ -127,7 +128,7 @@ def test_a_folder_of_ours_loads_and_one_of_theirs_is_ours(core: Pali, folder: Pa
 
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    bundle, original = open_bundle(tmp_path), open_bundle(folder)
+    bundle, original = open_model(tmp_path), open_model(folder)
     assert (bundle.config, bundle.preprocess, bundle.facts) == (
         original.config,
         original.preprocess,
@@ -144,13 +145,13 @@ def test_a_folder_of_ours_loads_and_one_of_theirs_is_ours(core: Pali, folder: Pa
 def test_shards(core: Pali, model: PaliForConditionalGeneration, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path, max_shard_size="100KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    assert same_weights(open_bundle(tmp_path).model(), core)
+    assert same_weights(open_model(tmp_path).model(), core)
 
 
 def test_a_part_of_a_family_is_read_with_its_base(core: Pali, folder: Path, tokenizer: Tokenizer) -> None:
     part = folder.parent / "part"
     weights = {k: v + 1 for k, v in core.state_dict().items() if k.startswith("text.")}
-    write_bundle(
+    write_model(
         part, weights, core.config, preprocess=Preprocess(72, 72), tokenizer=tokenizer, facts={"base": "pali"}
     )
     model = AutoModelForImageTextToText.from_pretrained(part)
@@ -160,13 +161,13 @@ def test_a_part_of_a_family_is_read_with_its_base(core: Pali, folder: Path, toke
 
 
 def test_int8_weights_are_read_as_the_floats_that_they_stand_for(core: Pali, folder: Path, tmp_path: Path) -> None:
-    write_int8(open_bundle(folder), tmp_path / "int8")
+    write_int8(open_model(folder), tmp_path / "int8")
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "int8", dtype=torch.float32)
     weight = core.project.weight
     step = weight.abs().max(1, keepdim=True).values / 127
     assert ((model.project.weight - weight).abs() <= 0.51 * step + weight.abs() / 256).all()  # scales are bf16
     model.save_pretrained(tmp_path / "again")
-    assert same_weights(open_bundle(tmp_path / "again").model(), model)
+    assert same_weights(open_model(tmp_path / "again").model(), model)
 
 
 def test_other_kinds_of_model_are_refused(tmp_path: Path) -> None:
@@ -368,7 +369,7 @@ def test_new_tokens(model: PaliForConditionalGeneration, processor: PaliProcesso
     assert model(**batch, labels=torch.tensor([[first]])).loss.isfinite()
     model.save_pretrained(tmp_path)
     assert torch.equal(AutoModelForImageTextToText.from_pretrained(tmp_path).generate(**batch), expected)
-    assert open_bundle(tmp_path).config.text.vocab_size == first + 1  # type: ignore[union-attr]
+    assert open_model(tmp_path).config.text.vocab_size == first + 1  # type: ignore[union-attr]
 
 
 def test_tied_head(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -439,7 +440,7 @@ def test_trainer(
         model, Pairs(processor, pictures), tmp_path, max_steps=24, save_steps=24, gradient_accumulation_steps=2
     )
     assert losses[-1] < losses[0] / 10
-    trained = open_bundle(tmp_path / "checkpoint-24").model()
+    trained = open_model(tmp_path / "checkpoint-24").model()
     assert isinstance(trained, Pali)
     batch = dict(processor(images=pictures, text=PROMPTS, return_tensors="pt"))
     for beams in (1, 4):  # learnt in their trainer, said by our own generation as by theirs
@@ -472,7 +473,7 @@ def test_lora(
     merged = PeftModel.from_pretrained(base, tmp_path / "adapter").merge_and_unload()
     assert torch.equal(merged.generate(**batch, max_new_tokens=6), said)
     merged.save_pretrained(tmp_path / "merged")
-    assert same_weights(open_bundle(tmp_path / "merged").model(), merged)
+    assert same_weights(open_model(tmp_path / "merged").model(), merged)
 
 
 @pytest.mark.usefixtures("no_sockets")

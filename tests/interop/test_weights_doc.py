@@ -14,7 +14,7 @@ from PIL import Image
 
 from openpali.cli.main import main
 from openpali.infer.pali import Pali
-from openpali.weights.bundle import open_bundle
+from openpali.weights.format import open_model
 
 from . import checkpoints
 
@@ -58,14 +58,14 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
         printed.append(capsys.readouterr().out)
     assert "worst: " in printed[0]
 
-    start, trained = open_bundle(Path("models/start")), open_bundle(Path("home/runs/first/model"))
+    start, trained = open_model(Path("models/start")), open_model(Path("home/runs/first/model"))
     assert trained.config == start.config
     before, after = start.weights(), trained.weights()
     frozen = [key for key in before if key.startswith("vit.")]
     assert frozen
     assert all((before[key] == after[key]).all() for key in frozen)
     assert (before["project.weight"] != after["project.weight"]).any()
-    assert open_bundle(Path("models/start448")).config.vision.grid == (28, 28)
+    assert open_model(Path("models/start448")).config.vision.grid == (28, 28)
     assert Pali(Path("models/siglip")).similarity(["photo.png"], ["a dog"]).shape == (1, 1)
 
     names: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""Validation finds what is wrong, and shows what the model will see; the documentation's examples work."""
+"""Validation finds problems and shows what the model will see; the documentation's examples work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from PIL import Image
 from rich.console import Console
 
 from openpali.data.sources.records import Record, parse_record
-from openpali.reports.validate import render, validate
+from openpali.data.validate import validate
+from openpali.reports.contact_sheet import ContactSheet
+from openpali.reports.validation import render
 from openpali.rng import generator
 from openpali.tasks.refseg import MaskCrop
 from openpali.tasks.registry import TASKS, get_task
@@ -59,7 +61,7 @@ def cat(box: Sequence[float], **fields: Any) -> dict[str, Any]:
     return {"images": "a.png", "objects": [{"name": "cat", "box": box, **fields}]}
 
 
-def test_good_data_counts_per_task_and_is_shown(folder: Path, tokenizer: Tokenizer) -> None:
+def test_good_data_is_counted_per_task_and_shown(folder: Path, tokenizer: Tokenizer) -> None:
     path = write(
         folder,
         {"images": "a.png", "question": "what is it?", "answers": "a cat"},
@@ -87,7 +89,7 @@ def printed(report: Any) -> str:
     return out.getvalue()
 
 
-def test_each_kind_of_problem_is_found_and_placed(folder: Path, tokenizer: Tokenizer) -> None:
+def test_each_kind_of_problem_is_found_with_its_line(folder: Path, tokenizer: Tokenizer) -> None:
     (folder / "bad.png").write_bytes(b"?")
     inside = [[60, 50, 90, 50, 90, 70, 60, 70]]  # x 60..90, y 50..70
     path = write(
@@ -98,7 +100,7 @@ def test_each_kind_of_problem_is_found_and_placed(folder: Path, tokenizer: Token
         {"imges": "a.png"},
         cat([10, 20, 50, 120]),
         cat([0.1, 0.2, 0.5, 0.6]),
-        cat([60, 50, 90, 70], mask=inside),  # x and y are swapped
+        cat([60, 50, 90, 70], mask=inside),  # x and y swapped
         cat([50, 60, 70, 90], mask=inside),
         {"images": "a.png"},
         cat([10, 20, 50, 60]) | {"objects": [{"name": "7 up", "box": [1, 2, 30, 40]}]},
@@ -121,7 +123,7 @@ def test_each_kind_of_problem_is_found_and_placed(folder: Path, tokenizer: Token
     assert "gone.png" in text
 
 
-def test_a_task_names_what_it_misses(folder: Path) -> None:
+def test_a_task_names_the_missing_field(folder: Path) -> None:
     path = write(folder, {"images": "a.png", "question": "what?"}, *[{"images": "a.png"}] * 9)
     report = validate(path, task=get_task("vqa"))
     assert report.feeds == {"vqa": 0}
@@ -131,7 +133,7 @@ def test_a_task_names_what_it_misses(folder: Path) -> None:
     assert "and 5 more" in printed(report)
 
 
-def test_texts_that_the_tokenizer_changes_are_counted(folder: Path, tokenizer: Tokenizer) -> None:
+def test_texts_changed_by_the_tokenizer_are_counted(folder: Path, tokenizer: Tokenizer) -> None:
     class Lossy(Tokenizer):
         """Drops one character, as a vocabulary without it would."""
 
@@ -146,7 +148,7 @@ def test_texts_that_the_tokenizer_changes_are_counted(folder: Path, tokenizer: T
     assert validate(path, tokenizer=tokenizer).lost == 0
 
 
-def test_the_limit_is_spread_over_the_file(folder: Path) -> None:
+def test_a_limit_checks_evenly_spaced_samples(folder: Path) -> None:
     path = write(folder, *[{"images": "a.png", "caption": f"c{i}"} for i in range(100)])
     report = validate(path, limit=5)
     assert (report.samples, report.checked) == (100, 5)
@@ -155,20 +157,21 @@ def test_the_limit_is_spread_over_the_file(folder: Path) -> None:
         validate(folder / "gone.jsonl")
 
 
-def test_the_sheet_is_drawn_from_the_targets_text(folder: Path) -> None:
-    """The left half of the box is masked; what is drawn went through the codec's 16 tokens."""
+def test_the_contact_sheet_is_drawn_from_the_target_text(folder: Path) -> None:
+    """The mask covers the left half of the box, and is drawn as the codec's 16 tokens decode it."""
     Image.new("RGB", (320, 320), (0, 0, 0)).save(folder / "a.png")
     record = cat([80, 80, 240, 240], mask=[[80, 80, 160, 80, 160, 240, 80, 240]]) | {
         "expression": "the cat",
         "referred": [0],
     }
     out = folder / "sheet.png"
-    report = validate(write(folder, record), task=get_task("refseg", masks=Blocks()), out=out)
-    assert report.sheet == str(out)
+    contact_sheet = ContactSheet()
+    report = validate(write(folder, record), task=get_task("refseg", masks=Blocks()), show=contact_sheet.add)
+    assert contact_sheet.save(out)
     assert report.shown[0].target.startswith("250 250 749 749 <mask_token127> <mask_token127> <mask_token0> ")
     sheet = np.asarray(Image.open(out).convert("RGB")).astype(int)
-    picture = sheet[:320, :320]
-    masked = picture.sum(axis=-1) > 60
+    image = sheet[:320, :320]
+    masked = image.sum(axis=-1) > 60
     assert masked[100:220, 85:155].mean() > 0.99
     assert masked[100:220, 170:230].mean() < 0.01
     assert masked[160, 238:241].any()  # the box's right edge
@@ -179,7 +182,7 @@ def test_the_sheet_is_drawn_from_the_targets_text(folder: Path) -> None:
 
 
 def sections() -> list[tuple[list[str], str]]:
-    """(tasks of the heading, line) of every example in the documentation."""
+    """(tasks named in the heading, line) of each example in the documentation."""
     found, tasks = [], [""]
     for match in re.finditer(
         r"^#+ ([^\n]*)$|^```jsonl\n(.*?)^```", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL
@@ -192,7 +195,7 @@ def sections() -> list[tuple[list[str], str]]:
 
 
 @pytest.mark.parametrize(("names", "line"), sections())
-def test_every_example_of_the_documentation_works(names: list[str], line: str, tokenizer: Tokenizer) -> None:
+def test_examples_in_the_documentation_work(names: list[str], line: str, tokenizer: Tokenizer) -> None:
     shape = (4, 6) if '"size"' in line else (480, 640)
     png = io.BytesIO()
     Image.fromarray(np.full((*shape, 3), 9, np.uint8)).save(png, "PNG")
@@ -202,7 +205,7 @@ def test_every_example_of_the_documentation_works(names: list[str], line: str, t
         assert get_task(name, **tools.get(name, {})).write(example, generator(0)).target
 
 
-def test_the_documentation_covers_every_task_and_field() -> None:
+def test_the_documentation_covers_all_tasks_and_fields() -> None:
     assert {name for names, _ in sections() for name in names} - {""} == set(TASKS)
     text = DOCS.read_text("utf-8")
     first_cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)

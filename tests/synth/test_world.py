@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.synth import World, WorldSource, backgrounds, is_heldout, scenes, videos
-from openpali.synth.compose import KINDS
+from openpali.synth import backgrounds, scenes, videos
+from openpali.synth.compose import KINDS, WorldSource
 from openpali.synth.expressions import find_expressions
 from openpali.synth.fonts import has_glyph
 from openpali.synth.paint import Patch
 from openpali.synth.phrases import plural
-from openpali.synth.world import Stamp
+from openpali.synth.splits import is_heldout
+from openpali.synth.world import Stamp, World
 from openpali.tasks.example import Box, Example, Object
 
 SPLITS = ("train", "heldout")
@@ -499,17 +500,17 @@ def test_plurals(one: str, many: str) -> None:
 
 
 def test_errors_name_what_is_wrong(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="no kind of sample is called film; there are single"):
+    with pytest.raises(ValueError, match="no kind of sample 'film': choose one of single"):
         WorldSource(world, "film")
-    with pytest.raises(ValueError, match="no split is called test"):
+    with pytest.raises(ValueError, match="no split 'test': choose train or heldout"):
         WorldSource(world, "single", split="test")
-    with pytest.raises(ValueError, match="scene has no option max_object; it has min_objects"):
+    with pytest.raises(ValueError, match="scene has no option 'max_object'; its options are min_objects"):
         WorldSource(world, "scene", max_object=3)
     with pytest.raises(IndexError):
         _ = WorldSource(world, "single")[-1]
     with pytest.raises(ValueError, match="has no train en words of 17 letters"):
         _ = WorldSource(world, "word", min_letters=17, max_letters=17)[0]
-    with pytest.raises(ValueError, match="no world is called giga; there are mini, nano"):
+    with pytest.raises(ValueError, match="no world 'giga': choose one of mini, nano"):
         World.load("giga")
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="openpali data build stamps"):

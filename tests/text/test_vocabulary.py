@@ -1,9 +1,12 @@
+import hashlib
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openpali.synth.vocabulary_texts import split_capitals, train_nano_vocabulary
+from openpali.text.tokenizer import Tokenizer
 
 from .conftest import CAPTIONS
 
@@ -30,3 +33,13 @@ def test_given_texts_are_learned() -> None:
     plain = train_nano_vocabulary(CAPTIONS * 5, vocab_size=1040)
     taught = train_nano_vocabulary(CAPTIONS * 5, vocab_size=1040, texts=["hippopotamus"] * 20)
     assert len(taught.encode("hippopotamus")) == 1 < len(plain.encode("hippopotamus"))
+
+
+def test_the_texts_are_those_that_nano_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte: prompts and all else, as they were when the shipped vocabulary was made."""
+    seen: list[str] = []
+    monkeypatch.setattr(Tokenizer, "train", lambda lines, size, **rest: seen.extend(lines))
+    train_nano_vocabulary(CAPTIONS, texts=["red horse"])
+    assert len(seen) == 1785
+    digest = hashlib.sha256("\n".join(seen).encode()).hexdigest()
+    assert digest == "93eadae0a89895d1b8011b3c0108cdfe31075f2d33e8400d23dbe8ab87eaed52"

@@ -29,7 +29,7 @@ from openpali.data.sources.registry import open_source
 from openpali.distributed import join_ranks
 from openpali.train.recipe import load_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.bundle import open_tokenizer
+from openpali.weights.family import open_tokenizer
 
 
 def attempt(recipe: Path, run: Path) -> int:

@@ -31,7 +31,7 @@ from openpali.reports.samples import draw_samples
 from openpali.train.checkpoint import checkpoints
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.bundle import open_tokenizer
+from openpali.weights.family import open_tokenizer
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
 PATIENCE = 300.0  # seconds until ranks that are struck have begun, and until they are ended

@@ -29,7 +29,7 @@ from openpali.model.vit import ViT
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.parallel import place
 from openpali.train.recipe import ParallelSpec
-from openpali.weights.bundle import open_bundle
+from openpali.weights.format import open_model
 
 CLOSE = 1e-6
 pytestmark = pytest.mark.timeout(1300)  # the first test that asks for `ran` waits for all jobs
@@ -86,7 +86,7 @@ def test_checkpointing_and_compiling_change_nothing(objective, make_trainer, tmp
         losses = losses_of(trainer)
         trainer.train()
         seen[name] = losses[-2:]  # the first may be of the pass that counts FLOPs
-        assert open_bundle(tmp_path / name / "model").weights().keys() == trainer.model.state_dict().keys()
+        assert open_model(tmp_path / name / "model").weights().keys() == trainer.model.state_dict().keys()
     assert seen["selective"] == seen["full"] == seen["plain"]
     assert seen["compiled"] == pytest.approx(seen["plain"], rel=1e-5)
 
@@ -169,7 +169,7 @@ def test_ranks_are_one(job: Job, ran, make_trainer, monkeypatch) -> None:
     close = 2e-2 if low else 1e-5 if job.recipe.parallel.compile else CLOSE if job.sgd else 1e-4
     ours_per_step = together(ran, job)[-len(per_step) :]  # compiled, the first may be of the pass that counts FLOPs
     assert ours_per_step == pytest.approx(per_step, rel=close)
-    ours, theirs = (dict(open_bundle(folder).weights()) for folder in (ran / job.name / "model", alone))
+    ours, theirs = (dict(open_model(folder).weights()) for folder in (ran / job.name / "model", alone))
     if not job.sgd:  # the gradient of a key's bias is nothing but rounding, which they blow up to full steps
         for key in [key for key in theirs if key.endswith(("key_value.bias", "qkv.bias"))]:
             del ours[key], theirs[key]
@@ -209,7 +209,7 @@ def test_shards_take_a_share_of_the_memory(ran) -> None:
 def test_answers_of_a_model_in_shards_are_drawn_from_all_of_it(ran) -> None:
     [job] = [job for job in JOBS if job.drawn]
     seen = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["seen"] for rank in range(job.world)]
-    weights = open_bundle(ran / job.name / "model").weights()
+    weights = open_model(ran / job.name / "model").weights()
     assert seen[0][-1] == pytest.approx({name: float(value.abs().sum()) for name, value in weights.items()})
     assert seen[1:] == [[], [], []]
     with Image.open(ran / f"{job.name}.png") as picture:

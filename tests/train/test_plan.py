@@ -37,7 +37,7 @@ from openpali.plan.planner import (
 )
 from openpali.tasks.registry import get_task
 from openpali.train.parallel import blocks_of
-from openpali.train.recipe import ParallelSpec, Recipe, load_recipe
+from openpali.train.recipe import ParallelSpec, SequenceRecipe, load_recipe, parse_recipe
 from planner import HERE, recipe_of
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -87,7 +87,7 @@ def test_sharding_checkpointing_and_micro_batches_save_memory_and_cost_what_they
     def books(ranks: int = 1, batch: int = 64, micro: int = 1, **parallel: str):
         raw = recipe_of("sequence").model_dump() | {"batch": batch, "micro": micro, "parallel": parallel}
         raw["phases"][0]["samples"] = batch
-        recipe = Recipe.model_validate(raw)
+        recipe = parse_recipe(raw)
         return rehearse(recipe, recipe.phases[0], DEVICES["h100"], ranks)
 
     plain = books()
@@ -125,7 +125,7 @@ def test_videos_have_the_frames_that_their_sources_give() -> None:
     ]
 
     def frames(lengths: Lengths) -> int:
-        recipe = Recipe.model_validate(raw)
+        recipe = parse_recipe(raw)
         objective = prepare(recipe, recipe.phases[0], Ranks(0, 1, torch.device("cpu")), torch.float32).objective
         return make_batch(recipe, recipe.phases[0], objective, 2, lengths)["images"].shape[1]
 
@@ -237,12 +237,15 @@ def test_the_papers_recipes_are_possible(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == f"5b/{path.stem}"
     patch = PRESETS[recipe.model.preset].vision.patch_size
-    tools = {"denoise": {"tokenizer": None, "max_inputs": recipe.max_prompt, "max_targets": recipe.max_target - 1}}
+    tools, origins = {}, [*recipe.model.init.values()]
+    if isinstance(recipe, SequenceRecipe):
+        limits = {"max_inputs": recipe.max_prompt, "max_targets": recipe.max_target - 1}
+        tools = {"denoise": {"tokenizer": None, **limits}}
+        origins += filter(None, [recipe.model.masks])
     for phase in recipe.phases:
         assert phase.size % patch == 0
         for line in phase.mixture:
             get_task(line.task, **{**line.task_options, **tools.get(line.task, {})})
-    origins = {origin for origin in (*recipe.model.init.values(), recipe.model.masks) if origin}
     assert all((RECIPES / f"{origin}.toml").is_file() for origin in origins)
     comments = path.read_text()
     assert all(mark in comments for mark in ("[paper]", "[kin]", "[ours]"))

@@ -63,7 +63,7 @@ def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
     assert str(out) in capsys.readouterr().out
     assert len(Image.open(out).convert("RGB").getcolors(2**24)) > 20
     monkeypatch.setattr(sys, "argv", ["openpali", "plot", "nowhere"])
-    with pytest.raises(SystemExit, match=r"openpali: no run with curves in .*nowhere"):
+    with pytest.raises(SystemExit, match=r"openpali: .*nowhere has no curves to draw"):
         main()
 
 
@@ -74,7 +74,7 @@ def test_a_torn_report_is_left_out_of_the_curves(make_trainer, tmp_path) -> None
     (run / "metrics.jsonl").write_bytes(whole + whole[:50])
     assert draw_curves(run).read_bytes() == picture
     (run / "metrics.jsonl").write_bytes(whole[:50] + b"\n" + whole)
-    with pytest.raises(ValueError, match=r"metrics.jsonl:1 is no report of a run: "):
+    with pytest.raises(ValueError, match=r"metrics.jsonl:1 is not valid JSON: "):
         draw_curves(run)
 
 

@@ -23,6 +23,7 @@ import openpali.train.trainer as trainer_module
 from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
+from openpali.train.recipe import read_record
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
 SCENES = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/word", "task": "ocr"}]
@@ -354,7 +355,7 @@ def test_kill_9_and_sigterm_of_real_processes(make_trainer, tmp_path, monkeypatc
     process = _start(file, run)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    recipe = trainer_module.Recipe.model_validate_json((run / "recipe.json").read_text())
+    recipe = read_record((run / "recipe.json").read_text())
     make_trainer(recipe.model_copy(update={"workers": 0, "save_minutes": 60.0}), "whole").train()
     assert_same_run(run, tmp_path / "whole")
 

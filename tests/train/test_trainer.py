@@ -23,7 +23,7 @@ from openpali.train.checkpoint import checkpoints
 from openpali.train.monitor import Progress
 from openpali.train.objectives import Losses
 from openpali.train.optim.optimizer import build_optimizer
-from openpali.weights.bundle import open_bundle
+from openpali.weights.format import open_model
 
 TEXT = {"source": "nano/text", "task": "denoise"}
 PICTURES = OBJECTIVES["sequence"]["source"]
@@ -344,7 +344,7 @@ def test_a_folder_is_trained_in_by_one_process(make_trainer, tmp_path) -> None:
 
 
 def _positions(folder: Path) -> tuple[torch.Tensor, tuple[int, int]]:
-    bundle = open_bundle(folder)
+    bundle = open_model(folder)
     return bundle.weights()["vit.positions"], bundle.config.vision.grid
 
 
@@ -383,7 +383,7 @@ def test_phases_change_the_resolution(frozen, make_trainer, tmp_path, monkeypatc
     if not frozen:  # its moments started anew, once
         assert trainer.optimizer.state[model.vit.positions]["step"] == 4
         assert trainer.optimizer.state[model.project.weight]["step"] == 6
-    bundle = open_bundle(tmp_path / "run" / "model")
+    bundle = open_model(tmp_path / "run" / "model")
     assert bundle.config.vision.grid == (8, 8)
     assert (bundle.preprocess.height, bundle.preprocess.width) == (96, 96)
 
@@ -398,7 +398,7 @@ def test_a_run_may_stop_at_the_end_of_a_phase(make_trainer, tmp_path) -> None:
     again = make_trainer(recipe)
     assert (again.samples, again.phase, again.model.vit.config.grid) == (8, 0, (4, 4))
     again.train()
-    assert open_bundle(tmp_path / "run/model").config.vision.grid == (8, 8)
+    assert open_model(tmp_path / "run/model").config.vision.grid == (8, 8)
 
 
 def test_the_rate_goes_on_through_phases_and_restarts(make_trainer, tmp_path) -> None:

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from openpali.train.checkpoint import checkpoints, read_state
-from openpali.train.recipe import OptimizerSpec, Recipe
+from openpali.train.recipe import OptimizerSpec, Recipe, parse_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.bundle import open_bundle
+from openpali.weights.format import open_model
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "siglip": {
@@ -40,10 +40,10 @@ VARIED = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/scene
 def parallel_recipe(objective: str, mean: str, **changes: Any) -> Recipe:
     """What is run in micro-batches and on ranks."""
     if objective == "sequence":
-        changes = {"max_prompt": 160, "max_target": 160} | changes
+        changes = {"max_prompt": 160, "max_target": 160, "loss_mean": mean} | changes
         if not {"phases", "phases__0__mixture"} & changes.keys():
             changes["phases__0__mixture"] = VARIED
-    return make_recipe(objective, loss_mean=mean, **changes)
+    return make_recipe(objective, **changes)
 
 
 def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
@@ -67,7 +67,7 @@ def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
         for parent in parents:
             node = node[int(parent)] if isinstance(node, list) else node[parent]
         node[int(last) if isinstance(node, list) else last] = value
-    return Recipe.model_validate(raw)
+    return parse_recipe(raw)
 
 
 def losses_of(trainer: Trainer) -> list[float]:
@@ -121,7 +121,7 @@ def assert_same_run(run: Path, other: Path) -> None:
     assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
     assert read_state(checkpoints(run)[-1]) == read_state(checkpoints(other)[-1])
     assert metrics_of(run) == metrics_of(other)
-    exported, expected = (open_bundle(folder / "model").weights() for folder in (run, other))
+    exported, expected = (open_model(folder / "model").weights() for folder in (run, other))
     assert [key for key in expected if not torch.equal(exported[key], expected[key])] == []
 
 

@@ -14,7 +14,7 @@ from openpali.data.pipeline.encode import SequenceEncoder
 from openpali.distributed import Ranks
 from openpali.plan.planner import prepare, run_step
 from openpali.train.machine import resident_memory, resolve_precision
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import parse_recipe
 
 RECIPE = {
     "name": "varied",
@@ -28,7 +28,7 @@ RECIPE = {
 
 def main(counts: list[int]) -> None:
     torch.set_num_threads(1)
-    recipe, ranks = Recipe.model_validate(RECIPE), Ranks(0, 1, torch.device("cpu"))
+    recipe, ranks = parse_recipe(RECIPE), Ranks(0, 1, torch.device("cpu"))
     dtype = resolve_precision("auto", ranks.device)
     learner = prepare(recipe, recipe.phases[0], ranks, dtype)
     assert isinstance(learner.objective.encoder, SequenceEncoder)

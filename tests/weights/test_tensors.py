@@ -14,7 +14,7 @@ import torch
 
 from openpali.data.media.images import Preprocess
 from openpali.model.sizes import PRESETS
-from openpali.weights.bundle import build, open_bundle, write_bundle
+from openpali.weights.format import build, open_model, write_model
 from openpali.weights.tensors import INDEX, WEIGHTS, MappedTensors, give_back, shapes, write_tensors
 
 TENSORS = {
@@ -82,12 +82,12 @@ def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
     """No second copy: what a model's weights take, once they are read, are pages that belong to the file."""
     base = PRESETS["nano"].pali
     config = dataclasses.replace(base, text=dataclasses.replace(base.text, vocab_size=60_000))  # 100 MB
-    write_bundle(
+    write_model(
         tmp_path, build(config).state_dict(), config, preprocess=Preprocess(72, 72), tokenizer=None, facts={}
     )
     gc.collect()
     file, own = resident_kilobytes("RssFile"), resident_kilobytes("RssAnon")
-    model = open_bundle(tmp_path).model()
+    model = open_model(tmp_path).model()
     size = sum(p.numel() * p.element_size() for p in model.parameters()) >> 10
     assert size > 100 << 10
     assert sum(float(p.detach().sum()) for p in model.parameters())

@@ -1,4 +1,4 @@
-"""A training batch in words: what the model reads, and which tokens carry loss."""
+"""A training batch as text: what the model reads, and which tokens carry loss."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from openpali.text.tokenizer import Tokenizer
 
 
 def explain_batch(batch: Batch, tokenizer: Tokenizer, *, rows: int = 4) -> list[str]:
-    """Lines of text about the first ``rows`` samples of a :class:`SequenceEncoder`'s batch.
+    """Lines of text about the first ``rows`` samples of a batch that a :class:`SequenceEncoder` made.
 
-    Every target token that is no padding carries loss, the end token too; prompts and padding never do.
+    Every target token except padding carries loss, the end token too; prompts and padding never do.
 
     Raises:
-        ValueError: it is a batch of another objective.
+        ValueError: the batch is of another objective.
     """
     if not {"prompt", "target"} <= set(batch):
         raise ValueError(f"this batch has {', '.join(batch)}; only prompts and targets can be explained")

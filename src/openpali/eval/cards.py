@@ -13,24 +13,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from openpali.eval.datasets.base import AnswerBenchmark, Answered, Benchmark
-from openpali.eval.metrics.bootstrap import bootstrap_interval
-from openpali.eval.metrics.scores import Scores, macro_values, mean
+from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
 from openpali.infer.pali import Pali
+from openpali.metrics.bootstrap import bootstrap_interval
+from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
-from openpali.weights.bundle import SHIPPED, open_bundle
+from openpali.tasks.scoring import Answered
+from openpali.weights.family import SHIPPED
+from openpali.weights.format import open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
-SCORERS = (  # under this folder: all that makes scores of answers, embeddings and features
+SCORERS = (  # under the package: all that makes scores of answers, embeddings and features
     "metrics/*.py",
-    "datasets/*.py",
-    "detection.py",
-    "encoders.py",
-    "features.py",
-    "nano.py",
-    "probes.py",
-    "retrieval.py",
-    "zero_shot.py",
+    "tasks/*.py",
+    "eval/datasets/*.py",
+    "eval/encoders.py",
+    "eval/features.py",
+    "eval/nano.py",
+    "eval/probes.py",
+    "eval/retrieval.py",
+    "eval/zero_shot.py",
 )
 WORST = 50  # samples that a card lists
 PERFECT_CIDER, GOOD_CIDER = (
@@ -133,6 +135,7 @@ def make_card(
     scores: Scores,
     *,
     model: str,
+    precision: str,
     data: Json,
     preprocessing: Json,
     **rest: Any,
@@ -140,10 +143,12 @@ def make_card(
     """A card with everything that a benchmark says of itself.
 
     Args:
-        model, data: hash of the model; what is known of the data beside its split.
+        model: hash of the model.
+        precision: what it was computed in, "fp32" or "bf16".
+        data: what is known of the data beside its split.
         preprocessing, rest: further fields of the card.
     """
-    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # which embeds, whatever generates
+    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # torch embeds, whatever generates
     return Card(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -157,7 +162,7 @@ def make_card(
             "name": pali.folder.name if pali.folder.parent == SHIPPED else str(pali.folder),
             "hash": model,
             "engine": engine,
-            "dtype": pali.dtype,
+            "dtype": precision,
             "device": pali.device.type,
         },
         data={"split": benchmark.split, **data},
@@ -284,7 +289,7 @@ def hash_model(pali: Pali) -> str:
     """SHA-256 over configuration, weights and tokenizer of all parts."""
     folders = dict(pali.parts)
     for part, folder in pali.parts.items():
-        if base := open_bundle(folder).facts.get("base"):
+        if base := open_model(folder).facts.get("base"):
             folders[f"{part}'s base"] = folder.parent / base
     digest = hashlib.sha256()
     for part, folder in sorted(folders.items()):
@@ -306,7 +311,7 @@ def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
 def hash_scoring() -> str:
     """SHA-256 over the code that makes scores (:data:`SCORERS`): a version that nobody can forget to raise."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
         _feed(digest, path.relative_to(folder).as_posix(), path.read_text("utf-8"))
     return digest.hexdigest()
@@ -314,7 +319,7 @@ def hash_scoring() -> str:
 
 def preprocessing_of(pali: Pali, part: str) -> Json:
     """How a part of the family brings pictures to its size; empty for one that takes none."""
-    preprocess = open_bundle(pali.parts[part]).preprocess if part in pali.parts else None
+    preprocess = open_model(pali.parts[part]).preprocess if part in pali.parts else None
     return asdict(preprocess) if preprocess else {}
 
 

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.features import CACHE, Encoder, Floats, Load
-from openpali.eval.metrics.scores import Scores, mean_scores
 from openpali.eval.probes import Labels, fewshot, logistic, ridge
 from openpali.eval.retrieval import retrieve
 from openpali.eval.zero_shot import class_embeddings, prompt_of, zero_shot
-from openpali.home import home
+from openpali.home import data_folder, home
 from openpali.infer.pali import Pali
-from openpali.synth.build import data_folder
+from openpali.metrics.scores import Scores, mean_scores
 from openpali.synth.compose import WorldSource
 from openpali.synth.world import World
 from openpali.tasks.example import Image

@@ -19,16 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.metrics.bootstrap import bootstrap_interval
-from openpali.eval.metrics.scores import check_paired, mean
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
-from openpali.infer.pali import Floats, Frames, Pali
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Floats, Frames
+from openpali.metrics.bootstrap import bootstrap_interval
+from openpali.metrics.scores import check_paired, mean
 
 LEAST = 20  # samples of a slice: of fewer there is too little to say
 
 Attributes = Mapping[str, Mapping[str, str]]  # key of a sample -> column -> value
-Classify = Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
+TraitClassifier = Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
 """Texts -> trait ("toxicity", "profanity", ...) -> probability of each text in 0..1."""
 
 
@@ -254,7 +255,7 @@ class WordList:
     """The simplest classifier: 1 where a text holds one of the words of a trait, else 0.
 
     It knows nothing of context, and a list is as good as who made it; any other classifier is a function of the
-    same form (:data:`Classify`), such as a wrapper around a local model or a service.
+    same form (:data:`TraitClassifier`), such as a wrapper around a local model or a service.
 
     Args:
         words: trait -> words or phrases; case and punctuation do not matter.
@@ -295,7 +296,7 @@ class WordList:
 def toxicity(
     captions: Sequence[str],
     groups: Sequence[str],
-    classify: Classify,
+    classify: TraitClassifier,
     *,
     threshold: float = 0.8,
     least: int = LEAST,
@@ -457,7 +458,7 @@ def occupation_parity(
     groups: Sequence[str],
     occupations: Sequence[str],
     *,
-    prompt: str = "Generate the alt_text in en at 0: <extra_id_0>",
+    prompt: str = "",
     template: str = "{}",
     pair: tuple[str, str] | None = None,
 ) -> Parity:
@@ -465,7 +466,7 @@ def occupation_parity(
 
     Args:
         pictures: as :meth:`~openpali.infer.pali.Pali.predict` takes them.
-        prompt: what the model is asked.
+        prompt: what the model is asked; by default for a caption in English.
         template: the answer that is scored, "{}" in the place of the occupation ("a photo of a {}").
 
     Raises:
@@ -474,4 +475,5 @@ def occupation_parity(
     if "{}" not in template:
         raise ValueError(f"the template {template!r} has no place for the occupation: write {{}} there")
     targets = [template.replace("{}", name) for name in occupations]
+    prompt = prompt or pali.word(pali.task("caption"))
     return parity(pali.log_perplexity(pictures, prompt, targets), groups, occupations, pair=pair)

@@ -17,12 +17,13 @@ from lmms_eval.api.model import lmms
 
 from openpali.data.media.videos import is_video, load_frames
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Frames, Pali, task_of
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Frames
 from openpali.tasks.base import Task
-from openpali.weights.bundle import open_bundle
+from openpali.tasks.registry import is_prompt
+from openpali.weights.format import open_model
 
 FRAMES = 16  # of a video, at most
-SENTINEL = "<extra_id_0>"  # ends the prompts of tasks that answer in words
 
 
 def manifest() -> Any:
@@ -85,7 +86,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, if it is there at all
             text = (target if isinstance(target, str) else str(target(doc))).strip()
             frames, prompt, task = self._worded(context, visual(doc))
             part = self.pali.by_task.get(task.name, "pali")
-            tokens = len(open_bundle(self.pali.parts[part]).tokenizer.encode(text)) + 1
+            tokens = len(open_model(self.pali.parts[part]).tokenizer.encode(text)) + 1
             surprise = float(self.pali.log_perplexity([frames], prompt, [text], part=part)[0, 0])
             [greedy] = self.pali.predict([frames], [prompt], task=task, decoding=Decoding(max_tokens=tokens))
             scored.append(
@@ -110,8 +111,8 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, if it is there at all
                 frames += load_frames(each, FRAMES)
             else:
                 frames.append(each if isinstance(each, str | np.ndarray) else each.convert("RGB"))
-        if context.rstrip().endswith(SENTINEL) or context.startswith("detect:"):
-            return frames, context, self.pali.task(task_of(context, len(frames)))
+        if is_prompt(context, self.pali.dialect):
+            return frames, context, self.pali.task(self.pali.recognise(context, len(frames)))
         task = self.pali.task(self.task_name)
         return frames, task.ask(context, lang=self.lang), task
 

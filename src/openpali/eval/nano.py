@@ -10,33 +10,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from openpali.data.pipeline.stream import Source
+from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import (
     SEED,
     Advance,
     AnswerBenchmark,
-    Answered,
     Benchmark,
     Embedded,
     EncoderBenchmark,
     Seen,
 )
-from openpali.eval.metrics.caption import cider
-from openpali.eval.metrics.ocr import ocr
-from openpali.eval.metrics.scores import Scores, macro_values, mean
-from openpali.eval.metrics.vqa import exact_match
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.metrics.caption import cider
+from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.rng import generator
 from openpali.synth.compose import WorldSource
 from openpali.tasks.example import Example
-from openpali.tasks.registry import TASKS
+from openpali.tasks.ocr import Ocr
+from openpali.tasks.registry import find_family
+from openpali.tasks.scoring import Answered, exact, references, texts, with_slices
+from openpali.tasks.vqa import Vqa
+
+V = TypeVar("V")
 
 SIZE = 1000  # pictures or videos of each
 
@@ -112,30 +113,23 @@ def retrieval(world: str, pali: Pali, data: Path, limit: int | None, advance: Ad
 
 def captions(rows: Sequence[Answered]) -> Scores:
     """Captions to the letter, per language and their mean over languages; CIDEr in English."""
-    hits = exact_match([row.text for row in rows], [row.references for row in rows]).per_sample["exact_match"]
-    scores = {f"exact/{lang}": value for lang, value in _by_kind(rows, hits).items()}
-    english = [row for row in rows if row.kind == "en"]
-    if english:
-        found = cider([row.text for row in english], [row.references for row in english])
-        scores["cider/en"] = found.summary["cider"]
-    scores["exact/mean"] = mean([value for name, value in scores.items() if name.startswith("exact/")])
+    found = with_slices(exact)(rows)
+    hits, kinds = found.per_sample["exact_match"], sorted({row.kind for row in rows})
+    scores = {f"exact/{lang}": found.summary[f"exact_match/{lang}"] for lang in kinds}
+    if english := [row for row in rows if row.kind == "en"]:
+        scores["cider/en"] = cider(texts(english), references(english)).summary["cider"]
+    scores["exact/mean"] = mean([scores[f"exact/{lang}"] for lang in kinds])
     return Scores(scores, {"exact/mean": hits})
 
 
 def reading(rows: Sequence[Answered]) -> Scores:
     """Words to the letter, and the character error rate."""
-    found = ocr([row.text for row in rows], [row.references[0] for row in rows])
-    return Scores(
-        {"cer": found.summary["cer"], "exact": found.summary["exact_match"]},
-        {"cer": found.per_sample["cer"], "exact": found.per_sample["exact_match"]},
-    )
+    return _renamed(Ocr.score(rows), {"cer": "cer", "exact_match": "exact"})
 
 
 def answers(rows: Sequence[Answered]) -> Scores:
     """Answers to the letter, over all questions and per kind of question."""
-    hits = exact_match([row.text for row in rows], [row.references for row in rows]).per_sample["exact_match"]
-    slices = {f"acc/{kind}": value for kind, value in _by_kind(rows, hits).items() if kind}
-    return Scores({"acc": mean(hits), **slices}, {"acc": hits})
+    return _renamed(Vqa.score(rows), {"exact_match": "acc"})
 
 
 def in_one_language(example: Example, index: int) -> Example:
@@ -178,7 +172,7 @@ def world_benchmarks(world: str) -> list[Benchmark]:
             "Captions to the letter",
             Heldout(world, "single", view=in_one_language, size=10 * SIZE),
             task="caption",
-            score=captions,
+            scorer=captions,
             metric="exact/mean",
         ),
         answer(
@@ -186,7 +180,7 @@ def world_benchmarks(world: str) -> list[Benchmark]:
             "Words that were never rendered in training",
             Heldout(world, "word"),
             task="ocr",
-            score=reading,
+            scorer=reading,
             metric="exact",
         ),
         answer(
@@ -195,7 +189,7 @@ def world_benchmarks(world: str) -> list[Benchmark]:
             Heldout(world, "scene"),
             task="object_vqa",
             options={"kinds": ("count", "is", "where", "which")},
-            score=answers,
+            scorer=answers,
             metric="acc",
         ),
         answer(
@@ -204,32 +198,26 @@ def world_benchmarks(world: str) -> list[Benchmark]:
             Heldout(world, "scene", view=of_one_name),
             task="detect",
             options={"max_names": 1, "absent": 0.0},
-            measure=scoring.measure_detections,
-            score=scoring.detections,
-            metric="iou",
         ),
         answer(
             "refseg",
             "What an expression refers to",
             Heldout(world, "scene", {"expressions": True}),
             task="refseg",
-            measure=scoring.measure_segmentation,
-            score=scoring.segmentation,
-            metric="miou",
         ),
         answer(
             "video",
             "What moves, and where",
             Heldout(world, "video"),
             task="video_qa",
-            score=answers,
+            scorer=answers,
             metric="acc",
         ),
     ]
 
 
 def _greedy(task: str) -> Decoding:
-    return Decoding(max_tokens=TASKS[task].max_target_tokens)
+    return Decoding(max_tokens=find_family(task).max_target_tokens)
 
 
 EASY_VQA = AnswerBenchmark(
@@ -241,11 +229,16 @@ EASY_VQA = AnswerBenchmark(
     open=lambda root: open_source("easy-vqa", {"split": "test"}),
     task="vqa",
     decoding=_greedy("vqa"),
-    score=answers,
+    scorer=answers,
     part="easy_vqa",
 )
 
 
-def _by_kind(rows: Sequence[Answered], values: Sequence[float]) -> dict[str, float]:
-    kinds = sorted({row.kind for row in rows})
-    return {kind: mean([v for row, v in zip(rows, values, strict=True) if row.kind == kind]) for kind in kinds}
+def _renamed(scores: Scores, names: Mapping[str, str]) -> Scores:
+    """These of the scores, with their slices, by the names that the cards of the worlds have."""
+
+    def renamed(values: Mapping[str, V]) -> dict[str, V]:
+        parts = {name: name.partition("/") for name in values}
+        return {names[m] + slash + kind: values[name] for name, (m, slash, kind) in parts.items() if m in names}
+
+    return Scores(renamed(scores.summary), renamed(scores.per_sample))

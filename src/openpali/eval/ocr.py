@@ -21,7 +21,7 @@ from typing import Protocol
 
 from PIL import Image as PILImage
 
-from openpali.data.pipeline.stream import Source
+from openpali.data.sources.base import Source
 from openpali.home import home
 from openpali.tasks.example import Example, Image
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openpali.eval.datasets.base import Answered
+from openpali.tasks.scoring import Answered
 
 Json = dict[str, Any]
 

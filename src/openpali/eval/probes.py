@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from openpali.eval.features import Floats
-from openpali.eval.metrics.scores import Scores, mean
+from openpali.metrics.scores import Scores, mean
 
 L2 = 2.0**10  # big_vision's `fewshot_lsr.py`
 BIAS = 100.0  # the constant feature
@@ -20,7 +20,7 @@ SHOTS = (1, 5, 10, 25)
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of l2, to choose from
 
 Labels = NDArray[np.int64]  # classes [N]
-Classify = Callable[[Floats], Labels]  # features [B, D] -> classes [B]
+Probe = Callable[[Floats], Labels]  # features [B, D] -> classes [B]
 
 
 def fewshot(
@@ -61,7 +61,7 @@ def fewshot_hits(
     return np.asarray(ridge(train[chosen], train_labels[chosen])(test) == test_labels)
 
 
-def ridge(train: Floats, train_labels: Labels) -> Classify:
+def ridge(train: Floats, train_labels: Labels) -> Probe:
     """Least squares with l2 on all of ``train`` (big_vision `fewshot_lsr.py`).
 
     Features ``[N, D]`` are whitened by mean and deviation (+ 1e-5) of ``train``, a constant 100 is appended,
@@ -97,7 +97,7 @@ class RidgeSums:
         self.by_class += features.T @ onehot
         self.gram += features.T @ features
 
-    def fit(self) -> Classify:
+    def fit(self) -> Probe:
         """Features ``[B, D]`` -> classes ``[B]``.
 
         Whitening by mean and deviation and the constant feature are applied to the sums; the constant is orthogonal
@@ -124,7 +124,7 @@ def logistic(
     *,
     strengths: Sequence[float] = STRENGTHS,
     iterations: int = 100,
-) -> Classify:
+) -> Probe:
     """Multinomial logistic regression by L-BFGS on whitened features: CLIP's linear probe (arXiv 2103.00020, A.3).
 
     Args:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 from openpali.eval.datasets.base import Benchmark
 from openpali.eval.datasets.paper import PAPER
 from openpali.eval.encoders import ENCODER_SETS
 from openpali.eval.nano import EASY_VQA, world_benchmarks
+from openpali.messages import hint
 
 _ALL = [*world_benchmarks("nano"), *world_benchmarks("mini"), EASY_VQA, *ENCODER_SETS, *PAPER]
 
@@ -18,10 +17,8 @@ def find_benchmark(name: str) -> Benchmark:
     """A benchmark by name.
 
     Raises:
-        ValueError: there is none of that name; the nearest is named.
+        ValueError: there is none; the message names the nearest.
     """
     if name not in BENCHMARKS:
-        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BENCHMARKS)}"
-        raise ValueError(f"no benchmark is called {name!r}; {hint}")
+        raise ValueError(f"no benchmark is called {name!r}; {hint(name, BENCHMARKS)}")
     return BENCHMARKS[name]

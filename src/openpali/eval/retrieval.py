@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from openpali.eval.metrics.retrieval import language_macro, retrieval
-from openpali.eval.metrics.scores import Scores, macro_values, mean_scores
 from openpali.eval.zero_shot import EmbedText
-from openpali.infer.pali import Floats
+from openpali.infer.pipeline import Floats
+from openpali.metrics.retrieval import language_macro, retrieval
+from openpali.metrics.scores import Scores, macro_values, mean_scores
 
 
 def retrieve(
@@ -26,7 +26,7 @@ def retrieve(
         images: normalised embeddings ``[N, D]``.
         captions: language -> the captions of each picture; a picture may have none in a language and is then left
             out of it.
-        embed_text: as :meth:`~openpali.infer.pali.Pali.embed_text`.
+        embed_text: as :meth:`~openpali.infer.pipeline.EmbeddingPipeline.embed_text`.
         advance: is told how many languages are done.
 
     Returns:

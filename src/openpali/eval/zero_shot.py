@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from openpali.eval.metrics.scores import Scores, check_paired, mean_scores
-from openpali.infer.pali import Floats
+from openpali.infer.pipeline import Floats
+from openpali.metrics.scores import Scores, check_paired, mean_scores
 
 EmbedText = Callable[[Sequence[str]], Floats]  # N texts -> normalised [N, D]
 
@@ -61,7 +61,7 @@ def class_embeddings(
     """One normalised embedding per class: the mean over its sentences, normalised again (+ 1e-8), ``[classes, D]``.
 
     Args:
-        embed_text: as :meth:`~openpali.infer.pali.Pali.embed_text`.
+        embed_text: as :meth:`~openpali.infer.pipeline.EmbeddingPipeline.embed_text`.
         names: of the classes; they are made :func:`canonical`, as the templates are.
         templates: sentences with "{}" for the name; CLIP's 80 by default, ("{}",) for the bare name.
         advance: is told how many classes are done.

@@ -1,4 +1,4 @@
-"""``Pali``: pictures and prompts in, typed answers out.
+"""``Pali``: a model from a folder, ready to answer.
 
 pali = Pali.from_pretrained("nano")
 pali.caption(["cat.jpg"], lang="ja")
@@ -9,74 +9,63 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image as PILImage
 
-from openpali.data.media.images import Preprocess, load_image, to_rgb
-from openpali.data.pipeline.encode import Batch, PairEncoder, SequenceEncoder, Wording
+from openpali.data.pipeline.encode import Wording
 from openpali.infer.engines.openvino import OpenVinoPali, require_openvino
-from openpali.infer.generate import Decoding, Generation, Model, generate
+from openpali.infer.generate import Decoding
+from openpali.infer.pipeline import (
+    BATCH,
+    LONGEST_PROMPT,
+    EmbeddingPipeline,
+    Floats,
+    Frames,
+    ImageLike,
+    Pipeline,
+    Prediction,
+    check_rows,
+    group,
+)
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
 from openpali.model.pali import Pali as PaliModel
 from openpali.model.siglip import SigLIP
-from openpali.tasks.base import Answer, Task
-from openpali.tasks.example import Image, Object, Size
-from openpali.tasks.registry import get_task
-from openpali.text.tokenizer import Tokenizer
-from openpali.weights.bundle import Bundle, find_model, open_bundle, open_family, open_mask_codec
-
-Picture = str | Path | bytes | Image | PILImage.Image
-Frames = Sequence[Picture]  # one picture, or the frames of a video
-Floats = NDArray[np.float32]
+from openpali.tasks.base import Task
+from openpali.tasks.dialects import DEFAULT
+from openpali.tasks.example import Object
+from openpali.tasks.refseg import MaskCodec
+from openpali.tasks.registry import Tools, recognise
+from openpali.weights.family import find_model, open_family
+from openpali.weights.format import ModelFolder, open_model
+from openpali.weights.mask_codec import open_mask_codec
 
 Engine = Literal["torch", "openvino", "openvino-int8", "auto"]
 Dtype = Literal["fp32", "bf16"]
 
-BATCH = 32
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """An answer, read by its task, and how it came about.
-
-    Attributes:
-        prompt: what the model was asked.
-        answer: text, and objects in pixels of the (first) picture.
-        generation: ids, log-probability of each, score and why it ended.
-    """
-
-    prompt: str
-    answer: Answer
-    generation: Generation
-
 
 class EngineMissing(UserWarning):
-    """Text is generated slower than it could be."""
+    """A faster engine for generation is not installed."""
 
 
 class Pali:
-    """A family of models behind one door; each part is loaded when it is first needed.
+    """A model or a family of models; each part is loaded when it is first used.
 
     Args:
         folder: a model, or a family of them.
-        engine: what generates text: torch, or on CPUs the same compiled by OpenVINO, with int8 weights if wanted.
-            "auto" is OpenVINO on a CPU where it is installed, else torch; the attribute says which.
-        dtype: in which torch computes. "bf16" halves the memory: what is bf16 on disk stays mapped from there.
-            OpenVINO starts from "fp32", and computes in bf16 by itself where the processor has it.
+        engine: what generates text: torch, or OpenVINO on CPUs with float or int8 weights. "auto" picks OpenVINO on
+            a CPU if it is installed, else torch; the attribute holds the engine picked.
+        dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
+            OpenVINO takes "fp32", and computes in bf16 if the processor supports it.
         device: where torch computes, as "cpu" or "cuda".
 
     Raises:
-        ValueError: there is no such engine, dtype or device, it is not installed, or they do not go together.
+        ValueError: an engine, dtype or device that is unknown or not available here, or a combination that is
+                impossible.
     """
 
     def __init__(
@@ -98,8 +87,8 @@ class Pali:
         self.engine = engine
         self.dtype = dtype
         self.parts, self.by_task, self.languages = open_family(folder)
-        self._loaded: dict[str, tuple[Bundle, torch.nn.Module]] = {}
-        self._compiled: dict[str, Model] = {}
+        self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
+        self._pipelines: dict[str, Pipeline] = {}
         self._temporary: TemporaryDirectory[str] | None = None
 
     @classmethod
@@ -110,7 +99,11 @@ class Pali:
         dtype: Dtype = "fp32",
         device: str | torch.device = "cpu",
     ) -> Pali:
-        """A folder, a model that ships with the package (``nano``), or a finished run; the rest as :class:`Pali`.
+        """Open a folder, a model that ships with the package (``nano``), or a finished run.
+
+        Args:
+            name: path, or name of the model or run.
+            engine, dtype, device: as for :class:`Pali`.
 
         Raises:
             FileNotFoundError: there is no such model.
@@ -130,13 +123,13 @@ class Pali:
         locations: int = 0,
         seed: int = 0,
     ) -> Pali:
-        """A PaLI from public weights, which answers once it has been trained: see :func:`assemble`.
+        """Assemble a PaLI from public weights (see :func:`assemble`). It needs training before it can answer.
 
         Args:
             vision: SigLIP, as a folder of transformers or a `.npz` file of big_vision.
             text: T5, mT5, umT5 or UL2 with its tokenizer, as a folder of transformers.
-            out: folder to write; without, it is a temporary one that goes when the object does.
-            size: pixels per side, or height and width; by default as the image encoder was trained.
+            out: folder to write; by default a temporary one that is deleted with this object.
+            size: pixels per side, or height and width; by default the size that the image encoder was trained at.
             head, locations, seed: as for :func:`assemble`.
 
         Raises:
@@ -150,6 +143,26 @@ class Pali:
         pali._temporary = temporary
         return pali
 
+    def caption(self, images: Sequence[ImageLike], lang: str = "en") -> list[str]:
+        """Describe each image in a language."""
+        return [p.answer.text for p in self._ask("caption", images, [""] * len(images), lang)]
+
+    def answer(self, images: Sequence[ImageLike], questions: Sequence[str], lang: str = "en") -> list[str]:
+        """Answer a question about each image, in a language."""
+        return [p.answer.text for p in self._ask("vqa", images, questions, lang)]
+
+    def read(self, images: Sequence[ImageLike], lang: str = "en") -> list[str]:
+        """Read the text in each image."""
+        return [p.answer.text for p in self._ask("ocr", images, [""] * len(images), lang)]
+
+    def detect(self, images: Sequence[ImageLike], names: Sequence[str]) -> list[Sequence[Object]]:
+        """Find all instances of a name (or of several, joined by " and ") in each image."""
+        return [p.answer.objects for p in self._ask("detect", images, names, "en")]
+
+    def segment(self, images: Sequence[ImageLike], expressions: Sequence[str]) -> list[Sequence[Object]]:
+        """Find the box and mask that a referring expression names, in each image."""
+        return [p.answer.objects for p in self._ask("refseg", images, expressions, "en")]
+
     def predict(
         self,
         frames: Sequence[Frames],
@@ -160,78 +173,27 @@ class Pali:
         decoding: Decoding | None = None,
         batch: int = BATCH,
     ) -> list[Prediction]:
-        """Answer one prompt per row.
+        """Answer one prompt per row, see :meth:`Pipeline.predict`.
 
         Args:
-            frames: pictures of each row: one, several frames, or none for text alone.
-            prompts: as the tasks write them, or free text.
-            task: reads the answers, and picks the part of the family; by default it is told from the prompt.
+            frames, prompts, decoding, batch: as for :meth:`Pipeline.predict`.
+            task: parses the answers and picks the part of the family; by default it is recognised by the prompt.
             part: picks the part of the family instead.
-            decoding: greedy up to the task's length by default.
-            batch: rows that go through the model together; the answers do not depend on it.
 
         Raises:
-            ValueError: unequal numbers, an empty prompt, one longer than the model was made for, or a bad picture.
+            ValueError: the family lacks a part, or as :meth:`Pipeline.predict`.
         """
-        if len(frames) != len(prompts):
-            raise ValueError(f"{len(frames)} rows of pictures, and {len(prompts)} prompts")
-        return [
-            prediction
-            for start in range(0, len(prompts), batch)
-            for prediction in self._predict(
-                frames[start : start + batch], prompts[start : start + batch], task, part, decoding
-            )
+        check_rows(frames, prompts)
+        rows = zip(prompts, frames, strict=True)
+        names = [
+            part or self.part_for(task.name if task else self.recognise(prompt, len(row))) for prompt, row in rows
         ]
-
-    def caption(self, images: Sequence[Picture], lang: str = "en") -> list[str]:
-        """Describe each picture in a language."""
-        return [p.answer.text for p in self._ask("caption", images, [""] * len(images), lang)]
-
-    def answer(self, images: Sequence[Picture], questions: Sequence[str], lang: str = "en") -> list[str]:
-        """Answer a question about each picture, in a language."""
-        return [p.answer.text for p in self._ask("vqa", images, questions, lang)]
-
-    def read(self, images: Sequence[Picture], lang: str = "en") -> list[str]:
-        """Read what is written in each picture."""
-        return [p.answer.text for p in self._ask("ocr", images, [""] * len(images), lang)]
-
-    def detect(self, images: Sequence[Picture], names: Sequence[str]) -> list[Sequence[Object]]:
-        """Find all instances of a name (or of several, joined by " and ") in each picture."""
-        return [p.answer.objects for p in self._ask("detect", images, names, "en")]
-
-    def segment(self, images: Sequence[Picture], expressions: Sequence[str]) -> list[Sequence[Object]]:
-        """Box and mask of what an expression refers to, in each picture."""
-        return [p.answer.objects for p in self._ask("refseg", images, expressions, "en")]
-
-    def embed_image(self, images: Sequence[Picture]) -> Floats:
-        """L2-normalised embeddings of pictures ``[N, D]``, to compare with :meth:`embed_text`."""
-        bundle, model = self.load("siglip")
-        preprocess = _preprocess(bundle)
-        pixels = [preprocess(to_array(image)) for image in images]
-        with torch.inference_mode():
-            chunks = [
-                cast(SigLIP, model).embed_image(torch.from_numpy(np.stack(pixels[i : i + BATCH])).to(self.device))
-                for i in range(0, len(pixels), BATCH)
-            ]
-        return torch.cat(chunks).float().cpu().numpy()
-
-    def embed_text(self, texts: Sequence[str]) -> Floats:
-        """L2-normalised embeddings of texts ``[N, D]``; padded as in training, whatever their length."""
-        model = cast(SigLIP, self.load("siglip")[1])
-        ids = [torch.from_numpy(self._pairs.text(text)) for text in texts]
-        with torch.inference_mode():
-            chunks = [
-                model.embed_text(torch.stack(ids[i : i + BATCH]).to(self.device)) for i in range(0, len(ids), BATCH)
-            ]
-        return torch.cat(chunks).float().cpu().numpy()
-
-    def similarity(self, images: Sequence[Picture], texts: Sequence[str]) -> Floats:
-        """Probability that picture and text belong together, ``[images, texts]``: SigLIP's sigmoid."""
-        model = cast(SigLIP, self.load("siglip")[1])
-        cosine = torch.from_numpy(self.embed_image(images) @ self.embed_text(texts).T)
-        with torch.inference_mode():
-            temperature, bias = model.log_temperature.float().cpu().exp(), model.bias.float().cpu()
-            return (cosine * temperature + bias).sigmoid().numpy()
+        found: dict[int, Prediction] = {}
+        for name, places in group(names).items():
+            some = [frames[i] for i in places], [prompts[i] for i in places]
+            answered = self.pipeline(name).predict(*some, task=task, decoding=decoding, batch=batch)
+            found |= zip(places, answered, strict=True)
+        return [found[i] for i in range(len(prompts))]
 
     def log_perplexity(
         self,
@@ -242,114 +204,72 @@ class Pali:
         part: str | None = None,
         batch: int = BATCH,
     ) -> Floats:
-        """How surprised the model is by given answers: nats per token, ``[rows, targets]``.
+        """Mean negative log-likelihood of given answers, ``[rows, targets]``: see :meth:`Pipeline.log_perplexity`.
 
         Args:
-            frames: pictures of each row.
-            prompt: the same for all rows.
-            targets: answers to be scored for each row; EOS is their last token.
-            part: picks the part of the family; by default it is told from the prompt.
-
-        Raises:
-            ValueError: no rows, no targets or an empty one, or as :meth:`predict`.
+            part: of the family; by default the one that answers prompts like this.
         """
-        if not frames or not targets or not all(target.strip() for target in targets):
-            raise ValueError("log-perplexity needs pictures and targets, and none of these empty")
-        bundle, model = self.load(part or self._part_for(task_of(prompt)))
-        pali, tokenizer = cast(PaliModel, model), bundle.tokenizer
-        ids = [
-            torch.tensor([[*tokenizer.encode(target), tokenizer.eos_id]], device=self.device) for target in targets
-        ]
-        chunks = []
-        with torch.inference_mode():
-            for start in range(0, len(frames), batch):
-                some = frames[start : start + batch]
-                inputs = _collate(bundle, some, [prompt] * len(some), self.device)[0]
-                memory = pali.encode(inputs.get("images"), inputs["prompt"], inputs.get("frames"))
-                columns = []
-                for target in ids:
-                    rows = target.expand(len(some), -1)
-                    hidden = pali.text.decode(F.pad(rows[:, :-1], (1, 0), value=pali.pad), *memory)
-                    logits = pali.text.logits(hidden).float()
-                    columns.append(F.cross_entropy(logits.transpose(1, 2), rows, reduction="none").mean(1))
-                chunks.append(torch.stack(columns, dim=1))
-        return torch.cat(chunks).cpu().numpy()
+        return self.pipeline(part or self.part_for(self.recognise(prompt))).log_perplexity(
+            frames, prompt, targets, batch=batch
+        )
 
-    def tokenizer(self, part: str) -> Tokenizer:
-        """What a part of the family reads and writes with."""
-        return self.load(part)[0].tokenizer
+    def embed_image(self, images: Sequence[ImageLike]) -> Floats:
+        """L2-normalised embeddings of images ``[N, D]``, comparable with :meth:`embed_text`."""
+        return self.embedding.embed_image(images)
 
-    def fits(self, prompt: str, part: str) -> bool:
-        """Whether a part of the family takes a prompt of that length."""
-        bundle = self.load(part)[0]
-        return len(bundle.tokenizer.encode(prompt)) <= _longest_prompt(bundle)
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        """L2-normalised embeddings of texts ``[N, D]``, padded to the fixed length of training."""
+        return self.embedding.embed_text(texts)
 
-    def word(self, task: Task, text: str = "", lang: str = "en") -> str:
-        """A task's prompt, in a language.
-
-        Raises:
-            ValueError: the prompt names a language that this family is known not to answer in, or the task wants
-                another text.
-        """
-        prompt = task.ask(text, lang=lang)
-        named = prompt != task.ask(text, lang=lang + "x")
-        if named and self.languages and lang not in self.languages:
-            raise ValueError(
-                f"{self.folder.name} does not answer in {lang!r}; it knows {', '.join(self.languages)}"
-            )
-        return prompt
+    def similarity(self, images: Sequence[ImageLike], texts: Sequence[str]) -> Floats:
+        """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``."""
+        return self.embedding.similarity(images, texts)
 
     def task(self, name: str) -> Task:
         """A task as this family was trained on it: with its options and its mask codec.
 
         Raises:
-            ValueError: unknown task.
+            ValueError: unknown task, or the family lacks the part that answers it.
         """
-        bundle = self.load(self._part_for(name))[0]
-        options: dict[str, Any] = dict(bundle.facts.get("tasks", {}).get(name, {}))
-        if name == "refseg" and "mask_vqvae" in self.parts:
-            options["masks"] = self._masks
-        return get_task(name, **options)
+        return self.pipeline(self.part_for(name)).task(name)
 
-    def _ask(self, name: str, images: Sequence[Picture], texts: Sequence[str], lang: str) -> list[Prediction]:
-        if isinstance(images, str | bytes):
-            raise ValueError("give a list of pictures, even for one")
-        task = self.task(name)
-        return self.predict([[i] for i in images], [self.word(task, text, lang) for text in texts], task=task)
+    def word(self, task: Task, text: str = "", lang: str = "en") -> str:
+        """A task's prompt, in a language.
 
-    def _predict(
-        self,
-        frames: Sequence[Frames],
-        prompts: Sequence[str],
-        task: Task | None,
-        part: str | None,
-        decoding: Decoding | None,
-    ) -> list[Prediction]:
-        tasks = [task or self.task(task_of(prompt, len(row))) for prompt, row in zip(prompts, frames, strict=True)]
-        part = part or self._part_for(tasks[0].name)
-        bundle, _ = self.load(part)
-        batch, sizes, encoder = _collate(bundle, frames, prompts, self.device)
-        generations = generate(
-            self._generator(part),
-            batch.get("images"),
-            batch["prompt"],
-            batch.get("frames"),
-            decoding or Decoding(max_tokens=tasks[0].max_target_tokens),
-            encoder.tokenizer.eos_id,
-        )
-        return [
-            Prediction(prompt, t.parse(encoder.tokenizer.decode(best[0].ids), size), best[0])
-            for prompt, t, best, size in zip(prompts, tasks, generations, sizes, strict=True)
-        ]
+        Raises:
+            ValueError: the prompt names a language that this family was not trained on, or the task needs another
+                text.
+        """
+        prompt = task.ask(text, lang=lang)
+        if task.template.names_language and self.languages and lang not in self.languages:
+            raise ValueError(
+                f"{self.folder.name} does not answer in {lang!r}; it knows {', '.join(self.languages)}"
+            )
+        return prompt
 
-    def _part_for(self, task: str) -> str:
+    def recognise(self, prompt: str, frames: int = 1) -> str:
+        """The task that a prompt is for, see :func:`~openpali.tasks.registry.recognise`."""
+        return recognise(prompt, frames, self.dialect)
+
+    @cached_property
+    def dialect(self) -> str:
+        """Name of the dialect that this family's main model was trained in."""
+        facts = open_model(self.parts["pali"]).facts if "pali" in self.parts else {}
+        return str(facts.get("dialect", DEFAULT))
+
+    def part_for(self, task: str) -> str:
+        """The part of the family that answers a task.
+
+        Raises:
+            ValueError: the family does not have it.
+        """
         part = self.by_task.get(task, "pali")
         if part not in self.parts:
             raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
         return part
 
-    def load(self, part: str) -> tuple[Bundle, torch.nn.Module]:
-        """A part's folder and its model, of this dtype and on this device; the same ones each time.
+    def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
+        """A part's folder and its model in evaluation mode, in this dtype and on this device; cached.
 
         Raises:
             FileNotFoundError, ValueError: there is no such part, or its files cannot be read.
@@ -357,62 +277,64 @@ class Pali:
         if part not in self._loaded:
             if part not in self.parts:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
-            bundle = open_bundle(self.parts[part])
+            stored = open_model(self.parts[part])
             dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-            model = bundle.model(dtype, int8=self.engine == "torch")  # OpenVINO compiles floats, and rounds them
-            self._loaded[part] = bundle, model.to(self.device)
+            model = stored.model(dtype, int8=self.engine == "torch")  # OpenVINO compiles and quantizes floats
+            self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
 
-    def _generator(self, part: str) -> Model:
-        model = cast(PaliModel, self.load(part)[1])
-        if self.engine == "torch":
-            return model
-        if part not in self._compiled:
-            self._compiled[part] = OpenVinoPali(model, int8=self.engine == "openvino-int8")
-        return self._compiled[part]
+    def pipeline(self, part: str = "pali") -> Pipeline:
+        """The pipeline of a part that answers prompts; cached.
+
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`load`, or the part is of another kind.
+        """
+        if part not in self._pipelines:
+            stored, model = self.load(part)
+            if not isinstance(model, PaliModel):
+                raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
+            int8 = self.engine == "openvino-int8"
+            tools: Tools = {"masks": lambda: self._masks} if "mask_vqvae" in self.parts else {}
+            self._pipelines[part] = Pipeline(
+                model,
+                stored.tokenizer,
+                stored.preprocess,
+                engine=None if self.engine == "torch" else OpenVinoPali(model, int8=int8),
+                max_prompt=int(stored.facts.get("max_prompt", LONGEST_PROMPT)),
+                options=stored.facts.get("tasks", {}),
+                tools=tools,
+                dialect=stored.facts.get("dialect", self.dialect),
+            )
+        return self._pipelines[part]
 
     @cached_property
-    def _masks(self) -> Any:
+    def embedding(self) -> EmbeddingPipeline:
+        """The pipeline of the siglip part.
+
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`load`.
+        """
+        stored, model = self.load("siglip")
+        assert stored.preprocess is not None
+        keep_case = stored.facts.get("recipe", {}).get("keep_case", False)
+        wording: Wording = "as is" if keep_case else stored.facts.get("wording", "lower")
+        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, wording)
+
+    def _ask(self, name: str, images: Sequence[ImageLike], texts: Sequence[str], lang: str) -> list[Prediction]:
+        if isinstance(images, str | bytes):
+            raise ValueError("give a list of images, even for one image")
+        task = self.task(name)
+        return self.predict([[i] for i in images], [self.word(task, text, lang) for text in texts], task=task)
+
+    @cached_property
+    def _masks(self) -> MaskCodec:
         return open_mask_codec(self.parts["mask_vqvae"])
-
-    @cached_property
-    def _pairs(self) -> PairEncoder:
-        bundle, model = self.load("siglip")
-        kept = bundle.facts.get("recipe", {}).get("keep_case", False)
-        wording: Wording = "as is" if kept else bundle.facts.get("wording", "lower")
-        return PairEncoder(bundle.tokenizer, cast(SigLIP, model).config.text.length, wording)
-
-
-def task_of(prompt: str, frames: int = 1) -> str:
-    """The task that a prompt is written in the manner of."""
-    if prompt.startswith("detect:"):
-        return "detect"
-    if prompt.startswith("Generate the alt_text"):
-        return "caption" if frames <= 1 else "video_caption"
-    if prompt.startswith("Generate the ocr_text"):
-        return "ocr"
-    return "vqa" if frames <= 1 else "video_qa"
-
-
-def to_array(picture: Picture) -> Image:
-    """Any kind of picture as RGB uint8 ``[H, W, 3]``; a Pillow image becomes what its file would have.
-
-    Raises:
-        FileNotFoundError, ValueError: see :func:`load_image`; an array that is no picture.
-    """
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-            raise ValueError(f"a picture is uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
-        return picture
-    if isinstance(picture, PILImage.Image):
-        return to_rgb(picture.copy())  # it turns the picture upright in place
-    return load_image(picture)
 
 
 def _device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(0, device=device).cpu()  # from meta there is no way back
+        torch.empty(0, device=device).cpu()  # fails on meta, from which nothing can be read
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(
             f"torch finds no device {str(name)!r} here: take cpu, or cuda where there is a GPU"
@@ -420,7 +342,7 @@ def _device(name: str | torch.device) -> torch.device:
     return device
 
 
-@cache  # it warns once
+@cache  # warns once
 def _has_openvino() -> bool:
     try:
         require_openvino()
@@ -428,37 +350,3 @@ def _has_openvino() -> bool:
         warnings.warn(f"torch generates text: OpenVINO would be faster, but {error}", EngineMissing, stacklevel=2)
         return False
     return True
-
-
-def _preprocess(bundle: Bundle) -> Preprocess:
-    if bundle.preprocess is None:
-        raise ValueError(f"the model {bundle.folder} takes no pictures")
-    return bundle.preprocess
-
-
-def _longest_prompt(bundle: Bundle) -> int:
-    return int(bundle.facts.get("max_prompt", 512))
-
-
-def _collate(
-    bundle: Bundle, frames: Sequence[Frames], prompts: Sequence[str], device: torch.device
-) -> tuple[Batch, list[Size], SequenceEncoder]:
-    """Pictures and prompts as the model takes them, and the size of each row's first picture."""
-    preprocess = _preprocess(bundle)
-    limit = _longest_prompt(bundle)
-    encoder = SequenceEncoder(bundle.tokenizer, limit, 1)
-    samples, sizes = [], []
-    for row, prompt in zip(frames, prompts, strict=True):
-        if not prompt.strip():
-            raise ValueError("the prompt is empty")
-        ids = encoder.tokenizer.encode(prompt)
-        if len(ids) > limit:
-            raise ValueError(f"the prompt has {len(ids)} tokens, and this model takes {limit}: shorten it")
-        arrays: dict[str, NDArray[Any]] = {"prompt": np.array(ids), "target": np.zeros(1, np.int64)}
-        images = [to_array(picture) for picture in row]
-        sizes.append(Size(*images[0].shape[:2]) if images else Size(1, 1))
-        if images:
-            arrays["images"] = np.stack([preprocess(image) for image in images])
-        samples.append(arrays)
-    batch = {name: tensor.to(device) for name, tensor in encoder.collate(samples).items()}
-    return batch, sizes, encoder

@@ -15,11 +15,11 @@ from openpali.interop.t5 import write_t5
 from openpali.model.pali import PaliConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.bundle import Bundle
+from openpali.weights.format import ModelFolder
 from openpali.weights.tensors import write_tensors
 
 
-def export(bundle: Bundle, out: Path) -> list[Path]:
+def export(bundle: ModelFolder, out: Path) -> list[Path]:
     """Write a SigLIP as `SiglipModel`, or a PaLI's halves as `SiglipVisionModel` and T5.
 
     With a bias in each layer the latter is umT5. The projection between them has no place there; a PaLI as a whole

@@ -19,7 +19,7 @@ from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.t5 import EncoderDecoder
 from openpali.model.vit import MAPHead, ViT
-from openpali.weights.bundle import load_exactly
+from openpali.weights.tensors import load_exactly
 
 AGREEMENT = 1e-5
 

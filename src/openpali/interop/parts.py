@@ -19,7 +19,7 @@ from openpali.interop.tokenizer import read_tokenizer
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import resample_positions
-from openpali.weights.bundle import write_bundle
+from openpali.weights.format import write_model
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def assemble(
         **{f"text.{key}": value for key, value in texts.items()},
     }
     preprocess = Preprocess(*config.vision.image_size)
-    write_bundle(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
+    write_model(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return Parts(image, language, facts)
 
 
@@ -175,7 +175,7 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
         "positions": _describe_positions(image.vision.grid, placed),
     }
     preprocess = Preprocess(*config.vision.image_size)
-    write_bundle(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
+    write_model(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return Parts(image, None, facts)
 
 

@@ -34,8 +34,8 @@ from openpali.train.objectives import Objective, build_objective
 from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import is_sharded, place
-from openpali.train.recipe import ParallelSpec, PhaseSpec, Recipe
-from openpali.weights.bundle import open_tokenizer
+from openpali.train.recipe import ParallelSpec, PhaseSpec, Recipe, SequenceRecipe
+from openpali.weights.family import open_tokenizer
 
 ROOM = 0.9  # of a device's memory that a plan may fill: allocators fragment, and libraries want their share
 CLASSES = 1000  # of a classifier whose data is not here
@@ -353,6 +353,7 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
         return {"images": images, "ids": torch.ones(rows, length, dtype=torch.long)}
     if recipe.objective == "classify":
         return {"images": images, "label": torch.zeros(rows, dtype=torch.long)}
+    assert isinstance(recipe, SequenceRecipe)
     batch: dict[str, Tensor] = {
         "prompt": torch.ones(rows, lengths.prompt or recipe.max_prompt, dtype=torch.long),
         "target": torch.ones(rows, lengths.target or recipe.max_target, dtype=torch.long),
@@ -499,7 +500,7 @@ def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: f
         f"{ROOM:.0%} of {device.memory / 1e9:.0f} GB may be filled",
         "data never waited for",
     ]
-    if recipe.objective == "sequence":
+    if isinstance(recipe, SequenceRecipe):
         prompt, target = lengths.prompt or recipe.max_prompt, lengths.target or recipe.max_target
         said.insert(0, f"every row has {prompt} tokens of prompt and {target} of target")
         if (frames := max(_frames(phase, lengths) for phase in recipe.phases)) > 1:

@@ -1,4 +1,4 @@
-"""Two score cards side by side: what differs in how they came about, which scores moved, which samples flipped."""
+"""Compare two score cards: their settings, their scores, and the samples that are scored differently."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from openpali.eval.cards import is_error, read_card, show
-from openpali.eval.datasets.base import AnswerBenchmark, Answered
+from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
+from openpali.messages import shorten
+from openpali.tasks.scoring import Answered
 
-LISTED = 20  # samples at most
+LISTED = 20  # maximum number of samples printed per direction
+WIDTH = 100  # maximum length of a printed value
 _NUMBERS = ("scores", "intervals", "slices", "worst", "seconds", "predictions", "paper", "paper_ocr")
 
 
 @dataclass(frozen=True)
 class Flip:
-    """A sample that is scored differently."""
+    """A sample with different scores before and after; ``gain`` is positive where it became better."""
 
     before: Answered
     after: Answered
@@ -28,14 +31,15 @@ class Flip:
 
 @dataclass(frozen=True)
 class Difference:
-    """What two cards do not share.
+    """How two score cards differ.
 
     Attributes:
-        how: dotted field -> both values, of everything but the numbers.
-        scores: name -> both values; None where a card lacks it.
-        flips: samples whose score moved, the largest loss first; None where the answers were not saved.
-        shared: samples that both answered.
-        reworded: of these, how many have another answer, whatever its score.
+        how: dotted field -> both values, for each setting that differs.
+        scores: name -> both values; ``None`` if a card lacks the score.
+        flips: samples with different scores, the largest loss first; ``None`` if the answers were not saved.
+        shared: number of samples that both runs answered.
+        reworded: number of these with different answers, whether or not the score differs.
+        metric: the score of the samples.
     """
 
     how: Mapping[str, tuple[Any, Any]]
@@ -47,10 +51,11 @@ class Difference:
 
 
 def compare(first: Path, second: Path) -> Difference:
-    """Compare two cards; their samples, too, where the predictions of both were saved.
+    """Compare two cards, and their samples if the answers of both runs were saved.
 
     Raises:
-        FileNotFoundError, ValueError: a card is not there, is none, or is of another benchmark.
+        FileNotFoundError: a file does not exist.
+        ValueError: a file is not a score card, or the cards are of different benchmarks.
     """
     a, b = read_card(first), read_card(second)
     if a["benchmark"] != b["benchmark"]:
@@ -87,7 +92,7 @@ def compare(first: Path, second: Path) -> Difference:
 def render(difference: Difference) -> Iterator[str]:
     """The difference in lines of text."""
     if not difference.how:
-        yield "Both came about in the same way."
+        yield "Both were measured in the same way."
     for name, values in difference.how.items():
         yield f"{name}: {_short(values[0])} -> {_short(values[1])}"
     yield ""
@@ -97,13 +102,13 @@ def render(difference: Difference) -> Iterator[str]:
         yield f"{name:24} {shown}{change}"
     yield ""
     if difference.flips is None:
-        yield "Which samples flipped is not known: `--save-predictions FILE` keeps the answers of a run."
+        yield "Samples are not compared: the answers were not saved (`--save-predictions FILE`)."
         return
     losses = [flip for flip in difference.flips if flip.gain < 0]
     gains = [flip for flip in reversed(difference.flips) if flip.gain > 0]
     yield (
         f"{difference.shared:,} samples in both: {len(gains)} better, {len(losses)} worse by {difference.metric}; "
-        f"{difference.reworded} answered otherwise"
+        f"{difference.reworded} answered differently"
     )
     for title, flips in (("worse", losses), ("better", gains)):
         for flip in flips[:LISTED]:
@@ -114,7 +119,7 @@ def render(difference: Difference) -> Iterator[str]:
 
 
 def _answers(card: Mapping[str, Any], path: Path) -> list[Answered]:
-    """The saved answers of a card; none if they were not saved, or are not there any more."""
+    """The saved answers of a card; empty if they were not saved, or their file is gone."""
     if not card.get("predictions"):
         return []
     for file in (path.parent / card["predictions"], Path(card["predictions"])):
@@ -124,7 +129,7 @@ def _answers(card: Mapping[str, Any], path: Path) -> list[Answered]:
 
 
 def _by_key(rows: Sequence[Answered]) -> dict[tuple[str, int], Answered]:
-    """Rows by key, and by how many of the same key came before."""
+    """Rows by their key, and the number of earlier rows with the same key."""
     seen: Counter[str] = Counter()
     found = {}
     for row in rows:
@@ -146,5 +151,4 @@ def _signed(shown: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 100 else text[:97] + "..."
+    return shorten(value if isinstance(value, str) else repr(value), WIDTH)

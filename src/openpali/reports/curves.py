@@ -1,4 +1,4 @@
-"""The curves of a run as a picture, from its ``metrics.jsonl``."""
+"""Draw the training curves of a run, from its ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -11,29 +11,35 @@ from typing import Any
 Row = Mapping[str, Any]
 
 PANELS: Mapping[str, Callable[[Row], Mapping[str, float]]] = {
-    "what is optimised": lambda row: {"loss": row["loss"]} if "loss" in row else {},
-    "by source": lambda row: row["losses"],
-    "further values": lambda row: {**row["extra"], "gradient norm": row.get("gradient_norm", math.nan)},
+    "optimised loss": lambda row: {"loss": row["loss"]} if "loss" in row else {},
+    "loss per source": lambda row: row["losses"],
+    "other values": lambda row: {**row["extra"], "gradient norm": row.get("gradient_norm", math.nan)},
     "samples per second": lambda row: {"samples/s": row["samples_per_second"]},
 }
 
 
 def draw_curves(run: Path, path: Path | None = None) -> Path:
-    """Draw loss, values per source, further values and speed of a run, over samples; into ``curves.png`` of its
-    folder, or ``path``.
+    """Draw a run's loss, loss per source, other values and speed over the number of samples.
+
+    Args:
+        run: the run folder.
+        path: the image file to write; by default ``curves.png`` in the run folder.
+
+    Returns:
+        The file.
 
     Raises:
-        FileNotFoundError: the run has reported nothing so far.
-        ValueError: matplotlib (``pip install openpali[train]``) is missing, or the reports are damaged.
+        FileNotFoundError: the run has no metrics yet.
+        ValueError: matplotlib (``pip install openpali[train]``) is missing, or ``metrics.jsonl`` is damaged.
     """
     metrics = run / "metrics.jsonl"
     if not metrics.is_file():
-        raise FileNotFoundError(f"no run with curves in {run}: it has no metrics.jsonl")
+        raise FileNotFoundError(f"{run} has no curves to draw: it has no metrics.jsonl")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError("curves need matplotlib: pip install 'openpali[train]'") from error
-    rows = _reports(metrics)
+    rows = _rows(metrics)
     figure = Figure(figsize=(12, 8), layout="constrained")
     panels = figure.subplots(2, 2).flat
     for panel, (title, values) in zip(panels, PANELS.items(), strict=True):
@@ -45,12 +51,14 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
         if panel.lines:
             panel.legend(fontsize="small")
     path = path or run / "curves.png"
-    figure.savefig(path, dpi=100, format=path.suffix[1:] or "png")  # else its name would get an ending
+    figure.savefig(
+        path, dpi=100, format=path.suffix[1:] or "png"
+    )  # without format, a name without an ending would get one
     return path
 
 
-def _reports(metrics: Path) -> list[Row]:
-    """All reports; a last line that a kill tore is left out, as by a run that goes on."""
+def _rows(metrics: Path) -> list[Row]:
+    """All rows, without an incomplete last line, which a killed run leaves and a resumed run removes."""
     rows: list[Row] = []
     lines = metrics.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
@@ -58,5 +66,5 @@ def _reports(metrics: Path) -> list[Row]:
             rows.append(json.loads(line))
         except ValueError as error:
             if number < len(lines):
-                raise ValueError(f"{metrics}:{number} is no report of a run: {error}") from error
+                raise ValueError(f"{metrics}:{number} is not valid JSON: {error}") from error
     return rows

@@ -1,33 +1,30 @@
-"""A page to look at: a dozen pictures that training never saw, what the model was asked, and what it said."""
+"""The demo page: a dozen held-out images, each with a question and the model's answer."""
 
 from __future__ import annotations
 
 import dataclasses
-import html
 import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
-from PIL import Image as PILImage
+from PIL import Image as PilImage
 
 from openpali.data.sources.registry import open_source
 from openpali.infer.pali import Pali
-from openpali.reports.drawing import draw_prediction
-from openpali.reports.eval_page import data_uri, film
-from openpali.reports.fonts import font_for
+from openpali.reports.drawing import draw_prediction, enlarge, film_strip
+from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.tasks.base import Task
-from openpali.tasks.example import Image
 
-SEED = 2_023_10_13  # of the demonstration's pictures, which are of the held-out splits
-SCALE = 2  # pictures are shown enlarged
+SEED = 2_023_10_13  # of the held-out samples
+SCALE = 2  # images are enlarged by this factor
 
-# title, kind of picture and its options, task, options that narrow the task down, index of the sample
+# title, data set of the nano world and its options, task, options that narrow the task, index of the sample
 QUESTIONS: Sequence[tuple[str, str, dict[str, Any], str, dict[str, Any], int]] = (
     ("Caption", "single", {}, "caption", {"languages": ("en",)}, 0),
     ("Caption in German", "single", {}, "caption", {"languages": ("de",)}, 1),
@@ -45,18 +42,18 @@ QUESTIONS: Sequence[tuple[str, str, dict[str, Any], str, dict[str, Any], int]] =
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One question, answered: ``picture`` has the answer drawn on it."""
+class AnsweredQuestion:
+    """One answered question; the answer is drawn on ``image``."""
 
     title: str
-    picture: PILImage.Image
+    image: PilImage.Image
     prompt: str
     answer: str
     truth: str
 
 
-def answer_questions(pali: Pali) -> Iterator[Shown]:
-    """Ask everything that the model has a part for."""
+def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
+    """Ask every question that the model has a part for."""
     for title, kind, options, name, narrowed, index in QUESTIONS:
         if pali.by_task.get(name, "pali") not in pali.parts:
             continue
@@ -65,50 +62,51 @@ def answer_questions(pali: Pali) -> Iterator[Shown]:
         example = source[index]
         sample = task.write(example, generator(SEED, index))
         [prediction] = pali.predict([example.images], [sample.prompt], task=task)
-        drawn = [np.asarray(draw_prediction(enlarge(example.images[0]), prediction.answer.scaled(SCALE), font_for))]
-        drawn += [enlarge(frame) for frame in example.images[1:]]
-        yield Shown(title, film(drawn), sample.prompt, prediction.answer.text, sample.target)
+        first, *others = (enlarge(frame, SCALE) for frame in example.images)
+        drawn = np.asarray(draw_prediction(first, prediction.answer.scaled(SCALE)))
+        yield AnsweredQuestion(
+            title, film_strip([drawn, *others]), sample.prompt, prediction.answer.text, sample.target
+        )
 
 
-def write_page(pali: Pali, path: Path) -> int:
-    """Write one self-contained HTML file; returns the number of pictures in it.
+def write_demo(pali: Pali, path: Path) -> int:
+    """Write one self-contained HTML file, and return the number of images in it.
 
     Raises:
-        ValueError: the model has no part that answers any of the questions.
+        ValueError: the model has no part that can answer any of the questions.
     """
     began = time.perf_counter()
     shown = list(answer_questions(pali))
     if not shown:
         parts = ", ".join(pali.parts)
-        raise ValueError(f"the model {pali.folder} has no part that answers questions, only {parts}: name another")
+        raise ValueError(
+            f"the model {pali.folder} has no part that answers questions, only {parts}: choose another model"
+        )
     seconds = time.perf_counter() - began
-    cards = "\n".join(_card(each) for each in shown)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page = Template(Path(__file__).with_suffix(".html").read_text("utf-8"))
-    model = html.escape(pali.folder.name)
-    path.write_text(page.substitute(cards=cards, model=model, seconds=f"{seconds:.1f}"), "utf-8")
+    write_page(
+        path,
+        Path(__file__).with_suffix(".html"),
+        cards="\n".join(_card(each) for each in shown),
+        model=escape(pali.folder.name),
+        seconds=f"{seconds:.1f}",
+    )
     return len(shown)
 
 
-def enlarge(image: Image) -> Image:
-    """``[H, W, 3] -> [SCALE H, SCALE W, 3]``, pixels repeated."""
-    return image.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
-
-
-def _card(shown: Shown) -> str:
+def _card(shown: AnsweredQuestion) -> str:
     right = shown.answer == shown.truth
     verdict = "right" if right else "compare"
-    comment = "as it should be" if right else f"truth: {html.escape(_short(shown.truth))}"
+    comment = "correct" if right else f"expected: {escape(_short(shown.truth))}"
     return (
-        f'<figure class="{verdict}"><img src="{data_uri(shown.picture)}" alt="{html.escape(shown.title)}">'
-        f"<figcaption><h2>{html.escape(shown.title)}</h2><code>{html.escape(shown.prompt)}</code>"
-        f"<p>{html.escape(_short(shown.answer)) or '<i>nothing</i>'}</p>"
+        f'<figure class="{verdict}"><img src="{data_uri(shown.image)}" alt="{escape(shown.title)}">'
+        f"<figcaption><h2>{escape(shown.title)}</h2><code>{escape(shown.prompt)}</code>"
+        f"<p>{escape(_short(shown.answer)) or '<i>nothing</i>'}</p>"
         f"<small>{comment}</small></figcaption></figure>"
     )
 
 
 def _short(text: str) -> str:
-    """Mask tokens, which are drawn, by their number."""
+    """The text with the number of mask tokens in place of the tokens, since the mask is drawn."""
     return _MASK_TOKENS.sub(lambda run: f"[{run[0].count('<')} mask tokens]", text)
 
 

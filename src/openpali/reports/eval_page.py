@@ -1,29 +1,27 @@
-"""A run as one page to look at: the score card, the worst samples and some at random, with everything drawn."""
+"""An HTML report of an evaluation run: the score card, and the worst and some random samples, drawn."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 
 import numpy as np
-from PIL import Image as PILImage
-from PIL import ImageOps
+from PIL import Image as PilImage
 
 from openpali.eval.cards import Card, is_good, show, show_interval, worst_of
-from openpali.eval.datasets.base import SEED, Answered
+from openpali.eval.datasets.base import SEED
 from openpali.eval.runner import Run
-from openpali.reports.drawing import draw_prediction, sheet
+from openpali.reports.drawing import draw_prediction, enlarge, film_strip
+from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.tasks.base import Answer, Task
-from openpali.tasks.example import Example, Image
+from openpali.tasks.example import Example
+from openpali.tasks.scoring import Answered
 
-WORST, RANDOM = 12, 12  # samples shown
-SIDE = 448  # pixels of the longer side of a picture
-SMALL = 160  # pixels below which a picture is enlarged
+WORST, RANDOM = 12, 12  # number of samples shown
+SIDE = 448  # pixels of the longer side of an image
+SMALL = 160  # images with a shorter longer side are enlarged
 BARS = 10  # of the histogram
 TEMPLATE = Path(__file__).with_suffix(".html")
 
@@ -32,12 +30,12 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
     """Write one self-contained HTML file that works offline.
 
     Args:
-        run: a finished run; its samples are read again from its source.
-        path: the file.
-        worst, random: how many samples are shown of each.
+        run: a finished run; its samples are read from its source again.
+        path: the file to write.
+        worst, random: number of samples to show of each kind.
 
     Raises:
-        FileNotFoundError, ValueError: a picture of a sample is not there any more, or cannot be read.
+        FileNotFoundError, ValueError: an image of a sample is missing or cannot be read.
     """
     card, values = run.card, run.scores.per_sample.get(run.card.metric, [])
     sections, wide = [], False
@@ -47,14 +45,16 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
         order = generator(SEED, 2).permutation(len(rest))[:random]
         for title, places in (
             ("Worst samples", worst_places),
-            ("Samples at random", sorted(rest[i] for i in order)),
+            ("Random samples", sorted(rest[i] for i in order)),
         ):
             shown = [(run.rows[i], values[i] if len(values) == len(run.rows) else None) for i in places]
             figures = [_figure(row, value, run.source[row.index], run.task, card) for row, value in shown]
             wide = wide or any(figure.startswith('<figure class="wide') for figure in figures)
             if figures:
                 sections.append(f'<h2>{title}</h2><div class="samples">{"".join(figures)}</div>')
-    page = Template(TEMPLATE.read_text("utf-8")).substitute(
+    write_page(
+        path,
+        TEMPLATE,
         title=escape(card.title or card.benchmark),
         subtitle=escape(f"{card.benchmark} · {card.data.get('split', '')} · {card.model.get('name', '')}"),
         panels="".join(_panels(card, values if len(values) == len(run.rows) else [])),
@@ -69,31 +69,6 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
             f"data {str(card.data.get('hash', ''))[:16]} · {card.seconds:,.0f} s"
         ),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, "utf-8")
-
-
-def data_uri(picture: PILImage.Image) -> str:
-    """A picture inside of the page: PNG where that is small, else JPEG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    kind = "png"
-    if buffer.tell() > 60_000:
-        buffer, kind = io.BytesIO(), "jpeg"
-        picture.convert("RGB").save(buffer, "JPEG", quality=88)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def film(frames: Sequence[Image]) -> PILImage.Image:
-    """Frames of a video ``[H, W, 3]`` in rows of four, at half their size; a single picture as it is.
-
-    A strip below the first frame, with an answer, is cut off: it would be too small to read.
-    """
-    if len(frames) == 1:
-        return PILImage.fromarray(frames[0])
-    height, width = frames[1].shape[:2]
-    small = [PILImage.fromarray(frame[:height]).resize((width // 2, height // 2)) for frame in frames]
-    return sheet([ImageOps.expand(picture, 1, "white") for picture in small])
 
 
 def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
@@ -102,7 +77,7 @@ def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
     paper = ""
     for label, numbers in (("PaLI-3 5B", card.paper), ("PaLI-3 5B with OCR", card.paper_ocr)):
         if card.metric in numbers:
-            paper += f'<div class="paper">{label}, of its paper: {show(card.metric, numbers[card.metric])}</div>'
+            paper += f'<div class="paper">{label}, from its paper: {show(card.metric, numbers[card.metric])}</div>'
     score = show(card.metric, card.scores[card.metric]) if card.metric in card.scores else "-"
     yield _panel(
         escape(card.metric),
@@ -112,7 +87,7 @@ def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
     if card.slices:
         yield _panel(f"{escape(card.metric)} by slice", _slices(card))
     if values and len(set(values)) > 2:
-        yield _panel(f"{escape(card.metric)} of the samples", _histogram(card.metric, values))
+        yield _panel(f"{escape(card.metric)} per sample", _histogram(card.metric, values))
     if rows := _scores(card):
         yield _panel("All scores", f"<table>{rows}</table>")
 
@@ -122,7 +97,7 @@ def _panel(title: str, inside: str) -> str:
 
 
 def _scores(card: Card) -> str:
-    """Rows of all scores but those of slices, which have a panel of their own; none if one score is all."""
+    """Table rows of all scores except those of slices, which have their own panel; "" for a single score."""
     rows: list[str] = []
     sliced = {f"{card.metric}/{kind}" for kind in card.slices}
     for name, value in card.scores.items():
@@ -158,15 +133,15 @@ def _histogram(metric: str, values: Sequence[float]) -> str:
 
 def _figure(row: Answered, value: float | None, example: Example, task: Task, card: Card) -> str:
     sample = task.write(example, generator(SEED, row.index))
-    pictures, kinds = [], ["wide"] if len(example.images) > 1 else []
+    images, kinds = [], ["wide"] if len(example.images) > 1 else []
     if example.images:
         given, right = (task.parse(text, example.size) for text in (row.text, sample.target))
         drawn = [("answer", given), ("target", right)] if right.objects or given.objects else [("", Answer(""))]
         kinds += ["wide", "located"] if len(drawn) > 1 else []
         for label, answer in drawn:
             tag = f"<b>{label}</b>" if label else ""
-            uri = data_uri(_picture(example, task, answer))
-            pictures.append(f'<div><img alt="{escape(row.key)}" src="{uri}">{tag}</div>')
+            uri = data_uri(_draw(example, answer))
+            images.append(f'<div><img alt="{escape(row.key)}" src="{uri}">{tag}</div>')
     verdict = ""
     if value is not None:
         good = "good" if is_good(card.metric, value) else "bad"
@@ -175,7 +150,7 @@ def _figure(row: Answered, value: float | None, example: Example, task: Task, ca
     more = f" <small>and {len(references) - 3} more</small>" if len(references) > 3 else ""
     truth = " · ".join(map(escape, references[:3])) + more
     return (
-        f'<figure class="{" ".join(kinds)}"><div class="pictures">{"".join(pictures)}</div><figcaption>{verdict}'
+        f'<figure class="{" ".join(kinds)}"><div class="images">{"".join(images)}</div><figcaption>{verdict}'
         f"<code>{escape(row.prompt)}</code>"
         f'<p class="answer" dir="auto">{escape(row.text) or "<i>nothing</i>"}</p>'
         f'<p class="truth" dir="auto"><span>right:</span> {truth}</p>'
@@ -183,13 +158,13 @@ def _figure(row: Answered, value: float | None, example: Example, task: Task, ca
     )
 
 
-def _picture(example: Example, task: Task, answer: Answer) -> PILImage.Image:
-    """The answer on the (first) picture, brought to a size that is good to look at; frames follow in rows."""
-    first = example.images[0]
+def _draw(example: Example, answer: Answer) -> PilImage.Image:
+    """The answer on the image (or first frame), at a size that is easy to see; further frames follow in rows."""
+    first, video = example.images[0], len(example.images) > 1
     factor = max(1, SIDE // max(first.shape[:2])) if max(first.shape[:2]) < SMALL else 1
-    large = first.repeat(factor, axis=0).repeat(factor, axis=1)
-    drawn = draw_prediction(large, answer.scaled(factor)) if answer.objects else PILImage.fromarray(large)
-    if len(example.images) > 1:
-        drawn = film([np.asarray(drawn), *(f.repeat(factor, 0).repeat(factor, 1) for f in example.images[1:])])
-    drawn.thumbnail((2 * SIDE, 2 * SIDE) if len(example.images) > 1 else (SIDE, SIDE))
+    large = enlarge(first, factor)
+    drawn = draw_prediction(large, answer.scaled(factor)) if answer.objects else PilImage.fromarray(large)
+    if video:
+        drawn = film_strip([np.asarray(drawn), *(enlarge(frame, factor) for frame in example.images[1:])])
+    drawn.thumbnail((2 * SIDE, 2 * SIDE) if video else (SIDE, SIDE))
     return drawn

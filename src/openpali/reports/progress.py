@@ -1,4 +1,4 @@
-"""How far an evaluation is, in a terminal."""
+"""Progress bars of an evaluation, in a terminal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from openpali.eval.cards import show
 from openpali.eval.datasets.base import Benchmark
-from openpali.eval.runner import Watch
+from openpali.eval.evaluators import Watch
 
 
 @contextmanager
 def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[Benchmark], Watch]]:
-    """One bar after the other, each with its benchmark's score so far.
+    """Show one bar at a time, with its benchmark's score so far.
 
     Args:
-        quiet: show nothing, on all processes but the first.
+        quiet: show nothing; for all ranks but rank 0.
+
+    Yields:
+        A function that starts the bar of a benchmark, and returns the function that moves it.
     """
     columns = (
         TextColumn("{task.description}"),

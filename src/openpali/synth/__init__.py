@@ -1,7 +1,1 @@
-"""The composed world: pictures whose every pixel is known."""
-
-from openpali.synth.compose import WorldSource
-from openpali.synth.splits import is_heldout
-from openpali.synth.world import Stamp, World
-
-__all__ = ["Stamp", "World", "WorldSource", "is_heldout"]
+"""The composed world: images whose every pixel is known, and the builders of what it is composed from."""

@@ -1,4 +1,4 @@
-"""Backgrounds: each is named by an id like ``stripes-48151``, and its pixels are a pure function of that id.
+"""Backgrounds: each has an id such as ``stripes-48151``, and its pixels are a pure function of that id.
 
 A tenth of the ids is held out (:func:`openpali.synth.splits.is_heldout`).
 """
@@ -11,20 +11,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image as PILImage
+from PIL import ImageDraw
 
 from openpali.rng import named_generator
 from openpali.synth.fonts import font
 from openpali.synth.splits import Split, is_heldout
 from openpali.synth.world import World
-from openpali.tasks.example import Image as Picture
+from openpali.tasks.example import Image
 
 Rng = np.random.Generator
 Coordinates = NDArray[np.float32]
 
 
 def pick(rng: Rng, split: Split, *, but: str = "") -> str:
-    """The id of a random background of ``split``, of any kind ``but`` one."""
+    """The id of a random background of ``split``, of any kind except ``but``."""
     while True:
         kind = KINDS[int(np.searchsorted(_CUMULATIVE, rng.random()))]
         name = f"{kind}-{int(rng.random() * 2**20)}"
@@ -32,15 +33,15 @@ def pick(rng: Rng, split: Split, *, but: str = "") -> str:
             return name
 
 
-def render(name: str, canvas: int, world: World) -> Picture:
+def render(name: str, canvas: int, world: World) -> Image:
     """The background ``name`` as uint8 [canvas, canvas, 3]."""
     kind = name.split("-")[0]
     return _PAINTERS[kind][1](named_generator("background", name), canvas, world)
 
 
-def pale(picture: Picture, share: float = 0.35) -> Picture:
-    """``picture`` as paper and signs are: ``share`` of its contrast, and bright."""
-    return np.asarray(255 - share * (255 - picture.astype(np.float32)), dtype=np.uint8)
+def pale(image: Image, share: float = 0.35) -> Image:
+    """``image`` made bright, with ``share`` of its contrast: like paper or a sign."""
+    return np.asarray(255 - share * (255 - image.astype(np.float32)), dtype=np.uint8)
 
 
 def _colour(rng: Rng) -> NDArray[np.float32]:
@@ -48,7 +49,7 @@ def _colour(rng: Rng) -> NDArray[np.float32]:
 
 
 def _near(rng: Rng, colour: NDArray[np.float32], spread: float = 60) -> NDArray[np.float32]:
-    """Another colour not far from ``colour``."""
+    """Another colour, each channel within ``spread`` of ``colour``."""
     return np.clip(colour + (rng.random(3, dtype=np.float32) - 0.5) * 2 * spread, 0, 255).astype(np.float32)
 
 
@@ -60,40 +61,40 @@ def _coordinates(canvas: int) -> tuple[Coordinates, Coordinates]:
 
 
 def _along(rng: Rng, canvas: int) -> Coordinates:
-    """How far each pixel lies along a random direction, about -0.7 to 0.7."""
+    """Position of each pixel along a random direction, float32 [canvas, canvas], about -0.7 to 0.7."""
     x, y = _coordinates(canvas)
     angle = rng.random() * 2 * np.pi
     return np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y
 
 
-def _plain(rng: Rng, canvas: int, world: World) -> Picture:
+def _plain(rng: Rng, canvas: int, world: World) -> Image:
     return np.broadcast_to(_colour(rng).astype(np.uint8), (canvas, canvas, 3)).copy()
 
 
-def _gradient(rng: Rng, canvas: int, world: World) -> Picture:
+def _gradient(rng: Rng, canvas: int, world: World) -> Image:
     first, last = _colour(rng), _colour(rng)
     steps = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
     palette = (first + (last - first) * steps).astype(np.uint8)
     return _paint(palette, ((_along(rng, canvas) + 0.71) * 179).astype(np.uint8))
 
 
-def _noise(rng: Rng, canvas: int, world: World) -> Picture:
-    """Clouds: a coarse grid of colours near one colour, smoothly enlarged."""
+def _noise(rng: Rng, canvas: int, world: World) -> Image:
+    """Clouds: a coarse grid of similar colours, upsampled bilinearly."""
     cells = int(rng.integers(3, 24))
     spread = 20 + 60 * rng.random()
     grid = np.clip(_colour(rng) + (rng.random((cells, cells, 3), dtype=np.float32) - 0.5) * 2 * spread, 0, 255)
-    small = Image.fromarray(grid.astype(np.uint8), "RGB")
-    return np.array(small.resize((canvas, canvas), Image.Resampling.BILINEAR))
+    small = PILImage.fromarray(grid.astype(np.uint8), "RGB")
+    return np.array(small.resize((canvas, canvas), PILImage.Resampling.BILINEAR))
 
 
-def _stripes(rng: Rng, canvas: int, world: World) -> Picture:
+def _stripes(rng: Rng, canvas: int, world: World) -> Image:
     first = _colour(rng)
     palette = np.stack([first, _near(rng, first, 90)]).astype(np.uint8)
     count = 3 + 9 * rng.random()
     return _paint(palette, np.floor(_along(rng, canvas) * count).astype(np.int8) & 1)
 
 
-def _checks(rng: Rng, canvas: int, world: World) -> Picture:
+def _checks(rng: Rng, canvas: int, world: World) -> Image:
     first = _colour(rng)
     palette = np.stack([first, _near(rng, first, 90)]).astype(np.uint8)
     count = 3 + 7 * rng.random()
@@ -101,9 +102,9 @@ def _checks(rng: Rng, canvas: int, world: World) -> Picture:
     return _paint(palette, (np.floor(x * count).astype(np.int8) + np.floor(y * count).astype(np.int8)) & 1)
 
 
-def _blobs(rng: Rng, canvas: int, world: World) -> Picture:
+def _blobs(rng: Rng, canvas: int, world: World) -> Image:
     base = _colour(rng)
-    image = Image.new("RGB", (canvas, canvas), _rgb(base))
+    image = PILImage.new("RGB", (canvas, canvas), _rgb(base))
     draw = ImageDraw.Draw(image)
     for x, y, width, height in rng.random((int(rng.integers(3, 9)), 4)) * canvas:
         half = (0.1 * canvas + 0.3 * width) / 2, (0.1 * canvas + 0.3 * height) / 2
@@ -111,31 +112,31 @@ def _blobs(rng: Rng, canvas: int, world: World) -> Picture:
     return np.array(image)
 
 
-def _pattern(rng: Rng, canvas: int, world: World) -> Picture:
-    """A piece of a clip art texture."""
+def _pattern(rng: Rng, canvas: int, world: World) -> Image:
+    """A random square of a clip art texture."""
     pattern = world.patterns[int(rng.integers(len(world.patterns)))]
     side = (0.4 + 0.6 * rng.random()) * min(pattern.size)
     left, top = rng.random() * (pattern.width - side), rng.random() * (pattern.height - side)
     box = (left, top, left + side, top + side)
-    return np.array(pattern.resize((canvas, canvas), Image.Resampling.BILINEAR, box=box))
+    return np.array(pattern.resize((canvas, canvas), PILImage.Resampling.BILINEAR, box=box))
 
 
-def _symbols(rng: Rng, canvas: int, world: World) -> Picture:
-    """Small clip art strewn over a plain colour."""
-    image = Image.new("RGB", (canvas, canvas), _rgb(_colour(rng)))
+def _symbols(rng: Rng, canvas: int, world: World) -> Image:
+    """Small clip art at random places on a plain colour."""
+    image = PILImage.new("RGB", (canvas, canvas), _rgb(_colour(rng)))
     for x, y, size in rng.random((int(rng.integers(2, 6)), 3)):
         symbol = world.symbols[int(rng.integers(len(world.symbols)))]
         scale = canvas * (0.12 + 0.16 * size) / max(symbol.size)
         width, height = max(1, round(symbol.width * scale)), max(1, round(symbol.height * scale))
-        small = symbol.resize((width, height), Image.Resampling.BOX, reducing_gap=1.0)
+        small = symbol.resize((width, height), PILImage.Resampling.BOX, reducing_gap=1.0)
         image.paste(small, (round(x * (canvas - width)), round(y * (canvas - height))), small)
     return np.array(image)
 
 
-def _text(rng: Rng, canvas: int, world: World) -> Picture:
-    """Faint letters strewn over a plain colour."""
+def _text(rng: Rng, canvas: int, world: World) -> Image:
+    """Faint letters at random places on a plain colour."""
     base = _colour(rng)
-    image = Image.new("RGB", (canvas, canvas), _rgb(base))
+    image = PILImage.new("RGB", (canvas, canvas), _rgb(base))
     draw = ImageDraw.Draw(image)
     files = world.fonts["Latn"]
     for x, y, size in rng.random((int(rng.integers(3, 8)), 3)):
@@ -147,10 +148,10 @@ def _text(rng: Rng, canvas: int, world: World) -> Picture:
     return np.array(image)
 
 
-def _paint(palette: NDArray[np.uint8], numbers: NDArray[np.integer[Any]]) -> Picture:
-    """The colours [N, 3] of a palette at the places [H, W] where their numbers stand."""
-    picture: Picture = palette.take(numbers, axis=0)
-    return picture
+def _paint(palette: NDArray[np.uint8], indices: NDArray[np.integer[Any]]) -> Image:
+    """Palette [N, 3] and indices [H, W] -> image [H, W, 3]."""
+    image: Image = palette.take(indices, axis=0)
+    return image
 
 
 def _rgb(colour: NDArray[np.float32]) -> tuple[int, int, int]:
@@ -159,7 +160,7 @@ def _rgb(colour: NDArray[np.float32]) -> tuple[int, int, int]:
 
 
 # kind -> (share of the backgrounds, painter)
-_PAINTERS: dict[str, tuple[float, Callable[[Rng, int, World], Picture]]] = {
+_PAINTERS: dict[str, tuple[float, Callable[[Rng, int, World], Image]]] = {
     "plain": (0.22, _plain),
     "gradient": (0.18, _gradient),
     "noise": (0.15, _noise),

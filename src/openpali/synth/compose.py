@@ -1,4 +1,4 @@
-"""Endless samples composed from a :class:`~openpali.synth.world.World`, each a pure function of its index."""
+"""Samples composed from a :class:`~openpali.synth.world.World`, each a pure function of its index."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from openpali.rng import named_generator
-from openpali.synth.draw import Draw
+from openpali.synth.sampler import Sampler
 from openpali.synth.scenes import scene, single
 from openpali.synth.splits import Split
 from openpali.synth.texts import text
@@ -28,15 +28,17 @@ KINDS: dict[str, Callable[..., Example]] = {
 
 
 class WorldSource:
-    """A sequence of 2**40 samples of one kind (a key of :data:`KINDS`), each a pure function of (seed, split, kind,
-    options, index): the same in any order, process or machine.
+    """2**40 samples of one kind (a key of :data:`KINDS`).
+
+    Each is a pure function of (seed, split, kind, options, index): the same in any order, process or machine.
 
     Args:
         split: "train", or "heldout" for what :func:`~openpali.synth.splits.is_heldout` keeps from training.
-        canvas: height and width of the pictures, pixels; the world's own if not given.
+        canvas: height and width of the images, pixels; by default the world's own.
         options: keyword arguments of the kind's function.
 
-    Raises ``ValueError`` for an unknown kind, split or option.
+    Raises:
+        ValueError: an unknown kind, split or option.
     """
 
     def __init__(
@@ -50,13 +52,13 @@ class WorldSource:
         **options: Any,
     ) -> None:
         if kind not in KINDS:
-            raise ValueError(f"no kind of sample is called {kind}; there are {', '.join(KINDS)}")
+            raise ValueError(f"there is no kind of sample {kind!r}: choose one of {', '.join(KINDS)}")
         if split not in ("train", "heldout"):
-            raise ValueError(f"no split is called {split}; there are train and heldout")
-        known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "draw"]
+            raise ValueError(f"there is no split {split!r}: choose train or heldout")
+        known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "sampler"]
         for option in options:
             if option not in known:
-                raise ValueError(f"{kind} has no option {option}; it has {', '.join(known) or 'none'}")
+                raise ValueError(f"{kind} has no option {option!r}; its options are {', '.join(known) or 'none'}")
         self.world, self.kind, self.split, self.seed = world, kind, split, seed
         self.canvas = world.canvas if canvas is None else canvas
         self.options = options
@@ -77,13 +79,16 @@ class WorldSource:
         key = f"{self.kind}-{self.split}-{self.seed}-{index}"
         stamps = self.world.stamps
         number, place = divmod(index, len(stamps))
-        turn = stamps[_round(len(stamps), self.seed, self.split, number)[place]]
-        return KINDS[self.kind](Draw(self.world, self.split, self.canvas, rng, key, turn), **self.options)
+        featured = stamps[_round(len(stamps), self.seed, self.split, number)[place]]
+        return KINDS[self.kind](Sampler(self.world, self.split, self.canvas, rng, key, featured), **self.options)
 
 
 @lru_cache(maxsize=16)
 def _round(count: int, seed: int, split: str, number: int) -> Sequence[int]:
-    """The order of ``count`` stamps in round ``number``. A batch shorter than a round then shows hardly any stamp
-    twice, which the sigmoid loss would take for negatives of each other."""
+    """The order in which ``count`` stamps are featured in round ``number``.
+
+    A batch shorter than a round then shows hardly any stamp twice. The sigmoid loss would treat two images of the
+    same stamp as negatives of each other.
+    """
     order: list[int] = named_generator("round", seed, split, index=number).permutation(count).tolist()
     return order

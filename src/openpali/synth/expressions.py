@@ -1,10 +1,11 @@
-"""Referring expressions that fit one object of a scene and no other, from geometry alone.
+"""Referring expressions that fit exactly one object of a scene, from geometry alone.
 
-What the words mean here, with ``e`` an eighth of the picture's side and centres taken of the boxes:
+The rules, where ``e`` is an eighth of the image's side and a centre is the centre of a box:
 
 - "the N": the only N.
-- "the N on the left" (right, at the top, at the bottom): one of two N whose centres are at least ``e`` apart so.
-- "the leftmost N" (rightmost, topmost, bottommost): of three or more N, at least ``e`` beyond each other one.
+- "the N on the left" (right, at the top, at the bottom): one of two N whose centres are at least
+  ``e`` apart in that direction.
+- "the leftmost N" (rightmost, topmost, bottommost): of three or more N, at least ``e`` beyond all others.
 - "the large N", "the small N" (of two), "the largest N", "the smallest N" (of three or more): the box's diagonal is
   at least 1.25 times, or at most 1/1.25 times, that of each other N.
 - "the small N on the left" and so on: of two N, where both words fit.
@@ -19,8 +20,8 @@ from dataclasses import dataclass
 
 from openpali.tasks.example import Box, Object
 
-APART = 1 / 8  # of the picture's side
-LARGER = 1.25
+APART = 1 / 8  # least distance of centres, as a share of the image's side
+LARGER = 1.25  # least ratio of diagonals
 
 # words for one of two, words for one of many, relation; axis 0 is y, sign -1 means towards smaller coordinates
 DIRECTIONS = (
@@ -42,7 +43,7 @@ class Expression:
 
 
 def find_expressions(objects: Sequence[Object], side: float) -> list[Expression]:
-    """All expressions that name exactly one of ``objects`` in a picture of ``side`` pixels, by the rules above."""
+    """All expressions that name exactly one of ``objects`` in an image of ``side`` pixels, by the rules above."""
     found: list[Expression] = []
     for index, target in enumerate(objects):
         same = [other for i, other in enumerate(objects) if other.name == target.name and i != index]
@@ -56,7 +57,7 @@ def find_expressions(objects: Sequence[Object], side: float) -> list[Expression]
 
 
 def _among(target: Object, same: Sequence[Object], apart: float) -> Iterator[str]:
-    """Templates that tell ``target`` from the others of its name."""
+    """Templates that distinguish ``target`` from ``same``, the other objects of its name."""
     few = len(same) == 1
     sizes, places = [], []
     for one, most, sign in SIZES:
@@ -76,7 +77,7 @@ def _among(target: Object, same: Sequence[Object], apart: float) -> Iterator[str
 
 
 def _beside(target: Object, same: Sequence[Object], other: Object, apart: float) -> Iterator[str]:
-    """Templates that say where ``target``, and no other of its name, lies from ``other``."""
+    """Templates for the position relative to ``other`` that ``target`` has and no other object of its name."""
     for _, _, relation, axis, sign in DIRECTIONS:
         towards, aside = _offset(target, other, axis, sign)
         others_not = all(_offset(o, other, axis, sign)[0] <= 0 for o in same)
@@ -85,7 +86,7 @@ def _beside(target: Object, same: Sequence[Object], other: Object, apart: float)
 
 
 def _offset(first: Object, second: Object, axis: int, sign: int) -> tuple[float, float]:
-    """How far the first's centre lies from the second's that way, and how far aside."""
+    """Distance from the second centre to the first along the axis (signed) and across it (absolute), pixels."""
     a, b = _centre(first.box), _centre(second.box)
     return sign * (a[axis] - b[axis]), abs(a[1 - axis] - b[1 - axis])
 

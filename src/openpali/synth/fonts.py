@@ -1,4 +1,4 @@
-"""Fonts by file and size, opened once per process."""
+"""Font files, opened once per process and size, and the glyphs in them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+PILLOW = ""  # in place of a file: the font that Pillow ships
+
 
 @lru_cache(maxsize=1024)
-def font(file: Path, size: int) -> ImageFont.FreeTypeFont:
+def font(file: Path | str, size: int) -> ImageFont.FreeTypeFont:
     """The font in ``file`` at ``size`` pixels per em."""
-    return ImageFont.truetype(str(file), size)
+    face = ImageFont.truetype(str(file), size) if file != PILLOW else ImageFont.load_default(size)
+    assert isinstance(face, ImageFont.FreeTypeFont)  # Pillow has FreeType on every supported platform
+    return face
 
 
 @lru_cache(maxsize=65536)
-def has_glyph(file: Path, character: str) -> bool:
-    """Whether the font in ``file`` draws ``character`` otherwise than a character that no font has."""
+def has_glyph(file: Path | str, character: str) -> bool:
+    """Whether the font in ``file`` draws ``character`` differently from a character that no font contains."""
     face = font(file, 24)
     return bytes(face.getmask(character)) != bytes(face.getmask("\U0010ffff"))

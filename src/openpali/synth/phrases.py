@@ -29,8 +29,11 @@ IRREGULAR = {
 
 
 def describe(stamps: Sequence[Stamp], objects: Sequence[Object]) -> str:
-    """A caption of a scene: "a red kangaroo to the left of an apple" for two different things, else a list such as
-    "two sheep, a key and an apple", in the order of the objects."""
+    """A caption of a scene, in the order of its objects.
+
+    Two different things give "a red kangaroo to the left of an apple"; all else a list, "two sheep, a key and an
+    apple".
+    """
     if len(stamps) == 2 and stamps[0].name != stamps[1].name:
         return f"{stamps[0].noun} {relation(objects[0], objects[1])} {stamps[1].noun}"
     counts: dict[str, int] = {}
@@ -42,7 +45,7 @@ def describe(stamps: Sequence[Stamp], objects: Sequence[Object]) -> str:
 
 
 def relation(first: Object, second: Object) -> str:
-    """Where the first object lies from the second, on the axis on which their centres are further apart."""
+    """Position of the first object relative to the second, on the axis on which their centres are further apart."""
     down = first.box.ymin + first.box.ymax - second.box.ymin - second.box.ymax
     right = first.box.xmin + first.box.xmax - second.box.xmin - second.box.xmax
     if abs(right) >= abs(down):

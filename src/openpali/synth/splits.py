@@ -1,4 +1,4 @@
-"""What the model never sees in training, decided once and for all by a hash."""
+"""What is held out from training: a fixed rule, by hash."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Split = Literal["train", "heldout"]
 
 
 def is_heldout(*parts: str) -> bool:
-    """Whether the thing named by ``parts`` is held out: true for a fixed tenth of all things.
+    """Whether the thing named by ``parts`` is held out; true for a fixed tenth of all things.
 
     The rule: SHA-256 of ``"openpali-world"`` and the parts, joined by the unit separator U+001F, in UTF-8; the
-    first 8 bytes, big-endian, modulo 10, are 0. The first part says what kind of thing it is:
+    first 8 bytes, big-endian, modulo 10, are 0. The first part is the kind of thing:
 
     - ``("pair", a, b)``: two names, sorted, that never share a training scene;
     - ``("expression", template, name)``: a referring expression never used in training;

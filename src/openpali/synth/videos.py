@@ -1,11 +1,11 @@
-"""Short videos: one or two things on a background that stands still, one of them moving."""
+"""Short videos: one or two things on a fixed background, one of which moves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from openpali.synth.draw import TRIES, Draw
-from openpali.synth.paint import Place, Size, covered, make_patch, paint
+from openpali.synth.paint import Place, Size, make_patch, overlap, paint
+from openpali.synth.sampler import TRIES, Sampler
 from openpali.synth.scenes import name_objects, somewhere, visible
 from openpali.synth.splits import is_heldout
 from openpali.tasks.example import FRAMES, Example
@@ -20,63 +20,68 @@ DIRECTIONS = {
 STILL = "nowhere"
 KINDS = ("what", "where")
 STILL_SHARE = 0.1
-MOST_COVERED = 0.15  # of the smaller of two things, in any frame
+MAX_OVERLAP = 0.15  # of two boxes in any frame, as a share of the smaller
 
 
-def video(draw: Draw, *, frames: int = FRAMES, most: int = 2, kinds: Sequence[str] = KINDS) -> Example:
-    """``frames`` pictures of one or two things (``most``), 25 to 40 % of the canvas, one of which moves evenly by
-    30 to 55 % of the canvas to the left, right, up or down; in a tenth of the videos nothing moves.
+def video(sampler: Sampler, *, frames: int = FRAMES, most: int = 2, kinds: Sequence[str] = KINDS) -> Example:
+    """``frames`` images of one to ``most`` things, each 25 to 40 % of the canvas.
 
-    The question is of one of ``kinds``: "what moves?" (kind "what": a name, or "nothing") or "where does the N
-    move?" (kind "where": left, right, up, down or nowhere). Boxes are those of the first frame. Held out are (name,
-    direction) and pairs of names. Raises ``ValueError`` where the world is too small, or kinds are unknown or none.
+    One of them moves at constant speed by 30 to 55 % of the canvas to the left, right, up or down; in a tenth of
+    the videos nothing moves. The question is of one of ``kinds``: "what moves?" (kind "what": a name, or "nothing")
+    or "where does the N move?" (kind "where": left, right, up, down or nowhere). Boxes are those of the first
+    frame. Held out are pairs (name, direction) and pairs of names.
+
+    Raises:
+        ValueError: the world is too small, ``kinds`` is empty, or one of them is unknown.
     """
     if not kinds or set(kinds) - set(KINDS):
         raise ValueError(f"kinds of questions about videos are {' and '.join(KINDS)}, not {list(kinds)}")
-    still, count = draw.uniform(0, 1) < STILL_SHARE, draw.integer(1, most)
+    still, count = sampler.uniform(0, 1) < STILL_SHARE, sampler.integer(1, most)
     for _ in range(TRIES):
-        cast = draw.stamps(count)
+        cast = sampler.stamps(count)
         mover = cast[0]
-        direction = STILL if still else list(DIRECTIONS)[draw.integer(0, 3)]
-        if not still and is_heldout("motion", mover.name, direction) != draw.heldout:
+        direction = STILL if still else list(DIRECTIONS)[sampler.integer(0, 3)]
+        if not still and is_heldout("motion", mover.name, direction) != sampler.heldout:
             continue
-        patches = [make_patch(stamp, draw.canvas * draw.uniform(0.25, 0.4), draw.rng) for stamp in cast]
-        path = _path(draw, patches[0].size, direction, frames)
-        others = [somewhere(draw, patch) for patch in patches[1:]]
+        patches = [make_patch(stamp, sampler.canvas * sampler.uniform(0.25, 0.4), sampler.rng) for stamp in cast]
+        path = _path(sampler, patches[0].size, direction, frames)
+        others = [somewhere(sampler, patch) for patch in patches[1:]]
         pairs = [
             (place, patch.size, other) for place in path for patch, other in zip(patches[1:], others, strict=True)
         ]
-        if all(covered(patches[0].size, place, size, other) <= MOST_COVERED for place, size, other in pairs):
+        if all(overlap(patches[0].size, place, size, other) <= MAX_OVERLAP for place, size, other in pairs):
             break
     else:
-        raise ValueError(f"the world {draw.world.name} is too small for a {draw.split} video")
-    ground = draw.background(*patches)
-    kind = kinds[int(draw.uniform(0, 1) * len(kinds))]
+        raise ValueError(
+            f"the world {sampler.world.name} is too small for a {sampler.split} video of {count} things: lower most"
+        )
+    ground = sampler.background(*patches)
+    kind = kinds[int(sampler.uniform(0, 1) * len(kinds))]
     if kind == "what":
         question, answer = "what moves?", "nothing" if still else mover.name
     else:
-        asked = cast[draw.integer(0, len(cast) - 1)]
+        asked = cast[sampler.integer(0, len(cast) - 1)]
         question, answer = f"where does the {asked.name} move?", direction if asked is mover else STILL
     motion = "stays still" if still else DIRECTIONS[direction][0]
     return Example(
-        key=draw.key,
+        key=sampler.key,
         images=[paint(ground, patches, [place, *others]) for place in path],
         captions={"en": [f"{mover.noun} {motion}"]},
         question=question,
         answers=[answer],
         question_kind=kind,
-        objects=name_objects(patches, visible(draw.canvas, patches, [path[0], *others])),
-        vocabulary=draw.world.names,
+        objects=name_objects(patches, visible(sampler.canvas, patches, [path[0], *others])),
+        vocabulary=sampler.world.names,
     )
 
 
-def _path(draw: Draw, size: Size, direction: str, frames: int) -> list[Place]:
-    """Where a patch of ``size`` (height, width) is in each frame, always inside the canvas."""
+def _path(sampler: Sampler, size: Size, direction: str, frames: int) -> list[Place]:
+    """Place of a patch of ``size`` (height, width) in each frame, always inside the canvas."""
     _, down, right = DIRECTIONS.get(direction, ("", 0, 0))
-    way = draw.uniform(0.3, 0.55) * draw.canvas
+    way = sampler.uniform(0.3, 0.55) * sampler.canvas
     starts = []
     for step, length in ((down, size[0]), (right, size[1])):
-        room = draw.canvas - length - way * abs(step)
-        starts.append(draw.uniform(0, room) + (way if step < 0 else 0))
+        room = sampler.canvas - length - way * abs(step)
+        starts.append(sampler.uniform(0, room) + (way if step < 0 else 0))
     times = [frame / max(1, frames - 1) for frame in range(frames)]
     return [(round(starts[0] + down * way * t), round(starts[1] + right * way * t)) for t in times]

@@ -6,6 +6,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from openpali.tasks.dialects import PALI3
 from openpali.text.tokenizer import Tokenizer
 
 NANO_LANGUAGES = ("en", "de", "fr", "es", "it", "ru", "el", "ja", "ko", "zh")
@@ -14,11 +15,11 @@ COMMON = 30
 """A word that occurs so often may become one piece."""
 
 PROMPT_TEXTS = (
-    "Generate the alt_text in {lang} at 0: <extra_id_0>",
-    "Generate the ocr_text in {lang}: <extra_id_0>",
-    "Answer in {lang}: <extra_id_0>",
-    "Generate a question in {lang} for yes: <extra_id_0>",
-    "detect: a and b",
+    PALI3.template("caption").render(lang="{lang}"),
+    PALI3.template("ocr").render(lang="{lang}"),
+    PALI3.template("vqa").render(lang="{lang}"),
+    PALI3.template("question_generation").render("yes", lang="{lang}"),
+    PALI3.template("detect").render(PALI3.names_joiner.join("ab")),
     "yes no none left right top bottom center middle above below",
     "which of these are in the image?",
     "is the object in the image?",

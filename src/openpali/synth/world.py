@@ -1,4 +1,4 @@
-"""The world: stamps with captions in many languages, fonts, words and clip art, in memory."""
+"""The world in memory: stamps with captions in many languages, fonts, words and clip art."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from openpali.synth.build import data_folder
+from openpali.home import data_folder
 from openpali.synth.splits import Split, is_heldout
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """One thing that can be put into a picture.
+    """One thing that can be placed into an image.
 
     Attributes:
         key: its path in the package, joined by "-".
-        name: its English caption without the article, "red kangaroo"; the first clause of a longer one, or what
-            the world calls it.
+        name: its English caption without the article, "red kangaroo"; of a longer caption the first clause, or a
+            name that the world's description gives.
         article: that article, in lower case ("" where the caption has none).
-        rgba: uint8 [H, W, 4], trimmed to what can be seen, longest side at most 192.
+        rgba: uint8 [H, W, 4], cropped to the opaque pixels, longest side at most 192.
         captions: language -> caption, as in the package, without the full stop.
         category: the package's folder, at most two levels: "animals/mammals".
         photo: whether it looks like a photograph.
-        mirror: whether it may be mirrored (not where writing or a way of driving would come out wrong).
+        mirror: whether it may be mirrored (not where text, for example, would become wrong).
     """
 
     key: str
@@ -82,14 +82,14 @@ class Words:
 
 @dataclass(frozen=True)
 class World:
-    """Everything pictures are composed of. Make one with :meth:`load`.
+    """Everything that samples are composed of. Create it with :meth:`load`.
 
     Attributes:
-        languages: those in which every stamp of a hand-picked world has a caption; English first.
+        languages: languages of its captions, English first; in a hand-picked world every stamp has all of them.
         fonts: ISO 15924 script -> font files.
         words: language -> its words.
         patterns: uint8 [H, W, 3] textures; symbols: uint8 [H, W, 4] clip art, for backgrounds.
-        canvas: height and width of its pictures in pixels, unless a source says otherwise.
+        canvas: default height and width of its images, pixels.
     """
 
     name: str
@@ -103,21 +103,24 @@ class World:
 
     @cached_property
     def names(self) -> Sequence[str]:
-        """All different names, sorted: the vocabulary."""
+        """All distinct names, sorted: the vocabulary."""
         return tuple(sorted({stamp.name for stamp in self.stamps}))
 
     @classmethod
     def load(cls, name: str = "nano") -> World:
-        """Reads the world ``name`` from the built data sets ``stamps`` and ``clipart``.
+        """Read the world ``name`` from the built data sets ``stamps`` and ``clipart``.
 
-        ``nano`` is 128 hand-picked stamps in 10 languages, ``mini`` is all of them in all languages; both are
-        described by the ``.toml`` file of that name beside this one. Raises ``ValueError`` for another name and
-        ``FileNotFoundError`` where a data set is not built.
+        ``nano`` is 128 hand-picked stamps in 10 languages, ``mini`` is all stamps in all languages; the ``.toml``
+        file of that name beside this module describes each.
+
+        Raises:
+            ValueError: there is no world of this name.
+            FileNotFoundError: a data set is not built.
         """
         described = Path(__file__).with_name(f"{name}.toml")
         if not described.is_file():
             known = sorted(path.stem for path in described.parent.glob("*.toml"))
-            raise ValueError(f"no world is called {name}; there are {', '.join(known)}")
+            raise ValueError(f"there is no world {name!r}: choose one of {', '.join(known)}")
         description = tomllib.loads(described.read_text("utf-8"))
         folder, clipart = data_folder("stamps"), data_folder("clipart")
         wanted = None if description["stamps"] == "all" else set(description["stamps"])
@@ -140,14 +143,14 @@ class World:
                 path.stem.removeprefix("words-"): Words(path.read_text("utf-8").split())
                 for path in sorted(folder.glob("words-*.txt"))
             },
-            patterns=[_picture(parts).convert("RGB") for _, parts in _samples(clipart, "pattern")],
-            symbols=[_picture(parts).convert("RGBA") for _, parts in _samples(clipart, "symbol")],
+            patterns=[_open_png(parts).convert("RGB") for _, parts in _samples(clipart, "pattern")],
+            symbols=[_open_png(parts).convert("RGBA") for _, parts in _samples(clipart, "symbol")],
             canvas=description["canvas"],
         )
 
 
 def _samples(folder: Path, stem: str, wanted: set[str] | None = None) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Samples of the shards ``{stem}-*.tar`` in order, only those whose key is in ``wanted`` if that is given."""
+    """Samples of the shards ``{stem}-*.tar`` in order; with ``wanted``, only those whose key is in it."""
     for shard in sorted(folder.glob(f"{stem}-*.tar")):
         samples: dict[str, dict[str, bytes]] = {}
         with tarfile.open(shard) as archive:
@@ -160,23 +163,23 @@ def _samples(folder: Path, stem: str, wanted: set[str] | None = None) -> Iterato
         yield from samples.items()
 
 
-def _picture(parts: Mapping[str, bytes]) -> Image.Image:
+def _open_png(parts: Mapping[str, bytes]) -> Image.Image:
     return Image.open(io.BytesIO(parts["png"]))
 
 
 def _stamp(key: str, parts: Mapping[str, bytes], name: str = "") -> Stamp:
     known: dict[str, Any] = json.loads(parts["json"])
-    picture = _picture(parts).convert("RGBA")
-    box = picture.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+    image = _open_png(parts).convert("RGBA")
+    box = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
     caption = known["captions"]["en"]
     first, _, rest = caption.partition(" ")
     has_article = first in ("A", "An", "The")
-    clause = re.split(r"[.!?;:—]| \(", rest if has_article else caption)[0]  # some captions go on to tell more
+    clause = re.split(r"[.!?;:—]| \(", rest if has_article else caption)[0]  # some captions tell a story after it
     return Stamp(
         key=key,
         name=name or clause.strip(),
         article=first.lower() if has_article else "",
-        rgba=np.asarray(picture.crop(box)),
+        rgba=np.asarray(image.crop(box)),
         captions=known["captions"],
         category=known["category"],
         photo=known["photo"],

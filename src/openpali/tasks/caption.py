@@ -10,16 +10,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from openpali.metrics.scores import Scores
+from openpali.tasks import scoring
 from openpali.tasks.base import Sample, Task, choose
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import Answered
 
 UNSPACED_LANGUAGES = frozenset({"ja", "zh", "th", "lo", "km", "my", "bo"})
 """Languages that write no spaces between words: their captions are cut between characters."""
-
-
-def alt_text_prompt(lang: str, position: int = 0, beginning: str = "") -> str:
-    """The prompt for the rest of a caption, of which the ``beginning`` is ``position`` words or characters long."""
-    return f"Generate the alt_text in {lang} at {position}: {beginning + ' ' if beginning else ''}<extra_id_0>"
 
 
 def choose_caption(
@@ -45,7 +43,7 @@ def choose_caption(
 
 @dataclass(frozen=True)
 class Caption(Task):
-    """Describe the picture in a language.
+    """Describe the image in a language.
 
     Attributes:
         languages: those that training draws from; none means all that an example has.
@@ -54,6 +52,7 @@ class Caption(Task):
     """
 
     name: ClassVar[str] = "caption"
+    form: ClassVar[str] = "caption"
     metric: ClassVar[str] = "cider"
 
     languages: Sequence[str] = ()
@@ -61,21 +60,21 @@ class Caption(Task):
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         lang, caption, captions = choose_caption(example, self.languages, rng)
-        found = f"OCR: {example.text}".strip() if self.ocr else ""
-        return Sample(alt_text_prompt(lang, 0, found), caption, captions, kind=lang)
+        found = self.wording.ocr.format(text=example.text).strip() if self.ocr else ""
+        return Sample(self.template.render(found, lang=lang), caption, captions, kind=lang)
 
-    def ask(self, text: str = "", *, lang: str = "en") -> str:
-        """``text`` is nothing; ``lang`` is the caption's language."""
-        if text.strip():
-            raise ValueError(f"task {self.name} takes no text: use split_caption to continue {text!r}")
-        return alt_text_prompt(lang)
+    @classmethod
+    def score(cls, rows: Sequence[Answered]) -> Scores:
+        """CIDEr, BLEU-1..4, ROUGE-L and exact match."""
+        return scoring.captions(rows)
 
 
 @dataclass(frozen=True)
 class VideoCaption(Caption):
-    """Describe a video, given as frames; same prompt as for a picture."""
+    """Describe a video, given as frames; same prompt as for an image."""
 
     name: ClassVar[str] = "video_caption"
+    video: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,8 @@ class SplitCaption(Task):
     """
 
     name: ClassVar[str] = "split_caption"
+    form: ClassVar[str] = "caption"
+    takes: ClassVar[str] = "beginning"
     metric: ClassVar[str] = "cider"
 
     languages: Sequence[str] = ()
@@ -98,13 +99,19 @@ class SplitCaption(Task):
             raise ValueError(f"sample {example.key} has a blank caption in {lang}")
         position = int(rng.integers(len(units)))
         cut = units[position]
+        prompt = self.template.render(caption[:cut].strip(), lang=lang, position=position)
         target = caption[cut:].strip()
-        return Sample(alt_text_prompt(lang, position, caption[:cut].strip()), target, (target,), kind=lang)
+        return Sample(prompt, target, (target,), kind=lang)
 
     def ask(self, text: str = "", *, lang: str = "en") -> str:
         """``text`` is the beginning of the caption; it may be empty."""
         beginning = text.strip()
-        return alt_text_prompt(lang, len(_unit_starts(beginning, lang)), beginning)
+        return self.template.render(beginning, lang=lang, position=len(_unit_starts(beginning, lang)))
+
+    @classmethod
+    def score(cls, rows: Sequence[Answered]) -> Scores:
+        """CIDEr, BLEU-1..4, ROUGE-L and exact match."""
+        return scoring.captions(rows)
 
 
 def _unit_starts(text: str, lang: str) -> list[int]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from openpali.tasks.base import Answer, Sample, Task, choose, require, require_text
+from openpali.metrics.scores import Scores
+from openpali.tasks import scoring
+from openpali.tasks.base import Answer, Sample, Task, choose, require
+from openpali.tasks.confidence import Generated, scored_boxes
 from openpali.tasks.example import Box, Example, Object, Size
+from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
+from openpali.text.tokenizer import Tokenizer
 
 NOTHING = "none"
-"""The answer where nothing of what was asked for is in the picture."""
+"""The answer where nothing that was asked for is in the image."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +27,15 @@ class Detect(Task):
 
     Attributes:
         bins, style: how coordinates are written, see :class:`~openpali.text.locations.LocationCodec`.
-        max_names: how many names a prompt asks for at most.
-        absent: probability of asking, in addition, for a name of the example's ``vocabulary`` that is not in the
-            picture; nothing is answered for it, and ``"none"`` if it was asked for alone.
-        order: instances in the target shuffled, or by their top left corner from top to bottom.
+        max_names: most names in a prompt.
+        absent: probability of also asking for a name of the example's ``vocabulary`` that is not in the image;
+            nothing is answered for it, and ``"none"`` if it stands alone.
+        order: of the instances in the target: shuffled, or by the top left corner from top to bottom.
     """
 
     name: ClassVar[str] = "detect"
-    metric: ClassVar[str] = "detection_f1"
+    takes: ClassVar[str] = "names"
+    metric: ClassVar[str] = "iou"
     max_target_tokens: ClassVar[int] = 256
 
     bins: int = 1000
@@ -72,11 +79,7 @@ class Detect(Task):
         except ValueError as error:
             raise ValueError(f"sample {example.key}: {error}") from error
         target = target or NOTHING
-        return Sample(self.ask(" and ".join(names)), target, (target,))
-
-    def ask(self, text: str = "", *, lang: str = "en") -> str:
-        """``text`` is what to find: "horse", or several as in "horse and dog"."""
-        return f"detect: {require_text(text, self, 'names of objects')}"
+        return Sample(self.ask(self.wording.names_joiner.join(names)), target, (target,))
 
     def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
         if text.strip() == NOTHING:
@@ -85,3 +88,18 @@ class Detect(Task):
         if strict and not found:
             raise ValueError("an empty answer; where nothing is found it must be 'none'")
         return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found))
+
+    def measure(
+        self, example: Example, answer: Answer, generated: Generated, tokenizer: Tokenizer
+    ) -> Mapping[str, Any]:
+        """Boxes as lists of name, four edges and confidence: ``found`` and ``true``."""
+        scored = scored_boxes(generated, tokenizer, self.codec, example.size)
+        return {
+            "found": [[thing.name, *map(float, thing.box), thing.score] for thing in scored],
+            "true": [[thing.name, *map(float, thing.box), 1.0] for thing in example.objects],
+        }
+
+    @classmethod
+    def score(cls, rows: Sequence[Answered]) -> Scores:
+        """Mean IoU of each true box with the nearest answer, COCO's AP under a confidence policy, F1 at IoU 0.5."""
+        return scoring.detections(rows)

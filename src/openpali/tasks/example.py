@@ -30,6 +30,18 @@ class Box(NamedTuple):
     xmax: float
 
 
+def tight_box(mask: Mask) -> Box:
+    """The smallest box around a mask ``[H, W]``.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        raise ValueError("the mask is empty")
+    return Box(float(rows[0]), float(columns[0]), float(rows[-1] + 1), float(columns[-1] + 1))
+
+
 class Size(NamedTuple):
     """Height and width of a picture in pixels."""
 

@@ -1,4 +1,4 @@
-"""Questions about the objects of a picture, made from their boxes (PaLI-3 section 3.1)."""
+"""Questions about the objects of an image, made from their boxes (PaLI-3 section 3.1)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import ClassVar
 
 import numpy as np
 
-from openpali.tasks.base import Sample, Task, choose, require, require_text
+from openpali.tasks.base import Sample, Task, choose, require
 from openpali.tasks.example import Box, Example, Size
-from openpali.tasks.vqa import answer_prompt
 
 KINDS = ("is", "which", "list", "count", "where")
 _ROWS = ("top", "", "bottom")
 _COLUMNS = ("left", "", "right")
-_MARGIN = 0.03  # how near to the border of two regions, as a share of the side, a centre is ambiguous
+_MARGIN = 0.03  # of the side: nearer than this to the border of two regions, a centre is ambiguous
 
 
 @dataclass(frozen=True)
 class ObjectVqa(Task):
     """Is it there, which are there, list all, how many, and where; asked and answered in English.
 
-    The paper has the first three. Names that are not in the picture come from the example's ``vocabulary``; half
-    of the names asked about by "is" and "which" are such, where there are any.
+    The paper has the first three. Names that are not in the image come from the example's ``vocabulary``; where it
+    has any, half of the names in "is" and "which" questions are such.
 
     Attributes:
         kinds: the questions that are asked, of :data:`KINDS`.
-        choices: how many names a "which" question offers at most.
+        choices: most names that a "which" question offers.
     """
 
     name: ClassVar[str] = "object_vqa"
-    metric: ClassVar[str] = "exact_match"
+    form: ClassVar[str] = "vqa"
+    takes: ClassVar[str] = "question"
 
     kinds: Sequence[str] = KINDS
     choices: int = 3
@@ -73,10 +73,6 @@ class ObjectVqa(Task):
             question, answer = f"where is the {name}?", placed[name]
         return Sample(self.ask(question), answer, (answer,), kind=kind)
 
-    def ask(self, text: str = "", *, lang: str = "en") -> str:
-        """``text`` is the question, worded as above."""
-        return answer_prompt(require_text(text, self, "a question"), lang)
-
     def _offer(self, present: list[str], absent: list[str], rng: np.random.Generator) -> list[str]:
         count = int(rng.integers(2, self.choices + 1))
         shuffled = [[names[i] for i in rng.permutation(len(names))] for names in (present, absent)]
@@ -88,10 +84,10 @@ class ObjectVqa(Task):
 
 
 def place(box: Box, size: Size) -> str | None:
-    """Where the centre of a box is among the picture's nine regions ("top left", "right", "center", ...).
+    """In which of the image's nine regions the centre of a box is ("top left", "right", "center", ...).
 
     Returns:
-        ``None`` where the centre is too near to the border of two regions to say.
+        ``None`` where the centre is too near to the border of two regions.
     """
     row = _third((box.ymin + box.ymax) / 2 / size.height)
     column = _third((box.xmin + box.xmax) / 2 / size.width)
@@ -107,7 +103,7 @@ def _third(share: float) -> int | None:
 
 
 def _places(example: Example) -> dict[str, str]:
-    """The place of each name that stands for one object, where it can be said."""
+    """The region of each name that only one object has, where the region is clear."""
     names = [thing.name for thing in example.objects]
     places = {
         thing.name: place(thing.box, example.size) for thing in example.objects if names.count(thing.name) == 1

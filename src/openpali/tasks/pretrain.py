@@ -8,23 +8,27 @@ from typing import ClassVar
 
 import numpy as np
 
-from openpali.tasks.base import Sample, Task, require, require_text
+from openpali.metrics.scores import Scores
+from openpali.tasks.base import Need, Sample, Task, require
 from openpali.tasks.caption import choose_caption
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import Answered
 from openpali.text.tokenizer import MODES, Tokenizer
 from openpali.text.ul2 import denoise
 
 
 @dataclass(frozen=True)
 class Contrastive(Task):
-    """A picture and a caption of it, for the sigmoid loss; the caption is the target, and there is no prompt.
+    """An image and a caption of it, for the sigmoid loss; the caption is the target, and there is no prompt.
 
     Attributes:
         languages: those that training draws from; none means all that an example has.
     """
 
     name: ClassVar[str] = "contrastive"
-    metric: ClassVar[str] = "retrieval"
+    prompt: ClassVar[str] = "{text}"
+    takes: ClassVar[str] = "caption"
+    metric: ClassVar[str] = ""
 
     languages: Sequence[str] = ()
 
@@ -32,9 +36,10 @@ class Contrastive(Task):
         lang, caption, captions = choose_caption(example, self.languages, rng)
         return Sample("", caption, captions, kind=lang)
 
-    def ask(self, text: str = "", *, lang: str = "en") -> str:
-        """``text`` is the text to compare pictures with."""
-        return require_text(text, self, "a text")
+    @classmethod
+    def score(cls, rows: Sequence[Answered]) -> Scores:
+        """Raises ``ValueError``: embeddings are compared, and nothing is answered."""
+        raise ValueError("task contrastive has no answers to score: take a retrieval benchmark, as nano/retrieval")
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,14 @@ class Denoise(Task):
 
     Attributes:
         tokenizer: corruption works on token ids.
-        max_inputs, max_targets: the limits in tokens, without end tokens; longer texts are cut to a window.
+        max_inputs, max_targets: limits in tokens, without EOS; longer texts are cut to a window.
     """
 
     name: ClassVar[str] = "denoise"
-    metric: ClassVar[str] = "perplexity"
+    prompt: ClassVar[str] = "{text}"
+    takes: ClassVar[str] = "corrupted text, with its mode and sentinels"
+    needs: ClassVar[frozenset[Need]] = frozenset({"tokenizer", "max_inputs", "max_targets"})
     max_target_tokens: ClassVar[int] = 128
-    needs_picture: ClassVar[bool] = False
 
     tokenizer: Tokenizer = field(repr=False)
     max_inputs: int = 128
@@ -69,7 +75,3 @@ class Denoise(Task):
         target = tokenizer.decode(targets)
         mode = tokenizer.decode(inputs[:1])
         return Sample(tokenizer.decode(inputs), target, (target,), kind=mode, ids=(inputs, targets))
-
-    def ask(self, text: str = "", *, lang: str = "en") -> str:
-        """``text`` is the corrupted text with its mode token and sentinels."""
-        return require_text(text, self, "a text")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
-from openpali.tasks.base import Answer, Sample, Task, require, require_text
+from openpali.metrics.boxes import box_iou
+from openpali.metrics.masks import overlap
+from openpali.metrics.scores import Scores
+from openpali.tasks import scoring
+from openpali.tasks.base import Answer, Need, Sample, Task, require
+from openpali.tasks.confidence import Generated
 from openpali.tasks.example import Box, Example, Mask, Object, Size
+from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
 from openpali.text.masks import MASK_PATTERN, decode_mask_codes, encode_mask_codes
+from openpali.text.tokenizer import Tokenizer
 
 CROP = 64
 """Side of the mask inside of a box, as the mask VQ-VAE sees it."""
@@ -74,7 +81,9 @@ class RefSeg(Task):
     """
 
     name: ClassVar[str] = "refseg"
-    metric: ClassVar[str] = "masks"
+    takes: ClassVar[str] = "expression"
+    needs: ClassVar[frozenset[Need]] = frozenset({"images", "masks"})
+    metric: ClassVar[str] = "miou"
     max_target_tokens: ClassVar[int] = 32
 
     masks: MaskCodec | None = None
@@ -108,10 +117,6 @@ class RefSeg(Task):
         target = " ".join(parts)
         return Sample(self.ask(expression), target, (target,))
 
-    def ask(self, text: str = "", *, lang: str = "en") -> str:
-        """``text`` is the referring expression: "the woman in the red dress"."""
-        return f"detect: {require_text(text, self, 'a referring expression')}"
-
     def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
         """Objects have no names: the expression is in the prompt."""
         size = Size(*size)
@@ -127,6 +132,37 @@ class RefSeg(Task):
         if strict and (not objects or text[end:].strip()):
             raise ValueError(f"character {end + 1}: four coordinates and 16 mask tokens are expected here")
         return Answer(text.strip(), tuple(objects))
+
+    def measure(
+        self, example: Example, answer: Answer, generated: Generated, tokenizer: Tokenizer
+    ) -> Mapping[str, Any]:
+        """How the first object of the answer overlaps the one that the expression refers to.
+
+        Raises:
+            ValueError: there is no mask VQ-VAE.
+        """
+        if self.masks is None:
+            raise ValueError("segmentation needs a model with a mask VQ-VAE, and this one has none")
+        thing = example.objects[example.referred[0]]
+        assert thing.mask is not None
+        found = answer.objects[0] if answer.objects else None
+        mask = np.zeros(example.size, bool) if found is None or found.mask is None else found.mask
+        codes = self.masks.encode(crop_mask(thing.mask, thing.box))
+        best = paste_mask(self.masks.decode(codes), thing.box, example.size)
+        intersection, union = overlap(mask, thing.mask)
+        best_intersection, best_union = overlap(best, thing.mask)
+        return {
+            "intersection": intersection,
+            "union": union,
+            "box_iou": float(box_iou([found.box], [thing.box])[0, 0]) if found else 0.0,
+            "ceiling": best_intersection / best_union if best_union else 1.0,
+            "invalid": float(found is None),
+        }
+
+    @classmethod
+    def score(cls, rows: Sequence[Answered]) -> Scores:
+        """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU that the mask VQ-VAE allows (``ceiling``)."""
+        return scoring.segmentation(rows)
 
     def _object(self, coordinates: str, mask: str, size: Size, strict: bool) -> Object:
         if not strict:  # words before the coordinates do not spoil them

@@ -1,15 +1,16 @@
-"""Every task family by name."""
+"""Every task family by name, and the one place that gives a task its options and tools."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from openpali.tasks.base import Task
+from openpali.messages import hint
+from openpali.tasks.base import Need, Task
 from openpali.tasks.caption import Caption, SplitCaption, VideoCaption
 from openpali.tasks.detect import Detect
+from openpali.tasks.dialects import DEFAULT, Template, find_dialect
 from openpali.tasks.object_vqa import ObjectVqa
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.pretrain import Contrastive, Denoise
@@ -34,39 +35,113 @@ _FAMILIES: tuple[type[Task], ...] = (
 
 TASKS: dict[str, type[Task]] = {family.name: family for family in _FAMILIES}
 
+Tools = Mapping[Need, Callable[[], Any]]
+"""Where each tool comes from; it is made for the first task that needs it."""
+
+FREE_TEXT = Vqa.name
+"""The task of a prompt that no template has written."""
+
+
+def find_family(name: str) -> type[Task]:
+    """A task family by name.
+
+    Raises:
+        ValueError: there is none; the message names the nearest.
+    """
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; {hint(name, TASKS)}")
+    return TASKS[name]
+
+
+def open_task(
+    name: str, options: Mapping[str, Any] | None = None, tools: Tools | None = None, *, dialect: str = DEFAULT
+) -> Task:
+    """A task with its options and with those of the tools that it needs.
+
+    Args:
+        options: as in a recipe or a model folder, see :func:`get_task`.
+        tools: what can be given; a family whose field for a tool has a default works without it.
+        dialect: of the model, by name.
+
+    Raises:
+        ValueError: as :func:`get_task`.
+    """
+    fields = dict(options or {})
+    for need in find_family(name).needs & (tools or {}).keys():
+        fields[need] = (tools or {})[need]()
+    return get_task(name, **{**fields, "dialect": dialect})
+
+
+def openable(tools: Tools) -> list[str]:
+    """Names of the tasks that can be opened with these tools."""
+    return [name for name, family in TASKS.items() if _required(family) <= tools.keys()]
+
 
 def get_task(name: str, **options: Any) -> Task:
     """A task by name.
 
     Args:
-        options: fields of the family; lists become tuples, and a single string where several may stand, too.
+        options: fields of the family; lists become tuples, and a single string where several may stand, too. Those
+            that are left out are the dialect's, or else the family's defaults.
 
     Raises:
         ValueError: unknown name or option (the message names the nearest), missing option, or a value that the
             family refuses.
     """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; {_nearest(name, TASKS)}")
-    family = TASKS[name]
+    family = find_family(name)
+    dialect = find_dialect(options.get("dialect", DEFAULT))
     fields = {field.name: field for field in dataclasses.fields(family)}
     for option in options:
         if option not in fields:
-            hint = _nearest(option, fields) if fields else "it has none"
-            raise ValueError(f"task {name} has no option {option!r}; {hint}")
-    for option, field in fields.items():
-        if field.default is field.default_factory is dataclasses.MISSING and option not in options:
-            raise ValueError(f"task {name} needs the option {option!r}")
+            known = [field for field in fields if field != "dialect"]
+            raise ValueError(
+                f"task {name} has no option {option!r}; {hint(option, known) if known else 'it has none'}"
+            )
+    if missing := sorted(_required(family) - options.keys()):
+        raise ValueError(f"task {name} needs the option {missing[0]!r}")
+    options = {**dialect.options.get(_form(family), {}), **options}
     return family(**{option: _frozen(value, fields[option]) for option, value in options.items()})
+
+
+def recognise(prompt: str, frames: int = 1, dialect: str = DEFAULT) -> str:
+    """The task that a prompt is for: the first whose template begins as it does, else :data:`FREE_TEXT`.
+
+    Args:
+        frames: how many images stand beside it; several are a video.
+        dialect: of the model, by name.
+    """
+    form = next((form for form, template in _templates(dialect) if template.begins(prompt)), FREE_TEXT)
+    if frames > 1:
+        return next((name for name, family in TASKS.items() if family.video and _form(family) == form), form)
+    return form
+
+
+def is_prompt(text: str, dialect: str = DEFAULT) -> bool:
+    """Whether a text is a whole prompt of some task, rather than what one would ask about."""
+    return any(template.begins(text) and template.read(text) for _, template in _templates(dialect))
+
+
+def _templates(dialect: str) -> Iterator[tuple[str, Template]]:
+    """Form and template of each family that the dialect has a prompt for."""
+    for family in TASKS.values():
+        if template := family.template_in(find_dialect(dialect)):
+            yield _form(family), template
+
+
+def _form(family: type[Task]) -> str:
+    return family.form or family.name
+
+
+def _required(family: type[Task]) -> set[str]:
+    """Fields without a default."""
+    return {
+        field.name
+        for field in dataclasses.fields(family)
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
 
 
 def _frozen(value: Any, field: dataclasses.Field[Any]) -> Any:
     if isinstance(value, str) and field.type == "Sequence[str]":
         return (value,)
     return tuple(value) if isinstance(value, list) else value
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    if near := difflib.get_close_matches(name, known, n=1):
-        return f"did you mean {near[0]!r}?"
-    return f"there are: {', '.join(known)}"

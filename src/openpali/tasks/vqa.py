@@ -1,24 +1,23 @@
-"""Question answering over pictures and videos, question generation, classification (PaLI-3 sections 3.1 and 4)."""
+"""Question answering over images and videos, question generation, classification (PaLI-3 sections 3.1 and 4)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from openpali.tasks.base import Sample, Task, choose, require, require_text
+from openpali.metrics.scores import Scores
+from openpali.tasks import scoring
+from openpali.tasks.base import Sample, Task, choose, require
 from openpali.tasks.example import Example
-
-
-def answer_prompt(question: str, lang: str) -> str:
-    """The prompt of every question."""
-    return f"Answer in {lang}: {question} <extra_id_0>"
+from openpali.tasks.scoring import Answered
 
 
 @dataclass(frozen=True)
 class Vqa(Task):
-    """Answer a question about the picture, in a language.
+    """Answer a question about the image, in a language.
 
     Attributes:
         ocr: whether the text that an OCR engine found (the example's ``text``) follows the question; the paper
@@ -26,7 +25,8 @@ class Vqa(Task):
     """
 
     name: ClassVar[str] = "vqa"
-    metric: ClassVar[str] = "vqa_accuracy"
+    form: ClassVar[str] = "vqa"
+    takes: ClassVar[str] = "question"
 
     ocr: bool = False
 
@@ -34,29 +34,25 @@ class Vqa(Task):
         question = require(example.question.strip(), example, "question")
         answers = require(example.answers, example, "answers")
         if self.ocr:
-            question = f"{question} OCR: {example.text}".strip()
-        return Sample(
-            answer_prompt(question, example.lang), choose(answers, rng), answers, kind=example.question_kind
-        )
-
-    def ask(self, text: str = "", *, lang: str = "en") -> str:
-        """``text`` is the question; ``lang`` is the language of the answer."""
-        return answer_prompt(require_text(text, self, "a question"), lang)
+            question = f"{question} {self.wording.ocr.format(text=example.text)}".strip()
+        prompt = self.template.render(question, lang=example.lang)
+        return Sample(prompt, choose(answers, rng), answers, kind=example.question_kind)
 
 
 @dataclass(frozen=True)
 class VideoQa(Vqa):
-    """Answer a question about a video, given as frames; same prompt as for a picture."""
+    """Answer a question about a video, given as frames; same prompt as for an image."""
 
     name: ClassVar[str] = "video_qa"
-    metric: ClassVar[str] = "exact_match"
+    video: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
 class QuestionGeneration(Task):
-    """Ask the question whose answer is given."""
+    """Ask the question whose answer is given, in a language."""
 
     name: ClassVar[str] = "question_generation"
+    takes: ClassVar[str] = "answer"
     metric: ClassVar[str] = "cider"
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
@@ -64,21 +60,23 @@ class QuestionGeneration(Task):
         answer = choose(require(example.answers, example, "answers"), rng)
         return Sample(self.ask(answer, lang=example.lang), question, (question,), kind=example.lang)
 
-    def ask(self, text: str = "", *, lang: str = "en") -> str:
-        """``text`` is the answer; ``lang`` is the language of the question."""
-        return f"Generate a question in {lang} for {require_text(text, self, 'an answer')}: <extra_id_0>"
+    @classmethod
+    def score(cls, rows: Sequence[Answered]) -> Scores:
+        """CIDEr, BLEU-1..4, ROUGE-L and exact match."""
+        return scoring.captions(rows)
 
 
 @dataclass(frozen=True)
 class Classify(Task):
-    """Name the class of the picture.
+    """Name the class of the image.
 
     Attributes:
-        question: what is asked; a data set whose labels are no things ("style of painting") needs its own.
+        question: what is asked; a data set whose labels are not things ("style of painting") needs its own.
     """
 
     name: ClassVar[str] = "classify"
-    metric: ClassVar[str] = "exact_match"
+    form: ClassVar[str] = "vqa"
+    takes: ClassVar[str] = "question"
 
     question: str = "what is this?"
 
@@ -88,4 +86,4 @@ class Classify(Task):
 
     def ask(self, text: str = "", *, lang: str = "en") -> str:
         """``text`` replaces the task's question."""
-        return answer_prompt(text.strip() or self.question, lang)
+        return super().ask(text.strip() or self.question, lang=lang)

@@ -22,8 +22,9 @@ from openpali.model.siglip import Embeddings, SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.recipe import Recipe
-from openpali.weights.bundle import ClassifierConfig, Config, build, find_model, open_bundle
+from openpali.train.recipe import ClassifyRecipe, MaskRecipe, Recipe, SequenceRecipe, SiglipRecipe
+from openpali.weights.family import find_model
+from openpali.weights.format import ClassifierConfig, Config, build, open_model
 
 C = TypeVar("C", bound=Config)
 
@@ -58,7 +59,7 @@ class Objective(Protocol):
 class SiglipObjective:
     """Pairwise sigmoid loss over the global batch."""
 
-    def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
+    def __init__(self, recipe: SiglipRecipe, tokenizer: Tokenizer) -> None:
         shape = _shape(recipe, SigLIPConfig)
         tower = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size)
         self.config: Config = SigLIPConfig(shape.vision, tower, recipe.model.temperature, recipe.model.bias)
@@ -78,7 +79,7 @@ class SiglipObjective:
 class ClassifyObjective:
     """Softmax cross-entropy over class names: the control of the paper's Table 1."""
 
-    def __init__(self, recipe: Recipe, labels: Sequence[str]) -> None:
+    def __init__(self, recipe: ClassifyRecipe, labels: Sequence[str]) -> None:
         self.config: Config = ClassifierConfig(_shape(recipe, SigLIPConfig).vision, tuple(labels))
         self.model = build(self.config)
         self.encoder: Encoder = LabelEncoder(tuple(labels))
@@ -96,7 +97,7 @@ class ClassifyObjective:
 class SequenceObjective:
     """Cross-entropy of the target given pictures and prompt: every stage but the two above, and UL2."""
 
-    def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
+    def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
         shape = _shape(recipe, PaliConfig)
         language = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
         self.config: Config = dataclasses.replace(shape, text=language)
@@ -135,7 +136,7 @@ class SequenceObjective:
 class MaskObjective:
     """Reconstruction of masks through 16 codes."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: MaskRecipe) -> None:
         self.config: Config = _shape(recipe, MaskVQVAEConfig)
         self.model = build(self.config)
         self.encoder: Encoder = MaskEncoder()
@@ -178,15 +179,17 @@ def run_without_pictures(batch: Batch, size: int) -> Batch:
 
 def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str]) -> Any:
     """The objective that a recipe names. ``labels`` are the classes, for the classifier."""
-    match recipe.objective:
-        case "siglip":
+    match recipe:
+        case SiglipRecipe():
             return SiglipObjective(recipe, tokenizer)
-        case "classify":
+        case ClassifyRecipe():
             return ClassifyObjective(recipe, labels)
-        case "sequence":
+        case SequenceRecipe():
             return SequenceObjective(recipe, tokenizer)
-        case "mask_vqvae":
+        case MaskRecipe():
             return MaskObjective(recipe)
+        case _:
+            raise TypeError(f"{type(recipe).__name__} has no objective")
 
 
 def _shape(recipe: Recipe, kind: type[C]) -> C:
@@ -197,7 +200,7 @@ def _shape(recipe: Recipe, kind: type[C]) -> C:
         known: Sequence[Config] = (preset.siglip, preset.pali, preset.masks)
         return next(config for config in known if isinstance(config, kind))
     try:
-        config = open_bundle(find_model(name)).config
+        config = open_model(find_model(name)).config
     except FileNotFoundError as error:
         raise ValueError(f"model.preset = {name!r} is none of {', '.join(PRESETS)}, and no model either") from error
     if not isinstance(config, kind):

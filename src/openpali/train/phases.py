@@ -1,58 +1,61 @@
-"""A recipe's phases with their sources and tasks opened, and what they will draw."""
+"""A recipe's phases with their sources and tasks opened, and what each phase draws."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.mixture import BLOCK, ENDLESS, Mixture
 from openpali.data.pipeline.stream import Entry, Phase
 from openpali.data.sources.registry import open_source
-from openpali.tasks.registry import get_task
+from openpali.tasks.base import Need
+from openpali.tasks.registry import Tools, open_task
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.recipe import PhaseSpec, Recipe
-from openpali.weights.bundle import find_model, open_mask_codec
+from openpali.train.recipe import PhaseSpec, Recipe, SequenceRecipe
+from openpali.weights.family import find_model
+from openpali.weights.mask_codec import open_mask_codec
 
 
 def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
     """Open every source and task of a recipe.
 
     Raises:
-        ValueError, FileNotFoundError: what is wrong with a source, a task or their options.
+        ValueError, FileNotFoundError: a source, a task or one of their options is wrong.
     """
-    return [_open(recipe, spec, tokenizer) for spec in recipe.phases]
+    tools = _tools(recipe, tokenizer)
+    return [_open(spec, tools) for spec in recipe.phases]
 
 
 def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
-    """A dry run in lines of text: for each source its exact share, its draws, and how often it is gone through."""
+    """Lines of text about each phase: the exact share of every source, its number of draws, and its epochs."""
     for spec, phase in zip(recipe.phases, phases, strict=True):
         yield f"{phase.samples:,} samples at {spec.size} x {spec.size} pixels:"
         entries = phase.entries
         counts = Mixture([len(e.source) for e in entries], [e.weight for e in entries], recipe.seed).counts
         for entry, count in zip(entries, counts, strict=True):
             draws, size = round(phase.samples * count / BLOCK), len(entry.source)
-            often = "endless" if size >= ENDLESS else f"{size:,} examples, {draws / size:.1f} epochs"
-            yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({often})"
+            epochs = "endless" if size >= ENDLESS else f"{size:,} examples, {draws / size:.1f} epochs"
+            yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({epochs})"
 
 
-def _open(recipe: Recipe, spec: PhaseSpec, tokenizer: Tokenizer) -> Phase:
+def _open(spec: PhaseSpec, tools: Tools) -> Phase:
     entries: list[Entry] = []
     preprocess = Preprocess(spec.size, spec.size)
     for line in spec.mixture:
-        options = {**line.task_options, **_tools(recipe, line.task, tokenizer)}
-        source, task = (
-            open_source(line.source, line.options, least=preprocess.least),
-            get_task(line.task, **options),
-        )
+        source = open_source(line.source, line.options, least=preprocess.least)
+        task = open_task(line.task, line.task_options, tools)
         entries.append(Entry(line.name, source, task, line.weight))
     return Phase(spec.samples, preprocess, entries)
 
 
-def _tools(recipe: Recipe, task: str, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What a task needs besides its options."""
-    if task == "denoise":
-        return {"tokenizer": tokenizer, "max_inputs": recipe.max_prompt, "max_targets": recipe.max_target - 1}
-    if task == "refseg" and recipe.model.masks:
-        return {"masks": open_mask_codec(find_model(recipe.model.masks))}
-    return {}
+def _tools(recipe: Recipe, tokenizer: Tokenizer) -> Tools:
+    """What the recipe's tasks may need besides their options."""
+    tools: dict[Need, Callable[[], Any]] = {"tokenizer": lambda: tokenizer}
+    if isinstance(recipe, SequenceRecipe):
+        tools["max_inputs"] = lambda: recipe.max_prompt
+        tools["max_targets"] = lambda: recipe.max_target - 1  # EOS is the last
+        if recipe.model.masks:
+            tools["masks"] = cache(lambda: open_mask_codec(find_model(recipe.model.masks)))
+    return tools

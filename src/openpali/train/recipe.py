@@ -1,43 +1,60 @@
-"""A run as data: a typed TOML file. What is wrong in it is said before anything is loaded."""
+"""A run as data: a typed TOML file. Mistakes are named before anything is loaded.
+
+The objective decides which options a recipe has: each of the four is a class of its own.
+"""
 
 from __future__ import annotations
 
-import difflib
+import json
 import math
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from openpali.train.recipe_errors import Keys, explain_error
+from openpali.train.recipe_file import assign, expand_mixtures, read_overrides, read_table
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _number_or_share(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if whole or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise ValueError(f"max_bad = {value!r}: give a number of samples, or a share of them between 0 and 1")
+
+
 _Beta = Annotated[float, Field(ge=0, lt=1)]
-_Share = Annotated[float, Field(gt=0, lt=1)]
-FEW = 100  # samples that may be bad before a share is taken of those seen
+_Rate = Annotated[float, Field(gt=0)]
+FEW = 100  # bad samples that a share of those seen always allows
 
 
-class SourceSpec(_Strict):
-    """One line of a mixture: a source by name, the task that writes its examples, their options, its rate."""
+class EntrySpec(_Strict):
+    """An entry of a mixture without its weight: a source and the task that writes its examples, by name."""
 
     source: str
     task: str
-    weight: float = Field(1.0, gt=0)
     options: dict[str, Any] = {}
     task_options: dict[str, Any] = {}
 
     @property
     def name(self) -> str:
-        """What logs call it."""
+        """Its name in logs."""
         return f"{self.task}@{self.source}"
 
 
+class SourceSpec(EntrySpec):
+    """An entry of a mixture with its weight, relative to those of the other entries."""
+
+    weight: _Rate = 1.0
+
+
 class PhaseSpec(_Strict):
-    """A stretch of the run: how many samples, at what resolution (pixels per side), from what mixture."""
+    """A part of the run: its length in samples, the resolution (pixels per side), and the mixture."""
 
     samples: int = Field(gt=0)
     size: int = Field(gt=0)
@@ -45,35 +62,44 @@ class PhaseSpec(_Strict):
 
 
 class ModelSpec(_Strict):
-    """Which shapes, and where parts start from.
+    """Shapes of the model, and the weights that its parts start from.
 
-    ``preset`` is a size by name, or a model folder or run that has the shapes.
-    ``init`` maps a part of the model ("vit", "text", "project", ...; "" is all of it) to a run of that name or
-    a model folder, optionally ``#part`` of it. Whatever is not named starts from scratch. ``masks`` is the mask
-    VQ-VAE that writes the targets of referring segmentation.
+    ``preset`` is a size by name, or a model folder or run that has the shapes. ``init`` maps a part of the model
+    ("vit", "text", "project", ...; "" is the whole model) to a run by name or a model folder, with ``#part`` for a
+    part of it. Parts without an entry start from scratch. ``frozen`` lists parts that do not learn.
     """
 
     preset: str
     tokenizer: str
     init: dict[str, str] = {}
     frozen: list[str] = []
-    masks: str = ""
+
+
+class SiglipModelSpec(ModelSpec):
+    """``temperature`` and ``bias`` are initial values; both are learned."""
+
     temperature: float = Field(10.0, gt=0)
     bias: float = -10.0
+
+
+class SequenceModelSpec(ModelSpec):
+    """``masks`` is the mask VQ-VAE that writes the targets of referring segmentation: a run or a model folder."""
+
+    masks: str = ""
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
 class OptimizerSpec(_Strict):
     """``lr`` is the peak; ``lr_scale`` multiplies it for parts by name. Lengths of the schedule are in samples.
 
-    ``weight_decay`` is AdamW's (big_vision's ``wd`` is this times lr); it reaches matrices only, no
-    embeddings, positions, norms or biases. ``qk_clip`` bounds how far attention scores spread, in standard
-    deviations as `train/optim/qk_clip.py` has it; 0 leaves them alone.
+    ``weight_decay`` is multiplied by lr, as in AdamW (big_vision's ``wd`` is this times lr). It applies to matrices
+    only, not to embeddings, positions, norms or biases. ``qk_clip`` bounds the spread of attention scores, in
+    standard deviations (`train/optim/qk_clip.py`); 0 sets no bound.
     """
 
     name: Literal["adamw", "adafactor", "muon"] = "adamw"
     lr: float = Field(gt=0)
-    lr_scale: dict[str, Annotated[float, Field(gt=0)]] = {}
+    lr_scale: dict[str, _Rate] = {}
     betas: tuple[_Beta, _Beta] = Field((0.9, 0.95), strict=False)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
@@ -83,24 +109,27 @@ class OptimizerSpec(_Strict):
     cooldown: int = Field(0, ge=0)
 
     @model_validator(mode="after")
-    def _possible(self) -> OptimizerSpec:
+    def _check_schedule(self) -> OptimizerSpec:
         if self.schedule == "rsqrt" and not self.warmup:
-            raise ValueError("schedule = rsqrt decays at the time scale of its warmup: set optimizer.warmup")
+            raise ValueError(
+                'optimizer.schedule = "rsqrt" takes its time scale from the warmup: set optimizer.warmup'
+            )
         if self.cooldown and self.schedule in ("cosine", "linear"):
             raise ValueError(
-                f"schedule = {self.schedule} ends at zero as it is: a cooldown is for rsqrt and constant"
+                f'optimizer.schedule = "{self.schedule}" already ends at 0: remove optimizer.cooldown, or choose '
+                '"rsqrt" or "constant"'
             )
         return self
 
 
 class ParallelSpec(_Strict):
-    """How a run spreads over ranks and saves memory; none of it changes what is learnt (docs/training.md).
+    """How a run spreads over ranks and saves memory; none of it changes what is learned (docs/training.md).
 
-    ``shard``: "none" keeps all of the model on each rank; "full" cuts weights, gradients and optimizer state over
-    all ranks; "hybrid" over the ranks of a node, with a copy on each node. One rank alone shards nothing.
-    ``checkpointing``: what is computed again in the backward pass: nothing, all of each block but its matrix
-    products and attention ("selective"), or all of each block ("full").
-    ``compile``: each block through ``torch.compile``.
+    ``shard``: "none" keeps the whole model on each rank; "full" shards weights, gradients and optimizer state over
+    all ranks; "hybrid" over the ranks of a node, with a copy on each node. A single rank never shards.
+    ``checkpointing``: what the backward pass computes again: nothing, all of each block except its matmuls and
+    attention ("selective"), or all of each block ("full").
+    ``compile``: compile each block with ``torch.compile``.
     """
 
     shard: Literal["none", "full", "hybrid"] = "none"
@@ -109,29 +138,20 @@ class ParallelSpec(_Strict):
 
 
 class Recipe(_Strict):
-    """A whole run.
+    """A whole run: the options that all objectives share. :func:`parse_recipe` makes one of its subclasses.
 
-    ``ema`` is the decay per step of an average of the weights, which is then what the run exports; 0 keeps none.
-    ``too_long`` says what becomes of a sample with more tokens than ``max_prompt`` or ``max_target``: it counts as
-    bad and a neighbour takes its place ("skip"), or its target loses what is too much ("cut"; long prompts are
-    skipped all the same). ``max_bad`` is how many samples may be bad: a number, or below 1 a share of those seen.
+    ``ema`` is the decay per step of an average of the weights, which the run then exports; 0 keeps none.
+    ``max_bad`` is how many samples may be bad: a number, or below 1 a share of those seen.
     A checkpoint is written every ``save_minutes``; the newest ``keep`` stay, and with ``keep_every`` also one every
-    so many samples. Curves and sample pictures are drawn every ``samples_every`` samples; 0: with each checkpoint.
-    ``wandb`` is a project of Weights & Biases to log to, offline unless ``WANDB_MODE`` says else.
+    so many samples. Curves and sample images are drawn every ``samples_every`` samples; 0: with each checkpoint.
+    ``wandb`` is a project of Weights & Biases to log to, offline unless ``WANDB_MODE`` is set.
     """
 
     name: str
-    objective: Literal["siglip", "classify", "sequence", "mask_vqvae"]
+    objective: str
     seed: int = Field(0, ge=0)
     batch: int = Field(gt=0)
     micro: int = Field(1, gt=0)
-    max_prompt: int = Field(64, gt=0)
-    max_target: int = Field(64, gt=0)
-    too_long: Literal["skip", "cut"] = "skip"
-    keep_case: bool = False
-    loss_mean: Literal["token", "example"] = "token"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    z_loss: float = Field(0.0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     ema: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(1, ge=0)
@@ -139,7 +159,7 @@ class Recipe(_Strict):
     keep: int = Field(2, gt=0)
     keep_every: int = Field(0, ge=0)
     samples_every: int = Field(0, ge=0)
-    max_bad: int | _Share = Field(100, ge=0)
+    max_bad: Annotated[int | float, BeforeValidator(_number_or_share)] = 100
     wandb: str = ""
     model: ModelSpec
     optimizer: OptimizerSpec
@@ -147,27 +167,30 @@ class Recipe(_Strict):
     phases: list[PhaseSpec] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _possible(self) -> Recipe:
-        if self.optimizer.qk_clip and self.parallel.shard != "none":
-            raise ValueError(
-                f"optimizer.qk_clip looks at whole weights, and parallel.shard = {self.parallel.shard} cuts them: "
-                'leave the one out, or set the other to "none"'
-            )
+    def _check_lengths(self) -> Recipe:
         if self.batch % self.micro:
-            raise ValueError(f"batch = {self.batch} cannot be cut into micro = {self.micro} equal parts")
-        if self.objective == "siglip" and self.micro > 1:
-            raise ValueError("micro > 1 would hide negatives from each other: siglip needs micro = 1")
-        if self.objective == "mask_vqvae" and self.micro > 1:
-            raise ValueError("every micro-batch would move the dictionary: mask_vqvae needs micro = 1")
-        if self.objective == "mask_vqvae" and self.parallel != ParallelSpec():
-            raise ValueError("mask_vqvae has no transformer blocks to shard, checkpoint or compile: drop parallel")
-        for phase in self.phases:
-            if phase.samples % self.batch:
-                raise ValueError(f"phases.samples = {phase.samples} is no multiple of batch = {self.batch}")
+            raise ValueError(f"batch = {self.batch} cannot be split into micro = {self.micro} equal parts")
+        for number, phase in enumerate(self.phases):
+            if excess := phase.samples % self.batch:
+                less, more = phase.samples - excess, phase.samples - excess + self.batch
+                raise ValueError(
+                    f"phases.{number}.samples = {phase.samples} is not a multiple of batch = {self.batch}: "
+                    f"take {more}" + (f" (or {less})" if less else "")
+                )
         warmup, cooldown = self.optimizer.warmup, self.optimizer.cooldown
         if warmup + cooldown > self.samples:
             raise ValueError(
-                f"optimizer.warmup + cooldown = {warmup + cooldown} is more than the run, {self.samples} samples"
+                f"optimizer.warmup + optimizer.cooldown = {warmup + cooldown} is more than the run, "
+                f"{self.samples} samples"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_shards(self) -> Recipe:
+        if self.optimizer.qk_clip and self.parallel.shard != "none":
+            raise ValueError(
+                f'optimizer.qk_clip needs whole weight matrices, and parallel.shard = "{self.parallel.shard}" cuts '
+                'them: remove optimizer.qk_clip, or set parallel.shard = "none"'
             )
         return self
 
@@ -181,65 +204,160 @@ class Recipe(_Strict):
         return self.max_bad if isinstance(self.max_bad, int) else max(FEW, int(self.max_bad * seen))
 
 
+class SiglipRecipe(Recipe):
+    """Contrastive pairs. ``keep_case`` keeps upper case in the texts; otherwise they are lowercased."""
+
+    objective: Literal["siglip"]
+    keep_case: bool = False
+    model: SiglipModelSpec
+
+    @model_validator(mode="after")
+    def _check_negatives(self) -> SiglipRecipe:
+        if self.micro > 1:
+            raise ValueError(
+                f"micro = {self.micro} would hide the negatives of one micro-batch from another: "
+                'objective = "siglip" needs micro = 1'
+            )
+        return self
+
+
+class ClassifyRecipe(Recipe):
+    """Classes by name."""
+
+    objective: Literal["classify"]
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class SequenceRecipe(Recipe):
+    """Targets as text, given images and a prompt; UL2 on text alone is one of its tasks.
+
+    ``too_long`` says what happens to a sample with more tokens than ``max_prompt`` or ``max_target``: "skip" counts
+    it as bad and takes a neighbour; "cut" truncates its target (a prompt that is too long is still skipped).
+    ``loss_mean``: the mean over all target tokens of a batch, or over examples of their mean over tokens.
+    """
+
+    objective: Literal["sequence"]
+    max_prompt: int = Field(64, gt=0)
+    max_target: int = Field(64, gt=0)
+    too_long: Literal["skip", "cut"] = "skip"
+    loss_mean: Literal["token", "example"] = "token"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    z_loss: float = Field(0.0, ge=0)
+    model: SequenceModelSpec
+
+
+class MaskRecipe(Recipe):
+    """The mask VQ-VAE."""
+
+    objective: Literal["mask_vqvae"]
+
+    @model_validator(mode="after")
+    def _check_codebook(self) -> MaskRecipe:
+        if self.micro > 1:
+            raise ValueError(
+                f"micro = {self.micro} would update the codebook several times in a step: "
+                'objective = "mask_vqvae" needs micro = 1'
+            )
+        if self.parallel != ParallelSpec():
+            raise ValueError(
+                'objective = "mask_vqvae" has no transformer blocks to shard, checkpoint or compile: '
+                "remove the parallel table"
+            )
+        return self
+
+
+class _Named(_Strict):
+    """What phases refer to by name: ``[entries.NAME]``, and ``[mixtures.NAME]`` with a weight for each entry."""
+
+    entries: dict[str, EntrySpec] = {}
+    mixtures: dict[str, dict[str, _Rate]] = {}
+
+
+_AnyRecipe = Annotated[
+    SiglipRecipe | ClassifyRecipe | SequenceRecipe | MaskRecipe, Field(discriminator="objective")
+]
+_BY_NAME = ("entries.", "mixtures.")
+_RECIPES: TypeAdapter[Recipe] = TypeAdapter(_AnyRecipe)
+
+
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe; ``overrides`` are ``key=value`` with dotted keys and TOML values.
 
-    ``phases.0.samples=640`` reaches into lists; ``scale=0.01`` is no key but a tool for dry runs: it shortens
-    every phase, warm-up and cool-down by that factor.
+    Three keys belong to the file and are resolved here: ``extends`` (:func:`read_table`), ``entries`` and
+    ``mixtures`` (:func:`expand_mixtures`). Overrides apply to the resolved recipe; those of entries and mixtures
+    apply before. ``phases.0.samples=640`` reaches into lists. ``scale=0.01`` is not a key but a tool for dry runs:
+    it shortens every phase, the warmup and the cooldown by that factor.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no TOML, has an unknown key or a wrong value; every problem is named.
+        FileNotFoundError: the file, or one that it extends, does not exist.
+        ValueError: a file is not TOML, or has an unknown key or a wrong value; every problem is named.
     """
     path = Path(path)
-    if not path.is_file():
-        known = sorted(str(p.with_suffix("")) for p in path.parent.glob("*.toml"))
-        hint = f"; beside it: {', '.join(known)}" if known else ""
-        raise FileNotFoundError(f"no recipe {path}{hint}")
+    raw = read_table(path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML: {error}") from error
-    scale = 1.0
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ValueError(f"{override!r} is no override: write key=value")
-        value = _toml_value(text)
-        if key == "scale":
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"{override!r}: scale is a positive number")
-            scale = float(value)
-        else:
-            _assign(raw, key, value)
+        changes = read_overrides(overrides)
+        for key, value in changes:
+            if key.startswith(_BY_NAME):
+                assign(raw, key, value)
+        entries, mixtures = _named(raw)
+        expand_mixtures(raw, entries, mixtures)
+        scale = 1.0
+        for key, value in changes:
+            if key == "scale":
+                scale = _scale(value)
+            elif not key.startswith(_BY_NAME):
+                assign(raw, key, value)
+        expand_mixtures(raw, entries, mixtures)  # an override may name another mixture
+        return _scaled(parse_recipe(raw), scale)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
+    """A recipe from its keys, with mixtures written out.
+
+    Raises:
+        ValueError: an unknown key, one of another objective, or a wrong value; every problem is named.
+    """
     try:
-        return _scaled(Recipe.model_validate(raw), scale)
+        return _RECIPES.validate_python(raw)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from error
+        raise ValueError(_sentences(error, raw.get("objective"), _KEYS)) from error
 
 
-def _toml_value(text: str) -> Any:
+def read_record(text: str) -> Recipe:
+    """The recipe of a run, from its ``recipe.json``.
+
+    Records of earlier versions hold the options of all objectives. Those that this one does not use are dropped.
+
+    Raises:
+        ValueError: it is not JSON, or not a recipe.
+    """
+    raw = json.loads(text)
+    known = _KEYS.get(raw.get("objective"), ())
+    unused = {key for keys in _KEYS.values() for key in keys if key not in known}
+    kept = {key: value for key, value in raw.items() if key not in unused}
+    if isinstance(kept.get("model"), dict):
+        kept["model"] = {key: value for key, value in kept["model"].items() if f"model.{key}" not in unused}
+    return parse_recipe(kept)
+
+
+def _named(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the entries and the mixtures out of a file's table, and check them."""
+    named = {key: raw.pop(key, {}) for key in _Named.model_fields}
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # an unquoted string, as shells like it
+        _Named.model_validate(named)
+    except ValidationError as error:
+        names = named["entries"] if isinstance(named["entries"], dict) else ()
+        keys = [f"entries.{name}.{key}" for name in names for key in EntrySpec.model_fields]
+        raise ValueError(_sentences(error, "", {"": keys})) from error
+    return named["entries"], named["mixtures"]
 
 
-def _assign(raw: Any, key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    node = raw
-    for depth, part in enumerate([*parents, last]):
-        place: Any = part
-        if isinstance(node, list):
-            if not part.isdecimal() or int(part) >= len(node):
-                raise ValueError(f"override {key}: there is no {part!r} in a list of {len(node)}")
-            place = int(part)
-        elif not isinstance(node, dict):
-            raise ValueError(f"override {key}: {'.'.join(parents[:depth])} is a value, not a table")
-        if depth == len(parents):
-            node[place] = value
-        else:
-            node = node[place] if isinstance(node, list) else node.setdefault(place, {})
+def _scale(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"scale = {value}: give a positive number")
+    return float(value)
 
 
 def _scaled(recipe: Recipe, scale: float) -> Recipe:
@@ -258,26 +376,31 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(optimizer["cooldown"] * scale))
     for key in ("keep_every", "samples_every"):
         raw[key] = math.ceil(raw[key] * scale)
-    return Recipe.model_validate(raw)
+    return parse_recipe(raw)
 
 
-def _explain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] != "extra_forbidden":
-        return f"{where}: {error['msg'].removeprefix('Value error, ')}" if where else error["msg"]
-    near = difflib.get_close_matches(str(error["loc"][-1]), _keys_at(error["loc"][:-1]), n=1, cutoff=0.4)
-    return f"unknown key {where}" + (f" (nearest: {near[0]})" if near else "")
+def _sentences(error: ValidationError, objective: Any, keys: Keys) -> str:
+    """Every mistake as a sentence. Locations in a recipe begin with its objective, which is not part of the key."""
+    errors: list[Any] = [*error.errors()]
+    for each in errors:
+        if each["loc"][:1] == (objective,):
+            each["loc"] = each["loc"][1:]
+    return "; ".join(explain_error(each, objective, keys) for each in errors)
 
 
-def _keys_at(location: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] = Recipe
-    children: dict[str, type[BaseModel]] = {
-        "model": ModelSpec,
-        "optimizer": OptimizerSpec,
-        "parallel": ParallelSpec,
-        "phases": PhaseSpec,
-        "mixture": SourceSpec,
-    }
-    for part in location:
-        model = children.get(str(part), model)
-    return list(model.model_fields)
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a model and of the models within it; those in lists have the index 0."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        inner, index = field.annotation, ""
+        if get_origin(inner) is list:
+            inner, index = get_args(inner)[0], "0."
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _keys(inner, f"{prefix}{name}.{index}")
+
+
+_KEYS: dict[str, list[str]] = {
+    objective: [*_keys(kind)]
+    for kind in (SiglipRecipe, ClassifyRecipe, SequenceRecipe, MaskRecipe)
+    for objective in get_args(kind.model_fields["objective"].annotation)
+}

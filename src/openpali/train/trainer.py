@@ -44,8 +44,9 @@ from openpali.train.optim.optimizer import build_optimizer, clip_gradients, free
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import is_sharded, place, whole
 from openpali.train.phases import open_phases
-from openpali.train.recipe import Recipe
-from openpali.weights.bundle import Config, build, transplant, write_bundle
+from openpali.train.recipe import Recipe, SequenceRecipe, read_record
+from openpali.weights.format import Config, build, write_model
+from openpali.weights.transplant import transplant
 
 LOG_EVERY = 20  # steps
 NAMED = 8  # samples listed where a step goes wrong
@@ -465,9 +466,10 @@ class Trainer:
     def _export(self) -> Path:
         folder = self.run / "model"
         weights = self._gather({**self.model.state_dict(), **self.average})
+        limits = {"max_prompt": self.recipe.max_prompt} if isinstance(self.recipe, SequenceRecipe) else {}
         if self.ranks.rank == 0:
             vit = _vit_of(self.model)
-            write_bundle(
+            write_model(
                 folder,
                 weights,
                 self._config(),
@@ -476,7 +478,7 @@ class Trainer:
                 facts={
                     "run": self.recipe.name,
                     "samples": self.samples,
-                    "max_prompt": self.recipe.max_prompt,
+                    **limits,
                     "tasks": task_options(self.recipe),
                     "recipe": self.recipe.model_dump(mode="json"),
                 },
@@ -492,7 +494,7 @@ class Trainer:
             self.lock = lock(self.run)
         if file.is_file() and checkpoints(self.run):
             try:
-                before = Recipe.model_validate_json(file.read_text(encoding="utf-8"))
+                before = read_record(file.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise ValueError(f"{file} is no recipe that this version reads ({error})") from error
             changed = [key for key in _FIXED if getattr(before, key) != getattr(self.recipe, key)]

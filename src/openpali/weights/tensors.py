@@ -10,18 +10,22 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+from openpali.model.int8 import widen
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
+LISTED = 5  # names of a kind in an error; more are counted
 _MADV_PAGEOUT = 21  # of <sys/mman.h>; unlike MADV_DONTNEED it never loses what is in no file
 Shape = tuple[int, ...]
 
@@ -48,7 +52,7 @@ class MappedTensors(Mapping[str, Tensor]):
         files = [_open(folder / name) for name in sorted(set(where.values()))]
         held = {key: file for file in files for key in file.keys()}  # noqa: SIM118 (no mapping)
         if lost := [key for key in where if key not in held]:
-            raise ValueError(f"{folder / INDEX} names tensors that its files do not hold: {', '.join(lost)}")
+            raise ValueError(f"{folder / INDEX} names tensors that its files do not hold: {some(lost)}")
         self._files = held
 
     def __getitem__(self, key: str) -> Tensor:
@@ -64,6 +68,33 @@ class MappedTensors(Mapping[str, Tensor]):
     def shape(self, key: str) -> Shape:
         """Shape of a tensor; nothing but the header is read."""
         return tuple(self._files[key].get_slice(key).get_shape())
+
+
+class WidenedTensors(Mapping[str, Tensor]):
+    """Tensors with int8 linear layers, these as float32: each is multiplied by its scales, which are left out.
+
+    Args:
+        stored: of :class:`openpali.model.int8.Int8Linear`, ``weight`` and ``scale``, among others.
+    """
+
+    def __init__(self, stored: Mapping[str, Tensor]) -> None:
+        self.stored = stored
+        self.scales = {  # by dtype, since norms have a scale too
+            name: scale
+            for name in stored
+            if (scale := name.removesuffix("weight") + "scale") in stored and stored[name].dtype == torch.int8
+        }
+        self.names = [name for name in stored if name not in self.scales.values()]
+
+    def __getitem__(self, key: str) -> Tensor:
+        value = self.stored[key]
+        return widen(value, self.stored[self.scales[key]]) if key in self.scales else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: int = SHARD_BYTES) -> None:
@@ -123,29 +154,43 @@ def give_back(tensors: Iterable[Tensor]) -> None:
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
-    """The shape of each tensor; of files, without reading them."""
+    """The shape of each tensor; of files, from their headers alone."""
     if isinstance(tensors, MappedTensors):
         return {key: tensors.shape(key) for key in tensors}
     return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
-def require_fit(wanted: Mapping[str, Shape], found: Mapping[str, Shape], name: str) -> None:
+def require_fit(expected: Mapping[str, Shape], found: Mapping[str, Shape], name: str) -> None:
     """Compare tensors by name and shape.
 
     Raises:
-        ValueError: tensors that are missing, too many or of another shape; all are listed.
+        ValueError: tensors are missing, unknown, or have another shape; a few of each are named, the rest counted.
     """
-    problems = [
-        *(f"{key} is missing" for key in wanted if key not in found),
-        *(f"{key} is not of this model" for key in found if key not in wanted),
-        *(
-            f"{key} has shape {shape}, the model wants {wanted[key]}"
-            for key, shape in found.items()
-            if key in wanted and shape != wanted[key]
-        ),
+    missing = [f"{key} is missing" for key in expected if key not in found]
+    unknown = [f"{key} is not of this model" for key in found if key not in expected]
+    misshapen = [
+        f"{key} has shape {shape}, the model wants {expected[key]}"
+        for key, shape in found.items()
+        if key in expected and shape != expected[key]
     ]
-    if problems:
+    if problems := [some(kind, separator="; ") for kind in (missing, unknown, misshapen) if kind]:
         raise ValueError(f"weights of {name} do not fit: " + "; ".join(problems))
+
+
+def some(items: Sequence[str], *, separator: str = ", ") -> str:
+    """The first few of a list, and how many more there are."""
+    more = len(items) - LISTED
+    return separator.join([*items[:LISTED], *([f"and {more} more"] if more > 0 else [])])
+
+
+def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+    """Assign ``weights`` to a model, all of its tensors or none. ``name`` is what to call them in an error.
+
+    Raises:
+        ValueError: tensors are missing, unknown, or have another shape.
+    """
+    require_fit(shapes(model.state_dict()), shapes(weights), name)
+    model.load_state_dict(dict(weights), assign=True)
 
 
 def _read_index(folder: Path) -> dict[str, str]:

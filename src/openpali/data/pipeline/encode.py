@@ -24,7 +24,7 @@ from openpali.text.tokenizer import Tokenizer
 Arrays = Mapping[str, NDArray[Any]]
 Batch = dict[str, Tensor]
 Wording = Literal["as is", "lower", "canonical"]
-EIGHT = 8  # tokens; batches of text are padded to multiples of it
+TEXT_MULTIPLE = 8  # tokens; batches of text are padded to a multiple of it
 
 
 class Encoder(Protocol):
@@ -54,7 +54,7 @@ class SequenceEncoder:
     cut: bool = False
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
-        if task.needs_picture:
+        if "images" in task.needs:
             _first(example)
         sample = task.write(example, rng)
         texts = sample.ids or (self.tokenizer.encode(sample.prompt), self.tokenizer.encode(sample.target))
@@ -163,7 +163,7 @@ def _first(example: Example) -> Image:
 
 def _pad(rows: Sequence[NDArray[np.int64]], pad: int) -> Tensor:
     # few lengths: CPU libraries keep a compiled product for each shape that they have met, half a megabyte or so
-    longest = -(-max(len(row) for row in rows) // EIGHT) * EIGHT
+    longest = -(-max(len(row) for row in rows) // TEXT_MULTIPLE) * TEXT_MULTIPLE
     out = np.full((len(rows), longest), pad, np.int64)
     for line, row in zip(out, rows, strict=True):
         line[: len(row)] = row

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import pickle
 import signal
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -14,19 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder
 from openpali.data.pipeline.mixture import Draw, Mixture
+from openpali.data.sources.base import Source
 from openpali.rng import derive_seed, generator
 from openpali.tasks.base import Task
-from openpali.tasks.example import Example
 
-SUBSTITUTES = 8  # neighbours tried in the place of a bad sample
-
-
-class Source(Protocol):
-    """Examples by index. The same index always gives the same example."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Example: ...
+SUBSTITUTES = 8  # neighbours tried in place of a bad sample
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a run at one resolution and one mixture."""
+    """A part of a run with one resolution and one mixture, ``samples`` long."""
 
     samples: int
     preprocess: Preprocess
@@ -49,8 +43,15 @@ class Phase:
 
 
 @dataclass
-class Sample:
-    """An encoded example, the entry of its phase that it belongs to, its key, what was bad about those before."""
+class EncodedSample:
+    """An encoded example.
+
+    Attributes:
+        arrays: what the encoder made of it.
+        entry: index of its entry in the phase.
+        key: name for logs.
+        problems: one sentence for each bad sample that it replaces.
+    """
 
     arrays: Arrays
     entry: int
@@ -58,11 +59,11 @@ class Sample:
     problems: list[str] = field(default_factory=list)
 
 
-class Stream(Dataset[Sample]):
+class Stream(Dataset[EncodedSample]):
     """Counter -> sample: a pure function of (seed, counter), whatever the number of ranks and workers.
 
-    A sample that cannot be read or encoded is replaced by a neighbour in the same source and reported; nothing
-    that follows moves.
+    A sample that cannot be read or encoded is replaced by a neighbour in the same source and reported; no other
+    sample changes.
     """
 
     def __init__(self, phases: Sequence[Phase], encoder: Encoder, seed: int) -> None:
@@ -82,13 +83,13 @@ class Stream(Dataset[Sample]):
         return int(np.searchsorted(self.ends, counter, side="right"))
 
     def place(self, counter: int) -> tuple[Phase, Draw]:
-        """The phase that ``counter`` falls into, and which of its samples it is."""
+        """The phase that ``counter`` falls into, and the draw from its mixture."""
         number = self.phase_of(counter)
         phase = self.phases[number]
         return phase, self.mixtures[number][counter - (self.ends[number] - phase.samples)]
 
     def drawn(self, counter: int) -> dict[str, int]:
-        """How many of the samples before ``counter`` each entry has given, in place of bad ones too."""
+        """Entry name -> how many of the samples before ``counter`` it has given, substitutes included."""
         found: dict[str, int] = {}
         for phase, mixture, end in zip(self.phases, self.mixtures, self.ends, strict=True):
             counts = mixture.drawn(min(max(counter - (end - phase.samples), 0), phase.samples))
@@ -96,7 +97,7 @@ class Stream(Dataset[Sample]):
                 found[entry.name] = found.get(entry.name, 0) + count
         return found
 
-    def __getitem__(self, counter: int) -> Sample:
+    def __getitem__(self, counter: int) -> EncodedSample:
         phase, draw = self.place(counter)
         entry = phase.entries[draw.source]
         problems: list[str] = []
@@ -109,16 +110,16 @@ class Stream(Dataset[Sample]):
             except (ValueError, OSError) as error:
                 problems.append(f"{entry.name}[{index}]: {error}")
                 continue
-            return Sample(arrays, draw.source, f"{entry.name}[{index}] {example.key}", problems)
+            return EncodedSample(arrays, draw.source, f"{entry.name}[{index}] {example.key}", problems)
         raise ValueError(
-            f"{SUBSTITUTES} samples in a row cannot be used, at sample {counter}: mend or move the source, and the "
-            "same command goes on. The last ones: " + "; ".join(problems[-3:])
+            f"{SUBSTITUTES} samples in a row cannot be used, at sample {counter}: fix or remove the source, then "
+            "run the same command to continue. The last problems: " + "; ".join(problems[-3:])
         )
 
 
 @dataclass
 class Loaded:
-    """A batch of this rank with the entry and the key of each row, and the problems met."""
+    """A micro-batch of this rank, with the entry and the key of each row and the problems met."""
 
     batch: Batch
     entries: list[int]
@@ -126,7 +127,7 @@ class Loaded:
     problems: list[str]
 
     def pin_memory(self) -> Loaded:
-        """What the loader asks for where batches are to be pinned."""
+        """A copy in pinned memory. The DataLoader calls this method where batches are to be pinned."""
         return replace(self, batch={key: value.pin_memory() for key, value in self.batch.items()})
 
 
@@ -144,32 +145,41 @@ def load(
     """This rank's slice of each global batch from counter ``start`` on, as ``micro`` micro-batches.
 
     The last incomplete batch of the stream is dropped. A rank takes consecutive counters, so that joining the
-    ranks' slices gives the global batch; where they do not divide the batch, slices differ by one. Rows of like
-    length come into one micro-batch, which saves padding. ``pinned`` batches can be copied to a GPU while it
-    computes. Workers end when the generator does, or is closed.
+    ranks' slices gives the global batch; where the batch does not divide evenly, slices differ by one sample. Rows
+    of similar length go into one micro-batch, which saves padding. ``pinned`` batches can be copied to a GPU while
+    it computes. Workers end when the generator ends or is closed.
 
     Raises:
-        ValueError: fewer samples in a batch than slices; or a sample that cannot be had, nor its neighbours.
+        ValueError: a batch has fewer samples than slices; too many neighbouring samples are bad; or the workers
+            cannot be started.
         OSError: a worker was killed.
     """
     if batch < world * micro:
-        raise ValueError(f"a batch of {batch} cannot be shared by {world} ranks x {micro} micro-batches")
+        raise ValueError(
+            f"a batch of {batch} cannot be shared by {world} ranks x {micro} micro-batches: raise the batch to "
+            f"{world * micro} or more"
+        )
     loader: DataLoader[Any] = DataLoader(
-        _Guarded(stream),
-        batch_sampler=_Slices(start, len(stream), batch, batch * rank // world, batch * (rank + 1) // world),
+        _SamplesOrErrors(stream),
+        batch_sampler=_RankSlices(start, len(stream), batch, batch * rank // world, batch * (rank + 1) // world),
         num_workers=workers,
         collate_fn=_Collate(stream.encoder, micro),
         prefetch_factor=4 if workers else None,
-        multiprocessing_context="fork" if workers else None,
-        worker_init_fn=_ignore_signals,
+        multiprocessing_context=start_method() if workers else None,
+        worker_init_fn=_ignore_stop_signals,
         pin_memory=pinned,
     )
-    return _mended(loader)
+    return _with_clear_errors(loader)
+
+
+def start_method() -> str:
+    """How workers are started: "fork", which shares what is in memory; "spawn", which copies it, on Windows."""
+    return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 @dataclass(frozen=True)
-class _Slices:
-    """Counters of a rank's slice of each batch, from its ``low``-th sample up to its ``high``-th."""
+class _RankSlices:
+    """Counters of a rank's slice of each global batch, from its ``low``-th sample up to its ``high``-th."""
 
     start: int
     end: int
@@ -185,23 +195,32 @@ class _Slices:
         return max(0, self.end - self.start) // self.batch
 
 
-class _Guarded(Dataset["Sample | str"]):
-    """A sample, or the sentence why there is none: an exception would leave a worker with its traceback."""
+class _SamplesOrErrors(Dataset["EncodedSample | str"]):
+    """A sample, or the error message in its place: an exception would leave a worker with its traceback."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
 
-    def __getitem__(self, counter: int) -> Sample | str:
+    def __getitem__(self, counter: int) -> EncodedSample | str:
         try:
             return self.stream[counter]
         except ValueError as error:
             return str(error)
 
 
-def _mended(loader: DataLoader[Any]) -> Generator[list[Loaded]]:
-    """What a loader gives, with its failures as one sentence each."""
+def _with_clear_errors(loader: DataLoader[Any]) -> Generator[list[Loaded]]:
+    """The loader's micro-batches; each of its failures becomes an error of one sentence."""
     try:
-        for loaded in loader:
+        batches = iter(loader)  # starts the workers
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        if loader.num_workers == 0 or start_method() == "fork":
+            raise
+        raise ValueError(
+            f"data workers cannot be started on this system, since the data cannot be copied to them ({error}): "
+            "set workers to 0"
+        ) from error
+    try:
+        for loaded in batches:
             if isinstance(loaded, str):
                 raise ValueError(loaded)
             yield loaded
@@ -209,32 +228,34 @@ def _mended(loader: DataLoader[Any]) -> Generator[list[Loaded]]:
         if "DataLoader worker" not in str(error):
             raise
         raise OSError(
-            f"a data worker was killed ({error}), perhaps for want of memory: lower workers or batch, and the same "
+            f"a data worker was killed ({error}), perhaps for lack of memory: lower workers or batch, and the same "
             "command goes on from the last checkpoint"
         ) from error
 
 
-def _ignore_signals(_: int) -> None:
-    """A stop request to the whole process group is the trainer's to answer; workers go when their loader does."""
+def _ignore_stop_signals(_: int) -> None:
+    """The trainer answers a stop request to the whole process group; workers end when their loader does."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
 class _Collate:
+    """Samples -> micro-batches, or the first error message among them."""
+
     encoder: Encoder
     micro: int
 
-    def __call__(self, samples: Sequence[Sample | str]) -> list[Loaded] | str:
-        whole = [s for s in samples if isinstance(s, Sample)]
+    def __call__(self, samples: Sequence[EncodedSample | str]) -> list[Loaded] | str:
+        whole = [s for s in samples if isinstance(s, EncodedSample)]
         if len(whole) < len(samples):
             return next(s for s in samples if isinstance(s, str))
         if self.micro > 1:
-            whole.sort(key=_length)
+            whole.sort(key=_text_length)
         bounds = [len(whole) * i // self.micro for i in range(self.micro + 1)]
         return [self._join(whole[low:high]) for low, high in pairwise(bounds)]
 
-    def _join(self, samples: Sequence[Sample]) -> Loaded:
+    def _join(self, samples: Sequence[EncodedSample]) -> Loaded:
         return Loaded(
             self.encoder.collate([s.arrays for s in samples]),
             [s.entry for s in samples],
@@ -243,6 +264,6 @@ class _Collate:
         )
 
 
-def _length(sample: Sample) -> int:
-    """Tokens of a sample; whatever else it is made of is of one size in a phase."""
+def _text_length(sample: EncodedSample) -> int:
+    """Number of text tokens; everything else in a sample has the same size throughout a phase."""
     return sum(array.size for name, array in sample.arrays.items() if name in ("prompt", "target"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openpali.tasks.example import Box, Mask, Size
+from openpali.tasks.example import Mask, Size
 
 
 @dataclass(frozen=True)
@@ -110,18 +110,6 @@ def decompress_counts(text: str) -> list[int]:
     if shift:
         raise ValueError("the compressed run lengths end within a number")
     return counts
-
-
-def tight_box(mask: Mask) -> Box:
-    """The smallest box around a mask ``[H, W]``.
-
-    Raises:
-        ValueError: the mask is empty.
-    """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        raise ValueError("the mask is empty")
-    return Box(float(rows[0]), float(columns[0]), float(rows[-1] + 1), float(columns[-1] + 1))
 
 
 def _corners(part: Any) -> NDArray[np.float64]:

@@ -25,8 +25,8 @@ from pydantic import (
 
 from openpali.data.media.images import decode_image, load_image
 from openpali.data.media.videos import MAX_FRAMES, is_video, load_frames
-from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths, tight_box
-from openpali.tasks.example import FRAMES, Box, Example, Image, Mask, Object, Size
+from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
+from openpali.tasks.example import FRAMES, Box, Example, Image, Mask, Object, Size, tight_box
 
 ReadFile = Callable[[str], bytes]
 """The bytes of a file that a record names; raises ``FileNotFoundError`` where there is none."""

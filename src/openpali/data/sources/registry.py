@@ -7,13 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from openpali.data.pipeline.stream import Source
+from openpali.data.sources.base import Source
 from openpali.data.sources.files import is_url
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.parquet import ParquetSource
 from openpali.data.sources.records import Pictures, RecordSource
 from openpali.data.sources.shards import ShardSource
-from openpali.synth.build import data_folder
+from openpali.home import data_folder
 from openpali.synth.compose import KINDS, WorldSource
 from openpali.synth.world import World
 from openpali.tasks.example import Size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Folder, Listing, listing
 from openpali.eval.datasets.films import FRAMES, Film, with_frames
@@ -55,7 +54,6 @@ BENCHMARKS = (
         name="activitynet-captions",
         title="ActivityNet Captions",
         split="val_2, true stretches",
-        metric="cider",
         resolution=224,
         frames=f"{FRAMES}, stride {CAPTION_STRIDE}",
         layout=(CAPTIONS, "activitynet/videos/v_uqiMw7tQ1Cc.mp4, ..."),
@@ -63,13 +61,11 @@ BENCHMARKS = (
         open=open_captions,
         task="video_caption",
         decoding=Decoding(max_tokens=64),
-        score=scoring.captions,
     ),
     AnswerBenchmark(
         name="activitynet-qa",
         title="ActivityNet-QA",
         split="test",
-        metric="exact_match",
         paper={"exact_match": 0.512},
         resolution=224,
         frames=f"{FRAMES}, stride {QA_STRIDE}",
@@ -78,6 +74,5 @@ BENCHMARKS = (
         open=open_qa,
         task="video_qa",
         decoding=Decoding(max_tokens=64),
-        score=scoring.exact,
     ),
 )

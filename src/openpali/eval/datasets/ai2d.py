@@ -90,7 +90,7 @@ BENCHMARKS = (
         open=open_ai2d,
         task="vqa",
         decoding=Decoding(max_tokens=128),
-        score=scoring.choices,
+        scorer=scoring.choices,
         measure=scoring.measure_choices,
     ),
 )

@@ -1,15 +1,7 @@
-"""What a benchmark is: which samples, which task, how answers are found, how they are scored, what the paper got.
+"""What a benchmark is: a data set with its protocol, and what the paper scored on it.
 
-There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one by one; whoever runs it goes
-
-    source = benchmark.open(data_root)                        # examples, read when they are asked for
-    task = benchmark.task_for(pali)
-    sample = task.write(source[i], generator(SEED, i))           # sample.prompt is what the model is asked
-    answered = benchmark.judge(i, source[i], sample, prediction, task, tokenizer)
-    scores = benchmark.score(all_answered)
-
-and :class:`Answered` is plain JSON without pixels, so that it can be saved, gathered over processes, and scored
-again without the data. An :class:`EncoderBenchmark` compares embeddings, of all samples at once.
+There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one by one, and an
+:class:`EncoderBenchmark` compares embeddings of all samples. :mod:`openpali.eval.evaluators` runs both.
 """
 
 from __future__ import annotations
@@ -21,50 +13,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openpali.data.pipeline.stream import Source
-from openpali.eval.metrics.scores import Scores
+from openpali.data.sources.base import Source
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali, Prediction
-from openpali.tasks.base import Sample, Task
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Pipeline
+from openpali.metrics.scores import Scores
+from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Image
-from openpali.text.tokenizer import Tokenizer
+from openpali.tasks.registry import find_family
+from openpali.tasks.scoring import Score
 
 SEED = 23_101_3199  # of all evaluation sets; used for nothing else
 
 Advance = Callable[[int, int], None]  # done, of how many: for a progress bar
 
 
-@dataclass(frozen=True)
-class Answered:
-    """A sample and what the model answered: all that a score is made of. Plain JSON values, no pixels.
-
-    Attributes:
-        index: place in the source.
-        key: the sample's name there.
-        prompt: what the model was asked.
-        text: the answer as its task reads it.
-        references: the right answers, or those that it is compared with.
-        kind: slice under which it is scored (a language, "human", ...); may be empty.
-        values: what was measured against the picture at once ("intersection", "union", ...), or else is needed for
-            the score (boxes with their confidence): numbers and texts, or nested lists of them.
-    """
-
-    index: int
-    key: str
-    prompt: str
-    text: str
-    references: Sequence[str]
-    kind: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """For a line of a predictions file; ``Answered(**line)`` is the inverse."""
-        return dataclasses.asdict(self)
-
-
 Open = Callable[[Path], Source]
-Score = Callable[[Sequence[Answered]], Scores]
-Measure = Callable[[Example, Prediction, Task, Tokenizer], Mapping[str, Any]]
+Measure = Callable[[Example], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +40,7 @@ class Benchmark:
         name: on the command line.
         title: for people.
         split: which samples are scored.
-        metric: name of the score that counts, among those that scoring returns.
+        metric: name of the score that counts, among those that scoring returns; of answers by default the task's.
         paper: PaLI-3's number per score, in the unit of ours: fractions 0..1, CIDEr times 100. From memory of the
             paper's v2; empty where it has none.
         paper_ocr: the same with the text of an OCR engine in the prompt.
@@ -109,20 +74,31 @@ class AnswerBenchmark(Benchmark):
         task: name of the task that writes the prompt and reads the answer.
         options: of the task, on top of what the model was trained with.
         decoding: the paper's, or big_vision's transfer configuration where the paper is silent.
-        score: answers, in any order -> scores; per-sample values are in the order of the answers.
-        measure: what must be compared while the pixels are at hand, and the log-probabilities of the tokens.
+        scorer: of the benchmark's own, where its protocol differs from how the task scores answers.
+        measure: what such a scorer needs of an example; it is added to what the task measures.
         part: of a family of models, instead of the one that answers the task.
     """
+
+    metric: str = ""
 
     open: Open
     task: str
     options: Mapping[str, Any] = field(default_factory=dict)
     decoding: Decoding
-    score: Score
+    scorer: Score | None = None
     measure: Measure | None = None
     part: str | None = None
 
-    def task_for(self, pali: Pali, *, ocr: bool = False) -> Task:
+    def __post_init__(self) -> None:
+        if not self.metric:
+            object.__setattr__(self, "metric", find_family(self.task).metric)
+
+    @property
+    def score(self) -> Score:
+        """Answers, in any order -> scores."""
+        return self.scorer or find_family(self.task).score
+
+    def task_for(self, pipeline: Pipeline, *, ocr: bool = False) -> Task:
         """The task as the model was trained on it, with this benchmark's options.
 
         Args:
@@ -131,28 +107,12 @@ class AnswerBenchmark(Benchmark):
         Raises:
             ValueError: ``ocr`` for a task that has no place for it.
         """
-        task = pali.task(self.task)
+        task = pipeline.task(self.task)
         options = {**self.options, "ocr": True} if ocr else self.options
         known = {each.name for each in dataclasses.fields(task)}
         if ocr and "ocr" not in known:
             raise ValueError(f"benchmark {self.name} takes no OCR text: task {self.task} has no place for it")
         return dataclasses.replace(task, **options)
-
-    def judge(
-        self,
-        index: int,
-        example: Example,
-        sample: Sample,
-        prediction: Prediction,
-        task: Task,
-        tokenizer: Tokenizer,
-    ) -> Answered:
-        """Keep of an answer what scoring needs."""
-        values = self.measure(example, prediction, task, tokenizer) if self.measure else {}
-        kind = example.question_kind or sample.kind
-        return Answered(
-            index, example.key, sample.prompt, prediction.answer.text, tuple(sample.references), kind, dict(values)
-        )
 
 
 class Seen:

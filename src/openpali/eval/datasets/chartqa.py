@@ -9,6 +9,7 @@ from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import mean_of_slices
 
 HOME = "https://github.com/vis-nlp/ChartQA"
 SOURCES = ("human", "augmented")
@@ -56,6 +57,6 @@ BENCHMARKS = (
         open=open_chartqa,
         task="vqa",
         decoding=Decoding(max_tokens=48),
-        score=scoring.mean_of_slices(scoring.relaxed),
+        scorer=mean_of_slices(scoring.relaxed),
     ),
 )

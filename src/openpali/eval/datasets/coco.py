@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_picture
 from openpali.infer.generate import Decoding
+from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import mean_of_slices
 
 SPLIT = "coco/dataset_coco.json"
 HOME = "https://cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip) and https://cocodataset.org"
@@ -69,7 +70,6 @@ BENCHMARKS = (
         name="coco-captions",
         title="COCO captions",
         split="Karpathy test",
-        metric="cider",
         paper={"cider": 145.9},
         resolution=812,
         layout=(SPLIT, *PICTURES),
@@ -77,13 +77,11 @@ BENCHMARKS = (
         open=open_captions,
         task="caption",
         decoding=Decoding(max_tokens=32, beams=2),
-        score=scoring.captions,
     ),
     AnswerBenchmark(
         name="coco-35l",
         title="COCO-35L captions",
         split="dev, 35 languages",
-        metric="cider",
         resolution=812,
         layout=(TRANSLATIONS, SPLIT, *PICTURES),
         home=HOME_35L,
@@ -91,6 +89,6 @@ BENCHMARKS = (
         open=open_35l,
         task="caption",
         decoding=Decoding(max_tokens=32),
-        score=scoring.mean_of_slices(scoring.captions),
+        scorer=mean_of_slices(Caption.score),
     ),
 )

@@ -66,7 +66,7 @@ BENCHMARKS = (
         open=open_infographicvqa,
         task="vqa",
         decoding=Decoding(max_tokens=48),
-        score=scoring.anls,
+        scorer=scoring.anls,
     ),
     AnswerBenchmark(
         name="docvqa",
@@ -82,6 +82,6 @@ BENCHMARKS = (
         open=open_docvqa,
         task="vqa",
         decoding=Decoding(max_tokens=32),
-        score=scoring.anls,
+        scorer=scoring.anls,
     ),
 )

@@ -13,10 +13,10 @@ import numpy as np
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
 from openpali.eval.features import CACHE, Encoder, Load
-from openpali.eval.metrics.scores import Scores, macro_values, mean
 from openpali.eval.probes import SHOTS, fewshot
 from openpali.home import home
 from openpali.infer.pali import Pali
+from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.example import Image
 
 HEADLINE = 10  # shots

@@ -12,11 +12,11 @@ import numpy as np
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
 from openpali.eval.features import BATCH, CACHE, Encoder, Load
-from openpali.eval.metrics.scores import mean_scores
 from openpali.eval.probes import Labels, RidgeSums
 from openpali.eval.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
 from openpali.home import home
 from openpali.infer.pali import Pali
+from openpali.metrics.scores import mean_scores
 
 CLASSES = "imagenet/LOC_synset_mapping.txt"
 ANSWERS = "imagenet/LOC_val_solution.csv"

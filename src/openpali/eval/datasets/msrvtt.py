@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Folder, Listing, listing
 from openpali.eval.datasets.films import FRAMES, Film, with_frames
@@ -58,7 +57,6 @@ BENCHMARKS = (
         name="msrvtt-captions",
         title="MSR-VTT captions",
         split="test",
-        metric="cider",
         resolution=224,
         frames=f"{FRAMES}, stride {STRIDE}",
         layout=(CAPTIONS, f"{VIDEOS[0]}/video7010.mp4, ..."),
@@ -66,13 +64,11 @@ BENCHMARKS = (
         open=open_captions,
         task="video_caption",
         decoding=Decoding(max_tokens=64),
-        score=scoring.captions,
     ),
     AnswerBenchmark(
         name="msrvtt-qa",
         title="MSRVTT-QA",
         split="test",
-        metric="exact_match",
         paper={"exact_match": 0.493},
         resolution=224,
         frames=f"{FRAMES}, stride {STRIDE}",
@@ -81,6 +77,5 @@ BENCHMARKS = (
         open=open_qa,
         task="video_qa",
         decoding=Decoding(max_tokens=64),
-        score=scoring.exact,
     ),
 )

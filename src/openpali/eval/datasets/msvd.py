@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Folder, Listing, listing
 from openpali.eval.datasets.films import Film, with_frames
@@ -37,7 +36,6 @@ BENCHMARKS = (
         name="msvd-qa",
         title="MSVD-QA",
         split="test",
-        metric="exact_match",
         resolution=224,
         frames=f"{FRAMES}, stride {STRIDE}",
         layout=(QUESTIONS, NAMES, f"{VIDEOS[0]}/mv89psg6zh4_33_46.avi, ..."),
@@ -45,6 +43,5 @@ BENCHMARKS = (
         open=open_msvd_qa,
         task="video_qa",
         decoding=Decoding(max_tokens=64),
-        score=scoring.exact,
     ),
 )

@@ -58,6 +58,6 @@ BENCHMARKS = (
         open=open_nextqa,
         task="video_qa",
         decoding=Decoding(max_tokens=64),
-        score=scoring.wups,
+        scorer=scoring.wups,
     ),
 )

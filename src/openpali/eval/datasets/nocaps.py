@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
 from openpali.infer.generate import Decoding
+from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import with_slices
 
 ANNOTATIONS = "nocaps/nocaps_val_4500_captions.json"
 HOME = "https://nocaps.org/download"
@@ -36,7 +37,6 @@ BENCHMARKS = (
         name="nocaps",
         title="NoCaps",
         split="val",
-        metric="cider",
         resolution=812,
         layout=(ANNOTATIONS, "nocaps/validation/0013ea2087020901.jpg, ..."),
         home=HOME,
@@ -44,6 +44,6 @@ BENCHMARKS = (
         open=open_nocaps,
         task="caption",
         decoding=Decoding(max_tokens=32, beams=2),
-        score=scoring.with_slices(scoring.captions),
+        scorer=with_slices(Caption.score),
     ),
 )

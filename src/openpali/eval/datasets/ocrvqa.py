@@ -47,6 +47,6 @@ BENCHMARKS = (
         open=open_ocrvqa,
         task="vqa",
         decoding=Decoding(max_tokens=32),
-        score=scoring.exact_lower,
+        scorer=scoring.exact_lower,
     ),
 )

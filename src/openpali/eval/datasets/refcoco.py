@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from openpali.data.sources.mask_formats import read_polygons, read_run_lengths
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Entry, Folder, Listing, listing
 from openpali.infer.generate import Decoding
@@ -202,7 +201,6 @@ BENCHMARKS = tuple(
         name=f"{data_set.name}/{split}",
         title=data_set.name.replace("refcoco", "RefCOCO"),
         split=f"{split} ({data_set.split_by.upper()})",
-        metric="miou",
         paper={"miou": _PAPER[f"{data_set.name}/{split}"]} if f"{data_set.name}/{split}" in _PAPER else {},
         resolution=812,
         layout=(*data_set.files, "coco/train2014/COCO_train2014_000000000009.jpg, ..."),
@@ -211,8 +209,6 @@ BENCHMARKS = tuple(
         open=partial(open_split, data_set, split),
         task="refseg",
         decoding=Decoding(max_tokens=48),
-        score=scoring.segmentation,
-        measure=scoring.measure_segmentation,
     )
     for data_set in DATA_SETS
     for split in data_set.splits

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_picture
 from openpali.infer.generate import Decoding
@@ -103,7 +102,6 @@ BENCHMARKS = (
         name="screen2words",
         title="Screen2Words",
         split="test",
-        metric="cider",
         paper={"cider": 130.7},
         resolution=812,
         layout=(SUMMARIES, SUMMARY_SPLIT, f"{SCREENS}/11.jpg, ..."),
@@ -111,13 +109,11 @@ BENCHMARKS = (
         open=open_screen2words,
         task="caption",
         decoding=Decoding(max_tokens=24),
-        score=scoring.captions,
     ),
     AnswerBenchmark(
         name="widgetcap",
         title="Widget Captioning",
         split="test",
-        metric="cider",
         paper={"cider": 159.8},
         resolution=812,
         layout=(WIDGETS, WIDGET_SPLIT, f"{SCREENS}/11.jpg, 11.json, ..."),
@@ -126,6 +122,5 @@ BENCHMARKS = (
         open=open_widgetcap,
         task="caption",
         decoding=Decoding(max_tokens=32),
-        score=scoring.captions,
     ),
 )

@@ -52,6 +52,6 @@ BENCHMARKS = (
         open=open_stvqa,
         task="vqa",
         decoding=Decoding(max_tokens=48),
-        score=scoring.anls,
+        scorer=scoring.anls,
     ),
 )

@@ -9,6 +9,7 @@ from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_picture
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import with_slices
 
 QUESTIONS = "tallyqa/test.json"
 HOME = "https://github.com/manoja328/TallyQA_dataset, its pictures at https://homes.cs.washington.edu/~ranjay/visualgenome"
@@ -47,6 +48,6 @@ BENCHMARKS = (
         open=open_tallyqa,
         task="vqa",
         decoding=Decoding(max_tokens=32),
-        score=scoring.with_slices(scoring.counts),
+        scorer=with_slices(scoring.counts),
     ),
 )

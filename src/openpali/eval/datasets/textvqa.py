@@ -52,7 +52,6 @@ BENCHMARKS = (
         name="textcaps",
         title="TextCaps",
         split="val",
-        metric="cider",
         paper={"cider": 158.8},
         paper_ocr={"cider": 164.3},
         resolution=812,
@@ -62,7 +61,6 @@ BENCHMARKS = (
         open=open_textcaps,
         task="caption",
         decoding=Decoding(max_tokens=32, beams=3),
-        score=scoring.captions,
     ),
     AnswerBenchmark(
         name="textvqa",
@@ -78,6 +76,6 @@ BENCHMARKS = (
         open=open_textvqa,
         task="vqa",
         decoding=Decoding(max_tokens=32),
-        score=scoring.vqa_accuracy,
+        scorer=scoring.vqa_accuracy,
     ),
 )

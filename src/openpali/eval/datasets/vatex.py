@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Folder, Listing, listing
 from openpali.eval.datasets.films import FRAMES, Film, with_frames
@@ -32,7 +31,6 @@ BENCHMARKS = (
         name="vatex",
         title="VATEX",
         split="public test",
-        metric="cider",
         resolution=224,
         frames=f"{FRAMES}, stride {STRIDE}",
         layout=(CAPTIONS, "vatex/videos/_0hjJMcV1kg_000000_000010.mp4, ..."),
@@ -41,6 +39,5 @@ BENCHMARKS = (
         open=open_vatex,
         task="video_caption",
         decoding=Decoding(max_tokens=64),
-        score=scoring.captions,
     ),
 )

@@ -10,6 +10,7 @@ from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import with_slices
 
 VQAV2 = ("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", "vqav2/v2_mscoco_val2014_annotations.json")
 OKVQA = ("okvqa/OpenEnded_mscoco_val2014_questions.json", "okvqa/mscoco_val2014_annotations.json")
@@ -54,7 +55,7 @@ BENCHMARKS = (
         open=partial(open_vqa, "VQAv2", HOME_VQAV2, VQAV2, True),
         task="vqa",
         decoding=Decoding(max_tokens=32),
-        score=scoring.with_slices(scoring.vqa_accuracy),
+        scorer=with_slices(scoring.vqa_accuracy),
     ),
     AnswerBenchmark(
         name="okvqa",
@@ -70,6 +71,6 @@ BENCHMARKS = (
         open=partial(open_vqa, "OKVQA", HOME_OKVQA, OKVQA, False),
         task="vqa",
         decoding=Decoding(max_tokens=32),
-        score=scoring.okvqa_accuracy,
+        scorer=scoring.okvqa_accuracy,
     ),
 )

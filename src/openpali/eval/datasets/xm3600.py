@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_picture
 from openpali.eval.retrieval import retrieve
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
+from openpali.tasks.scoring import mean_of_slices
 
 CAPTIONS = "xm3600/captions.jsonl"
 HOME = "https://google.github.io/crossmodal-3600"
@@ -79,7 +80,6 @@ BENCHMARKS = (
         name="xm3600",
         title="XM3600 captions",
         split="all, 36 languages",
-        metric="cider",
         resolution=812,
         layout=LAYOUT,
         home=HOME,
@@ -88,7 +88,7 @@ BENCHMARKS = (
         open=open_captions,
         task="caption",
         decoding=Decoding(max_tokens=32),
-        score=scoring.mean_of_slices(scoring.captions),
+        scorer=mean_of_slices(Caption.score),
     ),
     EncoderBenchmark(
         name="xm3600-retrieval",

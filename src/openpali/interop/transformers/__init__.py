@@ -20,7 +20,7 @@ except ImportError as error:
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.interop.transformers.modeling import PaliForConditionalGeneration
 from openpali.interop.transformers.processing import PaliImageProcessor, PaliProcessor, PaliTokenizer
-from openpali.weights.bundle import MODEL_TYPE
+from openpali.weights.format import MODEL_TYPE
 
 __all__ = ["PaliConfig", "PaliForConditionalGeneration", "PaliImageProcessor", "PaliProcessor", "PaliTokenizer"]
 

@@ -11,11 +11,11 @@ from transformers import GenerationConfig, PreTrainedConfig
 from openpali.model.pali import Pali
 from openpali.model.pali import PaliConfig as CoreConfig
 from openpali.model.sizes import PRESETS
-from openpali.weights.bundle import FORMAT, MODEL_TYPE, config_from_json
+from openpali.weights.format import FORMAT, MODEL_TYPE, config_from_json
 
 
 class PaliConfig(PreTrainedConfig):
-    """Shapes of both halves, as :func:`openpali.weights.bundle.write_bundle` writes them.
+    """Shapes of both halves, as :func:`openpali.weights.format.write_model` writes them.
 
     Args:
         config: ``{"vision": {...}, "text": {...}}``, fields of :class:`openpali.model.vit.ViTConfig` and

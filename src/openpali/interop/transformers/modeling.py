@@ -25,7 +25,7 @@ from openpali.model.attention import auto, eager, recorded_weights, set_attentio
 from openpali.model.pali import Pali, join
 from openpali.model.t5 import CrossAttention, DecoderLayer, EncoderDecoder, EncoderLayer, RelativeBias
 from openpali.model.vit import Block, ViT
-from openpali.weights.bundle import STORAGE, open_bundle
+from openpali.weights.format import STORAGE, open_model
 
 IGNORED = -100  # label of positions without loss, transformers' convention
 
@@ -190,7 +190,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """As everywhere in transformers; also of folders that transformers has not written.
 
         Raises:
-            ValueError, FileNotFoundError: see :func:`openpali.weights.bundle.open_bundle`.
+            ValueError, FileNotFoundError: see :func:`openpali.weights.format.open_model`.
         """
         path = pretrained_model_name_or_path
         if path is None or not (Path(path) / "config.json").is_file():
@@ -199,7 +199,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if not (Path(path) / "generation_config.json").is_file():
             kwargs.setdefault("generation_config", config.generation_config())
         if not STORAGE.isdisjoint(config.facts or {}):  # tensors that lie in the folder beside it, or are int8
-            bundle = open_bundle(Path(path))
+            bundle = open_model(Path(path))
             kwargs.setdefault("state_dict", dict(bundle.weights()))
             kwargs["config"] = config = copy.deepcopy(config)
             config.facts = bundle.lasting_facts

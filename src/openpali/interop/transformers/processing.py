@@ -17,7 +17,7 @@ from openpali.data.media.images import Preprocess, to_rgb
 from openpali.interop.transformers.modeling import IGNORED
 from openpali.tasks.example import Image
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.bundle import TOKENIZER
+from openpali.weights.format import TOKENIZER
 
 CHAT_TEMPLATE = (  # PaLI answers one prompt: it is the last message's text
     "{% set content = messages[-1]['content'] %}{% if content is string %}{{ content }}{% else %}"

@@ -1,0 +1,93 @@
+"""``openpali pack``, ``quantize``, ``convert`` and ``export``: from one form of weights to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openpali.cli.outputs import check_not_input
+
+
+def pack(
+    family: Annotated[
+        Path, typer.Argument(help="A TOML file that names the parts, such as recipes/nano/family.toml")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write")],
+) -> None:
+    """Pack finished runs into one family of models, in bf16."""
+    from openpali.weights.family import pack_family
+
+    for part, size in pack_family(family, out).items():
+        typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(help="A model folder, or a finished run")],
+    out: Annotated[Path, typer.Option(help="Folder to write")],
+) -> None:
+    """Write a copy of a model with int8 linear weights, half the size of bf16, for inference."""
+    from openpali.weights.family import find_model
+    from openpali.weights.format import open_model
+    from openpali.weights.quantize import write_int8
+
+    source = open_model(find_model(model))
+    check_not_input(out, source.folder)
+    write_int8(source, out)
+    typer.echo(f"model written to {out}")
+
+
+def convert(
+    vision: Annotated[Path, typer.Option(help="SigLIP: a transformers folder, or a .npz file of big_vision")],
+    out: Annotated[Path, typer.Option(help="Model folder to write")],
+    text: Annotated[
+        Path | None,
+        typer.Option(help="T5, mT5, umT5 or UL2: a transformers folder; without it, only SigLIP is converted"),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="Image size: pixels per side, or HEIGHTxWIDTH; default: SigLIP's own")
+    ] = "",
+    head: Annotated[str, typer.Option(help="Output head of the language model: auto, tied or untied")] = "auto",
+    locations: Annotated[
+        int, typer.Option(help="Number of location tokens to add; default: coordinates are text", min=0)
+    ] = 0,
+    report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
+) -> None:
+    """Make a PaLI from public SigLIP and T5 weights, with a new projection and added mask tokens."""
+    from openpali.interop.parts import adopt_siglip, assemble, parse_head, parse_size
+
+    pixels, policy = parse_size(size), parse_head(head)
+    check_not_input(out, *filter(None, (vision, text)))
+    if text is None:
+        parts = adopt_siglip(vision, out, size=pixels)
+    else:
+        parts = assemble(vision, text, out, size=pixels, head=policy, locations=locations)
+    for line in parts.describe():
+        typer.echo(line)
+    if report:
+        from openpali.interop.parity import compare
+
+        for line in compare(parts, vision, text):
+            typer.echo(line)
+    typer.echo(f"model written to {out}")
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="A SigLIP or PaLI: a model folder, a finished run, or the name of a shipped model")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; a PaLI is written to its subfolders vision and text")],
+) -> None:
+    """Write a model's parts as checkpoints for transformers' own classes."""
+    from openpali.interop.export import export as write
+    from openpali.weights.family import find_model, open_family
+    from openpali.weights.format import open_model
+
+    origin = find_model(model)
+    parts = open_family(origin).parts
+    check_not_input(out, origin, *parts.values())
+    for name, folder in parts.items():
+        if len(parts) == 1 or name in ("pali", "siglip"):
+            for written in write(open_model(folder), out / name if len(parts) > 1 else out):
+                typer.echo(f"{name} written to {written}")

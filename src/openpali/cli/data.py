@@ -1,0 +1,86 @@
+"""``openpali data``: build and check data sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openpali.cli.options import DataRoot, Json
+from openpali.cli.outputs import check_drawable, check_writable
+
+app = typer.Typer(no_args_is_help=True, help="Build and check data sets.")
+
+
+@app.command()
+def build(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, nano-vocabulary, mini-vocabulary, or all"
+        ),
+    ],
+    force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
+) -> None:
+    """Download packages by name and build a data set from them, in the cache."""
+    from openpali.synth.builders.registry import BUILDERS
+    from openpali.synth.builders.registry import build as build_one
+
+    for each in BUILDERS if name == "all" else [name]:
+        typer.echo(f"{each}: {build_one(each, force=force)}")
+
+
+@app.command()
+def refcoco(
+    out: Annotated[Path, typer.Argument(help="JSONL file to write, as data of a recipe")],
+    root: DataRoot = None,
+) -> None:
+    """Write the training set of RefCOCO/+/g, without the images of their test sets."""
+    from openpali.eval.datasets.refcoco import write_training
+    from openpali.home import home
+
+    check_writable(out)
+    for name, (kept, left_out) in write_training(root or home() / "data", out).items():
+        typer.echo(f"{name}: {kept:,} images, {left_out:,} left out: they are in a test set")
+
+
+@app.command()
+def validate(
+    path: Annotated[str, typer.Argument(help="A .jsonl file, or a folder or pattern of .tar shards")],
+    task: Annotated[str, typer.Option(help="Task to train; default: every task that the data can train")] = "",
+    masks: Annotated[str, typer.Option(help="Mask VQ-VAE for refseg: a model folder or a finished run")] = "",
+    tokenizer: Annotated[str, typer.Option(help="Tokenizer to check texts and lengths with")] = "nano-vocabulary",
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of samples to check, evenly spaced")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="Write a contact sheet to this image file")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a data set, and show what the model will see."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from openpali.data.validate import validate as check
+    from openpali.reports.contact_sheet import ContactSheet
+    from openpali.reports.validation import render
+    from openpali.tasks.registry import Tools, open_task
+    from openpali.weights.family import find_model, open_tokenizer
+    from openpali.weights.mask_codec import open_mask_codec
+
+    if out is not None:
+        check_drawable(out)
+    opened = open_tokenizer(tokenizer)
+    tools: Tools = {"tokenizer": lambda: opened}
+    if masks:
+        tools = {**tools, "masks": lambda: open_mask_codec(find_model(masks))}
+    chosen = open_task(task, tools=tools) if task else None
+    sheet = ContactSheet()
+    found = check(path, task=chosen, tokenizer=opened, limit=limit, show=sheet.add if out else None)
+    drawn = str(out) if out is not None and sheet.save(out) else ""
+    if as_json:
+        typer.echo(json.dumps(asdict(found) | {"sheet": drawn}, ensure_ascii=False))
+    else:
+        Console().print(render(found, drawn))
+    if not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,138 @@
+"""``openpali eval``: score a model on a benchmark or a suite, and compare score cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openpali.cli.options import DataRoot, Device, Dtype, Engine, Model
+from openpali.cli.outputs import check_writable
+
+if TYPE_CHECKING:
+    from openpali.eval.runner import Run
+    from openpali.eval.suites import Outcome
+
+
+def evaluate(
+    benchmark: Annotated[
+        str,
+        typer.Argument(
+            metavar="BENCHMARK | diff A B", help="nano/caption, docvqa, ...; or diff, to compare two score cards"
+        ),
+    ] = "",
+    cards: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    suite: Annotated[
+        str, typer.Option(help="Run many benchmarks: nano, mini, or paper for every official data set under --data")
+    ] = "",
+    model: Model = "nano",
+    engine: Engine = "torch",
+    dtype: Dtype = "fp32",
+    device: Device = "cpu",
+    data: DataRoot = None,
+    limit: Annotated[int | None, typer.Option(help="Score only the first N samples", min=1)] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
+    ocr: Annotated[str, typer.Option(help="Add OCR text to the prompt: tesseract, or a JSON file")] = "",
+    file: Annotated[Path | None, typer.Option("--json", help="Write the score card to this file")] = None,
+    save_predictions: Annotated[
+        Path | None, typer.Option(help="Save the answers to this file, and resume from the answers in it")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a suite's cards, answers and HTML reports")] = None,
+) -> None:
+    """Score a model; print the scores and write a score card that records how they were measured."""
+    from openpali.distributed import join_ranks
+    from openpali.eval.ocr import open_ocr
+    from openpali.eval.registry import find_benchmark
+    from openpali.eval.runner import PATIENCE_OF_RANKS, run
+    from openpali.eval.suites import find_suite, run_suite
+    from openpali.home import home
+    from openpali.infer.pali import Pali
+    from openpali.reports.progress import progress_bar
+    from openpali.reports.suite_table import write_run
+
+    if benchmark == "diff":
+        _diff(cards or [])
+        return
+    if cards or bool(benchmark) == bool(suite):
+        raise ValueError("name one benchmark or one --suite")
+    if suite and (file or save_predictions or report):
+        raise ValueError("a suite writes all of its files to one folder: use --out DIR")
+    if benchmark and out:
+        raise ValueError("--out is for suites: for one benchmark use --json, --save-predictions and --report")
+    chosen = find_suite(suite) if suite else [find_benchmark(benchmark)]
+    check_writable(file, save_predictions, report, out and out / "table.md")
+    root, reader = data or home() / "data", open_ocr(ocr) if ocr else None
+    with join_ranks(PATIENCE_OF_RANKS) as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
+        pali = Pali.from_pretrained(model, engine, dtype, device)
+        if suite:
+            outcomes = list(
+                run_suite(
+                    chosen,
+                    pali,
+                    root,
+                    out=out,
+                    limit=limit,
+                    batch=batch_size,
+                    ocr=reader,
+                    ranks=ranks,
+                    watch=watch,
+                    finished=(lambda done: write_run(done, out)) if out else lambda done: None,
+                )
+            )
+        else:
+            done = run(
+                chosen[0],
+                pali,
+                root,
+                limit=limit,
+                batch=batch_size,
+                predictions=save_predictions,
+                ocr=reader,
+                ranks=ranks,
+                watch=watch(chosen[0]),
+            )
+    if ranks.rank > 0:
+        return
+    if suite:
+        _print_suite(suite, outcomes, root, out)
+    else:
+        _print_run(done, file, report)
+
+
+def _diff(cards: list[Path]) -> None:
+    from openpali.reports import card_diff
+
+    if len(cards) != 2:
+        raise ValueError("name two score cards: openpali eval diff A.json B.json")
+    typer.echo("\n".join(card_diff.render(card_diff.compare(*cards))))
+
+
+def _print_suite(name: str, outcomes: list[Outcome], root: Path, out: Path | None) -> None:
+    from rich.console import Console
+
+    from openpali.eval.suites import nothing_ran
+    from openpali.reports.suite_table import as_markdown, render
+
+    for outcome in outcomes:
+        if outcome.problem:
+            typer.echo(f"not run: {outcome.benchmark.name}: {outcome.problem}")
+    if all(outcome.card is None for outcome in outcomes):
+        raise ValueError(nothing_ran(name, root))
+    Console().print(render(outcomes))
+    if out is not None:
+        (out / "table.md").write_text(as_markdown(outcomes), "utf-8")
+
+
+def _print_run(done: Run, file: Path | None, report: Path | None) -> None:
+    from openpali.reports.eval_page import write_report
+
+    card = done.card
+    for name, value in card.scores.items():
+        typer.echo(f"{name:20} {value:.4f}")
+    typer.echo(f"{card.n} samples, {card.seconds:.0f} s")
+    if file is not None:
+        card.write(file)
+    if report is not None:
+        write_report(done, report)

@@ -1,0 +1,24 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Model = Annotated[str, typer.Option(help="A model folder, a finished run, or the name of a shipped model (nano)")]
+Engine = Annotated[
+    Literal["torch", "openvino", "openvino-int8", "auto"],
+    typer.Option(help="Engine that generates text; OpenVINO is faster on CPUs and needs the extra cpu"),
+]
+Dtype = Annotated[
+    Literal["fp32", "bf16"], typer.Option(help="Dtype that torch computes in; bf16 halves the memory")
+]
+Device = Annotated[
+    str, typer.Option(help="Device that torch computes on: cpu or cuda; under torchrun, each rank's own GPU")
+]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data", help="Root folder of the official data sets; default: in the cache")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON")]

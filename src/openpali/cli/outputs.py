@@ -1,0 +1,49 @@
+"""Checks of output paths, made before any work that would be lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def check_not_input(out: Path, *inputs: str | Path) -> None:
+    """Check that the output replaces none of the inputs.
+
+    Raises:
+        ValueError: ``out`` is one of ``inputs``.
+    """
+    if any(out.resolve() == Path(each).resolve() for each in inputs):
+        raise ValueError(f"--out {out} is an input and would be overwritten: choose another path")
+
+
+def check_writable(*files: Path | None) -> None:
+    """Create the folders of the files, and check that each file can be written.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for file in filter(None, files):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.is_dir():
+                raise OSError("it is a folder")
+            if not os.access(file if file.exists() else file.parent, os.W_OK):
+                raise OSError("permission denied")
+        except OSError as error:
+            raise OSError(f"{file} cannot be written ({error}): choose another path") from error
+
+
+def check_drawable(file: Path) -> None:
+    """:func:`check_writable` for an image, whose format Pillow chooses by the file's ending.
+
+    Raises:
+        ValueError: the ending is of no image format that Pillow writes.
+        OSError: the file cannot be written.
+    """
+    from PIL import Image
+
+    if Image.registered_extensions().get(file.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"{file} does not end like an image file: use one of {', '.join(IMAGE_ENDINGS)}")
+    check_writable(file)

@@ -1,0 +1,31 @@
+"""``openpali sizes``: the size and cost of every preset."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from openpali.cli.options import Json
+
+
+def sizes(as_json: Json = False) -> None:
+    """Print each preset's parameters per part, bytes, and FLOPs per image and per generated token."""
+    from openpali.model.sizes import PRESETS, describe
+
+    described = {name: describe(preset) for name, preset in PRESETS.items()}
+    if as_json:
+        typer.echo(json.dumps(described, indent=1))
+        return
+    for name, facts in described.items():
+        millions = ", ".join(f"{part} {count / 1e6:,.1f}M" for part, count in facts["parameters"].items() if count)
+        typer.echo(f"{name}: {millions}")
+        typer.echo(
+            "  weights: " + ", ".join(f"{dtype} {size / 1e9:,.2f} GB" for dtype, size in facts["bytes"].items())
+        )
+        for resolution, cost in facts["flops"].items():
+            tokens, image, token = cost["visual_tokens"], cost["per_image"] / 1e9, cost["per_token"] / 1e9
+            typer.echo(
+                f"  {resolution:>4} px: {tokens:,} visual tokens, {image:,.1f} GFLOP per image, "
+                f"{token:,.3f} per generated token"
+            )

@@ -1,0 +1,43 @@
+"""``openpali train``: run a recipe."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, such as recipes/nano/0a_siglip.toml")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, replaces a value of the recipe; scale=0.01 shortens it")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; default: in the cache")] = None,
+) -> None:
+    """Train a model as a recipe says; the same command resumes an interrupted run."""
+    from torch import nn
+
+    from openpali.distributed import join_ranks
+    from openpali.home import home
+    from openpali.model.pali import Pali
+    from openpali.reports.curves import draw_curves
+    from openpali.reports.samples import draw_samples
+    from openpali.train.recipe import load_recipe
+    from openpali.train.trainer import Trainer
+    from openpali.weights.family import open_tokenizer
+
+    loaded = load_recipe(recipe, overrides or ())
+    folder = run or home() / "runs" / loaded.name
+    with join_ranks() as ranks:
+        trainer = Trainer(loaded, folder, ranks, open_tokenizer(loaded.model.tokenizer))
+
+        def look(model: nn.Module) -> None:
+            if (folder / "metrics.jsonl").is_file() and find_spec("matplotlib"):
+                draw_curves(folder)
+            if isinstance(model, Pali):
+                draw_samples(model, trainer.stream, trainer.samples, folder / "samples.png")
+
+        written = trainer.train(look)
+    typer.echo(f"model written to {written}")

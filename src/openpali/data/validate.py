@@ -1,0 +1,266 @@
+"""Check whether a data set is fit for training: counts, problems, and what the model will see."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from openpali.data.sources.base import Source
+from openpali.data.sources.records import RecordError
+from openpali.data.sources.registry import open_source
+from openpali.data.sources.shards import DamagedShard
+from openpali.metrics.boxes import box_iou
+from openpali.rng import generator
+from openpali.tasks.base import Sample, Task, require
+from openpali.tasks.example import Box, Example, tight_box
+from openpali.tasks.refseg import MaskCrop
+from openpali.tasks.registry import Tools, open_task, openable
+from openpali.text.tokenizer import Tokenizer
+
+SHOWN = 12  # number of samples to show
+MESSAGES = 5  # number of messages to keep of each kind of problem
+PREFERENCE = ("detect", "vqa", "ocr", "classify", "caption", "denoise")  # tasks to show a sample as, best first
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """What the model sees of a sample: prompt and target, as texts and as pieces of the tokenizer."""
+
+    where: str
+    task: str
+    prompt: str
+    target: str
+    prompt_pieces: Sequence[str]
+    target_pieces: Sequence[str]
+
+
+@dataclass
+class Validation:
+    """What :func:`validate` found; plain data, so that ``dataclasses.asdict`` gives JSON.
+
+    Attributes:
+        path: the data set.
+        samples, checked: number of samples, and number of those checked (evenly spaced).
+        feeds: task -> number of checked samples that it can use.
+        problems: kind of problem -> number of samples that have it.
+        messages: kind of problem -> the first few messages, each with file and line.
+        texts, lost: number of texts in the checked samples, and number of those that the tokenizer changes.
+        lost_characters: character that the tokenizer drops or changes -> number of texts that contain it.
+        longest_target: in tokens, with the end token.
+        shown: prompts and targets of a few samples.
+    """
+
+    path: str
+    samples: int
+    checked: int = 0
+    feeds: dict[str, int] = field(default_factory=dict)
+    problems: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, list[str]] = field(default_factory=dict)
+    texts: int = 0
+    lost: int = 0
+    lost_characters: dict[str, int] = field(default_factory=dict)
+    longest_target: int = 0
+    shown: list[ShownSample] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no problem was found."""
+        return not self.problems
+
+    def add(self, kind: str, message: str) -> None:
+        """Count a problem, and keep its message if it is one of the first of its kind."""
+        self.problems[kind] = self.problems.get(kind, 0) + 1
+        if len(kept := self.messages.setdefault(kind, [])) < MESSAGES:
+            kept.append(message)
+
+
+def validate(
+    path: str | Path,
+    *,
+    task: Task | None = None,
+    tokenizer: Tokenizer | None = None,
+    limit: int | None = 1000,
+    max_target: int | None = None,
+    show: Callable[[Example, Task, Sample], None] | None = None,
+) -> Validation:
+    """Read a data set as training would, and report what it can train and what is wrong with it.
+
+    Args:
+        path: a ``.jsonl`` file, shards, or the name of any other source.
+        task: the task to train; by default every task is tried.
+        tokenizer: the model's; without it, texts and lengths are not checked.
+        limit: maximum number of samples to check, evenly spaced; ``None`` checks all.
+        max_target: maximum length of a target in tokens, with the end token; by default the task's own.
+        show: called with each sample of :attr:`Validation.shown`, for example to draw it.
+
+    Raises:
+        FileNotFoundError: the data set does not exist.
+        ValueError: the data set is of no known kind, or is empty.
+    """
+    with warnings.catch_warnings(record=True) as damage:
+        warnings.simplefilter("always", DamagedShard)
+        source = open_source(str(path), {})
+    chosen = _spread(len(source), limit)
+    tasks = [task] if task else _families(tokenizer)
+    found = Validation(str(path), len(source), len(chosen), {t.name: 0 for t in tasks})
+    for warning in damage:
+        if warning.category is DamagedShard:
+            found.add("damaged shard", str(warning.message))
+    shown = {chosen[i] for i in _spread(len(chosen), SHOWN)}
+    for index in chosen:
+        example = _read(source, index, found)
+        if example is None:
+            continue
+        _check_objects(example, found)
+        if tokenizer:
+            _check_texts(example, tokenizer, found)
+        written = _write(example, index, tasks, found, required=task is not None)
+        if tokenizer:
+            _check_targets(example, written, tokenizer, max_target, found)
+        _check_answers(example, written, found)
+        if index in shown and (pick := _preferred(written)):
+            found.shown.append(_show(example, *pick, tokenizer))
+            if show:
+                show(example, *pick)
+    return found
+
+
+class _AnyMask:
+    """Stands in for a mask VQ-VAE, to find the samples that could be written with one."""
+
+    def encode(self, mask: MaskCrop) -> Sequence[int]:
+        return [0] * 16
+
+    def decode(self, codes: Sequence[int]) -> MaskCrop:
+        return np.ones((64, 64), np.float32)
+
+
+def _families(tokenizer: Tokenizer | None) -> list[Task]:
+    tools: Tools = {"masks": _AnyMask}
+    if tokenizer:
+        tools = {**tools, "tokenizer": lambda: tokenizer}
+    return [open_task(name, tools=tools) for name in openable(tools)]
+
+
+def _spread(count: int, limit: int | None) -> list[int]:
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [int(i) for i in np.linspace(0, count - 1, limit)]
+
+
+def _read(source: Source, index: int, found: Validation) -> Example | None:
+    try:
+        return source[index]
+    except FileNotFoundError as error:
+        found.add("missing file", str(error))
+    except RecordError as error:
+        found.add("bad record", str(error))
+    except (ValueError, OSError) as error:
+        found.add("bad picture", str(error))
+    return None
+
+
+def _check_objects(example: Example, found: Validation) -> None:
+    for number, thing in enumerate(example.objects):
+        what, size, box = f"{example.key}: objects.{number} ({thing.name})", example.size, thing.box
+        if max(box) <= 1 and max(size) > 1:
+            found.add(
+                "box outside", f"{what}: the box seems to be in fractions; multiply it by the image size, in pixels"
+            )
+        elif box.ymin < 0 or box.xmin < 0 or box.ymax > size.height or box.xmax > size.width:
+            where = f"the image of {size.height} x {size.width} pixels"
+            found.add("box outside", f"{what}: box {_numbers(box)} (ymin, xmin, ymax, xmax) exceeds {where}")
+        if thing.mask is not None and thing.mask.any() and box_iou([tight_box(thing.mask)], [box])[0, 0] < 0.5:
+            around = _numbers(tight_box(thing.mask))
+            found.add(
+                "mask elsewhere",
+                f"{what}: box {_numbers(box)} (ymin, xmin, ymax, xmax), but the mask is within {around}",
+            )
+        elif thing.mask is not None and not thing.mask.any():
+            found.add("mask elsewhere", f"{what}: the mask is empty")
+
+
+def _check_texts(example: Example, tokenizer: Tokenizer, found: Validation) -> None:
+    for text in _texts(example):
+        found.texts += 1
+        if not tokenizer.roundtrips(text):
+            found.lost += 1
+            for character in tokenizer.lost(text):
+                found.lost_characters[character] = found.lost_characters.get(character, 0) + 1
+            found.add("text changed by the tokenizer", f"{example.key}: {text!r}")
+
+
+def _texts(example: Example) -> Iterator[str]:
+    for captions in example.captions.values():
+        yield from captions
+    yield from filter(None, (example.question, *example.answers, example.expression, example.text, example.label))
+    yield from (thing.name for thing in example.objects)
+
+
+def _write(
+    example: Example, index: int, tasks: Sequence[Task], found: Validation, *, required: bool
+) -> list[tuple[Task, Sample]]:
+    written, reasons = [], []
+    for task in tasks:
+        try:
+            sample = task.write(example, generator(0, index))
+            if "images" in task.needs:
+                require(example.images, example, "picture")
+        except ValueError as error:
+            reasons.append(str(error))
+        else:
+            written.append((task, sample))
+            found.feeds[task.name] += 1
+    if not written:
+        found.add("unusable", reasons[0] if required else f"sample {example.key} has no fields that a task can use")
+    return written
+
+
+def _check_targets(
+    example: Example,
+    written: Sequence[tuple[Task, Sample]],
+    tokenizer: Tokenizer,
+    max_target: int | None,
+    found: Validation,
+) -> None:
+    for task, sample in written:
+        length = len(_ids(sample, tokenizer)[1]) + 1
+        found.longest_target = max(found.longest_target, length)
+        if length > (most := max_target or task.max_target_tokens):
+            found.add("long target", f"{example.key}: {length} tokens as {task.name}, the maximum is {most}")
+
+
+def _check_answers(example: Example, written: Sequence[tuple[Task, Sample]], found: Validation) -> None:
+    for task, sample in written:
+        if example.images:
+            try:
+                task.parse(sample.target, example.size, strict=True)
+            except ValueError as error:
+                found.add("unreadable target", f"{example.key}: {task.name} cannot parse its own target: {error}")
+
+
+def _preferred(written: Sequence[tuple[Task, Sample]]) -> tuple[Task, Sample] | None:
+    by_name = {task.name: (task, sample) for task, sample in written}
+    if len(by_name) == 1:
+        return written[0]
+    return next((by_name[name] for name in PREFERENCE if name in by_name), None)
+
+
+def _show(example: Example, task: Task, sample: Sample, tokenizer: Tokenizer | None) -> ShownSample:
+    pieces: tuple[Sequence[str], Sequence[str]] = ((), ())
+    if tokenizer:
+        prompt, target = _ids(sample, tokenizer)
+        pieces = tokenizer.pieces(prompt), tokenizer.pieces([*target, tokenizer.eos_id])
+    return ShownSample(example.key, task.name, sample.prompt, sample.target, *pieces)
+
+
+def _ids(sample: Sample, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    return sample.ids or (tokenizer.encode(sample.prompt), tokenizer.encode(sample.target))
+
+
+def _numbers(box: Box) -> list[float]:
+    return [round(edge, 1) for edge in box]

@@ -1,0 +1,391 @@
+"""Evaluators: scores of a model in memory, as big_vision's ``evaluators/``.
+
+    evaluator = AnswerEvaluator("questions", source, task, limit=100)
+    scores = evaluator.run(pipeline).scores
+
+An evaluator is built once and runs on any pipeline, as often as needed: on a model in training, or on one from a
+folder (:mod:`openpali.eval.runner`). It leaves the model in its mode and does not use torch's global random state.
+
+``run`` is collective: every rank calls it, and all get the same result, which depends neither on the number of
+ranks nor on the batch size. Ranks exchange answers and numbers, never the model: each rank needs one that it can
+run alone, so gather a sharded model first.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+
+from openpali.data.sources.base import Source
+from openpali.distributed import Ranks
+from openpali.eval.datasets.base import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Measure
+from openpali.eval.ocr import image_hash
+from openpali.eval.predictions import Line, PredictionsFile
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import BATCH, Pipeline, Prediction
+from openpali.metrics.scores import Scores
+from openpali.rng import generator
+from openpali.tasks.base import Sample, Task
+from openpali.tasks.example import Example
+from openpali.tasks.scoring import Answered, Score
+from openpali.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
+P_contra = TypeVar("P_contra", contravariant=True)
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+WINDOW = 4  # batches; samples are sorted by length within each window
+PATIENCE = 20  # scoring the answers so far may take a twentieth of the time
+
+Watch = Callable[[int, int, Mapping[str, float]], None]
+"""Called with the number of samples done, the total, and the scores so far (empty if there are none yet)."""
+
+
+def unwatched(done: int, total: int, scores: Mapping[str, float]) -> None:
+    """A :data:`Watch` that shows nothing."""
+
+
+class Result(Protocol):
+    """What an evaluator measured."""
+
+    @property
+    def scores(self) -> Scores:
+        """Scores by name, the same on every rank."""
+        ...
+
+
+class Evaluator(Protocol[P_contra]):
+    """Measures a pipeline, on one rank or on several together."""
+
+    @property
+    def name(self) -> str:
+        """Names the scores in logs."""
+        ...
+
+    def run(self, pipeline: P_contra, ranks: Ranks = ALONE) -> Result:
+        """Evaluate. Collective: call it on every rank.
+
+        Raises:
+            FileNotFoundError, ValueError: a sample cannot be read or answered, on any of the ranks.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers with their scores; ``lines`` are in the order of the samples."""
+
+    scores: Scores
+    lines: Sequence[Line]
+
+    @property
+    def rows(self) -> list[Answered]:
+        """The answers."""
+        return [line.answered for line in self.lines]
+
+
+@dataclass(frozen=True)
+class AnswerEvaluator:
+    """Asks a pipeline about each sample and scores its answers.
+
+    Attributes:
+        name: names the scores in logs.
+        source: the samples.
+        task: writes prompts, parses answers and measures them.
+        decoding: by default greedy, up to the length of the task's longest answer.
+        scorer: scores the answers, if the task does not.
+        measure: what such a scorer needs of an example besides what the task measures.
+        limit: evaluates the first ``limit`` samples only.
+        batch: samples that are answered together.
+        predictions: file to append answers to; those that it holds are not asked for again.
+        watch: called on rank 0 whenever samples are done.
+
+    Raises:
+        ValueError: ``limit`` or ``batch`` below 1.
+    """
+
+    name: str
+    source: Source
+    task: Task
+    decoding: Decoding | None = None
+    scorer: Score | None = None
+    measure: Measure | None = None
+    limit: int | None = None
+    batch: int = BATCH
+    predictions: PredictionsFile | None = None
+    watch: Watch = unwatched
+
+    def __post_init__(self) -> None:
+        check_counts(self.limit, self.batch)
+
+    @classmethod
+    def of(cls, benchmark: AnswerBenchmark, source: Source, task: Task, **rest: Any) -> AnswerEvaluator:
+        """The evaluator of a benchmark.
+
+        Args:
+            source: the benchmark's samples, see :attr:`AnswerBenchmark.open`.
+            task: the benchmark's, see :meth:`AnswerBenchmark.task_for`.
+            rest: limit, batch, predictions and watch.
+        """
+        own = (benchmark.decoding, benchmark.scorer, benchmark.measure)
+        return cls(benchmark.name, source, task, *own, **rest)
+
+    def score(self, rows: Sequence[Answered]) -> Scores:
+        """The scores of answers, in any order."""
+        return (self.scorer or self.task.score)(rows)
+
+    def run(self, pipeline: Pipeline, ranks: Ranks = ALONE) -> Answers:
+        n, file = count(self.source, self.limit), self.predictions
+        known = once(ranks, lambda: file.resume() if file else [])
+        lines = {line.answered.index: line for line in known if line.answered.index < n}
+        gather(ranks, lambda: self._check_known(lines, n, ranks))
+        progress = _Progress(self.score, n, self.watch if ranks.rank == 0 else unwatched)
+        progress.show([line.answered for line in lines.values()])
+        mine = self._answers(pipeline, n, frozenset(lines), ranks)
+        while any(gathered := gather(ranks, lambda: next(mine, []))):
+            fresh = [line for each in gathered for line in each]
+            if file:
+                once(ranks, partial(file.append, fresh))
+            lines |= {line.answered.index: line for line in fresh}
+            progress.show([line.answered for line in lines.values()])
+        ordered = [lines[i] for i in range(n)]
+        return Answers(self.score([line.answered for line in ordered]), ordered)
+
+    def _answers(self, pipeline: Pipeline, n: int, known: frozenset[int], ranks: Ranks) -> Iterator[list[Line]]:
+        """This rank's answers, batch by batch, without the known ones."""
+        for chunk in batches(self.source, self.task, n, self.batch, ranks, known):
+            found = pipeline.predict(
+                [asked.example.images for asked in chunk],
+                [asked.sample.prompt for asked in chunk],
+                task=self.task,
+                decoding=self.decoding,
+                batch=len(chunk),
+            )
+            lines = [
+                self._line(asked, prediction, pipeline.tokenizer)
+                for asked, prediction in zip(chunk, found, strict=True)
+            ]
+            yield [line for line in lines if line.answered.index not in known]
+
+    def _line(self, asked: Asked, prediction: Prediction, tokenizer: Tokenizer) -> Line:
+        """What scoring needs of an answer, measured while the image is at hand."""
+        example, sample, answer = asked.example, asked.sample, prediction.answer
+        values = dict(self.task.measure(example, answer, prediction.generation, tokenizer))
+        if self.measure:
+            values |= self.measure(example)
+        kind = example.question_kind or sample.kind
+        answered = Answered(
+            asked.index, example.key, sample.prompt, answer.text, tuple(sample.references), kind, values
+        )
+        return Line(answered, _pixels(example))
+
+    def _check_known(self, lines: Mapping[int, Line], n: int, ranks: Ranks) -> None:
+        """Compare the first and the last known answer of each of this rank's windows with the sample there now.
+
+        Raises:
+            ValueError: they are about different data.
+        """
+        for window in windows(n, self.batch)[ranks.rank :: ranks.world]:
+            known = [i for i in window if i in lines]
+            for i in sorted({*known[:1], *known[-1:]}):
+                example, line = self.source[i], lines[i]
+                sample, row = self.task.write(example, generator(SEED, i)), line.answered
+                facts = {
+                    "key": (row.key, example.key),
+                    "prompt": (row.prompt, sample.prompt),
+                    "references": (list(row.references), list(sample.references)),
+                    "pixels": (line.pixels, _pixels(example)),
+                }
+                for fact, (then, now) in facts.items():
+                    if then != now:
+                        assert self.predictions is not None
+                        raise ValueError(
+                            f"{self.predictions.path} holds answers about other data: the {fact} of sample {i} of "
+                            f"{self.name} was {_short(then)}, now it is {_short(now)}; name another file, or "
+                            "delete this one"
+                        )
+
+
+@dataclass(frozen=True)
+class HeldOutLoss:
+    """``loss``: mean negative log-likelihood in nats per token. ``tokens`` were scored, of ``n`` samples."""
+
+    scores: Scores
+    n: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class LossEvaluator:
+    """Mean negative log-likelihood per target token, EOS included, of the references that a task writes.
+
+    Attributes:
+        name: names the scores in logs.
+        source, task, limit, batch: as for :class:`AnswerEvaluator`.
+
+    Raises:
+        ValueError: ``limit`` or ``batch`` below 1.
+    """
+
+    name: str
+    source: Source
+    task: Task
+    limit: int | None = None
+    batch: int = BATCH
+
+    def __post_init__(self) -> None:
+        check_counts(self.limit, self.batch)
+
+    def run(self, pipeline: Pipeline, ranks: Ranks = ALONE) -> HeldOutLoss:
+        n = count(self.source, self.limit)
+
+        def mine() -> list[float]:
+            return [
+                loss
+                for chunk in batches(self.source, self.task, n, self.batch, ranks)
+                for row in pipeline.token_losses(
+                    [asked.example.images for asked in chunk], [asked.sample for asked in chunk], batch=len(chunk)
+                )
+                for loss in row
+            ]
+
+        losses = [loss for each in gather(ranks, mine) for loss in each]
+        total = math.fsum(losses)  # exact: the order, and so the number of ranks, changes nothing
+        return HeldOutLoss(Scores({"loss": total / len(losses)}), n, len(losses))
+
+
+@dataclass(frozen=True)
+class EmbeddingEvaluator:
+    """Runs a benchmark of embeddings or features on rank 0, while the others wait.
+
+    Attributes:
+        benchmark: what is embedded, and how it is scored.
+        data: the data root.
+        limit: evaluates the first ``limit`` samples only.
+        watch: called on rank 0 whenever samples are done.
+
+    Raises:
+        ValueError: ``limit`` below 1.
+    """
+
+    benchmark: EncoderBenchmark
+    data: Path
+    limit: int | None = None
+    watch: Watch = unwatched
+
+    def __post_init__(self) -> None:
+        check_counts(self.limit, 1)
+
+    @property
+    def name(self) -> str:
+        return self.benchmark.name
+
+    def run(self, pipeline: Pali, ranks: Ranks = ALONE) -> Embedded:
+        def advance(done: int, total: int) -> None:
+            self.watch(done, total, {})
+
+        return once(ranks, lambda: self.benchmark.run(pipeline, self.data, self.limit, advance))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A sample on its way to the model, and its index in the source."""
+
+    index: int
+    example: Example
+    sample: Sample
+
+
+def batches(
+    source: Source, task: Task, n: int, batch: int, ranks: Ranks, known: frozenset[int] = frozenset()
+) -> Iterator[list[Asked]]:
+    """This rank's share of the first ``n`` samples, in batches; those whose samples are all known are left out.
+
+    Each window of ``WINDOW * batch`` samples belongs to one rank, and is sorted by frames and length of prompt
+    before it is cut into batches. So a batch is the same whichever rank runs it, and whatever is known already.
+    """
+    for window in windows(n, batch)[ranks.rank :: ranks.world]:
+        if known.issuperset(window):
+            continue
+        asked = [
+            Asked(i, example, task.write(example, generator(SEED, i))) for i in window for example in [source[i]]
+        ]
+        asked.sort(key=lambda each: (len(each.example.images), len(each.sample.prompt)))
+        for start in range(0, len(asked), batch):
+            chunk = asked[start : start + batch]
+            if not known.issuperset(each.index for each in chunk):
+                yield chunk
+
+
+def windows(n: int, batch: int) -> list[range]:
+    """The indices of ``n`` samples, ``WINDOW`` batches at a time."""
+    return [range(start, min(start + WINDOW * batch, n)) for start in range(0, n, WINDOW * batch)]
+
+
+def count(source: Source, limit: int | None) -> int:
+    """How many samples are evaluated."""
+    return len(source) if limit is None else min(limit, len(source))
+
+
+def check_counts(limit: int | None, batch: int) -> None:
+    """Raises ``ValueError`` if no samples are left, or a batch holds none."""
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+
+
+def once(ranks: Ranks, make: Callable[[], T]) -> T:
+    """Call ``make`` on rank 0 and return its value on all ranks. Collective."""
+    return cast(T, gather(ranks, lambda: make() if ranks.rank == 0 else None)[0])
+
+
+def gather(ranks: Ranks, make: Callable[[], T]) -> list[T]:
+    """What ``make`` returns on each rank. Collective: if it raises on one rank, all ranks raise the same error."""
+    try:
+        made: T | Exception = make()
+    except (ValueError, OSError) as error:
+        made = error
+    gathered = ranks.gather(made)
+    for each in gathered:
+        if isinstance(each, Exception):
+            raise each
+    return cast("list[T]", gathered)
+
+
+class _Progress:
+    """Reports progress, with the score so far where that is cheap."""
+
+    def __init__(self, score: Score, total: int, watch: Watch) -> None:
+        self.score, self.total, self.watch = score, total, watch
+        self.scores: Mapping[str, float] = {}
+        self.next = 0.0
+
+    def show(self, rows: Sequence[Answered]) -> None:
+        began = time.perf_counter()
+        if rows and self.watch is not unwatched and (began >= self.next or len(rows) == self.total):
+            with warnings.catch_warnings(), suppress(ValueError):  # too few samples so far for this score
+                warnings.simplefilter("ignore")
+                self.scores = self.score(rows).summary
+            ended = time.perf_counter()
+            self.next = ended + PATIENCE * (ended - began)
+        self.watch(len(rows), self.total, self.scores)
+
+
+def _pixels(example: Example) -> str:
+    return " ".join(map(image_hash, example.images))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

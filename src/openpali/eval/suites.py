@@ -1,0 +1,104 @@
+"""Suites: many benchmarks, run one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from openpali.distributed import Ranks
+from openpali.eval.cards import Card
+from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
+from openpali.eval.evaluators import ALONE, Watch, unwatched
+from openpali.eval.ocr import OcrEngine
+from openpali.eval.registry import BENCHMARKS
+from openpali.eval.runner import Run, run
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import BATCH
+from openpali.tasks.registry import TASKS
+
+SUITES: dict[str, Callable[[Benchmark], bool]] = {
+    "nano": lambda each: not each.layout and not each.name.startswith("mini/"),
+    "mini": lambda each: each.name.startswith("mini/"),
+    "paper": lambda each: bool(each.layout),
+}
+"""Suite -> whether a benchmark belongs to it. A benchmark with a layout reads official files."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one benchmark of a suite: a score card, or the reason why there is none."""
+
+    benchmark: Benchmark
+    card: Card | None = None
+    problem: str = ""
+
+
+def find_suite(name: str) -> list[Benchmark]:
+    """The benchmarks of a suite.
+
+    Raises:
+        ValueError: no suite has this name.
+    """
+    if name not in SUITES:
+        raise ValueError(f"no suite is called {name!r}; there are {', '.join(SUITES)}")
+    return [benchmark for benchmark in BENCHMARKS.values() if SUITES[name](benchmark)]
+
+
+def nothing_ran(name: str, data: Path) -> str:
+    """The error message for a suite of which no benchmark can run."""
+    if name == "paper":
+        return (
+            f"nothing of the suite paper can run with this model on {data}: docs/evaluation.md lists the files it "
+            "reads"
+        )
+    return f"nothing of the suite {name} can run with this model; `openpali data build all` makes its data"
+
+
+def file_stem(benchmark: str) -> str:
+    """The name of a benchmark's files in a suite's folder, without ending."""
+    return benchmark.replace("/", "-")
+
+
+def run_suite(
+    benchmarks: Sequence[Benchmark],
+    pali: Pali,
+    data: Path,
+    *,
+    out: Path | None = None,
+    limit: int | None = None,
+    batch: int = BATCH,
+    ocr: OcrEngine | None = None,
+    ranks: Ranks = ALONE,
+    watch: Callable[[Benchmark], Watch] = lambda benchmark: unwatched,
+    finished: Callable[[Run], None] = lambda run: None,
+) -> Iterator[Outcome]:
+    """Run the benchmarks that the data and the model allow; a benchmark that cannot run is an outcome, too.
+
+    Args:
+        out: folder for the answers of each benchmark; an interrupted suite resumes from them.
+        ocr: reads the images of the benchmarks whose prompt has a place for text.
+        finished: called on rank 0 with each finished run.
+        others: see :func:`~openpali.eval.runner.run`.
+    """
+    for benchmark in benchmarks:
+        answers = isinstance(benchmark, AnswerBenchmark)
+        reads_text = isinstance(benchmark, AnswerBenchmark) and "ocr" in TASKS[benchmark.task].__dataclass_fields__
+        try:
+            done = run(
+                benchmark,
+                pali,
+                data,
+                limit=limit,
+                batch=batch,
+                ocr=ocr if reads_text else None,
+                predictions=out / f"{file_stem(benchmark.name)}.jsonl" if out and answers else None,
+                ranks=ranks,
+                watch=watch(benchmark),
+            )
+        except (ValueError, OSError) as error:
+            yield Outcome(benchmark, problem=str(error))
+            continue
+        if ranks.rank == 0:
+            finished(done)
+        yield Outcome(benchmark, done.card)

@@ -1,0 +1,353 @@
+"""A model in memory that answers: images and prompts in, typed answers out.
+
+    pipeline = Pipeline(model, tokenizer, preprocess)
+    [prediction] = pipeline.predict([[image]], ["Answer in en: how many? <extra_id_0>"])
+
+The model may be in training: its mode, device and dtype stay as they are, and torch's global random state is not
+used. :class:`openpali.infer.pali.Pali` opens pipelines from folders.
+
+Shapes: B rows, F frames, P prompt tokens, T target tokens, D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from torch import Tensor, nn
+
+from openpali.data.media.images import Preprocess, load_image, to_rgb
+from openpali.data.pipeline.encode import Batch, PairEncoder, SequenceEncoder, Wording
+from openpali.infer.engines.openvino import OpenVinoPali
+from openpali.infer.generate import Decoding, Generation, Model, generate
+from openpali.model.pali import Pali as PaliModel
+from openpali.model.siglip import SigLIP
+from openpali.tasks.base import Answer, Sample, Task
+from openpali.tasks.dialects import DEFAULT
+from openpali.tasks.example import Image, Size
+from openpali.tasks.registry import Tools, open_task, recognise
+from openpali.text.tokenizer import Tokenizer
+
+ImageLike = str | Path | bytes | Image | PILImage.Image
+Frames = Sequence[ImageLike]  # one image, the frames of a video, or nothing for text alone
+Floats = NDArray[np.float32]
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+BATCH = 32
+LONGEST_PROMPT = 512  # tokens, for a model that does not say how long its prompts were in training
+DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer as its task parses it, and the generated tokens behind it.
+
+    Attributes:
+        prompt: what the model was asked.
+        answer: text, and objects in pixels of the (first) image.
+        generation: token ids, the log-probability of each, the score and the finish reason.
+    """
+
+    prompt: str
+    answer: Answer
+    generation: Generation
+
+
+class Pipeline:
+    """Preprocesses images, encodes prompts, generates, and parses answers, with a PaLI in memory.
+
+    Args:
+        model: on the device and in the dtype to compute in; in any mode.
+        tokenizer: of the model.
+        preprocess: how images are resized; None for a model that takes text alone.
+        engine: generates the text; the model itself by default.
+        max_prompt: longest prompt in tokens.
+        options: options of each task by its name, as in training.
+        tools: what tasks may need, as the mask codec; each is opened for the first task that needs it.
+        dialect: name of the dialect that the model was trained in.
+    """
+
+    def __init__(
+        self,
+        model: PaliModel,
+        tokenizer: Tokenizer,
+        preprocess: Preprocess | None,
+        *,
+        engine: Model | None = None,
+        max_prompt: int = LONGEST_PROMPT,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        tools: Tools | None = None,
+        dialect: str = DEFAULT,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.preprocess = preprocess
+        self.engine: Model = engine or model
+        self.max_prompt = max_prompt
+        self.options = options or {}
+        self.tools: Tools = {"tokenizer": lambda: tokenizer, **(tools or {})}
+        self.dialect = dialect
+        self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where its inputs go."""
+        return _device_of(self.model)
+
+    @property
+    def precision(self) -> str:
+        """What the engine computes in: "fp32", "bf16" or "fp16"."""
+        if isinstance(self.engine, OpenVinoPali):
+            return {"f32": "fp32"}.get(self.engine.precision, self.engine.precision)
+        return DTYPES[next(p.dtype for p in self.model.parameters() if p.is_floating_point())]
+
+    def task(self, name: str) -> Task:
+        """A task with the options that it had in training and the tools that it needs.
+
+        Raises:
+            ValueError: unknown task.
+        """
+        return open_task(name, self.options.get(name), self.tools, dialect=self.dialect)
+
+    def fits(self, prompt: str) -> bool:
+        """Whether a prompt is short enough for the model."""
+        return len(self.tokenizer.encode(prompt)) <= self.max_prompt
+
+    def predict(
+        self,
+        frames: Sequence[Frames],
+        prompts: Sequence[str],
+        *,
+        task: Task | None = None,
+        decoding: Decoding | None = None,
+        batch: int = BATCH,
+    ) -> list[Prediction]:
+        """Answer one prompt per row. An answer depends neither on the other rows nor on ``batch``.
+
+        Args:
+            frames: images of each row: one, the frames of a video, or none for text alone.
+            prompts: as the tasks write them, or free text.
+            task: parses the answers; by default each row's task is recognised by its prompt.
+            decoding: by default greedy, up to the length of the task's longest answer.
+            batch: rows that go through the model together.
+
+        Raises:
+            ValueError: unequal numbers of rows, an empty prompt, one that is too long, or an image that cannot be
+                read.
+        """
+        check_rows(frames, prompts)
+        tasks = [
+            task or self.task(recognise(prompt, len(row), self.dialect))
+            for prompt, row in zip(prompts, frames, strict=True)
+        ]
+        found: dict[int, Prediction] = {}
+        for way, rows in group([decoding or Decoding(max_tokens=t.max_target_tokens) for t in tasks]).items():
+            for some in _chunks(rows, batch):
+                answered = self._answer([(frames[i], prompts[i], tasks[i]) for i in some], way)
+                found |= zip(some, answered, strict=True)
+        return [found[i] for i in range(len(prompts))]
+
+    def log_perplexity(
+        self, frames: Sequence[Frames], prompt: str, targets: Sequence[str], *, batch: int = BATCH
+    ) -> Floats:
+        """Mean negative log-likelihood of given answers, in nats per token: ``[rows, targets]``.
+
+        Args:
+            frames: as for :meth:`predict`.
+            prompt: the same for all rows.
+            targets: answers to score for each row; EOS is their last token.
+            batch: rows that go through the model together.
+
+        Raises:
+            ValueError: no rows, no targets or an empty one, or as :meth:`predict`.
+        """
+        if not frames or not targets or not all(target.strip() for target in targets):
+            raise ValueError("log-perplexity needs at least one row of images and one target, and no empty target")
+        model = self.model
+        ids = [torch.tensor([self._target_ids(target)], device=self.device) for target in targets]
+        chunks = []
+        with torch.inference_mode(), evaluating(model):
+            for some in _chunks(frames, batch):
+                inputs, _ = self._collate(some, [self._prompt_ids(prompt)] * len(some))
+                memory = model.encode(inputs.get("images"), inputs["prompt"], inputs.get("frames"))
+                columns = []
+                for target_1T in ids:
+                    target_BT = target_1T.expand(len(some), -1)
+                    hidden = model.text.decode(F.pad(target_BT[:, :-1], (1, 0), value=model.pad), *memory)
+                    logits = model.text.logits(hidden).float()
+                    columns.append(F.cross_entropy(logits.transpose(1, 2), target_BT, reduction="none").mean(1))
+                chunks.append(torch.stack(columns, dim=1))
+        return torch.cat(chunks).cpu().numpy()
+
+    def token_losses(
+        self, frames: Sequence[Frames], samples: Sequence[Sample], *, batch: int = BATCH
+    ) -> list[list[float]]:
+        """Negative log-likelihood in nats of each token of each sample's own target, EOS included.
+
+        Args:
+            frames: as for :meth:`predict`.
+            samples: prompts and targets, as tasks write them.
+            batch: rows that go through the model together.
+
+        Raises:
+            ValueError: as :meth:`predict`.
+        """
+        check_rows(frames, [sample.prompt for sample in samples])
+        found: list[list[float]] = []
+        with torch.inference_mode(), evaluating(self.model):
+            for rows in _chunks(range(len(samples)), batch):
+                some = [samples[i] for i in rows]
+                prompts = [self._prompt_ids(s.prompt) if s.ids is None else s.ids[0] for s in some]
+                targets = [self._target_ids(s.target if s.ids is None else s.ids[1]) for s in some]
+                inputs, _ = self._collate([frames[i] for i in rows], prompts, targets)
+                target_BT = inputs["target"]
+                hidden = self.model(inputs.get("images"), inputs["prompt"], target_BT, inputs.get("frames"))
+                for hidden_TD, target in zip(hidden, targets, strict=True):
+                    logits_TV = self.model.text.logits(hidden_TD[: len(target)]).float()
+                    ids = torch.tensor(target, device=logits_TV.device)
+                    found.append(F.cross_entropy(logits_TV, ids, reduction="none").tolist())
+        return found
+
+    def _answer(self, rows: Sequence[tuple[Frames, str, Task]], decoding: Decoding) -> list[Prediction]:
+        inputs, sizes = self._collate([row[0] for row in rows], [self._prompt_ids(prompt) for _, prompt, _ in rows])
+        with evaluating(self.model):
+            generations = generate(
+                self.engine,
+                inputs.get("images"),
+                inputs["prompt"],
+                inputs.get("frames"),
+                decoding,
+                self.tokenizer.eos_id,
+            )
+        return [
+            Prediction(prompt, task.parse(self.tokenizer.decode(best.ids), size), best)
+            for (_, prompt, task), [best, *_], size in zip(rows, generations, sizes, strict=True)
+        ]
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        if not prompt.strip():
+            raise ValueError("the prompt is empty")
+        ids = self.tokenizer.encode(prompt)
+        if len(ids) > self.max_prompt:
+            raise ValueError(f"the prompt has {len(ids)} tokens, this model takes {self.max_prompt}: shorten it")
+        return ids
+
+    def _target_ids(self, target: str | list[int]) -> list[int]:
+        ids = self.tokenizer.encode(target) if isinstance(target, str) else target
+        return [*ids, self.tokenizer.eos_id]
+
+    def _collate(
+        self, frames: Sequence[Frames], prompts: Sequence[list[int]], targets: Sequence[list[int]] | None = None
+    ) -> tuple[Batch, list[Size]]:
+        """A batch on the model's device, and the size of each row's first image."""
+        samples, sizes = [], []
+        for row, prompt, target in zip(frames, prompts, targets or [[0]] * len(prompts), strict=True):
+            arrays: dict[str, NDArray[Any]] = {"prompt": np.array(prompt), "target": np.array(target)}
+            images = [to_array(image) for image in row]
+            sizes.append(Size(*images[0].shape[:2]) if images else Size(1, 1))
+            if images:
+                if self.preprocess is None:
+                    raise ValueError("this model takes text alone: leave out the images")
+                arrays["images"] = np.stack([self.preprocess(image) for image in images])
+            samples.append(arrays)
+        batch = {name: tensor.to(self.device) for name, tensor in self._encoder.collate(samples).items()}
+        return batch, sizes
+
+
+class EmbeddingPipeline:
+    """Embeds images and texts with a SigLIP in memory.
+
+    Args:
+        model: on the device and in the dtype to compute in; in any mode.
+        tokenizer: of the model.
+        preprocess: how images are resized.
+        wording: how texts are normalised, as in training.
+    """
+
+    def __init__(
+        self, model: SigLIP, tokenizer: Tokenizer, preprocess: Preprocess, wording: Wording = "lower"
+    ) -> None:
+        self.model = model
+        self.preprocess = preprocess
+        self._encoder = PairEncoder(tokenizer, model.config.text.length, wording)
+
+    def embed_image(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Floats:
+        """L2-normalised embeddings of images ``[N, D]``, comparable with :meth:`embed_text`."""
+        pixels = [torch.from_numpy(self.preprocess(to_array(image))) for image in images]
+        return self._embed(self.model.embed_image, pixels, batch)
+
+    def embed_text(self, texts: Sequence[str], *, batch: int = BATCH) -> Floats:
+        """L2-normalised embeddings of texts ``[N, D]``, padded to the fixed length of training."""
+        ids = [torch.from_numpy(self._encoder.text(text)) for text in texts]
+        return self._embed(self.model.embed_text, ids, batch)
+
+    def similarity(self, images: Sequence[ImageLike], texts: Sequence[str]) -> Floats:
+        """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``."""
+        cosine = torch.from_numpy(self.embed_image(images) @ self.embed_text(texts).T)
+        with torch.inference_mode():
+            temperature, bias = self.model.log_temperature.float().cpu().exp(), self.model.bias.float().cpu()
+            return (cosine * temperature + bias).sigmoid().numpy()
+
+    def _embed(self, tower: Callable[[Tensor], Tensor], rows: Sequence[Tensor], batch: int) -> Floats:
+        with torch.inference_mode(), evaluating(self.model):
+            chunks = [tower(torch.stack(list(some)).to(_device_of(self.model))) for some in _chunks(rows, batch)]
+        return torch.cat(chunks).float().cpu().numpy()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; then each module gets its own mode back (frozen parts may differ)."""
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def to_array(image: ImageLike) -> Image:
+    """Any kind of image as RGB uint8 ``[H, W, 3]``; a Pillow image gives the same pixels as its file.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`load_image`; or an array of another shape or dtype.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+        return image
+    if isinstance(image, PILImage.Image):
+        return to_rgb(image.copy())  # a copy, since it is turned upright in place
+    return load_image(image)
+
+
+def check_rows(frames: Sequence[Frames], prompts: Sequence[str]) -> None:
+    """Raises ``ValueError`` unless there is one row of images per prompt."""
+    if len(frames) != len(prompts):
+        raise ValueError(f"{len(frames)} rows of images, but {len(prompts)} prompts: give one row per prompt")
+
+
+def group(keys: Sequence[K]) -> dict[K, list[int]]:
+    """The indices at which each key stands."""
+    found: dict[K, list[int]] = {}
+    for i, key in enumerate(keys):
+        found.setdefault(key, []).append(i)
+    return found
+
+
+def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

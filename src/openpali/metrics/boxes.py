@@ -1,0 +1,262 @@
+"""Boxes: overlap, referring-expression accuracy, score-free F1 and COCO average precision.
+
+Boxes are (ymin, xmin, ymax, xmax) with exclusive far edges, in pixels of the original picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .scores import Scores, check_paired, mean_scores
+
+Floats = NDArray[np.float64]
+
+
+class Detection(NamedTuple):
+    """A named box; ``score`` is a confidence in any unit (higher is surer) and is ignored in references."""
+
+    name: str
+    box: Sequence[float]
+    score: float = 1.0
+
+
+def box_iou(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Floats:
+    """Intersection over union of each box of ``a`` [N, 4] with each of ``b`` [M, 4]: float64 [N, M] in 0..1.
+
+    Two boxes without area have IoU 0.
+
+    Raises:
+        ValueError: on a box that is not four finite numbers with ymin <= ymax and xmin <= xmax.
+    """
+    first, second = _boxes(a), _boxes(b)
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    overlap: Floats = np.clip(high - low, 0, None).prod(axis=2)
+    union = _area(first)[:, None] + _area(second)[None, :] - overlap
+    return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0))
+
+
+def _boxes(boxes: Sequence[Sequence[float]]) -> Floats:
+    if not len(boxes):
+        return np.zeros((0, 4))
+    array = np.asarray(boxes, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
+        raise ValueError(f"boxes must be four finite numbers each (ymin, xmin, ymax, xmax), got {boxes}")
+    if (array[:, :2] > array[:, 2:]).any():
+        raise ValueError(f"boxes must have ymin <= ymax and xmin <= xmax, got {boxes}")
+    return array
+
+
+def _area(boxes: Floats) -> Floats:
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
+
+
+def box_accuracy(
+    predictions: Sequence[Sequence[float] | None],
+    references: Sequence[Sequence[float]],
+    *,
+    threshold: float = 0.5,
+) -> Scores:
+    """One box per sample (referring expressions): share with IoU >= ``threshold``, and mean IoU.
+
+    Args:
+        predictions: a box, or None where the model's text held none (IoU 0).
+        references: the true box.
+
+    Returns:
+        ``accuracy@<threshold>`` and ``miou`` in 0..1, with per-sample values.
+
+    Raises:
+        ValueError: on unequal lengths, no samples or a malformed box.
+    """
+    check_paired(predictions, references)
+    ious = [
+        0.0 if p is None else float(box_iou([p], [r])[0, 0]) for p, r in zip(predictions, references, strict=True)
+    ]
+    return mean_scores({f"accuracy@{threshold}": [float(iou >= threshold) for iou in ious], "miou": ious})
+
+
+def detection_f1(
+    predictions: Sequence[Sequence[Detection]],
+    references: Sequence[Sequence[Detection]],
+    *,
+    threshold: float = 0.5,
+) -> Scores:
+    """F1 of sets of boxes, for detectors that give no scores.
+
+    A prediction may be paired with a reference of the same name at IoU >= ``threshold``, one to one. The number
+    of true positives is the most pairs that can be made (maximum bipartite matching), so neither the order of the
+    boxes nor a greedy choice matters.
+
+    Args:
+        predictions: detections of each picture; scores are ignored.
+        references: true boxes of each picture.
+
+    Returns:
+        ``f1@t``, ``precision@t`` and ``recall@t`` in 0..1 over all boxes of all pictures (micro average);
+        per-sample ``f1@t``. No boxes on either side is agreement: 1. Precision without predictions is 0, so is
+        recall without references.
+
+    Raises:
+        ValueError: on unequal lengths, no samples or a malformed box.
+    """
+    check_paired(predictions, references)
+    found = [_most_pairs(p, r, threshold) for p, r in zip(predictions, references, strict=True)]
+    per_sample = [_f1(n, len(p), len(r)) for n, p, r in zip(found, predictions, references, strict=True)]
+    hits, predicted, true = sum(found), sum(map(len, predictions)), sum(map(len, references))
+    agree = float(predicted == true == 0)
+    return Scores(
+        {
+            f"f1@{threshold}": _f1(hits, predicted, true),
+            f"precision@{threshold}": hits / predicted if predicted else agree,
+            f"recall@{threshold}": hits / true if true else agree,
+        },
+        {f"f1@{threshold}": per_sample},
+    )
+
+
+def _f1(hits: int, predicted: int, true: int) -> float:
+    return 2 * hits / (predicted + true) if predicted + true else 1.0
+
+
+def _most_pairs(predictions: Sequence[Detection], references: Sequence[Detection], threshold: float) -> int:
+    """Size of the largest one-to-one pairing (Kuhn's augmenting paths)."""
+    ious = box_iou([p.box for p in predictions], [r.box for r in references])
+    allowed = [
+        [j for j, r in enumerate(references) if r.name == p.name and ious[i, j] >= threshold]
+        for i, p in enumerate(predictions)
+    ]
+    partner: dict[int, int] = {}  # reference -> prediction
+
+    def pair(i: int, tried: set[int]) -> bool:
+        for j in allowed[i]:
+            if j not in tried:
+                tried.add(j)
+                if j not in partner or pair(partner[j], tried):
+                    partner[j] = i
+                    return True
+        return False
+
+    return sum(pair(i, set()) for i in range(len(predictions)))
+
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+MAX_DETECTIONS = 100  # per picture and name
+
+
+def average_precision(
+    predictions: Sequence[Sequence[Detection]], references: Sequence[Sequence[Detection]]
+) -> Scores:
+    """COCO average precision of scored boxes, equal to pycocotools ``COCOeval`` (all areas, no crowds).
+
+    Args:
+        predictions: scored detections of each picture.
+        references: true boxes of each picture.
+
+    Returns:
+        ``ap`` (mean over IoU 0.5:0.05:0.95), ``ap50``, ``ap75`` and ``ar100``, in 0..1, averaged over the names
+        that occur in the references. There are no per-sample values. Equal scores rank in the order of the samples.
+
+    Raises:
+        ValueError: on unequal lengths, no samples, no reference boxes, a malformed box, or a score that is not
+            finite.
+    """
+    check_paired(predictions, references)
+    names = sorted({r.name for sample in references for r in sample})
+    if not names:
+        raise ValueError("references hold no boxes: average precision is undefined")
+    if not np.isfinite([p.score for sample in predictions for p in sample]).all():
+        raise ValueError("detections have scores that are not finite")
+    curves = [_precision_recall(name, predictions, references) for name in names]
+    precision = np.stack([curve.mean(axis=1) for curve, _ in curves])  # [names, thresholds]
+    recall = np.stack([last for _, last in curves])
+    return Scores(
+        {
+            "ap": float(precision.mean()),
+            "ap50": float(precision[:, 0].mean()),
+            "ap75": float(precision[:, 5].mean()),
+            "ar100": float(recall.mean()),
+        }
+    )
+
+
+def detection_scores(
+    predictions: Sequence[Sequence[Sequence[Detection]]],
+    references: Sequence[Sequence[Detection]],
+    policies: Sequence[str],
+) -> Scores:
+    """COCO average precision under each policy of confidence (``ap/mean``, ``ap50/mean``, ...), and ``f1@0.5``,
+    which needs no scores.
+
+    Args:
+        predictions: per policy, the scored boxes of each image.
+        references: true boxes of each image.
+        policies: their names, in the order of ``predictions``.
+
+    Raises:
+        ValueError: no policies, unequal numbers, or as :func:`average_precision`.
+    """
+    if not policies or len(policies) != len(predictions):
+        raise ValueError(
+            f"{len(predictions)} lists of scored boxes for {len(policies)} policies: give one for each"
+        )
+    f1 = detection_f1(predictions[0], references)
+    summary = dict(f1.summary)
+    for policy, scored in zip(policies, predictions, strict=True):
+        precision = average_precision(scored, references).summary
+        summary |= {f"{name}/{policy}": value for name, value in precision.items()}
+    return Scores(summary, f1.per_sample)
+
+
+def _precision_recall(
+    name: str, predictions: Sequence[Sequence[Detection]], references: Sequence[Sequence[Detection]]
+) -> tuple[Floats, Floats]:
+    """Interpolated precision [thresholds, recall points] and final recall [thresholds] of one name."""
+    scores: list[float] = []
+    hits: list[NDArray[np.bool_]] = []
+    true = 0
+    for sample, truth in zip(predictions, references, strict=True):
+        kept = sorted((p for p in sample if p.name == name), key=lambda p: -p.score)[:MAX_DETECTIONS]
+        boxes = [r.box for r in truth if r.name == name]
+        true += len(boxes)
+        scores += [p.score for p in kept]
+        hits.append(_greedy_hits(box_iou([p.box for p in kept], boxes)))
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    ranked = np.concatenate(hits, axis=1)[:, order]  # [thresholds, detections]
+    positives = ranked.cumsum(axis=1)
+    recall = positives / true
+    # Precision at a recall is the best precision at that recall or beyond.
+    precision = positives / np.arange(1, ranked.shape[1] + 1)
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    curve = np.zeros((len(IOU_THRESHOLDS), len(RECALL_POINTS)))
+    for t in range(len(IOU_THRESHOLDS)):
+        first = np.searchsorted(recall[t], RECALL_POINTS, side="left")
+        reached = first < ranked.shape[1]
+        curve[t, reached] = precision[t, first[reached]]
+    final = recall[:, -1] if ranked.shape[1] else np.zeros(len(IOU_THRESHOLDS))
+    return curve, final
+
+
+def _greedy_hits(ious: Floats) -> NDArray[np.bool_]:
+    """COCO's matching: each detection, surest first, takes the free reference that it overlaps most.
+
+    [detections, references] -> bool [thresholds, detections].
+    """
+    hits = np.zeros((len(IOU_THRESHOLDS), len(ious)), dtype=np.bool_)
+    if not ious.shape[1]:
+        return hits
+    for t, threshold in enumerate(IOU_THRESHOLDS):
+        free = np.ones(ious.shape[1], dtype=np.bool_)
+        for d, row in enumerate(ious):
+            open_ious = np.where(free, row, -1.0)
+            # Of equal overlaps COCO takes the last.
+            best = len(row) - 1 - int(np.argmax(open_ious[::-1]))
+            if open_ious[best] >= min(threshold, 1 - 1e-10):
+                free[best] = False
+                hits[t, d] = True
+    return hits

@@ -1,0 +1,58 @@
+"""The report of ``openpali data validate``, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from openpali.data.validate import MESSAGES, Validation
+
+PRINTED = 3  # number of samples printed
+CHARACTERS = 20  # number of lost characters printed
+
+
+def render(found: Validation, sheet: str = "") -> RenderableType:
+    """The report, to print with rich; ``sheet`` is the file of the contact sheet, if there is one."""
+    parts: list[RenderableType] = [
+        Text(f"{found.path}: {found.samples:,} samples, {found.checked:,} checked", style="bold")
+    ]
+    feeds = Table("task", "can use", title="Tasks it can train", title_justify="left")
+    for name, count in found.feeds.items():
+        if count:
+            feeds.add_row(name, f"{count:,} of {found.checked:,}")
+    parts.append(feeds if feeds.row_count else Text("no task can use these samples", style="red"))
+    if found.texts:
+        share = found.lost / found.texts
+        parts.append(Text(f"{share:.1%} of {found.texts:,} texts do not round-trip through the tokenizer"))
+        if found.lost_characters:
+            most = _by_count(found.lost_characters)[:CHARACTERS]
+            parts.append(Text(f"  characters: {'  '.join(f'{_visible(c)} x {n}' for c, n in most)}"))
+        parts.append(Text(f"longest target: {found.longest_target} tokens"))
+    for shown in found.shown[:PRINTED]:
+        parts.append(Text(f"\n{shown.where} as {shown.task}", style="bold"))
+        parts.append(Text(f"  prompt  {shown.prompt}\n  target  {shown.target}"))
+        if shown.target_pieces:
+            parts.append(
+                Text(f"  tokens  {' '.join(shown.prompt_pieces)} -> {' '.join(shown.target_pieces)}", "dim")
+            )
+    for kind, count in _by_count(found.problems):
+        parts.append(Text(f"\n{count:,} x {kind}", style="bold red"))
+        parts += [Text(f"  {message}") for message in found.messages[kind]]
+        if count > MESSAGES:
+            parts.append(Text(f"  and {count - MESSAGES:,} more", style="dim"))
+    if sheet:
+        parts.append(Text(f"\nwhat the model will see: {sheet}"))
+    parts.append(Text("\nno problems found", "green") if found.ok else Text(""))
+    return Group(*parts)
+
+
+def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Items, the highest count first."""
+    return sorted(counts.items(), key=lambda item: -item[1])
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() and not character.isspace() else f"U+{ord(character):04X}"

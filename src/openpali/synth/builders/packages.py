@@ -1,0 +1,84 @@
+"""Fetch software packages by name and unpack them, for the images, fonts and word lists that they hold.
+
+Nothing is installed and root rights are not needed: the package's own manager downloads it, and it is unpacked into
+``$OPENPALI_HOME/packages/<name>``. Only the first call uses the network.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from openpali.home import home
+
+
+def debian(name: str) -> Path:
+    """Folder with the files of the Debian package ``name``, as seen from the root (``usr/share/...``).
+
+    Raises:
+        FileNotFoundError: apt-get or dpkg-deb is missing, or there is no such package.
+    """
+    return _cached(name, _unpack_debian)
+
+
+def pypi(name: str) -> Path:
+    """Folder with the files of the newest wheel of the Python package ``name``, without its dependencies.
+
+    Raises:
+        FileNotFoundError: pip is missing, or there is no such wheel.
+    """
+    return _cached(name, _unpack_pypi)
+
+
+def _cached(name: str, unpack: Callable[[str, Path], None]) -> Path:
+    folder = home() / "packages" / name
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed when complete, so that an interrupted download is never taken for a package.
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as work:
+            unpack(name, Path(work))
+            (Path(work) / "files").rename(folder)
+    return folder
+
+
+def _unpack_debian(name: str, work: Path) -> None:
+    for tool, package in (("apt-get", "apt"), ("dpkg-deb", "dpkg")):
+        if shutil.which(tool) is None:
+            raise FileNotFoundError(
+                f"the Debian package {name} cannot be fetched: {tool} is missing; install {package}, or "
+                f"unpack {name} by hand into {home() / 'packages' / name}"
+            )
+    download = ["apt-get", "download", "-q", name]
+    if not _succeeds(download, work):
+        _run(["apt-get", "update", "-q"], work, name)  # a fresh machine has no package lists yet
+        _run(download, work, name)
+    _run(["dpkg-deb", "-x", str(next(work.glob("*.deb"))), str(work / "files")], work, name)
+
+
+def _unpack_pypi(name: str, work: Path) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise FileNotFoundError(
+            f"the Python package {name} cannot be fetched: this environment has no pip; run "
+            f"`python -m ensurepip`, or unzip its wheel by hand into {home() / 'packages' / name}"
+        )
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", name]
+    _run(pip, work, name)
+    with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
+        wheel.extractall(work / "files")
+
+
+def _succeeds(command: list[str], work: Path) -> bool:
+    return subprocess.run(command, cwd=work, capture_output=True, check=False).returncode == 0
+
+
+def _run(command: list[str], work: Path, name: str) -> None:
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise FileNotFoundError(f"the package {name} cannot be fetched: `{' '.join(command)}` says: {reason}")

@@ -1,0 +1,19 @@
+"""``wordnet``: the database by which NExT-QA's score compares words."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from openpali.synth.builders import packages
+from openpali.synth.builders.output import write_licences
+
+PACKAGE = "wordnet-base"
+
+
+def build(folder: Path) -> None:
+    """Copy WordNet's data, index and exception files."""
+    for path in sorted((packages.debian(PACKAGE) / "usr/share/wordnet").iterdir()):
+        if path.name.startswith(("data.", "index.")) or path.suffix == ".exc":
+            shutil.copy(path, folder / path.name)
+    write_licences(folder, [PACKAGE])

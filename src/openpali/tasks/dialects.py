@@ -1,0 +1,124 @@
+"""Dialects: how the models of one family are asked. Every prompt string of the package stands in this file.
+
+A model folder names the dialect that its model was trained in (``facts["dialect"]``; :data:`DEFAULT` where it names
+none). Tasks render their prompts through it, and :func:`~openpali.tasks.registry.recognise` reads them back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from openpali.messages import hint
+
+_SLOTS = {
+    "{lang}": r"(?P<lang>[\w-]+)",
+    "{position}": r"(?P<position>[0-9]+)",
+    "{text} ": r"(?:(?P<text>.+) )?",
+    "{text}": r"(?P<text>.+)",
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt with slots.
+
+    Attributes:
+        pattern: the prompt with ``{text}`` for what is asked about, ``{lang}`` for the language of the answer and
+            ``{position}`` for where a caption goes on: ``"Answer in {lang}: {text} <extra_id_0>"``.
+    """
+
+    pattern: str
+
+    def render(self, text: str = "", *, lang: str = "en", position: int = 0) -> str:
+        """The prompt. An empty ``text`` takes the space after its slot with it."""
+        pattern = self.pattern if text else self.pattern.replace("{text} ", "").replace("{text}", "")
+        return pattern.format(text=text, lang=lang, position=position)
+
+    def read(self, prompt: str) -> Mapping[str, str] | None:
+        """The inverse of :meth:`render`: slot -> what stands there, or ``None`` for any other prompt."""
+        match = self._whole.fullmatch(prompt.rstrip())
+        return {name: value or "" for name, value in match.groupdict().items()} if match else None
+
+    def begins(self, prompt: str) -> bool:
+        """Whether a prompt begins as this one does, up to the first slot."""
+        return self._beginning is not None and self._beginning.match(prompt) is not None
+
+    @property
+    def names_language(self) -> bool:
+        """Whether the prompt says in which language to answer."""
+        return "{lang}" in self.pattern
+
+    @cached_property
+    def _whole(self) -> re.Pattern[str]:
+        parts = re.split("(" + "|".join(map(re.escape, _SLOTS)) + ")", self.pattern)
+        return re.compile("".join(_SLOTS.get(part) or re.escape(part) for part in parts), re.DOTALL)
+
+    @cached_property
+    def _beginning(self) -> re.Pattern[str] | None:
+        beginning = self.pattern.partition("{")[0].rstrip()
+        end = r"\b" if beginning[-1:].isalnum() else ""
+        return re.compile(re.escape(beginning) + end) if beginning else None
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One family's way to ask.
+
+    Attributes:
+        name: as model folders spell it.
+        prompts: form of a prompt -> pattern of its :class:`Template`. A form is called by the first task that has
+            it; other tasks ask in the same form (``Task.form``).
+        ocr: pattern for text that an OCR engine has found, which stands in ``{text}`` or follows what stands there.
+        names_joiner: stands between the names in a prompt that asks for several.
+        options: form -> options that its tasks have in this dialect (how coordinates are written), unless a recipe
+            or a model folder sets others.
+    """
+
+    name: str
+    prompts: Mapping[str, str]
+    ocr: str
+    names_joiner: str
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def template(self, form: str) -> Template:
+        """The template of a form.
+
+        Raises:
+            ValueError: the dialect has no such form; the message names the nearest.
+        """
+        if form not in self.prompts:
+            raise ValueError(f"dialect {self.name} has no prompt for {form!r}; {hint(form, self.prompts)}")
+        return Template(self.prompts[form])
+
+
+PALI3 = Dialect(  # PaLI-3 sections 3.1 and 4.2, where they print prompts
+    name="pali3",
+    prompts={
+        "caption": "Generate the alt_text in {lang} at {position}: {text} <extra_id_0>",
+        "ocr": "Generate the ocr_text in {lang}: <extra_id_0>",
+        "question_generation": "Generate a question in {lang} for {text}: <extra_id_0>",
+        "vqa": "Answer in {lang}: {text} <extra_id_0>",
+        "detect": "detect: {text}",
+        "refseg": "detect: {text}",
+    },
+    ocr="OCR: {text}",
+    names_joiner=" and ",
+)
+
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3,)}
+DEFAULT = PALI3.name
+
+
+def find_dialect(name: str) -> Dialect:
+    """A dialect by name.
+
+    Raises:
+        ValueError: there is none; the message names the nearest.
+    """
+    if name not in DIALECTS:
+        raise ValueError(f"unknown dialect {name!r}; {hint(name, DIALECTS)}")
+    return DIALECTS[name]

@@ -1,0 +1,164 @@
+"""Answers -> scores: how tasks are scored unless a benchmark has a protocol of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+from openpali.metrics import caption, vqa
+from openpali.metrics.boxes import Detection, box_iou, detection_scores
+from openpali.metrics.masks import mask_scores
+from openpali.metrics.ocr import ocr
+from openpali.metrics.scores import Scores, mean, mean_scores
+from openpali.tasks.confidence import DEFAULT_POLICY
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A sample and what the model answered: all that a score is made of. Plain JSON values, no pixels.
+
+    Attributes:
+        index: place in the source.
+        key: the sample's name there.
+        prompt: what the model was asked.
+        text: the answer as its task reads it.
+        references: the right answers, or those that it is compared with.
+        kind: slice under which it is scored (a language, "human", ...); may be empty.
+        values: what ``Task.measure`` has kept ("intersection", "union", boxes with their confidence): numbers and
+            texts, or nested lists of them.
+    """
+
+    index: int
+    key: str
+    prompt: str
+    text: str
+    references: Sequence[str]
+    kind: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a line of a predictions file; ``Answered(**line)`` is the inverse."""
+        return dataclasses.asdict(self)
+
+
+Score = Callable[[Sequence[Answered]], Scores]
+"""Answers, in any order -> scores; per-sample values are in the order of the answers."""
+
+
+def texts(rows: Sequence[Answered]) -> list[str]:
+    """The answers."""
+    return [row.text for row in rows]
+
+
+def references(rows: Sequence[Answered]) -> list[Sequence[str]]:
+    """All right answers of each."""
+    return [row.references for row in rows]
+
+
+def first_references(rows: Sequence[Answered]) -> list[str]:
+    """The only right answer of each, where a metric takes one."""
+    return [row.references[0] for row in rows]
+
+
+# ---- scores of texts
+
+
+def captions(rows: Sequence[Answered]) -> Scores:
+    """CIDEr, BLEU-1..4, ROUGE-L and exact match."""
+    return caption.caption(texts(rows), references(rows))
+
+
+def exact(rows: Sequence[Answered]) -> Scores:
+    """Exact match, case and all."""
+    return vqa.exact_match(texts(rows), references(rows))
+
+
+def reading(rows: Sequence[Answered]) -> Scores:
+    """Character and word error rates, and exact match."""
+    return ocr(texts(rows), first_references(rows))
+
+
+# ---- scores of places, from what ``Task.measure`` keeps
+
+
+def segmentation(rows: Sequence[Answered]) -> Scores:
+    """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU that the mask VQ-VAE allows (``ceiling``)."""
+    overlaps = [(int(row.values["intersection"]), int(row.values["union"])) for row in rows]
+    boxes = [row.values["box_iou"] for row in rows]
+    rest = {
+        "box_accuracy@0.5": [float(iou >= 0.5) for iou in boxes],
+        "box_accuracy@0.75": [float(iou >= 0.75) for iou in boxes],
+        "ceiling": [row.values["ceiling"] for row in rows],
+        "invalid": [row.values["invalid"] for row in rows],
+    }
+    scores, others = mask_scores(overlaps), mean_scores(rest)
+    return Scores(scores.summary | others.summary, scores.per_sample | others.per_sample)
+
+
+def detections(rows: Sequence[Answered]) -> Scores:
+    """Mean IoU of each true box with the nearest answer, COCO's AP under a confidence policy, F1 at IoU 0.5."""
+    found, true = (
+        [[Detection(name, box, score) for name, *box, score in row.values[side]] for row in rows]
+        for side in ("found", "true")
+    )
+    ious = [
+        float(box_iou([thing.box for thing in there], [thing.box for thing in seen]).max(axis=1).mean())
+        if seen
+        else 0.0
+        for seen, there in zip(found, true, strict=True)
+    ]
+    scores = detection_scores([found], true, [DEFAULT_POLICY])
+    return Scores({"iou": mean(ious)} | scores.summary, {"iou": ious} | scores.per_sample)
+
+
+# ---- kinds of sample
+
+
+def with_slices(score: Score) -> Score:
+    """Over all samples, and over each kind alone as ``NAME/KIND``."""
+
+    @wraps(score)
+    def sliced(rows: Sequence[Answered]) -> Scores:
+        whole = score(rows)
+        return Scores(whole.summary | _slices(_by_kind(score, rows)), whole.per_sample)
+
+    return sliced
+
+
+def mean_of_slices(score: Score) -> Score:
+    """Over each kind alone as ``NAME/KIND``, and as ``NAME`` the mean over kinds, however many samples each has."""
+
+    @wraps(score)
+    def sliced(rows: Sequence[Answered]) -> Scores:
+        scores = _by_kind(score, rows)
+        shared = [n for n in next(iter(scores.values())).summary if all(n in s.summary for s in scores.values())]
+        whole = {name: mean([s.summary[name] for s in scores.values()]) for name in shared}
+        per_sample: dict[str, list[float]] = {}
+        for kind, own in scores.items():
+            places = [i for i, row in enumerate(rows) if row.kind == kind]
+            for name, values in own.per_sample.items():
+                column = per_sample.setdefault(name, [0.0] * len(rows))
+                for place, value in zip(places, values, strict=True):
+                    column[place] = value
+        return Scores(whole | _slices(scores), per_sample)
+
+    sliced.__doc__ = f"{(score.__doc__ or '').rstrip('.')}: the mean over kinds of sample."
+    return sliced
+
+
+def _by_kind(score: Score, rows: Sequence[Answered]) -> dict[str, Scores]:
+    kinds = sorted({row.kind for row in rows})
+    return {kind: score([row for row in rows if row.kind == kind]) for kind in kinds}
+
+
+def _slices(scores: Mapping[str, Scores]) -> dict[str, float]:
+    return {
+        f"{name}/{kind}": value
+        for kind, own in scores.items()
+        if kind
+        for name, value in own.summary.items()
+        if "/" not in name
+    }

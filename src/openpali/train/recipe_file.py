@@ -1,0 +1,183 @@
+"""Recipe files as plain tables: `extends`, entries and mixtures by name, overrides, and TOML output.
+
+Nothing here knows the keys of a recipe; `train/recipe.py` checks them.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Table = dict[str, Any]
+
+
+def read_table(path: Path) -> Table:
+    """Read a TOML file and the files that it extends, as one table.
+
+    ``extends = "base.toml"`` names another file, relative to this one. Tables are merged key by key; values and
+    lists of this file replace those of the other one.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: a file is not TOML, or files extend each other in a circle.
+    """
+    return _read(path, [])
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:
+    """``base`` with ``changes``: tables are merged key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        known = merged.get(key)
+        merged[key] = merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def expand_mixtures(raw: Table, entries: Mapping[str, Table], mixtures: Mapping[str, Mapping[str, float]]) -> None:
+    """Write out, in place, every ``mixture`` of ``raw["phases"]`` that is given by name.
+
+    A mixture is a list of tables, which stays as it is; a table ``{ENTRY = weight, ...}`` of ``entries`` by name;
+    or the name of such a table in ``mixtures``.
+
+    Raises:
+        ValueError: an entry or a mixture has no such name.
+    """
+    phases = raw.get("phases")
+    for number, phase in enumerate(phases if isinstance(phases, list) else []):
+        if not isinstance(phase, dict):
+            continue
+        where, mixture = f"phases.{number}.mixture", phase.get("mixture")
+        if isinstance(mixture, str):
+            if mixture not in mixtures:
+                raise ValueError(f"{where}: there is no table mixtures.{mixture}{_nearest(mixture, mixtures)}")
+            mixture = mixtures[mixture]
+        if isinstance(mixture, dict):
+            for name in mixture:
+                if name not in entries:
+                    raise ValueError(f"{where}: there is no table entries.{name}{_nearest(name, entries)}")
+            phase["mixture"] = [{**copy.deepcopy(entries[k]), "weight": weight} for k, weight in mixture.items()]
+
+
+def read_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
+    """``key=value`` as pairs. The value is TOML, or else a string without quotes.
+
+    Raises:
+        ValueError: there is no equals sign.
+    """
+    pairs = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"{override!r} is not an override: write key=value")
+        pairs.append((key, _toml_value(text)))
+    return pairs
+
+
+def assign(raw: Table, key: str, value: Any) -> None:
+    """Set a dotted key, in place; numbers index lists, as in ``phases.0.samples``. Missing tables are made.
+
+    Raises:
+        ValueError: a list has no such index, or a value on the way is neither a list nor a table.
+    """
+    *parents, last = key.split(".")
+    node: Any = raw
+    for depth, part in enumerate([*parents, last]):
+        place: Any = part
+        if isinstance(node, list):
+            if not part.isdecimal() or int(part) >= len(node):
+                raise ValueError(f"override {key}: {part!r} is not an index of a list of length {len(node)}")
+            place = int(part)
+        elif not isinstance(node, dict):
+            raise ValueError(f"override {key}: {'.'.join(parents[:depth])} is a value, not a table")
+        if depth == len(parents):
+            node[place] = value
+        else:
+            node = node[place] if isinstance(node, list) else node.setdefault(place, {})
+
+
+def as_toml(table: Mapping[str, Any]) -> str:
+    """A table as TOML that reads back as the same, without empty strings, lists and tables.
+
+    A table within another is written on one line, unless it contains tables.
+    """
+    return "\n".join(_lines(table, "")).strip() + "\n"
+
+
+def quote(value: Any) -> str:
+    """A value as TOML writes it, on one line."""
+    match value:
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case bool():
+            return str(value).lower()
+        case int():
+            return f"{value:_}" if abs(value) >= 10_000 else str(value)
+        case list() | tuple():
+            return f"[{', '.join(map(quote, value))}]"
+        case dict():
+            return f"{{ {', '.join(f'{_key(k)} = {quote(v)}' for k, v in value.items())} }}" if value else "{}"
+        case _:
+            return str(value)
+
+
+def _read(path: Path, above: list[Path]) -> Table:
+    if not path.is_file():
+        if above:
+            raise FileNotFoundError(f"{above[-1]} extends {path}, which does not exist")
+        known = sorted(str(p.with_suffix("")) for p in path.parent.glob("*.toml"))
+        raise FileNotFoundError(f"no recipe {path}" + (f"; beside it: {', '.join(known)}" if known else ""))
+    chain = [*above, path]
+    if any(path.samefile(other) for other in above):
+        raise ValueError(f"recipes extend each other in a circle: {' -> '.join(map(str, chain))}")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: extends = {quote(base)}: give the path of one recipe file")
+    return merge(_read(path.parent / base, chain), raw)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a string that the shell has taken the quotes from
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+    return f" (nearest: {near[0]})" if near else ""
+
+
+def _lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
+    filled = {key: value for key, value in table.items() if value not in ("", [], {})}
+    tables = {key: value for key, value in filled.items() if _has_header(value, nested=bool(name))}
+    for key, value in filled.items():
+        if key not in tables:
+            yield f"{_key(key)} = {quote(value)}"
+    for key, value in tables.items():
+        full = f"{name}.{_key(key)}" if name else _key(key)
+        for part in value if isinstance(value, list) else [value]:
+            yield ""
+            yield f"[[{full}]]" if isinstance(value, list) else f"[{full}]"
+            yield from _lines(part, full)
+
+
+def _has_header(value: Any, *, nested: bool) -> bool:
+    if isinstance(value, dict):
+        return not nested or any(isinstance(part, dict) for part in value.values())
+    return isinstance(value, list) and all(isinstance(part, dict) for part in value)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quote(key)

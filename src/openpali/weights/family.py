@@ -1,0 +1,148 @@
+"""Finding models by name, and families: several models that answer together."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from openpali.home import data_folder, home
+from openpali.text.tokenizer import Tokenizer
+from openpali.weights.format import FAMILY, TOKENIZER, open_model, write_model
+
+SHIPPED = Path(__file__).parents[1] / "models"
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model or family: the path of one or of a finished run; the name of one that ships (``nano``);
+    or the name of a finished run (``nano/0a_siglip``).
+
+    Raises:
+        FileNotFoundError: none of these exists.
+    """
+    for folder in _candidates(name):
+        if (folder / "config.json").is_file() or (folder / FAMILY).is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
+    )
+
+
+def open_tokenizer(name: str) -> Tokenizer:
+    """A tokenizer by the path of its file, by a model's name (as :func:`find_model` takes it), or by the name of a
+    built vocabulary (``nano-vocabulary``).
+
+    Raises:
+        FileNotFoundError: none of these exists.
+    """
+    for path in (Path(name), *(folder / TOKENIZER for folder in _candidates(name))):
+        if path.is_file():
+            return Tokenizer.load(path)
+    from openpali.synth.builders.vocabularies import (
+        BUILDERS as VOCABULARIES,  # slow to import, not needed to answer
+    )
+
+    if name in VOCABULARIES:
+        return Tokenizer.load(data_folder(name) / TOKENIZER)
+    raise FileNotFoundError(
+        f"no tokenizer {name!r}: give its file, a model folder or finished run that has one, or one of "
+        f"{', '.join(VOCABULARIES)}"
+    )
+
+
+class Family(NamedTuple):
+    """Models that answer together.
+
+    Attributes:
+        parts: part name ("pali" is the default, "siglip", "mask_vqvae", ...) -> model folder.
+        tasks: task name -> the part that answers it, where that is not the default.
+        languages: codes of the languages it answers in; empty: unknown.
+    """
+
+    parts: dict[str, Path]
+    tasks: dict[str, str]
+    languages: tuple[str, ...]
+
+
+def open_family(folder: Path) -> Family:
+    """Read the ``family.json`` of a folder; a single model is a family of one part, named by its kind.
+
+    Raises:
+        FileNotFoundError: the folder holds neither.
+        ValueError: ``family.json`` cannot be read.
+    """
+    path = folder / FAMILY
+    if not path.is_file():
+        return Family({open_model(folder).kind: folder}, {}, ())
+    try:
+        described = json.loads(path.read_text())
+        parts = {name: folder / part for name, part in described["parts"].items()}
+        return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be understood ({type(error).__name__}: {error})") from error
+
+
+def pack_family(description: Path, folder: Path) -> dict[str, int]:
+    """Pack finished runs into a family, in bf16; returns the bytes of each part's weights.
+
+    ``description`` is a TOML file: ``languages`` lists the codes of the languages it answers in, ``[parts]`` maps
+    part names to what :func:`find_model` takes, ``[tasks]`` task names to parts. Tensors that a part shares with
+    "pali" are stored once.
+
+    Raises:
+        FileNotFoundError: a part does not exist.
+        ValueError: the description cannot be read.
+    """
+    origins, tasks, languages = _read_description(description)
+    main = _in_bf16(open_model(find_model(origins["pali"])).weights())
+    sizes = {}
+    for part, origin in origins.items():
+        source = open_model(find_model(origin))
+        weights = _in_bf16(source.weights())
+        facts = source.lasting_facts  # it may belong to a family itself
+        if part != "pali" and source.kind == "pali":
+            shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
+            weights = {k: v for k, v in weights.items() if k not in shared}
+            facts["base"] = "pali"
+        write_model(
+            folder / part,
+            weights,
+            source.config,
+            preprocess=source.preprocess,
+            tokenizer=None if source.kind == "mask_vqvae" else source.tokenizer,
+            facts=facts,
+        )
+        sizes[part] = sum(weight.nbytes for weight in weights.values())
+    family = {"parts": {part: part for part in origins}, "tasks": tasks, "languages": languages}
+    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n")
+    return sizes
+
+
+def _candidates(name: str) -> tuple[Path, ...]:
+    """Where a model of this name may be."""
+    return Path(name), Path(name) / "model", SHIPPED / name, home() / "runs" / name / "model"
+
+
+def _read_description(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Parts, tasks and languages of a family's TOML file."""
+    try:
+        described = tomllib.loads(path.read_text("utf-8"))
+        parts, tasks = dict(described["parts"]), dict(described.get("tasks", {}))
+        languages = list(described.get("languages", ()))
+        if "pali" not in parts:
+            raise KeyError("pali")
+        if other := [name for name in (*parts.values(), *tasks.values(), *languages) if not isinstance(name, str)]:
+            raise TypeError(f"{other[0]!r} is no name")
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} names no [parts] with a pali ({reason})") from error
+    return parts, tasks, languages
+
+
+def _in_bf16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.to(torch.bfloat16) for key, value in weights.items()}

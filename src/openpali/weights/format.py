@@ -1,0 +1,236 @@
+"""A model folder: ``config.json``, tensors (``model.safetensors``, or shards of it with an index) and, for models
+that take text, ``tokenizer.model``.
+
+Reading a folder runs no code and opens no socket; tensors are mapped, not copied. ``config.json`` holds the kind of
+model, its shapes, how images are preprocessed, and where the weights came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import ChainMap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from openpali.data.media.images import Preprocess
+from openpali.model.int8 import use_int8
+from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
+from openpali.model.pali import Pali, PaliConfig
+from openpali.model.siglip import SigLIP, SigLIPConfig
+from openpali.model.vit import Classifier, ViTConfig
+from openpali.text.tokenizer import Tokenizer
+from openpali.weights.tensors import MappedTensors, WidenedTensors, load_exactly, write_tensors
+
+FORMAT = 1
+MODEL_TYPE = "openpali"  # by which transformers finds the class of a pali, see `interop.transformers`
+TOKENIZER = "tokenizer.model"
+FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
+STORAGE = frozenset({"base", "int8"})  # facts about how a folder stores its tensors; other writers drop them
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Shape of the classification control and the names of its classes."""
+
+    vision: ViTConfig
+    labels: tuple[str, ...]
+
+
+Config = SigLIPConfig | ClassifierConfig | PaliConfig | MaskVQVAEConfig
+
+_KINDS: Mapping[str, type[Config]] = {
+    "siglip": SigLIPConfig,
+    "classifier": ClassifierConfig,
+    "pali": PaliConfig,
+    "mask_vqvae": MaskVQVAEConfig,
+}
+
+
+def build(config: Config) -> nn.Module:
+    """The model of this configuration, randomly initialised."""
+    match config:
+        case SigLIPConfig():
+            return SigLIP(config)
+        case ClassifierConfig():
+            return Classifier(config.vision, len(config.labels))
+        case PaliConfig():
+            return Pali(config)
+        case MaskVQVAEConfig():
+            return MaskVQVAE(config)
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """An opened model folder. Weights are read on request, the tokenizer is parsed once.
+
+    ``facts["base"]``, if set, names a sibling folder that holds the tensors missing here: a transfer with a frozen
+    ViT ships without it. ``facts["int8"]`` says that the weights of linear layers are stored in int8.
+    """
+
+    folder: Path
+    config: Config
+    preprocess: Preprocess | None
+    facts: Json
+
+    @property
+    def kind(self) -> str:
+        """The kind of model: "pali", "siglip", "classifier" or "mask_vqvae"."""
+        return _kind_of(self.config)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that belongs to the weights."""
+        return Tokenizer.load(self.folder / TOKENIZER)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the folder holds a tokenizer."""
+        return (self.folder / TOKENIZER).is_file()
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """All tensors by name, int8 ones widened to float32. Each is mapped, and read when it is touched.
+
+        Raises:
+            ValueError: a file is damaged.
+        """
+        stored = self._stored()
+        return WidenedTensors(stored) if self.facts.get("int8") else stored
+
+    @property
+    def lasting_facts(self) -> Json:
+        """The facts that stay true of :meth:`weights` wherever they are written."""
+        return {key: value for key, value in self.facts.items() if key not in STORAGE}
+
+    def _stored(self) -> Mapping[str, Tensor]:
+        """All tensors by name, as they are on disk."""
+        own = MappedTensors(self.folder)
+        base = self.facts.get("base")
+        if not base:
+            return own
+        theirs = open_model(self.folder.parent / base).weights()
+        return ChainMap(own, theirs)  # type: ignore[arg-type]  # only read, never written
+
+    def model(self, dtype: torch.dtype = torch.float32, *, int8: bool = True) -> nn.Module:
+        """The model with its weights, in evaluation mode. Tensors stored in ``dtype`` stay mapped.
+
+        Args:
+            dtype: of all floats.
+            int8: keep weights that are stored in int8; otherwise widen them.
+
+        Raises:
+            ValueError: tensors are missing, unknown, or have another shape.
+        """
+        with torch.device("meta"), _ShapesAlone():
+            model = build(self.config)
+        int8 = int8 and bool(self.facts.get("int8"))
+        if int8:
+            use_int8(model)
+        stored = self._stored() if int8 else self.weights()
+        weights = {k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in stored.items()}
+        load_exactly(model, weights, str(self.folder))
+        return model.eval()
+
+
+class _ShapesAlone(TorchFunctionMode):
+    """Leaves out what would give a model its first values, which it has not on the meta device. Torch draws and
+    scales there in Python, through its compiler and sympy: importing these takes longer than an answer of nano.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"]
+        if func in (Tensor.div, Tensor.mul):
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
+
+
+def open_model(folder: Path) -> ModelFolder:
+    """Read a model folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no model.
+        ValueError: its configuration cannot be read, or it holds another library's model or a family.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        if (folder / FAMILY).is_file():
+            parts = ", ".join(str(part.parent) for part in sorted(folder.glob("*/config.json")))
+            raise ValueError(f"{folder} is a family of several models: name one of its parts, {parts}")
+        hint = "; run `openpali convert` to make one of the .npz file" if list(folder.glob("*.npz")) else ""
+        raise FileNotFoundError(f"no model in {folder}: it has no config.json{hint}")
+    try:
+        described = json.loads(path.read_text())
+        if "format" not in described:
+            raise ValueError(_not_ours(described))
+        if described["format"] != FORMAT:
+            raise ValueError(f"its format is {described['format']}, and this version reads {FORMAT}")
+        config = config_from_json(_KINDS[described["kind"]], described["config"])
+        preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
+        facts = dict(described["facts"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"  # never the file
+        raise ValueError(f"{path} is no model configuration that this version reads ({reason})") from error
+    return ModelFolder(folder, config, preprocess, facts)
+
+
+def write_model(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    config: Config,
+    *,
+    preprocess: Preprocess | None,
+    tokenizer: Tokenizer | None,
+    facts: Json,
+) -> None:
+    """Write a model folder. ``facts`` is whatever else should be recorded: recipe, samples seen, task options.
+
+    Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_tensors(folder, weights)
+    if tokenizer is not None:
+        (folder / TOKENIZER).write_bytes(tokenizer.proto)
+    described = {
+        "format": FORMAT,
+        "kind": _kind_of(config),
+        "config": dataclasses.asdict(config),
+        "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
+        "facts": facts,
+    }
+    if isinstance(config, PaliConfig):
+        described["model_type"] = MODEL_TYPE
+    (folder / "config.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+
+
+def config_from_json(cls: type[Any], value: Any) -> Any:
+    """Nested dataclasses from nested dictionaries; lists become tuples."""
+    if isinstance(value, dict) and dataclasses.is_dataclass(cls):
+        hints = get_type_hints(cls)
+        return cls(**{key: config_from_json(hints[key], v) for key, v in value.items()})
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _not_ours(described: Any) -> str:
+    """Why a ``config.json`` without our ``format`` cannot be read, and the fix."""
+    if "model_type" in described:
+        return (
+            f"it is a {described['model_type']!r} of transformers: make a model of OpenPaLI from it with "
+            "`openpali convert`, as docs/weights.md shows"
+        )
+    return "it has no format: give a model folder, a run, or a model that ships with the package"
+
+
+def _kind_of(config: Config) -> str:
+    return next(name for name, cls in _KINDS.items() if isinstance(config, cls))

@@ -1,0 +1,37 @@
+"""Model folders with int8 linear layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from openpali.model.int8 import quantize, use_int8
+from openpali.weights.format import ModelFolder, build, write_model
+
+
+def write_int8(source: ModelFolder, out: Path) -> None:
+    """Write a model again with int8 linear layers and everything else in bf16.
+
+    Raises:
+        ValueError: it has int8 layers already.
+        OSError: it cannot be written.
+    """
+    if source.facts.get("int8"):
+        raise ValueError(f"{source.folder} has int8 weights already")
+    with torch.device("meta"):
+        linear = {f"{name}.weight" for name in use_int8(build(source.config))}
+    weights = {}
+    for key, value in source.weights().items():
+        if key in linear:
+            weights[key], weights[key.removesuffix("weight") + "scale"] = quantize(value)
+        else:
+            weights[key] = value.to(torch.bfloat16)
+    write_model(
+        out,
+        weights,
+        source.config,
+        preprocess=source.preprocess,
+        tokenizer=source.tokenizer if source.has_tokenizer else None,
+        facts={**source.lasting_facts, "int8": True},
+    )

@@ -1,0 +1,68 @@
+"""Starting a part of a model from another checkpoint: PaLI-3's ViT from SigLIP, a stage from the one before it."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from openpali.model.mask_vqvae import MaskVQVAEConfig
+from openpali.model.vit import ViT, resample_positions
+from openpali.text.tokenizer import Tokenizer
+from openpali.weights.family import find_model
+from openpali.weights.format import ModelFolder, open_model
+from openpali.weights.tensors import load_exactly
+
+
+def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | None = None) -> None:
+    """Load ``part`` of a model from another model. Position embeddings are resampled to this model's grid.
+
+    Args:
+        model: the model to change.
+        part: name of a submodule; "" for the whole model.
+        origin: what :func:`find_model` takes, optionally with ``#part`` if the part has another name there.
+        tokenizer: the one whose ids ``model`` takes; None if it takes no text.
+
+    Raises:
+        ValueError: no such part; tensors are missing, unknown, or have another shape; or the part embeds the ids of
+            another vocabulary.
+    """
+    name, _, there = origin.partition("#")
+    source = open_model(find_model(name))
+    there = there or part
+    weights = {
+        key.removeprefix(there + ".") if there else key: value.float()
+        for key, value in source.weights().items()
+        if not there or key.startswith(there + ".")
+    }
+    try:
+        target = model.get_submodule(part)
+    except AttributeError as error:
+        parts = ", ".join(child for child, _ in model.named_children())
+        raise ValueError(f"model.init names {part!r}, and the parts of the model are {parts}") from error
+    positions = {"": "vit.positions", "vit": "positions"}.get(part)
+    if positions in weights and not isinstance(source.config, MaskVQVAEConfig):
+        vit = model.get_submodule("vit")
+        assert isinstance(vit, ViT)
+        weights[positions] = resample_positions(weights[positions], source.config.vision.grid, vit.config.grid)
+    if tokenizer is not None and any(_depends_on_vocabulary(f"{there}.{key}") for key in weights):
+        _require_same_vocabulary(source, tokenizer, origin)
+    load_exactly(target, weights, origin)
+
+
+def _depends_on_vocabulary(name: str) -> bool:
+    """Whether a tensor has one row per token of a vocabulary."""
+    modules = name.split(".")
+    return "embed" in modules or {"text", "head"} <= set(modules)
+
+
+def _require_same_vocabulary(source: ModelFolder, tokenizer: Tokenizer, origin: str) -> None:
+    if not source.has_tokenizer:
+        return
+    theirs = source.tokenizer
+    ids = range(min(theirs.vocab_size, tokenizer.vocab_size))
+    pairs = zip(ids, theirs.pieces(ids), tokenizer.pieces(ids), strict=True)
+    if different := [(number, a, b) for number, a, b in pairs if a != b]:
+        number, a, b = different[0]
+        raise ValueError(
+            f"{origin} was trained with another vocabulary ({len(different)} of {len(ids)} ids differ; {number} is "
+            f"{a!r} there and {b!r} here): set model.tokenizer to {str(source.folder)!r}"
+        )

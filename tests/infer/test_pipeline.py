@@ -1,0 +1,207 @@
+"""Pipelines in memory: a model in training answers as it would from a folder, and does not notice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from openpali.data.sources.registry import open_source
+from openpali.infer.engines.openvino import OpenVinoPali
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
+from openpali.model.pali import Pali as PaliModel
+from openpali.rng import generator
+from openpali.tasks.base import Sample
+from openpali.tasks.registry import get_task
+
+PROMPTS = [
+    "detect: horse",  # may take 256 tokens
+    "Generate the alt_text in en at 0: <extra_id_0>",  # 64
+    "Answer in en: what? <extra_id_0>",
+    "detect: red horse and blue cat",
+]
+
+
+@pytest.fixture(scope="module")
+def pali(family: Path) -> Pali:
+    return Pali.from_pretrained(family)
+
+
+@pytest.fixture(scope="module")
+def images(family: Path) -> list[np.ndarray]:
+    source = open_source("nano/scene", {"split": "heldout", "min_objects": 2})
+    return [source[i].images[0] for i in range(4)]
+
+
+@pytest.fixture
+def live(family: Path) -> Pipeline:
+    """A model in training, whose ViT is frozen in evaluation mode; its dropout would change every answer."""
+    stored = Pali.from_pretrained(family).load("pali")[0]
+    model = stored.model()
+    assert isinstance(model, PaliModel)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    model.train()
+    model.vit.eval()
+    return Pipeline(model, stored.tokenizer, stored.preprocess, max_prompt=64, options=stored.facts["tasks"])
+
+
+def modes(model: torch.nn.Module) -> list[bool]:
+    return [module.training for module in model.modules()]
+
+
+@pytest.mark.parametrize(
+    "decoding", [None, Decoding(max_tokens=8, beams=3), Decoding(max_tokens=8, temperature=1.0, seed=7)]
+)
+def test_a_model_in_training_answers_as_from_its_folder_and_keeps_its_state(
+    live: Pipeline, pali: Pali, images: list[np.ndarray], decoding: Decoding | None
+) -> None:
+    rows = [[image] for image in images]
+    before = modes(live.model), {name: value.clone() for name, value in live.model.state_dict().items()}
+    assert True in before[0]
+    assert False in before[0]
+    random = torch.get_rng_state()
+    assert live.predict(rows, PROMPTS, decoding=decoding) == pali.predict(rows, PROMPTS, decoding=decoding)
+    np.testing.assert_array_equal(
+        live.log_perplexity(rows, "what?", ["a horse"]), pali.log_perplexity(rows, "what?", ["a horse"])
+    )
+    assert modes(live.model) == before[0]
+    assert torch.equal(torch.get_rng_state(), random)
+    after = live.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before[1].items())
+    live.model(torch.zeros(1, 1, 72, 72, 3), torch.ones(1, 2).long(), torch.ones(1, 2).long()).sum().backward()
+    assert live.model.text.embed.weight.grad is not None  # it still trains
+
+
+def test_the_mode_comes_back_after_an_error(live: Pipeline, images: list[np.ndarray], monkeypatch: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    before = modes(live.model)
+    monkeypatch.setattr(live.model, "encode", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        live.predict([[images[0]]], PROMPTS[:1])
+    assert modes(live.model) == before
+
+
+@pytest.mark.parametrize("batch", [1, 3, 32])
+def test_answers_do_not_depend_on_the_rows_beside_them(
+    live: Pipeline, images: list[np.ndarray], monkeypatch: Any, batch: int
+) -> None:
+    """Each row has its own task, and with it its own limit of tokens."""
+    monkeypatch.setattr("openpali.infer.generate.loops", lambda ids, repeats: False)
+    live.model.text.head.weight.data[live.tokenizer.eos_id] = 0.0  # others beat it
+    rows = [[image] for image in images]
+    together = live.predict(rows, PROMPTS, batch=batch)
+    alone = [live.predict([row], [prompt])[0] for row, prompt in zip(rows, PROMPTS, strict=True)]
+    assert [(p.prompt, p.generation.ids) for p in together] == [(p.prompt, p.generation.ids) for p in alone]
+    assert [len(p.generation.ids) for p in together] == [256, 64, 64, 256]
+
+
+def test_the_engine_generates_and_the_model_scores(live: Pipeline, images: list[np.ndarray]) -> None:
+    class Spy:
+        pad = live.model.pad
+        steps = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(live.model, name)
+
+        def step(self, *inputs: Any) -> Any:
+            self.steps += 1
+            return live.model.step(*inputs)
+
+    engine = Spy()
+    asked = Pipeline(live.model, live.tokenizer, live.preprocess, engine=engine)
+    rows, decoding = [[images[0]]], Decoding(max_tokens=5)
+    assert asked.predict(rows, PROMPTS[:1], decoding=decoding) == live.predict(rows, PROMPTS[:1], decoding=decoding)
+    assert 0 < engine.steps <= 5
+    asked.log_perplexity(rows, "what?", ["a horse"])
+    assert engine.steps <= 5
+
+
+def test_precision_is_that_of_the_engine(live: Pipeline, pali: Pali) -> None:
+    assert live.precision == "fp32"
+    for precision, name in (("f32", "fp32"), ("bf16", "bf16")):
+        engine = OpenVinoPali.__new__(OpenVinoPali)
+        engine.precision = precision
+        assert Pipeline(live.model, live.tokenizer, live.preprocess, engine=engine).precision == name
+    live.model.bfloat16()
+    assert live.precision == "bf16"
+
+
+def test_token_losses_are_those_of_log_perplexity(live: Pipeline, images: list[np.ndarray]) -> None:
+    written = get_task("caption").write(open_source("nano/single", {"split": "heldout"})[0], generator(1))
+    samples = [Sample("what?", "a horse"), Sample("how many red horses are there?", "3"), written]
+    rows = [[image] for image in images[:3]]
+    together = live.token_losses(rows, samples)
+    for row, sample, losses in zip(rows, samples, together, strict=True):
+        assert len(losses) == len(live.tokenizer.encode(sample.target)) + 1
+        alone = live.log_perplexity([row], sample.prompt, [sample.target])[0, 0]
+        assert np.mean(losses) == pytest.approx(alone, rel=1e-5)
+    [with_ids] = live.token_losses([[]], [Sample("shown", "shown", ids=([5, 6], [7, 8, 9]))])
+    assert len(with_ids) == 4
+
+
+def test_a_model_of_text_alone_takes_no_images(live: Pipeline, images: list[np.ndarray]) -> None:
+    words = Pipeline(live.model, live.tokenizer, None)
+    assert len(words.predict([[]], ["what?"], decoding=Decoding(max_tokens=4))) == 1
+    with pytest.raises(ValueError, match="takes text alone: leave out the images"):
+        words.predict([[images[0]]], ["what?"])
+
+
+def test_prompts_that_fit_are_those_that_are_answered(live: Pipeline) -> None:
+    word = "horse "
+    longest = max(n for n in range(1, 65) if live.fits(word * n))
+    live.predict([[]], [word * longest], decoding=Decoding(max_tokens=2))
+    with pytest.raises(ValueError, match="shorten it"):
+        live.predict([[]], [word * (longest + 1)])
+
+
+def test_the_mask_codec_is_opened_when_a_task_needs_it(live: Pipeline, pali: Pali) -> None:
+    opened: list[object] = []
+
+    def open_codec() -> Any:
+        opened.append(codec)
+        return codec
+
+    codec = pali.task("refseg").masks  # type: ignore[attr-defined]
+    pipeline = Pipeline(
+        live.model, live.tokenizer, live.preprocess, options={"refseg": {"bins": 7}}, tools={"masks": open_codec}
+    )
+    pipeline.task("caption")
+    assert opened == []
+    task: Any = pipeline.task("refseg")
+    assert (task.masks, task.bins) == (codec, 7)
+
+
+def test_embeddings_of_a_model_in_training(pali: Pali, images: list[np.ndarray]) -> None:
+    stored = pali.load("siglip")[0]
+    model: Any = stored.model().train()
+    assert stored.preprocess is not None
+    pipeline = EmbeddingPipeline(model, stored.tokenizer, stored.preprocess)
+    np.testing.assert_array_equal(pipeline.embed_image(images), pali.embed_image(images))
+    np.testing.assert_allclose(pipeline.embed_image(images, batch=1), pali.embed_image(images), atol=1e-6)
+    np.testing.assert_array_equal(pipeline.embed_text(["a Cat"]), pali.embed_text(["a cat"]))
+    np.testing.assert_array_equal(pipeline.similarity(images, ["a cat"]), pali.similarity(images, ["a cat"]))
+    assert all(modes(model))
+
+
+def test_prompts_of_several_tasks_go_to_their_parts(pali: Pali, images: list[np.ndarray]) -> None:
+    """Each row of a call is answered by the part that its own task needs."""
+    frames = [[images[0]], images[:2], [images[1]]]
+    prompts = ["detect: horse", "Answer in en: what moves? <extra_id_0>", "detect: cat"]
+    together = pali.predict(frames, prompts)
+    parts = ["pali", "video", "pali"]
+    alone = [pali.predict([f], [p], part=part)[0] for f, p, part in zip(frames, prompts, parts, strict=True)]
+    assert [p.generation.ids for p in together] == [p.generation.ids for p in alone]
+
+
+def test_a_part_that_takes_no_prompts_is_named(pali: Pali) -> None:
+    with pytest.raises(ValueError, match=r"part 'siglip' of .* is a siglip, which takes no prompts"):
+        pali.predict([[]], ["what?"], part="siglip")

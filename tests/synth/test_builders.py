@@ -1,0 +1,334 @@
+"""Packages and builders, without a network: tiny stand-ins for what the package managers would bring."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openpali.home import data_folder, home
+from openpali.synth.builders import clipart, output, packages, stamps
+from openpali.synth.builders.output import write_shards
+from openpali.synth.builders.registry import BUILDERS, build
+from openpali.synth.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_home_is_named_by_the_environment(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert home() == cache
+    monkeypatch.setenv("OPENPALI_HOME", "~/elsewhere")
+    assert home() == Path.home() / "elsewhere"
+    monkeypatch.delenv("OPENPALI_HOME")
+    assert home() == Path.home() / ".cache" / "openpali"
+
+
+# ---- packages
+
+
+class Managers:
+    """Stands in for ``subprocess.run``: plays apt-get, dpkg-deb and pip, and remembers what was asked of them."""
+
+    def __init__(self, *, lists: bool = True, known: bool = True) -> None:
+        self.lists, self.known, self.asked = lists, known, []
+
+    def __call__(self, command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess[str]:
+        self.asked.append(command[:2] if command[0] != packages.sys.executable else ["pip", command[3]])
+        failed = subprocess.CompletedProcess(command, 100, "", "noise\nE: Unable to locate package\n")
+        match self.asked[-1]:
+            case ["apt-get", "update"]:
+                self.lists = True
+            case ["apt-get", "download"]:
+                if not (self.lists and self.known):
+                    return failed
+                (cwd / "thing_1_all.deb").write_bytes(b"deb")
+            case ["dpkg-deb", "-x"]:
+                (Path(command[3]) / "usr/share").mkdir(parents=True)
+            case ["pip", "download"]:
+                if not self.known:
+                    return failed
+                with zipfile.ZipFile(cwd / "thing-1-py3-none-any.whl", "w") as wheel:
+                    wheel.writestr("thing/data.txt", "hello")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_debian_package_is_fetched_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.subprocess, "run", managers := Managers())
+    folder = packages.debian("thing")
+    assert folder == cache / "packages" / "thing"
+    assert (folder / "usr/share").is_dir()
+    assert managers.asked == [["apt-get", "download"], ["dpkg-deb", "-x"]]
+    assert packages.debian("thing") == folder
+    assert len(managers.asked) == 2
+    assert [path.name for path in folder.parent.iterdir()] == ["thing"]  # nothing is left lying about
+
+
+@pytest.mark.usefixtures("tools")
+def test_package_lists_are_fetched_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.subprocess, "run", managers := Managers(lists=False))
+    packages.debian("thing")
+    assert [words[1] for words in managers.asked] == ["download", "update", "download", "-x"]
+
+
+@pytest.mark.usefixtures("tools")
+@pytest.mark.parametrize("fetch", [packages.debian, packages.pypi])
+def test_a_failed_download_says_why_and_leaves_nothing(
+    fetch: object, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages.subprocess, "run", Managers(known=False))
+    with pytest.raises(FileNotFoundError, match=r"package thing cannot be fetched.*: E: Unable to locate package$"):
+        fetch("thing")
+    assert list((cache / "packages").iterdir()) == []
+
+
+def test_a_wheel_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.subprocess, "run", managers := Managers())
+    assert (packages.pypi("thing") / "thing/data.txt").read_text() == "hello"
+    packages.pypi("thing")
+    assert managers.asked == [["pip", "download"]]
+
+
+def test_missing_managers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.shutil, "which", lambda tool: None)
+    with pytest.raises(FileNotFoundError, match="thing cannot be fetched: apt-get is missing; install apt"):
+        packages.debian("thing")
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="this environment has no pip; run `python -m ensurepip`"):
+        packages.pypi("thing")
+
+
+# ---- the registry
+
+
+def test_a_set_is_built_once_and_whole(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def builder(folder: Path) -> None:
+        nonlocal calls
+        calls += 1
+        (folder / "half.txt").write_text(str(calls))
+        assert not (cache / "data" / "toy").exists() or calls > 1
+        if calls == 3:
+            raise OSError("disk full")
+
+    monkeypatch.setitem(BUILDERS, "toy", builder)
+    assert (build("toy") / "half.txt").read_text() == "1"
+    assert (build("toy") / "half.txt").read_text() == "1"
+    assert (build("toy", force=True) / "half.txt").read_text() == "2"
+    with pytest.raises(OSError, match="disk full"):
+        build("toy", force=True)
+    assert (cache / "data" / "toy" / "half.txt").read_text() == "2"  # the old one stays
+    assert [path.name for path in (cache / "data").iterdir()] == ["toy"]
+
+
+def test_unknown_and_unbuilt_sets_are_named() -> None:
+    with pytest.raises(ValueError, match="no data set 'stamp': choose one of stamps, clipart, easy-vqa"):
+        build("stamp")
+    with pytest.raises(FileNotFoundError, match="stamps is not built: run `openpali data build stamps`"):
+        data_folder("stamps")
+
+
+def test_shards_are_split_and_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "SAMPLES_PER_SHARD", 3)
+    contents = []
+    for run in ("one", "two"):
+        (tmp_path / run).mkdir()
+        write_shards(tmp_path / run, "x", ((f"k{i}", {"txt": b"%d" % i, "json": b"{}"}) for i in range(7)))
+        shards = sorted((tmp_path / run).iterdir())
+        assert [shard.name for shard in shards] == ["x-00000.tar", "x-00001.tar", "x-00002.tar"]
+        contents.append([shard.read_bytes() for shard in shards])
+    assert contents[0] == contents[1]
+    with tarfile.open(tmp_path / "one" / "x-00001.tar") as shard:
+        assert shard.getnames() == ["k3.txt", "k3.json", "k4.txt", "k4.json", "k5.txt", "k5.json"]
+        assert shard.extractfile("k4.txt").read() == b"4"
+
+
+# ---- captions and pictures
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("A frog.", "A frog"),
+        ("青蛙。", "青蛙"),
+        ("एक मेंढक|", "एक मेंढक"),
+        ("एक मेंढक।", "एक मेंढक"),
+        ("みどりいろの りんご！ ", "みどりいろの りんご"),
+        ("  a \u3000 b ", "a b"),
+        ("e\u0301", "é"),
+        ("A 3.5 volt cell", "A 3.5 volt cell"),
+    ],
+)
+def test_captions_are_cleaned(raw: str, clean: str) -> None:
+    assert clean_caption(raw) == clean
+
+
+def test_captions_are_read_by_language() -> None:
+    lines = ["A frog.", "de.utf8=Ein Frosch.", "pt_BR.utf8=Um sapo.", "sr@latin.utf8=Žaba.", "ga.utf8= .", "?"]
+    assert read_captions("\n".join([*lines, "zh_CN.utf8=青蛙。\n"])) == {
+        "en": "A frog",
+        "de": "Ein Frosch",
+        "pt-BR": "Um sapo",
+        "sr-Latn": "Žaba",
+        "zh": "青蛙",
+    }
+    assert [language_code(c) for c in ("zh_TW", "ca@valencia", "kab")] == ["zh-Hant", "ca-valencia", "kab"]
+
+
+def test_photographs_are_told_from_drawings() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (40, 40, 4), dtype=np.uint8)
+    noise[..., 3] = 255
+    flat = np.full((40, 40, 4), 255, np.uint8)
+    assert looks_photographed(noise)
+    assert not looks_photographed(flat)
+    assert not looks_photographed(flat * np.array([1, 1, 1, 0], np.uint8))
+
+
+# ---- builders on stand-in packages
+
+
+def picture(path: Path, size: tuple[int, int], mode: str = "RGBA") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, "red" if mode != "L" else 40).save(path)
+
+
+def package(root: Path, name: str) -> Path:
+    document = root / name / "usr/share/doc" / name / "copyright"
+    document.parent.mkdir(parents=True, exist_ok=True)
+    document.write_text(f"terms of {name}")
+    return root / name
+
+
+@pytest.fixture
+def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "packages"
+    monkeypatch.setattr(packages, "debian", lambda name: package(root, name))
+    return root
+
+
+def test_stamps(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = package(debian, "tuxpaint-stamps-default") / "usr/share/tuxpaint/stamps"
+    picture(root / "animals/mammals/cats/cartoon/lion.png", (400, 200))
+    (root / "animals/mammals/cats/cartoon/lion.txt").write_text("A lion.\nde.utf8=Ein Löwe.\n", "utf-8")
+    (root / "animals/mammals/cats/cartoon/lion.dat").write_text("nomirror\n")
+    picture(root / "animals/mammals/cats/cartoon/lion_mirror.png", (400, 200))
+    picture(root / "food/apple.png", (20, 30), "L")
+    (root / "food/apple.txt").write_text("An apple!\n")
+    (root / "food/drawing.svg").write_text("<svg/>")
+    (root / "food/drawing.txt").write_text("A drawing.\n")
+    font = package(debian, "fonts-x") / "usr/share/fonts/truetype/x/X-Regular.ttf"
+    font.parent.mkdir(parents=True)
+    font.write_bytes(b"font")
+    words = package(debian, "wx") / "usr/share/dict/x"
+    words.parent.mkdir(parents=True)
+    words.write_text("zoo\nZürich\nbär\nant's\nextraordinarily\nzoo\n", "utf-8")
+    monkeypatch.setattr(stamps, "FONTS", {"Latn": (("fonts-x", ("X-Regular",)),)})
+    monkeypatch.setattr(stamps, "WORD_LISTS", {"de": ("wx", "x")})
+    folder = build("stamps")
+    with tarfile.open(folder / "stamps-00000.tar") as shard:
+        keys = ["animals-mammals-cats-cartoon-lion", "food-apple"]
+        assert shard.getnames() == [f"{key}.{part}" for key in keys for part in ("png", "json")]
+        lion = Image.open(shard.extractfile(f"{keys[0]}.png"))
+        assert (lion.size, lion.mode) == ((192, 96), "RGBA")
+        assert Image.open(shard.extractfile(f"{keys[1]}.png")).size == (20, 30)  # never enlarged
+        assert json.load(shard.extractfile(f"{keys[0]}.json")) == {
+            "captions": {"en": "A lion", "de": "Ein Löwe"},
+            "category": "animals/mammals",
+            "photo": False,
+            "mirror": False,
+            "file": "animals/mammals/cats/cartoon/lion.png",
+        }
+        assert json.load(shard.extractfile(f"{keys[1]}.json"))["mirror"] is True
+    assert (folder / "fonts/Latn/X-Regular.ttf").read_bytes() == b"font"
+    assert (folder / "words-de.txt").read_text("utf-8") == "bär\nzoo\n"
+    for name in ("tuxpaint-stamps-default", "fonts-x", "wx"):
+        assert f"terms of {name}" in (folder / "LICENCE").read_text()
+        assert name in (folder / "ATTRIBUTION.md").read_text()
+
+
+def test_wordnet(debian: Path) -> None:
+    root = package(debian, "wordnet-base") / "usr/share/wordnet"
+    root.mkdir(parents=True)
+    for name in ("data.noun", "index.noun", "noun.exc", "sents.vrb"):
+        (root / name).write_text(name)
+    folder = build("wordnet")
+    assert {path.name for path in folder.iterdir()} == {
+        *("data.noun", "index.noun", "noun.exc"),
+        *("LICENCE", "ATTRIBUTION.md"),
+    }
+
+
+def test_clip_art(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = package(debian, "openclipart-png") / "usr/share/openclipart/png"
+    for i in range(6):
+        picture(root / f"special/patterns/p{i}.png", (300, 100))
+    picture(root / "shapes/dot.png", (8, 8))
+    picture(root / "shapes/a.b.png", (50, 50))
+    monkeypatch.setattr(clipart, "KINDS", {"pattern": (("special/patterns",), 3), "symbol": (("shapes",), 9)})
+    folder = build("clipart")
+    with tarfile.open(folder / "pattern-00000.tar") as shard:
+        pictures = [name for name in shard.getnames() if name.endswith(".png")]
+        assert len(pictures) == 3
+        assert Image.open(shard.extractfile(pictures[0])).size == (192, 64)
+    with tarfile.open(folder / "symbol-00000.tar") as shard:
+        assert shard.getnames() == ["shapes-a_b.png", "shapes-a_b.json"]  # the dot is too small
+
+
+def test_easy_vqa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "wheel"
+    for split in ("train", "test"):
+        picture(root / f"easy_vqa/data/{split}/images/0.png", (64, 64), "RGB")
+        (root / f"easy_vqa/data/{split}/questions.json").write_text(
+            json.dumps(
+                [["what color is the shape?", "teal", 0], ["is there a circle?", "no", 0], ["what shape?", "x", 0]]
+            )
+        )
+    (root / "easy_vqa-1.0.dist-info").mkdir()
+    (root / "easy_vqa-1.0.dist-info/METADATA").write_text("License: MIT")
+    monkeypatch.setattr(packages, "pypi", lambda name: root)
+    folder = build("easy-vqa")
+    samples = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+    assert samples[0] == {
+        "key": "easy-vqa-test-0",
+        "images": ["images/test/0.png"],
+        "question": "what color is the shape?",
+        "answers": ["teal"],
+        "question_kind": "colour",
+        "lang": "en",
+    }
+    assert [sample["question_kind"] for sample in samples] == ["colour", "yes/no", "shape"]
+    assert all((folder / sample["images"][0]).is_file() for sample in samples)
+    assert "MIT" in (folder / "ATTRIBUTION.md").read_text()
+
+
+def test_fashion_mnist(debian: Path) -> None:
+    data = package(debian, "dataset-fashion-mnist") / "usr/share/datasets/fashion-mnist"
+    data.mkdir(parents=True)
+    images = np.arange(2 * 28 * 28, dtype=np.uint32).astype(np.uint8)
+    for stem in ("train", "t10k"):
+        (data / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + images.tobytes()))
+        (data / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + bytes([3, 9])))
+    folder = build("fashion-mnist")
+    with np.load(folder / "test.npz", allow_pickle=False) as arrays:
+        assert np.array_equal(arrays["images"], images.reshape(2, 28, 28))
+        assert arrays["labels"].tolist() == [3, 9]
+    classes = (folder / "classes.txt").read_text().splitlines()
+    assert (len(classes), classes[3], classes[9]) == (10, "Dress", "Ankle boot")

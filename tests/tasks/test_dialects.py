@@ -1,0 +1,185 @@
+"""Prompts belong to a dialect: tasks render them through it, and they are recognised by it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openpali.infer.pali import Pali
+from openpali.tasks import TASKS, dialects, get_task, open_task, recognise
+from openpali.tasks.base import Task
+from openpali.tasks.dialects import DIALECTS, PALI3, Dialect, Template
+from openpali.tasks.registry import is_prompt, openable
+
+from .conftest import FakeMaskCodec
+
+SHORT = Dialect(  # in the manner of PaliGemma's
+    name="short",
+    prompts={"caption": "caption {lang}", "ocr": "ocr", "vqa": "answer {lang} {text}", "detect": "detect {text}"},
+    ocr="{text}",
+    names_joiner=" ; ",
+    options={"detect": {"bins": 1024, "style": "token"}},
+)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(dialects, "DIALECTS", {**DIALECTS, "short": SHORT})
+    return "short"
+
+
+def test_the_prompts_of_pali3_are_those_of_the_paper() -> None:
+    assert PALI3.prompts == {
+        "caption": "Generate the alt_text in {lang} at {position}: {text} <extra_id_0>",
+        "ocr": "Generate the ocr_text in {lang}: <extra_id_0>",
+        "question_generation": "Generate a question in {lang} for {text}: <extra_id_0>",
+        "vqa": "Answer in {lang}: {text} <extra_id_0>",
+        "detect": "detect: {text}",
+        "refseg": "detect: {text}",
+    }
+
+
+def test_every_form_is_called_by_a_task_that_has_it() -> None:
+    for form in PALI3.prompts:
+        assert (TASKS[form].form or form) == form
+    forms = {family.form for family in TASKS.values() if family.form}
+    assert forms <= PALI3.prompts.keys()
+
+
+@pytest.mark.parametrize("form", PALI3.prompts)
+@given(
+    text=st.text(min_size=1).map(str.strip).filter(bool),
+    lang=st.sampled_from(["en", "pt_BR", "zh-CN"]),
+    position=st.integers(0, 99),
+)
+def test_templates_read_what_they_render(form: str, text: str, lang: str, position: int) -> None:
+    template = PALI3.template(form)
+    for given_text in {text, "" if form in ("caption", "vqa") else text}:
+        prompt = template.render(given_text, lang=lang, position=position)
+        slots = {"text": given_text, "lang": lang, "position": str(position)}
+        read = template.read(prompt)
+        assert read == {slot: value for slot, value in slots.items() if f"{{{slot}}}" in template.pattern}
+        assert template.begins(prompt)
+        assert "  " not in template.render("", lang=lang)
+
+
+def test_braces_in_a_text_stay() -> None:
+    assert Template("Answer in {lang}: {text} end").render("{lang} {} {0}") == "Answer in en: {lang} {} {0} end"
+
+
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"contrastive", "denoise"}))
+def test_written_prompts_are_recognised(name: str, example, rng, options) -> None:
+    task = get_task(name, **options.get(name, {}))
+    for _ in range(10):
+        prompt = task.write(example, rng).prompt
+        assert is_prompt(prompt)
+        found = TASKS[recognise(prompt)]
+        assert found.template_in(PALI3) == task.template
+        assert not found.video
+        video = TASKS[recognise(prompt, frames=8)]
+        assert video.template_in(PALI3) == task.template
+
+
+def test_several_images_are_a_video_where_there_is_such_a_task() -> None:
+    assert recognise("Generate the alt_text in en at 0: <extra_id_0>", 8) == "video_caption"
+    assert recognise("Answer in en: what moves? <extra_id_0>", 8) == recognise("what moves?", 8) == "video_qa"
+    assert recognise("detect: cat", 8) == "detect"
+
+
+def test_free_texts_are_questions() -> None:
+    for text in ("what is this?", "detection", "Answer in one word: what is it?", ""):
+        assert recognise(text) == "vqa"
+        assert not is_prompt(text)
+    assert recognise("Generate the ocr_text in en:") == "ocr"  # the beginning is enough
+    assert not is_prompt("Generate the ocr_text in en:")
+
+
+def test_only_templates_with_a_language_name_one() -> None:
+    named = {name for name, family in TASKS.items() if (t := family.template_in(PALI3)) and t.names_language}
+    assert named == set(TASKS) - {"contrastive", "denoise", "detect", "refseg"}
+
+
+def test_another_dialect_asks_otherwise(short: str, example, rng) -> None:
+    assert get_task("caption", dialect=short).ask(lang="de") == "caption de"
+    assert get_task("video_qa", dialect=short).ask("what?") == "answer en what?"
+    detect = get_task("detect", dialect=short, max_names=2)
+    assert {detect.write(example, rng).prompt for _ in range(50)} >= {"detect horse ; dog", "detect dog"}
+    assert detect.codec.style == "token"  # by default of the dialect
+    assert get_task("detect", dialect=short, style="text").codec.style == "text"
+    assert recognise("ocr", dialect=short) == "ocr"
+    assert recognise("detect cat", dialect=short) == "detect"
+    assert recognise("ocrs", dialect=short) == "vqa"
+    with pytest.raises(ValueError, match="dialect short has no prompt for task question_generation"):
+        get_task("question_generation", dialect=short).ask("yes")
+
+
+def test_unknown_dialects_and_forms_get_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown dialect 'pali'; did you mean 'pali3'"):
+        get_task("vqa", dialect="pali")
+    with pytest.raises(ValueError, match="dialect pali3 has no prompt for 'detct'; did you mean 'detect'"):
+        PALI3.template("detct")
+
+
+def test_a_model_folder_names_its_dialect(family: Path, tmp_path: Path, short: str) -> None:
+    assert Pali.from_pretrained(family).dialect == "pali3"
+    shutil.copytree(family, tmp_path / "family")
+    config = tmp_path / "family" / "pali" / "config.json"
+    described = json.loads(config.read_text())
+    described["facts"]["dialect"] = short
+    config.write_text(json.dumps(described))
+    pali = Pali.from_pretrained(tmp_path / "family")
+    detect = pali.task("detect")
+    assert detect.ask("cat") == "detect cat"
+    assert detect.codec.bins == 100  # of its training, in the place of the dialect's default
+    assert pali.recognise("ocr") == "ocr"
+    with pytest.raises(ValueError, match="does not answer in 'xx'"):
+        pali.word(pali.task("caption"), lang="xx")
+    assert pali.word(pali.task("ocr"), lang="xx") == "ocr"  # this prompt names no language
+
+
+# ---- tools
+
+
+def test_tools_are_made_for_the_tasks_that_need_them(tokenizer) -> None:
+    made: list[str] = []
+
+    def masks() -> FakeMaskCodec:
+        made.append("masks")
+        return FakeMaskCodec()
+
+    tools = {"masks": masks, "tokenizer": lambda: tokenizer, "max_inputs": lambda: 7}
+    assert open_task("vqa", {}, tools) == get_task("vqa")
+    assert made == []
+    assert isinstance(open_task("refseg", {"bins": 16}, tools).masks, FakeMaskCodec)
+    assert made == ["masks"]
+    denoise = open_task("denoise", None, tools)
+    assert (denoise.tokenizer, denoise.max_inputs, denoise.max_targets) == (tokenizer, 7, 128)
+    assert open_task("refseg").masks is None
+
+
+def test_what_can_be_opened_depends_on_the_tools(tokenizer) -> None:
+    assert set(TASKS) - set(openable({})) == {"denoise"}
+    assert set(openable({"tokenizer": lambda: tokenizer})) == set(TASKS)
+    with pytest.raises(ValueError, match="task denoise needs the option 'tokenizer'"):
+        open_task("denoise")
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_needs_are_fields_or_images(name: str) -> None:
+    fields = set(TASKS[name].__dataclass_fields__)
+    assert TASKS[name].needs - {"images"} <= fields
+
+
+def test_options_do_not_choose_the_dialect(short: str) -> None:
+    assert open_task("vqa", {"dialect": "short"}).dialect == "pali3"
+    assert open_task("vqa", dialect="short") == replace(get_task("vqa"), dialect="short")
+
+
+def test_tasks_share_one_parent() -> None:
+    assert all(issubclass(family, Task) for family in TASKS.values())

@@ -1,0 +1,90 @@
+"""A task scores its answers; its metric is one of these scores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.registry import BENCHMARKS
+from openpali.infer.generate import Generation
+from openpali.tasks import TASKS, get_task
+from openpali.tasks.scoring import Answered
+
+NAMES = sorted(set(TASKS) - {"contrastive"})
+
+
+def perfect(name: str, example, rng, options, tokenizer, count: int = 6) -> list[Answered]:
+    """What a model would be scored for that says what the task wants."""
+    task = get_task(name, **options.get(name, {}))
+    rows = []
+    for index in range(count):
+        example = replace(example, question=f"what color is horse {index}?")  # CIDEr is 0 where all are alike
+        sample = task.write(example, rng)
+        shown = replace(example, objects=[o for o in example.objects if o.name in sample.prompt] or example.objects)
+        answer = task.parse(sample.target, example.size)
+        ids = tokenizer.encode(sample.target)
+        generated = Generation(ids, [0.0] * (len(ids) + 1), 0.0, "eos")
+        values = dict(task.measure(shown if name == "detect" else example, answer, generated, tokenizer))
+        rows.append(
+            Answered(index, f"k{index}", sample.prompt, answer.text, sample.references, sample.kind, values)
+        )
+    return rows
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_metric_is_a_score_and_right_answers_beat_wrong_ones(
+    name: str, example, rng, options, tokenizer
+) -> None:
+    family = TASKS[name]
+    rows = perfect(name, example, rng, options, tokenizer)
+    assert json.loads(json.dumps([dict(row.values) for row in rows])) == [row.values for row in rows], "plain JSON"
+    right = family.score(rows)
+    assert len(right.per_sample[family.metric]) == len(rows)
+    wrong = [replace(row, text="zzz", values=_nothing(row)) for row in rows]
+    difference = right.summary[family.metric] - family.score(wrong).summary[family.metric]
+    assert difference < 0 if family.metric == "cer" else difference > 0
+
+
+def _nothing(row: Answered) -> dict[str, object]:
+    if "found" in row.values:
+        return {**row.values, "found": []}
+    if "intersection" in row.values:
+        return {**row.values, "intersection": 0, "box_iou": 0.0}
+    return dict(row.values)
+
+
+def test_answers_in_words_are_scored_per_kind() -> None:
+    rows = [
+        Answered(i, f"k{i}", "p", text, ("yes",), kind)
+        for i, (text, kind) in enumerate([("yes", "is"), ("no", "is"), ("yes", "count")])
+    ]
+    scores = TASKS["vqa"].score(rows)
+    assert scores.summary == {
+        "exact_match": pytest.approx(2 / 3),
+        "exact_match/is": 0.5,
+        "exact_match/count": 1.0,
+    }
+    assert scores.per_sample == {"exact_match": [1.0, 0.0, 1.0]}
+
+
+def test_contrastive_has_no_answers() -> None:
+    with pytest.raises(ValueError, match="task contrastive has no answers to score"):
+        TASKS["contrastive"].score([])
+
+
+def test_benchmarks_name_a_scorer_only_where_it_is_not_the_tasks() -> None:
+    of_the_task = {
+        name
+        for name, benchmark in BENCHMARKS.items()
+        if isinstance(benchmark, AnswerBenchmark) and benchmark.scorer is None
+    }
+    assert {"coco-captions", "refcoco/val", "msrvtt-qa", "nano/detect", "nano/refseg"} <= of_the_task
+    assert not {"vqav2", "docvqa", "chartqa", "nano/vqa"} & of_the_task
+    for name in of_the_task:
+        benchmark = BENCHMARKS[name]
+        assert isinstance(benchmark, AnswerBenchmark)
+        assert benchmark.metric == TASKS[benchmark.task].metric
+        assert benchmark.score == TASKS[benchmark.task].score
