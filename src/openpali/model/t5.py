@@ -91,7 +91,7 @@ class KVCache(Protocol):
     """The past of one decoder layer, as its self-attention needs it."""
 
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append keys and values of the next L positions, ``[B, h, L, d]``; returns all so far, ``[B, h, N, d]``."""
+        """Append those of the next L positions, ``[B, h, L, d]``; returns all so far, ``[B, h, N, d]``."""
         ...
 
 
