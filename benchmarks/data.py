@@ -30,9 +30,9 @@ from PIL import Image
 
 from _report import Result, interleaved, machine, need, rate, report
 from openpali.data.media.images import Preprocess
+from openpali.data.media.loader import MediaLoader
 from openpali.data.pipeline.encode import LabelEncoder
 from openpali.data.pipeline.stream import Entry, Phase, Stream, load
-from openpali.data.sources.records import Pictures
 from openpali.data.sources.shards import ShardSource
 from openpali.synth.builders.output import write_shards
 from openpali.tasks.registry import get_task
@@ -105,7 +105,7 @@ class Ours:
 
     def __init__(self, shard: Path, count: int, batch: int) -> None:
         preprocess = Preprocess(SIZE, SIZE)
-        source = ShardSource(shard, Pictures(preprocess.least))
+        source = ShardSource(shard, MediaLoader(preprocess.min_size))
         phase = Phase(2**40, preprocess, [Entry("x", source, get_task("classify"), 1.0)])
         self.stream = Stream([phase], LabelEncoder(LABELS), seed=0)
         self.count, self.batch, self.start = count, batch, 0

@@ -23,7 +23,7 @@ import transformers
 from torch import nn
 
 from _report import cost, machine, report
-from openpali.interop.parity import AGREEMENT, Parity, compare_images, compare_texts
+from openpali.interop.parity import AGREEMENT, Deviation, compare_images, compare_texts
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
 
@@ -67,7 +67,7 @@ def language(kind: str, size: str) -> nn.Module:
     return built
 
 
-def compared(kind: str, size: str) -> list[Parity]:
+def compared(kind: str, size: str) -> list[Deviation]:
     """Layer by layer; the checkpoint is gone afterwards."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -129,7 +129,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "file nowhere.png"),
+        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no image file nowhere.png"),
         (["predict", "what?", "--model", "FAMILY"], "give one or more images, then the prompt"),
         (
             ["predict", "PHOTO", "PHOTO", "--model", "FAMILY"],
@@ -160,7 +160,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
         (["predict", "PHOTO", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang needs a --task"),
         (["predict", "PHOTO", "what?", "--model", "nowhere"], "no model 'nowhere'"),
         (["predict", "PHOTO", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
-        (["eval", "nano/captions", "--model", "FAMILY"], "did you mean nano/caption"),
+        (["eval", "nano/captions", "--model", "FAMILY"], "did you mean 'nano/caption'"),
         (["train", "nowhere.toml"], "no recipe nowhere.toml"),
         (["data", "build", "stmaps"], "no data set 'stmaps'"),
         (["data", "validate", "nowhere.jsonl"], "nowhere.jsonl"),

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 
-def name_error(error: BaseException) -> str:
-    """An error with its type, ``KeyError: 'config'``, since the text of some errors alone says nothing."""
-    return f"{type(error).__name__}: {error}"
+def reason(error: BaseException) -> str:
+    """What an error says, with its type (``KeyError: 'config'``) unless it is a plain ``ValueError``."""
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
 def shorten(text: str, length: int) -> str:

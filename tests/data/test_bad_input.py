@@ -25,7 +25,7 @@ TURNED = Image.Exif()
 TURNED[0x0112] = 6
 
 BAD = {
-    "no.jpg": (b"<html>404</html>", "is not a picture"),
+    "no.jpg": (b"<html>404</html>", "is not an image"),
     "cut.jpg": (JPEG[: len(JPEG) // 2], "is truncated or damaged"),
     "cut.png": (encoded(PHOTO)[:2000], "is truncated or damaged"),
     "empty.jpg": (b"", r"is empty (0 bytes)"),
@@ -71,7 +71,7 @@ def files(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", [*BAD, "gone.png"])
 def test_predict_says_what_is_wrong_with_a_picture(openpali: Command, family: Path, files: Path, name: str) -> None:
     _, sentence = openpali("predict", files / name, "detect: cat", "--model", family)
-    problem = BAD[name][1] if name in BAD else "no picture file"
+    problem = BAD[name][1] if name in BAD else "no image file"
     assert sentence.startswith("openpali: ")
     assert problem in sentence
     assert name in sentence
@@ -265,7 +265,7 @@ def test_training_quarantines_flipped_bits_in_pictures_and_records(
     assert not sentence
     problems = quarantine(tmp_path / "run")
     assert any("s0000: " in p and "unknown field" in p for p in problems)
-    assert any("is not a picture" in p for p in problems)
+    assert any("is not an image" in p for p in problems)
 
 
 def test_a_picture_that_vanishes_while_training_is_quarantined(

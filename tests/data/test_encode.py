@@ -89,7 +89,7 @@ def test_frames_of_different_number(tokenizer: Tokenizer) -> None:
 def test_too_long_is_an_error_not_a_cut(tokenizer: Tokenizer) -> None:
     length = len(tokenizer.encode("horse")) + 1
     encode(SequenceEncoder(tokenizer, 64, length), question())
-    with pytest.raises(ValueError, match=f"target of {length} tokens, and the recipe's max_target is {length - 1}"):
+    with pytest.raises(ValueError, match=f"target of {length} tokens, but the recipe's max_target is {length - 1}"):
         encode(SequenceEncoder(tokenizer, 64, length - 1), question())
     with pytest.raises(ValueError, match=r"prompt of .* max_prompt is 3"):
         encode(SequenceEncoder(tokenizer, 3, 64), question())
@@ -123,7 +123,7 @@ def test_labels() -> None:
     encoder = LabelEncoder(("cat", "dog"))
     batch = encode(encoder, Example(key="a", images=[PICTURE], label="dog"))
     assert batch["label"].tolist() == [1]
-    with pytest.raises(ValueError, match="label 'cow' of b is none of the 2 classes"):
+    with pytest.raises(ValueError, match="label 'cow' of b is not one of the 2 classes"):
         encode(encoder, Example(key="b", images=[PICTURE], label="cow"))
 
 

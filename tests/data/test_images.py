@@ -131,7 +131,7 @@ def test_the_first_frame_of_an_animation() -> None:
     "data", [b"<html>not found</html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"\0" * 99]
 )
 def test_no_picture(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"cat.jpg is (not a picture|truncated or damaged)"):
+    with pytest.raises(ValueError, match=r"cat.jpg is (not an image|truncated or damaged)"):
         load_image(data, "cat.jpg")
 
 
@@ -139,9 +139,9 @@ def test_empty_missing_and_folder(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(ValueError, match=r"empty.jpg is empty \(0 bytes\)"):
         load_image(tmp_path / "empty.jpg")
-    with pytest.raises(FileNotFoundError, match=r"no picture file .*gone.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"no image file .*gone.jpg"):
         load_image(tmp_path / "gone.jpg")
-    with pytest.raises(FileNotFoundError, match="no picture file"):
+    with pytest.raises(FileNotFoundError, match="no image file"):
         load_image(tmp_path)
 
 
@@ -150,7 +150,7 @@ def test_truncated(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     data = encoded(noise, kind)
     for share in (0.5, 0.9):
-        with pytest.raises(ValueError, match=r"cat is (truncated or damaged|not a picture)"):
+        with pytest.raises(ValueError, match=r"cat is (truncated or damaged|not an image)"):
             load_image(data[: int(len(data) * share)], "cat")
 
 
@@ -166,7 +166,7 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [(50_000, 50_000), (11_000, 10_000), (2**31 - 1, 2**31 - 1)])
 def test_a_bomb_is_refused_before_it_is_decoded(side: tuple[int, int]) -> None:
     tracemalloc.start()
-    with pytest.raises(ValueError, match=r"bomb.png (has|is).*(pixels|not a picture)"):
+    with pytest.raises(ValueError, match=r"bomb.png (has|is).*(pixels|not an image)"):
         load_image(png_header(*side), "bomb.png")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -239,7 +239,7 @@ def test_bilinear_is_that_of_big_vision() -> None:
     row = np.array([[0, 10, 20, 99]], np.uint8)[..., None].repeat(3, axis=-1)
     #  centres of 3 pixels over 4: 1/6, 3/2, 17/6  ->  10/6, 15, 20 + 79 * 5/6
     assert Preprocess(1, 3, filter="bilinear")(row)[0, :, 0].tolist() == [1, 15, 85]
-    assert Preprocess(2, 2, filter="bilinear").least is None  # it picks pixels, so none may be missing
+    assert Preprocess(2, 2, filter="bilinear").min_size is None  # it picks pixels, so none may be missing
 
 
 # ---- decoded no larger than needed
@@ -254,7 +254,7 @@ SMOOTH = np.stack(
 
 
 @pytest.mark.parametrize(
-    ("least", "expected"),
+    ("min_size", "expected"),
     [
         ((401, 1), (400, 600)),
         ((201, 1), (400, 600)),
@@ -264,13 +264,13 @@ SMOOTH = np.stack(
         ((1, 1), (50, 75)),
     ],
 )
-def test_jpegs_are_never_decoded_smaller_than_asked(least: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_jpegs_are_never_decoded_smaller_than_asked(min_size: tuple[int, int], expected: tuple[int, int]) -> None:
     data = encoded(SMOOTH, "JPEG", quality=95)
-    image, size = decode_image(data, least=Size(*least))
+    image, size = decode_image(data, min_size=Size(*min_size))
     assert image.shape[:2] == expected
     assert size == (400, 600)
     assert load_image(data).shape == (400, 600, 3)
-    assert load_image(encoded(SMOOTH), least=Size(*least)).shape == (400, 600, 3)  # PNG has no smaller form
+    assert load_image(encoded(SMOOTH), min_size=Size(*min_size)).shape == (400, 600, 3)  # PNG has no smaller form
 
 
 def test_reduced_decoding_changes_little() -> None:
@@ -283,8 +283,8 @@ def test_reduced_decoding_changes_little() -> None:
     data = encoded(picture, "JPEG", quality=90)
     preprocess = Preprocess(224, 224)
     full = preprocess(load_image(data)).astype(int)
-    assert load_image(data, least=preprocess.least).shape == (240, 320, 3)
-    reduced = np.abs(preprocess(load_image(data, least=preprocess.least)) - full).mean()
+    assert load_image(data, min_size=preprocess.min_size).shape == (240, 320, 3)
+    reduced = np.abs(preprocess(load_image(data, min_size=preprocess.min_size)) - full).mean()
     picked = np.abs(Preprocess(224, 224, filter="bilinear")(load_image(data)).astype(int) - full).mean()
     assert reduced < 3
     assert reduced < 0.5 * picked
@@ -296,15 +296,15 @@ def test_a_turned_jpeg_is_reduced_by_its_upright_size(orientation: int) -> None:
     exif[0x0112] = orientation
     data = encoded(SMOOTH, "JPEG", exif=exif)
     upright = (600, 400) if orientation == 6 else (400, 600)
-    image, size = decode_image(data, least=Size(*upright) if orientation == 1 else Size(300, 200))
+    image, size = decode_image(data, min_size=Size(*upright) if orientation == 1 else Size(300, 200))
     assert size == upright
     assert image.shape[:2] == ((300, 200) if orientation == 6 else (400, 600))
-    assert load_image(data, least=Size(200, 300)).shape[:2] == ((600, 400) if orientation == 6 else (200, 300))
+    assert load_image(data, min_size=Size(200, 300)).shape[:2] == ((600, 400) if orientation == 6 else (200, 300))
 
 
 def test_other_kinds_of_jpeg_are_reduced_too() -> None:
     for mode in ("CMYK", "L"):
         data = encoded(Image.fromarray(SMOOTH).convert(mode), "JPEG", quality=95)
-        small, full = load_image(data, least=Size(200, 300)), load_image(data)
+        small, full = load_image(data, min_size=Size(200, 300)), load_image(data)
         assert small.shape == (200, 300, 3)
         assert near(small, Preprocess(200, 300)(full), 2)

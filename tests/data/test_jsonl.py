@@ -92,7 +92,7 @@ def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:
         ('{"objects": [{"name": "a", "box": [3, 2, 1, 4]}]}', "objects.0.box: .*ymin < ymax"),
         ('{"objects": [{"name": "a"}]}', "objects.0: an object needs a box"),
         ('{"objects": [{"name": "", "mask": "m"}]}', "objects.0.name"),
-        ('{"objects": [{"name": "a", "mask": [[1, 2]]}]}', "objects.0.mask: a polygon is at least three"),
+        ('{"objects": [{"name": "a", "mask": [[1, 2]]}]}', "objects.0.mask: a polygon needs at least three"),
         ('{"objects": [{"name": "a", "mask": 7}]}', "objects.0.mask: a mask is"),
         ('{"objects": [{"name": "a", "mask": {"size": [2, 2], "counts": [3]}}]}', "objects.0.mask: .*add up"),
         (
@@ -103,7 +103,7 @@ def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:
             '{"objects": [{"name": "a", "mask": {"size": [2, 2], "counts": "o"}}]}',
             "objects.0.mask: .*within a number",
         ),
-        ('{"referred": [0]}', "referred names object 0, and there are 0"),
+        ('{"referred": [0]}', "referred is 0, but there are 0 objects"),
         ('{"caption": "a", "captions": {"en": "b"}}', "caption and captions.en"),
     ],
 )
@@ -126,7 +126,7 @@ def test_objects_need_a_picture_of_their_size(folder: Path) -> None:
             {"images": "pictures/a.png", "objects": [{"name": "a", "mask": [[90, 90, 99, 90, 90, 99]]}]},
         )
     )
-    for index, problem in enumerate(["no picture", "2 high and 2 wide", "3 x 3, and the picture 6 x 8", "empty"]):
+    for index, problem in enumerate(["no image", "2 high and 2 wide", "3 x 3, but the image is 6 x 8", "empty"]):
         with pytest.raises(RecordError, match=f"train.jsonl:{index + 1}: objects.*{problem}"):
             source[index]
 
@@ -136,7 +136,7 @@ def test_missing_and_damaged_pictures_are_named(folder: Path) -> None:
     source = JsonlSource(write(folder, {"images": "gone.png"}, {"images": "bad.png"}))
     with pytest.raises(FileNotFoundError, match=r"train.jsonl:1: no file .*gone.png"):
         source[0]
-    with pytest.raises(ValueError, match=r"train.jsonl:2: bad.png is not a picture"):
+    with pytest.raises(ValueError, match=r"train.jsonl:2: bad.png is not an image"):
         source[1]
 
 
@@ -155,7 +155,7 @@ def test_lines_are_found_whatever_lies_between(
     path.write_bytes((b"\xef\xbb\xbf" if bom else b"") + end.join(lines).encode())  # the last line has no end
     kept = [i for i, b in enumerate(blank) if not b]
     if not kept:
-        with pytest.raises(ValueError, match="holds no records"):
+        with pytest.raises(ValueError, match="has no records"):
             JsonlSource(path)
         return
     source = JsonlSource(path)
@@ -247,15 +247,15 @@ def test_sources_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built.mkdir(parents=True)
     write(built, {"question": "what?", "answers": ["that"]})
     assert open_source("easy-vqa", {})[0].question == "what?"
-    with pytest.raises(ValueError, match="no split 'val'; there are train, test"):
+    with pytest.raises(ValueError, match="no split 'val': choose one of train, test"):
         open_source("easy-vqa", {"split": "val"})
-    with pytest.raises(ValueError, match="no option 'slit'; it has split"):
+    with pytest.raises(ValueError, match="no option 'slit'; its options are split"):
         open_source("easy-vqa", {"slit": "test"})
     path = write(folder, {"images": "pictures/a.png"})
     assert len(open_source(str(path), {})[0].images) == 1
-    with pytest.raises(ValueError, match="no option 'split'; it has frames, stride"):
+    with pytest.raises(ValueError, match="no option 'split'; its options are frames, stride"):
         open_source(str(path), {"split": "train"})
     with pytest.raises(FileNotFoundError, match=r"no data file .*other.jsonl"):
         open_source(str(folder / "other.jsonl"), {})
-    with pytest.raises(ValueError, match=r"unknown source 'easyvqa'; .*nano/single.*easy-vqa.*jsonl.*tar"):
+    with pytest.raises(ValueError, match=r"unknown source 'easyvqa': .*nano/single.*easy-vqa.*jsonl.*tar"):
         open_source("easyvqa", {})

@@ -95,10 +95,10 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no .parquet files at .*gone.parquet"):
         open_source(str(tmp_path / "gone.parquet"), {})
     (tmp_path / "no.parquet").write_bytes(b"no parquet at all" * 9)
-    with pytest.raises(ValueError, match=r"no.parquet is no Parquet file, or was cut off"):
+    with pytest.raises(ValueError, match=r"no.parquet is not a Parquet file, or was cut off"):
         open_source(str(tmp_path / "no.parquet"), {})
     pq.write_table(pa.table({"label": pa.array([], pa.string())}), tmp_path / "none.parquet")
-    with pytest.raises(ValueError, match=r"none.parquet holds no rows"):
+    with pytest.raises(ValueError, match=r"none.parquet has no rows"):
         open_source(str(tmp_path / "none.parquet"), {})
     rows = [
         {"image": "gone.png", "captoin": None, "objects": None},
@@ -110,7 +110,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         source[0]
     with pytest.raises(RecordError, match=r"x.parquet:2: captoin: unknown field; did you mean 'caption'"):
         source[1]
-    with pytest.raises(RecordError, match=r"x.parquet:3: objects: it is no JSON"):
+    with pytest.raises(RecordError, match=r"x.parquet:3: objects: not valid JSON"):
         source[2]
     assert validate(tmp_path / "x.parquet").problems == {"missing file": 1, "bad record": 2}
 

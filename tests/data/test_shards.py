@@ -99,21 +99,21 @@ def test_frames_jpg_webp_and_named_members(tmp_path: Path) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     write_shards(tmp_path, "x", [("a", {"png": picture(1)}), ("b", {"json": b'{"images": ["jpg"]}'})])
     source = ShardSource(tmp_path)
-    with pytest.raises(ValueError, match=r"x-00000.tar: a: there is no .json; it has png"):
+    with pytest.raises(ValueError, match=r"x-00000.tar: a: there is no .json; the sample has png"):
         source[0]
-    with pytest.raises(FileNotFoundError, match=r"x-00000.tar: b: no member b.jpg; there are json"):
+    with pytest.raises(FileNotFoundError, match=r"x-00000.tar: b: no member b.jpg; the sample has json"):
         source[1]
     with pytest.raises(FileNotFoundError, match=r"no .tar files at .*gone"):
         ShardSource(tmp_path / "gone-*.tar")
     (tmp_path / "y.tar").write_bytes(b"no tar" * 1000)
-    with pytest.raises(ValueError, match=r"y.tar is no tar file"):
+    with pytest.raises(ValueError, match=r"y.tar is not an uncompressed tar file"):
         ShardSource(tmp_path / "y.tar")
     with tarfile.open(tmp_path / "z.tar", "w:gz") as packed:
         packed.addfile(tarfile.TarInfo("a.json"))
-    with pytest.raises(ValueError, match=r"z.tar is no tar file; compressed ones must be unpacked"):
+    with pytest.raises(ValueError, match=r"z.tar is not an uncompressed tar file: unpack compressed files"):
         ShardSource(tmp_path / "z.tar")
     tarfile.open(tmp_path / "e.tar", "w").close()
-    with pytest.raises(ValueError, match=r"e.tar holds no samples"):
+    with pytest.raises(ValueError, match=r"e.tar has no samples"):
         ShardSource(tmp_path / "e.tar")
 
 
@@ -143,7 +143,11 @@ def test_a_cut_shard_keeps_its_complete_samples(cut: int) -> None:
 def test_nothing_left_of_a_cut_shard(folder: Path) -> None:
     path = folder / "a.tar"
     content = path.read_bytes()
-    for size, problem in ((0, "no tar file"), (100, "no tar file"), (700, "holds no samples")):
+    for size, problem in (
+        (0, "not an uncompressed tar file"),
+        (100, "not an uncompressed tar file"),
+        (700, "has no samples"),
+    ):
         path.write_bytes(content[:size])
         with pytest.raises(ValueError, match=problem):
             ShardSource(path)
@@ -212,7 +216,7 @@ def test_a_hole_in_the_middle(folder: Path) -> None:
     path = folder / "a.tar"
     content = path.read_bytes()
     path.write_bytes(content[:10_000] + b"\xff" * 20_000 + content[30_000:])  # of samples 4 to 14
-    with pytest.warns(UserWarning, match=r"2 are left out, from s0004 on, with all that cannot be read"):
+    with pytest.warns(UserWarning, match=r"2 are left out, from s0004 on, with everything that cannot be read"):
         source = ShardSource(path)
     keys = [source.where(i).rpartition(": ")[2] for i in range(len(source))]
     assert keys == [f"s{i:04d}" for i in range(250) if not 4 <= i <= 15]  # 15 might lack its first
@@ -230,7 +234,7 @@ def test_a_shard_that_is_cut_or_gone_after_it_was_opened(folder: Path) -> None:
     content = (folder / "a.tar").read_bytes()
     (folder / "a.tar").write_bytes(content[:100_000])
     assert source[0].label == "l0"
-    with pytest.raises(OSError, match=r"a.tar was cut off since it was opened: it has no 17 bytes from 410,112 on"):
+    with pytest.raises(OSError, match=r"a.tar was cut off while in use: it has no 17 bytes from 410,112 on"):
         source[200]
     (folder / "a.tar").unlink()
     with pytest.raises(FileNotFoundError, match=r"a.tar"):

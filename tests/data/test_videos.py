@@ -88,15 +88,15 @@ def test_bad_videos_and_options_are_named(folder: Path) -> None:
     source = open_source(str(folder / "bad.jsonl"), {})
     for index, name in enumerate(("no", "cut", "empty")):
         with pytest.raises(
-            ValueError, match=rf"bad.jsonl:{index + 1}: {name}.mp4 (is no video, or damaged|has no frames)"
+            ValueError, match=rf"bad.jsonl:{index + 1}: {name}.mp4 (is not a video, or is damaged|has no frames)"
         ):
             source[index]
     assert validate(folder / "bad.jsonl").problems == {"bad picture": 3, "missing file": 1}
     for options, problem in (
-        ({"frames": 17}, "frames must be a whole number from 1 to 16, not 17"),
-        ({"frames": "8"}, "frames must be a whole number"),
-        ({"stride": 0}, "stride must be a whole number from 1 on, not 0"),
-        ({"fps": 2}, "no option 'fps'; it has frames, stride"),
+        ({"frames": 17}, "frames must be an integer from 1 to 16, not 17"),
+        ({"frames": "8"}, "frames must be an integer"),
+        ({"stride": 0}, "stride must be an integer of at least 1, not 0"),
+        ({"fps": 2}, "no option 'fps'; its options are frames, stride"),
     ):
         with pytest.raises(ValueError, match=problem):
             open_source(str(folder / "x.jsonl"), options)

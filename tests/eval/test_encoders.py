@@ -11,7 +11,7 @@ import torch
 
 from openpali.eval import encoders
 from openpali.eval.cards import intervals_of
-from openpali.eval.features import BATCH, Encoder, middle
+from openpali.eval.features import BATCH, FeatureEncoder, middle
 from openpali.eval.probes import logistic
 from openpali.eval.registry import find_benchmark
 from openpali.eval.retrieval import retrieve
@@ -33,32 +33,32 @@ def pictures(count: int, side: int = 40) -> list[partial[np.ndarray]]:
 def test_every_part_with_a_vit_can_be_probed(pali: Pali) -> None:
     some = pictures(3)
     for part in ("siglip", "classifier", "pali", "video"):
-        encoder = Encoder(pali, part)
+        encoder = FeatureEncoder(pali, part)
         found = encoder.features(some)
         assert found.shape == (3, encoder.vit.config.width)
         pixels = np.stack([middle(load(), encoder.preprocess) for load in some])
         with torch.inference_mode():
             assert found == pytest.approx(encoder.vit(torch.from_numpy(pixels)).mean(1).numpy(), abs=1e-5)
     with pytest.raises(ValueError, match=r"part 'mask_vqvae' of the model .* has no image encoder"):
-        Encoder(pali, "mask_vqvae")
+        FeatureEncoder(pali, "mask_vqvae")
     with pytest.raises(ValueError, match="has no part 'vit' to probe; it has pali, siglip"):
-        Encoder(pali, "vit")
+        FeatureEncoder(pali, "vit")
     with pytest.raises(ValueError, match="no attention pooling"):
-        Encoder(pali, "pali", pool="map")
+        FeatureEncoder(pali, "pali", pool="map")
 
 
 def test_pooled_features_are_the_embedding_of_siglip(pali: Pali) -> None:
     some = pictures(2)
-    found = Encoder(pali, "siglip", pool="map", crop=False).features(some)
+    found = FeatureEncoder(pali, "siglip", pool="map", crop=False).features(some)
     embedded = pali.embed_image([load() for load in some])
     assert found / np.linalg.norm(found, axis=1, keepdims=True) == pytest.approx(embedded, abs=1e-5)
 
 
 def test_features_are_of_the_dtype_that_the_model_computes_in(pali: Pali, family: Path, tmp_path: Path) -> None:
     some = pictures(2)
-    half = Encoder(Pali.from_pretrained(family, dtype="bf16"), cache=tmp_path)
+    half = FeatureEncoder(Pali.from_pretrained(family, dtype="bf16"), cache=tmp_path)
     assert half.vit.positions.dtype == torch.bfloat16
-    exact, rounded = (e.features(some) for e in (Encoder(pali, cache=tmp_path), half))
+    exact, rounded = (e.features(some) for e in (FeatureEncoder(pali, cache=tmp_path), half))
     assert rounded == pytest.approx(exact, abs=0.1)
     assert (rounded != exact).any()
     assert len(list(tmp_path.iterdir())) == 2  # neither is taken for the other
@@ -73,12 +73,12 @@ def test_the_middle_of_an_enlarged_picture() -> None:
 
 
 def test_features_are_kept_and_found_again(pali: Pali, tmp_path: Path) -> None:
-    encoder, some = Encoder(pali, "siglip", cache=tmp_path), pictures(BATCH + 3)
+    encoder, some = FeatureEncoder(pali, "siglip", cache=tmp_path), pictures(BATCH + 3)
     told: list[int] = []
     first = encoder.features(some, advance=told.append)
     assert told == [BATCH, BATCH + 3]
 
-    def encoded(other: Encoder, loads: list[partial[np.ndarray]]) -> list[int]:
+    def encoded(other: FeatureEncoder, loads: list[partial[np.ndarray]]) -> list[int]:
         """Sizes of the batches that the model is asked for anew."""
         asked: list[int] = []
         handle = other.vit.register_forward_hook(lambda _, inputs, __: asked.append(len(inputs[0])))
@@ -86,15 +86,15 @@ def test_features_are_kept_and_found_again(pali: Pali, tmp_path: Path) -> None:
         handle.remove()
         return asked
 
-    again = Encoder(pali, "siglip", cache=tmp_path)
+    again = FeatureEncoder(pali, "siglip", cache=tmp_path)
     assert encoded(again, some) == []
     assert np.array_equal(again.features(some), first)
-    assert np.array_equal(Encoder(pali, "siglip").features(some), first)
+    assert np.array_equal(FeatureEncoder(pali, "siglip").features(some), first)
     assert encoded(again, [*some[:-1], pictures(BATCH + 4)[-1]]) == [3]  # one picture is another
     for other in (
-        Encoder(pali, "siglip", crop=False, cache=tmp_path),
-        Encoder(pali, "siglip", pool="map", cache=tmp_path),
-        Encoder(pali, "pali", cache=tmp_path),
+        FeatureEncoder(pali, "siglip", crop=False, cache=tmp_path),
+        FeatureEncoder(pali, "siglip", pool="map", cache=tmp_path),
+        FeatureEncoder(pali, "pali", cache=tmp_path),
     ):
         assert encoded(other, some) == [BATCH, 3]
     with pytest.raises(ValueError, match="no pictures"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from openpali.model.init import init_weights
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
@@ -24,7 +25,7 @@ def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> Pali:
         decoder_layers=2,
         activation="gelu",
     )
-    model = Pali(PaliConfig(vision, text)).eval()
+    model = init_weights(Pali(PaliConfig(vision, text))).eval()
     with torch.no_grad():
         model.text.head.weight.mul_(peak)
     return model

@@ -18,6 +18,7 @@ from openpali.infer.pali import Pali
 from openpali.interop.export import export
 from openpali.interop.parts import adopt_siglip, assemble, extend_rows
 from openpali.interop.tokenizer import read_tokenizer
+from openpali.model.init import materialise
 from openpali.model.mask_vqvae import MaskVQVAEConfig
 from openpali.model.pali import PaliConfig
 from openpali.model.siglip import SigLIPConfig
@@ -280,7 +281,9 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
     assert all(torch.equal(a[key], b[key]) for key in a)
     assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
     masks = MaskVQVAEConfig(code_dim=8, width=16)
-    write_model(tmp_path / "masks", build(masks).state_dict(), masks, preprocess=None, tokenizer=None, facts={})
+    write_model(
+        tmp_path / "masks", materialise(build(masks)).state_dict(), masks, preprocess=None, tokenizer=None, facts={}
+    )
     described = {"parts": {"pali": "pali", "siglip": "siglip", "mask_vqvae": "masks"}, "tasks": {}}
     (tmp_path / "family.json").write_text(json.dumps(described))
     lines = openpali(capsys, monkeypatch, "export", tmp_path, "--out", tmp_path / "family")
@@ -294,7 +297,7 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
     ("arguments", "message"),
     [
         (["--text", "T5", "--size", "big"], "size 'big' is neither pixels per side nor HEIGHTxWIDTH"),
-        (["--text", "T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: take multiples"),
+        (["--text", "T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: use multiples"),
         (["--text", "T5", "--head", "none"], "head 'none' is none of auto, tied, untied"),
         (["--text", "nowhere"], "no checkpoint in nowhere: it has no config.json"),
         (["--text", "SIGLIP"], "holds a 'siglip', none of t5, mt5, umt5"),

@@ -16,6 +16,7 @@ from openpali.interop.big_vision import read_npz
 from openpali.interop.parity import compare_images
 from openpali.interop.parts import read_image_encoder
 from openpali.interop.siglip import ImageEncoder, read_siglip, write_siglip, write_vit
+from openpali.model.init import init_weights
 from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import ViT, ViTConfig
@@ -177,7 +178,7 @@ def test_ours_opens_there(tmp_path: Path) -> None:
     """Written by us, loaded by transformers, with not a key too many or too few; and read again, the same."""
     torch.manual_seed(0)
     config = SigLIPConfig(AS_WRITTEN, TextTowerConfig(30, 5, 16, 2, 32, 2))
-    model = SigLIP(config).eval()
+    model = init_weights(SigLIP(config)).eval()
     tensors, described = write_siglip(model.state_dict(), config)
     write_tensors(tmp_path, tensors)
     (tmp_path / "config.json").write_text(json.dumps(described))
@@ -194,7 +195,7 @@ def test_ours_opens_there(tmp_path: Path) -> None:
 
 
 def test_our_vit_opens_there(tmp_path: Path) -> None:
-    vit = ViT(AS_WRITTEN).eval()
+    vit = init_weights(ViT(AS_WRITTEN)).eval()
     tensors, described = write_vit(vit.state_dict(), AS_WRITTEN)
     write_tensors(tmp_path, tensors)
     (tmp_path / "config.json").write_text(json.dumps(described))

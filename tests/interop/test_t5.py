@@ -14,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM
 from openpali.infer.generate import Decoding, generate
 from openpali.interop.parity import compare_texts
 from openpali.interop.t5 import HeadPolicy, read_t5, write_t5
+from openpali.model.init import init_weights
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViTConfig
@@ -37,7 +38,7 @@ def edit(folder: Path, config: dict[str, Any] | None = None, **weights: torch.Te
 def pali(folder: Path, dtype: torch.dtype = torch.float32) -> Pali:
     """The checkpoint as the language half of a PaLI, to generate from text alone."""
     language = read_t5(folder)
-    model = Pali(PaliConfig(ViTConfig(4, (1, 1), 8, 1, 8, 1), language.config))
+    model = init_weights(Pali(PaliConfig(ViTConfig(4, (1, 1), 8, 1, 8, 1), language.config)))
     load_exactly(model.text, {key: value.to(dtype) for key, value in language.weights.items()}, "it")
     return model.eval()
 
@@ -286,7 +287,7 @@ def test_ours_opens_there(change: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = T5Config(**{**dict(vocab_size=50, d_model=32, d_head=6, heads=4, d_ff=40), **change},
                       encoder_layers=2, decoder_layers=3)  # fmt: skip
-    model = EncoderDecoder(config).eval()
+    model = init_weights(EncoderDecoder(config)).eval()
     tensors, described = write_t5(model.state_dict(), config)
     write_tensors(tmp_path, tensors)
     (tmp_path / "config.json").write_text(json.dumps(described))

@@ -36,6 +36,7 @@ from openpali.interop.transformers import (
     PaliProcessor,
     PaliTokenizer,
 )
+from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
 from openpali.model.pali import Pali
 from openpali.model.pali import PaliConfig as CoreConfig
@@ -63,7 +64,7 @@ def core(tokenizer: Tokenizer) -> Pali:
         preset.language, vocab_size=tokenizer.vocab_size, encoder_layers=2, decoder_layers=3, bias_per_layer=True
     )
     torch.manual_seed(0)
-    return Pali(CoreConfig(dataclasses.replace(preset.vision, depth=2), text)).eval()
+    return init_weights(Pali(CoreConfig(dataclasses.replace(preset.vision, depth=2), text))).eval()
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from openpali.model import losses
+from openpali.model.init import init_weights
 from openpali.model.losses import sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.siglip import Embeddings, normalize
@@ -45,7 +46,7 @@ def masks() -> Tensor:
 
 def vqvae() -> MaskVQVAE:
     torch.manual_seed(0)
-    return MaskVQVAE(MaskVQVAEConfig(codes=8, code_dim=4, width=8, decay=0.5))
+    return init_weights(MaskVQVAE(MaskVQVAEConfig(codes=8, code_dim=4, width=8, decay=0.5)))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from openpali.model.init import init_weights
 from openpali.model.pali import Memory, Pali, PaliConfig
 from openpali.model.t5 import Cache, T5Config
 from openpali.model.vit import ViTConfig
@@ -37,7 +38,7 @@ class Rows:
 
     def __init__(self, config: PaliConfig) -> None:
         torch.manual_seed(0)
-        self.model = Pali(config).eval()
+        self.model = init_weights(Pali(config)).eval()
         self.memories = [self.model.encode(None, torch.randint(1, VOCAB, (1, n))) for n in (9, 5, 2)]
         self.memories[1] = Memory(self.memories[1].outputs, None)
         self.cache: Cache | None = None

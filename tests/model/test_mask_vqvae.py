@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openpali.model.init import init_weights
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 
 CONFIG = MaskVQVAEConfig(codes=32, code_dim=8, width=16, decay=0.9)
@@ -15,7 +16,7 @@ CONFIG = MaskVQVAEConfig(codes=32, code_dim=8, width=16, decay=0.9)
 @pytest.fixture
 def model() -> MaskVQVAE:
     torch.manual_seed(0)
-    return MaskVQVAE(CONFIG)
+    return init_weights(MaskVQVAE(CONFIG))
 
 
 def shapes(count: int) -> Tensor:
@@ -142,7 +143,7 @@ def test_starts_with_many_codes(model: MaskVQVAE) -> None:
 
 def test_learns_sixteen_masks_by_heart() -> None:
     torch.manual_seed(1)
-    model, masks = MaskVQVAE(CONFIG), shapes(16)
+    model, masks = init_weights(MaskVQVAE(CONFIG)), shapes(16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(180):
         out = model(masks)

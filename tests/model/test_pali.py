@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from openpali.model import attention
+from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
 from openpali.model.pali import Memory, Pali, PaliConfig
 from openpali.model.t5 import Cache, T5Config
@@ -31,7 +32,7 @@ UMT5_LIKE = replace(CONFIG, text=replace(CONFIG.text, tied_head=True, bias_per_l
 
 def make(config: PaliConfig = CONFIG) -> Pali:
     torch.manual_seed(0)
-    return Pali(config)
+    return init_weights(Pali(config))
 
 
 @pytest.fixture

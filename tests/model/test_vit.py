@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openpali.model.init import init_weights
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import Classifier, ViT, ViTConfig, resample_positions, sincos_positions
 
@@ -14,7 +15,7 @@ CONFIG = ViTConfig(patch_size=4, grid=(2, 3), width=16, depth=2, mlp_dim=24, hea
 @pytest.fixture
 def vit() -> ViT:
     torch.manual_seed(0)
-    return ViT(CONFIG)
+    return init_weights(ViT(CONFIG))
 
 
 @pytest.fixture
@@ -117,12 +118,12 @@ def test_set_grid_there_and_back(vit: ViT, learns: bool) -> None:
 
 
 def test_the_classifier_starts_undecided(images: Tensor) -> None:
-    assert torch.equal(Classifier(CONFIG, 5)(images), torch.zeros(2, 5))
+    assert torch.equal(init_weights(Classifier(CONFIG, 5))(images), torch.zeros(2, 5))
 
 
 def test_text_of_another_length_is_an_error() -> None:
     text = TextTowerConfig(vocab_size=9, length=4, width=8, depth=1, mlp_dim=8, heads=2)
-    model = SigLIP(SigLIPConfig(CONFIG, text, temperature=5.0, bias=-3.0))
+    model = init_weights(SigLIP(SigLIPConfig(CONFIG, text, temperature=5.0, bias=-3.0)))
     assert model.log_temperature.exp().item() == pytest.approx(5)
     assert model.bias.item() == -3
     with pytest.raises(ValueError, match="exactly 4 tokens and was given 3"):

@@ -24,6 +24,7 @@ from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors
 
 import openpali.train.trainer as trainer_module
 from openpali.distributed import Ranks
+from openpali.model.init import init_weights
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT
 from openpali.train.checkpoint import checkpoints, read_state, step_of
@@ -95,7 +96,7 @@ def test_checkpointing_and_compiling_change_nothing(objective, make_trainer, tmp
 def test_kernels_of_torchs_compiler_compute_the_same(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch.manual_seed(0)
-    plain = ViT(PRESETS["pico"].vision)
+    plain = init_weights(ViT(PRESETS["pico"].vision))
     compiled = copy.deepcopy(plain)
     spec = ParallelSpec(compile=True, checkpointing="selective")
     place(compiled, spec, Ranks(0, 1, torch.device("cpu")), torch.float32)

@@ -8,6 +8,7 @@ from tiny_runs import make_recipe
 from torch import nn
 
 from openpali.model.attention import set_attention
+from openpali.model.init import init_weights
 from openpali.model.t5 import CrossAttention, SelfAttention, T5Config
 from openpali.model.vit import Attention
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys, spread
@@ -16,7 +17,7 @@ SHAPE = T5Config(vocab_size=8, d_model=24, d_head=8, heads=3, d_ff=16, encoder_l
 
 
 def layers() -> list[nn.Module]:
-    return [Attention(24, 3), SelfAttention(SHAPE), CrossAttention(SHAPE)]
+    return [init_weights(layer) for layer in (Attention(24, 3), SelfAttention(SHAPE), CrossAttention(SHAPE))]
 
 
 def scores(layer: nn.Module, x_ND: torch.Tensor) -> torch.Tensor:
@@ -69,7 +70,7 @@ def test_heads_above_the_limit_come_down_to_it_and_others_stay(which: int) -> No
 
 def test_biases_shrink_with_their_weights() -> None:
     torch.manual_seed(0)
-    layer = Attention(24, 3)
+    layer = init_weights(Attention(24, 3))
     with torch.no_grad():
         layer.qkv.weight[:48] *= 6
         layer.qkv.bias.normal_()

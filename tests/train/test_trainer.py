@@ -39,7 +39,7 @@ PICTURES = OBJECTIVES["sequence"]["source"]
         ({"phases__0__mixture__0__source": "nano/singel"}, "singel"),
         ({"phases__0__mixture__0__source": "nanoo/single"}, "no world is called nanoo; there are mini, nano"),
         ({"phases__0__mixture__0__source": "single"}, "unknown source 'single'"),
-        ({"phases__0__mixture__0__options": {"colour": 1}}, "single has no option colour"),
+        ({"phases__0__mixture__0__options": {"colour": 1}}, "single has no option 'colour'"),
         ({"phases__0__mixture__0__task": "captoin"}, "unknown task 'captoin'; did you mean 'caption'?"),
         ({"phases__0__mixture__0__task_options": {"langs": 1}}, "task caption has no option 'langs'"),
         ({"phases__0__size": 70}, "phases.0.size = 70 is no multiple of the patch size 12"),

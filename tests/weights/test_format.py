@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from openpali.data.media.images import Preprocess
 from openpali.interop.names import read_config
+from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
@@ -41,7 +42,7 @@ def write(folder: Path, kind: str, tokenizer: Tokenizer | None = None, seed: int
     torch.manual_seed(seed)
     config = CONFIGS[kind]
     preprocess = None if kind == "mask_vqvae" else Preprocess(72, 72)
-    weights = build(config).state_dict()
+    weights = materialise(build(config)).state_dict()
     write_model(folder, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return folder
 
@@ -54,7 +55,7 @@ def test_round_trip(kind, tmp_path, tokenizer) -> None:
     assert bundle.facts == {"samples": 7, "langs": ["en", "zh"]}
     assert bundle.tokenizer.encode("a red star") == tokenizer.encode("a red star")
     torch.manual_seed(0)
-    expected = build(CONFIGS[kind]).state_dict()
+    expected = materialise(build(CONFIGS[kind])).state_dict()
     model = bundle.model()
     assert type(model) is type(build(CONFIGS[kind]))
     assert not model.training
@@ -138,7 +139,7 @@ def test_folders_of_other_libraries_name_the_fix(tmp_path) -> None:
 
 
 def test_load_exactly_changes_nothing_where_it_refuses() -> None:
-    model = build(CONFIGS["classifier"])
+    model = materialise(build(CONFIGS["classifier"]))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     weights = {key: value + 1 for key, value in before.items() if key != "head.bias"}
     with pytest.raises(ValueError, match=r"weights of x do not fit: head.bias is missing"):
@@ -336,7 +337,7 @@ def test_mask_codec(tmp_path) -> None:
 def test_transplant_takes_a_part_and_leaves_the_rest(tmp_path) -> None:
     origin = write(tmp_path / "siglip", "siglip", seed=1)
     source = open_model(origin).weights()
-    model = build(CONFIGS["pali"])
+    model = materialise(build(CONFIGS["pali"]))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     transplant(model, "vit", str(origin))
     for key, value in model.state_dict().items():
@@ -347,7 +348,7 @@ def test_transplant_takes_a_part_and_leaves_the_rest(tmp_path) -> None:
 def test_transplant_by_another_name(tmp_path) -> None:
     origin = write(tmp_path / "siglip", "siglip", seed=1)
     source = open_model(origin).weights()
-    model = build(CONFIGS["siglip"])
+    model = materialise(build(CONFIGS["siglip"]))
     transplant(model, "text.encoder", f"{origin}#vit.encoder")
     assert torch.equal(model.text.encoder.norm.weight, source["vit.encoder.norm.weight"])
     assert torch.equal(model.text.encoder.blocks[0].mlp.up.weight, source["vit.encoder.blocks.0.mlp.up.weight"])
@@ -356,7 +357,7 @@ def test_transplant_by_another_name(tmp_path) -> None:
 def test_transplant_refuses_what_embeds_another_vocabulary(tmp_path, tokenizer) -> None:
     origin = write(tmp_path / "pali", "pali", tokenizer, seed=1)
     other = Tokenizer.train(["ein roter Kreis", "ein blauer Stern"] * 10, 700)
-    model = build(CONFIGS["pali"])
+    model = materialise(build(CONFIGS["pali"]))
     for part in ("", "text", "text.embed", "text.head"):
         transplant(model, part, str(origin), tokenizer)
         with pytest.raises(
@@ -372,7 +373,7 @@ def test_transplant_refuses_what_embeds_another_vocabulary(tmp_path, tokenizer) 
 def test_transplant_resamples_positions(part, grid, tmp_path) -> None:
     origin = write(tmp_path / "pali", "pali", seed=1)
     positions = open_model(origin).weights()["vit.positions"]
-    model = build(CONFIGS["pali"])
+    model = materialise(build(CONFIGS["pali"]))
     assert isinstance(model.vit, ViT)
     model.vit.set_grid(grid)
     transplant(model, part, str(origin))
@@ -382,7 +383,7 @@ def test_transplant_resamples_positions(part, grid, tmp_path) -> None:
 
 def test_transplant_of_what_does_not_fit(tmp_path) -> None:
     origin = write(tmp_path / "classifier", "classifier")
-    model = build(CONFIGS["pali"])
+    model = materialise(build(CONFIGS["pali"]))
     with pytest.raises(ValueError, match=rf"weights of {origin}#head do not fit: .*is missing; .*is not of this"):
         transplant(model, "vit", f"{origin}#head")
     with pytest.raises(ValueError, match=r"model.init names 'tower', and the parts of the model are vit, project"):
@@ -394,7 +395,7 @@ def test_transplant_of_what_does_not_fit(tmp_path) -> None:
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_int8_models_are_smaller_and_nearly_the_same(tmp_path, tokenizer, kind: str) -> None:
     torch.manual_seed(0)
-    model = build(CONFIGS[kind])
+    model = materialise(build(CONFIGS[kind]))
     source, out = tmp_path / "float", tmp_path / "int8"
     write_model(source, model.state_dict(), CONFIGS[kind], preprocess=None, tokenizer=tokenizer, facts={"run": "x"})
     write_int8(open_model(source), out)
@@ -437,6 +438,6 @@ def test_an_int8_model_packs_and_is_started_from_as_the_floats_that_it_stands_fo
     assert packed.facts == {}
     for name, value in packed.model().state_dict().items():
         assert torch.equal(value, expected[name].to(torch.bfloat16).float())
-    model = build(CONFIGS["pali"])
+    model = materialise(build(CONFIGS["pali"]))
     transplant(model, "text", str(tmp_path / "int8"))
     assert torch.equal(model.text.head.weight, expected["text.head.weight"])

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from openpali.data.media.images import Preprocess
+from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS
 from openpali.weights.format import build, open_model, write_model
 from openpali.weights.tensors import INDEX, WEIGHTS, MappedTensors, give_back, shapes, write_tensors
@@ -83,7 +84,12 @@ def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
     base = PRESETS["nano"].pali
     config = dataclasses.replace(base, text=dataclasses.replace(base.text, vocab_size=60_000))  # 100 MB
     write_model(
-        tmp_path, build(config).state_dict(), config, preprocess=Preprocess(72, 72), tokenizer=None, facts={}
+        tmp_path,
+        materialise(build(config)).state_dict(),
+        config,
+        preprocess=Preprocess(72, 72),
+        tokenizer=None,
+        facts={},
     )
     gc.collect()
     file, own = resident_kilobytes("RssFile"), resident_kilobytes("RssAnon")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
-from openpali.eval.features import CACHE, Encoder, Floats, Load
+from openpali.eval.features import CACHE, FeatureEncoder, Floats, Load
 from openpali.eval.probes import Labels, fewshot, logistic, ridge
 from openpali.eval.retrieval import retrieve
 from openpali.eval.zero_shot import class_embeddings, prompt_of, zero_shot
@@ -45,7 +45,7 @@ def fashion_mnist(pali: Pali, root: Path, limit: int | None, advance: Advance) -
     hits: dict[str, list[float]] = {}
     preprocessing: dict[str, dict[str, Any]] = {}
     for number, part in enumerate(encoders):
-        encoder = Encoder(pali, part, crop=False, cache=home() / CACHE)
+        encoder = FeatureEncoder(pali, part, crop=False, cache=home() / CACHE)
         encode = partial(_encode, encoder, advance=advance, total=total)
         before = number * (len(train) + len(test))
         x, x_test = encode(train, before=before), encode(test, before=before + len(train))
@@ -95,7 +95,7 @@ def stamps_probe(pali: Pali, root: Path, limit: int | None, advance: Advance) ->
     test, seen = every[:limit], Seen()
     seen.texts(*names, *(c for _, c in (*train, *test)))
     total = len(train) + len(test)
-    encoder = Encoder(pali, crop=False, cache=home() / CACHE)
+    encoder = FeatureEncoder(pali, crop=False, cache=home() / CACHE)
     x, x_test = (
         _encode(encoder, seen.images([load for load, _ in some]), advance=advance, total=total, before=before)
         for some, before in ((train, 0), (test, len(train)))
@@ -147,7 +147,9 @@ def _on_white(rgba: NDArray[np.uint8]) -> Image:
     return out
 
 
-def _encode(encoder: Encoder, pictures: Sequence[Load], *, advance: Advance, total: int, before: int) -> Floats:
+def _encode(
+    encoder: FeatureEncoder, pictures: Sequence[Load], *, advance: Advance, total: int, before: int
+) -> Floats:
     return encoder.features(pictures, advance=lambda done: advance(before + done, total))
 
 

@@ -33,6 +33,7 @@ from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Pipeline, Prediction
+from openpali.messages import shorten
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
@@ -211,8 +212,8 @@ class AnswerEvaluator:
                         assert self.predictions is not None
                         raise ValueError(
                             f"{self.predictions.path} holds answers about other data: the {fact} of sample {i} of "
-                            f"{self.name} was {_short(then)}, now it is {_short(now)}; name another file, or "
-                            "delete this one"
+                            f"{self.name} was {shorten(repr(then), 80)}, now it is {shorten(repr(now), 80)}; "
+                            "name another file, or delete this one"
                         )
 
 
@@ -384,8 +385,3 @@ class _Progress:
 
 def _pixels(example: Example) -> str:
     return " ".join(map(image_hash, example.images))
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

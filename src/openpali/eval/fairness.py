@@ -349,7 +349,7 @@ class Association:
 
 
 @dataclass(frozen=True)
-class Parity:
+class DemographicParity:
     """Demographic parity of occupations between two slices.
 
     Attributes:
@@ -399,7 +399,7 @@ def parity(
     pair: tuple[str, str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> Parity:
+) -> DemographicParity:
     """The demographic-parity gap of each occupation between two slices.
 
     Args:
@@ -437,7 +437,7 @@ def parity(
         Association(name, float(g), (float(low), float(high)))
         for name, g, low, high in zip(occupations, gaps, lows, highs, strict=True)
     ]
-    return Parity(
+    return DemographicParity(
         first=pair[0],
         second=pair[1],
         n=(len(first), len(second)),
@@ -461,7 +461,7 @@ def occupation_parity(
     prompt: str = "",
     template: str = "{}",
     pair: tuple[str, str] | None = None,
-) -> Parity:
+) -> DemographicParity:
     """Ask a model how surprised it is by each occupation as the answer for each picture, and compare two slices.
 
     Args:

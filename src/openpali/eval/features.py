@@ -27,7 +27,7 @@ Load = Callable[[], Image]
 Pool = Literal["mean", "map"]
 
 
-class Encoder:
+class FeatureEncoder:
     """The image encoder of a part of a family (of its "siglip" by default, else of its "pali"), as it computes.
 
     Args:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openpali.messages import reason
 from openpali.tasks.scoring import Answered
 
 Json = dict[str, Any]
@@ -97,8 +98,7 @@ def _parse(data: bytes, path: Path) -> tuple[Json, list[Line]]:
             by_index[answered.index] = Line(answered, pixels)
         return dict(head["run"]), [by_index[index] for index in sorted(by_index)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} is no predictions file of this version ({reason})") from error
+        raise ValueError(f"{path} is no predictions file of this version ({reason(error)})") from error
 
 
 _HEAD = b'{"run": '  # what the first line begins with

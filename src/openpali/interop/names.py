@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openpali.messages import reason
 from openpali.weights.tensors import Shape, require_fit, shapes
 
 Layout = Callable[[Tensor], Tensor]
@@ -106,7 +107,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not isinstance(config["model_type"], str):
             raise TypeError("model_type is no text")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no configuration of transformers ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path} is no configuration of transformers ({reason(error)})") from error
     return dict(config)
 
 

@@ -25,7 +25,7 @@ AGREEMENT = 1e-5
 
 
 @dataclass(frozen=True)
-class Parity:
+class Deviation:
     """How far apart two tensors are.
 
     Attributes:
@@ -47,7 +47,7 @@ def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
     if importlib.util.find_spec("transformers") is None:
         yield "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
         return
-    found: list[Parity] = []
+    found: list[Deviation] = []
     if (vision / "config.json").is_file():
         found += compare_images(parts.vision, vision)
     else:
@@ -61,7 +61,7 @@ def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
 
 
 @torch.no_grad()
-def compare_images(encoder: ImageEncoder, source: Path) -> list[Parity]:
+def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
     """Each layer of the image encoder and, where they are, its pooling, the text tower and the sigmoid loss.
 
     Args:
@@ -86,11 +86,11 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Parity]:
             tokens = vit(images)
         reference = theirs(pixel_values=pixels, output_hidden_states=True)
         found = _layers("image layer", layers, reference.hidden_states[1:])
-        found.append(_parity("image tokens", tokens, reference.last_hidden_state))
+        found.append(_deviation("image tokens", tokens, reference.last_hidden_state))
         if encoder.has_pool:
             v = encoder.vision
             pool = _build(lambda: MAPHead(v.width, v.mlp_dim, v.heads), encoder, "pool")
-            found.append(_parity("image embedding", pool(tokens), reference.pooler_output))
+            found.append(_deviation("image embedding", pool(tokens), reference.pooler_output))
         return found
     config = SigLIPConfig(encoder.vision, encoder.text)
     model = _build(lambda: SigLIP(config), encoder, "")
@@ -103,16 +103,16 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Parity]:
     reference = theirs(input_ids=ids, pixel_values=pixels, return_loss=True)
     return [
         *_layers("image layer", layers, by_image.hidden_states[1:]),
-        _parity("image tokens", model.vit(images), by_image.last_hidden_state),
-        _parity("image embedding", ours.image, reference.image_embeds),
+        _deviation("image tokens", model.vit(images), by_image.last_hidden_state),
+        _deviation("image embedding", ours.image, reference.image_embeds),
         *_layers("text layer", text_layers, by_text.hidden_states[1:]),
-        _parity("text embedding", ours.text, reference.text_embeds),
-        _parity("sigmoid loss", sigmoid_loss(ours), reference.loss),
+        _deviation("text embedding", ours.text, reference.text_embeds),
+        _deviation("sigmoid loss", sigmoid_loss(ours), reference.loss),
     ]
 
 
 @torch.no_grad()
-def compare_texts(language: LanguageModel, source: Path) -> list[Parity]:
+def compare_texts(language: LanguageModel, source: Path) -> list[Deviation]:
     """Each layer of encoder and decoder, and the logits; rows of unequal length.
 
     Raises:
@@ -144,9 +144,9 @@ def compare_texts(language: LanguageModel, source: Path) -> list[Parity]:
             [x[mask] for x in layers[:-1]],
             [x[mask] for x in reference.encoder_hidden_states[1:-1]],
         ),
-        _parity("encoder output", memory[mask], reference.encoder_last_hidden_state[mask]),
+        _deviation("encoder output", memory[mask], reference.encoder_last_hidden_state[mask]),
         *_layers("decoder layer", decoder_layers[:-1], reference.decoder_hidden_states[1:-1]),
-        _parity("logits", model.logits(hidden), reference.logits),
+        _deviation("logits", model.logits(hidden), reference.logits),
     ]
 
 
@@ -175,10 +175,10 @@ def _outputs(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def _layers(name: str, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[Parity]:
-    return [_parity(f"{name} {i}", a, b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True), 1)]
+def _layers(name: str, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[Deviation]:
+    return [_deviation(f"{name} {i}", a, b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True), 1)]
 
 
-def _parity(name: str, ours: Tensor, theirs: Tensor) -> Parity:
+def _deviation(name: str, ours: Tensor, theirs: Tensor) -> Deviation:
     absolute = (ours - theirs).abs().max().item()
-    return Parity(name, absolute, absolute / max(theirs.abs().max().item(), 1e-30))
+    return Deviation(name, absolute, absolute / max(theirs.abs().max().item(), 1e-30))

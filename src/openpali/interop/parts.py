@@ -16,6 +16,7 @@ from openpali.interop.big_vision import read_npz
 from openpali.interop.siglip import ImageEncoder, read_siglip
 from openpali.interop.t5 import HeadPolicy, LanguageModel, read_t5
 from openpali.interop.tokenizer import read_tokenizer
+from openpali.model.init import materialise
 from openpali.model.pali import Pali, PaliConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import resample_positions
@@ -139,7 +140,7 @@ def assemble(
     }
     weights = {
         **{f"vit.{key}": value for key, value in vit.items()},
-        **{f"project.{key}": value for key, value in _fresh_projection(config, seed).items()},
+        **{f"project.{key}": value for key, value in _new_projection(config, seed).items()},
         **{f"text.{key}": value for key, value in texts.items()},
     }
     preprocess = Preprocess(*config.vision.image_size)
@@ -201,15 +202,17 @@ def extend_rows(matrix_VD: Tensor, known: int, size: int, generator: torch.Gener
     return torch.cat([matrix_VD[:known], fresh.to(matrix_VD.dtype)])
 
 
-def _fresh_projection(config: PaliConfig, seed: int) -> dict[str, Tensor]:
-    """As :class:`Pali` initialises it."""
+def _new_projection(config: PaliConfig, seed: int) -> dict[str, Tensor]:
+    """The projection of a PaLI without layers, drawn from ``seed``."""
     hollow = PaliConfig(
         replace(config.vision, depth=0, grid=(1, 1)),
         replace(config.text, vocab_size=1, encoder_layers=0, decoder_layers=0),
     )
+    with torch.device("meta"):
+        model = Pali(hollow)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Pali(hollow).project.state_dict()
+        return materialise(model).project.state_dict()
 
 
 def _at_size(image: ImageEncoder, size: tuple[int, int] | None) -> tuple[dict[str, Tensor], tuple[int, int]]:
@@ -219,7 +222,7 @@ def _at_size(image: ImageEncoder, size: tuple[int, int] | None) -> tuple[dict[st
         if min(size) < patch or size[0] % patch or size[1] % patch:
             nearest = " x ".join(str(max(1, round(side / patch)) * patch) for side in size)
             raise ValueError(
-                f"{size[0]} x {size[1]} pixels do not divide into patches of {patch}: take multiples of it, "
+                f"{size[0]} x {size[1]} pixels do not divide into patches of {patch}: use multiples of it, "
                 f"as {nearest}"
             )
         grid = size[0] // patch, size[1] // patch

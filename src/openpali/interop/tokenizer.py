@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from openpali.messages import reason
 from openpali.text.tokenizer import SENTINELS, Tokenizer, spm
 
 _MODELS = ("spiece.model", "sentencepiece.model", "tokenizer.model")
@@ -99,8 +100,7 @@ def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], na
                 kind, piece = _TYPES.USER_DEFINED, f"▁<extra_id_{found[1]}>"
             proto.pieces.add(piece=piece, score=score, type=kind)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        reason = str(error) if type(error) is ValueError else repr(error)
-        raise ValueError(f"{name} cannot be read: {reason}") from error
+        raise ValueError(f"{name} cannot be read: {reason(error)}") from error
     serialized: bytes = proto.SerializeToString(deterministic=True)
     return serialized
 

@@ -1,7 +1,7 @@
-"""Linear layers with int8 weights: half of bf16's memory, and half of its reading per generated token.
+"""Linear layers with int8 weights: half the memory of bf16, and half the memory traffic per generated token.
 
-Weight-only and symmetric, one scale per output: ``y = (x @ W.T) * scale + bias`` with W in -127..127 and scales
-that bf16 holds exactly, so that no dtype rounds either. Activations keep their dtype.
+Weight-only and symmetric, with one scale per output: ``y = (x @ W.T) * scale + bias``, W in -127..127. Scales are
+exact in bf16, so no dtype rounds them. Activations keep their dtype.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW_ROWS = 32  # up to so many, a kernel that reads int8 is faster than one that multiplies after widening
+FEW_ROWS = 32  # up to this many rows, a kernel that reads int8 is faster than widening before the matmul
 
 
 class Int8Linear(nn.Module):
     """``[..., I] -> [..., O]`` like ``nn.Linear``, for inference.
 
-    State: ``weight`` int8 ``[O, I]``, ``scale`` ``[O]`` (a scale of each output), ``bias`` ``[O]`` or None.
+    State: ``weight`` int8 ``[O, I]``, ``scale`` ``[O]`` (one per output), ``bias`` ``[O]`` or None.
     """
 
     weight: Tensor
@@ -27,9 +27,9 @@ class Int8Linear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.zeros(outputs, inputs, dtype=torch.int8))
-        self.register_buffer("scale", torch.ones(outputs))
-        self.register_buffer("bias", torch.zeros(outputs) if bias else None)
+        self.register_buffer("weight", torch.empty(outputs, inputs, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(outputs))
+        self.register_buffer("bias", torch.empty(outputs) if bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
@@ -43,26 +43,26 @@ class Int8Linear(nn.Module):
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``[O, I]`` -> int8 ``[O, I]`` and scales ``[O]``, whose product is nearest to it; rows of zeros stay zero.
+    """``[O, I]`` -> int8 ``[O, I]`` and scales ``[O]`` whose product is closest to it; rows of zeros stay zero.
 
-    Scales are float32 and numbers of bf16: a scale rounded later would move its whole output by up to 0.2 %.
+    Scales are float32 but rounded to bf16: rounded later, one would shift its whole output by up to 0.2 %.
     """
     scale = (weight.float().abs().amax(dim=1) / 127).clamp(min=1e-12).bfloat16().float()
     return (weight.float() / scale[:, None]).round().to(torch.int8), scale
 
 
 def widen(weight: Tensor, scale: Tensor) -> Tensor:
-    """What :func:`quantize` made, as float32 ``[O, I]``."""
+    """Undo :func:`quantize`: float32 ``[O, I]``."""
     return weight.float() * scale.float()[:, None]
 
 
 def use_int8(model: nn.Module) -> list[str]:
-    """Put an :class:`Int8Linear`, zero as yet, in the place of every linear layer; returns their names."""
-    names = [name for name, module in model.named_modules() if type(module) is nn.Linear]
+    """Replace every linear layer with an empty :class:`Int8Linear`; returns their names."""
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for name in names:
         linear = cast(nn.Linear, model.get_submodule(name))
         parent, _, child = name.rpartition(".")
         with torch.device(linear.weight.device):
-            small = Int8Linear(linear.in_features, linear.out_features, linear.bias is not None)
-        setattr(model.get_submodule(parent), child, small)
+            quantized = Int8Linear(linear.in_features, linear.out_features, linear.bias is not None)
+        setattr(model.get_submodule(parent), child, quantized)
     return names

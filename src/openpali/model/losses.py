@@ -1,7 +1,7 @@
-"""The two losses of PaLI-3: pairwise sigmoid (stage 0) and cross-entropy over the vocabulary (all others).
+"""The two losses of PaLI-3: pairwise sigmoid (stage 0) and cross-entropy over the vocabulary (all other stages).
 
-Both compute their gradients chunk by chunk in the forward pass, so that neither the batch x batch nor the
-tokens x vocabulary matrix is ever held, and nothing is computed twice.
+Both compute their gradients chunk by chunk in the forward pass: neither the batch x batch nor the
+tokens x vocabulary matrix is ever in memory, and nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from torch.autograd.function import once_differentiable
 
 from openpali.model.siglip import Embeddings
 
+_MULTIPLE = 32  # tokens are padded to a multiple of it
+
 
 def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
-    """This rank's share of the pairwise sigmoid loss over the global batch; the shares of all ranks add up to it.
+    """This rank's share of the pairwise sigmoid loss over the global batch; ranks' shares add up to it. Collective.
 
     ``-1/B sum_ij log sigmoid(y_ij (exp(t) z_i . z_j + b))`` with ``y`` +1 on the diagonal and -1 elsewhere, and
     B the global batch (SigLIP, section 3; big_vision `trainers/proj/image_text/siglip.py`). Text embeddings and
-    their gradients travel around the ring of ranks together, so that memory does not grow with their number;
-    ranks may hold unequal batches.
+    their gradients travel around the ring of ranks together, so memory does not grow with the number of ranks.
+    Ranks may have batches of different sizes.
 
     Args:
         embeddings: of this rank's pairs: image and text ``[B_rank, D]``, log temperature and bias ``[1]``.
-        chunk: rows of logits held at a time.
+        chunk: rows of logits in memory at a time.
     """
-    with torch.autocast(embeddings.image.device.type, enabled=False):  # exp(t) magnifies what bfloat16 rounds off
+    with torch.autocast(embeddings.image.device.type, enabled=False):  # exp(t) magnifies the rounding of bf16
         loss = _SigmoidLoss.apply(  # type: ignore[no-untyped-call]
             *(e.float() for e in embeddings), chunk
         )
@@ -53,7 +55,7 @@ class _SigmoidLoss(torch.autograd.Function):
                 rows = slice(start, start + chunk)
                 similarity = image[rows] @ travelling.T  # [chunk, B_other]
                 logits = similarity * temperature + bias
-                loss += F.softplus(logits).sum()  # -log sigmoid(-x), every pair a negative
+                loss += F.softplus(logits).sum()  # -log sigmoid(-x): every pair as a negative
                 grad = logits.sigmoid()
                 if own:  # -log sigmoid(x) = softplus(x) - x on the diagonal
                     diagonal = torch.arange(len(grad), device=grad.device)
@@ -63,7 +65,7 @@ class _SigmoidLoss(torch.autograd.Function):
                 grad_log_t += (grad * similarity).sum() * temperature
                 grad_image[rows] += grad @ travelling * temperature
                 grad_travelling += grad.T @ image[rows] * temperature
-            if world > 1:  # after `world` hops every text is home again, with its gradient from all ranks
+            if world > 1:  # after `world` hops every text is back home, with gradients from all ranks
                 size = sizes[(rank - hop - 1) % world]
                 travelling, grad_travelling = _pass_on(travelling, grad_travelling, size, world, rank)
         ctx.save_for_backward(*(g / batch for g in (grad_image, grad_travelling, grad_log_t, grad_bias)))
@@ -90,7 +92,7 @@ def _gather_sizes(size: int, world: int, device: torch.device) -> list[int]:
 
 
 def _pass_on(text: Tensor, grad: Tensor, size: int, world: int, rank: int) -> tuple[Tensor, Tensor]:
-    """Send text and gradient to the next rank; receive those of the previous one, ``size`` rows."""
+    """Send text and gradient to the next rank; receive ``size`` rows of both from the previous one."""
     both = torch.cat([text, grad], dim=1)
     incoming = both.new_empty(size, both.shape[1])
     operations = [
@@ -113,39 +115,36 @@ def cross_entropy(
     z_loss: float = 0.0,
     chunk: int = 2048,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted cross-entropy of ``hidden @ head.T`` against ``targets``, never holding ``[T, V]`` logits.
+    """Weighted cross-entropy of ``hidden @ head.T`` against ``targets``, without ``[T, V]`` logits in memory.
 
     Args:
-        hidden_TD: decoder outputs at the positions that carry loss, ``[T, D]``.
+        hidden_TD: decoder outputs at positions with loss, ``[T, D]``.
         head_VD: output embedding, ``[V, D]``.
         targets_T: token ids, ``[T]``.
-        weights_T: weight of each token in the sum, ``[T]``; the caller divides by the global count of tokens
-            or examples, so that accumulation and ranks change nothing.
+        weights_T: weight of each token in the sum, ``[T]``. The caller divides by the global count of tokens or
+            examples, so that the loss does not depend on accumulation or the number of ranks.
         label_smoothing: big_vision's: ``1 - s`` on the target, ``s / (V - 1)`` on each other token.
         z_loss: factor on ``log(Z)^2``.
-        chunk: rows of logits held at a time.
+        chunk: rows of logits in memory at a time.
 
     Returns:
-        The weighted sum (a scalar to call backward on), and the plain negative log-likelihood of each token
-        ``[T]``, detached, for per-task reports.
+        The weighted sum (a scalar to call backward on), and the negative log-likelihood of each token ``[T]``,
+        detached, for per-task reports.
     """
-    # rows that weigh nothing make T one of few: CPU libraries keep a compiled product for each shape they have met
+    # pad T so that few distinct shapes occur: CPU libraries keep a compiled matmul for each
     tokens = len(targets_T)
-    more = -tokens % _ROWS
+    padding = -tokens % _MULTIPLE
     out = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        F.pad(hidden_TD, (0, 0, 0, more)),
+        F.pad(hidden_TD, (0, 0, 0, padding)),
         head_VD,
-        F.pad(targets_T, (0, more)),
-        F.pad(weights_T, (0, more)),
+        F.pad(targets_T, (0, padding)),
+        F.pad(weights_T, (0, padding)),
         label_smoothing,
         z_loss,
         chunk,
     )
     loss, nll = cast(tuple[Tensor, Tensor], out)
     return loss, nll[:tokens]
-
-
-_ROWS = 32
 
 
 class _CrossEntropy(torch.autograd.Function):

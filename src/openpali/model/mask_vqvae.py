@@ -1,8 +1,8 @@
 """Mask VQ-VAE: a 64 x 64 mask as 16 tokens out of 128 (Ning et al. 2023, arXiv 2301.02229).
 
-The shape of the network is that of big_vision's released one (`proj/paligemma/segmentation.py` and
-`evaluators/proj/paligemma/transfers/segmentation.py`), the dictionary is learned by exponential moving averages
-and dead codes are restarted, as in UViM's `trainers/proj/uvim/vqvae.py`.
+The network has the shape of the one big_vision released (`proj/paligemma/segmentation.py` and
+`evaluators/proj/paligemma/transfers/segmentation.py`). As in UViM (`trainers/proj/uvim/vqvae.py`), the codebook is
+learned by exponential moving averages, and dead codes are restarted.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openpali.model.init import init_children
+from openpali.model.layers import Conv2d, ConvTranspose2d
+
 MASK_SIZE = 64  # side in pixels of the masks
 GRID = 4  # side of the grid of codes, row-major
 
 
 @dataclass(frozen=True)
 class MaskVQVAEConfig:
-    """``width`` channels, ``codes`` vectors of ``code_dim``; ``decay`` of the moving averages."""
+    """``width`` channels, ``codes`` vectors of ``code_dim``, ``decay`` of moving averages, weight of the
+    ``commitment`` loss."""
 
     codes: int = 128
     code_dim: int = 128
@@ -32,7 +36,7 @@ class MaskVQVAEConfig:
 
 
 class Reconstruction(NamedTuple):
-    """Decoded masks ``[B, 64, 64]`` (> 0 inside), codes ``[B, 16]``, and the commitment loss (a scalar)."""
+    """Decoded masks ``[B, 64, 64]`` (positive inside), codes ``[B, 16]``, and the commitment loss (a scalar)."""
 
     masks: Tensor
     codes: Tensor
@@ -45,11 +49,11 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1),
+            Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(width, width, 1),
+            Conv2d(width, width, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +61,7 @@ class ResidualBlock(nn.Module):
 
 
 class MaskVQVAE(nn.Module):
-    """Both halves: masks -> codes -> masks."""
+    """Encoder, codebook and decoder: masks -> codes -> masks."""
 
     codebook: Tensor
     code_count: Tensor
@@ -70,28 +74,34 @@ class MaskVQVAE(nn.Module):
         channels = (1, w // 4, w // 2, w, w)
         encoder: list[nn.Module] = []
         for narrow, wide in itertools.pairwise(channels):
-            encoder += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.ReLU()]
-        encoder += [ResidualBlock(w), ResidualBlock(w), nn.Conv2d(w, config.code_dim, 1)]
+            encoder += [Conv2d(narrow, wide, 4, stride=2, padding=1), nn.ReLU()]
+        encoder += [ResidualBlock(w), ResidualBlock(w), Conv2d(w, config.code_dim, 1)]
         self.encoder = nn.Sequential(*encoder)
-        decoder: list[nn.Module] = [nn.Conv2d(config.code_dim, w, 1), nn.ReLU()]
+        decoder: list[nn.Module] = [Conv2d(config.code_dim, w, 1), nn.ReLU()]
         decoder += [ResidualBlock(w), ResidualBlock(w)]
         channels = (w, w, w // 2, w // 4, w // 8)
         for wide, narrow in itertools.pairwise(channels):
-            decoder += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
-        self.decoder = nn.Sequential(*decoder, nn.Conv2d(channels[-1], 1, 1))
-        for layer in self.modules():  # with torch's smaller default all masks start, and may end, in one code
+            decoder += [ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
+        self.decoder = nn.Sequential(*decoder, Conv2d(channels[-1], 1, 1))
+        self.register_buffer("codebook", torch.empty(config.codes, config.code_dim))
+        self.register_buffer("code_count", torch.empty(config.codes))
+        self.register_buffer("code_sum", torch.empty(config.codes, config.code_dim))
+
+    def init_weights(self) -> None:
+        init_children(self)
+        for layer in self.modules():  # torch's default is smaller: all masks start in one code, and may stay there
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        self.register_buffer("codebook", torch.randn(config.codes, config.code_dim))
-        self.register_buffer("code_count", torch.ones(config.codes))
-        self.register_buffer("code_sum", self.codebook.clone())
+        nn.init.normal_(self.codebook)
+        nn.init.ones_(self.code_count)
+        self.code_sum.copy_(self.codebook)
 
     def forward(self, masks: Tensor) -> Reconstruction:
-        """Masks ``[B, 64, 64]`` in 0..1 -> reconstruction. In training the dictionary follows the data."""
+        """Masks ``[B, 64, 64]`` in 0..1 -> reconstruction. In training the codebook follows the data."""
         z = self._encode(masks)  # [B, 16, C]
-        with torch.autocast(z.device.type, enabled=False):  # the dictionary and its averages stay in float32
+        with torch.autocast(z.device.type, enabled=False):  # the codebook and its averages stay in float32
             codes = self._nearest(z)
             quantised = self.codebook[codes]
             if self.training:
@@ -107,7 +117,7 @@ class MaskVQVAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes ``[B, 16]`` -> masks ``[B, 64, 64]``, nominally in -1..1, inside where > 0."""
+        """Codes ``[B, 16]`` -> masks ``[B, 64, 64]``, nominally in -1..1, positive inside."""
         return self._decode(self.codebook[codes])
 
     def _encode(self, masks: Tensor) -> Tensor:
@@ -119,7 +129,7 @@ class MaskVQVAE(nn.Module):
         return cast(Tensor, self.decoder(grid)).squeeze(1)
 
     def _nearest(self, z: Tensor) -> Tensor:
-        distance = self.codebook.square().sum(-1) - 2 * z @ self.codebook.T  # |z|^2 is the same for all codes
+        distance = self.codebook.square().sum(-1) - 2 * z @ self.codebook.T  # |z|^2 does not change the argmin
         return distance.argmin(-1)
 
     @torch.no_grad()
@@ -135,7 +145,7 @@ class MaskVQVAE(nn.Module):
         self.codebook.copy_(self.code_sum / self.code_count[:, None].clamp(min=1e-5))
 
     def _split_most_used(self) -> None:
-        """A code that nothing maps to takes over half of what the most used one has (UViM)."""
+        """Give a code that nothing maps to half of the most used one's vectors (UViM)."""
         least, most = self.code_count.argmin(), self.code_count.argmax()
         if self.code_count[least] < 0.01 * self.code_count.mean():
             self.code_count[most] /= 2

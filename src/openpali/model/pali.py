@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openpali.model.layers import Dense
 from openpali.model.t5 import Cache, EncoderDecoder, T5Config
 from openpali.model.vit import ViT, ViTConfig
 
@@ -45,9 +46,7 @@ class Pali(nn.Module):
         super().__init__()
         self.config = config
         self.vit = ViT(config.vision)
-        self.project = nn.Linear(config.vision.width, config.text.d_model)
-        nn.init.xavier_uniform_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
+        self.project = Dense(config.vision.width, config.text.d_model)
         self.text = EncoderDecoder(config.text)
 
     def forward(

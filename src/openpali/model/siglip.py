@@ -9,12 +9,14 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from openpali.model.init import init_children, init_normal, init_weights
+from openpali.model.layers import Dense, Embedding
 from openpali.model.vit import MAPHead, Transformer, ViT, ViTConfig
 
 
 @dataclass(frozen=True)
 class TextTowerConfig:
-    """Shape of the text tower. ``length`` is fixed: every text is padded to it with the EOS id ("sticky")."""
+    """Shape of the text tower. ``length`` is fixed: texts are padded to it with EOS (big_vision's "sticky")."""
 
     vocab_size: int
     length: int
@@ -26,9 +28,9 @@ class TextTowerConfig:
 
 @dataclass(frozen=True)
 class SigLIPConfig:
-    """Both towers and where the loss starts: temperature ``exp(t)``, ``t = log(temperature)``, and bias ``b``.
+    """Both towers, and the initial temperature ``exp(t)`` and bias ``b`` of the loss.
 
-    A bias of -10 is made for batches of 32k; about ``-log(batch)`` suits small ones.
+    A bias of -10 suits batches of 32k; take about ``-log(batch)`` for small ones.
     """
 
     vision: ViTConfig
@@ -55,13 +57,16 @@ class TextTower(nn.Module):
     def __init__(self, config: TextTowerConfig, out_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.width)
-        nn.init.normal_(self.embed.weight, std=config.width**-0.5)
-        self.positions = nn.Parameter(torch.randn(config.length, config.width) / config.width**0.5)
+        self.embed = Embedding(config.vocab_size, config.width)
+        self.positions = nn.Parameter(torch.empty(config.length, config.width))
         self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
-        self.head = nn.Linear(config.width, out_dim)
-        nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = Dense(config.width, out_dim)
+
+    def init_weights(self) -> None:
+        init_normal(self.embed, self.config.width**-0.5)
+        nn.init.normal_(self.positions).div_(self.config.width**0.5)
+        init_weights(self.encoder)
+        init_weights(self.head)
 
     def forward(self, ids_BL: Tensor) -> Tensor:
         if ids_BL.shape[1] != self.config.length:
@@ -74,7 +79,7 @@ class TextTower(nn.Module):
 
 
 class SigLIP(nn.Module):
-    """Image tower (ViT and MAP head, whose output is the embedding) and text tower."""
+    """Image tower (a ViT and a MAP head, which outputs the embedding) and text tower."""
 
     def __init__(self, config: SigLIPConfig) -> None:
         super().__init__()
@@ -83,11 +88,16 @@ class SigLIP(nn.Module):
         self.vit = ViT(v)
         self.pool = MAPHead(v.width, v.mlp_dim, v.heads)
         self.text = TextTower(config.text, v.width)
-        self.log_temperature = nn.Parameter(torch.tensor([math.log(config.temperature)]))
-        self.bias = nn.Parameter(torch.tensor([config.bias]))
+        self.log_temperature = nn.Parameter(torch.empty(1))
+        self.bias = nn.Parameter(torch.empty(1))
+
+    def init_weights(self) -> None:
+        init_children(self)
+        nn.init.constant_(self.log_temperature, math.log(self.config.temperature))
+        nn.init.constant_(self.bias, self.config.bias)
 
     def embed_image(self, images_BHWC: Tensor) -> Tensor:
-        """Pictures as for :class:`ViT` -> normalised embeddings ``[B, D]``."""
+        """Images as for :class:`ViT` -> normalised embeddings ``[B, D]``."""
         return normalize(self.pool(self.vit(images_BHWC)))
 
     def embed_text(self, ids_BL: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Presets: the shapes of every size, from a laptop's to the paper's."""
+"""Presets: the shapes of every model size, from one that a laptop trains to the paper's 5B."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openpali.model.vit import ViTConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """All shapes of one size. ``language`` and ``text_tower`` are (re)sized to a tokenizer by the caller."""
+    """All shapes of one size. The caller sets ``vocab_size`` of both text models to that of its tokenizer."""
 
     vision: ViTConfig
     text_tower: TextTowerConfig
@@ -48,7 +48,7 @@ _T5_XL = T5Config(
 )
 
 PRESETS: Mapping[str, Preset] = {
-    # for tests and dry runs: big_vision's "mu" (width 32, depth 1), in the nano preset's patches
+    # for tests and dry runs: big_vision's "mu" (width 32, depth 1), with the patches of nano
     "pico": Preset(
         vision=ViTConfig(patch_size=12, grid=(6, 6), width=32, depth=1, mlp_dim=64, heads=2),
         text_tower=TextTowerConfig(vocab_size=1024, length=16, width=32, depth=1, mlp_dim=64, heads=2),
@@ -57,7 +57,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         masks=MaskVQVAEConfig(code_dim=8, width=16),
     ),
-    # what one laptop core trains in hours
+    # one laptop core trains it in hours
     "nano": Preset(
         vision=ViTConfig(patch_size=12, grid=(6, 6), width=192, depth=6, mlp_dim=768, heads=3),
         text_tower=TextTowerConfig(vocab_size=6144, length=24, width=160, depth=4, mlp_dim=640, heads=4),
@@ -66,7 +66,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         masks=MaskVQVAEConfig(width=64, code_dim=32),
     ),
-    # ~30M parameters: what one data-centre GPU trains in half an hour
+    # ~30M parameters: one data-centre GPU trains it in half an hour
     "mini": Preset(
         vision=ViTConfig(patch_size=16, grid=(6, 6), width=384, depth=8, mlp_dim=1536, heads=6),
         text_tower=TextTowerConfig(vocab_size=16_384, length=32, width=256, depth=6, mlp_dim=1024, heads=4),
@@ -95,7 +95,7 @@ PRESETS: Mapping[str, Preset] = {
         text_tower=TextTowerConfig(vocab_size=32_000, length=16, width=1152, depth=27, mlp_dim=4304, heads=16),
         language=_T5_XL,
     ),
-    # ViT-G/14 and UL2 3B with mT5's vocabulary: 100+ languages need it, and it makes the paper's 5B
+    # ViT-G/14 and UL2 3B with mT5's vocabulary for 100+ languages: together the paper's 5B
     "pali3-5b": Preset(
         vision=ViTConfig(patch_size=14, grid=(16, 16), width=1664, depth=48, mlp_dim=8192, heads=16),
         text_tower=TextTowerConfig(vocab_size=250_000, length=64, width=1152, depth=27, mlp_dim=4304, heads=16),
@@ -107,10 +107,10 @@ PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
 
 
 def count_parameters(preset: Preset) -> dict[str, int]:
-    """Parameters of each of :data:`PARTS` of a PaLI of this size, which add up to all of it; nothing is allocated.
+    """Parameters of each of :data:`PARTS` of a PaLI of this size; nothing is allocated.
 
-    ``encoder`` and ``decoder`` are those of the language model, norms and position biases included; ``head`` is 0
-    where it is tied to the embedding.
+    ``encoder`` and ``decoder`` belong to the language model and include norms and position biases. ``head`` is 0 if
+    it is tied to the embedding.
     """
     with torch.device("meta"):
         model = Pali(preset.pali)
@@ -122,8 +122,8 @@ def count_parameters(preset: Preset) -> dict[str, int]:
 
 
 def parameters_per_token(model: Pali) -> int:
-    """Parameters that each generated token has to read: the head and the decoder, of which cross-attention's keys
-    and values are computed once."""
+    """Parameters read per generated token: the head, and the decoder without the projections of cross-attention's
+    keys and values, which are computed once."""
     decoder = sum(
         p.numel()
         for name, p in model.text.named_parameters()
@@ -133,7 +133,7 @@ def parameters_per_token(model: Pali) -> int:
 
 
 def count_tokens(preset: Preset, size: tuple[int, int] | None = None) -> int:
-    """Visual tokens of one picture of ``size`` (height, width in pixels; None: the preset's own).
+    """Visual tokens of one image of ``size`` (height, width in pixels; None: the preset's own).
 
     Raises:
         ValueError: a side is not a multiple of the patch.
@@ -141,7 +141,7 @@ def count_tokens(preset: Preset, size: tuple[int, int] | None = None) -> int:
     height, width = size or preset.vision.image_size
     patch = preset.vision.patch_size
     if height % patch or width % patch:
-        raise ValueError(f"{height} x {width} pixels do not divide into patches of {patch}: take multiples of it")
+        raise ValueError(f"{height} x {width} pixels do not divide into patches of {patch}: use multiples of it")
     return (height // patch) * (width // patch)
 
 
@@ -155,11 +155,16 @@ def flops_per_image(
 def flops_of_stages(
     preset: Preset, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
 ) -> dict[str, int]:
-    """Floating-point operations of what comes before the first token: "vision" (ViT and projection), "encoder",
-    and "memory", the decoder's keys and values.
+    """Floating-point operations before the first token: "vision" (ViT and projection), "encoder", and "memory" (the
+    keys and values of cross-attention).
 
-    Matrix products alone, two operations per multiply-add. ``size``: as for :func:`count_tokens`; ``prompt``: its
-    length in tokens.
+    Counts matmuls only, two operations per multiply-add.
+
+    Args:
+        preset: the size.
+        size: as for :func:`count_tokens`.
+        frames: images per prompt.
+        prompt: its length in tokens.
     """
     v, t = preset.vision, preset.language
     patches = count_tokens(preset, size)
@@ -174,9 +179,9 @@ def flops_of_stages(
 def flops_per_token(
     preset: Preset, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0, position: int = 0
 ) -> int:
-    """Floating-point operations of generating the token at ``position`` (0 the first) with a cache.
+    """Floating-point operations of generating the token at ``position`` (from 0) with a cache.
 
-    What is counted, and the other arguments: as for :func:`flops_of_stages`.
+    Counts and takes what :func:`flops_of_stages` does.
     """
     t = preset.language
     memory, inner = frames * count_tokens(preset, size) + prompt, t.heads * t.d_head
@@ -184,12 +189,15 @@ def flops_per_token(
     return 2 * (t.decoder_layers * layer + t.d_model * t.vocab_size)
 
 
-RESOLUTIONS = (224, 448, 812, 1064)  # pixels; the paper's three and one between
+RESOLUTIONS = (224, 448, 812, 1064)  # pixels per side; the paper's three, and 448
 
 
 def describe(preset: Preset) -> dict[str, Any]:
-    """What ``openpali sizes`` prints: ``parameters`` per part and in all, ``bytes`` per dtype, and ``flops`` at the
-    preset's own resolution and at :data:`RESOLUTIONS` (rounded to whole patches), with 16 prompt tokens."""
+    """What ``openpali sizes`` prints: ``parameters`` of each part and in total, ``bytes`` per dtype, and ``flops``.
+
+    The latter at the preset's own resolution and at :data:`RESOLUTIONS` (rounded to whole patches), with 16 prompt
+    tokens.
+    """
     parts = count_parameters(preset)
     total = sum(parts.values())
     patch = preset.vision.patch_size

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.attention import AttentionLayer, attend_with_bias, merge_heads, split_heads
+from openpali.model.init import init_children, init_normal, init_weights
+from openpali.model.layers import Embedding, Linear
 from openpali.model.vit import LayerCall
 
 
@@ -49,7 +51,10 @@ class RMSNorm(nn.Module):
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
         self.eps = eps
-        self.scale = nn.Parameter(torch.ones(width))
+        self.scale = nn.Parameter(torch.empty(width))
+
+    def init_weights(self) -> None:
+        nn.init.ones_(self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         rms = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
@@ -62,9 +67,11 @@ class RelativeBias(nn.Module):
     def __init__(self, config: T5Config, bidirectional: bool) -> None:
         super().__init__()
         self.bidirectional = bidirectional
-        self.max_distance = config.max_distance
-        self.table = nn.Embedding(config.buckets, config.heads)
-        nn.init.normal_(self.table.weight, std=config.d_model**-0.5)
+        self.config = config
+        self.table = Embedding(config.buckets, config.heads)
+
+    def init_weights(self) -> None:
+        init_normal(self.table, self.config.d_model**-0.5)
 
     def forward(self, first: int, last: int) -> Tensor:
         """Bias of each distance ``first..last`` (inclusive), ``[h, last - first + 1]``."""
@@ -82,7 +89,7 @@ class RelativeBias(nn.Module):
         else:
             distance = (-distance).clamp(min=0)
         exact = buckets // 2
-        scale = (buckets - exact) / math.log(self.max_distance / exact)
+        scale = (buckets - exact) / math.log(self.config.max_distance / exact)
         far = exact + (torch.log(distance.float().clamp(min=1) / exact) * scale).long()
         return offset + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
 
@@ -265,13 +272,12 @@ class SelfAttention(AttentionLayer):
         super().__init__()
         self.heads = config.heads
         inner = config.heads * config.d_head
-        self.qkv = nn.Linear(config.d_model, 3 * inner, bias=False)
-        self.out = nn.Linear(inner, config.d_model, bias=False)
-        query, key, value = self.qkv.weight.chunk(3)
-        nn.init.normal_(query, std=(config.d_model * config.d_head) ** -0.5)
-        nn.init.normal_(key, std=config.d_model**-0.5)
-        nn.init.normal_(value, std=config.d_model**-0.5)
-        nn.init.normal_(self.out.weight, std=inner**-0.5)
+        self.qkv = Linear(config.d_model, 3 * inner, bias=False)
+        self.out = Linear(inner, config.d_model, bias=False)
+
+    def init_weights(self) -> None:
+        init_children(self)
+        _init_attention(self.qkv.weight.chunk(3), self.out, self.heads)
 
     def forward(
         self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None, causal: bool = False, cache: KVCache | None = None
@@ -293,12 +299,13 @@ class CrossAttention(AttentionLayer):
         super().__init__()
         self.heads = config.heads
         inner = config.heads * config.d_head
-        self.query = nn.Linear(config.d_model, inner, bias=False)
-        self.key_value = nn.Linear(config.d_model, 2 * inner, bias=False)
-        self.out = nn.Linear(inner, config.d_model, bias=False)
-        nn.init.normal_(self.query.weight, std=(config.d_model * config.d_head) ** -0.5)
-        nn.init.normal_(self.key_value.weight, std=config.d_model**-0.5)
-        nn.init.normal_(self.out.weight, std=inner**-0.5)
+        self.query = Linear(config.d_model, inner, bias=False)
+        self.key_value = Linear(config.d_model, 2 * inner, bias=False)
+        self.out = Linear(inner, config.d_model, bias=False)
+
+    def init_weights(self) -> None:
+        init_children(self)
+        _init_attention((self.query.weight, *self.key_value.weight.chunk(2)), self.out, self.heads)
 
     def memory(self, memory_BND: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the encoder's outputs, each ``[B, h, N, d]``: once per picture, not per token."""
@@ -313,19 +320,31 @@ class CrossAttention(AttentionLayer):
         return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))
 
 
+def _init_attention(qkv: tuple[Tensor, ...], out: nn.Linear, heads: int) -> None:
+    """T5's scales: queries are drawn smaller, since scores are not divided by ``sqrt(d)``."""
+    query, key, value = qkv
+    d_model, d_head = out.out_features, out.in_features // heads
+    nn.init.normal_(query, std=(d_model * d_head) ** -0.5)
+    nn.init.normal_(key, std=d_model**-0.5)
+    nn.init.normal_(value, std=d_model**-0.5)
+    nn.init.normal_(out.weight, std=out.in_features**-0.5)
+
+
 class FeedForward(nn.Module):
     """Gated: ``down(act(gate(x)) * up(x))``."""
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.activation = config.activation
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.gate = Linear(config.d_model, config.d_ff, bias=False)
+        self.up = Linear(config.d_model, config.d_ff, bias=False)
+        self.down = Linear(config.d_ff, config.d_model, bias=False)
         self.dropout = nn.Dropout(config.dropout)
-        nn.init.normal_(self.gate.weight, std=config.d_model**-0.5)
-        nn.init.normal_(self.up.weight, std=config.d_model**-0.5)
-        nn.init.normal_(self.down.weight, std=config.d_ff**-0.5)
+
+    def init_weights(self) -> None:
+        init_children(self)
+        for layer in (self.gate, self.up, self.down):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.gate(x)
@@ -393,8 +412,7 @@ class EncoderDecoder(nn.Module):
     def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
-        nn.init.normal_(self.embed.weight, std=1.0)
+        self.embed: nn.Embedding = Embedding(config.vocab_size, config.d_model)
         biases = (config.encoder_layers, config.decoder_layers) if config.bias_per_layer else (1, 1)
         self.encoder_bias = nn.ModuleList(RelativeBias(config, bidirectional=True) for _ in range(biases[0]))
         self.decoder_bias = nn.ModuleList(RelativeBias(config, bidirectional=False) for _ in range(biases[1]))
@@ -404,8 +422,16 @@ class EncoderDecoder(nn.Module):
         self.decoder_norm = RMSNorm(config.d_model, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         if not config.tied_head:
-            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-            nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
+            self.head: nn.Linear = Linear(config.d_model, config.vocab_size, bias=False)
+
+    def init_weights(self) -> None:
+        init_normal(self.embed, 1.0)
+        for stack in (self.encoder_bias, self.decoder_bias, self.encoder, self.decoder):
+            init_weights(stack)
+        init_weights(self.encoder_norm)
+        init_weights(self.decoder_norm)
+        if not self.config.tied_head:
+            init_normal(self.head, self.config.d_model**-0.5)
 
     @property
     def head_weight(self) -> Tensor:

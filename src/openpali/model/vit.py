@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.attention import AttentionLayer, merge_heads, split_heads
+from openpali.model.init import init_children, init_weights
+from openpali.model.layers import Dense, Linear
 
 LayerCall = Callable[..., Tensor]
 """How a stack calls a layer with its inputs; checkpointing and recording go in here."""
@@ -45,12 +47,12 @@ class Attention(AttentionLayer):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        for block in self.qkv.weight.chunk(3):  # xavier per projection, not over the fused matrix
-            nn.init.xavier_uniform_(block)
-        nn.init.zeros_(self.qkv.bias)
-        _init_dense(self.out)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
+
+    def init_weights(self) -> None:
+        init_children(self)
+        init_projections(self.qkv, self.out)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         q, k, v = (split_heads(t, self.heads) for t in self.qkv(x_BND).chunk(3, dim=-1))
@@ -62,8 +64,11 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, mlp_dim: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, mlp_dim)
-        self.down = nn.Linear(mlp_dim, width)
+        self.up = Linear(width, mlp_dim)
+        self.down = Linear(mlp_dim, width)
+
+    def init_weights(self) -> None:
+        init_children(self)
         for dense in (self.up, self.down):
             nn.init.xavier_uniform_(dense.weight)
             nn.init.normal_(dense.bias, std=1e-6)
@@ -114,12 +119,13 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embed = nn.Linear(config.patch_size**2 * 3, config.width)
-        _init_dense(self.patch_embed)
+        self.patch_embed = Dense(config.patch_size**2 * 3, config.width)
         self.positions = nn.Parameter(torch.empty(config.grid[0] * config.grid[1], config.width))
-        if not self.positions.is_meta:  # there, to compute what is not kept would import torch's compiler
-            self.positions.data.copy_(sincos_positions(config.grid, config.width))
         self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
+
+    def init_weights(self) -> None:
+        init_children(self)
+        self.positions.copy_(sincos_positions(self.config.grid, self.config.width))
 
     def forward(self, images_BHWC: Tensor, call: LayerCall = nn.Module.__call__) -> Tensor:
         x_BND = self.patch_embed(self.patchify(images_BHWC)) + self.positions
@@ -197,16 +203,21 @@ class MAPHead(AttentionLayer):
     def __init__(self, width: int, mlp_dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.probe = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, width)))
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-        for weight in (self.query.weight, *self.key_value.weight.chunk(2), self.out.weight):
-            nn.init.xavier_uniform_(weight)
-        for dense in (self.query, self.key_value, self.out):
-            nn.init.zeros_(dense.bias)
+        self.probe = nn.Parameter(torch.empty(1, width))
+        self.query = Linear(width, width)
+        self.key_value = Linear(width, 2 * width)
+        self.out = Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.mlp = MLP(width, mlp_dim)
+
+    def init_weights(self) -> None:
+        nn.init.xavier_uniform_(self.probe)
+        projections = (self.query, self.key_value, self.out)
+        for projection in projections:
+            init_weights(projection)
+        init_projections(*projections)
+        init_weights(self.norm)
+        init_weights(self.mlp)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         q = self.query(self.probe).expand(x_BND.shape[0], 1, -1)
@@ -228,7 +239,10 @@ class Classifier(nn.Module):
         super().__init__()
         self.vit = ViT(config)
         self.pool = MAPHead(config.width, config.mlp_dim, config.heads)
-        self.head = nn.Linear(config.width, classes)
+        self.head = Linear(config.width, classes)
+
+    def init_weights(self) -> None:
+        init_children(self)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -236,6 +250,12 @@ class Classifier(nn.Module):
         return cast(Tensor, self.head(self.pool(self.vit(images_BHWC))))
 
 
-def _init_dense(dense: nn.Linear) -> None:
-    nn.init.xavier_uniform_(dense.weight)
-    nn.init.zeros_(dense.bias)
+def init_projections(*layers: nn.Linear) -> None:
+    """Xavier-uniform weights for query, key, value and output, and biases of zero.
+
+    A fused layer of ``[3 * D, D]`` or ``[2 * D, D]`` is drawn one square projection at a time, as if unfused.
+    """
+    for layer in layers:
+        for weight in torch.split(layer.weight, layer.in_features):
+            nn.init.xavier_uniform_(weight)
+        nn.init.zeros_(layer.bias)

@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from openpali.data.pipeline.encode import Batch, PairEncoder
 from openpali.distributed import Ranks
 from openpali.model.attention import sdpa, set_attention
+from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT
 from openpali.plan.ledger import KINDS, Ledger, imagined, shapes_of
@@ -271,10 +272,12 @@ def prepare(
 
     With a ``ledger`` nothing is compiled: what is imagined has no kernels.
     """
-    elsewhere = ledger is None and is_sharded(recipe.parallel, ranks) and ranks.rank > 0
-    with torch.device("meta") if elsewhere else nullcontext():
+    elsewhere = is_sharded(recipe.parallel, ranks) and ranks.rank > 0
+    with torch.device("meta") if ledger is None else nullcontext():
         objective: Objective = build_objective(recipe, _vocabulary(recipe), [str(i) for i in range(CLASSES)])
     model = objective.model
+    if ledger is None and not elsewhere:
+        materialise(model)
     vit = getattr(model, "vit", None)
     if isinstance(vit, ViT):
         side = phase.size // vit.config.patch_size

@@ -96,16 +96,16 @@ def write_demo(pali: Pali, path: Path) -> int:
 def _card(shown: AnsweredQuestion) -> str:
     right = shown.answer == shown.truth
     verdict = "right" if right else "compare"
-    comment = "correct" if right else f"expected: {escape(_short(shown.truth))}"
+    comment = "correct" if right else f"expected: {escape(_count_mask_tokens(shown.truth))}"
     return (
         f'<figure class="{verdict}"><img src="{data_uri(shown.image)}" alt="{escape(shown.title)}">'
         f"<figcaption><h2>{escape(shown.title)}</h2><code>{escape(shown.prompt)}</code>"
-        f"<p>{escape(_short(shown.answer)) or '<i>nothing</i>'}</p>"
+        f"<p>{escape(_count_mask_tokens(shown.answer)) or '<i>nothing</i>'}</p>"
         f"<small>{comment}</small></figcaption></figure>"
     )
 
 
-def _short(text: str) -> str:
+def _count_mask_tokens(text: str) -> str:
     """The text with the number of mask tokens in place of the tokens, since the mask is drawn."""
     return _MASK_TOKENS.sub(lambda run: f"[{run[0].count('<')} mask tokens]", text)
 

@@ -1,7 +1,7 @@
 """Boxes as text: "348 543 684 664", or "<loc0348><loc0543><loc0684><loc0664>", and back to pixels.
 
 Order is ymin xmin ymax xmax, everywhere. A coordinate becomes the bin ``round(coordinate / side * (bins - 1))``,
-clipped to the picture, and comes back as ``bin / (bins - 1) * side``: at most half a bin away. (PaLI-3 section 3
+clipped to the image, and comes back as ``bin / (bins - 1) * side``: at most half a bin away. (PaLI-3 section 3
 writes coordinates as text; location tokens are PaliGemma's form, ``big_vision/pp/tokenizer.py``.)
 """
 
@@ -24,7 +24,7 @@ _LOCATION_OR_WORD = re.compile(r"<loc[0-9]{4}>|(?:(?!<loc[0-9]{4}>)\S)+")
 
 @dataclass(frozen=True)
 class LocationCodec:
-    """Writes and reads boxes.
+    """Writes and reads boxes as text.
 
     Attributes:
         bins: positions along each side, 2 to 10,000.
@@ -44,11 +44,11 @@ class LocationCodec:
         """Write a box.
 
         Args:
-            box: ymin, xmin, ymax, xmax in pixels; what lies outside of the picture is cut off.
-            size: height and width of the picture in pixels.
+            box: ymin, xmin, ymax, xmax in pixels; parts outside the image are cut off.
+            size: height and width of the image in pixels.
 
         Raises:
-            ValueError: the box is empty, not finite, or so thin that both its edges fall into one bin.
+            ValueError: the box is empty, not finite, or so thin that two opposite edges fall into one bin.
         """
         if len(box) != 4 or not all(map(math.isfinite, box)):
             raise ValueError(f"box {tuple(box)} is not four finite numbers")
@@ -58,14 +58,14 @@ class LocationCodec:
             for x, side in zip(box, sides, strict=True)
         ]
         if ymax <= ymin or xmax <= xmin:
-            raise ValueError(f"box {tuple(box)} is empty in {self.bins} bins of a picture of {tuple(size)}")
+            raise ValueError(f"box {tuple(box)} is empty in {self.bins} bins of an image of {tuple(size)}")
         return " ".join(map(str, bins)) if self.style == "text" else "".join(f"<loc{b:04d}>" for b in bins)
 
     def decode(self, text: str, size: tuple[int, int]) -> Coordinates:
-        """Read one box and nothing else; in pixels of a picture of ``size`` (height, width).
+        """Read one box and nothing else; pixels of an image of ``size`` (height, width).
 
         Raises:
-            ValueError: it is not four bins of a box that is not empty.
+            ValueError: the text is not the four bins of a non-empty box.
         """
         words = self.words(text)
         if len(words) != 4:
@@ -89,21 +89,22 @@ class LocationCodec:
         A name ends where four coordinates follow, so it may hold numbers ("boeing 747") but not start with one.
 
         Args:
-            text: what :meth:`encode_named` writes, or whatever a model has answered.
-            size: height and width of the picture in pixels.
-            strict: raise on the first thing that is wrong; otherwise leave out what is not well-formed (words
-                before the first box, boxes that are empty or out of range or have no name).
+            text: what :meth:`encode_named` writes, or any answer of a model.
+            size: height and width of the image in pixels.
+            strict: raise on the first mistake; otherwise skip what is malformed (words before the first box, boxes
+                that are empty, out of range or without a name).
 
         Raises:
-            ValueError: ``strict``, and the text is not a detection answer; the message says at which word.
+            ValueError: ``strict``, and the text is not a detection answer; the message names the word.
         """
         return [(box, name) for box, name, _ in self.find_named(text, size, strict=strict)]
 
     def find_named(
         self, text: str, size: tuple[int, int], *, strict: bool = False
     ) -> list[tuple[Coordinates, str, range]]:
-        """As :meth:`decode_named`, with the place of each: the numbers of its words in :meth:`words`, of which the
-        first four are the coordinates.
+        """As :meth:`decode_named`, with the range of each object's words in :meth:`words`.
+
+        The first four words of a range are the coordinates.
         """
         words = self.words(text)
         starts = list(self._box_starts(words))
@@ -123,21 +124,21 @@ class LocationCodec:
         return found
 
     def words(self, text: str) -> list[str]:
-        """The words of an answer; a location token is one, whatever it touches."""
+        """The words of an answer; a location token is a word of its own, even without spaces around it."""
         return text.split() if self.style == "text" else _LOCATION_OR_WORD.findall(text)
 
     def _bin(self, word: str) -> int | None:
-        """The number in a word that is written like a coordinate."""
+        """The number in a word of the form of a coordinate, else ``None``."""
         match = (_NUMBER if self.style == "text" else _LOCATION).fullmatch(word)
         return int(match[1]) if match else None
 
     def _box(self, words: Sequence[str], position: int, size: tuple[int, int]) -> Coordinates:
-        """Four words as a box; ``position`` of the first is for messages."""
+        """Four words as a box; ``position`` of the first word is for error messages."""
         coordinates = []
         for offset, (word, side) in enumerate(zip(words, (*size, *size), strict=True), position + 1):
             number = self._bin(word)
             if number is None or number >= self.bins:
-                raise ValueError(f"word {offset} ({word!r}) is no coordinate from 0 to {self.bins - 1}")
+                raise ValueError(f"word {offset} ({word!r}) is not a coordinate from 0 to {self.bins - 1}")
             coordinates.append(number / (self.bins - 1) * side)
         ymin, xmin, ymax, xmax = coordinates
         if ymax <= ymin or xmax <= xmin:

@@ -10,14 +10,14 @@ from openpali.text.tokenizer import MASK_TOKENS
 CODES_PER_MASK = 16
 _TOKEN = re.compile(r"<mask_token([0-9]{1,3})>")
 MASK_PATTERN = re.compile(rf"(?:<mask_token[0-9]{{1,3}}>\s*){{{CODES_PER_MASK}}}")
-"""One whole mask in a text."""
+"""One complete mask in a text."""
 
 
 def encode_mask_codes(codes: Sequence[int]) -> str:
     """Write the 16 codes of one mask.
 
     Raises:
-        ValueError: not 16 codes from 0 to 127.
+        ValueError: ``codes`` is not 16 numbers from 0 to 127.
     """
     _check(codes)
     return " ".join(f"<mask_token{code}>" for code in codes)
@@ -32,7 +32,7 @@ def decode_mask_codes(text: str) -> list[int]:
     codes = [int(code) for code in _TOKEN.findall(text)]
     _check(codes)
     if rest := _TOKEN.sub("", text).strip():
-        raise ValueError(f"{rest!r} is no mask token")
+        raise ValueError(f"{rest!r} is not a mask token")
     return codes
 
 

@@ -3,10 +3,10 @@
 Ids 0, 1, 2 are pad, end and unknown, as in T5. Special tokens are USER_DEFINED pieces inside the SentencePiece
 model, so that one file is the whole tokenizer. Like T5's sentinels, each but the location tokens carries the
 space before it ("▁<extra_id_0>" is one piece): it is recognised at the start of a text and after a space.
-Written directly after another character, it is spelled out like any other text.
+Directly after another character it is tokenized like any other text.
 
 Vocabularies trained here lose nothing: ``decode(encode(s)) == s`` for every text, see :func:`train_proto`.
-Adopted ones (T5, mT5) keep their own normalisation; :meth:`Tokenizer.lost` says what they drop.
+Adopted vocabularies (T5, mT5) keep their own normalisation; :meth:`Tokenizer.lost` says what they lose.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sentencepiece
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sentencepiece import sentencepiece_model_pb2
 
-spm: Any = sentencepiece_model_pb2  # generated code: the checker sees no names in it
+spm: Any = sentencepiece_model_pb2  # generated code, without names that mypy can see
 
 SENTINELS = 100
 MASK_TOKENS = 128
@@ -46,12 +46,12 @@ def special_pieces(*, sentinels: int = SENTINELS, locations: int = 0) -> list[st
 
 
 def extend_proto(proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0) -> bytes:
-    """Append the special pieces that a serialized SentencePiece model lacks; the ids that it has stay.
+    """Append the special pieces that a serialized SentencePiece model lacks; existing ids are kept.
 
-    Extending an extended model changes nothing.
+    Idempotent.
 
     Raises:
-        ValueError: ``proto`` is no SentencePiece model.
+        ValueError: ``proto`` is not a SentencePiece model.
     """
     try:
         model = spm.ModelProto.FromString(proto)
@@ -68,11 +68,11 @@ def extend_proto(proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0
 def train_proto(texts: Iterable[str], vocab_size: int, *, required_chars: str = "") -> bytes:
     """Train a lossless unigram model of at most ``vocab_size`` pieces; returns it serialized, without specials.
 
-    There are fewer only where the texts hold no more.
+    There are fewer pieces only where the texts do not give more.
 
-    Identity normalisation, all white space kept, and 256 byte pieces for characters that the vocabulary lacks,
-    so that every text survives. Digits may stand together, and "▁0" .. "▁99" are always pieces: coordinates
-    are plain text. Characters in ``required_chars`` become pieces however rare. Deterministic.
+    Every text survives: normalisation is the identity, white space is kept, and characters outside the vocabulary
+    are written as byte pieces. Digits may be merged, and "▁0" .. "▁99" are always pieces: coordinates
+    are plain text. Characters in ``required_chars`` become pieces even if they are rare. Deterministic.
 
     Raises:
         ValueError: there are no texts, or ``vocab_size`` is too small for their characters.
@@ -97,11 +97,11 @@ def train_proto(texts: Iterable[str], vocab_size: int, *, required_chars: str = 
             eos_id=1,
             unk_id=2,
             bos_id=-1,
-            num_threads=1,  # the sums of several threads could round differently
+            num_threads=1,  # several threads could round sums differently
             minloglevel=2,
         )
     except RuntimeError as error:
-        reason = str(error).rpartition("] ")[2]  # without the place in SentencePiece's source
+        reason = str(error).rpartition("] ")[2]  # without the position in SentencePiece's source
         raise ValueError(f"no vocabulary of {vocab_size} pieces, special tokens aside: {reason}") from error
     return model.getvalue()
 
@@ -110,7 +110,7 @@ class Tokenizer:
     """A SentencePiece model with sentinels, mode and mask tokens (and location tokens, if it has them).
 
     Attributes:
-        proto: the serialized SentencePiece model; all that there is to save.
+        proto: the serialized SentencePiece model, which is the whole tokenizer.
         pad_id, eos_id, unk_id: 0, 1 and 2 in T5's and in our vocabularies.
         vocab_size: number of ids.
     """
@@ -118,7 +118,7 @@ class Tokenizer:
     def __init__(self, proto: bytes) -> None:
         """
         Raises:
-            ValueError: ``proto`` is no SentencePiece model, or lacks pad, end or the special tokens.
+            ValueError: ``proto`` is not a SentencePiece model, or lacks pad, end or special tokens.
         """
         if not proto:
             raise ValueError("not a SentencePiece model: it is empty")
@@ -143,7 +143,7 @@ class Tokenizer:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no tokenizer of ours.
+            ValueError: the file is not one of our tokenizers.
         """
         if isinstance(source, bytes):
             return cls(source)
@@ -173,7 +173,7 @@ class Tokenizer:
         """Train a lossless vocabulary (:func:`train_proto`) of at most ``vocab_size`` ids, specials included."""
         specials = len(special_pieces(sentinels=sentinels, locations=locations))
         if vocab_size <= specials:
-            raise ValueError(f"vocab_size {vocab_size} leaves nothing beside {specials} special tokens")
+            raise ValueError(f"vocab_size {vocab_size} leaves no room beside {specials} special tokens: raise it")
         proto = train_proto(texts, vocab_size - specials, required_chars=required_chars)
         return cls.adopt(proto, sentinels=sentinels, locations=locations)
 
@@ -185,32 +185,32 @@ class Tokenizer:
         """Token ids of ``text``, without end token.
 
         Raises:
-            ValueError: half of a surrogate pair stands alone in it, which is no text.
+            ValueError: ``text`` has an unpaired surrogate, so it is not valid Unicode.
         """
         try:
             return self._encode(text)
-        except (RuntimeError, TypeError, UnicodeEncodeError) as error:  # by version of sentencepiece
-            raise ValueError(f"no valid Unicode text: {text!r}") from error
+        except (RuntimeError, TypeError, UnicodeEncodeError) as error:  # depends on the version of sentencepiece
+            raise ValueError(f"not valid Unicode text: {text!r}") from error
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; pad, end and ids outside of the vocabulary are skipped."""
+        """The text of token ids; pad, end and ids outside the vocabulary are skipped."""
         skipped = (self.pad_id, self.eos_id)
         kept = [int(i) for i in ids if 0 <= i < self.vocab_size and i not in skipped]
         return str(self._processor.decode(kept))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The piece of each id, to show; ids outside of the vocabulary are shown as ``<id>``."""
+        """The piece of each id, for display; ids outside the vocabulary give ``<id>``."""
         return [self._processor.id_to_piece(int(i)) if 0 <= i < self.vocab_size else f"<{i}>" for i in ids]
 
     def roundtrips(self, text: str) -> bool:
-        """Whether ``text`` comes back unchanged."""
+        """Whether ``decode(encode(text)) == text``."""
         try:
             return self.decode(self.encode(text)) == text
         except ValueError:
             return False
 
     def lost(self, text: str) -> str:
-        """The characters of ``text`` that do not come back, each once, in order of appearance."""
+        """The characters of ``text`` that :meth:`decode` does not give back, each once, in order of appearance."""
         encodable = text.encode(errors="ignore").decode()
         missing = Counter(text) - Counter(self.decode(self.encode(encodable)))
         return "".join(character for character in dict.fromkeys(text) if character in missing)
@@ -229,7 +229,7 @@ class Tokenizer:
 
     @cached_property
     def sentinel_ids(self) -> Sequence[int]:
-        """Ids of ``<extra_id_0>``, ``<extra_id_1>``, ... as many as there are."""
+        """Ids of all sentinels: ``<extra_id_0>``, ``<extra_id_1>``, ..."""
         ids: list[int] = []
         while (found := self._id(f"{_SPACE}<extra_id_{len(ids)}>")) is not None:
             ids.append(found)
@@ -241,7 +241,7 @@ class Tokenizer:
     def _encode(self, text: str) -> list[int]:
         if _SPACE not in text or None in self._bytes:
             return list(self._processor.encode(text))
-        # SentencePiece cannot tell this character from a space: spell it in bytes.
+        # SentencePiece cannot distinguish this character from a space: write it as byte pieces.
         head, *tail = text.split(_SPACE)
         ids = list(self._processor.encode(head))
         for part in tail:
@@ -251,7 +251,7 @@ class Tokenizer:
 
     @cached_property
     def _inner(self) -> sentencepiece.SentencePieceProcessor:
-        """The same model for the middle of a text, where no space is put in front."""
+        """The same model without the dummy space in front, for the middle of a text."""
         model = spm.ModelProto.FromString(self.proto)
         model.normalizer_spec.add_dummy_prefix = False
         return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())

@@ -1,8 +1,8 @@
 """UL2's mixture of denoisers (Tay et al. 2205.05131, section 3.1 and table 1): text -> inputs and targets.
 
 R and X denoisers corrupt spans as T5 does: each span becomes one sentinel in the inputs, and the targets are the
-sentinels, each followed by what it hides. The S denoiser is a prefix language model; its inputs end in
-``<extra_id_0>`` and its targets are the plain continuation, which is the form of PaLI's captioning prompts.
+sentinels, each followed by the span that it replaces. The S denoiser is a prefix language model: its inputs end in
+``<extra_id_0>`` and its targets are the plain continuation, as in PaLI's captioning prompts.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def denoise(
     max_targets: int,
     denoisers: Sequence[Denoiser] = DENOISERS,
 ) -> tuple[list[int], list[int]]:
-    """Corrupt a text by one denoiser, drawn at random.
+    """Corrupt a text with one denoiser, drawn at random.
 
-    A text that is too long for the limits is cut to a window at a random place.
+    A text that is too long for the limits is cut to a random window.
 
     Args:
-        ids: the text's token ids, at least one, without end token.
+        ids: the token ids of the text, at least one, without end token.
         rng: the only source of randomness.
         sentinels: ids of ``<extra_id_0>``, ``<extra_id_1>``, ...
         modes: id of each mode token.
@@ -67,7 +67,7 @@ def denoise(
         inputs and targets, both without end token.
 
     Raises:
-        ValueError: there are no ids, or the limits are below 3 tokens.
+        ValueError: there are no ids, or a limit is below 3 tokens.
     """
     if not ids:
         raise ValueError("a text without tokens cannot be denoised")
@@ -102,7 +102,7 @@ def denoise(
 
 
 def _counts(length: int, rate: float, mean_span: int, sentinels: int) -> tuple[int, int]:
-    """How many of ``length`` tokens are hidden, and in how many spans; something always stays if it can."""
+    """Number of hidden tokens among ``length``, and of spans; at least one token stays visible if there are two."""
     hidden = min(max(round(length * rate), 1), max(length - 1, 1))
     if mean_span == 0:
         return hidden, 1
@@ -111,6 +111,6 @@ def _counts(length: int, rate: float, mean_span: int, sentinels: int) -> tuple[i
 
 
 def _partition(total: int, parts: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """``total`` as a sum of ``parts`` positive integers, each such sum as likely as any other."""
+    """``total`` as a sum of ``parts`` positive integers, uniformly among all such sums."""
     cuts = 1 + np.sort(rng.choice(total - 1, parts - 1, replace=False))
     return np.diff([0, *cuts, total])

@@ -44,7 +44,7 @@ def _open(spec: PhaseSpec, tools: Tools) -> Phase:
     entries: list[Entry] = []
     preprocess = Preprocess(spec.size, spec.size)
     for line in spec.mixture:
-        source = open_source(line.source, line.options, least=preprocess.least)
+        source = open_source(line.source, line.options, min_size=preprocess.min_size)
         task = open_task(line.task, line.task_options, tools)
         entries.append(Entry(line.name, source, task, line.weight))
     return Phase(spec.samples, preprocess, entries)

@@ -12,7 +12,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Batch
 from openpali.data.pipeline.stream import Loaded, Stream, load
 from openpali.distributed import Ranks
+from openpali.model.init import materialise
 from openpali.model.vit import ViT, resample_positions
 from openpali.rng import derive_seed
 from openpali.text.tokenizer import Tokenizer
@@ -124,8 +125,10 @@ class Trainer:
         starts = not self.sharded or (ranks.rank == 0 and not found)  # else values come from there, or a checkpoint
         torch.manual_seed(recipe.seed)
         first = self.phases[0].entries[0].source
-        with nullcontext() if starts else torch.device("meta"):
+        with torch.device("meta"):
             self.objective: Objective = build_objective(recipe, tokenizer, getattr(first, "labels", ()))
+        if starts:
+            materialise(self.objective.model)
         self.stream = Stream(self.phases, self.objective.encoder, recipe.seed)
         self.dtype = resolve_precision(recipe.precision, ranks.device)
         self.model = self.objective.model

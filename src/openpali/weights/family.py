@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from openpali.home import data_folder, home
+from openpali.messages import reason
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import FAMILY, TOKENIZER, open_model, write_model
 
@@ -84,7 +85,7 @@ def open_family(folder: Path) -> Family:
         parts = {name: folder / part for name, part in described["parts"].items()}
         return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be understood ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path} cannot be understood ({reason(error)})") from error
 
 
 def pack_family(description: Path, folder: Path) -> dict[str, int]:
@@ -139,8 +140,7 @@ def _read_description(path: Path) -> tuple[dict[str, str], dict[str, str], list[
         if other := [name for name in (*parts.values(), *tasks.values(), *languages) if not isinstance(name, str)]:
             raise TypeError(f"{other[0]!r} is no name")
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} names no [parts] with a pali ({reason})") from error
+        raise ValueError(f"{path} names no [parts] with a pali ({reason(error)})") from error
     return parts, tasks, languages
 
 

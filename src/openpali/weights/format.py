@@ -18,9 +18,9 @@ from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from openpali.data.media.images import Preprocess
+from openpali.messages import reason
 from openpali.model.int8 import use_int8
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import Pali, PaliConfig
@@ -56,7 +56,7 @@ _KINDS: Mapping[str, type[Config]] = {
 
 
 def build(config: Config) -> nn.Module:
-    """The model of this configuration, randomly initialised."""
+    """The model of this configuration, without values: assign them, or draw them (:mod:`openpali.model.init`)."""
     match config:
         case SigLIPConfig():
             return SigLIP(config)
@@ -129,7 +129,7 @@ class ModelFolder:
         Raises:
             ValueError: tensors are missing, unknown, or have another shape.
         """
-        with torch.device("meta"), _ShapesAlone():
+        with torch.device("meta"):
             model = build(self.config)
         int8 = int8 and bool(self.facts.get("int8"))
         if int8:
@@ -138,20 +138,6 @@ class ModelFolder:
         weights = {k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in stored.items()}
         load_exactly(model, weights, str(self.folder))
         return model.eval()
-
-
-class _ShapesAlone(TorchFunctionMode):
-    """Leaves out what would give a model its first values, which it has not on the meta device. Torch draws and
-    scales there in Python, through its compiler and sympy: importing these takes longer than an answer of nano.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return kwargs["tensor"]
-        if func in (Tensor.div, Tensor.mul):
-            return args[0]
-        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
 def open_model(folder: Path) -> ModelFolder:
@@ -178,8 +164,7 @@ def open_model(folder: Path) -> ModelFolder:
         preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
         facts = dict(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
-        reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"  # never the file
-        raise ValueError(f"{path} is no model configuration that this version reads ({reason})") from error
+        raise ValueError(f"{path} is no model configuration that this version reads ({reason(error)})") from error
     return ModelFolder(folder, config, preprocess, facts)
 
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from openpali.messages import reason
 from openpali.model.int8 import widen
 
 WEIGHTS = "model.safetensors"
@@ -199,7 +200,7 @@ def _read_index(folder: Path) -> dict[str, str]:
         where = json.loads((folder / INDEX).read_text())["weight_map"]
         return {key: Path(name).name for key, name in where.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{folder / INDEX} is no index of weights ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{folder / INDEX} is no index of weights ({reason(error)})") from error
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -332,5 +332,5 @@ def test_a_stretch_without_frames_is_told(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"has no frames from 7 seconds to 9$"):
             load_frames(tmp_path / "film.mp4", 4, stride, start=7.0, end=9.0)
     (tmp_path / "broken.mp4").write_bytes((tmp_path / "film.mp4").read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"broken\.mp4 is no video, or damaged"):
+    with pytest.raises(ValueError, match=r"broken\.mp4 is not a video, or is damaged"):
         load_frames(tmp_path / "broken.mp4", 4, 1)

@@ -1,4 +1,4 @@
-"""Picture files -> pixels, and pixels -> what the model takes. Hostile files end in one clear sentence."""
+"""Image files -> pixels, and pixels -> the size of the model. Hostile files give one clear error message."""
 
 from __future__ import annotations
 
@@ -15,55 +15,55 @@ from torch.nn.functional import interpolate
 
 from openpali.tasks.example import Image, Size
 
-MAX_PIXELS = 100_000_000  # beyond this a picture is refused before it is decoded
+MAX_PIXELS = 100_000_000  # a larger image is refused before it is decoded
 
 
-def load_image(source: str | Path | bytes, name: str = "", *, least: Size | None = None) -> Image:
-    """Decode a picture to RGB uint8 ``[H, W, 3]``, turned upright by its EXIF orientation.
+def load_image(source: str | Path | bytes, name: str = "", *, min_size: Size | None = None) -> Image:
+    """Decode an image to RGB uint8 ``[H, W, 3]``, upright by its EXIF orientation.
 
-    Palette, grey, CMYK and 16-bit pictures are converted; transparency is laid on white; of an animation the
-    first frame is taken.
+    Palette, grey, CMYK and 16-bit images are converted; transparent pixels are blended with white; of an animation
+    the first frame is taken.
 
     Args:
         source: a file, or its bytes.
-        name: what to call it in an error; the path by default.
-        least: a JPEG may be decoded at a half, a quarter or an eighth of its size, if no less than this is left.
+        name: how errors call it; by default the path.
+        min_size: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, if the result is at least this large.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no picture, an incomplete one, or one of more than ``MAX_PIXELS`` pixels.
+        ValueError: it is not an image, is incomplete, or has more than ``MAX_PIXELS`` pixels.
     """
-    return decode_image(source, name, least=least)[0]
+    return decode_image(source, name, min_size=min_size)[0]
 
 
-def decode_image(source: str | Path | bytes, name: str = "", *, least: Size | None = None) -> tuple[Image, Size]:
-    """:func:`load_image`, and the upright size of the picture in its file, in whose pixels coordinates are."""
+def decode_image(source: str | Path | bytes, name: str = "", *, min_size: Size | None = None) -> tuple[Image, Size]:
+    """As :func:`load_image`; also the upright size of the image in its file, which coordinates refer to."""
     if isinstance(source, bytes):
-        data, name = source, name or "the picture"
+        data, name = source, name or "the image"
     else:
         path = Path(source)
         name = name or str(path)
         if not path.is_file():
-            raise FileNotFoundError(f"no picture file {path}")
+            raise FileNotFoundError(f"no image file {path}")
         data = path.read_bytes()
     if not data:
         raise ValueError(f"{name} is empty (0 bytes)")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large pictures, broken EXIF: all that matters is raised
+        warnings.simplefilter("ignore")  # about large images and broken EXIF; real problems are raised
         try:
-            picture = PILImage.open(io.BytesIO(data))
+            image = PILImage.open(io.BytesIO(data))
         except PILImage.DecompressionBombError as error:
             raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels: shrink it first") from error
-        except Exception as error:  # hostile files make Pillow's parsers raise anything
-            raise ValueError(f"{name} is not a picture in a format that Pillow reads") from error
-        width, height = picture.size
+        except Exception as error:  # hostile files make Pillow's parsers raise any error
+            raise ValueError(f"{name} is not an image in a format that Pillow reads") from error
+        width, height = image.size
         if width * height > MAX_PIXELS:
             raise ValueError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS:,}: shrink it first")
         try:
-            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
-            if least is not None and picture.format == "JPEG":
-                picture.draft(None, least if turned else least[::-1])  # libjpeg skips the finest frequencies
-            return to_rgb(picture), Size(width, height) if turned else Size(height, width)
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
+            if min_size is not None and image.format == "JPEG":
+                image.draft(None, min_size if turned else min_size[::-1])  # libjpeg skips the finest frequencies
+            return to_rgb(image), Size(width, height) if turned else Size(height, width)
         except Exception as error:
             raise ValueError(f"{name} is truncated or damaged: {error}") from error
 
@@ -71,35 +71,35 @@ def decode_image(source: str | Path | bytes, name: str = "", *, least: Size | No
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
-def to_rgb(picture: PILImage.Image) -> Image:
-    """A Pillow image of any mode as RGB uint8 ``[H, W, 3]``, as :func:`load_image` converts it."""
-    picture.load()
-    sixteen = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
-    ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode.startswith(("I", "F")):  # 16 bits and more: scale by the full range, not clip at 255
-        values = np.asarray(picture, dtype=np.float64)
+def to_rgb(image: PILImage.Image) -> Image:
+    """A Pillow image of any mode as RGB uint8 ``[H, W, 3]``, converted as :func:`load_image` says."""
+    image.load()
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith(("I", "F")):  # 16 bits and more: scale by the full range instead of clipping at 255
+        values = np.asarray(image, dtype=np.float64)
         full = 65535.0 if sixteen or values.max(initial=0) > 255 else 255.0
-        picture = PILImage.fromarray(np.clip(values / full * 255, 0, 255).astype(np.uint8))
-    if picture.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = PILImage.new("RGBA", picture.size, "white")
-        picture = PILImage.alpha_composite(white, picture)
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        image = PILImage.fromarray(np.clip(values / full * 255, 0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = PILImage.new("RGBA", image.size, "white")
+        image = PILImage.alpha_composite(white, image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 FILTERS = {
-    "bilinear-antialias": ("bilinear", True),  # what we train with
+    "bilinear-antialias": ("bilinear", True),  # our training default
     "bicubic-antialias": ("bicubic", True),  # SigLIP in transformers
-    "bilinear": ("bilinear", False),  # big_vision's `resize`: half-pixel centres, the result cut to whole numbers
+    "bilinear": ("bilinear", False),  # big_vision's `resize`: half-pixel centres, result truncated to integers
 }
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How pixels are brought to the size of the model; part of every checkpoint.
+    """Resizes images to the size of the model; part of every checkpoint.
 
-    ``height``, ``width`` in pixels; the picture is squashed to them, as in big_vision (``pp/ops_image.py``), with
-    one of :data:`FILTERS`.
+    The image is squashed to ``height`` x ``width`` pixels, as in big_vision (``pp/ops_image.py``), with one of
+    :data:`FILTERS`.
     """
 
     height: int
@@ -109,21 +109,24 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.policy != "squash" or self.filter not in FILTERS:
-            raise ValueError(f"unknown preprocessing {self.policy!r} with {self.filter!r}")
+            raise ValueError(
+                f"unknown preprocessing {self.policy!r} with {self.filter!r}: policy must be 'squash', filter one "
+                f"of {', '.join(FILTERS)}"
+            )
 
     @property
-    def least(self) -> Size | None:
-        """How small a picture may be decoded; ``None`` where the filter picks pixels of the full size."""
+    def min_size(self) -> Size | None:
+        """Smallest size at which an image may be decoded; ``None`` if the filter needs the full size."""
         return Size(self.height, self.width) if FILTERS[self.filter][1] else None
 
     def __call__(self, image: Image) -> Image:
-        """RGB uint8 ``[H, W, 3]`` of any size -> uint8 ``[height, width, 3]``. Identity where sizes agree."""
+        """RGB uint8 ``[H, W, 3]`` of any size -> uint8 ``[height, width, 3]``; identity where sizes agree."""
         if image.shape[:2] == (self.height, self.width):
             return image
         mode, antialias = FILTERS[self.filter]
         pixels = torch.from_numpy(image if image.flags.writeable else image.copy())[None].permute(0, 3, 1, 2)
         if not antialias:
             pixels = pixels.float()
-        # torch's kernel for uint8 gives Pillow's values to within 1, six times as fast, and leaves channels last
+        # torch's uint8 kernel agrees with Pillow to within 1, is six times as fast, and keeps channels last
         small = interpolate(pixels, (self.height, self.width), mode=mode, antialias=antialias)
         return np.ascontiguousarray(small[0].permute(1, 2, 0).to(torch.uint8).numpy())

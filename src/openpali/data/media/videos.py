@@ -1,4 +1,4 @@
-"""Video files -> frames, at a fixed stride (PaLI-3: up to 16 frames, each encoded alone)."""
+"""Video files -> frames at a fixed stride (PaLI-3: up to 16 frames, each encoded on its own)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_FRAMES = 16
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether a file is a video, by its name."""
+    """Whether a file is a video, by its suffix."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
@@ -30,20 +30,21 @@ def load_frames(
     end: float | None = None,
     name: str = "",
 ) -> list[Image]:
-    """Every ``stride``-th frame from the first on, RGB uint8 ``[H, W, 3]``, ``frames`` of them at most.
+    """Every ``stride``-th frame from the first on, at most ``frames`` of them, each RGB uint8 ``[H, W, 3]``.
 
-    Without a stride the frames are spread evenly over the whole. Only the frames that are kept are held in memory,
-    and with a stride nothing after the last of them is decoded.
+    Without a stride the frames are spread evenly over the video. Only the returned frames are kept in memory, and
+    with a stride decoding stops at the last of them.
 
     Args:
         source: a file, or its bytes.
-        name: what to call it in an error; the path by default.
-        start, end: the stretch of the video that is meant, in seconds; to its end by default.
+        name: how errors call it; by default the path.
+        start, end: the part of the video to use, in seconds; by default all of it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no video, is damaged, or PyAV (``pip install openpali[video]``) is missing; more than
-            ``MAX_FRAMES`` frames; a stride below 1; no frames in that stretch.
+        ValueError: it is not a video, is damaged, or PyAV (``pip install openpali[video]``) is missing; ``frames``
+        is
+            not 1 to ``MAX_FRAMES``; ``stride`` is below 1; or the part has no frames.
     """
     if not 1 <= frames <= MAX_FRAMES:
         raise ValueError(f"frames must be 1 to {MAX_FRAMES}, not {frames}")
@@ -68,26 +69,23 @@ def load_frames(
                 if i == wanted[len(chosen)]:
                     chosen.append(np.ascontiguousarray(frame.to_ndarray(format="rgb24")))
     except (av.error.FFmpegError, IndexError) as error:
-        reason = getattr(error, "strerror", None) or "it has no pictures"  # without FFmpeg's number
-        raise ValueError(f"{name} is no video, or damaged: {reason}") from error
+        reason = getattr(error, "strerror", None) or "it has no frames"  # without FFmpeg's error number
+        raise ValueError(f"{name} is not a video, or is damaged: {reason}") from error
     if not chosen:
-        stretch = (
-            ""
-            if not start and end is None
-            else f" from {start:g} seconds to {'its end' if end is None else f'{end:g}'}"
-        )
-        raise ValueError(f"{name} has no frames{stretch}")
+        whole = start == 0 and end is None
+        part = "" if whole else f" from {start:g} seconds to {'its end' if end is None else f'{end:g}'}"
+        raise ValueError(f"{name} has no frames{part}")
     return chosen
 
 
 def _decode(source: str | Path | bytes, start: float, end: float | None) -> Iterator[Any]:
-    """The frames of PyAV whose time is at least ``start`` and before ``end``."""
+    """PyAV's frames with ``start`` <= time < ``end``, in seconds."""
     import av
 
     with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), mode="r") as container:
         stream = container.streams.video[0]
         if start > 0:
-            container.seek(int(start * av.time_base))  # to the key frame before it
+            container.seek(int(start * av.time_base))  # to the last key frame before it
         for frame in container.decode(stream):
             if frame.time is not None and frame.time < start:
                 continue

@@ -1,4 +1,4 @@
-"""Example -> arrays, and arrays -> batch: one encoder per objective. Runs in the data workers.
+"""Example -> arrays, and arrays -> batch: one encoder per objective, run in the data workers.
 
 Shapes: B batch, F frames, H W pixels, P prompt tokens, T target tokens, L text tower tokens.
 """
@@ -28,24 +28,26 @@ TEXT_MULTIPLE = 8  # tokens; batches of text are padded to a multiple of it
 
 
 class Encoder(Protocol):
-    """What an objective needs from the data workers."""
+    """What the data workers do for an objective."""
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
-        """One example as arrays. Raises ``ValueError`` where it cannot be used; it is then quarantined."""
+        """One example as arrays. Raises ``ValueError`` where it cannot be used; the stream then quarantines it."""
         ...
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
-        """Arrays of several examples as one batch."""
+        """The arrays of several examples as one batch."""
         ...
 
 
 @dataclass(frozen=True)
 class SequenceEncoder:
-    """Prompt and target for the encoder-decoder: ``images [B, F, H, W, 3]``, ``frames [B]`` where they differ,
-    ``prompt [B, P]``, ``target [B, T]``, both padded on the right to a multiple of 8; the target ends in EOS.
+    """Prompt and target for the encoder-decoder.
 
-    With ``cut``, a target that is too long loses its end, EOS included: there is more to say. A prompt is never
-    cut, as what is asked may stand at its end.
+    Batches have ``images [B, F, H, W, 3]`` uint8, ``frames [B]`` where the numbers of frames differ, ``prompt
+    [B, P]`` and ``target [B, T]``, both padded on the right to a multiple of 8; the target ends in EOS.
+
+    With ``cut``, a target that is too long is truncated, without EOS, so that the model does not learn to stop
+    there. A prompt is never truncated, since the question may be at its end.
     """
 
     tokenizer: Tokenizer
@@ -63,7 +65,7 @@ class SequenceEncoder:
             target = target[: self.max_target]
         for what, ids, limit in (("prompt", prompt, self.max_prompt), ("target", target, self.max_target)):
             if len(ids) > limit:
-                raise ValueError(f"{what} of {len(ids)} tokens, and the recipe's max_{what} is {limit}")
+                raise ValueError(f"{what} of {len(ids)} tokens, but the recipe's max_{what} is {limit}")
         arrays = {"prompt": np.array(prompt, np.int64), "target": np.array(target, np.int64)}
         if example.images:
             arrays["images"] = np.stack([preprocess(image) for image in example.images])
@@ -90,13 +92,13 @@ class SequenceEncoder:
 
 @dataclass(frozen=True)
 class PairEncoder:
-    """Picture and text for SigLIP: ``images [B, H, W, 3]``, ``ids [B, L]``.
+    """Image and text for SigLIP: ``images [B, H, W, 3]`` uint8, ``ids [B, L]``.
 
-    Text is reworded and then padded to ``length`` with EOS ("sticky": the last token is always EOS).
+    Text is normalised by ``wording``, then padded to ``length`` with EOS ("sticky": the last token is always EOS).
 
     Attributes:
-        wording: "lower" case; or "canonical", which also drops ASCII punctuation and spaces too many, as
-            transformers' `SiglipTokenizer` does; or "as is".
+        wording: "lower" for lower case; "canonical" also removes ASCII punctuation and extra spaces, as
+            transformers' `SiglipTokenizer` does; "as is" changes nothing.
     """
 
     tokenizer: Tokenizer
@@ -125,13 +127,15 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @dataclass(frozen=True)
 class LabelEncoder:
-    """Picture and class for the classification control: ``images [B, H, W, 3]``, ``label [B]``."""
+    """Image and class for the classification control: ``images [B, H, W, 3]`` uint8, ``label [B]``."""
 
     labels: Sequence[str]
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         if example.label not in self.labels:
-            raise ValueError(f"label {example.label!r} of {example.key} is none of the {len(self.labels)} classes")
+            raise ValueError(
+                f"label {example.label!r} of {example.key} is not one of the {len(self.labels)} classes"
+            )
         return {
             "images": preprocess(_first(example)),
             "label": np.array(self.labels.index(example.label)),
@@ -143,7 +147,7 @@ class LabelEncoder:
 
 @dataclass(frozen=True)
 class MaskEncoder:
-    """A random object's mask for the VQ-VAE: ``masks [B, 64, 64]`` float in 0..1, cropped to its box."""
+    """The mask of a random object for the VQ-VAE: ``masks [B, 64, 64]`` float in 0..1, cropped to its box."""
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         objects = [o for o in example.objects if o.mask is not None]
@@ -162,7 +166,7 @@ def _first(example: Example) -> Image:
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], pad: int) -> Tensor:
-    # few lengths: CPU libraries keep a compiled product for each shape that they have met, half a megabyte or so
+    # Few distinct lengths, since CPU libraries keep a compiled matmul (about 0.5 MB) for each shape.
     longest = -(-max(len(row) for row in rows) // TEXT_MULTIPLE) * TEXT_MULTIPLE
     out = np.full((len(rows), longest), pad, np.int64)
     for line, row in zip(out, rows, strict=True):

@@ -1,8 +1,8 @@
-"""Mixtures whose order is a pure function of (seed, counter): what resume and elasticity rest on.
+"""Mixtures whose order is a pure function of (seed, counter), which makes runs resumable and elastic.
 
-The n-th example of a run is fixed before it starts, whatever the number of ranks or workers; state to save is
-one integer. Rates are exact: every block of ``BLOCK`` consecutive draws holds each source's share, rounded to
-whole draws, in an order shuffled by the seed.
+The n-th example of a run is fixed before the run starts, whatever the number of ranks or workers; the only state to
+save is one integer. Rates are exact: every block of ``BLOCK`` consecutive draws holds each source's share, rounded
+to whole draws, in an order shuffled by the seed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from openpali.rng import generator
 
 BLOCK = 1024  # draws over which the rates are exact
-LARGE = 2**20  # from here on a source is shuffled without a table of its examples
-ENDLESS = 2**32  # a source at least this long generates its examples: no shuffling, but a start of its own
+LARGE = 2**20  # a source of at least this size is shuffled without a table of its examples
+ENDLESS = 2**32  # a source of at least this size generates its examples: read in order, from a random start
 
 
 class Draw(NamedTuple):
-    """Which source, which of its examples, and how often the source had been gone through before."""
+    """The source, the example in it, and how many epochs of the source were completed before."""
 
     source: int
     example: int
@@ -35,10 +35,10 @@ class Mixture:
     Args:
         sizes: number of examples of each source.
         weights: relative rates, any positive numbers.
-        seed: of the order.
+        seed: determines the order.
 
     Raises:
-        ValueError: an empty source, a weight that is not positive, or one too small to be drawn at all.
+        ValueError: a source is empty, a weight is not positive, or too small to be drawn at all.
     """
 
     def __init__(self, sizes: Sequence[int], weights: Sequence[float], seed: int) -> None:
@@ -50,7 +50,9 @@ class Mixture:
         self.counts = _apportion(np.asarray(weights, dtype=np.float64))
         if 0 in self.counts:
             least = int(np.argmin(self.counts))
-            raise ValueError(f"source {least} has less than 1/{BLOCK} of the mixture: raise its weight or drop it")
+            raise ValueError(
+                f"source {least} has less than 1/{BLOCK} of the mixture: raise its weight or remove it"
+            )
 
     def __getitem__(self, counter: int) -> Draw:
         """The draw at position ``counter`` >= 0 of the global order."""
@@ -60,21 +62,21 @@ class Mixture:
         drawn = block * self.counts[source] + int(rank[within])
         epoch, position = divmod(drawn, self.sizes[source])
         size = self.sizes[source]
-        if size >= ENDLESS:  # else all runs, phases and tasks would see the same first examples
+        if size >= ENDLESS:  # or all runs, phases and tasks would see the same first examples
             return Draw(source, (position + _start(size, self.seed, source)) % size, epoch)
         if size >= LARGE:
             return Draw(source, _scatter(position, size, _keys(self.seed, source, epoch)), epoch)
         return Draw(source, int(_permutation(size, self.seed, source, epoch)[position]), epoch)
 
     def drawn(self, counter: int) -> NDArray[np.int64]:
-        """How many of the first ``counter`` draws are of each source."""
+        """Number of draws from each source among the first ``counter``, int64 [sources]."""
         block, within = divmod(counter, BLOCK)
         begun = np.bincount(_block(self.counts, self.seed, block)[0][:within], minlength=len(self.counts))
         return block * np.array(self.counts, np.int64) + begun
 
 
 def _apportion(weights: NDArray[np.float64]) -> tuple[int, ...]:
-    """Whole draws per block, by largest remainder."""
+    """Integer draws per block, by the largest-remainder method."""
     exact = weights / weights.sum() * BLOCK
     counts = np.floor(exact).astype(int)
     missing = BLOCK - counts.sum()
@@ -84,7 +86,7 @@ def _apportion(weights: NDArray[np.float64]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=16)
 def _block(counts: tuple[int, ...], seed: int, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Source of each draw of a block, and how many of the same source come before it in the block."""
+    """Source of each draw of a block, and the number of draws from the same source before it in the block."""
     order = generator(seed, 0, block).permutation(np.repeat(np.arange(len(counts)), counts))
     rank = np.empty(BLOCK, dtype=np.int64)
     for source, count in enumerate(counts):
@@ -108,11 +110,10 @@ def _keys(seed: int, source: int, epoch: int) -> tuple[int, ...]:
 
 
 def _scatter(position: int, size: int, keys: tuple[int, ...]) -> int:
-    """Where a pseudo-random permutation of ``range(size)`` takes ``position``.
+    """The image of ``position`` under a pseudo-random permutation of ``range(size)``.
 
-    A Feistel network over the next power of four, walked until it comes back into the range (Black and Rogaway
-    2002, "Ciphers with arbitrary finite domains"): no memory, where a table for 1e9 examples takes 8 GB in every
-    worker.
+    A Feistel network over the next power of four, iterated until the result is in range (Black and Rogaway 2002,
+    "Ciphers with arbitrary finite domains"). It needs no memory; a table for 1e9 examples takes 8 GB per worker.
     """
     half = ((size - 1).bit_length() + 1) // 2
     mask = 2**half - 1

@@ -1,6 +1,6 @@
-"""Files by name, here or behind a URL: found, opened, and read in stretches.
+"""Find, open and read files by name: paths on this machine, or URLs.
 
-URLs go through fsspec (``s3://``, ``gs://``, ``https://``, ...). Nothing is opened that the user did not name.
+URLs go through fsspec (``s3://``, ``gs://``, ``https://``, ...). Only what the user names is opened.
 """
 
 from __future__ import annotations
@@ -10,46 +10,62 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-RETRIES = (0.5, 2.0, 8.0)  # seconds before a read from a URL is tried again
+from openpali.messages import reason
+
+RETRIES = (0.5, 2.0, 8.0)  # seconds to wait before each retry of a read from a URL
 
 
 def is_url(name: str) -> bool:
-    """Whether a name is a URL, and not a file of this machine."""
+    """Whether a name is a URL rather than a path."""
     return "://" in name
 
 
+def base_name(name: str) -> str:
+    """The last part of a path or URL."""
+    return name.rpartition("/")[2] if is_url(name) else Path(name).name
+
+
+def beside(name: str, other: str) -> str:
+    """Name of the file ``other`` (a relative path) in the folder of the file ``name``."""
+    return f"{name.rpartition('/')[0]}/{other}" if is_url(name) else str(Path(name).parent / other)
+
+
 def find_files(pattern: str, suffix: str) -> list[str]:
-    """The files that a name means, in order: a folder's files that end in ``suffix``, one file, or those that fit a
-    pattern as in ``train-*.tar`` or ``train-{00000..00099}.tar``.
+    """The files that ``pattern`` names, sorted.
+
+    Args:
+        pattern: a folder, whose files that end in ``suffix`` are taken; a file; or a pattern such as
+        ``train-*.tar``
+            or ``train-{00000..00099}.tar``.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: a URL of a kind that nothing here can open.
+        FileNotFoundError: there are no such files.
+        ValueError: fsspec cannot open this kind of URL.
     """
-    found = [name for each in _braces(pattern) for name in _listed(each, suffix)]
+    found = [name for each in _expand_braces(pattern) for name in _list(each, suffix)]
     if not found:
         raise FileNotFoundError(f"no {suffix} files at {pattern}")
     return found
 
 
 def open_file(name: str) -> BinaryIO:
-    """Open for reading. Raises ``OSError``."""
+    """Open a file for reading. Raises ``OSError`` where it cannot be read."""
     if not is_url(name):
         return Path(name).open("rb")
     fs, path = _remote(name)
     try:
         return cast(BinaryIO, fs.open(path, "rb"))
     except Exception as error:
-        raise _unreadable(name, error) from error
+        raise _read_error(name, error) from error
 
 
 def read_span(name: str, start: int, size: int) -> bytes:
-    """``size`` bytes from ``start`` on; behind a URL, what fails is tried again, after a while.
+    """``size`` bytes from ``start`` on. Reads from URLs that fail are retried after :data:`RETRIES`.
 
     Raises:
-        OSError: it cannot be read, or ends before.
+        OSError: the file cannot be read, or is too short.
     """
-    # Opened anew each time: nothing to share between processes, and no limit on the number of files.
+    # Opened for each read: processes share no file handles, and the number of files is not limited.
     if not is_url(name):
         with Path(name).open("rb") as file:
             file.seek(start)
@@ -57,7 +73,7 @@ def read_span(name: str, start: int, size: int) -> bytes:
     else:
         data = _read_remote(name, start, size)
     if len(data) < size:
-        raise OSError(f"{name} was cut off since it was opened: it has no {size:,} bytes from {start:,} on")
+        raise OSError(f"{name} was cut off while in use: it has no {size:,} bytes from {start:,} on")
     return data
 
 
@@ -70,12 +86,12 @@ def _read_remote(name: str, start: int, size: int) -> bytes:
         except Exception as error:
             wait = next(waits, None)
             if wait is None or isinstance(error, FileNotFoundError | PermissionError):
-                raise _unreadable(name, error) from error
+                raise _read_error(name, error) from error
         time.sleep(wait)
 
 
 def fingerprint(name: str) -> str:
-    """Changes whenever the file does (size and time, or what the other side says). Raises ``OSError``."""
+    """A text that changes when the file changes (size and time, or fsspec's ``ukey``). Raises ``OSError``."""
     if not is_url(name):
         status = Path(name).stat()
         return f"{status.st_size}-{status.st_mtime_ns}"
@@ -83,20 +99,20 @@ def fingerprint(name: str) -> str:
     try:
         return str(fs.ukey(path))
     except Exception as error:
-        raise _unreadable(name, error) from error
+        raise _read_error(name, error) from error
 
 
-def _braces(pattern: str) -> list[str]:
+def _expand_braces(pattern: str) -> list[str]:
     """``a-{08..11}`` -> ``a-08``, ..., ``a-11``, as WebDataset writes ranges of shards."""
     found = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
     if not found:
         return [pattern]
     head, tail, width = pattern[: found.start()], pattern[found.end() :], len(found[1])
     numbers = range(int(found[1]), int(found[2]) + 1)
-    return [name for number in numbers for name in _braces(f"{head}{number:0{width}d}{tail}")]
+    return [name for number in numbers for name in _expand_braces(f"{head}{number:0{width}d}{tail}")]
 
 
-def _listed(pattern: str, suffix: str) -> list[str]:
+def _list(pattern: str, suffix: str) -> list[str]:
     if not is_url(pattern):
         path = Path(pattern).expanduser()
         if path.is_dir():
@@ -110,12 +126,12 @@ def _listed(pattern: str, suffix: str) -> list[str]:
             return [pattern]
         names = fs.glob(remote if "*" in pattern else f"{remote.rstrip('/')}/*{suffix}")
     except Exception as error:
-        raise _unreadable(pattern, error) from error
+        raise _read_error(pattern, error) from error
     return [fs.unstrip_protocol(name) for name in sorted(names)]
 
 
 def _remote(url: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL (one per process and kind, kept by fsspec), and the path in it."""
+    """fsspec's file system for a URL (fsspec keeps one per process and kind), and the path in it."""
     from fsspec.core import url_to_fs
 
     try:
@@ -126,8 +142,8 @@ def _remote(url: str) -> tuple[Any, str]:
         raise ValueError(f"{url}: {error}") from error
 
 
-def _unreadable(name: str, error: Exception) -> OSError:
-    """Backends raise errors of their own; to us they are all files that cannot be read."""
+def _read_error(name: str, error: Exception) -> OSError:
+    """An error of any fsspec backend as ``OSError``."""
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"no file {name}")
-    return OSError(f"{name} cannot be read: {type(error).__name__}: {error}")
+    return OSError(f"{name} cannot be read: {reason(error)}")

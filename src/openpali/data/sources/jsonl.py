@@ -1,4 +1,4 @@
-"""Samples from a JSONL file with picture files beside it (docs/data.md)."""
+"""Samples from a JSONL file with image files beside it (docs/data.md)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from openpali.data.sources.records import Pictures, Record, RecordSource, parse_record
+from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
+from openpali.data.sources.records import Record, RecordSource, parse_record
 
 
 class JsonlSource(RecordSource):
-    """Examples by index from a JSONL file: one record a line, blank lines left out.
+    """Examples by index from a JSONL file: one record per line; blank lines are skipped.
 
-    The file is read once, for where its lines start; a record and its pictures are read when asked for.
+    The constructor reads the file once to find the lines; a record and its images are read on demand.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no records.
+        ValueError: the file has no records.
     """
 
-    def __init__(self, path: str | Path, pictures: Pictures = Pictures()) -> None:  # noqa: B008
-        self.path, self.pictures = Path(path).expanduser(), pictures
+    def __init__(self, path: str | Path, media: MediaLoader = DEFAULT_MEDIA) -> None:
+        self.path, self.media = Path(path).expanduser(), media
         if not self.path.is_file():
             raise FileNotFoundError(f"no data file {self.path}")
         starts, ends, numbers = [], [], []
@@ -35,8 +36,8 @@ class JsonlSource(RecordSource):
                     numbers.append(number)
                 position += len(line)
         if not starts:
-            raise ValueError(f"{self.path} holds no records")
-        # Arrays, not lists: forked workers would copy a list's pages by counting references.
+            raise ValueError(f"{self.path} has no records: write one JSON object per line")
+        # Arrays, since reference counts would make forked workers copy the memory pages of lists.
         self._starts, self._ends, self._numbers = (np.array(x, np.int64) for x in (starts, ends, numbers))
 
     def __len__(self) -> int:
@@ -48,7 +49,7 @@ class JsonlSource(RecordSource):
 
     def record(self, index: int) -> Record:
         index = range(len(self))[index]  # IndexError past the end
-        # Opened anew each time: nothing to share between processes, and next to decoding it costs nothing.
+        # Opened for each read: processes share no file handle, and the cost is small beside decoding.
         with self.path.open("rb") as file:
             file.seek(self._starts[index])
             line = file.read(int(self._ends[index] - self._starts[index]))

@@ -1,4 +1,4 @@
-"""Shapes of objects as data sets write them -> masks: polygons, COCO's run lengths."""
+"""Shapes of objects in the formats of data sets (polygons, COCO's run lengths) -> masks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Polygons:
     parts: Sequence[NDArray[np.float64]]
 
     def draw(self, size: Size) -> Mask:
-        """Mask ``[H, W]`` of the pixels whose centre is inside of a polygon (even-odd rule)."""
+        """Mask ``[H, W]`` of the pixels whose centre is inside a polygon (even-odd rule)."""
         mask = np.zeros(size, bool)
         for corners in self.parts:
             mask |= _fill(corners, size)
         return mask
 
     def draw_as_coco(self, size: Size) -> Mask:
-        """Mask ``[H, W]`` of the very pixels that COCO's own tools give: what its scores are against.
+        """Mask ``[H, W]`` with exactly the pixels that COCO's tools give, which COCO's scores are computed from.
 
-        They differ from :meth:`draw` by some pixels at the edge.
+        Some pixels at the edge differ from :meth:`draw`.
         """
         mask = np.zeros(size, bool)
         for corners in self.parts:
@@ -38,7 +38,7 @@ class Polygons:
 
 @dataclass(frozen=True)
 class RunLengths:
-    """COCO's RLE: lengths of runs of outside, inside, outside, ..., down the columns of a picture of ``size``."""
+    """COCO's RLE: lengths of runs of outside, inside, outside, ..., down the columns of an image of ``size``."""
 
     size: Size
     counts: Sequence[int]
@@ -47,10 +47,10 @@ class RunLengths:
         """Mask ``[H, W]``.
 
         Raises:
-            ValueError: it was made for a picture of another size.
+            ValueError: the run lengths are for an image of another size.
         """
         if size != self.size:
-            raise ValueError(f"the mask is {_by(self.size)}, and the picture is {_by(size)}")
+            raise ValueError(f"the mask is {_by(self.size)}, but the image is {_by(size)}")
         inside = np.arange(len(self.counts)) % 2 == 1
         return np.repeat(inside, self.counts).reshape(size.width, size.height).T
 
@@ -62,7 +62,7 @@ def read_polygons(value: Sequence[Any]) -> Polygons:
     """One polygon, or a list of them; each ``[x, y, x, y, ...]`` as in COCO, or ``[[x, y], [x, y], ...]``.
 
     Raises:
-        ValueError: it is none of these, or a polygon has fewer than three corners.
+        ValueError: ``value`` is none of these, or a polygon has fewer than three corners.
     """
     parts = [value] if value and (_is_number(value[0]) or _is_point(value[0])) else value
     return Polygons(tuple(_corners(part) for part in parts))
@@ -72,34 +72,35 @@ def read_run_lengths(value: dict[str, Any]) -> RunLengths:
     """COCO's ``{"size": [height, width], "counts": [...] or "compressed"}``.
 
     Raises:
-        ValueError: it is damaged, or its runs do not add up to the picture.
+        ValueError: ``value`` is damaged, or its runs do not add up to the size.
     """
     size, counts = value.get("size"), value.get("counts")
     if set(value) != {"size", "counts"} or not isinstance(size, list) or len(size) != 2:
-        raise ValueError('run lengths are written {"size": [height, width], "counts": ...}')
+        raise ValueError('run lengths are {"size": [height, width], "counts": ...}')
     if isinstance(counts, str):
         counts = decompress_counts(counts)
     numbers: list[Any] = [*size, *counts] if isinstance(counts, list) else [None]
     if not all(isinstance(n, int) and n >= 0 for n in numbers) or sum(numbers[2:]) != size[0] * size[1]:
-        raise ValueError(f"the counts are no run lengths that add up to size {size}")
+        raise ValueError(f"the counts are not run lengths that add up to the size {size}")
     return RunLengths(Size(*size), tuple(numbers[2:]))
 
 
 def decompress_counts(text: str) -> list[int]:
-    """The run lengths in COCO's compressed string.
+    """Run lengths from COCO's compressed string.
 
-    Each is written in base 32, least digit first, one character per digit: bit 5 says that more follow, bit 4 of
-    the last is the sign. From the fourth on, it is the difference to the last but one.
+    Each number is written in base 32, least significant digit first, one character per digit: bit 5 says that more
+    digits follow, bit 4 of the last digit is the sign. From the fourth number on, the number is the difference to
+    the one two places before.
 
     Raises:
-        ValueError: the string ends within a number, or has other characters.
+        ValueError: the string ends within a number, or has invalid characters.
     """
     counts: list[int] = []
     number = shift = 0
     for character in text:
         digit = ord(character) - 48
         if not 0 <= digit < 64:
-            raise ValueError(f"{character!r} does not occur in compressed run lengths")
+            raise ValueError(f"{character!r} is not valid in compressed run lengths")
         number |= (digit & 31) << shift
         shift += 5
         if not digit & 32:
@@ -117,7 +118,7 @@ def _corners(part: Any) -> NDArray[np.float64]:
     if isinstance(part, list) and part and all(_is_point(point) for point in part):
         flat = [coordinate for point in part for coordinate in point]
     if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2 or not all(map(_is_number, flat)):
-        raise ValueError("a polygon is at least three corners, [x, y, x, y, x, y, ...] or [[x, y], ...]")
+        raise ValueError("a polygon needs at least three corners, [x, y, x, y, x, y, ...] or [[x, y], ...]")
     return np.array(flat, np.float64).reshape(-1, 2)
 
 
@@ -130,7 +131,7 @@ def _is_point(value: Any) -> bool:
 
 
 def _fill(corners: NDArray[np.float64], size: Size) -> Mask:
-    """Each edge flips all pixels to its right, in the rows whose centre it crosses."""
+    """Even-odd fill: each edge flips all pixels to its right in the rows whose centre it crosses."""
     flips = np.zeros((size.height, size.width + 1), np.int64)
     for (x, y), (next_x, next_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         top, bottom = np.clip(np.ceil(np.sort([y, next_y]) - 0.5), 0, size.height).astype(int)
@@ -143,8 +144,11 @@ def _fill(corners: NDArray[np.float64], size: Size) -> Mask:
 
 
 def _fill_as_coco(corners: NDArray[np.float64], size: Size) -> Mask:
-    """The rule of cocoapi (``maskApi.c``, ``rleFrPoly``): the edges are walked on a grid of a fifth of a pixel, and
-    where the walk crosses the middle of a column, all pixels that follow down the columns are flipped."""
+    """The rule of cocoapi (``maskApi.c``, ``rleFrPoly``).
+
+    The edges are rasterised on a grid of a fifth of a pixel; where they cross the middle of a column, all following
+    pixels in column order are flipped.
+    """
     fine = np.trunc(5 * corners + 0.5).astype(int)
     walks = [_walk(start, end) for start, end in zip(fine, np.roll(fine, -1, axis=0), strict=True)]
     x, y = np.concatenate(walks).T
@@ -159,7 +163,7 @@ def _fill_as_coco(corners: NDArray[np.float64], size: Size) -> Mask:
 
 
 def _walk(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Points (x, y) from start to end, one for each step along the longer side; rounded from the lower end up."""
+    """Points (x, y) from start to end, one per step along the longer side, rounded as from the lower end."""
     side = np.abs(end - start)
     longer = 0 if side[0] >= side[1] else 1
     backwards = start[longer] > end[longer]

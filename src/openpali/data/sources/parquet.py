@@ -1,4 +1,4 @@
-"""Samples from Parquet files: one row a record, pictures inside of it or in files beside (docs/data.md)."""
+"""Samples from Parquet files: one record per row, images in the row or in files beside it (docs/data.md)."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from typing import Any, cast
 
 import numpy as np
 
-from openpali.data.sources.files import find_files, is_url, open_file
-from openpali.data.sources.records import Pictures, Record, RecordError, RecordSource, parse_record
+from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
+from openpali.data.sources.files import base_name, beside, find_files, is_url, open_file
+from openpali.data.sources.records import Record, RecordError, RecordSource, parse_record
 
-ROW_GROUPS = 4  # that each process keeps; samples come in any order, so small row groups are read best
+ROW_GROUPS = 4  # kept in memory by each process; samples come in random order, so small row groups are faster
 
 
 class ParquetSource(RecordSource):
-    """Examples by index from Parquet files, in the order of their names.
+    """Examples by index from Parquet files, in the order of the file names.
 
-    A column is a field of the record; columns of another name are an error, empty values are fields left out.
-    ``images`` (or ``image``) holds paths relative to the file, pictures as bytes, or what Hugging Face's data sets
-    hold, ``{"bytes", "path"}``; or lists of these. ``objects`` and ``captions`` may be JSON texts. A sample is read
-    with all of its row group, and the last few of those are kept: 100 rows a group are good, 10,000 are slow.
+    Each column is a field of the record; an unknown column is an error, an empty value is a missing field.
+    ``images`` (or ``image``) holds paths relative to the file, encoded images as bytes, Hugging Face's
+    ``{"bytes", "path"}``, or lists of these. ``objects`` and ``captions`` may be JSON texts. Reading a sample reads
+    its whole row group, and the last few groups are kept: 100 rows per group are good, 10,000 are slow.
 
     Args:
         path: a folder with ``.parquet`` files, one such file, a pattern, or a URL of either.
-        pictures: how they are decoded.
+        media: how images and videos are decoded.
 
     Raises:
         FileNotFoundError: there are no such files.
-        ValueError: a file is no Parquet, there are no rows, or pyarrow (``pip install openpali[parquet]``) is
+        ValueError: a file is not Parquet, there are no rows, or pyarrow (``pip install openpali[parquet]``) is
             missing.
     """
 
-    def __init__(self, path: str | Path, pictures: Pictures = Pictures()) -> None:  # noqa: B008
-        self.pictures = pictures
+    def __init__(self, path: str | Path, media: MediaLoader = DEFAULT_MEDIA) -> None:
+        self.media = media
         self._files = find_files(str(path), ".parquet")
         self._metadata = [_open(name).metadata for name in self._files]
         groups = [
@@ -44,47 +45,47 @@ class ParquetSource(RecordSource):
         self._groups = np.array(groups, np.int64).reshape(-1, 3)  # file, row group in it, rows
         self._ends = np.cumsum(self._groups[:, 2])
         if not len(self):
-            raise ValueError(f"{path} holds no rows")
-        self._kept: dict[int, Any] = {}  # row group -> pyarrow's table; the newest last
+            raise ValueError(f"{path} has no rows")
+        self._kept: dict[int, Any] = {}  # row group -> pyarrow's table, in the order of reading
 
     def __len__(self) -> int:
         return int(self._groups[:, 2].sum())
 
     def where(self, index: int) -> str:
-        """File and row in it, "train.parquet:12", counted from 1 on."""
+        """File and row, counted from 1: "train.parquet:12"."""
         group, row = self._find(index)
         number = self._groups[group, 0]
         before = self._groups[:group, 2][self._groups[:group, 0] == number].sum()
-        return f"{self._files[number].rpartition('/')[2]}:{before + row + 1}"
+        return f"{base_name(self._files[number])}:{before + row + 1}"
 
     def record(self, index: int) -> Record:
-        where, fields = self.where(index), _given(self._row(index))
-        pictures = _listed(fields.pop("images", fields.pop("image", None)))
-        fields["images"] = [_name(number, picture) for number, picture in enumerate(pictures)]
+        where, fields = self.where(index), _drop_empty(self._row(index))
+        images = _as_list(fields.pop("images", fields.pop("image", None)))
+        fields["images"] = [_name(number, image) for number, image in enumerate(images)]
         for field in ("objects", "captions"):
             if isinstance(fields.get(field), str):
                 try:
                     fields[field] = json.loads(fields[field])
                 except ValueError as error:
-                    raise RecordError(where, {field: f"it is no JSON: {error}"}) from error
-        if isinstance(fields.get("captions"), list):  # a column of Arrow's type map
+                    raise RecordError(where, {field: f"not valid JSON: {error}"}) from error
+        if isinstance(fields.get("captions"), list):  # a column of Arrow's map type
             fields["captions"] = dict(fields["captions"])
         return parse_record(json.dumps(fields, default=str), where)
 
     def read(self, index: int, name: str) -> bytes:
         row = self._row(index)
-        for number, picture in enumerate(_listed(row.get("images") or row.get("image"))):
-            if _name(number, picture) == name and (data := _bytes(picture)) is not None:
+        for number, image in enumerate(_as_list(row.get("images") or row.get("image"))):
+            if _name(number, image) == name and (data := _bytes(image)) is not None:
                 return data
-        folder = self._files[self._groups[self._find(index)[0], 0]].rpartition("/")[0] or "."
+        path = beside(self._files[self._groups[self._find(index)[0], 0]], name)
         try:
-            with open_file(f"{folder}/{name}") as file:
+            with open_file(path) as file:
                 return file.read()
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.where(index)}: no file {folder}/{name}") from error
+            raise FileNotFoundError(f"{self.where(index)}: no file {path}") from error
 
     def _find(self, index: int) -> tuple[int, int]:
-        """The row group that a sample is in, and which of its rows it is."""
+        """The row group that holds a sample, and the row in it."""
         index = range(len(self))[index]  # IndexError past the end
         group = int(np.searchsorted(self._ends, index, side="right"))
         return group, index - int(self._ends[group] - self._groups[group, 2])
@@ -107,7 +108,7 @@ class ParquetSource(RecordSource):
 
 
 def _open(name: str, metadata: Any = None) -> Any:
-    """pyarrow's reader of a file. Opened anew each time: nothing to share between processes."""
+    """pyarrow's reader of a file, opened for each use: processes share no file handle."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -116,26 +117,26 @@ def _open(name: str, metadata: Any = None) -> Any:
     try:
         return pq.ParquetFile(open_file(name) if is_url(name) else name, metadata=metadata, pre_buffer=False)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{name} is no Parquet file, or was cut off: {error}") from error
+        raise ValueError(f"{name} is not a Parquet file, or was cut off: {error}") from error
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _bytes(picture: Any) -> bytes | None:
-    found = picture.get("bytes") if isinstance(picture, dict) else picture
+def _bytes(image: Any) -> bytes | None:
+    found = image.get("bytes") if isinstance(image, dict) else image
     return found if isinstance(found, bytes) else None
 
 
-def _name(number: int, picture: Any) -> str:
-    """What a record calls a picture: its path, or, where its bytes are in the row, its column and number."""
-    path = picture.get("path") or "" if isinstance(picture, dict) else picture if isinstance(picture, str) else ""
-    return path if _bytes(picture) is None else f"images.{number}{Path(path).suffix}"
+def _name(number: int, image: Any) -> str:
+    """How a record names an image: by its path, or, where its bytes are in the row, by column and number."""
+    path = image.get("path") or "" if isinstance(image, dict) else image if isinstance(image, str) else ""
+    return path if _bytes(image) is None else f"images.{number}{Path(path).suffix}"
 
 
-def _given(value: Any) -> Any:
-    """Without the empty values that Parquet has where a record leaves a field out."""
+def _drop_empty(value: Any) -> Any:
+    """``value`` without the empty values that Parquet has where a record omits a field."""
     if isinstance(value, dict):
-        return {key: _given(each) for key, each in value.items() if each is not None}
-    return [_given(each) for each in value] if isinstance(value, list) else value
+        return {key: _drop_empty(each) for key, each in value.items() if each is not None}
+    return [_drop_empty(each) for each in value] if isinstance(value, list) else value

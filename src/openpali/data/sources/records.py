@@ -1,4 +1,4 @@
-"""One sample of a user's data: a JSON object, the same in JSONL files and in WebDataset shards (docs/data.md)."""
+"""One record of a user's data: a JSON object, the same in JSONL, WebDataset and Parquet files (docs/data.md)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any
 
@@ -23,42 +22,13 @@ from pydantic import (
     model_validator,
 )
 
-from openpali.data.media.images import decode_image, load_image
-from openpali.data.media.videos import MAX_FRAMES, is_video, load_frames
+from openpali.data.media.images import load_image
+from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
 from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
-from openpali.tasks.example import FRAMES, Box, Example, Image, Mask, Object, Size, tight_box
+from openpali.tasks.example import Box, Example, Mask, Object, Size, tight_box
 
 ReadFile = Callable[[str], bytes]
-"""The bytes of a file that a record names; raises ``FileNotFoundError`` where there is none."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """How the files of records become pictures: options of every source that reads records.
-
-    Attributes:
-        least: how small JPEGs may be decoded (see :func:`load_image`); ``None`` is full size.
-        frames: most frames of a video file; every ``stride``-th from the first on, or spread evenly.
-    """
-
-    least: Size | None = None
-    frames: int = FRAMES
-    stride: int | None = None
-
-    def __post_init__(self) -> None:
-        if type(self.frames) is not int or not 1 <= self.frames <= MAX_FRAMES:
-            raise ValueError(f"frames must be a whole number from 1 to {MAX_FRAMES}, not {self.frames!r}")
-        if self.stride is not None and (type(self.stride) is not int or self.stride < 1):
-            raise ValueError(f"stride must be a whole number from 1 on, not {self.stride!r}")
-
-    def load(self, data: bytes, path: str, where: str) -> tuple[list[Image], Size]:
-        """A picture, or the frames of a video, and the size in its file. Raises ``ValueError`` if it is neither."""
-        name = f"{where}: {path}"
-        if is_video(f"any.{path}"):  # a member of a shard may be called "mp4" alone
-            frames = load_frames(data, self.frames, self.stride, name=name)
-            return frames, Size(*frames[0].shape[:2])
-        image, size = decode_image(data, name, least=self.least)
-        return [image], size
+"""File name in a record -> the file's bytes; raises ``FileNotFoundError`` where there is none."""
 
 
 class RecordError(ValueError):
@@ -66,7 +36,7 @@ class RecordError(ValueError):
 
     Attributes:
         where: file and line, or shard and key.
-        fields: what is wrong, by dotted field ("objects.0.box"); "" is the record as a whole.
+        fields: dotted field ("objects.0.box") -> what is wrong; "" is the record as a whole.
     """
 
     def __init__(self, where: str, fields: Mapping[str, str]) -> None:
@@ -112,7 +82,7 @@ class _Strict(BaseModel):
 
 
 class ObjectRecord(_Strict):
-    """``box`` may be left out where there is a mask; ``mask`` is polygons, run lengths, or the path of a PNG."""
+    """An object. ``mask`` is polygons, run lengths, or the path of a PNG; with a mask, ``box`` may be omitted."""
 
     name: str = Field(min_length=1)
     box: Annotated[Box, AfterValidator(_checked_box), BeforeValidator(_box)] | None = None
@@ -126,10 +96,10 @@ class ObjectRecord(_Strict):
 
 
 class Record(_Strict):
-    """The fields of a sample; see :class:`~openpali.tasks.example.Example` for what they mean.
+    """The fields of a sample; :class:`~openpali.tasks.example.Example` documents them.
 
-    ``images`` are paths relative to the JSONL file; a video file stands for its frames. ``caption`` is short for
-    ``captions`` in ``lang``. Lists of texts may be a single text.
+    ``images`` are paths relative to the JSONL file; a video file gives its frames. ``caption`` is short for
+    ``captions`` in ``lang``. A list of texts may be written as a single text.
     """
 
     key: str = ""
@@ -150,30 +120,30 @@ class Record(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Record:
         if self.caption and self.lang in self.captions:
-            raise ValueError(f"caption and captions.{self.lang} say the same: keep one of them")
+            raise ValueError(f"caption and captions.{self.lang} are the same field: keep one of them")
         for index in self.referred:
             if not 0 <= index < len(self.objects):
-                raise ValueError(f"referred names object {index}, and there are {len(self.objects)}, from 0 on")
+                raise ValueError(f"referred is {index}, but there are {len(self.objects)} objects, counted from 0")
         return self
 
-    def example(self, read: ReadFile, where: str, pictures: Pictures = Pictures()) -> Example:
-        """The example, with pictures decoded and masks drawn.
+    def example(self, read: ReadFile, where: str, media: MediaLoader = DEFAULT_MEDIA) -> Example:
+        """The example, with images decoded and masks drawn.
 
         Args:
-            read: opens the files that it names.
-            where: what to call it in errors; its key if it has none.
-            pictures: how they are decoded.
+            read: reads the files that the record names.
+            where: name of the record in errors, and its key if it has none.
+            media: how images and videos are decoded.
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: a picture or a mask cannot be read.
+            ValueError: an image, a video or a mask cannot be read.
         """
-        decoded = [pictures.load(read(path), path, where) for path in self.images]
+        decoded = [media.load(read(path), path, where) for path in self.images]
         images = [image for images, _ in decoded for image in images]
         objects = []
         for number, thing in enumerate(self.objects):
             if not images:
-                raise RecordError(where, {"objects": "there is no picture that they could be in: add images"})
+                raise RecordError(where, {"objects": "there is no image for them: add images"})
             try:
                 objects.append(_object(thing, decoded[0][1], read))
             except ValueError as error:
@@ -200,13 +170,14 @@ class Record(_Strict):
 
 
 def parse_record(line: str | bytes, where: str) -> Record:
-    """Read a record from its JSON.
+    """Read a record from JSON.
 
     Args:
+        line: the JSON object.
         where: file and line, or shard and key, for errors.
 
     Raises:
-        RecordError: it is no JSON object, has an unknown field, or a field of a wrong kind.
+        RecordError: it is not a JSON object, has an unknown field, or a field has the wrong type.
     """
     try:
         return Record.model_validate_json(line)
@@ -215,37 +186,37 @@ def parse_record(line: str | bytes, where: str) -> Record:
 
 
 class RecordSource(ABC):
-    """Examples by index from records, wherever they lie."""
+    """Examples by index from records; subclasses say where records and their files are stored."""
 
-    pictures = Pictures()
+    media = DEFAULT_MEDIA
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """File and line of a record, or shard and key."""
+        """File and line of record ``index``, or shard and key."""
 
     @abstractmethod
     def record(self, index: int) -> Record:
-        """Record ``index`` from 0; pictures are not touched. Raises :class:`RecordError`."""
+        """Record ``index``, without reading its images. Raises :class:`RecordError`."""
 
     @abstractmethod
     def read(self, index: int, name: str) -> bytes:
-        """A file that record ``index`` names. Raises ``FileNotFoundError`` where there is none."""
+        """Content of the file ``name`` of record ``index``. Raises ``FileNotFoundError`` where there is none."""
 
     def __getitem__(self, index: int) -> Example:
-        """Example ``index`` from 0.
+        """Example ``index``.
 
         Raises:
-            FileNotFoundError: a picture is missing; the message names it.
-            ValueError: the record or a picture cannot be read; the message names file, line and field.
+            FileNotFoundError: an image is missing; the message names it.
+            ValueError: the record or an image cannot be read; the message names file, line and field.
         """
-        return self.record(index).example(partial(self.read, index), self.where(index), self.pictures)
+        return self.record(index).example(partial(self.read, index), self.where(index), self.media)
 
     @cached_property
     def labels(self) -> list[str]:
-        """Every ``label`` of the records, sorted. Reads all of them once; damaged ones are left out."""
+        """All distinct ``label`` values, sorted. Reads every record once; damaged ones are skipped."""
         found = set()
         for index in range(len(self)):
             with suppress(RecordError):
@@ -259,7 +230,7 @@ def _object(thing: ObjectRecord, size: Size, read: ReadFile) -> Object:
         mask = np.any(load_image(read(thing.mask), thing.mask), axis=-1)
         if mask.shape != size:
             raise ValueError(
-                f"{thing.mask} is {mask.shape[0]} x {mask.shape[1]}, and the picture {size[0]} x {size[1]}"
+                f"{thing.mask} is {mask.shape[0]} x {mask.shape[1]}, but the image is {size[0]} x {size[1]}"
             )
     elif thing.mask is not None:
         mask = thing.mask.draw(size)
@@ -270,16 +241,16 @@ def _object(thing: ObjectRecord, size: Size, read: ReadFile) -> Object:
 
 
 def _explain(error: Any) -> tuple[str, str]:
-    """Field and what to do about it, of one of pydantic's errors."""
+    """The field and a message for one of pydantic's errors."""
     kind, message, location = error["type"], error["msg"].removeprefix("Value error, "), list(error["loc"])
     field = ".".join(map(str, location))
     if kind == "extra_forbidden":
         model = ObjectRecord if location[0] == "objects" else Record
         near = difflib.get_close_matches(str(location[-1]), list(model.model_fields), n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(model.model_fields)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(model.model_fields)}"
         return field, f"unknown field; {hint}"
     if kind == "json_invalid":
-        return "", f"{message}; a line is one JSON object"
+        return "", f"{message}; each line must be one JSON object"
     if kind == "model_type" or not location or kind in ("value_error", "missing"):
         return field, message[0].lower() + message[1:]
     value = repr(error["input"])

@@ -1,4 +1,4 @@
-"""Where examples come from, by name: the ``source`` of a recipe's mixture."""
+"""Sources of examples by name: the ``source`` of a recipe's mixture."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from openpali.data.media.loader import MediaLoader
 from openpali.data.sources.base import Source
 from openpali.data.sources.files import is_url
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.parquet import ParquetSource
-from openpali.data.sources.records import Pictures, RecordSource
+from openpali.data.sources.records import RecordSource
 from openpali.data.sources.shards import ShardSource
 from openpali.home import data_folder
 from openpali.synth.compose import KINDS, WorldSource
@@ -19,56 +20,62 @@ from openpali.synth.world import World
 from openpali.tasks.example import Size
 
 SPLITS = {"easy-vqa": ("train", "test")}
-"""Built data sets that are JSONL files, and their splits."""
+"""Built data sets that are JSONL files -> their splits."""
 
-
-RECORDS: dict[str, Callable[[str, Pictures], RecordSource]] = {
+RECORDS: dict[str, Callable[[str, MediaLoader], RecordSource]] = {
     ".jsonl": JsonlSource,
     ".tar": ShardSource,
     ".parquet": ParquetSource,
 }
-"""Kinds of the user's files."""
+"""Suffix of a user's files -> the source that reads them."""
 
 
-def open_source(name: str, options: dict[str, Any], *, least: Size | None = None) -> Source:
+def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = None) -> Source:
     """Open a source.
 
-    ``nano/single`` and the like are composed by a world (``WORLD/KIND``, see :class:`WorldSource`); ``easy-vqa``
-    is a built data set (option ``split``); everything else is the user's (docs/data.md): a ``.jsonl`` file, or
-    WebDataset shards or Parquet files by a folder, a file, a pattern (``shards/train-*.tar``) or a URL. Their
-    options ``frames`` and ``stride`` say which frames of a video file are taken.
-
     Args:
-        least: how small JPEGs of files may be decoded; ``None`` is full size.
+        name: one of
+
+            - ``WORLD/KIND``, as in ``nano/single``: samples composed from a world, see :class:`WorldSource`;
+            - ``easy-vqa``: a built data set, with the option ``split``;
+            - a user's data (docs/data.md): a ``.jsonl`` file, or WebDataset shards or Parquet files by a folder, a
+              file, a pattern (``shards/train-*.tar``) or a URL. The options ``frames`` and ``stride`` choose the
+              frames of video files.
+        options: keyword options of the source.
+        min_size: smallest size at which JPEG files may be decoded; ``None`` is full size.
 
     Raises:
-        ValueError: no such source, or an option that it does not have.
-        FileNotFoundError: a file is missing, or its data set is not built.
+        ValueError: there is no such source, or it has no such option.
+        FileNotFoundError: a file is missing, or the data set is not built.
     """
     if name in SPLITS:
         _check_options(name, options, "split")
         split = options.get("split", "train")
         if split not in SPLITS[name]:
-            raise ValueError(f"{name} has no split {split!r}; there are {', '.join(SPLITS[name])}")
+            raise ValueError(f"{name} has no split {split!r}: choose one of {', '.join(SPLITS[name])}")
         path = data_folder(name) / f"{split}.jsonl"
         if not path.is_file():
             raise FileNotFoundError(f"no data file {path}: run `openpali data build {name} --force`")
-        return JsonlSource(path, Pictures(least))
-    folder = Path(name).expanduser().is_dir()
-    kind = Path(name).suffix
-    if folder or (is_url(name) and kind not in RECORDS):
-        kind = ".parquet" if folder and any(Path(name).expanduser().glob("*.parquet")) else ".tar"
-    if kind in RECORDS:
+        return JsonlSource(path, MediaLoader(min_size))
+    suffix = _file_suffix(name)
+    if suffix in RECORDS:
         _check_options(name, options, "frames", "stride")
-        return RECORDS[kind](name, Pictures(least, **options))
-    world, slash, what = name.partition("/")
+        return RECORDS[suffix](name, MediaLoader(min_size, **options))
+    world, slash, kind = name.partition("/")
     if not slash:
         raise ValueError(
-            f"unknown source {name!r}; there are WORLD/KIND as in nano/{next(iter(KINDS))} (kinds: "
-            f"{', '.join(KINDS)}), {', '.join(SPLITS)}, .jsonl files, and folders, patterns or URLs of .tar shards "
-            "or .parquet files"
+            f"unknown source {name!r}: give WORLD/KIND as in nano/{next(iter(KINDS))} (kinds: {', '.join(KINDS)}), "
+            f"{', '.join(SPLITS)}, a .jsonl file, or a folder, pattern or URL of .tar shards or .parquet files"
         )
-    return WorldSource(_world(world), what, **options)
+    return WorldSource(_world(world), kind, **options)
+
+
+def _file_suffix(name: str) -> str:
+    """The suffix of the files that ``name`` stands for; a folder or URL without one has ``.tar`` files."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ".parquet" if any(path.glob("*.parquet")) else ".tar"
+    return ".tar" if is_url(name) and path.suffix not in RECORDS else path.suffix
 
 
 _world = lru_cache(maxsize=4)(World.load)
@@ -77,4 +84,4 @@ _world = lru_cache(maxsize=4)(World.load)
 def _check_options(name: str, options: dict[str, Any], *known: str) -> None:
     for option in options:
         if option not in known:
-            raise ValueError(f"{name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+            raise ValueError(f"{name} has no option {option!r}; its options are {', '.join(known) or 'none'}")

@@ -16,17 +16,21 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openpali.data.sources.files import find_files, fingerprint, is_url, open_file, read_span
-from openpali.data.sources.records import Pictures, Record, RecordError, RecordSource, parse_record
+from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
+from openpali.data.sources.files import base_name, find_files, fingerprint, is_url, open_file, read_span
+from openpali.data.sources.records import Record, RecordError, RecordSource, parse_record
 from openpali.home import home
 
-_PICTURE = re.compile(r"(?:([0-9]+)\.)?(?:jpe?g|png|webp|mp4|mov|mkv|webm|avi)")
-_FORMAT = 1  # of the stored tables of contents
+_MEDIA = re.compile(r"(?:([0-9]+)\.)?(?:jpe?g|png|webp|mp4|mov|mkv|webm|avi)")
+_FORMAT = 1  # version of the stored tables of contents
 
 
 class _Contents(NamedTuple):
-    """What is in a shard. Sample ``i`` has the members ``first[i]`` to ``first[i + 1]``; a member's name is the key
-    and one of ``suffixes`` ("json", "0.jpg"), its content the ``size`` bytes from ``start`` on."""
+    """Table of contents of a shard.
+
+    Sample ``i`` has the members ``first[i]`` to ``first[i + 1]`` (exclusive). The name of a member is the key and
+    one of ``suffixes`` ("json", "0.jpg"); its content is the ``size`` bytes from ``start`` on.
+    """
 
     keys: NDArray[np.bytes_]  # [samples], UTF-8
     first: NDArray[np.int64]  # [samples + 1]
@@ -34,35 +38,35 @@ class _Contents(NamedTuple):
     suffixes: NDArray[np.str_]
     start: NDArray[np.int64]  # [members]
     size: NDArray[np.int64]  # [members]
-    damage: NDArray[np.str_]  # []; a sentence about what was left out, "" for a whole shard
+    damage: NDArray[np.str_]  # []; a sentence about what is left out, "" for a whole shard
 
 
 class DamagedShard(UserWarning):
-    """Samples of a shard are left out."""
+    """Samples of a damaged shard are left out."""
 
 
 class ShardSource(RecordSource):
     """Examples by index from WebDataset shards, in the order of the shards' names.
 
-    The shards are gone through once, for where their members lie; the table is kept in the cache and used until a
-    shard changes. A record and its pictures are read when asked for. Pictures are ``key.jpg`` (or png, webp, or a
-    video), or ``key.0.jpg``, ``key.1.jpg``, ... for several; a record may name other members by what follows the
-    key. Without ``key.json``, ``key.txt`` is the caption. Of a shard that was cut off or damaged, the samples that
-    are whole are used, and a warning says how many are not.
+    Each shard is scanned once for its table of contents, which is cached until the shard changes; a record and its
+    images are read on demand. An image is ``key.jpg`` (or png, webp, or a video), several are ``key.0.jpg``,
+    ``key.1.jpg``, ...; a record may name other members by what follows the key. Without ``key.json``, ``key.txt``
+    is the caption. Of a damaged or incomplete shard the complete samples are used, and a warning says how many are
+    left out.
 
     Args:
         path: a folder with ``.tar`` files, one such file, a pattern (see :func:`find_files`),
             or a URL of either.
-        pictures: how they are decoded.
+        media: how images and videos are decoded.
 
     Raises:
         FileNotFoundError: there are no such files.
-        ValueError: a file is no tar file, or there are no samples.
+        ValueError: a file is not a tar file, or there are no samples.
         OSError: a file cannot be read.
     """
 
-    def __init__(self, path: str | Path, pictures: Pictures = Pictures()) -> None:  # noqa: B008
-        self.pictures = pictures
+    def __init__(self, path: str | Path, media: MediaLoader = DEFAULT_MEDIA) -> None:
+        self.media = media
         self._shards = find_files(str(path), ".tar")
         self._contents = [_contents_of(shard) for shard in self._shards]
         for contents in self._contents:
@@ -70,13 +74,13 @@ class ShardSource(RecordSource):
                 warnings.warn(str(contents.damage), DamagedShard, stacklevel=2)
         self._ends = np.cumsum([len(contents.keys) for contents in self._contents])
         if not self._ends[-1]:
-            raise ValueError(f"{path} holds no samples")
+            raise ValueError(f"{path} has no samples")
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def _find(self, index: int) -> tuple[str, _Contents, int]:
-        """The shard that a sample is in, what is in that, and which of it the sample is."""
+        """The shard that holds a sample, the shard's contents, and the sample's number in it."""
         index = range(len(self))[index]  # IndexError past the end
         shard = int(np.searchsorted(self._ends, index, side="right"))
         contents = self._contents[shard]
@@ -85,7 +89,7 @@ class ShardSource(RecordSource):
     def where(self, index: int) -> str:
         """Shard and key, "train-00000.tar: cat-7"."""
         shard, contents, i = self._find(index)
-        return f"{shard.rpartition('/')[2]}: {contents.keys[i].decode()}"
+        return f"{base_name(shard)}: {contents.keys[i].decode()}"
 
     def record(self, index: int) -> Record:
         where, members = self.where(index), list(self._members(index))
@@ -94,9 +98,9 @@ class ShardSource(RecordSource):
         elif "txt" in members:
             record = Record(caption=(self.read(index, "txt").decode("utf-8", "replace").strip(),))
         else:
-            raise RecordError(where, {"": f"there is no .json; it has {', '.join(members)}"})
+            raise RecordError(where, {"": f"there is no .json; the sample has {', '.join(members)}"})
         if not record.images:
-            found = {name: match for name in members if (match := _PICTURE.fullmatch(name))}
+            found = {name: match for name in members if (match := _MEDIA.fullmatch(name))}
             images = tuple(sorted(found, key=lambda name: int(found[name][1] or 0)))
             record = record.model_copy(update={"images": images})
         return record
@@ -106,18 +110,18 @@ class ShardSource(RecordSource):
         if name not in members:
             key = self.where(index).partition(": ")[2]
             has = ", ".join(members)
-            raise FileNotFoundError(f"{self.where(index)}: no member {key}.{name}; there are {has}")
+            raise FileNotFoundError(f"{self.where(index)}: no member {key}.{name}; the sample has {has}")
         shard, contents, _ = self._find(index)
         return read_span(shard, int(contents.start[members[name]]), int(contents.size[members[name]]))
 
     def _members(self, index: int) -> dict[str, int]:
-        """What follows the key in the names of a sample's members -> which of the shard's members it is."""
+        """Suffix after the key -> number of the member in the shard, for all members of a sample."""
         _, contents, i = self._find(index)
         return {str(contents.suffixes[contents.suffix[m]]): m for m in range(*contents.first[i : i + 2])}
 
 
 def _contents_of(shard: str) -> _Contents:
-    """A shard's table of contents, from the cache if it is there and the shard has not changed since."""
+    """The table of contents of a shard; from the cache, unless the shard has changed."""
     name = shard if is_url(shard) else str(Path(shard).absolute())
     stamp = f"{_FORMAT} {fingerprint(shard)}"
     stored = home() / "index" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
@@ -126,7 +130,7 @@ def _contents_of(shard: str) -> _Contents:
             return _Contents(*(arrays[field] for field in _Contents._fields))
     with open_file(shard) as file:
         contents = _scan(file, shard)
-    with suppress(OSError):  # a full or read-only cache: it is read again the next time
+    with suppress(OSError):  # a full or read-only cache: the shard is scanned again the next time
         stored.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=stored.parent, suffix=".tmp", delete=False) as new:
             np.savez(new, stamp=np.array(stamp), **contents._asdict())
@@ -135,12 +139,12 @@ def _contents_of(shard: str) -> _Contents:
 
 
 def _scan(file: BinaryIO, shard: str) -> _Contents:
-    """Go through a shard once. Around a damaged place a sample may lack members, so its neighbours are left out."""
+    """Scan a shard. A sample next to a damaged place may lack members, so it is left out."""
     samples: list[tuple[str, dict[str, tuple[int, int]]]] = []
-    doubtful: set[int] = set()  # numbers of samples that may not be whole
-    end = 0  # of the last member
+    doubtful: set[int] = set()  # numbers of samples that may be incomplete
+    end = 0  # end of the last member
     for member, following in _members_of(file):
-        broken = member.offset > end and not _zeros(file, end, member.offset)
+        broken = member.offset > end and not _is_zero(file, end, member.offset)
         folder, slash, name = member.name.rpartition("/")
         stem, _, suffix = name.partition(".")
         key = folder + slash + stem
@@ -153,17 +157,17 @@ def _scan(file: BinaryIO, shard: str) -> _Contents:
             samples.append((key, {}))
         samples[-1][1][suffix.lower()] = (member.offset_data, member.size)
     length = file.seek(0, 2)
-    if not samples and not (length and _zeros(file, 0, length)):
-        raise ValueError(f"{shard} is no tar file; compressed ones must be unpacked first")
+    if not samples and not (length and _is_zero(file, 0, length)):
+        raise ValueError(f"{shard} is not an uncompressed tar file: unpack compressed files first")
     file.seek(end)
-    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE) and samples:  # no mark of the end
-        doubtful.add(len(samples) - 1)  # more of its members may have followed
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE) and samples:  # the end mark is missing
+        doubtful.add(len(samples) - 1)  # further members may be lost
     whole = [sample for number, sample in enumerate(samples) if number not in doubtful]
     damage = ""
     if lost := doubtful & set(range(len(samples))):
         damage = (
             f"{shard} ({length:,} bytes) was cut off or damaged: {len(whole)} complete samples are used, and "
-            f"{len(lost)} are left out, from {samples[min(lost)][0]} on, with all that cannot be read"
+            f"{len(lost)} are left out, from {samples[min(lost)][0]} on, with everything that cannot be read"
         )
     suffixes = {suffix: i for i, suffix in enumerate(sorted({x for _, members in whole for x in members}))}
     spans = [(suffixes[suffix], *span) for _, members in whole for suffix, span in members.items()]
@@ -180,7 +184,7 @@ def _scan(file: BinaryIO, shard: str) -> _Contents:
 
 
 def _members_of(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """Every member that can be found, and where it ends; after a damaged place, from the next header on."""
+    """Every member that can be found, with its end; after a damaged place it goes on at the next header."""
     length = file.seek(0, 2)
     file.seek(0)
     try:
@@ -197,12 +201,12 @@ def _members_of(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, int]]:
             continue
         if member is None:
             return
-        tar.members.clear()  # type: ignore[attr-defined]  # or they would be kept
+        tar.members.clear()  # type: ignore[attr-defined]  # or they would pile up in memory
         yield member, tar.offset
 
 
-def _zeros(file: BinaryIO, start: int, end: int) -> bool:
-    """Whether there is nothing but zeros: the end mark of one archive, with another behind it."""
+def _is_zero(file: BinaryIO, start: int, end: int) -> bool:
+    """Whether a range holds only zeros, as between two archives that were concatenated."""
     file.seek(start)
     while start < end and (block := file.read(min(end - start, 2**20))):
         if block.strip(b"\0"):

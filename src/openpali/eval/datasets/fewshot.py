@@ -12,7 +12,7 @@ import numpy as np
 
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
-from openpali.eval.features import CACHE, Encoder, Load
+from openpali.eval.features import CACHE, FeatureEncoder, Load
 from openpali.eval.probes import SHOTS, fewshot
 from openpali.home import home
 from openpali.infer.pali import Pali
@@ -237,7 +237,7 @@ def run_fewshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> 
     Args:
         limit: test pictures per data set.
     """
-    encoder, seen = Encoder(pali, cache=home() / CACHE), Seen()
+    encoder, seen = FeatureEncoder(pali, cache=home() / CACHE), Seen()
     splits = {each.name: each.open(Folder(root, each.title, each.home)) for each in DATA_SETS}
     total = sum(len(train.labels) + len(test.labels[:limit]) for train, test in splits.values())
     done = 0

@@ -12,6 +12,7 @@ from typing import Any
 
 from openpali.data.media.images import load_image
 from openpali.data.media.videos import load_frames
+from openpali.messages import shorten
 from openpali.tasks.example import Example, Image
 
 
@@ -198,8 +199,7 @@ class Entry:
         return value
 
     def _wrong(self, name: str, what: str) -> ValueError:
-        shown = repr(self.values[name])
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        shown = shorten(repr(self.values[name]), 60)
         return ValueError(
             f"{self.where}: field {name!r} is {shown}, not {what}; the original file is at {self.folder.home}"
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
-from openpali.eval.features import BATCH, CACHE, Encoder, Load
+from openpali.eval.features import BATCH, CACHE, FeatureEncoder, Load
 from openpali.eval.probes import Labels, RidgeSums
 from openpali.eval.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
 from openpali.home import home
@@ -85,7 +85,7 @@ def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> E
     codes, _ = read_classes(folder)
     every, truth = read_answers(folder, codes)
     pictures, labels, seen = every[:limit], truth[:limit], Seen()
-    encoder = Encoder(pali, cache=home() / CACHE)
+    encoder = FeatureEncoder(pali, cache=home() / CACHE)
     train: list[Load] = []
     train_labels: list[int] = []
     for path in folder.subfolders(TRAIN):

@@ -7,14 +7,13 @@ recorded states to and from it.
 from __future__ import annotations
 
 import copy
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel, initialization
+from transformers import Cache, DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, Seq2SeqLMOutput
 from transformers.utils.deprecation import deprecate_kwarg
@@ -22,8 +21,9 @@ from transformers.utils.generic import can_return_tuple
 
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.model.attention import auto, eager, recorded_weights, set_attention
+from openpali.model.init import init_children
 from openpali.model.pali import Pali, join
-from openpali.model.t5 import CrossAttention, DecoderLayer, EncoderDecoder, EncoderLayer, RelativeBias
+from openpali.model.t5 import CrossAttention, DecoderLayer, EncoderDecoder, EncoderLayer
 from openpali.model.vit import Block, ViT
 from openpali.weights.format import STORAGE, open_model
 
@@ -170,8 +170,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: PaliConfig) -> None:
         super().__init__(config)
-        with initialization.no_init_weights():  # once is enough: `post_init` draws them
-            model = Pali(config.core)
+        model = Pali(config.core)
         self.vit: ViT = model.vit
         self.project: nn.Linear = model.project
         self.text: EncoderDecoder = model.text
@@ -235,36 +234,16 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As the module's own constructor draws them, tensors that were loaded excepted."""
-        own = {name: p for name, p in module.named_parameters() if not getattr(p, "_is_hf_initialized", False)}
-        core = self.config.core
-        empty = dataclasses.replace(core.text, encoder_layers=0, decoder_layers=0)
-        fresh: nn.Module
-        match module:
-            case Block():
-                fresh = Block(core.vision.width, core.vision.mlp_dim, core.vision.heads)
-            case EncoderLayer() | DecoderLayer():
-                fresh = (EncoderLayer if isinstance(module, EncoderLayer) else DecoderLayer)(core.text)
-            case RelativeBias():
-                fresh = RelativeBias(core.text, module.bidirectional)
-            case PaliForConditionalGeneration():
-                layers = (
-                    "vit.encoder.blocks",
-                    "text.encoder.",
-                    "text.decoder.",
-                    "text.encoder_b",
-                    "text.decoder_b",
-                )
-                own = {name: p for name, p in own.items() if not name.startswith(layers)}
-                if not own:
-                    return
-                fresh = Pali(
-                    dataclasses.replace(core, vision=dataclasses.replace(core.vision, depth=0), text=empty)
-                )
-            case _:
-                return
-        for name, parameter in own.items():
-            parameter.copy_(fresh.get_parameter(name))
+        """Draw all weights when asked for those of the whole model, and put back what was loaded."""
+        if module is not self:
+            return
+        tensors = dict(self.named_parameters())
+        loaded = {name: p.clone() for name, p in tensors.items() if getattr(p, "_is_hf_initialized", False)}
+        if len(loaded) == len(tensors):
+            return
+        init_children(self)
+        for name, value in loaded.items():
+            tensors[name].copy_(value)
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """Targets shifted right; what carries no loss becomes padding."""

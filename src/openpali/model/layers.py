@@ -1,0 +1,43 @@
+"""torch's layers without values: constructors allocate and ``init_weights`` draws, see :mod:`openpali.model.init`.
+
+torch's own constructors draw too. On the meta device, where models are built, that imports torch's compiler, which
+takes longer than an answer of a small model.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class _Undrawn:
+    def reset_parameters(self) -> None:
+        """Called by torch's constructors; values come from :meth:`init_weights`."""
+
+    def init_weights(self) -> None:
+        """Draw the values that torch's layer starts from."""
+        super().reset_parameters()  # type: ignore[misc]
+
+
+class Linear(_Undrawn, nn.Linear):
+    """``nn.Linear``."""
+
+
+class Embedding(_Undrawn, nn.Embedding):
+    """``nn.Embedding``."""
+
+
+class Conv2d(_Undrawn, nn.Conv2d):
+    """``nn.Conv2d``."""
+
+
+class ConvTranspose2d(_Undrawn, nn.ConvTranspose2d):
+    """``nn.ConvTranspose2d``."""
+
+
+class Dense(Linear):
+    """A linear layer that starts as flax's: Xavier-uniform weights, biases of zero."""
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
