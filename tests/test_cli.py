@@ -101,6 +101,19 @@ def test_demo_is_one_self_contained_page(capsys, monkeypatch, family: Path, tmp_
     assert 'src="http' not in text
 
 
+def test_data_validate_prints_json_and_draws_a_contact_sheet(
+    capsys, monkeypatch, world_with_vocabulary: Path, photo: Path, tmp_path: Path
+) -> None:
+    data, sheet = tmp_path / "data.jsonl", tmp_path / "sheet.png"
+    data.write_text(json.dumps({"images": str(photo), "caption": "a horse"}) + "\n")
+    found = json.loads(openpali(capsys, monkeypatch, "data", "validate", data, "--out", sheet, "--json"))
+    assert (found["checked"], found["problems"], found["sheet"]) == (1, {}, str(sheet))
+    assert np.asarray(Image.open(sheet)).ndim == 3
+    printed = openpali(capsys, monkeypatch, "data", "validate", data, "--task", "caption")
+    assert "no problems found" in printed
+    assert "what the model will see" not in printed
+
+
 def test_an_int8_model_predicts(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
     assert "model written to" in openpali(
         capsys, monkeypatch, "quantize", family / "pali", "--out", tmp_path / "small"
@@ -143,7 +156,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
             ["predict", "PHOTO", "what?", "--out", "PHOTO", "--model", "FAMILY"],
             "is an input and would be overwritten",
         ),
-        (["eval", "nano/ocr", "--save-predictions", "PHOTO", "--model", "FAMILY"], "is no predictions file"),
+        (["eval", "nano/ocr", "--save-predictions", "PHOTO", "--model", "FAMILY"], "is not a predictions file"),
         (
             ["predict", "PHOTO", "what?", "--out", "a.xyz", "--model", "nowhere"],
             "does not end like an image file: use one of .jpg, .jpeg, .png",

@@ -1,4 +1,4 @@
-"""Score cards say how a number came about, their difference says what moved, and reports show it."""
+"""Score cards record how a score was measured, their diff shows what changed, and reports draw it."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def pali(family: Path) -> Pali:
 
 @pytest.fixture(scope="module")
 def vqa(pali: Pali, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
-    """A run of a real benchmark, and where its card lies."""
+    """A run of a real benchmark, and the path of its card."""
     folder = tmp_path_factory.mktemp("vqa")
     done = run(find_benchmark("nano/vqa"), pali, folder, limit=12, predictions=folder / "a.jsonl")
     done.card.write(folder / "a.json")
     return done, folder / "a.json"
 
 
-def test_a_card_says_everything_that_a_second_person_needs(vqa: tuple[Run, Path], pali: Pali) -> None:
+def test_a_card_records_everything_needed_to_reproduce_it(vqa: tuple[Run, Path], pali: Pali) -> None:
     card = read_card(vqa[1])
     assert (card["benchmark"], card["n"]) == ("nano/vqa", 12)
     assert card["scores"]["acc"] == mean(vqa[0].scores.per_sample["acc"])
@@ -72,7 +72,7 @@ def test_a_card_says_everything_that_a_second_person_needs(vqa: tuple[Run, Path]
 
 
 class Grey:
-    """One grey picture with a question."""
+    """One grey image with a question."""
 
     def __init__(self, value: int = 100, key: str = "one", answer: str = "yes") -> None:
         image = np.full((20, 20, 3), value, np.uint8)
@@ -85,7 +85,7 @@ class Grey:
         return self.example
 
 
-def test_hashes_change_with_what_they_stand_for(pali: Pali, family: Path, tmp_path: Path) -> None:
+def test_hashes_change_with_the_data_and_the_weights(pali: Pali, family: Path, tmp_path: Path) -> None:
     def data_hash(source: Grey) -> str:
         benchmark = AnswerBenchmark(
             name="grey",
@@ -120,7 +120,7 @@ def test_hashes_change_with_what_they_stand_for(pali: Pali, family: Path, tmp_pa
     assert one != other
 
 
-def test_intervals_are_of_means_over_samples_or_slices_alone() -> None:
+def test_only_means_over_samples_or_slices_have_intervals() -> None:
     rows = rows_of("aaab")
     scores = Scores(
         {"plain": 0.5, "macro": 1 / 3, "rate": 0.9, "alone": 0.5},
@@ -139,7 +139,7 @@ def test_slices_have_a_count_a_value_and_an_interval() -> None:
     assert slices_of(rows_of("aabb"), Scores({"cer": 0.1}), "cer") == {}
 
 
-def test_the_worst_come_first_and_the_perfect_not_at_all() -> None:
+def test_the_worst_samples_come_first_and_perfect_ones_are_left_out() -> None:
     rows = rows_of("aaaa")
     assert worst_of(rows, Scores({}, {"acc": [1, 0.5, 0, 1]}), "acc") == [2, 1]
     assert worst_of(rows, Scores({}, {"cer": [0, 0.5, 2, 0]}), "cer") == [2, 1]
@@ -170,7 +170,7 @@ def test_captions_are_judged_on_the_scale_of_cider(pali: Pali, tmp_path: Path) -
 
 
 def saved(folder: Path, name: str, texts: list[str], **changed: Any) -> Path:
-    """A card of easy-vqa with its answers beside it."""
+    """A card of easy-vqa with its predictions file."""
     lines = [{"run": {}}]
     for i, text in enumerate(texts):
         row = Answered(i, f"q{i}", f"Answer in en: {i}? <extra_id_0>", text, ("yes",))
@@ -182,7 +182,7 @@ def saved(folder: Path, name: str, texts: list[str], **changed: Any) -> Path:
     return folder / f"{name}.json"
 
 
-def test_diff_says_what_differs_and_which_samples_flipped(tmp_path: Path) -> None:
+def test_diff_lists_differing_fields_and_flipped_samples(tmp_path: Path) -> None:
     a = saved(tmp_path, "a", ["yes", "no", "yes", "no"])
     b = saved(tmp_path, "b", ["yes", "yes", "no", "none", "yes"], decoding={"beams": 4})
     found = diff.compare(a, b)
@@ -202,7 +202,7 @@ def test_diff_says_what_differs_and_which_samples_flipped(tmp_path: Path) -> Non
     assert "0 better, 0 worse" in same
 
 
-def test_diff_without_answers_or_of_other_things(tmp_path: Path) -> None:
+def test_diff_without_answers_or_of_other_benchmarks(tmp_path: Path) -> None:
     a = saved(tmp_path, "a", ["yes"])
     (tmp_path / "a.jsonl").unlink()
     assert diff.compare(a, a).flips is None
@@ -214,11 +214,11 @@ def test_diff_without_answers_or_of_other_things(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no score card"):
         diff.compare(a, tmp_path / "c.json")
     (tmp_path / "c.json").write_text('{"n": 1}')
-    with pytest.raises(ValueError, match="is no score card"):
+    with pytest.raises(ValueError, match="is not a score card"):
         diff.compare(a, tmp_path / "c.json")
 
 
-def test_report_of_words_is_self_contained(vqa: tuple[Run, Path], tmp_path: Path) -> None:
+def test_the_report_is_self_contained(vqa: tuple[Run, Path], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     write_report(vqa[0], page, worst=4, random=3)
     text = page.read_text("utf-8")
@@ -242,7 +242,7 @@ class Scene:
         return Example("<b>&1", images=[image], objects=[Object("<i>dog", Box(10, 20, 40, 50), mask)])
 
 
-def test_report_draws_what_the_task_locates_beside_the_target(
+def test_the_report_draws_answer_and_target_side_by_side(
     pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     benchmark = find_benchmark("nano/detect")
@@ -299,7 +299,7 @@ def suite_of(pali: Pali, root: Path, out: Path) -> list[Outcome]:
     )
 
 
-def test_a_suite_runs_what_is_there_and_keeps_papers_numbers_apart(pali: Pali, tmp_path: Path) -> None:
+def test_a_suite_runs_what_it_can_and_keeps_the_papers_numbers_apart(pali: Pali, tmp_path: Path) -> None:
     outcomes = suite_of(pali, tmp_path, tmp_path / "out")
     assert [outcome.problem for outcome in outcomes] == ["", "there is no list.txt", ""]
     files = {path.name for path in (tmp_path / "out").iterdir()}
@@ -318,7 +318,7 @@ def test_a_suite_runs_what_is_there_and_keeps_papers_numbers_apart(pali: Pali, t
     assert again[2].card.scores == outcomes[2].card.scores  # type: ignore[union-attr]
 
 
-def test_every_benchmark_says_what_its_scores_are() -> None:
+def test_every_benchmark_defines_its_scores() -> None:
     definitions = {name: cards.definition_of(benchmark) for name, benchmark in BENCHMARKS.items()}
     for name, words in definitions.items():
         assert words, name
@@ -328,7 +328,9 @@ def test_every_benchmark_says_what_its_scores_are() -> None:
     assert definitions["nano/retrieval"].startswith("Held-out renderings -> captions")
 
 
-def test_the_hash_of_scoring_covers_all_that_scores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_scoring_hash_covers_all_code_that_computes_scores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     folder = Path(cards.__file__).parents[1]
     scorers = {path.relative_to(folder).as_posix() for pattern in cards.SCORERS for path in folder.glob(pattern)}
     for benchmark in BENCHMARKS.values():
@@ -353,7 +355,7 @@ def test_the_hash_of_scoring_covers_all_that_scores(monkeypatch: pytest.MonkeyPa
     assert cards.hash_scoring() == before
 
 
-def test_packages_that_answers_can_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cards_list_the_installed_packages_that_scores_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def installed(name: str) -> str:
         if name == "openvino":
             raise PackageNotFoundError(name)

@@ -1,4 +1,4 @@
-"""Features of any encoder, cached; zero-shot; retrieval over languages; the sets that this machine can build."""
+"""Cached features of any encoder, zero-shot classification, retrieval over languages, and the built data sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from openpali.eval import encoders
 from openpali.eval.cards import intervals_of
-from openpali.eval.features import BATCH, FeatureEncoder, middle
+from openpali.eval.features import BATCH, FeatureEncoder, center_crop
 from openpali.eval.probes import logistic
 from openpali.eval.registry import find_benchmark
 from openpali.eval.retrieval import retrieve
@@ -24,19 +24,19 @@ def pali(family: Path) -> Pali:
     return Pali.from_pretrained(family)
 
 
-def pictures(count: int, side: int = 40) -> list[partial[np.ndarray]]:
+def noise(count: int, side: int = 40) -> list[partial[np.ndarray]]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, side, side + 8, 3), dtype=np.uint8)
     return [partial(np.asarray, image) for image in images]
 
 
 def test_every_part_with_a_vit_can_be_probed(pali: Pali) -> None:
-    some = pictures(3)
+    some = noise(3)
     for part in ("siglip", "classifier", "pali", "video"):
         encoder = FeatureEncoder(pali, part)
         found = encoder.features(some)
         assert found.shape == (3, encoder.vit.config.width)
-        pixels = np.stack([middle(load(), encoder.preprocess) for load in some])
+        pixels = np.stack([center_crop(load(), encoder.preprocess) for load in some])
         with torch.inference_mode():
             assert found == pytest.approx(encoder.vit(torch.from_numpy(pixels)).mean(1).numpy(), abs=1e-5)
     with pytest.raises(ValueError, match=r"part 'mask_vqvae' of the model .* has no image encoder"):
@@ -48,38 +48,38 @@ def test_every_part_with_a_vit_can_be_probed(pali: Pali) -> None:
 
 
 def test_pooled_features_are_the_embedding_of_siglip(pali: Pali) -> None:
-    some = pictures(2)
+    some = noise(2)
     found = FeatureEncoder(pali, "siglip", pool="map", crop=False).features(some)
     embedded = pali.embed_image([load() for load in some])
     assert found / np.linalg.norm(found, axis=1, keepdims=True) == pytest.approx(embedded, abs=1e-5)
 
 
-def test_features_are_of_the_dtype_that_the_model_computes_in(pali: Pali, family: Path, tmp_path: Path) -> None:
-    some = pictures(2)
+def test_features_have_the_precision_of_the_model(pali: Pali, family: Path, tmp_path: Path) -> None:
+    some = noise(2)
     half = FeatureEncoder(Pali.from_pretrained(family, dtype="bf16"), cache=tmp_path)
     assert half.vit.positions.dtype == torch.bfloat16
     exact, rounded = (e.features(some) for e in (FeatureEncoder(pali, cache=tmp_path), half))
     assert rounded == pytest.approx(exact, abs=0.1)
     assert (rounded != exact).any()
-    assert len(list(tmp_path.iterdir())) == 2  # neither is taken for the other
+    assert len(list(tmp_path.iterdir())) == 2  # separate cache entries
 
 
-def test_the_middle_of_an_enlarged_picture() -> None:
+def test_the_centre_crop() -> None:
     from openpali.data.media.images import Preprocess
 
     image = np.zeros((256, 256, 3), np.uint8)
-    image[16:240, 16:240] = 255  # exactly what is left of 256 when 224 are cut out of its middle
-    assert (middle(image, Preprocess(224, 224)) == 255).all()
+    image[16:240, 16:240] = 255  # the centre 224 of 256 pixels
+    assert (center_crop(image, Preprocess(224, 224)) == 255).all()
 
 
-def test_features_are_kept_and_found_again(pali: Pali, tmp_path: Path) -> None:
-    encoder, some = FeatureEncoder(pali, "siglip", cache=tmp_path), pictures(BATCH + 3)
+def test_features_are_cached(pali: Pali, tmp_path: Path) -> None:
+    encoder, some = FeatureEncoder(pali, "siglip", cache=tmp_path), noise(BATCH + 3)
     told: list[int] = []
     first = encoder.features(some, advance=told.append)
     assert told == [BATCH, BATCH + 3]
 
     def encoded(other: FeatureEncoder, loads: list[partial[np.ndarray]]) -> list[int]:
-        """Sizes of the batches that the model is asked for anew."""
+        """Sizes of the batches that are not in the cache."""
         asked: list[int] = []
         handle = other.vit.register_forward_hook(lambda _, inputs, __: asked.append(len(inputs[0])))
         other.features(loads)
@@ -90,14 +90,14 @@ def test_features_are_kept_and_found_again(pali: Pali, tmp_path: Path) -> None:
     assert encoded(again, some) == []
     assert np.array_equal(again.features(some), first)
     assert np.array_equal(FeatureEncoder(pali, "siglip").features(some), first)
-    assert encoded(again, [*some[:-1], pictures(BATCH + 4)[-1]]) == [3]  # one picture is another
+    assert encoded(again, [*some[:-1], noise(BATCH + 4)[-1]]) == [3]  # one image differs
     for other in (
         FeatureEncoder(pali, "siglip", crop=False, cache=tmp_path),
         FeatureEncoder(pali, "siglip", pool="map", cache=tmp_path),
         FeatureEncoder(pali, "pali", cache=tmp_path),
     ):
         assert encoded(other, some) == [BATCH, 3]
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         encoder.features([])
 
 
@@ -105,7 +105,7 @@ def test_features_are_kept_and_found_again(pali: Pali, tmp_path: Path) -> None:
 
 
 def embed(texts: list[str]) -> np.ndarray:
-    """Letters counted: texts with the same letters are the same."""
+    """Embeds a text as its counts of letters."""
     counts = np.array([[text.count(chr(97 + i)) + 1e-3 for i in range(26)] for text in texts], np.float32)
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
@@ -123,7 +123,7 @@ def test_class_embeddings_are_means_of_normalised_sentences() -> None:
     assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1], abs=1e-5)
     with pytest.raises(ValueError, match="all different"):
         class_embeddings(embed, ["cat", "Cat."])
-    with pytest.raises(ValueError, match="no place for the name"):
+    with pytest.raises(ValueError, match="no place for the class name"):
         class_embeddings(embed, ["cat", "dog"], ["a photo"])
 
 
@@ -145,13 +145,13 @@ def test_zero_shot_takes_any_of_several_labels() -> None:
 def test_retrieval_over_languages() -> None:
     images = embed(["cat", "dog", "emu"])
     captions = {
-        "en": [["cat", "dox"], ["dog"], ["emu"]],  # "dox" is nearer to another picture than to its own
+        "en": [["cat", "dox"], ["dog"], ["emu"]],  # "dox" is nearer to another image than to its own
         "de": [["dog"], ["cat"], ["emu"]],  # the first two are the wrong way round
-        "fr": [[], ["dog"], ["zzz", "emu"]],  # one picture has none; of another the second is right
+        "fr": [[], ["dog"], ["zzz", "emu"]],  # one image has none; of another the second is right
     }
     scores = retrieve(images, captions, embed)
     found = scores.summary
-    for name, values in scores.per_sample.items():  # of the means one per picture, else one per query
+    for name, values in scores.per_sample.items():  # of the means one per image, else one per query
         assert np.mean(values) == pytest.approx(found[name]), name
     assert len(scores.per_sample["txt2img_recall@1"]) == 3
     assert scores.per_sample["txt2img_recall@1/en"] == [1, 0, 1, 1]
@@ -161,9 +161,9 @@ def test_retrieval_over_languages() -> None:
     assert found["txt2img_recall@1/en"] == 0.75
     assert found["img2txt_recall@1"] == pytest.approx((1 + 1 / 3 + 1) / 3)
     assert found["img2txt_recall@10"] == 1
-    with pytest.raises(ValueError, match="language de has captions of 2 pictures"):
+    with pytest.raises(ValueError, match="language de has captions of 2 images"):
         retrieve(images, {"de": [["a"], ["b"]]}, embed)
-    with pytest.raises(ValueError, match="no picture has a caption in the language de"):
+    with pytest.raises(ValueError, match="no image has a caption in the language de"):
         retrieve(images, {"de": [[], [], []]}, embed)
 
 
@@ -172,7 +172,7 @@ def test_retrieval_over_languages() -> None:
 
 @pytest.fixture
 def fashion(world_with_vocabulary: Path) -> None:
-    """Ten classes of grey pictures, each with a bright row of its own."""
+    """Ten classes of grey images, each with its own bright row."""
     folder = world_with_vocabulary / "data" / "fashion-mnist"
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
@@ -201,7 +201,7 @@ def test_fashion_mnist(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = run("fashion-mnist", pali)
     for part in ("siglip", "classifier"):
         assert {f"acc/{k}-shot/{part}" for k in (1, 5, 10, 25)} <= scores.keys()
-        assert scores[f"acc/full/{part}"] > 0.5  # the pictures are easy even for random weights
+        assert scores[f"acc/full/{part}"] > 0.5  # the images are easy even for random weights
         assert scores[f"acc/lbfgs/{part}"] > 0.5
     assert run("fashion-mnist", pali) == pytest.approx(scores)  # out of the cache
     assert run("fashion-mnist-zeroshot", pali, 20)["acc"] <= 1

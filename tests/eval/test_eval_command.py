@@ -1,4 +1,4 @@
-"""``openpali eval`` as it is typed: cards, pages, suites and differences."""
+"""The command ``openpali eval``: cards, reports, suites and diffs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     return command
 
 
-def test_card_answers_and_page_of_one_benchmark(openpali, family: Path, tmp_path: Path) -> None:
+def test_one_benchmark_writes_card_answers_and_report(openpali, family: Path, tmp_path: Path) -> None:
     files = [
         "--json",
         tmp_path / "a.json",
@@ -56,7 +56,7 @@ def test_card_answers_and_page_of_one_benchmark(openpali, family: Path, tmp_path
     assert "3 samples in both: 0 better, 0 worse by acc; 0 answered differently" in printed
 
 
-def test_the_nano_suite_runs_what_it_can_and_says_what_it_cannot(openpali, family: Path, tmp_path: Path) -> None:
+def test_the_nano_suite_runs_what_it_can_and_lists_the_rest(openpali, family: Path, tmp_path: Path) -> None:
     printed = openpali("eval", "--suite", "nano", "--model", family, "--limit", 2, "--out", tmp_path)
     for name in ("caption", "ocr", "vqa", "detect", "refseg", "video", "retrieval"):
         assert f"nano/{name}" in printed
@@ -67,7 +67,7 @@ def test_the_nano_suite_runs_what_it_can_and_says_what_it_cannot(openpali, famil
     assert "| nano/video | 2 |" in (tmp_path / "table.md").read_text()
 
 
-def test_the_paper_suite_takes_what_is_under_the_data_root(openpali, family: Path, tmp_path: Path) -> None:
+def test_the_paper_suite_runs_on_the_data_root(openpali, family: Path, tmp_path: Path) -> None:
     expected = ANSWERING["docvqa"](tmp_path)
     printed = openpali("eval", "--suite", "paper", "--model", family, "--data", tmp_path)
     [row] = [line for line in printed.splitlines() if line.strip(" │").startswith("docvqa")]
@@ -77,8 +77,8 @@ def test_the_paper_suite_takes_what_is_under_the_data_root(openpali, family: Pat
     assert "not run: coco-captions: " in printed
 
 
-def test_an_empty_home_is_told_what_to_build(family: Path, tmp_path: Path) -> None:
-    """In a process of its own: the worlds of this one are loaded."""
+def test_an_empty_home_names_the_command_that_builds_the_data(family: Path, tmp_path: Path) -> None:
+    """In its own process, since worlds are cached per process."""
     environment = {**os.environ, "OPENPALI_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "openpali", "eval", "--suite", "nano", "--model", str(family)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

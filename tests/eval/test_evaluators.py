@@ -22,12 +22,13 @@ from openpali.eval.evaluators import (
     Evaluator,
     LossEvaluator,
 )
+from openpali.eval.features import FeatureEncoder
 from openpali.eval.nano import Heldout, answers
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Pipeline
+from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
 from openpali.model.pali import Pali as PaliModel
 from openpali.rng import generator
 from openpali.tasks.example import Example
@@ -215,3 +216,21 @@ def test_worlds_are_sources_like_any_other(pali: Pali) -> None:
     found = LossEvaluator("detect", source, pali.task("detect")).run(live(pali))
     assert found.n == 3
     assert found.tokens > 3
+
+
+def test_probes_and_retrieval_run_on_a_siglip_in_training(pali: Pali, tmp_path: Path) -> None:
+    stored = pali.load("siglip")[0]
+    model: Any = stored.model().train()
+    assert stored.preprocess is not None
+    pipeline = EmbeddingPipeline(model, stored.tokenizer, stored.preprocess)
+    benchmark = find_benchmark("nano/retrieval")
+    assert isinstance(benchmark, EncoderBenchmark)
+    evaluator = EmbeddingEvaluator(benchmark, tmp_path, 6)
+    assert evaluator.run(pipeline) == evaluator.run(pali)
+    images = [lambda i=i: Questions()[i].images[0] for i in range(3)]
+    np.testing.assert_array_equal(
+        FeatureEncoder(pipeline).features(images), FeatureEncoder(pali, "siglip").features(images)
+    )
+    with pytest.raises(ValueError, match="the model in memory has no part 'pali' to probe; it has siglip"):
+        FeatureEncoder(pipeline, "pali")
+    assert all(module.training for module in model.modules())

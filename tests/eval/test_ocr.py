@@ -1,4 +1,4 @@
-"""OCR engines: Tesseract by its command, a JSON file, the cache, and prompts with what was read."""
+"""OCR engines: the Tesseract command, a JSON file, the cache, and prompts with OCR text."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from openpali.tasks.vqa import Vqa
 
 
 def sign(text: str) -> np.ndarray:
-    picture = Image.new("RGB", (60 + 30 * len(text), 90), "white")
-    ImageDraw.Draw(picture).text((30, 20), text, fill="black", font=ImageFont.load_default(40))
-    return np.array(picture)
+    image = Image.new("RGB", (60 + 30 * len(text), 90), "white")
+    ImageDraw.Draw(image).text((30, 20), text, fill="black", font=ImageFont.load_default(40))
+    return np.array(image)
 
 
 @dataclass
 class Spy:
-    """An engine that counts."""
+    """An engine that records the keys it reads."""
 
     name: str = "spy"
     seen: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Spy:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Path:
-    """A stand-in for Tesseract: reads a PNG from its input and tells what it was asked."""
+    """A stand-in for Tesseract: reads a PNG from stdin and prints its arguments."""
     path = tmp_path / "reader"
     path.write_text(
         f"#!{sys.executable}\n"
@@ -56,7 +56,7 @@ def command(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_command_gets_the_picture_and_its_text_is_one_line(command: Path) -> None:
+def test_the_command_gets_the_image_and_its_text_is_one_line(command: Path) -> None:
     engine = Tesseract("eng+deu", 11, str(command))
     assert engine.name == "reader 1.0 -l eng+deu --psm 11"
     assert engine.read(sign("A"), "k") == "ünï code (90, 90) stdin stdout -l eng+deu --psm 11 1"
@@ -65,7 +65,7 @@ def test_the_command_gets_the_picture_and_its_text_is_one_line(command: Path) ->
 def test_failures_of_the_command_are_one_sentence(command: Path) -> None:
     with pytest.raises(ValueError, match=r"OCR of sample k: .*reader failed: no language xxx"):
         Tesseract("xxx", command=str(command)).read(sign("A"), "k")
-    with pytest.raises(ValueError, match=r"no command 'nowhere'.*Debian: tesseract-ocr"):
+    with pytest.raises(ValueError, match=r"the command 'nowhere' is not installed: install tesseract-ocr"):
         _ = Tesseract(command="nowhere").name
 
 
@@ -77,7 +77,7 @@ def test_tesseract_reads() -> None:
     assert engine.read(np.full((60, 80, 3), 255, np.uint8), "k") == ""
 
 
-def test_a_picture_is_read_once_whatever_its_key(tmp_path: Path) -> None:
+def test_an_image_is_read_once_whatever_its_key(tmp_path: Path) -> None:
     spy = Spy()
     for engine in (Cached(spy, tmp_path), Cached(spy, tmp_path)):  # the second finds what the first has read
         assert engine.read(sign("A"), "a") == "text of a"
@@ -118,7 +118,7 @@ def test_other_files_are_refused(tmp_path: Path, written: str) -> None:
         open_ocr("tessaract")
 
 
-def test_examples_get_their_text_and_prompts_hold_it() -> None:
+def test_examples_and_prompts_hold_the_text() -> None:
     frames = [sign("A"), sign("A"), sign("B")]
     examples = [
         Example("a", images=[sign("A")], question="what?", answers=["x"], captions={"en": ["y"]}, text="old"),
@@ -135,7 +135,7 @@ def test_examples_get_their_text_and_prompts_hold_it() -> None:
     assert source[1].text == "text of film"  # three frames, one text
 
 
-def test_of_a_long_text_the_beginning_is_taken() -> None:
+def test_a_long_text_loses_its_last_words() -> None:
     engine = Spy()
     examples = [Example("one two three", images=[sign("A")])]  # read as "text of one two three"
     for room, text in (
@@ -149,7 +149,7 @@ def test_of_a_long_text_the_beginning_is_taken() -> None:
         assert source[0].text == text
 
 
-def test_by_the_command(
+def test_the_eval_command_takes_ocr_texts(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "docvqa"

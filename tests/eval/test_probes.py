@@ -1,4 +1,4 @@
-"""Linear probes: big_vision's few-shot ridge, against its own formula written out, in both of its forms."""
+"""Linear probes: both forms of big_vision's ridge regression against its objective, and logistic regression."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_ridge_is_the_minimum_of_its_objective(dim: int) -> None:
     assert ridge_accuracy(train, labels, test, test_labels) == pytest.approx(expected)
 
 
-def test_fewshot_takes_k_per_class_and_depends_on_the_seed_alone() -> None:
+def test_fewshot_uses_k_per_class_and_depends_only_on_the_seed() -> None:
     train, labels = blobs(30, 40, 0)
     test, test_labels = blobs(30, 40, 1)
     accuracies = [fewshot_accuracy(train, labels, test, test_labels, 5, seed=seed) for seed in (0, 0, 1, 2)]
@@ -74,8 +74,8 @@ def test_fewshot_by_shots_and_seeds() -> None:
         assert np.mean(found.per_sample[f"acc/{k}-shot"]) == pytest.approx(np.mean(by_seed))
 
 
-def test_support_set_is_that_of_big_vision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One generator per seed permutes class after class, and the first of each are taken."""
+def test_the_support_set_equals_big_visions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One generator per seed permutes one class after the other, and the first of each are used."""
     labels = np.tile([0, 1, 2], 10)
     rng = np.random.default_rng(7)
     expected = [rng.permutation(np.flatnonzero(labels == c))[:4] for c in (0, 1, 2)]
@@ -129,7 +129,7 @@ def test_logistic_is_the_minimum_of_its_objective() -> None:
     assert 0.1 < found.mean() < 0.9
 
 
-def test_logistic_chooses_l2_and_beats_the_wrong_one() -> None:
+def test_logistic_selects_the_better_l2() -> None:
     rng = np.random.default_rng(1)
     labels = np.repeat([3, 8], 40)
     train = rng.normal(size=(80, 60))

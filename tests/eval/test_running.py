@@ -1,4 +1,4 @@
-"""A run killed and resumed, on several processes, in batches of any size: its answers are the same."""
+"""The answers of a run do not depend on kills and resumes, the number of processes, or the batch size."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHANGING = ("seconds", "predictions")  # fields of a card that two equal runs do
 
 
 class Questions:
-    """Pictures of noise, of one frame, and questions of very different lengths."""
+    """Images of noise, and questions of very different lengths."""
 
     def __init__(self, size: int = 18) -> None:
         self.size = size
@@ -105,13 +105,13 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="module")
 def unbroken(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of a run by the real command, in one process, that nothing disturbed."""
+    """Files of an undisturbed run of the real command in one process."""
     stem = tmp_path_factory.mktemp("unbroken") / "run"
     finish(start(command(family, stem)))
     return stem
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(family: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_the_same_answers(family: Path, unbroken: Path, tmp_path: Path) -> None:
     stem = tmp_path / "run"
     answers = Path(f"{stem}.jsonl")
     process = start(command(family, stem))
@@ -131,7 +131,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(family: Path, unbr
     assert card_of(stem) == card_of(unbroken)
 
 
-def test_a_file_is_ours_or_is_left_alone(tmp_path: Path) -> None:
+def test_files_that_are_not_of_this_run_stay_as_they_are(tmp_path: Path) -> None:
     file, run = tmp_path / "answers.jsonl", {"benchmark": "x"}
     for foreign in (
         b"notes of mine",
@@ -140,7 +140,7 @@ def test_a_file_is_ours_or_is_left_alone(tmp_path: Path) -> None:
         b'{"run": {"benchmark": "y"}}\ntorn',
     ):
         file.write_bytes(foreign)
-        with pytest.raises(ValueError, match=r"is no predictions file|holds answers of another run"):
+        with pytest.raises(ValueError, match=r"is not a predictions file|holds answers of another run"):
             PredictionsFile(file, run).resume()
         assert file.read_bytes() == foreign
     for ours in (b"", b'{"r', b'{"run": {"benchm', b'{"run": {"benchmark": "x"}}\n{"index": 0, "te'):
@@ -149,7 +149,7 @@ def test_a_file_is_ours_or_is_left_alone(tmp_path: Path) -> None:
         assert file.read_bytes() == b'{"run": {"benchmark": "x"}}\n'
 
 
-def test_two_processes_give_exactly_what_one_gives(family: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_answers_of_one(family: Path, unbroken: Path, tmp_path: Path) -> None:
     stem = tmp_path / "run"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -163,7 +163,7 @@ def test_two_processes_give_exactly_what_one_gives(family: Path, unbroken: Path,
     assert card_of(stem) == card_of(unbroken)
 
 
-def test_batches_are_by_length_and_their_answers_those_of_batch_one(
+def test_batches_are_sorted_by_length_and_answer_as_batch_size_one(
     pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[int]] = []
@@ -182,10 +182,12 @@ def test_batches_are_by_length_and_their_answers_those_of_batch_one(
     assert len(set(lengths)) > 3
     assert [row.index for row in many.rows] == list(range(18))
     assert many.rows == one.rows
-    assert len({row.text for row in one.rows}) > 3, "the model says the same to all, so that this shows nothing"
+    assert len({row.text for row in one.rows}) > 3, (
+        "the model gives every sample the same answer, so this test shows nothing"
+    )
 
 
-def test_what_is_answered_is_not_asked_again(pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_answers_are_not_asked_for_again(pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "answers.jsonl"
     seen: list[tuple[int, int]] = []
     first = run(QUESTIONS, pali, tmp_path, limit=10, batch=4, predictions=file)
@@ -219,7 +221,7 @@ def test_answers_of_another_run_are_refused(pali: Pali, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"answers\.jsonl holds answers of another run: its decoding"):
         run(replace(QUESTIONS, decoding=Decoding(max_tokens=5)), pali, tmp_path, limit=2, predictions=file)
     file.write_text("something else\n")
-    with pytest.raises(ValueError, match=r"answers\.jsonl is no predictions file"):
+    with pytest.raises(ValueError, match=r"answers\.jsonl is not a predictions file"):
         run(QUESTIONS, pali, tmp_path, limit=2, predictions=file)
 
 
@@ -258,7 +260,7 @@ def test_the_score_so_far_is_that_of_the_answers_so_far(pali: Pali, tmp_path: Pa
     assert all(scores.get("exact_match", 0) <= done for done, scores in seen)
 
 
-def test_a_part_is_asked_where_the_family_has_it(
+def test_the_named_part_answers_if_the_family_has_it(
     pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts: list[str] = []
@@ -274,7 +276,7 @@ def test_a_part_is_asked_where_the_family_has_it(
     assert parts == ["refseg", "pali", "pali"]
 
 
-def test_ocr_text_stands_in_the_prompt_and_on_the_card(pali: Pali, tmp_path: Path) -> None:
+def test_ocr_text_is_in_the_prompt_and_its_engine_on_the_card(pali: Pali, tmp_path: Path) -> None:
     class Engine:
         name = "reader 1"
 
@@ -289,7 +291,7 @@ def test_ocr_text_stands_in_the_prompt_and_on_the_card(pali: Pali, tmp_path: Pat
         run(QUESTIONS, pali, tmp_path, limit=3, predictions=file)
 
 
-def test_benchmarks_of_embeddings_make_a_card_too(pali: Pali, tmp_path: Path) -> None:
+def test_benchmarks_of_embeddings_write_a_card_too(pali: Pali, tmp_path: Path) -> None:
     def embed(pali: Pali, root: Path, limit: int | None, advance: Any) -> Embedded:
         """Recall."""
         advance(3, 3)
@@ -306,7 +308,7 @@ def test_benchmarks_of_embeddings_make_a_card_too(pali: Pali, tmp_path: Path) ->
     assert (first.card.data["of"], first.card.prompt) == (7, {"text": "bare"})
     assert first.card.preprocessing["siglip"]["height"] == 72
     assert first.card.scoring["definition"] == "Recall"
-    assert first.card.note == "The model takes pictures of 72 x 72 pixels; the paper evaluates at 224."
+    assert first.card.note == "The model takes images of 72 x 72 pixels; the paper evaluates at 224."
     assert run(replace(pairs, resolution=72), pali, tmp_path).card.note == ""
     (tmp_path / "list.txt").write_text("b")
     assert run(pairs, pali, tmp_path).card.data["hash"] != first.card.data["hash"]
@@ -314,8 +316,10 @@ def test_benchmarks_of_embeddings_make_a_card_too(pali: Pali, tmp_path: Path) ->
         run(pairs, pali, tmp_path, predictions=tmp_path / "answers.jsonl")
 
 
-def test_a_set_of_a_world_has_a_full_card(pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Benchmarks that have no files: what was seen is hashed as it is read."""
+def test_a_benchmark_of_a_composed_world_has_a_full_card(
+    pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without files, samples are hashed as they are read."""
     cards = [run(find_benchmark("nano/retrieval"), pali, tmp_path, limit=limit).card for limit in (6, 6, 5)]
     assert [card.n for card in cards] == [6, 6, 5]
     assert cards[0].data["of"] == 1000
@@ -324,28 +328,28 @@ def test_a_set_of_a_world_has_a_full_card(pali: Pali, tmp_path: Path, monkeypatc
     assert {"r@1/mean", "r@1/en"} <= cards[0].intervals.keys()
     assert "en" in cards[0].prompt["languages"]
 
-    monkeypatch.setattr("openpali.eval.nano.SEED", 1)  # other pictures
+    monkeypatch.setattr("openpali.eval.nano.SEED", 1)  # other images
     assert run(find_benchmark("nano/retrieval"), pali, tmp_path, limit=6).card.data["hash"] != cards[0].data["hash"]
 
 
-def test_processes_that_wait_for_the_first_one_are_patient(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_wait_for_days_while_rank_0_embeds(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[timedelta | None] = []
 
     def join(backend: str, timeout: timedelta | None = None) -> None:
         given.append(timeout)
-        raise ValueError("that is all that was to be seen")
+        raise ValueError("stop after joining")
 
     monkeypatch.setattr("torch.distributed.init_process_group", join)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(sys, "argv", ["openpali", "eval", "fewshot", "--model", str(family)])
-    with pytest.raises(SystemExit, match="all that was to be seen"):
+    with pytest.raises(SystemExit, match="stop after joining"):
         main()
     assert given[0] is not None
     assert given[0] > timedelta(days=1)
 
 
 class ThreadRanks(Ranks):
-    """Two processes as two threads."""
+    """Two ranks as two threads."""
 
     barrier, given = threading.Barrier(2, timeout=60), [None, None]
 
@@ -358,15 +362,15 @@ class ThreadRanks(Ranks):
 
 
 class Damaged(Questions):
-    """A sample of the second process cannot be read."""
+    """A sample of the second rank cannot be read."""
 
     def __getitem__(self, index: int, /) -> Example:
         if index == 5:
-            raise ValueError("picture 5 is damaged")
+            raise ValueError("image 5 is damaged")
         return super().__getitem__(index)
 
 
-def test_an_error_in_one_process_ends_all_with_its_sentence(family: Path, tmp_path: Path) -> None:
+def test_an_error_on_one_rank_is_raised_on_all(family: Path, tmp_path: Path) -> None:
     damaged = replace(QUESTIONS, open=lambda root: Damaged())
     ends: list[str] = []
 
@@ -382,18 +386,20 @@ def test_an_error_in_one_process_ends_all_with_its_sentence(family: Path, tmp_pa
         thread.start()
     for thread in threads:
         thread.join()
-    assert ends == ["picture 5 is damaged"] * 2
+    assert ends == ["image 5 is damaged"] * 2
 
 
 @pytest.mark.parametrize(
     ("options", "message"), [({"limit": 0}, "limit must be at least 1"), ({"batch": 0}, "batch must be at least 1")]
 )
-def test_numbers_out_of_range(pali: Pali, tmp_path: Path, options: dict[str, int], message: str) -> None:
+def test_limit_and_batch_must_be_positive(
+    pali: Pali, tmp_path: Path, options: dict[str, int], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         run(QUESTIONS, pali, tmp_path, **options)
 
 
-def test_detection_f1_of_the_worlds_is_that_of_all_boxes_together() -> None:
+def test_detection_f1_is_over_all_boxes_together() -> None:
     def row(found: int, true: int, sure: float) -> Answered:
         boxes = [["cat", 10.0 * i, 0.0, 10.0 * i + 9, 9.0] for i in range(max(found, true))]
         values = {"found": [[*box, sure] for box in boxes[:found]], "true": [[*box, 1.0] for box in boxes[:true]]}
@@ -423,7 +429,7 @@ def test_detection_f1_of_the_worlds_is_that_of_all_boxes_together() -> None:
     assert soon < late
 
 
-def test_detections_of_a_model_have_their_average_precision(pali: Pali, tmp_path: Path) -> None:
+def test_detections_of_a_model_have_an_average_precision(pali: Pali, tmp_path: Path) -> None:
     file = tmp_path / "answers.jsonl"
     done = run(find_benchmark("nano/detect"), pali, tmp_path, limit=4, predictions=file)
     assert {"iou", "f1@0.5", "ap/mean", "ap50/mean"} <= done.card.scores.keys()

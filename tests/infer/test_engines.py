@@ -61,7 +61,9 @@ def test_a_score_card_names_the_engine(
     card = tmp_path / "card.json"
     words = ["eval", "nano/caption", "--model", family, "--limit", 3, "--json", card, "--engine", engine]
     assert not _run(monkeypatch, *words)
-    assert json.loads(card.read_text())["model"]["engine"] == engine
+    found = json.loads(card.read_text())["model"]
+    assert found["engine"] == engine
+    assert found["dtype"] == opened[0].pipeline().precision  # OpenVINO computes in bf16 where the processor can
     assert isinstance(opened[0].pipeline().engine, OpenVinoPali) == (engine != "torch")
 
 
@@ -111,3 +113,14 @@ def test_saved_answers_are_of_one_engine(monkeypatch, family: Path, tmp_path: Pa
     _run(monkeypatch, *words)
     code = _run(monkeypatch, *words, "--engine", "openvino")
     assert "its engine is 'torch', now it is 'openvino'" in str(code)
+
+
+@pytest.mark.parametrize(("supported", "dtype"), [(True, "bf16"), (False, "fp32")])
+def test_a_score_card_records_what_openvino_computes_in(
+    monkeypatch, family: Path, tmp_path: Path, supported: bool, dtype: str
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: supported)
+    card = tmp_path / "card.json"
+    words = ["eval", "nano/caption", "--model", family, "--limit", 1, "--json", card, "--engine", "openvino"]
+    assert not _run(monkeypatch, *words)
+    assert json.loads(card.read_text())["model"]["dtype"] == dtype

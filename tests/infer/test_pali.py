@@ -1,4 +1,4 @@
-"""The facade: typed answers, batches that change nothing, parts picked by task, clear refusals."""
+"""Models from folders: typed answers, independence of the batch, parts by task, and clear errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_batch_answers_as_its_rows_do_alone(pali: Pali, images: list[np.ndarra
     assert together == [pali.answer([p], [q])[0] for p, q in zip(images, questions, strict=True)]
 
 
-def test_every_method_returns_one_answer_per_picture(pali: Pali, images: list[np.ndarray]) -> None:
+def test_every_method_returns_one_answer_per_image(pali: Pali, images: list[np.ndarray]) -> None:
     assert all(isinstance(text, str) for text in pali.caption(images, lang="ja") + pali.read(images))
     assert len(pali.detect(images, ["horse"] * 3)) == len(pali.segment(images, ["the horse"] * 3)) == 3
     for embedded in (pali.embed_image(images), pali.embed_text(["a horse", "a cat"])):
@@ -44,7 +44,9 @@ def test_every_method_returns_one_answer_per_picture(pali: Pali, images: list[np
     assert ((similarity > 0) & (similarity < 1)).all()
 
 
-def test_all_kinds_of_images_are_the_same_picture(pali: Pali, images: list[np.ndarray], tmp_path: Path) -> None:
+def test_paths_bytes_and_pillow_images_give_the_same_pixels(
+    pali: Pali, images: list[np.ndarray], tmp_path: Path
+) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(images[0]).save(path)
     buffer = io.BytesIO()
@@ -53,13 +55,13 @@ def test_all_kinds_of_images_are_the_same_picture(pali: Pali, images: list[np.nd
         np.testing.assert_array_equal(to_array(image), images[0])
 
 
-def test_an_opened_picture_becomes_what_its_file_would(tmp_path: Path) -> None:
+def test_an_opened_pillow_image_gives_the_pixels_of_its_file(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 4), np.uint8)
     pixels[:3, :, 3] = 0
     clear, turned = Image.fromarray(pixels), Image.fromarray(pixels[..., :3])
     turned.getexif()[ExifTags.Base.Orientation] = 6
-    for name, picture, shape in (("clear.png", clear, (6, 8, 3)), ("turned.png", turned, (8, 6, 3))):
-        picture.save(tmp_path / name, exif=picture.getexif())
+    for name, image, shape in (("clear.png", clear, (6, 8, 3)), ("turned.png", turned, (8, 6, 3))):
+        image.save(tmp_path / name, exif=image.getexif())
         with Image.open(tmp_path / name) as opened:
             got = to_array(opened)
             assert opened.size == (8, 6)  # it is left as it was
@@ -68,7 +70,7 @@ def test_an_opened_picture_becomes_what_its_file_would(tmp_path: Path) -> None:
     np.testing.assert_array_equal(to_array(clear)[:3], 255)  # transparency is laid on white
 
 
-def test_parts_are_picked_by_task_and_share_the_frozen_vit(pali: Pali, family: Path) -> None:
+def test_parts_are_chosen_by_task_and_share_the_frozen_vit(pali: Pali, family: Path) -> None:
     assert pali.task("refseg").masks is not None
     main, transfer = (open_model(family / part).weights() for part in ("pali", "refseg"))
     assert (transfer["vit.positions"] == main["vit.positions"]).all()
@@ -81,14 +83,14 @@ def test_tasks_keep_the_options_of_their_training(pali: Pali) -> None:
     assert pali.task("detect").bins == pali.task("refseg").bins == 100
 
 
-def test_free_prompts_find_their_task(pali: Pali) -> None:
+def test_free_prompts_are_recognised(pali: Pali) -> None:
     assert pali.recognise("detect: cat") == "detect"
     assert pali.recognise("Generate the ocr_text in en: <extra_id_0>") == "ocr"
     assert pali.recognise("what moves?", frames=8) == "video_qa"
     assert pali.recognise("anything else") == "vqa"
 
 
-def test_frames_are_one_row(pali: Pali, images: list[np.ndarray]) -> None:
+def test_several_frames_are_one_row(pali: Pali, images: list[np.ndarray]) -> None:
     [prediction] = pali.predict([images], ["Answer in en: what moves? <extra_id_0>"])
     assert prediction.generation.finish_reason in ("eos", "length", "repetition")
 
@@ -103,12 +105,12 @@ def test_frames_are_one_row(pali: Pali, images: list[np.ndarray]) -> None:
         ([[b"no picture"]], ["a"], "not an image"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(pali: Pali, frames: list, prompts: list, message: str) -> None:
+def test_rows_that_cannot_be_answered_are_refused(pali: Pali, frames: list, prompts: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pali.predict(frames, prompts)
 
 
-def test_one_picture_is_no_list(pali: Pali) -> None:
+def test_a_single_image_must_be_in_a_list(pali: Pali) -> None:
     with pytest.raises(ValueError, match="list of images"):
         pali.caption("photo.png")  # type: ignore[arg-type]
 
@@ -118,20 +120,22 @@ def test_an_unknown_model_is_named() -> None:
         Pali.from_pretrained("nothing")
 
 
-def test_tasks_without_a_language_do_without_one(pali: Pali, images: list[np.ndarray], monkeypatch) -> None:
+def test_tasks_without_a_language_ignore_the_languages_of_the_family(
+    pali: Pali, images: list[np.ndarray], monkeypatch
+) -> None:
     monkeypatch.setattr(pali, "languages", ("ja",))
     assert len(pali.detect(images, ["horse"] * len(images))) == len(images)
     with pytest.raises(ValueError, match="does not answer in 'en'; it knows ja"):
         pali.answer(images, ["what?"] * len(images))
 
 
-def test_a_language_that_it_does_not_answer_in_is_named(pali: Pali, images: list[np.ndarray]) -> None:
+def test_an_unknown_language_is_refused(pali: Pali, images: list[np.ndarray]) -> None:
     for lang in ("xx", "", "日本"):
         with pytest.raises(ValueError, match=rf"does not answer in '{lang}'; it knows en, de, fr, ja"):
             pali.caption(images, lang=lang)
 
 
-def test_a_model_computes_in_the_dtype_that_is_asked_for(family: Path, tmp_path: Path, images: list) -> None:
+def test_the_model_computes_in_the_requested_dtype(family: Path, tmp_path: Path, images: list) -> None:
     """In bf16, what is bf16 on disk is not copied; int8 stays int8."""
     half = Pali.from_pretrained(family, dtype="bf16")
     for part in ("pali", "siglip"):
@@ -151,7 +155,7 @@ def test_a_model_computes_in_the_dtype_that_is_asked_for(family: Path, tmp_path:
     np.testing.assert_allclose(half.similarity(images, ["cat"]), exact.similarity(images, ["cat"]), atol=0.05)
 
 
-def test_model_and_inputs_are_on_the_device_that_is_asked_for(family: Path, images: list, monkeypatch) -> None:
+def test_model_and_inputs_are_on_the_requested_device(family: Path, images: list, monkeypatch) -> None:
     """On torch's device without memory, which a machine without a GPU has too, as far as that goes."""
     pali = Pali.from_pretrained(family)
     pali.device = torch.device("meta")  # which is refused, since nothing can be read from it
@@ -163,7 +167,7 @@ def test_model_and_inputs_are_on_the_device_that_is_asked_for(family: Path, imag
     assert all(value.is_meta for value in seen)
 
 
-def test_devices_and_dtypes_that_are_not_there_are_named(family: Path, monkeypatch) -> None:
+def test_missing_devices_and_dtypes_are_refused(family: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match="torch finds no device 'abacus' here"):
         Pali.from_pretrained(family, device="abacus")
     for device in ("meta", "hpu"):

@@ -185,6 +185,6 @@ def test_contrastive_pairs_have_no_prompt(example) -> None:
     assert {(s.prompt, s.target) for s in samples} == {("", caption) for caption in example.captions["en"]}
 
 
-def test_objects_without_a_picture_have_no_place(rng) -> None:
-    with pytest.raises(ValueError, match="sample p has no picture"):
+def test_objects_without_an_image_have_no_place(rng) -> None:
+    with pytest.raises(ValueError, match="sample p has no image"):
         get_task("object_vqa").write(Example("p", objects=[Object("dog", Box(0, 0, 1, 1))]), rng)

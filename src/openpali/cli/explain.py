@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from openpali.cli.options import Overrides, Recipe
+
 
 def explain(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, replaces a value of the recipe")] = None,
+    recipe: Recipe,
+    overrides: Overrides = None,
     rows: Annotated[int, typer.Option(help="Number of samples to print", min=0)] = 4,
 ) -> None:
-    """Show a recipe as resolved, what it draws, and its first batch token by token with those that carry loss."""
+    """Show a resolved recipe, its mixture, and its first batch token by token with the tokens that carry loss."""
     from openpali.data.explain import explain_batch
     from openpali.data.pipeline.encode import SequenceEncoder
     from openpali.data.pipeline.stream import Stream, load

@@ -21,4 +21,9 @@ Device = Annotated[
 DataRoot = Annotated[
     Path | None, typer.Option("--data", help="Root folder of the official data sets; default: in the cache")
 ]
+Recipe = Annotated[Path, typer.Argument(help="A recipe file, such as recipes/nano/0a_siglip.toml")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="key=value, replaces a value of the recipe; scale=0.01 shortens the run"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from openpali.cli.options import Json
+from openpali.cli.options import Json, Overrides, Recipe
 
 
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file, such as recipes/5b/1_multimodal.toml")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, replaces a value of the recipe")] = None,
+    recipe: Recipe,
+    overrides: Overrides = None,
     devices: Annotated[int, typer.Option(help="Number of devices", min=1)] = 1,
     device: Annotated[str, typer.Option(help="h100, h200, b200, a100-80, a100-40, l40s, rtx4090, or cpu")] = "h100",
     prompt: Annotated[

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from openpali.cli.options import Overrides, Recipe
+
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file, such as recipes/nano/0a_siglip.toml")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, replaces a value of the recipe; scale=0.01 shortens it")
-    ] = None,
+    recipe: Recipe,
+    overrides: Overrides = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default: in the cache")] = None,
 ) -> None:
     """Train a model as a recipe says; the same command resumes an interrupted run."""

@@ -1,4 +1,4 @@
-"""Score cards: what a number was, and exactly how it came about."""
+"""Score cards: a score, and everything needed to reproduce it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from openpali.infer.pali import Pali
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
+from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.scoring import Answered
-from openpali.weights.family import SHIPPED
 from openpali.weights.format import open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
-SCORERS = (  # under the package: all that makes scores of answers, embeddings and features
+SCORERS = (  # files under the package that compute scores from answers, embeddings and features
     "metrics/*.py",
     "tasks/*.py",
     "eval/datasets/*.py",
@@ -35,33 +35,32 @@ SCORERS = (  # under the package: all that makes scores of answers, embeddings a
     "eval/zero_shot.py",
 )
 WORST = 50  # samples that a card lists
-PERFECT_CIDER, GOOD_CIDER = (
-    1000.0,
-    100.0,
-)  # of a sample: its only reference word by word; as good as published means
+PERFECT_CIDER = 1000.0  # of a sample whose answer is its only reference
+GOOD_CIDER = 100.0  # about the mean that papers report
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a score was, and exactly how it came about. Fractions 0..1; CIDEr x 100.
+    """A score, and everything needed to reproduce it. Fractions are 0..1, CIDEr is times 100.
 
     Attributes:
-        n: samples that were scored.
-        scores, metric: all scores by name, and the name of the one that counts.
+        n: number of samples scored.
+        scores, metric: all scores by name, and the name of the main one.
         intervals: 95 % bootstrap intervals of the scores that are means over samples (or over slices).
-        slices: kind of sample -> ``n``, the score that counts, and its interval.
-        paper, paper_ocr: the paper's numbers, never ours; with OCR text in the prompt the second.
-        model: name and hash (weights, configuration and tokenizer of every part).
-        data: split, hash of all samples that were scored (keys, references and pixels), of how many there are.
-        prompt: task, its options, and the first prompt as it was asked; of embeddings, what stands for a text.
-        preprocessing: how pixels were brought to the model's size; of embeddings, per part, with the pooling.
+        slices: kind of sample -> ``n``, the main score, and its interval.
+        paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
+        model: name, hash (weights, configuration and tokenizer of every part), engine, device, and the dtype that
+            the engine computed in.
+        data: split, hash of all samples scored (keys, references and pixels), and how many samples there are.
+        prompt: task, its options, and the first prompt; for embeddings, how texts were made.
+        preprocessing: how images were resized; for embeddings, per part, with the pooling.
         decoding: how tokens were chosen.
-        scoring: the metric's definition, and a hash of the code that makes scores.
-        worst: the worst samples by the score that counts, with prompt, answer and references.
-        predictions: file with every answer, relative to the card's own folder if it lies there.
-        seconds: of asking and scoring, without what was answered before.
+        scoring: the definition of the metric, and a hash of the code that computes scores.
+        worst: the worst samples by the main score, with prompt, answer and references.
+        predictions: file with every answer; only its name if it is in the card's folder.
+        seconds: time of this run; answers that were known before took none.
     """
 
     benchmark: str
@@ -90,7 +89,7 @@ class Card:
         return asdict(self)
 
     def write(self, path: Path) -> None:
-        """Write the card as JSON, or as Markdown if the file is called so."""
+        """Write the card as JSON, or as Markdown if the name ends in ``.md``."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".md":
             path.write_text(self.as_markdown(), "utf-8")
@@ -101,7 +100,7 @@ class Card:
         path.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
     def as_markdown(self) -> str:
-        """The card for people."""
+        """The card as Markdown."""
         lines = [f"# {self.title or self.benchmark}", ""]
         lines += [f"`{self.benchmark}`, {self.n:,} samples, model `{self.model.get('name', '')}`.", ""]
         columns = ["score", "ours", "95 % interval", *(["paper (5B)"] if self.paper else [])]
@@ -124,7 +123,7 @@ class Card:
         return "\n".join(lines) + "\n"
 
     def facts(self) -> list[tuple[str, str]]:
-        """Everything but the numbers, one line each."""
+        """Name and one line for everything but the numbers."""
         named = ("model", "data", "prompt", "preprocessing", "decoding", "scoring", "versions")
         return [(name, _line(values)) for name in named if (values := getattr(self, name))]
 
@@ -140,15 +139,15 @@ def make_card(
     preprocessing: Json,
     **rest: Any,
 ) -> Card:
-    """A card with everything that a benchmark says of itself.
+    """A card, filled in from a benchmark and a model.
 
     Args:
         model: hash of the model.
-        precision: what it was computed in, "fp32" or "bf16".
-        data: what is known of the data beside its split.
+        precision: what the engine computed in, "fp32" or "bf16".
+        data: facts about the data besides its split.
         preprocessing, rest: further fields of the card.
     """
-    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # torch embeds, whatever generates
+    engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # torch always embeds
     return Card(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -159,7 +158,7 @@ def make_card(
         note=" ".join(filter(None, (benchmark.note, size_note(benchmark, preprocessing)))),
         preprocessing=preprocessing,
         model={
-            "name": pali.folder.name if pali.folder.parent == SHIPPED else str(pali.folder),
+            "name": pali.name,
             "hash": model,
             "engine": engine,
             "dtype": precision,
@@ -173,7 +172,7 @@ def make_card(
 
 
 def definition_of(benchmark: Benchmark) -> str:
-    """What the scores of a benchmark are, in the words of the function that makes them."""
+    """What the scores of a benchmark are: the first docstring line of the function that computes them."""
     function: Any = getattr(benchmark, "score", None) or getattr(benchmark, "run", None)
     while isinstance(function, partial):
         function = function.func
@@ -181,50 +180,48 @@ def definition_of(benchmark: Benchmark) -> str:
 
 
 def size_note(benchmark: Benchmark, preprocessing: Mapping[str, Any]) -> str:
-    """A sentence where the model takes pictures of another size than those that the paper evaluates at."""
+    """A note if the model takes images of another size than the paper; else empty."""
     ways = [preprocessing] if "height" in preprocessing else preprocessing.values()
     sizes = {(way["height"], way["width"]) for way in ways if "height" in way}
     own = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
     differs = benchmark.resolution is not None and bool(sizes - {(benchmark.resolution,) * 2})
     return (
-        f"The model takes pictures of {own} pixels; the paper evaluates at {benchmark.resolution}."
-        if differs
-        else ""
+        f"The model takes images of {own} pixels; the paper evaluates at {benchmark.resolution}." if differs else ""
     )
 
 
 def read_card(path: Path) -> Json:
-    """A card as it was written.
+    """Read a card that was written as JSON.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is no score card.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a score card.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no score card {path}; `openpali eval BENCHMARK --json FILE` writes one")
     try:
         card = json.loads(path.read_text("utf-8"))
         if not {"benchmark", "n", "scores"} <= set(card):
-            raise ValueError("it has no benchmark, n and scores")
+            raise ValueError("benchmark, n or scores is missing")
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no score card: {error}") from error
+        raise ValueError(f"{path} is not a score card: {error}") from error
     return dict(card)
 
 
 def show(name: str, value: float) -> str:
-    """A score as papers print it: fractions in percent; CIDEr has its own scale already."""
+    """A score as papers print it: fractions in percent, CIDEr on its own scale."""
     return f"{value:.1f}" if is_cider(name) else f"{100 * value:.1f}"
 
 
 def show_interval(name: str, interval: Sequence[float] | None) -> str:
-    """Two scores as papers print them, or nothing where there is no interval."""
+    """An interval as papers print it; empty if there is none."""
     return " .. ".join(show(name, value) for value in interval or ())
 
 
 def intervals_of(rows: Sequence[Answered], scores: Scores) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals of all scores that are a mean over samples, or over kinds of the mean in each.
+    """Bootstrap intervals of the scores that are means over samples, or over kinds of sample of the mean in each.
 
-    Others (corpus-level rates, oIoU, F1) have none: their samples' values do not add up to them.
+    Corpus-level scores (rates, oIoU, F1) have none: they are not means of per-sample values.
     """
     found = {}
     kinds = [row.kind for row in rows]
@@ -243,7 +240,7 @@ def intervals_of(rows: Sequence[Answered], scores: Scores) -> dict[str, tuple[fl
 
 
 def slices_of(rows: Sequence[Answered], scores: Scores, metric: str) -> dict[str, Json]:
-    """Kind of sample -> ``n``, ``value`` of the metric and its ``interval``, where it is a mean over samples."""
+    """Kind of sample -> ``n``, ``value`` of the metric and its ``interval``, if it is a mean over samples."""
     values = scores.per_sample.get(metric, [])
     found: dict[str, Json] = {}
     if len(values) != len(rows):
@@ -256,9 +253,9 @@ def slices_of(rows: Sequence[Answered], scores: Scores, metric: str) -> dict[str
 
 
 def worst_of(rows: Sequence[Answered], scores: Scores, metric: str, count: int = WORST) -> list[int]:
-    """Places of the samples with the lowest value of the metric, the worst first; none that are perfect.
+    """Indices of the worst samples by a metric, the worst first, without perfect ones.
 
-    Error rates ("cer", "wer") are worst where they are highest.
+    For error rates ("cer", "wer") the highest value is the worst.
     """
     values = scores.per_sample.get(metric, [])
     if len(values) != len(rows):
@@ -269,7 +266,7 @@ def worst_of(rows: Sequence[Answered], scores: Scores, metric: str, count: int =
 
 
 def is_good(metric: str, value: float) -> bool:
-    """Whether a sample's value is rather good than bad: half of the most, or a CIDEr of 100."""
+    """Whether a sample's value is good: at least half of the maximum, or a CIDEr of 100."""
     if is_error(metric):
         return value <= 0.5
     return value >= (GOOD_CIDER if is_cider(metric) else 0.5)
@@ -286,7 +283,7 @@ def is_error(metric: str) -> bool:
 
 
 def hash_model(pali: Pali) -> str:
-    """SHA-256 over configuration, weights and tokenizer of all parts."""
+    """SHA-256 over the configuration, weights and tokenizer of all parts."""
     folders = dict(pali.parts)
     for part, folder in pali.parts.items():
         if base := open_model(folder).facts.get("base"):
@@ -300,16 +297,16 @@ def hash_model(pali: Pali) -> str:
 
 
 def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
-    """SHA-256 over keys, kinds, references and pixels of the samples."""
+    """SHA-256 over the keys, kinds, references and pixels of the samples."""
     digest = hashlib.sha256()
-    for row, picture in zip(rows, pixels, strict=True):
-        _feed(digest, row.key, row.kind, *row.references, picture)
+    for row, image in zip(rows, pixels, strict=True):
+        _feed(digest, row.key, row.kind, *row.references, image)
     return digest.hexdigest()
 
 
 @cache
 def hash_scoring() -> str:
-    """SHA-256 over the code that makes scores (:data:`SCORERS`): a version that nobody can forget to raise."""
+    """SHA-256 over the code that computes scores (:data:`SCORERS`): a version that nobody has to raise."""
     digest = hashlib.sha256()
     folder = Path(__file__).parents[1]
     for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
@@ -318,27 +315,32 @@ def hash_scoring() -> str:
 
 
 def preprocessing_of(pali: Pali, part: str) -> Json:
-    """How a part of the family brings pictures to its size; empty for one that takes none."""
+    """How a part of the family resizes images; empty for a part that takes none."""
     preprocess = open_model(pali.parts[part]).preprocess if part in pali.parts else None
     return asdict(preprocess) if preprocess else {}
 
 
 def package_versions() -> Json:
-    """Python and the packages that a score can depend on."""
+    """Versions of Python and of the packages that a score can depend on."""
     found: Json = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # an extra that is not installed
+        except PackageNotFoundError:  # an optional package
             continue
     return found
 
 
 def task_options(task: Task) -> Json:
-    """The options of a task that are plain values; others (a mask codec) by their kind."""
+    """The options of a task: plain values as they are, others (a mask codec) by the name of their type.
+
+    The default dialect is left out, as in cards and predictions from before there were dialects.
+    """
     options = {each.name: getattr(task, each.name) for each in dataclasses.fields(task)}
+    if options["dialect"] == DEFAULT:
+        del options["dialect"]
     plain = {name: value if _is_plain(value) else type(value).__name__ for name, value in options.items()}
-    return dict(json.loads(json.dumps(plain)))  # tuples become lists, as they will be when read again
+    return dict(json.loads(json.dumps(plain)))  # tuples become lists, as in a card that is read back
 
 
 def _hash_file(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What an image encoder is worth on sets that this machine can build: Fashion-MNIST and the stamps."""
+"""Benchmarks of image encoders on data that `openpali data build` makes: Fashion-MNIST and the stamps."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from numpy.typing import NDArray
 
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
-from openpali.eval.features import CACHE, FeatureEncoder, Floats, Load
+from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Floats, Load
 from openpali.eval.probes import Labels, fewshot, logistic, ridge
 from openpali.eval.retrieval import retrieve
 from openpali.eval.zero_shot import class_embeddings, prompt_of, zero_shot
 from openpali.home import data_folder, home
-from openpali.infer.pali import Pali
 from openpali.metrics.scores import Scores, mean_scores
 from openpali.synth.compose import WorldSource
 from openpali.synth.world import World
 from openpali.tasks.example import Image
 
-LEAST = 20  # stamps that a category has to have, to be a class
+LEAST = 20  # stamps of a category that counts as a class
 
 
-def fashion_mnist(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
+def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Few-shot, ridge and L-BFGS probes on mean patch tokens, of SigLIP and of the classification control.
 
-    The pictures of 28 x 28 pixels are enlarged whole: their things reach the edges.
+    The images of 28 x 28 pixels are resized whole, without a crop: their objects reach the edges.
     """
-    encoders = [part for part in ("siglip", "classifier") if part in pali.parts]
+    encoders = [part for part in ("siglip", "classifier") if part in model.parts]
     if not encoders:
-        raise ValueError(f"the model {pali.folder} has neither a siglip nor a classifier part to probe")
+        raise ValueError(f"the model {model.name} has neither a siglip nor a classifier part to probe")
     (train, labels), (test, test_labels) = _fashion("train"), _fashion("test")
     of, seen = len(test), Seen()
     test, test_labels = test[:limit], test_labels[:limit]
@@ -45,7 +44,7 @@ def fashion_mnist(pali: Pali, root: Path, limit: int | None, advance: Advance) -
     hits: dict[str, list[float]] = {}
     preprocessing: dict[str, dict[str, Any]] = {}
     for number, part in enumerate(encoders):
-        encoder = FeatureEncoder(pali, part, crop=False, cache=home() / CACHE)
+        encoder = FeatureEncoder(model, part, crop=False, cache=home() / CACHE)
         encode = partial(_encode, encoder, advance=advance, total=total)
         before = number * (len(train) + len(test))
         x, x_test = encode(train, before=before), encode(test, before=before + len(train))
@@ -65,26 +64,26 @@ def fashion_mnist(pali: Pali, root: Path, limit: int | None, advance: Advance) -
     )
 
 
-def fashion_mnist_zero_shot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Zero-shot by the names of the ten classes in CLIP's templates."""
-    pictures, labels = _fashion("test")
-    of, seen = len(pictures), Seen()
-    pictures, labels = seen.images(pictures[:limit]), labels[:limit]
+def fashion_mnist_zero_shot(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
+    """Zero-shot classification by the names of the ten classes in CLIP's templates."""
+    loads, labels = _fashion("test")
+    of, seen = len(loads), Seen()
+    loads, labels = seen.images(loads[:limit]), labels[:limit]
     names = (data_folder("fashion-mnist") / "classes.txt").read_text("utf-8").split("\n")[:10]
     names = [name.replace("/", " or ") for name in names]
-    total = len(names) + len(pictures)
-    classes = class_embeddings(pali.embed_text, names, advance=lambda done: advance(done, total))
+    total = len(names) + len(loads)
+    classes = class_embeddings(model.embed_text, names, advance=lambda done: advance(done, total))
     seen.texts(*names, *labels)
-    images = pali.embed_image([load() for load in pictures])
+    images = model.embed_image([load() for load in loads])
     advance(total, total)
     scores = zero_shot(images, classes, [{int(label)} for label in labels])
-    return Embedded(scores=scores, n=len(pictures), of=of, data=seen.hash, prompt=prompt_of(names))
+    return Embedded(scores=scores, n=len(loads), of=of, data=seen.hash, prompt=prompt_of(names))
 
 
-def stamps_probe(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Few-shot probe: the category of a stamp, by those of its own kind of which there are enough.
+def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
+    """Few-shot probe of a stamp's category, among the categories with enough stamps.
 
-    Every second stamp of a category is for training, the others for testing.
+    Every second stamp of a category is for training, the others are for testing.
     """
     stamps = _world().stamps
     categories = [stamp.category for stamp in stamps]
@@ -95,7 +94,7 @@ def stamps_probe(pali: Pali, root: Path, limit: int | None, advance: Advance) ->
     test, seen = every[:limit], Seen()
     seen.texts(*names, *(c for _, c in (*train, *test)))
     total = len(train) + len(test)
-    encoder = FeatureEncoder(pali, crop=False, cache=home() / CACHE)
+    encoder = FeatureEncoder(model, crop=False, cache=home() / CACHE)
     x, x_test = (
         _encode(encoder, seen.images([load for load, _ in some]), advance=advance, total=total, before=before)
         for some, before in ((train, 0), (test, len(train)))
@@ -104,8 +103,8 @@ def stamps_probe(pali: Pali, root: Path, limit: int | None, advance: Advance) ->
     return Embedded(scores=scores, n=len(test), of=len(every), data=seen.hash, preprocessing=encoder.facts())
 
 
-def stamps_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Stamps on white <-> their captions, in every language of the world that half of them or more have one in."""
+def stamps_retrieval(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
+    """Retrieval between stamps on white and captions, in each language that at least half of the stamps have."""
     world = _world()
     stamps = world.stamps[:limit]
     captions = {
@@ -113,9 +112,9 @@ def stamps_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance
     }
     captions = {lang: texts for lang, texts in captions.items() if 2 * sum(map(len, texts)) >= len(stamps)}
     seen = Seen()
-    images = pali.embed_image([seen.image(_on_white(stamp.rgba)) for stamp in stamps])
+    images = model.embed_image([seen.image(_on_white(stamp.rgba)) for stamp in stamps])
     seen.texts(captions)
-    scores = retrieve(images, captions, pali.embed_text, advance=lambda done: advance(done, len(captions)))
+    scores = retrieve(images, captions, model.embed_text, advance=lambda done: advance(done, len(captions)))
     prompt = {"text": "the caption alone", "languages": list(captions)}
     return Embedded(scores=scores, n=len(stamps), of=len(world.stamps), data=seen.hash, prompt=prompt)
 
@@ -137,7 +136,7 @@ def _rgb(grey: NDArray[np.uint8]) -> Image:
 
 
 def _on_white(rgba: NDArray[np.uint8]) -> Image:
-    """A stamp in the middle of a white square."""
+    """A stamp, centred on a white square."""
     height, width = rgba.shape[:2]
     side = max(height, width)
     out = np.full((side, side, 3), 255, np.uint8)
@@ -147,13 +146,11 @@ def _on_white(rgba: NDArray[np.uint8]) -> Image:
     return out
 
 
-def _encode(
-    encoder: FeatureEncoder, pictures: Sequence[Load], *, advance: Advance, total: int, before: int
-) -> Floats:
-    return encoder.features(pictures, advance=lambda done: advance(before + done, total))
+def _encode(encoder: FeatureEncoder, loads: Sequence[Load], *, advance: Advance, total: int, before: int) -> Floats:
+    return encoder.features(loads, advance=lambda done: advance(before + done, total))
 
 
-Run = Callable[[Pali, Path, int | None, Advance], Embedded]
+Run = Callable[[Encoders, Path, int | None, Advance], Embedded]
 
 
 def _benchmark(

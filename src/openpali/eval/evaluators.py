@@ -28,10 +28,10 @@ import torch
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
 from openpali.eval.datasets.base import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Measure
+from openpali.eval.features import Encoders
 from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Pipeline, Prediction
 from openpali.messages import shorten
 from openpali.metrics.scores import Scores
@@ -291,7 +291,7 @@ class EmbeddingEvaluator:
     def name(self) -> str:
         return self.benchmark.name
 
-    def run(self, pipeline: Pali, ranks: Ranks = ALONE) -> Embedded:
+    def run(self, pipeline: Encoders, ranks: Ranks = ALONE) -> Embedded:
         def advance(done: int, total: int) -> None:
             self.watch(done, total, {})
 

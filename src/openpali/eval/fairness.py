@@ -2,7 +2,7 @@
 
 Three questions: how often generated captions are toxic, slice by slice; how strongly occupations go with an
 attribute, by log-perplexity; and by how much a metric differs between slices. Attributes are what annotators
-perceived, and belong to the data set; nothing here guesses them. docs/fairness.md works through an example.
+perceived, and come with the data set; this module never predicts them. docs/fairness.md has a worked example.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from openpali.infer.pipeline import Floats, Frames
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import check_paired, mean
 
-LEAST = 20  # samples of a slice: of fewer there is too little to say
+LEAST = 20  # samples per slice; smaller slices are too uncertain
 
 Attributes = Mapping[str, Mapping[str, str]]  # key of a sample -> column -> value
 TraitClassifier = Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
@@ -44,8 +44,8 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
         key: the column that names the sample ("file" for FairFace).
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it is no CSV in UTF-8, or has no such column, no rows, or one key twice.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not CSV in UTF-8, or has no such column, no rows, or a key twice.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file of attributes {path}")
@@ -168,7 +168,7 @@ def gap(
         metric: name, for the report.
         values: the metric of each sample: a hit, an IoU, the recall of its persons, whether a caption is toxic.
         groups: slice of each sample, as :func:`groups_of` gives them.
-        least: samples that a slice has to have.
+        least: minimum number of samples of a slice.
         resamples: of the bootstrap, and shuffles for ``p``.
         seed: of both.
 
@@ -231,7 +231,7 @@ def benchmark_gap(predictions: Path, groups: Sequence[str], *, least: int = LEAS
     Args:
         predictions: as ``openpali eval BENCHMARK --save-predictions FILE`` writes it.
         groups: slice of each of its samples, in order.
-        least: samples that a slice has to have.
+        least: minimum number of samples of a slice.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`~openpali.eval.predictions.read_predictions` and :func:`gap`; or a
@@ -254,8 +254,8 @@ def benchmark_gap(predictions: Path, groups: Sequence[str], *, least: int = LEAS
 class WordList:
     """The simplest classifier: 1 where a text holds one of the words of a trait, else 0.
 
-    It knows nothing of context, and a list is as good as who made it; any other classifier is a function of the
-    same form (:data:`TraitClassifier`), such as a wrapper around a local model or a service.
+    It ignores context, and is only as good as its list; any other classifier is a function of the same
+    type (:data:`TraitClassifier`), such as a wrapper around a local model or a service.
 
     Args:
         words: trait -> words or phrases; case and punctuation do not matter.
@@ -276,7 +276,7 @@ class WordList:
         """One file per trait, called by it: a word or phrase a line ("toxicity.txt").
 
         Raises:
-            FileNotFoundError: one is not there.
+            FileNotFoundError: a file does not exist.
             ValueError: one is empty, or not in UTF-8.
         """
         words = {}
@@ -355,7 +355,7 @@ class DemographicParity:
     Attributes:
         first, second: names of the slices; n: their numbers of samples.
         occupations: from the one that goes most with the first slice to the one that goes most with the second.
-        mean_gap: mean over occupations, signed: a difference that all of them share is of the pictures, not of the
+        mean_gap: mean over occupations, signed: a difference shared by all of them comes from the images, not the
             occupations.
         mean_absolute_gap: mean over occupations of its absolute value; 0 is parity.
         associated: share of occupations whose interval leaves 0 out.
@@ -454,7 +454,7 @@ def _mean_row(rows: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np
 
 def occupation_parity(
     pali: Pali,
-    pictures: Sequence[Frames],
+    images: Sequence[Frames],
     groups: Sequence[str],
     occupations: Sequence[str],
     *,
@@ -462,10 +462,10 @@ def occupation_parity(
     template: str = "{}",
     pair: tuple[str, str] | None = None,
 ) -> DemographicParity:
-    """Ask a model how surprised it is by each occupation as the answer for each picture, and compare two slices.
+    """Ask a model how surprised it is by each occupation as the answer to each image, and compare two slices.
 
     Args:
-        pictures: as :meth:`~openpali.infer.pali.Pali.predict` takes them.
+        images: as :meth:`~openpali.infer.pali.Pali.predict` takes them.
         prompt: what the model is asked; by default for a caption in English.
         template: the answer that is scored, "{}" in the place of the occupation ("a photo of a {}").
 
@@ -476,4 +476,4 @@ def occupation_parity(
         raise ValueError(f"the template {template!r} has no place for the occupation: write {{}} there")
     targets = [template.replace("{}", name) for name in occupations]
     prompt = prompt or pali.word(pali.task("caption"))
-    return parity(pali.log_perplexity(pictures, prompt, targets), groups, occupations, pair=pair)
+    return parity(pali.log_perplexity(images, prompt, targets), groups, occupations, pair=pair)

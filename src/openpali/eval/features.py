@@ -1,141 +1,169 @@
-"""Pictures -> features of a frozen image encoder: any ViT of ours or converted, cached on disk if wanted."""
+"""Images -> features of a frozen image encoder: any ViT, from a folder or in memory, cached on disk if asked."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from openpali.data.media.images import Preprocess
-from openpali.infer.pali import Pali
+from openpali.infer.pipeline import evaluating
 from openpali.model.vit import ViT
 from openpali.tasks.example import Image
 
 BATCH = 64
 CACHE = "features"  # folder under the home, for benchmarks
-MARGIN = 256 / 224  # pictures are resized to so much more than the model takes, and the middle is cut out
+MARGIN = 256 / 224  # images are resized to this multiple of the model's size before the centre crop
 
 Floats = NDArray[np.float64]  # features [N, D]
 Load = Callable[[], Image]
 Pool = Literal["mean", "map"]
 
 
+class Encoders(Protocol):
+    """What benchmarks of embeddings measure: :class:`~openpali.infer.pali.Pali` from a folder, or an
+    :class:`~openpali.infer.pipeline.EmbeddingPipeline` in memory."""
+
+    @property
+    def name(self) -> str:
+        """What error messages call it."""
+        ...
+
+    @property
+    def parts(self) -> Collection[str]:
+        """Names of its parts: "siglip", "classifier", "pali", ..."""
+        ...
+
+    def image_model(self, part: str) -> tuple[nn.Module, Preprocess | None]:
+        """The model of a part, and how its images are resized."""
+        ...
+
+    def embed_image(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """L2-normalised embeddings of images ``[N, D]``."""
+        ...
+
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """L2-normalised embeddings of texts ``[N, D]``."""
+        ...
+
+
 class FeatureEncoder:
-    """The image encoder of a part of a family (of its "siglip" by default, else of its "pali"), as it computes.
+    """The image encoder of one part, on its device and in its dtype.
 
     Args:
-        pali: a family, or one model.
-        part: "siglip", "classifier", "pali" or another with a ViT.
+        model: a family, or one model.
+        part: "siglip", "classifier", "pali" or another part with a ViT; by default the first of these three.
         pool: "mean" of the patch tokens (big_vision's ``image_avg_repr``), or "map", the output of the attention
-            pooling (``pre_logits``), which a PaLI no longer has.
-        crop: resize to 256/224 of the model's size and take the middle, as big_vision's few-shot probe does; else
-            squash the whole picture.
-        cache: folder to keep features in, batch by batch. They are found again for the same weights, pooling and
-            pixels as the model sees them, so that none can be stale, and a run that was killed goes on.
+            pooling (``pre_logits``), which a PaLI does not have.
+        crop: resize to 256/224 of the model's size and crop the centre, as big_vision's few-shot probe does; else
+            squash the whole image.
+        cache: folder to keep features in, batch by batch. The key is a hash of weights, pooling and preprocessed
+            pixels, so that no entry can be stale and a killed run continues.
 
     Raises:
-        ValueError: the model has no such part, or the part no ViT or no such pooling.
+        ValueError: the model has no such part, or the part has no ViT or no such pooling.
     """
 
     def __init__(
         self,
-        pali: Pali,
+        model: Encoders,
         part: str | None = None,
         *,
         pool: Pool = "mean",
         crop: bool = True,
         cache: Path | None = None,
     ) -> None:
-        part = part or next((name for name in ("siglip", "pali", "classifier") if name in pali.parts), None)
-        if part not in pali.parts:
-            wanted = "image encoder" if part is None else f"part {part!r}"
-            raise ValueError(f"the model {pali.folder} has no {wanted} to probe; it has {', '.join(pali.parts)}")
-        bundle, model = pali.load(part)
-        children = dict(model.named_children())
+        part = part or next((name for name in ("siglip", "pali", "classifier") if name in model.parts), None)
+        if part is None or part not in model.parts:
+            missing = "image encoder" if part is None else f"part {part!r}"
+            raise ValueError(f"the model {model.name} has no {missing} to probe; it has {', '.join(model.parts)}")
+        module, preprocess = model.image_model(part)
+        children = dict(module.named_children())
         if not isinstance(children.get("vit"), ViT):
-            raise ValueError(f"part {part!r} of the model {pali.folder} has no image encoder to probe")
+            raise ValueError(f"part {part!r} of the model {model.name} has no image encoder to probe")
         if pool == "map" and "pool" not in children:
-            raise ValueError(f"part {part!r} of the model {pali.folder} has no attention pooling: take pool='mean'")
+            raise ValueError(f"part {part!r} of the model {model.name} has no attention pooling: take pool='mean'")
         self.part, self.pool, self.crop, self.cache = part, pool, crop, cache
-        self.device = pali.device
         self.vit = cast(ViT, children["vit"])
-        self.preprocess = bundle.preprocess or Preprocess(*self.vit.config.image_size)
+        self.preprocess = preprocess or Preprocess(*self.vit.config.image_size)
+        self._module = module
         self._pool = children["pool"] if pool == "map" else None
 
-    def __call__(self, pictures: Sequence[Load]) -> Iterator[Floats]:
-        """Features ``[B, D]`` of pictures, batch after batch."""
-        prepare = middle if self.crop else squash
-        with torch.inference_mode():
-            for start in range(0, len(pictures), BATCH):
-                pixels = [prepare(load(), self.preprocess) for load in pictures[start : start + BATCH]]
-                yield self._batch(np.stack(pixels)).astype(np.float64)
+    def __call__(self, images: Sequence[Load]) -> Iterator[Floats]:
+        """Features ``[B, D]`` of images, batch by batch."""
+        prepare = center_crop if self.crop else squash
+        for start in range(0, len(images), BATCH):
+            pixels = [prepare(load(), self.preprocess) for load in images[start : start + BATCH]]
+            yield self._batch(np.stack(pixels)).astype(np.float64)
 
-    def features(self, pictures: Sequence[Load], *, advance: Callable[[int], None] = lambda done: None) -> Floats:
-        """Features ``[N, D]`` of all pictures; ``advance`` is told how many are done.
+    def features(self, images: Sequence[Load], *, advance: Callable[[int], None] = lambda done: None) -> Floats:
+        """Features ``[N, D]`` of all images; ``advance`` is called with the number done.
 
         Raises:
-            ValueError: no pictures.
+            ValueError: no images.
         """
-        if not pictures:
-            raise ValueError("no pictures to encode")
+        if not images:
+            raise ValueError("no images to encode")
         found: list[Floats] = []
-        for chunk in self(pictures):
+        for chunk in self(images):
             found.append(chunk)
             advance(sum(map(len, found)))
         return np.concatenate(found)
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """For a score card: the part, how its pictures are prepared, and what is taken of its tokens."""
+        """For a score card: the part, its preprocessing and its pooling."""
         size = "256/224 of it, the middle cut out" if self.crop else "the whole picture"
         pool = "mean of the patch tokens" if self.pool == "mean" else "attention pooling"
         return {self.part: {**asdict(self.preprocess), "resized": size, "pooling": pool}}
 
-    def _batch(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Pixels ``[B, H, W, 3]`` -> features ``[B, D]``, out of the cache if they are there."""
+    def _batch(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features ``[B, D]``, from the cache if they are there."""
         if self.cache is None:
-            return self._encode(pixels)
-        digest = hashlib.sha256(f"{self._weights} {pixels.shape}".encode())
-        digest.update(pixels.tobytes())
+            return self._encode(pixels_BHWC)
+        digest = hashlib.sha256(f"{self._weights} {pixels_BHWC.shape}".encode())
+        digest.update(pixels_BHWC.tobytes())
         path = self.cache / f"{digest.hexdigest()[:32]}.npy"
         if path.is_file():
             return np.asarray(np.load(path, allow_pickle=False))
-        found = self._encode(pixels)
+        found = self._encode(pixels_BHWC)
         self.cache.mkdir(parents=True, exist_ok=True)
         written = path.with_suffix(".part.npy")
         np.save(written, found)
         written.replace(path)
         return found
 
-    def _encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        tokens = self.vit(torch.from_numpy(pixels).to(self.device))
-        pooled = tokens.mean(1) if self._pool is None else self._pool(tokens)
-        return np.asarray(pooled.float().cpu().numpy())
+    def _encode(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode(), evaluating(self._module):
+            tokens_BND = self.vit(torch.from_numpy(pixels_BHWC).to(self.vit.positions.device))
+            pooled_BD = tokens_BND.mean(1) if self._pool is None else self._pool(tokens_BND)
+            return np.asarray(pooled_BD.float().cpu().numpy())
 
     @cached_property
     def _weights(self) -> str:
-        """Hash of what makes features of pixels."""
+        """Hash of the weights, the shape and the pooling."""
         digest = hashlib.sha256(f"{self.pool} {self.vit.config}".encode())
         for module in [self.vit] if self._pool is None else [self.vit, self._pool]:
             for name, tensor in module.state_dict().items():
                 digest.update(name.encode())
-                digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())  # numpy knows no bf16
+                digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())  # numpy has no bf16
         return digest.hexdigest()
 
 
 def squash(image: Image, preprocess: Preprocess) -> Image:
-    """The whole picture in the size that the model takes."""
+    """The whole image, resized to the model's size."""
     return preprocess(image)
 
 
-def middle(image: Image, preprocess: Preprocess) -> Image:
-    """Resized to 256/224 of the model's size, then the middle (big_vision ``resize(256)|central_crop(224)``)."""
+def center_crop(image: Image, preprocess: Preprocess) -> Image:
+    """Resized to 256/224 of the model's size, then the centre (big_vision ``resize(256)|central_crop(224)``)."""
     height, width = preprocess.height, preprocess.width
     large = replace(preprocess, height=round(height * MARGIN), width=round(width * MARGIN))
     resized = large(image)

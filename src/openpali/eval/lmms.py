@@ -2,8 +2,8 @@
 
     lmms_eval --model openpali --model_args pretrained=FOLDER --tasks mmmu_val
 
-It finds :func:`manifest` by the entry point of this package; nothing else here needs lmms-eval. The contexts that
-its tasks write are free text, so they are asked as ``task`` words a question, unless they are in the manner of one.
+It finds :func:`manifest` through this package's entry point; no other module needs lmms-eval. Its tasks write free
+text, which ``task`` turns into a prompt; a text that is a prompt of ours already is asked as it is.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ FRAMES = 16  # of a video, at most
 
 
 def manifest() -> Any:
-    """What lmms-eval wants to know of a model that is not its own."""
+    """Describe the model to lmms-eval."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return ModelManifest(model_id="openpali", simple_class_path=f"{__name__}.OpenPali")
 
 
-class OpenPali(lmms):  # type: ignore[misc]  # untyped, if it is there at all
+class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by default
     """The model, as lmms-eval sees it.
 
     Args:
         pretrained: a model folder, a finished run, or a model that ships.
-        task: words the prompt around a context of free text.
-        lang: of the answers.
-        batch_size: samples at once.
-        device: has no effect: the model chooses.
+        task: name of the task whose prompt is written around free text.
+        lang: language of the answers.
+        batch_size: number of samples per batch.
+        device: ignored; lmms-eval always passes it.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, if it is there at all
         return scored
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Raises ``NotImplementedError``: PaLI answers one prompt, and remembers none."""
-        raise NotImplementedError("PaLI has no dialogues: leave out tasks of several rounds")
+        """Raises ``NotImplementedError``: PaLI answers single prompts."""
+        raise NotImplementedError("PaLI has no dialogues: leave out multi-round tasks")
 
     def _asked(self, arguments: Sequence[Any]) -> tuple[Frames, str, Decoding, str]:
         context, options, visual, doc_id, name, split = arguments
@@ -104,7 +104,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, if it is there at all
         return frames, prompt, decoding_of(options, task.max_target_tokens), task.name
 
     def _worded(self, context: str, visuals: Iterable[Any] | None) -> tuple[Frames, str, Task]:
-        """Pictures, prompt and task of a context."""
+        """Images, prompt and task for a context."""
         frames: list[Any] = []
         for each in visuals or ():
             if isinstance(each, str) and is_video(each):
@@ -118,7 +118,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, if it is there at all
 
 
 def decoding_of(options: dict[str, Any], longest: int) -> Decoding:
-    """lmms-eval's generation options in our words; ``longest`` answer where they name none."""
+    """lmms-eval's generation options as :class:`Decoding`; ``longest`` is the default length of an answer."""
     temperature = float(options.get("temperature") or 0.0)
     return Decoding(
         max_tokens=int(options.get("max_new_tokens") or longest),

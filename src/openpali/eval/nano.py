@@ -1,6 +1,6 @@
 """The benchmarks of the composed worlds: held-out renderings, words, pairs, expressions and motions; and easy-VQA.
 
-The sets are pure functions of :data:`~openpali.eval.datasets.base.SEED`, made when they are asked for.
+The sets are pure functions of :data:`~openpali.eval.datasets.base.SEED`, made on demand.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from openpali.eval.datasets.base import (
     EncoderBenchmark,
     Seen,
 )
+from openpali.eval.features import Encoders
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali
 from openpali.metrics.caption import cider
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.rng import generator
@@ -39,17 +39,17 @@ from openpali.tasks.vqa import Vqa
 
 V = TypeVar("V")
 
-SIZE = 1000  # pictures or videos of each
+SIZE = 1000  # number of images or videos per benchmark
 
 
 @dataclass(frozen=True)
 class Heldout:
-    """The first pictures of a world's held-out split.
+    """The first images of a world's held-out split.
 
     Attributes:
         world, kind, options: see :class:`~openpali.synth.compose.WorldSource`.
-        view: what sample to make of the example at an index.
-        size: of how many pictures.
+        view: turns an example and its index into the sample.
+        size: number of images.
     """
 
     world: str
@@ -60,7 +60,7 @@ class Heldout:
 
     @cached_property
     def source(self) -> WorldSource:
-        """The pictures."""
+        """The whole split."""
         return heldout(self.world, self.kind, **self.options)
 
     def __len__(self) -> int:
@@ -73,13 +73,13 @@ class Heldout:
 
 
 def heldout(world: str, kind: str, **options: Any) -> WorldSource:
-    """The held-out split of a world, by the seed of evaluations."""
+    """The held-out split of a world, drawn with the seed of evaluations."""
     source: Source = open_source(f"{world}/{kind}", {"split": "heldout", "seed": SEED, **options})
     assert isinstance(source, WorldSource)
     return source
 
 
-def retrieval(world: str, pali: Pali, data: Path, limit: int | None, advance: Advance) -> Embedded:
+def retrieval(world: str, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
     """Held-out renderings -> captions of the world, recall at 1 per language; any stamp is a candidate."""
     source = heldout(world, "single")
     stamps = source.world.stamps
@@ -87,13 +87,13 @@ def retrieval(world: str, pali: Pali, data: Path, limit: int | None, advance: Ad
     examples = [source[i] for i in range(min(limit or SIZE, SIZE))]
     truth = np.array([owner[example.captions["en"][0]] for example in examples])
     seen = Seen()
-    images = pali.embed_image([seen.image(example.images[0]) for example in examples])
+    images = model.embed_image([seen.image(example.images[0]) for example in examples])
     seen.texts(*truth, *([*stamp.captions.items()] for stamp in stamps))
     hits: dict[str, list[float]] = {}
-    owners: dict[str, list[int]] = {}  # pictures that a language has a caption of
+    owners: dict[str, list[int]] = {}  # images with a caption in a language
     for done, lang in enumerate(source.world.languages):
         having = [i for i, stamp in enumerate(stamps) if lang in stamp.captions]
-        texts = pali.embed_text([stamps[i].captions[lang] for i in having])
+        texts = model.embed_text([stamps[i].captions[lang] for i in having])
         best = np.array(having)[(images @ texts.T).argmax(1)]
         asked = np.flatnonzero(np.isin(truth, having))
         if len(asked):
@@ -101,9 +101,9 @@ def retrieval(world: str, pali: Pali, data: Path, limit: int | None, advance: Ad
             owners[f"r@1/{lang}"] = asked.tolist()
         advance(done + 1, len(source.world.languages))
     scores = {name: mean(values) for name, values in hits.items()}
-    per_picture = macro_values(len(examples), [(owners[name], values) for name, values in hits.items()])
+    per_image = macro_values(len(examples), [(owners[name], values) for name, values in hits.items()])
     return Embedded(
-        scores=Scores({**scores, "r@1/mean": mean(list(scores.values()))}, {**hits, "r@1/mean": per_picture}),
+        scores=Scores({**scores, "r@1/mean": mean(list(scores.values()))}, {**hits, "r@1/mean": per_image}),
         n=len(examples),
         of=SIZE,
         data=seen.hash,
@@ -133,21 +133,21 @@ def answers(rows: Sequence[Answered]) -> Scores:
 
 
 def in_one_language(example: Example, index: int) -> Example:
-    """The example with its captions in one language, each of its languages in turn."""
+    """The example with the captions of one language; languages take turns by index."""
     languages = sorted(example.captions)
     lang = languages[index % len(languages)]
     return dataclasses.replace(example, captions={lang: example.captions[lang]}, lang=lang)
 
 
 def of_one_name(example: Example, index: int) -> Example:
-    """The example with the objects of one name alone."""
+    """The example with only the objects of one name."""
     names = sorted({thing.name for thing in example.objects})
     name = names[int(generator(SEED, 1, index).integers(len(names)))]
     return dataclasses.replace(example, objects=[thing for thing in example.objects if thing.name == name])
 
 
 def world_benchmarks(world: str) -> list[Benchmark]:
-    """What the models of a world are scored by."""
+    """The benchmarks of a world."""
 
     def answer(name: str, title: str, source: Heldout, **rest: Any) -> AnswerBenchmark:
         return AnswerBenchmark(

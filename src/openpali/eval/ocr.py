@@ -1,7 +1,7 @@
-"""Text of pictures from an OCR engine, for prompts "with OCR input" (PaLI-3 section 4.1).
+"""OCR text for prompts "with OCR input" (PaLI-3 section 4.1).
 
-The paper's engine is a commercial service. Here are Tesseract, by its command, and a JSON file with what any other
-engine has found. Texts are cached by the hash of the picture's pixels.
+The paper uses a commercial service. This module runs the Tesseract command, or reads a JSON file with the texts of
+any other engine. Texts are cached by a hash of the image's pixels.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from openpali.data.sources.base import Source
 from openpali.home import home
 from openpali.tasks.example import Example, Image
 
-TIMEOUT = 120  # seconds for a picture
+TIMEOUT = 120  # seconds per image
 
 
 class OcrEngine(Protocol):
-    """Whatever reads pictures."""
+    """Reads the text in images."""
 
     @property
     def name(self) -> str:
-        """What it is, with everything that its answers depend on; part of score cards and of the cache's key."""
+        """Name with every setting that its texts depend on; part of score cards and of the cache key."""
         ...
 
     def read(self, image: Image, key: str) -> str:
-        """The text in a picture ``[H, W, 3]``, words separated by spaces; empty if there is none.
+        """The text in an image ``[H, W, 3]``, words separated by spaces; empty if there is none.
 
         Args:
-            key: the sample's name.
+            key: the sample's key.
 
         Raises:
-            ValueError, OSError: the engine cannot read it.
+            ValueError, OSError: the engine cannot read the image.
         """
         ...
 
 
 def image_hash(image: Image) -> str:
-    """SHA-256 of a picture's size and pixels ``[H, W, 3]``, in hexadecimal digits."""
+    """SHA-256 of the size and pixels of an image ``[H, W, 3]``, as hexadecimal digits."""
     digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
@@ -57,15 +57,15 @@ def image_hash(image: Image) -> str:
 
 @dataclass(frozen=True)
 class Tesseract:
-    """Tesseract (Debian ``tesseract-ocr``) by its command.
+    """Tesseract, run as a command (Debian ``tesseract-ocr``).
 
     Attributes:
-        languages: as its option ``-l`` takes them, "eng+deu".
-        layout: its page segmentation mode; 3 finds columns and lines, 11 sparse text in any order.
+        languages: value of its option ``-l``, as "eng+deu".
+        layout: its page segmentation mode: 3 finds columns and lines, 11 sparse text in any order.
         command: the program.
 
     Raises:
-        ValueError: on first use, if the command is not there.
+        ValueError: on first use, if the command is not installed.
     """
 
     languages: str = "eng"
@@ -92,10 +92,10 @@ class Tesseract:
         program = shutil.which(self.command)
         if program is None:
             raise ValueError(
-                f"there is no command {self.command!r}: install Tesseract (Debian: tesseract-ocr), or give a JSON "
-                "file with the texts"
+                f"the command {self.command!r} is not installed: install tesseract-ocr (Debian), or give "
+                "a JSON file with the texts"
             )
-        one_thread = {**os.environ, "OMP_THREAD_LIMIT": "1"}  # its threads make a picture of this size slower
+        one_thread = {**os.environ, "OMP_THREAD_LIMIT": "1"}  # its threads slow down images of this size
         try:
             done = subprocess.run(
                 [program, *arguments],
@@ -114,11 +114,11 @@ class Tesseract:
 
 
 class JsonTexts:
-    """Texts that are there already: a JSON object of :func:`image_hash`, or of the sample's key, to text.
+    """Texts from a JSON object that maps :func:`image_hash`, or the sample's key, to text.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is something else.
+        ValueError: the file holds something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,7 +130,7 @@ class JsonTexts:
         try:
             texts = json.loads(data)
             if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-                raise ValueError("it is not that")
+                raise ValueError("it is not such an object")
         except ValueError as error:
             raise ValueError(
                 f"{path} must be a JSON object of sample keys (or hashes) to texts: {error}"
@@ -142,16 +142,16 @@ class JsonTexts:
         """The text, by hash or else by key.
 
         Raises:
-            ValueError: the file has neither.
+            ValueError: the file has no text for either.
         """
         for name in (image_hash(image), key):
             if name in self._texts:
                 return " ".join(self._texts[name].split())
-        raise ValueError(f'{self.path} has no text for sample {key}: if there is none in the picture, say "" there')
+        raise ValueError(f'{self.path} has no text for sample {key}: if the image has no text, map it to ""')
 
 
 class Cached:
-    """An engine whose texts are kept in a folder, one small file per picture; processes may share it."""
+    """An engine with a cache on disk, one small file per image; processes may share it."""
 
     def __init__(self, engine: OcrEngine, folder: Path) -> None:
         self.engine = engine
@@ -163,7 +163,7 @@ class Cached:
         return self.engine.name
 
     def read(self, image: Image, key: str) -> str:
-        """As the engine does, but once per picture."""
+        """The engine's text; each image is read once."""
         path = self.folder / f"{image_hash(image)}.txt"
         if path.is_file():
             return path.read_text("utf-8")
@@ -171,7 +171,7 @@ class Cached:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
         partial.write_text(text, "utf-8")
-        partial.replace(path)  # at once: nobody sees half a text
+        partial.replace(path)  # atomic: no process reads half a text
         return text
 
 
@@ -179,7 +179,7 @@ def open_ocr(name: str) -> OcrEngine:
     """An engine by name: ``tesseract`` (or ``tesseract:eng+deu``), cached, or the path of a JSON file.
 
     Raises:
-        FileNotFoundError, ValueError: there is none, or its file is something else.
+        FileNotFoundError, ValueError: no engine or file has this name, or the file holds something else.
     """
     engine, _, languages = name.partition(":")
     if engine == "tesseract":
@@ -189,13 +189,13 @@ def open_ocr(name: str) -> OcrEngine:
 
 @dataclass(frozen=True)
 class WithOcr:
-    """A source whose examples have in ``text`` what an engine reads in their pictures; of frames, each text once.
+    """A source whose examples hold in ``text`` what an engine reads in their images.
 
-    Text that a data set has already is replaced.
+    It replaces any text of the data set's own. Text that several frames share is taken once.
 
     Attributes:
-        fits: whether a model takes the prompt of an example. Where it does not, the last words of the text are left
-            out, as many as must be: a page can hold more than a prompt does.
+        fits: whether the prompt of an example is short enough for the model. If not, the text loses as many of its
+            last words as necessary: a page can hold more than a prompt.
     """
 
     source: Source

@@ -1,4 +1,4 @@
-"""Answers on disk: one JSON line per sample, so that a killed run goes on where it was."""
+"""Answers on disk, one JSON line per sample, so that a killed run can continue."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Line:
-    """A sample's answer, and the hash of its pixels (of each frame)."""
+    """A sample's answer, and the hash of the pixels of each of its frames."""
 
     answered: Answered
     pixels: str
 
 
 class PredictionsFile:
-    """A predictions file: the first line says which run it belongs to, each other one is an answer.
+    """A predictions file: its first line describes the run, each further line is an answer.
 
     Args:
-        path: a file that may not be there yet.
-        run: what must be equal for answers to belong together: benchmark, model, prompt, decoding.
+        path: the file; it need not exist yet.
+        run: the settings that answers of one file share: benchmark, model, prompt, decoding, ...
     """
 
     def __init__(self, path: Path, run: Json) -> None:
         self.path, self.run = path, run
 
     def resume(self) -> list[Line]:
-        """The answers that are there, in order of index; a last line that a kill tore is cut off.
+        """The answers in the file, in order of index. Truncates a last line that a kill left incomplete.
 
         Raises:
-            ValueError: the file is of another run, and the message says what differs; or it is something else.
-                It is left as it is.
+            ValueError: the file belongs to another run (the message names the setting that differs), or is not a
+                predictions file. The file stays as it is.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = self.path.read_bytes() if self.path.is_file() else b""
         kept = whole[: whole.rfind(b"\n") + 1]
-        if not kept and not _HEAD.startswith(whole[: len(_HEAD)]):  # neither new nor a first line that was torn
-            raise ValueError(f"{self.path} is no predictions file: name another one")
+        if not kept and not _HEAD.startswith(whole[: len(_HEAD)]):  # neither empty nor an incomplete first line
+            raise ValueError(f"{self.path} is not a predictions file: name another one")
         run, lines = _parse(kept, self.path) if kept else (self.run, [])
         differing = [name for name in self.run if run.get(name) != self.run[name]]
         if differing:
@@ -62,7 +62,7 @@ class PredictionsFile:
         return lines
 
     def append(self, lines: Sequence[Line]) -> None:
-        """Add answers, safely on disk when this returns."""
+        """Append answers; they are on disk when this returns."""
         self._append([{**line.answered.as_json(), "pixels": line.pixels} for line in lines])
 
     def _append(self, values: Sequence[Json]) -> None:
@@ -76,8 +76,8 @@ def read_predictions(path: Path) -> list[Line]:
     """All answers of a predictions file, in order of index.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is no predictions file.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a predictions file.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -88,7 +88,7 @@ def read_predictions(path: Path) -> list[Line]:
 
 
 def _parse(data: bytes, path: Path) -> tuple[Json, list[Line]]:
-    """The run that a file belongs to, and its answers."""
+    """The settings of the run, and its answers."""
     try:
         head, *rest = (json.loads(line) for line in data.decode("utf-8").split("\n") if line)
         by_index: dict[int, Line] = {}
@@ -98,7 +98,7 @@ def _parse(data: bytes, path: Path) -> tuple[Json, list[Line]]:
             by_index[answered.index] = Line(answered, pixels)
         return dict(head["run"]), [by_index[index] for index in sorted(by_index)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no predictions file of this version ({reason(error)})") from error
+        raise ValueError(f"{path} is not a predictions file of this version ({reason(error)})") from error
 
 
-_HEAD = b'{"run": '  # what the first line begins with
+_HEAD = b'{"run": '  # start of the first line

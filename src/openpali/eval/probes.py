@@ -1,5 +1,5 @@
-"""Linear probes on the features of a frozen encoder: few-shot by ridge regression to the letter of big_vision, full
-by the same ridge regression or by logistic regression (L-BFGS)."""
+"""Linear probes on the features of a frozen encoder: few-shot by big_vision's ridge regression, full by the same
+regression or by logistic regression (L-BFGS)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ L2 = 2.0**10  # big_vision's `fewshot_lsr.py`
 BIAS = 100.0  # the constant feature
 SEEDS = 3
 SHOTS = (1, 5, 10, 25)
-STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of l2, to choose from
+STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of l2, to select from
 
 Labels = NDArray[np.int64]  # classes [N]
 Probe = Callable[[Floats], Labels]  # features [B, D] -> classes [B]
@@ -50,10 +50,11 @@ def fewshot(
 def fewshot_hits(
     train: Floats, train_labels: Labels, test: Floats, test_labels: Labels, shots: int, seed: int
 ) -> NDArray[np.bool_]:
-    """Which of ``test`` :func:`ridge` gets right from ``shots`` examples per class (big_vision `fewshot_lsr.py`).
+    """Which of ``test`` :func:`ridge` classifies correctly from ``shots`` examples per class (big_vision
+    `fewshot_lsr.py`).
 
-    Per seed one generator permutes the examples of class after class; the first ``shots`` of each are taken, or all
-    where there are fewer. So those at 5 shots are among those at 10.
+    Per seed, one generator permutes the examples of one class after the other, and the first ``shots`` of each are
+    used (all, if there are fewer). So the examples at 5 shots are among those at 10.
     """
     rng = np.random.default_rng(seed)
     classes = np.unique(train_labels)
@@ -64,9 +65,9 @@ def fewshot_hits(
 def ridge(train: Floats, train_labels: Labels) -> Probe:
     """Least squares with l2 on all of ``train`` (big_vision `fewshot_lsr.py`).
 
-    Features ``[N, D]`` are whitened by mean and deviation (+ 1e-5) of ``train``, a constant 100 is appended,
-    targets are one-hot in {-1, 1}, and l2 is 2^10. big_vision's ``eigh`` gives the same solution. A class
-    that is not in ``train_labels`` is never found.
+    Features ``[N, D]`` are whitened by the mean and deviation (+ 1e-5) of ``train``, a constant 100 is appended,
+    targets are one-hot in {-1, 1}, and l2 is 2^10. big_vision's ``eigh`` gives the same solution. Classes that are
+    not in ``train_labels`` are never predicted.
     """
     mean_, deviation = train.mean(0), train.std(0) + 1e-5
     x = _with_bias((train - mean_) / deviation)
@@ -80,9 +81,9 @@ def ridge(train: Floats, train_labels: Labels) -> Probe:
 
 
 class RidgeSums:
-    """The regression of :func:`ridge` from sums over the training features, which need not be held.
+    """The regression of :func:`ridge` from running sums over the training features.
 
-    Memory is ``D * (D + classes)`` however many features are added.
+    Memory is ``D * (D + classes)``, whatever the number of features.
     """
 
     def __init__(self, dim: int, classes: int) -> None:
@@ -100,14 +101,14 @@ class RidgeSums:
     def fit(self) -> Probe:
         """Features ``[B, D]`` -> classes ``[B]``.
 
-        Whitening by mean and deviation and the constant feature are applied to the sums; the constant is orthogonal
-        to the whitened features, so its weight stands alone.
+        Whitening and the constant feature are applied to the sums. The constant is orthogonal to the whitened
+        features, so its weight is solved for alone.
         """
         n, total = self.count.sum(), self.by_class.sum(1)
         mean_ = total / n
         deviation = np.sqrt(np.maximum(np.diag(self.gram) / n - mean_**2, 0)) + 1e-5
         gram = (self.gram - n * np.outer(mean_, mean_)) / np.outer(deviation, deviation)
-        # X^T y with y = 2 onehot - 1, X whitened: its columns sum to nothing.
+        # X^T y with y = 2 onehot - 1 and X whitened, whose columns sum to zero
         moment = 2 * (self.by_class - np.outer(mean_, self.count)) / deviation[:, None]
         weights = np.linalg.solve(gram + L2 * np.eye(len(gram)), moment)
         bias = BIAS * BIAS * (2 * self.count - n) / (n * BIAS**2 + L2)
@@ -128,10 +129,9 @@ def logistic(
     """Multinomial logistic regression by L-BFGS on whitened features: CLIP's linear probe (arXiv 2103.00020, A.3).
 
     Args:
-        strengths: l2 on the weights, relative to the mean loss. The one with the highest accuracy on every fifth
-            example is taken, the strongest of equals, and all examples are then fitted anew; with one there is
-            nothing to choose.
-        iterations: at most, of L-BFGS.
+        strengths: l2 on the weights, relative to the mean loss. The strength with the highest accuracy on every
+            fifth example is selected (the strongest among equals), and then all examples are fitted with it.
+        iterations: most iterations of L-BFGS.
 
     Raises:
         ValueError: no strengths, or fewer than two classes.
@@ -145,7 +145,7 @@ def logistic(
     x, y = torch.from_numpy((train - mean_) / deviation), torch.from_numpy(targets)
     chosen = strengths[0]
     if len(strengths) > 1:
-        # Every fifth example of each class: sets are often in order of class.
+        # every fifth example of each class: data sets are often sorted by class
         place = np.empty(len(targets), dtype=np.int64)
         place[np.argsort(targets, kind="stable")] = np.arange(len(targets))
         held = torch.from_numpy(place % 5 == 4)
@@ -164,7 +164,7 @@ def logistic(
 
 
 def _fit_logistic(x: torch.Tensor, y: torch.Tensor, classes: int, strength: float, iterations: int) -> torch.Tensor:
-    """Weights ``[D + 1, classes]``, the last row the bias, which carries no l2."""
+    """Weights ``[D + 1, classes]``; the last row is the bias, which has no l2."""
     weights = torch.zeros(x.shape[1] + 1, classes, dtype=x.dtype, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=iterations, line_search_fn="strong_wolfe")
 

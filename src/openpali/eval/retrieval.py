@@ -1,4 +1,4 @@
-"""Retrieval of pictures by captions and captions by pictures, in as many languages as there are."""
+"""Retrieval between images and captions, in any number of languages."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ def retrieve(
 ) -> Scores:
     """Recall@1, @5 and @10 in both directions, per language and as mean over languages.
 
-    Every caption is a query; from picture to text, any caption of the picture is right, or only its first is
-    (``first/...``). The captions of one language compete with each other, and so do the pictures that have one.
+    Every caption is a query. From image to text, any caption of the image is correct, or only its first
+    (``first/...``). Captions compete within their language, and so do the images that have one.
 
     Args:
         images: normalised embeddings ``[N, D]``.
-        captions: language -> the captions of each picture; a picture may have none in a language and is then left
-            out of it.
+        captions: language -> the captions of each image; an image without any is left out of that language.
         embed_text: as :meth:`~openpali.infer.pipeline.EmbeddingPipeline.embed_text`.
-        advance: is told how many languages are done.
+        advance: called with the number of languages done.
 
     Returns:
         Means over languages of ``img2txt_recall@k``, ``txt2img_recall@k`` and ``first/img2txt_recall@k``, and each
-        with ``/<language>``; 0..1. Those of a language with a value per query; the means with one per picture,
-        since pictures, not captions, are what a data set was drawn from.
+        with ``/<language>``; 0..1. Per-sample values are per query for a language, and per image for the means,
+        since a data set samples images, not captions.
 
     Raises:
-        ValueError: no languages, a language without captions, or not one entry per picture.
+        ValueError: no languages, a language without captions, or not one entry per image.
     """
     by_language = {}
-    values: dict[str, list[tuple[list[int], list[float]]]] = {}  # score -> per language: picture, hit
+    values: dict[str, list[tuple[list[int], list[float]]]] = {}  # score -> per language: image, hit
     for done, (lang, texts) in enumerate(captions.items(), start=1):
         if len(texts) != len(images):
-            raise ValueError(f"language {lang} has captions of {len(texts)} pictures, and there are {len(images)}")
+            raise ValueError(f"language {lang} has captions of {len(texts)} images, but there are {len(images)}")
         having = [i for i, own in enumerate(texts) if own]
         if not having:
-            raise ValueError(f"no picture has a caption in the language {lang}")
+            raise ValueError(f"no image has a caption in the language {lang}")
         owner = [n for n, i in enumerate(having) for _ in texts[i]]
         owners = {"img2txt": having, "txt2img": [having[n] for n in owner]}
         similarity = images[having] @ embed_text([text for i in having for text in texts[i]]).T
@@ -56,5 +55,5 @@ def retrieve(
         advance(done)
     each = {f"{name}/{lang}": v for lang, scores in by_language.items() for name, v in scores.summary.items()}
     hits_of = {f"{name}/{lang}": v for lang, scores in by_language.items() for name, v in scores.per_sample.items()}
-    per_picture = {name: macro_values(len(images), groups) for name, groups in values.items()}
-    return Scores(language_macro(by_language).summary | each, per_picture | hits_of)
+    per_image = {name: macro_values(len(images), groups) for name, groups in values.items()}
+    return Scores(language_macro(by_language).summary | each, per_image | hits_of)

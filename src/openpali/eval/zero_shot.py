@@ -1,4 +1,4 @@
-"""Zero-shot classification: the class whose sentences are nearest to the picture
+"""Zero-shot classification: the class whose sentences are nearest to the image
 (big_vision ``evaluators/proj/image_text/discriminative_classifier.py``)."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TEMPLATES = (
 
 
 def clip_templates() -> list[str]:
-    """CLIP's 80 sentences, with "{}" in the place of the name of the class."""
+    """CLIP's 80 sentences, with "{}" for the class name."""
     out = []
     for short in _TEMPLATES.split(";"):
         sentence = short if "{}" in short else f"{short} {{}}"
@@ -37,7 +37,7 @@ def clip_templates() -> list[str]:
 
 
 def canonical(text: str) -> str:
-    """Lower case, without punctuation but "{}" (big_vision ``prompt_engineering.py``)."""
+    """Lower case, without punctuation except "{}" (big_vision ``prompt_engineering.py``)."""
     return " ".join(text.replace("_", " ").translate(_WITHOUT).lower().split())
 
 
@@ -45,7 +45,7 @@ _WITHOUT = str.maketrans("", "", "".join(set(string.punctuation) - set("{}")))
 
 
 def prompt_of(names: Sequence[str]) -> dict[str, Any]:
-    """For a score card: which sentences stand for a class, and the first of them."""
+    """For a score card: the templates, and the first sentence."""
     templates = clip_templates()
     first = templates[0].replace("{}", canonical(names[0]))
     return {"templates": f"CLIP's {len(templates)}, embeddings averaged", "first": first}
@@ -58,21 +58,21 @@ def class_embeddings(
     *,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Floats:
-    """One normalised embedding per class: the mean over its sentences, normalised again (+ 1e-8), ``[classes, D]``.
+    """One embedding per class: the mean over its sentences, normalised again (+ 1e-8), ``[classes, D]``.
 
     Args:
         embed_text: as :meth:`~openpali.infer.pipeline.EmbeddingPipeline.embed_text`.
-        names: of the classes; they are made :func:`canonical`, as the templates are.
+        names: of the classes; they are made :func:`canonical`, like the templates.
         templates: sentences with "{}" for the name; CLIP's 80 by default, ("{}",) for the bare name.
-        advance: is told how many classes are done.
+        advance: called with the number of classes done.
 
     Raises:
-        ValueError: fewer than two names, two that are the same, or a template without "{}".
+        ValueError: fewer than two names, equal names, or a template without "{}".
     """
     sentences = clip_templates() if templates is None else [canonical(each) for each in templates]
     for sentence in sentences:
         if "{}" not in sentence:
-            raise ValueError(f"the template {sentence!r} has no place for the name: write {{}} there")
+            raise ValueError(f"the template {sentence!r} has no place for the class name: write {{}} there")
     plain = [canonical(name) for name in names]
     if len(plain) < 2 or len(set(plain)) < len(plain):
         raise ValueError("zero-shot classification needs the names of two classes or more, all different")
@@ -89,14 +89,14 @@ def zero_shot(images: Floats, classes: Floats, labels: Sequence[Collection[int]]
 
     Args:
         images: normalised embeddings ``[N, D]``.
-        classes: of :func:`class_embeddings`.
-        labels: the right classes of each picture; any of several is right (ReaL).
+        classes: from :func:`class_embeddings`.
+        labels: the correct classes of each image; any of several counts (ReaL).
 
     Returns:
         ``acc`` and ``acc@5`` in 0..1, with per-sample values.
 
     Raises:
-        ValueError: unequal numbers, or none.
+        ValueError: unequal numbers of images and labels, or none.
     """
     check_paired(list(images), labels, "labels")
     ranked = np.argsort(-(images @ classes.T), axis=1, kind="stable")

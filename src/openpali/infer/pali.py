@@ -16,6 +16,7 @@ from typing import Literal, cast, get_args
 
 import torch
 
+from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Wording
 from openpali.infer.engines.openvino import OpenVinoPali, require_openvino
 from openpali.infer.generate import Decoding
@@ -40,7 +41,7 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Object
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, recognise
-from openpali.weights.family import find_model, open_family
+from openpali.weights.family import SHIPPED, find_model, open_family
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -247,6 +248,11 @@ class Pali:
             )
         return prompt
 
+    @property
+    def name(self) -> str:
+        """Name of a model that ships with the package, or else the path of the folder."""
+        return self.folder.name if self.folder.parent == SHIPPED else str(self.folder)
+
     def recognise(self, prompt: str, frames: int = 1) -> str:
         """The task that a prompt is for, see :func:`~openpali.tasks.registry.recognise`."""
         return recognise(prompt, frames, self.dialect)
@@ -282,6 +288,11 @@ class Pali:
             model = stored.model(dtype, int8=self.engine == "torch")  # OpenVINO compiles and quantizes floats
             self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
+
+    def image_model(self, part: str) -> tuple[torch.nn.Module, Preprocess | None]:
+        """The model of a part, and how its images are resized."""
+        stored, model = self.load(part)
+        return model, stored.preprocess
 
     def pipeline(self, part: str = "pali") -> Pipeline:
         """The pipeline of a part that answers prompts; cached.

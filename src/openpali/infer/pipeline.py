@@ -280,6 +280,21 @@ class EmbeddingPipeline:
         self.preprocess = preprocess
         self._encoder = PairEncoder(tokenizer, model.config.text.length, wording)
 
+    @property
+    def name(self) -> str:
+        """What error messages call it."""
+        return "in memory"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of this family of one, see :class:`openpali.infer.pali.Pali`."""
+        return ("siglip",)
+
+    def image_model(self, part: str) -> tuple[SigLIP, Preprocess]:
+        """The model, and how its images are resized."""
+        assert part in self.parts
+        return self.model, self.preprocess
+
     def embed_image(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Floats:
         """L2-normalised embeddings of images ``[N, D]``, comparable with :meth:`embed_text`."""
         pixels = [torch.from_numpy(self.preprocess(to_array(image))) for image in images]

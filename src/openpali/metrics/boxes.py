@@ -1,6 +1,6 @@
 """Boxes: overlap, referring-expression accuracy, score-free F1 and COCO average precision.
 
-Boxes are (ymin, xmin, ymax, xmax) with exclusive far edges, in pixels of the original picture.
+Boxes are (ymin, xmin, ymax, xmax) with exclusive far edges, in pixels of the original image.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ def detection_f1(
     boxes nor a greedy choice matters.
 
     Args:
-        predictions: detections of each picture; scores are ignored.
-        references: true boxes of each picture.
+        predictions: detections of each image; scores are ignored.
+        references: true boxes of each image.
 
     Returns:
-        ``f1@t``, ``precision@t`` and ``recall@t`` in 0..1 over all boxes of all pictures (micro average);
+        ``f1@t``, ``precision@t`` and ``recall@t`` in 0..1 over all boxes of all images (micro average);
         per-sample ``f1@t``. No boxes on either side is agreement: 1. Precision without predictions is 0, so is
         recall without references.
 
@@ -146,7 +146,7 @@ def _most_pairs(predictions: Sequence[Detection], references: Sequence[Detection
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-MAX_DETECTIONS = 100  # per picture and name
+MAX_DETECTIONS = 100  # per image and name
 
 
 def average_precision(
@@ -155,8 +155,8 @@ def average_precision(
     """COCO average precision of scored boxes, equal to pycocotools ``COCOeval`` (all areas, no crowds).
 
     Args:
-        predictions: scored detections of each picture.
-        references: true boxes of each picture.
+        predictions: scored detections of each image.
+        references: true boxes of each image.
 
     Returns:
         ``ap`` (mean over IoU 0.5:0.05:0.95), ``ap50``, ``ap75`` and ``ar100``, in 0..1, averaged over the names

@@ -25,7 +25,7 @@ def tokenize(text: str) -> list[str]:
 
     Each caption is cut by itself. The Java program reads all captions as one text: there a caption that ends in
     initials ("the letter A.") loses their full stop if the next one happens to start with "The " or its like, and a
-    line separator within a caption shifts all that follow. Neither is wanted here. Letters that Unicode has had
+    line separator within a caption shifts all that follow. This module does neither. Letters that Unicode has had
     only since version 6 are letters here, and vanish there.
     """
     return [token for token in _tokens(text) if token not in PUNCTUATION]

@@ -31,7 +31,7 @@ class WordNet:
     """The files of WordNet 3.0 (``data.noun``, ``index.noun``, ``noun.exc``, ...) in a folder; read when needed.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file is missing.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -33,11 +33,11 @@ QUESTIONS: Sequence[tuple[str, str, dict[str, Any], str, dict[str, Any], int]] =
     ("Read", "word", {}, "ocr", {}, 0),
     ("Read", "word", {}, "ocr", {}, 1),
     ("Count", "scene", {"min_objects": 2}, "object_vqa", {"kinds": ("count",)}, 0),
-    ("Answer", "scene", {"min_objects": 2}, "object_vqa", {"kinds": ("which",)}, 1),
-    ("Find", "scene", {"min_objects": 2}, "detect", {"max_names": 1, "absent": 0.0}, 2),
-    ("Cut out", "scene", {"expressions": True}, "refseg", {}, 0),
-    ("Cut out", "scene", {"expressions": True}, "refseg", {}, 1),
-    ("Follow", "video", {}, "video_qa", {}, 0),
+    ("Question", "scene", {"min_objects": 2}, "object_vqa", {"kinds": ("which",)}, 1),
+    ("Detect", "scene", {"min_objects": 2}, "detect", {"max_names": 1, "absent": 0.0}, 2),
+    ("Segment", "scene", {"expressions": True}, "refseg", {}, 0),
+    ("Segment", "scene", {"expressions": True}, "refseg", {}, 1),
+    ("Video question", "video", {}, "video_qa", {}, 0),
 )
 
 

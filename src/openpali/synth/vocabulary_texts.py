@@ -1,4 +1,4 @@
-"""The vocabulary of our small models: captions of many languages, the prompts' words, numbers, single capitals."""
+"""Texts that the small models' vocabularies are trained on: captions, words of prompts, numbers, single letters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openpali.text.tokenizer import Tokenizer
 NANO_LANGUAGES = ("en", "de", "fr", "es", "it", "ru", "el", "ja", "ko", "zh")
 NANO_PIECES = 6144
 COMMON = 30
-"""A word that occurs so often may become one piece."""
+"""Words with at least this count may become one piece."""
 
 PROMPT_TEXTS = (
     PALI3.template("caption").render(lang="{lang}"),
@@ -66,7 +66,7 @@ def train_nano_vocabulary(
 
 
 def split_capitals(text: str) -> str:
-    """Put a space between capitals that stand together: "in the USA" -> "in the U S A"."""
+    """Put a space between adjacent capitals: "in the USA" -> "in the U S A"."""
     return "".join(
         f" {character}" if character.isupper() and before.isupper() else character
         for before, character in zip(" " + text, text, strict=False)

@@ -161,7 +161,7 @@ class Task(ABC):
     ) -> Mapping[str, Any]:
         """What :meth:`score` needs of an answer besides its text, as plain JSON values.
 
-        It is called while the image and the log-probabilities of the tokens are at hand.
+        Called right after generation, when the image and the log-probabilities of the tokens are available.
 
         Args:
             example: with the truth.

@@ -1,8 +1,7 @@
-"""What a sample is, before any task has looked at it: pictures and what is known about them.
+"""An example, before a task turns it into a sample: images and what is known about them.
 
-Every source (composed scenes, JSONL, benchmark files) yields :class:`Example`; every task reads from it what it
-needs. Coordinates are in pixels of the example's own pictures as they are in their files, in the order (ymin,
-xmin, ymax, xmax).
+Every source (composed scenes, JSONL, benchmark files) yields :class:`Example`; each task reads what it needs from
+it. Coordinates are in pixels of the images as they are in their files, in the order (ymin, xmin, ymax, xmax).
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 Mask = NDArray[np.bool_]  # [H, W]
 
-FRAMES = 8  # of a video, unless a recipe or a caller says otherwise
+FRAMES = 8  # default number of frames of a video
 
 
 class Box(NamedTuple):
-    """A box in pixels of the original picture; ``ymax`` and ``xmax`` are exclusive edges (a full-size box is
+    """A box in pixels of the original image; ``ymax`` and ``xmax`` are exclusive edges (a full-size box is
     ``(0, 0, H, W)``)."""
 
     ymin: float
@@ -43,7 +42,7 @@ def tight_box(mask: Mask) -> Box:
 
 
 class Size(NamedTuple):
-    """Height and width of a picture in pixels."""
+    """Height and width of an image in pixels."""
 
     height: int
     width: int
@@ -51,36 +50,36 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Object:
-    """One thing in a picture: its name ("red kangaroo", no article), where it is, and its exact shape if known."""
+    """One object of an image: its name ("red kangaroo", no article), its box, and its mask if known."""
 
     name: str
     box: Box
     mask: Mask | None = None
 
     def scaled(self, factor: int) -> Object:
-        """The same in the picture enlarged ``factor`` times."""
+        """The object in the image enlarged ``factor`` times."""
         mask = None if self.mask is None else self.mask.repeat(factor, axis=0).repeat(factor, axis=1)
         return Object(self.name, Box(*(factor * edge for edge in self.box)), mask)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sample. Fields that a source does not know stay empty; a task says which it needs.
+    """One example. Fields that a source does not know stay empty; tasks require those that they need.
 
     Attributes:
-        key: identity within its source; names the sample in logs and in the quarantine.
-        images: frames in order; one for a picture, none for text alone.
+        key: unique name within its source, for logs and the quarantine.
+        images: frames in order; one for an image, none for text alone.
         captions: language code -> captions in that language.
         question, answers: for question answering; several answers are several annotators.
         question_kind: slice under which an answer is scored ("count", "where", ...).
-        objects: everything in the picture that is named.
+        objects: every annotated object.
         expression, referred: a referring expression and the indices into ``objects`` that it names.
-        text: what is written in the picture (OCR), or the document of a text-only sample.
+        text: what is written in the image (OCR), or the document of a text-only example.
         label: class name, for classification.
         lang: language of ``question``, ``answers`` and ``text``.
-        vocabulary: names that could be in pictures of this source (negatives of object-aware questions).
-        original: height and width of the first picture in its file, where ``images`` are smaller: coordinates are
-            in its pixels.
+        vocabulary: names of objects that images of this source can have (negatives of object-aware questions).
+        original: height and width of the first image in its file, where ``images`` are smaller; coordinates are in
+            its pixels.
     """
 
     key: str
@@ -100,10 +99,10 @@ class Example:
 
     @property
     def size(self) -> Size:
-        """Height and width that coordinates refer to; raises ``ValueError`` where there is no picture."""
+        """Height and width that coordinates refer to; raises ``ValueError`` without an image."""
         if self.original is not None:
             return self.original
         if not self.images:
-            raise ValueError(f"sample {self.key} has no picture")
+            raise ValueError(f"sample {self.key} has no image")
         height, width = self.images[0].shape[:2]
         return Size(height, width)

@@ -55,9 +55,9 @@ def crop_mask(mask: Mask, box: Box) -> MaskCrop:
 
 
 def paste_mask(values: MaskCrop, box: Box, size: Size) -> Mask:
-    """The inverse: ``[64, 64]`` in -1..1 resized to the box in a picture of ``size``; true above 0.
+    """The inverse: ``[64, 64]`` in -1..1 resized to the box in an image of ``size``; true above 0.
 
-    The edges of the box are cut down to pixels (big_vision
+    The edges of the box are rounded down to pixels (big_vision
     ``evaluators/proj/paligemma/transfers/segmentation.py``); a box within one pixel gives an empty mask.
     """
     full = np.zeros(size, bool)
@@ -73,10 +73,10 @@ def paste_mask(values: MaskCrop, box: Box, size: Size) -> Mask:
 
 @dataclass(frozen=True)
 class RefSeg(Task):
-    """Cut out what an expression refers to; where it refers to several, one after the other.
+    """Box and mask of what an expression refers to; of several objects, one after the other.
 
     Attributes:
-        masks: the mask VQ-VAE. Without it nothing can be written, and answers are read as boxes only.
+        masks: the mask VQ-VAE. Without it no target can be written, and answers give only boxes.
         bins, style: how coordinates are written, see :class:`~openpali.text.locations.LocationCodec`.
     """
 

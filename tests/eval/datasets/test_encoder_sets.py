@@ -26,7 +26,7 @@ WRITERS = {
     "imagenet-zeroshot": imagenet,
     "imagenet-linear": imagenet,
 }
-PICTURES = {"xm3600-retrieval": 3, "fewshot": 30, "imagenet-zeroshot": 4, "imagenet-linear": 4}  # that are scored
+SCORED = {"xm3600-retrieval": 3, "fewshot": 30, "imagenet-zeroshot": 4, "imagenet-linear": 4}  # that are scored
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | int | None:
@@ -53,13 +53,13 @@ def test_runs_by_the_command(
     assert not code, code
     written = json.loads(card.read_text("utf-8"))
     scores = written["scores"]
-    assert written["n"] == written["data"]["of"] == PICTURES[name]
+    assert written["n"] == written["data"]["of"] == SCORED[name]
     assert written["data"]["hash"] != Seen().hash
     assert find_benchmark(name).metric in written["intervals"]
     assert written["prompt"] or "pooling" in written["preprocessing"]["siglip"]
     assert find_benchmark(name).metric in scores
     assert all(0 <= value <= 1 for value in scores.values())
-    if name in ("fewshot", "imagenet-linear"):  # dark and bright pictures are told apart even by untrained features
+    if name in ("fewshot", "imagenet-linear"):  # even untrained features separate dark from bright images
         assert scores[find_benchmark(name).metric] > 0.8
     if name == "fewshot":
         assert {f"acc/5-shot/{each.name}" for each in DATA_SETS} <= set(scores)
@@ -74,7 +74,7 @@ def test_what_is_missing_is_told(
 ) -> None:
     code = run(monkeypatch, name, "--model", family, "--data", tmp_path)
     assert str(tmp_path) in str(code)
-    assert "can be had at http" in str(code)
+    assert "get it at http" in str(code)
     assert "\n" not in str(code)
 
 
@@ -83,15 +83,15 @@ def test_splits_of_the_eight(roots: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(roots["fewshot"], root)
     for each in DATA_SETS:
         train, test = each.open(Folder(root, each.title, each.home))
-        assert len(train.labels) == len(train.pictures) > 0
+        assert len(train.labels) == len(train.images) > 0
         assert set(train.labels) == set(test.labels)
         assert len(set(train.labels)) == 2
         bright = {label: [] for label in train.labels}
-        for load, label in zip([*train.pictures, *test.pictures], [*train.labels, *test.labels], strict=True):
+        for load, label in zip([*train.images, *test.images], [*train.labels, *test.labels], strict=True):
             bright[label].append(load().mean() > 125)
         assert sorted(map(tuple, (set(v) for v in bright.values()))) == [(False,), (True,)], each.name
         shutil.rmtree(root / each.layout[0].split("/")[0])
-        with pytest.raises(FileNotFoundError, match="can be had at http"):
+        with pytest.raises(FileNotFoundError, match="get it at http"):
             each.open(Folder(root, each.title, each.home))
 
 
@@ -103,11 +103,11 @@ def test_split_by_hash_does_not_depend_on_the_order_of_files(roots: dict[str, Pa
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     one, other = (uc_merced.open(Folder(root, "t", "h"))[0] for root in (roots["fewshot"], tmp_path))
-    assert [(a() == b()).all() for a, b in zip(one.pictures, other.pictures, strict=True)] == [True] * 4
+    assert [(a() == b()).all() for a, b in zip(one.images, other.images, strict=True)] == [True] * 4
     names = [f"image_{i:04d}.tif" for i in range(4)]
     names.sort(key=lambda name: hashlib.sha256(f"bright/{name}".encode()).digest())
     expected = [load_image(copy / "UCMerced_LandUse" / "Images" / "bright" / name) for name in names[:2]]
-    assert [(load() == image).all() for load, image in zip(one.pictures, expected, strict=False)] == [True] * 2
+    assert [(load() == image).all() for load, image in zip(one.images, expected, strict=False)] == [True] * 2
 
 
 def test_classes_of_imagenet(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_classes_of_imagenet(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "ImageNet", "home")
     codes, names = read_classes(folder)
     assert (codes, names) == (["n01440764", "n01443537"], ["tench", "goldfish"])
-    pictures, labels = read_answers(folder, codes)
-    assert pictures[0].endswith("ILSVRC2012_val_00000001.JPEG")
+    images, labels = read_answers(folder, codes)
+    assert images[0].endswith("ILSVRC2012_val_00000001.JPEG")
     assert np.array_equal(labels, [0, 1, 0, 1])
     (tmp_path / "imagenet" / "class_names.txt").write_text("a fish\na gold fish\n")
     assert read_classes(folder)[1] == ["a fish", "a gold fish"]

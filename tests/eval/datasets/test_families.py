@@ -51,7 +51,7 @@ def answered(text: str, *references: str, kind: str = "", **values: float) -> An
     return Answered(0, "k", "p", text, references, kind, values)
 
 
-# ---- pictures that are drawn on
+# ---- images that are drawn on
 
 
 def test_a_widget_is_framed_in_red(tmp_path: Path) -> None:
@@ -59,14 +59,14 @@ def test_a_widget_is_framed_in_red(tmp_path: Path) -> None:
     image = benchmark("widgetcap").open(tmp_path)[0].images[0]
     red = (image == (255, 0, 0)).all(axis=2)
     rows, columns = np.flatnonzero(red.any(axis=1)), np.flatnonzero(red.any(axis=0))
-    # bounds 160, 1280, 1120, 1920 of 2560, on a picture of 960 pixels' height
+    # bounds 160, 1280, 1120, 1920 of 2560, on an image 960 pixels high
     assert (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) == (480, 720, 60, 420)
     assert not red[485:715, 65:415].any()
     untouched = image[~red].reshape(-1, 3)
     assert np.median(untouched, axis=0) == pytest.approx(colour("12.jpg"), abs=4)
 
 
-def test_a_box_at_the_edge_stays_in_the_picture() -> None:
+def test_a_box_at_the_edge_stays_in_the_image() -> None:
     image = np.zeros((20, 30, 3), np.uint8)
     marked = draw_box(image, Box(-5, -5, 40, 40))
     assert not image.any()  # a copy was drawn on
@@ -120,7 +120,7 @@ def test_polygons_are_those_of_pycocotools_to_the_pixel(corners: list[tuple[floa
     np.testing.assert_array_equal(read_polygons([flat]).draw_as_coco(Size(30, 40)), expected)
 
 
-def test_pictures_for_scoring_are_not_trained_on(
+def test_images_for_scoring_are_not_trained_on(
     referring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "mine" / "refcoco.jsonl"
@@ -145,7 +145,7 @@ def test_pictures_for_scoring_are_not_trained_on(
 def test_a_leaking_split_is_refused(tmp_path: Path) -> None:
     """As Google's split of RefCOCOg, under UMD's name."""
     write_refs(tmp_path, "refcocog", "umd", {"train": [1, 2], "val": [2, 3]})
-    with pytest.raises(ValueError, match=r"1 pictures of refcocog/refs\(umd\).p are both in val and in train"):
+    with pytest.raises(ValueError, match=r"1 images of refcocog/refs\(umd\).p are both in val and in train"):
         benchmark("refcocog/val").open(tmp_path)
 
 
@@ -281,11 +281,11 @@ def test_ai2d_counts_letters_beside_exact_match(tmp_path: Path) -> None:
     assert (scores["exact_match"], scores["multiple_choice"], scores["unparsed"]) == (0.25, 0.5, 0.5)
 
 
-def test_translations_need_their_picture(tmp_path: Path) -> None:
+def test_translations_need_their_image(tmp_path: Path) -> None:
     ANSWERING["coco-35l"](tmp_path)
     row = {"image_id": "5_0", "caption_tokenized": "a", "translation_tokenized": "b", "trg_lang": "de"}
     dump_lines(tmp_path / "coco35l" / "coco_mt_dev.jsonl", [row])
-    with pytest.raises(ValueError, match=r"has a picture 5 that coco/dataset_coco\.json lacks"):
+    with pytest.raises(ValueError, match=r"has an image 5 that coco/dataset_coco\.json lacks"):
         benchmark("coco-35l").open(tmp_path)
 
 
@@ -293,7 +293,7 @@ def test_damaged_json_is_told(tmp_path: Path) -> None:
     ANSWERING["docvqa"](tmp_path)
     path = tmp_path / "docvqa" / "val_v1.0_withQT.json"
     for text, message in (
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[]", "is not an object"),
         ('{"data": 3}', "not a list of objects"),
     ):

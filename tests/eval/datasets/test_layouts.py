@@ -108,7 +108,7 @@ def test_a_missing_field_is_told(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_missing_picture_is_told(name: str, tmp_path: Path) -> None:
+def test_a_missing_image_is_reported(name: str, tmp_path: Path) -> None:
     ANSWERING[name](tmp_path)
     for path in tmp_path.rglob("*"):
         if path.suffix in (".jpg", ".jpeg", ".png", ".mp4", ".avi"):

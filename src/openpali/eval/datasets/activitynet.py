@@ -1,4 +1,4 @@
-"""ActivityNet: captions of stretches of long videos, and questions about whole ones."""
+"""ActivityNet: captions of segments of long videos, and questions about whole videos."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CAPTION_STRIDE, QA_STRIDE = 30, 70
 
 
 def open_captions(root: Path) -> Listing:
-    """Every annotated stretch of the videos is a sample, with its one sentence."""
+    """Every annotated segment of a video is a sample, with its one sentence."""
     folder = Folder(root, "ActivityNet Captions", HOME)
     makers = []
     for video, entry in folder.json(CAPTIONS).items():
         sentences = entry.texts("sentences")
-        stretches = entry.points("timestamps", len(sentences))
-        for number, (sentence, (start, end)) in enumerate(zip(sentences, stretches, strict=True)):
+        segments = entry.points("timestamps", len(sentences))
+        for number, (sentence, (start, end)) in enumerate(zip(sentences, segments, strict=True)):
             example = Example(f"{video}_{number}", captions={"en": [sentence.strip()]})
             makers.append(with_frames(example, folder, Film(_names(video), CAPTION_STRIDE, start=start, end=end)))
     return listing(makers, folder, f"videos in {CAPTIONS}")

@@ -48,16 +48,16 @@ def choose_from(question: str, choices: Sequence[str]) -> str:
 
 
 def _with_diagram(example: Example, folder: Folder, name: str, letters: bool) -> Example:
-    image = folder.picture(f"ai2d/images/{name}")
+    image = folder.image(f"ai2d/images/{name}")
     if letters:
         image = put_letters(image, folder.json(f"ai2d/annotations/{name}.json").entry("text"))
     return replace(example, images=[image])
 
 
 def put_letters(image: Image, texts: Entry) -> Image:
-    """A copy in which every text is replaced by the letter that the question calls it by (``replacementText``)."""
-    picture = PilImage.fromarray(image)
-    draw = ImageDraw.Draw(picture)
+    """A copy in which every text is replaced by the letter that questions use for it (``replacementText``)."""
+    canvas = PilImage.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
     for _, text in texts.items():
         (left, top), (right, bottom) = text.points("rectangle", 2)
         draw.rectangle((left, top, right, bottom), fill="white")
@@ -67,7 +67,7 @@ def put_letters(image: Image, texts: Entry) -> Image:
             size -= 1
         middle = ((left + right) / 2, (top + bottom) / 2)
         draw.text(middle, letter, fill="black", font=ImageFont.load_default(size), anchor="mm")
-    return np.asarray(picture)
+    return np.asarray(canvas)
 
 
 BENCHMARKS = (

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from openpali.data.sources.base import Source
+from openpali.eval.features import Encoders
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
 from openpali.metrics.scores import Scores
 from openpali.tasks.base import Task
@@ -44,11 +44,11 @@ class Benchmark:
         paper: PaLI-3's number per score, in the unit of ours: fractions 0..1, CIDEr times 100. From memory of the
             paper's v2; empty where it has none.
         paper_ocr: the same with the text of an OCR engine in the prompt.
-        resolution: side in pixels at which the paper evaluates; what a checkpoint takes is its own.
-        frames: how many frames of a video are seen, and at which stride; empty for pictures.
-        layout: the files and folders that it reads, under the data root; none if the samples are made here.
-        home: where they can be had.
-        note: how the local score differs from the paper's, if it does.
+        resolution: side in pixels at which the paper evaluates; a checkpoint has its own.
+        frames: number of frames of a video and their stride; empty for images.
+        layout: files and folders that it reads, under the data root; none if the samples are synthetic.
+        home: where to get them.
+        note: how our score differs from the paper's, if it does.
     """
 
     name: str
@@ -69,8 +69,8 @@ class AnswerBenchmark(Benchmark):
     """A benchmark whose samples are asked one by one.
 
     Attributes:
-        open: data root -> samples. Annotations are read at once, pictures when their sample is asked for. Raises
-            ``FileNotFoundError`` or ``ValueError`` with what was looked for, where, and where it can be had.
+        open: data root -> samples. It reads annotations at once, and images when their sample is asked for. Raises
+            ``FileNotFoundError`` or ``ValueError`` that names the missing thing and where to get it.
         task: name of the task that writes the prompt and reads the answer.
         options: of the task, on top of what the model was trained with.
         decoding: the paper's, or big_vision's transfer configuration where the paper is silent.
@@ -116,43 +116,43 @@ class AnswerBenchmark(Benchmark):
 
 
 class Seen:
-    """SHA-256 over all that embeddings were compared of, fed as it is read: pictures are opened once."""
+    """SHA-256 over the images and texts whose embeddings are compared, updated while they are read."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def image(self, image: Image) -> Image:
-        """The same picture, its size and pixels taken note of."""
+        """Add an image (size and pixels) and return it."""
         self.texts(f"{image.shape[0]}x{image.shape[1]}")
         self._digest.update(image.tobytes())
         return image
 
     def images(self, loads: Sequence[Callable[[], Image]]) -> list[Callable[[], Image]]:
-        """The same pictures, each taken note of when it is read."""
+        """The same loaders; each adds its image when it is called."""
         return [lambda load=load: self.image(load()) for load in loads]  # type: ignore[misc]
 
     def texts(self, *texts: object) -> None:
-        """Take note of captions, names or labels."""
+        """Add captions, names or labels."""
         for text in texts:
             data = str(text).encode("utf-8", "surrogatepass")
             self._digest.update(len(data).to_bytes(8, "little") + data)
 
     @property
     def hash(self) -> str:
-        """Of everything so far, in hexadecimal digits."""
+        """The hash of everything added so far, in hexadecimal digits."""
         return self._digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """The scores of a benchmark of embeddings, and how they came about.
+    """The scores of a benchmark of embeddings, and what they were computed from.
 
     Attributes:
-        scores: with a value per scored picture wherever there is one.
-        n, of: how many pictures were scored, and how many there are.
-        data: hash of everything that was compared (:class:`Seen`): pixels, texts and labels, in order.
-        prompt: the texts that stand for what is looked for: templates, the first of them, languages.
-        preprocessing: part -> how its pictures were prepared and pooled; empty for the embeddings of the siglip
+        scores: with per-image values where they exist.
+        n, of: number of images scored, and in total.
+        data: hash of what was compared (:class:`Seen`): pixels, texts and labels, in order.
+        prompt: the texts that were embedded: templates, the first of them, languages.
+        preprocessing: part -> how its images were prepared and pooled; empty for the embeddings of the siglip
             part as it was trained.
     """
 
@@ -172,4 +172,4 @@ class EncoderBenchmark(Benchmark):
         run: model, data root, number of samples (None: all), progress -> what was found. Raises as ``open`` above.
     """
 
-    run: Callable[[Pali, Path, int | None, Advance], Embedded]
+    run: Callable[[Encoders, Path, int | None, Advance], Embedded]

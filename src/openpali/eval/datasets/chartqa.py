@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
 from openpali.tasks.scoring import mean_of_slices
@@ -20,7 +20,7 @@ def open_chartqa(root: Path) -> Listing:
     folder = Folder(root, "ChartQA", HOME)
     by_source = [
         [
-            with_picture(
+            with_image(
                 Example(
                     f"{source}_{number}",
                     question=entry.text("query"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
@@ -13,7 +13,7 @@ from openpali.tasks.scoring import mean_of_slices
 
 SPLIT = "coco/dataset_coco.json"
 HOME = "https://cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip) and https://cocodataset.org"
-PICTURES = (
+IMAGES = (
     "coco/train2014/COCO_train2014_000000000009.jpg, ...",
     "coco/val2014/COCO_val2014_000000000042.jpg, ...",
 )
@@ -24,44 +24,42 @@ _CODES = "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no 
 LANGUAGES = tuple(_CODES.split())
 
 
-def picture_name(entry: Entry) -> str:
-    """Where the picture of an entry of Karpathy's file lies."""
+def image_file(entry: Entry) -> str:
+    """File of the image of an entry of Karpathy's list."""
     return f"coco/{entry.text('filepath')}/{entry.text('filename')}"
 
 
 def open_captions(root: Path) -> Listing:
-    """The 5,000 pictures of the test split, with about five captions each."""
+    """The 5,000 images of the test split, with about five captions each."""
     folder = Folder(root, "COCO captions", HOME)
     makers = []
     for entry in folder.json(SPLIT).entries("images"):
         if entry.text("split") == "test":
             captions = [sentence.text("raw") for sentence in entry.entries("sentences")]
             makers.append(
-                with_picture(Example(entry.text("cocoid"), captions={"en": captions}), folder, picture_name(entry))
+                with_image(Example(entry.text("cocoid"), captions={"en": captions}), folder, image_file(entry))
             )
-    return listing(makers, folder, f"pictures of split 'test' in {SPLIT}")
+    return listing(makers, folder, f"images of split 'test' in {SPLIT}")
 
 
 def open_35l(root: Path) -> Listing:
-    """The dev pictures in each language; all languages of one picture follow each other."""
+    """The dev images in each language; all languages of one image follow each other."""
     folder = Folder(root, "COCO-35L", HOME_35L)
     captions: dict[tuple[str, str], list[str]] = {}
     for entry in folder.rows(TRANSLATIONS):
-        picture, lang = entry.text("image_id").split("_")[0], entry.text("trg_lang")
-        captions.setdefault((picture, lang), []).append(entry.text("translation_tokenized"))
+        image, lang = entry.text("image_id").split("_")[0], entry.text("trg_lang")
+        captions.setdefault((image, lang), []).append(entry.text("translation_tokenized"))
         if lang == "de":  # the English original stands beside every translation: take it once
-            captions.setdefault((picture, "en"), []).append(entry.text("caption_tokenized"))
-    names = {entry.text("cocoid"): picture_name(entry) for entry in folder.json(SPLIT).entries("images")}
+            captions.setdefault((image, "en"), []).append(entry.text("caption_tokenized"))
+    names = {entry.text("cocoid"): image_file(entry) for entry in folder.json(SPLIT).entries("images")}
     makers = []
-    for picture in dict.fromkeys(picture for picture, _ in captions):
-        if picture not in names:
-            raise ValueError(
-                f"{TRANSLATIONS} has a picture {picture} that {SPLIT} lacks; the originals are at {HOME}"
-            )
+    for image in dict.fromkeys(image for image, _ in captions):
+        if image not in names:
+            raise ValueError(f"{TRANSLATIONS} has an image {image} that {SPLIT} lacks; the originals are at {HOME}")
         for lang in LANGUAGES:
-            if found := captions.get((picture, lang)):
-                example = Example(f"{picture}_{lang}", captions={lang: found}, lang=lang)
-                makers.append(with_picture(example, folder, names[picture]))
+            if found := captions.get((image, lang)):
+                example = Example(f"{image}_{lang}", captions={lang: found}, lang=lang)
+                makers.append(with_image(example, folder, names[image]))
     return listing(makers, folder, f"captions in {TRANSLATIONS}")
 
 
@@ -72,7 +70,7 @@ BENCHMARKS = (
         split="Karpathy test",
         paper={"cider": 145.9},
         resolution=812,
-        layout=(SPLIT, *PICTURES),
+        layout=(SPLIT, *IMAGES),
         home=HOME,
         open=open_captions,
         task="caption",
@@ -83,7 +81,7 @@ BENCHMARKS = (
         title="COCO-35L captions",
         split="dev, 35 languages",
         resolution=812,
-        layout=(TRANSLATIONS, SPLIT, *PICTURES),
+        layout=(TRANSLATIONS, SPLIT, *IMAGES),
         home=HOME_35L,
         note="The score is the mean over languages.",
         open=open_35l,

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
 
 DOCVQA = ("docvqa/val_v1.0_withQT.json", "docvqa/val_v1.0.json", "docvqa/val/val_v1.0.json")
-DOCVQA_PICTURES = ("docvqa/spdocvqa_images", "docvqa/documents", "docvqa/val/documents")
+DOCVQA_IMAGES = ("docvqa/spdocvqa_images", "docvqa/documents", "docvqa/val/documents")
 INFOVQA = ("infographicvqa/infographicsVQA_val_v1.0_withQT.json", "infographicvqa/infographicVQA_val_v1.0.json")
-INFOVQA_PICTURES = ("infographicvqa/infographicsvqa_images", "infographicvqa/images")
+INFOVQA_IMAGES = ("infographicvqa/infographicsvqa_images", "infographicvqa/images")
 HOME = "https://rrc.cvc.uab.es/?ch=17&com=downloads"
 MOST_SPANS = 6  # of an answer that is written in every order
 NOTE = "The paper's number is of the test server."
@@ -27,7 +27,7 @@ def open_docvqa(root: Path) -> Listing:
     for entry in folder.json(*DOCVQA).entries("data"):
         example = Example(entry.text("questionId"), question=entry.text("question"), answers=entry.texts("answers"))
         name = Path(entry.text("image")).name  # "documents/xnbl0037_1.png"
-        makers.append(with_picture(example, folder, *(f"{place}/{name}" for place in DOCVQA_PICTURES)))
+        makers.append(with_image(example, folder, *(f"{place}/{name}" for place in DOCVQA_IMAGES)))
     return listing(makers, folder, f"questions in {DOCVQA[0]}")
 
 
@@ -39,7 +39,7 @@ def open_infographicvqa(root: Path) -> Listing:
         answers = [order for answer in entry.texts("answers") for order in any_order(answer)]
         example = Example(entry.text("questionId"), question=entry.text("question"), answers=answers)
         name = entry.text("image_local_name")
-        makers.append(with_picture(example, folder, *(f"{place}/{name}" for place in INFOVQA_PICTURES)))
+        makers.append(with_image(example, folder, *(f"{place}/{name}" for place in INFOVQA_IMAGES)))
     return listing(makers, folder, f"questions in {INFOVQA[0]}")
 
 
@@ -60,7 +60,7 @@ BENCHMARKS = (
         paper={"anls": 0.578},
         paper_ocr={"anls": 0.624},
         resolution=1064,
-        layout=(INFOVQA[0], f"{INFOVQA_PICTURES[0]}/10002.jpeg, ..."),
+        layout=(INFOVQA[0], f"{INFOVQA_IMAGES[0]}/10002.jpeg, ..."),
         home=HOME,
         note=f"{NOTE} The spans of an answer count in any order, as its owners say (up to {MOST_SPANS} spans).",
         open=open_infographicvqa,
@@ -76,7 +76,7 @@ BENCHMARKS = (
         paper={"anls": 0.876},
         paper_ocr={"anls": 0.886},
         resolution=1064,
-        layout=(DOCVQA[0], f"{DOCVQA_PICTURES[0]}/xnbl0037_1.png, ..."),
+        layout=(DOCVQA[0], f"{DOCVQA_IMAGES[0]}/xnbl0037_1.png, ..."),
         home=HOME,
         note=NOTE,
         open=open_docvqa,

@@ -1,4 +1,4 @@
-"""The few-shot probe: linear classifiers on a few pictures per class of eight data sets, encoder frozen."""
+"""The few-shot probe: linear classifiers on a few images per class of eight data sets, encoder frozen."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ import numpy as np
 
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
-from openpali.eval.features import CACHE, FeatureEncoder, Load
+from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Load
 from openpali.eval.probes import SHOTS, fewshot
 from openpali.home import home
-from openpali.infer.pali import Pali
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.example import Image
 
 HEADLINE = 10  # shots
-PICTURES = (".jpg", ".jpeg", ".png", ".tif")
+IMAGES = (".jpg", ".jpeg", ".png", ".tif")
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures, read when asked for, and their classes."""
+    """Image loaders, and the classes of the images."""
 
-    pictures: Sequence[Load]
+    images: Sequence[Load]
     labels: Sequence[str]
 
 
@@ -51,14 +50,14 @@ class DataSet:
 
 
 def _birds(folder: Folder) -> Split:
-    """CUB-200-2011: lines of "picture value"."""
+    """CUB-200-2011: lines of "image value"."""
     images, split, labels = (
         dict(folder.columns(f"birds/CUB_200_2011/{name}.txt", 2))
         for name in ("images", "train_test_split", "image_class_labels")
     )
     if not images.keys() == split.keys() == labels.keys():
         raise ValueError(
-            f"the tables of {folder.title} in {folder.root} do not list the same pictures; see {folder.home}"
+            f"the tables of {folder.title} in {folder.root} do not list the same images; see {folder.home}"
         )
     rows = [(split[i], f"birds/CUB_200_2011/images/{name}", labels[i]) for i, name in images.items()]
     return _labelled(folder, rows, "1"), _labelled(folder, rows, "0")
@@ -126,13 +125,13 @@ def _pets(folder: Folder) -> Split:
 
 
 def _sorted_folders(place: str, train: Callable[[int], int], folder: Folder) -> Split:
-    """Folders of pictures, one per class, without an official split: by the hash of a picture's name.
+    """Folders of images, one per class, without an official split: split by the hash of the file names.
 
-    ``train``: number of pictures of a class -> how many of them are for training.
+    ``train``: number of images of a class -> number of those for training.
     """
     rows = []
     for each in folder.subfolders(place):
-        names = [path.name for path in each.iterdir() if path.suffix.lower() in PICTURES]
+        names = [path.name for path in each.iterdir() if path.suffix.lower() in IMAGES]
         names.sort(key=lambda name: hashlib.sha256(f"{each.name}/{name}".encode()).digest())
         cut = train(len(names))
         rows += [
@@ -143,12 +142,12 @@ def _sorted_folders(place: str, train: Callable[[int], int], folder: Folder) -> 
 
 
 def _labelled(folder: Folder, rows: Sequence[tuple[str, str, str]], split: str) -> Labelled:
-    """Those of the rows (split, name of the picture, class) that are of a split."""
+    """The images of a split, from rows of (split, file, class)."""
     chosen = [(name, label) for row_split, name, label in rows if row_split == split]
     if not chosen:
-        raise ValueError(f"{folder.title} in {folder.root} has no pictures of split {split!r}; see {folder.home}")
-    pictures: list[Callable[[], Image]] = [partial(folder.picture, name) for name, _ in chosen]
-    return Labelled(pictures, [label for _, label in chosen])
+        raise ValueError(f"{folder.title} in {folder.root} has no images of split {split!r}; see {folder.home}")
+    images: list[Callable[[], Image]] = [partial(folder.image, name) for name, _ in chosen]
+    return Labelled(images, [label for _, label in chosen])
 
 
 def _thirty(count: int) -> int:
@@ -231,13 +230,13 @@ def _advance(advance: Advance, before: int, total: int, done: int) -> None:
     advance(before + done, total)
 
 
-def run_fewshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
+def run_fewshot(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Accuracy at 1, 5, 10 and 25 shots, mean of three seeds, per data set and over all eight.
 
     Args:
-        limit: test pictures per data set.
+        limit: test images per data set.
     """
-    encoder, seen = FeatureEncoder(pali, cache=home() / CACHE), Seen()
+    encoder, seen = FeatureEncoder(model, cache=home() / CACHE), Seen()
     splits = {each.name: each.open(Folder(root, each.title, each.home)) for each in DATA_SETS}
     total = sum(len(train.labels) + len(test.labels[:limit]) for train, test in splits.values())
     done = 0
@@ -246,11 +245,11 @@ def run_fewshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> 
     for name, (train, test) in splits.items():
         numbers = {label: i for i, label in enumerate(sorted(set(train.labels)))}
         features, labels = [], []
-        for pictures, names in ((train.pictures, train.labels), (test.pictures[:limit], test.labels[:limit])):
+        for images, names in ((train.images, train.labels), (test.images[:limit], test.labels[:limit])):
             step = partial(_advance, advance, done, total)
             seen.texts(*names)
-            features.append(encoder.features(seen.images(pictures), advance=step))
-            done += len(pictures)
+            features.append(encoder.features(seen.images(images), advance=step))
+            done += len(images)
             labels.append(np.array([numbers.get(label, -1) for label in names]))  # an unknown class is never right
         found = fewshot(features[0], labels[0], features[1], labels[1])
         scores |= {f"acc/{k}-shot/{name}": found.summary[f"acc/{k}-shot"] for k in SHOTS}
@@ -259,14 +258,14 @@ def run_fewshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> 
     counts = [len(test.labels[:limit]) for _, test in splits.values()]
     starts = np.cumsum([0, *counts]).tolist()
     places = [range(start, start + count) for start, count in zip(starts, counts, strict=False)]
-    per_picture = {
+    per_image = {
         f"acc/{k}-shot": macro_values(
             sum(counts), [(own, hits[f"acc/{k}-shot/{name}"]) for own, name in zip(places, splits, strict=True)]
         )
         for k in SHOTS
     }
     return Embedded(
-        scores=Scores(means | scores, per_picture | hits),
+        scores=Scores(means | scores, per_image | hits),
         n=sum(counts),
         of=sum(len(test.labels) for _, test in splits.values()),
         data=seen.hash,
@@ -284,7 +283,7 @@ BENCHMARKS = (
         layout=tuple(name for each in DATA_SETS for name in each.layout),
         home=", ".join(each.home for each in DATA_SETS),
         note="Which eight, and how many shots, is from big_vision's few-shot evaluator and the papers on ViT. "
-        "Caltech-101 (30 pictures a class for training), Colorectal Histology and UC Merced (half of each class) "
+        "Caltech-101 (30 images a class for training), Colorectal Histology and UC Merced (half of each class) "
         "have no official split and are split by the hash of their names.",
         run=run_fewshot,
     ),

@@ -1,4 +1,4 @@
-"""Official annotation files, read so that what is missing ends in one sentence: what, where, where to get it."""
+"""Official annotation files. Errors name in one sentence what is missing, where, and where to get it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Folder:
 
     Attributes:
         root: the data root.
-        title: what to call the data set in errors.
-        home: where its files can be had.
+        title: name of the data set in errors.
+        home: where to get its files.
     """
 
     root: Path
@@ -31,16 +31,16 @@ class Folder:
     home: str
 
     def file(self, *names: str) -> Path:
-        """The first of ``names`` (paths under the root) that is there.
+        """The first of ``names`` (paths under the root) that exists.
 
         Raises:
-            FileNotFoundError: none is.
+            FileNotFoundError: none exists.
         """
         for name in names:
             if (self.root / name).is_file():
                 return self.root / name
         wanted = " or ".join(str(self.root / name) for name in names)
-        raise FileNotFoundError(f"{self.title} needs {wanted}, which is not there; it can be had at {self.home}")
+        raise FileNotFoundError(f"{self.title} needs {wanted}, which does not exist: get it at {self.home}")
 
     def json(self, *names: str) -> Entry:
         """A JSON object; for a file whose top is a list, see :meth:`rows`."""
@@ -72,12 +72,12 @@ class Folder:
         return rows
 
     def lines(self, *names: str, at: Path | None = None) -> list[str]:
-        """The lines of a text file that are not blank, without white space around them."""
+        """The lines of a text file that are not blank, stripped."""
         text = (at or self.file(*names)).read_text("utf-8-sig")
         return [line.strip() for line in text.splitlines() if line.strip()]
 
-    def picture(self, *names: str) -> Image:
-        """A picture, RGB uint8 ``[H, W, 3]``, under the first of its names that is there."""
+    def image(self, *names: str) -> Image:
+        """The first of ``names`` that exists as an image, RGB uint8 ``[H, W, 3]``."""
         return load_image(self.file(*names))
 
     def frames(
@@ -87,7 +87,7 @@ class Folder:
         return load_frames(self.file(*names), frames, stride, start=start, end=end)
 
     def subfolders(self, name: str) -> list[Path]:
-        """The folders inside of a folder, by name: the classes of a data set that is sorted into them.
+        """The folders in a folder, by name: the classes of a data set that is sorted into them.
 
         Raises:
             FileNotFoundError: there is none.
@@ -95,8 +95,8 @@ class Folder:
         found = sorted(path for path in (self.root / name).glob("*") if path.is_dir())
         if not found:
             raise FileNotFoundError(
-                f"{self.title} needs folders of pictures in {self.root / name}, and there are none; "
-                f"it can be had at {self.home}"
+                f"{self.title} needs folders of images in {self.root / name}, and there are none: "
+                f"get it at {self.home}"
             )
         return found
 
@@ -111,7 +111,7 @@ class Folder:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error}); {self.title} can be had at {self.home}") from error
+            raise ValueError(f"{path} is not JSON ({error}): get {self.title} at {self.home}") from error
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Entry:
     folder: Folder
 
     def text(self, name: str) -> str:
-        """A text that is not empty; a number is written out."""
+        """A text, or a number as text."""
         value = self._field(name, (str, int, float), "a text")
         return str(value)
 
@@ -148,14 +148,14 @@ class Entry:
         return bool(self._field(name, (bool,), "true or false"))
 
     def numbers(self, name: str, count: int) -> list[float]:
-        """So many numbers."""
+        """A list of ``count`` numbers."""
         values = self._field(name, (list, tuple), f"{count} numbers")
         if len(values) != count or not all(isinstance(value, int | float) for value in values):
             raise self._wrong(name, f"{count} numbers")
         return [float(value) for value in values]
 
     def points(self, name: str, count: int) -> list[tuple[float, float]]:
-        """So many points (x, y)."""
+        """A list of ``count`` points (x, y)."""
         values = self._field(name, (list, tuple), f"{count} points [x, y]")
         try:
             points = [(float(x), float(y)) for x, y in values]
@@ -166,7 +166,7 @@ class Entry:
         return points
 
     def texts(self, name: str) -> list[str]:
-        """One text or more."""
+        """A list of at least one text."""
         values = self._field(name, (list, tuple), "texts")
         if not values or not all(isinstance(value, str | int | float) for value in values):
             raise self._wrong(name, "one text or more")
@@ -207,7 +207,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """Examples by index, each made when it is asked for."""
+    """Examples by index; each is made when it is asked for."""
 
     makers: Sequence[Callable[[], Example]]
 
@@ -218,20 +218,20 @@ class Listing:
         return self.makers[index]()
 
 
-def with_picture(example: Example, folder: Folder, *names: str) -> Callable[[], Example]:
-    """The example, with its picture read when it is asked for."""
-    return partial(_with_picture, example, folder, names)
+def with_image(example: Example, folder: Folder, *names: str) -> Callable[[], Example]:
+    """Makes the example, and reads its image then."""
+    return partial(_with_image, example, folder, names)
 
 
-def _with_picture(example: Example, folder: Folder, names: Sequence[str]) -> Example:
-    return replace(example, images=[folder.picture(*names)])
+def _with_image(example: Example, folder: Folder, names: Sequence[str]) -> Example:
+    return replace(example, images=[folder.image(*names)])
 
 
 def listing(makers: Sequence[Callable[[], Example]], folder: Folder, what: str) -> Listing:
     """A source of examples.
 
     Raises:
-        ValueError: there are none; ``what`` says what was looked for.
+        ValueError: there are none; the message says ``what``.
     """
     if not makers:
         raise ValueError(

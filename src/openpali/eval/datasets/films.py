@@ -1,4 +1,4 @@
-"""Videos of the benchmarks: frames at a fixed stride, by the sampler that training uses."""
+"""Videos of the benchmarks: frames at a fixed stride, from the sampler that training uses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FRAMES = MAX_FRAMES
 
 @dataclass(frozen=True)
 class Film:
-    """Where a video lies, and which of its frames are taken.
+    """A video file and which of its frames to take.
 
     Attributes:
-        names: paths under the data root; the first that is there counts.
-        stride: every so many frames, one is taken.
-        frames: at most so many are.
-        start, end: the stretch that is meant, in seconds; the whole by default.
+        names: paths under the data root; the first that exists counts.
+        stride: take every ``stride``-th frame.
+        frames: maximum number of frames.
+        start, end: the segment to use, in seconds; by default all.
     """
 
     names: tuple[str, ...]
@@ -32,7 +32,7 @@ class Film:
 
 
 def with_frames(example: Example, folder: Folder, film: Film) -> Callable[[], Example]:
-    """The example, with its frames decoded when it is asked for."""
+    """Makes the example, and decodes its frames then."""
     return partial(_with_frames, example, folder, film)
 
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
-from openpali.eval.features import BATCH, CACHE, FeatureEncoder, Load
+from openpali.eval.features import BATCH, CACHE, Encoders, FeatureEncoder, Load
 from openpali.eval.probes import Labels, RidgeSums
 from openpali.eval.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
 from openpali.home import home
-from openpali.infer.pali import Pali
 from openpali.metrics.scores import mean_scores
 
 CLASSES = "imagenet/LOC_synset_mapping.txt"
@@ -30,8 +29,8 @@ HOME = "https://www.image-net.org/challenges/LSVRC/2012 (as Kaggle's ImageNet Ob
 def read_classes(folder: Folder) -> tuple[list[str], list[str]]:
     """Codes of the classes ("n01440764") in order, and their names: the first of those that WordNet has for it.
 
-    Classes of one and the same first name ("Cardigan", a dog, and "cardigan", a garment) get all of theirs. Names
-    of one's own (CLIP's, say) are taken from ``class_names.txt``, a line for each class, where it is there.
+    Classes of one and the same first name ("Cardigan", a dog, and "cardigan", a garment) get all of theirs. Other
+    names (CLIP's, say) can be given in ``class_names.txt``, one line per class.
     """
     codes, aliases = zip(*folder.columns(CLASSES, 2), strict=True)
     first = [CRANES.get(code, names.split(",")[0]) for code, names in zip(codes, aliases, strict=True)]
@@ -45,56 +44,56 @@ def read_classes(folder: Folder) -> tuple[list[str], list[str]]:
 
 
 def read_answers(folder: Folder, codes: Sequence[str]) -> tuple[list[str], Labels]:
-    """Names of the validation pictures and their classes."""
+    """Names of the validation images and their classes."""
     number = {code: i for i, code in enumerate(codes)}
-    pictures, labels = [], []
+    images, labels = [], []
     for row in folder.rows(ANSWERS):
         code = row.text("PredictionString").split()[0]  # a class, then a box; perhaps more of them
         if code not in number:
             raise ValueError(f"{row.where}: class {code} is not in {CLASSES}; the originals are at {HOME}")
-        pictures.append(f"{VAL}/{row.text('ImageId')}.JPEG")
+        images.append(f"{VAL}/{row.text('ImageId')}.JPEG")
         labels.append(number[code])
-    return pictures, np.array(labels)
+    return images, np.array(labels)
 
 
-def run_zeroshot(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Top-1 and top-5 accuracy: the class whose sentences, in 80 templates, are nearest to the picture."""
+def run_zeroshot(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
+    """Top-1 and top-5 accuracy: the class whose sentences, in 80 templates, are nearest to the image."""
     folder = Folder(root, "ImageNet", HOME)
     codes, names = read_classes(folder)
     every, truth = read_answers(folder, codes)
-    pictures, labels, seen = every[:limit], truth[:limit], Seen()
+    images, labels, seen = every[:limit], truth[:limit], Seen()
     seen.texts(*names, *labels)
-    total = len(names) + len(pictures)
-    classes = class_embeddings(pali.embed_text, names, advance=lambda done: advance(done, total))
+    total = len(names) + len(images)
+    classes = class_embeddings(model.embed_text, names, advance=lambda done: advance(done, total))
     chunks = []
-    for start in range(0, len(pictures), BATCH):
-        some = pictures[start : start + BATCH]
-        chunks.append(pali.embed_image([seen.image(folder.picture(name)) for name in some]))
+    for start in range(0, len(images), BATCH):
+        some = images[start : start + BATCH]
+        chunks.append(model.embed_image([seen.image(folder.image(name)) for name in some]))
         advance(len(names) + start + len(some), total)
     scores = zero_shot(np.concatenate(chunks), classes, [{int(label)} for label in labels])
-    return Embedded(scores=scores, n=len(pictures), of=len(every), data=seen.hash, prompt=prompt_of(names))
+    return Embedded(scores=scores, n=len(images), of=len(every), data=seen.hash, prompt=prompt_of(names))
 
 
-def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Top-1 accuracy of a ridge regression on the features of all training pictures.
+def run_linear(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
+    """Top-1 accuracy of a ridge regression on the features of all training images.
 
     Args:
-        limit: validation pictures; training pictures are always all.
+        limit: number of validation images; all training images are used.
     """
     folder = Folder(root, "ImageNet", HOME)
     codes, _ = read_classes(folder)
     every, truth = read_answers(folder, codes)
-    pictures, labels, seen = every[:limit], truth[:limit], Seen()
-    encoder = FeatureEncoder(pali, cache=home() / CACHE)
+    images, labels, seen = every[:limit], truth[:limit], Seen()
+    encoder = FeatureEncoder(model, cache=home() / CACHE)
     train: list[Load] = []
     train_labels: list[int] = []
     for path in folder.subfolders(TRAIN):
         if path.name not in codes:
             raise ValueError(f"{path} is a class that {CLASSES} does not have; the originals are at {HOME}")
         files = sorted(path.glob("*.JPEG"))
-        train += [partial(folder.picture, f"{TRAIN}/{path.name}/{file.name}") for file in files]
+        train += [partial(folder.image, f"{TRAIN}/{path.name}/{file.name}") for file in files]
         train_labels += [codes.index(path.name)] * len(files)
-    total = len(train) + len(pictures)
+    total = len(train) + len(images)
     sums, done = RidgeSums(encoder.vit.config.width, len(codes)), 0
     seen.texts(*train_labels, *labels)
     for features in encoder(seen.images(train)):
@@ -102,12 +101,12 @@ def run_linear(pali: Pali, root: Path, limit: int | None, advance: Advance) -> E
         done += len(features)
         advance(done, total)
     classify, hits = sums.fit(), list[float]()
-    for features in encoder(seen.images([partial(folder.picture, name) for name in pictures])):
+    for features in encoder(seen.images([partial(folder.image, name) for name in images])):
         hits += (classify(features) == labels[len(hits) : len(hits) + len(features)]).astype(float).tolist()
         advance(len(train) + len(hits), total)
     return Embedded(
         scores=mean_scores({"acc": hits}),
-        n=len(pictures),
+        n=len(images),
         of=len(every),
         data=seen.hash,
         preprocessing=encoder.facts(),
@@ -138,7 +137,7 @@ BENCHMARKS = (
             f"{TRAIN}/n01440764/n01440764_18.JPEG, ...",
         ),
         home=HOME,
-        note="Ridge regression on mean patch tokens, in one pass over the training pictures.",
+        note="Ridge regression on mean patch tokens, in one pass over the training images.",
         run=run_linear,
     ),
 )

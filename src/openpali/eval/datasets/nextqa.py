@@ -23,9 +23,9 @@ def open_nextqa(root: Path) -> Listing:
     Questions about some of the videos have a second reference; the better of both counts, as in ``eval_oe.py``.
 
     Raises:
-        FileNotFoundError: its files, or WordNet's, are not there.
+        FileNotFoundError: its files or WordNet's are missing.
     """
-    scoring.wordnet()  # the score needs it: better told now than when all is answered
+    scoring.wordnet()  # the scorer needs it: fail before answering, not after
     folder = Folder(root, "NExT-QA", HOME)
     names, second = folder.json(NAMES), folder.json(SECOND)
     makers = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
@@ -16,7 +16,7 @@ HOME = "https://nocaps.org/download"
 
 
 def open_nocaps(root: Path) -> Listing:
-    """The 4,500 validation pictures, ten captions each."""
+    """The 4,500 validation images, ten captions each."""
     folder = Folder(root, "NoCaps", HOME)
     annotations = folder.json(ANNOTATIONS)
     captions: dict[int, list[str]] = {}
@@ -28,8 +28,8 @@ def open_nocaps(root: Path) -> Listing:
         example = Example(
             str(number), captions={"en": captions.get(number, [])}, question_kind=entry.text("domain")
         )
-        makers.append(with_picture(example, folder, f"nocaps/validation/{entry.text('file_name')}"))
-    return listing(makers, folder, f"pictures in {ANNOTATIONS}")
+        makers.append(with_image(example, folder, f"nocaps/validation/{entry.text('file_name')}"))
+    return listing(makers, folder, f"images in {ANNOTATIONS}")
 
 
 BENCHMARKS = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
 
@@ -31,7 +31,7 @@ def open_ocrvqa(root: Path) -> Listing:
         name = f"ocrvqa/images/{book}{Path(entry.text('imageURL')).suffix}"
         for number, (question, answer) in enumerate(zip(questions, answers, strict=True)):
             example = Example(f"{book}_{number}", question=question, answers=[answer])
-            makers.append(with_picture(example, folder, name))
+            makers.append(with_image(example, folder, name))
     return listing(makers, folder, f"books of split {TEST} in {BOOKS}")
 
 

@@ -1,8 +1,8 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg: cut out what an expression refers to, in COCO's pictures.
+"""RefCOCO, RefCOCO+ and RefCOCOg: cut out what an expression refers to, in COCO's images.
 
-The splits are UNC's for RefCOCO/+ and UMD's for RefCOCOg. The three are trained together, and a picture may be in
-the training split of one and in a validation or test split of another: :func:`write_training` leaves those out, as
-big_vision's ``refcocox_combined`` does, and counts them.
+The splits are UNC's for RefCOCO/+ and UMD's for RefCOCOg. The three are trained together, and an image may be in
+the training split of one and in a validation or test split of another: :func:`write_training` leaves these images
+out, as big_vision's ``refcocox_combined`` does, and counts them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from openpali.eval.datasets.files import Entry, Folder, Listing, listing
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 
-HOME = "https://github.com/lichengunc/refer, its pictures at https://cocodataset.org (train2014)"
-PICTURE = "coco/train2014/COCO_train2014_{:012d}.jpg"
+HOME = "https://github.com/lichengunc/refer, its images at https://cocodataset.org (train2014)"
+FILE_NAME = "coco/train2014/COCO_train2014_{:012d}.jpg"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ DATA_SETS = (
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads numbers, texts, lists and dictionaries, and refuses everything that a pickle could do besides."""
+    """Reads numbers, texts, lists and dictionaries, and refuses everything else that a pickle can hold."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it names {module}.{name}, and plain data names nothing")
@@ -62,8 +62,8 @@ def read_expressions(folder: Folder, name: str) -> list[Entry]:
     """The objects that are referred to, each with its sentences, from the owners' pickle; no code in it can run.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it is damaged, or more than plain data.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, or holds more than plain data.
     """
     path = folder.file(name)
     try:
@@ -81,24 +81,24 @@ def open_split(data_set: DataSet, split: str, root: Path) -> Listing:
     """Every sentence of a split is a sample.
 
     Raises:
-        ValueError: a picture of the split is in the training split of the same data set, too.
+        ValueError: an image of the split is also in the training split of the same data set.
     """
     folder = _folder(data_set, root)
-    pictures = _pictures(folder, data_set)
-    if shared := pictures.get(split, frozenset()) & pictures.get("train", frozenset()):
+    images = _images(folder, data_set)
+    if shared := images.get(split, frozenset()) & images.get("train", frozenset()):
         raise ValueError(
-            f"{len(shared)} pictures of {data_set.files[0]} are both in {split} and in train: the split leaks "
+            f"{len(shared)} images of {data_set.files[0]} are both in {split} and in train: the split leaks "
             f"(as Google's of RefCOCOg does); take refs({data_set.split_by}).p of {HOME}"
         )
-    return _samples(folder, data_set, split, pictures.get(split, frozenset()))
+    return _samples(folder, data_set, split, images.get(split, frozenset()))
 
 
 def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
-    """Write what the three are trained on together as a JSONL file for recipes (docs/data.md), without any picture
-    of a validation or test split of any of the three.
+    """Write the training splits of all three as one JSONL file for recipes (docs/data.md), without any image of a
+    validation or test split of the three.
 
     Returns:
-        Data set -> how many of its training pictures are in the file, and how many were left out.
+        Data set -> number of its training images in the file, and number left out.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`open_split`.
@@ -106,13 +106,13 @@ def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
     lines, counts, scored = list[str](), dict[str, tuple[int, int]](), _scored(root)
     for data_set in DATA_SETS:
         folder = _folder(data_set, root)
-        train = _pictures(folder, data_set).get("train", frozenset())
+        train = _images(folder, data_set).get("train", frozenset())
         counts[data_set.name] = len(train - scored), len(train & scored)
         for said in _expressions(folder, data_set, "train", train - scored):
-            picture = os.path.relpath((root / PICTURE.format(said.picture)).resolve(), out.resolve().parent)
+            file = os.path.relpath((root / FILE_NAME.format(said.image_id)).resolve(), out.resolve().parent)
             thing = {"name": said.name, "mask": said.annotation.values.get("segmentation")}
             key = f"{data_set.name}_{said.key}"
-            line = {"key": key, "images": picture, "expression": said.text, "objects": [thing], "referred": [0]}
+            line = {"key": key, "images": file, "expression": said.text, "objects": [thing], "referred": [0]}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(lines), "utf-8")
@@ -124,12 +124,12 @@ def _folder(data_set: DataSet, root: Path) -> Folder:
 
 
 def _scored(root: Path) -> frozenset[int]:
-    splits = [_pictures(_folder(data_set, root), data_set) for data_set in DATA_SETS]
+    splits = [_images(_folder(data_set, root), data_set) for data_set in DATA_SETS]
     return frozenset().union(*(ids for by_split in splits for split, ids in by_split.items() if split != "train"))
 
 
-def _pictures(folder: Folder, data_set: DataSet) -> Mapping[str, frozenset[int]]:
-    """Split -> numbers of its pictures."""
+def _images(folder: Folder, data_set: DataSet) -> Mapping[str, frozenset[int]]:
+    """Split -> numbers of its images."""
     found: dict[str, set[int]] = {}
     for entry in read_expressions(folder, data_set.files[0]):
         found.setdefault(entry.text("split"), set()).add(entry.integer("image_id"))
@@ -138,43 +138,43 @@ def _pictures(folder: Folder, data_set: DataSet) -> Mapping[str, frozenset[int]]
 
 @dataclass(frozen=True)
 class _Expression:
-    """A sentence, and the object of a picture that it refers to."""
+    """A sentence, and the object of an image that it refers to."""
 
     key: str
     text: str
-    picture: int
+    image_id: int
     annotation: Entry
     name: str
 
 
-def _expressions(folder: Folder, data_set: DataSet, split: str, pictures: frozenset[int]) -> Iterator[_Expression]:
+def _expressions(folder: Folder, data_set: DataSet, split: str, images: frozenset[int]) -> Iterator[_Expression]:
     expressions, instances = data_set.files
     described = folder.json(instances)
     objects = {entry.integer("id"): entry for entry in described.entries("annotations")}
     names = {entry.integer("id"): entry.text("name") for entry in described.entries("categories")}
     for ref in read_expressions(folder, expressions):
-        picture, number = ref.integer("image_id"), ref.integer("ann_id")
-        if ref.text("split") != split or picture not in pictures:
+        image_id, number = ref.integer("image_id"), ref.integer("ann_id")
+        if ref.text("split") != split or image_id not in images:
             continue
         if number not in objects:
             raise ValueError(f"{instances} lacks object {number} of {ref.where}; the originals are at {HOME}")
         annotation = objects[number]
         name = names.get(annotation.integer("category_id"), "object")
         for sentence in ref.entries("sentences"):
-            key = f"{picture}_{sentence.text('sent_id')}"
-            yield _Expression(key, sentence.text("sent"), picture, annotation, name)
+            key = f"{image_id}_{sentence.text('sent_id')}"
+            yield _Expression(key, sentence.text("sent"), image_id, annotation, name)
 
 
-def _samples(folder: Folder, data_set: DataSet, split: str, pictures: frozenset[int]) -> Listing:
+def _samples(folder: Folder, data_set: DataSet, split: str, images: frozenset[int]) -> Listing:
     makers = [
         partial(_with_mask, Example(said.key, expression=said.text), folder, said)
-        for said in _expressions(folder, data_set, split, pictures)
+        for said in _expressions(folder, data_set, split, images)
     ]
     return listing(makers, folder, f"expressions of split {split!r} in {data_set.files[0]}")
 
 
 def _with_mask(example: Example, folder: Folder, said: _Expression) -> Example:
-    image = folder.picture(PICTURE.format(said.picture))
+    image = folder.image(FILE_NAME.format(said.image_id))
     left, top, width, height = said.annotation.numbers("bbox", 4)
     size = Size(*image.shape[:2])
     box = Box(max(top, 0), max(left, 0), min(top + height, size.height), min(left + width, size.width))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Box, Example, Image
 
@@ -37,7 +37,7 @@ def open_screen2words(root: Path) -> Listing:
         if screen not in summaries:
             raise ValueError(f"{SUMMARIES} has no summary of screen {screen}; the original is at {folder.home}")
         makers.append(
-            with_picture(Example(screen, captions={"en": summaries[screen]}), folder, f"{SCREENS}/{screen}.jpg")
+            with_image(Example(screen, captions={"en": summaries[screen]}), folder, f"{SCREENS}/{screen}.jpg")
         )
     return listing(makers, folder, f"screens in {SUMMARY_SPLIT}")
 
@@ -57,7 +57,7 @@ def open_widgetcap(root: Path) -> Listing:
 
 
 def _marked(example: Example, folder: Folder, screen: str, node: str) -> Example:
-    image = folder.picture(f"{SCREENS}/{screen}.jpg")
+    image = folder.image(f"{SCREENS}/{screen}.jpg")
     bounds = _node(_hierarchy(folder, screen), node).numbers("bounds", 4)
     left, top, right, bottom = (edge * image.shape[0] / CANVAS for edge in bounds)
     return replace(example, images=[draw_box(image, Box(top, left, bottom, right))])
@@ -80,7 +80,7 @@ def _node(root: Entry, node: str) -> Entry:
 
 
 def draw_box(image: Image, box: Box) -> Image:
-    """A copy with a red box, whose lines are thick enough to be seen at the model's resolution."""
+    """A copy with a red box; its lines are thick enough to survive resizing to the model's resolution."""
     height, width = image.shape[:2]
     thick = math.ceil(max(height, width) / 400)
     top, left = max(round(box.ymin), 0), max(round(box.xmin), 0)
@@ -118,7 +118,7 @@ BENCHMARKS = (
         resolution=812,
         layout=(WIDGETS, WIDGET_SPLIT, f"{SCREENS}/11.jpg, 11.json, ..."),
         home=HOME_WIDGETS,
-        note="A red box is drawn around the element, on the original picture; big_vision draws it after resizing.",
+        note="A red box is drawn around the element, on the original image; big_vision draws it after resizing.",
         open=open_widgetcap,
         task="caption",
         decoding=Decoding(max_tokens=32),

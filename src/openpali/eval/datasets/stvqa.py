@@ -7,22 +7,22 @@ from pathlib import Path
 
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
 
 QUESTIONS = "stvqa/train_task_3.json"
 HOME = "https://rrc.cvc.uab.es/?ch=11&com=downloads"
-HELD_OUT = 10  # one picture in so many
+HELD_OUT = 10  # one image in ten
 
 
 def is_held_out(file_path: str) -> bool:
-    """Whether a picture of the training split is one of the tenth that is scored: by the hash of its path."""
+    """Whether an image of the training split is in the tenth that is scored: by the hash of its path."""
     return int.from_bytes(hashlib.sha256(file_path.encode()).digest()[:8], "big") % HELD_OUT == 0
 
 
 def open_stvqa(root: Path) -> Listing:
-    """The questions about the held-out tenth of the training pictures."""
+    """The questions about the held-out tenth of the training images."""
     folder = Folder(root, "ST-VQA", HOME)
     makers = []
     for entry in folder.json(QUESTIONS).entries("data"):
@@ -31,8 +31,8 @@ def open_stvqa(root: Path) -> Listing:
             example = Example(
                 entry.text("question_id"), question=entry.text("question"), answers=entry.texts("answers")
             )
-            makers.append(with_picture(example, folder, f"stvqa/train_images/{path}", f"stvqa/{path}"))
-    return listing(makers, folder, f"questions about held-out pictures in {QUESTIONS}")
+            makers.append(with_image(example, folder, f"stvqa/train_images/{path}", f"stvqa/{path}"))
+    return listing(makers, folder, f"questions about held-out images in {QUESTIONS}")
 
 
 BENCHMARKS = (
@@ -47,7 +47,7 @@ BENCHMARKS = (
         layout=(QUESTIONS, "stvqa/train_images/coco-text/COCO_train2014_000000000036.jpg, ..."),
         home=HOME,
         note="Answers of the test split, of which the paper's number is, are secret and there is no validation "
-        "split: a tenth of the training pictures is scored, which a model must not have been tuned on "
+        "split: a tenth of the training images is scored, which a model must not have been tuned on "
         "(`openpali.eval.datasets.stvqa.is_held_out`).",
         open=open_stvqa,
         task="vqa",

@@ -1,6 +1,6 @@
 """The tables of docs/evaluation.md, from the benchmarks themselves.
 
-``python -m openpali.eval.datasets.table docs/evaluation.md`` writes them anew.
+``python -m openpali.eval.datasets.table docs/evaluation.md`` rewrites them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from openpali.eval.datasets.paper import PAPER
 from openpali.tasks.registry import get_task
 
 BEGIN, END = "<!-- benchmarks: generated -->\n", "<!-- end of benchmarks -->\n"
-_ASKED = {"vqa": "{question}", "video_qa": "{question}", "refseg": "{expression}"}  # what a prompt is asked about
 
 
 def render(benchmarks: Sequence[Benchmark] = PAPER) -> str:
-    """Markdown: how each benchmark is scored, which files it reads and where they can be had, and remarks."""
+    """Markdown: how each benchmark is scored, which files it reads and where to get them, and remarks."""
     scoring = [
         (
             f"`{b.name}`",
@@ -47,7 +46,7 @@ def render(benchmarks: Sequence[Benchmark] = PAPER) -> str:
             "",
             "### What they read",
             "",
-            *_table(("benchmark", "files under the data root", "where they can be had"), files),
+            *_table(("benchmark", "files under the data root", "where to get them"), files),
             "",
             "### Remarks",
             "",
@@ -58,12 +57,12 @@ def render(benchmarks: Sequence[Benchmark] = PAPER) -> str:
 
 
 def prompt_of(benchmark: Benchmark) -> str:
-    """The prompt with what changes in braces; nothing for benchmarks of embeddings."""
+    """The prompt with its variable parts in braces; empty for benchmarks of embeddings."""
     if not isinstance(benchmark, AnswerBenchmark):
         return ""
     task = get_task(benchmark.task, **benchmark.options)
     lang = "{lang}" if "languages" in benchmark.split else "en"
-    return f"`{task.ask(_ASKED.get(benchmark.task, ''), lang=lang)}`"
+    return f"`{task.ask(f'{{{task.takes}}}' if task.takes else '', lang=lang)}`"
 
 
 def decoding_of(benchmark: Benchmark) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
 from openpali.tasks.scoring import with_slices
 
 QUESTIONS = "tallyqa/test.json"
-HOME = "https://github.com/manoja328/TallyQA_dataset, its pictures at https://homes.cs.washington.edu/~ranjay/visualgenome"
+HOME = "https://github.com/manoja328/TallyQA_dataset, its images at https://homes.cs.washington.edu/~ranjay/visualgenome"
 
 
 def open_tallyqa(root: Path) -> Listing:
@@ -26,11 +26,11 @@ def open_tallyqa(root: Path) -> Listing:
             answers=[str(entry.integer("answer"))],
             question_kind="simple" if entry.flag("issimple") else "complex",
         )
-        makers.append(with_picture(example, folder, _picture_name(entry)))
+        makers.append(with_image(example, folder, _image_file(entry)))
     return listing(makers, folder, f"questions in {QUESTIONS}")
 
 
-def _picture_name(entry: Entry) -> str:
+def _image_file(entry: Entry) -> str:
     name = entry.text("image")  # "VG_100K_2/1.jpg", or "val2014/COCO_val2014_000000000042.jpg"
     return f"{'visual_genome' if name.startswith('VG_100K') else 'coco'}/{name}"
 

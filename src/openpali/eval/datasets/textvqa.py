@@ -1,4 +1,4 @@
-"""TextVQA and TextCaps: questions about, and captions of, pictures with text in them (of Open Images)."""
+"""TextVQA and TextCaps: questions about, and captions of, images with text in them (of Open Images)."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ from pathlib import Path
 
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
 
 QUESTIONS = "textvqa/TextVQA_0.5.1_val.json"
 CAPTIONS = "textcaps/TextCaps_0.1_val.json"
-PICTURES = "textvqa/train_images"  # of both data sets, and of their validation splits too
+IMAGES = "textvqa/train_images"  # of both data sets, and of their validation splits too
 HOME = "https://textvqa.org/dataset"
 HOME_CAPTIONS = "https://textvqa.org/textcaps/dataset"
-NOTE = (
-    "The paper's number is of the test server. Pictures are taken as distributed: some of them lie on their side."
-)
+NOTE = "The paper's number is of the test server. Images are taken as distributed: some of them lie on their side."
 
 
 def open_textvqa(root: Path) -> Listing:
     """The 5,000 validation questions, ten answers each."""
     folder = Folder(root, "TextVQA", HOME)
     makers = [
-        with_picture(
+        with_image(
             Example(entry.text("question_id"), question=entry.text("question"), answers=entry.texts("answers")),
             folder,
-            f"{PICTURES}/{entry.text('image_id')}.jpg",
+            f"{IMAGES}/{entry.text('image_id')}.jpg",
         )
         for entry in folder.json(QUESTIONS).entries("data")
     ]
@@ -35,14 +33,14 @@ def open_textvqa(root: Path) -> Listing:
 
 
 def open_textcaps(root: Path) -> Listing:
-    """The 3,166 validation pictures, five captions each."""
+    """The 3,166 validation images, five captions each."""
     folder = Folder(root, "TextCaps", HOME_CAPTIONS)
     captions: dict[str, list[str]] = {}
     for entry in folder.json(CAPTIONS).entries("data"):
         captions.setdefault(entry.text("image_id"), []).append(entry.text("caption_str"))
     makers = [
-        with_picture(Example(picture, captions={"en": texts}), folder, f"{PICTURES}/{picture}.jpg")
-        for picture, texts in captions.items()
+        with_image(Example(image, captions={"en": texts}), folder, f"{IMAGES}/{image}.jpg")
+        for image, texts in captions.items()
     ]
     return listing(makers, folder, f"captions in {CAPTIONS}")
 
@@ -55,7 +53,7 @@ BENCHMARKS = (
         paper={"cider": 158.8},
         paper_ocr={"cider": 164.3},
         resolution=812,
-        layout=(CAPTIONS, f"{PICTURES}/0054c91397f2fe05.jpg, ..."),
+        layout=(CAPTIONS, f"{IMAGES}/0054c91397f2fe05.jpg, ..."),
         home=HOME_CAPTIONS,
         note=NOTE,
         open=open_textcaps,
@@ -70,7 +68,7 @@ BENCHMARKS = (
         paper={"vqa_accuracy": 0.795},
         paper_ocr={"vqa_accuracy": 0.808},
         resolution=812,
-        layout=(QUESTIONS, f"{PICTURES}/003a8ae2ef43b901.jpg, ..."),
+        layout=(QUESTIONS, f"{IMAGES}/003a8ae2ef43b901.jpg, ..."),
         home=HOME,
         note=NOTE,
         open=open_textvqa,

@@ -1,4 +1,4 @@
-"""VQAv2 and OKVQA: questions about COCO's pictures with ten answers each, in one and the same format."""
+"""VQAv2 and OKVQA: questions about COCO's images with ten answers each, in one and the same format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
 from openpali.tasks.scoring import with_slices
@@ -16,7 +16,7 @@ VQAV2 = ("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", "vqav2/v2_mscoco_va
 OKVQA = ("okvqa/OpenEnded_mscoco_val2014_questions.json", "okvqa/mscoco_val2014_annotations.json")
 HOME_VQAV2 = "https://visualqa.org/download.html"
 HOME_OKVQA = "https://okvqa.allenai.org/download.html"
-PICTURES = "coco/val2014/COCO_val2014_000000000042.jpg, ..."
+IMAGES = "coco/val2014/COCO_val2014_000000000042.jpg, ..."
 
 
 def open_vqa(title: str, home: str, files: tuple[str, str], by_type: bool, root: Path) -> Listing:
@@ -37,7 +37,7 @@ def open_vqa(title: str, home: str, files: tuple[str, str], by_type: bool, root:
             question_kind=annotation.text("answer_type") if by_type else "",
         )
         name = f"coco/val2014/COCO_val2014_{entry.integer('image_id'):012d}.jpg"
-        makers.append(with_picture(example, folder, name))
+        makers.append(with_image(example, folder, name))
     return listing(makers, folder, f"questions in {questions}")
 
 
@@ -49,7 +49,7 @@ BENCHMARKS = (
         metric="vqa_accuracy",
         paper={"vqa_accuracy": 0.850},
         resolution=812,
-        layout=(*VQAV2, PICTURES),
+        layout=(*VQAV2, IMAGES),
         home=HOME_VQAV2,
         note="The paper's number is of test-dev (85.2 on test-std), which only the server scores.",
         open=partial(open_vqa, "VQAv2", HOME_VQAV2, VQAV2, True),
@@ -64,7 +64,7 @@ BENCHMARKS = (
         metric="accuracy",
         paper={"accuracy": 0.601},
         resolution=812,
-        layout=(*OKVQA, PICTURES),
+        layout=(*OKVQA, IMAGES),
         home=HOME_OKVQA,
         note="The paper does not say which scorer it takes: `accuracy` is big_vision's, without clean-up, and "
         "`vqa_accuracy` the one that the data set's owners prescribe.",

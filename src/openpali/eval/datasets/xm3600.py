@@ -1,4 +1,4 @@
-"""Crossmodal-3600: captions in 36 languages of pictures from where they are spoken, to write and to find."""
+"""Crossmodal-3600: captioning and retrieval in 36 languages, with images from where each is spoken."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from openpali.eval.datasets.base import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Seen
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_picture
+from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_image
+from openpali.eval.features import Encoders
 from openpali.eval.retrieval import retrieve
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
 from openpali.tasks.scoring import mean_of_slices
@@ -22,7 +22,7 @@ _CODES = (
 )
 LANGUAGES = tuple(_CODES.split())
 LAYOUT = (CAPTIONS, "xm3600/images/000411001ff7dd4f.jpg, ...")
-BATCH = 64  # pictures in memory
+BATCH = 64  # images in memory
 
 
 def _folder(root: Path) -> Folder:
@@ -33,18 +33,18 @@ def _captions(entry: Entry, lang: str) -> list[str]:
     return entry.entry(lang).texts("caption")
 
 
-def _picture(entry: Entry) -> str:
+def _image_file(entry: Entry) -> str:
     return f"xm3600/images/{entry.text('image/key')}.jpg"
 
 
 def open_captions(root: Path) -> Listing:
-    """The 3,600 pictures in each language; all languages of one picture follow each other."""
+    """The 3,600 images in each language; all languages of one image follow each other."""
     folder = _folder(root)
     makers = [
-        with_picture(
+        with_image(
             Example(f"{entry.text('image/key')}_{lang}", captions={lang: _captions(entry, lang)}, lang=lang),
             folder,
-            _picture(entry),
+            _image_file(entry),
         )
         for entry in folder.rows(CAPTIONS)
         for lang in LANGUAGES
@@ -52,10 +52,10 @@ def open_captions(root: Path) -> Listing:
     return listing(makers, folder, f"captions in {CAPTIONS}")
 
 
-def run_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -> Embedded:
+def run_retrieval(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Recall@1, @5 and @10 in both directions, per language and as mean over languages.
 
-    Every caption is a query; from picture to text, any caption of the picture is right (``any``), or only its first
+    Every caption is a query; from image to text, any caption of the image is right (``any``), or only its first
     is (``first/...``). The captions of one language compete with each other.
     """
     folder = _folder(root)
@@ -65,12 +65,12 @@ def run_retrieval(pali: Pali, root: Path, limit: int | None, advance: Advance) -
     chunks = []
     for start in range(0, len(entries), BATCH):
         some = entries[start : start + BATCH]
-        chunks.append(pali.embed_image([seen.image(folder.picture(_picture(entry))) for entry in some]))
+        chunks.append(model.embed_image([seen.image(folder.image(_image_file(entry))) for entry in some]))
         advance(start + len(some), total)
     images = np.concatenate(chunks)
     captions = {lang: [_captions(entry, lang) for entry in entries] for lang in LANGUAGES}
     seen.texts(captions)
-    scores = retrieve(images, captions, pali.embed_text, advance=lambda n: advance(len(entries) + n, total))
+    scores = retrieve(images, captions, model.embed_text, advance=lambda n: advance(len(entries) + n, total))
     prompt = {"text": "the caption alone", "languages": list(LANGUAGES)}
     return Embedded(scores=scores, n=len(entries), of=len(every), data=seen.hash, prompt=prompt)
 
@@ -98,7 +98,7 @@ BENCHMARKS = (
         resolution=224,
         layout=LAYOUT,
         home=HOME,
-        note="Mean over languages; `first/...` counts only the first caption of a picture as right.",
+        note="Mean over languages; `first/...` counts only the first caption of an image as right.",
         run=run_retrieval,
     ),
 )
