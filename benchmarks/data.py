@@ -3,13 +3,13 @@
     pip install 'openpali[bench]'
     OMP_NUM_THREADS=1 python benchmarks/data.py --json data.json
 
-One thread, no workers (all sides scale with them alike), in seconds of the core that were used, so that a
-shared machine does not blur it. Ours reads the shard in the order of a run (a global shuffle), checks each record,
-takes the class of its label and keeps freed memory, as in training; webdataset reads it from beginning to end.
-Pictures are made (noise with the spectrum and the JPEG size of photographs) or taken from ``--pictures``.
+One thread and no workers (all sides scale with workers alike), measured in CPU seconds, so that other programs on
+the machine do not distort the result. Ours reads the shard in the order of a run (a global shuffle), checks each
+record, uses the class of its label and keeps freed memory, as in training; webdataset reads the shard sequentially.
+Images are generated (noise with the spectrum and the JPEG size of photographs) or taken from ``--pictures``.
 
-A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, and ours is where 224 pixels are left: from a shorter side of
-448 on at 1/2, from 896 at 1/4, from 1,792 at 1/8. Below 448 everyone decodes every pixel.
+A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. Ours does so where at least 224 pixels remain: from a shorter
+side of 448 on at 1/2, from 896 at 1/4, from 1,792 at 1/8. Below 448 every side decodes all pixels.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ LABELS = ("a", "b")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 768, 1024], help="shorter side, pixels")
-    parser.add_argument("--count", type=int, default=128, help="pictures in a shard")
+    parser.add_argument("--count", type=int, default=128, help="images in a shard")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quality", type=int, default=85, help="of the JPEGs")
-    parser.add_argument("--pictures", type=Path, help="a folder of pictures to use, scaled to each size")
+    parser.add_argument("--quality", type=int, default=85, help="JPEG quality")
+    parser.add_argument("--pictures", type=Path, help="a folder of images to use, scaled to each size")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -95,13 +95,13 @@ def _measure(side: int, options: Any) -> list[Result]:
 
 
 def reduction(side: int) -> str:
-    """The share of its size at which a JPEG is decoded, of which at least ``SIZE`` pixels must be left."""
+    """The share of its size at which a JPEG is decoded, so that at least ``SIZE`` pixels remain."""
     factor = next(n for n in (8, 4, 2, 1) if side >= n * SIZE or n == 1)
     return "full size" if factor == 1 else f"1/{factor}"
 
 
 class Ours:
-    """A run's stream from the shard, from a new place in its order each time."""
+    """A run's stream from the shard; each call continues where the last one ended."""
 
     def __init__(self, shard: Path, count: int, batch: int) -> None:
         preprocess = Preprocess(SIZE, SIZE)
@@ -132,8 +132,8 @@ _V2 = v2.Compose(
 
 
 def _pil(data: bytes) -> torch.Tensor:
-    with Image.open(io.BytesIO(data)) as picture:
-        return _CLASSIC(picture.convert("RGB"))  # as webdataset's decode("pil")
+    with Image.open(io.BytesIO(data)) as image:
+        return _CLASSIC(image.convert("RGB"))  # as webdataset's decode("pil")
 
 
 def _tensor(data: bytes) -> torch.Tensor:
@@ -152,19 +152,19 @@ def _jpegs(side: int, options: Any) -> Sequence[bytes]:
         pictures = [Image.open(file).convert("RGB") for file in files]
     else:
         pictures = [_noise(side, side * 4 // 3, seed) for seed in range(8)]
-    return [_encoded(picture, side, options.quality) for picture in pictures]
+    return [_encoded(image, side, options.quality) for image in pictures]
 
 
-def _encoded(picture: Image.Image, side: int, quality: int) -> bytes:
-    scale = side / min(picture.size)
+def _encoded(image: Image.Image, side: int, quality: int) -> bytes:
+    scale = side / min(image.size)
     out = io.BytesIO()
-    size = (round(picture.width * scale), round(picture.height * scale))
-    picture.resize(size, Image.Resampling.LANCZOS).save(out, "JPEG", quality=quality)
+    size = (round(image.width * scale), round(image.height * scale))
+    image.resize(size, Image.Resampling.LANCZOS).save(out, "JPEG", quality=quality)
     return out.getvalue()
 
 
 def _noise(height: int, width: int, seed: int) -> Image.Image:
-    """Noise whose amplitude falls with frequency f as f^-1.4: about the JPEG size of a photograph."""
+    """Noise with amplitude f^-1.4 at frequency f, whose JPEG size is about that of a photograph."""
     rng = np.random.default_rng(seed)
     spectrum = np.fft.rfft2(rng.standard_normal((height, width, 3)), axes=(0, 1))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])[..., None]

@@ -1,16 +1,17 @@
-"""PaLI-3 at full size on this machine: save, load, read one picture and answer, in bf16 and in int8.
+"""PaLI-3 at full size on this machine: save, load, read one image and answer, in bf16 and in int8.
 
     python benchmarks/full_size.py --json full_size.json
 
-Weights are random (nobody has published trained ones), so the answers are noise; times, bytes and memory are those
-of the real model. Each measurement is a process of its own, whose peak memory is the system's reading (VmHWM, pages
-of the mapped file included). The peer of a time is the bound of this machine: the FLOPs that must be done at the
-rate of a large matrix product, or the bytes of decoder weights that each token must read at the rate of memory.
+Weights are random (no trained ones are public), so the answers are noise; times, bytes and memory are those of the
+real model. Each measurement runs in a process of its own, whose peak memory the system reports (VmHWM, pages of the
+mapped file included). The peer of a time is the bound of this machine: the necessary FLOPs at the rate of a large
+matmul, or the bytes of decoder weights that each token must read at the memory bandwidth.
 
-"load" maps the file and touches every page of it: first after the system was asked to forget the file, then again.
-Once the picture is read the ViT's pages are given back (`openpali.weights.tensors.give_back`), within its time.
-The bound of a token counts the keys and values that it reads beside the weights. Memory per token is how much the
-peak grows from one resolution to the next, beside the keys and values that the decoder holds of each token.
+"load" maps the file and touches every page of it: first after the file was dropped from the page cache, then
+again. After the image is encoded, the ViT's pages are released (`openpali.weights.tensors.give_back`); its time
+includes that. The bound of a token counts the keys and values that it reads as well as the weights. Memory per
+token is the growth of the peak from one resolution to the next; its peer is the size of the keys and values
+that the decoder keeps per token.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def ask(folder: Path, side: int) -> dict[str, float]:
 
 
 def write_random(preset: str, folder: Path) -> None:
-    """A model of random weights, in bf16."""
+    """Write a model of random weights, in bf16."""
     config = PRESETS[preset].pali
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in build(config).state_dict().items()}
@@ -141,24 +142,24 @@ def write_random(preset: str, folder: Path) -> None:
 
 
 def answer(folder: Path, side: int) -> dict[str, float]:
-    """Load, read one picture of ``side`` pixels, write :data:`NEW` tokens: seconds of each, bytes at the peak."""
+    """Load, encode one image of ``side`` pixels, write :data:`NEW` tokens: seconds of each, peak in bytes."""
     for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     seconds = {}
     for name in ("cold", "warm"):
-        model = None  # else both would be mapped at once
+        model = None  # or both would be mapped at once
         began = time.perf_counter()
         model = load(folder)
         seconds[name] = time.perf_counter() - began
     assert model is not None
     patch = model.config.vision.patch_size
     model.vit.set_grid((side // patch, side // patch))
-    picture = torch.randint(0, 256, (1, 1, side, side, 3), dtype=torch.uint8)
+    image = torch.randint(0, 256, (1, 1, side, side, 3), dtype=torch.uint8)
     prompt = torch.randint(2, model.config.text.vocab_size, (1, PROMPT))
     marks, ids = [time.perf_counter()], torch.zeros(1, 1, dtype=torch.long)
     with torch.inference_mode():
-        visual = model.embed_images(picture)
+        visual = model.embed_images(image)
         give_back(model.vit.state_dict().values())
         marks.append(time.perf_counter())
         x, real = model.assemble(visual, prompt)

@@ -2,17 +2,18 @@
 
     pip install 'openpali[bench]'
     python benchmarks/generation.py --json generation.json
-    python benchmarks/generation.py --tiny     # to see that it works
+    python benchmarks/generation.py --tiny     # a quick check that it works
 
-A T5 v1.1 base (12 + 12 layers, width 768, 32k vocabulary, random weights) reads 212 tokens, as many as 196 patches
-and 16 words are, and writes 32, EOS forbidden. Times are of whole calls, the encoder included. Images: a SigLIP
-B/16 at 224 px, patch tokens alone. The roofline is what reading each decoder weight once a token would allow.
+A T5 v1.1 base (12 + 12 layers, width 768, 32k vocabulary, random weights) reads 212 tokens, the number of 196
+patches and 16 words, and writes 32 tokens with EOS forbidden. Times are of whole calls, the encoder included.
+Images: a SigLIP B/16 at 224 px, patch tokens only. The roofline is the rate at which each decoder weight can be
+read once per token.
 
-All sides have the same number of threads, run in one process and take turns; times are medians. int8 is of weights,
-on both sides; products with them are of int8 too, and what else ours computes is bf16 where the processor has it.
-"float" is OpenVINO's without int8, in the same precision, beside CTranslate2's float32. CTranslate2's int8 is the
-faster of its int8 and int8_bfloat16; without CTranslate2 its rows are left out. A target, where there is one,
-stands with the peer: it is what the ratio should be at least.
+All sides use the same number of threads, run in one process and alternate; times are medians. Both int8 sides have
+int8 weights and int8 matmuls; everything else in ours is bf16 where the processor supports it. "float" is OpenVINO
+without int8, in the same precision, compared with CTranslate2's float32. CTranslate2's int8 is the faster of its
+int8 and int8_bfloat16; without CTranslate2 its rows are omitted. A target, where there is one, is shown with the
+peer: it is the lowest ratio that we aim at.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from openpali.model.pali import Pali, PaliConfig
 from openpali.model.sizes import parameters_per_token
 
 EOS = 1
-TARGETS = {  # (what, peer, batch) -> the ratio that is wanted at least
+TARGETS = {  # (what, peer, batch) -> lowest ratio that we aim at
     ("greedy", "CTranslate2 int8", 1): 2.0,
     ("greedy", "CTranslate2 int8", 8): 1.5,
     ("greedy", "transformers bf16", 1): 4.0,
@@ -53,7 +54,7 @@ TARGETS = {  # (what, peer, batch) -> the ratio that is wanted at least
 
 @dataclass(frozen=True)
 class Shape:
-    """Of both models, and of what they read and write."""
+    """Sizes of both models, and of their inputs and outputs."""
 
     input: int = 212
     new: int = 32
@@ -74,14 +75,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tiny", action="store_true", help="small shapes, to try this out")
+    parser.add_argument("--tiny", action="store_true", help="small shapes, for a quick check")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     peers = ["transformers", "openvino"]
     if importlib.util.find_spec("ctranslate2"):
         peers.append("ctranslate2")
     else:
-        print("CTranslate2 is left out, since it is not installed: pip install ctranslate2")
+        print("CTranslate2 is not installed and its rows are omitted: pip install ctranslate2")
     facts = machine(*peers)
     with tempfile.TemporaryDirectory() as folder:
         results = _measure(Path(folder), TINY if options.tiny else Shape(), options.batches, options.rounds)
@@ -113,7 +114,7 @@ def _measure(folder: Path, shape: Shape, batches: list[int], rounds: int) -> lis
 
 Run = Callable[[], object]
 Writer = Callable[[torch.Tensor, int, int], None]
-"""Writes so many tokens after these ids ``[B, N]``, with so many beams."""
+"""(ids ``[B, N]``, number of new tokens, beams) -> generates."""
 
 
 def _texts(

@@ -1,14 +1,14 @@
-"""How far our modules are from transformers' on the same weights, per family, at real sizes.
+"""Difference between our modules and transformers' on the same weights, per family, at real sizes.
 
     python benchmarks/parity.py                                  # B/16 and base: a minute and 3 GB
     python benchmarks/parity.py --size large                     # L/16 and large: 8 GB
-    python benchmarks/parity.py --size xl --families SigLIP      # So400m/14: 8 GB; T5's XL wants 26 GB
+    python benchmarks/parity.py --size xl --families SigLIP      # So400m/14: 8 GB; T5's XL needs 26 GB
     python benchmarks/parity.py --size giant --families SigLIP   # g-opt/16: 18 GB
 
-Weights are random, since no hub is asked: transformers writes each checkpoint, `openpali.interop` reads it, and the
-same inputs go through both in float32. Prints the largest difference in any layer, absolute and relative to the
-largest number of that layer. With `--json` the latter goes beside 1e-5, which is asked for; it counts as 6e-8 at
-least, half of float32's last bit.
+Weights are random, since no hub is contacted: transformers writes each checkpoint, `openpali.interop` reads it, and
+both compute the same inputs in float32. Prints the largest difference in any layer, absolute and relative to the
+largest value of that layer. With `--json` the relative difference is compared with the target of 1e-5; it counts as
+at least 6e-8, half of float32's last bit.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def language(kind: str, size: str) -> nn.Module:
     activation = "gated-silu" if kind == "UL2" else "gated-gelu"
     built: nn.Module = model(config(**shape, feed_forward_proj=activation, tie_word_embeddings=False))
     head = nn.Linear(shape["d_model"], shape["vocab_size"], bias=False)
-    built.lm_head = head  # recent versions tie it whatever the configuration says
+    built.lm_head = head  # recent versions tie it regardless of the configuration
     return built
 
 
 def compared(kind: str, size: str) -> list[Deviation]:
-    """Layer by layer; the checkpoint is gone afterwards."""
+    """Differences of all layers. The checkpoint is deleted afterwards."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if kind == "SigLIP":
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     if options.size not in LANGUAGE and set(options.families) != {"SigLIP"}:
-        parser.error(f"--size {options.size} is of SigLIP alone: add --families SigLIP")
+        parser.error(f"--size {options.size} is only for SigLIP: add --families SigLIP")
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
     facts = machine("transformers")

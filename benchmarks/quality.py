@@ -2,11 +2,12 @@
 
     openpali data build all
     python benchmarks/quality.py --json quality.json     # 20 minutes
-    python benchmarks/quality.py --limit 100             # to see that it works
+    python benchmarks/quality.py --limit 100             # a quick check that it works
 
-Both engines answer every question of the same sets, by the protocol of `openpali eval`. Ours is OpenVINO with int8
-weights (`--engine openvino-int8`), the peer torch in float32, in percent; CIDEr has its own scale. The largest
-difference is printed; half a point was the target. What SigLIP and the probes score has no text, and is left out.
+Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is OpenVINO with int8
+weights (`--engine openvino-int8`), the peer is torch in float32. Scores are in percent; CIDEr has its own scale.
+The largest difference is printed; the target is half a point. Scores of SigLIP and of the probes involve no
+generated text and are omitted.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from openpali.infer.pali import Pali
 from openpali.reports.progress import progress_bar
 
 ENGINES = ("openvino-int8", "torch")
-LEAST = 0.01  # points, so that there is a ratio
+MIN_SCORE = 0.01  # points, so that no ratio divides by zero
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
 def compared(title: str, ours: float, theirs: float, name: str) -> Result:
     scale = 1 if is_cider(name) else 100
     make, unit = (cost, "points of error") if is_error(name) else (rate, "points")
-    return make(title, max(scale * ours, LEAST), max(scale * theirs, LEAST), "float32", unit)
+    return make(title, max(scale * ours, MIN_SCORE), max(scale * theirs, MIN_SCORE), "float32", unit)
 
 
 if __name__ == "__main__":

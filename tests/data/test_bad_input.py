@@ -69,7 +69,7 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [*BAD, "gone.png"])
-def test_predict_says_what_is_wrong_with_a_picture(openpali: Command, family: Path, files: Path, name: str) -> None:
+def test_predict_says_what_is_wrong_with_a_image(openpali: Command, family: Path, files: Path, name: str) -> None:
     _, sentence = openpali("predict", files / name, "detect: cat", "--model", family)
     problem = BAD[name][1] if name in BAD else "no image file"
     assert sentence.startswith("openpali: ")
@@ -78,14 +78,14 @@ def test_predict_says_what_is_wrong_with_a_picture(openpali: Command, family: Pa
     assert "\n" not in sentence
 
 
-def test_predict_answers_about_every_unusual_picture(openpali: Command, family: Path, files: Path) -> None:
+def test_predict_answers_about_every_unusual_image(openpali: Command, family: Path, files: Path) -> None:
     for name in UNUSUAL:
         printed, sentence = openpali("predict", files / name, "detect: cat", "--model", family, "--json")
         assert not sentence
         assert json.loads(printed)["prompt"] == "detect: cat"
 
 
-def test_predict_draws_every_unusual_picture_upright(openpali: Command, family: Path, files: Path) -> None:
+def test_predict_draws_every_unusual_image_upright(openpali: Command, family: Path, files: Path) -> None:
     _, sentence = openpali(
         "predict", files / "turned.jpg", "detect: cat", "--model", family, "--out", files / "drawn.png"
     )
@@ -217,7 +217,7 @@ def quarantine(run: Path) -> list[str]:
     return [json.loads(line)["problem"] for line in (run / "quarantine.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_training_quarantines_bad_pictures_and_goes_on(
+def test_training_quarantines_bad_images_and_goes_on(
     openpali: Command, world_with_vocabulary: Path, files: Path
 ) -> None:
     path = jsonl(files, *BAD, "gone.png", *UNUSUAL)
@@ -254,7 +254,7 @@ def test_training_on_damaged_shards_uses_what_is_whole(
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["bad"] == 0
 
 
-def test_training_quarantines_flipped_bits_in_pictures_and_records(
+def test_training_quarantines_flipped_bits_in_images_and_records(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path
 ) -> None:
     path = shards(tmp_path, 12)
@@ -268,7 +268,7 @@ def test_training_quarantines_flipped_bits_in_pictures_and_records(
     assert any("is not an image" in p for p in problems)
 
 
-def test_a_picture_that_vanishes_while_training_is_quarantined(
+def test_a_image_that_vanishes_while_training_is_quarantined(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from openpali.train.trainer import Trainer

@@ -138,7 +138,7 @@ def test_masks_are_cropped_to_their_box() -> None:
         encode(MaskEncoder(), Example(key="n"))
 
 
-def test_a_missing_picture_is_quarantined_not_a_crash(tokenizer: Tokenizer) -> None:
+def test_a_missing_image_is_quarantined_not_a_crash(tokenizer: Tokenizer) -> None:
     example = Example(key="e", captions={"en": ["x"]}, label="cat")
     for encoder in (PairEncoder(tokenizer, 8), LabelEncoder(("cat",))):
         with pytest.raises(ValueError, match="sample e has no picture"):

@@ -98,7 +98,7 @@ def test_palette_with_transparency() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_picture_upright(orientation: int) -> None:
+def test_exif_turns_the_image_upright(orientation: int) -> None:
     """The stored picture is made so that it shows ``PIXELS`` when turned as its EXIF says (EXIF 2.3, table 6)."""
     stored = {
         1: PIXELS,
@@ -130,7 +130,7 @@ def test_the_first_frame_of_an_animation() -> None:
 @pytest.mark.parametrize(
     "data", [b"<html>not found</html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"\0" * 99]
 )
-def test_no_picture(data: bytes) -> None:
+def test_no_image(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"cat.jpg is (not an image|truncated or damaged)"):
         load_image(data, "cat.jpg")
 

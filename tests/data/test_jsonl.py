@@ -114,7 +114,7 @@ def test_a_mistake_is_named_with_line_field_and_remedy(line: str, expected: str)
     assert str(again) == str(caught.value)
 
 
-def test_objects_need_a_picture_of_their_size(folder: Path) -> None:
+def test_objects_need_a_image_of_their_size(folder: Path) -> None:
     Image.new("L", (3, 3), 255).save(folder / "mask.png")
     small = {"name": "a", "mask": {"size": [2, 2], "counts": [0, 4]}}
     source = JsonlSource(
@@ -131,7 +131,7 @@ def test_objects_need_a_picture_of_their_size(folder: Path) -> None:
             source[index]
 
 
-def test_missing_and_damaged_pictures_are_named(folder: Path) -> None:
+def test_missing_and_damaged_images_are_named(folder: Path) -> None:
     (folder / "bad.png").write_bytes(b"no picture")
     source = JsonlSource(write(folder, {"images": "gone.png"}, {"images": "bad.png"}))
     with pytest.raises(FileNotFoundError, match=r"train.jsonl:1: no file .*gone.png"):

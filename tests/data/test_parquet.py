@@ -57,7 +57,7 @@ def test_rows_in_any_order_with_few_row_groups_in_memory(folder: Path) -> None:
     assert len(open_source(str(folder / "b.parquet"), {})) == 35
 
 
-def test_every_way_to_hold_pictures(tmp_path: Path) -> None:
+def test_every_way_to_hold_images(tmp_path: Path) -> None:
     (tmp_path / "beside.png").write_bytes(picture(3))
     ways: list[Any] = [
         {"image": picture(1)},

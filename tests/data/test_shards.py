@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_samples_in_any_order_with_their_pictures(folder: Path) -> None:
+def test_samples_in_any_order_with_their_images(folder: Path) -> None:
     source = ShardSource(folder)
     assert len(source) == 255
     for index in (254, 0, 250, 249, -1):

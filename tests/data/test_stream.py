@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pickle
 import signal
 import tracemalloc
 from collections.abc import Sequence
@@ -15,11 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.encode import Arrays, Batch
-from openpali.data.pipeline.stream import SUBSTITUTES, Entry, Loaded, Phase, Stream, load
+from openpali.data.pipeline.encode import Arrays, Batch, SequenceEncoder
+from openpali.data.pipeline.stream import SUBSTITUTES, Entry, Loaded, Phase, Stream, load, start_method
+from openpali.synth.compose import WorldSource
+from openpali.synth.world import World
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
 from openpali.tasks.registry import get_task
+from openpali.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,30 @@ class Deadly(Numbers):
 def test_a_killed_worker_is_one_sentence() -> None:
     with pytest.raises(OSError, match=r"a data worker was killed .*the same command goes on"):
         next(load(stream(Deadly(9)), start=0, batch=16, workers=1))
+
+
+class Local(Numbers):
+    """Cannot be sent to a spawned worker."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("cannot pickle this source")
+
+
+def test_without_fork_a_source_that_cannot_be_copied_to_workers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start_method() == "fork"
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    assert start_method() == "spawn"
+    with pytest.raises(ValueError, match=r"workers cannot be started .*cannot pickle this .*set workers to 0"):
+        next(load(stream(Local(9)), start=0, batch=16, workers=1))
+
+
+def test_a_stream_can_be_copied_to_spawned_workers(world: World) -> None:
+    encoder = SequenceEncoder(Tokenizer.train(["a b c"] * 9, 800), max_prompt=64, max_target=64)
+    entries = [Entry("x", WorldSource(world, "single", canvas=32), get_task("caption"), 1.0)]
+    whole = Stream([Phase(16, Preprocess(8, 8), entries)], encoder, seed=0)
+    copy = pickle.loads(pickle.dumps(whole))
+    for name, array in whole[5].arrays.items():
+        assert np.array_equal(copy[5].arrays[name], array)
 
 
 def test_a_long_run_lists_no_batches_up_front() -> None:

@@ -325,7 +325,7 @@ def test_every_benchmark_defines_its_scores() -> None:
         assert words != (partial.__doc__ or "").split("\n")[0].rstrip("."), name
         assert "Lambda" not in words
     assert definitions["chartqa"] == "ChartQA's relaxed accuracy: the mean over kinds of sample"
-    assert definitions["nano/retrieval"].startswith("Held-out renderings -> captions")
+    assert definitions["nano/retrieval"].startswith("Recall at 1 per language")
 
 
 def test_the_scoring_hash_covers_all_code_that_computes_scores(

@@ -133,7 +133,7 @@ def test_answers_are_those_of_the_facade_in_the_order_asked(adapter: ModuleType,
     assert sorted(kept[2] for kept in model.cache_hook.kept) == sorted(answers)
 
 
-def test_generation_options_are_heeded(adapter: ModuleType, family: Path) -> None:
+def test_generation_options_are_used(adapter: ModuleType, family: Path) -> None:
     model = open_model(adapter, family)
     whole = model.generate_until(requests())[0]
     assert len(model.generate_until(requests(max_new_tokens=1))[0]) < len(whole)

@@ -185,7 +185,7 @@ def test_convert_reports_parity_of_each_layer(sources: Path, tmp_path: Path, cap
     )  # fmt: skip
     said = "\n".join(lines)
     assert "image encoder and text tower, MAP head" in said
-    assert "of 14 x 14 pixels, whole patches are 12 x 12" in said
+    assert "of 14 x 14 pixels, whole patches cover 12 x 12" in said
     assert "position embeddings: [3, 3] -> [4, 5], bilinear, corners aligned" in said
     assert "its head is its own" in said
     compared = [line for line in lines if "max difference" in line]
@@ -242,8 +242,7 @@ def test_texts_are_reworded_as_the_checkpoints_tokenizer_does(
         (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": config}))
     adopt_siglip(folder, tmp_path / "ours")
     assert open_model(tmp_path / "ours").facts["wording"] == wording
-    encoder = Pali(tmp_path / "ours")._pairs
-    assert encoder.wording == wording
+    assert Pali(tmp_path / "ours").embedding._encoder.wording == wording
 
 
 def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path: Path) -> None:

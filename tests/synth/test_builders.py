@@ -192,7 +192,7 @@ def test_captions_are_read_by_language() -> None:
     assert [language_code(c) for c in ("zh_TW", "ca@valencia", "kab")] == ["zh-Hant", "ca-valencia", "kab"]
 
 
-def test_photographs_are_told_from_drawings() -> None:
+def test_photographs_are_distinguished_from_drawings() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (40, 40, 4), dtype=np.uint8)
     noise[..., 3] = 255

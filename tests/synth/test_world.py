@@ -67,7 +67,7 @@ def test_a_sample_is_a_pure_function_of_its_index(world: World, kind: str, split
     assert not same(there[0], dataclasses.replace(other, key=there[0].key))
 
 
-def test_pictures_have_the_canvas_asked_for(world: World) -> None:
+def test_images_have_the_canvas_asked_for(world: World) -> None:
     for kind in KINDS:
         example = WorldSource(world, kind, canvas=100)[7]
         assert all(image.shape == (100, 100, 3) and image.dtype == np.uint8 for image in example.images)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from openpali.infer.pali import Pali
 from openpali.tasks import TASKS, dialects, get_task, open_task, recognise
-from openpali.tasks.base import Task
 from openpali.tasks.dialects import DIALECTS, PALI3, Dialect, Template
 from openpali.tasks.registry import is_prompt, openable
 
@@ -179,7 +178,3 @@ def test_needs_are_fields_or_images(name: str) -> None:
 def test_options_do_not_choose_the_dialect(short: str) -> None:
     assert open_task("vqa", {"dialect": "short"}).dialect == "pali3"
     assert open_task("vqa", dialect="short") == replace(get_task("vqa"), dialect="short")
-
-
-def test_tasks_share_one_parent() -> None:
-    assert all(issubclass(family, Task) for family in TASKS.values())

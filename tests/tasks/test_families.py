@@ -150,6 +150,7 @@ def test_unknown_names_and_options_get_the_nearest() -> None:
         ("object_vqa", {"kinds": ["is", "why"]}, "kinds"),
         ("object_vqa", {"kinds": []}, "kinds"),
         ("object_vqa", {"choices": 1}, "choices"),
+        ("detect", {"bins": "16"}, "task detect has an option of the wrong type"),
     ],
 )
 def test_wrong_options_are_refused_at_once(name: str, options, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The benchmarks of the composed worlds: held-out renderings, words, pairs, expressions and motions; and easy-VQA.
+"""Benchmarks of the synthetic worlds (held-out renderings, words, pairs, expressions, motions), and easy-VQA.
 
 The sets are pure functions of :data:`~openpali.eval.datasets.base.SEED`, made on demand.
 """
@@ -80,7 +80,7 @@ def heldout(world: str, kind: str, **options: Any) -> WorldSource:
 
 
 def retrieval(world: str, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Held-out renderings -> captions of the world, recall at 1 per language; any stamp is a candidate."""
+    """Recall at 1 per language, from held-out renderings to captions; the caption of every stamp is a candidate."""
     source = heldout(world, "single")
     stamps = source.world.stamps
     owner = {stamp.captions["en"]: i for i, stamp in enumerate(stamps)}
@@ -112,7 +112,7 @@ def retrieval(world: str, model: Encoders, data: Path, limit: int | None, advanc
 
 
 def captions(rows: Sequence[Answered]) -> Scores:
-    """Captions to the letter, per language and their mean over languages; CIDEr in English."""
+    """Exact match of captions per language, and the mean over languages; CIDEr in English."""
     found = with_slices(exact)(rows)
     hits, kinds = found.per_sample["exact_match"], sorted({row.kind for row in rows})
     scores = {f"exact/{lang}": found.summary[f"exact_match/{lang}"] for lang in kinds}
@@ -123,12 +123,12 @@ def captions(rows: Sequence[Answered]) -> Scores:
 
 
 def reading(rows: Sequence[Answered]) -> Scores:
-    """Words to the letter, and the character error rate."""
+    """Exact match of words, and the character error rate."""
     return _renamed(Ocr.score(rows), {"cer": "cer", "exact_match": "exact"})
 
 
 def answers(rows: Sequence[Answered]) -> Scores:
-    """Answers to the letter, over all questions and per kind of question."""
+    """Exact match of answers, over all questions and per kind of question."""
     return _renamed(Vqa.score(rows), {"exact_match": "acc"})
 
 
@@ -162,7 +162,7 @@ def world_benchmarks(world: str) -> list[Benchmark]:
     return [
         EncoderBenchmark(
             name=f"{world}/retrieval",
-            title=f"Captions by their picture ({world} world)",
+            title=f"Captions retrieved by image ({world} world)",
             split=f"held out, {SIZE:,} pictures",
             metric="r@1/mean",
             run=partial(retrieval, world),

@@ -1,6 +1,6 @@
-"""Image encoders and SigLIP of big_vision: its `.npz` files, without JAX.
+"""Image encoders and SigLIP from big_vision's `.npz` files, without JAX.
 
-What its `models/vit.py` and `models/proj/image_text/` have written over the years: blocks one by one or stacked
+Reads every layout that its `models/vit.py` and `models/proj/image_text/` have written: blocks one by one or stacked
 (scan); position embeddings within the encoder; module numbers counted over a whole block (before flax Linen); the
 MAP head inline; and bf16, which numpy reads as two opaque bytes.
 """
@@ -24,19 +24,19 @@ from openpali.interop.siglip import ImageEncoder, parts
 from openpali.model.siglip import TextTowerConfig
 from openpali.model.vit import ViTConfig
 
-_CLASSIFIER = ("head", "pre_logits")  # after pooling: of no use to PaLI
+_CLASSIFIER = ("head", "pre_logits")  # after pooling, where PaLI takes nothing from
 _BLOCK = re.compile(r"(.*encoderblock)/(.*)")
-_INLINE_HEAD = re.compile(r"^img/(probe$|(?:MlpBlock|MultiHeadDotProductAttention|LayerNorm)_\d)")
 _NUMBERED = re.compile(r"(?P<class>[A-Za-z]+)_(?P<number>\d+)")
 
 
 def read_npz(path: Path) -> ImageEncoder:
     """Read a ViT, with or without MAP head, or both towers of SigLIP.
 
-    Shapes are read off the arrays; the grid of position embeddings is taken to be square.
+    Shapes are inferred from the arrays; the grid of position embeddings is assumed to be square.
 
     Raises:
-        FileNotFoundError, ValueError: there is none; arrays are missing, unknown or misshapen (all are listed).
+        FileNotFoundError: no such file.
+        ValueError: arrays are missing, unknown or have another shape.
     """
     tree = _modernise(_load(path), str(path))
     dropped = [key for key in tree if key.startswith(tuple(f"img/{name}/" for name in _CLASSIFIER))]
@@ -144,7 +144,7 @@ def _norm(ours: str, theirs: str) -> list[Rule]:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    """Arrays by name without what wraps the parameters."""
+    """The arrays by name, without the prefixes of a training checkpoint."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
@@ -152,7 +152,7 @@ def _load(path: Path) -> dict[str, Tensor]:
             arrays = {key: _tensor(file[key], key) for key in file.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npz file of arrays: {error}") from error
-    for wrapper in ("params/", "opt/target/"):  # the rest of a training checkpoint is no parameter
+    for wrapper in ("params/", "opt/target/"):  # the rest of a training checkpoint is optimizer state
         inside = {key.removeprefix(wrapper): value for key, value in arrays.items() if key.startswith(wrapper)}
         arrays = inside or arrays
     if not any(key.startswith(("img/", "txt/")) for key in arrays):
@@ -161,7 +161,7 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def _tensor(array: NDArray[Any], key: str) -> Tensor:
-    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bf16, whose name numpy does not know
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bf16, which numpy does not know
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     if array.dtype.kind != "f":
         raise ValueError(f"{key} has dtype {array.dtype}, and weights are floats")
@@ -169,7 +169,7 @@ def _tensor(array: NDArray[Any], key: str) -> Tensor:
 
 
 def _modernise(tree: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Every layout that there was -> blocks one by one, named as today."""
+    """Convert every older layout to blocks one by one, under today's names."""
     plain: dict[str, Tensor] = {}
     for key, value in tree.items():
         key = re.sub(r"^img/Transformer/(posembed_input/)?pos_embedding$", "img/pos_embedding", key)
@@ -185,8 +185,9 @@ def _modernise(tree: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
 
 
 def _renumber(tree: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Number the modules of each class within their parent from 0: of "LayerNorm_0" and "LayerNorm_2", the latter
-    is the second. Before Linen, flax counted all the modules of a parent together.
+    """Number the modules of each class within their parent from 0: "LayerNorm_0" and "LayerNorm_2" become 0 and 1.
+
+    Before Linen, flax counted all modules of a parent together.
     """
     numbers: dict[tuple[str, str], set[int]] = {}
     for key in tree:
@@ -213,7 +214,7 @@ def _renumber(tree: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 _IMAGE_BLOCK = "img/Transformer/encoderblock_0"
 _TEXT_BLOCK = "txt/Encoder_0/encoderblock_0"
-_AXES = {  # arrays that shapes are read from, by tower -> number of their axes
+_AXES = {  # arrays from which shapes are inferred -> number of their axes
     "img/embedding/kernel": 4,
     "img/pos_embedding": 3,
     f"{_IMAGE_BLOCK}/MlpBlock_0/Dense_0/kernel": 2,
@@ -244,7 +245,7 @@ def _vision_config(tree: Mapping[str, Tensor], where: str) -> ViTConfig:
     side = math.isqrt(positions)
     if side * side != positions:
         class_token = math.isqrt(positions - 1) ** 2 == positions - 1
-        extra = ": one is that of a class token, which SigLIP has not" if class_token else ""
+        extra = ": one belongs to a class token, which SigLIP does not have" if class_token else ""
         raise ValueError(f"{where} has {positions} position embeddings, which make no square{extra}")
     return ViTConfig(
         patch_size=patch,

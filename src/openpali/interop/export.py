@@ -1,4 +1,4 @@
-"""Our models as checkpoints of transformers' own classes, for whoever goes on there."""
+"""Export to checkpoints of transformers' own classes."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from openpali.weights.format import ModelFolder
 from openpali.weights.tensors import write_tensors
 
 
-def export(bundle: ModelFolder, out: Path) -> list[Path]:
-    """Write a SigLIP as `SiglipModel`, or a PaLI's halves as `SiglipVisionModel` and T5.
+def export(source: ModelFolder, out: Path) -> list[Path]:
+    """Write a SigLIP as `SiglipModel`, or the halves of a PaLI as `SiglipVisionModel` and T5.
 
-    With a bias in each layer the latter is umT5. The projection between them has no place there; a PaLI as a whole
-    is opened by ``interop.transformers``.
+    T5 with a bias in each layer is written as umT5. The projection is left out; ``interop.transformers`` opens a
+    PaLI as a whole.
 
     Args:
-        bundle: the model.
-        out: folder to write; of a PaLI, the halves go into ``vision`` and ``text`` within it.
+        source: the model.
+        out: folder to write; the halves of a PaLI go into ``vision`` and ``text`` within it.
 
     Returns:
-        The folders that were written: :func:`openpali.interop.parts.assemble` reads them again.
+        The folders written. :func:`openpali.interop.parts.assemble` reads them again.
 
     Raises:
-        ValueError: it is another kind of model, or its pictures are not square.
+        ValueError: it is another kind of model, or its images are not square.
     """
-    weights, config = bundle.weights(), bundle.config
+    weights, config = source.weights(), source.config
     if isinstance(config, SigLIPConfig):
-        _write(out, *write_siglip(weights, config), _preprocessor(bundle.preprocess))
-        bundle.tokenizer.save(out / "spiece.model")
+        _write(out, *write_siglip(weights, config), _preprocessor(source.preprocess))
+        source.tokenizer.save(out / "spiece.model")
         return [out]
     if not isinstance(config, PaliConfig):
         raise ValueError(
-            f"{bundle.folder} is a {bundle.kind}, and transformers has classes for siglip and pali only"
+            f"{source.folder} is a {source.kind}, and transformers has classes for siglip and pali only"
         )
     vit = {key.removeprefix("vit."): value for key, value in weights.items() if key.startswith("vit.")}
     text = {key.removeprefix("text."): value for key, value in weights.items() if key.startswith("text.")}
-    _write(out / "vision", *write_vit(vit, config.vision), _preprocessor(bundle.preprocess))
-    _write(out / "text", *write_t5(text, config.text), {"tokenizer_config.json": _t5_tokenizer(bundle.tokenizer)})
-    bundle.tokenizer.save(out / "text" / "spiece.model")
+    _write(out / "vision", *write_vit(vit, config.vision), _preprocessor(source.preprocess))
+    _write(out / "text", *write_t5(text, config.text), {"tokenizer_config.json": _t5_tokenizer(source.tokenizer)})
+    source.tokenizer.save(out / "text" / "spiece.model")
     return [out / "vision", out / "text"]
 
 
@@ -76,6 +76,6 @@ def _preprocessor(preprocess: Preprocess | None) -> dict[str, Any]:
 
 
 def _t5_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """All specials are pieces of the SentencePiece model: none is to be added."""
+    """All special tokens are pieces of the SentencePiece model, so ``extra_ids`` is 0."""
     pad, eos, unk = tokenizer.pieces([tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id])
     return {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "pad_token": pad, "eos_token": eos, "unk_token": unk}

@@ -1,4 +1,4 @@
-"""How parameters are called and laid out elsewhere, as rules that work both ways."""
+"""Names and layouts of parameters in other libraries, as a table of rules that work in both directions."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Layout = Callable[[Tensor], Tensor]
 
 
 def same(tensor: Tensor) -> Tensor:
-    """Layouts agree."""
+    """Leave the layout as it is."""
     return tensor
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Parameters of ours, stacked along their first axis, are equal parts of theirs, stacked likewise.
+    """Our parameters, concatenated along their first axis, equal theirs, concatenated likewise.
 
-    One to one mostly; our fused projections are several of theirs, and theirs may be several of ours.
+    Mostly one to one. Our fused projections are several of theirs, and theirs may be several of ours.
 
     Args:
         ours, theirs: names.
-        to_ours: brings each of theirs into our layout.
-        to_theirs: the way back, for each part.
+        to_ours: converts each of theirs to our layout.
+        to_theirs: the inverse, for each part.
     """
 
     ours: tuple[str, ...]
@@ -40,14 +40,14 @@ class Rule:
     to_theirs: Layout = same
 
     def read(self, theirs: Mapping[str, Tensor], sizes: Sequence[int]) -> dict[str, Tensor]:
-        """Ours from theirs; ``sizes`` are the lengths of ours' first axes."""
+        """Our parameters from theirs; ``sizes`` are the lengths of our first axes."""
         parts = [self.to_ours(theirs[key]) for key in self.theirs]
         whole = torch.cat(parts) if len(parts) > 1 else parts[0]
         split = torch.split_with_sizes(whole, list(sizes)) if len(self.ours) > 1 else [whole]
         return dict(zip(self.ours, split, strict=True))
 
     def write(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Theirs from ours."""
+        """Their parameters from ours."""
         parts = [ours[key] for key in self.ours]
         whole = torch.cat(parts) if len(parts) > 1 else parts[0]
         split = whole.chunk(len(self.theirs)) if len(self.theirs) > 1 else [whole]
@@ -55,7 +55,7 @@ class Rule:
 
 
 def skeleton(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
-    """The parameters of a model by name, without memory."""
+    """The parameters of a model by name, on the meta device."""
     with torch.device("meta"):
         return build().state_dict()
 
@@ -66,13 +66,13 @@ def read(
     """All our parameters from all of theirs.
 
     Args:
-        ours: our parameters, as :func:`skeleton` makes them: their shapes say what theirs must have.
+        ours: our parameters, as :func:`skeleton` makes them: the shapes to expect.
         theirs: the checkpoint.
-        name: what to call it.
+        name: what to call it in an error.
 
     Raises:
-        ValueError: tensors that are missing, unknown, or of another shape than ours need; all are listed, under
-            their names there.
+        ValueError: tensors are missing, unknown, or have another shape; the error has their names in the
+            checkpoint.
     """
     require_fit(_wanted(rules, ours), shapes(theirs), name)
     weights: dict[str, Tensor] = {}
@@ -82,7 +82,7 @@ def read(
 
 
 def write(rules: Sequence[Rule], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All of theirs from ours."""
+    """All their parameters from ours."""
     weights: dict[str, Tensor] = {}
     for rule in rules:
         weights |= rule.write(ours)
@@ -94,10 +94,11 @@ def _wanted(rules: Sequence[Rule], ours: Mapping[str, Tensor]) -> dict[str, Shap
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a checkpoint of transformers.
+    """The ``config.json`` of a transformers checkpoint.
 
     Raises:
-        FileNotFoundError, ValueError: there is none, or it is no such thing.
+        FileNotFoundError: there is none.
+        ValueError: it is not one of transformers.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -112,13 +113,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def require_settings(config: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
-    """What our modules take for granted; a setting that is not there is transformers' default, which agrees.
+    """Check settings that are fixed in our modules; a missing one has transformers' default, which agrees.
 
     Raises:
-        ValueError: something else was asked for; all such settings are listed.
+        ValueError: a setting has another value; all such settings are listed.
     """
     other = [
-        f"{key} = {config[key]!r} (this code has {value!r})"
+        f"{key} = {config[key]!r} (only {value!r} can be read)"
         for key, value in wanted.items()
         if config.get(key, value) != value
     ]

@@ -1,4 +1,4 @@
-"""The same inputs through our modules and through transformers', layer by layer, in float32."""
+"""Run the same inputs through our modules and transformers', and compare layer by layer, in float32."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Deviation:
 
     Attributes:
         name: what was compared.
-        absolute: largest difference of two numbers.
-        relative: the same by the largest number of the reference.
+        absolute: largest absolute difference of two elements.
+        relative: ``absolute`` divided by the largest element of the reference.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Deviation:
 
 
 def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
-    """Lines of a report on what was read from these sources; says why where there is nothing to compare with."""
+    """Report on what was read from these sources, line by line; says so if there is nothing to compare with."""
     if importlib.util.find_spec("transformers") is None:
         yield "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
         return
@@ -54,19 +54,19 @@ def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
         yield f"no parity report of {vision}: transformers does not read it"
     if text is not None and parts.text is not None:
         found += compare_texts(parts.text, text)
-    yield from (str(parity) for parity in found)
+    yield from (str(deviation) for deviation in found)
     if found:
-        worst = max(found, key=lambda parity: parity.relative)
+        worst = max(found, key=lambda deviation: deviation.relative)
         yield f"worst: {worst.name.strip()}, relative {worst.relative:.1e} (float32 agrees below {AGREEMENT:.0e})"
 
 
 @torch.no_grad()
 def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
-    """Each layer of the image encoder and, where they are, its pooling, the text tower and the sigmoid loss.
+    """Each layer of the image encoder and, if present, its pooling, the text tower and the sigmoid loss.
 
     Args:
         encoder: what was read from ``source``.
-        source: a checkpoint folder of transformers.
+        source: a transformers checkpoint folder.
 
     Raises:
         ImportError: transformers is not installed.
@@ -77,7 +77,7 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
     images = torch.rand(2, *encoder.image_size, 3, generator=generator) * 2 - 1
     height, width = encoder.vision.image_size
     pixels = images.permute(0, 3, 1, 2)
-    images = images[:, :height, :width]  # what does not fill a patch, their convolution leaves out
+    images = images[:, :height, :width]  # their convolution ignores partial patches
     theirs: Any
     if encoder.text is None:
         theirs = _load(SiglipVisionModel, source)
@@ -113,7 +113,7 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
 
 @torch.no_grad()
 def compare_texts(language: LanguageModel, source: Path) -> list[Deviation]:
-    """Each layer of encoder and decoder, and the logits; rows of unequal length.
+    """Each layer of encoder and decoder, and the logits, on rows of different lengths.
 
     Raises:
         ImportError: transformers is not installed.
@@ -137,7 +137,7 @@ def compare_texts(language: LanguageModel, source: Path) -> list[Deviation]:
     reference = theirs(
         input_ids=ids, attention_mask=mask.long(), decoder_input_ids=targets, output_hidden_states=True
     )
-    # their last state is after the norm, ours of the last layer before it
+    # their last state comes after the final norm, the output of our last layer before it
     return [
         *_layers(
             "encoder layer",
@@ -165,7 +165,7 @@ def _load(cls: Any, source: Path) -> Any:
 
 @contextmanager
 def _outputs(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
-    """What each layer returns while this is open."""
+    """The outputs of each layer while this context is open."""
     seen: list[Tensor] = []
     hooks = [layer.register_forward_hook(lambda _, __, output: seen.append(output)) for layer in layers]
     try:

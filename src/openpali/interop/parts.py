@@ -1,4 +1,4 @@
-"""A PaLI from a public image encoder and a public language model: what PaLI-3 does before its first stage."""
+"""A PaLI from a public image encoder and a public language model, as PaLI-3 starts before its first stage."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from openpali.weights.format import write_model
 
 @dataclass(frozen=True)
 class Parts:
-    """What was read, and ``facts``: what is recorded of how it was put together. A SigLIP alone has no ``text``."""
+    """What was read, and the ``facts`` recorded about how it was assembled. ``text`` is None for a SigLIP alone."""
 
     vision: ImageEncoder
     text: LanguageModel | None
     facts: dict[str, Any]
 
     def describe(self) -> list[str]:
-        """What was taken and what is new, to show."""
+        """Lines that say what was adopted and what is new."""
         v, positions, words = self.vision, self.facts["positions"], self.facts["vocabulary"]
         size = " x ".join(str(side) for side in v.image_size)
         towers = "image encoder" + (" and text tower" if v.text else "") + (", MAP head" if v.has_pool else "")
@@ -41,7 +41,7 @@ class Parts:
             lines.append(f"left out: {', '.join(v.dropped)}")
         if v.image_size != v.vision.image_size:
             whole = " x ".join(str(side) for side in v.vision.image_size)
-            lines.append(f"of {size} pixels, whole patches are {whole}")
+            lines.append(f"of {size} pixels, whole patches cover {whole}")
         if self.text is not None:
             t = self.text.config
             lines.append(
@@ -54,7 +54,7 @@ class Parts:
 
 
 def read_image_encoder(source: Path) -> ImageEncoder:
-    """SigLIP from a folder of transformers, or from a `.npz` file of big_vision (or a folder with one).
+    """SigLIP from a transformers folder, or from a big_vision `.npz` file (or a folder with one).
 
     Raises:
         FileNotFoundError, ValueError: see :func:`read_siglip` and :func:`read_npz`.
@@ -68,7 +68,7 @@ def read_image_encoder(source: Path) -> ImageEncoder:
 
 
 def parse_size(text: str) -> tuple[int, int] | None:
-    """ "224" or "224x448" (height, width); nothing is None.
+    """Height and width of "224" or "224x448"; None for "".
 
     Raises:
         ValueError: it is neither.
@@ -82,7 +82,8 @@ def parse_size(text: str) -> tuple[int, int] | None:
 
 
 def parse_head(text: str) -> HeadPolicy:
-    """
+    """A head policy by name, see :func:`read_t5`.
+
     Raises:
         ValueError: there is no such policy.
     """
@@ -101,28 +102,28 @@ def assemble(
     locations: int = 0,
     seed: int = 0,
 ) -> Parts:
-    """Write a PaLI folder: the ViT, a fresh projection, the encoder-decoder with an extended vocabulary.
+    """Write a PaLI folder: the ViT, a new projection, and the encoder-decoder with an extended vocabulary.
 
     Args:
-        vision: what :func:`read_image_encoder` takes; a MAP head and a text tower are read, checked and left out.
+        vision: what :func:`read_image_encoder` takes; a MAP head and a text tower are read, checked and dropped.
         text: a T5-family checkpoint of transformers with its tokenizer.
         out: folder to write.
-        size: height and width of pictures in pixels, multiples of the patch; by default as the ViT was trained.
-            Position embeddings are resampled to it.
+        size: height and width of images in pixels, multiples of the patch size; by default those of the ViT.
+            Position embeddings are resampled.
         head: see :func:`read_t5`.
-        locations: location tokens to add to the vocabulary; coordinates are plain text without.
-        seed: of the projection and of the rows of new tokens.
+        locations: number of location tokens to add to the vocabulary; with 0, coordinates are plain text.
+        seed: of the projection and of the embeddings of new tokens.
 
     Raises:
-        FileNotFoundError, ValueError: a part is not there, does not fit (all tensors are listed), or the size is
-            no multiple of the patch.
+        FileNotFoundError: a part does not exist.
+        ValueError: a part does not fit, or the size is no multiple of the patch size.
     """
     image, language = read_image_encoder(vision), read_t5(text, head)
     tokenizer, known = read_tokenizer(text, locations=locations)
     if known > language.config.vocab_size:
         raise ValueError(
             f"{text}: its tokenizer has {known} ids and its embedding {language.config.vocab_size} rows: "
-            "they do not belong together"
+            "put the tokenizer of this checkpoint beside it"
         )
     generator = torch.Generator().manual_seed(seed)
     vit, placed = _at_size(image, size)
@@ -153,10 +154,10 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
 
     Args:
         vision, out, size: as for :func:`assemble`.
-        seed: of the rows of special tokens, which our tokenizers always have.
+        seed: of the embeddings of special tokens, which are added to every tokenizer.
 
     Raises:
-        FileNotFoundError, ValueError: as for :func:`assemble`; or it has no text tower.
+        FileNotFoundError, ValueError: as for :func:`assemble`; or the checkpoint has no text tower.
     """
     image = read_image_encoder(vision)
     if image.text is None:
@@ -181,8 +182,8 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
 
 
 def _wording(folder: Path) -> Wording:
-    """How the tokenizer of a checkpoint rewords texts: "canonical" of transformers' first SigLIP, whose class does
-    so; SigLIP 2 has Gemma's, and big_vision lower-cases."""
+    """How a checkpoint's tokenizer normalises texts: "canonical" for the first SigLIP in transformers, whose class
+    does so; "lower" for SigLIP 2, which has Gemma's, and for big_vision."""
     if not (folder / "config.json").is_file():
         return "lower"
     file = folder / "tokenizer_config.json"
@@ -191,15 +192,15 @@ def _wording(folder: Path) -> Wording:
 
 
 def extend_rows(matrix_VD: Tensor, known: int, size: int, generator: torch.Generator) -> Tensor:
-    """Keep the first ``known`` rows of an embedding or head and draw the others up to ``size``, ``[size, D]``.
+    """Keep the first ``known`` rows of an embedding or head and draw the others, ``[size, D]``.
 
-    New rows are normal with the mean and spread that each column has over the known ones, so that a new token is
-    neither louder nor likelier than an average one.
+    New rows are normal with the mean and standard deviation of each column of the known ones, so that a new token
+    is neither larger in norm nor more likely than an average one.
     """
     rows = matrix_VD[:known].float()
     noise = torch.randn(size - known, rows.shape[1], generator=generator)
-    fresh = rows.mean(0) + noise * rows.std(0)
-    return torch.cat([matrix_VD[:known], fresh.to(matrix_VD.dtype)])
+    new = rows.mean(0) + noise * rows.std(0)
+    return torch.cat([matrix_VD[:known], new.to(matrix_VD.dtype)])
 
 
 def _new_projection(config: PaliConfig, seed: int) -> dict[str, Tensor]:
@@ -216,7 +217,7 @@ def _new_projection(config: PaliConfig, seed: int) -> dict[str, Tensor]:
 
 
 def _at_size(image: ImageEncoder, size: tuple[int, int] | None) -> tuple[dict[str, Tensor], tuple[int, int]]:
-    """The ViT's weights for pictures of this size (None: as it was trained), and its grid."""
+    """The ViT's weights for images of this size (None: as it was trained), and its grid."""
     grid, patch = image.vision.grid, image.vision.patch_size
     if size is not None:
         if min(size) < patch or size[0] % patch or size[1] % patch:

@@ -1,7 +1,7 @@
 """SigLIP and SigLIP 2 (fixed resolution) in transformers' format: image encoder alone, or both towers.
 
-Names as in transformers' `models/siglip/modeling_siglip.py`; a checkpoint of the image encoder alone has them with
-or without ``vision_model.`` in front, depending on the version that wrote it.
+Names as in transformers' `models/siglip/modeling_siglip.py`. For the image encoder alone, whether they start with
+``vision_model.`` depends on the version that wrote the checkpoint.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import MAPHead, ViT, ViTConfig
 from openpali.weights.tensors import MappedTensors
 
-_TAKEN_FOR_GRANTED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "num_channels": 3}
+_REQUIRED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "num_channels": 3}
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "num_attention_heads": 12}
-"""transformers' defaults, which a configuration may leave out: B."""
+"""transformers' defaults, those of size B, for keys that a configuration leaves out."""
 
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """What a checkpoint holds of SigLIP, under the names of :class:`openpali.model.siglip.SigLIP`.
+    """A SigLIP checkpoint, or its image encoder, under the names of :class:`openpali.model.siglip.SigLIP`.
 
     Attributes:
         vision: shape of the ViT.
-        text: shape of the text tower, if it is there.
+        text: shape of the text tower; None if there is none.
         weights: ``vit.*``; ``pool.*`` with a MAP head; and, with both towers, ``text.*``, ``log_temperature``,
             ``bias``.
-        image_size: pixels per side (height, width) that it was trained at; the ViT sees whole patches of them.
-        dropped: tensors that belong to nothing here, as a classifier's head.
+        image_size: height and width in pixels that it was trained at; the ViT sees the whole patches within.
+        dropped: tensors that have no place here, such as a classifier's head.
     """
 
     vision: ViTConfig
@@ -54,11 +54,11 @@ class ImageEncoder:
 
 
 def read_siglip(folder: Path) -> ImageEncoder:
-    """Read a checkpoint of transformers.
+    """Read a transformers checkpoint.
 
     Raises:
-        FileNotFoundError, ValueError: there is none; it is of another kind; tensors are missing, unknown or
-            misshapen (all are listed).
+        FileNotFoundError: the folder holds no checkpoint.
+        ValueError: it is another kind of model, or tensors are missing, unknown or have another shape.
     """
     config = read_config(folder)
     kind = config["model_type"]
@@ -72,7 +72,7 @@ def read_siglip(folder: Path) -> ImageEncoder:
     found: Mapping[str, Tensor] = MappedTensors(folder)
     if not both and not any(key.startswith("vision_model.") for key in found):
         found = {f"vision_model.{key}": value for key, value in found.items()}
-    found = {key: value for key, value in found.items() if not key.endswith(".position_ids")}  # counts, no weights
+    found = {key: value for key, value in found.items() if not key.endswith(".position_ids")}  # 0, 1, 2, ...
     pool = bool(seen.get("vision_use_head", True)) or any(key.startswith("vision_model.head.") for key in found)
     weights = read(rules(vision, text, pool), parts(vision, text, pool), found, str(folder))
     return ImageEncoder(vision, text, weights, image_size)
@@ -121,14 +121,14 @@ def write_vit(weights: Mapping[str, Tensor], config: ViTConfig) -> tuple[dict[st
 
 
 def describe_vision(config: ViTConfig, *, pool: bool) -> dict[str, Any]:
-    """A ViT's shape in transformers' words.
+    """A ViT's shape as a configuration of transformers.
 
     Raises:
-        ValueError: its grid is not square, which transformers' class cannot be.
+        ValueError: its grid is not square, as transformers requires.
     """
     height, width = config.image_size
     if height != width:
-        raise ValueError(f"transformers' SigLIP takes square pictures, and this ViT takes {height} x {width}")
+        raise ValueError(f"transformers' SigLIP takes square images, and this ViT takes {height} x {width}")
     return {
         "model_type": "siglip_vision_model",
         "hidden_size": config.width,
@@ -145,7 +145,7 @@ def describe_vision(config: ViTConfig, *, pool: bool) -> dict[str, Any]:
 
 
 def parts(vision: ViTConfig, text: TextTowerConfig | None, pool: bool) -> dict[str, Tensor]:
-    """The parameters of SigLIP, or of its image encoder, without memory."""
+    """The parameters of SigLIP, or of its image encoder, on the meta device."""
     if text is not None:
         return skeleton(lambda: SigLIP(SigLIPConfig(vision, text)))
     found = {f"vit.{k}": v for k, v in skeleton(lambda: ViT(vision)).items()}
@@ -221,12 +221,12 @@ def _dense(ours: str, theirs: str) -> list[Rule]:
 
 
 def _vision_config(config: dict[str, Any], where: str) -> tuple[ViTConfig, tuple[int, int]]:
-    require_settings(config, _TAKEN_FOR_GRANTED, where)
+    require_settings(config, _REQUIRED, where)
     config = {**_BASE, "image_size": 224, "patch_size": 16, **config}
     height, width = _pair(config["image_size"])
     patch, other = _pair(config["patch_size"])
     if patch != other:
-        raise ValueError(f"{where} has patches of {patch} x {other} pixels: only square ones can be read")
+        raise ValueError(f"{where} has patches of {patch} x {other} pixels: only square patches can be read")
     vision = ViTConfig(
         patch_size=patch,
         grid=(height // patch, width // patch),
@@ -239,11 +239,11 @@ def _vision_config(config: dict[str, Any], where: str) -> tuple[ViTConfig, tuple
 
 
 def _text_config(config: dict[str, Any], vision: ViTConfig, where: str) -> TextTowerConfig:
-    require_settings(config, {k: v for k, v in _TAKEN_FOR_GRANTED.items() if k != "num_channels"}, where)
+    require_settings(config, {k: v for k, v in _REQUIRED.items() if k != "num_channels"}, where)
     config = {**_BASE, "vocab_size": 32_000, "max_position_embeddings": 64, **config}
     out = config.get("projection_size") or config["hidden_size"]
     if out != vision.width:
-        raise ValueError(f"{where}: texts are embedded in {out} dimensions and pictures in {vision.width}")
+        raise ValueError(f"{where}: texts are embedded in {out} dimensions and images in {vision.width}")
     return TextTowerConfig(
         vocab_size=config["vocab_size"],
         length=config["max_position_embeddings"],

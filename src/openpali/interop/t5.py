@@ -1,7 +1,6 @@
 """T5 v1.1, Flan-T5, mT5, umT5, UL2 and Flan-UL2 in transformers' format.
 
-Names as in transformers' `models/t5/modeling_t5.py`. The first T5 (no gate in its feed-forward) is another shape
-and is refused.
+Names as in transformers' `models/t5/modeling_t5.py`. T5 1.0 has no gate in its feed-forward and is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ HeadPolicy = Literal["auto", "tied", "untied"]
 _EMBEDDING, _HEAD = "shared.weight", "lm_head.weight"
 _COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _MT5 = {"d_ff": 1024, "num_layers": 8, "num_heads": 6, "vocab_size": 250_112, "feed_forward_proj": "gated-gelu"}
-_DEFAULTS = {  # of transformers, where a configuration leaves something out
+_DEFAULTS = {  # of transformers, for keys that a configuration leaves out
     "t5": {"d_ff": 2048, "num_layers": 6, "num_heads": 8, "vocab_size": 32_128, "feed_forward_proj": "relu"},
     "mt5": _MT5,
     "umt5": _MT5,
@@ -39,7 +38,7 @@ _ACTIVATIONS: Mapping[str, Literal["gelu", "silu"]] = {"gated-gelu": "gelu", "ga
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """What a checkpoint holds, under the names of :class:`openpali.model.t5.EncoderDecoder`.
+    """A checkpoint under the names of :class:`openpali.model.t5.EncoderDecoder`.
 
     ``head`` says in words where its output head came from.
     """
@@ -50,55 +49,56 @@ class LanguageModel:
 
 
 def read_t5(folder: Path, head: HeadPolicy = "auto") -> LanguageModel:
-    """Read a checkpoint of transformers, in one file or in shards.
+    """Read a transformers checkpoint, in one file or in shards.
 
     Args:
         folder: holds ``config.json`` and safetensors.
-        head: where the output head comes from. "tied": the embedding, its input scaled by ``D^-0.5``, as in the
-            first T5; a head in the file is ignored. "untied": the file's own, unscaled, as in T5 v1.1 and all
-            that came after; without one, a copy of the embedding. "auto": what file and configuration say
-            together, and an error where they contradict each other.
+        head: where the output head comes from. "tied": the embedding, its input scaled by ``D^-0.5``, as in T5
+            1.0; a head in the file is ignored. "untied": the file's own, unscaled, as in T5 v1.1 and later;
+            without one, a copy of the embedding. "auto": decided from file and configuration, an error if they
+            contradict each other.
 
     Raises:
-        FileNotFoundError, ValueError: there is none; it is of another kind; tensors are missing, unknown or
-            misshapen (all are listed); or it is not clear what the head is.
+        FileNotFoundError: the folder holds no checkpoint.
+        ValueError: it is another kind of model; tensors are missing, unknown or have another shape; or the head is
+            ambiguous.
     """
     described = read_config(folder)
     config = _config(described, str(folder))
     found: dict[str, Tensor] = dict(MappedTensors(folder))
-    # a bias that the first T5 code wrote and never used
+    # a bias that early T5 code wrote and never used
     found.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
     for copy in _COPIES:
         if copy in found:
             weight = found.pop(copy)
             if not torch.equal(found.setdefault(_EMBEDDING, weight), weight):
-                raise ValueError(f"{folder}: {copy} differs from {_EMBEDDING}, and all of T5 share one embedding")
+                raise ValueError(f"{folder}: {copy} differs from {_EMBEDDING}, and T5 has only one embedding")
     own = found.get(_HEAD)
     given = own is not None
     if own is not None and _EMBEDDING in found and torch.equal(own, found[_EMBEDDING]):
         del found[_HEAD]
         own = None
     if head == "auto":
-        tied, scale = _told_head(described, given, own is not None, str(folder))
+        tied, scale = _infer_head(described, given, own is not None, str(folder))
     else:
         tied, scale = head == "tied", 1.0
     config = replace(config, tied_head=tied)
     if tied:
         found.pop(_HEAD, None)
-        said = "tied to the embedding, scaled"
+        origin = "tied to the embedding, scaled"
     else:
-        said = "its own" if own is not None else "a copy of the embedding"
+        origin = "its own" if own is not None else "a copy of the embedding"
         if own is None and _EMBEDDING in found:
             found[_HEAD] = found[_EMBEDDING]
         if scale != 1.0 and _HEAD in found:
             found[_HEAD] = found[_HEAD] * scale
-            said += ", scaled"
+            origin += ", scaled"
     weights = read(rules(config), skeleton(lambda: EncoderDecoder(config)), found, str(folder))
-    return LanguageModel(config, weights, said)
+    return LanguageModel(config, weights, origin)
 
 
 def write_t5(weights: Mapping[str, Tensor], config: T5Config) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An encoder-decoder as transformers' T5 (umT5 with a bias per layer): tensors and configuration.
+    """An encoder-decoder as transformers' T5, or umT5 if each layer has a bias: tensors and configuration.
 
     Args:
         weights: of :class:`openpali.model.t5.EncoderDecoder`.
@@ -188,37 +188,37 @@ def _config(described: Mapping[str, Any], where: str) -> T5Config:
     )
 
 
-def _told_head(described: Mapping[str, Any], given: bool, own: bool, where: str) -> tuple[bool, float]:
-    """(tied, factor of an untied head), as file and configuration say together.
+def _infer_head(described: Mapping[str, Any], given: bool, own: bool, where: str) -> tuple[bool, float]:
+    """Whether the head is tied, and the factor of an untied one, from file and configuration.
 
-    ``given``: the file has a head; ``own``: one that differs from the embedding.
+    ``given``: the file has a head; ``own``: it differs from the embedding.
 
-    Versions of transformers mean different things by ``tie_word_embeddings``: up to 4 it decides both whether
-    there is a head and whether its input is scaled; 5 writes true always, leaves a head alone that differs from
-    the embedding, and says in ``scale_decoder_outputs`` whether it is scaled. mT5 never had a tied head.
+    ``tie_word_embeddings`` depends on the version of transformers. Up to 4 it decides both whether there is a head
+    and whether its input is scaled. 5 always writes true, keeps a head that differs from the embedding, and says in
+    ``scale_decoder_outputs`` whether it is scaled. mT5 never had a tied head.
     """
     scaled = described.get("scale_decoder_outputs")
-    says_tied = described.get("tie_word_embeddings", True)
+    configured_tied = described.get("tie_word_embeddings", True)
     factor = {**_COMMON, **described}["d_model"] ** -0.5
     if own:
         if scaled:
             return False, factor
-        if scaled is None and says_tied and described["model_type"] != "mt5":
+        if scaled is None and configured_tied and described["model_type"] != "mt5":
             raise ValueError(
                 f"{where}: config.json says that the head is the embedding, and {_HEAD} is another matrix: "
-                "say head = untied to take it, or tied to ignore it"
+                "set head to untied to use it, or to tied to ignore it"
             )
         return False, 1.0
-    if scaled is None and described["model_type"] == "mt5" and says_tied:
+    if scaled is None and described["model_type"] == "mt5" and configured_tied:
         raise ValueError(
-            f"{where}: it has no {_HEAD} of its own, and versions of transformers disagree on mT5 without: "
-            "say head = tied (its input is scaled) or untied (it is not)"
+            f"{where}: it has no {_HEAD} of its own, and versions of transformers disagree on mT5 without one: "
+            "set head to tied (its input is scaled) or untied (it is not)"
         )
-    if scaled is None and not says_tied:
+    if scaled is None and not configured_tied:
         if given:
             return False, 1.0
         raise ValueError(
             f"{where}: {_HEAD} is missing, and config.json says that it is not the embedding: "
-            "say head = tied or untied if it is after all"
+            "set head to tied or untied if it is"
         )
     return (True, 1.0) if scaled is not False else (False, 1.0)

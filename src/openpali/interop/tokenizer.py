@@ -1,7 +1,7 @@
-"""Tokenizers of T5's family: SentencePiece models, and the `tokenizer.json` that transformers makes of them.
+"""Tokenizers of the T5 family: SentencePiece models, and the `tokenizer.json` that transformers makes of them.
 
-Either becomes our one-file tokenizer with the same ids: sentinels where the model was trained with them, then what
-it lacks (mode and mask tokens, locations) behind them.
+Either becomes our single-file tokenizer with the same ids. Sentinels keep the ids the model was trained with; mode,
+mask and location tokens are added after them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _TYPES = spm.ModelProto.SentencePiece
 
 
 def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]:
-    """The tokenizer of a checkpoint, extended by what PaLI needs.
+    """The tokenizer of a checkpoint, extended by the tokens PaLI needs.
 
     Args:
         folder: holds a SentencePiece model (``spiece.model``, ``sentencepiece.model``, ``tokenizer.model``) or a
-            ``tokenizer.json``; where both are, the former counts. ``tokenizer_config.json``, if there, says how
-            many sentinels follow (umT5 has 300).
+            ``tokenizer.json``; the former is preferred. ``tokenizer_config.json``, if present, says how many
+            sentinels follow (umT5 has 300).
         locations: number of location tokens to add.
 
     Returns:
-        The tokenizer, and how many of its ids, from 0, the checkpoint knows; those after it are new.
+        The tokenizer, and how many of its ids the checkpoint knows; all later ids are new.
 
     Raises:
-        FileNotFoundError: none of these files is there.
-        ValueError: they cannot be understood, or special tokens would not have the ids that they have there.
+        FileNotFoundError: none of these files exists.
+        ValueError: they cannot be read, or special tokens would change their ids.
     """
     config = _read_json(folder / "tokenizer_config.json")
     path = next((folder / name for name in _MODELS if (folder / name).is_file()), None)
@@ -47,14 +47,14 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
         proto = to_sentencepiece(_read_json(path), config, str(path))
     else:
         raise FileNotFoundError(f"no tokenizer in {folder}: neither {', '.join(_MODELS)} nor tokenizer.json")
-    told = _sentinels(folder, config)
-    count = max(told, default=SENTINELS - 1) + 1
+    declared = _sentinels(folder, config)
+    count = max(declared, default=SENTINELS - 1) + 1
     try:
         tokenizer = Tokenizer.adopt(proto, sentinels=count, locations=locations)
         known = max(len(spm.ModelProto.FromString(proto).pieces), tokenizer.sentinel_id(0) + 1)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    moved = {k: there for k, there in told.items() if there is not None and tokenizer.sentinel_id(k) != there}
+    moved = {k: there for k, there in declared.items() if there is not None and tokenizer.sentinel_id(k) != there}
     if moved:
         listed = ", ".join(f"<extra_id_{k}> {there} -> {tokenizer.sentinel_id(k)}" for k, there in moved.items())
         raise ValueError(f"{path}: sentinels would change their ids: {listed}")
@@ -62,15 +62,15 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
 
 
 def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], name: str) -> bytes:
-    """A serialized SentencePiece model with the pieces, scores and normalisation of a ``tokenizer.json``.
+    """A serialised SentencePiece model with the pieces, scores and normalisation of a ``tokenizer.json``.
 
     Args:
         described: the content of ``tokenizer.json``.
-        config: that of ``tokenizer_config.json``, which names pad and end; empty if there is none.
+        config: that of ``tokenizer_config.json``, which names pad and EOS; empty if there is none.
         name: what to call it in an error.
 
     Raises:
-        ValueError: it is no unigram model, or has a normalisation that SentencePiece has not.
+        ValueError: it is no unigram model, or SentencePiece lacks its normalisation.
     """
     try:
         model = described["model"]
@@ -106,12 +106,12 @@ def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], na
 
 
 def _pieces(described: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Pieces and scores in id order, those that were added after training included."""
+    """Pieces and scores in id order, including those added after training."""
     pieces = [(str(piece), float(score)) for piece, score in described["model"]["vocab"]]
     added = sorted((token["id"], token["content"]) for token in described.get("added_tokens") or [])
     for i, content in added:
         if i > len(pieces):
-            raise ValueError(f"its added token {content} has id {i}, and ids before it are free")
+            raise ValueError(f"its added token {content} has id {i}, and there are unused ids before it")
         if i == len(pieces):
             pieces.append((content, 0.0))
     return pieces
@@ -124,7 +124,7 @@ def _normalise_alike(described: Mapping[str, Any], spec: Any) -> None:
     for step in _flat(described.get("normalizer"), "normalizers"):
         if step["type"] == "Precompiled":
             spec.precompiled_charsmap = base64.b64decode(step["precompiled_charsmap"])
-        elif step["type"] not in ("Replace", "Strip"):  # of repeated and outer spaces
+        elif step["type"] not in ("Replace", "Strip"):  # Replace and Strip handle repeated and outer spaces
             raise ValueError(f"its normalisation has a step {step['type']!r}")
     for step in _flat(described.get("pre_tokenizer"), "pretokenizers"):
         if step["type"] == "Metaspace":
@@ -135,7 +135,7 @@ def _normalise_alike(described: Mapping[str, Any], spec: Any) -> None:
 
 
 def _sentinels(folder: Path, config: Mapping[str, Any]) -> dict[int, int | None]:
-    """Sentinel -> its id, or None where the configuration names it without one."""
+    """Sentinel -> its id, or None if the configuration names it without one."""
     named: dict[int, int | None] = {}
     listed = [*(config.get("additional_special_tokens") or []), *(config.get("extra_special_tokens") or [])]
     for token in listed:

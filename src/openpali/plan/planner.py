@@ -29,6 +29,7 @@ from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT
 from openpali.plan.ledger import KINDS, Ledger, imagined, shapes_of
 from openpali.tasks.example import FRAMES
+from openpali.tasks.registry import find_family
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.machine import matmul_peak, resolve_precision
 from openpali.train.objectives import Objective, build_objective
@@ -410,10 +411,11 @@ def _precision(recipe: Recipe, device: Device) -> torch.dtype:
 
 def _frames(phase: PhaseSpec, lengths: Lengths) -> int:
     """Pictures of a row: of the longest kind in the mixture, to which all are padded."""
-    videos = [line.options.get("frames", FRAMES) for line in phase.mixture if line.task.startswith("video")]
+    families = {line.task: find_family(line.task) for line in phase.mixture}
+    videos = [line.options.get("frames", FRAMES) for line in phase.mixture if families[line.task].video]
     if videos:
         return lengths.frames or max(videos)
-    return 0 if {line.task for line in phase.mixture} == {"denoise"} else 1
+    return int(any("images" in family.needs for family in families.values()))
 
 
 def _logit_widths(recipe: Recipe, model: nn.Module, rows: int) -> set[int]:

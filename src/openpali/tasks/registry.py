@@ -100,7 +100,10 @@ def get_task(name: str, **options: Any) -> Task:
     if missing := sorted(_required(family) - options.keys()):
         raise ValueError(f"task {name} needs the option {missing[0]!r}")
     options = {**dialect.options.get(_form(family), {}), **options}
-    return family(**{option: _frozen(value, fields[option]) for option, value in options.items()})
+    try:
+        return family(**{option: _frozen(value, fields[option]) for option, value in options.items()})
+    except TypeError as error:  # a check of the family could not compare the value
+        raise ValueError(f"task {name} has an option of the wrong type: {error}") from error
 
 
 def recognise(prompt: str, frames: int = 1, dialect: str = DEFAULT) -> str:

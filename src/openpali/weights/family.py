@@ -44,15 +44,13 @@ def open_tokenizer(name: str) -> Tokenizer:
     for path in (Path(name), *(folder / TOKENIZER for folder in _candidates(name))):
         if path.is_file():
             return Tokenizer.load(path)
-    from openpali.synth.builders.vocabularies import (
-        BUILDERS as VOCABULARIES,  # slow to import, not needed to answer
-    )
+    from openpali.synth.builders.vocabularies import BUILDERS  # slow to import, not needed to answer
 
-    if name in VOCABULARIES:
+    if name in BUILDERS:
         return Tokenizer.load(data_folder(name) / TOKENIZER)
     raise FileNotFoundError(
         f"no tokenizer {name!r}: give its file, a model folder or finished run that has one, or one of "
-        f"{', '.join(VOCABULARIES)}"
+        f"{', '.join(BUILDERS)}"
     )
 
 
@@ -85,7 +83,7 @@ def open_family(folder: Path) -> Family:
         parts = {name: folder / part for name, part in described["parts"].items()}
         return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be understood ({reason(error)})") from error
+        raise ValueError(f"{path} is no description of a family ({reason(error)})") from error
 
 
 def pack_family(description: Path, folder: Path) -> dict[str, int]:
@@ -138,9 +136,9 @@ def _read_description(path: Path) -> tuple[dict[str, str], dict[str, str], list[
         if "pali" not in parts:
             raise KeyError("pali")
         if other := [name for name in (*parts.values(), *tasks.values(), *languages) if not isinstance(name, str)]:
-            raise TypeError(f"{other[0]!r} is no name")
+            raise TypeError(f"{other[0]!r} is not a string")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} names no [parts] with a pali ({reason(error)})") from error
+        raise ValueError(f"{path} must have [parts] with a pali ({reason(error)})") from error
     return parts, tasks, languages
 
 

@@ -30,7 +30,7 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.weights.tensors import MappedTensors, WidenedTensors, load_exactly, write_tensors
 
 FORMAT = 1
-MODEL_TYPE = "openpali"  # by which transformers finds the class of a pali, see `interop.transformers`
+MODEL_TYPE = "openpali"  # how transformers finds the class of a pali, see `interop.transformers`
 TOKENIZER = "tokenizer.model"
 FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
 STORAGE = frozenset({"base", "int8"})  # facts about how a folder stores its tensors; other writers drop them

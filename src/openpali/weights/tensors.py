@@ -1,8 +1,8 @@
-"""Tensors on disk: safetensors files, one or several with an index, laid out as `transformers` does.
+"""Tensors on disk: one safetensors file, or several with an index, laid out as `transformers` does.
 
 ``model.safetensors``, or ``model-00001-of-00003.safetensors`` ... with ``model.safetensors.index.json``, whose
-``weight_map`` says which file holds which tensor. Reading maps the files: a tensor costs memory when it is touched,
-and then only pages that the system can drop again. No pickles.
+``weight_map`` says which file holds which tensor. Files are mapped: a tensor takes memory when it is touched, in
+pages that the OS can drop again. Pickles are never opened.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
 LISTED = 5  # names of a kind in an error; more are counted
-_MADV_PAGEOUT = 21  # of <sys/mman.h>; unlike MADV_DONTNEED it never loses what is in no file
+_MADV_PAGEOUT = 21  # from <sys/mman.h>; unlike MADV_DONTNEED it keeps memory that no file backs
 Shape = tuple[int, ...]
 
 
 class MappedTensors(Mapping[str, Tensor]):
-    """All tensors of a folder by name. What was opened stays what it was, even if the files are replaced.
+    """All tensors of a folder by name. Opened tensors keep their values, even if the files are replaced.
 
     Args:
-        folder: holds one file or shards with their index; of both, the single file counts.
+        folder: holds one file, or shards with their index; a single file is preferred.
 
     Raises:
-        ValueError: a file is damaged or missing, is a pickle, or does not hold what the index says.
+        ValueError: a file is damaged or missing, is a pickle, or lacks tensors that the index names.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +51,7 @@ class MappedTensors(Mapping[str, Tensor]):
             return
         where = _read_index(folder)
         files = [_open(folder / name) for name in sorted(set(where.values()))]
-        held = {key: file for file in files for key in file.keys()}  # noqa: SIM118 (no mapping)
+        held = {key: file for file in files for key in file.keys()}  # noqa: SIM118 (not a mapping)
         if lost := [key for key in where if key not in held]:
             raise ValueError(f"{folder / INDEX} names tensors that its files do not hold: {some(lost)}")
         self._files = held
@@ -67,7 +67,7 @@ class MappedTensors(Mapping[str, Tensor]):
         return len(self._files)
 
     def shape(self, key: str) -> Shape:
-        """Shape of a tensor; nothing but the header is read."""
+        """Shape of a tensor, from the header alone."""
         return tuple(self._files[key].get_slice(key).get_shape())
 
 
@@ -99,12 +99,12 @@ class WidenedTensors(Mapping[str, Tensor]):
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write tensors into a folder, in shards of at most ``shard_bytes`` if they are more than that.
+    """Write tensors into a folder, in shards of at most ``shard_bytes``.
 
-    What was there is replaced whole: who has the old files mapped keeps them.
+    Old files are replaced by new ones, not changed: processes that have them mapped keep the old values.
 
     Raises:
-        OSError: they cannot be written; the old ones are still there.
+        OSError: they cannot be written; the old files are still there.
     """
     shards: list[dict[str, Tensor]] = [{}]
     filled = 0
@@ -140,9 +140,10 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: i
 
 
 def give_back(tensors: Iterable[Tensor]) -> None:
-    """Have the system take mapped tensors out of memory until they are touched again: for a large model's ViT, say,
-    while text is generated. Their values stay what they are; whole pages alone are taken, and nothing on systems
-    other than Linux.
+    """Let the OS drop mapped tensors from memory until they are touched again.
+
+    Useful for the ViT of a large model while text is generated. Values do not change. Only whole pages are dropped,
+    and only on Linux.
     """
     if sys.platform != "linux":
         return
@@ -150,7 +151,7 @@ def give_back(tensors: Iterable[Tensor]) -> None:
     for tensor in tensors:
         first = -(-tensor.data_ptr() // PAGESIZE) * PAGESIZE
         length = tensor.data_ptr() + tensor.nbytes - first
-        if length > 0:  # refused by systems before Linux 5.4, which then keep them
+        if length > 0:  # refused before Linux 5.4, where they stay in memory
             madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_PAGEOUT)
 
 
@@ -195,7 +196,7 @@ def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> 
 
 
 def _read_index(folder: Path) -> dict[str, str]:
-    """Tensor -> name of its file, which lies in the folder itself whatever the index says."""
+    """Tensor -> name of its file in the folder itself: directories in the index are ignored."""
     try:
         where = json.loads((folder / INDEX).read_text())["weight_map"]
         return {key: Path(name).name for key, name in where.items()}
@@ -204,12 +205,12 @@ def _read_index(folder: Path) -> dict[str, str]:
 
 
 def _refuse_pickles(folder: Path) -> None:
-    """Where there are pickles alone, say so."""
+    """Raise an error if the folder holds weights as pickles only."""
     pickles = sorted(path.name for ending in ("bin", "pt", "pth", "ckpt") for path in folder.glob(f"*.{ending}"))
     if pickles and not (folder / WEIGHTS).is_file():
         raise ValueError(
-            f"{folder} holds no {WEIGHTS}, but {pickles[0]}: a pickle, which could run any code and is never "
-            "opened; have transformers save it as safetensors, as docs/weights.md shows"
+            f"{folder} holds no {WEIGHTS}, but {pickles[0]}: a pickle, which can run any code and is never "
+            "opened; let transformers save it as safetensors, as docs/weights.md shows"
         )
 
 

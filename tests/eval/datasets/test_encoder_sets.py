@@ -69,7 +69,7 @@ def test_runs_by_the_command(
 
 
 @pytest.mark.parametrize("name", list(WRITERS))
-def test_what_is_missing_is_told(
+def test_what_is_missing_is_reported(
     name: str, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = run(monkeypatch, name, "--model", family, "--data", tmp_path)

@@ -289,7 +289,7 @@ def test_translations_need_their_image(tmp_path: Path) -> None:
         benchmark("coco-35l").open(tmp_path)
 
 
-def test_damaged_json_is_told(tmp_path: Path) -> None:
+def test_damaged_json_is_reported(tmp_path: Path) -> None:
     ANSWERING["docvqa"](tmp_path)
     path = tmp_path / "docvqa" / "val_v1.0_withQT.json"
     for text, message in (
@@ -326,7 +326,7 @@ def test_frames_are_the_ones_asked_for(tmp_path: Path, options: dict, frames: ra
     assert found == list(frames)
 
 
-def test_a_stretch_without_frames_is_told(tmp_path: Path) -> None:
+def test_a_segment_without_frames_is_reported(tmp_path: Path) -> None:
     film(tmp_path / "film.mp4")
     for stride in (None, 5):
         with pytest.raises(ValueError, match=r"has no frames from 7 seconds to 9$"):

@@ -89,7 +89,7 @@ def test_runs_by_the_command(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_missing_file_is_told(name: str, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(name: str, tmp_path: Path) -> None:
     expected = ANSWERING[name](tmp_path)
     (tmp_path / expected.absent).unlink()
     with pytest.raises(FileNotFoundError) as error:
@@ -98,7 +98,7 @@ def test_a_missing_file_is_told(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_missing_field_is_told(name: str, tmp_path: Path) -> None:
+def test_a_missing_field_is_reported(name: str, tmp_path: Path) -> None:
     expected = ANSWERING[name](tmp_path)
     file, field = expected.field
     drop_field(tmp_path / file, field)
@@ -119,9 +119,7 @@ def test_a_missing_image_is_reported(name: str, tmp_path: Path) -> None:
     told(str(error.value), str(tmp_path), benchmark(name).home)
 
 
-def test_an_empty_root_is_told_by_the_command(
-    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_reports_an_empty_root(family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         sys, "argv", ["openpali", "eval", "docvqa", "--model", str(family), "--data", str(tmp_path)]
     )

@@ -1,0 +1,31 @@
+"""Small model folders to test with."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from openpali.data.media.images import Preprocess
+from openpali.model.init import materialise
+from openpali.model.sizes import PRESETS
+from openpali.text.tokenizer import Tokenizer
+from openpali.weights.format import ClassifierConfig, build, write_model
+
+PICO = PRESETS["pico"]
+CONFIGS = {
+    "siglip": dataclasses.replace(PICO.siglip, bias=-3.0),
+    "classifier": ClassifierConfig(PICO.vision, ("a", "b", "ç")),
+    "pali": dataclasses.replace(PICO.pali, text=dataclasses.replace(PICO.language, dropout=0.25)),
+    "mask_vqvae": PICO.masks,
+}
+
+
+def write(folder: Path, kind: str, tokenizer: Tokenizer | None = None, seed: int = 0, **facts: object) -> Path:
+    torch.manual_seed(seed)
+    config = CONFIGS[kind]
+    preprocess = None if kind == "mask_vqvae" else Preprocess(72, 72)
+    weights = materialise(build(config)).state_dict()
+    write_model(folder, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
+    return folder

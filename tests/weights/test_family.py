@@ -1,0 +1,94 @@
+"""Finding models by name, and families of several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from openpali.data.media.images import Preprocess
+from openpali.weights.family import find_model, open_family, open_tokenizer, pack_family
+from openpali.weights.format import open_model, write_model
+
+from .folders import CONFIGS, write
+
+
+def test_find_model(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    run = write(tmp_path / "runs" / "mine" / "first" / "model", "classifier")
+    assert find_model("mine/first") == run
+    assert find_model(str(run)) == run
+    assert find_model(str(run.parent)) == run
+    monkeypatch.chdir(run.parents[1])
+    assert find_model("first").resolve() == run
+    with pytest.raises(FileNotFoundError, match=r"no model 'mine/second': neither a model folder"):
+        find_model("mine/second")
+
+
+def test_a_missing_tokenizer_names_the_command_that_builds_it(tmp_path, monkeypatch, tokenizer) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    write(tmp_path / "run" / "model", "pali", tokenizer)
+    assert open_tokenizer(str(tmp_path / "run")).proto == tokenizer.proto
+    with pytest.raises(FileNotFoundError, match="run `openpali data build mini-vocabulary`"):
+        open_tokenizer("mini-vocabulary")
+    with pytest.raises(
+        FileNotFoundError, match=r"no tokenizer 'nano-vocab': give its file, .* nano-vocabulary, mini"
+    ):
+        open_tokenizer("nano-vocab")
+
+
+def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
+    write(tmp_path / "main", "pali", tokenizer, seed=1)
+    write(tmp_path / "masks", "mask_vqvae", tokenizer)
+    tuned = load_file(tmp_path / "main" / "model.safetensors")
+    tuned["project.weight"] = tuned["project.weight"] + 1
+    write_model(
+        tmp_path / "tuned", tuned, CONFIGS["pali"], preprocess=Preprocess(72, 72), tokenizer=tokenizer, facts={}
+    )
+    description = tmp_path / "family.toml"
+
+    def describe(folder: Path) -> None:
+        parts = {"pali": "main", "tuned": "tuned", "masks": "masks"}
+        lines = [f'{part} = "{folder / name}"' for part, name in parts.items()]
+        description.write_text(
+            "\n".join(['languages = ["en", "ja"]', "[parts]", *lines, "[tasks]", 'refseg = "tuned"'])
+        )
+
+    describe(tmp_path)
+    sizes = pack_family(description, tmp_path / "family")
+    assert list(load_file(tmp_path / "family/tuned/model.safetensors")) == ["project.weight"]
+    assert sizes["tuned"] < sizes["pali"] / 10
+    parts, tasks, languages = open_family(tmp_path / "family")
+    assert languages == ("en", "ja")
+    assert (set(parts), tasks) == ({"pali", "tuned", "masks"}, {"refseg": "tuned"})
+    for key, value in open_model(parts["tuned"]).model().state_dict().items():
+        assert torch.equal(value, tuned[key].to(torch.bfloat16).float())
+    # parts of a family pack into another, whichever of them is the main one
+    description.write_text(f'[parts]\npali = "{parts["tuned"]}"\nother = "{tmp_path / "main"}"\n')
+    pack_family(description, tmp_path / "again")
+    again = open_family(tmp_path / "again").parts
+    assert torch.equal(
+        open_model(again["pali"]).model().project.weight, open_model(parts["tuned"]).model().project.weight
+    )
+    assert list(load_file(again["other"] / "model.safetensors")) == ["project.weight"]
+    parts = f'[parts]\npali = "{tmp_path / "main"}"\n'
+    for text in ("", "[parts]\nmain = 'x'", "parts", "parts = 1", parts + "x = 5", f"tasks = 1\n{parts}"):
+        description.write_text(text)
+        with pytest.raises(ValueError, match=r"family.toml must have \[parts\] with a pali"):
+            pack_family(description, tmp_path / "third")
+
+
+def test_a_single_model_is_a_family(tmp_path) -> None:
+    folder = write(tmp_path / "model", "siglip")
+    write(tmp_path / "other", "classifier")
+    assert open_family(folder) == ({"siglip": folder}, {}, ())
+    (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
+    with pytest.raises(
+        ValueError, match=rf"is a family of several models: name one of its parts, {folder}, .*other$"
+    ):
+        open_model(tmp_path)
+    (folder / "family.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"family.json is no description of a family"):
+        open_family(folder)

@@ -1,0 +1,22 @@
+"""The mask VQ-VAE of a model folder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from openpali.weights.mask_codec import open_mask_codec
+
+from .folders import write
+
+
+def test_mask_codec(tmp_path) -> None:
+    codec = open_mask_codec(write(tmp_path / "masks", "mask_vqvae"))
+    mask = torch.zeros(64, 64).numpy()
+    mask[10:30, 20:40] = 1
+    codes = codec.encode(mask)
+    assert len(codes) == 16
+    assert all(0 <= code < 128 for code in codes)
+    assert codec.decode(codes).shape == (64, 64)
+    with pytest.raises(ValueError, match=r"other is no mask VQ-VAE"):
+        open_mask_codec(write(tmp_path / "other", "classifier"))
