@@ -105,5 +105,5 @@ def test_an_int8_folder_is_compiled_from_the_floats_that_it_stands_for(family, t
         pali = Pali.from_pretrained(tmp_path / "int8", name)
         picture = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
         expected = open_model(family / "pali").model().embed_images(picture)
-        seen = pali._generator("pali").embed_images(picture)
+        seen = pali.pipeline().engine.embed_images(picture)
         assert (seen - expected).norm() < 0.05 * expected.norm()

@@ -20,6 +20,7 @@ from openpali.model.attention import (
     sdpa,
     set_attention,
 )
+from openpali.model.init import init_weights
 from openpali.model.siglip import SigLIP
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Attention, Block
@@ -126,7 +127,7 @@ def test_a_query_that_may_see_no_key_gets_zeros_and_gives_no_nan(bias: bool) -> 
 
 def test_every_attention_of_a_model_takes_the_backend_that_is_set() -> None:
     torch.manual_seed(0)
-    model, calls = SigLIP(PRESETS["pico"].siglip).eval(), []
+    model, calls = init_weights(SigLIP(PRESETS["pico"].siglip)).eval(), []
 
     def count(*args: Tensor | float | None) -> Tensor:
         calls.append(1)
@@ -153,7 +154,8 @@ def test_a_model_keeps_its_backend_in_copies_and_pickles() -> None:
 
 def test_recorded_weights_are_those_of_each_call_and_leave_no_trace() -> None:
     torch.manual_seed(0)
-    blocks, x = nn.Sequential(Block(16, 32, 2), Block(16, 32, 2)), torch.randn(3, 5, 16)
+    blocks = init_weights(nn.Sequential(Block(16, 32, 2), Block(16, 32, 2)))
+    x = torch.randn(3, 5, 16)
     set_attention(blocks[1], sdpa)
     expected = blocks(x)
     with recorded_weights(blocks) as weights:
@@ -169,7 +171,7 @@ def test_recorded_weights_are_those_of_each_call_and_leave_no_trace() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_block_can_be_compiled(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    block, x = Block(width=16, mlp_dim=32, heads=2), torch.randn(2, 5, 16)
+    block, x = init_weights(Block(width=16, mlp_dim=32, heads=2)), torch.randn(2, 5, 16)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         compiled = torch.compile(block.forward, backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(x), block(x))

@@ -130,10 +130,14 @@ def attend_with_bias(
         attend: computes each block.
         q: the last L positions, ``[B, h, L, d]``.
         k, v: all N positions, ``[B, h, N, d]``.
-        bias: per distance ``key - query``, from ``-(N - 1)`` to ``L - 1``: ``[h, N + L - 1]``.
+        bias: per distance ``key - query``, from ``-(N - 1)`` to ``L - 1``: ``[h, N + L - 1]``. Or complete, per
+            query and key: ``[B, h, L, N]`` (or 1 for B), -inf for keys that may not be seen; without a mask then.
         mask: keys that may be seen, bool ``[B, 1, 1, N]``, or None for all.
-        causal: hide keys after the query.
+        causal: hide keys after the query, if the bias is per distance.
     """
+    if bias.ndim == 4:
+        assert mask is None
+        return attend(q, k, v, bias.to(q.dtype), 1.0)
     length, learning = q.shape[2], torch.is_grad_enabled()
     rows = QUERY_BLOCK
     if not learning:

@@ -7,8 +7,9 @@ not scaled by sqrt(d), relative position bias with logarithmic buckets.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -93,44 +94,166 @@ class RelativeBias(nn.Module):
         return offset + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
 
 
+class KVCache(Protocol):
+    """The past of one decoder layer, as its self-attention needs it."""
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append those of the next L positions, ``[B, h, L, d]``; returns all so far, ``[B, h, N, d]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where the next L positions of each row go in a cache; afterwards the longest row has ``end``.
+
+    ``rows``: the slots of each row ``[B, L]``, or None if they are ``start..end`` in all of them.
+    """
+
+    start: int
+    end: int
+    rows: Tensor | None = None
+
+    def bias(self, relative: RelativeBias) -> Tensor:
+        """Bias for :func:`openpali.model.attention.attend_with_bias`.
+
+        Per distance if rows are equally long; else per row, query and key, ``[B, h, L, N]``, with -inf for keys
+        after the query.
+        """
+        if self.rows is None:
+            return cast(Tensor, relative(1 - self.end, self.end - 1 - self.start))
+        past = F.pad(relative(1 - self.end, 0), (0, 1), value=-math.inf)  # [h, N + 1], the last for any future key
+        distance = torch.arange(self.end, device=past.device) - self.rows[..., None]  # [B, L, N]
+        return past[:, distance.clamp(max=1) + self.end - 1].transpose(0, 1)
+
+
 @dataclass
 class LayerCache:
     """Keys and values of one decoder layer: the past ``[B, h, max_length, d]``, and the memory's ``[M, h, N, d]``,
-    computed once."""
+    computed once. ``slots``: where the next positions go."""
 
     keys: Tensor
     values: Tensor
     memory_keys: Tensor
     memory_values: Tensor
+    slots: Slots = Slots(0, 0)
+
+    @property
+    def memory(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of the memory."""
+        return self.memory_keys, self.memory_values
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """As in :class:`KVCache`. Keys beyond a row's own length are left from earlier; the bias hides them."""
+        start, end, rows = self.slots.start, self.slots.end, self.slots.rows
+        if rows is None:
+            self.keys[:, :, start:end] = keys
+            self.values[:, :, start:end] = values
+        else:
+            row = torch.arange(len(rows), device=rows.device)[:, None]
+            self.keys[row, :, rows] = keys.transpose(1, 2)  # [B, L, h, d]
+            self.values[row, :, rows] = values.transpose(1, 2)
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
 
 @dataclass
 class Cache:
-    """What the decoder keeps between steps. ``length`` positions of each layer's past are filled."""
+    """What the decoder keeps between steps, for rows that may differ in length.
+
+    Rows enter with :meth:`concatenate`, leave or are copied with :meth:`reorder`, while others go on.
+
+    Attributes:
+        layers: keys and values.
+        memory_mask: which memory positions are real, bool ``[M, 1, 1, N]``; None: all.
+        lengths: positions that each row has filled, ``[B]`` (on the CPU).
+    """
 
     layers: list[LayerCache]
     memory_mask: Tensor | None
-    length: int = 0
+    lengths: Tensor
 
     @property
     def max_length(self) -> int:
-        """Positions that there is room for."""
+        """Positions that a row has room for."""
         return self.layers[0].keys.shape[2]
+
+    @property
+    def rows_per_memory(self) -> int:
+        """B // M: as many rows after one another share a memory."""
+        return len(self.lengths) // self.layers[0].memory_keys.shape[0]
+
+    def reserve(self, count: int) -> Slots:
+        """Slots for the next ``count`` positions of each row, counted as filled from now on.
+
+        Raises:
+            ValueError: a row has no room for them.
+        """
+        start, longest = int(self.lengths.min()), int(self.lengths.max())
+        end = longest + count
+        if end > self.max_length:
+            raise ValueError(
+                f"a cache for {self.max_length} tokens was given {end}: start it with a larger max_length"
+            )
+        slots = Slots(start, end)
+        if start < longest:
+            rows = self.lengths[:, None] + torch.arange(count)
+            slots = Slots(start, end, rows.to(self.layers[0].keys.device))
+        for layer in self.layers:
+            layer.slots = slots
+        self.lengths = self.lengths + count
+        return slots
 
     def reorder(self, rows: Tensor) -> None:
         """Make row ``i`` continue what row ``rows[i]`` was (beam search, or dropping finished rows).
 
         Rows that follow one another from the same memory go on sharing it, B // M of them each.
         """
-        past, memory = self.layers[0].keys, self.layers[0].memory_keys
-        owners = shared_memory(rows // (past.shape[0] // memory.shape[0]))
-        moved = owners.tolist() != list(range(memory.shape[0]))
+        memories = self.layers[0].memory_keys.shape[0]
+        owners = shared_memory(rows // self.rows_per_memory)
+        moved = owners.tolist() != list(range(memories))
+        self.lengths = self.lengths[rows.cpu()]
         for layer in self.layers:
             layer.keys, layer.values = layer.keys[rows], layer.values[rows]
             if moved:
                 layer.memory_keys, layer.memory_values = layer.memory_keys[owners], layer.memory_values[owners]
         if moved and self.memory_mask is not None:
             self.memory_mask = self.memory_mask[owners]
+
+    @classmethod
+    def concatenate(cls, caches: Sequence[Cache]) -> Cache:
+        """One cache of the rows of all ``caches``, in order.
+
+        Pasts and memories are padded to the longest. Rows go on sharing memories if all caches have as many rows
+        of each; else every row gets a copy of its own.
+        """
+        length = max(cache.max_length for cache in caches)
+        n = max(cache.layers[0].memory_keys.shape[2] for cache in caches)
+        copies = [cache.rows_per_memory for cache in caches]
+        if len(set(copies)) == 1:
+            copies = [1] * len(caches)
+
+        def padded(tensors: Iterable[Tensor], size: int) -> list[Tensor]:
+            return [F.pad(t, (0, 0, 0, size - t.shape[2])) for t in tensors]
+
+        def joined(tensors: Iterable[Tensor]) -> Tensor:  # of memories
+            return torch.cat([t.repeat_interleave(m, 0) for t, m in zip(tensors, copies, strict=True)])
+
+        layers = [
+            LayerCache(
+                torch.cat(padded((layer.keys for layer in each), length)),
+                torch.cat(padded((layer.values for layer in each), length)),
+                joined(padded((layer.memory_keys for layer in each), n)),
+                joined(padded((layer.memory_values for layer in each), n)),
+            )
+            for each in zip(*(cache.layers for cache in caches), strict=True)
+        ]
+        mask = joined(F.pad(mask, (0, n - mask.shape[3])) for mask in map(_mask_of, caches))
+        return cls(layers, mask, torch.cat([cache.lengths for cache in caches]))
+
+
+def _mask_of(cache: Cache) -> Tensor:
+    keys = cache.layers[0].memory_keys
+    shape = keys.shape[0], 1, 1, keys.shape[2]
+    return keys.new_ones(shape, dtype=torch.bool) if cache.memory_mask is None else cache.memory_mask
 
 
 def shared_memory(owners: Tensor) -> Tensor:
@@ -156,13 +279,16 @@ class SelfAttention(AttentionLayer):
         init_children(self)
         _init_attention(self.qkv.weight.chunk(3), self.out, self.heads)
 
-    def project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (split_heads(t, self.heads) for t in self.qkv(x_BLD).chunk(3, dim=-1))
-        return q, k, v
+    def forward(
+        self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None, causal: bool = False, cache: KVCache | None = None
+    ) -> Tensor:
+        """Attend to ``x_BLD`` itself, after what ``cache`` holds.
 
-    def forward(self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
-        """Bias and mask as :func:`openpali.model.attention.attend_with_bias` takes them."""
-        q, k, v = self.project(x_BLD)
+        ``bias``, ``mask`` and ``causal``: see :func:`openpali.model.attention.attend_with_bias`.
+        """
+        q, k, v = (split_heads(t, self.heads) for t in self.qkv(x_BLD).chunk(3, dim=-1))
+        if cache is not None:
+            k, v = cache.update(k, v)
         return cast(Tensor, self.out(merge_heads(attend_with_bias(self.attend, q, k, v, bias, mask, causal))))
 
 
@@ -238,13 +364,8 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = self.attention.project(self.norm_attention(x_BLD))
-        return self.rest(x_BLD, attend_with_bias(self.attention.attend, q, k, v, bias, mask))
-
-    def rest(self, x: Tensor, attended_BhLd: Tensor) -> Tensor:
-        """What follows attention."""
-        x = x + self.dropout(self.attention.out(merge_heads(attended_BhLd)))
-        return cast(Tensor, x + self.dropout(self.ff(self.norm_ff(x))))
+        x_BLD = x_BLD + self.dropout(self.attention(self.norm_attention(x_BLD), bias, mask))
+        return cast(Tensor, x_BLD + self.dropout(self.ff(self.norm_ff(x_BLD))))
 
 
 class DecoderLayer(nn.Module):
@@ -261,28 +382,24 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x_BLD: Tensor, bias: Tensor, memory: tuple[Tensor, Tensor], memory_mask: Tensor | None
+        self,
+        x_BLD: Tensor,
+        bias: Tensor,
+        memory: tuple[Tensor, Tensor],
+        memory_mask: Tensor | None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
     ) -> Tensor:
-        """All positions at once, as in training."""
-        q, k, v = self.attention.project(self.norm_attention(x_BLD))
-        return self.rest(
-            x_BLD, attend_with_bias(self.attention.attend, q, k, v, bias, None, causal=True), *memory, memory_mask
-        )
+        """The next L positions, after those that ``cache`` holds; without a cache, all of them.
 
-    def step(self, x_BLD: Tensor, bias: Tensor, cache: LayerCache, start: int, mask: Tensor | None) -> Tensor:
-        """The next L positions, from ``start``, given the past in ``cache``, which they extend."""
-        q, k, v = self.attention.project(self.norm_attention(x_BLD))
-        end = start + x_BLD.shape[1]
-        cache.keys[:, :, start:end] = k
-        cache.values[:, :, start:end] = v
-        past_k, past_v = cache.keys[:, :, :end], cache.values[:, :, :end]
-        attended = attend_with_bias(self.attention.attend, q, past_k, past_v, bias, None, causal=True)
-        return self.rest(x_BLD, attended, cache.memory_keys, cache.memory_values, mask)
-
-    def rest(self, x: Tensor, attended: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """What follows self-attention."""
-        x = x + self.dropout(self.attention.out(merge_heads(attended)))
-        x = x + self.dropout(self.cross(self.norm_cross(x), keys, values, mask))
+        Args:
+            bias: relative bias, see :func:`openpali.model.attention.attend_with_bias`.
+            memory, memory_mask: keys and values of the encoder's outputs, see :meth:`CrossAttention.memory`, and
+                which of them may be seen, bool ``[M, 1, 1, N]`` (None: all).
+            mask: the decoder's own positions that may be seen, bool ``[B, 1, 1, N]`` (None: all).
+        """
+        x = x_BLD + self.dropout(self.attention(self.norm_attention(x_BLD), bias, mask, True, cache))
+        x = x + self.dropout(self.cross(self.norm_cross(x), *memory, memory_mask))
         return cast(Tensor, x + self.dropout(self.ff(self.norm_ff(x))))
 
 
@@ -322,14 +439,19 @@ class EncoderDecoder(nn.Module):
         return self.embed.weight if self.config.tied_head else self.head.weight
 
     def encode(self, x_BND: Tensor, mask_BN: Tensor | None, call: LayerCall = nn.Module.__call__) -> Tensor:
-        """Embedded inputs ``[B, N, D]`` and which of them are real (bool, or None for all) -> outputs.
-
-        ``call`` calls each layer: checkpointing and recording go in there.
-        """
+        """Embedded inputs ``[B, N, D]`` and which of them are real (bool, or None for all) -> outputs."""
         n = x_BND.shape[1]
-        mask = None if mask_BN is None else mask_BN[:, None, None, :]
-        x_BND = self.dropout(x_BND)
         biases = [bias(1 - n, n - 1) for bias in self.encoder_bias]
+        return self.run_encoder(x_BND, biases, None if mask_BN is None else mask_BN[:, None, None, :], call)
+
+    def run_encoder(
+        self, x_BND: Tensor, biases: Sequence[Tensor], mask: Tensor | None, call: LayerCall = nn.Module.__call__
+    ) -> Tensor:
+        """The encoder's layers and norm, each layer called by ``call``.
+
+        ``biases`` (one, or one per layer) and ``mask``: see :func:`openpali.model.attention.attend_with_bias`.
+        """
+        x_BND = self.dropout(x_BND)
         for i, layer in enumerate(self.encoder):
             x_BND = call(layer, x_BND, biases[i % len(biases)], mask)
         return cast(Tensor, self.dropout(self.encoder_norm(x_BND)))
@@ -338,11 +460,9 @@ class EncoderDecoder(nn.Module):
         """Decoder inputs ``[B, L]`` (targets shifted right) -> hidden states ``[B, L, D]``, ready for the head."""
         length = ids_BL.shape[1]
         mask = None if memory_mask_BN is None else memory_mask_BN[:, None, None, :]
-        x_BLD = self.dropout(self.embed(ids_BL))
         biases = [bias(1 - length, length - 1) for bias in self.decoder_bias]
-        for i, layer in enumerate(self._decoder_layers()):
-            x_BLD = layer(x_BLD, biases[i % len(biases)], layer.cross.memory(memory_BND), mask)
-        return self.to_head(x_BLD)
+        memories = (layer.cross.memory(memory_BND) for layer in self._decoder_layers())  # each before its layer
+        return self.run_decoder(self.embed(ids_BL), biases, memories, mask)
 
     def start(self, memory_BND: Tensor, memory_mask_BN: Tensor | None, max_length: int) -> Cache:
         """An empty cache for ``max_length`` steps over these encoder outputs."""
@@ -352,7 +472,8 @@ class EncoderDecoder(nn.Module):
             keys, values = (each.contiguous() for each in layer.cross.memory(memory_BND))
             past = keys.new_zeros(keys.shape[0], keys.shape[1], max_length, keys.shape[3])
             layers.append(LayerCache(past, past.clone(), keys, values))
-        return Cache(layers, None if memory_mask_BN is None else memory_mask_BN[:, None, None, :])
+        mask = None if memory_mask_BN is None else memory_mask_BN[:, None, None, :]
+        return Cache(layers, mask, torch.zeros(len(memory_BND), dtype=torch.long))
 
     def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
         """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole.
@@ -360,16 +481,30 @@ class EncoderDecoder(nn.Module):
         Raises:
             ValueError: the cache has no room for them.
         """
-        start, end = cache.length, cache.length + ids_BL.shape[1]
-        if end > cache.max_length:
-            raise ValueError(
-                f"a cache for {cache.max_length} tokens was given {end}: start it with a larger max_length"
-            )
-        x_BLD = self.embed(ids_BL)
-        biases = [bias(1 - end, end - 1 - start) for bias in self.decoder_bias]
-        for i, layer in enumerate(self._decoder_layers()):
-            x_BLD = layer.step(x_BLD, biases[i % len(biases)], cache.layers[i], start, cache.memory_mask)
-        cache.length = end
+        slots = cache.reserve(ids_BL.shape[1])
+        biases = [slots.bias(cast(RelativeBias, bias)) for bias in self.decoder_bias]
+        memories = [layer.memory for layer in cache.layers]
+        return self.run_decoder(self.embed(ids_BL), biases, memories, cache.memory_mask, caches=cache.layers)
+
+    def run_decoder(
+        self,
+        x_BLD: Tensor,
+        biases: Sequence[Tensor],
+        memories: Iterable[Any],
+        memory_mask: Tensor | None,
+        mask: Tensor | None = None,
+        caches: Sequence[KVCache | None] = (None,),
+        call: LayerCall = nn.Module.__call__,
+    ) -> Tensor:
+        """The decoder's layers and norm over embedded inputs, each layer called by ``call``: ready for the head.
+
+        ``biases`` and ``caches`` (one, or one per layer), ``memories`` (one per layer) and masks: see
+        :class:`DecoderLayer`.
+        """
+        x_BLD = self.dropout(x_BLD)
+        for i, (layer, memory) in enumerate(zip(self.decoder, memories, strict=True)):
+            bias, cache = biases[i % len(biases)], caches[i % len(caches)]
+            x_BLD = call(layer, x_BLD, bias, memory, memory_mask, mask, cache=cache)
         return self.to_head(x_BLD)
 
     def logits(self, hidden: Tensor) -> Tensor:

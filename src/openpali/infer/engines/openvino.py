@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from openpali.model.attention import unfold_bias
+from openpali.model.attention import sdpa, set_attention, unfold_bias
 from openpali.model.pali import Pali
-from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, shared_memory
+from openpali.model.t5 import DecoderLayer, EncoderDecoder, shared_memory
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N]; above (some 2,400 tokens of 12 heads) the encoder stays with torch,
 # which takes it a block of queries at a time
@@ -76,6 +76,7 @@ class OpenVinoPali:
 
     def __init__(self, model: Pali, int8: bool = True, precision: Precision | Literal["auto"] = "auto") -> None:
         self.model = model.eval()
+        set_attention(model, sdpa)  # one operator of the traced graph
         self.text = model.text
         config = model.config.text
         heads, width, d = config.heads, config.d_model, config.d_head
@@ -204,15 +205,23 @@ class _Encoder(nn.Module):
         self.text = text
 
     def forward(self, x: Tensor, mask: Tensor, *biases: Tensor) -> tuple[Tensor, ...]:
-        masked = [bias + mask for bias in biases]
-        for i, layer in enumerate(self.text.encoder):
-            encoder = cast(EncoderLayer, layer)
-            q, k, v = encoder.attention.project(encoder.norm_attention(x))
-            attended = nn.functional.scaled_dot_product_attention(q, k, v, masked[i % len(masked)], scale=1.0)
-            x = encoder.rest(x, attended)
-        x = self.text.encoder_norm(x)
+        x = self.text.run_encoder(x, [bias + mask for bias in biases], None)
         memories = [t for layer in self.text.decoder for t in cast(DecoderLayer, layer).cross.memory(x)]
         return (x, *memories)
+
+
+@dataclass
+class _Past:
+    """The cache of a traced layer: inputs that it extends, after picking the ``rows`` that hypotheses continue."""
+
+    keys: Tensor
+    values: Tensor
+    rows: Tensor
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        self.keys = torch.cat([self.keys.index_select(0, self.rows), keys], dim=2)
+        self.values = torch.cat([self.values.index_select(0, self.rows), values], dim=2)
+        return self.keys, self.values
 
 
 class _Step(nn.Module):
@@ -223,18 +232,11 @@ class _Step(nn.Module):
     def forward(self, ids: Tensor, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         count = len(self.text.decoder_bias)
         biases, mask, others = tensors[:count], tensors[count], tensors[count + 1 :]
-        memory, past = others[: len(others) // 2], others[len(others) // 2 :]
-        x = self.text.embed(ids)
-        kept: list[Tensor] = []
-        for i, layer in enumerate(self.text.decoder):
-            decoder = cast(DecoderLayer, layer)
-            q, k, v = decoder.attention.project(decoder.norm_attention(x))
-            k = torch.cat([past[2 * i].index_select(0, rows), k], dim=2)
-            v = torch.cat([past[2 * i + 1].index_select(0, rows), v], dim=2)
-            attended = nn.functional.scaled_dot_product_attention(q, k, v, biases[i % count], scale=1.0)
-            x = decoder.rest(x, attended, memory[2 * i], memory[2 * i + 1], mask)
-            kept += [k, v]
-        return (self.text.to_head(x), *kept)
+        pairs = list(zip(others[::2], others[1::2], strict=True))  # keys and values by layer: memory, then past
+        memories, pasts = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
+        caches = [_Past(keys, values, rows) for keys, values in pasts]
+        x = self.text.run_decoder(self.text.embed(ids), biases, memories, mask, caches=caches)
+        return (x, *(t for cache in caches for t in (cache.keys, cache.values)))
 
 
 class _Head(nn.Module):

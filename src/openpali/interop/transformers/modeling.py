@@ -20,10 +20,10 @@ from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
 from openpali.interop.transformers.configuration import PaliConfig
-from openpali.model.attention import attend_with_bias, auto, eager, recorded_weights, set_attention
+from openpali.model.attention import auto, eager, recorded_weights, set_attention
 from openpali.model.init import init_children
 from openpali.model.pali import Pali, join
-from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer
+from openpali.model.t5 import CrossAttention, DecoderLayer, EncoderDecoder, EncoderLayer
 from openpali.model.vit import Block, ViT
 from openpali.weights.format import STORAGE, open_model
 
@@ -73,33 +73,42 @@ class PaliEncoderLayer(_Layer, EncoderLayer):
     """A layer of the encoder."""
 
 
+@dataclass
+class _LayerCache:
+    """One layer of transformers' cache as our :class:`openpali.model.t5.KVCache`; ``length`` of it are filled."""
+
+    cache: EncoderDecoderCache
+    layer: int
+    length: int
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = self.cache.self_attention_cache.update(keys, values, self.layer)
+        return keys[:, :, : self.length], values[:, :, : self.length]  # a static cache returns unfilled slots, too
+
+    def memory(self, cross: CrossAttention, memory_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the encoder's outputs, projected once."""
+        if self.cache.is_updated.get(self.layer):
+            held: Any = self.cache.cross_attention_cache.layers[self.layer]
+            return held.keys, held.values
+        keys, values = self.cache.cross_attention_cache.update(*cross.memory(memory_BND), self.layer)
+        self.cache.is_updated[self.layer] = True
+        return keys, values
+
+
 class _CachedDecoderLayer(DecoderLayer):
-    """A decoder layer over a cache of transformers."""
+    """A decoder layer that takes the encoder's outputs, and projects them unless its cache holds them already."""
 
     def forward(  # type: ignore[override]
         self,
         x_BLD: Tensor,
         bias: Tensor,
         memory_BND: Tensor,
-        mask: Tensor | None,
         memory_mask: Tensor | None,
-        index: int,
-        cache: EncoderDecoderCache | None = None,
+        mask: Tensor | None = None,
+        cache: _LayerCache | None = None,
     ) -> Tensor:
-        q, k, v = self.attention.project(self.norm_attention(x_BLD))
-        if cache is not None:
-            keys = bias.shape[1] + 1 - x_BLD.shape[1]  # a static cache returns room that is not filled, too
-            k, v = (t[:, :, :keys] for t in cache.self_attention_cache.update(k, v, index))
-        if cache is not None and cache.is_updated.get(index):
-            held: Any = cache.cross_attention_cache.layers[index]
-            memory = held.keys, held.values
-        else:
-            memory = self.cross.memory(memory_BND)
-            if cache is not None:
-                memory = cache.cross_attention_cache.update(*memory, index)
-                cache.is_updated[index] = True
-        attended = attend_with_bias(self.attention.attend, q, k, v, bias, mask, causal=True)
-        return self.rest(x_BLD, attended, *memory, memory_mask)
+        memory = self.cross.memory(memory_BND) if cache is None else cache.memory(self.cross, memory_BND)
+        return super().forward(x_BLD, bias, memory, memory_mask, mask, cache)
 
 
 class PaliDecoderLayer(_Layer, _CachedDecoderLayer):
@@ -394,12 +403,10 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         end = start + x_BLD.shape[1]
         mask = None if mask_BN is None else mask_BN[:, None, None, :end].bool()
         memory_mask = None if memory_mask is None else memory_mask[:, None, None, :]
-        x_BLD = text.dropout(x_BLD)
         biases = [bias(1 - end, end - 1 - start) for bias in text.decoder_bias]
-        for i, layer in enumerate(text.decoder):
-            bias = biases[i % len(biases)]
-            x_BLD = record(layer, x_BLD, bias, memory_BND, mask, memory_mask, i, cache=cache)
-        return text.to_head(x_BLD)
+        layers = len(text.decoder)
+        caches = [None] if cache is None else [_LayerCache(cache, i, end) for i in range(layers)]
+        return text.run_decoder(x_BLD, biases, [memory_BND] * layers, memory_mask, mask, caches, record)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.get_output_embeddings()  # called as a module: adapters and quantisers replace it
