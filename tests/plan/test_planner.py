@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -88,6 +89,13 @@ def test_the_papers_model_is_sharded_evenly(ranks: int, shard: str, cut: int) ->
     share = 4 * ((5.59e9 - kept) / cut + kept)
     assert expected == pytest.approx(share, rel=0.01 if cut == 8 else 0.1)  # 1,664 rows are not divisible by 512
     assert not dist.is_initialized()
+
+
+def test_no_attribute_of_torch_is_replaced() -> None:
+    owners = [(F, "scaled_dot_product_attention"), (F, "layer_norm"), (torch.UntypedStorage, "resize_")]
+    before = [getattr(*owner) for owner in owners]
+    with imagined(Ledger(8, 1), cuda=True, world=2):
+        assert [getattr(*owner) for owner in owners] == before
 
 
 def test_what_sharding_checkpointing_and_micro_batches_save_and_cost() -> None:

@@ -189,9 +189,13 @@ def find_device(name: str, ranks: int) -> Device:
     """A device by name; ``cpu`` is this machine, divided by ``ranks``.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: there is no such device, or ``cpu`` on a system that does not tell its memory (Windows).
     """
     if name == "cpu":
+        if not hasattr(os, "sysconf"):
+            raise ValueError(
+                "device cpu needs the size of this machine's memory, which Windows does not tell: name a GPU"
+            )
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         here = torch.device("cpu")
         bf16, fp32 = (matmul_peak(here, dtype, 0.1) / ranks for dtype in (torch.bfloat16, torch.float32))
