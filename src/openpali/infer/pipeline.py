@@ -12,7 +12,6 @@ Shapes: B rows, F frames, P prompt tokens, T target tokens, D embedding width.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from openpali.data.media.images import Preprocess, load_image, to_rgb
 from openpali.data.pipeline.encode import Batch, PairEncoder, SequenceEncoder, Wording
 from openpali.infer.engines.openvino import OpenVinoPali
-from openpali.infer.generate import Decoding, Generation, Model, generate
+from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
 from openpali.model.pali import Pali as PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
@@ -316,19 +315,6 @@ class EmbeddingPipeline:
         with torch.inference_mode(), evaluating(self.model):
             chunks = [tower(torch.stack(list(some)).to(_device_of(self.model))) for some in _chunks(rows, batch)]
         return torch.cat(chunks).float().cpu().numpy()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; then each module gets its own mode back (frozen parts may differ)."""
-    training = [module for module in model.modules() if module.training]
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def to_array(image: ImageLike) -> Image:
