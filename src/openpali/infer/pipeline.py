@@ -73,6 +73,7 @@ class Pipeline:
         options: options of each task by its name, as in training.
         tools: what tasks may need, as the mask codec; each is opened for the first task that needs it.
         dialect: name of the dialect that the model was trained in.
+        languages: codes of the languages that it answers in; empty if unknown.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Pipeline:
         options: Mapping[str, Mapping[str, Any]] | None = None,
         tools: Tools | None = None,
         dialect: str = DEFAULT,
+        languages: Sequence[str] = (),
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -95,6 +97,7 @@ class Pipeline:
         self.options = options or {}
         self.tools: Tools = {"tokenizer": lambda: tokenizer, **(tools or {})}
         self.dialect = dialect
+        self.languages = languages
         self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
 
     @property
@@ -116,6 +119,18 @@ class Pipeline:
             ValueError: unknown task.
         """
         return open_task(name, self.options.get(name), self.tools, dialect=self.dialect)
+
+    def word(self, task: Task, text: str = "", lang: str = "en") -> str:
+        """A task's prompt, in a language.
+
+        Raises:
+            ValueError: the prompt names a language that the model was not trained on, or the task needs another
+                text.
+        """
+        prompt = task.ask(text, lang=lang)
+        if task.template.names_language and self.languages and lang not in self.languages:
+            raise ValueError(f"this model does not answer in {lang!r}; it knows {', '.join(self.languages)}")
+        return prompt
 
     def fits(self, prompt: str) -> bool:
         """Whether a prompt is short enough for the model."""
