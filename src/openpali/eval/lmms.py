@@ -21,7 +21,6 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames
 from openpali.tasks.base import Task
 from openpali.tasks.registry import is_prompt
-from openpali.weights.format import open_model
 
 FRAMES = 16  # of a video, at most
 
@@ -86,7 +85,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
             text = (target if isinstance(target, str) else str(target(doc))).strip()
             frames, prompt, task = self._worded(context, visual(doc))
             part = self.pali.by_task.get(task.name, "pali")
-            tokens = len(open_model(self.pali.parts[part]).tokenizer.encode(text)) + 1
+            tokens = len(self.pali.load(part)[0].tokenizer.encode(text)) + 1
             surprise = float(self.pali.log_perplexity([frames], prompt, [text], part=part)[0, 0])
             [greedy] = self.pali.predict([frames], [prompt], task=task, decoding=Decoding(max_tokens=tokens))
             scored.append(
