@@ -12,7 +12,7 @@ demo: .venv/demo.ready
 # Several pytest processes, since workers that had run many hundreds of tests have died when they forked.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 test: .venv/dev.ready
-	$(PYTEST) -n 2 --dist loadfile tests/train --ignore tests/train/test_kills.py --ignore tests/train/test_memory.py
+	$(PYTEST) -n 2 --dist loadfile tests/train tests/plan --ignore tests/train/test_kills.py --ignore tests/train/test_memory.py
 	$(PYTEST) -n 2 --dist loadfile tests/data tests/synth tests/text tests/tasks tests/model tests/weights tests/reports tests/test_*.py
 	$(PYTEST) -n 2 --dist loadfile tests/infer tests/interop tests/eval
 	$(PYTEST) tests/train/test_kills.py  # kills processes, so it runs alone

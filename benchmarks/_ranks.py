@@ -1,5 +1,5 @@
-"""Ranks as forks of a process that has imported all that they need: an interpreter for each would take longer to
-start than what they do."""
+"""Starts ranks as forks of a process that has done all imports: an interpreter each would take longer to start than
+the ranks take to run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 
 def fork_ranks(world: int, node: int, body: Callable[[int], None]) -> list[int]:
-    """Run ``body(rank)`` in a fork for each rank, with what torchrun would tell it of ``node`` ranks to a node.
+    """Run ``body(rank)`` in a fork for each rank, with the environment of torchrun and ``node`` ranks per node.
 
-    Returns their process ids. A rank that fails prints its traceback and ends with 1; one that raises SystemExit
-    ends as a command does, which waits for what still runs.
+    Returns their process ids. A rank that fails prints its traceback and exits with status 1; one that raises
+    SystemExit ends as a command does, after its threads.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

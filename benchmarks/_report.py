@@ -1,4 +1,4 @@
-"""What every benchmark shares: interleaved runs in one process, medians, a table, ``--json FILE``."""
+"""Shared by all benchmarks: interleaved runs in one process, medians, a table, ``--json FILE``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Result:
-    """Ours beside a peer's. ``ratio`` is above 1 where ours is better: more of a rate, less of a time or memory."""
+    """Our value beside a peer's. ``ratio`` is above 1 if ours is better: a higher rate, less time or memory."""
 
     name: str
     ours: float
@@ -35,7 +35,7 @@ class Result:
 
 
 def need(module: str, package: str) -> Any:
-    """A module of a peer. Ends the program with what to install where it cannot be imported."""
+    """Import a peer's module; if that fails, end the program and say what to install."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -45,12 +45,12 @@ def need(module: str, package: str) -> Any:
 
 
 def rate(name: str, ours: float, peer: float, peer_name: str, unit: str) -> Result:
-    """A result of which more is better."""
+    """A result for which more is better."""
     return Result(name, ours, peer, peer_name, unit, ours / peer)
 
 
 def cost(name: str, ours: float, peer: float, peer_name: str, unit: str) -> Result:
-    """A result of which less is better."""
+    """A result for which less is better."""
     return Result(name, ours, peer, peer_name, unit, peer / ours)
 
 
@@ -64,10 +64,15 @@ def interleaved(
 ) -> dict[str, float]:
     """Median seconds of each run.
 
-    All are run once a round, from the other end every second round, so that what else the machine does meets them
-    alike. ``clock`` is the time on the wall, or for work on one thread ``time.process_time``, which a busy machine
-    does not stretch. ``within`` are the surroundings of runs that have their own; with them each turn of any run
-    begins with one that is not timed.
+    All run once per round, in reverse order every second round, so that other load on the machine affects them
+    alike.
+
+    Args:
+        runs: by name.
+        rounds: number of timed runs of each.
+        warm: number of rounds before, not timed.
+        clock: wall time; for work on one thread ``time.process_time``, which other load does not stretch.
+        within: context managers of runs that need one. If there are any, an untimed run precedes each timed one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(-warm, rounds):
@@ -83,14 +88,14 @@ def interleaved(
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """What the numbers were taken on; ``packages`` are those compared with."""
+    """Facts about this machine and the versions of torch and ``packages``."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     return {
         "cpu": _cpu(),
         "cores": len(cores),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "load": round(os.getloadavg()[0], 1),  # before the benchmark began: others on the machine
+        "load": round(os.getloadavg()[0], 1),  # of others, before the benchmark begins
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", *packages)},
@@ -98,7 +103,7 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def read_bandwidth() -> float:
-    """Bytes per second that all threads read from memory, the best of ten."""
+    """Bytes per second that all threads together read from memory; best of ten."""
     block, best = torch.ones(2**27, dtype=torch.float32), 0.0
     for _ in range(10):
         began = time.perf_counter()
@@ -108,20 +113,26 @@ def read_bandwidth() -> float:
 
 
 def resident(line: str) -> int:
-    """Bytes of ``VmRSS`` (now) or ``VmHWM`` (at most, since :func:`release`)."""
+    """Resident bytes of this process: ``VmRSS`` (now) or ``VmHWM`` (peak since :func:`release`). Linux only."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(next(text for text in status.splitlines() if text.startswith(line)).split()[1])
 
 
 def release() -> None:
-    """Give freed memory back to the system, and forget the peak."""
+    """Return freed memory to the OS and reset the peak. Linux only."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def announce(result: Result) -> None:
+    """Print a result as soon as it is known."""
+    ours, peer = (f"{value:,.4g}" for value in (result.ours, result.peer))
+    print(f"{result.name}: {ours} {result.unit}, {result.peer_name} {peer}, ratio {result.ratio:.2f}", flush=True)
+
+
 def report(results: Sequence[Result], facts: Mapping[str, Any], file: Path | None) -> None:
-    """Print a table, and write ``{"machine", "results"}`` to ``file`` if there is one."""
+    """Print a table, and write ``{"machine", "results"}`` to ``file`` if it is given."""
     title = f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']}"
     table = Table("what", "ours", "peer", "unit", "ratio", "peer's name", title=title)
     for result in results:

@@ -1,15 +1,15 @@
-"""What `openpali plan` predicts beside what steps hold and compute, in eleven shapes of every objective but one.
+"""What `openpali plan` predicts against measurements: memory and FLOPs of training steps of eleven shapes.
 
     python benchmarks/planner.py --json planner.json                      # what a step holds: a minute
     python benchmarks/planner.py --kept --json planner-kept.json          # what the trainer holds on a CPU
     python benchmarks/planner.py --precision bf16 --json planner-bf16.json
 
-Each shape is carried out twice on real tensors, by ranks of one thread, as the planner does on imagined ones.
-Memory is the second step's highest resident memory above what rank 0 had before; FLOPs are torch's count. Ours is
-what was predicted, the peer what was measured, and the ratio measured by predicted.
+Each shape runs two training steps on real tensors, with one thread per rank, as the planner does on fake ones.
+Memory is the peak resident memory of rank 0 in the second step above that before the model was built; FLOPs are
+torch's count. "Ours" is predicted, the peer measured, and the ratio is measured / predicted.
 
-glibc is told to give all freed blocks back at once, so that resident memory is what a step holds; with `--kept` it
-keeps them, as the trainer has it. The mask VQ-VAE is left out: it is smaller than what else moves in a process.
+glibc is told to return freed blocks to the OS at once, so that resident memory is what a step holds; with `--kept`
+it keeps them, as in the trainer. The mask VQ-VAE is left out: it is smaller than the noise of a process.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # what each rank would import for itself
+import torch._dynamo  # once, before ranks are forked
 
 from _ranks import fork_ranks
 from _report import Result, cost, machine, release, report, resident
 from openpali.distributed import Ranks, join_ranks
-from openpali.plan.planner import Device, Lengths, make_batch, prepare, rehearse, rows_of, run_step
+from openpali.plan.planner import Device, Lengths, build_without_data, make_batch, rehearse, rows_of
 from openpali.train.machine import count_flops, kept_memory, resolve_precision
+from openpali.train.parallel import is_sharded
 from openpali.train.recipe import Recipe, parse_recipe
+from openpali.train.step import TrainStep
 
-HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # in nodes of two ranks
-SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, what differs from a sequence of the nano preset
+HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # two ranks per node
+SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, changes to a sequence recipe of the nano preset
     "siglip": (1, {"objective": "siglip", "batch": 32}),
     "classes": (1, {"objective": "classify", "batch": 64}),
     "sequence": (1, {"batch": 12}),
@@ -54,7 +56,7 @@ SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, what differs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kept", action="store_true", help="glibc keeps what is freed, as it does for the trainer")
+    parser.add_argument("--kept", action="store_true", help="glibc keeps freed memory, as in the trainer")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--json", type=Path, dest="file")
     parser.add_argument("--measure", type=Path, metavar="FILE", help=argparse.SUPPRESS)
@@ -67,9 +69,9 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> list[Result]:
-    """Predicted and measured, of each shape."""
+    """Predictions and measurements of each shape."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if not options.kept:  # else glibc keeps what is smaller than the largest block that was freed
+    if not options.kept:  # by default glibc keeps blocks smaller than the largest one that was freed
         environment["MALLOC_MMAP_THRESHOLD_"] = "65536"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "measured.jsonl"
@@ -89,7 +91,7 @@ def compare(options: argparse.Namespace) -> list[Result]:
 
 
 def measure_all(options: argparse.Namespace) -> None:
-    """Write what each shape holds and computes to a file, a line each."""
+    """Write the memory and FLOPs of each shape to a file, one line each."""
     for world in sorted({ranks for ranks, _ in SHAPES.values()}):
         names = [name for name, (ranks, _) in SHAPES.items() if ranks == world]
         children = set(fork_ranks(world, HERE.node, partial(measure_rank, names, options)))
@@ -97,7 +99,7 @@ def measure_all(options: argparse.Namespace) -> None:
             child, status = os.wait()
             children.remove(child)
             if status:
-                for other in children:  # they would wait for it
+                for other in children:  # they wait for the failed rank
                     os.kill(other, signal.SIGKILL)
                 sys.exit(f"a rank of {world} failed")
 
@@ -105,7 +107,7 @@ def measure_all(options: argparse.Namespace) -> None:
 def measure_rank(names: list[str], options: argparse.Namespace, rank: int) -> None:
     torch.set_num_threads(1)
     with join_ranks() as ranks:
-        measure(recipe_of("siglip", options.precision), ranks, options.kept)  # imports are not counted
+        measure(recipe_of("siglip", options.precision), ranks, options.kept)  # so that imports are not counted
         for name in names:
             measured = {"name": name, **measure(recipe_of(name, options.precision), ranks, options.kept)}
             if rank == 0:
@@ -114,17 +116,18 @@ def measure_rank(names: list[str], options: argparse.Namespace, rank: int) -> No
 
 
 def measure(recipe: Recipe, ranks: Ranks, kept: bool) -> dict[str, float]:
-    """Highest memory of a shape's second step, in bytes, and its FLOPs."""
+    """Peak memory of the second step in bytes, and its FLOPs."""
     phase = recipe.phases[0]
     release()
     before = resident("VmRSS")
     dtype = resolve_precision(recipe.precision, ranks.device)
-    learner = prepare(recipe, phase, ranks, dtype)
+    elsewhere = is_sharded(recipe.parallel, ranks) and ranks.rank > 0  # rank 0 sends the weights
+    train_step = TrainStep(recipe, build_without_data(recipe, phase, "meta" if elsewhere else "cpu"), ranks, dtype)
     rows = rows_of(recipe, ranks.world)
 
     def step() -> None:
-        batch = make_batch(recipe, phase, learner.objective, rows, Lengths())
-        run_step(recipe, learner, ranks, dtype, [batch] * recipe.micro)
+        batch = make_batch(recipe, phase, train_step.objective, rows, Lengths())
+        train_step.run([batch] * recipe.micro, weight=1.0)
 
     with kept_memory(ranks.device) if kept else nullcontext():
         flops = count_flops(step)

@@ -1,12 +1,11 @@
-"""The pairwise sigmoid loss over 1, 2 and 4 ranks: ours against the variants that open_clip has.
+"""The pairwise sigmoid loss on 1, 2 and 4 ranks: ours against the variants of open_clip.
 
     pip install 'openpali[bench]'
     python benchmarks/sigmoid_loss.py --json sigmoid_loss.json
 
-Loss and gradients of embeddings, temperature and bias, in float32; ranks are processes on this machine (gloo) that
-share its threads. Peak memory is of all tensors that come to be on the way (logits, labels, texts of other ranks,
-gradients), on the first rank. Sides take turns; times are medians. That both compute the same loss and gradients is
-checked.
+Loss and gradients of embeddings, temperature and bias, in float32. Ranks are processes on this machine (gloo) that
+share its threads. Peak memory is that of all intermediate tensors (logits, labels, texts of other ranks, gradients)
+on the first rank. Sides take turns; times are medians. Both are checked to compute the same loss and gradients.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import Embeddings, normalize
 
 OURS = "ours"
-VARIANTS = ("bidir", "shift", "reduce", "gather")  # on one rank they are the same
+VARIANTS = ("bidir", "shift", "reduce", "gather")  # equal on one rank
 
 
 def main() -> None:
@@ -70,7 +69,7 @@ def _run_rank(rank: int, world: int, options: argparse.Namespace, folder: Path, 
     from open_clip.loss import SigLipLoss
 
     torch.set_num_threads(threads)
-    warnings.simplefilter("ignore", FutureWarning)  # what open_clip calls is deprecated in torch
+    warnings.simplefilter("ignore", FutureWarning)  # open_clip calls deprecated functions of torch
     dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=world)
     torch.manual_seed(rank)
     image, text = (normalize(torch.randn(options.pairs, options.width)) for _ in range(2))
@@ -105,7 +104,7 @@ def _step(side: Callable[[], Tensor], inputs: Embeddings) -> Tensor:
 
 
 def _check(sides: dict[str, Callable[[], Tensor]], inputs: Embeddings, world: int) -> None:
-    """Ours are shares that add up; open_clip's are means over a rank's rows, to be averaged."""
+    """Check that all sides agree: our losses of ranks are summed, open_clip's are averaged."""
     seen = {}
     for name, side in sides.items():
         total = _step(side, inputs)
@@ -118,11 +117,13 @@ def _check(sides: dict[str, Callable[[], Tensor]], inputs: Embeddings, world: in
         for ours, theirs in zip(seen[OURS], values, strict=True):
             error = torch.linalg.vector_norm(theirs - ours) / torch.linalg.vector_norm(ours)
             if error > 1e-4:
-                raise RuntimeError(f"{name} computes something else than ours: {error:.1e} of loss or a gradient")
+                raise RuntimeError(
+                    f"{name} differs from ours: relative error {error:.1e} of the loss or a gradient"
+                )
 
 
 class Held(TorchDispatchMode):
-    """Counts the bytes of tensors that are made under it; ``peak`` is the most that were alive at once."""
+    """Counts the bytes of tensors that are created under it; ``peak`` is the most that were alive at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +134,7 @@ class Held(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         for tensor in tree_leaves((args, kwargs)):
-            self._note(tensor, counts=False)  # unless it was made here it is from before
+            self._note(tensor, counts=False)  # if not known yet, it was created before
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             self._note(tensor, counts=True)

@@ -1,26 +1,27 @@
 """Training steps on CPUs: ours against open_clip (SigLIP) and transformers (SigLIP + T5), same shapes and dtype.
 
     pip install 'openpali[bench]'
-    python benchmarks/train.py --json train.json
+    python benchmarks/train.py --json train.json                          # under 10 minutes
+    python benchmarks/train.py --batch 16 --rounds 5 --compiled           # the published table: 20 to 40 minutes
 
-A step is forward, backward, clipping where that side clips, and AdamW (fused, on both sides), on random weights,
-pictures and ids; every row is as long as the others. Ours keeps freed memory, as the trainer does, and is there
-once more with compiled blocks (a recipe's ``parallel.compile``), which wants a C++ compiler.
+Ours is the trainer's own step (`openpali.train.step`), with freed memory kept as in the trainer. A step is forward,
+backward, gradient clipping (not in open_clip) and fused AdamW, on random weights, images and ids; all rows have the
+same length. `--compiled` adds our step with compiled blocks (a recipe's ``parallel.compile``), for which a C++
+compiler is needed.
 
-"siglip" trains both towers. "stage 1" trains a T5 behind a frozen image encoder, "stage 2" all of it; transformers
-has no such model, so the peer is its SigLIP's tokens, projected and put before the embedded prompt as
+"siglip" trains both towers. "stage 1" trains a T5 behind a frozen image encoder, "stage 2" trains both.
+transformers has no such model, so the peer puts the projected tokens of its SigLIP before the embedded prompt, as
 ``inputs_embeds`` of its T5. Both sides have the same number of parameters, which is checked. Sides take turns;
-times are medians. "products" are the matrix products of our step, beside what this machine reaches on a large one.
+times are medians of `--rounds`. "matmuls" is the throughput of our step's matmuls beside that of a large one.
 
-Memory is the highest resident memory of a second step above what the process had before the model was made, each
-side alone (Linux).
+Memory is the peak resident memory of a second step above that before the model was built, each side alone (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -28,16 +29,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from _report import Result, cost, interleaved, machine, need, rate, release, report, resident
+from _report import Result, announce, cost, interleaved, machine, need, rate, release, report, resident
 from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS, Preset
-from openpali.plan.planner import Lengths, make_batch, prepare, run_step
+from openpali.plan.planner import Lengths, build_without_data, make_batch
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
 from openpali.train.recipe import parse_recipe
+from openpali.train.step import TrainStep
 
 PROMPT, TARGET = 16, 32
 CPU = torch.device("cpu")
-STEPS = {"siglip": "open_clip", "stage 1": "transformers", "stage 2": "transformers"}  # and the peer of each
+STEPS = {"siglip": "open_clip", "stage 1": "transformers", "stage 2": "transformers"}  # step -> peer
 Step = Callable[[], object]
 Side = tuple[nn.Module, Step]
 
@@ -45,11 +47,12 @@ Side = tuple[nn.Module, Step]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
-    parser.add_argument("--preset", default="base", choices=PRESETS, help="the shapes; pico to try this out")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--preset", default="base", choices=PRESETS, help="the shapes; pico to try the script")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3, help="timed steps of each side")
+    parser.add_argument("--compiled", action="store_true", help="measure compiled blocks, too")
     parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
-    parser.add_argument("--profile", action="store_true", help="print where a step's time goes, too")
+    parser.add_argument("--profile", action="store_true", help="print a profile of each step, too")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     needed = {STEPS[step] for step in options.steps}
@@ -59,44 +62,47 @@ def main() -> None:
     facts = machine(*(packages[module] for module in sorted(needed)))
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     peak = matmul_peak(CPU, dtype, seconds=2.0)
-    results = [result for name in options.steps for result in _measure(name, dtype, peak, options)]
+    results = []
+    for name in options.steps:
+        for result in _measure(name, dtype, peak, options):
+            announce(result)
+            results.append(result)
     report(results, {**facts, "dtype": options.precision, "batch": options.batch}, options.file)
 
 
-def _measure(name: str, dtype: torch.dtype, peak: float, options: argparse.Namespace) -> list[Result]:
+def _measure(name: str, dtype: torch.dtype, peak: float, options: argparse.Namespace) -> Iterator[Result]:
     peer, batch = STEPS[name], options.batch
     make_theirs = make_open_clip if peer == "open_clip" else make_transformers
-    makers: dict[str, Callable[[], Side]] = {
-        name: lambda: make_ours(name, options.preset, batch, dtype),
-        f"{name}, compiled": lambda: make_ours(name, options.preset, batch, dtype, compiled=True),
-        peer: lambda: make_theirs(PRESETS[options.preset], batch, dtype, frozen=name == "stage 1"),
-    }
-    ours = [side for side in makers if side != peer]
+
+    def makers(preset: str) -> dict[str, Callable[[], Side]]:
+        plain = {name: lambda: make_ours(name, preset, batch, dtype)}
+        compiled = {f"{name}, compiled": lambda: make_ours(name, preset, batch, dtype, compiled=True)}
+        theirs = {peer: lambda: make_theirs(PRESETS[preset], batch, dtype, frozen=name == "stage 1")}
+        return plain | (compiled if options.compiled else {}) | theirs
+
+    ours = [side for side in makers(options.preset) if side != peer]
     within = dict.fromkeys(ours, partial(kept_memory, CPU))
-    # in turns, and the lesser of two: imports and what libraries keep for themselves are no side's memory
-    seen = [
-        {side: peak_memory(make, within.get(side, nullcontext)) for side, make in makers.items()} for _ in range(2)
-    ]
-    memory = {side: min(each[side] for each in seen) / 1e9 for side in makers}
-    sides = {side: make() for side, make in makers.items()}
+    for make in makers("pico").values():  # so that imports, and what libraries keep, are not counted
+        make()[1]()
+    memory = {
+        side: peak_memory(make, within.get(side, nullcontext)) / 1e9
+        for side, make in makers(options.preset).items()
+    }
+    for side in ours:
+        yield cost(f"{side}: peak memory", memory[side], memory[peer], peer, "GB")
+    sides = {side: make() for side, make in makers(options.preset).items()}
     sizes = [sum(p.numel() for p in model.parameters()) for model, _ in sides.values()]
     if sizes[0] != sizes[-1]:
         raise RuntimeError(f"{name}: ours has {sizes[0]:,} parameters and {peer} has {sizes[-1]:,}")
     steps = {side: step for side, (_, step) in sides.items()}
     flops = count_flops(steps[name])
-    seconds = interleaved(steps, options.rounds, within=within)
+    seconds = interleaved(steps, options.rounds, warm=0, within=within)
     if options.profile:
         for side, step in steps.items():
             print(f"\n{name}, {side}: one step\n{_profile(step)}")
-    return [
-        result
-        for side in ours
-        for result in (
-            rate(side, batch / seconds[side], batch / seconds[peer], peer, "samples/s"),
-            cost(f"{side}: peak memory", memory[side], memory[peer], peer, "GB"),
-            rate(f"{side}: products", flops / seconds[side] / 1e9, peak / 1e9, "matmul peak", "GFLOP/s"),
-        )
-    ]
+    for side in ours:
+        yield rate(side, batch / seconds[side], batch / seconds[peer], peer, "samples/s")
+        yield rate(f"{side}: matmuls", flops / seconds[side] / 1e9, peak / 1e9, "matmul peak", "GFLOP/s")
 
 
 def _profile(step: Step) -> str:
@@ -107,19 +113,19 @@ def _profile(step: Step) -> str:
 
 
 def peak_memory(make: Callable[[], Side], within: Callable[[], AbstractContextManager[object]]) -> int:
-    """Bytes that the second step of what ``make`` returns needs at its peak, with all that it stands on."""
+    """Peak bytes of the second step of a side, with its model and optimizer."""
     release()
     before = resident("VmRSS")
     _, step = make()
     with within():
-        step()  # makes the optimizer's state
+        step()  # creates the optimizer's state
         release()
         step()
         return resident("VmHWM") - before
 
 
 def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype, *, compiled: bool = False) -> Side:
-    """The trainer's own model, loss and optimizer."""
+    """The trainer's step."""
     shape = PRESETS[preset]
     siglip = name == "siglip"
     recipe = parse_recipe(
@@ -141,10 +147,10 @@ def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype, *, compile
         }
     )
     ranks, phase = Ranks(0, 1, CPU), recipe.phases[0]
-    learner = prepare(recipe, phase, ranks, dtype)
-    shapes = make_batch(recipe, phase, learner.objective, batch, Lengths())
+    train_step = TrainStep(recipe, build_without_data(recipe, phase, "cpu"), ranks, dtype)
+    shapes = make_batch(recipe, phase, train_step.objective, batch, Lengths())
     drawn = {key: _random_like(key, value, shape) for key, value in shapes.items()}
-    return learner.objective.model, lambda: run_step(recipe, learner, ranks, dtype, [drawn])
+    return train_step.model, lambda: train_step.run([drawn], weight=1.0)
 
 
 def _random_like(key: str, value: Tensor, shape: Preset) -> Tensor:
@@ -155,7 +161,7 @@ def _random_like(key: str, value: Tensor, shape: Preset) -> Tensor:
 
 
 def make_open_clip(preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bool) -> Side:
-    """open_clip's SigLIP as it trains it: its towers, its loss, its groups with and without weight decay."""
+    """open_clip's SigLIP with its own loss, and its parameter groups with and without weight decay."""
     import timm
     from open_clip.loss import SigLipLoss
     from open_clip.model import CustomTextCLIP
@@ -181,7 +187,7 @@ def make_open_clip(preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bo
         init_logit_bias=-10.0,
         output_dict=True,
     )
-    # the trunk that its configuration names, which fixes the shapes; once more in ours
+    # the configuration fixes the shapes of the trunk: replace it by one with ours
     model.visual.trunk = timm.create_model(
         "vit_base_patch16_siglip_224",
         num_classes=0,
@@ -215,7 +221,7 @@ def make_open_clip(preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bo
 
 
 class VisionT5(nn.Module):
-    """transformers' SigLIP and T5 put together: tokens, projected, before the embedded prompt."""
+    """transformers' SigLIP and T5: projected image tokens before the embedded prompt."""
 
     def __init__(self, preset: Preset) -> None:
         import transformers
@@ -249,7 +255,7 @@ class VisionT5(nn.Module):
                 decoder_start_token_id=0,
             )
         )
-        # recent versions tie it whatever the configuration says
+        # recent versions tie the head in spite of the configuration
         self.t5.lm_head = nn.Linear(language.d_model, language.vocab_size, bias=False)
 
     def forward(self, images: Tensor, prompt: Tensor, target: Tensor) -> Tensor:
@@ -261,7 +267,7 @@ class VisionT5(nn.Module):
 
 
 def make_transformers(preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bool) -> Side:
-    """A step as transformers' Trainer makes it: clipping at 1, fused AdamW."""
+    """The step of transformers' Trainer: clipping at 1, fused AdamW."""
     model = VisionT5(preset).train()
     model.vit.requires_grad_(not frozen)
     learning = [p for p in model.parameters() if p.requires_grad]

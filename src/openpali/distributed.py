@@ -1,23 +1,32 @@
-"""Several processes as one: what the trainer needs of torch.distributed."""
+"""Several processes that act as one: the collectives that training and evaluation need."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Message = TypeVar("Message", bound=DataclassInstance)
+
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all: ``rank`` of ``world``. ``background`` is a group for what happens beside training."""
+    """This process, ``rank`` of ``world``, and its collectives: every rank must call them, in the same order.
+
+    ``background`` is a second process group (gloo), so that checkpoints are written while training goes on.
+    """
 
     rank: int
     world: int
@@ -29,16 +38,30 @@ class Ranks:
         return self.sums([value])[0]
 
     def sums(self, values: Sequence[float]) -> list[float]:
-        """The sum of each of ``values`` over all ranks, in one message."""
+        """The sum of each of ``values`` over all ranks, in one collective."""
         if self.world == 1:
             return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU: waits for no kernel
+        tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU, so that no GPU kernel is waited for
         dist.all_reduce(tensor)
         summed: list[float] = tensor.tolist()
         return summed
 
+    def sum_message(self, message: Message) -> Message:
+        """Sum a dataclass over all ranks, field by field, in one collective.
+
+        Each field is a number, or a list of numbers that has the same length on all ranks; all come back as floats.
+        """
+        fields = {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
+        flat = [float(n) for value in fields.values() for n in (value if isinstance(value, list) else [value])]
+        summed = iter(self.sums(flat))
+        totals = {
+            name: [next(summed) for _ in value] if isinstance(value, list) else next(summed)
+            for name, value in fields.items()
+        }
+        return dataclasses.replace(message, **totals)
+
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up the gradients of whole parameters over all ranks, in one message."""
+        """Sum the gradients of unsharded parameters over all ranks, in place, in one collective."""
         if self.world == 1 or not parameters:
             return
         flat = torch.cat([_gradient(p).flatten() for p in parameters])
@@ -47,7 +70,7 @@ class Ranks:
             _gradient(p).copy_(summed.view_as(p))
 
     def gather(self, value: object) -> list[object]:
-        """What each rank gave, in rank order."""
+        """The value of each rank, in rank order. Values are pickled: keep them small."""
         if self.world == 1:
             return [value]
         values: list[object] = [None] * self.world
@@ -55,23 +78,29 @@ class Ranks:
         return values
 
     def mesh(self, kind: Literal["full", "hybrid"]) -> DeviceMesh:
-        """The ranks among which a model is cut ("full": all), or nodes x ranks of a node ("hybrid")."""
+        """The device mesh for sharding: all ranks ("full"), or nodes x ranks per node ("hybrid").
+
+        Raises:
+            ValueError: "hybrid", and nodes have different numbers of ranks.
+        """
         if kind == "full":
             return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
         local = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
         if self.world % local:
-            raise ValueError(f"parallel.shard = hybrid needs as many ranks on each node: {self.world} by {local}")
+            raise ValueError(
+                f"parallel.shard = hybrid needs the same number of ranks on each node, and {self.world} ranks are "
+                f'not divisible by {local} per node: use parallel.shard = "full"'
+            )
         shape = (self.world // local, local)
         return init_device_mesh(self.device.type, shape, mesh_dim_names=("copy", "shard"))
 
 
 @contextmanager
 def join_ranks(patience: timedelta | None = None) -> Iterator[Ranks]:
-    """Join the other processes if torchrun started this one, else be alone.
+    """Join the process group if torchrun started this process; otherwise be the only rank.
 
     Args:
-        patience: how long a process waits for the others before it gives up; by default, torch's ten to thirty
-            minutes.
+        patience: timeout of collectives; None is torch's default, 10 minutes for NCCL and 30 for gloo.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
@@ -81,17 +110,20 @@ def join_ranks(patience: timedelta | None = None) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(0, 1, device)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=patience, **_meeting_point())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=patience, **_rendezvous())
     try:
         yield Ranks(dist.get_rank(), world, device, dist.new_group(backend="gloo", timeout=patience))
     finally:
         dist.destroy_process_group()
 
 
-def _meeting_point() -> dict[str, Any]:
-    """Where ranks find each other, if torch's own place will not do: torchrun keeps one store over its restarts, in
-    which ranks would find the addresses of those that died (pytorch issue 135712). Nodes count their restarts each
-    for itself, so that this is for one node; for several see docs/training.md."""
+def _rendezvous() -> dict[str, Any]:
+    """Arguments of ``init_process_group`` that give each restart under torchrun a store prefix of its own.
+
+    torchrun keeps one store over its restarts, in which ranks would find the addresses of dead ranks (pytorch issue
+    135712). Each node counts its own restarts, so this is done on a single node only; docs/training.md says what to
+    do on several.
+    """
     env = os.environ
     if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or env.get("GROUP_WORLD_SIZE") != "1":
         return {}

@@ -1,4 +1,4 @@
-"""Tiny runs on the stand-in world: a home with its vocabulary."""
+"""Fixtures for tiny runs on the stand-in world and its vocabulary."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from openpali.weights.family import open_tokenizer
 
 @pytest.fixture(scope="session")
 def tiny_home(world_with_vocabulary: Path) -> Path:
-    """The home with the stand-ins of data sets."""
+    """``OPENPALI_HOME`` with stand-ins for data sets."""
     return world_with_vocabulary
 
 
@@ -31,7 +31,7 @@ def tiny_home(world_with_vocabulary: Path) -> Path:
 def _tiny(tiny_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("OPENPALI_HOME", str(tiny_home))
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the runs that other processes make, which must give the same bits
+    torch.set_num_threads(1)  # as in runs of other processes, which must give the same bits
     monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
     monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: None)  # seconds of imports
     yield

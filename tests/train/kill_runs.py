@@ -1,10 +1,9 @@
 """Kills runs again and again for `test_kills.py`: ``python kill_runs.py FOLDER KILLS SEED RECIPE...``.
 
-Each attempt is a fork of this process, which has imported all that a run needs, with data workers of its own. It is
-ended by ``kill -9``: at a random moment, while a checkpoint is written, or as soon as one is there. Where a run
-gets to its end, the next begins; the last one is left to finish. Recipes come one after the other, each with its
-part of the kills; runs are ``FOLDER/NAME-0`` and so on, NAME being the recipe's file. Prints how many kills of each
-kind there were, as JSON.
+Each attempt is a fork of this process, which has done all imports, with data workers of its own. It is ended by
+``kill -9``: at a random moment, while a checkpoint is written, or as soon as one is complete. When a run reaches
+its end, the next begins; the last one may finish. Recipes take turns, each with its part of the kills; runs are in
+``FOLDER/NAME-0`` and so on, for the recipe NAME.toml. Prints the number of kills of each kind, as JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-import torch._dynamo  # what each run would import for itself
+import torch._dynamo  # once, before runs are forked
 
 import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
@@ -33,7 +32,7 @@ from openpali.weights.family import open_tokenizer
 
 
 def attempt(recipe: Path, run: Path) -> int:
-    """Start or resume the run in a process of its own; returns its id."""
+    """Start or resume the run in a new process; returns its id."""
     if child := os.fork():
         return child
     try:

@@ -19,10 +19,11 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import torch
-import torch._dynamo  # what each rank would import for itself
+import torch._dynamo  # once, before ranks are forked
 from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain_sgd
 
 import openpali.train.checkpoint as checkpoint_module
+import openpali.train.step as step_module
 import openpali.train.trainer as trainer_module
 from _ranks import fork_ranks
 from openpali.data.sources.registry import open_source
@@ -34,7 +35,7 @@ from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
-PATIENCE = 300.0  # seconds until ranks that are struck have begun, and until they are ended
+PATIENCE = 300.0  # seconds to wait for the first checkpoint before a signal, and for ranks to end after it
 CAPTIONS = {"source": "nano/single", "task": "caption"}
 TEXT = {"source": "nano/text", "task": "denoise"}
 LONG = {"max_prompt": 200, "max_target": 200}
@@ -42,12 +43,17 @@ LONG = {"max_prompt": 200, "max_target": 200}
 
 @dataclass(frozen=True)
 class Job:
-    """A run on ``world`` ranks; ``changes`` are as `make_recipe` takes them. It dies in step ``dies`` (0: never).
+    """A run on ``world`` ranks.
 
-    ``spoilt``: in its second step the ViT of the last rank gives NaN for its first picture. ``sgd``: instead of the
-    recipe's optimizer, which blows up what is nothing but rounding. ``struck``: a signal that comes from outside
-    once there are checkpoints; SIGTERM to all ranks, SIGKILL to the last. ``full``: the last rank cannot write its
-    share of the second checkpoint, and hears late that it failed. ``drawn``: pictures of its answers are drawn.
+    Attributes:
+        changes: of the recipe, as `make_recipe` takes them.
+        sgd: use SGD instead of the recipe's optimizer, which amplifies rounding errors.
+        dies: the step in which the run dies; 0: none.
+        spoilt: in the second step, the ViT of the last rank outputs NaN for its first image.
+        struck: a signal sent once there are checkpoints: SIGTERM to all ranks, SIGKILL to the last.
+        full: the last rank cannot write its part of the second checkpoint, and learns late that it failed.
+        drawn: draw samples.
+        folder: of the run, if jobs share one.
     """
 
     name: str
@@ -61,14 +67,14 @@ class Job:
     struck: signal.Signals | None = None
     full: bool = False
     drawn: bool = False
-    folder: str = ""  # of the run, where jobs share one
+    folder: str = ""
 
     @property
     def recipe(self) -> Recipe:
         return parallel_recipe(self.objective, self.mean, **self.changes)
 
     def alone(self) -> Recipe:
-        """The same on one rank."""
+        """The same recipe on one rank."""
         return self.recipe.model_copy(update={"parallel": type(self.recipe.parallel)()})
 
 
@@ -98,12 +104,12 @@ JOBS = [
     Job("sequence-4-sharded", 4, "sequence", sharded(checkpointing="selective"), drawn=True),
     Job("sequence-4-hybrid", 4, "sequence", sharded("hybrid", checkpointing="full"), mean="example"),
     Job("frozen-2-sharded", 2, "sequence", {**sharded(), "model__frozen": ["vit"]}),
-    Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # a picture here, none there
+    Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # images on one rank only
     Job("siglip-2-sharded-bf16", 2, "siglip", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-bf16", 2, "sequence", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-compiled", 2, "sequence", sharded(compile=True)),
     Job("mask_vqvae-2", 2, "mask_vqvae"),
-    Job("muon-2", 2, "siglip", {"optimizer__name": "muon"}, sgd=False),  # each rank does its part of the matrices
+    Job("muon-2", 2, "siglip", {"optimizer__name": "muon"}, sgd=False),  # matrices are divided among ranks
     Job("clipped-2", 2, "sequence", {"optimizer": {"name": "muon", "lr": 1e-2, "qk_clip": 0.5}}, sgd=False),
     Job("muon-2-sharded", 2, "siglip", {**sharded(), "optimizer__name": "muon"}, sgd=False),
     Job("adafactor-2-sharded", 2, "sequence", {**sharded(), "optimizer__name": "adafactor"}, sgd=False),
@@ -123,9 +129,9 @@ JOBS = [
 
 
 def run(job: Job, folder: Path) -> None:
-    """What one rank does."""
+    """The work of one rank."""
     if job.sgd:
-        trainer_module.build_optimizer = plain_sgd
+        step_module.build_optimizer = plain_sgd
     with join_ranks() as ranks:
         trainer = Trainer(job.recipe, folder / (job.folder or job.name), ranks, open_tokenizer("nano-vocabulary"))
         losses = losses_of(trainer)
@@ -143,7 +149,7 @@ def run(job: Job, folder: Path) -> None:
 
         try:
             trainer.train(look if job.drawn else None)
-        except InterruptedError as error:  # an OSError, too
+        except InterruptedError as error:  # before OSError, its base class
             if job.struck != signal.SIGTERM:
                 raise
             said = str(error)
@@ -156,7 +162,7 @@ def run(job: Job, folder: Path) -> None:
                 raise
             said = str(error)
         except Killed:
-            del losses[-job.recipe.micro :]  # of the step that it died in
+            del losses[-job.recipe.micro :]  # of the step in which it died
         gradients = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
         record = {
             "losses": losses,
@@ -182,7 +188,7 @@ def fill_disk(trainer: Trainer) -> None:
         seal(file)
 
     class Late(Future[Any]):
-        """Tells of its end half a second after it."""
+        """Completes half a second late."""
 
         def __init__(self, of: Future[Any]) -> None:
             super().__init__()
@@ -204,9 +210,9 @@ def _local_bytes(trainer: Trainer) -> int:
 
 
 def fork(job: Job, folder: Path) -> None:
-    """Run a job; where a rank fails, its traceback is in ``NAME.error`` and the others are ended.
+    """Run a job. If a rank fails, its traceback goes to ``NAME.error`` and the other ranks are killed.
 
-    Not so where the job is struck: how its ranks end by themselves is in ``NAME.struck``.
+    The ranks of a struck job are left to end by themselves; their exit codes go to ``NAME.struck``.
     """
 
     def body(rank: int) -> None:
@@ -218,10 +224,10 @@ def fork(job: Job, folder: Path) -> None:
                 traceback.print_exc(file=file)
             code = 1
         if job.struck:
-            sys.exit(code)  # as a command ends, which what still runs would hold up
+            sys.exit(code)  # as a command ends: threads that still run would delay it
         os._exit(code)
 
-    started = fork_ranks(job.world, 2, body)  # two nodes of two, where there are four
+    started = fork_ranks(job.world, 2, body)  # four ranks are two nodes of two
     children = {child: rank for rank, child in enumerate(started)}
     found = strike(job, folder, list(children)) if job.struck else []
     struck, ends = time.monotonic(), {}
@@ -239,7 +245,7 @@ def fork(job: Job, folder: Path) -> None:
 
 
 def strike(job: Job, folder: Path, children: list[int]) -> list[str]:
-    """Send a job its signal a moment after its first checkpoint is there; returns those that are."""
+    """Send a job its signal shortly after its first checkpoint; returns the checkpoints of that time."""
     assert job.struck
     end = time.monotonic() + PATIENCE
     while not (found := checkpoints(folder / job.folder)) and time.monotonic() < end:
@@ -253,8 +259,8 @@ def strike(job: Job, folder: Path, children: list[int]) -> list[str]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     trainer_module.matmul_peak = lambda *_: 1e12
-    torch.compile = partial(torch.compile, backend="aot_eager")  # type: ignore[assignment] # wants no C++ compiler
-    open_source("nano/single", {})  # remembers its world
+    torch.compile = partial(torch.compile, backend="aot_eager")  # type: ignore[assignment] # needs no C++ compiler
+    open_source("nano/single", {})  # loads its world, once for all jobs
     wanted = sys.argv[2:]
     for job in JOBS:
         if not wanted or job.name in wanted:

@@ -1,4 +1,4 @@
-"""Adafactor on whole parameters is torch's; on shards see `test_parallel.py`."""
+"""Adafactor equals torch's on unsharded parameters; for sharded ones see `test_parallel.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from openpali.train.optim.adafactor import Adafactor
 
 
-def test_it_is_torchs() -> None:
+def test_updates_are_those_of_torch() -> None:
     torch.manual_seed(0)
     shapes = [(), (7,), (5, 3), (4, 3, 2, 2)]
     ours, theirs = (
@@ -27,7 +27,7 @@ def test_it_is_torchs() -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_what_has_no_gradient_stays() -> None:
+def test_parameters_without_gradient_stay() -> None:
     weight = torch.nn.Parameter(torch.ones(2, 2))
     Adafactor([{"params": [weight], "weight_decay": 0.1}], lr=1.0).step()
     assert (weight == 1).all()

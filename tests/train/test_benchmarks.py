@@ -1,4 +1,4 @@
-"""The benchmarks run, on shapes that take seconds, and write what others read."""
+"""The benchmarks run, on shapes that take seconds, and write their results in one format."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def run(script: str, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     paths = [str(each) for each in (path, os.environ.get("PYTHONPATH")) if each]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    environment["TORCHDYNAMO_DISABLE"] = "1"  # a C++ compiler's minutes
+    environment["TORCHDYNAMO_DISABLE"] = "1"  # which takes a C++ compiler minutes
     command = [sys.executable, str(FOLDER / script), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
 
 def results_of(script: str, file: Path, *arguments: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """What a benchmark writes, by name and peer; in the form that all benchmarks share."""
+    """The results of a benchmark, by name and peer, in the common format."""
     done = run(script, *arguments, "--json", str(file))
     assert done.returncode == 0, done.stderr
     written = json.loads(file.read_text())
@@ -46,18 +46,18 @@ def results_of(script: str, file: Path, *arguments: str) -> dict[tuple[str, str]
 
 @needs_proc
 def test_steps_beside_transformers(tmp_path) -> None:
-    found = results_of("train.py", tmp_path / "x.json", "--steps", "stage 1", "stage 2", *TINY)
+    found = results_of("train.py", tmp_path / "x.json", "--compiled", "--steps", "stage 1", "stage 2", *TINY)
     assert found.keys() == {
         (f"{stage}{what}", peer)
         for stage in ("stage 1", "stage 1, compiled", "stage 2", "stage 2, compiled")
-        for what, peer in (("", "transformers"), (": peak memory", "transformers"), (": products", "matmul peak"))
+        for what, peer in (("", "transformers"), (": peak memory", "transformers"), (": matmuls", "matmul peak"))
     }
 
 
 @needs_proc
 @needs_open_clip
 def test_a_step_beside_open_clip(tmp_path) -> None:
-    found = results_of("train.py", tmp_path / "x.json", "--steps", "siglip", *TINY)
+    found = results_of("train.py", tmp_path / "x.json", "--compiled", "--steps", "siglip", *TINY)
     assert {("siglip", "open_clip"), ("siglip, compiled", "open_clip")} <= found.keys()
 
 
@@ -91,7 +91,7 @@ def test_text_beside_transformers(tmp_path) -> None:
 
 
 @needs_proc
-def test_the_full_size_in_small(tmp_path) -> None:
+def test_full_size_on_a_small_preset(tmp_path) -> None:
     found = results_of("full_size.py", tmp_path / "x.json", "--preset", "pico", "--sides", "72", "144")
     stages = ("load, cold", "load, warm", "ViT", "encoder", "keys and values", "tokens", "peak memory")
     for kind in ("bf16", "int8"):
@@ -105,7 +105,7 @@ def test_the_quality_of_int8(tmp_path) -> None:
     assert {("nano/vqa: acc", "float32"), ("nano/ocr: cer", "float32")} <= found.keys()
 
 
-def test_parity_in_small(tmp_path) -> None:
+def test_parity_on_a_small_preset(tmp_path) -> None:
     found = results_of("parity.py", tmp_path / "x.json", "--size", "tiny", "--families", "SigLIP", "UL2")
     assert found.keys() == {(f"{kind}, tiny: relative difference", "target") for kind in ("SigLIP", "UL2")}
     assert all(result["ratio"] > 1 for result in found.values())
@@ -138,7 +138,7 @@ def test_loading_beside_webdataset(tmp_path) -> None:
     assert [name.rpartition(" at ")[2] for name, _ in list(found)[::4]] == ["full size)", "1/4)"]
 
 
-def test_bytes_are_counted_while_they_are_alive(monkeypatch) -> None:
+def test_live_bytes_are_counted(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     from sigmoid_loss import Held
 

@@ -1,7 +1,7 @@
-"""Loss curves that must not move: the first ten losses of a tiny run of each objective.
+"""Golden loss curves: the first ten losses of a tiny run of each objective must not change.
 
-``OPENPALI_REGENERATE=1 pytest tests/train/test_golden.py`` writes them anew, after a change that is meant to move
-them. Tolerance: 1e-3 relative, since other processors add up in another order and Adam magnifies that.
+After a change that is meant to change them, ``OPENPALI_REGENERATE=1 pytest tests/train/test_golden.py`` writes new
+ones. Tolerance: 1e-3 relative, since other processors sum in another order and Adam magnifies that.
 """
 
 from __future__ import annotations

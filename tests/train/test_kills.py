@@ -1,6 +1,6 @@
-"""Runs in real processes that are killed at random moments end as those that were not (promise 3).
+"""Runs in real processes, killed at random moments, equal uninterrupted ones (promise 3).
 
-20 kills, or as many as ``OPENPALI_KILLS`` says: ``make soak`` takes 200.
+20 kills, or ``OPENPALI_KILLS``; ``make soak`` uses 200.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ size = 72
 mixture = [{ source = "nano/word", task = "contrastive" }, { source = "nano/single", task = "contrastive" }]
 """
 
-# text and pictures, also from a file that is gone through again and again, in micro-batches
+# text and images in micro-batches, also from a small file with many epochs
 MIXED = """
 name = "tiny/killed-mixture"
 objective = "sequence"
@@ -73,7 +73,7 @@ mixture = [
 
 def test_kill_9_at_random_moments(make_trainer, tmp_path) -> None:
     kills = int(os.environ.get("OPENPALI_KILLS", "20"))
-    seed = random.randrange(2**32)  # another one each time: what fails once is worth finding
+    seed = random.randrange(2**32)  # a new one each time, to find rare failures
     recipes = [tmp_path / "pairs.toml", tmp_path / "mixed.toml"]
     recipes[0].write_text(PAIRS)
     recipes[1].write_text(MIXED.replace("SMALL", str(_small_source(tmp_path))))

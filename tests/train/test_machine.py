@@ -1,4 +1,4 @@
-"""Counting the operations of a step, without touching them."""
+"""FLOPs, matmul throughput, precision and memory of this machine."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from _report import resident
 from openpali.train.machine import (
     count_flops,
     kept_memory,
     matmul_peak,
-    resident_memory,
     resolve_precision,
 )
 
 
-def test_matrix_products_are_counted_forward_and_backward() -> None:
+def test_matmuls_are_counted_forward_and_backward() -> None:
     a, b = torch.randn(5, 7, requires_grad=True), torch.randn(7, 11, requires_grad=True)
     assert count_flops(lambda: (a @ b).sum().backward()) == 3 * 2 * 5 * 7 * 11
 
@@ -28,10 +28,10 @@ def test_attention_is_counted() -> None:
     product = 2 * (2 * 3 * 10 * 20 * 16)
     assert count_flops(lambda: F.scaled_dot_product_attention(q, k, v)) == 2 * product
     backward = count_flops(lambda: F.scaled_dot_product_attention(q, k, v).sum().backward())
-    assert backward == pytest.approx(7 * product)  # 2 forward, 5 backward: the scores are computed again
+    assert backward == pytest.approx(7 * product)  # 2 forward, 5 backward, which recomputes the scores
 
 
-def test_the_peak_is_not_that_of_the_first_product(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_does_not_include_the_first_matmul(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 
     class Matrix:
@@ -39,7 +39,7 @@ def test_the_peak_is_not_that_of_the_first_product(monkeypatch: pytest.MonkeyPat
 
         def __matmul__(self, other: Matrix) -> torch.Tensor:
             Matrix.products += 1
-            clock[0] += 100.0 if Matrix.products == 1 else 1.0  # its kernel has to be made
+            clock[0] += 100.0 if Matrix.products == 1 else 1.0  # includes preparing the kernel
             return torch.zeros(1, 1)
 
     monkeypatch.setattr(torch, "randn", lambda *size, **options: Matrix())
@@ -55,14 +55,14 @@ def test_precisions() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
-def test_freed_memory_stays_with_the_process_and_goes_back_in_the_end() -> None:
+def test_freed_memory_is_kept_and_returned_in_the_end() -> None:
     cpu, size = torch.device("cpu"), 2**28
 
     def leave_behind() -> int:
-        before = resident_memory()
+        before = resident("VmRSS")
         _ = torch.ones(size, dtype=torch.uint8)
         del _
-        return resident_memory() - before
+        return resident("VmRSS") - before
 
     with kept_memory(torch.device("cuda")):
         assert leave_behind() < size / 2

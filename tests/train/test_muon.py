@@ -1,4 +1,4 @@
-"""Muon: orthogonal updates for matrices, AdamW to the letter for the rest."""
+"""Muon: orthogonal updates for matrices, exactly AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_other_groups_are_adamw() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
-def test_what_has_no_gradient_stays() -> None:
+def test_parameters_without_gradient_stay() -> None:
     weight = torch.nn.Parameter(torch.ones(2, 2))
     Muon([{"params": [weight], "orthogonal": True, "weight_decay": 0.1}], lr=1.0, betas=(0.9, 0.99)).step()
     assert (weight == 1).all()

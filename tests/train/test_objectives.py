@@ -1,4 +1,4 @@
-"""What objectives report beside their loss."""
+"""Values that objectives report beside their loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from openpali.model.siglip import Embeddings
 from openpali.train.objectives import hits
 
 
-def test_hits_are_the_same_in_chunks_and_cost_no_graph() -> None:
+def test_hits_are_the_same_in_chunks_and_have_no_gradient() -> None:
     torch.manual_seed(0)
     image = F.normalize(torch.randn(7, 4, requires_grad=True), dim=1)
     text = image[[0, 1, 2, 4, 3, 5, 6]]

@@ -1,4 +1,4 @@
-"""Which parameters learn, how fast, and on what schedule, by value."""
+"""Parameter groups, learning rates and schedules, by value."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def names_with_decay(model, options) -> set[str]:
     return set().union(*(names_of(model, group) for group in groups if group["weight_decay"]))
 
 
-def test_decay_reaches_matrices_only(make_trainer) -> None:
+def test_only_matrices_decay(make_trainer) -> None:
     model = make_trainer(make_recipe("siglip")).model
     matrices = {name for name, p in model.named_parameters() if p.ndim >= 2}
     spared = {"vit.positions", "text.positions", "text.embed.weight", "pool.probe"}
     assert names_with_decay(model, spec(weight_decay=0.1)) == matrices - spared
 
 
-def test_decay_spares_the_tables_of_the_language_model(make_trainer) -> None:
+def test_tables_of_the_language_model_do_not_decay(make_trainer) -> None:
     model = make_trainer(make_recipe()).model
     matrices = {name for name, p in model.named_parameters() if p.ndim >= 2}
     tables = {"text.encoder_bias.0.table.weight", "text.decoder_bias.0.table.weight"}
@@ -86,12 +86,12 @@ def test_lr_scale_by_part(make_trainer) -> None:
     assert rates["text.head.weight"] == pytest.approx(0.2)
     assert rates["text.embed.weight"] == rates["project.weight"] == pytest.approx(0.1)
     assert rates.keys() == dict(model.named_parameters()).keys()
-    with pytest.raises(ValueError, match=r"optimizer.lr_scale names \['vision'\], and what learns are .*vit"):
+    with pytest.raises(ValueError, match=r"optimizer.lr_scale names \['vision'\]: name parts that learn \(.*vit"):
         build_optimizer(model, spec(lr_scale={"vision": 0.5}))
 
 
-def test_a_name_is_no_prefix(make_trainer) -> None:
-    """ "text.enc" is no part, and "text.encoder" does not take "text.encoder_norm" along."""
+def test_a_part_is_not_a_prefix(make_trainer) -> None:
+    """ "text.enc" is not a part, and "text.encoder" does not include "text.encoder_norm"."""
     model = make_trainer(make_recipe()).model
     with pytest.raises(ValueError, match=r"'text.enc'"):
         freeze(model, ["text.enc"])
@@ -123,7 +123,9 @@ def test_frozen_parts_have_no_gradient_and_no_optimizer_state(make_trainer) -> N
 def test_nothing_or_everything_frozen(make_trainer) -> None:
     with pytest.raises(ValueError, match=r"every part is frozen: nothing to train"):
         make_trainer(make_recipe(model__frozen=[""]))
-    with pytest.raises(ValueError, match=r"model.frozen names 'vision', and the model has project, text, vit"):
+    with pytest.raises(
+        ValueError, match=r"model.frozen names 'vision': name parts of the model \(project, text, vit\)"
+    ):
         make_trainer(make_recipe(model__frozen=["vision"]))
 
 
@@ -145,7 +147,6 @@ def test_the_rate_is_applied(make_trainer) -> None:
 
 
 def test_gradients_are_clipped_by_their_norm(make_trainer) -> None:
-    """SGD by one step moves the weights by the clipped norm."""
     trainer = make_trainer(make_recipe(optimizer__clip=0.25, phases__0__samples=4))
     norms = []
     original = trainer.optimizer.step

@@ -1,5 +1,5 @@
-"""Micro-batches, ranks, shards and what saves memory change nothing: the same losses and weights (promise 1), also
-where a run goes on with another number of ranks (promise 3)."""
+"""Micro-batches, ranks, sharding and checkpointing do not change losses and weights (promise 1), also if a run
+continues with another number of ranks (promise 3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from rank_jobs import JOBS, Job
 from safetensors.torch import load_file
 from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors_of
 
-import openpali.train.trainer as trainer_module
+import openpali.train.step as step_module
+from openpali.data.pipeline.stream import load
 from openpali.distributed import Ranks
 from openpali.model.init import init_weights
 from openpali.model.sizes import PRESETS
@@ -33,14 +34,14 @@ from openpali.train.recipe import ParallelSpec
 from openpali.weights.format import open_model
 
 CLOSE = 1e-6
-pytestmark = pytest.mark.timeout(1300)  # the first test that asks for `ran` waits for all jobs
+pytestmark = pytest.mark.timeout(1300)  # the first test that uses `ran` waits for all jobs
 
 
 def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], close: float = CLOSE) -> None:
     assert ours.keys() == theirs.keys()
     for key in ours:
         distance = torch.linalg.vector_norm(ours[key].float() - theirs[key].float())
-        # the bias of a zero gradient stays at zero: measured against a step's size then
+        # a bias without gradient stays at zero: compare with the size of a step
         assert distance <= close * max(torch.linalg.vector_norm(theirs[key].float()), torch.tensor(1e-2)), key
 
 
@@ -48,7 +49,7 @@ def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor],
     ("objective", "mean"), [("classify", "token"), ("sequence", "token"), ("sequence", "example")]
 )
 def test_micro_batches_change_nothing(objective, mean, make_trainer, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(trainer_module, "build_optimizer", plain_sgd)
+    monkeypatch.setattr(step_module, "build_optimizer", plain_sgd)
     per_step = {}
     for micro in (1, 2, 4):
         trainer = make_trainer(parallel_recipe(objective, mean, micro=micro), f"micro-{micro}")
@@ -63,7 +64,7 @@ def test_micro_batches_change_nothing(objective, mean, make_trainer, tmp_path, m
 
 
 def test_the_two_means_differ(make_trainer) -> None:
-    """Else the tests above would say little about either."""
+    """Otherwise the tests above would say little about either."""
     seen = []
     for mean in ("token", "example"):
         trainer = make_trainer(parallel_recipe("sequence", mean), mean)
@@ -92,8 +93,8 @@ def test_checkpointing_and_compiling_change_nothing(objective, make_trainer, tmp
     assert seen["compiled"] == pytest.approx(seen["plain"], rel=1e-5)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler wants one of C++")
-def test_kernels_of_torchs_compiler_compute_the_same(tmp_path, monkeypatch) -> None:
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_kernels_compute_the_same(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch.manual_seed(0)
     plain = init_weights(ViT(PRESETS["pico"].vision))
@@ -109,11 +110,11 @@ def test_kernels_of_torchs_compiler_compute_the_same(tmp_path, monkeypatch) -> N
         torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def test_checkpointing_holds_fewer_activations(make_trainer) -> None:
+def test_checkpointing_saves_activations(make_trainer) -> None:
     held = {}
     for kind in ("none", "selective", "full"):
         trainer = make_trainer(parallel_recipe("sequence", "token", parallel={"checkpointing": kind}), kind)
-        [group] = [next(iter(trainer_module.load(trainer.stream, start=0, batch=4, workers=0)))]
+        [group] = [next(iter(load(trainer.stream, start=0, batch=4, workers=0)))]
         saved: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor, saved: dict[int, int] = saved) -> torch.Tensor:
@@ -131,13 +132,13 @@ def test_checkpointing_holds_fewer_activations(make_trainer) -> None:
 
 @pytest.fixture(scope="module")
 def ran(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all jobs, run."""
+    """The folder of all jobs, after they have run."""
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENPALI_HOME": str(tiny_home)}
     command = [sys.executable, str(Path(__file__).with_name("rank_jobs.py")), str(folder)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        assert process.wait(timeout=1200) == 0  # ranks that wait for each other would do so for ever
+        assert process.wait(timeout=1200) == 0  # a deadlock of ranks would last for ever
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -145,7 +146,7 @@ def ran(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def together(ran: Path, job: Job) -> list[float]:
-    """The loss of each step of a job: shares of ranks and micro-batches added up."""
+    """The loss of each step of a job, summed over ranks and micro-batches."""
     error = ran / f"{job.name}.error"
     assert not error.is_file(), error.read_text()
     shares = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["losses"] for rank in range(job.world)]
@@ -157,21 +158,21 @@ def together(ran: Path, job: Job) -> list[float]:
 @pytest.mark.parametrize(
     "job", [job for job in JOBS if not job.folder and not job.spoilt and not job.full], ids=lambda job: job.name
 )
-def test_ranks_are_one(job: Job, ran, make_trainer, monkeypatch) -> None:
+def test_ranks_change_nothing(job: Job, ran, make_trainer, monkeypatch) -> None:
     if job.sgd:
-        monkeypatch.setattr(trainer_module, "build_optimizer", plain_sgd)
+        monkeypatch.setattr(step_module, "build_optimizer", plain_sgd)
     trainer = make_trainer(job.alone(), "alone")
     losses = losses_of(trainer)
     alone = trainer.train()
     micro = job.recipe.micro
     per_step = [sum(losses[i : i + micro]) for i in range(0, len(losses), micro)]
     low = job.recipe.precision == "bf16"
-    # Adafactor and Muon divide by what is small at first, and so by rounding
+    # Adafactor and Muon divide by small values at first, and so amplify rounding
     close = 2e-2 if low else 1e-5 if job.recipe.parallel.compile else CLOSE if job.sgd else 1e-4
-    ours_per_step = together(ran, job)[-len(per_step) :]  # compiled, the first may be of the pass that counts FLOPs
+    ours_per_step = together(ran, job)[-len(per_step) :]  # a compiled run also counts the FLOPs of a pass
     assert ours_per_step == pytest.approx(per_step, rel=close)
     ours, theirs = (dict(open_model(folder).weights()) for folder in (ran / job.name / "model", alone))
-    if not job.sgd:  # the gradient of a key's bias is nothing but rounding, which they blow up to full steps
+    if not job.sgd:  # the gradient of a key's bias is only rounding, which these optimizers turn into full steps
         for key in [key for key in theirs if key.endswith(("key_value.bias", "qkv.bias"))]:
             del ours[key], theirs[key]
     assert_close(ours, theirs, close if job.sgd else 1e-3)
@@ -180,8 +181,8 @@ def test_ranks_are_one(job: Job, ran, make_trainer, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("folder", "ranks", "steps"), [("elastic", [4, 2, 1], [2, 2, 2]), ("growing", [1, 2], [2, 4])]
 )
-def test_a_run_goes_on_with_other_ranks(folder, ranks, steps, ran, make_trainer) -> None:
-    """Fewer or more, through two resolutions, a mixture and several epochs of its smallest source."""
+def test_a_run_continues_with_another_number_of_ranks(folder, ranks, steps, ran, make_trainer) -> None:
+    """With fewer or more, through two resolutions, a mixture, and several epochs of its smallest source."""
     jobs = [job for job in JOBS if job.folder == folder]
     assert [job.world for job in jobs] == ranks
     trainer = make_trainer(jobs[0].alone(), "alone")
@@ -197,17 +198,17 @@ def test_a_run_goes_on_with_other_ranks(folder, ranks, steps, ran, make_trainer)
     ]
 
 
-def test_shards_take_a_share_of_the_memory(ran) -> None:
+def test_sharding_saves_memory(ran) -> None:
     def local(name: str, rank: int) -> int:
         return int(json.loads((ran / f"{name}-{rank}.json").read_text())["local"])
 
     whole, shares = local("sequence-2", 0), [local("sequence-4-sharded", rank) for rank in range(4)]
-    assert max(shares) < 1.1 * whole / 4  # position embeddings are on every rank
+    assert max(shares) < 1.1 * whole / 4  # position embeddings are unsharded
     frozen = json.loads((ran / "frozen-2-sharded-0.json").read_text())["trained"]
     assert frozen < json.loads((ran / "sequence-2-0.json").read_text())["trained"]
 
 
-def test_answers_of_a_model_in_shards_are_drawn_from_all_of_it(ran) -> None:
+def test_samples_of_a_sharded_model_use_all_of_its_weights(ran) -> None:
     [job] = [job for job in JOBS if job.drawn]
     seen = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["seen"] for rank in range(job.world)]
     weights = open_model(ran / job.name / "model").weights()
@@ -217,7 +218,7 @@ def test_answers_of_a_model_in_shards_are_drawn_from_all_of_it(ran) -> None:
         assert len(picture.getcolors(2**24)) > 100
 
 
-def test_all_ranks_name_the_module_and_the_sample_of_the_one_that_failed(ran, make_trainer) -> None:
+def test_all_ranks_name_the_module_and_the_sample_that_failed_on_one(ran, make_trainer) -> None:
     [job] = [job for job in JOBS if job.spoilt]
     together(ran, job)
     said = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["said"] for rank in range(job.world)]
@@ -226,8 +227,8 @@ def test_all_ranks_name_the_module_and_the_sample_of_the_one_that_failed(ran, ma
     assert said[0].startswith(f"the output of vit.encoder.norm is not finite at sample 4, with {stream[6].key}; ")
 
 
-def test_all_ranks_end_alike_where_one_cannot_write_its_checkpoint(ran) -> None:
-    """Also where they hear of it at different steps."""
+def test_all_ranks_raise_the_same_if_one_cannot_write_its_checkpoint(ran) -> None:
+    """Also if they learn of it at different steps."""
     [job] = [job for job in JOBS if job.full]
     together(ran, job)
     said = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["said"] for rank in range(job.world)]
@@ -237,15 +238,15 @@ def test_all_ranks_end_alike_where_one_cannot_write_its_checkpoint(ran) -> None:
 
 
 def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
-    """All that the newest checkpoint holds of each rank, and the model that was written."""
+    """The tensors of each rank in the newest checkpoint, and those of the exported model."""
     files = [*checkpoints(run)[-1].glob("*.safetensors"), *(run / "model").glob("*.safetensors")]
     return {(file.name, key): value for file in files for key, value in load_file(file).items()}
 
 
 @pytest.mark.parametrize("folder", ["stopped", "bereft"])
-def test_ranks_that_are_struck_end_and_go_on_bit_for_bit(folder: str, ran) -> None:
-    """SIGTERM to all ranks: each ends in good order, after a checkpoint. ``kill -9`` of one: the other ends by
-    itself, with an error. Either way what was saved is there, and the run becomes the one that was let be."""
+def test_ranks_that_get_a_signal_end_and_continue_bit_for_bit(folder: str, ran) -> None:
+    """SIGTERM to all ranks: each ends properly, after a checkpoint. ``kill -9`` of one: the other ends by itself,
+    with an error. Either way checkpoints are intact, and the continued run equals an uninterrupted one."""
     first, again = [job for job in JOBS if job.folder == folder]
     struck = json.loads((ran / f"{first.name}.struck").read_text())
     if first.struck == signal.SIGTERM:
@@ -292,9 +293,9 @@ mixture = [{ source = "nano/single", task = "contrastive" }]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_torchrun_starts_ranks_again_and_the_run_is_the_same(tmp_path) -> None:
-    """The real launcher and the real command: a rank is killed, and what comes out is, bit for bit, the run that
-    was let be."""
+def test_torchrun_restarts_ranks_and_the_run_is_the_same(tmp_path) -> None:
+    """With the real launcher and command: a rank is killed, and the result equals an uninterrupted run, bit for
+    bit."""
     recipe = tmp_path / "launched.toml"
     recipe.write_text(RECIPE)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -1,4 +1,4 @@
-"""What a run shows: curves, TensorBoard, Weights & Biases."""
+"""Reports of a run: the log, curves, samples, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from openpali.reports.curves import draw_curves
 from openpali.reports.samples import draw_samples
 from openpali.train.monitor import Progress
 
-write_tensorboard = progress_module._tensorboard  # in tests runs do without, see conftest
+write_tensorboard = progress_module._tensorboard  # disabled in tests by conftest
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def _report_every_second_step(monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 2)
 
 
-def test_siglip_reports_its_loss_beside_its_errors(make_trainer, tmp_path) -> None:
+def test_siglip_reports_its_loss_and_its_errors(make_trainer, tmp_path) -> None:
     trainer = make_trainer(make_recipe("siglip"))
     seen: list[float] = []
     original = trainer.objective.losses
@@ -46,7 +46,7 @@ def test_siglip_reports_its_loss_beside_its_errors(make_trainer, tmp_path) -> No
     assert all(0 <= report["losses"]["contrastive@nano/single"] <= 1 for report in reports)
 
 
-def test_memory_is_what_the_process_holds(make_trainer, tmp_path) -> None:
+def test_memory_is_the_peak_of_the_process(make_trainer, tmp_path) -> None:
     make_trainer(make_recipe()).train()
     memory = [json.loads(line)["memory"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(50e6 < held < 64e9 for held in memory)
@@ -67,7 +67,7 @@ def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
         main()
 
 
-def test_a_torn_report_is_left_out_of_the_curves(make_trainer, tmp_path) -> None:
+def test_curves_leave_out_a_truncated_report(make_trainer, tmp_path) -> None:
     run = tmp_path / "run"
     make_trainer(make_recipe()).train()
     whole, picture = (run / "metrics.jsonl").read_bytes(), draw_curves(run).read_bytes()
@@ -78,7 +78,7 @@ def test_a_torn_report_is_left_out_of_the_curves(make_trainer, tmp_path) -> None
         draw_curves(run)
 
 
-def test_answers_are_drawn_on_their_pictures(make_trainer, tmp_path, monkeypatch) -> None:
+def test_answers_are_drawn_on_their_images(make_trainer, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(samples_module, "COUNT", 3)
     trainer = make_trainer(make_recipe())
     before = {name: p.clone() for name, p in trainer.model.named_parameters()}
@@ -101,7 +101,7 @@ def test_tensorboard_gets_every_report(make_trainer, monkeypatch) -> None:
     }
 
 
-def test_what_tensorboard_reads_goes_on_where_the_run_does(tmp_path) -> None:
+def test_tensorboard_continues_where_the_run_does(tmp_path) -> None:
     for samples, values in ((0, [3.0, 2.0, 9.0]), (16, [1.0])):  # killed after 24, resumed from 16
         board = write_tensorboard(tmp_path, samples)
         for number, value in enumerate(values, start=1):
@@ -111,7 +111,7 @@ def test_what_tensorboard_reads_goes_on_where_the_run_does(tmp_path) -> None:
     assert [(event.step, event.value) for event in found.Scalars("loss")] == [(8, 3.0), (16, 2.0), (24, 1.0)]
 
 
-def test_the_share_of_time_that_data_is_waited_for_is_told(make_trainer, tmp_path, monkeypatch) -> None:
+def test_the_share_of_time_spent_waiting_for_data_is_reported(make_trainer, tmp_path, monkeypatch) -> None:
     now, load = [0.0], trainer_module.load
 
     def late(*args, **options):
@@ -119,24 +119,24 @@ def test_the_share_of_time_that_data_is_waited_for_is_told(make_trainer, tmp_pat
             now[0] += 3
             yield group
 
-    def slow(share) -> None:
+    def slow(group, message) -> None:
         now[0] += 1
-        step(share)
+        step(group, message)
 
     monkeypatch.setattr(trainer_module, "load", late)
     clock = SimpleNamespace(perf_counter=lambda: now[0], monotonic=time.monotonic)
     monkeypatch.setattr(trainer_module, "time", clock)
     trainer = make_trainer(make_recipe())
-    step = trainer._counted_step
-    monkeypatch.setattr(trainer, "_counted_step", slow)
+    step = trainer._step
+    monkeypatch.setattr(trainer, "_step", slow)
     trainer.train()
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["data_wait"] == pytest.approx(3 / 4)
     assert first["samples_per_second"] == pytest.approx(trainer.recipe.batch / 4)
 
 
-def test_the_time_that_is_left_is_known_on_slow_runs(make_trainer, tmp_path) -> None:
-    """Reports that are five minutes apart."""
+def test_the_remaining_time_is_known_in_slow_runs(make_trainer, tmp_path) -> None:
+    """With five minutes between reports."""
     now = [0.0]
     progress = Progress(make_recipe(), tmp_path, 0, active=False)
     progress.bar.get_time = lambda: now[0]
@@ -146,7 +146,7 @@ def test_the_time_that_is_left_is_known_on_slow_runs(make_trainer, tmp_path) -> 
     assert progress.bar.tasks[0].time_remaining == pytest.approx(900, rel=0.4)
 
 
-def test_wandb_only_where_it_is_asked_for_and_offline(make_trainer, tmp_path, monkeypatch) -> None:
+def test_wandb_is_used_on_request_and_offline(make_trainer, tmp_path, monkeypatch) -> None:
     runs: list[tuple[dict, list]] = []
 
     def init(**settings):

@@ -1,4 +1,4 @@
-"""QK-clip: what spreads scores too far is brought to the limit, and nothing else is touched."""
+"""QK-clip scales heads whose scores spread too far down to the limit, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_spread_is_the_standard_deviation_of_scores(which: int) -> None:
 
 
 @pytest.mark.parametrize("which", range(3))
-def test_heads_above_the_limit_come_down_to_it_and_others_stay(which: int) -> None:
+def test_heads_above_the_limit_are_scaled_to_it_and_others_stay(which: int) -> None:
     torch.manual_seed(0)
     layer = layers()[which]
     query = layer.query.weight if isinstance(layer, CrossAttention) else layer.qkv.weight
@@ -82,13 +82,13 @@ def test_biases_shrink_with_their_weights() -> None:
     assert torch.equal(layer.qkv.bias[48:], value_bias)
 
 
-def test_a_run_with_a_limit_keeps_it_and_spares_frozen_parts(make_trainer) -> None:
+def test_a_run_keeps_the_limit_and_leaves_frozen_parts_alone(make_trainer) -> None:
     trainer = make_trainer(make_recipe(optimizer__qk_clip=0.5, model__frozen=["vit"]))
     frozen = [spread(m) for m in trainer.model.vit.modules() if isinstance(m, Attention)]
     trainer.train()
-    assert trainer.clipped == attentions(trainer.model)
-    assert not any(isinstance(m, Attention) for m in trainer.clipped)
-    for layer in trainer.clipped:
+    assert trainer.train_step.clipped == attentions(trainer.model)
+    assert not any(isinstance(m, Attention) for m in trainer.train_step.clipped)
+    for layer in trainer.train_step.clipped:
         assert spread(layer).max() <= 0.5 + 1e-5
     for before, layer in zip(
         frozen, (m for m in trainer.model.vit.modules() if isinstance(m, Attention)), strict=True
@@ -96,5 +96,5 @@ def test_a_run_with_a_limit_keeps_it_and_spares_frozen_parts(make_trainer) -> No
         assert torch.equal(before, spread(layer))
 
 
-def test_without_a_limit_nothing_is_looked_at(make_trainer) -> None:
-    assert make_trainer(make_recipe()).clipped == []
+def test_without_a_limit_no_layer_is_clipped(make_trainer) -> None:
+    assert make_trainer(make_recipe()).train_step.clipped == []

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed is the run that was not, bit for bit; and what a broken folder says."""
+"""A run that is killed and resumed equals one that was not, bit for bit; and errors of a damaged folder."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _report_every_fourth_step(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("case", CHANGES)
-@pytest.mark.parametrize(("killed_in", "saved_after"), [(4, 3), (6, 2)])  # 3 steps make the first phase
-def test_a_killed_run_is_the_run_that_was_not(case, killed_in, saved_after, make_trainer, tmp_path) -> None:
+@pytest.mark.parametrize(("killed_in", "saved_after"), [(4, 3), (6, 2)])  # the first phase has 3 steps
+def test_a_killed_run_equals_one_that_was_not(case, killed_in, saved_after, make_trainer, tmp_path) -> None:
     objective, changes = CHANGES[case]
     recipe = make_recipe(objective, save_minutes=ALWAYS, keep=10, **changes)
     make_trainer(recipe, "whole").train()
@@ -64,7 +64,7 @@ def test_a_killed_run_is_the_run_that_was_not(case, killed_in, saved_after, make
     with pytest.raises(Killed):
         trainer.train()
     for newer in checkpoints(tmp_path / "broken")[saved_after:]:
-        shutil.rmtree(newer)  # what it had reported since is reported again
+        shutil.rmtree(newer)  # reports since then are written again
     again = make_trainer(recipe, "broken")
     assert again.step == saved_after
     again.train()
@@ -86,7 +86,7 @@ def test_quarantine_lists_every_bad_sample_once(make_trainer, tmp_path, monkeypa
 
     def broken(self, index: int):
         if index % 3 == 0:
-            raise ValueError(f"picture {index} is broken")
+            raise ValueError(f"image {index} is broken")
         return whole(self, index)
 
     monkeypatch.setattr(type(source), "__getitem__", broken)
@@ -105,8 +105,8 @@ def test_quarantine_lists_every_bad_sample_once(make_trainer, tmp_path, monkeypa
     assert logs[0].count("is broken") == metrics_of(tmp_path / "whole")[-1]["bad"] == 8
 
 
-def test_resuming_leaves_the_checkpoint_alone(make_trainer, tmp_path) -> None:
-    """The optimizer updates its moments in place, and they come out of this file."""
+def test_resuming_does_not_change_the_checkpoint(make_trainer, tmp_path) -> None:
+    """The optimizer updates its moments in place, and they were read from this file."""
     recipe = make_recipe(save_minutes=ALWAYS, keep=10)
     make_trainer(recipe).train()
     for newer in checkpoints(tmp_path / "run")[2:]:
@@ -118,7 +118,7 @@ def test_resuming_leaves_the_checkpoint_alone(make_trainer, tmp_path) -> None:
 
 
 def test_moments_follow_the_layout_of_their_parameter(tmp_path) -> None:
-    """Fused kernels walk parameter and moments side by side in memory, whatever their strides."""
+    """Fused kernels read parameter and moments in memory order, whatever their strides."""
 
     def start() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
@@ -135,7 +135,7 @@ def test_moments_follow_the_layout_of_their_parameter(tmp_path) -> None:
     step(model, optimizer)
     kept = Checkpoints(tmp_path, Ranks(0, 1, torch.device("cpu")), keep=1)
     saved = kept.save(1, tensors_of(model, optimizer, {}), {})
-    step(model, optimizer)  # while it is written
+    step(model, optimizer)  # while the checkpoint is written
     kept.wait()
     again, its_optimizer = start()
     allocate(its_optimizer)
@@ -144,7 +144,7 @@ def test_moments_follow_the_layout_of_their_parameter(tmp_path) -> None:
     assert torch.equal(again.weight, model.weight)
 
 
-def test_half_written_checkpoints_are_not_seen_and_cleared_away(make_trainer, tmp_path) -> None:
+def test_half_written_checkpoints_are_ignored_and_removed(make_trainer, tmp_path) -> None:
     recipe = make_recipe(save_minutes=ALWAYS)
     trainer = make_trainer(recipe)
     kill_at(trainer, 4)
@@ -182,8 +182,8 @@ def test_a_damaged_checkpoint_says_what_to_do(file, damage, make_trainer, tmp_pa
 
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])
-def test_what_was_saved_survives_a_disk_that_fails(fault, make_trainer, tmp_path, monkeypatch) -> None:
-    """A full disk is a limit on the size of files, which the system itself enforces."""
+def test_earlier_checkpoints_survive_a_failing_disk(fault, make_trainer, tmp_path, monkeypatch) -> None:
+    """The full disk is a limit on file sizes, enforced by the OS."""
     recipe = make_recipe(save_minutes=ALWAYS)
     trainer = make_trainer(recipe)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -216,8 +216,8 @@ def test_what_was_saved_survives_a_disk_that_fails(fault, make_trainer, tmp_path
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def test_a_checkpoint_without_a_file_that_was_written_is_none(make_trainer, tmp_path, monkeypatch) -> None:
-    """As where ranks see different folders."""
+def test_a_checkpoint_that_lacks_a_file_is_not_completed(make_trainer, tmp_path, monkeypatch) -> None:
+    """As if ranks saw different folders."""
     seal = checkpoint_module._seal
 
     def lose(file: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_checkpoint_without_a_file_that_was_written_is_none(make_trainer, tmp_
             file.unlink()
 
     monkeypatch.setattr(checkpoint_module, "_seal", lose)
-    with pytest.raises(OSError, match=r"cannot be written \(shard-.*safetensors, which a rank wrote, is not there"):
+    with pytest.raises(OSError, match=r"cannot be written \(shard-.*safetensors, written by a rank, is missing"):
         make_trainer(make_recipe(phases__0__samples=4)).train()
     assert not checkpoints(tmp_path / "run")
 
@@ -238,7 +238,7 @@ def test_the_newest_are_kept_and_one_every_so_often(make_trainer, tmp_path) -> N
     assert [step_of(path) for path in checkpoints(tmp_path / "by samples alone")] == [3, 6]
 
 
-def test_a_vanished_file_stops_in_one_sentence_and_goes_on_when_it_is_back(make_trainer, tmp_path) -> None:
+def test_a_missing_source_stops_the_run_until_it_is_back(make_trainer, tmp_path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     lines = []
@@ -273,15 +273,15 @@ def test_a_folder_is_claimed_by_its_recipe(make_trainer, tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="no model 'nowhere'"):
         make_trainer(make_recipe(seed=2, model__init={"vit": "nowhere"}))
     assert (tmp_path / "run" / "recipe.json").is_file()
-    make_trainer(make_recipe()).train()  # of the other nothing was saved
+    make_trainer(make_recipe()).train()  # the other run saved nothing
     with pytest.raises(ValueError, match=r"holds a run with another seed, optimizer.name: delete it"):
         make_trainer(make_recipe(seed=1, optimizer__name="adafactor"))
-    make_trainer(make_recipe(optimizer__lr=1e-4, keep=1))  # these may change half-way
+    make_trainer(make_recipe(optimizer__lr=1e-4, keep=1))  # these may change during a run
     file = tmp_path / "run" / "recipe.json"
-    file.write_text(file.read_text().replace('"masks": "",', ""))  # a run of a version that knew no such key
+    file.write_text(file.read_text().replace('"masks": "",', ""))  # a run of a version without this key
     make_trainer(make_recipe())
     file.write_text(file.read_text()[:-30])
-    with pytest.raises(ValueError, match=r"recipe.json is no recipe that this version reads"):
+    with pytest.raises(ValueError, match=r"recipe.json is not a recipe that this version can read"):
         make_trainer(make_recipe())
 
 

@@ -1,4 +1,4 @@
-"""What a run refuses, what it says when it goes wrong, and resolution between stages and phases."""
+"""The trainer: what it refuses, what it says when a run goes wrong, and resolution of stages and phases."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ import openpali.train.trainer as trainer_module
 from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
+from openpali.train.export import task_options
 from openpali.train.monitor import Progress
 from openpali.train.objectives import Losses
 from openpali.train.optim.optimizer import build_optimizer
 from openpali.weights.format import open_model
 
 TEXT = {"source": "nano/text", "task": "denoise"}
-PICTURES = OBJECTIVES["sequence"]["source"]
+IMAGES = OBJECTIVES["sequence"]["source"]
 
 
 # ---- refused before the first step
@@ -35,14 +36,14 @@ PICTURES = OBJECTIVES["sequence"]["source"]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__preset": "giant"}, "model.preset = 'giant' is none of pico, nano"),
+        ({"model__preset": "giant"}, "model.preset = 'giant' is neither one of pico, nano"),
         ({"phases__0__mixture__0__source": "nano/singel"}, "singel"),
-        ({"phases__0__mixture__0__source": "nanoo/single"}, "no world is called nanoo; there are mini, nano"),
+        ({"phases__0__mixture__0__source": "nanoo/single"}, "there is no world .nanoo.: choose one of mini, nano"),
         ({"phases__0__mixture__0__source": "single"}, "unknown source 'single'"),
-        ({"phases__0__mixture__0__options": {"colour": 1}}, "single has no option 'colour'"),
+        ({"phases__0__mixture__0__options": {"colour": 1}}, "single has no option .colour.; its options are none"),
         ({"phases__0__mixture__0__task": "captoin"}, "unknown task 'captoin'; did you mean 'caption'?"),
         ({"phases__0__mixture__0__task_options": {"langs": 1}}, "task caption has no option 'langs'"),
-        ({"phases__0__size": 70}, "phases.0.size = 70 is no multiple of the patch size 12"),
+        ({"phases__0__size": 70}, "phases.0.size = 70 is not a multiple of the patch size 12"),
         ({"model__init": {"": "nowhere"}}, "no model 'nowhere'"),
         (
             {"model__init": {"vti": "OLD"}},
@@ -61,8 +62,8 @@ def test_refused(changes, message, make_trainer, tmp_path) -> None:
 
 
 def test_a_later_phase_is_checked_at_the_start(make_trainer) -> None:
-    phases = [{"samples": 8, "size": size, "mixture": [PICTURES]} for size in (48, 64)]
-    with pytest.raises(ValueError, match=r"phases.1.size = 64 is no multiple of the patch size 12"):
+    phases = [{"samples": 8, "size": size, "mixture": [IMAGES]} for size in (48, 64)]
+    with pytest.raises(ValueError, match=r"phases.1.size = 64 is not a multiple of the patch size 12"):
         make_trainer(make_recipe(phases=phases))
 
 
@@ -93,59 +94,59 @@ def test_the_seed_decides_where_a_run_starts(make_trainer) -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_everything_that_learns_gets_a_gradient_in_the_first_step(objective, make_trainer) -> None:
+def test_every_parameter_gets_a_gradient_in_the_first_step(objective, make_trainer) -> None:
     trainer = make_trainer(make_recipe(objective, phases__0__samples=4))
     assert trainer.unreached == {name for name, _ in trainer.model.named_parameters()}
     trainer.train()
     assert trainer.unreached == set()
 
 
-def test_dead_parameters_stop_the_run(make_trainer) -> None:
+def test_parameters_without_gradient_stop_the_run(make_trainer) -> None:
     changes = {"phases__0__mixture": [TEXT], "phases__0__samples": 8, "max_prompt": 200, "max_target": 200}
     with pytest.raises(ValueError, match=r"no gradient has reached project.bias \(\d+ tensors in all\) in 2 steps"):
         make_trainer(make_recipe(**changes)).train()
     make_trainer(make_recipe(**changes, model__frozen=["vit", "project"]), "frozen").train()
 
 
-def test_a_run_says_with_which_options_its_tasks_were_learnt() -> None:
+def test_a_model_records_the_options_of_its_tasks() -> None:
     def detect(**options: object) -> dict[str, object]:
         return {"source": "nano/scene", "task": "detect", "task_options": options}
 
-    first = {"samples": 4, "size": 72, "mixture": [detect(bins=8), PICTURES]}
+    first = {"samples": 4, "size": 72, "mixture": [detect(bins=8), IMAGES]}
     last = {"samples": 4, "size": 72, "mixture": [detect(bins=16, max_names=1), detect(bins=16, max_names=3)]}
     recipe = make_recipe(phases=[first, last])
-    assert trainer_module.task_options(recipe) == {PICTURES["task"]: {}, "detect": {"bins": 16}}
+    assert task_options(recipe) == {IMAGES["task"]: {}, "detect": {"bins": 16}}
 
 
 def test_no_worker_outlives_a_run_that_fails(make_trainer) -> None:
-    """They ignore SIGTERM, so that a program with one left would not end."""
+    """Workers ignore SIGTERM, so a program with one left would not end."""
     changes = {"phases__0__mixture": [TEXT], "phases__0__samples": 8_000, "max_prompt": 200, "max_target": 200}
     with pytest.raises(ValueError, match=r"no gradient has reached project.bias") as kept:
         make_trainer(make_recipe(**changes, workers=2)).train()
-    assert kept.tb is not None  # and with it the frames of the run
+    assert kept.tb is not None  # and with it the stack frames of the run
     assert not multiprocessing.active_children()
 
 
-def test_pictures_may_come_late(make_trainer) -> None:
-    """A part that only some batches reach is not dead, and learns as on many ranks."""
-    mixture = [{**TEXT, "weight": 0.7}, {**PICTURES, "weight": 0.3}]
+def test_images_may_come_late(make_trainer) -> None:
+    """A part that only some batches use is not reported, and every step updates it, as on several ranks."""
+    mixture = [{**TEXT, "weight": 0.7}, {**IMAGES, "weight": 0.3}]
     trainer = make_trainer(make_recipe(phases__0__mixture=mixture, batch=1, max_prompt=200, max_target=200))
-    with_pictures = []
-    original = trainer._train_step
+    with_images = []
+    original = trainer._step
 
-    def look(share) -> None:
-        with_pictures.append("images" in share.group[0].batch)
-        original(share)
+    def look(group, message) -> None:
+        with_images.append("images" in group[0].batch)
+        original(group, message)
 
-    trainer._train_step = look
+    trainer._step = look
     trainer.train()
-    assert not all(with_pictures)
-    assert any(with_pictures)
+    assert not all(with_images)
+    assert any(with_images)
     steps = {state["step"].item() for state in trainer.optimizer.state.values()}
     assert steps == {24}
 
 
-def test_a_gradient_that_is_not_finite_is_named_and_does_no_harm(make_trainer, tmp_path) -> None:
+def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(make_trainer, tmp_path) -> None:
     recipe = make_recipe(save_minutes=1e-9)
     trainer = make_trainer(recipe)
     trainer.model.project.bias.register_hook(lambda g: g * float("nan") if trainer.step == 3 else g)
@@ -169,7 +170,7 @@ def test_the_first_module_and_the_sample_that_are_not_finite_are_named(parallel,
 
     def spoil(module, inputs, output) -> None:
         if trainer.step == 1:
-            output[1, 0] = float("nan")  # of the second picture of each micro-batch
+            output[1, 0] = float("nan")  # of the second image of each micro-batch
 
     trainer.model.vit.encoder.norm.register_forward_hook(spoil)
     named = (
@@ -180,11 +181,11 @@ def test_the_first_module_and_the_sample_that_are_not_finite_are_named(parallel,
 
 
 def test_the_first_gradient_that_is_not_finite_is_named(make_trainer) -> None:
-    """First on the way back: the slope is infinite in the norm, and all before it get what it sends."""
+    """The first in the backward pass: the slope is infinite in the norm, and earlier modules receive it."""
     trainer = make_trainer(make_recipe())
 
     def spoil(module, inputs, output):
-        return output + (output.detach() - output).abs().sqrt()  # adds zero, with the slope of sqrt at zero
+        return output + (output.detach() - output).abs().sqrt()  # adds zero, but with the slope of sqrt at zero
 
     trainer.model.text.encoder_norm.register_forward_hook(spoil)
     with pytest.raises(ValueError, match=r"^the gradient that reaches the output of text.encoder.0 is not finite"):
@@ -197,7 +198,7 @@ def test_too_many_bad_samples_stop(make_trainer, tmp_path, monkeypatch) -> None:
 
     def broken(self, index: int):
         if index % 2:
-            raise ValueError(f"picture {index} is broken")
+            raise ValueError(f"image {index} is broken")
         return whole(self, index)
 
     monkeypatch.setattr(source, "__getitem__", broken)
@@ -209,11 +210,11 @@ def test_too_many_bad_samples_stop(make_trainer, tmp_path, monkeypatch) -> None:
         make_trainer(make_recipe(max_bad=5)).train()
     lines = [json.loads(line) for line in quarantine.read_text().splitlines()]
     assert [line["samples"] for line in lines] == [0, 0, 4, 4, 8, 8]
-    assert re.fullmatch(r"caption@nano/single\[(\d+)\]: picture \1 is broken", lines[0]["problem"])
+    assert re.fullmatch(r"caption@nano/single\[(\d+)\]: image \1 is broken", lines[0]["problem"])
 
 
-def test_reports_are_the_means_by_source(make_trainer, tmp_path, monkeypatch) -> None:
-    """Also where a phase ends between two reports: the names are those of each row's own phase."""
+def test_reports_have_means_by_source(make_trainer, tmp_path, monkeypatch) -> None:
+    """Also if a phase ends between two reports: names are those of each row's own phase."""
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)
     phases = [
         {"samples": 8, "size": 48, "mixture": [{"source": "nano/single", "task": "caption"}]},
@@ -239,12 +240,12 @@ def test_reports_are_the_means_by_source(make_trainer, tmp_path, monkeypatch) ->
     assert reports[1]["losses"] == pytest.approx({"ocr@nano/word": sum(rows[4]) / 4})
 
 
-def test_a_loss_that_stays_high_is_said_once_with_module_and_samples(make_trainer, monkeypatch) -> None:
+def test_a_loss_that_stays_high_is_reported_once_with_module_and_samples(make_trainer, monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 1)
     trainer = make_trainer(make_recipe(phases__0__samples=64))
     original = trainer.objective.losses
 
-    def spoilt(*args):
+    def raised(*args):
         losses = original(*args)
         if trainer.step < 7:
             return losses
@@ -253,26 +254,26 @@ def test_a_loss_that_stays_high_is_said_once_with_module_and_samples(make_traine
         return Losses(losses.total * 3, rows, losses.extra)
 
     said: list[str] = []
-    trainer.objective.losses = spoilt
+    trainer.objective.losses = raised
     monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
     trainer.model.project.weight.register_hook(lambda gradient: gradient * 1e6)
     trainer.train()
-    [sentence] = said  # the third report that is high is of step 10, and the step after it is looked at
+    [sentence] = said  # the third high report is of step 10, and the step after it is examined
     assert re.match(r"the loss is \S+ at sample 40 and stays above 1.5 times its median, \S+ project has", sentence)
     assert f"the highest losses are those of {trainer.stream[42].key}, " in sentence
 
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "quarantine.jsonl", "tensorboard"])
-def test_a_disk_that_is_full_for_reports_is_said(file, make_trainer, tmp_path, monkeypatch) -> None:
+def test_a_full_disk_is_named_with_the_log_and_the_checkpoint(file, make_trainer, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)
     source = type(open_source("nano/single", {}))
     whole = source.__getitem__
     trainer = make_trainer(make_recipe(save_minutes=1e-9))
-    struck: list[int] = []
+    broken_once: list[int] = []
 
     def broken(self, index: int):
-        if trainer.step >= 3 and not struck:
-            struck.append(index)
+        if trainer.step >= 3 and not broken_once:
+            broken_once.append(index)
             raise ValueError("broken")
         return whole(self, index)
 
@@ -295,7 +296,7 @@ def test_a_disk_that_is_full_for_reports_is_said(file, make_trainer, tmp_path, m
 
 
 @pytest.mark.parametrize(("every", "steps"), [(0, [2, 4, 6]), (12, [3, 6])])
-def test_pictures_of_a_run_are_drawn_and_never_end_it(every, steps, make_trainer, monkeypatch) -> None:
+def test_images_of_a_run_are_drawn_and_never_end_it(every, steps, make_trainer, monkeypatch) -> None:
     trainer = make_trainer(make_recipe(samples_every=every, keep_every=8))
     drawn, said = [], []
 
@@ -307,11 +308,11 @@ def test_pictures_of_a_run_are_drawn_and_never_end_it(every, steps, make_trainer
     monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
     trainer.train(look)
     assert drawn == steps
-    assert said[0] == f"no pictures of the run at sample {4 * drawn[0]} (RuntimeError('no font')); training goes on"
+    assert said[0] == f"no images of the run at sample {4 * drawn[0]} (RuntimeError('no font')); training goes on"
 
 
-def test_a_part_that_nothing_reaches_is_found_after_a_resume(make_trainer) -> None:
-    """And one that was reached before is not taken for one."""
+def test_a_part_without_gradient_is_found_after_a_resume(make_trainer) -> None:
+    """And a part that had a gradient before is not reported."""
     mixture = {"phases__0__mixture": [TEXT], "max_prompt": 200, "max_target": 200, "save_minutes": 1e-9}
     trainer = make_trainer(make_recipe(**mixture))
     kill_at(trainer, 3)
@@ -323,7 +324,7 @@ def test_a_part_that_nothing_reaches_is_found_after_a_resume(make_trainer) -> No
         again.train()
 
 
-def test_a_folder_is_trained_in_by_one_process(make_trainer, tmp_path) -> None:
+def test_a_folder_belongs_to_one_process(make_trainer, tmp_path) -> None:
     (tmp_path / "run").mkdir()
     code = (
         "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
@@ -348,8 +349,8 @@ def _positions(folder: Path) -> tuple[torch.Tensor, tuple[int, int]]:
     return bundle.weights()["vit.positions"], bundle.config.vision.grid
 
 
-def test_a_stage_starts_at_the_resolution_of_the_one_before(make_trainer) -> None:
-    """10 x 10 -> 10 x 10 changes nothing, though the preset's own grid is 6 x 6."""
+def test_a_stage_starts_at_the_resolution_of_the_previous_one(make_trainer) -> None:
+    """10 x 10 to 10 x 10 changes nothing, although the preset's grid is 6 x 6."""
     old = make_trainer(make_recipe(phases__0__size=120, phases__0__samples=4), "old").train()
     positions, grid = _positions(old)
     assert grid == (10, 10)
@@ -367,7 +368,7 @@ def test_a_stage_starts_at_the_resolution_of_the_one_before(make_trainer) -> Non
 @pytest.mark.parametrize("frozen", [[], ["vit"]])
 def test_phases_change_the_resolution(frozen, make_trainer, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 2)  # a report of each phase
-    phases = [{"samples": 8, "size": size, "mixture": [PICTURES]} for size in (48, 96, 96)]
+    phases = [{"samples": 8, "size": size, "mixture": [IMAGES]} for size in (48, 96, 96)]
     trainer = make_trainer(make_recipe(phases=phases, model__frozen=frozen, save_minutes=1e-9, keep=10))
     trainer.train()
     model = trainer.model
@@ -378,9 +379,9 @@ def test_phases_change_the_resolution(frozen, make_trainer, tmp_path, monkeypatc
     assert flops[1] > 1.5 * flops[0]
     assert flops[2] == pytest.approx(flops[1], rel=0.1)
     assert model.vit.positions.shape == (64, 32)
-    assert model.vit.positions.is_contiguous()  # else its norm, and with it the clipping, differs after a resume
+    assert model.vit.positions.is_contiguous()  # otherwise its norm, and so the clipping, differs after a resume
     assert set(trainer.optimizer.state) == {p for p in model.parameters() if p.requires_grad}
-    if not frozen:  # its moments started anew, once
+    if not frozen:  # its moments were reset, once
         assert trainer.optimizer.state[model.vit.positions]["step"] == 4
         assert trainer.optimizer.state[model.project.weight]["step"] == 6
     bundle = open_model(tmp_path / "run" / "model")
@@ -388,8 +389,8 @@ def test_phases_change_the_resolution(frozen, make_trainer, tmp_path, monkeypatc
     assert (bundle.preprocess.height, bundle.preprocess.width) == (96, 96)
 
 
-def test_a_run_may_stop_at_the_end_of_a_phase(make_trainer, tmp_path) -> None:
-    phases = [{"samples": 8, "size": size, "mixture": [PICTURES]} for size in (48, 96)]
+def test_a_run_can_stop_at_the_end_of_a_phase(make_trainer, tmp_path) -> None:
+    phases = [{"samples": 8, "size": size, "mixture": [IMAGES]} for size in (48, 96)]
     recipe = make_recipe(phases=phases, save_minutes=1e-9)
     trainer = make_trainer(recipe)
     kill_at(trainer, 3)
@@ -401,17 +402,17 @@ def test_a_run_may_stop_at_the_end_of_a_phase(make_trainer, tmp_path) -> None:
     assert open_model(tmp_path / "run/model").config.vision.grid == (8, 8)
 
 
-def test_the_rate_goes_on_through_phases_and_restarts(make_trainer, tmp_path) -> None:
-    phases = [{"samples": 12, "size": size, "mixture": [PICTURES]} for size in (48, 72)]
+def test_the_schedule_continues_through_phases_and_restarts(make_trainer, tmp_path) -> None:
+    phases = [{"samples": 12, "size": size, "mixture": [IMAGES]} for size in (48, 72)]
     optimizer = {"lr": 0.01, "schedule": "rsqrt", "warmup": 8, "cooldown": 8}
     recipe = make_recipe(phases=phases, optimizer=optimizer, save_minutes=1e-9)
-    trainer_module_rates = []
+    rates = []
 
     def watch(trainer) -> None:
         original = trainer.optimizer.step
 
         def look() -> None:
-            trainer_module_rates.append(trainer.optimizer.param_groups[0]["lr"])
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
             original()
 
         trainer.optimizer.step = look
@@ -419,17 +420,17 @@ def test_the_rate_goes_on_through_phases_and_restarts(make_trainer, tmp_path) ->
     trainer = make_trainer(recipe, "whole")
     watch(trainer)
     trainer.train()
-    whole, trainer_module_rates[:] = list(trainer_module_rates), []
+    whole, rates[:] = list(rates), []
     trainer = make_trainer(recipe)
     kill_at(trainer, 4)
     watch(trainer)
     with pytest.raises(Killed):
         trainer.train()
-    del trainer_module_rates[3:]  # the step that it died in
+    del rates[3:]  # of the step in which it died
     trainer = make_trainer(recipe)
     watch(trainer)
     trainer.train()
-    assert trainer_module_rates == whole
+    assert rates == whole
     assert len(whole) == 6
 
 

@@ -1,4 +1,4 @@
-"""What docs/training.md tells people to type is taken as it is meant, by torchrun and by recipes."""
+"""The commands and recipe keys in docs/training.md are valid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
 
 
 @pytest.mark.parametrize("line", LAUNCHES)
-def test_torchrun_starts_us_with_our_arguments(line: str) -> None:
+def test_torchrun_passes_our_arguments_on(line: str) -> None:
     ours = line.partition(" openpali ")[2]
     parsed = parse_args(shlex.split(line))
     assert (parsed.module, parsed.training_script) == (True, "openpali")
@@ -28,10 +28,10 @@ def test_torchrun_starts_us_with_our_arguments(line: str) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_recipes_have_the_keys(table: str) -> None:
+def test_recipes_accept_the_keys(table: str) -> None:
     raw = make_recipe("sequence", phases__0__samples=6_400_000).model_dump()
     parse_recipe({**raw, **tomllib.loads(table)})
 
 
-def test_both_are_there() -> None:
+def test_commands_and_keys_were_found() -> None:
     assert len(LAUNCHES) == len(TABLES) == 2

@@ -1,4 +1,4 @@
-"""Recipes and runs that take a second, for every test of this folder."""
+"""Recipes and runs that take a second, for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 
 
-# targets of many lengths, so that the two ways to average differ, and micro-batches are unlike each other
+# targets of many lengths, so that the two means differ, and micro-batches differ
 VARIED = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/scene", "task": "detect"}]
 
 
 def parallel_recipe(objective: str, mean: str, **changes: Any) -> Recipe:
-    """What is run in micro-batches and on ranks."""
+    """A recipe for micro-batches and ranks; ``mean`` is its ``loss_mean``, if it has one."""
     if objective == "sequence":
         changes = {"max_prompt": 160, "max_target": 160, "loss_mean": mean} | changes
         if not {"phases", "phases__0__mixture"} & changes.keys():
@@ -47,7 +47,7 @@ def parallel_recipe(objective: str, mean: str, **changes: Any) -> Recipe:
 
 
 def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
-    """Six steps of four samples with the pico preset; ``changes`` are keys of the recipe, dotted with ``__``."""
+    """Six steps of four samples with the pico preset; ``changes`` are recipe keys, with ``__`` for dots."""
     base = {key: value for key, value in OBJECTIVES[objective].items() if key not in ("model", "source")}
     raw: dict[str, Any] = {
         "name": f"tiny/{objective}",
@@ -71,7 +71,7 @@ def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
 
 
 def losses_of(trainer: Trainer) -> list[float]:
-    """Every loss from here on: the list fills while the trainer trains."""
+    """A list that receives every loss while the trainer trains."""
     seen: list[float] = []
     objective = trainer.objective
     original = objective.losses
@@ -86,11 +86,11 @@ def losses_of(trainer: Trainer) -> list[float]:
 
 
 class Killed(BaseException):
-    """Nothing catches it, as nothing catches a kill."""
+    """A BaseException, so that nothing catches it, as nothing catches a kill."""
 
 
 def kill_at(trainer: Trainer, step: int) -> None:
-    """Let the trainer die in the middle of ``step`` (counted from 1)."""
+    """Make the trainer die in the middle of ``step`` (counted from 1)."""
     original = trainer.optimizer.step
 
     def die(*args: Any) -> Any:
@@ -108,7 +108,7 @@ def tensors_of(run: Path) -> dict[str, Tensor]:
 
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
-    """The reports of a run, without what depends on the clock and the process."""
+    """The reports of a run, without values that depend on the clock and the process."""
     timed = {"samples_per_second", "share_of_peak", "data_wait", "memory"}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in timed} for line in lines]
@@ -126,6 +126,6 @@ def assert_same_run(run: Path, other: Path) -> None:
 
 
 def plain_sgd(model: nn.Module, spec: OptimizerSpec, _: object = None) -> torch.optim.Optimizer:
-    """Instead of Adam, which blows up gradients that are nothing but rounding (a key's bias) to full steps."""
+    """Replaces Adam, which turns gradients that are only rounding (of a key's bias) into full steps."""
     learning = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.SGD([{"params": learning, "lr": spec.lr, "peak_lr": spec.lr}], lr=spec.lr)

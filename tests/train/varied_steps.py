@@ -1,4 +1,4 @@
-"""Training steps whose rows have random lengths.
+"""Training steps on rows of random lengths.
 
 ``python varied_steps.py STEPS...`` prints the resident bytes after each of these numbers of steps.
 """
@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import numpy as np
 import torch
 
+from _report import resident
 from openpali.data.pipeline.encode import SequenceEncoder
 from openpali.distributed import Ranks
-from openpali.plan.planner import prepare, run_step
-from openpali.train.machine import resident_memory, resolve_precision
+from openpali.plan.planner import build_without_data
+from openpali.train.machine import resolve_precision
 from openpali.train.recipe import parse_recipe
+from openpali.train.step import TrainStep
 
 RECIPE = {
     "name": "varied",
@@ -30,17 +35,17 @@ def main(counts: list[int]) -> None:
     torch.set_num_threads(1)
     recipe, ranks = parse_recipe(RECIPE), Ranks(0, 1, torch.device("cpu"))
     dtype = resolve_precision("auto", ranks.device)
-    learner = prepare(recipe, recipe.phases[0], ranks, dtype)
-    assert isinstance(learner.objective.encoder, SequenceEncoder)
+    train_step = TrainStep(recipe, build_without_data(recipe, recipe.phases[0], "cpu"), ranks, dtype)
+    assert isinstance(train_step.objective.encoder, SequenceEncoder)
     rng = np.random.default_rng(0)
     for step in range(1, max(counts) + 1):
         rows = [
             {key: np.full(rng.integers(1, 65), 5, np.int64) for key in ("prompt", "target")}
             for _ in range(recipe.batch)
         ]
-        run_step(recipe, learner, ranks, dtype, [learner.objective.encoder.collate(rows)])
+        train_step.run([train_step.objective.encoder.collate(rows)], weight=1.0)
         if step in counts:
-            print(resident_memory(), flush=True)
+            print(resident("VmRSS"), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""A run without its numbers: a step is carried out on tensors that hold nothing, and its books are kept.
+"""Accounts for a training step that runs on fake tensors: memory at its peak by kind, FLOPs, bytes sent.
 
-Operators are the real ones, called by the real model, loss, checkpointing, sharding and optimizer; only their
-results are imagined (torch's fake tensors). What is counted: bytes alive, by kind, where they are at their peak;
-FLOPs; bytes sent to other ranks.
+The operators are those that the real model, loss, checkpointing, sharding and optimizer call; with torch's fake
+tensors their results have shapes and no contents. All is observed through torch's dispatch and function modes.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial, partialmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -19,25 +17,38 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributed.tensor import DTensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from openpali.train.machine import flops_of, replaced
+from openpali.train.machine import flops_of
 
 KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "communication")
 
 _aten, _c10d = torch.ops.aten, torch.ops.c10d
 
 
+class _Memory(NamedTuple):
+    """A storage that is alive: its bytes as last seen, and what they count as."""
+
+    size: int
+    kind: str
+    storage: weakref.ref[torch.UntypedStorage]
+
+
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps the books of everything that is done under it and :func:`imagined`.
+    """Accounts for all operators that run under it and :func:`imagined`.
+
+    Args:
+        node: ranks per node.
+        rows: the value of integers that depend on data: ranks send each other their number of rows.
 
     Attributes:
-        kind: what a new tensor counts as, unless its shape or its operator says more; one of :data:`KINDS`.
-        peak: bytes of each kind at the moment when most bytes were alive since :meth:`open`.
-        flops: since then; of matrix products.
-        sent: since then; bytes that this rank sends, by whether the group lies within a node.
-        rows: what an integer that depends on data is taken for: ranks tell each other their number of rows.
+        kind: what new tensors count as, one of :data:`KINDS`, unless their shape or operator says otherwise.
+        backward: whether this is a backward pass, in which matrices shaped like weights are gradients.
+        peak: bytes of each kind at the time of most bytes since :meth:`open`.
+        flops: of matmuls since :meth:`open`.
+        sent: bytes that this rank has sent since :meth:`open`, within its node and over the network.
     """
 
     def __init__(self, node: int, rows: int) -> None:
@@ -45,14 +56,16 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.node, self.rows = node, rows
         self.kind = "weights"
         self.backward = False
-        self.matrices: set[tuple[int, ...]] = set()  # shapes of weights, and of their shards' wholes
+        self.matrices: set[tuple[int, ...]] = set()  # shapes of unsharded weights
         self.columns: set[int] = set()  # widths of logits
-        self.alive: dict[int, tuple[int, str]] = {}
+        self.alive: dict[int, _Memory] = {}
+        self.refilled: set[int] = set()  # storages that FSDP has resized and not yet freed
         self.totals = dict.fromkeys(KINDS, 0)
         self.open()
 
     def open(self) -> None:
-        """Start a page: peak, FLOPs and bytes sent from here on."""
+        """Count peak, FLOPs and bytes sent from here on."""
+        self._follow_resizes(list(self.alive))
         self.peak = dict(self.totals)
         self.highest = sum(self.totals.values())
         self.flops = 0.0
@@ -62,23 +75,19 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Count a tensor's memory as ``kind``."""
         key = tensor.untyped_storage()._cdata
         if key in self.alive:
-            size, before = self.alive[key]
-            self.alive[key] = size, kind
-            self.totals[before] -= size
-            self.totals[kind] += size
-
-    def resized(self, storage: torch.UntypedStorage) -> None:
-        """A storage got another size: FSDP's buffers for gathered weights do, and nothing else."""
-        if storage._cdata in self.alive:
-            self._forget(storage._cdata)
-            self._remember(storage._cdata, storage.nbytes(), "communication")
+            memory = self.alive[key]
+            self.alive[key] = memory._replace(kind=kind)
+            self.totals[memory.kind] -= memory.size
+            self.totals[kind] += memory.size
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if any(issubclass(t, DTensor) for t in types):
-            return NotImplemented  # its local tensors come by next
+            return NotImplemented  # the operator on local tensors follows
         kwargs = kwargs or {}
+        used = [t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        self._follow_resizes([*self.refilled, *used])
         if func is torch.ops.prim.device.default:
             return args[0].fake_device
         if func is _aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
@@ -99,8 +108,23 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key not in self.alive:
-            self._remember(key, storage.nbytes(), self._kind_of(tensor, func))
+            self._remember(key, _Memory(storage.nbytes(), self._kind_of(tensor, func), weakref.ref(storage)))
             weakref.finalize(storage, self._forget, key)
+
+    def _follow_resizes(self, keys: Collection[int]) -> None:
+        """Notice that storages have been resized, for which no operator is dispatched.
+
+        FSDP does so to free and to refill the buffers of gathered weights. It passes refilled ones to an operator,
+        so it is enough to look at arguments, and at buffers that have been refilled before.
+        """
+        for key in keys:
+            memory = self.alive.get(key)
+            storage = memory.storage() if memory else None
+            if memory and storage is not None and (size := storage.nbytes()) != memory.size:
+                self._forget(key)
+                self._remember(key, _Memory(size, "communication", memory.storage))
+                if size:
+                    self.refilled.add(key)
 
     def _kind_of(self, tensor: Tensor, func: Any) -> str:
         if self.kind != "activations" or tensor.ndim != 2:
@@ -112,21 +136,22 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return "weights" if copied else "gradients"
         return self.kind
 
-    def _remember(self, key: int, size: int, kind: str) -> None:
-        self.alive[key] = size, kind
-        self.totals[kind] += size
+    def _remember(self, key: int, memory: _Memory) -> None:
+        self.alive[key] = memory
+        self.totals[memory.kind] += memory.size
         if (now := sum(self.totals.values())) > self.highest:
             self.highest, self.peak = now, dict(self.totals)
 
     def _forget(self, key: int) -> None:
-        size, kind = self.alive.pop(key)
-        self.totals[kind] -= size
+        memory = self.alive.pop(key)
+        self.refilled.discard(key)
+        self.totals[memory.kind] -= memory.size
 
     def _send(self, operator: Any, args: tuple[Any, ...]) -> None:
         tensors = [t for t in tree_leaves(args) if isinstance(t, Tensor)]
         groups = [a for a in tree_leaves(args) if isinstance(a, torch.ScriptObject)]
         ranks = next((r for r in map(_ranks_of, groups) if r), [0])
-        share = 1 - 1 / len(ranks)  # a ring sends all but a rank's own part
+        share = 1 - 1 / len(ranks)  # a ring sends all but the rank's own part
         size = tensors[0].nbytes if tensors else 0
         if operator == _c10d._reduce_scatter_base_:
             self.label(tensors[0], "gradients")
@@ -147,12 +172,12 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _ranks_of(group: Any) -> list[int]:
     try:
         return dist.get_process_group_ranks(dist.ProcessGroup.unbox(group))
-    except (RuntimeError, ValueError, KeyError):  # the operator's options, which are no group
+    except (RuntimeError, ValueError, KeyError):  # the options of the operator, not a group
         return []
 
 
 def _index(args: tuple[Any, ...]) -> Tensor | None:
-    """``tensor[mask]``, where all is taken to be true."""
+    """``tensor[mask]``, as if all of the mask were true."""
     tensor, indices = args[:2]
     if indices[0] is None or indices[0].dtype != torch.bool:
         return None
@@ -169,43 +194,50 @@ _DATA_DEPENDENT: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
     _aten._unique2: lambda args: tuple(args[0].new_empty(n) for n in (args[0].numel(), 0, 0)),
     _aten.equal: lambda args: True,
 }
-"""Operators whose result's shape depends on data, and what is taken for it."""
+"""Operators whose result depends on data, and the result that is assumed."""
 
 
-def _fused_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    **_: Any,
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
+    """The attention backend of a GPU (see `model/attention.py`): torch's memory-efficient kernel."""
     if torch.is_autocast_enabled("cpu"):
-        query, key, value = (t.to(torch.bfloat16) for t in (query, key, value))
-        attn_mask = attn_mask if attn_mask is None else attn_mask.to(torch.bfloat16)
-    if attn_mask is not None:
-        attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
-    learning = torch.is_grad_enabled()
-    out: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value, attn_mask, learning, dropout_p, is_causal, scale=scale
+        q, k, v = (t.to(torch.bfloat16) for t in (q, k, v))
+        mask = mask if mask is None else mask.to(torch.bfloat16)
+    if mask is not None:
+        mask = mask.expand(*q.shape[:-1], k.shape[-2])
+    out: Tensor = _aten._scaled_dot_product_efficient_attention(
+        q, k, v, mask, torch.is_grad_enabled(), 0.0, False, scale=scale
     )[0]
     return out
 
 
+class _WideNorms(TorchFunctionMode):
+    """Computes layer norms under autocast in float32, as GPUs do."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.layer_norm and torch.is_autocast_enabled("cpu"):
+            args = (args[0].float(), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def imagined(ledger: Ledger, *, cuda: bool, world: int) -> Iterator[None]:
-    """In here tensors hold nothing, ``world - 1`` other ranks do nothing, and ``ledger`` keeps the books.
+    """Make new tensors fake, add ``world - 1`` fake ranks, and let ``ledger`` account for what runs.
 
     Args:
-        cuda: whether operators that a GPU has otherwise are taken as there.
+        ledger: to use.
+        cuda: whether autocast treats norms as on a GPU; tensors are on the CPU either way. To recompute norms in
+            the backward pass too, call ``torch.autograd.backward``: ``Tensor.backward`` suspends function modes.
+        world: number of ranks.
 
     Raises:
         RuntimeError: this process is one of several ranks.
     """
     if dist.is_initialized():
-        raise RuntimeError("a plan imagines its ranks, and this process is one of several")
+        raise RuntimeError("a plan needs a process of its own: run it without torchrun")
     with ExitStack() as stack:
         if world > 1:
             from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -213,27 +245,13 @@ def imagined(ledger: Ledger, *, cuda: bool, world: int) -> Iterator[None]:
             dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=world)
             stack.callback(dist.destroy_process_group)
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        if cuda:  # its fused attention takes biases that learn, and its autocast normalises in float32
-            stack.enter_context(replaced(F, "scaled_dot_product_attention", _fused_attention))
-            stack.enter_context(replaced(F, "layer_norm", partial(_layer_norm, F.layer_norm)))
+        if cuda:
+            stack.enter_context(_WideNorms())
         stack.enter_context(ledger)
-        # resizing a storage is no operator that is dispatched
-        resize = torch.UntypedStorage.resize_
-        stack.enter_context(replaced(torch.UntypedStorage, "resize_", partialmethod(_resize, resize, ledger)))
         yield
 
 
-def _resize(storage: torch.UntypedStorage, original: Callable[..., Any], ledger: Ledger, size: int) -> Any:
-    out = original(storage, size)
-    ledger.resized(storage)
-    return out
-
-
-def _layer_norm(original: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    return original(x.float() if torch.is_autocast_enabled("cpu") else x, *args, **kwargs)
-
-
 def shapes_of(tensors: Collection[Tensor]) -> set[tuple[int, ...]]:
-    """Shapes of matrices among ``tensors``, and of their transposes."""
+    """The shapes of all matrices among ``tensors``, and of their transposes."""
     matrices = [tuple(t.shape) for t in tensors if t.ndim == 2]
     return {*matrices, *(shape[::-1] for shape in matrices)}

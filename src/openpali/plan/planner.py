@@ -1,8 +1,7 @@
-"""What a recipe needs on machines that are not here: memory, operations, traffic, time; and settings that fit.
+"""Plans a recipe for machines that are not at hand: memory, FLOPs, traffic and time, and settings that fit.
 
-The step itself is carried out, on imagined tensors and ranks (`ledger.py`), so a plan knows what the model, the
-loss, checkpointing, sharding and the optimizer really do. Time is an estimate: operations by a share of the peak,
-bytes by the links' rates.
+A plan runs the trainer's own step (`train/step.py`) on fake tensors and ranks (`ledger.py`), so it includes what
+model, loss, checkpointing, sharding and optimizer really do. Time is estimated from FLOPs, bytes and data sheets.
 """
 
 from __future__ import annotations
@@ -11,50 +10,62 @@ import math
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from openpali.data.pipeline.encode import Batch, PairEncoder
 from openpali.distributed import Ranks
-from openpali.model.attention import sdpa, set_attention
+from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS
-from openpali.model.vit import ViT
-from openpali.plan.ledger import KINDS, Ledger, imagined, shapes_of
+from openpali.plan.ledger import KINDS, Ledger, fused_attention, imagined, shapes_of
 from openpali.tasks.example import FRAMES
 from openpali.tasks.registry import find_family
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.machine import matmul_peak, resolve_precision
 from openpali.train.objectives import Objective, build_objective
-from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze
-from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
-from openpali.train.parallel import is_sharded, place
 from openpali.train.recipe import ParallelSpec, PhaseSpec, Recipe, SequenceRecipe
+from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution
 from openpali.weights.family import open_tokenizer
 
-ROOM = 0.9  # of a device's memory that a plan may fill: allocators fragment, and libraries want their share
-CLASSES = 1000  # of a classifier whose data is not here
+ROOM = 0.9  # share of a device's memory that a plan may fill; the rest is for fragmentation and libraries
+CLASSES = 1000  # of a classifier, whose data is not read
+KIND_OF: Mapping[Stage, str] = {
+    "place": "weights",
+    "average": "optimizer",
+    "forward": "activations",
+    "backward": "activations",
+    "fill": "gradients",
+    "reduce": "communication",
+    "update": "optimizer",
+}
 
 
 @dataclass(frozen=True)
 class Device:
-    """A kind of accelerator, by its maker's data sheet: dense bf16 and fp32 matrix products in FLOP/s, bytes of
-    memory, and bytes/s in one direction of memory, of the links within a node, and of a device's share of the
-    network between nodes."""
+    """A kind of accelerator, by the maker's data sheet.
+
+    Attributes:
+        memory: bytes.
+        bf16, fp32: FLOP/s of dense matmuls.
+        bandwidth: of its memory, bytes/s.
+        node: devices per node.
+        link: bytes/s in one direction to devices of the same node.
+        network: bytes/s in one direction to other nodes, per device.
+        cuda: whether it has the kernels of a GPU.
+    """
 
     name: str
     memory: float
     bf16: float
     fp32: float
     bandwidth: float
-    node: int  # devices in it
+    node: int
     link: float
     network: float
     cuda: bool = True
@@ -76,7 +87,7 @@ DEVICES: Mapping[str, Device] = {
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of a batch's rows: tokens of prompt and target, and frames of a video (None: the recipe's most)."""
+    """Tokens of prompt and target, and frames of a video, of every row; None is the recipe's maximum."""
 
     prompt: int | None = None
     target: int | None = None
@@ -85,8 +96,15 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Books:
-    """Of one step, per rank: bytes at the peak by kind, bytes held between steps, FLOPs of matrix products, bytes
-    sent within the node and over the network, and rows of a micro-batch."""
+    """Costs of one step on one rank.
+
+    Attributes:
+        memory: bytes of each kind at the time of most bytes.
+        held: bytes between steps.
+        flops: of matmuls.
+        sent: bytes within the node and over the network.
+        rows: of a micro-batch.
+    """
 
     memory: Mapping[str, int]
     held: int
@@ -96,23 +114,13 @@ class Books:
 
     @property
     def peak(self) -> int:
-        """Bytes in all."""
+        """Most bytes at a time, of all kinds."""
         return sum(self.memory.values())
 
 
 @dataclass(frozen=True)
-class Learner:
-    """What a step changes: a model in its objective, its optimizer, layers under QK-clip, the average's tensors."""
-
-    objective: Objective
-    optimizer: torch.optim.Optimizer
-    clipped: Sequence[nn.Module]
-    average: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
 class PhasePlan:
-    """A phase of the recipe: its step's books, seconds of a step, and days of all its steps."""
+    """A phase of the recipe: the costs and the seconds of a step, and the days of all its steps."""
 
     size: int
     steps: int
@@ -123,8 +131,12 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe on so many devices of a kind. ``suggestion`` are overrides of the recipe with which it fits (none if
-    it does as it is), or None where nothing tried does."""
+    """A recipe on a number of devices.
+
+    Attributes:
+        suggestion: overrides with which the recipe fits; empty if it fits as it is; None if none were found.
+        suggested: the phases with these overrides.
+    """
 
     recipe: str
     device: Device
@@ -138,11 +150,11 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the recipe fits as it is."""
+        """Whether the recipe fits without overrides."""
         return all(_fits(phase.books, self.device) for phase in self.phases)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as plain data."""
+        """The plan as JSON data."""
         return {
             "recipe": self.recipe,
             "device": vars(self.device),
@@ -157,14 +169,14 @@ class Plan:
         }
 
     def lines(self) -> Iterator[str]:
-        """The same for people."""
+        """The plan as lines of text."""
         yield (
             f"{self.recipe}: {self.parameters / 1e6:,.1f}M parameters on {self.devices} x {self.device.name} "
             f"({self.device.memory / 1e9:.0f} GB), {self.dtype}"
         )
         yield from _phase_lines(self.phases, self.device)
         if self.suggestion is None:
-            yield "does not fit, whatever was tried: take more devices, a larger batch share of which fits, or less"
+            yield "does not fit with any setting tried: use more devices, or a smaller model, image size or batch"
         elif self.suggestion:
             yield f"does not fit; this does: {' '.join(self.suggestion)}"
             yield from _phase_lines(self.suggested, self.device)
@@ -174,10 +186,10 @@ class Plan:
 
 
 def find_device(name: str, ranks: int) -> Device:
-    """A device by name; ``cpu`` is this machine, shared by ``ranks``.
+    """A device by name; ``cpu`` is this machine, divided by ``ranks``.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no such device.
     """
     if name == "cpu":
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -185,7 +197,7 @@ def find_device(name: str, ranks: int) -> Device:
         bf16, fp32 = (matmul_peak(here, dtype, 0.1) / ranks for dtype in (torch.bfloat16, torch.float32))
         return Device("cpu", memory / ranks, bf16, fp32, 20e9 / ranks, ranks, 5e9, 1e9, cuda=False)
     if name not in DEVICES:
-        raise ValueError(f"no device {name!r}; there are {', '.join(DEVICES)} and cpu, this machine")
+        raise ValueError(f"no device {name!r}; there are {', '.join(DEVICES)}, and cpu for this machine")
     return DEVICES[name]
 
 
@@ -195,16 +207,21 @@ def make_plan(
     """Plan a recipe on ``devices`` ranks.
 
     Args:
-        efficiency: share of the peak rate that matrix products reach, all else of a step included.
+        recipe: to plan.
+        device: kind of device.
+        devices: number of devices, one rank each.
+        lengths: of every row.
+        efficiency: FLOP/s of a whole step by the peak FLOP/s of the device, above 0 and up to 1.
 
     Raises:
-        ValueError: the batch cannot be shared so, the recipe cannot be built, or the efficiency is no share.
+        ValueError: the batch has no row for each rank, the model cannot be built, or efficiency is out of range.
     """
     if not 0 < efficiency <= 1:
-        raise ValueError(f"efficiency is a share of the peak rate, above 0 and up to 1, not {efficiency:g}")
+        raise ValueError(
+            f"efficiency = {efficiency:g} is not a share of the peak: give a number above 0 and up to 1"
+        )
     lengths = lengths or Lengths()
     dtype = _precision(recipe, device)
-    # phases of one size have one step; their mixtures do not matter
     phases = _plan_phases(recipe, device, devices, lengths, efficiency)
     suggestion: Sequence[str] | None = ()
     suggested: Sequence[PhasePlan] = ()
@@ -229,125 +246,99 @@ def make_plan(
 def rehearse(
     recipe: Recipe, phase: PhaseSpec, device: Device, devices: int, lengths: Lengths | None = None
 ) -> Books:
-    """The books of one step (the second: by then the optimizer has its state) on ``devices`` imagined ranks."""
+    """The costs of one step on ``devices`` fake ranks: of the second step, when the optimizer has its state.
+
+    Raises:
+        ValueError: the batch has no row for each rank, or the model does not take images of this size.
+    """
     lengths = lengths or Lengths()
     rows = rows_of(recipe, devices)
     ledger = Ledger(device.node, rows)
     dtype = _precision(recipe, device)
+    accountant = Accountant(ledger)
+    objective = build_without_data(recipe, phase, "meta")
+    if device.cuda:
+        set_attention(objective.model, fused_attention)
     with imagined(ledger, cuda=device.cuda, world=devices):
-        kind = torch.device("cuda" if device.cuda else "cpu")
-        ranks = _ImaginedRanks(0, devices, kind, node=device.node)
-        learner = prepare(recipe, phase, ranks, dtype, ledger)
-        held = ledger.totals
-        for step in range(2):
+        step = place_on_ranks(recipe, objective, dtype, devices, accountant)
+        micro = min(recipe.micro, 2)  # all further ones cost what the first costs
+        held = 0
+        for number in range(2):
             ledger.kind = "activations"
-            batch = make_batch(recipe, phase, learner.objective, rows, lengths)
-            if step:
-                held = dict(ledger.totals)
-                ledger.open()
-            once = run_step(recipe, learner, ranks, dtype, [batch] * min(recipe.micro, 2), ledger)
-        more = recipe.micro - min(recipe.micro, 2)
-        flops = ledger.flops + more * once[0]
-        sent = {link: size + more * once[1][link] for link, size in ledger.sent.items()}
-        return Books(ledger.peak, sum(held.values()), flops, sent, rows)
+            batch = make_batch(recipe, phase, step.objective, rows, lengths)
+            ledger.open()
+            held = sum(ledger.totals.values())
+            step.run([batch] * micro, weight=1.0, number=number)
+        more = recipe.micro - micro
+        flops = ledger.flops + more * accountant.flops
+        sent = {link: size + more * accountant.sent[link] for link, size in ledger.sent.items()}
+        return Books(ledger.peak, held, flops, sent, rows)
 
 
 def rows_of(recipe: Recipe, devices: int) -> int:
     """Rows of a micro-batch on the rank that has most.
 
     Raises:
-        ValueError: there are not enough for a row each.
+        ValueError: the batch has no row for each rank.
     """
     if recipe.batch < devices * recipe.micro:
         raise ValueError(
             f"a batch of {recipe.batch} in micro = {recipe.micro} parts leaves no row for each of {devices} "
-            "devices: lower micro, or take fewer devices"
+            "devices: lower micro, or use fewer devices"
         )
     return math.ceil(recipe.batch / (devices * recipe.micro))
 
 
-def prepare(
-    recipe: Recipe, phase: PhaseSpec, ranks: Ranks, dtype: torch.dtype, ledger: Ledger | None = None
-) -> Learner:
-    """A model in its place with all that learns with it, as the trainer makes them, but for its data.
+class Accountant:
+    """Tells the ledger what the current stage of a step makes, and notes what the first micro-batch costs."""
 
-    With a ``ledger`` nothing is compiled: what is imagined has no kernels.
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.micro_batches = 0
+        self.flops, self.sent = 0.0, dict[str, float]()  # of the first micro-batch of the present step
+
+    def __call__(self, stage: Stage) -> None:
+        ledger = self.ledger
+        if self.micro_batches == 1 and stage in ("forward", "fill"):
+            self.flops, self.sent = ledger.flops, dict(ledger.sent)
+        if stage == "forward":
+            self.micro_batches += 1
+        elif stage == "fill":
+            self.micro_batches = 0
+        ledger.kind, ledger.backward = KIND_OF[stage], stage == "backward"
+
+
+def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objective:
+    """The objective of a recipe on a device, at the resolution of ``phase``. Needs neither data nor tokenizer.
+
+    On the meta device, its model has no weights.
+
+    Raises:
+        ValueError: the model does not take images of this size.
     """
-    elsewhere = is_sharded(recipe.parallel, ranks) and ranks.rank > 0
-    with torch.device("meta") if ledger is None else nullcontext():
+    with torch.device("meta"):
         objective: Objective = build_objective(recipe, _vocabulary(recipe), [str(i) for i in range(CLASSES)])
-    model = objective.model
-    if ledger is None and not elsewhere:
-        materialise(model)
-    vit = getattr(model, "vit", None)
-    if isinstance(vit, ViT):
-        side = phase.size // vit.config.patch_size
-        if phase.size % vit.config.patch_size:
-            raise ValueError(f"size = {phase.size} is no multiple of the patch size {vit.config.patch_size}")
-        vit.set_grid((side, side))
-    freeze(model, recipe.model.frozen)
-    if ledger is not None:
-        for move in ("to", "to_empty"):  # there already, and imagined tensors cannot be moved
-            setattr(model, move, lambda *_, **__: model)
-        if ranks.device.type == "cuda":  # imagined: its tensors are on a CPU
-            set_attention(model, sdpa)
-        ledger.matrices = shapes_of(list(model.parameters()))
-        ledger.columns = _logit_widths(recipe, model, rows_of(recipe, ranks.world))
-    parallel = recipe.parallel if ledger is None else recipe.parallel.model_copy(update={"compile": False})
-    place(model, parallel, ranks, dtype)
-    average: dict[str, Tensor] = {}
-    if recipe.ema:
-        if ledger is not None:
-            ledger.kind = "optimizer"
-        average = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-    clipped = attentions(model) if recipe.optimizer.qk_clip else []
-    return Learner(objective, build_optimizer(model, recipe.optimizer, dtype), clipped, average)
+    check_sizes(recipe, objective.model)
+    if device != "meta":
+        materialise(objective.model, device)
+    set_resolution(objective.model, phase.size)
+    return objective
 
 
-def run_step(
-    recipe: Recipe,
-    learner: Learner,
-    ranks: Ranks,
-    dtype: torch.dtype,
-    batches: Sequence[Batch],
-    ledger: Ledger | None = None,
-) -> tuple[float, dict[str, float]]:
-    """What the trainer does in a step; returns FLOPs and bytes sent of the first micro-batch.
-
-    The trainer's own step has data, reports and its counter in it; the parts are the same.
-    """
-    once: tuple[float, dict[str, float]] = 0.0, {}
-    books = ledger or Ledger(1, 1)
-    model, optimizer = learner.objective.model, learner.optimizer
-    for number, batch in enumerate(batches):
-        books.kind, books.backward = "activations", False
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            losses = learner.objective.losses(batch, 1.0)
-        books.backward = True
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        if not number:
-            once = books.flops, dict(books.sent)
-    del losses
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    learning = list(named.values())
-    books.kind = "gradients"
-    for parameter in learning:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    books.kind = "communication"
-    ranks.sum_gradients([p for p in learning if not isinstance(p, DTensor)])
-    books.kind = "optimizer"
-    clip_gradients(learning, recipe.optimizer.clip)
-    optimizer.step()
-    clip_queries_and_keys(learner.clipped, recipe.optimizer.qk_clip)
-    optimizer.zero_grad(set_to_none=True)
-    for name, average in learner.average.items():
-        average.lerp_(named[name].detach(), 1 - recipe.ema)
-    return once
+def place_on_ranks(
+    recipe: Recipe, objective: Objective, dtype: torch.dtype, devices: int, accountant: Accountant
+) -> TrainStep:
+    """The training step on rank 0 of ``devices`` fake ranks, under :func:`imagined`. Nothing is compiled."""
+    ledger = accountant.ledger
+    ledger.matrices = shapes_of(list(objective.model.parameters()))
+    ledger.columns = _logit_widths(recipe, objective.model, rows_of(recipe, devices))
+    ranks = _ImaginedRanks(0, devices, torch.device("cpu"), node=ledger.node)
+    eager = recipe.model_copy(update={"parallel": recipe.parallel.model_copy(update={"compile": False})})
+    return TrainStep(eager, objective, ranks, dtype, accountant)
 
 
 def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int, lengths: Lengths) -> Batch:
-    """A batch of the recipe's shapes, every row as long as ``lengths`` says."""
+    """A batch of the recipe's shapes; every row has the given lengths."""
     side = phase.size
     if recipe.objective == "mask_vqvae":
         return {"masks": torch.zeros(rows, 64, 64)}
@@ -370,23 +361,23 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
 
 @dataclass(frozen=True)
 class _ImaginedRanks(Ranks):
-    """Ranks of which only this one is there, in nodes of ``node``."""
+    """Ranks of which only this one exists, ``node`` per node."""
 
     node: int = 1
 
     def sums(self, values: Sequence[float]) -> list[float]:
-        return [0.0 for _ in values]  # what is asked: are there values to hand to other ranks?
+        return [0.0 for _ in values]  # asked only by `place`: are there weights to broadcast?
 
     def mesh(self, kind: str) -> DeviceMesh:
         local = self.world if kind == "full" else min(self.node, self.world)
         shape = (self.world,) if kind == "full" else (self.world // local, local)
-        with _disable_current_modes():  # a mesh is made of numbers that are really there
+        with _disable_current_modes():  # a mesh needs real numbers
             return init_device_mesh("cpu", shape, mesh_dim_names=("copy", "shard")[-len(shape) :])
 
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """What is needed of a tokenizer that is not here."""
+    """Stands in for a tokenizer that has not been built."""
 
     vocab_size: int
 
@@ -410,7 +401,7 @@ def _precision(recipe: Recipe, device: Device) -> torch.dtype:
 
 
 def _frames(phase: PhaseSpec, lengths: Lengths) -> int:
-    """Pictures of a row: of the longest kind in the mixture, to which all are padded."""
+    """Images per row: of the longest kind in the mixture, to which all rows are padded."""
     families = {line.task: find_family(line.task) for line in phase.mixture}
     videos = [line.options.get("frames", FRAMES) for line in phase.mixture if families[line.task].video]
     if videos:
@@ -438,6 +429,7 @@ def _fits(books: Books, device: Device) -> bool:
 def _plan_phases(
     recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float
 ) -> list[PhasePlan]:
+    # phases of one resolution have the same step, whatever their mixtures
     known: dict[tuple[int, int], Books] = {}
     plans = []
     for phase in recipe.phases:
@@ -451,17 +443,16 @@ def _plan_phases(
 
 
 def step_seconds(books: Books, device: Device, dtype: torch.dtype, efficiency: float) -> float:
-    """Products, or traffic where that takes longer (it runs beside them), and then the optimizer, which reads and
-    writes all that is held once."""
+    """Seconds of a step: compute and traffic overlap, then the optimizer reads and writes all held memory once."""
     compute = books.flops / (efficiency * (device.bf16 if dtype == torch.bfloat16 else device.fp32))
     traffic = books.sent["node"] / device.link + books.sent["network"] / device.network
     return max(compute, traffic) + 2 * books.held / device.bandwidth
 
 
 def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> Recipe | None:
-    """The first setting that fits, from what costs least time to what saves most memory."""
+    """The first setting that fits, in order of the time it costs; None if there is none."""
     largest = max(recipe.phases, key=lambda phase: (phase.size, _frames(phase, lengths)))
-    whole = recipe.objective == "mask_vqvae"  # it has no blocks to cut or to compute again
+    whole = recipe.objective == "mask_vqvae"  # no transformer blocks
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
     if recipe.objective in ("siglip", "mask_vqvae"):
         micros = [1]
@@ -473,7 +464,7 @@ def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> 
             spec = ParallelSpec.model_validate({"shard": shard, "checkpointing": checkpointing})
             tried = [
                 recipe.model_copy(update={"parallel": spec, "micro": micro})
-                for micro in (micros if checkpointing == "full" else micros[:3])  # each gathers the weights anew
+                for micro in (micros if checkpointing == "full" else micros[:3])  # each gathers the weights again
             ]
             fits = bisect_left(
                 tried, True, key=lambda r: _fits(rehearse(r, largest, device, devices, lengths), device)
@@ -500,18 +491,18 @@ def _overrides(recipe: Recipe, found: Recipe) -> list[str]:
 def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: float) -> list[str]:
     links = f"{device.link / 1e9:g} GB/s within a node of {device.node}, {device.network / 1e9:g} GB/s between"
     said = [
-        f"matrix products at {efficiency:.0%} of {device.bf16 / 1e12:,.3g} TFLOP/s (bf16)",
-        f"{links}, all of it beside the products",
+        f"matmuls at {efficiency:.0%} of {device.bf16 / 1e12:,.3g} TFLOP/s (bf16)",
+        f"{links}, all of it overlapping with compute",
         f"{ROOM:.0%} of {device.memory / 1e9:.0f} GB may be filled",
-        "data never waited for",
+        "no waiting for data",
     ]
     if isinstance(recipe, SequenceRecipe):
         prompt, target = lengths.prompt or recipe.max_prompt, lengths.target or recipe.max_target
-        said.insert(0, f"every row has {prompt} tokens of prompt and {target} of target")
+        said.insert(0, f"every row has a prompt of {prompt} tokens and a target of {target}")
         if (frames := max(_frames(phase, lengths) for phase in recipe.phases)) > 1:
             said.insert(1, f"videos have {frames} frames")
     if recipe.parallel.compile:
-        said.append("compiled blocks hold no less than others")
+        said.append("compiled blocks need as much memory as others")
     return said
 
 

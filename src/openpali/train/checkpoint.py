@@ -1,15 +1,13 @@
-"""Checkpoints of a run: written beside training, complete or invisible, checksummed, never a pickle.
+"""Checkpoints of a run: written in the background, complete or invisible, checksummed, without pickles.
 
-A checkpoint is a folder ``checkpoints/step-00001234`` with a ``.safetensors`` file of each rank and ``state.json``,
-each with its ``.sha256`` (as ``sha256sum -c`` reads it). It is written under another name, flushed and renamed.
-All randomness of a run is a pure function of its seed and counter, so these are all of its state. Tensors are
-those of torch's distributed checkpoint, so that any number of ranks can read what any other number wrote.
+A checkpoint is a folder ``checkpoints/step-00001234`` with one ``.safetensors`` file per rank and ``state.json``,
+each with a ``.sha256`` that ``sha256sum -c`` can check. It is written under a temporary name, flushed, then
+renamed. This is the whole state of a run: all randomness is a pure function of the seed and the sample counter.
+Tensors are stored by torch's distributed checkpoint, so any number of ranks can read what another number wrote.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +16,7 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -32,19 +30,20 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from openpali.distributed import Ranks
 
 Json = dict[str, Any]
-PATIENCE = 60.0  # seconds for what is being written, where another rank has failed
+PATIENCE = 60.0  # seconds to let a pending checkpoint finish after another rank has failed
 
-warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")  # as it may be
+# torch warns on every save and load of a single process
+warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
 
 
 class Checkpoints:
-    """The checkpoints of a run's folder. All ranks call each method, at the same step.
+    """The checkpoints in a run's folder. Methods are collective: call them on every rank, at the same step.
 
     Args:
         run: the folder.
-        ranks: this process among all.
-        keep: so many of the newest stay.
-        keep_every: of those that are older, the first in each stretch of so many steps stays (0: none).
+        ranks: this process.
+        keep: how many of the newest checkpoints to keep.
+        keep_every: of older ones, keep the first in each interval of this many steps (0: none).
     """
 
     def __init__(self, run: Path, ranks: Ranks, keep: int, keep_every: float = 0) -> None:
@@ -52,16 +51,16 @@ class Checkpoints:
         self._pending: Future[Any] | None = None
         self._writing = ""
         if ranks.rank == 0:
-            for unfinished in (run / "checkpoints").glob(".writing-*"):  # the run was killed there
+            for unfinished in (run / "checkpoints").glob(".writing-*"):  # the run was killed while it wrote
                 shutil.rmtree(unfinished)
-            self._drop_old()  # or before it had dropped them
+            self._drop_old()  # the run may have been killed before it did so
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Json) -> Path:
-        """Copy ``tensors`` and write them in the background as the checkpoint of ``step``, unless it is there.
+        """Copy ``tensors``, then write them in the background as the checkpoint of ``step``, unless it exists.
 
         Raises:
-            OSError: this one, or the one before, cannot be written; those before it are untouched. All ranks raise
-                the same.
+            OSError: this checkpoint or the previous one cannot be written; earlier ones are untouched. All ranks
+                raise the same error.
         """
         self.wait()
         final = self.run / "checkpoints" / f"step-{step:08d}"
@@ -69,83 +68,75 @@ class Checkpoints:
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            why = self.unwritable(final, error)
-        there = self._together(why, final.is_dir())
-        if there:
+            why = unwritable(self.run, final, error)
+        if self._together(why, final.is_dir()):
             return final
         self._writing = final.name
         writer = _Writer(final, {**state, "step": step}, self._drop_old)
         try:
-            saving = async_save(dict(tensors), storage_writer=writer, **_among(self.ranks.background))
+            saving = async_save(dict(tensors), storage_writer=writer, **_process_group(self.ranks.background))
             self._pending = cast("Future[Any]", saving)
-        except (OSError, CheckpointException) as error:  # on this rank: the others hear of it as of a later failure
+        except (OSError, CheckpointException) as error:  # other ranks learn of it with the next step's message
             self._pending = Future()
             self._pending.set_exception(error)
         return final
 
     @property
     def failed(self) -> bool:
-        """Whether this rank knows that the checkpoint in the background has failed. Others may not know it yet."""
+        """Whether the pending checkpoint has failed, as far as this rank knows; other ranks may not know it yet."""
         return self._pending is not None and self._pending.done() and self._pending.exception() is not None
 
     def wait(self, seconds: float | None = None) -> None:
-        """Until the checkpoint in the background is there, or for ``seconds``.
+        """Wait until the pending checkpoint is written, at most ``seconds`` (None: for ever).
 
         Raises:
-            OSError: it cannot be written; all ranks raise the same.
+            OSError: it cannot be written; all ranks raise the same error.
         """
         self._together(self.settle(seconds))
 
     def settle(self, seconds: float | None = None) -> str:
-        """As :meth:`wait`, but this rank for itself: what is wrong with the checkpoint, or ""."""
+        """As :meth:`wait`, for this rank alone; returns what is wrong with the checkpoint, or ""."""
         if self._pending is None:
             return ""
         try:
             self._pending.result(seconds)
         except (Exception, CheckpointException) as error:
-            if not self._pending.done():  # the time is over
+            if not self._pending.done():  # timed out
                 return ""
             self._pending = None
             unfinished = self.run / "checkpoints" / self._writing
             if self.ranks.rank == 0:
                 shutil.rmtree(_temporary(unfinished), ignore_errors=True)
-            return self.unwritable(unfinished, error)
+            return unwritable(self.run, unfinished, error)
         self._pending = None
         return ""
 
-    def unwritable(self, path: Path, error: BaseException) -> str:
-        """What to say where something in the run's folder cannot be written: why, and what the run goes on from."""
-        before = [checkpoint.name for checkpoint in checkpoints(self.run)]
-        kind = "checkpoint " if path.parent.name == "checkpoints" else ""
-        return (
-            f"{kind}{path} cannot be written ({_cause(error)}): mend that, and the same command goes on from "
-            f"{before[-1] if before else 'the beginning'}"
-        )
-
-    def _together(self, why: str, there: bool = False) -> bool:
-        """Let all ranks raise where one has a reason to; returns whether something is there for any of them."""
-        heard = cast(list[tuple[str, bool]], self.ranks.gather((why, there)))
-        if said := next((reason for reason, _ in heard if reason), ""):
-            raise OSError(said)
-        return any(seen for _, seen in heard)
+    def _together(self, why: str, exists: bool = False) -> bool:
+        """Raise on all ranks if any rank has a reason ``why``; otherwise return whether ``exists`` on any rank."""
+        answers = cast(list[tuple[str, bool]], self.ranks.gather((why, exists)))
+        if first := next((reason for reason, _ in answers if reason), ""):
+            raise OSError(first)
+        return any(found for _, found in answers)
 
     def load(self, checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Fill ``tensors`` from a checkpoint, whatever the number of ranks that wrote it.
+        """Fill ``tensors`` from a checkpoint that any number of ranks may have written.
 
         Raises:
-            ValueError: a damaged file, or tensors that do not fit.
+            ValueError: a file is damaged, or names or shapes differ.
         """
         found = cast(list[str], self.ranks.gather(self._damage(checkpoint)))
         if any(found):
             raise _damaged(checkpoint, "; ".join(filter(None, found)))
         reader = HuggingFaceStorageReader(str(checkpoint))
         try:
-            load(dict(tensors), storage_reader=reader, **_among(self.ranks.background))
+            load(dict(tensors), storage_reader=reader, **_process_group(self.ranks.background))
         except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
-            raise ValueError(f"checkpoint {checkpoint} is of another model: {_cause(error)}") from error
+            raise ValueError(
+                f"checkpoint {checkpoint} does not fit this model ({_cause(error)}): name another folder with --run"
+            ) from error
 
     def _damage(self, checkpoint: Path) -> str:
-        """What is wrong with those files that fall to this rank."""
+        """Verify this rank's part of the files; returns what is wrong, or ""."""
         for name in read_state(checkpoint)["files"][self.ranks.rank :: self.ranks.world]:
             try:
                 _verify(checkpoint / name)
@@ -154,31 +145,24 @@ class Checkpoints:
         return ""
 
     def _drop_old(self) -> None:
-        """All but the newest and those to keep."""
+        """Delete all checkpoints but the newest ``keep`` and one per ``keep_every`` steps."""
         kept: set[int] = set()
         for old in checkpoints(self.run)[: -self.keep]:
-            stretch = int(step_of(old) // self.keep_every) if self.keep_every else 0
-            if stretch and stretch not in kept:
-                kept.add(stretch)
+            interval = int(step_of(old) // self.keep_every) if self.keep_every else 0
+            if interval and interval not in kept:
+                kept.add(interval)
             else:
                 shutil.rmtree(old)
 
 
-def lock(run: Path) -> TextIO:
-    """Keep a run's folder for this process, for as long as it lives and what is returned is open.
-
-    Raises:
-        ValueError: another process has it.
-    """
-    file = (run / ".lock").open("a")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock, which data workers would inherit
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):  # else the file system knows no locks
-            raise ValueError(
-                f"{run} is trained by another process: wait for its end, or name another folder with --run"
-            ) from error
-    return file
+def unwritable(run: Path, path: Path, error: BaseException) -> str:
+    """The error message for a ``path`` of a run's folder that cannot be written: why, and where the run resumes."""
+    before = [checkpoint.name for checkpoint in checkpoints(run)]
+    kind = "checkpoint " if path.parent.name == "checkpoints" else ""
+    return (
+        f"{kind}{path} cannot be written ({_cause(error)}): fix that, and the same command goes on from "
+        f"{before[-1] if before else 'the beginning'}"
+    )
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -187,15 +171,15 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step that a checkpoint was written after."""
+    """The number of steps before a checkpoint."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def read_state(checkpoint: Path) -> Json:
-    """The state saved beside the tensors.
+    """The JSON state saved beside the tensors.
 
     Raises:
-        ValueError: a damaged file.
+        ValueError: the file is damaged.
     """
     file = checkpoint / "state.json"
     try:
@@ -209,10 +193,10 @@ def read_state(checkpoint: Path) -> Json:
 def tensors_of(
     model: nn.Module, optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """What a checkpoint holds, by name: ``model.NAME``, ``optimizer.NAME.KEY``, ``average.NAME``.
+    """The tensors of a checkpoint, by name: ``model.NAME``, ``optimizer.NAME.KEY``, ``average.NAME``.
 
-    They are the run's own tensors, to be written or to be filled. The optimizer must have made a step, or
-    :func:`allocate` its state.
+    These are the run's own tensors, not copies: for saving, or for :meth:`Checkpoints.load` to fill. The optimizer
+    must have its state, from a step or from :func:`allocate`.
     """
     moments = {
         f"optimizer.{name}.{key}": value
@@ -225,7 +209,7 @@ def tensors_of(
 
 
 def allocate(optimizer: torch.optim.Optimizer) -> None:
-    """Let an optimizer make its state, by a step that goes nowhere."""
+    """Make an optimizer create its state, by a step with zero gradients and learning rate 0."""
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -238,7 +222,7 @@ def allocate(optimizer: torch.optim.Optimizer) -> None:
 
 
 class _Writer(HuggingFaceStorageWriter):
-    """Writes into a folder of another name; checksums on each rank; ``state.json`` and the rename on rank 0."""
+    """Writes to a temporary folder, with checksums on each rank; rank 0 adds ``state.json`` and renames it."""
 
     def __init__(self, final: Path, state: Json, after: Any) -> None:
         self.final, self.temporary = final, _temporary(final)
@@ -255,7 +239,7 @@ class _Writer(HuggingFaceStorageWriter):
         files = sorted({result.storage_data.relative_path for written in results for result in written})
         for name in files:
             if not (self.temporary / name).is_file():
-                raise FileNotFoundError(f"{name}, which a rank wrote, is not there: do all ranks see one folder?")
+                raise FileNotFoundError(f"{name}, written by a rank, is missing: give all ranks one shared folder")
         state = self.temporary / "state.json"
         state.write_text(json.dumps({**self.state, "files": files}))
         _seal(state)
@@ -269,12 +253,12 @@ def _temporary(final: Path) -> Path:
     return final.with_name(f".writing-{final.name}")
 
 
-def _among(group: dist.ProcessGroup | None) -> dict[str, Any]:
+def _process_group(group: dist.ProcessGroup | None) -> dict[str, Any]:
     return {"no_dist": True} if group is None else {"process_group": group}
 
 
 def _seal(file: Path) -> None:
-    """Put a file and its checksum on the disk for good."""
+    """Write a file's checksum beside it, and flush both to the disk."""
     sidecar = file.with_name(f"{file.name}.sha256")
     sidecar.write_text(_checksum(file), encoding="utf-8")
     for each in (file, sidecar):
@@ -283,7 +267,7 @@ def _seal(file: Path) -> None:
 
 def _verify(file: Path) -> None:
     if file.with_name(f"{file.name}.sha256").read_text(encoding="utf-8") != _checksum(file):
-        raise ValueError(f"{file.name} is not what was written")
+        raise ValueError(f"{file.name} does not match its checksum")
 
 
 def _checksum(file: Path) -> str:
@@ -292,7 +276,7 @@ def _checksum(file: Path) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The first failure of any rank, without the traceback that torch adds."""
+    """The first failure of any rank, without torch's traceback."""
     if isinstance(error, CheckpointException):
         return str(next(iter(error.failures.values()))[0])
     return str(error)
@@ -303,7 +287,11 @@ def _damaged(checkpoint: Path, why: str) -> ValueError:
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush a file or a folder to the disk."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # Windows cannot flush folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,37 +1,89 @@
-"""Where a step went wrong: the first module with a value that is not finite; or a loss that will not come down."""
+"""Finds where a step went wrong: the first module with a value that is not finite, or the largest gradient."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from openpali.distributed import Ranks
+from openpali.train.objectives import Losses
 from openpali.train.parallel import whole
 
-HIGH = 1.5  # times the median of the reports before
-BEFORE = 20  # reports that the median is of, at most; a quarter of them at least
-STAYS = 3  # reports in a row
+NAMED = 8  # most samples listed in a message
 
 
 class Finding(NamedTuple):
-    """Where; the lower the ``order``, the nearer to the cause."""
+    """Where a value is not finite; the lower the ``order``, the nearer to the cause."""
 
     order: int
     where: str
 
 
-def find_not_finite(model: nn.Module, step: Callable[[], None]) -> Finding:
-    """Repeat ``step()``, forward and backward, and say where NaN or infinity first turned up on this rank.
+def explain_not_finite(
+    model: nn.Module,
+    again: Callable[[], Sequence[Losses]],
+    keys: Sequence[Sequence[str]],
+    samples: int,
+    ranks: Ranks,
+) -> str:
+    """Repeat a step whose gradients are not finite, and name the module and the samples at fault. Collective.
 
-    In the forward pass it is the first module with such an output; if there is none, the first in the backward
-    pass whose output receives such a gradient; if there is none either, the first weight with such a gradient.
+    Args:
+        model: has no gradients.
+        again: forward and backward of this rank's micro-batches; returns their losses.
+        keys: the sample keys of each micro-batch.
+        samples: trained on before this step.
+        ranks: this process.
+    """
+    losses: list[Losses] = []
+    with torch.compiler.set_stance("force_eager"):
+        finding = find_not_finite(model, lambda: losses.extend(again()))
+    rows = [
+        (key, finite)
+        for names, each in zip(keys, losses, strict=True)
+        for key, finite in zip(names, each.per_row.isfinite().tolist(), strict=True)
+    ]
+    suspects = [key for key, finite in rows if not finite] or [key for key, _ in rows]
+    everywhere = cast(list[tuple[Finding, list[str]]], ranks.gather((finding, suspects)))
+    (_, where), named = min(everywhere)
+    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+    return (
+        f"{where} is not finite at sample {samples}, with {', '.join(named[:NAMED])}{more}; nothing was changed by "
+        "this step. Lower optimizer.lr or raise warmup, or leave those samples out, and run the same command to go "
+        "on from the last checkpoint"
+    )
+
+
+def explain_high_loss(
+    gradients: Mapping[str, Tensor], losses: Sequence[Losses], keys: Sequence[Sequence[str]], ranks: Ranks
+) -> str:
+    """Say which module has the largest gradient, and which samples of all ranks the highest losses. Collective."""
+    module, share = worst_module(gradients)
+    rows = [
+        (loss, key)
+        for names, each in zip(keys, losses, strict=True)
+        for key, loss in zip(names, each.per_row.tolist(), strict=True)
+    ]
+    highest = sorted(rows, reverse=True)[:NAMED]
+    everywhere = cast(list[list[tuple[float, str]]], ranks.gather(highest))
+    named = [key for _, key in sorted((row for rows in everywhere for row in rows), reverse=True)[:NAMED]]
+    return (
+        f"{module} has {share:.0%} of the gradient's norm; the highest losses are those of {', '.join(named)}. "
+        "If it does not come down again, stop, delete the checkpoints since, and go on with a lower lr"
+    )
+
+
+def find_not_finite(model: nn.Module, step: Callable[[], None]) -> Finding:
+    """Repeat ``step()``, forward and backward, and find where NaN or infinity first occurs on this rank.
+
+    In the forward pass, that is the first module with such an output; otherwise the first module in the backward
+    pass whose output receives such a gradient; otherwise the first weight with such a gradient.
     """
     with _watch(model) as (forward, backward):
         step()
@@ -39,33 +91,16 @@ def find_not_finite(model: nn.Module, step: Callable[[], None]) -> Finding:
         return Finding(0, f"the output of {forward[0]}")
     if backward:
         return Finding(1, f"the gradient that reaches the output of {backward[0]}")
-    # weights stand in the order of the forward pass, or nearly
+    # parameters are, nearly, in the order of the forward pass
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not _finite(p.grad)]
     return Finding(2, f"the gradient of {bad[-1]}") if bad else Finding(3, "a gradient, but not when repeated,")
 
 
-class LossWatch:
-    """Notices a loss that stays high: :data:`STAYS` reports in a row above :data:`HIGH` times the median of those
-    before them that were not."""
-
-    def __init__(self) -> None:
-        self._before: deque[float] = deque(maxlen=BEFORE)
-        self._high = 0
-
-    def notice(self, loss: float) -> float | None:
-        """Take a report's loss; the median that it stays above, once, or None."""
-        if len(self._before) < BEFORE // 4 or loss <= HIGH * statistics.median(self._before):
-            self._before.append(loss)
-            self._high = 0
-            return None
-        self._high += 1
-        return statistics.median(self._before) if self._high == STAYS else None
-
-
 def worst_module(gradients: Mapping[str, Tensor]) -> tuple[str, float]:
-    """The module whose parameters' gradients, by name, have the largest norm, and its share of the global norm.
+    """The module whose parameters have the gradient of largest norm, and its share of the global norm.
 
-    All ranks must ask, where gradients are in shards.
+    Args:
+        gradients: by parameter name. If they are sharded, this is collective.
     """
     squares: dict[str, float] = {}
     for name, gradient in gradients.items():
@@ -77,23 +112,27 @@ def worst_module(gradients: Mapping[str, Tensor]) -> tuple[str, float]:
 
 @contextmanager
 def _watch(model: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
+    """Names of modules whose outputs are not finite, and of those whose outputs' gradients are not, in order."""
     forward: list[str] = []
     backward: list[str] = []
 
-    def check(name: str, gradient: Tensor) -> None:
+    def check_gradient(name: str, gradient: Tensor) -> None:
         if not _finite(gradient):
             backward.append(name)
 
-    def look(name: str, _: nn.Module, __: object, output: object) -> None:
+    def check_output(name: str, _: nn.Module, __: object, output: object) -> None:
         for tensor in output if isinstance(output, tuple) else (output,):
             if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
                 continue
             if not _finite(tensor):
                 forward.append(name)
             elif tensor.requires_grad and tensor.grad_fn is not None:
-                tensor.register_hook(partial(check, name))  # type: ignore[no-untyped-call]
+                tensor.register_hook(partial(check_gradient, name))  # type: ignore[no-untyped-call]
 
-    handles = [m.register_forward_hook(partial(look, name or "the model")) for name, m in model.named_modules()]
+    handles = [
+        module.register_forward_hook(partial(check_output, name or "the model"))
+        for name, module in model.named_modules()
+    ]
     try:
         yield forward, backward
     finally:
@@ -102,6 +141,6 @@ def _watch(model: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Of this rank's share, where a tensor is in shards."""
+    """Whether all values are finite; of a sharded tensor, this rank's values."""
     local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return bool(torch.isfinite(local.detach()).all())

@@ -1,15 +1,13 @@
-"""What this machine can do: precision worth using, and its peak rate of matrix products."""
+"""Facts about this machine: the precision to use, its matmul throughput, memory, and the FLOPs of a step."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +16,11 @@ from torch.utils.flop_counter import flop_registry
 
 
 def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bf16 where the hardware multiplies it natively, else float32: without AVX512-BF16 or AMX a
-    CPU emulates bf16 a hundred times slower. fp16 is never used: T5 weights overflow in it."""
+    """The dtype of ``precision = "auto" | "bf16" | "fp32"``.
+
+    ``auto`` is bf16 if the hardware multiplies it natively, otherwise float32: without AVX512-BF16 or AMX, a CPU
+    emulates bf16 a hundred times slower. fp16 is never used, because T5 weights overflow in it.
+    """
     if wanted == "auto":
         native = (
             torch.cuda.is_bf16_supported()
@@ -31,10 +32,10 @@ def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
-    """FLOP/s of a large matrix product on this device, all threads: what a step is compared with."""
+    """FLOP/s of a large matmul on this device, with all threads: the baseline for a step's throughput."""
     size = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    _ = a @ b  # the first waits for its kernel
+    _ = a @ b  # the first call prepares the kernel
     best, end = 0.0, time.perf_counter() + seconds
     while True:
         start = time.perf_counter()
@@ -47,11 +48,11 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) 
 
 @contextmanager
 def kept_memory(device: torch.device) -> Iterator[None]:
-    """In here memory that a step on a CPU frees stays with the process, for the next step to take.
+    """Stop glibc from returning freed memory to the OS while a model trains on the CPU.
 
-    glibc gives blocks of 32 MiB and more back to the system at once, and each time they are taken the system clears
-    them page by page: 12 ms for 38 MB of zeros that are otherwise there in 1. Activations of a base-sized model are
-    such blocks. Elsewhere than under glibc this does nothing.
+    By default glibc returns blocks of 32 MiB and more at once, and the OS clears them page by page when they are
+    allocated again: 12 ms for 38 MB, instead of 1 ms. Activations of a base-sized model are such blocks. Does
+    nothing on GPUs and without glibc (macOS, Windows, musl).
     """
     if device.type != "cpu" or not _glibc(threshold=2**30, trim=2**31 - 1):
         yield
@@ -59,52 +60,39 @@ def kept_memory(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        _glibc(threshold=2**25, trim=2**26)  # where its own adjustment ends
+        _glibc(threshold=2**25, trim=2**26)  # the limits of its automatic adjustment
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _glibc(threshold: int, trim: int) -> bool:
-    """Tell malloc from what size on blocks are mapped one by one, and how much free memory it may keep."""
+    """Set malloc's mmap threshold and the free memory that it keeps, in bytes; returns whether this is glibc."""
+    if sys.platform != "linux":
+        return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    except (AttributeError, OSError):  # musl
         return False
-    return sys.platform == "linux" and bool(mallopt(-3, threshold) and mallopt(-1, trim))
-
-
-@contextmanager
-def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
-    """In here ``owner``'s attribute is ``new``."""
-    original = getattr(owner, name)
-    setattr(owner, name, new)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+    return bool(mallopt(mmap_threshold, threshold) and mallopt(trim_threshold, trim))
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process has held at most: on its GPU, or else in all."""
+    """Peak bytes of this process so far: on its GPU, or else its resident memory. 0 on Windows without a GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return 0
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def resident_memory() -> int:
-    """Bytes of this process that are in memory now (Linux; 0 elsewhere)."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * resource.getpagesize()
-
-
 def count_flops(step: Callable[[], object]) -> float:
-    """Run ``step()`` once and count the FLOPs of its matrix products, forward and backward.
+    """Run ``step()`` once and count the FLOPs of its matmuls, forward and backward.
 
-    To the last bit the step that it is without counting; torch's own ``FlopCounterMode`` decomposes some operators
+    Results stay the same to the last bit, unlike under torch's ``FlopCounterMode``, which decomposes some operators
     into others that round differently.
     """
     with _Counter() as counter:
@@ -128,17 +116,17 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> float:
-    """FLOPs of one dispatched operator, by torch's own formulas; 0 for what is no matrix product."""
+    """FLOPs of one dispatched operator, by torch's own formulas; 0 unless it is a matmul."""
     if (operator := func._overloadpacket) in flop_registry:
         return float(flop_registry[operator](*args, **kwargs, out_val=out))
-    if operator in _CPU_ATTENTION:  # the kernels that torch does not count
-        first, products = _CPU_ATTENTION[operator]
+    if operator in _CPU_ATTENTION:  # kernels that torch does not count
+        first, matmuls = _CPU_ATTENTION[operator]
         query, key = args[first], args[first + 1]
-        return float(2 * products * query.numel() * key.shape[-2])
+        return float(2 * matmuls * query.numel() * key.shape[-2])
     return 0.0
 
 
-# attention operator -> position of the query among its arguments, matrix products of queries x keys x width
+# attention operator -> position of the query among its arguments, number of matmuls of queries x keys x width
 _CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (0, 2),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (1, 5),

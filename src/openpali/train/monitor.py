@@ -1,14 +1,16 @@
-"""What a run shows while it goes on: a line for people, ``metrics.jsonl`` for programs, TensorBoard if present."""
+"""What a run measures and shows: reports on the console, in ``metrics.jsonl``, TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Mapping
+import statistics
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,21 +20,33 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from torch import Tensor
 
+from openpali.train.objectives import Losses
 from openpali.train.recipe import Recipe
 
-PERIOD = 7200.0  # seconds of reports that the time that is left is guessed from; it takes two of them
+PERIOD = 7200.0  # seconds of reports from which the remaining time is estimated; it takes two reports
+HIGH = 1.5  # a loss is high above this many times the median of earlier reports
+EARLIER = 20  # most reports in that median; a quarter of them is the least
+STAYS = 3  # reports in a row until a high loss is reported
 
 
 @dataclass(frozen=True)
 class Report:
-    """Values since the last report.
+    """Values since the previous report.
 
-    ``loss`` is what is optimised, the mean over steps; ``losses`` are per source (SigLIP's: the share of pictures
-    that find another text of their rank's batch nearer than their own). Shares are fractions 0..1. ``memory`` is
-    the most that any rank has held so far, in bytes: on the GPU, or else of the process. ``gradient_norm`` is the
-    global norm before clipping, the mean over steps. ``drawn`` counts the samples of each source since the run
-    began.
+    Attributes:
+        samples, step: since the start of the run.
+        loss: what is optimised; mean over steps.
+        losses: per source; mean over samples. SigLIP's is the share of images to which another text of their rank's
+            micro-batch is nearer than their own.
+        extra: further values of the objective, at the last step.
+        gradient_norm: global norm before clipping; mean over steps.
+        share_of_peak: FLOP/s by those of a large matmul on all ranks, 0..1.
+        data_wait: share of the time spent waiting for data, 0..1.
+        memory: peak bytes of any rank so far: on its GPU, or else of its process.
+        drawn: samples of each source since the start of the run.
+        bad: samples that could not be used, since the start of the run.
     """
 
     samples: int
@@ -48,6 +62,64 @@ class Report:
     memory: int
     drawn: Mapping[str, int]
     bad: int
+
+
+@dataclass
+class Window:
+    """Sums over the steps since the previous report, of this rank."""
+
+    sums: dict[str, tuple[float, int]] = field(default_factory=dict)  # source -> sum of its rows' losses, rows
+    total: float = 0.0  # sum over steps of the loss that is optimised
+    norms: float = 0.0  # sum over steps of the gradient's norm
+    updates: int = 0  # steps in those sums
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0  # steps of this process, for its speed
+    flops: float = 0.0  # of these steps, on all ranks
+    waited: float = 0.0  # seconds for data
+    began: float = field(default_factory=time.perf_counter)
+
+    def add(self, names: Sequence[str], losses: Losses) -> None:
+        """Count a micro-batch; ``names`` are the sources of its rows."""
+        for name, loss in zip(names, losses.per_row.tolist(), strict=True):
+            total, rows = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + loss, rows + 1
+        self.total += losses.total.item()
+        self.extra = losses.extra
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The part that a checkpoint keeps."""
+        return {"sums": self.sums, "total": self.total, "norms": self.norms, "updates": self.updates}
+
+    @classmethod
+    def joined(cls, states: Sequence[Mapping[str, Any]]) -> Window:
+        """The window of all ranks, from the :attr:`state` of each."""
+        first = states[0]
+        norms = first.get("norms", 0.0)  # not in checkpoints of early versions
+        window = cls(total=sum(s["total"] for s in states), norms=norms, updates=first["updates"])
+        for state in states:
+            for name, (total, rows) in state["sums"].items():
+                before, seen = window.sums.get(name, (0.0, 0))
+                window.sums[name] = before + total, seen + rows
+        return window
+
+
+class LossWatch:
+    """Notices a loss that stays high: :data:`STAYS` reports in a row above :data:`HIGH` times the median of earlier
+    reports that were not high."""
+
+    def __init__(self) -> None:
+        self._earlier: deque[float] = deque(maxlen=EARLIER)
+        self._high = 0
+
+    def notice(self, loss: float) -> float | None:
+        """Take the loss of a report; returns that median once, when the loss has stayed high; otherwise None."""
+        if len(self._earlier) < EARLIER // 4 or loss <= HIGH * statistics.median(self._earlier):
+            self._earlier.append(loss)
+            self._high = 0
+            return None
+        self._high += 1
+        return statistics.median(self._earlier) if self._high == STAYS else None
 
 
 class Progress:
@@ -79,7 +151,7 @@ class Progress:
         if self.active:
             self.live.stop()
         if self.board is not None:
-            with suppress(OSError):  # a full disk was named where a report met it
+            with suppress(OSError):  # the report that met a full disk has raised
                 self.board.close()
         if self.wandb is not None:
             self.wandb.finish(exit_code=int(error is not None))
@@ -138,23 +210,6 @@ _SCALARS = (
 )
 
 
-def rewind(file: Path, samples: int) -> None:
-    """Drop the lines of a log that tell of more than ``samples``: a run that was killed will write them again."""
-    if not file.is_file():
-        return
-    kept = [line for line in file.read_text(encoding="utf-8").splitlines(True) if _samples(line) <= samples]
-    rewritten = file.with_name(f".{file.name}")
-    rewritten.write_text("".join(kept), encoding="utf-8")
-    rewritten.replace(file)
-
-
-def _samples(line: str) -> float:
-    try:
-        return float(json.loads(line)["samples"])
-    except ValueError:  # the kill came in the middle of the line
-        return math.inf
-
-
 def _tensorboard(run: Path, samples: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -164,7 +219,7 @@ def _tensorboard(run: Path, samples: int) -> Any:
 
 
 def _wandb(recipe: Recipe, run: Path) -> Any:
-    """A run of Weights & Biases that goes on where it was; written to the disk unless ``WANDB_MODE`` says else."""
+    """A run of Weights & Biases that a resumed run continues; on disk only, unless ``WANDB_MODE`` is set."""
     try:
         import wandb
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""What a run optimises: a model, how its samples are encoded, and the loss of a batch.
+"""Objectives: a model, the encoder of its samples, and the loss of a batch.
 
-An objective knows nothing of ranks or accumulation: it returns its share of a loss that the caller sums.
+An objective does not know about ranks or gradient accumulation: it returns its part of a loss that the caller sums.
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ C = TypeVar("C", bound=Config)
 
 @dataclass
 class Losses:
-    """A batch's share of the global loss, to call backward on, and sums to report.
+    """The loss of a batch.
 
-    ``per_row`` is a loss of each row (detached), reported per source; ``extra`` are further values, detached too,
-    and left on their device: to ask for a number would let the GPU run dry before the backward pass.
+    Attributes:
+        total: the batch's part of the global loss, a scalar to call backward on.
+        per_row: a loss of each row ``[B]``, detached; reported per source.
+        extra: further values to report: scalars, detached, on their device. (Reading them here would make the CPU
+            wait for the GPU before the backward pass.)
     """
 
     total: Tensor
@@ -50,10 +53,12 @@ class Objective(Protocol):
     encoder: Encoder
 
     def weight(self, batch: Batch) -> float:
-        """How much the batch counts: the loss is divided by the sum over micro-batches and ranks."""
+        """The batch's part of ``total_weight``, which is the sum over micro-batches and ranks."""
         ...
 
-    def losses(self, batch: Batch, total_weight: float) -> Losses: ...
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        """Forward pass and loss; ``total_weight`` is what the summed loss is divided by."""
+        ...
 
 
 class SiglipObjective:
@@ -77,7 +82,7 @@ class SiglipObjective:
 
 
 class ClassifyObjective:
-    """Softmax cross-entropy over class names: the control of the paper's Table 1."""
+    """Softmax cross-entropy over class names: the baseline of the paper's Table 1."""
 
     def __init__(self, recipe: ClassifyRecipe, labels: Sequence[str]) -> None:
         self.config: Config = ClassifierConfig(_shape(recipe, SigLIPConfig).vision, tuple(labels))
@@ -95,7 +100,7 @@ class ClassifyObjective:
 
 
 class SequenceObjective:
-    """Cross-entropy of the target given pictures and prompt: every stage but the two above, and UL2."""
+    """Cross-entropy of the target given images and prompt: stages 0b (UL2), 1, 2 and 3."""
 
     def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
         shape = _shape(recipe, PaliConfig)
@@ -116,7 +121,7 @@ class SequenceObjective:
         target = batch["target"]
         model = cast(Pali, self.model)
         hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
-        real = target != Pali.pad  # [B, T]; the only positions for which logits are computed
+        real = target != Pali.pad  # [B, T]; logits are computed for these positions only
         lengths = real.sum(1, keepdim=True)
         weights = real / total_weight
         if self.recipe.loss_mean == "example":
@@ -134,7 +139,7 @@ class SequenceObjective:
 
 
 class MaskObjective:
-    """Reconstruction of masks through 16 codes."""
+    """Reconstruction of masks from 16 codes."""
 
     def __init__(self, recipe: MaskRecipe) -> None:
         self.config: Config = _shape(recipe, MaskVQVAEConfig)
@@ -157,20 +162,20 @@ class MaskObjective:
 
 @torch.no_grad()
 def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
-    """Whether the text of the batch that is nearest to a picture is its own: bool ``[B]``.
+    """Whether the nearest text of the batch to each image is its own: bool ``[B]``.
 
-    ``chunk`` rows of similarities are held at a time.
+    Similarities are computed for ``chunk`` images at a time.
     """
     image, text, *_ = embeddings
     nearest = torch.cat([(rows @ text.T).argmax(1) for rows in torch.split(image, chunk)])
     return nearest == torch.arange(len(image), device=image.device)
 
 
-def run_without_pictures(batch: Batch, size: int) -> Batch:
-    """A batch of text alone with a blank picture of ``size`` pixels in each row, none of which is a real frame.
+def add_blank_images(batch: Batch, size: int) -> Batch:
+    """Add a blank image of ``size`` pixels, marked as padding, to each row of a text-only batch.
 
-    Its loss and gradients stay what they are, and the ViT runs: where its shards are gathered from all ranks, a
-    rank without pictures must take part for those that have some.
+    Loss and gradients stay the same, but the ViT runs: gathering its shards is collective, so a rank without images
+    must run it when another rank has images.
     """
     rows = len(batch["prompt"])
     blank = torch.zeros(rows, 1, size, size, 3, dtype=torch.uint8)
@@ -178,7 +183,7 @@ def run_without_pictures(batch: Batch, size: int) -> Batch:
 
 
 def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str]) -> Any:
-    """The objective that a recipe names. ``labels`` are the classes, for the classifier."""
+    """The objective of a recipe. ``labels`` are the class names of the classifier."""
     match recipe:
         case SiglipRecipe():
             return SiglipObjective(recipe, tokenizer)
@@ -193,7 +198,7 @@ def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str])
 
 
 def _shape(recipe: Recipe, kind: type[C]) -> C:
-    """The shapes that ``model.preset`` stands for: a size by name, or what a model folder was made with."""
+    """The configuration that ``model.preset`` names: a preset, or that of a model folder."""
     name = recipe.model.preset
     if name in PRESETS:
         preset = PRESETS[name]
@@ -202,7 +207,11 @@ def _shape(recipe: Recipe, kind: type[C]) -> C:
     try:
         config = open_model(find_model(name)).config
     except FileNotFoundError as error:
-        raise ValueError(f"model.preset = {name!r} is none of {', '.join(PRESETS)}, and no model either") from error
+        raise ValueError(
+            f"model.preset = {name!r} is neither one of {', '.join(PRESETS)} nor a model folder"
+        ) from error
     if not isinstance(config, kind):
-        raise ValueError(f"model.preset = {name!r} is a model of another kind than {recipe.objective} trains")
+        raise ValueError(
+            f"model.preset = {name!r} is not a model that objective = {recipe.objective} trains: name another"
+        )
     return config

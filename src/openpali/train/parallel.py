@@ -1,9 +1,9 @@
-"""Where a model lies: activation checkpointing, then compilation, then sharding. No model code knows of it.
+"""Placement of a model: activation checkpointing, then compilation, then sharding, without changes to model code.
 
-The order matters, and is always this one: what is compiled holds the checkpointing, so that the compiler sees what
-is computed twice; shards are gathered around the compiled blocks, outside of what is traced. The unit of all three
-is a transformer block. What lies outside of blocks (embeddings, norms, head, SigLIP's temperature) is gathered
-once a step, in float32. Vectors of blocks (norms, biases) are small, and whole on every rank.
+The order is fixed: compilation includes the checkpointing, so that the compiler sees the recomputation; sharding
+goes around the compiled blocks, so that gathering is not traced. The unit of all three is a transformer block.
+Parameters outside of blocks (embeddings, norms, head, SigLIP's temperature) are gathered once per micro-batch, in
+float32. Vectors in blocks (norms, biases) are small and unsharded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from openpali.model.vit import Block, ViT
 from openpali.train.recipe import ParallelSpec
 
 _aten = torch.ops.aten
-KEPT = {  # by "selective": what costs most to compute again
+KEPT = {  # by "selective" checkpointing: the operators that cost most to recompute
     _aten.mm.default,
     _aten.addmm.default,
     _aten.bmm.default,
@@ -38,7 +38,7 @@ KEPT = {  # by "selective": what costs most to compute again
 
 
 def is_sharded(spec: ParallelSpec, ranks: Ranks) -> bool:
-    """Whether each rank holds only its share of the model."""
+    """Whether each rank holds only a shard of the model."""
     return ranks.world > 1 and spec.shard != "none"
 
 
@@ -48,14 +48,14 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 
 def place(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtype) -> None:
-    """Put a model where it trains, in place; names of parameters stay.
+    """Place a model for training, in place; parameters keep their names. Collective.
 
     Args:
-        model: whole on rank 0. If it is sharded, other ranks give theirs on the meta device; and where rank 0 does
-            so too, its values are left for a checkpoint to fill.
-        spec: how.
-        ranks: this process among all.
-        dtype: in which blocks compute; their matrices are gathered in it. Gradients are reduced in float32.
+        model: unsharded, with its weights on rank 0. To shard it, other ranks pass it on the meta device. If rank 0
+            does so too, weights stay uninitialised, for a checkpoint to fill.
+        spec: checkpointing, compilation and sharding.
+        ranks: this process.
+        dtype: in which blocks compute, and their matrices are gathered. Gradients are reduced in float32.
     """
     for block in blocks_of(model):
         if spec.checkpointing != "none":
@@ -64,12 +64,14 @@ def place(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtype
             _replace_forward(block, torch.compile(block.forward))
     if is_sharded(spec, ranks):
         _shard(model, spec, ranks, dtype)
+    elif any(p.is_meta for p in model.parameters()):
+        model.to_empty(device=ranks.device)
     else:
         model.to(ranks.device)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with the shares of all ranks, who must all ask."""
+    """An unsharded tensor. Collective if ``tensor`` is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -93,22 +95,22 @@ def _shard(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtyp
     filled = ranks.sum(float(any(not value.is_meta for value in start.values()))) > 0
     model.to("meta")
     cut = partial(fully_shard, mesh=ranks.mesh(spec.shard))
-    # activations stay what they are: autocast casts them as it does on one rank, the residual stream is float32
+    # inputs are not cast: autocast does that, as on one rank, and the residual stream is float32
     low = MixedPrecisionPolicy(
         param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    # norms compute in float32, which what is gathered in bf16 would take from them
+    # vectors are not sharded: they would be gathered in bf16, and norms compute in float32
     vectors = {p for block in blocks_of(model) for p in block.parameters() if p.ndim < 2}
-    # position embeddings are replaced where the resolution changes, so every rank keeps all of them
+    # nor are position embeddings, which are replaced when the resolution changes
     positions: set[nn.Parameter] = {m.positions for m in model.modules() if isinstance(m, ViT)}
     for block in blocks_of(model):
         if isinstance(block, DecoderLayer):
-            cut(block.cross.key_value, mp_policy=low, ignored_params=vectors)  # called before the layer itself is
+            cut(block.cross.key_value, mp_policy=low, ignored_params=vectors)  # it is called before the layer
         cut(block, mp_policy=low, ignored_params=vectors)
     cut(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), ignored_params=positions | vectors)
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)  # ranks hold shares of the loss: gradients add up
+            module.set_gradient_divide_factor(1.0)  # the loss is a sum over ranks, and so are gradients
             module.set_force_sum_reduction_for_comms(True)
     model.to_empty(device=ranks.device)
     if filled:

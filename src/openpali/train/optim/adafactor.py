@@ -1,7 +1,7 @@
-"""Adafactor as T5 and PaLI used it (Shazeer and Stern 2018, arXiv 1804.04235), for parameters in shards as well.
+"""Adafactor as T5 and PaLI used it (Shazeer and Stern 2018, arXiv 1804.04235), also for sharded parameters.
 
-`torch.optim.Adafactor` to the letter, which takes whole parameters only; here norms and the means of columns are
-over all ranks.
+The same update as `torch.optim.Adafactor`, which takes unsharded parameters only; here norms and column means are
+reduced over ranks.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor import zeros as zeros_in_shards
 
-DECAY = -0.8  # of the second moments: each step they move by step ** DECAY
-LEAST_SCALE = 1e-3  # of a parameter's root mean square, which updates are relative to
-LARGEST = 1.0  # root mean square of an update before that scale
+DECAY = -0.8  # the second moments are averaged with a weight of step ** DECAY for the new value
+LEAST_SCALE = 1e-3  # least root mean square of a parameter, to which updates are relative
+LARGEST = 1.0  # largest root mean square of an update, before it is scaled
 
 
 class Adafactor(torch.optim.Optimizer):
-    """Updates relative to the size of each parameter; second moments of matrices as a row and a column.
+    """Updates relative to the size of each parameter; second moments of matrices are kept as a row and a column.
 
     Args:
-        params: groups with ``lr``, at most 1 / sqrt(step) of which is used, and ``weight_decay`` (times lr).
+        params: groups with ``lr`` (the step size is ``min(lr, 1 / sqrt(step))``) and ``weight_decay`` (times lr).
+        lr: default of groups without one.
     """
 
     def __init__(self, params: Any, lr: float) -> None:
@@ -45,12 +46,12 @@ class Adafactor(torch.optim.Optimizer):
             state["step"] = torch.zeros(())
             if parameter.ndim > 1:
                 state["row"] = _zeros_beside(parameter, (*parameter.shape[:-1], 1))
-                # the same on all ranks, unless the shards are not of rows
+                # equal on all ranks when rows are sharded
                 state["column"] = weight.new_zeros(*weight.shape[:-2], 1, weight.shape[-1])
             else:
                 state["square"] = torch.zeros_like(parameter)
         state["step"] += 1
-        new = state["step"] ** DECAY  # weight of the new in the moving averages
+        new = state["step"] ** DECAY  # weight of the new value in the moving averages
         scale = _rms(parameter, weight).clamp(min=LEAST_SCALE) * (state["step"] ** -0.5).clamp(max=lr)
         weight.mul_(1 - lr * decay)
         tiny, square = torch.finfo(weight.dtype).eps, gradient.square()
@@ -58,7 +59,7 @@ class Adafactor(torch.optim.Optimizer):
             rows = parameter.shape[-2]
             row = _local(state["row"]).mul_(1 - new).add_(square.mean(-1, keepdim=True) * new)
             total, mean = square.sum(-2, keepdim=True), row.sum(-2, keepdim=True)
-            if parameter.ndim == 2:  # shards cut dimension 0: here it is the one of the rows
+            if parameter.ndim == 2:  # dimension 0 is sharded, and these sums run over it
                 total, mean = _over_ranks(parameter, total), _over_ranks(parameter, mean)
             column = state["column"].mul_(1 - new).add_(total / rows * new)
             variance = row * column / (mean / rows).clamp(min=tiny)
@@ -69,13 +70,13 @@ class Adafactor(torch.optim.Optimizer):
 
 
 def _local(tensor: Tensor | None) -> Tensor:
-    """This rank's share."""
+    """This rank's shard."""
     assert tensor is not None
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _zeros_beside(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """In shards as the parameter is."""
+    """Zeros of ``shape``, sharded as the parameter is."""
     if not isinstance(parameter, DTensor):
         return parameter.new_zeros(shape)
     mesh, placements = parameter.device_mesh, parameter.placements
@@ -83,7 +84,7 @@ def _zeros_beside(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _over_ranks(parameter: Tensor, value: Tensor) -> Tensor:
-    """The sum of ``value`` over the ranks that share ``parameter``."""
+    """The sum of ``value`` over the ranks that hold shards of ``parameter``, in place."""
     if isinstance(parameter, DTensor):
         for dimension, placement in enumerate(parameter.placements):
             if placement.is_shard():
@@ -92,5 +93,5 @@ def _over_ranks(parameter: Tensor, value: Tensor) -> Tensor:
 
 
 def _rms(parameter: Tensor, local: Tensor) -> Tensor:
-    """Root mean square over all of a tensor like ``parameter``, of which this rank has ``local``; a scalar."""
+    """Root mean square, a scalar, of a tensor sharded as ``parameter``, of which this rank has ``local``."""
     return (_over_ranks(parameter, local.square().sum()) / parameter.numel()).sqrt()

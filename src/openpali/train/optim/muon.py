@@ -1,8 +1,8 @@
-"""Muon: momentum, orthogonalised, for the matrices inside of a network; AdamW for everything else.
+"""Muon: orthogonalised momentum for the hidden matrices of a network; AdamW for all other parameters.
 
-Jordan et al. 2024 (kellerjordan.github.io/posts/muon), with the update scaled to AdamW's size as in Moonlight
-(arXiv 2502.16982), so that one learning rate serves both. `torch.optim.Muon` iterates in bfloat16, which a CPU
-without it emulates a hundred times slower, takes one matrix at a time, and matrices only; hence this one.
+Jordan et al. 2024 (kellerjordan.github.io/posts/muon), with updates scaled to AdamW's size as in Moonlight
+(arXiv 2502.16982), so that one learning rate serves both. `torch.optim.Muon` is not used: it iterates in bfloat16,
+which a CPU without it emulates a hundred times slower, one matrix at a time, and takes no other parameters.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ SIZE = 0.2  # root mean square of an update at rate 1, about AdamW's
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups with ``orthogonal`` True hold matrices ``[rows, columns]``; the others are updated by AdamW.
+    """Muon for groups with ``orthogonal`` True, which hold matrices ``[rows, columns]``; AdamW for the others.
 
     Args:
         params: groups with ``lr``, ``weight_decay`` (decoupled, times lr) and ``orthogonal``.
+        lr: default of groups without one.
         betas: of AdamW.
+        eps: of AdamW.
         dtype: in which matrices are orthogonalised; momentum and weights keep their own.
     """
 
@@ -55,9 +57,9 @@ class Muon(torch.optim.Optimizer):
                 parameter.sub_(update, alpha=group["lr"])
 
     def _orthogonal(self, parameters: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Matrices of one shape go through the iteration together: there are many, and each is small.
+        """Updates of matrices. Those of one shape are stacked: there are many, and each is small.
 
-        Those that lie in shards on several ranks are put together on each of them; momentum stays in shards.
+        Sharded matrices are gathered on every rank; their momentum stays sharded.
         """
         alike: dict[torch.Size, list[Tensor]] = {}
         for parameter in parameters:
@@ -95,7 +97,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _orthogonalize_among_ranks(matrices: Tensor) -> Tensor:
-    """:func:`orthogonalize` of ``[n, rows, columns]``, the same on all ranks, of which each does its part."""
+    """:func:`orthogonalize` of ``[n, rows, columns]``, equal on all ranks; each rank computes a part of them."""
     world = dist.get_world_size() if dist.is_initialized() else 1
     if world == 1:
         return orthogonalize(matrices)
@@ -106,13 +108,13 @@ def _orthogonalize_among_ranks(matrices: Tensor) -> Tensor:
     if len(own):
         mine[: len(own)] = orthogonalize(own)
     everything = matrices.new_empty(world * share, *matrices.shape[1:])
-    parts = everything.view(torch.uint8).chunk(world)  # gloo knows no bf16
+    parts = everything.view(torch.uint8).chunk(world)  # gloo does not support bf16
     dist.all_gather(list(parts), mine.view(torch.uint8))
     return everything[: len(matrices)]
 
 
 def _cut_like(parameter: Tensor, update: Tensor) -> Tensor:
-    """This rank's share of a whole ``update``, where ``parameter`` is in shards."""
+    """Shard an ``update`` that all ranks have, as ``parameter`` is."""
     if not isinstance(parameter, DTensor):
         return update
     everywhere = [Replicate()] * parameter.device_mesh.ndim

@@ -1,4 +1,4 @@
-"""Which parameters learn, how fast, and on what schedule."""
+"""The optimizer of a run: which parameters learn, in which groups, and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -14,25 +14,30 @@ from openpali.train.optim.muon import Muon
 from openpali.train.parallel import whole
 from openpali.train.recipe import OptimizerSpec
 
-NO_DECAY = {"embed", "positions", "probe", "table"}  # by name; vectors and scalars never decay
-AT_THE_ENDS = {"patch_embed", "head"}  # matrices at the ends of a network: Muon leaves them to AdamW
+NO_DECAY = {
+    "embed",
+    "positions",
+    "probe",
+    "table",
+}  # matrices without weight decay, by name; vectors and scalars have none either
+AT_THE_ENDS = {"patch_embed", "head"}  # first and last matrices, which Muon leaves to AdamW
 
 
 def in_part(name: str, part: str) -> bool:
-    """Whether parameter ``name`` belongs to the part of the model called ``part`` ("" is all of it)."""
+    """Whether parameter ``name`` is in the part of the model called ``part`` ("" is the whole model)."""
     return not part or name == part or name.startswith(part + ".")
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> None:
-    """Take parts out of training.
+    """Freeze parts of a model.
 
     Raises:
-        ValueError: a part that no parameter belongs to.
+        ValueError: a part has no parameters.
     """
     for part in parts:
         matched = [p for name, p in model.named_parameters() if in_part(name, part)]
         if not matched:
-            raise ValueError(f"model.frozen names {part!r}, and the model has {_parts(model)}")
+            raise ValueError(f"model.frozen names {part!r}: name parts of the model ({_parts(model)})")
         for parameter in matched:
             parameter.requires_grad_(False)
 
@@ -40,12 +45,12 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
 def build_optimizer(
     model: nn.Module, spec: OptimizerSpec, dtype: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer:
-    """The optimizer over all parameters that learn; each group carries its peak rate as ``peak_lr``.
+    """The optimizer of all parameters that learn; each group has its peak learning rate as ``peak_lr``.
 
-    ``dtype`` is the run's precision: Muon orthogonalises in it.
+    ``dtype`` is the computing precision, in which Muon orthogonalises.
 
     Raises:
-        ValueError: ``lr_scale`` names a part that does not learn.
+        ValueError: ``lr_scale`` names a part that does not learn, or every part is frozen.
     """
     groups: dict[tuple[float, float, bool, bool], list[nn.Parameter]] = {}
     unused = set(spec.lr_scale)
@@ -61,10 +66,10 @@ def build_optimizer(
         kernel = parameter.ndim >= 2 and not names & NO_DECAY
         hidden = kernel and parameter.ndim == 2 and not names & AT_THE_ENDS
         decay = spec.weight_decay if kernel else 0.0
-        sharded = isinstance(parameter, DTensor)  # fused kernels take a list of one kind
+        sharded = isinstance(parameter, DTensor)  # fused kernels take either kind, not both
         groups.setdefault((scale, decay, hidden, sharded), []).append(parameter)
     if unused:
-        raise ValueError(f"optimizer.lr_scale names {sorted(unused)}, and what learns are {_parts(model)}")
+        raise ValueError(f"optimizer.lr_scale names {sorted(unused)}: name parts that learn ({_parts(model)})")
     if not groups:
         raise ValueError("every part is frozen: nothing to train")
     settings = [
@@ -80,15 +85,14 @@ def build_optimizer(
     if spec.name == "muon":
         return Muon(settings, spec.lr, spec.betas, dtype=dtype)
     if spec.name == "adafactor":
-        # the update is already relative to the parameter's size, as in the T5 and PaLI papers
         return Adafactor(settings, lr=spec.lr)
     return torch.optim.AdamW(settings, lr=spec.lr, betas=spec.betas, fused=True)
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
-    """Scale gradients, in place, so that their global norm is at most ``limit``; returns what it was.
+    """Clip the global norm of gradients to ``limit``, in place; returns the norm before. Collective if sharded.
 
-    Where that is not finite, gradients are left as they are.
+    If the norm is not finite, gradients stay as they are.
     """
     norms, kinds = [], []
     for sharded in (False, True):
@@ -105,10 +109,10 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
 
 
 def rate(spec: OptimizerSpec, sample: int, total: int) -> float:
-    """Factor on the peak rate at ``sample`` of ``total``: a linear warm-up, the schedule, a linear cool-down.
+    """The factor, 0..1, on the peak learning rate at ``sample`` of ``total``: warm-up, schedule, cool-down.
 
-    As big_vision's: cosine and linear run from the end of the warm-up to zero at the end; rsqrt decays with the
-    warm-up's length as its time scale (`utils.py` `create_learning_rate_schedule`).
+    As in big_vision (`utils.py` `create_learning_rate_schedule`): warm-up and cool-down are linear; cosine and
+    linear end at zero; the time scale of rsqrt is the length of the warm-up.
     """
     factor = 1.0
     if spec.warmup:

@@ -1,7 +1,7 @@
-"""QK-clip: queries and keys are kept from growing until attention is one-hot.
+"""QK-clip: limits the growth of queries and keys, before attention becomes one-hot.
 
-Kimi K2 (arXiv 2507.20534, section 2.1) watches the largest score of a batch; here the weights say what scores
-would spread over, so that a step stays a function of weights and gradients alone.
+Kimi K2 (arXiv 2507.20534, section 2.1) measures the largest score of a batch. Here the spread of scores is computed
+from the weights, so that an update stays a function of weights and gradients only.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from openpali.model.vit import Attention
 
 
 def attentions(model: nn.Module) -> list[nn.Module]:
-    """The attention layers that learn. A pooling's one learned probe is no spread of queries, and is left out."""
+    """The attention layers that learn, without pooling: its single learned query has no spread."""
     found = [m for m in model.modules() if isinstance(m, Attention | SelfAttention | CrossAttention)]
     return [m for m in found if any(p.requires_grad for p in m.parameters())]
 
 
 @torch.no_grad()
 def clip_queries_and_keys(layers: Sequence[nn.Module], limit: float) -> None:
-    """Scale, in place, the queries and keys of each head whose :func:`spread` is above ``limit`` down to it."""
+    """Scale queries and keys, in place, so that the :func:`spread` of no head is above ``limit``."""
     for layer in layers:
         factor = (limit / spread(layer)).clamp(max=1.0).sqrt()  # [h]
         for side in _queries_and_keys(layer):
@@ -32,9 +32,10 @@ def clip_queries_and_keys(layers: Sequence[nn.Module], limit: float) -> None:
 
 
 def spread(layer: nn.Module) -> Tensor:
-    """Per head ``[h]``: the standard deviation of scores between inputs of independent entries of variance 1.
+    """Per head ``[h]``: the standard deviation of scores for inputs with independent entries of variance 1.
 
-    It is the Frobenius norm of ``Wq' Wk``, times the scale of scores. ViT and T5 both start near 1.
+    This is the Frobenius norm of ``Wq' Wk`` times the scale of the scores. At initialisation it is near 1 in both
+    ViT and T5.
     """
     (queries, *_), (keys, *_) = _queries_and_keys(layer)
     d = queries.shape[1]
@@ -43,7 +44,7 @@ def spread(layer: nn.Module) -> Tensor:
 
 
 def _queries_and_keys(layer: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights ``[h, d, D]`` of queries and of keys, each followed by its bias ``[h, d]`` where there is one."""
+    """Weights ``[h, d, D]`` of queries and of keys, each followed by its bias ``[h, d]`` if it has one."""
     if isinstance(layer, CrossAttention):
         query, key = layer.query, layer.key_value
         inner = query.out_features

@@ -1,4 +1,4 @@
-"""The planner against what steps really hold and compute, and the paper's size cut over imagined ranks."""
+"""The planner against measured steps, and the paper's model sharded over fake ranks."""
 
 from __future__ import annotations
 
@@ -25,22 +25,29 @@ from openpali.plan.ledger import Ledger, imagined
 from openpali.plan.planner import (
     DEVICES,
     ROOM,
+    Accountant,
     Lengths,
-    _ImaginedRanks,
     _suggest,
+    build_without_data,
     find_device,
     make_batch,
     make_plan,
-    prepare,
+    place_on_ranks,
     rehearse,
-    run_step,
 )
 from openpali.tasks.registry import get_task
 from openpali.train.parallel import blocks_of
-from openpali.train.recipe import ParallelSpec, SequenceRecipe, load_recipe, parse_recipe
+from openpali.train.recipe import ParallelSpec, Recipe, SequenceRecipe, load_recipe, parse_recipe
+from openpali.train.step import TrainStep
 from planner import HERE, recipe_of
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def step_of(recipe: Recipe, dtype: torch.dtype = torch.float32) -> TrainStep:
+    """The recipe's real step, on one rank."""
+    return TrainStep(recipe, build_without_data(recipe, recipe.phases[0], "cpu"), ALONE, dtype)
 
 
 @pytest.fixture(scope="module")
@@ -55,35 +62,35 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", planner.SHAPES)
-def test_what_is_predicted_is_measured(name: str, measured) -> None:
+def test_predictions_match_measurements(name: str, measured) -> None:
     assert measured[f"{name}: memory"] == pytest.approx(1, rel=0.1)
     assert measured[f"{name}: FLOPs"] == pytest.approx(1, rel=0.02)
 
 
 @pytest.mark.parametrize(("ranks", "shard", "cut"), [(8, "full", 8), (64, "hybrid", 8), (512, "full", 512)])
-def test_the_papers_size_is_cut_as_it_should(ranks: int, shard: str, cut: int) -> None:
+def test_the_papers_model_is_sharded_evenly(ranks: int, shard: str, cut: int) -> None:
     recipe = load_recipe(RECIPES / "5b" / "1_multimodal.toml", [f"parallel.shard={shard}", 'model.frozen=["vit"]'])
     ledger = Ledger(8, 1)
+    objective = build_without_data(recipe, recipe.phases[0], "meta")
     with imagined(ledger, cuda=True, world=ranks):
-        imagined_ranks = _ImaginedRanks(0, ranks, torch.device("cpu"), node=8)
-        learner = prepare(recipe, recipe.phases[0], imagined_ranks, torch.bfloat16, ledger)
+        model = place_on_ranks(recipe, objective, torch.bfloat16, ranks, Accountant(ledger)).model
         expected = local = 0
-        vectors = {p for block in blocks_of(learner.objective.model) for p in block.parameters() if p.ndim < 2}
-        for name, parameter in learner.objective.model.named_parameters():
+        vectors = {p for block in blocks_of(model) for p in block.parameters() if p.ndim < 2}
+        for name, parameter in model.named_parameters():
             rows, *rest = parameter.shape or (1,)
             whole = name == "vit.positions" or parameter in vectors
             expected += 4 * (rows if whole else math.ceil(rows / cut)) * math.prod(rest)
             local += 4 * (parameter if whole else parameter.to_local()).numel()
         held = ledger.totals["weights"]
     assert local == expected
-    assert held == pytest.approx(expected, rel=1e-3)  # an element of each cut bias may be padding
+    assert held == pytest.approx(expected, rel=1e-3)  # each sharded bias may have an element of padding
     kept = sum(vector.numel() for vector in vectors)
     share = 4 * ((5.59e9 - kept) / cut + kept)
-    assert expected == pytest.approx(share, rel=0.01 if cut == 8 else 0.1)  # 1,664 rows are not cut by 512
+    assert expected == pytest.approx(share, rel=0.01 if cut == 8 else 0.1)  # 1,664 rows are not divisible by 512
     assert not dist.is_initialized()
 
 
-def test_sharding_checkpointing_and_micro_batches_save_memory_and_cost_what_they_cost() -> None:
+def test_what_sharding_checkpointing_and_micro_batches_save_and_cost() -> None:
     def books(ranks: int = 1, batch: int = 64, micro: int = 1, **parallel: str):
         raw = recipe_of("sequence").model_dump() | {"batch": batch, "micro": micro, "parallel": parallel}
         raw["phases"][0]["samples"] = batch
@@ -94,7 +101,7 @@ def test_sharding_checkpointing_and_micro_batches_save_memory_and_cost_what_they
     full, halves, cut = books(checkpointing="full"), books(micro=2), books(8, 512, shard="full")
     some = books(checkpointing="selective")
     assert full.memory["activations"] < 0.9 * some.memory["activations"] < 0.81 * plain.memory["activations"]
-    assert plain.flops == pytest.approx(some.flops)  # matrix products are what it keeps
+    assert plain.flops == pytest.approx(some.flops)  # it keeps the results of matmuls
     assert full.memory["activations"] < 0.5 * plain.memory["activations"]
     assert 1.15 * plain.flops < full.flops < 1.34 * plain.flops
     assert halves.memory["activations"] < 0.6 * plain.memory["activations"]
@@ -102,14 +109,14 @@ def test_sharding_checkpointing_and_micro_batches_save_memory_and_cost_what_they
     assert cut.flops == pytest.approx(plain.flops)
     assert cut.held < 0.2 * plain.held
     assert plain.sent == {"node": 0, "network": 0}
-    # what is in blocks, 5.5M: two gathers of weights in bf16 and a scattering of gradients in float32
+    # blocks have 5.5M parameters: two all-gathers in bf16 and a reduce-scatter of gradients in float32
     assert cut.sent["node"] > 7 / 8 * 5.5e6 * 8
     assert cut.sent["network"] == 0
     hybrid = books(16, 1024, shard="hybrid")
     assert 0 < hybrid.sent["network"] < hybrid.sent["node"]
 
 
-def test_texts_go_round_the_ring_of_ranks() -> None:
+def test_texts_go_around_the_ring_of_ranks() -> None:
     recipe = recipe_of("siglip")
     sent = rehearse(recipe, recipe.phases[0], replace(DEVICES["h100"], node=2), 4).sent
     ring = 4 * 8 * 2 * PRESETS["nano"].vision.width * 4  # hops, rows, texts and their gradients, float32
@@ -117,7 +124,7 @@ def test_texts_go_round_the_ring_of_ranks() -> None:
     assert sent["network"] == pytest.approx(ring + gradients, rel=0.01)
 
 
-def test_videos_have_the_frames_that_their_sources_give() -> None:
+def test_videos_have_the_frames_of_their_sources() -> None:
     raw = recipe_of("sequence").model_dump()
     lines = [("caption", {}), ("video_qa", {"frames": 4}), ("video_caption", {"frames": 2})]
     raw["phases"][0]["mixture"] = [
@@ -126,7 +133,7 @@ def test_videos_have_the_frames_that_their_sources_give() -> None:
 
     def frames(lengths: Lengths) -> int:
         recipe = parse_recipe(raw)
-        objective = prepare(recipe, recipe.phases[0], Ranks(0, 1, torch.device("cpu")), torch.float32).objective
+        objective = build_without_data(recipe, recipe.phases[0], "meta")
         return make_batch(recipe, recipe.phases[0], objective, 2, lengths)["images"].shape[1]
 
     assert frames(Lengths()) == 4
@@ -135,7 +142,7 @@ def test_videos_have_the_frames_that_their_sources_give() -> None:
     assert frames(Lengths()) == 8
 
 
-def test_operations_are_three_times_the_forward_ones() -> None:
+def test_a_step_has_three_times_the_flops_of_its_forward_pass() -> None:
     recipe = recipe_of("sequence")
     lengths = Lengths(prompt=16, target=1)
     books = rehearse(recipe, recipe.phases[0], DEVICES["h100"], 1, lengths)
@@ -143,42 +150,42 @@ def test_operations_are_three_times_the_forward_ones() -> None:
 
 
 @pytest.mark.parametrize("name", ["sequence", "siglip"])
-def test_operations_are_those_that_torch_counts(name: str) -> None:
-    recipe, ranks = recipe_of(name), Ranks(0, 1, torch.device("cpu"))
-    with sdpa_kernel(SDPBackend.MATH):  # torch's counter does not know what the CPU has besides
+def test_flops_are_those_that_torch_counts(name: str) -> None:
+    recipe = recipe_of(name)
+    with sdpa_kernel(SDPBackend.MATH):  # torch's counter does not know the CPU's fused kernel
         books = rehearse(recipe, recipe.phases[0], HERE, 1)
-        learner = prepare(recipe, recipe.phases[0], ranks, torch.float32)
-        batch = make_batch(recipe, recipe.phases[0], learner.objective, recipe.batch, Lengths())
+        step = step_of(recipe)
+        batch = make_batch(recipe, recipe.phases[0], step.objective, recipe.batch, Lengths())
         with FlopCounterMode(display=False) as counter:
-            run_step(recipe, learner, ranks, torch.float32, [batch])
+            step.run([batch], weight=1.0)
     assert books.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
-def test_the_average_is_held_and_updated() -> None:
+def test_the_average_is_counted_and_updated() -> None:
     plain = recipe_of("sequence")
     recipe = plain.model_copy(update={"ema": 0.75})
     with_it, without = (rehearse(r, r.phases[0], HERE, 1).memory["optimizer"] for r in (recipe, plain))
-    ranks = Ranks(0, 1, torch.device("cpu"))
-    learner = prepare(recipe, recipe.phases[0], ranks, torch.float32)
-    learning = dict(learner.objective.model.named_parameters())
+    step = step_of(recipe)
+    learning = dict(step.model.named_parameters())
     assert with_it - without >= 4 * sum(p.numel() for p in learning.values())
     before = {name: p.detach().clone() for name, p in learning.items()}
-    batch = make_batch(recipe, recipe.phases[0], learner.objective, 2, Lengths())
-    run_step(recipe, learner, ranks, torch.float32, [batch])
-    for name, average in learner.average.items():
+    batch = make_batch(recipe, recipe.phases[0], step.objective, 2, Lengths())
+    step.run([batch], weight=1.0)
+    assert step.average.keys() == learning.keys()
+    for name, average in step.average.items():
         torch.testing.assert_close(average, 0.75 * before[name] + 0.25 * learning[name])
 
 
-def test_a_bf16_step_on_a_cpu_is_eager_as_the_trainers() -> None:
-    recipe, ranks = recipe_of("sequence"), Ranks(0, 1, torch.device("cpu"))
-    learner = prepare(recipe, recipe.phases[0], ranks, torch.bfloat16)
-    batch = make_batch(recipe, recipe.phases[0], learner.objective, 2, Lengths())
+def test_a_bf16_step_on_a_cpu_uses_eager_attention() -> None:
+    recipe = recipe_of("sequence")
+    step = step_of(recipe, torch.bfloat16)
+    batch = make_batch(recipe, recipe.phases[0], step.objective, 2, Lengths())
     with torch.profiler.profile() as seen:
-        run_step(recipe, learner, ranks, torch.bfloat16, [batch])
+        step.run([batch], weight=1.0)
     assert not [event.key for event in seen.key_averages() if "scaled_dot_product" in event.key]
 
 
-def test_a_plan_that_does_not_fit_suggests_one_that_does() -> None:
+def test_a_recipe_that_does_not_fit_gets_settings_that_do() -> None:
     recipe = recipe_of("sequence")
     small = replace(DEVICES["h100"], memory=0.2e9)
     plan = make_plan(recipe.model_copy(update={"batch": 32}), small, 1)
@@ -189,18 +196,18 @@ def test_a_plan_that_does_not_fit_suggests_one_that_does() -> None:
     assert make_plan(recipe, replace(small, memory=1e6), 1).suggestion is None
 
 
-def test_several_devices_each_hold_all_of_a_model_that_fits_so() -> None:
+def test_a_model_that_fits_on_each_device_is_not_sharded() -> None:
     recipe = recipe_of("sequence").model_copy(update={"batch": 64, "parallel": ParallelSpec(shard="full")})
     small = replace(DEVICES["h100"], memory=0.3e9)
     found = _suggest(recipe, small, 2, Lengths())
     assert found is not None
     assert found.parallel.shard == "none"
-    clipped = recipe_of("micro-batches, Muon and QK-clip")  # which cannot be cut
+    clipped = recipe_of("micro-batches, Muon and QK-clip")  # cannot be sharded
     assert _suggest(clipped, replace(small, memory=1e6), 2, Lengths()) is None
 
 
 @pytest.mark.slow
-def test_the_papers_largest_pictures_fit_on_64() -> None:
+def test_the_papers_largest_images_fit_on_64_devices() -> None:
     recipe = load_recipe(RECIPES / "5b" / "2c_resolution.toml")
     [phase] = recipe.phases
     assert rehearse(recipe, phase, DEVICES["h100"], 64).peak < ROOM * DEVICES["h100"].memory
@@ -233,7 +240,7 @@ def test_the_command_prints_plans(capsys, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((RECIPES / "5b").glob("*.toml")), ids=lambda path: path.stem)
-def test_the_papers_recipes_are_possible(path: Path) -> None:
+def test_the_papers_recipes_are_valid(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == f"5b/{path.stem}"
     patch = PRESETS[recipe.model.preset].vision.patch_size

@@ -1,0 +1,86 @@
+"""What a run gives away: unsharded weights, a copy to look at, and the model folder at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from openpali.data.media.images import Preprocess
+from openpali.distributed import Ranks
+from openpali.text.tokenizer import Tokenizer
+from openpali.train.parallel import whole
+from openpali.train.recipe import Recipe, SequenceRecipe
+from openpali.train.step import TrainStep, vit_of
+from openpali.weights.format import Config, build, write_model
+
+
+def gather_weights(
+    tensors: Mapping[str, Tensor], ranks: Ranks, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Unsharded tensors on the CPU of rank 0; other ranks get none. Collective.
+
+    Args:
+        tensors: by name; the same names on all ranks.
+        ranks: this process.
+        dtype: to convert to; None keeps each tensor's own.
+    """
+    gathered: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        complete = whole(value)
+        if ranks.rank == 0:
+            gathered[name] = complete.to("cpu", dtype)
+    return gathered
+
+
+def current_config(step: TrainStep) -> Config:
+    """The configuration of the model at its present resolution."""
+    vit, config = vit_of(step.model), step.objective.config
+    return config if vit is None else dataclasses.replace(cast(Any, config), vision=vit.config)
+
+
+def unsharded_copy(step: TrainStep) -> nn.Module:
+    """Gather an unsharded copy on rank 0, in the computing dtype; other ranks get their own model. Collective."""
+    weights = gather_weights(step.model.state_dict(), step.ranks, step.dtype)
+    if step.ranks.rank:
+        return step.model
+    with torch.device("meta"):
+        model: nn.Module = build(current_config(step)).eval()
+    model.load_state_dict(weights, assign=True)
+    return model
+
+
+def export_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, tokenizer: Tokenizer) -> None:
+    """Write the model folder of a run on rank 0, with averaged weights if the recipe has ``ema``. Collective."""
+    weights = gather_weights({**step.model.state_dict(), **step.average}, step.ranks)
+    if step.ranks.rank:
+        return
+    vit = vit_of(step.model)
+    write_model(
+        folder,
+        weights,
+        current_config(step),
+        preprocess=None if vit is None else Preprocess(*vit.config.image_size),
+        tokenizer=tokenizer,
+        facts={
+            "run": recipe.name,
+            "samples": samples,
+            **({"max_prompt": recipe.max_prompt} if isinstance(recipe, SequenceRecipe) else {}),
+            "tasks": task_options(recipe),
+            "recipe": recipe.model_dump(mode="json"),
+        },
+    )
+
+
+def task_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The options of each task in the last phase that has it; of several entries, the options they agree on."""
+    last = {entry.task: phase for phase in recipe.phases for entry in phase.mixture}
+    found = {}
+    for task, phase in last.items():
+        first, *others = [entry.task_options for entry in phase.mixture if entry.task == task]
+        found[task] = {k: v for k, v in first.items() if all(k in other and other[k] == v for other in others)}
+    return found

@@ -1,0 +1,145 @@
+"""The folder of a run: which process and which recipe it belongs to, and its logs.
+
+``recipe.json`` is the resolved recipe; ``metrics.jsonl`` has a line for each report, ``quarantine.jsonl`` one for
+each bad sample; ``checkpoints/`` and ``model/`` are written by `checkpoint.py` and `export.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from openpali.train.checkpoint import checkpoints, unwritable
+from openpali.train.recipe import Recipe, read_record
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
+
+
+class RunFolder:
+    """A folder that this process writes to. Only rank 0 claims it and writes; other ranks may read.
+
+    Args:
+        path: the folder; made by :meth:`claim`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics, self.quarantine = path / "metrics.jsonl", path / "quarantine.jsonl"
+
+    def claim(self, recipe: Recipe) -> None:
+        """Lock the folder for this process and write the resolved recipe.
+
+        Raises:
+            ValueError: another process trains there, or its checkpoints are of another recipe.
+            OSError: the folder cannot be written to.
+        """
+        file = self.path / "recipe.json"
+        with self._claiming():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(self.path)
+        if file.is_file() and checkpoints(self.path):
+            self._check_recipe(file, recipe)
+        resolved = recipe.model_dump(mode="json")
+        with self._claiming():
+            written = file.with_name(".recipe.json")
+            written.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            written.replace(file)
+
+    def rewind(self, samples: int) -> None:
+        """Drop what the logs say of steps after the first ``samples`` samples: a resumed run writes it again.
+
+        Raises:
+            OSError: a log cannot be rewritten.
+        """
+        with self.recording(self.path):
+            rewind(self.metrics, samples)
+            rewind(self.quarantine, samples - 1)  # written before the step, with its first sample
+
+    def note_problems(self, samples: int, problems: Sequence[str]) -> None:
+        """Add bad samples of the step that starts at ``samples`` to the quarantine.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self.recording(self.quarantine), self.quarantine.open("a", encoding="utf-8") as file:
+            for problem in problems:
+                file.write(json.dumps({"samples": samples, "problem": problem}, ensure_ascii=False) + "\n")
+
+    @contextmanager
+    def recording(self, file: Path) -> Iterator[None]:
+        """Let an OSError name ``file`` and the checkpoint from which the run can go on."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(unwritable(self.path, file, error)) from error
+
+    @contextmanager
+    def _claiming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be written to ({error}): name another folder with --run") from error
+
+    def _check_recipe(self, file: Path, recipe: Recipe) -> None:
+        try:
+            before = read_record(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{file} is not a recipe that this version can read ({error}): name another folder with --run"
+            ) from error
+        changed = [key for key in FIXED if getattr(before, key) != getattr(recipe, key)]
+        if before.optimizer.name != recipe.optimizer.name:
+            changed.append("optimizer.name")
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a run with another {', '.join(changed)}: delete it, or name another folder "
+                "with --run"
+            )
+
+
+def lock(run: Path) -> TextIO:
+    """Lock a run's folder for this process, until it ends or the returned file is closed.
+
+    File systems without locks, and Windows, are not protected: there, start only one process per folder.
+
+    Raises:
+        ValueError: another process holds the lock.
+    """
+    file = (run / ".lock").open("a")
+    if fcntl is None:
+        return file
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock, whose lock data workers would inherit
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):  # otherwise the file system has no locks
+            raise ValueError(
+                f"{run} is trained by another process: wait for its end, or name another folder with --run"
+            ) from error
+    return file
+
+
+def rewind(file: Path, samples: int) -> None:
+    """Drop the lines of a JSONL log whose ``samples`` are more than these."""
+    if not file.is_file():
+        return
+    kept = [line for line in file.read_text(encoding="utf-8").splitlines(True) if _samples(line) <= samples]
+    rewritten = file.with_name(f".{file.name}")
+    rewritten.write_text("".join(kept), encoding="utf-8")
+    rewritten.replace(file)
+
+
+def _samples(line: str) -> float:
+    try:
+        return float(json.loads(line)["samples"])
+    except ValueError:  # the process was killed while it wrote the line
+        return math.inf

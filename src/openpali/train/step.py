@@ -1,0 +1,212 @@
+"""One training step, and the preparation of what it changes.
+
+The trainer, the planner and the training benchmark run this code, so that a plan and a published speed are those of
+training. A step is a pure function of weights, optimizer state, batches and the step's number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from openpali.data.pipeline.encode import Batch
+from openpali.distributed import Ranks
+from openpali.model.vit import ViT, resample_positions
+from openpali.rng import derive_seed
+from openpali.train.objectives import Losses, Objective
+from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, rate
+from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
+from openpali.train.parallel import place
+from openpali.train.recipe import Recipe
+
+Stage = Literal["place", "average", "forward", "backward", "fill", "reduce", "update"]
+"""Parts of the preparation (``place``, ``average``) and of a step. ``forward`` and ``backward`` alternate over
+micro-batches, ``fill`` gives zeros to parameters without gradient, ``reduce`` sums gradients over ranks, and
+``update`` is the rest."""
+
+POSITIONS = "vit.positions"
+
+
+class NotFiniteError(ArithmeticError):
+    """The norm of the gradients is NaN or infinite. No weight has been changed; the gradients are still there."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a step knows before it changes a weight.
+
+    Attributes:
+        losses: of each micro-batch of this rank, detached.
+        norm: global norm of the gradients before clipping.
+        reached: names of the parameters that had a gradient on this rank.
+    """
+
+    losses: Sequence[Losses]
+    norm: float
+    reached: frozenset[str]
+
+
+class TrainStep:
+    """The model of an objective with everything that learns. Building it freezes and places the model, in place.
+
+    Args:
+        recipe: what is frozen, how the model is placed, the optimizer, the average of the weights.
+        objective: model and loss. Set the model's resolution and initial weights first.
+        ranks: this process.
+        dtype: computing precision, bfloat16 or float32; weights and optimizer state are float32.
+        on_stage: called with the name of each :data:`Stage` as it begins; for bookkeeping.
+
+    Attributes:
+        learning: parameters that learn, by name.
+        average: exponential moving average of them, by name; empty unless the recipe has ``ema``.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        objective: Objective,
+        ranks: Ranks,
+        dtype: torch.dtype,
+        on_stage: Callable[[Stage], None] = lambda stage: None,
+    ) -> None:
+        self.recipe, self.objective, self.ranks, self.dtype, self.on_stage = (
+            recipe,
+            objective,
+            ranks,
+            dtype,
+            on_stage,
+        )
+        self.model = objective.model
+        freeze(self.model, recipe.model.frozen)
+        on_stage("place")
+        place(self.model, recipe.parallel, ranks, dtype)
+        self.learning = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, dtype)
+        self.clipped = attentions(self.model) if recipe.optimizer.qk_clip else []
+        on_stage("average")
+        learning = self.learning if recipe.ema else {}
+        self.average: dict[str, Tensor] = {name: p.detach().clone() for name, p in learning.items()}
+
+    def run(
+        self,
+        batches: Sequence[Batch],
+        weight: float,
+        number: int = 0,
+        before_update: Callable[[Gradients], None] = lambda gradients: None,
+    ) -> Gradients:
+        """One step on this rank's micro-batches. Collective.
+
+        Args:
+            batches: micro-batches on any device.
+            weight: of the global batch: the sum of ``objective.weight`` over the micro-batches of all ranks.
+            number: of the step, from 0: it decides the learning rate and the dropout mask.
+            before_update: called when gradients are summed and clipped, before any weight changes.
+
+        Raises:
+            NotFiniteError: on all ranks.
+        """
+        losses = self.backward(batches, weight, number)
+        gradients = self._reduce(losses)
+        if not math.isfinite(gradients.norm):
+            raise NotFiniteError(f"the norm of the gradients is {gradients.norm}")
+        before_update(gradients)
+        self._update(number)
+        return gradients
+
+    def backward(self, batches: Sequence[Batch], weight: float, number: int = 0) -> list[Losses]:
+        """Add this rank's gradients of the micro-batches to ``.grad``; returns their losses, detached."""
+        torch.manual_seed(derive_seed(self.recipe.seed, "step", number, self.ranks.rank))
+        device, everything = self.ranks.device, []
+        for batch in batches:
+            self.on_stage("forward")
+            moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+                losses = self.objective.losses(moved, weight)
+            self.on_stage("backward")
+            torch.autograd.backward(losses.total)
+            everything.append(replace(losses, total=losses.total.detach()))
+        return everything
+
+    def zero_gradients(self) -> None:
+        """Drop all gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _reduce(self, losses: Sequence[Losses]) -> Gradients:
+        """Sum gradients over ranks, then clip their global norm."""
+        self.on_stage("fill")
+        reached = frozenset(name for name, p in self.learning.items() if p.grad is not None)
+        learning = list(self.learning.values())
+        for parameter in learning:  # the ViT in a step without images: one rank must do what several ranks do
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.on_stage("reduce")
+        self.ranks.sum_gradients([p for p in learning if not isinstance(p, DTensor)])
+        self.on_stage("update")
+        norm = clip_gradients(learning, self.recipe.optimizer.clip)
+        return Gradients(losses, float(norm), reached)
+
+    def _update(self, number: int) -> None:
+        recipe = self.recipe
+        factor = rate(recipe.optimizer, number * recipe.batch, recipe.samples)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        self.optimizer.step()
+        clip_queries_and_keys(self.clipped, recipe.optimizer.qk_clip)
+        self.zero_gradients()
+        for name, average in self.average.items():
+            average.lerp_(self.learning[name].detach(), 1 - recipe.ema)
+
+    def change_resolution(self, size: int) -> None:
+        """Take images of ``size`` pixels a side from now on: resamples the position embeddings of the ViT.
+
+        Optimizer and average follow; the moments of this one parameter start anew.
+        """
+        vit = vit_of(self.model)
+        if vit is None:
+            return
+        old, grid = vit.positions, vit.config.grid
+        set_resolution(self.model, size)
+        if vit.positions is old:
+            return
+        if POSITIONS in self.learning:
+            self.learning[POSITIONS] = vit.positions
+        if POSITIONS in self.average:
+            self.average[POSITIONS] = resample_positions(self.average[POSITIONS], grid, vit.config.grid)
+        self.optimizer.state.pop(old, None)
+        for group in self.optimizer.param_groups:
+            group["params"] = [vit.positions if p is old else p for p in group["params"]]
+
+
+def vit_of(model: nn.Module) -> ViT | None:
+    """The image encoder of a model, if it has one."""
+    vit = getattr(model, "vit", None)
+    return vit if isinstance(vit, ViT) else None
+
+
+def check_sizes(recipe: Recipe, model: nn.Module) -> None:
+    """Check the image size of every phase.
+
+    Raises:
+        ValueError: a size that is not a multiple of the model's patch size.
+    """
+    vit = vit_of(model)
+    for number, phase in enumerate(recipe.phases):
+        if vit is not None and phase.size % vit.config.patch_size:
+            raise ValueError(
+                f"phases.{number}.size = {phase.size} is not a multiple of the patch size {vit.config.patch_size}"
+            )
+
+
+def set_resolution(model: nn.Module, size: int) -> None:
+    """Resample the ViT's position embeddings to images of ``size`` pixels a side, unless they fit already."""
+    vit = vit_of(model)
+    if vit is not None:
+        side = size // vit.config.patch_size
+        if vit.config.grid != (side, side):
+            vit.set_grid((side, side))
