@@ -161,20 +161,24 @@ def generate(
         return []
     decoding = decoding or Decoding()
     search = _search_beams if decoding.beams > 1 else _follow
-    with _evaluating(model):
+    with evaluating(model):
         return search(model, model.encode(images, prompt, frames), decoding, eos_id, allowed)
 
 
 @contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    training = isinstance(model, nn.Module) and model.training
+def evaluating(model: object) -> Iterator[None]:
+    """Evaluation mode within the block; then each module gets its own mode back (frozen parts may differ).
+
+    An engine that is not a torch module has no modes.
+    """
+    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
     if training:
         cast(nn.Module, model).eval()
     try:
         yield
     finally:
-        if training:
-            cast(nn.Module, model).train()
+        for module in training:
+            module.training = True
 
 
 @dataclass(frozen=True)
