@@ -123,7 +123,7 @@ def test_an_unknown_model_is_named() -> None:
 def test_tasks_without_a_language_ignore_the_languages_of_the_family(
     pali: Pali, images: list[np.ndarray], monkeypatch
 ) -> None:
-    monkeypatch.setattr(pali, "languages", ("ja",))
+    monkeypatch.setattr(pali.pipeline(), "languages", ("ja",))
     assert len(pali.detect(images, ["horse"] * len(images))) == len(images)
     with pytest.raises(ValueError, match="does not answer in 'en'; it knows ja"):
         pali.answer(images, ["what?"] * len(images))

@@ -11,7 +11,7 @@ import torch
 
 from openpali.data.sources.registry import open_source
 from openpali.infer.engines.openvino import OpenVinoPali
-from openpali.infer.generate import Decoding
+from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
 from openpali.model.pali import Pali as PaliModel
@@ -77,6 +77,12 @@ def test_a_model_in_training_answers_as_from_its_folder_and_keeps_its_state(
     assert all(torch.equal(value, after[name]) for name, value in before[1].items())
     live.model(torch.zeros(1, 1, 72, 72, 3), torch.ones(1, 2).long(), torch.ones(1, 2).long()).sum().backward()
     assert live.model.text.embed.weight.grad is not None  # it still trains
+
+
+def test_generation_alone_keeps_the_mode_of_each_module(live: Pipeline) -> None:
+    before = modes(live.model)
+    generate(live.model, None, torch.tensor([[5, 6, 7]]), decoding=Decoding(max_tokens=2))
+    assert modes(live.model) == before
 
 
 def test_the_mode_comes_back_after_an_error(live: Pipeline, images: list[np.ndarray], monkeypatch: Any) -> None:

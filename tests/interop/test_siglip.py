@@ -136,8 +136,8 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         "vision_model.head.probe is missing",
         "text_model.encoder.layers.1.self_attn.k_proj.bias is missing",
         "vision_model.encoder.layers.0.gamma is not of this model",
-        "position_embedding.weight has shape (16, 24), the model wants (9, 24)",
-        "q_proj.weight has shape (24, 23), the model wants (24, 24)",
+        "position_embedding.weight has shape (16, 24), the model expects (9, 24)",
+        "q_proj.weight has shape (24, 23), the model expects (24, 24)",
     ):
         assert part in str(error.value)
     assert str(error.value).count(";") == 4
@@ -319,7 +319,7 @@ def test_every_array_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         "; b is missing",
         "img/Transformer/encoderblock_1/MlpBlock_0/Dense_1/bias is missing",
         "img/cls is not of this model",
-        "t has shape (2,), the model wants (1,)",
+        "t has shape (2,), the model expects (1,)",
     ):
         assert part in str(error.value)
     assert str(error.value).count(";") == 3

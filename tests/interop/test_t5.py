@@ -231,7 +231,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         second.replace("__", ".") + " is missing",
         "shared.weight is missing",
         "encoder.block.7.layer.0.layer_norm.weight is not of this model",
-        "EncDecAttention.k.weight has shape (32, 24), the model wants (24, 32)",
+        "EncDecAttention.k.weight has shape (32, 24), the model expects (24, 32)",
     ):
         assert part in str(error.value)
     assert str(error.value).count(";") == 3

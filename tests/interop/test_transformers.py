@@ -540,10 +540,10 @@ def test_special_tokens(texts: PaliTokenizer) -> None:
 def test_what_does_not_fit_together_is_said(processor: PaliProcessor, pictures: list[PILImage.Image]) -> None:
     for options, message in (
         ({"images": pictures}, "text is missing"),
-        ({"images": pictures, "text": "one"}, "1 prompts were given with 2 pictures"),
+        ({"images": pictures, "text": "one"}, "1 prompts were given with 2 images"),
         ({"text": PROMPTS, "suffix": "one"}, "2 prompts were given with 1 answers"),
         ({"images": [np.zeros((9, 9, 3))], "text": "one"}, "uint8"),
-        ({"images": [], "text": "one"}, "no pictures"),
+        ({"images": [], "text": "one"}, "no images"),
     ):
         with pytest.raises(ValueError, match=message):
             processor(**options)

@@ -50,7 +50,7 @@ def test_bytes_and_floats_agree_in_bfloat16(vit: ViT, images: Tensor) -> None:
 
 
 def test_another_size_is_an_error(vit: ViT) -> None:
-    with pytest.raises(ValueError, match=r"pictures of 12 x 8 pixels given to a ViT made for 8 x 12: .*set_grid"):
+    with pytest.raises(ValueError, match=r"images of 12 x 8 pixels given to a ViT made for 8 x 12: .*set_grid"):
         vit(torch.zeros(1, 12, 8, 3))
 
 

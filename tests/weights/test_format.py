@@ -65,7 +65,7 @@ def test_every_tensor_that_does_not_fit_is_listed(tmp_path) -> None:
         "pool.probe is missing",
         "bias is missing",
         "extra is not of this model",
-        "text.positions has shape (3, 32), the model wants (16, 32)",
+        "text.positions has shape (3, 32), the model expects (16, 32)",
     ):
         assert part in str(error.value)
     assert str(folder) in str(error.value)

@@ -22,7 +22,7 @@ from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Floats, Frames
+from openpali.infer.pipeline import Floats, Frames, Pipeline
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import check_paired, mean
 
@@ -453,7 +453,7 @@ def _mean_row(rows: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np
 
 
 def occupation_parity(
-    pali: Pali,
+    model: Pali | Pipeline,
     images: Sequence[Frames],
     groups: Sequence[str],
     occupations: Sequence[str],
@@ -475,5 +475,5 @@ def occupation_parity(
     if "{}" not in template:
         raise ValueError(f"the template {template!r} has no place for the occupation: write {{}} there")
     targets = [template.replace("{}", name) for name in occupations]
-    prompt = prompt or pali.word(pali.task("caption"))
-    return parity(pali.log_perplexity(images, prompt, targets), groups, occupations, pair=pair)
+    prompt = prompt or model.word(model.task("caption"))
+    return parity(model.log_perplexity(images, prompt, targets), groups, occupations, pair=pair)

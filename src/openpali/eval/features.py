@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from openpali.data.media.images import Preprocess
-from openpali.infer.pipeline import evaluating
+from openpali.infer.generate import evaluating
 from openpali.model.vit import ViT
 from openpali.tasks.example import Image
 

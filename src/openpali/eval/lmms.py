@@ -21,7 +21,6 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames
 from openpali.tasks.base import Task
 from openpali.tasks.registry import is_prompt
-from openpali.weights.format import open_model
 
 FRAMES = 16  # of a video, at most
 
@@ -85,10 +84,10 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
             doc = self.task_dict[name][split][doc_id]
             text = (target if isinstance(target, str) else str(target(doc))).strip()
             frames, prompt, task = self._worded(context, visual(doc))
-            part = self.pali.by_task.get(task.name, "pali")
-            tokens = len(open_model(self.pali.parts[part]).tokenizer.encode(text)) + 1
-            surprise = float(self.pali.log_perplexity([frames], prompt, [text], part=part)[0, 0])
-            [greedy] = self.pali.predict([frames], [prompt], task=task, decoding=Decoding(max_tokens=tokens))
+            pipeline = self.pali.pipeline(self.pali.part_for(task.name))
+            tokens = len(pipeline.tokenizer.encode(text)) + 1
+            surprise = float(pipeline.log_perplexity([frames], prompt, [text])[0, 0])
+            [greedy] = pipeline.predict([frames], [prompt], task=task, decoding=Decoding(max_tokens=tokens))
             scored.append(
                 (-surprise * tokens, greedy.generation.finish_reason == "eos" and greedy.answer.text == text)
             )

@@ -1,7 +1,7 @@
 """Text out of a model: greedy, beam search and sampling, over one cache.
 
-The encoder runs once, and so do the keys and values of cross-attention. Rows leave the batch when they finish, so a
-batch costs no more than the rows that are still going, and what a row says does not depend on its neighbours.
+The encoder runs once, and the keys and values of cross-attention are computed once. Rows leave the batch when they
+finish, so that a step costs no more than the unfinished rows. A row's text does not depend on its neighbours.
 
 Shapes: B rows, L live hypotheses (of all rows together), V vocabulary.
 """
@@ -21,15 +21,15 @@ from torch import Tensor, nn
 FinishReason = Literal["eos", "length", "repetition"]
 
 Allowed = Tensor | Callable[[int, list[int]], Sequence[int]]
-"""Which tokens may come next: a bool mask ``[V]``, or a function of the row and of its ids so far that lists them
-(EOS among them where the text may end there)."""
+"""Which tokens may come next: a bool mask ``[V]``, or a function of the row and its ids so far that lists them
+(with EOS if the text may end there)."""
 
-_LONGEST_LOOP = 8  # n-grams of up to so many tokens count as a loop,
-_SHORTEST_REPETITION = 24  # once they fill so many tokens: legitimate runs, as 16 equal mask tokens, are shorter
+_LONGEST_LOOP = 8  # most tokens of an n-gram whose repetition counts as a loop
+_SHORTEST_REPETITION = 24  # fewest tokens of a loop; valid runs, such as 16 equal mask tokens, are shorter
 
 
 class Model(Protocol):
-    """What generation needs of a model: :class:`openpali.model.pali.Pali`, or the same compiled.
+    """What generation needs from a model: :class:`openpali.model.pali.Pali`, or the compiled one.
 
     A memory has ``outputs`` ``[B, N, D]``; a cache can ``reorder(rows)``.
     """
@@ -40,7 +40,7 @@ class Model(Protocol):
         ...
 
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
-        """Pictures and prompts through the encoder: a memory."""
+        """Images and prompts through the encoder: a memory."""
         ...
 
     def start(self, memory: Any, max_length: int) -> Any:
@@ -141,45 +141,50 @@ def generate(
     """Generate texts for a batch.
 
     Args:
-        model: its inputs are on its device; it generates without dropout, and is left in the mode it came in.
+        model: on the device of its inputs. It generates in eval mode; its own mode is restored afterwards.
         images, prompt, frames: as :class:`Pali` takes them.
-        decoding: greedy, up to 64 tokens, unless told.
+        decoding: None: greedy, up to 64 tokens.
         eos_id: the token that ends a text.
-        allowed: which tokens may come next; all, unless told.
+        allowed: which tokens may come next; None: all.
 
     Returns:
         For each row its ``decoding.samples`` generations, best score first.
 
     Beam search is big_vision's (``trainers/proj/paligemma/predict_fns.py``): each live hypothesis may end at every
-    step, whatever the rank of EOS; the others go on, without EOS; a row is done when its finished hypotheses beat
-    all that the live ones can still reach. So its texts always end in EOS, unless ``allowed`` keeps it from that.
+    step, whatever the rank of EOS, and goes on with other tokens as well. A row is done when its finished
+    hypotheses beat the best score that the live ones can still reach. Its texts end in EOS unless ``allowed``
+    forbids that.
 
     Raises:
-        ValueError: if ``allowed`` leaves no token.
+        ValueError: ``allowed`` leaves no token.
     """
     if prompt.shape[0] == 0:
         return []
     decoding = decoding or Decoding()
     search = _search_beams if decoding.beams > 1 else _follow
-    with _evaluating(model):
+    with evaluating(model):
         return search(model, model.encode(images, prompt, frames), decoding, eos_id, allowed)
 
 
 @contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    training = isinstance(model, nn.Module) and model.training
+def evaluating(model: object) -> Iterator[None]:
+    """Evaluation mode within the block; then each module gets its own mode back (frozen parts may differ).
+
+    An engine that is not a torch module has no modes.
+    """
+    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
     if training:
         cast(nn.Module, model).eval()
     try:
         yield
     finally:
-        if training:
-            cast(nn.Module, model).train()
+        for module in training:
+            module.training = True
 
 
 @dataclass(frozen=True)
 class _Hypothesis:
-    """A text on its way."""
+    """An unfinished text."""
 
     row: int
     sample: int = 0
@@ -199,7 +204,7 @@ class _Hypothesis:
 def _follow(
     model: Model, memory: Any, decoding: Decoding, eos_id: int, allowed: Allowed | None
 ) -> list[list[Generation]]:
-    """Greedy and sampling: every hypothesis goes its own way."""
+    """Greedy and sampling: hypotheses do not compete."""
     rows, device = memory.outputs.shape[0], memory.outputs.device
     done: list[list[Generation]] = [[] for _ in range(rows)]
     live = [_Hypothesis(row, sample) for row in range(rows) for sample in range(decoding.samples)]
@@ -243,7 +248,7 @@ def _search_beams(
     """Beam search, as :func:`generate` describes it."""
     rows, device, penalty = memory.outputs.shape[0], memory.outputs.device, decoding.length_penalty
     finished: list[list[Generation]] = [[] for _ in range(rows)]
-    cut: list[list[Generation]] = [[] for _ in range(rows)]  # without EOS: the last resort
+    cut: list[list[Generation]] = [[] for _ in range(rows)]  # without EOS; returned only if too few finish
     live = [_Hypothesis(row) for row in range(rows)]
     cache = model.start(memory, decoding.max_tokens)
     last = [model.pad] * len(live)
@@ -268,7 +273,7 @@ def _search_beams(
             finished[row] = sorted(finished[row], key=_by_score)[: decoding.samples]
             best = sorted(candidates[row], key=lambda c: -c[0].total)[: decoding.beams]
             if len(finished[row]) == decoding.samples and best:
-                # log-probabilities only fall: the most that a live one can reach is its sum over the longest length
+                # sums only fall: a live hypothesis can reach at most its sum over the longest length
                 reachable = best[0][0].total / decoding.max_tokens**penalty
                 if reachable < finished[row][-1].score:
                     continue
@@ -317,7 +322,7 @@ def _restrict(log_probs_LV: Tensor, live: list[_Hypothesis], allowed: Allowed | 
 
 
 def _sample(choices_LV: Tensor, uniform_L: Tensor, decoding: Decoding) -> Tensor:
-    """Tokens ``[L]`` by the inverse of the cumulated probability at ``uniform_L``."""
+    """Tokens ``[L]`` by inverting the cumulative distribution at ``uniform_L``."""
     scaled = choices_LV / decoding.temperature
     if decoding.top_k is not None and decoding.top_k < scaled.shape[1]:
         least = scaled.topk(decoding.top_k).values[:, -1:]

@@ -235,18 +235,8 @@ class Pali:
         return self.pipeline(self.part_for(name)).task(name)
 
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
-        """A task's prompt, in a language.
-
-        Raises:
-            ValueError: the prompt names a language that this family was not trained on, or the task needs another
-                text.
-        """
-        prompt = task.ask(text, lang=lang)
-        if task.template.names_language and self.languages and lang not in self.languages:
-            raise ValueError(
-                f"{self.folder.name} does not answer in {lang!r}; it knows {', '.join(self.languages)}"
-            )
-        return prompt
+        """A task's prompt, in a language: see :meth:`Pipeline.word`."""
+        return self.pipeline(self.part_for(task.name)).word(task, text, lang)
 
     @property
     def name(self) -> str:
@@ -315,6 +305,7 @@ class Pali:
                 options=stored.facts.get("tasks", {}),
                 tools=tools,
                 dialect=stored.facts.get("dialect", self.dialect),
+                languages=self.languages,
             )
         return self._pipelines[part]
 

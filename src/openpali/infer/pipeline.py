@@ -12,7 +12,6 @@ Shapes: B rows, F frames, P prompt tokens, T target tokens, D embedding width.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from openpali.data.media.images import Preprocess, load_image, to_rgb
 from openpali.data.pipeline.encode import Batch, PairEncoder, SequenceEncoder, Wording
 from openpali.infer.engines.openvino import OpenVinoPali
-from openpali.infer.generate import Decoding, Generation, Model, generate
+from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
 from openpali.model.pali import Pali as PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
@@ -74,6 +73,7 @@ class Pipeline:
         options: options of each task by its name, as in training.
         tools: what tasks may need, as the mask codec; each is opened for the first task that needs it.
         dialect: name of the dialect that the model was trained in.
+        languages: codes of the languages that it answers in; empty if unknown.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Pipeline:
         options: Mapping[str, Mapping[str, Any]] | None = None,
         tools: Tools | None = None,
         dialect: str = DEFAULT,
+        languages: Sequence[str] = (),
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -96,6 +97,7 @@ class Pipeline:
         self.options = options or {}
         self.tools: Tools = {"tokenizer": lambda: tokenizer, **(tools or {})}
         self.dialect = dialect
+        self.languages = languages
         self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
 
     @property
@@ -117,6 +119,18 @@ class Pipeline:
             ValueError: unknown task.
         """
         return open_task(name, self.options.get(name), self.tools, dialect=self.dialect)
+
+    def word(self, task: Task, text: str = "", lang: str = "en") -> str:
+        """A task's prompt, in a language.
+
+        Raises:
+            ValueError: the prompt names a language that the model was not trained on, or the task needs another
+                text.
+        """
+        prompt = task.ask(text, lang=lang)
+        if task.template.names_language and self.languages and lang not in self.languages:
+            raise ValueError(f"this model does not answer in {lang!r}; it knows {', '.join(self.languages)}")
+        return prompt
 
     def fits(self, prompt: str) -> bool:
         """Whether a prompt is short enough for the model."""
@@ -316,19 +330,6 @@ class EmbeddingPipeline:
         with torch.inference_mode(), evaluating(self.model):
             chunks = [tower(torch.stack(list(some)).to(_device_of(self.model))) for some in _chunks(rows, batch)]
         return torch.cat(chunks).float().cpu().numpy()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; then each module gets its own mode back (frozen parts may differ)."""
-    training = [module for module in model.modules() if module.training]
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def to_array(image: ImageLike) -> Image:

@@ -74,7 +74,7 @@ def read(
         ValueError: tensors are missing, unknown, or have another shape; the error has their names in the
             checkpoint.
     """
-    require_fit(_wanted(rules, ours), shapes(theirs), name)
+    require_fit(_expected(rules, ours), shapes(theirs), name)
     weights: dict[str, Tensor] = {}
     for rule in rules:
         weights |= rule.read(theirs, [len(ours[key]) for key in rule.ours])
@@ -89,7 +89,7 @@ def write(rules: Sequence[Rule], ours: Mapping[str, Tensor]) -> dict[str, Tensor
     return {key: value.contiguous() for key, value in weights.items()}
 
 
-def _wanted(rules: Sequence[Rule], ours: Mapping[str, Tensor]) -> dict[str, Shape]:
+def _expected(rules: Sequence[Rule], ours: Mapping[str, Tensor]) -> dict[str, Shape]:
     return {key: tuple(part.shape) for rule in rules for key, part in rule.write(ours).items()}
 
 
@@ -112,7 +112,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def require_settings(config: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+def require_settings(config: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
     """Check settings that are fixed in our modules; a missing one has transformers' default, which agrees.
 
     Raises:
@@ -120,7 +120,7 @@ def require_settings(config: Mapping[str, Any], wanted: Mapping[str, Any], where
     """
     other = [
         f"{key} = {config[key]!r} (only {value!r} can be read)"
-        for key, value in wanted.items()
+        for key, value in expected.items()
         if config.get(key, value) != value
     ]
     if other:

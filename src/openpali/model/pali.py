@@ -31,12 +31,12 @@ class Memory(NamedTuple):
 
 
 class Pali(nn.Module):
-    """Pictures and prompts in, hidden states or text out.
+    """Images and prompts in, hidden states or text out.
 
     Inputs throughout:
         images: ``[B, F, H, W, 3]`` uint8 or float in -1..1; F frames, each encoded alone and their tokens
-            concatenated; None for text alone.
-        frames: number of real frames per row, ``[B]``; None where all are.
+            concatenated; None: text alone.
+        frames: number of real frames per row, ``[B]``; None: all.
         prompt: ids ``[B, P]``; padded on the right with ``pad``.
     """
 
@@ -52,7 +52,7 @@ class Pali(nn.Module):
     def forward(
         self, images: Tensor | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
     ) -> Tensor:
-        """Hidden states ``[B, T, D]`` that predict ``targets`` ``[B, T]`` (unshifted; shifted right in here)."""
+        """Hidden states ``[B, T, D]`` that predict ``targets`` ``[B, T]`` (not yet shifted right)."""
         memory = self.encode(images, prompt, frames)
         return self.text.decode(F.pad(targets[:, :-1], (1, 0), value=self.pad), *memory)
 

@@ -308,7 +308,7 @@ class CrossAttention(AttentionLayer):
         _init_attention((self.query.weight, *self.key_value.weight.chunk(2)), self.out, self.heads)
 
     def memory(self, memory_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the encoder's outputs, each ``[B, h, N, d]``: once per picture, not per token."""
+        """Keys and values of the encoder's outputs, each ``[B, h, N, d]``: once per image, not once per token."""
         k, v = self.key_value(memory_BND).chunk(2, dim=-1)
         return split_heads(k, self.heads), split_heads(v, self.heads)
 

@@ -1,6 +1,6 @@
 """Vision Transformer as in big_vision (`models/vit.py`): the image encoder of PaLI-3 (paper section 3.1).
 
-Shapes: B batch, H W picture height and width in pixels, N patches, D width, h heads.
+Shapes: B batch, H W image height and width in pixels, N patches, D width, h heads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from openpali.model.init import init_children, init_weights
 from openpali.model.layers import Dense, Linear
 
 LayerCall = Callable[..., Tensor]
-"""How a stack calls a layer with its inputs; checkpointing and recording go in here."""
+"""How a stack calls a layer with its inputs: the hook for checkpointing and recording."""
 
 LAYER_NORM_EPS = 1e-6  # flax default, used by every public SigLIP checkpoint
 
@@ -37,7 +37,7 @@ class ViTConfig:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the pictures that it takes."""
+        """Height and width in pixels of the input images."""
         return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
 
 
@@ -107,12 +107,12 @@ class Transformer(nn.Module):
 
 
 class ViT(nn.Module):
-    """Picture -> one token per patch, before any pooling.
+    """Image -> one token per patch, before any pooling.
 
     Args:
         config: its shape.
 
-    ``forward`` takes pictures ``[B, H, W, 3]``, uint8 in 0..255 or float in -1..1, of exactly
+    ``forward`` takes images ``[B, H, W, 3]``, uint8 in 0..255 or float in -1..1, of exactly
     ``config.image_size``, and returns float tokens ``[B, N, D]``, row-major over the grid.
     """
 
@@ -132,20 +132,20 @@ class ViT(nn.Module):
         return cast(Tensor, self.encoder(x_BND, call))
 
     def patchify(self, images_BHWC: Tensor) -> Tensor:
-        """Cut pictures into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1.
+        """Cut images into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1.
 
         Raises:
-            ValueError: the pictures are not RGB, or do not have the size that the position embeddings are made for.
+            ValueError: the images are not RGB, or their size is not that of the position embeddings.
         """
         if images_BHWC.ndim != 4 or images_BHWC.shape[3] != 3:
-            raise ValueError(f"the ViT takes RGB pictures [B, H, W, 3] and was given {list(images_BHWC.shape)}")
+            raise ValueError(f"the ViT takes RGB images [B, H, W, 3] and was given {list(images_BHWC.shape)}")
         if tuple(images_BHWC.shape[1:3]) != self.config.image_size:
             raise ValueError(
-                f"pictures of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
+                f"images of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
                 f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
             )
         if images_BHWC.dtype == torch.uint8:
-            images_BHWC = images_BHWC.float().div_(127.5).sub_(1)  # in place: large pictures, one pass of memory
+            images_BHWC = images_BHWC.float().div_(127.5).sub_(1)  # in place: fewer passes over large images
         images_BHWC = images_BHWC.to(self.positions.dtype)  # the patch embedding's weight may be int8
         (rows, columns), p = self.config.grid, self.config.patch_size
         patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
@@ -162,7 +162,7 @@ class ViT(nn.Module):
 def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
     """Sines and cosines of a patch's row and of its column, ``[rows * columns, width]``; where learning starts.
 
-    Waves are 2/3 to 13 pictures long, in equal ratios, so that the same place looks the same on another grid.
+    Waves are 2/3 to 13 images long, in equal ratios, so that the same place looks the same on another grid.
     big_vision's ViT has such positions too (`posemb_sincos_2d`), in waves of patches; its SigLIP starts from noise
     of 1 / sqrt(width), which patches outgrow: at the doses of small models attention then never learns place.
 
@@ -174,7 +174,7 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
             f"a ViT's width is a multiple of 4, for a sine and a cosine of row and column; this is {width}"
         )
     frequencies = 3 * math.pi / 20 ** torch.linspace(0, 1, width // 4)
-    rows, columns = ((torch.arange(n) + 0.5) / n for n in grid)  # centres of patches, in pictures
+    rows, columns = ((torch.arange(n) + 0.5) / n for n in grid)  # centres of patches, in images
     row, column = torch.meshgrid(rows, columns, indexing="ij")
     angles = torch.stack([row, column]).flatten(1)[..., None] * frequencies  # [2, N, width / 4]
     return torch.cat([angles.sin(), angles.cos()], dim=-1).movedim(0, 1).flatten(1)
@@ -231,7 +231,7 @@ class MAPHead(AttentionLayer):
 class Classifier(nn.Module):
     """ViT, pooling and a linear layer: the classification-pretrained control of the paper's Table 1.
 
-    ``forward``: pictures as for :class:`ViT` -> logits ``[B, classes]``. The head starts at zero (big_vision's
+    ``forward``: images as for :class:`ViT` -> logits ``[B, classes]``. The head starts at zero (big_vision's
     ``head_zeroinit``).
     """
 

@@ -171,7 +171,7 @@ def require_fit(expected: Mapping[str, Shape], found: Mapping[str, Shape], name:
     missing = [f"{key} is missing" for key in expected if key not in found]
     unknown = [f"{key} is not of this model" for key in found if key not in expected]
     misshapen = [
-        f"{key} has shape {shape}, the model wants {expected[key]}"
+        f"{key} has shape {shape}, the model expects {expected[key]}"
         for key, shape in found.items()
         if key in expected and shape != expected[key]
     ]

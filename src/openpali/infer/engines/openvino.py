@@ -1,9 +1,9 @@
-"""The same model on CPUs through OpenVINO: vision, encoder and decoder step as compiled graphs, int8 if wanted.
+"""The model on CPUs through OpenVINO: image encoder, encoder and decoder step as compiled graphs, optionally int8.
 
-A compiled step spares Python's share of each token, which on a CPU is as large as the arithmetic, and int8 weights
-leave a quarter of the bytes to read. Needs the extra ``openpali[cpu]``.
+A compiled step has no Python overhead, which on a CPU takes as long as a token's arithmetic; int8 weights have a
+quarter of the bytes to read. Needs the extra ``openpali[cpu]``.
 
-Shapes: B hypotheses, M memories (B // M rows after one another share each), N encoder tokens, L text tokens so far,
+Shapes: B hypotheses, M memories (each shared by B // M consecutive rows), N encoder tokens, L text tokens so far,
 D width, h heads, d head width, V vocabulary.
 """
 
@@ -23,17 +23,17 @@ from openpali.model.attention import sdpa, set_attention, unfold_bias
 from openpali.model.pali import Pali
 from openpali.model.t5 import DecoderLayer, EncoderDecoder, shared_memory
 
-LARGEST_BIAS = 2**26  # elements of [h, N, N]; above (some 2,400 tokens of 12 heads) the encoder stays with torch,
-# which takes it a block of queries at a time
+LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
+# a block of queries at a time
 
-GROUP = 128  # values of an activation that share a scale where they meet int8 weights; OpenVINO's 32 is slower
+GROUP = 128  # activation values that share a scale in int8 matmuls; OpenVINO's default of 32 is slower
 
 Precision = Literal["f32", "bf16"]
 
 
 @dataclass(frozen=True)
 class OpenVinoMemory:
-    """Encoder outputs, already as keys and values of each decoder layer (tensors of OpenVINO)."""
+    """Encoder outputs, and keys and values of each decoder layer (OpenVINO tensors)."""
 
     outputs: Tensor
     tensors: list[Any]
@@ -41,13 +41,16 @@ class OpenVinoMemory:
 
 @dataclass
 class OpenVinoCache:
-    """A decoder in the middle of its texts; their past is in the request."""
+    """State of the decoder between steps. Keys and values of the past are variables of the request.
+
+    All rows have one length: rows leave or are copied, but none can be admitted later.
+    """
 
     request: Any
     memory: list[Any]  # tensors: keys and values by layer, each [M, h, N, d], then the mask [M, 1, 1, N]
-    past: NDArray[np.int32]  # the row that each hypothesis continues, [B]
+    past: NDArray[np.int32]  # the row of the last step that each hypothesis continues, [B]
     length: int = 0
-    fresh: bool = True  # the request has not been given this memory
+    fresh: bool = True  # the memory has still to be set as the request's input
 
     def reorder(self, rows: Tensor) -> None:
         """Make row ``i`` continue what row ``rows[i]`` was, as :meth:`openpali.model.t5.Cache.reorder`."""
@@ -63,10 +66,10 @@ class OpenVinoPali:
     """What :func:`openpali.infer.generate.generate` needs of a model, compiled for this CPU.
 
     Args:
-        model: in float32; it is not needed afterwards but for inputs that are too long for a compiled encoder.
-        int8: keep the weights of matrices as int8, one scale for each output.
-        precision: of activations; by default bf16 where the processor multiplies it. Logits are float32: rounded,
-            they would be equal too often.
+        model: in float32. Kept for inputs that are too long for the compiled encoder.
+        int8: quantise matmul weights to int8, one scale per output.
+        precision: of activations; "auto": bf16 if the processor multiplies it natively. Logits are float32: in bf16
+            too many would tie.
 
     Raises:
         ValueError: OpenVINO is not installed.
@@ -142,7 +145,7 @@ class OpenVinoPali:
             memory = [_narrow(t, self.precision) for pair in pairs for t in pair]
             return OpenVinoMemory(outputs, [*memory, _tensor(mask.numpy())])
         biases = [unfold_bias(bias(1 - n, n - 1), n)[None] for bias in self.text.encoder_bias]
-        request = self._encoder.create_infer_request()  # its outputs are the memory: a request for each
+        request = self._encoder.create_infer_request()  # one per memory: its outputs are the memory
         request.infer([_tensor(t.numpy()) for t in (x, mask, *biases)])
         outputs, *memory = [request.get_tensor(port) for port in self._encoder.outputs]
         return OpenVinoMemory(torch.from_numpy(outputs.data), [*memory, _tensor(mask.numpy())])
@@ -156,7 +159,7 @@ class OpenVinoPali:
         return torch.from_numpy(tokens).reshape(images.shape[0], -1, tokens.shape[-1])
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
-        """A cache to generate from these memories; it grows as it needs to."""
+        """A cache to generate from these memories; it grows step by step."""
         return OpenVinoCache(self._step.create_infer_request(), memory.tensors, _count(len(memory.outputs)))
 
     @torch.inference_mode()
@@ -178,10 +181,10 @@ class OpenVinoPali:
 
 
 def require_openvino() -> Any:
-    """The package.
+    """Import OpenVINO.
 
     Raises:
-        ValueError: it is not installed; the message says how to.
+        ValueError: it is not installed.
     """
     try:
         import openvino
@@ -257,18 +260,18 @@ def _compiled(
     narrow: Iterable[str] = (),
     state: Mapping[str, str] | None = None,
 ) -> Any:
-    """A module as a graph for this CPU.
+    """Trace a module and compile it for this CPU.
 
     Args:
-        inputs: by name, in order: an example, and the shape with -1 where it varies.
+        inputs: by name, in order: an example, and the shape with -1 for dimensions that vary.
         outputs: their names.
-        narrow: inputs and outputs that are of ``precision`` themselves; all others of their examples' kind.
-        state: inputs that the next call takes from outputs of this one, see :func:`_keep`.
+        narrow: inputs and outputs with dtype ``precision``; others have the dtype of their examples.
+        state: input -> output of the previous call that it continues, see :func:`_keep`.
     """
     openvino = require_openvino()
     examples = tuple(example for example, _ in inputs.values())
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of checks that tracing makes constant, as they should be
+        warnings.simplefilter("ignore")  # about Python checks, which tracing rightly makes constant
         traced = torch.jit.trace(module, examples, check_trace=False)  # type: ignore[no-untyped-call]
         graph = openvino.convert_model(traced, example_input=examples)
     shapes = {}
@@ -297,9 +300,9 @@ def _compiled(
 
 
 def _keep(graph: Any, state: Mapping[str, str]) -> None:
-    """Make inputs ``[rows, h, L, d]`` variables that outputs are assigned to, in place. They begin with L = 0.
+    """Turn inputs ``[rows, h, L, d]`` into variables that outputs are assigned to, in place; at first L is 0.
 
-    OpenVINO has a kernel for attention whose past is kept this way, picked out by int32 ``rows`` and extended.
+    OpenVINO fuses attention over such variables, gathered by int32 ``rows`` and concatenated, into one kernel.
     """
     from openvino import opset13
     from openvino.op.util import Variable, VariableInfo
@@ -325,26 +328,26 @@ def _keep(graph: Any, state: Mapping[str, str]) -> None:
 
 
 def _to_int8(graph: Any) -> None:
-    """Keep the matrices that inputs are multiplied with as int8, with a scale for each output, in place."""
+    """Quantise constant matmul weights to int8, one scale per output, in place."""
     from openvino import opset13
 
-    for product in graph.get_ops():
-        if product.get_type_name() != "MatMul":
+    for matmul in graph.get_ops():
+        if matmul.get_type_name() != "MatMul":
             continue
-        constant = product.input_value(1).get_node()
+        constant = matmul.input_value(1).get_node()
         if constant.get_type_name() != "Constant":
             continue
-        weight = constant.data  # [outputs, inputs] where the product transposes it
-        axis = -1 if product.get_attributes()["transpose_b"] else -2
+        weight = constant.data  # [outputs, inputs] if transpose_b
+        axis = -1 if matmul.get_attributes()["transpose_b"] else -2
         scale = np.abs(weight).max(axis, keepdims=True).clip(1e-12) / 127
         rounded = opset13.constant(np.round(weight / scale).astype(np.int8))
-        product.input(1).replace_source_output(
+        matmul.input(1).replace_source_output(
             opset13.multiply(opset13.convert(rounded, "f32"), opset13.constant(scale)).output(0)
         )
 
 
 def _tensor(array: NDArray[Any], kind: Any = None) -> Any:
-    """An array, or the bits of what NumPy does not know (bf16), as a tensor of OpenVINO."""
+    """An OpenVINO tensor of an array; ``kind``: the dtype of its bits if NumPy has none for it (bf16)."""
     import openvino
 
     array = np.ascontiguousarray(array)

@@ -20,7 +20,7 @@ class PaliConfig(PreTrainedConfig):
     Args:
         config: ``{"vision": {...}, "text": {...}}``, fields of :class:`openpali.model.vit.ViTConfig` and
             :class:`openpali.model.t5.T5Config`; the nano preset by default.
-        preprocess: how pictures are brought to its size, fields of :class:`openpali.data.media.images.Preprocess`.
+        preprocess: how images are brought to its size, fields of :class:`openpali.data.media.images.Preprocess`.
         facts: what else is known of the model: recipe, samples seen, task options.
 
     Raises:

@@ -1,7 +1,6 @@
-"""PaLI as a model of transformers: our own modules under their own names, called the way transformers calls.
+"""PaLI as a transformers model: the modules of :mod:`openpali.model` behind transformers' interface.
 
-Nothing is computed here that :mod:`openpali.model` does not: this file carries caches, masks, checkpointing and
-recorded states to and from it.
+All computation is theirs; this file adapts caches, masks, checkpointing, hidden states and attention weights.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ IGNORED = -100  # label of positions without loss, transformers' convention
 
 @dataclass
 class PaliEncoderOutput(BaseModelOutput):
-    """What the encoder returns; ``attention_mask`` tells which of its outputs are real, bool ``[B, N + P]``."""
+    """Encoder outputs; ``attention_mask``: which of them are real, bool ``[B, N + P]``."""
 
     attention_mask: Tensor | None = None
 
@@ -117,12 +116,12 @@ class PaliDecoderLayer(_Layer, _CachedDecoderLayer):
 
 @dataclass
 class _Record:
-    """Calls the layers of a stack; keeps what goes in, and which weights attention used, where they are wanted."""
+    """Calls the layers of a stack; keeps their inputs and attention weights if asked to."""
 
     with_states: bool
     with_attentions: bool
     states: list[Tensor] = field(default_factory=list)
-    attentions: list[list[Tensor]] = field(default_factory=list)  # of each layer its calls of attention, in order
+    attentions: list[list[Tensor]] = field(default_factory=list)  # per layer, in the order of its attention calls
 
     def __call__(self, layer: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.with_states:
@@ -137,7 +136,7 @@ class _Record:
         return (*self.states, last) if self.with_states else None
 
     def weights(self, calls: slice) -> tuple[Tensor, ...] | None:
-        """Of each layer; blocks of queries are put together again."""
+        """Attention weights per layer, blocks of queries concatenated; ``calls``: which of a layer's calls."""
         if not self.with_attentions:
             return None
         layers = [layer[calls] for layer in self.attentions]
@@ -145,17 +144,17 @@ class _Record:
 
 
 class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """Pictures and prompts in, logits or text out.
+    """Images and prompts in, logits or text out.
 
     Its parameters have the names that they have in :class:`openpali.model.pali.Pali` and in our files.
 
     Inputs of ``forward`` and ``generate``:
         input_ids: prompts ``[B, P]``, padded on either side.
-        pixel_values: pictures ``[B, 3, H, W]``, or frames ``[B, F, 3, H, W]``, float in -1..1 or uint8; None for
+        pixel_values: images ``[B, 3, H, W]``, or frames ``[B, F, 3, H, W]``, float in -1..1 or uint8; None:
             text alone. They take no placeholder in the prompt.
         attention_mask: which positions of the prompt are real ``[B, P]``; by default those that are not padding.
-        frames: number of real frames of each row ``[B]``; None where all are.
-        labels: targets ``[B, T]`` with EOS, ``-100`` where no loss is wanted.
+        frames: number of real frames of each row ``[B]``; None: all.
+        labels: targets ``[B, T]`` with EOS, ``-100`` for positions without loss.
     """
 
     config_class = PaliConfig
@@ -180,13 +179,13 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
             (self.text.decoder, PaliDecoderLayer),
         ):
             for layer in stack:
-                layer.__class__ = layer_class  # the same layer, called the way transformers calls
+                layer.__class__ = layer_class  # adds transformers' behaviour, keeps the weights
         set_attention(self, _ConfiguredAttention(config))
         self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As everywhere in transformers; also of folders that transformers has not written.
+        """As in transformers; also loads folders that OpenPaLI wrote.
 
         Raises:
             ValueError, FileNotFoundError: see :func:`openpali.weights.format.open_model`.
@@ -197,7 +196,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         config = kwargs.get("config") or PaliConfig.from_pretrained(path)
         if not (Path(path) / "generation_config.json").is_file():
             kwargs.setdefault("generation_config", config.generation_config())
-        if not STORAGE.isdisjoint(config.facts or {}):  # tensors that lie in the folder beside it, or are int8
+        if not STORAGE.isdisjoint(config.facts or {}):  # int8 tensors, or tensors in the folder of its base
             bundle = open_model(Path(path))
             kwargs.setdefault("state_dict", dict(bundle.weights()))
             kwargs["config"] = config = copy.deepcopy(config)
@@ -224,12 +223,12 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """So that modules without parameters of their own are initialised too, as transformers' own are."""
+        """False, as for transformers' own models: they also initialise modules without parameters of their own."""
         return False
 
     @staticmethod
     def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
-        """The mask as it came: our attention makes the causal part itself."""
+        """The mask unchanged: attention hides the future itself."""
         return attention_mask
 
     @torch.no_grad()
@@ -246,7 +245,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
             tensors[name].copy_(value)
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Targets shifted right; what carries no loss becomes padding."""
+        """Targets shifted right; positions without loss become padding."""
         start = self.config.decoder_start_token_id
         assert start is not None
         return nn.functional.pad(labels[:, :-1], (1, 0), value=start).masked_fill_(
@@ -262,11 +261,11 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
     ) -> BaseModelOutputWithPooling:
-        """Pictures ``[B, 3, H, W]``, or frames ``[B, F, 3, H, W]``, through the image encoder.
+        """Images ``[B, 3, H, W]``, or frames ``[B, F, 3, H, W]``, through the image encoder.
 
         Returns:
             ``pooler_output``: visual tokens as the encoder sees them, ``[B, F * N, D]``; before the projection, of
-            each picture, ``last_hidden_state`` ``[B * F, N, width]``.
+            each image, ``last_hidden_state`` ``[B * F, N, width]``.
         """
         pixels = pixel_values[:, None] if pixel_values.ndim == 4 else pixel_values
         if pixels.ndim != 5:
@@ -421,7 +420,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
 
 class _Encoder(nn.Module):
-    """The encoder alone, as ``generate`` calls it. It borrows the model: nothing is registered twice."""
+    """The encoder alone, as ``generate`` calls it. The model is not a submodule, so nothing is registered twice."""
 
     main_input_name = "input_ids"
 
@@ -447,9 +446,9 @@ class _Encoder(nn.Module):
 
 
 def _memory_mask(mask: Tensor | None, memory_BND: Tensor, cache: EncoderDecoderCache | None) -> Tensor | None:
-    """Which of the memory's positions are real, where ``mask`` may tell it of the prompt's alone.
+    """Which memory positions are real, from a ``mask`` that may cover the prompt alone.
 
-    So it does for encoder outputs of another source, and where a cache goes on without the pictures that it saw.
+    It does for encoder outputs of another source, and if a cache goes on without the images that it has seen.
     """
     if mask is None:
         return None

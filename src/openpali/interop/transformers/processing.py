@@ -1,4 +1,4 @@
-"""Pictures and texts for PaLI in transformers: our own tokenizer and preprocessing behind its three classes."""
+"""Images and texts for PaLI in transformers: our own tokenizer and preprocessing behind its three classes."""
 
 from __future__ import annotations
 
@@ -124,10 +124,10 @@ class PaliImageProcessor(BaseImageProcessor):
     def __call__(  # type: ignore[override]
         self, images: Any, return_tensors: str | None = None, **kwargs: Any
     ) -> BatchFeature:
-        """Pictures of any size, as Pillow images, arrays or tensors, uint8, RGB, channels first or last.
+        """Images of any size, as Pillow images, arrays or tensors, uint8, RGB, channels first or last.
 
         Args:
-            images: one picture, a list of them, or a list of lists: the frames of each row.
+            images: one image, a list of them, or a list of lists: the frames of each row.
 
         Returns:
             ``pixel_values`` float32 in -1..1, ``[B, 3, H, W]`` or of frames ``[B, F, 3, H, W]``; with the latter
@@ -135,7 +135,7 @@ class PaliImageProcessor(BaseImageProcessor):
         """
         rows = images if isinstance(images, list | tuple) else [images]
         if not rows:
-            raise ValueError("no pictures were given: leave images out for text alone")
+            raise ValueError("no images were given: leave images out for text alone")
         if not isinstance(rows[0], list | tuple):
             return BatchFeature({"pixel_values": np.stack([self._pixels(r) for r in rows])}, return_tensors)
         counts = [len(row) for row in rows]
@@ -145,16 +145,16 @@ class PaliImageProcessor(BaseImageProcessor):
                 out[i] = self._pixels(frame)
         return BatchFeature({"pixel_values": pixels, "frames": np.array(counts)}, return_tensors)
 
-    def _pixels(self, picture: Any) -> NDArray[np.float32]:
-        small = self.core(_to_array(picture)).astype(np.float32) / np.float32(127.5) - 1
+    def _pixels(self, image: Any) -> NDArray[np.float32]:
+        small = self.core(_to_array(image)).astype(np.float32) / np.float32(127.5) - 1
         return small.transpose(2, 0, 1)
 
 
 class PaliProcessor(ProcessorMixin):
-    """Pictures and prompts -> inputs of the model. Prompts are written by the tasks, or free text.
+    """Images and prompts -> inputs of the model. Prompts are written by the tasks, or free text.
 
-    processor(images=picture, text="Generate the alt_text in en at 0: <extra_id_0>", return_tensors="pt")
-    processor(images=pictures, text=prompts, suffix=targets, return_tensors="pt")  # with labels, to train
+    processor(images=image, text="Generate the alt_text in en at 0: <extra_id_0>", return_tensors="pt")
+    processor(images=images, text=prompts, suffix=targets, return_tensors="pt")  # with labels, to train
     """
 
     def __init__(
@@ -182,13 +182,13 @@ class PaliProcessor(ProcessorMixin):
     ) -> BatchFeature:
         """
         Args:
-            images: one picture per prompt, a list of frames per prompt, or None for text alone.
-            text: prompts; they take no placeholder for pictures.
-            suffix: what should be answered, to train: ``labels`` then end in EOS and are -100 where padded.
+            images: one image per prompt, a list of frames per prompt, or None for text alone.
+            text: prompts, without a placeholder for images.
+            suffix: target answers, to train: adds ``labels``, which end in EOS and are -100 for padding.
             return_tensors, padding, kwargs: as the tokenizer takes them.
 
         Raises:
-            ValueError: no prompt, or unequal numbers of pictures, prompts and answers.
+            ValueError: no prompt, or unequal numbers of images, prompts and answers.
         """
         if text is None:
             raise ValueError("text is missing: the prompt names the task, for example 'detect: red apple'")
@@ -197,9 +197,7 @@ class PaliProcessor(ProcessorMixin):
         data = dict(self.tokenizer(prompts, padding=padding, **kwargs))
         if images is not None:
             data |= self.image_processor(self.image_processor.fetch_images(images))
-            _require_as_many(
-                len(data["pixel_values"]), prompts, "pictures: give a list of lists for several frames"
-            )
+            _require_as_many(len(data["pixel_values"]), prompts, "images: give a list of lists for several frames")
         if suffix is not None:
             suffixes = [suffix] if isinstance(suffix, str) else list(suffix)
             _require_as_many(len(suffixes), prompts, "answers")
@@ -224,15 +222,15 @@ def _require_as_many(count: int, prompts: Sequence[str], what: str) -> None:
         raise ValueError(f"{len(prompts)} prompts were given with {count} {what}")
 
 
-def _to_array(picture: Any) -> Image:
+def _to_array(image: Any) -> Image:
     """RGB uint8 ``[H, W, 3]``."""
-    if isinstance(picture, PILImage.Image):
-        return to_rgb(picture)
-    array = np.asarray(picture)
+    if isinstance(image, PILImage.Image):
+        return to_rgb(image)
+    array = np.asarray(image)
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(
-            f"a picture is RGB, uint8, [H, W, 3] or [3, H, W], and was given as {array.dtype} {list(array.shape)}"
+            f"an image must be RGB, uint8, [H, W, 3] or [3, H, W], not {array.dtype} {list(array.shape)}"
         )
     return np.ascontiguousarray(array)
