@@ -169,7 +169,7 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
         (["quantize", "FAMILY", "--out", "small"], "family is a family of several models: name one of its parts, "),
         (["quantize", "FAMILY/pali", "--out", "FAMILY/pali"], "is an input and would be overwritten"),
         (["export", "FAMILY", "--out", "FAMILY"], "is an input and would be overwritten"),
-        (["plan", "RECIPE", "--efficiency", "0"], "a share of the peak rate"),
+        (["plan", "RECIPE", "--efficiency", "0"], "not a share of the peak: give a number"),
         (["predict", "PHOTO", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang needs a --task"),
         (["predict", "PHOTO", "what?", "--model", "nowhere"], "no model 'nowhere'"),
         (["predict", "PHOTO", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
