@@ -31,7 +31,7 @@ import torch
 
 from _report import Result, cost, machine, rate, read_bandwidth, report, resident
 from openpali.data.media.images import Preprocess
-from openpali.model.pali import Memory, Pali
+from openpali.model.pali import Memory, PaliModel
 from openpali.model.sizes import PRESETS, count_parameters, count_tokens, flops_of_stages, parameters_per_token
 from openpali.train.machine import matmul_peak
 from openpali.weights.format import build, open_model, write_model
@@ -78,7 +78,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
     language = preset.language
     held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values
     with torch.device("meta"):
-        read = parameters_per_token(Pali(preset.pali))
+        read = parameters_per_token(PaliModel(preset.pali))
     results = []
     for kind, width in (("bf16", 2), ("int8", 1)):
         files = sum(file.stat().st_size for file in (folder / kind).glob("*.safetensors"))
@@ -175,10 +175,10 @@ def answer(folder: Path, side: int) -> dict[str, float]:
     return {**seconds, "peak": resident("VmHWM")}
 
 
-def load(folder: Path) -> Pali:
+def load(folder: Path) -> PaliModel:
     """The model in bf16, with every page of its file touched."""
     model = open_model(folder).model(torch.bfloat16)
-    assert isinstance(model, Pali)
+    assert isinstance(model, PaliModel)
     for tensor in model.state_dict().values():
         tensor.flatten()[:: 4096 // tensor.element_size()].sum()
     return model

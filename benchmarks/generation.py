@@ -37,7 +37,7 @@ from openpali.infer.generate import Decoding, generate
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
 from openpali.model.init import init_weights
-from openpali.model.pali import Pali, PaliConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.sizes import parameters_per_token
 
 EOS = 1
@@ -94,7 +94,7 @@ def _measure(folder: Path, shape: Shape, batches: list[int], rounds: int) -> lis
     torch.manual_seed(0)
     t5, siglip = _random_t5(folder / "t5", shape), _random_siglip(folder / "siglip", shape)
     language, vision = read_t5(folder / "t5"), read_siglip(folder / "siglip")
-    ours = init_weights(Pali(PaliConfig(vision.vision, language.config))).eval()
+    ours = init_weights(PaliModel(PaliModelConfig(vision.vision, language.config))).eval()
     ours.text.load_state_dict(dict(language.weights))
     ours.vit.load_state_dict(vision.vit)
     ours.to(torch.float32)

@@ -29,7 +29,7 @@ from openpali.eval.runner import run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
-from openpali.model.pali import Pali as PaliModel
+from openpali.model.pali import PaliModel
 from openpali.rng import generator
 from openpali.tasks.example import Example
 from openpali.tasks.registry import get_task

@@ -14,12 +14,12 @@ from tiny_models import inputs, tiny
 from torch import Tensor
 
 from openpali.infer.generate import Decoding, Generation, generate, loops
-from openpali.model.pali import Pali
+from openpali.model.pali import PaliModel
 
 EOS = 1
 
 
-def teacher_forced(model: Pali, images: Tensor | None, prompt: Tensor, ids: list[int]) -> Tensor:
+def teacher_forced(model: PaliModel, images: Tensor | None, prompt: Tensor, ids: list[int]) -> Tensor:
     """Log-probabilities ``[T, V]`` of each position of ``ids``, for one row without padding, without a cache."""
     with torch.inference_mode():
         return model.text.logits(model(images, prompt, torch.tensor([ids])))[0].log_softmax(-1)
@@ -138,7 +138,7 @@ def test_more_beams_search_better() -> None:
     assert sum(scores[16]) > sum(scores[2]) + 0.1
 
 
-def t5_pair(seed: int, vocab: int) -> tuple[Pali, torch.nn.Module]:
+def t5_pair(seed: int, vocab: int) -> tuple[PaliModel, torch.nn.Module]:
     """The same random T5 v1.1, ours and transformers'."""
     transformers = pytest.importorskip("transformers")
     config = transformers.T5Config(
@@ -289,7 +289,7 @@ def test_allowed_function_keeps_to_the_listed_texts() -> None:
         generate(model, *batch, allowed=torch.ones(13, dtype=torch.bool))
 
 
-def first_tokens(model: Pali, prompt: Tensor, **decoding: float) -> Tensor:
+def first_tokens(model: PaliModel, prompt: Tensor, **decoding: float) -> Tensor:
     """Frequencies of the first token over many samples."""
     options = Decoding(max_tokens=1, samples=3000, **decoding)  # type: ignore[arg-type]
     tokens = [(g.ids or [EOS])[0] for g in generate(model, None, prompt, decoding=options)[0]]

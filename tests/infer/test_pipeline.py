@@ -14,7 +14,7 @@ from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
-from openpali.model.pali import Pali as PaliModel
+from openpali.model.pali import PaliModel
 from openpali.rng import generator
 from openpali.tasks.base import Sample
 from openpali.tasks.registry import get_task

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from openpali.model.init import init_weights
-from openpali.model.pali import Pali, PaliConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
 
 
-def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> Pali:
+def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> PaliModel:
     """A model of random weights, sure enough of its tokens that rounding decides nothing."""
     torch.manual_seed(seed)
     vision = ViTConfig(patch_size=4, grid=(2, 2), width=16, depth=1, mlp_dim=16, heads=2)
@@ -25,7 +25,7 @@ def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> Pali:
         decoder_layers=2,
         activation="gelu",
     )
-    model = init_weights(Pali(PaliConfig(vision, text))).eval()
+    model = init_weights(PaliModel(PaliModelConfig(vision, text))).eval()
     with torch.no_grad():
         model.text.head.weight.mul_(peak)
     return model

@@ -20,7 +20,7 @@ from openpali.interop.parts import adopt_siglip, assemble, extend_rows
 from openpali.interop.tokenizer import read_tokenizer
 from openpali.model.init import materialise
 from openpali.model.mask_vqvae import MaskVQVAEConfig
-from openpali.model.pali import PaliConfig
+from openpali.model.pali import PaliModelConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import resample_positions
 from openpali.weights.format import build, open_model, write_model
@@ -55,7 +55,7 @@ def test_everything_is_taken_over(sources: Path, tmp_path: Path) -> None:
     parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
     bundle = open_model(tmp_path / "pali")
     weights = bundle.weights()
-    assert isinstance(bundle.config, PaliConfig)
+    assert isinstance(bundle.config, PaliModelConfig)
     assert parts.text is not None
     tokenizer, known = read_tokenizer(sources / "t5")
     assert bundle.tokenizer.proto == tokenizer.proto
@@ -124,7 +124,7 @@ def test_other_families(kind: str, sources: Path, tmp_path: Path) -> None:
     (tmp_path / "text" / "spiece.model").write_bytes(checkpoints.small_proto())
     assemble(sources / "siglip", tmp_path / "text", tmp_path / "pali", locations=4)
     bundle = open_model(tmp_path / "pali")
-    assert isinstance(bundle.config, PaliConfig)
+    assert isinstance(bundle.config, PaliModelConfig)
     assert (bundle.config.text.tied_head, bundle.config.text.bias_per_layer) == (kind == "t5_tied", kind == "umt5")
     assert bundle.tokenizer.pieces([bundle.tokenizer.vocab_size - 1]) == ["<loc0003>"]
     bundle.model()

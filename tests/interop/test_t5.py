@@ -15,7 +15,7 @@ from openpali.infer.generate import Decoding, generate
 from openpali.interop.parity import compare_texts
 from openpali.interop.t5 import HeadPolicy, read_t5, write_t5
 from openpali.model.init import init_weights
-from openpali.model.pali import Pali, PaliConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViTConfig
 from openpali.weights.tensors import INDEX, load_exactly, write_tensors
@@ -35,10 +35,10 @@ def edit(folder: Path, config: dict[str, Any] | None = None, **weights: torch.Te
     (folder / "config.json").write_text(json.dumps(kept))
 
 
-def pali(folder: Path, dtype: torch.dtype = torch.float32) -> Pali:
+def pali(folder: Path, dtype: torch.dtype = torch.float32) -> PaliModel:
     """The checkpoint as the language half of a PaLI, to generate from text alone."""
     language = read_t5(folder)
-    model = init_weights(Pali(PaliConfig(ViTConfig(4, (1, 1), 8, 1, 8, 1), language.config)))
+    model = init_weights(PaliModel(PaliModelConfig(ViTConfig(4, (1, 1), 8, 1, 8, 1), language.config)))
     load_exactly(model.text, {key: value.to(dtype) for key, value in language.weights.items()}, "it")
     return model.eval()
 

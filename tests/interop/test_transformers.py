@@ -38,8 +38,7 @@ from openpali.interop.transformers import (
 )
 from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
-from openpali.model.pali import Pali
-from openpali.model.pali import PaliConfig as CoreConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.sizes import PRESETS
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import MODEL_TYPE, open_model, write_model
@@ -57,18 +56,18 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def core(tokenizer: Tokenizer) -> Pali:
+def core(tokenizer: Tokenizer) -> PaliModel:
     """Ours, with as many layers that none of them is mistaken for another."""
     preset = PRESETS["pico"]
     text = dataclasses.replace(
         preset.language, vocab_size=tokenizer.vocab_size, encoder_layers=2, decoder_layers=3, bias_per_layer=True
     )
     torch.manual_seed(0)
-    return init_weights(Pali(CoreConfig(dataclasses.replace(preset.vision, depth=2), text))).eval()
+    return init_weights(PaliModel(PaliModelConfig(dataclasses.replace(preset.vision, depth=2), text))).eval()
 
 
 @pytest.fixture(scope="module")
-def folder(core: Pali, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(core: PaliModel, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "pali"
     facts = {"recipe": {"max_target": 9}}
     preprocess = Preprocess(72, 72)
@@ -118,7 +117,7 @@ def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 @pytest.mark.usefixtures("no_sockets")
-def test_a_folder_of_ours_loads_and_one_of_theirs_is_ours(core: Pali, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_ours_loads_and_one_of_theirs_is_ours(core: PaliModel, folder: Path, tmp_path: Path) -> None:
     config, model = AutoConfig.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
     processor, tokenizer = AutoProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert isinstance(config, PaliConfig)
@@ -143,13 +142,13 @@ def test_a_folder_of_ours_loads_and_one_of_theirs_is_ours(core: Pali, folder: Pa
     assert again.tokenizer.get_vocab() == tokenizer.get_vocab()
 
 
-def test_shards(core: Pali, model: PaliForConditionalGeneration, tmp_path: Path) -> None:
+def test_shards(core: PaliModel, model: PaliForConditionalGeneration, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path, max_shard_size="100KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     assert same_weights(open_model(tmp_path).model(), core)
 
 
-def test_a_part_of_a_family_is_read_with_its_base(core: Pali, folder: Path, tokenizer: Tokenizer) -> None:
+def test_a_part_of_a_family_is_read_with_its_base(core: PaliModel, folder: Path, tokenizer: Tokenizer) -> None:
     part = folder.parent / "part"
     weights = {k: v + 1 for k, v in core.state_dict().items() if k.startswith("text.")}
     write_model(
@@ -161,7 +160,9 @@ def test_a_part_of_a_family_is_read_with_its_base(core: Pali, folder: Path, toke
     assert "base" not in model.config.facts  # what it saves is whole
 
 
-def test_int8_weights_are_read_as_the_floats_that_they_stand_for(core: Pali, folder: Path, tmp_path: Path) -> None:
+def test_int8_weights_are_read_as_the_floats_that_they_stand_for(
+    core: PaliModel, folder: Path, tmp_path: Path
+) -> None:
     write_int8(open_model(folder), tmp_path / "int8")
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "int8", dtype=torch.float32)
     weight = core.project.weight
@@ -179,7 +180,7 @@ def test_other_kinds_of_model_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_logits_and_loss_are_ours(
-    core: Pali, folder: Path, processor: PaliProcessor, pictures: list[PILImage.Image], attention: str
+    core: PaliModel, folder: Path, processor: PaliProcessor, pictures: list[PILImage.Image], attention: str
 ) -> None:
     model = PaliForConditionalGeneration.from_pretrained(folder, attn_implementation=attention)
     batch = dict(processor(images=pictures, text=PROMPTS, suffix=ANSWERS, return_tensors="pt"))
@@ -197,7 +198,7 @@ def test_logits_and_loss_are_ours(
 
 
 def test_frames_and_text_alone(
-    core: Pali, model: PaliForConditionalGeneration, processor: PaliProcessor, pictures: list[PILImage.Image]
+    core: PaliModel, model: PaliForConditionalGeneration, processor: PaliProcessor, pictures: list[PILImage.Image]
 ) -> None:
     batch = processor(images=[pictures, pictures[:1]], text=PROMPTS, return_tensors="pt")
     assert batch["frames"].tolist() == [2, 1]
@@ -234,7 +235,7 @@ def test_padding_in_decoder_inputs(model: PaliForConditionalGeneration, inputs: 
 
 
 def test_greedy_is_ours_whatever_the_cache(
-    core: Pali, model: PaliForConditionalGeneration, inputs: dict[str, Tensor]
+    core: PaliModel, model: PaliForConditionalGeneration, inputs: dict[str, Tensor]
 ) -> None:
     expected = [[0, *best[0].ids] for best in generate(core, *ours(inputs), decoding=Decoding(max_tokens=9))]
     encoded = model.get_encoder()(**inputs)
@@ -259,7 +260,7 @@ def test_greedy_is_ours_whatever_the_cache(
 
 @pytest.mark.parametrize("beams", [2, 4])
 def test_beams_are_ours(
-    core: Pali, model: PaliForConditionalGeneration, inputs: dict[str, Tensor], beams: int
+    core: PaliModel, model: PaliForConditionalGeneration, inputs: dict[str, Tensor], beams: int
 ) -> None:
     """Texts that may not end, since the two searches treat EOS in ways of their own."""
     allowed = torch.ones(model.config.vocab_size, dtype=torch.bool)
@@ -288,7 +289,9 @@ def test_samples(model: PaliForConditionalGeneration, inputs: dict[str, Tensor])
     )
 
 
-def test_attentions_and_states(core: Pali, model: PaliForConditionalGeneration, inputs: dict[str, Tensor]) -> None:
+def test_attentions_and_states(
+    core: PaliModel, model: PaliForConditionalGeneration, inputs: dict[str, Tensor]
+) -> None:
     ids = torch.tensor([[0, 7, 8], [0, 9, 11]])
     with torch.no_grad():
         plain = model(**inputs, decoder_input_ids=ids)
@@ -375,7 +378,7 @@ def test_new_tokens(model: PaliForConditionalGeneration, processor: PaliProcesso
 
 def test_tied_head(tokenizer: Tokenizer, tmp_path: Path) -> None:
     text = dataclasses.replace(PRESETS["pico"].language, vocab_size=tokenizer.vocab_size, tied_head=True)
-    model = PaliForConditionalGeneration(PaliConfig.from_core(CoreConfig(PRESETS["pico"].vision, text)))
+    model = PaliForConditionalGeneration(PaliConfig.from_core(PaliModelConfig(PRESETS["pico"].vision, text)))
     model.resize_token_embeddings(700)
     model.save_pretrained(tmp_path)
     again = PaliForConditionalGeneration.from_pretrained(tmp_path)
@@ -384,7 +387,9 @@ def test_tied_head(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert again(input_ids=ids, decoder_input_ids=ids).logits.shape == (1, 2, 700)
 
 
-def test_missing_weights_are_drawn_as_ours(core: Pali, model: PaliForConditionalGeneration, tmp_path: Path) -> None:
+def test_missing_weights_are_drawn_as_ours(
+    core: PaliModel, model: PaliForConditionalGeneration, tmp_path: Path
+) -> None:
     model.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     kept = {k: v for k, v in weights.items() if "ff.down" not in k and k != "vit.positions"}
@@ -442,7 +447,7 @@ def test_trainer(
     )
     assert losses[-1] < losses[0] / 10
     trained = open_model(tmp_path / "checkpoint-24").model()
-    assert isinstance(trained, Pali)
+    assert isinstance(trained, PaliModel)
     batch = dict(processor(images=pictures, text=PROMPTS, return_tensors="pt"))
     for beams in (1, 4):  # learnt in their trainer, said by our own generation as by theirs
         rows = generate(trained, *ours(batch), decoding=Decoding(beams=beams))
@@ -479,7 +484,11 @@ def test_lora(
 
 @pytest.mark.usefixtures("no_sockets")
 def test_pipeline(
-    folder: Path, core: Pali, processor: PaliProcessor, pictures: list[PILImage.Image], inputs: dict[str, Tensor]
+    folder: Path,
+    core: PaliModel,
+    processor: PaliProcessor,
+    pictures: list[PILImage.Image],
+    inputs: dict[str, Tensor],
 ) -> None:
     pipe = pipeline("image-text-to-text", model=str(folder))
     rows = generate(core, *ours(inputs), decoding=Decoding(max_tokens=9))

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from openpali.model.init import init_weights
-from openpali.model.pali import Memory, Pali, PaliConfig
+from openpali.model.pali import Memory, PaliModel, PaliModelConfig
 from openpali.model.t5 import Cache, T5Config
 from openpali.model.vit import ViTConfig
 
 VOCAB, ROOM = 23, 24
-CONFIG = PaliConfig(
+CONFIG = PaliModelConfig(
     ViTConfig(patch_size=4, grid=(2, 2), width=8, depth=1, mlp_dim=12, heads=2),
     T5Config(
         VOCAB,
@@ -36,9 +36,9 @@ UMT5_LIKE = replace(CONFIG, text=replace(CONFIG.text, tied_head=True, bias_per_l
 class Rows:
     """A cache, and what each of its rows has been fed, to be held against decoding at once, without a cache."""
 
-    def __init__(self, config: PaliConfig) -> None:
+    def __init__(self, config: PaliModelConfig) -> None:
         torch.manual_seed(0)
-        self.model = init_weights(Pali(config)).eval()
+        self.model = init_weights(PaliModel(config)).eval()
         self.memories = [self.model.encode(None, torch.randint(1, VOCAB, (1, n))) for n in (9, 5, 2)]
         self.memories[1] = Memory(self.memories[1].outputs, None)
         self.cache: Cache | None = None
@@ -73,7 +73,7 @@ class Rows:
 @settings(max_examples=30, deadline=None)
 @given(st.data(), st.sampled_from([CONFIG, UMT5_LIKE]))
 @torch.no_grad()
-def test_any_coming_and_going(data: st.DataObject, config: PaliConfig) -> None:
+def test_any_coming_and_going(data: st.DataObject, config: PaliModelConfig) -> None:
     rows = Rows(config)
     rows.admit(0)
     for _ in range(8):

@@ -10,7 +10,7 @@ from torch import nn
 
 from openpali.model.init import init_weights, materialise
 from openpali.model.mask_vqvae import MaskVQVAE
-from openpali.model.pali import Pali
+from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
@@ -20,8 +20,8 @@ TIED = dataclasses.replace(PICO.pali, text=dataclasses.replace(PICO.language, ti
 MODELS = {
     "siglip": lambda: SigLIP(PICO.siglip),
     "classifier": lambda: Classifier(PICO.vision, 3),
-    "pali": lambda: Pali(PICO.pali),
-    "tied": lambda: Pali(TIED),
+    "pali": lambda: PaliModel(PICO.pali),
+    "tied": lambda: PaliModel(TIED),
     "mask_vqvae": lambda: MaskVQVAE(PICO.masks),
 }
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from openpali.model.init import init_weights
 from openpali.model.int8 import FEW_ROWS, Int8Linear, quantize, use_int8
-from openpali.model.pali import Pali
+from openpali.model.pali import PaliModel
 from openpali.model.sizes import PRESETS
 
 
@@ -66,8 +66,8 @@ def test_scales_are_numbers_of_bf16() -> None:
 def test_an_int8_model_sees_what_the_float_model_sees(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     config = PRESETS["pico"].pali
-    model = init_weights(Pali(config)).eval()
-    small = Pali(config).eval()
+    model = init_weights(PaliModel(config)).eval()
+    small = PaliModel(config).eval()
     weights = model.state_dict()
     for name in use_int8(small):
         weights[f"{name}.weight"], weights[f"{name}.scale"] = quantize(weights[f"{name}.weight"])

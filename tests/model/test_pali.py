@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from openpali.model import attention
 from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
-from openpali.model.pali import Memory, Pali, PaliConfig
+from openpali.model.pali import Memory, PaliModel, PaliModelConfig
 from openpali.model.t5 import Cache, T5Config
 from openpali.model.vit import ViTConfig
 
 VOCAB = 23
-CONFIG = PaliConfig(
+CONFIG = PaliModelConfig(
     ViTConfig(patch_size=4, grid=(2, 2), width=8, depth=1, mlp_dim=12, heads=2),
     T5Config(VOCAB, d_model=12, d_head=4, heads=2, d_ff=16, encoder_layers=2, decoder_layers=2, max_distance=12),
 )
@@ -30,13 +30,13 @@ CONFIG = PaliConfig(
 UMT5_LIKE = replace(CONFIG, text=replace(CONFIG.text, tied_head=True, bias_per_layer=True))
 
 
-def make(config: PaliConfig = CONFIG) -> Pali:
+def make(config: PaliModelConfig = CONFIG) -> PaliModel:
     torch.manual_seed(0)
-    return init_weights(Pali(config))
+    return init_weights(PaliModel(config))
 
 
 @pytest.fixture
-def model() -> Pali:
+def model() -> PaliModel:
     return make()
 
 
@@ -56,7 +56,7 @@ Result = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]
 
 
 def run(
-    model: Pali, images: Tensor | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
+    model: PaliModel, images: Tensor | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
 ) -> Result:
     """Hidden states and logits at the targets, the summed loss, and the gradient of each parameter."""
     model.zero_grad()
@@ -83,7 +83,7 @@ def same(one: Result, other: Result) -> None:
 @pytest.mark.parametrize("query_block", [3, 1024])
 @pytest.mark.parametrize("config", [CONFIG, UMT5_LIKE])
 def test_padding_changes_nothing(
-    config: PaliConfig, query_block: int, images: Tensor, monkeypatch: pytest.MonkeyPatch
+    config: PaliModelConfig, query_block: int, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, prompt, targets = make(config), ids(6, 4, 1), ids(5, 2, 7, seed=3)
     plain = run(model, images, prompt, targets)
@@ -92,7 +92,7 @@ def test_padding_changes_nothing(
 
 
 @pytest.mark.parametrize("with_images", [True, False])
-def test_neighbours_change_nothing(model: Pali, images: Tensor, with_images: bool) -> None:
+def test_neighbours_change_nothing(model: PaliModel, images: Tensor, with_images: bool) -> None:
     pictures = images if with_images else None
     lengths = ((6, 5), (4, 2), (1, 7))
     prompt, targets = ids(*(p for p, _ in lengths)), ids(*(t for _, t in lengths), seed=3)
@@ -106,7 +106,7 @@ def test_neighbours_change_nothing(model: Pali, images: Tensor, with_images: boo
     same(together, (hidden, logits, sum(row[2] for row in alone), summed))
 
 
-def test_a_missing_frame_is_as_if_it_were_not_there(model: Pali, images: Tensor) -> None:
+def test_a_missing_frame_is_as_if_it_were_not_there(model: PaliModel, images: Tensor) -> None:
     prompt, targets = ids(6), ids(5, seed=3)
     for count in (1, 2, 3):
         frames = torch.tensor([count])
@@ -117,7 +117,7 @@ def test_a_missing_frame_is_as_if_it_were_not_there(model: Pali, images: Tensor)
     same(run(model, images[:1], prompt, targets, torch.tensor([0])), run(model, None, prompt, targets))
 
 
-def test_what_a_missing_frame_shows_does_not_matter(model: Pali, images: Tensor) -> None:
+def test_what_a_missing_frame_shows_does_not_matter(model: PaliModel, images: Tensor) -> None:
     """In one batch with rows that have it, and with a row of text alone."""
     prompt, targets, frames = ids(6, 3, 5), ids(5, 4, 2, seed=3), torch.tensor([3, 1, 0])
     before = run(model, images, prompt, targets, frames)
@@ -129,7 +129,7 @@ def test_what_a_missing_frame_shows_does_not_matter(model: Pali, images: Tensor)
     torch.testing.assert_close(before[0][5:9], alone[0], rtol=0, atol=1e-5)
 
 
-def test_frames_and_pictures_do_matter(model: Pali, images: Tensor) -> None:
+def test_frames_and_pictures_do_matter(model: PaliModel, images: Tensor) -> None:
     """So that the tests above are not about a model that looks at nothing."""
     prompt, targets = ids(6), ids(5, seed=3)
     three = run(model, images[:1], prompt, targets)[0]
@@ -137,7 +137,7 @@ def test_frames_and_pictures_do_matter(model: Pali, images: Tensor) -> None:
         assert (three - run(model, other, prompt, targets)[0]).abs().max() > 1e-3
 
 
-def test_memory_is_visual_tokens_then_prompt(model: Pali, images: Tensor) -> None:
+def test_memory_is_visual_tokens_then_prompt(model: PaliModel, images: Tensor) -> None:
     memory = model.encode(images[:2], ids(6, 2), torch.tensor([3, 1]))
     assert memory.outputs.shape == (2, 3 * 4 + 6, 12)
     assert memory.mask is not None
@@ -145,7 +145,7 @@ def test_memory_is_visual_tokens_then_prompt(model: Pali, images: Tensor) -> Non
     assert memory.mask[1, :6].all()  # the gap is closed
 
 
-def test_targets_are_shifted_and_causal(model: Pali, images: Tensor) -> None:
+def test_targets_are_shifted_and_causal(model: PaliModel, images: Tensor) -> None:
     prompt, targets = ids(6), ids(5, seed=3)
     changed = targets.clone()
     changed[0, 3] = (changed[0, 3] + 1) % VOCAB
@@ -154,7 +154,7 @@ def test_targets_are_shifted_and_causal(model: Pali, images: Tensor) -> None:
     assert (one[:, 4] - other[:, 4]).abs().max() > 1e-3
 
 
-def test_an_empty_prompt_is_finite(model: Pali) -> None:
+def test_an_empty_prompt_is_finite(model: PaliModel) -> None:
     *_, loss, grads = run(model, None, torch.cat([ids(3), torch.zeros(1, 3, dtype=torch.long)]), ids(4, 4, seed=3))
     assert loss.isfinite()
     assert all(grad.isfinite().all() for grad in grads.values())
@@ -166,7 +166,7 @@ LENGTH = 20
 
 
 @pytest.fixture(scope="module")
-def decoding() -> tuple[Pali, Memory, Tensor, Tensor]:
+def decoding() -> tuple[PaliModel, Memory, Tensor, Tensor]:
     """A model, memory with padding, decoder inputs, and the logits of decoding all at once."""
     model = make().eval()
     with torch.no_grad():
@@ -175,7 +175,7 @@ def decoding() -> tuple[Pali, Memory, Tensor, Tensor]:
         return model, memory, inputs, model.text.logits(model.text.decode(inputs, *memory))
 
 
-def steps(model: Pali, cache: Cache, inputs: Tensor, sizes: list[int]) -> Tensor:
+def steps(model: PaliModel, cache: Cache, inputs: Tensor, sizes: list[int]) -> Tensor:
     return torch.cat([model.step(part, cache) for part in inputs.split(sizes, dim=1)], dim=1)
 
 
@@ -183,7 +183,7 @@ def steps(model: Pali, cache: Cache, inputs: Tensor, sizes: list[int]) -> Tensor
 @given(cuts=st.sets(st.integers(1, LENGTH - 1)), spare=st.integers(0, 3), block=st.sampled_from([3, 1024]))
 @torch.no_grad()
 def test_steps_equal_decoding_at_once(
-    decoding: tuple[Pali, Memory, Tensor, Tensor], cuts: set[int], spare: int, block: int
+    decoding: tuple[PaliModel, Memory, Tensor, Tensor], cuts: set[int], spare: int, block: int
 ) -> None:
     model, memory, inputs, expected = decoding
     edges = [0, *sorted(cuts), LENGTH]
@@ -195,7 +195,7 @@ def test_steps_equal_decoding_at_once(
 
 
 @torch.no_grad()
-def test_no_mask_is_as_good_as_a_full_one(decoding: tuple[Pali, Memory, Tensor, Tensor]) -> None:
+def test_no_mask_is_as_good_as_a_full_one(decoding: tuple[PaliModel, Memory, Tensor, Tensor]) -> None:
     model, _, inputs, _ = decoding
     memory = model.encode(None, ids(5, 5, 5))
     plain = steps(model, model.start(Memory(memory.outputs, None), LENGTH), inputs, [LENGTH])
@@ -203,7 +203,7 @@ def test_no_mask_is_as_good_as_a_full_one(decoding: tuple[Pali, Memory, Tensor, 
 
 
 @torch.no_grad()
-def test_reordered_rows_go_on_as_they_were(decoding: tuple[Pali, Memory, Tensor, Tensor]) -> None:
+def test_reordered_rows_go_on_as_they_were(decoding: tuple[PaliModel, Memory, Tensor, Tensor]) -> None:
     model, memory, inputs, expected = decoding
     cache = model.start(memory, LENGTH)
     steps(model, cache, inputs[:, :7], [1, 6])
@@ -218,7 +218,7 @@ def test_reordered_rows_go_on_as_they_were(decoding: tuple[Pali, Memory, Tensor,
 
 
 @torch.no_grad()
-def test_rows_of_one_memory_share_it_until_they_part(decoding: tuple[Pali, Memory, Tensor, Tensor]) -> None:
+def test_rows_of_one_memory_share_it_until_they_part(decoding: tuple[PaliModel, Memory, Tensor, Tensor]) -> None:
     model, memory, inputs, expected = decoding
     cache = model.start(memory, LENGTH)
     steps(model, cache, inputs[:, :4], [4])
@@ -234,7 +234,7 @@ def test_rows_of_one_memory_share_it_until_they_part(decoding: tuple[Pali, Memor
 
 
 @torch.no_grad()
-def test_rows_do_not_share_a_past_after_reordering(decoding: tuple[Pali, Memory, Tensor, Tensor]) -> None:
+def test_rows_do_not_share_a_past_after_reordering(decoding: tuple[PaliModel, Memory, Tensor, Tensor]) -> None:
     """Two continuations of one row: what the first writes must not be seen by the second."""
     model, memory, inputs, _ = decoding
     cache = model.start(memory, LENGTH)
@@ -251,7 +251,9 @@ def test_rows_do_not_share_a_past_after_reordering(decoding: tuple[Pali, Memory,
 
 @torch.no_grad()
 @pytest.mark.parametrize("sizes", [[3, 1], [4], [2, 2]])
-def test_a_step_past_the_end_is_an_error(decoding: tuple[Pali, Memory, Tensor, Tensor], sizes: list[int]) -> None:
+def test_a_step_past_the_end_is_an_error(
+    decoding: tuple[PaliModel, Memory, Tensor, Tensor], sizes: list[int]
+) -> None:
     model, memory, inputs, _ = decoding
     with pytest.raises(ValueError, match="cache for 3 tokens was given 4"):
         steps(model, model.start(memory, 3), inputs[:, :4], sizes)
@@ -260,7 +262,7 @@ def test_a_step_past_the_end_is_an_error(decoding: tuple[Pali, Memory, Tensor, T
 # ---- memory ----
 
 
-def test_training_keeps_no_scores_of_all_pairs(model: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_keeps_no_scores_of_all_pairs(model: PaliModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """What autograd keeps grows with the length, not with its square."""
     monkeypatch.setattr(attention, "QUERY_BLOCK", 8)
 
@@ -295,7 +297,7 @@ class _Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_inference_memory_grows_no_faster_than_tokens(
-    model: Pali, monkeypatch: pytest.MonkeyPatch, rows: int
+    model: PaliModel, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(attention, "SCORES", 2**14)
     exact = model.eval().text.encode

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from openpali.model.init import init_weights
 from openpali.model.mask_vqvae import MaskVQVAE
-from openpali.model.pali import Pali
+from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.model.sizes import (
     PARTS,
@@ -68,7 +68,7 @@ TINY = Preset(
 
 
 def test_the_parts_add_up() -> None:
-    assert sum(count_parameters(TINY).values()) == sum(p.numel() for p in Pali(TINY.pali).parameters())
+    assert sum(count_parameters(TINY).values()) == sum(p.numel() for p in PaliModel(TINY.pali).parameters())
 
 
 def test_a_tied_head_counts_once() -> None:
@@ -80,7 +80,7 @@ def test_a_tied_head_counts_once() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(("size", "frames", "prompt"), [(None, 1, 5), ((8, 12), 3, 2), ((16, 20), 2, 1)])
 def test_operations_are_those_that_torch_counts(size: tuple[int, int] | None, frames: int, prompt: int) -> None:
-    model = init_weights(Pali(TINY.pali)).eval()
+    model = init_weights(PaliModel(TINY.pali)).eval()
     if size is not None:
         model.vit.set_grid((size[0] // 4, size[1] // 4))
     images = torch.zeros(1, frames, *model.vit.config.image_size, 3)

@@ -34,7 +34,7 @@ from openpali.infer.pipeline import (
 )
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
-from openpali.model.pali import Pali as PaliModel
+from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import DEFAULT

@@ -27,7 +27,7 @@ from openpali.data.media.images import Preprocess, load_image, to_rgb
 from openpali.data.pipeline.encode import Batch, PairEncoder, SequenceEncoder, Wording
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
-from openpali.model.pali import Pali as PaliModel
+from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import DEFAULT

@@ -12,7 +12,7 @@ from torch import Tensor
 from openpali.data.media.images import Preprocess
 from openpali.interop.siglip import write_siglip, write_vit
 from openpali.interop.t5 import write_t5
-from openpali.model.pali import PaliConfig
+from openpali.model.pali import PaliModelConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import ModelFolder
@@ -40,7 +40,7 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
         _write(out, *write_siglip(weights, config), _preprocessor(source.preprocess))
         source.tokenizer.save(out / "spiece.model")
         return [out]
-    if not isinstance(config, PaliConfig):
+    if not isinstance(config, PaliModelConfig):
         raise ValueError(
             f"{source.folder} is a {source.kind}, and transformers has classes for siglip and pali only"
         )

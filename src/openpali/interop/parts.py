@@ -17,7 +17,7 @@ from openpali.interop.siglip import ImageEncoder, read_siglip
 from openpali.interop.t5 import HeadPolicy, LanguageModel, read_t5
 from openpali.interop.tokenizer import read_tokenizer
 from openpali.model.init import materialise
-from openpali.model.pali import Pali, PaliConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import resample_positions
 from openpali.weights.format import write_model
@@ -127,7 +127,7 @@ def assemble(
         )
     generator = torch.Generator().manual_seed(seed)
     vit, placed = _at_size(image, size)
-    config = PaliConfig(
+    config = PaliModelConfig(
         replace(image.vision, grid=placed), replace(language.config, vocab_size=tokenizer.vocab_size)
     )
     texts = dict(language.weights)
@@ -203,14 +203,14 @@ def extend_rows(matrix_VD: Tensor, known: int, size: int, generator: torch.Gener
     return torch.cat([matrix_VD[:known], new.to(matrix_VD.dtype)])
 
 
-def _new_projection(config: PaliConfig, seed: int) -> dict[str, Tensor]:
+def _new_projection(config: PaliModelConfig, seed: int) -> dict[str, Tensor]:
     """The projection of a PaLI without layers, drawn from ``seed``."""
-    hollow = PaliConfig(
+    hollow = PaliModelConfig(
         replace(config.vision, depth=0, grid=(1, 1)),
         replace(config.text, vocab_size=1, encoder_layers=0, decoder_layers=0),
     )
     with torch.device("meta"):
-        model = Pali(hollow)
+        model = PaliModel(hollow)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return materialise(model).project.state_dict()

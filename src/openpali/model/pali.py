@@ -16,7 +16,7 @@ from openpali.model.vit import ViT, ViTConfig
 
 
 @dataclass(frozen=True)
-class PaliConfig:
+class PaliModelConfig:
     """Shapes of the two halves."""
 
     vision: ViTConfig
@@ -30,7 +30,7 @@ class Memory(NamedTuple):
     mask: Tensor | None
 
 
-class Pali(nn.Module):
+class PaliModel(nn.Module):
     """Images and prompts in, hidden states or text out.
 
     Inputs throughout:
@@ -42,7 +42,7 @@ class Pali(nn.Module):
 
     pad = 0  # also the decoder's start token, as in T5
 
-    def __init__(self, config: PaliConfig) -> None:
+    def __init__(self, config: PaliModelConfig) -> None:
         super().__init__()
         self.config = config
         self.vit = ViT(config.vision)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from openpali.model.mask_vqvae import MaskVQVAEConfig
-from openpali.model.pali import Pali, PaliConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.siglip import SigLIPConfig, TextTowerConfig
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
@@ -25,8 +25,8 @@ class Preset:
     masks: MaskVQVAEConfig = field(default_factory=MaskVQVAEConfig)
 
     @property
-    def pali(self) -> PaliConfig:
-        return PaliConfig(self.vision, self.language)
+    def pali(self) -> PaliModelConfig:
+        return PaliModelConfig(self.vision, self.language)
 
     @property
     def siglip(self) -> SigLIPConfig:
@@ -113,7 +113,7 @@ def count_parameters(preset: Preset) -> dict[str, int]:
     it is tied to the embedding.
     """
     with torch.device("meta"):
-        model = Pali(preset.pali)
+        model = PaliModel(preset.pali)
     prefixes = ("vit.", "project.", "text.encoder", "text.decoder", "text.embed.", "text.head.")
     return {
         part: sum(p.numel() for name, p in model.named_parameters() if name.startswith(prefix))
@@ -121,7 +121,7 @@ def count_parameters(preset: Preset) -> dict[str, int]:
     }
 
 
-def parameters_per_token(model: Pali) -> int:
+def parameters_per_token(model: PaliModel) -> int:
     """Parameters read per generated token: the head, and the decoder without the projections of cross-attention's
     keys and values, which are computed once."""
     decoder = sum(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from openpali.data.pipeline.encode import Batch, Encoder, LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
 from openpali.model.losses import cross_entropy, sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
-from openpali.model.pali import Pali, PaliConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.siglip import Embeddings, SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
@@ -103,7 +103,7 @@ class SequenceObjective:
     """Cross-entropy of the target given images and prompt: stages 0b (UL2), 1, 2 and 3."""
 
     def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
-        shape = _shape(recipe, PaliConfig)
+        shape = _shape(recipe, PaliModelConfig)
         language = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
         self.config: Config = dataclasses.replace(shape, text=language)
         self.model = build(self.config)
@@ -115,13 +115,13 @@ class SequenceObjective:
     def weight(self, batch: Batch) -> float:
         if self.recipe.loss_mean == "example":
             return float(len(batch["target"]))
-        return float((batch["target"] != Pali.pad).sum())
+        return float((batch["target"] != PaliModel.pad).sum())
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         target = batch["target"]
-        model = cast(Pali, self.model)
+        model = cast(PaliModel, self.model)
         hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
-        real = target != Pali.pad  # [B, T]; logits are computed for these positions only
+        real = target != PaliModel.pad  # [B, T]; logits are computed for these positions only
         lengths = real.sum(1, keepdim=True)
         weights = real / total_weight
         if self.recipe.loss_mean == "example":

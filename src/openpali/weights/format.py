@@ -23,7 +23,7 @@ from openpali.data.media.images import Preprocess
 from openpali.messages import reason
 from openpali.model.int8 import use_int8
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
-from openpali.model.pali import Pali, PaliConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.vit import Classifier, ViTConfig
 from openpali.text.tokenizer import Tokenizer
@@ -45,12 +45,12 @@ class ClassifierConfig:
     labels: tuple[str, ...]
 
 
-Config = SigLIPConfig | ClassifierConfig | PaliConfig | MaskVQVAEConfig
+Config = SigLIPConfig | ClassifierConfig | PaliModelConfig | MaskVQVAEConfig
 
 _KINDS: Mapping[str, type[Config]] = {
     "siglip": SigLIPConfig,
     "classifier": ClassifierConfig,
-    "pali": PaliConfig,
+    "pali": PaliModelConfig,
     "mask_vqvae": MaskVQVAEConfig,
 }
 
@@ -62,8 +62,8 @@ def build(config: Config) -> nn.Module:
             return SigLIP(config)
         case ClassifierConfig():
             return Classifier(config.vision, len(config.labels))
-        case PaliConfig():
-            return Pali(config)
+        case PaliModelConfig():
+            return PaliModel(config)
         case MaskVQVAEConfig():
             return MaskVQVAE(config)
 
@@ -194,7 +194,7 @@ def write_model(
         "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
         "facts": facts,
     }
-    if isinstance(config, PaliConfig):
+    if isinstance(config, PaliModelConfig):
         described["model_type"] = MODEL_TYPE
     (folder / "config.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openpali.model.attention import sdpa, set_attention, unfold_bias
-from openpali.model.pali import Pali
+from openpali.model.pali import PaliModel
 from openpali.model.t5 import DecoderLayer, EncoderDecoder, shared_memory
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
@@ -75,9 +75,11 @@ class OpenVinoPali:
         ValueError: OpenVINO is not installed.
     """
 
-    pad = Pali.pad
+    pad = PaliModel.pad
 
-    def __init__(self, model: Pali, int8: bool = True, precision: Precision | Literal["auto"] = "auto") -> None:
+    def __init__(
+        self, model: PaliModel, int8: bool = True, precision: Precision | Literal["auto"] = "auto"
+    ) -> None:
         self.model = model.eval()
         set_attention(model, sdpa)  # one operator of the traced graph
         self.text = model.text
@@ -134,7 +136,7 @@ class OpenVinoPali:
 
     @torch.inference_mode()
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> OpenVinoMemory:
-        """As :meth:`openpali.model.pali.Pali.encode`."""
+        """As :meth:`openpali.model.pali.PaliModel.encode`."""
         visual = None if images is None else self.embed_images(images)
         x, real = self.model.assemble(visual, prompt, frames)
         mask = torch.zeros(real.shape).masked_fill(~real, torch.finfo(torch.float32).min)[:, None, None]
@@ -151,7 +153,7 @@ class OpenVinoPali:
         return OpenVinoMemory(torch.from_numpy(outputs.data), [*memory, _tensor(mask.numpy())])
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """As :meth:`openpali.model.pali.Pali.embed_images`."""
+        """As :meth:`openpali.model.pali.PaliModel.embed_images`."""
         pixels = images.flatten(0, 1)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float().div_(127.5).sub_(1)
@@ -194,7 +196,7 @@ def require_openvino() -> Any:
 
 
 class _Vision(nn.Module):
-    def __init__(self, model: Pali) -> None:
+    def __init__(self, model: PaliModel) -> None:
         super().__init__()
         self.vit, self.project = model.vit, model.project
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedConfig
 
-from openpali.model.pali import Pali
-from openpali.model.pali import PaliConfig as CoreConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.sizes import PRESETS
 from openpali.weights.format import FORMAT, MODEL_TYPE, config_from_json
 
@@ -38,9 +37,9 @@ class PaliConfig(PreTrainedConfig):
     use_cache: bool = True
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None
-    pad_token_id: int | None = Pali.pad
+    pad_token_id: int | None = PaliModel.pad
     eos_token_id: int | list[int] | None = 1
-    decoder_start_token_id: int | None = Pali.pad
+    decoder_start_token_id: int | None = PaliModel.pad
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.kind != "pali":
@@ -54,14 +53,14 @@ class PaliConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @classmethod
-    def from_core(cls, config: CoreConfig, **kwargs: Any) -> PaliConfig:
+    def from_core(cls, config: PaliModelConfig, **kwargs: Any) -> PaliConfig:
         """The configuration of these shapes."""
         return cls(config=dataclasses.asdict(config), **kwargs)
 
     @property
-    def core(self) -> CoreConfig:
+    def core(self) -> PaliModelConfig:
         """The shapes as our own modules take them."""
-        shapes: CoreConfig = config_from_json(CoreConfig, self.config)
+        shapes: PaliModelConfig = config_from_json(PaliModelConfig, self.config)
         return shapes
 
     def generation_config(self) -> GenerationConfig:

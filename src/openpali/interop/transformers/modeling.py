@@ -21,7 +21,7 @@ from transformers.utils.generic import can_return_tuple
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.model.attention import auto, eager, recorded_weights, set_attention
 from openpali.model.init import init_children
-from openpali.model.pali import Pali, join
+from openpali.model.pali import PaliModel, join
 from openpali.model.t5 import CrossAttention, DecoderLayer, EncoderDecoder, EncoderLayer
 from openpali.model.vit import Block, ViT
 from openpali.weights.format import STORAGE, open_model
@@ -146,7 +146,7 @@ class _Record:
 class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """Images and prompts in, logits or text out.
 
-    Its parameters have the names that they have in :class:`openpali.model.pali.Pali` and in our files.
+    Its parameters have the names that they have in :class:`openpali.model.pali.PaliModel` and in our files.
 
     Inputs of ``forward`` and ``generate``:
         input_ids: prompts ``[B, P]``, padded on either side.
@@ -169,7 +169,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: PaliConfig) -> None:
         super().__init__(config)
-        model = Pali(config.core)
+        model = PaliModel(config.core)
         self.vit: ViT = model.vit
         self.project: nn.Linear = model.project
         self.text: EncoderDecoder = model.text
@@ -249,7 +249,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         start = self.config.decoder_start_token_id
         assert start is not None
         return nn.functional.pad(labels[:, :-1], (1, 0), value=start).masked_fill_(
-            nn.functional.pad(labels[:, :-1] == IGNORED, (1, 0)), Pali.pad
+            nn.functional.pad(labels[:, :-1] == IGNORED, (1, 0)), PaliModel.pad
         )
 
     # the two halves
@@ -298,7 +298,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if attention_mask is not None:
             mask = attention_mask.bool()
         elif input_ids is not None:
-            mask = input_ids != Pali.pad
+            mask = input_ids != PaliModel.pad
         else:
             mask = x_BPD.new_ones(x_BPD.shape[:2], dtype=torch.bool)
         record = self._record(output_attentions, output_hidden_states)
