@@ -18,6 +18,7 @@ def explain(
     from openpali.data.explain import explain_batch
     from openpali.data.pipeline.encode import SequenceEncoder
     from openpali.data.pipeline.stream import Stream, load
+    from openpali.train.evals import describe_evaluations, open_evaluations
     from openpali.train.phases import describe_phases, open_phases
     from openpali.train.recipe import SequenceRecipe, load_recipe
     from openpali.train.recipe_file import as_toml
@@ -28,6 +29,8 @@ def explain(
     tokenizer = open_tokenizer(loaded.model.tokenizer)
     phases = open_phases(loaded, tokenizer)
     for line in describe_phases(loaded, phases):
+        typer.echo(line)
+    for line in describe_evaluations(open_evaluations(loaded, tokenizer)):
         typer.echo(line)
     if isinstance(loaded, SequenceRecipe):
         encoder = SequenceEncoder(tokenizer, loaded.max_prompt, loaded.max_target, loaded.too_long == "cut")

@@ -17,9 +17,16 @@ PANELS: Mapping[str, Callable[[Row], Mapping[str, float]]] = {
     "samples per second": lambda row: {"samples/s": row["samples_per_second"]},
 }
 
+HELD_OUT: Mapping[str, Callable[[Row], Mapping[str, float]]] = {  # of evaluations, which have rows of their own
+    "held-out scores": lambda row: {f"{row['eval']}/{k}": v for k, v in row["scores"].items() if _is_score(row, k)},
+    "held-out loss": lambda row: {row["eval"]: row["scores"]["loss"]} if "loss" in row["scores"] else {},
+}
+
 
 def draw_curves(run: Path, path: Path | None = None) -> Path:
     """Draw a run's loss, loss per source, other values and speed over the number of samples.
+
+    Below them stand the held-out scores and losses of its evaluations, if it has any.
 
     Args:
         run: the run folder.
@@ -40,12 +47,17 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
     except ImportError as error:
         raise ValueError("curves need matplotlib: pip install 'openpali[train]'") from error
     rows = _rows(metrics)
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    panels = figure.subplots(2, 2).flat
-    for panel, (title, values) in zip(panels, PANELS.items(), strict=True):
-        for name in sorted({name for row in rows for name in values(row)}):
-            points = [(row["samples"], values(row)[name]) for row in rows if name in values(row)]
-            panel.plot(*zip(*points, strict=True), label=name, linewidth=1)
+    evaluations = [row for row in rows if "eval" in row]
+    reports = [row for row in rows if "eval" not in row]
+    drawn = [(title, values, reports, "") for title, values in PANELS.items()]
+    if evaluations:
+        drawn += [(title, values, evaluations, ".") for title, values in HELD_OUT.items()]
+    lines = len(drawn) // 2
+    figure = Figure(figsize=(12, 4 * lines), layout="constrained")
+    for panel, (title, values, those, marker) in zip(figure.subplots(lines, 2).flat, drawn, strict=True):
+        for name in sorted({name for row in those for name in values(row)}):
+            points = [(row["samples"], values(row)[name]) for row in those if name in values(row)]
+            panel.plot(*zip(*points, strict=True), label=name, linewidth=1, marker=marker)
         panel.set_xlabel("samples")
         panel.set_title(title)
         if panel.lines:
@@ -55,6 +67,11 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
         path, dpi=100, format=path.suffix[1:] or "png"
     )  # without format, a name without an ending would get one
     return path
+
+
+def _is_score(row: Row, name: str) -> bool:
+    """Whether a score is of all samples, and not the loss or of a slice."""
+    return bool(name == row["metric"] or (name != "loss" and "/" not in name))
 
 
 def _rows(metrics: Path) -> list[Row]:

@@ -15,6 +15,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,19 +45,22 @@ class Checkpoints:
         ranks: this process.
         keep: how many of the newest checkpoints to keep.
         keep_every: of older ones, keep the first in each interval of this many steps (0: none).
+        best: the step of a checkpoint to keep besides; None: none.
     """
 
-    def __init__(self, run: Path, ranks: Ranks, keep: int, keep_every: float = 0) -> None:
+    def __init__(self, run: Path, ranks: Ranks, keep: int, keep_every: float = 0, best: int | None = None) -> None:
         self.run, self.ranks, self.keep, self.keep_every = run, ranks, keep, keep_every
         self._pending: Future[Any] | None = None
         self._writing = ""
         if ranks.rank == 0:
             for unfinished in (run / "checkpoints").glob(".writing-*"):  # the run was killed while it wrote
                 shutil.rmtree(unfinished)
-            self._drop_old()  # the run may have been killed before it did so
+            self._drop_old(best)  # the run may have been killed before it did so
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], state: Json) -> Path:
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: Json, best: int | None = None) -> Path:
         """Copy ``tensors``, then write them in the background as the checkpoint of ``step``, unless it exists.
+
+        Once it is complete, old checkpoints are deleted, but not that of step ``best``.
 
         Raises:
             OSError: this checkpoint or the previous one cannot be written; earlier ones are untouched. All ranks
@@ -72,7 +76,7 @@ class Checkpoints:
         if self._together(why, final.is_dir()):
             return final
         self._writing = final.name
-        writer = _Writer(final, {**state, "step": step}, self._drop_old)
+        writer = _Writer(final, {**state, "step": step}, partial(self._drop_old, best))
         try:
             saving = async_save(dict(tensors), storage_writer=writer, **_process_group(self.ranks.background))
             self._pending = cast("Future[Any]", saving)
@@ -144,14 +148,14 @@ class Checkpoints:
                 return str(error)
         return ""
 
-    def _drop_old(self) -> None:
-        """Delete all checkpoints but the newest ``keep`` and one per ``keep_every`` steps."""
+    def _drop_old(self, best: int | None) -> None:
+        """Delete all checkpoints but the newest ``keep``, one per ``keep_every`` steps, and that of ``best``."""
         kept: set[int] = set()
         for old in checkpoints(self.run)[: -self.keep]:
             interval = int(step_of(old) // self.keep_every) if self.keep_every else 0
             if interval and interval not in kept:
                 kept.add(interval)
-            else:
+            elif step_of(old) != best:
                 shutil.rmtree(old)
 
 

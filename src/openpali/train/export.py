@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +42,24 @@ def current_config(step: TrainStep) -> Config:
     """The configuration of the model at its present resolution."""
     vit, config = vit_of(step.model), step.objective.config
     return config if vit is None else dataclasses.replace(cast(Any, config), vision=vit.config)
+
+
+@contextmanager
+def averaged(step: TrainStep) -> Iterator[None]:
+    """Give the model its averaged weights within the block, if there are any; then its own again, bit for bit."""
+    _swap_average(step)
+    try:
+        yield
+    finally:
+        _swap_average(step)
+
+
+@torch.no_grad()
+def _swap_average(step: TrainStep) -> None:
+    for name, average in step.average.items():
+        kept = average.clone()
+        average.copy_(step.learning[name])
+        step.learning[name].copy_(kept)
 
 
 def unsharded_copy(step: TrainStep) -> nn.Module:

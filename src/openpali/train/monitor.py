@@ -22,6 +22,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from torch import Tensor
 
+from openpali.train.evals import Evaluated
 from openpali.train.objectives import Losses
 from openpali.train.recipe import Recipe
 
@@ -192,11 +193,31 @@ class Progress:
             **{f"drawn/{name}": float(count) for name, count in report.drawn.items()},
             **{name: getattr(report, name) for name in _SCALARS},
         }
+        self._log(scalars, report.samples, report.step)
+
+    def note_scores(self, found: Evaluated) -> None:
+        """Show and record the scores of an evaluation.
+
+        Raises:
+            OSError: they cannot be recorded.
+        """
+        if not self.active:
+            return
+        with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(found)) + "\n")
+        shown = {name: value for name, value in found.scores.items() if found.is_plain(name)}
+        values = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        self.say(f"{found.eval} at sample {found.samples:,}: {values} ({found.n:,} samples, {found.seconds:.0f} s)")
+        scalars = {f"eval/{found.eval}/{name}": value for name, value in found.scores.items()}
+        self._log(scalars, found.samples, found.step)
+
+    def _log(self, scalars: Mapping[str, float], samples: int, step: int) -> None:
+        """Send values to TensorBoard and Weights & Biases."""
         if self.board is not None:
             for name, value in scalars.items():
-                self.board.add_scalar(name, value, report.samples)
+                self.board.add_scalar(name, value, samples)
         if self.wandb is not None:
-            self.wandb.log({**scalars, "samples": report.samples}, step=report.step)
+            self.wandb.log({**scalars, "samples": samples}, step=step)
 
 
 _SCALARS = (

@@ -8,7 +8,8 @@ float32. Vectors in blocks (norms, biases) are small and unsharded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -68,6 +69,26 @@ def place(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtype
         model.to_empty(device=ranks.device)
     else:
         model.to(ranks.device)
+
+
+@contextmanager
+def runnable(model: nn.Module) -> Iterator[None]:
+    """Let parts of a sharded model be called without gradients, as generation does. Collective.
+
+    Within the block, every rank must make the same calls. Parameters outside of transformer blocks stay gathered.
+    """
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    for module in model.modules():
+        if isinstance(module, FSDPModule):  # its buffers must not be made in inference mode, or training fails
+            module.unshard()
+            module.reshard()
+    model.unshard()
+    try:
+        yield
+    finally:
+        model.reshard()
 
 
 def whole(tensor: Tensor) -> Tensor:

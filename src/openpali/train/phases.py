@@ -24,7 +24,7 @@ def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
     Raises:
         ValueError, FileNotFoundError: a source, a task or one of their options is wrong.
     """
-    tools = _tools(recipe, tokenizer)
+    tools = open_tools(recipe, tokenizer)
     return [_open(spec, tools) for spec in recipe.phases]
 
 
@@ -50,7 +50,7 @@ def _open(spec: PhaseSpec, tools: Tools) -> Phase:
     return Phase(spec.samples, preprocess, entries)
 
 
-def _tools(recipe: Recipe, tokenizer: Tokenizer) -> Tools:
+def open_tools(recipe: Recipe, tokenizer: Tokenizer) -> Tools:
     """What the recipe's tasks may need besides their options."""
     tools: dict[Need, Callable[[], Any]] = {"tokenizer": lambda: tokenizer}
     if isinstance(recipe, SequenceRecipe):

@@ -61,6 +61,60 @@ class PhaseSpec(_Strict):
     mixture: list[SourceSpec] = Field(min_length=1)
 
 
+class BenchmarkEvalSpec(_Strict):
+    """An evaluation during training: a benchmark by name.
+
+    It runs every ``every`` samples and at the end, on the first ``limit`` samples (0: all), ``batch`` at a time.
+    ``name`` names its scores; by default the benchmark's.
+    """
+
+    name: str = ""
+    benchmark: str = ""
+    every: int = Field(gt=0)
+    limit: int = Field(0, ge=0)
+    batch: int = Field(32, gt=0)
+
+    @property
+    def label(self) -> str:
+        """Its name in logs."""
+        return self.name or self.benchmark
+
+    @model_validator(mode="after")
+    def _check_data(self) -> BenchmarkEvalSpec:
+        if not self.benchmark:
+            raise ValueError("an evaluation in [[evals]] needs a benchmark")
+        return self
+
+
+class EvalSpec(BenchmarkEvalSpec):
+    """An evaluation during training: a benchmark by name, or a held-out source with the task that asks about it.
+
+    ``options`` are the source's. ``task_options`` are on top of those that the run trains the task with.
+    """
+
+    source: str = ""
+    task: str = ""
+    options: dict[str, Any] = {}
+    task_options: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        return super().label or f"{self.task}@{self.source}"
+
+    @model_validator(mode="after")
+    def _check_data(self) -> EvalSpec:
+        if bool(self.benchmark) == bool(self.source):
+            raise ValueError("an evaluation in [[evals]] needs either a benchmark, or a source with a task")
+        if self.source and not self.task:
+            raise ValueError(f"the evaluation on source = {self.source!r} needs a task")
+        if self.benchmark and (self.task or self.options or self.task_options):
+            raise ValueError(
+                f"the evaluation on benchmark = {self.benchmark!r} has its own task and options: remove task, "
+                "options and task_options"
+            )
+        return self
+
+
 class ModelSpec(_Strict):
     """Shapes of the model, and the weights that its parts start from.
 
@@ -204,12 +258,40 @@ class Recipe(_Strict):
         return self.max_bad if isinstance(self.max_bad, int) else max(FEW, int(self.max_bad * seen))
 
 
-class SiglipRecipe(Recipe):
+class EvaluatedRecipe(Recipe):
+    """A run that can be evaluated while it trains.
+
+    ``keep_best`` names a score, as "mine/accuracy", or an evaluation, of which it is the score that counts. The
+    checkpoint with the best value is kept and exported to ``best/`` in the run's folder. With ``patience``, the run
+    ends after so many evaluations in a row without a better value.
+    """
+
+    evals: Sequence[BenchmarkEvalSpec] = ()
+    keep_best: str = ""
+    patience: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_evals(self) -> EvaluatedRecipe:
+        names = [spec.label for spec in self.evals]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two evaluations are called {twice[0]!r}: give each in [[evals]] a name")
+        if self.keep_best and not any(self.keep_best == n or self.keep_best.startswith(f"{n}/") for n in names):
+            raise ValueError(
+                f"keep_best = {self.keep_best!r}: no evaluation in [[evals]] has that name"
+                + (f"; it is one of {', '.join(names)}, with or without a score" if names else "")
+            )
+        if self.patience and not self.keep_best:
+            raise ValueError("patience counts evaluations without a better score: set keep_best to that score")
+        return self
+
+
+class SiglipRecipe(EvaluatedRecipe):
     """Contrastive pairs. ``keep_case`` keeps upper case in the texts; otherwise they are lowercased."""
 
     objective: Literal["siglip"]
     keep_case: bool = False
     model: SiglipModelSpec
+    evals: list[BenchmarkEvalSpec] = []
 
     @model_validator(mode="after")
     def _check_negatives(self) -> SiglipRecipe:
@@ -228,7 +310,7 @@ class ClassifyRecipe(Recipe):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
-class SequenceRecipe(Recipe):
+class SequenceRecipe(EvaluatedRecipe):
     """Targets as text, given images and a prompt; UL2 on text alone is one of its tasks.
 
     ``too_long`` says what happens to a sample with more tokens than ``max_prompt`` or ``max_target``: "skip" counts
@@ -244,6 +326,7 @@ class SequenceRecipe(Recipe):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     z_loss: float = Field(0.0, ge=0)
     model: SequenceModelSpec
+    evals: list[EvalSpec] = []
 
 
 class MaskRecipe(Recipe):
@@ -376,6 +459,8 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(optimizer["cooldown"] * scale))
     for key in ("keep_every", "samples_every"):
         raw[key] = math.ceil(raw[key] * scale)
+    for evaluation in raw.get("evals", ()):
+        evaluation["every"] = math.ceil(evaluation["every"] * scale)
     return parse_recipe(raw)
 
 

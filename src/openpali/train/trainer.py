@@ -25,6 +25,7 @@ from openpali.model.init import materialise
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, read_state, tensors_of
 from openpali.train.diagnose import explain_high_loss, explain_not_finite
+from openpali.train.evals import Evaluated, Evaluations
 from openpali.train.export import export_model, unsharded_copy
 from openpali.train.machine import count_flops, kept_memory, matmul_peak, peak_memory, resolve_precision
 from openpali.train.monitor import HIGH, LossWatch, Progress, Report, Window
@@ -97,9 +98,12 @@ class Trainer:
         self.folder = RunFolder(run)
         if ranks.rank == 0:
             self.folder.claim(recipe)
-        self.checkpoints = Checkpoints(run, ranks, recipe.keep, recipe.keep_every / recipe.batch)
         fresh = {"samples": 0, "step": 0, "bad": 0, "phase": 0}
         state: dict[str, Any] = read_state(newest) if newest else fresh
+        self.evaluations = Evaluations(recipe, tokenizer, state.get("best"))
+        self.checkpoints = Checkpoints(
+            run, ranks, recipe.keep, recipe.keep_every / recipe.batch, self.evaluations.kept
+        )
         self.samples: int = state["samples"]
         self.step: int = state["step"]
         self.bad: int = state["bad"]
@@ -140,6 +144,8 @@ class Trainer:
         with self.folder.recording(self.folder.path):
             self.progress = Progress(self.recipe, self.folder.path, self.samples, active=self.ranks.rank == 0)
         try:
+            if self.evaluations.kept == self.step:  # it may have been killed before this
+                self._export("best")
             self._run(look)
             self._save()
             self.checkpoints.wait()
@@ -148,9 +154,7 @@ class Trainer:
             self.checkpoints.settle(None if self.ranks.world == 1 else PATIENCE)
             raise
         self._show(look)
-        model = self.folder.path / "model"
-        export_model(model, self.train_step, self.recipe, self.samples, self.tokenizer)
-        return model
+        return self._export("model")
 
     # ---- the loop: next batch, step, report, evaluate, save
 
@@ -171,7 +175,7 @@ class Trainer:
         self.window.began = time.perf_counter()
         # an error that a caller keeps would keep the data workers alive, so close their loader
         with self.progress, closing(batches), kept_memory(ranks.device), _stop_requests() as stop:
-            while True:
+            while not self.evaluations.exhausted:
                 group = self._next_batch(batches)
                 if group is None:
                     break
@@ -188,9 +192,12 @@ class Trainer:
                     self._note_problems(problems)
                 self._enter_phase(self.stream.phase_of(self.samples))
                 self._step(group, message)
-                if self.step % LOG_EVERY == 0 or self.samples == recipe.samples:
+                best = self._evaluate()
+                if self.step % LOG_EVERY == 0 or self.samples == recipe.samples or self.evaluations.exhausted:
                     self._check_reached()
                     self._report()
+                if best:
+                    self._keep_best()
 
     def _next_batch(self, batches: Iterator[list[Loaded]]) -> list[Loaded] | None:
         """This rank's micro-batches of the next global batch; None at the end of the run."""
@@ -296,14 +303,47 @@ class Trainer:
         self.window = Window()
 
     def _finish_step(self, message: StepMessage, look: Look | None) -> None:
-        """What comes after a step, once all ranks know what is due: evaluate, save, draw. Collective."""
-        # evaluations every so many samples belong here
+        """What comes after a step, once all ranks know what is due: save, draw. Collective."""
         save = bool(message.stop or message.due or self._passed(self.recipe.keep_every))
         if save:
             self._save()
             self.saved = time.monotonic()
         if self._passed(self.recipe.samples_every) if self.recipe.samples_every else save:
             self._show(look)
+
+    def _evaluate(self) -> bool:
+        """Run the evaluations that are due after the last step; returns whether the best score was reached."""
+        over = self.samples == self.recipe.samples
+        began = time.perf_counter()
+        evaluations = self.evaluations
+        reached = evaluations.run(
+            lambda every: over or self._passed(every), self.train_step, self.samples, self.step, self._note_scores
+        )
+        self.window.began += time.perf_counter() - began  # the speed is that of training
+        if evaluations.exhausted and (best := evaluations.best):
+            self.progress.say(
+                f"{best.score} has not improved for {best.stale} evaluations: the run ends at sample "
+                f"{self.samples:,}; its best is of sample {best.samples:,}"
+            )
+        return reached
+
+    def _note_scores(self, found: Evaluated) -> None:
+        with self.folder.recording(self.folder.metrics):
+            self.progress.note_scores(found)
+
+    def _keep_best(self) -> None:
+        """Save a checkpoint of the best score, and export it once it is complete. Collective."""
+        self._save()
+        self.checkpoints.wait()
+        self.saved = time.monotonic()
+        self._export("best")
+
+    def _export(self, name: str) -> Path:
+        """Write a model folder into the run's. Collective."""
+        folder = self.folder.path / name
+        with self.folder.recording(folder):
+            export_model(folder, self.train_step, self.recipe, self.samples, self.tokenizer)
+        return folder
 
     def _passed(self, every: int) -> bool:
         """Whether the last step reached a multiple of ``every`` samples."""
@@ -316,9 +356,10 @@ class Trainer:
             "phase": self.phase,
             "window": self._window_of_all_ranks().state,
             "unreached": sorted(self._unreached_everywhere()),
+            "best": self.evaluations.state,
         }
         tensors = tensors_of(self.model, self.optimizer, self.train_step.average)
-        self.checkpoints.save(self.step, tensors, state)
+        self.checkpoints.save(self.step, tensors, state, self.evaluations.kept)
 
     def _show(self, look: Look | None) -> None:
         if look is None:

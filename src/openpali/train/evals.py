@@ -1,0 +1,366 @@
+"""Evaluation inside training: the ``[[evals]]`` of a recipe, and the best score so far.
+
+Evaluations do not change what is learned. They run between steps, with the weights that the run would export, in
+the precision of training, and leave modes, gradients and torch's random state as they are.
+
+Ranks share the samples of an evaluation. If the model is sharded, each rank asks all of them instead, in lockstep:
+blocks are gathered one by one while they run, as in training, and no rank holds the whole model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.mixture import ENDLESS
+from openpali.data.sources.base import Source
+from openpali.data.sources.registry import open_source
+from openpali.eval.cards import is_error
+from openpali.eval.datasets.base import AnswerBenchmark, Embedded, EncoderBenchmark
+from openpali.eval.evaluators import (
+    ALONE,
+    AnswerEvaluator,
+    EmbeddingEvaluator,
+    Evaluator,
+    HeldOutLoss,
+    LossEvaluator,
+    count,
+)
+from openpali.eval.registry import find_benchmark
+from openpali.home import home
+from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
+from openpali.model.pali import PaliModel
+from openpali.model.siglip import SigLIP
+from openpali.tasks.base import Task
+from openpali.tasks.registry import Tools, open_task
+from openpali.text.tokenizer import Tokenizer
+from openpali.train.export import averaged, task_options
+from openpali.train.parallel import is_sharded, runnable
+from openpali.train.phases import open_tools
+from openpali.train.recipe import (
+    BenchmarkEvalSpec,
+    EvalSpec,
+    EvaluatedRecipe,
+    Recipe,
+    SequenceRecipe,
+    SiglipRecipe,
+)
+from openpali.train.step import TrainStep, vit_of
+
+LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One of a recipe's ``[[evals]]``, with its data open.
+
+    Attributes:
+        name: of the evaluation.
+        every: samples from one run to the next.
+        n: how many samples it asks; 0: all of a benchmark of embeddings.
+        metric: the score that counts.
+        evaluators: what it runs; the last one counts the samples.
+    """
+
+    name: str
+    every: int
+    n: int
+    metric: str
+    evaluators: Sequence[Evaluator[Any]]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Scores of an evaluation: a line of ``metrics.jsonl``.
+
+    Attributes:
+        samples, step: since the start of the run.
+        eval: name of the evaluation.
+        metric: the score that counts.
+        n: number of samples asked.
+        scores: by name; ``loss`` is the held-out loss in nats per token.
+        seconds: that the evaluation took.
+    """
+
+    samples: int
+    step: int
+    eval: str
+    metric: str
+    n: int
+    scores: Mapping[str, float]
+    seconds: float
+
+    def is_plain(self, score: str) -> bool:
+        """Whether a score is of all samples, and not of a slice."""
+        return score == self.metric or "/" not in score
+
+
+@dataclass
+class Best:
+    """The best value of a score so far, and when it was reached; a part of a run's state.
+
+    Attributes:
+        score: the recipe's ``keep_best``.
+        value: None before the first.
+        samples, step: when it was reached.
+        stale: number of evaluations since.
+    """
+
+    score: str
+    value: float | None = None
+    samples: int = 0
+    step: int = 0
+    stale: int = 0
+
+    def notice(self, value: float, *, falls: bool, samples: int, step: int) -> bool:
+        """Take the value of an evaluation; returns whether it is the best. ``falls``: lower is better."""
+        if not math.isnan(value) and (self.value is None or (value < self.value if falls else value > self.value)):
+            self.value, self.samples, self.step, self.stale = value, samples, step, 0
+            return True
+        self.stale += 1
+        return False
+
+
+class Evaluations:
+    """The evaluations of a run.
+
+    Args:
+        recipe: of the run.
+        tokenizer: of the recipe.
+        best: the :attr:`state` in the checkpoint from which the run goes on; None for a new run.
+
+    Raises:
+        ValueError, FileNotFoundError: the data of an evaluation cannot be opened, or is not for this objective.
+    """
+
+    def __init__(self, recipe: Recipe, tokenizer: Tokenizer, best: Mapping[str, Any] | None = None) -> None:
+        self.recipe, self.tokenizer = recipe, tokenizer
+        self.all = open_evaluations(recipe, tokenizer)
+        keep_best, self.patience = "", 0
+        if isinstance(recipe, EvaluatedRecipe):
+            keep_best, self.patience = recipe.keep_best, recipe.patience
+        self.best = Best(keep_best) if keep_best else None
+        if self.best and best and best["score"] == keep_best:
+            self.best = Best(**best)
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What a checkpoint keeps."""
+        return asdict(self.best) if self.best else None
+
+    @property
+    def kept(self) -> int | None:
+        """The step of the best checkpoint, if there is one."""
+        return self.best.step if self.best and self.best.value is not None else None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the best score has not risen for ``patience`` evaluations."""
+        return bool(self.patience and self.best and self.best.stale >= self.patience)
+
+    def run(
+        self,
+        due: Callable[[int], bool],
+        step: TrainStep,
+        samples: int,
+        number: int,
+        tell: Callable[[Evaluated], None],
+    ) -> bool:
+        """Run the evaluations that are due; returns whether the best score was reached. Collective.
+
+        Args:
+            due: whether an evaluation every so many samples is due.
+            step: with the model, of this many samples and this number.
+            tell: takes the scores of each evaluation.
+
+        Raises:
+            ValueError: a sample cannot be read or answered, or ``keep_best`` names no score of its evaluation.
+        """
+        reached = False
+        for evaluation in self.all:
+            if not due(evaluation.every):
+                continue
+            began = time.perf_counter()
+            try:
+                n, scores = self._scores(evaluation, step)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"evaluation {evaluation.name} at sample {samples}: {error}") from error
+            found = Evaluated(
+                samples=samples,
+                step=number,
+                eval=evaluation.name,
+                metric=evaluation.metric,
+                n=n,
+                scores=scores,
+                seconds=time.perf_counter() - began,
+            )
+            tell(found)
+            reached |= self._notice(found)
+        return reached
+
+    def _scores(self, evaluation: Evaluation, step: TrainStep) -> tuple[int, dict[str, float]]:
+        """The number of samples, and the scores by name."""
+        sharded = is_sharded(self.recipe.parallel, step.ranks)
+        ranks = dataclasses.replace(ALONE, device=step.ranks.device) if sharded else step.ranks
+        low = step.dtype == torch.bfloat16
+        with (
+            averaged(step),
+            runnable(step.model),
+            torch.autocast(step.ranks.device.type, torch.bfloat16, enabled=low),
+            torch.compiler.set_stance("force_eager"),  # prompts have many lengths
+        ):
+            pipeline = self._pipeline(step.model, sharded)
+            results = [evaluator.run(pipeline, ranks) for evaluator in evaluation.evaluators]
+        n = cast(HeldOutLoss | Embedded, results[-1]).n
+        return n, {name: value for result in results for name, value in result.scores.summary.items()}
+
+    def _pipeline(self, model: nn.Module, sharded: bool) -> Pipeline | EmbeddingPipeline:
+        """The model as its folder would be opened, at its present resolution."""
+        recipe, vit = self.recipe, vit_of(model)
+        assert vit is not None
+        preprocess = Preprocess(*vit.config.image_size)
+        if isinstance(recipe, SiglipRecipe):
+            return EmbeddingPipeline(
+                cast(SigLIP, model), self.tokenizer, preprocess, "as is" if recipe.keep_case else "lower"
+            )
+        assert isinstance(recipe, SequenceRecipe)
+        pali = cast(PaliModel, model)
+        return Pipeline(
+            pali,
+            self.tokenizer,
+            preprocess,
+            engine=Lockstep(pali) if sharded else pali,
+            max_prompt=recipe.max_prompt,
+            options=task_options(recipe),
+            tools=open_tools(recipe, self.tokenizer),
+        )
+
+    def _notice(self, found: Evaluated) -> bool:
+        best = self.best
+        if best is None or evaluation_of(best.score, [found.eval]) is None:
+            return False
+        score = best.score.removeprefix(found.eval).removeprefix("/") or found.metric
+        if score not in found.scores:
+            raise ValueError(
+                f"keep_best = {best.score!r}: evaluation {found.eval} has no score {score!r}, but "
+                f"{', '.join(found.scores)}; name one of them, and the same command goes on"
+            )
+        falls = score == LOSS or is_error(score)
+        return best.notice(found.scores[score], falls=falls, samples=found.samples, step=found.step)
+
+
+class Lockstep:
+    """A sharded model of which all ranks generate the same tokens: rank 0's logits are sent to the others.
+
+    Otherwise rounding could let a rank end its texts earlier, and others would wait for its shards for ever.
+    """
+
+    def __init__(self, model: PaliModel) -> None:
+        self.model, self.pad = model, model.pad
+
+    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
+        return self.model.encode(images, prompt, frames)
+
+    def start(self, memory: Any, max_length: int) -> Any:
+        return self.model.start(memory, max_length)
+
+    def step(self, ids: Tensor, cache: Any) -> Tensor:
+        logits = self.model.step(ids, cache).contiguous()
+        dist.broadcast(logits, 0)
+        return logits
+
+
+def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
+    """Open the data of every evaluation of a recipe.
+
+    Raises:
+        ValueError, FileNotFoundError: as :class:`Evaluations`.
+    """
+    if not isinstance(recipe, EvaluatedRecipe):
+        return []
+    tools = open_tools(recipe, tokenizer)
+    opened = []
+    for number, spec in enumerate(recipe.evals):
+        with _naming(f"evals.{number}"):
+            opened.append(_open(spec, recipe, tools))
+    return opened
+
+
+def describe_evaluations(evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    """A line of text about each evaluation."""
+    for each in evaluations:
+        size = f"{each.n:,}" if each.n else "all"
+        yield f"evaluation {each.name}: {size} samples, every {each.every:,} of the run; {each.metric} counts"
+
+
+def evaluation_of(score: str, names: Sequence[str]) -> str | None:
+    """The evaluation that a score ``NAME`` or ``NAME/SCORE`` belongs to: of several the longest name."""
+    return max((n for n in names if score == n or score.startswith(f"{n}/")), key=len, default=None)
+
+
+def _open(spec: BenchmarkEvalSpec, recipe: EvaluatedRecipe, tools: Tools) -> Evaluation:
+    limit = spec.limit or None
+    if spec.benchmark:
+        benchmark, data = find_benchmark(spec.benchmark), home() / "data"
+        if isinstance(benchmark, EncoderBenchmark):
+            _check(recipe, SiglipRecipe, f"benchmark {benchmark.name} compares embeddings")
+            embedded = EmbeddingEvaluator(benchmark, data, limit)
+            return Evaluation(spec.label, spec.every, spec.limit, benchmark.metric, [embedded])
+        assert isinstance(benchmark, AnswerBenchmark)
+        _check(recipe, SequenceRecipe, f"benchmark {benchmark.name} asks for answers")
+        source = benchmark.open(data)
+        task = dataclasses.replace(_task(benchmark.task, recipe, tools), **benchmark.options)
+        answers = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=spec.batch)
+        return _answered(spec, source, task, answers, benchmark.metric)
+    assert isinstance(spec, EvalSpec)
+    largest = max(phase.size for phase in recipe.phases)
+    source = open_source(spec.source, spec.options, min_size=Preprocess(largest, largest).min_size)
+    task = _task(spec.task, recipe, tools, spec.task_options)
+    answers = AnswerEvaluator(spec.label, source, task, limit=limit, batch=spec.batch)
+    return _answered(spec, source, task, answers, task.metric)
+
+
+def _answered(
+    spec: BenchmarkEvalSpec, source: Source, task: Task, answers: AnswerEvaluator, metric: str
+) -> Evaluation:
+    """Answers and the held-out loss."""
+    n = count(source, answers.limit)
+    if n >= ENDLESS:
+        raise ValueError(f"{spec.label} generates its samples without end: set limit")
+    if not n:
+        raise ValueError(f"{spec.label} has no samples")
+    loss = LossEvaluator(spec.label, source, task, answers.limit, spec.batch)
+    return Evaluation(spec.label, spec.every, n, metric, [answers, loss])
+
+
+def _task(name: str, recipe: Recipe, tools: Tools, options: Mapping[str, Any] | None = None) -> Task:
+    """A task with the options that the run's model will have."""
+    return open_task(name, {**task_options(recipe).get(name, {}), **(options or {})}, tools)
+
+
+def _check(recipe: Recipe, wanted: type[Recipe], what: str) -> None:
+    if not isinstance(recipe, wanted):
+        raise ValueError(
+            f"{what}, which a model of objective = {recipe.objective!r} cannot: name another benchmark"
+        )
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Let errors name the key."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{where}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
