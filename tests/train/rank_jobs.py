@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import torch
 import torch._dynamo  # once, before ranks are forked
 from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain_sgd
+from torch.distributed.tensor import DTensor
 
 import openpali.train.checkpoint as checkpoint_module
 import openpali.train.step as step_module
@@ -30,6 +31,8 @@ from openpali.data.sources.registry import open_source
 from openpali.distributed import join_ranks
 from openpali.reports.samples import draw_samples
 from openpali.train.checkpoint import checkpoints
+from openpali.train.evals import Lockstep
+from openpali.train.parallel import blocks_of
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
@@ -126,6 +129,23 @@ JOBS = [
     Job("bereft-2", 2, "siglip", STRUCK, sgd=False, struck=signal.SIGKILL, folder="bereft"),
     Job("bereft-2-again", 2, "siglip", STRUCK, sgd=False, folder="bereft"),
 ]
+EVALS = {
+    "evals": [
+        {"name": "vqa", "benchmark": "nano/vqa", "every": 8, "limit": 9, "batch": 1},
+        {"name": "captions", **CAPTIONS, "every": 16, "limit": 5},
+    ],
+    "keep_best": "captions/loss",
+}
+TRAINED = {"ema": 0.5, "model__dropout": 0.1, "phases": [{"samples": 24, "size": 72, "mixture": [CAPTIONS]}]}
+EVALUATED = [  # only by name, for `test_evals.py`
+    Job(f"{'evaluated' if evals else 'plain'}-{kind}", world, "sequence", {**TRAINED, **placed, **evals}, sgd=False)
+    for kind, world, placed in (
+        ("4", 4, {}),
+        ("4-sharded", 4, sharded(checkpointing="selective")),
+        ("4-sharded-bf16", 4, {**sharded("hybrid", compile=True), "precision": "bf16"}),
+    )
+    for evals in ({}, EVALS)
+]
 
 
 def run(job: Job, folder: Path) -> None:
@@ -141,6 +161,7 @@ def run(job: Job, folder: Path) -> None:
             trainer.model.vit.encoder.norm.register_forward_hook(partial(spoil, trainer))  # type: ignore[union-attr]
         if job.full and ranks.rank == job.world - 1:
             fill_disk(trainer)
+        held = spy_on_shards(trainer)
         said, seen = "", []
 
         def look(model: torch.nn.Module) -> None:
@@ -170,6 +191,7 @@ def run(job: Job, folder: Path) -> None:
             "local": _local_bytes(trainer),
             "said": said,
             "seen": seen,
+            "held": held,
         }
         (folder / f"{job.name}-{ranks.rank}.json").write_text(json.dumps(record))
 
@@ -177,6 +199,21 @@ def run(job: Job, folder: Path) -> None:
 def spoil(trainer: Trainer, module: object, inputs: object, output: torch.Tensor) -> None:
     if trainer.step == 1:
         output[0, 0] = float("nan")
+
+
+def spy_on_shards(trainer: Trainer) -> list[float]:
+    """A list that receives, for each generated token, the share of the blocks' weights that this rank holds."""
+    held: list[float] = []
+    original = Lockstep.step
+
+    def step(self: Lockstep, *args: Any) -> torch.Tensor:
+        weights = [p for block in blocks_of(trainer.model) for p in block.parameters() if p.ndim > 1]
+        local = sum((p.to_local() if isinstance(p, DTensor) else p).numel() for p in weights)
+        held.append(local / sum(p.numel() for p in weights))
+        return original(self, *args)
+
+    Lockstep.step = step  # type: ignore[method-assign]
+    return held
 
 
 def fill_disk(trainer: Trainer) -> None:
@@ -262,6 +299,5 @@ if __name__ == "__main__":
     torch.compile = partial(torch.compile, backend="aot_eager")  # type: ignore[assignment] # needs no C++ compiler
     open_source("nano/single", {})  # loads its world, once for all jobs
     wanted = sys.argv[2:]
-    for job in JOBS:
-        if not wanted or job.name in wanted:
-            fork(job, Path(sys.argv[1]))
+    for job in [job for job in [*JOBS, *EVALUATED] if job.name in wanted] if wanted else JOBS:
+        fork(job, Path(sys.argv[1]))

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from rank_jobs import EVALUATED
+from safetensors.torch import load_file
 from tiny_runs import Killed, assert_same_run, kill_at, make_recipe, metrics_of, tensors_of
 
 import openpali.train.evals as evals_module
@@ -19,11 +26,10 @@ import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Pipeline
 from openpali.reports.curves import draw_curves
 from openpali.train.checkpoint import checkpoints, read_state, step_of
-from openpali.train.recipe import load_recipe, read_record
-from openpali.weights.family import find_model
+from openpali.train.evals import Best, open_evaluations
+from openpali.train.recipe import load_recipe
 from openpali.weights.format import open_model
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
@@ -48,19 +54,15 @@ def mine(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def scripted(monkeypatch) -> list[float]:
-    """Values that take the place of the scores ``cider`` of an evaluation, in order."""
-    values: list[float] = []
-    original = evals_module.Evaluations._scores
+def scripted(monkeypatch) -> dict[int, float]:
+    """Step -> the score ``cider`` there, in place of the real one."""
+    values: dict[int, float] = {}
+    original = evals_module.Evaluations._notice
 
-    def scores(self, evaluation, step):
-        n, found = original(self, evaluation, step)
-        return n, {**found, "cider": values[step_number(step)]}
+    def notice(self, found):
+        return original(self, replace(found, scores={**found.scores, "cider": values[found.step]}))
 
-    def step_number(step) -> int:
-        return len(values) - 1 if not hasattr(step, "at") else step.at
-
-    monkeypatch.setattr(evals_module.Evaluations, "_scores", scores)
+    monkeypatch.setattr(evals_module.Evaluations, "_notice", notice)
     return values
 
 
@@ -140,3 +142,278 @@ def test_a_task_has_the_options_of_training(make_trainer) -> None:
     assert ours.evaluators[0].task.max_names == 2  # type: ignore[attr-defined]
     assert ours.name == "detect@nano/scene"
     assert benchmark.name == "nano/detect"
+
+
+# ---- the best checkpoint, early stops, resuming
+
+
+def test_the_best_checkpoint_is_kept_and_exported(make_trainer, tmp_path, mine, scripted) -> None:
+    scripted |= {1: 0.1, 2: 0.7, 3: 0.3, 4: float("nan"), 5: 0.7, 6: 0.6}
+    recipe = make_recipe(evals=[{**mine, "every": 4}], keep_best="mine/cider", keep=1, save_minutes=ALWAYS, ema=0.5)
+    trainer = make_trainer(recipe)
+    kept = {}
+    step = trainer.train_step.run
+
+    def spy(*args, **options):
+        found = step(*args, **options)
+        kept[trainer.step + 1] = {n: value.clone() for n, value in trainer.train_step.average.items()}
+        return found
+
+    trainer.train_step.run = spy
+    trainer.train()
+    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [2, 6]
+    best = open_model(tmp_path / "run" / "best")
+    assert best.facts["samples"] == 8
+    weights = best.weights()
+    assert all(torch.equal(weights[name], value) for name, value in kept[2].items())
+    assert read_state(checkpoints(tmp_path / "run")[-1])["best"] == {
+        "score": "mine/cider", "value": 0.7, "samples": 8, "step": 2, "stale": 4,
+    }  # fmt: skip
+    make_trainer(recipe)  # opening the run again deletes nothing
+    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [2, 6]
+
+
+def test_the_loss_is_better_when_it_is_lower() -> None:
+    best = Best("mine/loss")
+    values = [2.0, 3.0, 1.0]
+    assert [best.notice(v, falls=True, samples=i, step=i) for i, v in enumerate(values)] == [True, False, True]
+
+
+def test_a_run_without_gain_ends(make_trainer, tmp_path, mine, scripted, capsys) -> None:
+    scripted |= {1: 0.1, 2: 0.7, 3: 0.3, 4: 0.6}
+    recipe = make_recipe(evals=[{**mine, "every": 4}], keep_best="mine", patience=2)
+    make_trainer(recipe).train()
+    assert "mine has not improved for 2 evaluations: the run ends at sample 16; its best is of sample 8" in (
+        " ".join(capsys.readouterr().out.split())
+    )
+    assert open_model(tmp_path / "run" / "model").facts["samples"] == 16
+    assert metrics_of(tmp_path / "run")[-1]["samples"] == 16
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    make_trainer(recipe).train()  # the same command does not go on
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+    assert len(checkpoints(tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize("killed_in", [2, 3, 4, 5, 6])
+def test_a_killed_run_equals_one_that_was_not(killed_in, make_trainer, tmp_path, mine, scripted) -> None:
+    """The best value, the best checkpoint and the evaluations without gain, too."""
+    scripted |= {1: 0.1, 2: 0.7, 3: 0.3, 4: 0.2, 5: 0.9, 6: 0.6}
+    recipe = make_recipe(evals=[{**mine, "every": 4}], keep_best="mine", patience=3, keep=1, keep_every=8)
+    make_trainer(recipe, "whole").train()
+    trainer = make_trainer(recipe, "broken")
+    kill_at(trainer, killed_in)
+    with pytest.raises(Killed):
+        trainer.train()
+    make_trainer(recipe, "broken").train()
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    names = [[path.name for path in checkpoints(tmp_path / run)] for run in ("broken", "whole")]
+    assert names[0] == names[1]
+    ours, theirs = (open_model(tmp_path / run / "best").weights() for run in ("broken", "whole"))
+    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+
+
+def test_a_run_killed_before_its_best_is_exported_exports_it(make_trainer, tmp_path, mine, scripted) -> None:
+    scripted |= {1: 0.1, 2: 0.7, 3: 0.3, 4: 0.2, 5: 0.1, 6: 0.1}
+    recipe = make_recipe(evals=[{**mine, "every": 4}], keep_best="mine")
+    trainer = make_trainer(recipe)
+    export = trainer._export
+
+    def die(name):
+        if trainer.step == 2:
+            raise Killed
+        return export(name)
+
+    trainer._export = die
+    with pytest.raises(Killed):
+        trainer.train()
+    assert open_model(tmp_path / "run" / "best").facts["samples"] == 4
+    make_trainer(recipe).train()
+    assert open_model(tmp_path / "run" / "best").facts["samples"] == 8
+
+
+# ---- reports and commands
+
+
+def test_scores_go_to_the_console_the_boards_and_the_curves(
+    make_trainer, tmp_path, mine, monkeypatch, capsys
+) -> None:
+    seen: dict[str, list[Any]] = {"board": [], "wandb": []}
+    board = SimpleNamespace(add_scalar=lambda *args: seen["board"].append(args), close=lambda: None)
+    wandb = SimpleNamespace(log=lambda values, step: seen["wandb"].append((values, step)), finish=lambda **_: None)
+    monkeypatch.setattr(monitor_module, "_tensorboard", lambda *_: board)
+    monkeypatch.setattr(monitor_module, "_wandb", lambda *_: wandb)
+    make_trainer(make_recipe(evals=[mine], wandb="tiny")).train()
+    assert [at for name, _, at in seen["board"] if name == "eval/mine/loss"] == [8, 16, 24]
+    assert [step for values, step in seen["wandb"] if "eval/mine/cider" in values] == [2, 4, 6]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "mine at sample 8: " in shown
+    assert "cider 0.0" in shown
+    with Image.open(draw_curves(tmp_path / "run")) as curves:
+        assert curves.size == (1200, 1200)  # a line of panels more than without evaluations
+
+
+def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, monkeypatch, capsys) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        f"""
+        name = "mine"
+        objective = "sequence"
+        batch = 4
+        workers = 0
+        keep_best = "mine/nothing"
+        model = {{ preset = "pico", tokenizer = "nano-vocabulary" }}
+        optimizer = {{ lr = 1e-3 }}
+        [[phases]]
+        samples = 8
+        size = 72
+        mixture = [{{ source = "nano/single", task = "caption" }}]
+        [[evals]]
+        name = "mine"
+        source = "{mine["source"]}"
+        task = "caption"
+        every = 400
+        """
+    )
+    assert load_recipe(recipe, ["scale=0.01", "evals.0.limit=3"]).model_dump()["evals"][0]["every"] == 4
+    monkeypatch.setattr(sys, "argv", ["openpali", "explain", str(recipe), "evals.0.limit=3"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "[[evals]]" in shown
+    assert "evaluation mine: 3 samples, every 400 of the run; cider counts" in shown
+    monkeypatch.setattr(sys, "argv", ["openpali", "train", str(recipe), "--run", str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match=r"evaluation mine has no score 'nothing', but .*cider.*, loss; name one"):
+        main()
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evals": [{"every": 8}]}, "needs either a benchmark, or a source with a task"),
+        ({"evals": [{"every": 8, "source": "nano/single"}]}, "source = 'nano/single' needs a task"),
+        ({"evals": [{"every": 8, "benchmark": "nano/vqa", "task": "vqa"}]}, "has its own task and options"),
+        ({"evals": [{"every": 0, "benchmark": "nano/vqa"}]}, "evals.0.every = 0 must be greater than 0"),
+        ({"evals": [{"benchmark": "nano/vqa"}]}, "evals.0.every is missing"),
+        ({"evals": [{"every": 8, "benchmark": "nano/vqa"}] * 2}, "two evaluations are called 'nano/vqa'"),
+        ({"evals": [{"every": 8, "benchmark": "nano/vqa"}], "keep_best": "mine/acc"}, "it is one of nano/vqa"),
+        ({"keep_best": "mine/acc"}, r"no evaluation in \[\[evals\]\] has that name"),
+        ({"patience": 3}, "set keep_best"),
+        ({"evals": [{"every": 8, "benchmark": "nano/vqa", "limits": 3}]}, "nearest: evals.0.limit"),
+    ],
+)
+def test_a_mistake_names_the_key(changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_recipe(**changes)
+
+
+def test_evaluations_belong_to_their_objective(make_trainer) -> None:
+    with pytest.raises(
+        ValueError, match='evals is for objective = "siglip" or "sequence"; this recipe is classify'
+    ):
+        make_recipe("classify", evals=[{"every": 8, "benchmark": "nano/vqa"}])
+    with pytest.raises(ValueError, match='source is for objective = "sequence"; this recipe is siglip'):
+        make_recipe("siglip", evals=[{"every": 8, "benchmark": "nano/retrieval", "source": "nano/single"}])
+    with pytest.raises(
+        ValueError, match="benchmark nano/vqa asks for answers, which a model of objective = 'siglip'"
+    ):
+        make_trainer(make_recipe("siglip", evals=[{"every": 8, "benchmark": "nano/vqa"}]))
+    with pytest.raises(ValueError, match="nano/retrieval compares embeddings, which a model of objective = 'sequ"):
+        make_trainer(make_recipe(evals=[{"every": 8, "benchmark": "nano/retrieval"}]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source": "nowhere.jsonl"}, "evals.0: .*nowhere.jsonl"),
+        ({"task": "captoin"}, "evals.0: unknown task 'captoin'; .*caption"),
+        ({"task_options": {"bin": 3}}, "evals.0: task caption has no option 'bin'"),
+        ({"source": "nano/single"}, "evals.0: mine generates its samples without end: set limit"),
+    ],
+)
+def test_data_is_opened_before_training(changes, message, make_trainer, mine) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        make_trainer(make_recipe(evals=[{**mine, **changes}]))
+
+
+def test_a_bad_sample_is_named_with_its_evaluation(make_trainer, tmp_path, mine) -> None:
+    trainer = make_trainer(make_recipe(evals=[mine]))
+    (tmp_path / "mine" / "3.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"evaluation mine at sample 8: .*3.png"):
+        trainer.train()
+    assert trainer.model.training
+
+
+# ---- several ranks
+
+
+@pytest.fixture(scope="module")
+def ran(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of runs with and without evaluations."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENPALI_HOME": str(tiny_home)}
+    script = Path(__file__).with_name("rank_jobs.py")
+    command = [sys.executable, str(script), str(folder), *(job.name for job in EVALUATED)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        assert process.wait(timeout=600) == 0  # a deadlock of ranks would last for ever
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return folder
+
+
+def record_of(ran: Path, name: str, rank: int) -> dict[str, Any]:
+    error = ran / f"{name}.error"
+    assert not error.is_file(), error.read_text()
+    found: dict[str, Any] = json.loads((ran / f"{name}-{rank}.json").read_text())
+    return found
+
+
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize("job", [job for job in EVALUATED if job.recipe.evals], ids=lambda job: job.name)
+def test_evaluations_change_nothing_on_any_rank(job, ran) -> None:
+    plain = job.name.replace("evaluated", "plain")
+    losses = {
+        name: [record_of(ran, name, rank)["losses"] for rank in range(job.world)] for name in (job.name, plain)
+    }
+    assert losses[job.name] == losses[plain]
+    ours, theirs = ({**shares_of(ran / name), **model_of(ran / name)} for name in (job.name, plain))
+    assert ours.keys() == theirs.keys()
+    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    assert [row for row in metrics_of(ran / job.name) if "eval" not in row] == metrics_of(ran / plain)
+
+
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize("job", [job for job in EVALUATED if job.recipe.evals], ids=lambda job: job.name)
+def test_scores_of_ranks_are_those_of_the_exported_model(job, ran, tokenizer) -> None:
+    rows = evaluations_of(ran / job.name)
+    places = [(8, "vqa", 9), (16, "vqa", 9), (16, "captions", 5), (24, "vqa", 9), (24, "captions", 5)]
+    assert [(row["samples"], row["eval"], row["n"]) for row in rows] == places
+    pipeline = Pali.from_pretrained(ran / job.name, dtype="fp32").pipeline("pali")
+    close = 5e-2 if job.recipe.precision == "bf16" else 1e-4
+    for row, evaluation in zip(rows[-2:], open_evaluations(job.recipe, tokenizer), strict=True):
+        [_, loss] = [evaluator.run(pipeline) for evaluator in evaluation.evaluators]
+        assert row["scores"]["loss"] == pytest.approx(loss.scores.summary["loss"], rel=close)
+    assert open_model(ran / job.name / "best").facts["samples"] in (16, 24)
+
+
+@pytest.mark.timeout(700)
+def test_no_rank_holds_the_whole_of_a_sharded_model(ran) -> None:
+    for rank in range(4):
+        held = record_of(ran, "evaluated-4-sharded", rank)["held"]
+        assert len(held) > 3
+        assert max(held) < 0.5
+
+
+def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
+    """The tensors of each rank in the newest checkpoint."""
+    files = checkpoints(run)[-1].glob("*.safetensors")
+    return {(file.name, key): value for file in files for key, value in load_file(file).items()}
+
+
+def model_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
+    return {("model", key): value for key, value in open_model(run / "model").weights().items()}
