@@ -261,7 +261,7 @@ class Recipe(_Strict):
 class EvaluatedRecipe(Recipe):
     """A run that can be evaluated while it trains.
 
-    ``keep_best`` names a score, as "mine/accuracy", or an evaluation, of which it is the score that counts. The
+    ``keep_best`` names a score, as "mine/exact_match", or an evaluation, of which it is the score that counts. The
     checkpoint with the best value is kept and exported to ``best/`` in the run's folder. With ``patience``, the run
     ends after so many evaluations in a row without a better value.
     """

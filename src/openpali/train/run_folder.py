@@ -1,7 +1,7 @@
 """The folder of a run: which process and which recipe it belongs to, and its logs.
 
-``recipe.json`` is the resolved recipe; ``metrics.jsonl`` has a line for each report, ``quarantine.jsonl`` one for
-each bad sample; ``checkpoints/`` and ``model/`` are written by `checkpoint.py` and `export.py`.
+``recipe.json`` is the resolved recipe; ``metrics.jsonl`` has a line for each report and each evaluation,
+``quarantine.jsonl`` one for each bad sample; ``checkpoints/``, ``model/`` and ``best/`` are written by `checkpoint.py` and `export.py`.
 """
 
 from __future__ import annotations
