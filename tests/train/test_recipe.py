@@ -109,8 +109,11 @@ def test_every_recipe_that_ships_has_a_hash() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_recipes_that_ship_resolve_to_the_runs_that_they_describe(name) -> None:
     """Hashes were recorded before recipes could extend each other. A recipe changed on purpose gets a new one."""
-    recipe = load_recipe(RECIPES / f"{name}.toml")
-    resolved = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
+    raw = load_recipe(RECIPES / f"{name}.toml").model_dump(mode="json")
+    for later in ("evals", "keep_best", "patience"):  # keys that recipes have had since
+        if not raw.get(later):
+            raw.pop(later, None)
+    resolved = json.dumps(raw, sort_keys=True)
     assert hashlib.sha256(resolved.encode()).hexdigest() == HASHES[name]
 
 
@@ -269,7 +272,7 @@ def test_the_documents_example_resolves_and_its_table_of_options_is_complete(tmp
     _, _, table = text.partition("|---|---|")
     rows = {name: set(re.findall(r"`([\w.]+)`", own)) for name, own in re.findall(r"\| `(\w+)` \| (.*) \|", table)}
     assert rows == {
-        name: {key for key in keys if any(key not in others for others in _KEYS.values())}
+        name: {key for key in keys if ".0." not in key and any(key not in others for others in _KEYS.values())}
         for name, keys in _KEYS.items()
     }
 

@@ -1,7 +1,8 @@
 """The folder of a run: which process and which recipe it belongs to, and its logs.
 
 ``recipe.json`` is the resolved recipe; ``metrics.jsonl`` has a line for each report and each evaluation,
-``quarantine.jsonl`` one for each bad sample; ``checkpoints/``, ``model/`` and ``best/`` are written by `checkpoint.py` and `export.py`.
+``quarantine.jsonl`` one for each bad sample; ``checkpoints/``, ``model/`` and ``best/`` are written by
+`checkpoint.py` and `export.py`.
 """
 
 from __future__ import annotations
