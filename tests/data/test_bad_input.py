@@ -69,7 +69,7 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [*BAD, "gone.png"])
-def test_predict_says_what_is_wrong_with_a_image(openpali: Command, family: Path, files: Path, name: str) -> None:
+def test_predict_names_what_is_wrong_with_an_image(openpali: Command, family: Path, files: Path, name: str) -> None:
     _, sentence = openpali("predict", files / name, "detect: cat", "--model", family)
     problem = BAD[name][1] if name in BAD else "no image file"
     assert sentence.startswith("openpali: ")
@@ -260,7 +260,7 @@ def test_training_quarantines_flipped_bits_in_images_and_records(
     path = shards(tmp_path, 12)
     content = path.read_bytes()
     flipped(path, content.index(b'"caption"') + 1)  # of the first record
-    flipped(path, content.index(b"\xff\xd8\xff", 30_000))  # of a picture: no JPEG any more
+    flipped(path, content.index(b"\xff\xd8\xff", 30_000))  # of an image: no JPEG any more
     _, sentence = openpali("train", recipe(tmp_path, path, samples=24), "--run", tmp_path / "run")
     assert not sentence
     problems = quarantine(tmp_path / "run")
@@ -268,7 +268,7 @@ def test_training_quarantines_flipped_bits_in_images_and_records(
     assert any("is not an image" in p for p in problems)
 
 
-def test_a_image_that_vanishes_while_training_is_quarantined(
+def test_an_image_that_vanishes_while_training_is_quarantined(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from openpali.train.trainer import Trainer

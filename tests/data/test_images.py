@@ -1,4 +1,4 @@
-"""Good pictures give the right pixels, whatever their format; bad ones one clear sentence, at no cost."""
+"""Good images give the right pixels, whatever their format; bad ones one clear sentence, at no cost."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[:, None], np.arang
 PIXELS: NDArray[np.uint8] = GRADIENT.astype(np.uint8)  # [24, 32, 3]
 
 
-def encoded(picture: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
+def encoded(image: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
     out = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(out, kind, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(out, kind, **options)
     return out.getvalue()
 
 
@@ -39,7 +39,7 @@ def near(a: NDArray[np.uint8], b: NDArray[np.uint8], most: float) -> bool:
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
 def test_formats(kind: str, tmp_path: Path) -> None:
     options = {"lossless": True} if kind == "WEBP" else {"quality": 98, "subsampling": 0} if kind == "JPEG" else {}
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(encoded(PIXELS, kind, **options))
     image = load_image(path)
     assert image.dtype == np.uint8
@@ -49,8 +49,8 @@ def test_formats(kind: str, tmp_path: Path) -> None:
 
 
 def test_cmyk_jpeg() -> None:
-    picture = Image.fromarray(PIXELS).convert("CMYK")
-    assert near(load_image(encoded(picture, "JPEG", quality=98, subsampling=0)), PIXELS, 4)
+    image = Image.fromarray(PIXELS).convert("CMYK")
+    assert near(load_image(encoded(image, "JPEG", quality=98, subsampling=0)), PIXELS, 4)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -87,19 +87,19 @@ def test_transparency_is_laid_on_white() -> None:
 
 
 def test_palette_with_transparency() -> None:
-    picture = Image.new("P", (3, 1))
-    picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
-    picture.putdata([0, 1, 2])
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.putdata([0, 1, 2])
     expected = [[255, 0, 0], [255, 255, 255], [0, 0, 255]]
-    assert load_image(encoded(picture, transparency=1))[0].tolist() == expected
-    by_entry = encoded(picture, transparency=bytes([255, 0, 255]))
+    assert load_image(encoded(image, transparency=1))[0].tolist() == expected
+    by_entry = encoded(image, transparency=bytes([255, 0, 255]))
     assert load_image(by_entry)[0].tolist() == expected
-    assert load_image(encoded(picture))[0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    assert load_image(encoded(image))[0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_turns_the_image_upright(orientation: int) -> None:
-    """The stored picture is made so that it shows ``PIXELS`` when turned as its EXIF says (EXIF 2.3, table 6)."""
+    """The stored image is made so that it shows ``PIXELS`` when turned as its EXIF says (EXIF 2.3, table 6)."""
     stored = {
         1: PIXELS,
         2: PIXELS[:, ::-1],
@@ -195,11 +195,11 @@ def test_damage_gives_pixels_or_a_value_error(data: bytes, changes: list[tuple[f
     content = bytes(damaged[: int(len(data) * cut)]) if cut < 0.3 else bytes(damaged)
     problem = ""
     try:
-        image = load_image(content, "picture")
+        image = load_image(content, "photo")
     except ValueError as error:
         problem = str(error)
     if problem:
-        assert problem.startswith("picture ")
+        assert problem.startswith("photo ")
         assert "\n" not in problem
     else:
         assert image.ndim == 3
@@ -274,13 +274,13 @@ def test_jpegs_are_never_decoded_smaller_than_asked(min_size: tuple[int, int], e
 
 
 def test_reduced_decoding_changes_little() -> None:
-    """After the resize to the model's size, and against it: a smaller picture by picking pixels is far off."""
+    """After the resize to the model's size, and against it: a smaller image by picking pixels is far off."""
     rng = np.random.default_rng(0)
     spectrum = np.fft.rfft2(rng.standard_normal((480, 640, 3)), axes=(0, 1))
     frequency = np.hypot(np.fft.fftfreq(480)[:, None], np.fft.rfftfreq(640)[None])[..., None]
     noise = np.fft.irfft2(spectrum / np.maximum(frequency, 1e-3), axes=(0, 1))  # 1/f, as in photographs
-    picture = np.clip(127 + 45 * noise / noise.std(), 0, 255).astype(np.uint8)
-    data = encoded(picture, "JPEG", quality=90)
+    image = np.clip(127 + 45 * noise / noise.std(), 0, 255).astype(np.uint8)
+    data = encoded(image, "JPEG", quality=90)
     preprocess = Preprocess(224, 224)
     full = preprocess(load_image(data)).astype(int)
     assert load_image(data, min_size=preprocess.min_size).shape == (240, 320, 3)

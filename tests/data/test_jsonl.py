@@ -30,10 +30,10 @@ def write(folder: Path, *records: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     pixels = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
-    Image.fromarray(pixels).save(tmp_path / "pictures/a.png")
-    Image.fromarray(pixels[::-1]).save(tmp_path / "pictures/b.png")
+    Image.fromarray(pixels).save(tmp_path / "images/a.png")
+    Image.fromarray(pixels[::-1]).save(tmp_path / "images/b.png")
     return tmp_path
 
 
@@ -43,7 +43,7 @@ def test_every_field_arrives(folder: Path) -> None:
     mask.save(folder / "mask.png")
     record = {
         "key": "k1",
-        "images": ["pictures/a.png", "pictures/b.png"],
+        "images": ["images/a.png", "images/b.png"],
         "captions": {"en": ["a cat", "one cat"], "ja": "猫"},
         "question": "how many?",
         "answers": "one",
@@ -114,16 +114,16 @@ def test_a_mistake_is_named_with_line_field_and_remedy(line: str, expected: str)
     assert str(again) == str(caught.value)
 
 
-def test_objects_need_a_image_of_their_size(folder: Path) -> None:
+def test_objects_need_an_image_of_their_size(folder: Path) -> None:
     Image.new("L", (3, 3), 255).save(folder / "mask.png")
     small = {"name": "a", "mask": {"size": [2, 2], "counts": [0, 4]}}
     source = JsonlSource(
         write(
             folder,
             {"objects": [small]},
-            {"images": "pictures/a.png", "objects": [small]},
-            {"images": "pictures/a.png", "objects": [{"name": "a", "mask": "mask.png"}]},
-            {"images": "pictures/a.png", "objects": [{"name": "a", "mask": [[90, 90, 99, 90, 90, 99]]}]},
+            {"images": "images/a.png", "objects": [small]},
+            {"images": "images/a.png", "objects": [{"name": "a", "mask": "mask.png"}]},
+            {"images": "images/a.png", "objects": [{"name": "a", "mask": [[90, 90, 99, 90, 90, 99]]}]},
         )
     )
     for index, problem in enumerate(["no image", "2 high and 2 wide", "3 x 3, but the image is 6 x 8", "empty"]):
@@ -132,7 +132,7 @@ def test_objects_need_a_image_of_their_size(folder: Path) -> None:
 
 
 def test_missing_and_damaged_images_are_named(folder: Path) -> None:
-    (folder / "bad.png").write_bytes(b"no picture")
+    (folder / "bad.png").write_bytes(b"no image")
     source = JsonlSource(write(folder, {"images": "gone.png"}, {"images": "bad.png"}))
     with pytest.raises(FileNotFoundError, match=r"train.jsonl:1: no file .*gone.png"):
         source[0]
@@ -205,7 +205,7 @@ def test_polygons_cover_the_pixels_whose_centre_is_inside() -> None:
     np.testing.assert_array_equal(box, expected)
     np.testing.assert_array_equal(read_polygons([[2, 1], [7, 1], [7, 5], [2, 5]]).draw(size), expected)
     two = read_polygons([[2, 1, 7, 1, 7, 5, 2, 5], [-5, -5, 1, -5, 1, 1, -5, 1]]).draw(size)
-    expected[0, 0] = True  # the second reaches out of the picture
+    expected[0, 0] = True  # the second reaches out of the image
     np.testing.assert_array_equal(two, expected)
 
 
@@ -251,7 +251,7 @@ def test_sources_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         open_source("easy-vqa", {"split": "val"})
     with pytest.raises(ValueError, match="no option 'slit'; its options are split"):
         open_source("easy-vqa", {"slit": "test"})
-    path = write(folder, {"images": "pictures/a.png"})
+    path = write(folder, {"images": "images/a.png"})
     assert len(open_source(str(path), {})[0].images) == 1
     with pytest.raises(ValueError, match="no option 'split'; its options are frames, stride"):
         open_source(str(path), {"split": "train"})

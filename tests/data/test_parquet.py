@@ -1,4 +1,4 @@
-"""Parquet: rows are records, pictures inside or beside, any order."""
+"""Parquet: rows are records, images inside or beside, any order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from openpali.data.sources.registry import open_source
 from openpali.data.validate import validate
 
 
-def picture(value: int, kind: str = "PNG") -> bytes:
+def image_bytes(value: int, kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (5, 4), (value, 0, 0)).save(out, kind)
     return out.getvalue()
@@ -37,7 +37,7 @@ def write(path: Path, rows: list[dict[str, Any]], group: int = 10) -> Path:
 def folder(tmp_path: Path) -> Path:
     """95 rows in two files, row groups of 10."""
     for name, numbers in (("a", range(60)), ("b", range(60, 95))):
-        write(tmp_path / f"{name}.parquet", [{"image": picture(i), "label": f"l{i}"} for i in numbers])
+        write(tmp_path / f"{name}.parquet", [{"image": image_bytes(i), "label": f"l{i}"} for i in numbers])
     return tmp_path
 
 
@@ -58,14 +58,14 @@ def test_rows_in_any_order_with_few_row_groups_in_memory(folder: Path) -> None:
 
 
 def test_every_way_to_hold_images(tmp_path: Path) -> None:
-    (tmp_path / "beside.png").write_bytes(picture(3))
+    (tmp_path / "beside.png").write_bytes(image_bytes(3))
     ways: list[Any] = [
-        {"image": picture(1)},
-        {"image": {"bytes": picture(2, "JPEG"), "path": "x.jpg"}},
+        {"image": image_bytes(1)},
+        {"image": {"bytes": image_bytes(2, "JPEG"), "path": "x.jpg"}},
         {"image": "beside.png"},
         {"image": {"bytes": None, "path": "beside.png"}},
-        {"images": [picture(5), picture(6)]},
-        {"images": [{"bytes": picture(7), "path": None}, {"bytes": picture(8), "path": None}]},
+        {"images": [image_bytes(5), image_bytes(6)]},
+        {"images": [{"bytes": image_bytes(7), "path": None}, {"bytes": image_bytes(8), "path": None}]},
     ]
     expected = [[1], [2], [3], [3], [5, 6], [7, 8]]
     for number, (way, values) in enumerate(zip(ways, expected, strict=True)):
@@ -76,7 +76,13 @@ def test_every_way_to_hold_images(tmp_path: Path) -> None:
 def test_fields_of_many_types(tmp_path: Path) -> None:
     thing = {"name": "cat", "box": [1.0, 2.0, 3.0, 4.0], "mask": None}
     rows = [
-        {"images": [picture(0)], "objects": [thing], "answers": ["a", "b"], "question": "what?", "captions": None},
+        {
+            "images": [image_bytes(0)],
+            "objects": [thing],
+            "answers": ["a", "b"],
+            "question": "what?",
+            "captions": None,
+        },
         {"images": None, "objects": None, "answers": None, "question": None, "captions": '{"de": "Hund"}'},
     ]
     source = ParquetSource(write(tmp_path / "x.parquet", rows))
@@ -87,7 +93,7 @@ def test_fields_of_many_types(tmp_path: Path) -> None:
     table = pa.table({"captions": pa.array([[("de", "Hund"), ("en", "dog")]], pa.map_(pa.string(), pa.string()))})
     pq.write_table(table, tmp_path / "map.parquet")
     assert ParquetSource(tmp_path / "map.parquet")[0].captions == {"de": ("Hund",), "en": ("dog",)}
-    text = write(tmp_path / "text.parquet", [{"image": picture(0), "objects": json.dumps([thing])}])
+    text = write(tmp_path / "text.parquet", [{"image": image_bytes(0), "objects": json.dumps([thing])}])
     assert ParquetSource(text)[0].objects[0].box.ymax == 3
 
 

@@ -36,14 +36,14 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def picture(value: int, kind: str = "PNG") -> bytes:
+def image_bytes(value: int, kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (5, 4), (value, 0, 0)).save(out, kind)
     return out.getvalue()
 
 
 def sample(number: int) -> tuple[str, dict[str, bytes]]:
-    return f"s{number:04d}", {"json": json.dumps({"label": f"l{number}"}).encode(), "png": picture(number)}
+    return f"s{number:04d}", {"json": json.dumps({"label": f"l{number}"}).encode(), "png": image_bytes(number)}
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_frames_jpg_webp_and_named_members(tmp_path: Path) -> None:
     mask = io.BytesIO()
     Image.new("1", (5, 4), 1).save(mask, "PNG")
     record = {"objects": [{"name": "a", "mask": "mask0.png"}]}
-    frames = {f"{i}.jpg": picture(i, "JPEG") for i in (10, 2, 0)}
+    frames = {f"{i}.jpg": image_bytes(i, "JPEG") for i in (10, 2, 0)}
     write_shards(
         tmp_path,
         "x",
@@ -83,9 +83,9 @@ def test_frames_jpg_webp_and_named_members(tmp_path: Path) -> None:
             ("dir.1/video", {"json": b"{}", **frames}),
             (
                 "one",
-                {"json": json.dumps(record).encode(), "webp": picture(9, "WEBP"), "mask0.png": mask.getvalue()},
+                {"json": json.dumps(record).encode(), "webp": image_bytes(9, "WEBP"), "mask0.png": mask.getvalue()},
             ),
-            ("named", {"json": b'{"images": ["b.png"]}', "png": picture(1), "b.png": picture(77)}),
+            ("named", {"json": b'{"images": ["b.png"]}', "png": image_bytes(1), "b.png": image_bytes(77)}),
         ],
     )
     source = ShardSource(tmp_path)
@@ -97,7 +97,7 @@ def test_frames_jpg_webp_and_named_members(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    write_shards(tmp_path, "x", [("a", {"png": picture(1)}), ("b", {"json": b'{"images": ["jpg"]}'})])
+    write_shards(tmp_path, "x", [("a", {"png": image_bytes(1)}), ("b", {"json": b'{"images": ["jpg"]}'})])
     source = ShardSource(tmp_path)
     with pytest.raises(ValueError, match=r"x-00000.tar: a: there is no .json; the sample has png"):
         source[0]
@@ -276,7 +276,7 @@ def test_names_as_webdataset_writes_them(folder: Path) -> None:
 
 
 def test_a_caption_in_a_text_file(tmp_path: Path) -> None:
-    write_shards(tmp_path, "x", [("a", {"jpg": picture(9, "JPEG"), "txt": b"ein Hund\n"})])
+    write_shards(tmp_path, "x", [("a", {"jpg": image_bytes(9, "JPEG"), "txt": b"ein Hund\n"})])
     example = ShardSource(tmp_path)[0]
     assert example.captions == {"en": ("ein Hund",)}
     assert len(example.images) == 1

@@ -162,35 +162,35 @@ def pali(family: Path) -> Pali:
 
 def test_log_perplexity_is_that_of_the_model(pali: Pali) -> None:
     rng = np.random.default_rng(0)
-    pictures = [[rng.integers(0, 256, (72, 72, 3), dtype=np.uint8)] for _ in range(3)]
+    images = [[rng.integers(0, 256, (72, 72, 3), dtype=np.uint8)] for _ in range(3)]
     prompt, targets = "Generate the alt_text in en at 0: <extra_id_0>", ["A red circle", "A blue star on a box"]
-    found = pali.log_perplexity(pictures, prompt, targets, batch=2)
+    found = pali.log_perplexity(images, prompt, targets, batch=2)
     assert found.shape == (3, 2)
     bundle, model = pali.load("pali")
     tokenizer = bundle.tokenizer
     prompt_ids = torch.tensor([tokenizer.encode(prompt)])
-    for row, [picture] in enumerate(pictures):
+    for row, [image] in enumerate(images):
         for column, target in enumerate(targets):
             ids = torch.tensor([[*tokenizer.encode(target), tokenizer.eos_id]])
             with torch.inference_mode():
-                hidden = model(torch.from_numpy(picture)[None, None], prompt_ids, ids)
+                hidden = model(torch.from_numpy(image)[None, None], prompt_ids, ids)
                 logs = model.text.logits(hidden).log_softmax(-1)
             expected = -logs[0, torch.arange(ids.shape[1]), ids[0]].mean()
             assert found[row, column] == pytest.approx(float(expected), abs=1e-4)
     with pytest.raises(ValueError, match="no empty target"):
-        pali.log_perplexity(pictures, prompt, ["a", " "])
+        pali.log_perplexity(images, prompt, ["a", " "])
 
 
 def test_occupations_of_a_model(pali: Pali) -> None:
     rng = np.random.default_rng(0)
-    pictures = [[rng.integers(0, 256, (72, 72, 3), dtype=np.uint8)] for _ in range(4)]
-    found = occupation_parity(pali, pictures, ["f", "f", "m", "m"], ["nurse", "pilot"], template="A {}")
+    images = [[rng.integers(0, 256, (72, 72, 3), dtype=np.uint8)] for _ in range(4)]
+    found = occupation_parity(pali, images, ["f", "f", "m", "m"], ["nurse", "pilot"], template="A {}")
     assert sorted(each.occupation for each in found.occupations) == ["nurse", "pilot"]
-    table = pali.log_perplexity(pictures, "Generate the alt_text in en at 0: <extra_id_0>", ["A nurse", "A pilot"])
+    table = pali.log_perplexity(images, "Generate the alt_text in en at 0: <extra_id_0>", ["A nurse", "A pilot"])
     gaps = dict(zip(("nurse", "pilot"), table[:2].mean(0) - table[2:].mean(0), strict=True))
     assert {each.occupation: each.gap for each in found.occupations} == pytest.approx(gaps, abs=1e-6)
     with pytest.raises(ValueError, match="no place for the occupation"):
-        occupation_parity(pali, pictures, ["f", "f", "m", "m"], ["nurse"], template="A nurse")
+        occupation_parity(pali, images, ["f", "f", "m", "m"], ["nurse"], template="A nurse")
 
 
 def test_the_command_slices_saved_predictions(tmp_path: Path) -> None:

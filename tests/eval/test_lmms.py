@@ -88,12 +88,12 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     sys.modules.pop("openpali.eval.lmms", None)
 
 
-def picture(number: int) -> Image.Image:
+def image_of(number: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8))
 
 
 def visual(doc: dict[str, Any]) -> list[Image.Image]:
-    return [] if doc["image"] is None else [picture(doc["image"])]
+    return [] if doc["image"] is None else [image_of(doc["image"])]
 
 
 def requests(**options: Any) -> list[Instance]:
@@ -146,7 +146,7 @@ def test_generation_options_are_used(adapter: ModuleType, family: Path) -> None:
 
 def test_log_likelihood_is_that_of_the_greedy_answer(adapter: ModuleType, family: Path) -> None:
     model, pali = open_model(adapter, family), Pali.from_pretrained(family)
-    [[prediction]] = [pali.predict([[picture(0)]], ["Answer in en: what is this? <extra_id_0>"])]
+    [[prediction]] = [pali.predict([[image_of(0)]], ["Answer in en: what is this? <extra_id_0>"])]
     text = "a horse"
     [(other, greedy)] = model.loglikelihood([Instance(("what is this?", text, visual, 0, "local", "test"))])
     assert other < 0
@@ -154,7 +154,7 @@ def test_log_likelihood_is_that_of_the_greedy_answer(adapter: ModuleType, family
     [(same, _)] = model.loglikelihood([Instance(("what is this?", lambda doc: text, visual, 0, "local", "test"))])
     assert same == other
     tokens = len(pali._loaded["pali"][0].tokenizer.encode(text)) + 1
-    surprise = pali.log_perplexity([[picture(0)]], "Answer in en: what is this? <extra_id_0>", [text])
+    surprise = pali.log_perplexity([[image_of(0)]], "Answer in en: what is this? <extra_id_0>", [text])
     assert other == pytest.approx(-tokens * float(surprise[0, 0]))
 
 
@@ -172,11 +172,11 @@ def test_the_real_package_runs_a_local_task(tmp_path: Path) -> None:
     questions = ("how many objects are in the image?", "what is this?", "which is left of the other?")
     docs = []
     for number in range(12):
-        picture(number).resize((96, 96)).save(tmp_path / f"{number}.png")
+        image_of(number).resize((96, 96)).save(tmp_path / f"{number}.png")
         question = questions[number % 3]
         shown = Image.open(tmp_path / f"{number}.png")
         [answered] = pali.predict([[shown]], [f"Answer in en: {question} <extra_id_0>"], task=pali.task("vqa"))
-        docs.append({"picture": f"{number}.png", "question": question, "answer": answered.answer.text})
+        docs.append({"image": f"{number}.png", "question": question, "answer": answered.answer.text})
     assert len({doc["answer"] for doc in docs}) > 1
     for doc in docs[:3]:
         doc["answer"] += " not"

@@ -141,16 +141,16 @@ def test_an_npz_is_as_good(sources: Path, tmp_path: Path) -> None:
 
 
 def test_from_parts_answers(sources: Path, tmp_path: Path) -> None:
-    picture = np.zeros((30, 40, 3), np.uint8)
+    image = np.zeros((30, 40, 3), np.uint8)
     pali = Pali.from_parts(vision=sources / "siglip", text=sources / "t5", size=16)
     folder = pali.folder
     assert open_model(folder).config.vision.grid == (4, 4)
-    assert isinstance(pali.caption([picture])[0], str)
+    assert isinstance(pali.caption([image])[0], str)
     del pali
     assert not folder.exists()
     kept = Pali.from_parts(vision=sources / "siglip", text=sources / "t5", out=tmp_path / "kept")
     del kept
-    assert isinstance(Pali.from_pretrained(tmp_path / "kept").answer([picture], ["what is this?"])[0], str)
+    assert isinstance(Pali.from_pretrained(tmp_path / "kept").answer([image], ["what is this?"])[0], str)
 
 
 def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: Path) -> None:
@@ -162,14 +162,14 @@ def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: P
 
 
 def test_siglip_alone(sources: Path, tmp_path: Path) -> None:
-    """Both towers become a SigLIP of ours, which compares pictures and texts as theirs does."""
+    """Both towers become a SigLIP of ours, which compares images and texts as theirs does."""
     adopt_siglip(sources / "siglip", tmp_path / "siglip")
     bundle = open_model(tmp_path / "siglip")
     assert isinstance(bundle.config, SigLIPConfig)
     assert bundle.config.text.vocab_size == bundle.tokenizer.vocab_size
     pali = Pali(tmp_path / "siglip")
-    picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
-    assert pali.similarity([picture], ["a red circle", "dog"]).shape == (1, 2)
+    image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    assert pali.similarity([image], ["a red circle", "dog"]).shape == (1, 2)
     checkpoints.image_encoder(tmp_path / "alone")
     with pytest.raises(ValueError, match="holds an image encoder alone: give a language model"):
         adopt_siglip(tmp_path / "alone", tmp_path / "other")

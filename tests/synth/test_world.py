@@ -1,4 +1,4 @@
-"""The composed world: purity, what is held out, and that everything said about a picture is true of it."""
+"""The composed world: purity, what is held out, and that everything that a sample says of its image is true."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plain_ground(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every background in one known colour."""
     ground = np.array(GROUND, np.uint8)
     monkeypatch.setattr(backgrounds, "render", lambda name, canvas, world: np.full((canvas, canvas, 3), ground))
-    monkeypatch.setattr(backgrounds, "pale", lambda picture: picture)
+    monkeypatch.setattr(backgrounds, "pale", lambda image: image)
 
 
 # ---- purity
@@ -167,11 +167,11 @@ def test_backgrounds(world: World, kind: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("kind", backgrounds.KINDS)
 def test_a_background_is_a_pure_function_of_its_id(world: World, kind: str) -> None:
-    pictures = [backgrounds.render(f"{kind}-{i}", 48, world) for i in range(4)]
+    images = [backgrounds.render(f"{kind}-{i}", 48, world) for i in range(4)]
     again = [backgrounds.render(f"{kind}-{i}", 48, world) for i in range(4)]
-    assert all(np.array_equal(a, b) for a, b in zip(pictures, again, strict=True))
-    assert all(picture.shape == (48, 48, 3) and picture.dtype == np.uint8 for picture in pictures)
-    assert not np.array_equal(pictures[0], pictures[1])
+    assert all(np.array_equal(a, b) for a, b in zip(images, again, strict=True))
+    assert all(image.shape == (48, 48, 3) and image.dtype == np.uint8 for image in images)
+    assert not np.array_equal(images[0], images[1])
 
 
 # ---- boxes, masks, counts
@@ -397,14 +397,14 @@ def test_words_can_be_read(world: World) -> None:
         assert example.captions["en"] == [f"the word {example.text}"]
         assert example.text.isupper()
         assert 3 <= len(example.text) <= 6
-        picture = example.images[0].astype(float)
-        ink = (picture != np.array(GROUND)).any(axis=-1)
+        image = example.images[0].astype(float)
+        ink = (image != np.array(GROUND)).any(axis=-1)
         columns, rows = np.flatnonzero(ink.any(axis=0)), np.flatnonzero(ink.any(axis=1))
         width, height = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
         assert width <= 100
         assert height <= 100
         assert width >= 45 or height >= 60
-        bright = picture @ np.array([0.299, 0.587, 0.114])
+        bright = image @ np.array([0.299, 0.587, 0.114])
         assert np.abs(bright - bright[~ink][0]).max() >= 85
     assert WorldSource(world, "word", upper=False)[0].text.islower()
     letters = {WorldSource(world, "word", min_letters=1, max_letters=1, canvas=32)[i].text for i in range(400)}

@@ -66,9 +66,9 @@ def test_written_targets_are_well_formed_and_draw(name: str, example, rng, optio
         assert sample.target in sample.references
         answer = task.parse(f" {sample.target} ", example.size, strict=True)
         assert answer.text == sample.target
-        picture = draw_prediction(example.images[0], answer)
-        assert picture.width == 300
-        assert np.asarray(picture).min() < 255
+        image = draw_prediction(example.images[0], answer)
+        assert image.width == 300
+        assert np.asarray(image).min() < 255
     assert (example.images[0] == 255).all()
 
 

@@ -209,7 +209,7 @@ def _write(
         try:
             sample = task.write(example, generator(0, index))
             if "images" in task.needs:
-                require(example.images, example, "picture")
+                require(example.images, example, "image")
         except ValueError as error:
             reasons.append(str(error))
         else:

@@ -62,7 +62,7 @@ def test_reads_what_is_written(name: str, written: dict[str, tuple[Path, Expecte
         assert greys == pytest.approx([5 * i for i in expected.frames], abs=2)
     else:
         (image,) = example.images
-        assert np.median(image.reshape(-1, 3), axis=0) == pytest.approx(colour(expected.picture), abs=4)
+        assert np.median(image.reshape(-1, 3), axis=0) == pytest.approx(colour(expected.image), abs=4)
     keys = [source[i].key for i in range(len(source))]
     assert len(set(keys)) == len(keys)
 

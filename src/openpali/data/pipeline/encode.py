@@ -162,7 +162,7 @@ class MaskEncoder:
 
 
 def _first(example: Example) -> Image:
-    return require(example.images, example, "picture")[0]
+    return require(example.images, example, "image")[0]
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], pad: int) -> Tensor:
