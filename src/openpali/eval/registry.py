@@ -17,7 +17,7 @@ def find_benchmark(name: str) -> Benchmark:
     """A benchmark by name.
 
     Raises:
-        ValueError: there is none; the message names the nearest.
+        ValueError: unknown name; the message names the nearest.
     """
     if name not in BENCHMARKS:
         raise ValueError(f"no benchmark is called {name!r}; {hint(name, BENCHMARKS)}")

@@ -109,8 +109,7 @@ class AnswerBenchmark(Benchmark):
         """
         task = pipeline.task(self.task)
         options = {**self.options, "ocr": True} if ocr else self.options
-        known = {each.name for each in dataclasses.fields(task)}
-        if ocr and "ocr" not in known:
+        if ocr and not task.takes_ocr():
             raise ValueError(f"benchmark {self.name} takes no OCR text: task {self.task} has no place for it")
         return dataclasses.replace(task, **options)
 
