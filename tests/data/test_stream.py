@@ -116,7 +116,7 @@ class Deadly(Numbers):
 
 
 def test_a_killed_worker_is_one_sentence() -> None:
-    with pytest.raises(OSError, match=r"a data worker was killed .*the same command goes on"):
+    with pytest.raises(OSError, match=r"a data worker was killed .*run the same command to continue"):
         next(load(stream(Deadly(9)), start=0, batch=16, workers=1))
 
 

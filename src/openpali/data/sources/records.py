@@ -28,7 +28,7 @@ from openpali.messages import hint
 from openpali.tasks.example import Box, Example, Mask, Object, Size, tight_box
 
 ReadFile = Callable[[str], bytes]
-"""File name in a record -> the file's bytes; raises ``FileNotFoundError`` where there is none."""
+"""File name in a record -> the file's bytes; raises ``FileNotFoundError`` if there is none."""
 
 
 class RecordError(ValueError):
