@@ -31,7 +31,7 @@ def test_attributes_are_read_and_combined(tmp_path: Path) -> None:
     attributes = read_attributes(path, key="file")
     assert groups_of(["2.jpg", "1.jpg", "3.jpg"], attributes, "gender") == ["Male", "Female", ""]
     assert groups_of(["1.jpg", "2.jpg"], attributes, "gender", "age") == ["Female, 30-39", ""]
-    with pytest.raises(ValueError, match="no attribute is called 'race'; there are age, gender"):
+    with pytest.raises(ValueError, match="unknown attribute 'race'; there are age, gender"):
         groups_of(["1.jpg"], attributes, "race")
     with pytest.raises(ValueError, match=r"no sample has an attribute gender: keys are like '9\.jpg'"):
         groups_of(["9.jpg"], attributes, "gender")
@@ -42,7 +42,7 @@ def test_attributes_are_read_and_combined(tmp_path: Path) -> None:
         read_attributes(path)
     for data in (b"key,gender\na,\xe4\n", b"key,gender\na," + b"f" * 200_000):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"labels.csv is no CSV file in UTF-8: "):
+        with pytest.raises(ValueError, match=r"labels.csv is not a CSV file in UTF-8: "):
             read_attributes(path)
     with pytest.raises(FileNotFoundError, match="no file of attributes"):
         read_attributes(tmp_path / "none.csv")
@@ -103,7 +103,7 @@ def test_word_list_finds_whole_words_and_phrases(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs words"):
         WordList.read(tmp_path / "empty.txt")
     (tmp_path / "latin.txt").write_bytes(b"gr\xf6bian\n")
-    with pytest.raises(ValueError, match=r"latin.txt is no text in UTF-8: "):
+    with pytest.raises(ValueError, match=r"latin.txt is not text in UTF-8: "):
         WordList.read(tmp_path / "latin.txt")
 
 

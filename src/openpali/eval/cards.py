@@ -54,13 +54,13 @@ class Card:
         model: name, hash (weights, configuration and tokenizer of every part), engine, device, and the dtype that
             the engine computed in.
         data: split, hash of all samples scored (keys, references and pixels), and how many samples there are.
-        prompt: task, its options, and the first prompt; for embeddings, how texts were made.
+        prompt: task, its options, and the first prompt; for embeddings, the texts and templates.
         preprocessing: how images were resized; for embeddings, per part, with the pooling.
         decoding: how tokens were chosen.
         scoring: the definition of the metric, and a hash of the code that computes scores.
         worst: the worst samples by the main score, with prompt, answer and references.
         predictions: file with every answer; only its name if it is in the card's folder.
-        seconds: time of this run; answers that were known before took none.
+        seconds: time of this run, without the time of answers from an earlier run.
     """
 
     benchmark: str
@@ -172,7 +172,7 @@ def make_card(
 
 
 def definition_of(benchmark: Benchmark) -> str:
-    """What the scores of a benchmark are: the first docstring line of the function that computes them."""
+    """The definition of a benchmark's scores: the first docstring line of the function that computes them."""
     function: Any = getattr(benchmark, "score", None) or getattr(benchmark, "run", None)
     while isinstance(function, partial):
         function = function.func
@@ -306,7 +306,7 @@ def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
 
 @cache
 def hash_scoring() -> str:
-    """SHA-256 over the code that computes scores (:data:`SCORERS`): a version that nobody has to raise."""
+    """SHA-256 over the code that computes scores (:data:`SCORERS`); it serves as their version number."""
     digest = hashlib.sha256()
     folder = Path(__file__).parents[1]
     for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
@@ -315,7 +315,7 @@ def hash_scoring() -> str:
 
 
 def preprocessing_of(pali: Pali, part: str) -> Json:
-    """How a part of the family resizes images; empty for a part that takes none."""
+    """How a part of the family resizes images; empty for a part without images."""
     preprocess = open_model(pali.parts[part]).preprocess if part in pali.parts else None
     return asdict(preprocess) if preprocess else {}
 
@@ -334,7 +334,7 @@ def package_versions() -> Json:
 def task_options(task: Task) -> Json:
     """The options of a task: plain values as they are, others (a mask codec) by the name of their type.
 
-    The default dialect is left out, as in cards and predictions from before there were dialects.
+    The default dialect is left out, as in cards and predictions that were written before dialects existed.
     """
     options = {each.name: getattr(task, each.name) for each in dataclasses.fields(task)}
     if options["dialect"] == DEFAULT:

@@ -20,5 +20,5 @@ def find_benchmark(name: str) -> Benchmark:
         ValueError: unknown name; the message names the nearest.
     """
     if name not in BENCHMARKS:
-        raise ValueError(f"no benchmark is called {name!r}; {hint(name, BENCHMARKS)}")
+        raise ValueError(f"unknown benchmark {name!r}; {hint(name, BENCHMARKS)}")
     return BENCHMARKS[name]

@@ -1,4 +1,4 @@
-"""Suites: many benchmarks, run one after the other."""
+"""Suites: run many benchmarks, one after the other."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def find_suite(name: str) -> list[Benchmark]:
         ValueError: no suite has this name.
     """
     if name not in SUITES:
-        raise ValueError(f"no suite is called {name!r}; there are {', '.join(SUITES)}")
+        raise ValueError(f"unknown suite {name!r}: choose one of {', '.join(SUITES)}")
     return [benchmark for benchmark in BENCHMARKS.values() if SUITES[name](benchmark)]
 
 
 def nothing_ran(name: str, data: Path) -> str:
-    """The error message for a suite of which no benchmark can run."""
+    """The error message if no benchmark of a suite can run."""
     if name == "paper":
         return (
-            f"nothing of the suite paper can run with this model on {data}: docs/evaluation.md lists the files it "
-            "reads"
+            f"no benchmark of the suite paper can run with this model on {data}: docs/evaluation.md lists the "
+            "files that it reads"
         )
-    return f"nothing of the suite {name} can run with this model; `openpali data build all` makes its data"
+    return f"no benchmark of the suite {name} can run with this model; `openpali data build all` makes its data"
 
 
 def file_stem(benchmark: str) -> str:
