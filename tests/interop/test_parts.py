@@ -171,7 +171,7 @@ def test_siglip_alone(sources: Path, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
     assert pali.similarity([image], ["a red circle", "dog"]).shape == (1, 2)
     checkpoints.image_encoder(tmp_path / "alone")
-    with pytest.raises(ValueError, match="holds an image encoder alone: give a language model"):
+    with pytest.raises(ValueError, match="has only an image encoder: give a language model"):
         adopt_siglip(tmp_path / "alone", tmp_path / "other")
 
 
@@ -288,16 +288,18 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
     lines = openpali(capsys, monkeypatch, "export", tmp_path, "--out", tmp_path / "family")
     assert [line.split()[0] for line in lines] == ["pali", "pali", "siglip"]
     monkeypatch.setattr(sys, "argv", ["openpali", "export", str(tmp_path / "masks"), "--out", "x"])
-    with pytest.raises(SystemExit, match=r"openpali: .* is a mask_vqvae, and transformers has classes for siglip"):
+    with pytest.raises(
+        SystemExit, match=r"openpali: .* is a mask_vqvae: only siglip and pali can be exported to transformers"
+    ):
         main()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "T5", "--size", "big"], "size 'big' is neither pixels per side nor HEIGHTxWIDTH"),
+        (["--text", "T5", "--size", "big"], "size 'big' must be pixels per side or HEIGHTxWIDTH"),
         (["--text", "T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: use multiples"),
-        (["--text", "T5", "--head", "none"], "head 'none' is none of auto, tied, untied"),
+        (["--text", "T5", "--head", "none"], "head 'none' must be one of auto, tied, untied"),
         (["--text", "nowhere"], "no checkpoint in nowhere: it has no config.json"),
         (["--text", "SIGLIP"], "holds a 'siglip', none of t5, mt5, umt5"),
     ],

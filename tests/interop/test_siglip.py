@@ -151,7 +151,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
             "not a SigLIP: of SigLIP 2, take a checkpoint of fixed resolution",
         ),
         ({"model_type": "clip_vision_model"}, "holds a 'clip_vision_model', not a SigLIP"),
-        ({"model_type": None}, "is no configuration of transformers"),
+        ({"model_type": None}, "is not a configuration of transformers"),
         (
             {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
             "hidden_act = 'quick_gelu' .*; layer_norm_eps = 1e-05",
@@ -207,7 +207,7 @@ def test_our_vit_opens_there(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = theirs.eval()(pixel_values=images.permute(0, 3, 1, 2)).last_hidden_state
         torch.testing.assert_close(vit(images), expected, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="takes square images, and this ViT takes 8 x 12"):
+    with pytest.raises(ValueError, match="takes square images, but this ViT takes 8 x 12"):
         write_vit(vit.state_dict(), ViTConfig(4, (2, 3), 24, 2, 40, 3))
 
 
@@ -345,15 +345,15 @@ def damaged(name: str, tree: Tree) -> Tree:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no ViT", "is no ViT of big_vision: it has no embedding/kernel"),
+        ("no ViT", "is not a ViT of big_vision: it has no embedding/kernel"),
         (
             "both towers bare",
             "no embedding/kernel, no pos_embedding, no Transformer/.*, no txt/Embed_0/embedding",
         ),
-        ("class token", "10 position embeddings, which make no square: one belongs to a class token"),
-        ("integers", "params/t has dtype int64, and weights are floats"),
-        ("flat kernel", r"query/kernel has shape \(24, 24\), and 3 axes are expected"),
-        ("pickle", "is no .npz file of arrays: Object arrays cannot be loaded"),
+        ("class token", "10 position embeddings, which do not form a square: one belongs to a class token"),
+        ("integers", "params/t has dtype int64, but weights must be floats"),
+        ("flat kernel", r"query/kernel has shape \(24, 24\), but must have 3 axes"),
+        ("pickle", "is not an .npz file of arrays: Object arrays cannot be loaded"),
     ],
 )
 def test_files_that_are_not_it(tmp_path: Path, name: str, message: str) -> None:
@@ -368,5 +368,5 @@ def test_places_where_nothing_is(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.npz"):
         read_image_encoder(tmp_path / "nowhere.npz")
     (tmp_path / "it.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(ValueError, match=r"is no \.npz file"):
+    with pytest.raises(ValueError, match=r"is not an \.npz file"):
         read_image_encoder(tmp_path / "it.npz")

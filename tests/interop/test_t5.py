@@ -188,7 +188,7 @@ def test_contradictions_ask_for_a_policy(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "t5_v11")
     edit(tmp_path, {"tie_word_embeddings": True, "scale_decoder_outputs": None})
     with pytest.raises(
-        ValueError, match=r"says that the head is the embedding, and lm_head.weight is another matrix"
+        ValueError, match=r"says that the head is the embedding, but lm_head.weight is another matrix"
     ):
         read_t5(tmp_path)
     own = load_file(tmp_path / "model.safetensors")
@@ -240,7 +240,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"feed_forward_proj": "relu"}, "has feed_forward_proj = 'relu', and only .* of T5, take v1.1 or Flan-T5"),
+        ({"feed_forward_proj": "relu"}, "has feed_forward_proj = 'relu', and only .* for T5, use v1.1 or Flan-T5"),
         ({"feed_forward_proj": None}, "feed_forward_proj = 'relu'"),
         ({"model_type": "bart"}, "holds a 'bart', none of t5, mt5, umt5"),
         ({"num_layers": 3}, r"encoder.block.2.layer.0.layer_norm.weight is missing"),
