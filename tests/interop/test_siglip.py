@@ -148,7 +148,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
     [
         (
             {"model_type": "siglip2_vision_model"},
-            "not a SigLIP: of SigLIP 2, take a checkpoint of fixed resolution",
+            "not a SigLIP: for SigLIP 2, use a checkpoint of fixed resolution",
         ),
         ({"model_type": "clip_vision_model"}, "holds a 'clip_vision_model', not a SigLIP"),
         ({"model_type": None}, "is not a configuration of transformers"),

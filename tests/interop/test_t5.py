@@ -198,7 +198,7 @@ def test_contradictions_ask_for_a_policy(tmp_path: Path) -> None:
     assert "head.weight" not in tied.weights
 
     edit(tmp_path, {"tie_word_embeddings": False}, lm_head__weight=None)
-    with pytest.raises(ValueError, match=r"lm_head.weight is missing, and config.json says that it is not"):
+    with pytest.raises(ValueError, match=r"lm_head.weight is missing, but config.json says that the head is not"):
         read_t5(tmp_path)
     edit(tmp_path, lm_head__weight=own["shared.weight"])  # a copy in the file is a head, and it is not scaled
     assert read_t5(tmp_path).head == "a copy of the embedding"

@@ -142,9 +142,7 @@ class RefSeg(Task):
             ValueError: there is no mask VQ-VAE.
         """
         if self.masks is None:
-            raise ValueError(
-                "segmentation needs a mask VQ-VAE, and this model has none: pack one with it"
-            )
+            raise ValueError("segmentation needs a mask VQ-VAE, and this model has none: pack one with it")
         thing = example.objects[example.referred[0]]
         assert thing.mask is not None
         found = answer.objects[0] if answer.objects else None
