@@ -139,7 +139,7 @@ def flip_header(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip_header])
-def test_validate_tells_of_damaged_shards(
+def test_validate_reports_damaged_shards(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     path = shards(tmp_path)
@@ -217,7 +217,7 @@ def quarantine(run: Path) -> list[str]:
     return [json.loads(line)["problem"] for line in (run / "quarantine.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_training_quarantines_bad_images_and_goes_on(
+def test_training_quarantines_bad_images_and_continues(
     openpali: Command, world_with_vocabulary: Path, files: Path
 ) -> None:
     path = jsonl(files, *BAD, "gone.png", *UNUSUAL)
@@ -231,7 +231,9 @@ def test_training_quarantines_bad_images_and_goes_on(
     assert last["drawn"] == {f"caption@{path}": 32}
 
 
-def test_training_ends_where_too_much_is_bad(openpali: Command, world_with_vocabulary: Path, files: Path) -> None:
+def test_training_ends_if_too_many_samples_are_bad(
+    openpali: Command, world_with_vocabulary: Path, files: Path
+) -> None:
     path = jsonl(files, *BAD, "gone.png", *UNUSUAL)
     _, sentence = openpali("train", recipe(files, path, max_bad=1), "--run", files / "run")
     assert "bad samples, more than max_bad = 1; they are listed in" in sentence
@@ -243,7 +245,7 @@ def test_training_ends_where_too_much_is_bad(openpali: Command, world_with_vocab
 
 
 @pytest.mark.parametrize("damage", [cut, flip_header])
-def test_training_on_damaged_shards_uses_what_is_whole(
+def test_training_on_damaged_shards_uses_complete_samples(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     path = shards(tmp_path)

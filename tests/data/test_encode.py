@@ -73,7 +73,7 @@ def test_a_target_that_is_too_long_may_be_cut(tokenizer: Tokenizer) -> None:
         encode(SequenceEncoder(tokenizer, 3, 64, cut=True), question())
 
 
-def test_frames_of_different_number(tokenizer: Tokenizer) -> None:
+def test_rows_may_have_different_numbers_of_frames(tokenizer: Tokenizer) -> None:
     encoder = SequenceEncoder(tokenizer, 200, 200)
     text = Example(key="t", text="a small red horse stands on the grass " * 3)
     alone = encoder.encode(text, get_task("denoise", tokenizer=tokenizer), SMALL, generator(0))
@@ -86,7 +86,7 @@ def test_frames_of_different_number(tokenizer: Tokenizer) -> None:
     assert "images" not in encoder.collate([alone, alone])
 
 
-def test_too_long_is_an_error_not_a_cut(tokenizer: Tokenizer) -> None:
+def test_texts_that_are_too_long_are_errors(tokenizer: Tokenizer) -> None:
     length = len(tokenizer.encode("horse")) + 1
     encode(SequenceEncoder(tokenizer, 64, length), question())
     with pytest.raises(ValueError, match=f"target of {length} tokens, but the recipe's max_target is {length - 1}"):
@@ -95,7 +95,7 @@ def test_too_long_is_an_error_not_a_cut(tokenizer: Tokenizer) -> None:
         encode(SequenceEncoder(tokenizer, 3, 64), question())
 
 
-def test_denoising_takes_ids_as_they_are(tokenizer: Tokenizer) -> None:
+def test_denoising_keeps_ids_unchanged(tokenizer: Tokenizer) -> None:
     task = get_task("denoise", tokenizer=tokenizer)
     example = Example(key="t", text="a small red horse stands on the grass " * 3)
     encoder = SequenceEncoder(tokenizer, 200, 200)
@@ -119,7 +119,7 @@ def test_pairs_are_lower_case_and_end_in_sticky_eos(tokenizer: Tokenizer) -> Non
     assert cut["ids"].tolist() == [[*ids[:2], tokenizer.eos_id]]
 
 
-def test_labels() -> None:
+def test_labels_become_class_indices() -> None:
     encoder = LabelEncoder(("cat", "dog"))
     batch = encode(encoder, Example(key="a", images=[IMAGE], label="dog"))
     assert batch["label"].tolist() == [1]
@@ -147,7 +147,7 @@ def test_a_missing_image_is_quarantined_not_a_crash(tokenizer: Tokenizer) -> Non
         encode(SequenceEncoder(tokenizer, 64, 64), question(frames=0))
 
 
-def test_explain_marks_every_token_that_is_no_padding(tokenizer: Tokenizer) -> None:
+def test_explain_marks_every_token_except_padding(tokenizer: Tokenizer) -> None:
     batch = encode(SequenceEncoder(tokenizer, 64, 64), question(), question(answer="a red horse"))
     lines = explain_batch(batch, tokenizer)
     prompts, targets = (list(batch[key].shape) for key in ("prompt", "target"))

@@ -37,7 +37,7 @@ def near(a: NDArray[np.uint8], b: NDArray[np.uint8], most: float) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
-def test_formats(kind: str, tmp_path: Path) -> None:
+def test_every_format_gives_the_right_pixels(kind: str, tmp_path: Path) -> None:
     options = {"lossless": True} if kind == "WEBP" else {"quality": 98, "subsampling": 0} if kind == "JPEG" else {}
     path = tmp_path / "image"
     path.write_bytes(encoded(PIXELS, kind, **options))
@@ -48,7 +48,7 @@ def test_formats(kind: str, tmp_path: Path) -> None:
     assert near(image, PIXELS, lossy)
 
 
-def test_cmyk_jpeg() -> None:
+def test_cmyk_jpegs_become_rgb() -> None:
     image = Image.fromarray(PIXELS).convert("CMYK")
     assert near(load_image(encoded(image, "JPEG", quality=98, subsampling=0)), PIXELS, 4)
 
@@ -67,14 +67,14 @@ def test_16_bit_png_that_is_dark_stays_dark() -> None:
     assert image.max() <= 1
 
 
-def test_grey_and_one_bit() -> None:
+def test_grey_and_one_bit_images_become_rgb() -> None:
     grey = PIXELS[..., 0]
     np.testing.assert_array_equal(load_image(encoded(grey)), grey[..., None].repeat(3, axis=-1))
     bits = load_image(encoded(Image.fromarray(grey > 100)))
     np.testing.assert_array_equal(bits[..., 0], np.where(grey > 100, 255, 0))
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparent_pixels_are_blended_with_white() -> None:
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[0, 0] = 255, 0, 0, 255
     rgba[0, 1] = 255, 0, 0, 0
@@ -86,7 +86,7 @@ def test_transparency_is_laid_on_white() -> None:
     assert load_image(encoded(Image.fromarray(grey_alpha, "LA")))[0, :, 0].tolist() == [10, 255]
 
 
-def test_palette_with_transparency() -> None:
+def test_transparent_palette_entries_are_blended_with_white() -> None:
     image = Image.new("P", (3, 1))
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     image.putdata([0, 1, 2])
@@ -115,7 +115,7 @@ def test_exif_turns_the_image_upright(orientation: int) -> None:
     np.testing.assert_array_equal(load_image(encoded(np.ascontiguousarray(stored), exif=exif)), PIXELS)
 
 
-def test_the_first_frame_of_an_animation() -> None:
+def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50, **options)
@@ -130,12 +130,12 @@ def test_the_first_frame_of_an_animation() -> None:
 @pytest.mark.parametrize(
     "data", [b"<html>not found</html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"\0" * 99]
 )
-def test_no_image(data: bytes) -> None:
+def test_other_data_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"cat.jpg is (not an image|truncated or damaged)"):
         load_image(data, "cat.jpg")
 
 
-def test_empty_missing_and_folder(tmp_path: Path) -> None:
+def test_empty_and_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(ValueError, match=r"empty.jpg is empty \(0 bytes\)"):
         load_image(tmp_path / "empty.jpg")
@@ -146,7 +146,7 @@ def test_empty_missing_and_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_truncated(kind: str) -> None:
+def test_truncated_images_are_refused(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     data = encoded(noise, kind)
     for share in (0.5, 0.9):
@@ -222,7 +222,7 @@ def test_preprocess_is_antialiased_and_the_identity_at_the_same_size() -> None:
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
-def test_antialiased_filters_are_those_of_pillow(mode: str) -> None:
+def test_antialiased_filters_agree_with_pillow(mode: str) -> None:
     """To within 1, larger or smaller; an array that may not be written to is taken as well."""
     rng = np.random.default_rng(0)
     for height, width in ((23, 31), (200, 300), (24, 500), (7, 9)):
@@ -234,7 +234,7 @@ def test_antialiased_filters_are_those_of_pillow(mode: str) -> None:
         assert ours.flags.c_contiguous
 
 
-def test_bilinear_is_that_of_big_vision() -> None:
+def test_bilinear_agrees_with_big_vision() -> None:
     """``tf.image.resize`` without antialiasing: half-pixel centres, cut to whole numbers. Worked out by hand."""
     row = np.array([[0, 10, 20, 99]], np.uint8)[..., None].repeat(3, axis=-1)
     #  centres of 3 pixels over 4: 1/6, 3/2, 17/6  ->  10/6, 15, 20 + 79 * 5/6

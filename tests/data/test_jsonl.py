@@ -107,7 +107,7 @@ def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:
         ('{"caption": "a", "captions": {"en": "b"}}', "caption and captions.en"),
     ],
 )
-def test_a_mistake_is_named_with_line_field_and_remedy(line: str, expected: str) -> None:
+def test_errors_name_line_field_and_fix(line: str, expected: str) -> None:
     with pytest.raises(RecordError, match=expected) as caught:
         parse_record(line, "t:3")
     again = pickle.loads(pickle.dumps(caught.value))  # errors travel from worker to trainer
@@ -144,7 +144,7 @@ def test_missing_and_damaged_images_are_named(folder: Path) -> None:
     blank=st.lists(st.booleans(), min_size=1, max_size=30), end=st.sampled_from(["\n", "\r\n"]), bom=st.booleans()
 )
 @settings(max_examples=25, deadline=None)
-def test_lines_are_found_whatever_lies_between(
+def test_lines_are_found_with_any_line_ends_and_blanks(
     blank: list[bool], end: str, bom: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("lines") / "x.jsonl"
@@ -168,7 +168,7 @@ def test_lines_are_found_whatever_lies_between(
     assert pickle.loads(pickle.dumps(source))[0] == source[0]
 
 
-def test_labels_are_those_that_occur(folder: Path) -> None:
+def test_labels_are_the_distinct_values(folder: Path) -> None:
     source = JsonlSource(write(folder, {"label": "b"}, {"text": "x"}, "{", {"label": "a"}, {"label": "b"}))
     assert source.labels == ["a", "b"]
 
@@ -178,7 +178,7 @@ def test_labels_are_those_that_occur(folder: Path) -> None:
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.05, 0.5, 1.0]))
 @settings(max_examples=60, deadline=None)
-def test_run_lengths_are_those_of_pycocotools(height: int, width: int, seed: int, share: float) -> None:
+def test_run_lengths_agree_with_pycocotools(height: int, width: int, seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < share
     packed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
     compressed = packed["counts"].decode()
@@ -188,7 +188,7 @@ def test_run_lengths_are_those_of_pycocotools(height: int, width: int, seed: int
     np.testing.assert_array_equal(plain.draw(Size(height, width)), mask)
 
 
-def test_long_runs_and_negative_differences() -> None:
+def test_long_runs_and_negative_differences_are_decompressed() -> None:
     mask = np.zeros((700, 900), bool)
     mask[3:690, 100:800] = True
     mask[10, 10] = True
@@ -226,7 +226,7 @@ def test_polygons_agree_with_the_even_odd_rule(corners: list[tuple[float, float]
             assert mask[row, column] == inside or nearest < 1e-6
 
 
-def test_polygons_are_near_to_pycocotools() -> None:
+def test_polygons_are_close_to_pycocotools() -> None:
     """COCO rounds corners differently, but a round thing covers nearly the same pixels."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     corners = np.stack([50 + 30 * np.cos(angles), 40 + 20 * np.sin(angles)], axis=1).ravel().tolist()
@@ -239,7 +239,7 @@ def test_polygons_are_near_to_pycocotools() -> None:
 # ---- by name
 
 
-def test_sources_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_open_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENPALI_HOME", str(folder / "home"))
     with pytest.raises(FileNotFoundError, match="openpali data build easy-vqa"):
         open_source("easy-vqa", {"split": "train"})

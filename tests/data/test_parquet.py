@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_rows_in_any_order_with_few_row_groups_in_memory(folder: Path) -> None:
+def test_rows_are_read_in_any_order_with_few_row_groups_in_memory(folder: Path) -> None:
     source = open_source(str(folder), {})
     assert isinstance(source, ParquetSource)
     assert len(source) == 95
@@ -57,7 +57,7 @@ def test_rows_in_any_order_with_few_row_groups_in_memory(folder: Path) -> None:
     assert len(open_source(str(folder / "b.parquet"), {})) == 35
 
 
-def test_every_way_to_hold_images(tmp_path: Path) -> None:
+def test_images_may_be_bytes_structs_or_paths(tmp_path: Path) -> None:
     (tmp_path / "beside.png").write_bytes(image_bytes(3))
     ways: list[Any] = [
         {"image": image_bytes(1)},
@@ -73,7 +73,7 @@ def test_every_way_to_hold_images(tmp_path: Path) -> None:
         assert [int(image[0, 0, 0]) for image in ParquetSource(path)[0].images] == values
 
 
-def test_fields_of_many_types(tmp_path: Path) -> None:
+def test_fields_may_have_many_types(tmp_path: Path) -> None:
     thing = {"name": "cat", "box": [1.0, 2.0, 3.0, 4.0], "mask": None}
     rows = [
         {
@@ -97,7 +97,7 @@ def test_fields_of_many_types(tmp_path: Path) -> None:
     assert ParquetSource(text)[0].objects[0].box.ymax == 3
 
 
-def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+def test_errors_name_file_row_and_field(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no .parquet files at .*gone.parquet"):
         open_source(str(tmp_path / "gone.parquet"), {})
     (tmp_path / "no.parquet").write_bytes(b"no parquet at all" * 9)
@@ -135,7 +135,7 @@ def test_a_damaged_row_group_is_a_value_error(folder: Path) -> None:
         source[30]
 
 
-def test_urls_and_forked_workers(folder: Path) -> None:
+def test_urls_work_in_forked_workers(folder: Path) -> None:
     fsspec.filesystem("memory").pipe("/p/a.parquet", (folder / "a.parquet").read_bytes())
     assert open_source("memory://p/a.parquet", {})[59].label == "l59"
     source = ParquetSource(folder)

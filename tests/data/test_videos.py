@@ -57,14 +57,14 @@ def folder(tmp_path: Path) -> Path:
         ({"frames": 16, "stride": 9}, [0, 9, 18]),
     ],
 )
-def test_frames_of_files_and_of_shards(folder: Path, options: dict[str, Any], expected: list[int]) -> None:
+def test_frames_are_the_ones_asked_for(folder: Path, options: dict[str, Any], expected: list[int]) -> None:
     for name in ("x.jsonl", "x-00000.tar"):
         example = open_source(str(folder / name), options)[0]
         assert numbers(example.images) == pytest.approx(expected, abs=1)
         assert example.size == (48, 64)
 
 
-def test_all_kinds_of_samples_in_one_batch(folder: Path) -> None:
+def test_one_batch_may_mix_texts_images_and_videos(folder: Path) -> None:
     """Text alone, one image, several images, a video."""
     tokenizer = Tokenizer.train(["what moves? a cat on the grass"] * 5, 1000)
     encoder = SequenceEncoder(tokenizer, 200, 200)

@@ -51,7 +51,7 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     return capsys.readouterr().out.splitlines()
 
 
-def test_everything_is_taken_over(sources: Path, tmp_path: Path) -> None:
+def test_all_public_weights_are_adopted(sources: Path, tmp_path: Path) -> None:
     parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
     bundle = open_model(tmp_path / "pali")
     weights = bundle.weights()
@@ -77,7 +77,7 @@ def test_everything_is_taken_over(sources: Path, tmp_path: Path) -> None:
     bundle.model()
 
 
-def test_the_seed_decides_what_is_new(sources: Path, tmp_path: Path) -> None:
+def test_the_seed_determines_new_weights(sources: Path, tmp_path: Path) -> None:
     seeds = {"a": 0, "b": 0, "c": 1}
     for name, seed in seeds.items():
         assemble(sources / "siglip", sources / "t5", tmp_path / name, seed=seed)
@@ -89,7 +89,7 @@ def test_the_seed_decides_what_is_new(sources: Path, tmp_path: Path) -> None:
     assert not a["project.bias"].any()
 
 
-def test_resolution_is_resampled_and_recorded(sources: Path, tmp_path: Path) -> None:
+def test_positions_are_resampled_and_recorded(sources: Path, tmp_path: Path) -> None:
     parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali", size=(20, 28))
     bundle = open_model(tmp_path / "pali")
     assert bundle.config.vision.grid == (5, 7)
@@ -119,7 +119,7 @@ def test_new_rows_are_like_the_others() -> None:
 
 
 @pytest.mark.parametrize("kind", ["t5_tied", "umt5"])
-def test_other_families(kind: str, sources: Path, tmp_path: Path) -> None:
+def test_other_families_are_assembled(kind: str, sources: Path, tmp_path: Path) -> None:
     checkpoints.t5(tmp_path / "text", kind, vocab_size=VOCABULARY)
     (tmp_path / "text" / "spiece.model").write_bytes(checkpoints.small_proto())
     assemble(sources / "siglip", tmp_path / "text", tmp_path / "pali", locations=4)
@@ -130,7 +130,7 @@ def test_other_families(kind: str, sources: Path, tmp_path: Path) -> None:
     bundle.model()
 
 
-def test_an_npz_is_as_good(sources: Path, tmp_path: Path) -> None:
+def test_an_npz_gives_the_same_model(sources: Path, tmp_path: Path) -> None:
     tree = checkpoints.big_vision(checkpoints.siglip(tmp_path / "siglip", vocab_size=600))
     np.savez(tmp_path / "siglip.npz", **tree)
     assemble(sources / "siglip", sources / "t5", tmp_path / "a")
@@ -140,7 +140,7 @@ def test_an_npz_is_as_good(sources: Path, tmp_path: Path) -> None:
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_from_parts_answers(sources: Path, tmp_path: Path) -> None:
+def test_a_model_from_parts_answers(sources: Path, tmp_path: Path) -> None:
     image = np.zeros((30, 40, 3), np.uint8)
     pali = Pali.from_parts(vision=sources / "siglip", text=sources / "t5", size=16)
     folder = pali.folder
@@ -161,7 +161,7 @@ def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: P
     assert not (tmp_path / "pali").exists()
 
 
-def test_siglip_alone(sources: Path, tmp_path: Path) -> None:
+def test_a_siglip_is_adopted_alone(sources: Path, tmp_path: Path) -> None:
     """Both towers become a SigLIP of ours, which compares images and texts as theirs does."""
     adopt_siglip(sources / "siglip", tmp_path / "siglip")
     bundle = open_model(tmp_path / "siglip")

@@ -38,7 +38,7 @@ def build(encoder: ImageEncoder, dtype: torch.dtype = torch.float32) -> SigLIP:
 # ---- transformers
 
 
-def test_both_towers(tmp_path: Path) -> None:
+def test_both_towers_agree(tmp_path: Path) -> None:
     checkpoints.siglip(tmp_path)
     encoder = read_siglip(tmp_path)
     assert encoder.vision == AS_WRITTEN
@@ -58,7 +58,7 @@ def test_both_towers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", [True, False])
 @pytest.mark.parametrize("prefix", ["", "vision_model."])  # what version 5 and those before it write
-def test_image_encoder_alone(tmp_path: Path, head: bool, prefix: str) -> None:
+def test_an_image_encoder_alone_agrees(tmp_path: Path, head: bool, prefix: str) -> None:
     checkpoints.image_encoder(tmp_path, head=head)
     if prefix:
         weights = load_file(tmp_path / "model.safetensors")
@@ -72,7 +72,7 @@ def test_image_encoder_alone(tmp_path: Path, head: bool, prefix: str) -> None:
     assert all(p.absolute <= 1e-5 and p.relative <= 1e-5 for p in parities), parities
 
 
-def test_a_report_sees_what_is_wrong(tmp_path: Path) -> None:
+def test_a_report_shows_a_wrong_layer(tmp_path: Path) -> None:
     checkpoints.image_encoder(tmp_path)
     encoder = read_siglip(tmp_path)
     encoder.weights["vit.encoder.blocks.1.attention.qkv.weight"][0] += 0.1
@@ -159,7 +159,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         ({"patch_size": [4, 2]}, "patches of 4 x 2 pixels: only square patches"),
     ],
 )
-def test_what_cannot_be_read_is_said(tmp_path: Path, change: dict, message: str) -> None:
+def test_errors_name_what_cannot_be_read(tmp_path: Path, change: dict, message: str) -> None:
     checkpoints.image_encoder(tmp_path)
     config = tmp_path / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
@@ -176,7 +176,7 @@ def test_towers_of_different_embeddings_are_refused(tmp_path: Path) -> None:
         read_siglip(tmp_path)
 
 
-def test_ours_opens_there(tmp_path: Path) -> None:
+def test_transformers_opens_our_siglip(tmp_path: Path) -> None:
     """Written by us, loaded by transformers, with not a key too many or too few; and read again, the same."""
     torch.manual_seed(0)
     config = SigLIPConfig(AS_WRITTEN, TextTowerConfig(30, 5, 16, 2, 32, 2))
@@ -196,7 +196,7 @@ def test_ours_opens_there(tmp_path: Path) -> None:
     assert all(torch.equal(again.weights[key], value) for key, value in model.state_dict().items())
 
 
-def test_our_vit_opens_there(tmp_path: Path) -> None:
+def test_transformers_opens_our_vit(tmp_path: Path) -> None:
     vit = init_weights(ViT(AS_WRITTEN)).eval()
     tensors, described = write_vit(vit.state_dict(), AS_WRITTEN)
     write_tensors(tmp_path, tensors)
@@ -270,7 +270,7 @@ def same(tree: Tree) -> Tree:
 @pytest.mark.parametrize(
     "layout", [same, scan, positions_in_encoder, positions_in_module, before_linen, inline_head]
 )
-def test_layouts_of_big_vision(tmp_path: Path, layout: Callable[[Tree], Tree]) -> None:
+def test_every_layout_of_big_vision_is_read(tmp_path: Path, layout: Callable[[Tree], Tree]) -> None:
     """Each is the model that transformers' checkpoint is."""
     theirs = checkpoints.siglip(tmp_path / "theirs")
     tree = layout(checkpoints.big_vision(theirs))
@@ -282,7 +282,7 @@ def test_layouts_of_big_vision(tmp_path: Path, layout: Callable[[Tree], Tree]) -
         assert torch.equal(encoder.weights[key], value), key
 
 
-def test_bf16_arrays_without_jax(tmp_path: Path) -> None:
+def test_bf16_arrays_are_read_without_jax(tmp_path: Path) -> None:
     """numpy reads them as two opaque bytes."""
     theirs = checkpoints.siglip(tmp_path / "theirs")
     tree = scan(checkpoints.big_vision(theirs))
@@ -356,13 +356,13 @@ def damaged(name: str, tree: Tree) -> Tree:
         ("pickle", "is not an .npz file of arrays: Object arrays cannot be loaded"),
     ],
 )
-def test_files_that_are_not_it(tmp_path: Path, name: str, message: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, name: str, message: str) -> None:
     np.savez(tmp_path / "it.npz", **damaged(name, checkpoints.big_vision(checkpoints.siglip(tmp_path / "theirs"))))
     with pytest.raises(ValueError, match=message):
         read_npz(tmp_path / "it.npz")
 
 
-def test_places_where_nothing_is(tmp_path: Path) -> None:
+def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"neither config\.json nor one \.npz file"):
         read_image_encoder(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.npz"):

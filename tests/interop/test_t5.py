@@ -44,7 +44,7 @@ def pali(folder: Path, dtype: torch.dtype = torch.float32) -> PaliModel:
 
 
 @pytest.mark.parametrize("kind", checkpoints.FAMILIES)
-def test_every_layer(kind: str, tmp_path: Path) -> None:
+def test_every_layer_agrees(kind: str, tmp_path: Path) -> None:
     """In shards, the way public ones come; lengths go beyond the longest distance that has a bucket of its own."""
     checkpoints.t5(tmp_path, kind, shard="20KB")
     assert (tmp_path / INDEX).is_file()
@@ -73,7 +73,7 @@ def test_deep_models_agree_relatively(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", checkpoints.FAMILIES)
-def test_the_same_tokens(kind: str, tmp_path: Path) -> None:
+def test_generated_tokens_are_the_same(kind: str, tmp_path: Path) -> None:
     """Greedy and by beams, for a batch with padding and its rows alone.
 
     Beams are compared at a fixed length: transformers and big_vision end them by different rules.
@@ -103,7 +103,7 @@ def test_the_same_tokens(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["t5_v11", "umt5"])
-def test_bf16_checkpoints(kind: str, tmp_path: Path) -> None:
+def test_bf16_checkpoints_agree(kind: str, tmp_path: Path) -> None:
     """Read as they are; the same numbers in float32, and in bf16 as close as bf16 is."""
     checkpoints.t5(tmp_path, kind, dtype=torch.bfloat16)
     language = read_t5(tmp_path)
@@ -125,7 +125,7 @@ def logits_agree(folder: Path, head: HeadPolicy = "auto") -> bool:
     return max(p.relative for p in compare_texts(read_t5(folder, head), folder)) <= 1e-5
 
 
-def test_a_head_of_its_own_as_version_4_wrote_it(tmp_path: Path) -> None:
+def test_version_4_does_not_scale_a_separate_head(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "t5_v11")
     edit(tmp_path, {"tie_word_embeddings": False, "scale_decoder_outputs": None})
     assert read_t5(tmp_path).head == "its own"
@@ -161,14 +161,14 @@ def test_an_embedding_under_another_name_only(tmp_path: Path) -> None:
         read_t5(tmp_path)
 
 
-def test_version_5_scales_a_head_of_its_own_if_told(tmp_path: Path) -> None:
+def test_version_5_scales_a_separate_head_if_configured(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "t5_v11")
     edit(tmp_path, {"scale_decoder_outputs": True})
     assert read_t5(tmp_path).head == "its own, scaled"
     assert logits_agree(tmp_path)
 
 
-def test_version_5_ties_without_scaling_if_told(tmp_path: Path) -> None:
+def test_version_5_ties_without_scaling_if_configured(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "t5_v11")
     edit(tmp_path, lm_head__weight=None)
     language = read_t5(tmp_path)
@@ -176,7 +176,7 @@ def test_version_5_ties_without_scaling_if_told(tmp_path: Path) -> None:
     assert logits_agree(tmp_path)
 
 
-def test_mt5_has_a_head_of_its_own_whatever_is_said(tmp_path: Path) -> None:
+def test_mt5_always_has_a_separate_head(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "mt5")
     for said in (True, False):
         edit(tmp_path, {"tie_word_embeddings": said})
@@ -246,14 +246,14 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         ({"num_layers": 3}, r"encoder.block.2.layer.0.layer_norm.weight is missing"),
     ],
 )
-def test_what_cannot_be_read_is_said(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_errors_name_what_cannot_be_read(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     checkpoints.t5(tmp_path)
     edit(tmp_path, change)
     with pytest.raises(ValueError, match=message):
         read_t5(tmp_path)
 
 
-def test_no_checkpoint(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*: it has no config.json"):
         read_t5(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "t5", "feed_forward_proj": "gated-gelu"}')
@@ -282,7 +282,7 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
         {"max_distance": 20, "buckets": 16},
     ],
 )
-def test_ours_opens_there(change: dict[str, Any], tmp_path: Path) -> None:
+def test_transformers_opens_our_t5(change: dict[str, Any], tmp_path: Path) -> None:
     """Written by us, loaded by transformers, with not a key too many or too few; and read again, the same."""
     torch.manual_seed(0)
     config = T5Config(**{**dict(vocab_size=50, d_model=32, d_head=6, heads=4, d_ff=40), **change},

@@ -142,7 +142,7 @@ def test_a_folder_of_ours_loads_and_one_of_theirs_is_ours(core: PaliModel, folde
     assert again.tokenizer.get_vocab() == tokenizer.get_vocab()
 
 
-def test_shards(core: PaliModel, model: PaliForConditionalGeneration, tmp_path: Path) -> None:
+def test_sharded_folders_load(core: PaliModel, model: PaliForConditionalGeneration, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path, max_shard_size="100KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     assert same_weights(open_model(tmp_path).model(), core)
@@ -278,7 +278,7 @@ def test_beams_are_ours(
     assert found.tolist() == [[0, *text.ids] for row in rows for text in row]
 
 
-def test_samples(model: PaliForConditionalGeneration, inputs: dict[str, Tensor]) -> None:
+def test_sampling_works(model: PaliForConditionalGeneration, inputs: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
     found = model.generate(**inputs, do_sample=True, num_return_sequences=3, max_new_tokens=5)
     assert found.shape[0] == 6
@@ -360,7 +360,9 @@ def test_checkpointing_changes_no_gradient(
     torch.testing.assert_close(found, expected)
 
 
-def test_new_tokens(model: PaliForConditionalGeneration, processor: PaliProcessor, tmp_path: Path) -> None:
+def test_new_tokens_can_be_added(
+    model: PaliForConditionalGeneration, processor: PaliProcessor, tmp_path: Path
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
     old, first = model.text.embed.weight.clone(), tokenizer.vocab_size
     assert tokenizer.add_tokens(["<here>"]) == 1
@@ -376,7 +378,7 @@ def test_new_tokens(model: PaliForConditionalGeneration, processor: PaliProcesso
     assert open_model(tmp_path).config.text.vocab_size == first + 1  # type: ignore[union-attr]
 
 
-def test_tied_head(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_tied_head_stays_tied(tokenizer: Tokenizer, tmp_path: Path) -> None:
     text = dataclasses.replace(PRESETS["pico"].language, vocab_size=tokenizer.vocab_size, tied_head=True)
     model = PaliForConditionalGeneration(PaliConfig.from_core(PaliModelConfig(PRESETS["pico"].vision, text)))
     model.resize_token_embeddings(700)
@@ -439,7 +441,7 @@ def train(model: Any, data: Pairs, folder: Path, **options: Any) -> list[float]:
     return [line["loss"] for line in trainer.state.log_history if "loss" in line]
 
 
-def test_trainer(
+def test_transformers_trainer_learns(
     model: PaliForConditionalGeneration, processor: PaliProcessor, images: list[PILImage.Image], tmp_path: Path
 ) -> None:
     losses = train(
@@ -456,7 +458,7 @@ def test_trainer(
         assert processor.batch_decode(said, skip_special_tokens=True) == ANSWERS
 
 
-def test_lora(
+def test_lora_trains_only_adapters(
     model: PaliForConditionalGeneration, processor: PaliProcessor, images: list[PILImage.Image], tmp_path: Path
 ) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -483,7 +485,7 @@ def test_lora(
 
 
 @pytest.mark.usefixtures("no_sockets")
-def test_pipeline(
+def test_the_pipeline_gives_our_answers(
     folder: Path,
     core: PaliModel,
     processor: PaliProcessor,
@@ -501,7 +503,7 @@ def test_pipeline(
         assert [row["generated_text"] for row in found] == [text]
 
 
-def test_the_page_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documentation_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "transformers.md").read_text()
     (tmp_path / "models").symlink_to(folder.parent)
     PILImage.new("RGB", (99, 80), "red").save(tmp_path / "photo.png")
@@ -546,7 +548,7 @@ def test_special_tokens(texts: PaliTokenizer) -> None:
     assert len(texts) == texts.vocab_size
 
 
-def test_what_does_not_fit_together_is_said(processor: PaliProcessor, images: list[PILImage.Image]) -> None:
+def test_mismatched_inputs_are_refused(processor: PaliProcessor, images: list[PILImage.Image]) -> None:
     for options, message in (
         ({"images": images}, "text is missing"),
         ({"images": images, "text": "one"}, "1 prompts were given with 2 images"),

@@ -207,7 +207,7 @@ def test_masks_agree_with_the_pixels_that_changed(world: World, kind: str) -> No
             assert not core.any() or np.ptp(example.images[0][core].astype(int), axis=0).max() <= 4
 
 
-def test_sizes(world: World) -> None:
+def test_things_have_the_stated_sizes(world: World) -> None:
     for i in range(150):
         (thing,) = WorldSource(world, "single", canvas=100)[i].objects
         assert 42 <= max(thing.box.ymax - thing.box.ymin, thing.box.xmax - thing.box.xmin) <= 90
@@ -425,7 +425,7 @@ def test_documents(world: World) -> None:
         _ = WorldSource(world, "document", canvas=20, languages=["en"])[0]
 
 
-def test_fonts_know_what_they_can_write(world: World) -> None:
+def test_fonts_are_chosen_by_their_glyphs(world: World) -> None:
     file = world.fonts["Latn"][0]
     assert has_glyph(file, "é")
     assert has_glyph(file, "Ж")
@@ -472,7 +472,7 @@ def test_videos_of_one_thing_and_of_one_question(world: World) -> None:
 # ---- the world itself, and errors
 
 
-def test_stamps_are_trimmed_and_named(world: World) -> None:
+def test_stamps_are_cropped_and_named(world: World) -> None:
     stamp = next(s for s in world.stamps if s.name == "orange pillar")
     assert (stamp.article, stamp.noun, stamp.category) == ("an", "an orange pillar", "shapes/pillar")
     assert stamp.rgba.shape[1] < stamp.rgba.shape[0]

@@ -116,7 +116,7 @@ def test_same_generator_state_same_result() -> None:
     assert run(range(100), 7) != run(range(100), 8)
 
 
-def test_what_cannot_be_denoised_is_refused() -> None:
+def test_empty_texts_and_small_limits_are_refused() -> None:
     with pytest.raises(ValueError, match="without tokens"):
         run([])
     with pytest.raises(ValueError, match="at least 3"):

@@ -49,7 +49,7 @@ class Card:
         n: number of samples scored.
         scores, metric: all scores by name, and the name of the main one.
         intervals: 95 % bootstrap intervals of the scores that are means over samples (or over slices).
-        slices: kind of sample, or language where there are several -> ``n``, the main score, and its interval.
+        slices: kind of sample, or language if there are several -> ``n``, the main score, and its interval.
         paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
         model: name, hash (weights, configuration and tokenizer of every part), engine, device, and the dtype that
             the engine computed in.
@@ -244,10 +244,10 @@ def slices_of(
 ) -> dict[str, Json]:
     """Slice -> ``n``, ``value`` of the metric and its ``interval``, if it is a mean over samples.
 
-    A slice is a kind of sample, or a language where there are several.
+    A slice is a kind of sample, or a language if there are several.
 
     Args:
-        languages: of each row's answer; empty if they are not known.
+        languages: language of each row's answer; empty if unknown.
     """
     values = scores.per_sample.get(metric, [])
     found: dict[str, Json] = {}
@@ -263,7 +263,7 @@ def slices_of(
 
 
 def languages_of(rows: Sequence[Answered], task: Task) -> list[str]:
-    """The language in which each row's prompt asks for the answer; empty where it names none."""
+    """The answer's language in each row's prompt; empty if the prompt names none."""
     template = task.template_in(task.wording)
     return [((template and template.read(row.prompt)) or {}).get("lang", "") for row in rows]
 

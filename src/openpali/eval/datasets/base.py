@@ -117,16 +117,16 @@ class AnswerBenchmark(Benchmark):
 
 
 def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None = None) -> AnswerBenchmark:
-    """A benchmark of one's own data, scored as its task scores.
+    """A benchmark of your own data, scored by its task.
 
     Args:
-        source: whatever a recipe takes as ``source``; it names the benchmark.
-        task: that the model is asked to do; by default the one that the first sample is evidently for.
-        options: of the source.
+        source: a ``source`` as in recipes; also the name of the benchmark.
+        task: name of the task; by default, the only task that fits the first sample.
+        options: options of the source.
 
     Raises:
-        FileNotFoundError, ValueError: the source cannot be opened; or there is no such task, or none was named and
-            the first sample does not tell it.
+        FileNotFoundError, ValueError: the source cannot be opened; there is no such task; or ``task`` is empty and
+            no task, or more than one, fits the first sample.
     """
     samples = open_source(source, dict(options or {}))
     if not task:
