@@ -46,7 +46,7 @@ Command = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def openpali(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in this process; what it printed, and the sentence that it ended with ("" for success)."""
+    """Runs a command in this process. Returns its output, and its final error sentence ("" for success)."""
 
     def run(*arguments: object) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
@@ -154,7 +154,7 @@ def test_validate_reports_damaged_shards(
 
 @pytest.fixture
 def without_easy_vqa(world_with_vocabulary: Path, tmp_path: Path) -> Iterator[None]:
-    """Other tests may have put one into the home that all share."""
+    """Other tests may have put one into the shared home."""
     built, aside = world_with_vocabulary / "data" / "easy-vqa", tmp_path / "easy-vqa"
     if built.exists():
         built.rename(aside)

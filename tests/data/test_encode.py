@@ -1,4 +1,4 @@
-"""Encoders: the end token is always there, padding is on the right, too long is said, nothing is cut quietly."""
+"""Encoders: targets end in EOS, padding is on the right, and texts that are too long are errors."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_missing_image_is_quarantined_not_a_crash(tokenizer: Tokenizer) -> Non
     for encoder in (PairEncoder(tokenizer, 8), LabelEncoder(("cat",))):
         with pytest.raises(ValueError, match="sample e has no image"):
             encode(encoder, example, task=get_task("contrastive"))
-    with pytest.raises(ValueError, match="sample q has no image"):  # or it would learn to answer blindly
+    with pytest.raises(ValueError, match="sample q has no image"):  # or it would learn to guess
         encode(SequenceEncoder(tokenizer, 64, 64), question(frames=0))
 
 

@@ -1,4 +1,4 @@
-"""Good images give the right pixels, whatever their format; bad ones one clear sentence, at no cost."""
+"""Good images of any format give the right pixels; bad ones give one clear sentence, before they are decoded."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_16_bits_are_scaled_by_their_full_range(kind: str) -> None:
 
 
 def test_16_bit_png_that_is_dark_stays_dark() -> None:
-    """Its range is that of the file, not of its brightest pixel."""
+    """Pixels are scaled by the range of the format, not of the image."""
     image = load_image(encoded(np.full((4, 4), 200, np.uint16)))
     assert image.max() <= 1
 
@@ -99,7 +99,7 @@ def test_transparent_palette_entries_are_blended_with_white() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_turns_the_image_upright(orientation: int) -> None:
-    """The stored image is made so that it shows ``PIXELS`` when turned as its EXIF says (EXIF 2.3, table 6)."""
+    """The stored image shows ``PIXELS`` after the rotation in its EXIF (EXIF 2.3, table 6)."""
     stored = {
         1: PIXELS,
         2: PIXELS[:, ::-1],
@@ -216,14 +216,14 @@ def test_preprocess_is_antialiased_and_the_identity_at_the_same_size() -> None:
     small = Preprocess(8, 16)(stripes)
     assert small.shape == (8, 16, 3)
     assert abs(float(small.mean()) - 127.5) < 2
-    assert small.std() < 20  # averaged, not every fourth column picked
+    assert small.std() < 20  # averaged, not subsampled
     with pytest.raises(ValueError, match="unknown preprocessing 'crop'"):
         Preprocess(8, 8, policy="crop")
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_antialiased_filters_agree_with_pillow(mode: str) -> None:
-    """To within 1, larger or smaller; an array that may not be written to is taken as well."""
+    """To within 1, for larger and smaller sizes; read-only arrays work, too."""
     rng = np.random.default_rng(0)
     for height, width in ((23, 31), (200, 300), (24, 500), (7, 9)):
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -235,11 +235,11 @@ def test_antialiased_filters_agree_with_pillow(mode: str) -> None:
 
 
 def test_bilinear_agrees_with_big_vision() -> None:
-    """``tf.image.resize`` without antialiasing: half-pixel centres, cut to whole numbers. Worked out by hand."""
+    """``tf.image.resize`` without antialiasing: half-pixel centres, truncated to integers. Computed by hand."""
     row = np.array([[0, 10, 20, 99]], np.uint8)[..., None].repeat(3, axis=-1)
     #  centres of 3 pixels over 4: 1/6, 3/2, 17/6  ->  10/6, 15, 20 + 79 * 5/6
     assert Preprocess(1, 3, filter="bilinear")(row)[0, :, 0].tolist() == [1, 15, 85]
-    assert Preprocess(2, 2, filter="bilinear").min_size is None  # it picks pixels, so none may be missing
+    assert Preprocess(2, 2, filter="bilinear").min_size is None  # it needs the full size
 
 
 # ---- decoded no larger than needed
@@ -274,7 +274,7 @@ def test_jpegs_are_never_decoded_smaller_than_asked(min_size: tuple[int, int], e
 
 
 def test_reduced_decoding_changes_little() -> None:
-    """After the resize to the model's size, and against it: a smaller image by picking pixels is far off."""
+    """Compared after the resize to the model's size; subsampling, in contrast, changes the image much."""
     rng = np.random.default_rng(0)
     spectrum = np.fft.rfft2(rng.standard_normal((480, 640, 3)), axes=(0, 1))
     frequency = np.hypot(np.fft.fftfreq(480)[:, None], np.fft.rfftfreq(640)[None])[..., None]

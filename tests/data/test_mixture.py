@@ -72,7 +72,7 @@ def test_seeds_and_epochs_differ() -> None:
 
 
 def test_sources_are_well_mixed() -> None:
-    """No stretch is far from the rates: 64 draws in a row of a fair coin."""
+    """64 consecutive draws deviate from the rates no more than a fair coin."""
     turns = np.array([d.source for d in draws(Mixture([9, 9], [1, 1], 3), 8 * BLOCK)]).reshape(-1, 64)
     assert turns.sum(axis=1).min() > 12
     assert turns.sum(axis=1).max() < 52
@@ -124,7 +124,7 @@ def test_large_sources_are_permuted_without_a_table(size: int, seed: int) -> Non
 
 
 def test_large_sources_are_shuffled_well() -> None:
-    """Neighbours land far apart, every tenth of the source comes up as often as any other, epochs differ."""
+    """Neighbours are far apart, every tenth of the source is drawn equally often, and epochs differ."""
     size = 10**9
     assert size >= LARGE
     mixture = Mixture([size], [1.0], 3)

@@ -1,4 +1,4 @@
-"""WebDataset shards: same records, any order, cut files."""
+"""WebDataset shards: records, random access, truncated and damaged files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from openpali.synth.builders.output import write_shards
 
 @pytest.fixture(autouse=True, scope="module")
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tables of contents are kept in a cache of our own."""
+    """Use a separate cache for tables of contents."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENPALI_HOME", str(tmp_path_factory.mktemp("home")))
         yield
@@ -120,7 +120,7 @@ def test_errors_name_the_missing_member(tmp_path: Path) -> None:
 @given(st.integers(2048 + 512, 10_240))
 @settings(max_examples=25, deadline=None)
 def test_a_cut_shard_keeps_its_complete_samples(cut: int) -> None:
-    """Wherever it is cut: samples that are there whole are used, no half sample is, and one warning counts them."""
+    """For every cut: complete samples are used, incomplete ones are not, and one warning counts them."""
     with tempfile.TemporaryDirectory() as work:
         write_shards(Path(work), "x", map(sample, range(4)))  # 4 samples x 2 members x 2 blocks of 512 bytes
         path = Path(work) / "x-00000.tar"
@@ -186,7 +186,7 @@ def flipped(path: Path, at: int) -> None:
 @given(st.integers(0, 10 * 2048 - 1))
 @settings(max_examples=40, deadline=None)
 def test_a_flipped_bit_affects_only_its_neighbours(at: int) -> None:
-    """A sample is what it was, or it raises, or it is left out and counted; all others are untouched."""
+    """A sample is unchanged, or raises, or is left out and counted; all others are unchanged."""
     with tempfile.TemporaryDirectory() as work:
         write_shards(Path(work), "x", map(sample, range(10)))
         path = Path(work) / "x-00000.tar"
@@ -207,7 +207,7 @@ def test_a_flipped_bit_affects_only_its_neighbours(at: int) -> None:
             try:
                 example = source[i]
             except ValueError:
-                assert number == struck  # the PNG's or the JSON's own doing
+                assert number == struck  # the PNG or JSON decoder noticed
             else:
                 assert number == struck or (example.label, example.images[0][0, 0, 0]) == (f"l{number}", number)
 
@@ -309,7 +309,7 @@ def test_urls_are_read_like_files(folder: Path) -> None:
 
 
 class Flaky(MemoryFileSystem):  # type: ignore[misc]
-    """Fails to read as often as ``failures`` says."""
+    """Fails the first ``failures`` reads."""
 
     protocol = "flaky"
     failures = 0
@@ -340,7 +340,7 @@ def test_a_failed_read_from_a_url_is_retried(monkeypatch: pytest.MonkeyPatch) ->
     Flaky.failures = 0
     with pytest.raises(FileNotFoundError):
         read_span("flaky://gone.bin", 0, 1)
-    assert not slept  # what is not there does not come by waiting
+    assert not slept  # a missing file is not retried
 
 
 def test_nothing_is_opened_over_the_network_without_a_url(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

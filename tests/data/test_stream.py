@@ -45,7 +45,7 @@ class Numbers:
 
 
 class NumberEncoder:
-    """``id [B]``, ``noise [B]``: what comes out of the sample's generator, ``side [B]``: of the preprocessing."""
+    """``id [B]``; ``noise [B]``, from the sample's generator; ``side [B]``, of the preprocessing."""
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         return {
@@ -108,7 +108,7 @@ def test_a_source_of_only_bad_samples_stops_the_run() -> None:
 
 
 class Deadly(Numbers):
-    """Its reader is killed, as by the kernel where memory ends."""
+    """Kills its reader, like the kernel when memory runs out."""
 
     def __getitem__(self, index: int) -> Example:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -160,7 +160,7 @@ def test_randomness_depends_on_seed_and_counter_only() -> None:
     rows = [row(stream(Numbers(5), seed=1), i) for i in range(64)]
     assert rows == [row(stream(Numbers(5), seed=1), i) for i in range(64)]
     assert rows != [row(stream(Numbers(5), seed=2), i) for i in range(64)]
-    assert len({noise for _, _, noise, _ in rows}) == 64  # the same example again is drawn anew
+    assert len({noise for _, _, noise, _ in rows}) == 64  # repeated examples get new randomness
 
 
 def test_phases_follow_each_other() -> None:
@@ -169,7 +169,7 @@ def test_phases_follow_each_other() -> None:
     assert [s.phase_of(i) for i in (0, 15, 16, 47)] == [0, 0, 1, 1]
     assert [row(s, i)[3] for i in range(48)] == [8] * 16 + [16] * 32
     first, second = ([row(s, i)[1] for i in r] for r in (range(16), range(16, 32)))
-    assert first != second  # each phase has an order of its own
+    assert first != second  # each phase has a different order
 
 
 def joined(groups: Sequence[Sequence[Loaded]]) -> list[tuple[int, ...]]:
@@ -200,7 +200,7 @@ def test_ranks_workers_and_micro_batches_give_the_same_global_batches(ranks: int
 
 
 class Texts(NumberEncoder):
-    """Numbers with a target of up to 5 tokens, as unlike its neighbours' as can be."""
+    """Numbers with targets of up to 5 tokens; neighbours have very different lengths."""
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         target = np.zeros(1 + int(example.key) * 7 % 5, np.int64)

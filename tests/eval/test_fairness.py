@@ -149,7 +149,7 @@ def test_malformed_parity() -> None:
         parity(np.ones((2, 3)), ["f", "m"], ["a", "b"])
     with pytest.raises(ValueError, match="NaN"):
         parity(np.full((2, 1), np.nan), ["f", "m"], ["a"])
-    with pytest.raises(ValueError, match="name them out of f, m, x"):
+    with pytest.raises(ValueError, match="name two of f, m, x"):
         parity(np.ones((3, 1)), ["f", "m", "x"], ["a"])
     with pytest.raises(ValueError, match="no samples of 'y'"):
         parity(np.ones((2, 1)), ["f", "m"], ["a"], pair=("f", "y"))

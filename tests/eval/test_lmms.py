@@ -1,6 +1,6 @@
-"""lmms-eval's documented interface (0.7), stood in for by the few names that the adapter touches.
+"""The adapter on a stand-in of lmms-eval's interface (0.7) with the few names that it uses.
 
-The real package wants a hundred others; what it calls, and how, is written down here from its `api/model.py`,
+The real package depends on a hundred others. The stand-in follows its `api/model.py`,
 `api/instance.py` and `models/registry_v2.py`.
 """
 
@@ -137,7 +137,7 @@ def test_generation_options_are_used(adapter: ModuleType, family: Path) -> None:
     model = open_model(adapter, family)
     whole = model.generate_until(requests())[0]
     assert len(model.generate_until(requests(max_new_tokens=1))[0]) < len(whole)
-    stop = whole[1]  # random weights may say it first, too
+    stop = whole[1]  # random weights may also begin with it
     assert model.generate_until(requests(until=[stop]))[0] == whole.partition(stop)[0].strip()
     assert adapter.decoding_of({"temperature": 0.7, "top_p": 0.9, "num_beams": 3}, 9).beams == 1
     assert adapter.decoding_of({"temperature": 0, "top_p": 0.9, "num_beams": 3}, 9).beams == 3

@@ -159,7 +159,7 @@ def test_average_precision_equals_pycocotools(seed: int, clutter: int) -> None:
     official = _coco(predictions, references)
     assert 0 < official["ap"] < 1
     assert average_precision(predictions, references).summary == pytest.approx(official, abs=1e-6)
-    # Scores are all different here, so the order of pictures and boxes is nothing.
+    # All scores differ here, so the order of images and boxes does not matter.
     mixed = [(p[::-1], r[::-1]) for p, r in zip(predictions, references, strict=True)][::-1]
     again = average_precision([p for p, _ in mixed], [r for _, r in mixed])
     assert again.summary == pytest.approx(official, abs=1e-6)
@@ -169,7 +169,7 @@ def test_average_precision_extremes() -> None:
     truth = [[Detection("cat", (0, 0, 9, 9)), Detection("dog", (20, 20, 40, 40))], []]
     assert set(average_precision(truth, truth).summary.values()) == {1.0}
     assert set(average_precision([[], []], truth).summary.values()) == {0.0}
-    with pytest.raises(ValueError, match="no boxes"):
+    with pytest.raises(ValueError, match="at least one reference box"):
         average_precision([[]], [[]])
     with pytest.raises(ValueError, match="not finite"):
         average_precision([[Detection("cat", (0, 0, 1, 1), np.nan)]], [[Detection("cat", (0, 0, 1, 1))]])

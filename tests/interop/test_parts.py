@@ -1,4 +1,4 @@
-"""A PaLI from public parts: what is taken over, what is new, and what is said when it cannot be."""
+"""A PaLI from public parts: adopted weights, new weights, and errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VOCABULARY = 700  # rows of the embedding: more than there are tokens, as T5's i
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `siglip` and `t5`, as one would have downloaded them."""
+    """A folder with `siglip` and `t5` as if downloaded."""
     folder = tmp_path_factory.mktemp("sources")
     checkpoints.siglip(folder / "siglip", vocab_size=600)
     checkpoints.t5(folder / "t5", vocab_size=VOCABULARY, shard="40KB")
@@ -162,7 +162,7 @@ def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: P
 
 
 def test_a_siglip_is_adopted_alone(sources: Path, tmp_path: Path) -> None:
-    """Both towers become a SigLIP of ours, which compares images and texts as theirs does."""
+    """Both towers become an OpenPaLI SigLIP with the same similarities."""
     adopt_siglip(sources / "siglip", tmp_path / "siglip")
     bundle = open_model(tmp_path / "siglip")
     assert isinstance(bundle.config, SigLIPConfig)

@@ -1,4 +1,4 @@
-"""SigLIP of transformers and big_vision: every layer, every layout, everything that does not fit."""
+"""SigLIP of transformers and big_vision: every layer, every layout, every mismatch."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_deep_models_agree_relatively(tmp_path: Path) -> None:
 
 
 def test_configurations_may_leave_out_defaults(tmp_path: Path) -> None:
-    """As public ones do: B/16 with nothing said but the size."""
+    """As public checkpoints do: B/16 with only the size."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "siglip", "vision_config": {"image_size": 32}}))
     write_tensors(tmp_path, {"logit_bias": torch.zeros(1)})
     with pytest.raises(ValueError, match="do not fit") as error:
@@ -177,7 +177,7 @@ def test_towers_of_different_embeddings_are_refused(tmp_path: Path) -> None:
 
 
 def test_transformers_opens_our_siglip(tmp_path: Path) -> None:
-    """Written by us, loaded by transformers, with not a key too many or too few; and read again, the same."""
+    """transformers loads it without missing or unexpected keys, and we read the same weights back."""
     torch.manual_seed(0)
     config = SigLIPConfig(AS_WRITTEN, TextTowerConfig(30, 5, 16, 2, 32, 2))
     model = init_weights(SigLIP(config)).eval()
@@ -253,7 +253,7 @@ def before_linen(tree: Tree) -> Tree:
 
 
 def inline_head(tree: Tree) -> Tree:
-    """A MAP head without a module of its own, its parts counted together."""
+    """A MAP head inline, without a module, its parts counted together."""
     inline = {}
     for key, value in tree.items():
         key = key.replace("img/MAPHead_0/MultiHeadDotProductAttention_0", "img/MultiHeadDotProductAttention_3")
@@ -271,7 +271,7 @@ def same(tree: Tree) -> Tree:
     "layout", [same, scan, positions_in_encoder, positions_in_module, before_linen, inline_head]
 )
 def test_every_layout_of_big_vision_is_read(tmp_path: Path, layout: Callable[[Tree], Tree]) -> None:
-    """Each is the model that transformers' checkpoint is."""
+    """Each gives the same model as transformers' checkpoint."""
     theirs = checkpoints.siglip(tmp_path / "theirs")
     tree = layout(checkpoints.big_vision(theirs))
     np.savez(tmp_path / "it.npz", **tree)

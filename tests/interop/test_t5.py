@@ -1,4 +1,4 @@
-"""T5's family as transformers writes it: every layer, the same tokens, heads by an explicit policy."""
+"""T5's family as transformers writes it: every layer, generated tokens, and policies of the head."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 
 
 def edit(folder: Path, config: dict[str, Any] | None = None, **weights: torch.Tensor | None) -> None:
-    """Change a checkpoint: what is None goes. `__` stands for a dot."""
+    """Change a checkpoint; None removes a key, and `__` stands for a dot."""
     tensors: dict[str, torch.Tensor | None] = dict(load_file(folder / "model.safetensors"))
     tensors |= {key.replace("__", "."): value for key, value in weights.items()}
     save_file({k: v.clone() for k, v in tensors.items() if v is not None}, folder / "model.safetensors")
@@ -45,7 +45,7 @@ def pali(folder: Path, dtype: torch.dtype = torch.float32) -> PaliModel:
 
 @pytest.mark.parametrize("kind", checkpoints.FAMILIES)
 def test_every_layer_agrees(kind: str, tmp_path: Path) -> None:
-    """In shards, the way public ones come; lengths go beyond the longest distance that has a bucket of its own."""
+    """In shards, like public checkpoints; lengths exceed the longest distance with a separate bucket."""
     checkpoints.t5(tmp_path, kind, shard="20KB")
     assert (tmp_path / INDEX).is_file()
     assert len(list(tmp_path.glob("*.safetensors"))) > 5
@@ -78,7 +78,7 @@ def test_generated_tokens_are_the_same(kind: str, tmp_path: Path) -> None:
 
     Beams are compared at a fixed length: transformers and big_vision end them by different rules.
     """
-    theirs = checkpoints.t5(tmp_path, kind, seed=3, num_layers=3)  # as many layers each: all that their cache can
+    theirs = checkpoints.t5(tmp_path, kind, seed=3, num_layers=3)  # as many layers in each: their cache needs it
     ours = pali(tmp_path)
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(3, 50, (3, 20), generator=generator)
@@ -104,7 +104,7 @@ def test_generated_tokens_are_the_same(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["t5_v11", "umt5"])
 def test_bf16_checkpoints_agree(kind: str, tmp_path: Path) -> None:
-    """Read as they are; the same numbers in float32, and in bf16 as close as bf16 is."""
+    """Equal in float32, and within bf16's precision in bf16."""
     checkpoints.t5(tmp_path, kind, dtype=torch.bfloat16)
     language = read_t5(tmp_path)
     assert {value.dtype for value in language.weights.values()} == {torch.bfloat16}
@@ -134,7 +134,7 @@ def test_version_4_does_not_scale_a_separate_head(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("said", [True, None])
 def test_a_tied_head_as_version_4_wrote_it(tmp_path: Path, said: bool | None) -> None:
-    """With copies of the embedding under every name; the configuration says so, or nothing: the default."""
+    """With copies of the embedding under every name; the configuration says so or leaves out the default."""
     checkpoints.t5(tmp_path, "t5_tied")
     shared = load_file(tmp_path / "model.safetensors")["shared.weight"]
     old = "decoder__block__0__layer__1__EncDecAttention__relative_attention_bias__weight"
@@ -283,7 +283,7 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
     ],
 )
 def test_transformers_opens_our_t5(change: dict[str, Any], tmp_path: Path) -> None:
-    """Written by us, loaded by transformers, with not a key too many or too few; and read again, the same."""
+    """transformers loads it without missing or unexpected keys, and we read the same weights back."""
     torch.manual_seed(0)
     config = T5Config(**{**dict(vocab_size=50, d_model=32, d_head=6, heads=4, d_ff=40), **change},
                       encoder_layers=2, decoder_layers=3)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tokenizers of T5's family: golden ids, sentinels where they were, `tokenizer.json` alike."""
+"""Tokenizers of T5's family: golden ids, unchanged sentinels, and `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def nmt_proto() -> bytes:
 
 
 def write_fast(folder: Path, proto: bytes, extra_ids: int = 100) -> Path:
-    """What transformers makes of a SentencePiece file: `tokenizer.json` and `tokenizer_config.json`."""
+    """The `tokenizer.json` and `tokenizer_config.json` that transformers makes from a SentencePiece file."""
     (folder / "slow").mkdir(parents=True)
     (folder / "slow" / "spiece.model").write_bytes(proto)
     T5Tokenizer.from_pretrained(folder / "slow", extra_ids=extra_ids).save_pretrained(folder / "fast")
@@ -76,7 +76,7 @@ def test_ids_of_a_tokenizer_json_equal_golden_ids(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_json_equals_its_sentencepiece_model(tmp_path: Path) -> None:
-    """Ids agree with the original's and with those of the `tokenizers` library, folded characters included."""
+    """Ids equal the original's and the `tokenizers` library's, including folded characters."""
     folder = write_fast(tmp_path, nmt_proto())
     ours, known = read_tokenizer(folder)
     original, _ = read_tokenizer(tmp_path / "slow")
@@ -114,7 +114,7 @@ def test_sentinels_within_the_model_stay(tmp_path: Path) -> None:
     "how", ["extra_ids", "additional_special_tokens", "added_tokens_decoder", "tokenizer.json"]
 )
 def test_the_number_of_sentinels_follows_the_checkpoint(how: str, tmp_path: Path) -> None:
-    """umT5 has 300: the first is the last id, and with a hundred only it would be another row of the embedding."""
+    """umT5 has 300: the first is the last id; with only 100, it would be another row of the embedding."""
     proto = checkpoints.small_proto()
     pieces = len(spm.ModelProto.FromString(proto).pieces)
     folder = tmp_path
@@ -156,7 +156,7 @@ def test_location_tokens_are_added_on_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"type": "BPE", "vocab": {}}}, "a BPE model: T5's family has unigram ones"),
+        ({"model": {"type": "BPE", "vocab": {}}}, "a BPE model: T5's family has unigram models"),
         ({"normalizer": {"type": "Lowercase"}}, "its normalisation has a step 'Lowercase'"),
         ({"pre_tokenizer": {"type": "ByteLevel"}}, "its pre-tokenizer has a step 'ByteLevel'"),
         ({"added_tokens": [{"id": 900, "content": "<far>"}]}, "its added token <far> has id 900"),

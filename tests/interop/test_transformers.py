@@ -1,4 +1,4 @@
-"""PaLI in transformers: the same model as ours, through every door of theirs."""
+"""PaLI in transformers: the same model as ours, through all of its interfaces."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def core(tokenizer: Tokenizer) -> PaliModel:
-    """Ours, with as many layers that none of them is mistaken for another."""
+    """Our model, with numbers of layers that all differ."""
     preset = PRESETS["pico"]
     text = dataclasses.replace(
         preset.language, vocab_size=tokenizer.vocab_size, encoder_layers=2, decoder_layers=3, bias_per_layer=True
@@ -157,7 +157,7 @@ def test_a_part_of_a_family_is_read_with_its_base(core: PaliModel, folder: Path,
     model = AutoModelForImageTextToText.from_pretrained(part)
     assert torch.equal(model.vit.positions, core.vit.positions)
     assert torch.equal(model.text.embed.weight, core.text.embed.weight + 1)
-    assert "base" not in model.config.facts  # what it saves is whole
+    assert "base" not in model.config.facts  # it saves a complete model
 
 
 def test_int8_weights_are_read_as_the_floats_that_they_stand_for(
@@ -239,7 +239,7 @@ def test_greedy_is_ours_whatever_the_cache(
 ) -> None:
     expected = [[0, *best[0].ids] for best in generate(core, *ours(inputs), decoding=Decoding(max_tokens=9))]
     encoded = model.get_encoder()(**inputs)
-    foreign = BaseModelOutput(encoded.last_hidden_state)  # says nothing of its padding: the prompt's mask does
+    foreign = BaseModelOutput(encoded.last_hidden_state)  # has no mask, so the prompt's is used
     start = torch.zeros(2, 1, dtype=torch.long)
     with torch.no_grad():
         prompt = {key: inputs[key] for key in ("input_ids", "attention_mask")}
@@ -262,7 +262,7 @@ def test_greedy_is_ours_whatever_the_cache(
 def test_beams_are_ours(
     core: PaliModel, model: PaliForConditionalGeneration, inputs: dict[str, Tensor], beams: int
 ) -> None:
-    """Texts that may not end, since the two searches treat EOS in ways of their own."""
+    """Texts without EOS, since the two searches treat it differently."""
     allowed = torch.ones(model.config.vocab_size, dtype=torch.bool)
     allowed[1] = False
     decoding = Decoding(max_tokens=6, beams=beams, samples=beams, max_repeats=None)
@@ -451,7 +451,7 @@ def test_transformers_trainer_learns(
     trained = open_model(tmp_path / "checkpoint-24").model()
     assert isinstance(trained, PaliModel)
     batch = dict(processor(images=images, text=PROMPTS, return_tensors="pt"))
-    for beams in (1, 4):  # learnt in their trainer, said by our own generation as by theirs
+    for beams in (1, 4):  # both our generation and theirs give the learned answers
         rows = generate(trained, *ours(batch), decoding=Decoding(beams=beams))
         assert [processor.decode(row[0].ids) for row in rows] == ANSWERS
         said = model.generate(**batch, num_beams=beams, length_penalty=0.0)

@@ -1,4 +1,4 @@
-"""Packages and builders, without a network: tiny stand-ins for what the package managers would bring."""
+"""Packages and builders, without a network: tiny stand-ins for downloaded packages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_home_is_named_by_the_environment(cache: Path, monkeypatch: pytest.Monke
 
 
 class Managers:
-    """Stands in for ``subprocess.run``: plays apt-get, dpkg-deb and pip, and remembers what was asked of them."""
+    """A fake ``subprocess.run`` that acts as apt-get, dpkg-deb and pip, and records their commands."""
 
     def __init__(self, *, lists: bool = True, known: bool = True) -> None:
         self.lists, self.known, self.asked = lists, known, []
@@ -77,7 +77,7 @@ def test_a_debian_package_is_fetched_once(cache: Path, monkeypatch: pytest.Monke
     assert managers.asked == [["apt-get", "download"], ["dpkg-deb", "-x"]]
     assert packages.debian("thing") == folder
     assert len(managers.asked) == 2
-    assert [path.name for path in folder.parent.iterdir()] == ["thing"]  # nothing is left lying about
+    assert [path.name for path in folder.parent.iterdir()] == ["thing"]  # no other files are left
 
 
 @pytest.mark.usefixtures("tools")

@@ -201,7 +201,7 @@ def test_masks_agree_with_the_pixels_that_changed(world: World, kind: str) -> No
         padded = np.pad(inside, 2)
         near = np.any([padded[y : y + 80, x : x + 80] for y in range(5) for x in range(5)], axis=0)
         assert not changed[~near].any()  # soft edges reach a pixel or two beyond
-        for thing in example.objects:  # in one colour each, so what is in front owns its pixels
+        for thing in example.objects:  # each in one colour, so the thing in front owns its pixels
             padded = np.pad(thing.mask, 2)
             core = np.all([padded[y : y + 80, x : x + 80] for y in range(5) for x in range(5)], axis=0)
             assert not core.any() or np.ptp(example.images[0][core].astype(int), axis=0).max() <= 4
@@ -235,7 +235,7 @@ def test_things_are_mostly_visible(world: World, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(scenes, "paint", paint)
     source = WorldSource(world, "scene", canvas=48, min_objects=8, max_objects=8, copies=0)
-    for i in range(25):  # eight things are a crowd: many scenes are thrown away
+    for i in range(25):  # many scenes of eight things are rejected
         seen = [thing.mask.sum() for thing in source[i].objects]
         assert len(seen) == 8
         assert all(part >= 0.6 * all_of_it for part, all_of_it in zip(seen, whole, strict=True))
@@ -301,7 +301,7 @@ def loosely(relation: str, first: Object, second: Object) -> bool:
 
 
 def fits(parts: dict[str, str | None], thing: Object, objects: list[Object]) -> bool:
-    """Whether a reader who takes every word as loosely as can be would accept ``thing``."""
+    """Whether ``thing`` fits under the loosest reading of every word."""
     same = [o for o in objects if o.name == parts["name"]]
     if thing not in same:
         return False

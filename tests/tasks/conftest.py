@@ -6,7 +6,7 @@ from openpali.text.tokenizer import Tokenizer
 
 
 class FakeMaskCodec:
-    """A 4x4 image of the mask in 128 grey values."""
+    """Encodes a mask as a 4x4 image in 128 grey values."""
 
     def encode(self, mask):
         assert mask.shape == (64, 64)
@@ -69,5 +69,5 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def options(tokenizer: Tokenizer) -> dict[str, dict]:
-    """What a family cannot do without."""
+    """The required options of a family."""
     return {"denoise": {"tokenizer": tokenizer}, "refseg": {"masks": FakeMaskCodec()}}

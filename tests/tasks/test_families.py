@@ -1,4 +1,4 @@
-"""What holds for every family, and what each prompt looks like."""
+"""Properties of every family, and the prompt of each."""
 
 import re
 from dataclasses import FrozenInstanceError

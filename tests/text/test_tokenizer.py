@@ -27,7 +27,7 @@ TEXTS = [
 
 
 def t5_like() -> bytes:
-    """T5's vocabulary where it matters: 32,000 pieces, "." at 5 and "▁Hello" at 8774, normalised text."""
+    """A stand-in for T5's vocabulary: 32,000 pieces, "." at 5 and "▁Hello" at 8774, normalised text."""
     trained = Tokenizer.train(["hello world"] * 10, 1000)
     model = spm.ModelProto.FromString(trained.proto)
     del model.pieces[:]

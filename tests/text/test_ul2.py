@@ -22,7 +22,7 @@ def run(ids, seed=0, *, denoisers=DENOISERS, sentinels=SENTINELS, max_inputs=10_
 
 
 def restore(inputs: list[int], targets: list[int]) -> list[int]:
-    """The text again, with what the targets say in the place of each sentinel."""
+    """The original text, with each sentinel replaced by its span from the targets."""
     if inputs[0] == MODES["[S]"]:
         assert inputs[-1] == SENTINELS[0]
         return inputs[1:-1] + targets

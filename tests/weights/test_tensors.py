@@ -80,7 +80,7 @@ def test_files_are_mapped_and_pages_read_when_touched(tmp_path: Path) -> None:
 
 
 def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
-    """No second copy: what a model's weights take, once they are read, are pages that belong to the file."""
+    """No second copy: the weights of a model, once read, occupy pages of the file."""
     base = PRESETS["nano"].pali
     config = dataclasses.replace(base, text=dataclasses.replace(base.text, vocab_size=60_000))  # 100 MB
     write_model(
@@ -154,4 +154,4 @@ def test_a_pickle_is_named_and_not_opened(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=rf"holds no {WEIGHTS}, but {name}: a pickle, .* docs/weights.md"):
         MappedTensors(tmp_path)
     write_tensors(tmp_path, TENSORS)
-    same(tmp_path, TENSORS)  # what else lies there does no harm
+    same(tmp_path, TENSORS)  # other files in the folder are ignored

@@ -30,8 +30,8 @@ class Expected:
         key, question, references, kind: of the first; for captions the question is empty.
         image: name that the first sample's colour comes from; empty for videos.
         frames: indices of the frames of the first sample; empty for images.
-        absent: a file of the layout, whose loss must be told.
-        field: a field of the first file, whose loss must be told, and the file.
+        absent: a file of the layout whose absence must be reported.
+        field: a field whose absence must be reported, and its file.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""docs/evaluation.md says what the code does: its tables are generated, and the layouts that it shows are read."""
+"""docs/evaluation.md matches the code: its tables are generated, and the layouts that it shows are read."""
 
 from __future__ import annotations
 
