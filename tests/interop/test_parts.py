@@ -301,7 +301,7 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
         (["--text", "T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: use multiples"),
         (["--text", "T5", "--head", "none"], "head 'none' must be one of auto, tied, untied"),
         (["--text", "nowhere"], "no checkpoint in nowhere: it has no config.json"),
-        (["--text", "SIGLIP"], "holds a 'siglip', none of t5, mt5, umt5"),
+        (["--text", "SIGLIP"], "holds a 'siglip', which is none of t5, mt5, umt5"),
     ],
 )
 def test_mistakes_end_in_one_sentence(
