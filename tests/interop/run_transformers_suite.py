@@ -69,7 +69,7 @@ if __name__ != "__main__":
                 buckets=8,
                 dropout=0.1,
             )
-            return PaliConfig.from_core(core.PaliConfig(vision, text))
+            return PaliConfig.from_core(core.PaliModelConfig(vision, text))
 
         def prepare_config_and_inputs_for_common(self) -> tuple[PaliConfig, dict[str, Any]]:
             prompts = [self.batch_size, self.prompt_length]

@@ -70,6 +70,11 @@ def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = N
     return WorldSource(_world(world), kind, **options)
 
 
+def holds_records(name: str) -> bool:
+    """Whether a source is a user's data: a ``.jsonl`` file, or shards or Parquet files; they need not exist."""
+    return _file_suffix(name) in RECORDS
+
+
 def _file_suffix(name: str) -> str:
     """The suffix of the files that ``name`` stands for; a folder or URL without one has ``.tar`` files."""
     path = Path(name).expanduser()
