@@ -73,7 +73,8 @@ def _unknown(name: str) -> str:
         return f"{name} cannot be a source: its name must end in {' or '.join(RECORDS)}"
     return (
         f"unknown source {name!r}: there is no such file or folder; give WORLD/KIND as in "
-        f"nano/{next(iter(KINDS))} (kinds: {', '.join(KINDS)}), {', '.join(SPLITS)}, a .jsonl file, or a folder, pattern or URL of .tar shards or .parquet files"
+        f"nano/{next(iter(KINDS))} (kinds: {', '.join(KINDS)}), "
+        f"{', '.join(SPLITS)}, a .jsonl file, or a folder, pattern or URL of .tar shards or .parquet files"
     )
 
 
