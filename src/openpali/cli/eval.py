@@ -19,10 +19,15 @@ def evaluate(
     benchmark: Annotated[
         str,
         typer.Argument(
-            metavar="BENCHMARK | diff A B", help="nano/caption, docvqa, ...; or diff, to compare two score cards"
+            metavar="BENCHMARK | FILE | diff A B",
+            help="nano/caption, docvqa, ...; your data (JSONL, shards, Parquet); diff compares two score cards",
         ),
     ] = "",
     cards: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    task: Annotated[
+        str,
+        typer.Option(help="Task of your data (vqa, detect, ...); default: what the first sample is for"),
+    ] = "",
     suite: Annotated[
         str, typer.Option(help="Run many benchmarks: nano, mini, or paper for every official data set under --data")
     ] = "",
@@ -44,7 +49,7 @@ def evaluate(
     """Score a model; print the scores and write a score card that records how they were measured."""
     from openpali.distributed import join_ranks
     from openpali.eval.ocr import open_ocr
-    from openpali.eval.registry import find_benchmark
+    from openpali.eval.registry import BENCHMARKS, find_benchmark
     from openpali.eval.runner import PATIENCE_OF_RANKS, run
     from openpali.eval.suites import find_suite, run_suite
     from openpali.home import home
@@ -61,9 +66,13 @@ def evaluate(
         raise ValueError("a suite writes all of its files to one folder: use --out DIR")
     if benchmark and out:
         raise ValueError("--out is for suites: for one benchmark use --json, --save-predictions and --report")
-    chosen = find_suite(suite) if suite else [find_benchmark(benchmark)]
+    if suite and task:
+        raise ValueError("--task is for your own data: the benchmarks of a suite have their tasks")
+    chosen = find_suite(suite) if suite else [find_benchmark(benchmark, task)]
     check_writable(file, save_predictions, report, out and out / "table.md")
-    root, reader = data or home() / "data", open_ocr(ocr) if ocr else None
+    own = not suite and benchmark not in BENCHMARKS
+    root = Path.cwd() if own else data or home() / "data"
+    reader = open_ocr(ocr) if ocr else None
     with join_ranks(PATIENCE_OF_RANKS) as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
         pali = Pali.from_pretrained(model, engine, dtype, device)
         if suite:

@@ -49,7 +49,7 @@ class Card:
         n: number of samples scored.
         scores, metric: all scores by name, and the name of the main one.
         intervals: 95 % bootstrap intervals of the scores that are means over samples (or over slices).
-        slices: kind of sample -> ``n``, the main score, and its interval.
+        slices: kind of sample, or language where there are several -> ``n``, the main score, and its interval.
         paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
         model: name, hash (weights, configuration and tokenizer of every part), engine, device, and the dtype that
             the engine computed in.
@@ -239,17 +239,33 @@ def intervals_of(rows: Sequence[Answered], scores: Scores) -> dict[str, tuple[fl
     return found
 
 
-def slices_of(rows: Sequence[Answered], scores: Scores, metric: str) -> dict[str, Json]:
-    """Kind of sample -> ``n``, ``value`` of the metric and its ``interval``, if it is a mean over samples."""
+def slices_of(
+    rows: Sequence[Answered], scores: Scores, metric: str, languages: Sequence[str] = ()
+) -> dict[str, Json]:
+    """Slice -> ``n``, ``value`` of the metric and its ``interval``, if it is a mean over samples.
+
+    A slice is a kind of sample, or a language where there are several.
+
+    Args:
+        languages: of each row's answer; empty if they are not known.
+    """
     values = scores.per_sample.get(metric, [])
     found: dict[str, Json] = {}
     if len(values) != len(rows):
         return found
-    for kind in sorted({row.kind for row in rows} - {""}):
-        own = [value for value, row in zip(values, rows, strict=True) if row.kind == kind]
-        if _close(mean(own), scores.summary.get(f"{metric}/{kind}", mean(own))):
-            found[kind] = {"n": len(own), "value": mean(own), "interval": bootstrap_interval(own)}
+    kinds = [row.kind for row in rows]
+    for names in (kinds, languages if len(set(languages)) > 1 else ()):
+        for name in sorted(set(names) - {"", *found}):
+            own = [value for value, its in zip(values, names, strict=True) if its == name]
+            if _close(mean(own), scores.summary.get(f"{metric}/{name}", mean(own))):
+                found[name] = {"n": len(own), "value": mean(own), "interval": bootstrap_interval(own)}
     return found
+
+
+def languages_of(rows: Sequence[Answered], task: Task) -> list[str]:
+    """The language in which each row's prompt asks for the answer; empty where it names none."""
+    template = task.template_in(task.wording)
+    return [((template and template.read(row.prompt)) or {}).get("lang", "") for row in rows]
 
 
 def worst_of(rows: Sequence[Answered], scores: Scores, metric: str, count: int = WORST) -> list[int]:

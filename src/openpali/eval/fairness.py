@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
-from openpali.eval.registry import find_benchmark
+from openpali.eval.registry import BENCHMARKS, find_benchmark
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Floats, Frames, Pipeline
 from openpali.metrics.bootstrap import bootstrap_interval
@@ -239,8 +239,9 @@ def benchmark_gap(predictions: Path, groups: Sequence[str], *, least: int = LEAS
     """
     rows = [line.answered for line in read_predictions(predictions)]
     with predictions.open(encoding="utf-8") as file:
-        name = json.loads(file.readline())["run"]["benchmark"]
-    benchmark = find_benchmark(name)
+        of = json.loads(file.readline())["run"]
+    name = of["benchmark"]
+    benchmark = find_benchmark(name, "" if name in BENCHMARKS else of["task"])
     assert isinstance(benchmark, AnswerBenchmark)  # others save no predictions
     values = benchmark.score(rows).per_sample.get(benchmark.metric)
     if values is None:

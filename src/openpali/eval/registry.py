@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from openpali.eval.datasets.base import Benchmark
+from openpali.data.sources.registry import holds_records
+from openpali.eval.datasets.base import Benchmark, own_benchmark
 from openpali.eval.datasets.paper import PAPER
 from openpali.eval.encoders import ENCODER_SETS
 from openpali.eval.nano import EASY_VQA, world_benchmarks
@@ -13,12 +14,22 @@ _ALL = [*world_benchmarks("nano"), *world_benchmarks("mini"), EASY_VQA, *ENCODER
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 
 
-def find_benchmark(name: str) -> Benchmark:
-    """A benchmark by name.
+def find_benchmark(name: str, task: str = "") -> Benchmark:
+    """A benchmark by name, or of one's own data.
+
+    Args:
+        name: of a benchmark, or a source.
+        task: of a source, see :func:`~openpali.eval.datasets.base.own_benchmark`.
 
     Raises:
-        ValueError: there is none; the message names the nearest.
+        FileNotFoundError: a file of the source is missing.
+        ValueError: there is none, and the message names the nearest; a benchmark has a task of its own; or the
+            source cannot be opened.
     """
+    if task and name in BENCHMARKS:
+        raise ValueError(f"benchmark {name} has a task of its own: leave out --task")
+    if task or (name not in BENCHMARKS and holds_records(name)):
+        return own_benchmark(name, task)
     if name not in BENCHMARKS:
         raise ValueError(f"no benchmark is called {name!r}; {hint(name, BENCHMARKS)}")
     return BENCHMARKS[name]

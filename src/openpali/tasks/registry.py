@@ -11,6 +11,7 @@ from openpali.tasks.base import Need, Task
 from openpali.tasks.caption import Caption, SplitCaption, VideoCaption
 from openpali.tasks.detect import Detect
 from openpali.tasks.dialects import DEFAULT, Template, find_dialect
+from openpali.tasks.example import Example
 from openpali.tasks.object_vqa import ObjectVqa
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.pretrain import Contrastive, Denoise
@@ -114,9 +115,27 @@ def recognise(prompt: str, frames: int = 1, dialect: str = DEFAULT) -> str:
         dialect: of the model, by name.
     """
     form = next((form for form, template in _templates(dialect) if template.begins(prompt)), FREE_TEXT)
-    if frames > 1:
-        return next((name for name, family in TASKS.items() if family.video and _form(family) == form), form)
-    return form
+    return suited(form, frames)
+
+
+def suited(name: str, frames: int) -> str:
+    """The task for this many images: of several frames, the form's video task instead of its image task."""
+    if frames < 2:
+        return name
+    return next((video for video, family in TASKS.items() if family.video and _form(family) == name), name)
+
+
+def tasks_of(example: Example) -> list[str]:
+    """The tasks that an example is evidently for, by its fields: by a question, vqa, of a video video_qa."""
+    told = {
+        "vqa": example.question,
+        "caption": example.captions,
+        "refseg": example.expression,
+        "detect": example.objects and not example.expression,
+        "classify": example.label,
+        "ocr": example.text and not example.question,
+    }
+    return [suited(name, len(example.images)) for name, there in told.items() if there]
 
 
 def is_prompt(text: str, dialect: str = DEFAULT) -> bool:

@@ -78,6 +78,11 @@ def _unknown(name: str) -> str:
     )
 
 
+def holds_records(name: str) -> bool:
+    """Whether a source is a user's data: a ``.jsonl`` file, or shards or Parquet files; they need not exist."""
+    return _file_suffix(name) in RECORDS
+
+
 def _file_suffix(name: str) -> str:
     """The suffix of the files that ``name`` stands for; a URL without one has ``.tar`` files."""
     path = Path(name).expanduser()

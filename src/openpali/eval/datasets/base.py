@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from openpali.data.sources.base import Source
+from openpali.data.sources.files import base_name
+from openpali.data.sources.registry import open_source
 from openpali.eval.features import Encoders
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import Pipeline
 from openpali.metrics.scores import Scores
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Image
-from openpali.tasks.registry import find_family
+from openpali.tasks.registry import find_family, tasks_of
 from openpali.tasks.scoring import Score
 
 SEED = 23_101_3199  # of all evaluation sets; used for nothing else
@@ -113,6 +115,38 @@ class AnswerBenchmark(Benchmark):
         if ocr and "ocr" not in known:
             raise ValueError(f"benchmark {self.name} takes no OCR text: task {self.task} has no place for it")
         return dataclasses.replace(task, **options)
+
+
+def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None = None) -> AnswerBenchmark:
+    """A benchmark of one's own data, scored as its task scores.
+
+    Args:
+        source: whatever a recipe takes as ``source``; it names the benchmark.
+        task: that the model is asked to do; by default the one that the first sample is evidently for.
+        options: of the source.
+
+    Raises:
+        FileNotFoundError, ValueError: the source cannot be opened; or there is no such task, or none was named and
+            the first sample does not tell it.
+    """
+    samples = open_source(source, dict(options or {}))
+    if not task:
+        told = tasks_of(samples[0])
+        if len(told) != 1:
+            raise ValueError(
+                f"{source} does not tell its task: its first sample is for {' or '.join(told) or 'none'}; name one "
+                "with --task"
+            )
+        [task] = told
+    return AnswerBenchmark(
+        name=source,
+        title=f"{base_name(source)}: {task}",
+        split="all",
+        layout=(source,),
+        open=lambda root: samples,
+        task=task,
+        decoding=Decoding(max_tokens=find_family(task).max_target_tokens),
+    )
 
 
 class Seen:
