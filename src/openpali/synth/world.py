@@ -32,14 +32,14 @@ class Stamp:
 
     Attributes:
         key: its path in the package, joined by "-".
-        name: its English caption without the article, "red kangaroo"; of a longer caption the first clause, or a
-            name that the world's description gives.
-        article: that article, in lower case ("" where the caption has none).
+        name: its English caption without the article, "red kangaroo"; for a longer caption the first clause, or a
+            name from the world's description.
+        article: that article, in lower case ("" if the caption has none).
         rgba: uint8 [H, W, 4], cropped to the opaque pixels, longest side at most 192.
         captions: language -> caption, as in the package, without the full stop.
         category: the package's folder, at most two levels: "animals/mammals".
         photo: whether it looks like a photograph.
-        mirror: whether it may be mirrored (not where text, for example, would become wrong).
+        mirror: whether it may be mirrored (false, for example, if it contains text).
     """
 
     key: str
@@ -178,7 +178,7 @@ def _stamp(key: str, parts: Mapping[str, bytes], name: str = "") -> Stamp:
     caption = known["captions"]["en"]
     first, _, rest = caption.partition(" ")
     has_article = first in ("A", "An", "The")
-    clause = re.split(r"[.!?;:—]| \(", rest if has_article else caption)[0]  # some captions tell a story after it
+    clause = re.split(r"[.!?;:—]| \(", rest if has_article else caption)[0]  # some captions continue with a story
     return Stamp(
         key=key,
         name=name or clause.strip(),

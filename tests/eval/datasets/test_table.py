@@ -1,4 +1,4 @@
-"""docs/evaluation.md says what the code does: its tables are generated, and the layouts that it shows are read."""
+"""docs/evaluation.md matches the code: its tables are generated, and the layouts that it shows are read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_benchmark_of_the_paper_has_a_row() -> None:
 
 def test_a_document_without_marks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.md").write_text("nothing")
-    with pytest.raises(ValueError, match="has no lines"):
+    with pytest.raises(ValueError, match="needs the lines"):
         write_into(tmp_path / "x.md")
 
 
