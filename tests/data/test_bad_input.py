@@ -170,6 +170,7 @@ def without_easy_vqa(world_with_vocabulary: Path, tmp_path: Path) -> Iterator[No
         ("gone-*.tar", "no .tar files at gone-*.tar"),
         ("gone.parquet", "no .parquet files at gone.parquet"),
         ("gone", "unknown source 'gone'"),
+        ("data/gone", "unknown source 'data/gone'"),
         ("easy-vqa", "openpali data build easy-vqa"),
     ],
 )

@@ -259,3 +259,8 @@ def test_sources_open_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         open_source(str(folder / "other.jsonl"), {})
     with pytest.raises(ValueError, match=r"unknown source 'easyvqa': .*nano/single.*easy-vqa.*jsonl.*tar"):
         open_source("easyvqa", {})
+    (folder / "train.csv").write_text("question,answers")
+    with pytest.raises(ValueError, match=r"train.csv cannot be a source: its name must end in .jsonl or "):
+        open_source(str(folder / "train.csv"), {})
+    with pytest.raises(FileNotFoundError, match=r"no .parquet or .tar files in the folder .*; name a .jsonl file"):
+        open_source(str(folder), {})

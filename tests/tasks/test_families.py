@@ -118,7 +118,8 @@ def test_the_fixed_words_are_in_the_vocabulary(example, rng, options) -> None:
     data = set(
         re.findall(r"\w+", f"{example.question} {example.expression} {' '.join(example.vocabulary)} red dark")
     )
-    for name in set(TASKS) - {"contrastive", "denoise", "split_caption"}:
+    asked = {name for name, family in TASKS.items() if not family.prompt}  # in the dialect's words, not their own
+    for name in asked - {"split_caption"}:
         for _ in range(40):
             prompt = get_task(name, **options.get(name, {})).write(example, rng).prompt
             words = set(re.findall(r"\w+", prompt)) - {*data, *example.captions}

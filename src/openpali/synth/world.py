@@ -21,6 +21,11 @@ from openpali.home import data_folder
 from openpali.synth.splits import Split, is_heldout
 
 
+def world_names() -> list[str]:
+    """Names of all worlds, sorted."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
+
+
 @dataclass(frozen=True)
 class Stamp:
     """One thing that can be placed into an image.
@@ -119,8 +124,7 @@ class World:
         """
         described = Path(__file__).with_name(f"{name}.toml")
         if not described.is_file():
-            known = sorted(path.stem for path in described.parent.glob("*.toml"))
-            raise ValueError(f"there is no world {name!r}: choose one of {', '.join(known)}")
+            raise ValueError(f"there is no world {name!r}: choose one of {', '.join(world_names())}")
         description = tomllib.loads(described.read_text("utf-8"))
         folder, clipart = data_folder("stamps"), data_folder("clipart")
         wanted = None if description["stamps"] == "all" else set(description["stamps"])

@@ -20,9 +20,7 @@ def test_the_tables_are_current(tmp_path: Path) -> None:
     copy = tmp_path / "evaluation.md"
     shutil.copy(DOCUMENT, copy)
     write_into(copy)
-    assert copy.read_text("utf-8") == DOCUMENT.read_text("utf-8"), (
-        "run: python -m openpali.eval.datasets.table docs/evaluation.md"
-    )
+    assert copy.read_text("utf-8") == DOCUMENT.read_text("utf-8"), "run: python -m openpali.eval.datasets.table"
 
 
 def test_every_benchmark_of_the_paper_has_a_row() -> None:

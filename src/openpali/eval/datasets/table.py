@@ -1,6 +1,6 @@
 """The tables of docs/evaluation.md, from the benchmarks themselves.
 
-``python -m openpali.eval.datasets.table docs/evaluation.md`` rewrites them.
+``python -m openpali.eval.datasets.table``, run in the repository's folder, rewrites them.
 """
 
 from __future__ import annotations
@@ -100,4 +100,4 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    write_into(Path(sys.argv[1]))
+    write_into(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/evaluation.md"))
