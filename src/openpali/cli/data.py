@@ -95,7 +95,9 @@ def refcoco(
 
 @app.command()
 def validate(
-    path: Annotated[str, typer.Argument(help="A .jsonl file, or a folder or pattern of .tar shards")],
+    path: Annotated[
+        str, typer.Argument(help="A .jsonl file, or a file, folder or pattern of .tar shards or .parquet")
+    ],
     task: Annotated[str, typer.Option(help="Task to train; default: the recipe's, or every task that fits")] = "",
     model: Model = "nano",
     recipe: Annotated[

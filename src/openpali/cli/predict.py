@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="IMAGE... PROMPT", help="Images or a video, then the text")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE... TEXT",
+            help="Images or a video, then the prompt; with --task, what the task asks about",
+        ),
     ],
     model: Model = "nano",
     engine: Engine = "torch",
