@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Dtype, Engine, Json, Model
 from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input, check_writable
 
@@ -50,7 +51,6 @@ def predict(
 ) -> None:
     """Ask a model about each image, each video, or each sample of a file."""
     from openpali.infer.bulk import Request
-    from openpali.infer.pali import Pali
 
     paths, text = ([], " ".join(inputs or [])) if source else _split(inputs or [], task)
     if lang and not task and (text or not source):
@@ -63,7 +63,7 @@ def predict(
             raise ValueError("--as-frames and --out are for images on the command line, not for --input")
         check_not_input(output, source)
         check_writable(output)
-        pali = Pali.from_pretrained(model, engine, dtype, device)
+        pali = open_pali(model, engine, dtype, device)
         _answer_file(pali, source, output, request, batch_size, frames, stride)
         return
     files = _Files.of(paths, as_frames, frames, stride)
@@ -72,7 +72,7 @@ def predict(
             raise ValueError(f"--out draws one answer, and there are {len(files)} images: draw them one by one")
         check_not_input(out, *paths)
         check_drawable(out)
-    pali = Pali.from_pretrained(model, engine, dtype, device)
+    pali = open_pali(model, engine, dtype, device)
     _answer_files(pali, files, request, batch_size, as_json, out)
 
 
