@@ -15,6 +15,7 @@ import typer
 from PIL import Image
 
 from openpali.cli.main import app, main
+from openpali.data.importers.registry import IMPORTERS
 from openpali.data.sources.registry import open_source
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Untrained
@@ -160,6 +161,29 @@ def test_data_validate_prints_json_and_draws_a_contact_sheet(
     assert "what the model will see" not in printed
 
 
+def test_data_import_and_split(capsys, monkeypatch, tmp_path: Path) -> None:
+    for i in range(9):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    table, out = tmp_path / "t.csv", tmp_path / "new" / "mine.jsonl"
+    table.write_text("image,label,notes\n" + "".join(f"{i}.png,cat,\n" for i in range(10)))
+    printed = openpali(capsys, monkeypatch, "data", "import", "csv", table, "--out", out)
+    for line in (
+        "9 samples, 9 images, 0 objects",
+        "columns not used: 'notes'",
+        "1 x no image file",
+        "t.csv:11: no",
+    ):
+        assert line in " ".join(printed.split())
+    found = json.loads(openpali(capsys, monkeypatch, "data", "import", "csv", table, "--out", out, "--json"))
+    assert (found["samples"], found["images"], found["problems"]) == (9, 9, {"no image file": 1})
+    parts = json.loads(openpali(capsys, monkeypatch, "data", "split", out, "--held-out", "0.5", "--json"))
+    printed = openpali(capsys, monkeypatch, "data", "split", out, "--held-out", "0.5")
+    for name in ("train", "test"):
+        file = tmp_path / "new" / f"mine-{name}.jsonl"
+        assert parts[name]["samples"] == len(file.read_text().splitlines())
+        assert f"{file}: {parts[name]['samples']} samples, {parts[name]['images']} images" in printed
+
+
 def test_an_int8_model_predicts(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
     assert "model written to" in openpali(
         capsys, monkeypatch, "quantize", family / "pali", "--out", tmp_path / "small"
@@ -239,6 +263,10 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean 'nano/caption'"),
         (["train", "nowhere.toml"], "no recipe nowhere.toml"),
         (["data", "build", "stmaps"], "no data set 'stmaps'"),
+        (["data", "import", "cocco", "nowhere", "--out", "new.jsonl"], "no format 'cocco'; did you mean 'coco'?"),
+        (["data", "import", "csv", "PHOTO", "--out", "PHOTO"], "is an input and would be overwritten"),
+        (["data", "split", "nowhere.jsonl"], "no data file nowhere.jsonl"),
+        (["data", "split", "PHOTO"], "is not a .jsonl file"),
         (["data", "validate", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
@@ -268,6 +296,7 @@ def test_errors_are_one_sentence_and_change_no_file(
         ["fairness", "nowhere.jsonl", "nowhere.csv", "--column", "age", "--json"],
         ["data", "validate", "nowhere.jsonl", "--out"],
         ["data", "refcoco", "--data", "nowhere"],
+        ["data", "import", "csv", "nowhere.csv", "--out"],
         ["plot", "nowhere", "--out"],
         ["demo", "--model", "nowhere", "--out"],
     ],
@@ -323,6 +352,12 @@ def test_help_names_all_data_sets_that_can_be_built() -> None:
         command = command.commands[name]
     [text] = [parameter.help for parameter in command.params if parameter.name == "name"]
     assert text == f"{', '.join(BUILDERS)}, or all"
+
+
+def test_help_names_all_formats_that_can_be_imported() -> None:
+    command = typer.main.get_command(app).commands["data"].commands["import"]
+    [text] = [parameter.help for parameter in command.params if parameter.name == "format"]
+    assert text.replace(" or", ",") == ", ".join(IMPORTERS)
 
 
 def test_the_installed_command_fails_with_code_1_and_no_traceback(family: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from openpali.cli.options import DataRoot, Json
-from openpali.cli.outputs import check_drawable, check_writable
+from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 
 app = typer.Typer(no_args_is_help=True, help="Build and check data sets.")
 
@@ -30,6 +30,53 @@ def build(
 
     for each in BUILDERS if name == "all" else [name]:
         typer.echo(f"{each}: {build_one(each, force=force)}")
+
+
+@app.command("import")
+def import_(
+    format: Annotated[str, typer.Argument(help="coco, yolo, voc, csv or docvqa")],
+    path: Annotated[Path, typer.Argument(help="The annotations: a file, or for yolo and voc a folder")],
+    out: Annotated[Path, typer.Option(help="JSONL file to write, as data of a recipe")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images; default: where the format has them")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Part of the data set, such as train (yolo, voc)")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write annotations in another format as JSONL, and count what cannot be used."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from openpali.data.importers.registry import import_data
+    from openpali.reports.validation import render_import
+
+    check_not_input(out, path)
+    check_writable(out)
+    found = import_data(format, path, out, images=images, split=split)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+    else:
+        Console().print(render_import(found))
+
+
+@app.command()
+def split(
+    path: Annotated[Path, typer.Argument(help="A .jsonl file")],
+    held_out: Annotated[float, typer.Option(help="Share of the images for the test file")] = 0.1,
+    as_json: Json = False,
+) -> None:
+    """Write NAME-train.jsonl and NAME-test.jsonl, with no image in both."""
+    from dataclasses import asdict
+
+    from openpali.data.split import split_data
+
+    parts = split_data(path, held_out)
+    if as_json:
+        typer.echo(json.dumps(dict(zip(("train", "test"), map(asdict, parts), strict=True))))
+    else:
+        for part in parts:
+            typer.echo(f"{part.path}: {part.samples:,} samples, {part.images:,} images")
 
 
 @app.command()

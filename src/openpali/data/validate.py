@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from openpali.data.problems import Problems
 from openpali.data.sources.base import Source
 from openpali.data.sources.records import RecordError
 from openpali.data.sources.registry import open_source
@@ -22,7 +23,6 @@ from openpali.tasks.registry import Tools, open_task, openable
 from openpali.text.tokenizer import Tokenizer
 
 SHOWN = 12  # number of samples to show
-MESSAGES = 5  # number of messages to keep of each kind of problem
 PREFERENCE = ("detect", "vqa", "ocr", "classify", "caption", "denoise")  # tasks to show a sample as, best first
 
 
@@ -39,15 +39,13 @@ class ShownSample:
 
 
 @dataclass
-class Validation:
+class Validation(Problems):
     """What :func:`validate` found; plain data, so that ``dataclasses.asdict`` gives JSON.
 
     Attributes:
         path: the data set.
         samples, checked: number of samples, and number of those checked (evenly spaced).
         feeds: task -> number of checked samples that it can use.
-        problems: kind of problem -> number of samples that have it.
-        messages: kind of problem -> the first few messages, each with file and line.
         texts, lost: number of texts in the checked samples, and number of those that the tokenizer changes.
         lost_characters: character that the tokenizer drops or changes -> number of texts that contain it.
         longest_target: in tokens, with the end token.
@@ -58,24 +56,11 @@ class Validation:
     samples: int
     checked: int = 0
     feeds: dict[str, int] = field(default_factory=dict)
-    problems: dict[str, int] = field(default_factory=dict)
-    messages: dict[str, list[str]] = field(default_factory=dict)
     texts: int = 0
     lost: int = 0
     lost_characters: dict[str, int] = field(default_factory=dict)
     longest_target: int = 0
     shown: list[ShownSample] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether no problem was found."""
-        return not self.problems
-
-    def add(self, kind: str, message: str) -> None:
-        """Count a problem, and keep its message if it is one of the first of its kind."""
-        self.problems[kind] = self.problems.get(kind, 0) + 1
-        if len(kept := self.messages.setdefault(kind, [])) < MESSAGES:
-            kept.append(message)
 
 
 def validate(

@@ -1,14 +1,16 @@
-"""The report of ``openpali data validate``, for a terminal."""
+"""Reports of ``openpali data validate`` and ``import``, for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from openpali.data.validate import MESSAGES, Validation
+from openpali.data.importers.base import Imported
+from openpali.data.problems import MESSAGES, Problems
+from openpali.data.validate import Validation
 
 PRINTED = 3  # number of samples printed
 CHARACTERS = 20  # number of lost characters printed
@@ -38,15 +40,32 @@ def render(found: Validation, sheet: str = "") -> RenderableType:
             parts.append(
                 Text(f"  tokens  {' '.join(shown.prompt_pieces)} -> {' '.join(shown.target_pieces)}", "dim")
             )
-    for kind, count in _by_count(found.problems):
-        parts.append(Text(f"\n{count:,} x {kind}", style="bold red"))
-        parts += [Text(f"  {message}") for message in found.messages[kind]]
-        if count > MESSAGES:
-            parts.append(Text(f"  and {count - MESSAGES:,} more", style="dim"))
+    parts += _problems(found)
     if sheet:
         parts.append(Text(f"\nwhat the model will see: {sheet}"))
     parts.append(Text("\nno problems found", "green") if found.ok else Text(""))
     return Group(*parts)
+
+
+def render_import(found: Imported) -> RenderableType:
+    """What became of an imported data set, to print with rich."""
+    counts = f"{found.samples:,} samples, {found.images:,} images, {found.objects:,} objects"
+    parts: list[RenderableType] = [Text(f"{found.out}: {counts}", style="bold")]
+    parts += [Text(f"{count:,} {what}") for what, count in _by_count(found.changed)]
+    parts += [Text(note) for note in found.notes]
+    if found.ok:
+        parts.append(Text("nothing was left out", "green"))
+    else:
+        parts += [Text("\nleft out:"), *_problems(found)]
+    return Group(*parts)
+
+
+def _problems(found: Problems) -> Iterator[RenderableType]:
+    for kind, count in _by_count(found.problems):
+        yield Text(f"\n{count:,} x {kind}", style="bold red")
+        yield from (Text(f"  {message}") for message in found.messages[kind])
+        if count > MESSAGES:
+            yield Text(f"  and {count - MESSAGES:,} more", style="dim")
 
 
 def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -6,6 +6,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -64,22 +65,51 @@ def decode_image(source: str | Path | bytes, name: str = "", *, min_size: Size |
         raise ValueError(f"{name} is empty (0 bytes)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about large images and broken EXIF; real problems are raised
+        image = _open(io.BytesIO(data), name)
         try:
-            image = PILImage.open(io.BytesIO(data))
-        except PILImage.DecompressionBombError as error:
-            raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels: shrink it first") from error
-        except Exception as error:  # hostile files make Pillow's parsers raise any error
-            raise ValueError(f"{name} is not an image in a format that Pillow reads") from error
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS:,}: shrink it first")
-        try:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
+            size = _upright_size(image)
             if min_size is not None and image.format == "JPEG":
+                turned = size != (image.height, image.width)
                 image.draft(None, min_size if turned else min_size[::-1])  # libjpeg skips the finest frequencies
-            return to_rgb(image), Size(width, height) if turned else Size(height, width)
+            return to_rgb(image), size
         except Exception as error:
             raise ValueError(f"{name} is truncated or damaged: {error}") from error
+
+
+def read_size(path: Path) -> Size:
+    """Upright size of an image file, from its header; the pixels are not decoded.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not an image, or has more than ``MAX_PIXELS`` pixels.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no image file {path}")
+    with warnings.catch_warnings(), path.open("rb") as file:
+        warnings.simplefilter("ignore")
+        image = _open(file, str(path))
+        try:
+            return _upright_size(image)
+        except Exception as error:
+            raise ValueError(f"{path} is truncated or damaged: {error}") from error
+
+
+def _open(file: BinaryIO, name: str) -> PILImage.Image:
+    try:
+        image = PILImage.open(file)
+    except PILImage.DecompressionBombError as error:
+        raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels: shrink it first") from error
+    except Exception as error:  # hostile files make Pillow's parsers raise any error
+        raise ValueError(f"{name} is not an image in a format that Pillow reads") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS:,}: shrink it first")
+    return image
+
+
+def _upright_size(image: PILImage.Image) -> Size:
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
+    return Size(image.width, image.height) if turned else Size(image.height, image.width)
 
 
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap height and width

@@ -48,12 +48,15 @@ class JsonlSource(RecordSource):
         return f"{self.path.name}:{self._numbers[range(len(self))[index]]}"
 
     def record(self, index: int) -> Record:
+        return parse_record(self.line(index), self.where(index))
+
+    def line(self, index: int) -> bytes:
+        """The line of a record, as it is in the file."""
         index = range(len(self))[index]  # IndexError past the end
         # Opened for each read: processes share no file handle, and the cost is small beside decoding.
         with self.path.open("rb") as file:
             file.seek(self._starts[index])
-            line = file.read(int(self._ends[index] - self._starts[index]))
-        return parse_record(line, self.where(index))
+            return file.read(int(self._ends[index] - self._starts[index]))
 
     def read(self, index: int, name: str) -> bytes:
         path = self.path.parent / name

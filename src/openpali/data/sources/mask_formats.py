@@ -35,6 +35,14 @@ class Polygons:
             mask |= _fill_as_coco(corners, size)
         return mask
 
+    def resized(self, old: Size, new: Size) -> Polygons:
+        """The polygons in the image of size ``old`` after it was resized to ``new``."""
+        return Polygons(tuple(corners * (new.width / old.width, new.height / old.height) for corners in self.parts))
+
+    def as_json(self) -> list[list[float]]:
+        """As a record holds them: ``[x, y, x, y, ...]`` each, to a thousandth of a pixel."""
+        return [[round(float(value), 3) for value in corners.ravel()] for corners in self.parts]
+
 
 @dataclass(frozen=True)
 class RunLengths:
@@ -65,6 +73,27 @@ class RunLengths:
             raise ValueError(f"the mask is {_by(self.size)}, but the image is {_by(size)}")
         inside = np.arange(len(self.counts)) % 2 == 1
         return np.repeat(inside, self.counts).reshape(size.width, size.height).T
+
+    @classmethod
+    def of(cls, mask: Mask) -> RunLengths:
+        """The run lengths of a mask ``[H, W]``."""
+        flat = mask.T.ravel()
+        ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+        counts = np.diff([0, *ends, len(flat)]).tolist()
+        return cls(Size(*mask.shape), (0, *counts) if flat[0] else tuple(counts))
+
+    def resized(self, old: Size, new: Size) -> RunLengths:
+        """The mask in the image of size ``old`` after it was resized to ``new``: by the nearest pixel.
+
+        Raises:
+            ValueError: the run lengths are for an image of another size.
+        """
+        rows, columns = ((2 * np.arange(n) + 1) * o // (2 * n) for o, n in zip(old, new, strict=True))
+        return RunLengths.of(self.draw(old)[np.ix_(rows, columns)])
+
+    def as_json(self) -> dict[str, list[int]]:
+        """As a record holds them, not compressed."""
+        return {"size": list(self.size), "counts": list(self.counts)}
 
 
 Shape = Polygons | RunLengths

@@ -1,0 +1,228 @@
+"""What importers share: finding images, moving shapes to the image's own pixels, and counting what is left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from openpali.data.media.images import read_size
+from openpali.data.problems import Problems
+from openpali.data.sources.mask_formats import Shape
+from openpali.data.sources.records import ObjectRecord
+from openpali.messages import reason
+from openpali.tasks.example import Box, Size
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(kw_only=True)
+class Imported(Problems):
+    """What became of a data set; ``problems`` counts what was left out, by reason.
+
+    Attributes:
+        out: the JSONL file.
+        samples, images, objects: number of samples, of distinct images, and of objects in the file.
+        changed: what was changed -> number of objects, or of whatever else it is about.
+        notes: what else the user should know, a sentence each.
+    """
+
+    out: str
+    samples: int = 0
+    images: int = 0
+    objects: int = 0
+    changed: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def change(self, what: str) -> None:
+        """Count a change."""
+        self.changed[what] = self.changed.get(what, 0) + 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to import.
+
+    Attributes:
+        path: the annotations, a file or a folder.
+        images: folder of the images; ``None``: where the format has them.
+        split: the part of the data set, for formats that name parts; empty: the format's own default.
+    """
+
+    path: Path
+    images: Path | None = None
+    split: str = ""
+
+    def refuse_split(self, title: str) -> None:
+        """For formats without splits. Raises ``ValueError`` if one is asked for."""
+        if self.split:
+            raise ValueError(
+                f"--split {self.split}: {title} has no splits in it; give the file of the one you want"
+            )
+
+
+class Found(NamedTuple):
+    """A sample: its image, and the other fields of its record."""
+
+    image: Path
+    fields: Mapping[str, Any]
+
+
+Importer = Callable[[Request, Imported], Iterator[Found]]
+"""Reads annotations, and counts in the second argument what it leaves out or changes.
+
+Raises:
+    FileNotFoundError: a file of the format is missing.
+    ValueError: a file is not in the format.
+"""
+
+
+class Thing(NamedTuple):
+    """An object as annotated. With a shape, the box may be left out."""
+
+    name: str
+    box: Box | None
+    shape: Shape | None
+    where: str
+
+
+class ImageFinder:
+    """Finds images by the names in annotations.
+
+    Args:
+        request: its folder of images is the only one searched, if it is given.
+        folders: where the format has them, the first choice first.
+    """
+
+    def __init__(self, request: Request, folders: Sequence[Path]) -> None:
+        self.folders = [request.images] if request.images else list(dict.fromkeys(folders))
+        if request.images and not request.images.is_dir():
+            raise FileNotFoundError(f"--images {request.images} is not a folder")
+
+    def find(self, name: str, where: str, log: Imported) -> tuple[Path, Size] | None:
+        """The image of this name and its upright size; ``None``, counted, where it is missing or damaged."""
+        for folder in self.folders:
+            for path in (folder / name, folder / Path(name).name):
+                if path.is_file():
+                    size = open_image(path, where, log)
+                    return size and (path, size)
+        searched = ", ".join(map(str, self.folders))
+        log.add("no image file", f"{where}: no {name} in {searched} (--images names another folder)")
+        return None
+
+
+def open_image(path: Path, where: str, log: Imported) -> Size | None:
+    """The upright size of an image; ``None``, counted, where it is missing or damaged."""
+    try:
+        return read_size(path)
+    except FileNotFoundError as error:
+        log.add("no image file", f"{where}: {error}")
+    except ValueError as error:
+        log.add("bad image", f"{where}: {error}")
+    return None
+
+
+def place(things: Sequence[Thing], annotated: Size, size: Size, log: Imported) -> list[dict[str, Any]]:
+    """Objects of a record, in pixels of the image.
+
+    Args:
+        things: what is annotated, in pixels of an image of size ``annotated``.
+        annotated: size of the image by its annotations; the image may have been resized since.
+        size: upright size of the image file.
+    """
+    placed = []
+    for thing in things:
+        box, shape = thing.box, thing.shape
+        if annotated != size:
+            down, right = size.height / annotated.height, size.width / annotated.width
+            box = box and Box(box.ymin * down, box.xmin * right, box.ymax * down, box.xmax * right)
+            try:
+                shape = shape and shape.resized(annotated, size)
+            except ValueError as error:
+                log.add("damaged mask", f"{thing.where}: {error}")
+                continue
+            log.change("objects moved with their resized image")
+        if box is not None:
+            inside = Box(max(box.ymin, 0), max(box.xmin, 0), min(box.ymax, size.height), min(box.xmax, size.width))
+            if inside.ymin >= inside.ymax or inside.xmin >= inside.xmax:
+                what = "empty box" if box.ymin >= box.ymax or box.xmin >= box.xmax else "box outside the image"
+                log.add(what, f"{thing.where}: {[round(edge, 3) for edge in box]} (ymin, xmin, ymax, xmax)")
+                continue
+            if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > ROUNDING:
+                log.change("boxes clipped to the image")
+            box = inside
+        record: dict[str, Any] = {"name": thing.name}
+        if box is not None:
+            record["box"] = [round(edge, 3) for edge in box]
+        if shape is not None:
+            record["mask"] = shape.as_json()
+        try:
+            ObjectRecord.model_validate(record)
+        except ValidationError as error:
+            log.add("bad object", f"{thing.where}: {explain(error)}")
+        else:
+            placed.append(record)
+    return placed
+
+
+ROUNDING = 1.0  # pixels that a box may exceed the image by without being called clipped
+
+
+def is_turned(annotated: Size, size: Size) -> bool:
+    """Whether an image is annotated in the other orientation: it lies on its side, and shapes cannot be placed."""
+    return annotated.height != annotated.width and annotated == (size.width, size.height)
+
+
+def add_objects(
+    key: str, image: Path, things: Sequence[Thing], annotated: Size, size: Size, log: Imported
+) -> Iterator[Found]:
+    """The sample of an image with objects, if it has any that can be placed: see :func:`place`."""
+    if is_turned(annotated, size):
+        log.add(
+            "image lies on its side",
+            f"{image}: annotated at {annotated.width} x {annotated.height} pixels, upright (after EXIF) it is "
+            f"{size.width} x {size.height}",
+        )
+    elif objects := place(things, annotated, size, log):
+        yield Found(image, {"key": key, "objects": objects})
+    else:
+        log.add("image without usable objects", str(image))
+
+
+def read_entry(model: type[M], value: Any, where: str, log: Imported) -> M | None:
+    """An entry of an annotation file; ``None``, counted, where it is not what the format has there."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        log.add("damaged entry", f"{where}: {explain(error)}")
+        return None
+
+
+def read_json(path: Path, title: str) -> dict[str, Any]:
+    """The object in a JSON file of the format ``title``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON, or not an object.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: give the JSON file of {title}")
+    try:
+        value = json.loads(path.read_text("utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {reason(error)}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is not {title}: it holds a {type(value).__name__}, not an object")
+    return value
+
+
+def explain(error: ValidationError) -> str:
+    """The first mistake that pydantic found, on one line."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message

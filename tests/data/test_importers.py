@@ -1,0 +1,536 @@
+"""Importers, each on a fixture in its owners' layout: what is kept is right, and what is not is counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from openpali.data.importers.base import Imported
+from openpali.data.importers.registry import IMPORTERS, import_data
+from openpali.data.importers.yaml_subset import read_yaml
+from openpali.data.sources.jsonl import JsonlSource
+from openpali.data.sources.mask_formats import RunLengths, read_polygons
+from openpali.rng import generator
+from openpali.tasks.example import Box, Example, Size
+from openpali.tasks.registry import get_task
+
+coco_masks = pytest.importorskip("pycocotools.mask")
+
+
+def image(path: Path, width: int = 64, height: int = 48, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), (90, 90, 90)).save(path, **options)
+    return path
+
+
+def write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return path
+
+
+def run(format: str, path: Path, **options: Any) -> tuple[Imported, list[Example]]:
+    """Import to a folder that is not the data's, and read the samples as training would."""
+    base = path if path.is_dir() else path.parent
+    out = base.parent / "out" / "mine.jsonl"
+    found = import_data(format, path, out, **options)
+    source = JsonlSource(out)
+    return found, [source[i] for i in range(len(source))]
+
+
+def records(found: Imported) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(found.out).read_text("utf-8").splitlines()]
+
+
+# ---- COCO
+
+
+def coco(root: Path, annotations: list[dict[str, Any]], images: list[dict[str, Any]] | None = None) -> Path:
+    images = images or [{"id": 139, "file_name": "000000000139.jpg", "width": 64, "height": 48}]
+    categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog", "supercategory": "animal"}]
+    whole = {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+    return write(root / "annotations" / "instances_train2017.json", whole)
+
+
+def test_coco_instances(tmp_path: Path) -> None:
+    image(tmp_path / "coco/train2017/000000000139.jpg")
+    image(tmp_path / "coco/train2017/000000000200.jpg")
+    polygon = [[10, 10, 30, 10, 30, 20, 10, 20]]
+    mask = np.zeros((48, 64), np.uint8, order="F")
+    mask[5:9, 40:50] = 1
+    packed = coco_masks.encode(mask)
+    rle = {"size": packed["size"], "counts": packed["counts"].decode()}
+    path = coco(
+        tmp_path / "coco",
+        [
+            {"id": 1, "image_id": 139, "category_id": 1, "bbox": [10, 10, 20, 10], "segmentation": polygon},
+            {
+                "id": 2,
+                "image_id": 139,
+                "category_id": 18,
+                "bbox": [40, 5, 10, 4],
+                "segmentation": rle,
+                "iscrowd": 0,
+            },
+            {"id": 3, "image_id": 139, "category_id": 18, "bbox": [60, 40, 10, 10]},
+            {"id": 4, "image_id": 139, "category_id": 1, "bbox": [0, 0, 9, 9], "segmentation": rle, "iscrowd": 1},
+            {"id": 5, "image_id": 139, "category_id": 7, "bbox": [0, 0, 9, 9]},
+            {"id": 6, "image_id": 139, "category_id": 1, "bbox": [5, 5, 0, 9]},
+            {"id": 7, "image_id": 139, "category_id": 1, "bbox": [70, 5, 4, 9]},
+            {"id": 8, "image_id": 139, "category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": [[1, 2, 3, 4]]},
+            {"id": 9, "image_id": 400, "category_id": 1, "bbox": [1, 2, 3, 4]},
+            {"id": 10, "image_id": 139, "category_id": 1, "bbox": "1 2 3 4"},
+        ],
+        [
+            {"id": 139, "file_name": "000000000139.jpg", "width": 64, "height": 48},
+            {"id": 200, "file_name": "000000000200.jpg", "width": 64, "height": 48},
+            {"id": 201, "file_name": "gone.jpg", "width": 64, "height": 48},
+        ],
+    )
+    found, [example] = run("coco", path)
+    assert (found.samples, found.images, found.objects) == (1, 1, 4)
+    assert records(found)[0]["images"] == "../train2017/000000000139.jpg"
+    assert [thing.name for thing in example.objects] == ["person", "dog", "dog", "person"]
+    assert [thing.box for thing in example.objects] == [
+        (10, 10, 20, 30),
+        (5, 40, 9, 50),
+        (40, 60, 48, 64),
+        (2, 1, 6, 4),
+    ]
+    assert example.objects[0].mask.sum() == 200
+    assert np.array_equal(example.objects[1].mask, mask.astype(bool))
+    assert found.problems == {
+        "crowd region": 1,
+        "unknown category": 1,
+        "empty box": 1,
+        "box outside the image": 1,
+        "damaged mask, box kept": 1,
+        "damaged entry": 1,
+        "image without usable objects": 1,
+        "no image file": 1,
+        "annotation of an unlisted image": 1,
+    }
+    assert found.changed == {"boxes clipped to the image": 1}
+    assert "annotations[3]" in found.messages["crowd region"][0]
+    assert "gone.jpg in " in found.messages["no image file"][0]
+
+
+def test_coco_captions(tmp_path: Path) -> None:
+    image(tmp_path / "coco/images/a.jpg")
+    captions = [{"id": i, "image_id": 1, "caption": f"A dog {i}. "} for i in range(2)]
+    path = coco(tmp_path / "coco", captions, [{"id": 1, "file_name": "a.jpg"}])
+    found, [example] = run("coco", path)
+    assert example.captions == {"en": ("A dog 0.", "A dog 1.")}
+    assert found.ok
+
+
+def test_coco_of_another_kind_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "mine.jsonl"
+    with pytest.raises(ValueError, match="has no list 'annotations', but 'images', 'data'"):
+        import_data("coco", write(tmp_path / "a.json", {"images": [], "data": []}), out)
+    with pytest.raises(ValueError, match="it holds a list, not an object"):
+        import_data("coco", write(tmp_path / "a.json", []), out)
+    with pytest.raises(ValueError, match="is not JSON"):
+        import_data("coco", write(tmp_path / "a.json", "{"), out)
+    write(tmp_path / "b.json", {})
+    with pytest.raises(ValueError, match=r"give the JSON file of COCO to import \(in it: a.json, b.json\)"):
+        import_data("coco", tmp_path, out)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        import_data("coco", tmp_path / "gone.json", out)
+    with pytest.raises(ValueError, match="--split val: a file of COCO has no splits"):
+        import_data("coco", tmp_path / "b.json", out, split="val")
+    with pytest.raises(ValueError, match="did you mean 'coco'"):
+        import_data("cocoa", tmp_path, out)
+    assert not out.exists()
+
+
+def test_nothing_usable_is_an_error_that_says_why_and_keeps_the_old_file(tmp_path: Path) -> None:
+    path = coco(tmp_path, [{"id": 1, "image_id": 139, "category_id": 1, "bbox": [1, 1, 9, 9]}])
+    out = write(tmp_path / "mine.jsonl", "old")
+    with pytest.raises(ValueError, match=r"nothing of .* can be used: 1 x no image file .*--images names another"):
+        import_data("coco", path, out)
+    assert out.read_text() == "old"
+    assert not list(tmp_path.glob(".*"))
+    with pytest.raises(FileNotFoundError, match=r"--images .*gone is not a folder"):
+        import_data("coco", path, out, images=tmp_path / "gone")
+
+
+def test_an_image_on_its_side_is_left_out(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image(tmp_path / "d/images/000000000139.jpg", exif=exif)  # annotated at 64 x 48, upright 48 x 64
+    image(tmp_path / "d/images/b.jpg")
+    path = coco(
+        tmp_path / "d",
+        [{"image_id": i, "category_id": 1, "bbox": [1, 1, 9, 9]} for i in (139, 2)],
+        [
+            {"id": 139, "file_name": "000000000139.jpg", "width": 64, "height": 48},
+            {"id": 2, "file_name": "b.jpg"},
+        ],
+    )
+    found, examples = run("coco", path)
+    assert (len(examples), found.problems) == (1, {"image lies on its side": 1})
+
+
+# ---- YOLO
+
+
+def test_yolo_with_a_description(tmp_path: Path) -> None:
+    root = tmp_path / "yolo"
+    for name in ("a", "b", "c", "d"):
+        image(root / f"images/train/{name}.jpg")
+    image(root / "images/val/v.jpg")
+    write(root / "labels/val/v.txt", "0 0.5 0.5 1 1\n")
+    write(root / "labels/train/a.txt", "0 0.5 0.5 0.25 0.5\n1 0.25 0.25 0.75 0.25 0.75 0.75\n\n")
+    write(root / "labels/train/b.txt", "7 0.5 0.5 0.2 0.2\n0 0.5 0.5\n0 32 24 10 10\nx y\n")
+    write(root / "labels/train/c.txt", "")
+    description = (
+        "# mine\npath: .  # here\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: 'traffic light'\n"
+    )
+    path = write(root / "data.yaml", description)
+    found, [example] = run("yolo", path)
+    assert [(thing.name, thing.box) for thing in example.objects] == [
+        ("cat", (12, 24, 36, 40)),
+        ("traffic light", (12, 16, 36, 48)),
+    ]
+    assert example.objects[0].mask is None
+    assert np.array_equal(example.objects[1].mask, read_polygons([16, 12, 48, 12, 48, 36]).draw(Size(48, 64)))
+    assert found.problems == {
+        "unknown category": 1,
+        "bad object": 3,
+        "image without usable objects": 2,
+        "image without a label file": 1,
+    }
+    assert found.notes == ["only train was taken; --split takes val"]
+    assert run("yolo", root, split="val")[0].samples == 1
+    with pytest.raises(ValueError, match="has no split 'test'; it has train, val"):
+        run("yolo", root, split="test")
+
+
+def test_yolo_as_roboflow_and_darknet_lay_it_out(tmp_path: Path) -> None:
+    root = tmp_path / "roboflow"
+    image(root / "train/images/a.jpg")
+    write(root / "train/labels/a.txt", "1 0.5 0.5 0.5 0.5")
+    write(root / "data.yaml", "train: ../train/images\nval: ../valid/images\n\nnc: 2\nnames: ['cat', 'dog']\n")
+    assert run("yolo", root)[1][0].objects[0].name == "dog"
+    flat = tmp_path / "darknet"
+    image(flat / "a.png")
+    write(flat / "a.txt", "0 0.5 0.5 0.5 0.5")
+    write(flat / "classes.txt", "cat\ndog\n")
+    assert run("yolo", flat)[1][0].objects[0].box == (12, 16, 36, 48)
+    both = tmp_path / "studio"
+    image(both / "images/a.png")
+    write(both / "labels/a.txt", "0 0.5 0.5 0.5 0.5")
+    write(both / "classes.txt", "cat\n")
+    assert run("yolo", both)[0].objects == 1
+    with pytest.raises(FileNotFoundError, match=r"no names of the classes .*data.yaml or classes.txt"):
+        run("yolo", image(tmp_path / "unnamed/a.png").parent)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path: ../data # root\ntrain: images/train2017\nnames:\n  0: person\n  1: "fire: hydrant"\n',
+        "names: [cat, 'it''s a dog', \"x, y\"]\nnc: 3\ntrain: [a/b, c#d]\n",
+        "names:\n- cat\n- dog # the second\n",
+        "names:\n  - cat\n  - 'a # b'\nval:\ntest: t.txt\n",
+        "names: {0: cat, 1: dog}\ndownload: |\n  from x import y\n  names: z\n",
+        "names: [cat,\n  dog,\n  bird]\n",
+        '"names": ["cat"]\n',
+    ],
+)
+def test_the_subset_of_yaml_agrees_with_a_parser_of_all(text: str) -> None:
+    keys = ("path", "train", "val", "test", "names")
+
+    def texts(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(k): str(v) for k, v in value.items()}
+        return [str(each) for each in value] if isinstance(value, list) else str(value)
+
+    expected = {k: texts(v) for k, v in yaml.safe_load(text).items() if k in keys and v is not None}
+    assert read_yaml(text, keys) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["names: [cat, dog", "names: &x cat", "names: >\n  cat", "names:\n  a b", "names: [[a]]"]
+)
+def test_other_yaml_is_refused_by_the_name_of_its_key(text: str) -> None:
+    with pytest.raises(ValueError, match="names cannot be read"):
+        read_yaml(text, ("names",))
+
+
+# ---- Pascal VOC
+
+
+def voc(path: Path, objects: str, size: str = "<width>64</width><height>48</height>", name: str = "a.jpg") -> None:
+    whole = f"<annotation><folder>VOC2012</folder><filename>{name}</filename><size>{size}<depth>3</depth></size>"
+    write(path, f"{whole}<segmented>0</segmented>{objects}</annotation>")
+
+
+def bounded(name: str, xmin: Any, ymin: Any, xmax: Any, ymax: Any) -> str:
+    box = f"<xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax>"
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    return (
+        f"<object><name>{name}</name><pose>Left</pose><difficult>1</difficult><bndbox>{box}</bndbox>{part}</object>"
+    )
+
+
+def test_pascal_voc(tmp_path: Path) -> None:
+    root = tmp_path / "VOC2012"
+    image(root / "JPEGImages/a.jpg")
+    image(root / "JPEGImages/b.jpg")
+    objects = bounded("horse", 1, 1, 64, 48) + bounded("person", 11.5, 21, 30, 40) + bounded("dog", "", 1, 2, 2)
+    voc(root / "Annotations/a.xml", objects + bounded("", 1, 1, 5, 5))
+    voc(root / "Annotations/b.xml", bounded("dog", 5, 5, 9, 9), name="b.jpg")
+    write(root / "Annotations/c.xml", "<annotation>")
+    write(root / "Annotations/d.xml", '<!DOCTYPE x [<!ENTITY a "b">]><annotation/>')
+    write(root / "ImageSets/Main/train.txt", "a\n")
+    write(root / "ImageSets/Main/val.txt", "b\nnone\n")
+    write(root / "ImageSets/Main/dog_val.txt", "b 1\n")
+    found, [example, _] = run("voc", root)
+    assert [(thing.name, thing.box) for thing in example.objects] == [
+        ("horse", (0, 0, 48, 64)),
+        ("person", (20, 10.5, 40, 30)),
+    ]
+    assert found.problems == {"bad object": 2, "damaged entry": 2}
+    assert found.notes == ["all images were taken; --split takes one of train, val"]
+    found, [example] = run("voc", root, split="val")
+    assert (example.key, found.problems) == ("b", {"no annotation file": 1})
+    with pytest.raises(FileNotFoundError, match=r"no split 'test': .* there are train, val"):
+        run("voc", root, split="test")
+
+
+def test_pascal_voc_beside_its_images(tmp_path: Path) -> None:
+    image(tmp_path / "d/a.jpg")
+    voc(tmp_path / "d/a.xml", bounded("cat", 0, 0, 9, 9), size="<width>0</width><height>0</height>")
+    found, [example] = run("voc", tmp_path / "d")
+    assert (found.ok, example.objects[0].box) == (True, (0, 0, 9, 9))
+    with pytest.raises(FileNotFoundError, match=r"no XML files in .*: give the folder that holds Annotations"):
+        run("voc", image(tmp_path / "e/a.jpg").parent)
+
+
+# ---- CSV
+
+
+def test_csv_in_each_of_its_forms(tmp_path: Path) -> None:
+    image(tmp_path / "d/a.jpg")
+    path = tmp_path / "d/t.csv"
+    write(
+        path,
+        '\ufeffImage,Question,Answer,Lang,note\na.jpg,"What, then?",a cat,de,x\n'
+        "a.jpg,Why?,,,\n,x,y,,\n\ngone.jpg,x,y,,\na,b\n",
+    )
+    found, [example] = run("csv", path)
+    assert (example.question, example.answers, example.lang) == ("What, then?", ("a cat",), "de")
+    assert example.key == "t.csv:2"
+    assert found.notes == ["columns not used: 'note'"]
+    assert found.problems == {
+        "row without a value": 1,
+        "row without an image": 1,
+        "no image file": 1,
+        "damaged entry": 1,
+    }
+    write(path, "image;caption\na.jpg;a cat, asleep\n")
+    assert run("csv", path)[1][0].captions == {"en": ("a cat, asleep",)}
+    write(path, "image\tlabel\ttext\na.jpg\tcat\tSTOP\n")
+    assert (run("csv", path)[1][0].label, run("csv", path)[1][0].text) == ("cat", "STOP")
+
+
+def test_csv_without_its_columns_names_those_it_has(tmp_path: Path) -> None:
+    out = tmp_path / "mine.jsonl"
+    for header, message in (
+        ("file,caption", "needs a column 'image' with the path of the image; its columns are 'file', 'caption'"),
+        ("image,question", "needs 'question' and 'answer', or one of .*; its columns are 'image', 'question'"),
+        ("image,text,text", "has the column 'text' twice"),
+        ("", "its columns are none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            import_data("csv", write(tmp_path / "t.csv", header + "\n"), out)
+    (tmp_path / "t.csv").write_bytes("image,text\na.jpg,Straße\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        import_data("csv", tmp_path / "t.csv", out)
+    with pytest.raises(ValueError, match="is not CSV"):
+        import_data("csv", write(tmp_path / "t.csv", 'image,text\na.jpg,"open\n'), out)
+
+
+# ---- DocVQA
+
+
+def test_docvqa(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    image(root / "documents/xnbl0037_1.png")
+    question = {
+        "questionId": 337,
+        "question": "what is the date mentioned in this letter?",
+        "question_types": ["handwritten", "form"],
+        "image": "documents/xnbl0037_1.png",
+        "docId": 279,
+        "ucsf_document_id": "xnbl0037",
+        "ucsf_document_page_no": "1",
+        "answers": ["1/8/93", " "],
+        "data_split": "train",
+    }
+    rows = [
+        question,
+        {**question, "answers": []},
+        {**question, "question": None},
+        {**question, "image": "documents/x.png"},
+    ]
+    whole = {"dataset_name": "SP-DocVQA", "dataset_version": "1.0", "dataset_split": "train", "data": rows}
+    found, [example] = run("docvqa", write(root / "train_v1.0_withQT.json", whole))
+    assert (example.key, example.answers) == ("337", ("1/8/93",))
+    assert example.question == "what is the date mentioned in this letter?"
+    assert example.question_kind == "handwritten, form"
+    assert found.problems == {"question without an answer": 1, "damaged entry": 1, "no image file": 1}
+    row = {"questionId": 1, "question": "q", "image_url": "u", "image_local_name": "10.jpeg", "answers": ["a"]}
+    image(root / "infographicsvqa_images/10.jpeg")
+    assert run("docvqa", write(root / "i.json", {"data": [row]}))[0].ok
+    with pytest.raises(ValueError, match="is not DocVQA: it has no list 'data', but 'questions'"):
+        run("docvqa", write(root / "i.json", {"questions": []}))
+
+
+# ---- every resize
+
+
+SIDES = st.integers(8, 90)
+
+
+@st.composite
+def drawings(draw: st.DrawFn) -> tuple[Size, Size, list[Box], list[list[float]], NDArray[np.bool_]]:
+    """Size by the annotation, size of the file, boxes, polygons, and a mask."""
+    old, new = Size(draw(SIDES), draw(SIDES)), Size(draw(SIDES), draw(SIDES))
+    fractions = st.floats(0, 1, width=32)
+    boxes = []
+    for _ in range(draw(st.integers(1, 3))):
+        (a, b), (c, d) = (sorted((draw(fractions), draw(fractions))) for _ in range(2))
+        boxes.append(Box(a * old.height, c * old.width, (b + 0.1) / 1.1 * old.height, (d + 0.1) / 1.1 * old.width))
+    boxes = [box for box in boxes if box.ymax - box.ymin > 1 and box.xmax - box.xmin > 1] or [Box(0, 0, *old)]
+    polygons = [[x for corner in corners(box) for x in corner] for box in boxes]
+    mask = np.random.default_rng(draw(st.integers(0, 99))).random(old) < draw(st.sampled_from([0.0, 0.3, 0.9]))
+    mask[draw(st.integers(0, old.height - 1)), draw(st.integers(0, old.width - 1))] = True
+    return old, new, boxes, polygons, mask
+
+
+def corners(box: Box) -> list[tuple[float, float]]:
+    return [(box.xmin, box.ymin), (box.xmax, box.ymin), (box.xmax, box.ymax), (box.xmin, (box.ymin + box.ymax) / 2)]
+
+
+def scaled(box: Box, old: Size, new: Size) -> NDArray[np.float64]:
+    return np.array(box) * ([new.height / old.height, new.width / old.width] * 2)
+
+
+def check_boxes(example: Example, boxes: list[Box], old: Size, new: Size, error: float) -> None:
+    """Boxes are the original ones in the file's pixels, and what detection writes of them reads back as them."""
+    expected = [scaled(box, old, new) for box in boxes]
+    assert np.allclose([thing.box for thing in example.objects], expected, atol=error)
+    named = [dataclasses.replace(thing, name=f"n{i}", mask=None) for i, thing in enumerate(example.objects)]
+    task = get_task("detect", max_names=len(named), order="reading")
+    sample = task.write(dataclasses.replace(example, objects=named), generator(0))
+    for thing in task.parse(sample.target, example.size, strict=True).objects:
+        bin_sizes = np.array([new.height, new.width] * 2) / 1000
+        assert (np.abs(np.array(thing.box) - expected[int(thing.name[1:])]) <= bin_sizes + error).all()
+
+
+@settings(max_examples=25)
+@given(drawings())
+def test_coco_survives_every_resize(drawn: Any) -> None:
+    old, new, boxes, polygons, mask = drawn
+    if old == (new.width, new.height) and old.height != old.width:
+        new = old
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "d"
+        image(root / "images/000000000139.jpg", new.width, new.height)
+        annotations = [
+            {
+                "image_id": 139,
+                "category_id": 1,
+                "bbox": [box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin],
+                "segmentation": [polygon],
+            }
+            for box, polygon in zip(boxes, polygons, strict=True)
+        ]
+        packed = coco_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
+        rle = {"size": list(old), "counts": packed["counts"].decode()}
+        annotations.append(
+            {"image_id": 139, "category_id": 18, "bbox": [0, 0, old.width, old.height], "segmentation": rle}
+        )
+        images = [{"id": 139, "file_name": "000000000139.jpg", "width": old.width, "height": old.height}]
+        found, [example] = run("coco", coco(root, annotations, images))
+        assert found.ok
+        check_boxes(example, [*boxes, Box(0, 0, *old)], old, new, 0.002)
+        for thing, polygon in zip(example.objects, polygons, strict=False):
+            factors = np.tile([new.width / old.width, new.height / old.height], len(polygon) // 2)
+            expected = read_polygons((np.array(polygon) * factors).tolist()).draw(new)
+            assert np.mean(thing.mask != expected) <= 0.02  # corners are rounded to a thousandth of a pixel
+        nearest = np.array(Image.fromarray(mask).resize((new.width, new.height), Image.Resampling.NEAREST))
+        # a centre on the border of two pixels has two nearest ones
+        rows, columns = ((2 * np.arange(n) + 1) * o % (2 * n) != 0 for o, n in zip(old, new, strict=True))
+        assert np.array_equal(example.objects[-1].mask[np.ix_(rows, columns)], nearest[np.ix_(rows, columns)])
+
+
+@settings(max_examples=25)
+@given(drawings())
+def test_yolo_survives_every_resize(drawn: Any) -> None:
+    old, new, boxes, polygons, _ = drawn
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "d"
+        image(root / "images/a.jpg", new.width, new.height)
+        lines = []
+        for box, polygon in zip(boxes, polygons, strict=True):
+            middle = [
+                (box.xmin + box.xmax) / 2,
+                (box.ymin + box.ymax) / 2,
+                box.xmax - box.xmin,
+                box.ymax - box.ymin,
+            ]
+            for values in (middle, polygon):
+                fractions = np.array(values) / np.tile([old.width, old.height], len(values) // 2)
+                lines.append(" ".join(["0", *(f"{value:.6f}" for value in fractions)]))
+        write(root / "labels/a.txt", "\n".join(lines))
+        write(root / "classes.txt", "cat\n")
+        found, [example] = run("yolo", root)
+        assert found.ok
+        check_boxes(example, [box for box in boxes for _ in range(2)], old, new, 0.002)
+        for thing, polygon in zip(example.objects[1::2], polygons, strict=True):
+            factors = np.tile([new.width / old.width, new.height / old.height], len(polygon) // 2)
+            assert np.mean(thing.mask != read_polygons((np.array(polygon) * factors).tolist()).draw(new)) <= 0.02
+
+
+@settings(max_examples=25)
+@given(drawings())
+def test_voc_survives_every_resize(drawn: Any) -> None:
+    old, new, boxes, _, _ = drawn
+    if old == (new.width, new.height) and old.height != old.width:
+        new = old
+    boxes = [Box(*(float(np.floor(edge)) for edge in box)) for box in boxes]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "d"
+        image(root / "JPEGImages/a.jpg", new.width, new.height)
+        things = "".join(bounded("cat", box.xmin + 1, box.ymin + 1, box.xmax, box.ymax) for box in boxes)
+        voc(root / "Annotations/a.xml", things, f"<width>{old.width}</width><height>{old.height}</height>")
+        found, [example] = run("voc", root)
+        assert found.ok
+        check_boxes(example, boxes, old, new, 0.002)
+
+
+def test_run_lengths_of_a_mask_draw_that_mask() -> None:
+    for seed in range(20):
+        mask = np.random.default_rng(seed).random((5, 7)) < seed / 19
+        lengths = RunLengths.of(mask)
+        assert np.array_equal(lengths.draw(Size(5, 7)), mask)
+        assert sum(lengths.counts) == 35
+
+
+def test_every_format_has_a_test() -> None:
+    assert set(IMPORTERS) == {"coco", "yolo", "voc", "csv", "docvqa"}

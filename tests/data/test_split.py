@@ -1,0 +1,85 @@
+"""A split by what images show: stable, grouped by image, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openpali.data.sources.records import RecordError
+from openpali.data.split import split_data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(200):
+        Image.fromarray(np.full((2, 2, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def write(folder: Path, records: list[dict[str, Any]]) -> Path:
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    return path
+
+
+def lines(folder: Path, side: str) -> list[str]:
+    return (folder / f"mine-{side}.jsonl").read_text("utf-8").splitlines()
+
+
+def test_no_image_is_on_both_sides_and_no_line_is_lost(folder: Path) -> None:
+    (folder / "copy.png").write_bytes((folder / "3.png").read_bytes())
+    records = [{"images": f"{i % 200}.png", "question": f"q{i}", "answers": "a"} for i in range(400)]
+    records += [
+        {"images": "copy.png", "caption": "c"},
+        {"images": ["1.png", "2.png"]},
+        {"images": ["2.png", "4.png"]},
+    ]
+    path = write(folder, records)
+    train, test = split_data(path, 0.2)
+    sides = lines(folder, "train"), lines(folder, "test")
+    assert (train.samples, test.samples) == tuple(map(len, sides))
+    assert sorted(sides[0] + sides[1]) == sorted(path.read_text("utf-8").splitlines())
+    shown = []
+    for side in sides:
+        files = [file for line in side for file in np.atleast_1d(json.loads(line)["images"])]
+        shown.append({(folder / file).read_bytes() for file in files})
+    assert not shown[0] & shown[1]
+    assert (train.images, test.images) == tuple(map(len, shown))
+    assert train.images + test.images == 200
+    assert 20 <= test.images <= 60
+
+
+def test_adding_samples_moves_none(folder: Path) -> None:
+    records = [{"images": f"{i}.png", "caption": "c"} for i in range(200)]
+    split_data(write(folder, records[:120]), 0.1)
+    before = lines(folder, "train"), lines(folder, "test")
+    split_data(write(folder, records[::-1]), 0.1)
+    assert set(before[0]) <= set(lines(folder, "train"))
+    assert set(before[1]) <= set(lines(folder, "test"))
+
+
+def test_texts_without_images_are_split_too(folder: Path) -> None:
+    train, test = split_data(write(folder, [{"text": f"document {i}"} for i in range(100)]), 0.5)
+    assert train.samples + test.samples == 100
+    assert 30 < test.samples < 70
+
+
+def test_what_cannot_be_split_is_said(folder: Path) -> None:
+    one = write(folder, [{"images": "1.png"}])
+    with pytest.raises(ValueError, match=r"leaves one side of .* empty, since its 1 samples"):
+        split_data(one, 0.1)
+    for share in (0.0, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="give a share above 0 and below 1"):
+            split_data(one, share)
+    with pytest.raises(ValueError, match=r"is not a \.jsonl file: of shards and Parquet files"):
+        split_data(folder / "shards", 0.1)
+    with pytest.raises(FileNotFoundError, match=r"mine.jsonl:1: no file .*gone.png"):
+        split_data(write(folder, [{"images": "gone.png"}]), 0.1)
+    with pytest.raises(RecordError, match="imges: unknown field"):
+        split_data(write(folder, [{"imges": "1.png"}]), 0.1)
+    assert not list(folder.glob("mine-*"))
