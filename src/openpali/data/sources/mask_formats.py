@@ -51,18 +51,6 @@ class RunLengths:
     size: Size
     counts: Sequence[int]
 
-    @classmethod
-    def of(cls, mask: Mask) -> RunLengths:
-        """The run lengths of a mask ``[H, W]``; :meth:`draw` is the inverse."""
-        pixels = mask.T.reshape(-1)
-        ends = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-        counts = np.diff([0, *ends, len(pixels)]).tolist()
-        return cls(Size(*mask.shape), ([0] if pixels[:1].any() else []) + counts)
-
-    def as_json(self) -> dict[str, Any]:
-        """COCO's form, which :func:`read_run_lengths` reads back."""
-        return {"size": list(self.size), "counts": list(self.counts)}
-
     def draw(self, size: Size) -> Mask:
         """Mask ``[H, W]``.
 
