@@ -1,5 +1,4 @@
-"""Starts ranks as forks of a process that has done all imports: an interpreter each would take longer to start than
-the ranks take to run."""
+"""Start ranks as forks of a process that has done all imports, which is much faster than new interpreters."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ from collections.abc import Callable
 def fork_ranks(world: int, node: int, body: Callable[[int], None]) -> list[int]:
     """Run ``body(rank)`` in a fork for each rank, with the environment of torchrun and ``node`` ranks per node.
 
-    Returns their process ids. A rank that fails prints its traceback and exits with status 1; one that raises
-    SystemExit ends as a command does, after its threads.
+    Returns their process ids. A rank that fails prints its traceback and exits with status 1. A rank that
+    raises SystemExit ends like a command, after its threads.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -101,7 +101,7 @@ def reduction(side: int) -> str:
 
 
 class Ours:
-    """A run's stream from the shard; each call continues where the last one ended."""
+    """A run's stream from the shard; each call continues after the previous one."""
 
     def __init__(self, shard: Path, count: int, batch: int) -> None:
         preprocess = Preprocess(SIZE, SIZE)
@@ -164,7 +164,7 @@ def _encoded(image: Image.Image, side: int, quality: int) -> bytes:
 
 
 def _noise(height: int, width: int, seed: int) -> Image.Image:
-    """Noise with amplitude f^-1.4 at frequency f, whose JPEG size is about that of a photograph."""
+    """Noise with amplitude f^-1.4 at frequency f; its JPEG is about as large as a photograph's."""
     rng = np.random.default_rng(seed)
     spectrum = np.fft.rfft2(rng.standard_normal((height, width, 3)), axes=(0, 1))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])[..., None]

@@ -2,16 +2,16 @@
 
     python benchmarks/full_size.py --json full_size.json
 
-Weights are random (no trained ones are public), so the answers are noise; times, bytes and memory are those of the
-real model. Each measurement runs in a process of its own, whose peak memory the system reports (VmHWM, pages of the
-mapped file included). The peer of a time is the bound of this machine: the necessary FLOPs at the rate of a large
+Weights are random (no trained ones are public), so the answers are noise; times, bytes and memory equal the real
+model's. Each measurement runs in a separate process, whose peak memory the system reports (VmHWM, including pages
+of the mapped file). The peer of a time is the bound of this machine: the necessary FLOPs at the rate of a large
 matmul, or the bytes of decoder weights that each token must read at the memory bandwidth.
 
-"load" maps the file and touches every page of it: first after the file was dropped from the page cache, then
-again. After the image is encoded, the ViT's pages are released (`openpali.weights.tensors.give_back`); its time
-includes that. The bound of a token counts the keys and values that it reads as well as the weights. Memory per
-token is the growth of the peak from one resolution to the next; its peer is the size of the keys and values
-that the decoder keeps per token.
+"load" maps the file and touches every page of it: first after the file was dropped from the page cache, then again.
+After the image is encoded, the ViT's pages are released (`openpali.weights.tensors.give_back`), which its time
+includes. The bound of a token counts the weights, keys and values that it reads. Memory per token is the growth of
+the peak from one resolution to the next; its peer is the size of the keys and values that the decoder keeps per
+token.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
 
 
 def ask(folder: Path, side: int) -> dict[str, float]:
-    """:func:`answer` in a process of its own."""
+    """:func:`answer` in a separate process."""
     command = [sys.executable, __file__, "--answer", str(folder), str(side)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -148,7 +148,7 @@ def answer(folder: Path, side: int) -> dict[str, float]:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     seconds = {}
     for name in ("cold", "warm"):
-        model = None  # or both would be mapped at once
+        model = None  # otherwise both would be mapped at once
         began = time.perf_counter()
         model = load(folder)
         seconds[name] = time.perf_counter() - began

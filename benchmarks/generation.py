@@ -4,16 +4,16 @@
     python benchmarks/generation.py --json generation.json
     python benchmarks/generation.py --tiny     # a quick check that it works
 
-A T5 v1.1 base (12 + 12 layers, width 768, 32k vocabulary, random weights) reads 212 tokens, the number of 196
-patches and 16 words, and writes 32 tokens with EOS forbidden. Times are of whole calls, the encoder included.
-Images: a SigLIP B/16 at 224 px, patch tokens only. The roofline is the rate at which each decoder weight can be
-read once per token.
+A T5 v1.1 base (12 + 12 layers, width 768, 32k vocabulary, random weights) reads 212 tokens (as many as 196 patches
+and 16 words) and writes 32 tokens with EOS forbidden. Times are of whole calls, the encoder included. Images: a
+SigLIP B/16 at 224 px, patch tokens only. The roofline is the rate at which each decoder weight can be read once per
+token.
 
 All sides use the same number of threads, run in one process and alternate; times are medians. Both int8 sides have
 int8 weights and int8 matmuls; everything else in ours is bf16 where the processor supports it. "float" is OpenVINO
 without int8, in the same precision, compared with CTranslate2's float32. CTranslate2's int8 is the faster of its
-int8 and int8_bfloat16; without CTranslate2 its rows are omitted. A target, where there is one, is shown with the
-peer: it is the lowest ratio that we aim at.
+int8 and int8_bfloat16; without CTranslate2 its rows are omitted. A target, if there is one, is shown with the
+peer: the lowest ratio that we aim at.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@
     python benchmarks/planner.py --precision bf16 --json planner-bf16.json
 
 Each shape runs two training steps on real tensors, with one thread per rank, as the planner does on fake ones.
-Memory is the peak resident memory of rank 0 in the second step above that before the model was built; FLOPs are
-torch's count. "Ours" is predicted, the peer measured, and the ratio is measured / predicted.
+Memory is the peak resident memory of rank 0 in the second step, minus the memory before the model was built; FLOPs
+are torch's count. "Ours" is predicted, the peer measured, and the ratio is measured / predicted.
 
-glibc is told to return freed blocks to the OS at once, so that resident memory is what a step holds; with `--kept`
-it keeps them, as in the trainer. The mask VQ-VAE is left out: it is smaller than the noise of a process.
+The script makes glibc return freed blocks to the OS at once, so that resident memory is the memory in use; with
+`--kept`, glibc keeps them, as in the trainer. The mask VQ-VAE is left out: it is smaller than the noise of a
+process.
 """
 
 from __future__ import annotations

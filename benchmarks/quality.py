@@ -1,4 +1,4 @@
-"""What int8 costs in quality: the scores of nano's held-out sets, with int8 weights beside float32.
+"""The effect of int8 on quality: the scores of nano's held-out sets with int8 weights and in float32.
 
     openpali data build all
     python benchmarks/quality.py --json quality.json     # 20 minutes

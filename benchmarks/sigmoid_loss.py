@@ -4,8 +4,9 @@
     python benchmarks/sigmoid_loss.py --json sigmoid_loss.json
 
 Loss and gradients of embeddings, temperature and bias, in float32. Ranks are processes on this machine (gloo) that
-share its threads. Peak memory is that of all intermediate tensors (logits, labels, texts of other ranks, gradients)
-on the first rank. Sides take turns; times are medians. Both are checked to compute the same loss and gradients.
+share its threads. Peak memory counts all intermediate tensors (logits, labels, texts of other ranks, gradients) on
+the first rank. Sides take turns; times are medians. The script checks that both compute the same loss and
+gradients.
 """
 
 from __future__ import annotations

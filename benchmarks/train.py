@@ -12,9 +12,11 @@ compiler is needed.
 "siglip" trains both towers. "stage 1" trains a T5 behind a frozen image encoder, "stage 2" trains both.
 transformers has no such model, so the peer puts the projected tokens of its SigLIP before the embedded prompt, as
 ``inputs_embeds`` of its T5. Both sides have the same number of parameters, which is checked. Sides take turns;
-times are medians of `--rounds`. "matmuls" is the throughput of our step's matmuls beside that of a large one.
+times are medians of `--rounds`. "matmuls" compares the throughput of our step's matmuls with that of a large
+matmul.
 
-Memory is the peak resident memory of a second step above that before the model was built, each side alone (Linux).
+Memory is the peak resident memory of a second step, minus the memory before the model was built, each side alone
+(Linux).
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ def _measure(name: str, dtype: torch.dtype, peak: float, options: argparse.Names
 
     ours = [side for side in makers(options.preset) if side != peer]
     within = dict.fromkeys(ours, partial(kept_memory, CPU))
-    for make in makers("pico").values():  # so that imports, and what libraries keep, are not counted
+    for make in makers("pico").values():  # so that imports and caches of libraries are not counted
         make()[1]()
     memory = {
         side: peak_memory(make, within.get(side, nullcontext)) / 1e9

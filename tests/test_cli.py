@@ -369,7 +369,7 @@ def test_the_installed_command_fails_with_code_1_and_no_traceback(family: Path) 
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("openpali: no benchmark is called")
+    assert done.stderr.startswith("openpali: unknown benchmark")
 
 
 def test_predict_does_not_import_the_compiler_or_the_trainer(family: Path, photo: Path) -> None:

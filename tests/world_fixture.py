@@ -106,18 +106,18 @@ def write_world(home: Path) -> None:
                 "photo": False,
                 "mirror": shape != "stair",
             }
-            picture = draw_shape(shape, COLOURS[colour])
-            yield key, {"png": png_bytes(picture), "json": json.dumps(known | {"file": f"{key}.png"}).encode()}
+            image = draw_shape(shape, COLOURS[colour])
+            yield key, {"png": png_bytes(image), "json": json.dumps(known | {"file": f"{key}.png"}).encode()}
 
     write_shards(stamps, "stamps", samples())
     clipart = home / "data" / "clipart"
     clipart.mkdir()
     rng = np.random.default_rng(0)
     for kind, mode in (("pattern", "RGB"), ("symbol", "RGBA")):
-        pictures = [
+        images = [
             Image.fromarray(rng.integers(0, 256, (32, 32, len(mode)), dtype=np.uint8), mode) for _ in range(8)
         ]
-        write_shards(clipart, kind, ((f"{kind}-{i}", {"png": png_bytes(p)}) for i, p in enumerate(pictures)))
+        write_shards(clipart, kind, ((f"{kind}-{i}", {"png": png_bytes(p)}) for i, p in enumerate(images)))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Where OpenPaLI keeps what it has fetched and built."""
+"""The cache folder of fetched packages and built data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wording that error messages and reports share."""
+"""Wording shared by error messages and reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, with its type (``KeyError: 'config'``) unless it is a plain ``ValueError``."""
+    """The message of an error, with its type (``KeyError: 'config'``) unless it is a plain ``ValueError``."""
     return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
@@ -16,9 +16,14 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def hint(name: str, known: Iterable[str]) -> str:
-    """What to say about an unknown name: ``did you mean 'caption'?``, or all known names where none is near."""
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known name most similar to an unknown one; ``None`` if none reaches a similarity of ``cutoff`` (0..1)."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def hint(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The end of an error about an unknown name: ``did you mean 'caption'?``, or else all known names."""
     names = list(known)
-    if near := difflib.get_close_matches(name, names, n=1):
-        return f"did you mean {near[0]!r}?"
+    if near := nearest(name, names, cutoff=cutoff):
+        return f"did you mean {near!r}?"
     return f"there are: {', '.join(names)}" if names else "there are none"

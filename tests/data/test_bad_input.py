@@ -46,7 +46,7 @@ Command = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def openpali(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in this process; what it printed, and the sentence that it ended with ("" for success)."""
+    """Runs a command in this process. Returns its output, and its final error sentence ("" for success)."""
 
     def run(*arguments: object) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
@@ -69,7 +69,7 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [*BAD, "gone.png"])
-def test_predict_says_what_is_wrong_with_a_image(openpali: Command, family: Path, files: Path, name: str) -> None:
+def test_predict_names_what_is_wrong_with_an_image(openpali: Command, family: Path, files: Path, name: str) -> None:
     _, sentence = openpali("predict", files / name, "detect: cat", "--model", family)
     problem = BAD[name][1] if name in BAD else "no image file"
     assert sentence.startswith("openpali: ")
@@ -139,7 +139,7 @@ def flip_header(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip_header])
-def test_validate_tells_of_damaged_shards(
+def test_validate_reports_damaged_shards(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     path = shards(tmp_path)
@@ -154,7 +154,7 @@ def test_validate_tells_of_damaged_shards(
 
 @pytest.fixture
 def without_easy_vqa(world_with_vocabulary: Path, tmp_path: Path) -> Iterator[None]:
-    """Other tests may have put one into the home that all share."""
+    """Other tests may have put one into the shared home."""
     built, aside = world_with_vocabulary / "data" / "easy-vqa", tmp_path / "easy-vqa"
     if built.exists():
         built.rename(aside)
@@ -170,6 +170,7 @@ def without_easy_vqa(world_with_vocabulary: Path, tmp_path: Path) -> Iterator[No
         ("gone-*.tar", "no .tar files at gone-*.tar"),
         ("gone.parquet", "no .parquet files at gone.parquet"),
         ("gone", "unknown source 'gone'"),
+        ("data/gone", "unknown source 'data/gone'"),
         ("easy-vqa", "openpali data build easy-vqa"),
     ],
 )
@@ -217,7 +218,7 @@ def quarantine(run: Path) -> list[str]:
     return [json.loads(line)["problem"] for line in (run / "quarantine.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_training_quarantines_bad_images_and_goes_on(
+def test_training_quarantines_bad_images_and_continues(
     openpali: Command, world_with_vocabulary: Path, files: Path
 ) -> None:
     path = jsonl(files, *BAD, "gone.png", *UNUSUAL)
@@ -231,7 +232,9 @@ def test_training_quarantines_bad_images_and_goes_on(
     assert last["drawn"] == {f"caption@{path}": 32}
 
 
-def test_training_ends_where_too_much_is_bad(openpali: Command, world_with_vocabulary: Path, files: Path) -> None:
+def test_training_ends_if_too_many_samples_are_bad(
+    openpali: Command, world_with_vocabulary: Path, files: Path
+) -> None:
     path = jsonl(files, *BAD, "gone.png", *UNUSUAL)
     _, sentence = openpali("train", recipe(files, path, max_bad=1), "--run", files / "run")
     assert "bad samples, more than max_bad = 1; they are listed in" in sentence
@@ -243,7 +246,7 @@ def test_training_ends_where_too_much_is_bad(openpali: Command, world_with_vocab
 
 
 @pytest.mark.parametrize("damage", [cut, flip_header])
-def test_training_on_damaged_shards_uses_what_is_whole(
+def test_training_on_damaged_shards_uses_complete_samples(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     path = shards(tmp_path)
@@ -260,7 +263,7 @@ def test_training_quarantines_flipped_bits_in_images_and_records(
     path = shards(tmp_path, 12)
     content = path.read_bytes()
     flipped(path, content.index(b'"caption"') + 1)  # of the first record
-    flipped(path, content.index(b"\xff\xd8\xff", 30_000))  # of a picture: no JPEG any more
+    flipped(path, content.index(b"\xff\xd8\xff", 30_000))  # of an image: no JPEG any more
     _, sentence = openpali("train", recipe(tmp_path, path, samples=24), "--run", tmp_path / "run")
     assert not sentence
     problems = quarantine(tmp_path / "run")
@@ -268,7 +271,7 @@ def test_training_quarantines_flipped_bits_in_images_and_records(
     assert any("is not an image" in p for p in problems)
 
 
-def test_a_image_that_vanishes_while_training_is_quarantined(
+def test_an_image_that_vanishes_while_training_is_quarantined(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from openpali.train.trainer import Trainer

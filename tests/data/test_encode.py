@@ -1,4 +1,4 @@
-"""Encoders: the end token is always there, padding is on the right, too long is said, nothing is cut quietly."""
+"""Encoders: targets end in EOS, padding is on the right, and texts that are too long are errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
 
-PICTURE = np.full((6, 9, 3), 7, np.uint8)
+IMAGE = np.full((6, 9, 3), 7, np.uint8)
 VQA = get_task("vqa")
 SMALL = Preprocess(4, 4)
 
@@ -28,7 +28,7 @@ def tokenizer() -> Tokenizer:
 
 
 def question(key: str = "q", frames: int = 1, answer: str = "horse", **fields: Any) -> Example:
-    images = [np.full_like(PICTURE, i + 1) for i in range(frames)]
+    images = [np.full_like(IMAGE, i + 1) for i in range(frames)]
     return Example(key=key, images=images, question="what is it?", answers=[answer], **fields)
 
 
@@ -73,12 +73,12 @@ def test_a_target_that_is_too_long_may_be_cut(tokenizer: Tokenizer) -> None:
         encode(SequenceEncoder(tokenizer, 3, 64, cut=True), question())
 
 
-def test_frames_of_different_number(tokenizer: Tokenizer) -> None:
+def test_rows_may_have_different_numbers_of_frames(tokenizer: Tokenizer) -> None:
     encoder = SequenceEncoder(tokenizer, 200, 200)
     text = Example(key="t", text="a small red horse stands on the grass " * 3)
     alone = encoder.encode(text, get_task("denoise", tokenizer=tokenizer), SMALL, generator(0))
-    pictured = [encoder.encode(question(frames=n), VQA, SMALL, generator(0)) for n in (3, 1)]
-    batch = encoder.collate([*pictured, alone])
+    seen = [encoder.encode(question(frames=n), VQA, SMALL, generator(0)) for n in (3, 1)]
+    batch = encoder.collate([*seen, alone])
     assert batch["frames"].tolist() == [3, 1, 0]
     assert batch["images"].shape == (3, 3, 4, 4, 3)
     assert batch["images"][:, :, 0, 0, 0].tolist() == [[1, 2, 3], [1, 0, 0], [0, 0, 0]]
@@ -86,7 +86,7 @@ def test_frames_of_different_number(tokenizer: Tokenizer) -> None:
     assert "images" not in encoder.collate([alone, alone])
 
 
-def test_too_long_is_an_error_not_a_cut(tokenizer: Tokenizer) -> None:
+def test_texts_that_are_too_long_are_errors(tokenizer: Tokenizer) -> None:
     length = len(tokenizer.encode("horse")) + 1
     encode(SequenceEncoder(tokenizer, 64, length), question())
     with pytest.raises(ValueError, match=f"target of {length} tokens, but the recipe's max_target is {length - 1}"):
@@ -95,7 +95,7 @@ def test_too_long_is_an_error_not_a_cut(tokenizer: Tokenizer) -> None:
         encode(SequenceEncoder(tokenizer, 3, 64), question())
 
 
-def test_denoising_takes_ids_as_they_are(tokenizer: Tokenizer) -> None:
+def test_denoising_keeps_ids_unchanged(tokenizer: Tokenizer) -> None:
     task = get_task("denoise", tokenizer=tokenizer)
     example = Example(key="t", text="a small red horse stands on the grass " * 3)
     encoder = SequenceEncoder(tokenizer, 200, 200)
@@ -107,7 +107,7 @@ def test_denoising_takes_ids_as_they_are(tokenizer: Tokenizer) -> None:
 
 
 def test_pairs_are_lower_case_and_end_in_sticky_eos(tokenizer: Tokenizer) -> None:
-    example = Example(key="c", images=[PICTURE], captions={"en": ["a Small red horse"]})
+    example = Example(key="c", images=[IMAGE], captions={"en": ["a Small red horse"]})
     task = get_task("contrastive")
     batch = encode(PairEncoder(tokenizer, 24), example, task=task)
     ids = tokenizer.encode("a small red horse")
@@ -119,12 +119,12 @@ def test_pairs_are_lower_case_and_end_in_sticky_eos(tokenizer: Tokenizer) -> Non
     assert cut["ids"].tolist() == [[*ids[:2], tokenizer.eos_id]]
 
 
-def test_labels() -> None:
+def test_labels_become_class_indices() -> None:
     encoder = LabelEncoder(("cat", "dog"))
-    batch = encode(encoder, Example(key="a", images=[PICTURE], label="dog"))
+    batch = encode(encoder, Example(key="a", images=[IMAGE], label="dog"))
     assert batch["label"].tolist() == [1]
     with pytest.raises(ValueError, match="label 'cow' of b is not one of the 2 classes"):
-        encode(encoder, Example(key="b", images=[PICTURE], label="cow"))
+        encode(encoder, Example(key="b", images=[IMAGE], label="cow"))
 
 
 def test_masks_are_cropped_to_their_box() -> None:
@@ -141,13 +141,13 @@ def test_masks_are_cropped_to_their_box() -> None:
 def test_a_missing_image_is_quarantined_not_a_crash(tokenizer: Tokenizer) -> None:
     example = Example(key="e", captions={"en": ["x"]}, label="cat")
     for encoder in (PairEncoder(tokenizer, 8), LabelEncoder(("cat",))):
-        with pytest.raises(ValueError, match="sample e has no picture"):
+        with pytest.raises(ValueError, match="sample e has no image"):
             encode(encoder, example, task=get_task("contrastive"))
-    with pytest.raises(ValueError, match="sample q has no picture"):  # or it would learn to answer blindly
+    with pytest.raises(ValueError, match="sample q has no image"):  # or it would learn to guess
         encode(SequenceEncoder(tokenizer, 64, 64), question(frames=0))
 
 
-def test_explain_marks_every_token_that_is_no_padding(tokenizer: Tokenizer) -> None:
+def test_explain_marks_every_token_except_padding(tokenizer: Tokenizer) -> None:
     batch = encode(SequenceEncoder(tokenizer, 64, 64), question(), question(answer="a red horse"))
     lines = explain_batch(batch, tokenizer)
     prompts, targets = (list(batch[key].shape) for key in ("prompt", "target"))

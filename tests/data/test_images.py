@@ -1,4 +1,4 @@
-"""Good pictures give the right pixels, whatever their format; bad ones one clear sentence, at no cost."""
+"""Good images of any format give the right pixels; bad ones give one clear sentence, before they are decoded."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[:, None], np.arang
 PIXELS: NDArray[np.uint8] = GRADIENT.astype(np.uint8)  # [24, 32, 3]
 
 
-def encoded(picture: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
+def encoded(image: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
     out = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(out, kind, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(out, kind, **options)
     return out.getvalue()
 
 
@@ -37,9 +37,9 @@ def near(a: NDArray[np.uint8], b: NDArray[np.uint8], most: float) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
-def test_formats(kind: str, tmp_path: Path) -> None:
+def test_every_format_gives_the_right_pixels(kind: str, tmp_path: Path) -> None:
     options = {"lossless": True} if kind == "WEBP" else {"quality": 98, "subsampling": 0} if kind == "JPEG" else {}
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(encoded(PIXELS, kind, **options))
     image = load_image(path)
     assert image.dtype == np.uint8
@@ -48,9 +48,9 @@ def test_formats(kind: str, tmp_path: Path) -> None:
     assert near(image, PIXELS, lossy)
 
 
-def test_cmyk_jpeg() -> None:
-    picture = Image.fromarray(PIXELS).convert("CMYK")
-    assert near(load_image(encoded(picture, "JPEG", quality=98, subsampling=0)), PIXELS, 4)
+def test_cmyk_jpegs_become_rgb() -> None:
+    image = Image.fromarray(PIXELS).convert("CMYK")
+    assert near(load_image(encoded(image, "JPEG", quality=98, subsampling=0)), PIXELS, 4)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -62,19 +62,19 @@ def test_16_bits_are_scaled_by_their_full_range(kind: str) -> None:
 
 
 def test_16_bit_png_that_is_dark_stays_dark() -> None:
-    """Its range is that of the file, not of its brightest pixel."""
+    """Pixels are scaled by the range of the format, not of the image."""
     image = load_image(encoded(np.full((4, 4), 200, np.uint16)))
     assert image.max() <= 1
 
 
-def test_grey_and_one_bit() -> None:
+def test_grey_and_one_bit_images_become_rgb() -> None:
     grey = PIXELS[..., 0]
     np.testing.assert_array_equal(load_image(encoded(grey)), grey[..., None].repeat(3, axis=-1))
     bits = load_image(encoded(Image.fromarray(grey > 100)))
     np.testing.assert_array_equal(bits[..., 0], np.where(grey > 100, 255, 0))
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparent_pixels_are_blended_with_white() -> None:
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[0, 0] = 255, 0, 0, 255
     rgba[0, 1] = 255, 0, 0, 0
@@ -86,20 +86,20 @@ def test_transparency_is_laid_on_white() -> None:
     assert load_image(encoded(Image.fromarray(grey_alpha, "LA")))[0, :, 0].tolist() == [10, 255]
 
 
-def test_palette_with_transparency() -> None:
-    picture = Image.new("P", (3, 1))
-    picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
-    picture.putdata([0, 1, 2])
+def test_transparent_palette_entries_are_blended_with_white() -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.putdata([0, 1, 2])
     expected = [[255, 0, 0], [255, 255, 255], [0, 0, 255]]
-    assert load_image(encoded(picture, transparency=1))[0].tolist() == expected
-    by_entry = encoded(picture, transparency=bytes([255, 0, 255]))
+    assert load_image(encoded(image, transparency=1))[0].tolist() == expected
+    by_entry = encoded(image, transparency=bytes([255, 0, 255]))
     assert load_image(by_entry)[0].tolist() == expected
-    assert load_image(encoded(picture))[0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    assert load_image(encoded(image))[0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_turns_the_image_upright(orientation: int) -> None:
-    """The stored picture is made so that it shows ``PIXELS`` when turned as its EXIF says (EXIF 2.3, table 6)."""
+    """The stored image shows ``PIXELS`` after the rotation in its EXIF (EXIF 2.3, table 6)."""
     stored = {
         1: PIXELS,
         2: PIXELS[:, ::-1],
@@ -115,7 +115,7 @@ def test_exif_turns_the_image_upright(orientation: int) -> None:
     np.testing.assert_array_equal(load_image(encoded(np.ascontiguousarray(stored), exif=exif)), PIXELS)
 
 
-def test_the_first_frame_of_an_animation() -> None:
+def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50, **options)
@@ -130,12 +130,12 @@ def test_the_first_frame_of_an_animation() -> None:
 @pytest.mark.parametrize(
     "data", [b"<html>not found</html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"\0" * 99]
 )
-def test_no_image(data: bytes) -> None:
+def test_other_data_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"cat.jpg is (not an image|truncated or damaged)"):
         load_image(data, "cat.jpg")
 
 
-def test_empty_missing_and_folder(tmp_path: Path) -> None:
+def test_empty_and_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(ValueError, match=r"empty.jpg is empty \(0 bytes\)"):
         load_image(tmp_path / "empty.jpg")
@@ -146,7 +146,7 @@ def test_empty_missing_and_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_truncated(kind: str) -> None:
+def test_truncated_images_are_refused(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     data = encoded(noise, kind)
     for share in (0.5, 0.9):
@@ -195,11 +195,11 @@ def test_damage_gives_pixels_or_a_value_error(data: bytes, changes: list[tuple[f
     content = bytes(damaged[: int(len(data) * cut)]) if cut < 0.3 else bytes(damaged)
     problem = ""
     try:
-        image = load_image(content, "picture")
+        image = load_image(content, "photo")
     except ValueError as error:
         problem = str(error)
     if problem:
-        assert problem.startswith("picture ")
+        assert problem.startswith("photo ")
         assert "\n" not in problem
     else:
         assert image.ndim == 3
@@ -216,14 +216,14 @@ def test_preprocess_is_antialiased_and_the_identity_at_the_same_size() -> None:
     small = Preprocess(8, 16)(stripes)
     assert small.shape == (8, 16, 3)
     assert abs(float(small.mean()) - 127.5) < 2
-    assert small.std() < 20  # averaged, not every fourth column picked
+    assert small.std() < 20  # averaged, not subsampled
     with pytest.raises(ValueError, match="unknown preprocessing 'crop'"):
         Preprocess(8, 8, policy="crop")
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
-def test_antialiased_filters_are_those_of_pillow(mode: str) -> None:
-    """To within 1, larger or smaller; an array that may not be written to is taken as well."""
+def test_antialiased_filters_agree_with_pillow(mode: str) -> None:
+    """To within 1, for larger and smaller sizes; read-only arrays work, too."""
     rng = np.random.default_rng(0)
     for height, width in ((23, 31), (200, 300), (24, 500), (7, 9)):
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -234,12 +234,12 @@ def test_antialiased_filters_are_those_of_pillow(mode: str) -> None:
         assert ours.flags.c_contiguous
 
 
-def test_bilinear_is_that_of_big_vision() -> None:
-    """``tf.image.resize`` without antialiasing: half-pixel centres, cut to whole numbers. Worked out by hand."""
+def test_bilinear_agrees_with_big_vision() -> None:
+    """``tf.image.resize`` without antialiasing: half-pixel centres, truncated to integers. Computed by hand."""
     row = np.array([[0, 10, 20, 99]], np.uint8)[..., None].repeat(3, axis=-1)
     #  centres of 3 pixels over 4: 1/6, 3/2, 17/6  ->  10/6, 15, 20 + 79 * 5/6
     assert Preprocess(1, 3, filter="bilinear")(row)[0, :, 0].tolist() == [1, 15, 85]
-    assert Preprocess(2, 2, filter="bilinear").min_size is None  # it picks pixels, so none may be missing
+    assert Preprocess(2, 2, filter="bilinear").min_size is None  # it needs the full size
 
 
 # ---- decoded no larger than needed
@@ -274,13 +274,13 @@ def test_jpegs_are_never_decoded_smaller_than_asked(min_size: tuple[int, int], e
 
 
 def test_reduced_decoding_changes_little() -> None:
-    """After the resize to the model's size, and against it: a smaller picture by picking pixels is far off."""
+    """Compared after the resize to the model's size; subsampling, in contrast, changes the image much."""
     rng = np.random.default_rng(0)
     spectrum = np.fft.rfft2(rng.standard_normal((480, 640, 3)), axes=(0, 1))
     frequency = np.hypot(np.fft.fftfreq(480)[:, None], np.fft.rfftfreq(640)[None])[..., None]
     noise = np.fft.irfft2(spectrum / np.maximum(frequency, 1e-3), axes=(0, 1))  # 1/f, as in photographs
-    picture = np.clip(127 + 45 * noise / noise.std(), 0, 255).astype(np.uint8)
-    data = encoded(picture, "JPEG", quality=90)
+    image = np.clip(127 + 45 * noise / noise.std(), 0, 255).astype(np.uint8)
+    data = encoded(image, "JPEG", quality=90)
     preprocess = Preprocess(224, 224)
     full = preprocess(load_image(data)).astype(int)
     assert load_image(data, min_size=preprocess.min_size).shape == (240, 320, 3)

@@ -30,10 +30,10 @@ def write(folder: Path, *records: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     pixels = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
-    Image.fromarray(pixels).save(tmp_path / "pictures/a.png")
-    Image.fromarray(pixels[::-1]).save(tmp_path / "pictures/b.png")
+    Image.fromarray(pixels).save(tmp_path / "images/a.png")
+    Image.fromarray(pixels[::-1]).save(tmp_path / "images/b.png")
     return tmp_path
 
 
@@ -43,7 +43,7 @@ def test_every_field_arrives(folder: Path) -> None:
     mask.save(folder / "mask.png")
     record = {
         "key": "k1",
-        "images": ["pictures/a.png", "pictures/b.png"],
+        "images": ["images/a.png", "images/b.png"],
         "captions": {"en": ["a cat", "one cat"], "ja": "猫"},
         "question": "how many?",
         "answers": "one",
@@ -107,23 +107,23 @@ def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:
         ('{"caption": "a", "captions": {"en": "b"}}', "caption and captions.en"),
     ],
 )
-def test_a_mistake_is_named_with_line_field_and_remedy(line: str, expected: str) -> None:
+def test_errors_name_line_field_and_fix(line: str, expected: str) -> None:
     with pytest.raises(RecordError, match=expected) as caught:
         parse_record(line, "t:3")
     again = pickle.loads(pickle.dumps(caught.value))  # errors travel from worker to trainer
     assert str(again) == str(caught.value)
 
 
-def test_objects_need_a_image_of_their_size(folder: Path) -> None:
+def test_objects_need_an_image_of_their_size(folder: Path) -> None:
     Image.new("L", (3, 3), 255).save(folder / "mask.png")
     small = {"name": "a", "mask": {"size": [2, 2], "counts": [0, 4]}}
     source = JsonlSource(
         write(
             folder,
             {"objects": [small]},
-            {"images": "pictures/a.png", "objects": [small]},
-            {"images": "pictures/a.png", "objects": [{"name": "a", "mask": "mask.png"}]},
-            {"images": "pictures/a.png", "objects": [{"name": "a", "mask": [[90, 90, 99, 90, 90, 99]]}]},
+            {"images": "images/a.png", "objects": [small]},
+            {"images": "images/a.png", "objects": [{"name": "a", "mask": "mask.png"}]},
+            {"images": "images/a.png", "objects": [{"name": "a", "mask": [[90, 90, 99, 90, 90, 99]]}]},
         )
     )
     for index, problem in enumerate(["no image", "2 high and 2 wide", "3 x 3, but the image is 6 x 8", "empty"]):
@@ -132,7 +132,7 @@ def test_objects_need_a_image_of_their_size(folder: Path) -> None:
 
 
 def test_missing_and_damaged_images_are_named(folder: Path) -> None:
-    (folder / "bad.png").write_bytes(b"no picture")
+    (folder / "bad.png").write_bytes(b"no image")
     source = JsonlSource(write(folder, {"images": "gone.png"}, {"images": "bad.png"}))
     with pytest.raises(FileNotFoundError, match=r"train.jsonl:1: no file .*gone.png"):
         source[0]
@@ -144,7 +144,7 @@ def test_missing_and_damaged_images_are_named(folder: Path) -> None:
     blank=st.lists(st.booleans(), min_size=1, max_size=30), end=st.sampled_from(["\n", "\r\n"]), bom=st.booleans()
 )
 @settings(max_examples=25, deadline=None)
-def test_lines_are_found_whatever_lies_between(
+def test_lines_are_found_with_any_line_ends_and_blanks(
     blank: list[bool], end: str, bom: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("lines") / "x.jsonl"
@@ -168,7 +168,7 @@ def test_lines_are_found_whatever_lies_between(
     assert pickle.loads(pickle.dumps(source))[0] == source[0]
 
 
-def test_labels_are_those_that_occur(folder: Path) -> None:
+def test_labels_are_the_distinct_values(folder: Path) -> None:
     source = JsonlSource(write(folder, {"label": "b"}, {"text": "x"}, "{", {"label": "a"}, {"label": "b"}))
     assert source.labels == ["a", "b"]
 
@@ -178,7 +178,7 @@ def test_labels_are_those_that_occur(folder: Path) -> None:
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.05, 0.5, 1.0]))
 @settings(max_examples=60, deadline=None)
-def test_run_lengths_are_those_of_pycocotools(height: int, width: int, seed: int, share: float) -> None:
+def test_run_lengths_agree_with_pycocotools(height: int, width: int, seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < share
     packed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
     compressed = packed["counts"].decode()
@@ -188,7 +188,7 @@ def test_run_lengths_are_those_of_pycocotools(height: int, width: int, seed: int
     np.testing.assert_array_equal(plain.draw(Size(height, width)), mask)
 
 
-def test_long_runs_and_negative_differences() -> None:
+def test_long_runs_and_negative_differences_are_decompressed() -> None:
     mask = np.zeros((700, 900), bool)
     mask[3:690, 100:800] = True
     mask[10, 10] = True
@@ -205,7 +205,7 @@ def test_polygons_cover_the_pixels_whose_centre_is_inside() -> None:
     np.testing.assert_array_equal(box, expected)
     np.testing.assert_array_equal(read_polygons([[2, 1], [7, 1], [7, 5], [2, 5]]).draw(size), expected)
     two = read_polygons([[2, 1, 7, 1, 7, 5, 2, 5], [-5, -5, 1, -5, 1, 1, -5, 1]]).draw(size)
-    expected[0, 0] = True  # the second reaches out of the picture
+    expected[0, 0] = True  # the second reaches out of the image
     np.testing.assert_array_equal(two, expected)
 
 
@@ -226,7 +226,7 @@ def test_polygons_agree_with_the_even_odd_rule(corners: list[tuple[float, float]
             assert mask[row, column] == inside or nearest < 1e-6
 
 
-def test_polygons_are_near_to_pycocotools() -> None:
+def test_polygons_are_close_to_pycocotools() -> None:
     """COCO rounds corners differently, but a round thing covers nearly the same pixels."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     corners = np.stack([50 + 30 * np.cos(angles), 40 + 20 * np.sin(angles)], axis=1).ravel().tolist()
@@ -239,7 +239,7 @@ def test_polygons_are_near_to_pycocotools() -> None:
 # ---- by name
 
 
-def test_sources_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_open_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENPALI_HOME", str(folder / "home"))
     with pytest.raises(FileNotFoundError, match="openpali data build easy-vqa"):
         open_source("easy-vqa", {"split": "train"})
@@ -251,7 +251,7 @@ def test_sources_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         open_source("easy-vqa", {"split": "val"})
     with pytest.raises(ValueError, match="no option 'slit'; its options are split"):
         open_source("easy-vqa", {"slit": "test"})
-    path = write(folder, {"images": "pictures/a.png"})
+    path = write(folder, {"images": "images/a.png"})
     assert len(open_source(str(path), {})[0].images) == 1
     with pytest.raises(ValueError, match="no option 'split'; its options are frames, stride"):
         open_source(str(path), {"split": "train"})
@@ -259,3 +259,8 @@ def test_sources_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         open_source(str(folder / "other.jsonl"), {})
     with pytest.raises(ValueError, match=r"unknown source 'easyvqa': .*nano/single.*easy-vqa.*jsonl.*tar"):
         open_source("easyvqa", {})
+    (folder / "train.csv").write_text("question,answers")
+    with pytest.raises(ValueError, match=r"train.csv cannot be a source: its name must end in .jsonl or "):
+        open_source(str(folder / "train.csv"), {})
+    with pytest.raises(FileNotFoundError, match=r"no .parquet or .tar files in the folder .*; name a .jsonl file"):
+        open_source(str(folder), {})

@@ -72,13 +72,13 @@ def test_seeds_and_epochs_differ() -> None:
 
 
 def test_sources_are_well_mixed() -> None:
-    """No stretch is far from the rates: 64 draws in a row of a fair coin."""
+    """64 consecutive draws deviate from the rates no more than a fair coin."""
     turns = np.array([d.source for d in draws(Mixture([9, 9], [1, 1], 3), 8 * BLOCK)]).reshape(-1, 64)
     assert turns.sum(axis=1).min() > 12
     assert turns.sum(axis=1).max() < 52
 
 
-def test_an_endless_source_is_gone_through_in_order_from_a_start_of_its_own() -> None:
+def test_an_endless_source_is_read_in_order_from_its_own_start() -> None:
     starts = set()
     for seed in (5, 6):
         mixture = Mixture([ENDLESS, 10, ENDLESS], [3, 1, 2], seed)
@@ -90,7 +90,7 @@ def test_an_endless_source_is_gone_through_in_order_from_a_start_of_its_own() ->
     assert len(starts) == 4
 
 
-def test_what_cannot_be_mixed() -> None:
+def test_sources_that_cannot_be_mixed_are_refused() -> None:
     with pytest.raises(ValueError, match="one weight per source"):
         Mixture([1, 2], [1.0], 0)
     with pytest.raises(ValueError, match="one weight per source"):
@@ -110,7 +110,7 @@ def test_rngs_of_different_keys_are_different() -> None:
 
 @given(sources, seeds, st.integers(0, 4 * BLOCK))
 @settings(max_examples=10, deadline=None)
-def test_counts_without_drawing_are_those_of_drawing(given_: list[tuple[int, float]], seed: int, n: int) -> None:
+def test_computed_counts_equal_drawn_counts(given_: list[tuple[int, float]], seed: int, n: int) -> None:
     mixture = Mixture([s for s, _ in given_], [w for _, w in given_], seed)
     found = Counter(draw.source for draw in draws(mixture, n))
     assert mixture.drawn(n).tolist() == [found[i] for i in range(len(given_))]
@@ -124,7 +124,7 @@ def test_large_sources_are_permuted_without_a_table(size: int, seed: int) -> Non
 
 
 def test_large_sources_are_shuffled_well() -> None:
-    """Neighbours land far apart, every tenth of the source comes up as often as any other, epochs differ."""
+    """Neighbours are far apart, every tenth of the source is drawn equally often, and epochs differ."""
     size = 10**9
     assert size >= LARGE
     mixture = Mixture([size], [1.0], 3)

@@ -1,4 +1,4 @@
-"""Parquet: rows are records, pictures inside or beside, any order."""
+"""Parquet: rows are records, images inside or beside, any order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from openpali.data.sources.registry import open_source
 from openpali.data.validate import validate
 
 
-def picture(value: int, kind: str = "PNG") -> bytes:
+def image_bytes(value: int, kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (5, 4), (value, 0, 0)).save(out, kind)
     return out.getvalue()
@@ -37,11 +37,11 @@ def write(path: Path, rows: list[dict[str, Any]], group: int = 10) -> Path:
 def folder(tmp_path: Path) -> Path:
     """95 rows in two files, row groups of 10."""
     for name, numbers in (("a", range(60)), ("b", range(60, 95))):
-        write(tmp_path / f"{name}.parquet", [{"image": picture(i), "label": f"l{i}"} for i in numbers])
+        write(tmp_path / f"{name}.parquet", [{"image": image_bytes(i), "label": f"l{i}"} for i in numbers])
     return tmp_path
 
 
-def test_rows_in_any_order_with_few_row_groups_in_memory(folder: Path) -> None:
+def test_rows_are_read_in_any_order_with_few_row_groups_in_memory(folder: Path) -> None:
     source = open_source(str(folder), {})
     assert isinstance(source, ParquetSource)
     assert len(source) == 95
@@ -57,15 +57,15 @@ def test_rows_in_any_order_with_few_row_groups_in_memory(folder: Path) -> None:
     assert len(open_source(str(folder / "b.parquet"), {})) == 35
 
 
-def test_every_way_to_hold_images(tmp_path: Path) -> None:
-    (tmp_path / "beside.png").write_bytes(picture(3))
+def test_images_may_be_bytes_structs_or_paths(tmp_path: Path) -> None:
+    (tmp_path / "beside.png").write_bytes(image_bytes(3))
     ways: list[Any] = [
-        {"image": picture(1)},
-        {"image": {"bytes": picture(2, "JPEG"), "path": "x.jpg"}},
+        {"image": image_bytes(1)},
+        {"image": {"bytes": image_bytes(2, "JPEG"), "path": "x.jpg"}},
         {"image": "beside.png"},
         {"image": {"bytes": None, "path": "beside.png"}},
-        {"images": [picture(5), picture(6)]},
-        {"images": [{"bytes": picture(7), "path": None}, {"bytes": picture(8), "path": None}]},
+        {"images": [image_bytes(5), image_bytes(6)]},
+        {"images": [{"bytes": image_bytes(7), "path": None}, {"bytes": image_bytes(8), "path": None}]},
     ]
     expected = [[1], [2], [3], [3], [5, 6], [7, 8]]
     for number, (way, values) in enumerate(zip(ways, expected, strict=True)):
@@ -73,10 +73,16 @@ def test_every_way_to_hold_images(tmp_path: Path) -> None:
         assert [int(image[0, 0, 0]) for image in ParquetSource(path)[0].images] == values
 
 
-def test_fields_of_many_types(tmp_path: Path) -> None:
+def test_fields_may_have_many_types(tmp_path: Path) -> None:
     thing = {"name": "cat", "box": [1.0, 2.0, 3.0, 4.0], "mask": None}
     rows = [
-        {"images": [picture(0)], "objects": [thing], "answers": ["a", "b"], "question": "what?", "captions": None},
+        {
+            "images": [image_bytes(0)],
+            "objects": [thing],
+            "answers": ["a", "b"],
+            "question": "what?",
+            "captions": None,
+        },
         {"images": None, "objects": None, "answers": None, "question": None, "captions": '{"de": "Hund"}'},
     ]
     source = ParquetSource(write(tmp_path / "x.parquet", rows))
@@ -87,11 +93,11 @@ def test_fields_of_many_types(tmp_path: Path) -> None:
     table = pa.table({"captions": pa.array([[("de", "Hund"), ("en", "dog")]], pa.map_(pa.string(), pa.string()))})
     pq.write_table(table, tmp_path / "map.parquet")
     assert ParquetSource(tmp_path / "map.parquet")[0].captions == {"de": ("Hund",), "en": ("dog",)}
-    text = write(tmp_path / "text.parquet", [{"image": picture(0), "objects": json.dumps([thing])}])
+    text = write(tmp_path / "text.parquet", [{"image": image_bytes(0), "objects": json.dumps([thing])}])
     assert ParquetSource(text)[0].objects[0].box.ymax == 3
 
 
-def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+def test_errors_name_file_row_and_field(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no .parquet files at .*gone.parquet"):
         open_source(str(tmp_path / "gone.parquet"), {})
     (tmp_path / "no.parquet").write_bytes(b"no parquet at all" * 9)
@@ -129,7 +135,7 @@ def test_a_damaged_row_group_is_a_value_error(folder: Path) -> None:
         source[30]
 
 
-def test_urls_and_forked_workers(folder: Path) -> None:
+def test_urls_work_in_forked_workers(folder: Path) -> None:
     fsspec.filesystem("memory").pipe("/p/a.parquet", (folder / "a.parquet").read_bytes())
     assert open_source("memory://p/a.parquet", {})[59].label == "l59"
     source = ParquetSource(folder)

@@ -1,4 +1,4 @@
-"""WebDataset shards: same records, any order, cut files."""
+"""WebDataset shards: records, random access, truncated and damaged files."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from openpali.synth.builders.output import write_shards
 
 @pytest.fixture(autouse=True, scope="module")
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tables of contents are kept in a cache of our own."""
+    """Use a separate cache for tables of contents."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENPALI_HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
 
-def picture(value: int, kind: str = "PNG") -> bytes:
+def image_bytes(value: int, kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (5, 4), (value, 0, 0)).save(out, kind)
     return out.getvalue()
 
 
 def sample(number: int) -> tuple[str, dict[str, bytes]]:
-    return f"s{number:04d}", {"json": json.dumps({"label": f"l{number}"}).encode(), "png": picture(number)}
+    return f"s{number:04d}", {"json": json.dumps({"label": f"l{number}"}).encode(), "png": image_bytes(number)}
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_samples_in_any_order_with_their_images(folder: Path) -> None:
+def test_samples_are_read_in_any_order_with_their_images(folder: Path) -> None:
     source = ShardSource(folder)
     assert len(source) == 255
     for index in (254, 0, 250, 249, -1):
@@ -71,11 +71,11 @@ def test_samples_in_any_order_with_their_images(folder: Path) -> None:
     assert source.labels[:2] == ["l0", "l1"]
 
 
-def test_frames_jpg_webp_and_named_members(tmp_path: Path) -> None:
+def test_frames_and_named_members_are_found(tmp_path: Path) -> None:
     mask = io.BytesIO()
     Image.new("1", (5, 4), 1).save(mask, "PNG")
     record = {"objects": [{"name": "a", "mask": "mask0.png"}]}
-    frames = {f"{i}.jpg": picture(i, "JPEG") for i in (10, 2, 0)}
+    frames = {f"{i}.jpg": image_bytes(i, "JPEG") for i in (10, 2, 0)}
     write_shards(
         tmp_path,
         "x",
@@ -83,9 +83,9 @@ def test_frames_jpg_webp_and_named_members(tmp_path: Path) -> None:
             ("dir.1/video", {"json": b"{}", **frames}),
             (
                 "one",
-                {"json": json.dumps(record).encode(), "webp": picture(9, "WEBP"), "mask0.png": mask.getvalue()},
+                {"json": json.dumps(record).encode(), "webp": image_bytes(9, "WEBP"), "mask0.png": mask.getvalue()},
             ),
-            ("named", {"json": b'{"images": ["b.png"]}', "png": picture(1), "b.png": picture(77)}),
+            ("named", {"json": b'{"images": ["b.png"]}', "png": image_bytes(1), "b.png": image_bytes(77)}),
         ],
     )
     source = ShardSource(tmp_path)
@@ -96,8 +96,8 @@ def test_frames_jpg_webp_and_named_members(tmp_path: Path) -> None:
     assert source[2].images[0][0, 0, 0] == 77
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    write_shards(tmp_path, "x", [("a", {"png": picture(1)}), ("b", {"json": b'{"images": ["jpg"]}'})])
+def test_errors_name_the_missing_member(tmp_path: Path) -> None:
+    write_shards(tmp_path, "x", [("a", {"png": image_bytes(1)}), ("b", {"json": b'{"images": ["jpg"]}'})])
     source = ShardSource(tmp_path)
     with pytest.raises(ValueError, match=r"x-00000.tar: a: there is no .json; the sample has png"):
         source[0]
@@ -120,7 +120,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 @given(st.integers(2048 + 512, 10_240))
 @settings(max_examples=25, deadline=None)
 def test_a_cut_shard_keeps_its_complete_samples(cut: int) -> None:
-    """Wherever it is cut: samples that are there whole are used, no half sample is, and one warning counts them."""
+    """For every cut: complete samples are used, incomplete ones are not, and one warning counts them."""
     with tempfile.TemporaryDirectory() as work:
         write_shards(Path(work), "x", map(sample, range(4)))  # 4 samples x 2 members x 2 blocks of 512 bytes
         path = Path(work) / "x-00000.tar"
@@ -140,7 +140,7 @@ def test_a_cut_shard_keeps_its_complete_samples(cut: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*was cut off")
-def test_nothing_left_of_a_cut_shard(folder: Path) -> None:
+def test_a_shard_without_complete_samples_is_refused(folder: Path) -> None:
     path = folder / "a.tar"
     content = path.read_bytes()
     for size, problem in (
@@ -185,8 +185,8 @@ def flipped(path: Path, at: int) -> None:
 
 @given(st.integers(0, 10 * 2048 - 1))
 @settings(max_examples=40, deadline=None)
-def test_a_flipped_bit_costs_its_neighbours_at_most(at: int) -> None:
-    """A sample is what it was, or it raises, or it is left out and counted; all others are untouched."""
+def test_a_flipped_bit_affects_only_its_neighbours(at: int) -> None:
+    """A sample is unchanged, or raises, or is left out and counted; all others are unchanged."""
     with tempfile.TemporaryDirectory() as work:
         write_shards(Path(work), "x", map(sample, range(10)))
         path = Path(work) / "x-00000.tar"
@@ -207,12 +207,12 @@ def test_a_flipped_bit_costs_its_neighbours_at_most(at: int) -> None:
             try:
                 example = source[i]
             except ValueError:
-                assert number == struck  # the PNG's or the JSON's own doing
+                assert number == struck  # the PNG or JSON decoder noticed
             else:
                 assert number == struck or (example.label, example.images[0][0, 0, 0]) == (f"l{number}", number)
 
 
-def test_a_hole_in_the_middle(folder: Path) -> None:
+def test_samples_after_a_damaged_range_are_found(folder: Path) -> None:
     path = folder / "a.tar"
     content = path.read_bytes()
     path.write_bytes(content[:10_000] + b"\xff" * 20_000 + content[30_000:])  # of samples 4 to 14
@@ -229,7 +229,7 @@ def test_joined_shards_are_read_to_the_end(folder: Path) -> None:
     assert [ShardSource(joined)[i].label for i in (0, 249, 250, -1)] == ["l0", "l249", "l250", "l254"]
 
 
-def test_a_shard_that_is_cut_or_gone_after_it_was_opened(folder: Path) -> None:
+def test_a_shard_cut_or_removed_after_opening_is_named(folder: Path) -> None:
     source = ShardSource(folder / "a.tar")
     content = (folder / "a.tar").read_bytes()
     (folder / "a.tar").write_bytes(content[:100_000])
@@ -265,7 +265,7 @@ def test_contents_are_kept_until_the_shard_changes(folder: Path, monkeypatch: py
     assert len(ShardSource(folder)) == 258
 
 
-def test_names_as_webdataset_writes_them(folder: Path) -> None:
+def test_names_follow_webdataset(folder: Path) -> None:
     for i in range(8, 12):
         write_shards(folder, f"t{i}", [sample(i)])
         (folder / f"t{i}-00000.tar").rename(folder / f"t-{i:03d}.tar")
@@ -275,8 +275,8 @@ def test_names_as_webdataset_writes_them(folder: Path) -> None:
         open_source(str(folder / "t-012.tar"), {})
 
 
-def test_a_caption_in_a_text_file(tmp_path: Path) -> None:
-    write_shards(tmp_path, "x", [("a", {"jpg": picture(9, "JPEG"), "txt": b"ein Hund\n"})])
+def test_a_text_file_is_the_caption(tmp_path: Path) -> None:
+    write_shards(tmp_path, "x", [("a", {"jpg": image_bytes(9, "JPEG"), "txt": b"ein Hund\n"})])
     example = ShardSource(tmp_path)[0]
     assert example.captions == {"en": ("ein Hund",)}
     assert len(example.images) == 1
@@ -285,7 +285,7 @@ def test_a_caption_in_a_text_file(tmp_path: Path) -> None:
 # ---- URLs
 
 
-def test_urls_are_read_as_files_are(folder: Path) -> None:
+def test_urls_are_read_like_files(folder: Path) -> None:
     memory = fsspec.filesystem("memory")
     for name in ("a.tar", "b-00000.tar"):
         memory.pipe(f"/bucket/{name}", (folder / name).read_bytes())
@@ -309,7 +309,7 @@ def test_urls_are_read_as_files_are(folder: Path) -> None:
 
 
 class Flaky(MemoryFileSystem):  # type: ignore[misc]
-    """Fails to read as often as ``failures`` says."""
+    """Fails the first ``failures`` reads."""
 
     protocol = "flaky"
     failures = 0
@@ -325,7 +325,7 @@ class Flaky(MemoryFileSystem):  # type: ignore[misc]
         return bytes(super().cat_file(*args, **options))
 
 
-def test_a_read_from_a_url_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_read_from_a_url_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec.register_implementation("flaky", Flaky, clobber=True)
     fsspec.filesystem("flaky").pipe("/once.bin", b"0123456789")
     slept: list[float] = []
@@ -340,7 +340,7 @@ def test_a_read_from_a_url_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     Flaky.failures = 0
     with pytest.raises(FileNotFoundError):
         read_span("flaky://gone.bin", 0, 1)
-    assert not slept  # what is not there does not come by waiting
+    assert not slept  # a missing file is not retried
 
 
 def test_nothing_is_opened_over_the_network_without_a_url(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ class Numbers:
 
 
 class NumberEncoder:
-    """``id [B]``, ``noise [B]``: what comes out of the sample's generator, ``side [B]``: of the preprocessing."""
+    """``id [B]``; ``noise [B]``, from the sample's generator; ``side [B]``, of the preprocessing."""
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         return {
@@ -77,7 +77,7 @@ def row(s: Stream, counter: int) -> tuple[int, int, int, int]:
     st.sampled_from([ValueError, OSError]),
 )
 @settings(max_examples=10, deadline=None)
-def test_a_bad_sample_is_replaced_and_nothing_moves(
+def test_a_bad_sample_is_replaced_and_no_other_changes(
     size: int, bad: set[int], seed: int, error: type[Exception]
 ) -> None:
     whole = stream(Numbers(size), Numbers(7), seed=seed)
@@ -96,7 +96,7 @@ def test_a_bad_sample_is_replaced_and_nothing_moves(
             assert holed[counter].problems == []
 
 
-def test_a_source_with_nothing_good_stops_the_run() -> None:
+def test_a_source_of_only_bad_samples_stops_the_run() -> None:
     nothing = stream(Numbers(20, frozenset(range(20))))
     sentence = f"^{SUBSTITUTES} samples in a row cannot be used, at sample 0: .*s0.*is damaged"
     with pytest.raises(ValueError, match=sentence):
@@ -108,15 +108,15 @@ def test_a_source_with_nothing_good_stops_the_run() -> None:
 
 
 class Deadly(Numbers):
-    """Its reader is killed, as by the kernel where memory ends."""
+    """Kills its reader, like the kernel when memory runs out."""
 
     def __getitem__(self, index: int) -> Example:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
 
-def test_a_killed_worker_is_one_sentence() -> None:
-    with pytest.raises(OSError, match=r"a data worker was killed .*the same command goes on"):
+def test_a_killed_worker_is_reported_in_one_sentence() -> None:
+    with pytest.raises(OSError, match=r"a data worker was killed .*run the same command to continue"):
         next(load(stream(Deadly(9)), start=0, batch=16, workers=1))
 
 
@@ -151,16 +151,16 @@ def test_a_long_run_lists_no_batches_up_front() -> None:
     tracemalloc.stop()
 
 
-def test_other_errors_are_bugs_and_not_hidden() -> None:
+def test_other_errors_are_not_caught() -> None:
     with pytest.raises(KeyError):
         stream(Numbers(20, frozenset(range(20)), KeyError))[0]
 
 
-def test_randomness_is_of_seed_and_counter() -> None:
+def test_randomness_depends_on_seed_and_counter_only() -> None:
     rows = [row(stream(Numbers(5), seed=1), i) for i in range(64)]
     assert rows == [row(stream(Numbers(5), seed=1), i) for i in range(64)]
     assert rows != [row(stream(Numbers(5), seed=2), i) for i in range(64)]
-    assert len({noise for _, _, noise, _ in rows}) == 64  # the same example again is drawn anew
+    assert len({noise for _, _, noise, _ in rows}) == 64  # repeated examples get new randomness
 
 
 def test_phases_follow_each_other() -> None:
@@ -169,7 +169,7 @@ def test_phases_follow_each_other() -> None:
     assert [s.phase_of(i) for i in (0, 15, 16, 47)] == [0, 0, 1, 1]
     assert [row(s, i)[3] for i in range(48)] == [8] * 16 + [16] * 32
     first, second = ([row(s, i)[1] for i in r] for r in (range(16), range(16, 32)))
-    assert first != second  # each phase has an order of its own
+    assert first != second  # each phase has a different order
 
 
 def joined(groups: Sequence[Sequence[Loaded]]) -> list[tuple[int, ...]]:
@@ -200,14 +200,14 @@ def test_ranks_workers_and_micro_batches_give_the_same_global_batches(ranks: int
 
 
 class Texts(NumberEncoder):
-    """Numbers with a target of up to 5 tokens, as unlike its neighbours' as can be."""
+    """Numbers with targets of up to 5 tokens; neighbours have very different lengths."""
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         target = np.zeros(1 + int(example.key) * 7 % 5, np.int64)
         return {**super().encode(example, task, preprocess, rng), "target": target}
 
 
-def test_rows_of_like_length_come_together() -> None:
+def test_rows_of_similar_length_share_a_micro_batch() -> None:
     s = stream(Numbers(50))
     s.encoder = Texts()
     short, long = next(load(s, start=16, batch=16, micro=2, workers=0))
@@ -217,7 +217,7 @@ def test_rows_of_like_length_come_together() -> None:
     assert sorted(joined([[short, long]])) == sorted(joined([whole]))
 
 
-def test_a_later_start_is_the_rest() -> None:
+def test_a_later_start_gives_the_remaining_batches() -> None:
     s = stream(Numbers(9), Numbers(50))
     rest = joined(list(load(s, start=32, batch=16, workers=1)))
     assert rest == [row(s, i) for i in range(32, 64)]
@@ -225,12 +225,12 @@ def test_a_later_start_is_the_rest() -> None:
     assert len(list(load(s, start=0, batch=24, workers=0))) == 2  # the incomplete batch is dropped
 
 
-def test_a_batch_that_cannot_be_shared() -> None:
+def test_a_batch_smaller_than_its_slices_is_refused() -> None:
     with pytest.raises(ValueError, match="a batch of 16 cannot be shared by 17 ranks x 1 micro-batches"):
         next(load(stream(Numbers(9)), start=0, batch=16, world=17))
 
 
-def test_realised_counts_per_source_are_what_was_loaded() -> None:
+def test_computed_counts_per_source_equal_loaded_counts() -> None:
     """Substitutes of bad samples included: they are of the same source."""
     s = stream(Numbers(9, frozenset({3})), Numbers(50), Numbers(7), lengths=(1040, 48))
     loaded = [entry for [each] in load(s, start=0, batch=16, workers=0) for entry in each.entries]

@@ -28,8 +28,8 @@ def write_video(path: Path, frames: int = 20) -> Path:
         stream = container.add_stream("mpeg4", rate=Fraction(10))
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for i in range(frames):
-            picture = np.full((48, 64, 3), 10 * i, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.full((48, 64, 3), 10 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -57,15 +57,15 @@ def folder(tmp_path: Path) -> Path:
         ({"frames": 16, "stride": 9}, [0, 9, 18]),
     ],
 )
-def test_frames_of_files_and_of_shards(folder: Path, options: dict[str, Any], expected: list[int]) -> None:
+def test_frames_are_the_ones_asked_for(folder: Path, options: dict[str, Any], expected: list[int]) -> None:
     for name in ("x.jsonl", "x-00000.tar"):
         example = open_source(str(folder / name), options)[0]
         assert numbers(example.images) == pytest.approx(expected, abs=1)
         assert example.size == (48, 64)
 
 
-def test_all_kinds_of_samples_in_one_batch(folder: Path) -> None:
-    """Text alone, a picture, several pictures, a video."""
+def test_one_batch_may_mix_texts_images_and_videos(folder: Path) -> None:
+    """Text alone, one image, several images, a video."""
     tokenizer = Tokenizer.train(["what moves? a cat on the grass"] * 5, 1000)
     encoder = SequenceEncoder(tokenizer, 200, 200)
     source = open_source(str(folder / "x.jsonl"), {"frames": 5})

@@ -154,7 +154,7 @@ def main() -> None:
     everything = [(text, [text]) for lang in sorted(captions) for _, text in captions[lang]]
     compare(everything, "every caption of the stamps, against itself")
     drawn = draw(captions)
-    compare(pairs(drawn), "captions of the stamps, against those of their category")
+    compare(pairs(drawn), "captions of the stamps, against other captions of their category")
     disguised = disguise(drawn)
     tokens, summary, per_sample = compare(pairs(disguised), "the same in meaningless words")
     golden = {

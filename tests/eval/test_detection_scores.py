@@ -75,7 +75,7 @@ def test_broken_answers_have_scores_of_what_can_be_read(tokenizer: Tokenizer) ->
     [box] = scored_boxes(generation, tokenizer, task.codec, SIZE, "coordinates")
     assert box.score == pytest.approx(0.9)  # what stands before the first box is of no box
     assert scored_boxes(answer(tokenizer, "none", {}), tokenizer, task.codec, SIZE) == []
-    with pytest.raises(ValueError, match="no score policy is called 'area'"):
+    with pytest.raises(ValueError, match="unknown score policy 'area'"):
         scored_boxes(generation, tokenizer, task.codec, SIZE, "area")  # type: ignore[arg-type]
 
 
@@ -99,8 +99,8 @@ def test_a_model_answers_with_a_log_probability_for_each_token(family: Path) -> 
     pali = Pali.from_pretrained(family)
     task = pali.task("detect")
     assert isinstance(task, Detect)
-    picture = np.zeros((72, 72, 3), np.uint8)
-    [prediction] = pali.predict([[picture]], ["detect: red circle"], task=task)
+    image = np.zeros((72, 72, 3), np.uint8)
+    [prediction] = pali.predict([[image]], ["detect: red circle"], task=task)
     tokenizer = open_tokenizer("nano-vocabulary")
     for policy in POLICIES:
         boxes = scored_boxes(prediction.generation, tokenizer, task.codec, Size(72, 72), policy)

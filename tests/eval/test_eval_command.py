@@ -82,7 +82,7 @@ def test_an_empty_home_names_the_command_that_builds_the_data(family: Path, tmp_
     environment = {**os.environ, "OPENPALI_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "openpali", "eval", "--suite", "nano", "--model", str(family)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    sentence = "nothing of the suite nano can run with this model; `openpali data build all` makes its data"
+    sentence = "no benchmark of the suite nano can run with this model; `openpali data build all` makes its data"
     assert done.returncode
     assert done.stderr.strip().endswith(sentence), done.stderr
 
@@ -93,8 +93,8 @@ def test_an_empty_home_names_the_command_that_builds_the_data(family: Path, tmp_
         ([], "name one benchmark or one --suite"),
         (["nano/vqa", "--suite", "nano"], "name one benchmark or one --suite"),
         (["nano/vqa", "nano/ocr"], "name one benchmark or one --suite"),
-        (["--suite", "paper", "--data", "nowhere", "--model", "FAMILY"], "nothing of the suite paper can run"),
-        (["--suite", "nona"], "no suite is called 'nona'"),
+        (["--suite", "paper", "--data", "nowhere", "--model", "FAMILY"], "no benchmark of the suite paper can run"),
+        (["--suite", "nona"], "unknown suite 'nona'"),
         (["--suite", "nano", "--json", "card.json"], "--out DIR"),
         (["nano/vqa", "--out", "folder"], "--out is for suites"),
         (["diff", "a.json"], "name two score cards"),

@@ -31,7 +31,7 @@ def test_attributes_are_read_and_combined(tmp_path: Path) -> None:
     attributes = read_attributes(path, key="file")
     assert groups_of(["2.jpg", "1.jpg", "3.jpg"], attributes, "gender") == ["Male", "Female", ""]
     assert groups_of(["1.jpg", "2.jpg"], attributes, "gender", "age") == ["Female, 30-39", ""]
-    with pytest.raises(ValueError, match="no attribute is called 'race'; there are age, gender"):
+    with pytest.raises(ValueError, match="unknown attribute 'race'; there are age, gender"):
         groups_of(["1.jpg"], attributes, "race")
     with pytest.raises(ValueError, match=r"no sample has an attribute gender: keys are like '9\.jpg'"):
         groups_of(["9.jpg"], attributes, "gender")
@@ -42,7 +42,7 @@ def test_attributes_are_read_and_combined(tmp_path: Path) -> None:
         read_attributes(path)
     for data in (b"key,gender\na,\xe4\n", b"key,gender\na," + b"f" * 200_000):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"labels.csv is no CSV file in UTF-8: "):
+        with pytest.raises(ValueError, match=r"labels.csv is not a CSV file in UTF-8: "):
             read_attributes(path)
     with pytest.raises(FileNotFoundError, match="no file of attributes"):
         read_attributes(tmp_path / "none.csv")
@@ -103,7 +103,7 @@ def test_word_list_finds_whole_words_and_phrases(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs words"):
         WordList.read(tmp_path / "empty.txt")
     (tmp_path / "latin.txt").write_bytes(b"gr\xf6bian\n")
-    with pytest.raises(ValueError, match=r"latin.txt is no text in UTF-8: "):
+    with pytest.raises(ValueError, match=r"latin.txt is not text in UTF-8: "):
         WordList.read(tmp_path / "latin.txt")
 
 
@@ -149,7 +149,7 @@ def test_malformed_parity() -> None:
         parity(np.ones((2, 3)), ["f", "m"], ["a", "b"])
     with pytest.raises(ValueError, match="NaN"):
         parity(np.full((2, 1), np.nan), ["f", "m"], ["a"])
-    with pytest.raises(ValueError, match="name them out of f, m, x"):
+    with pytest.raises(ValueError, match="name two of f, m, x"):
         parity(np.ones((3, 1)), ["f", "m", "x"], ["a"])
     with pytest.raises(ValueError, match="no samples of 'y'"):
         parity(np.ones((2, 1)), ["f", "m"], ["a"], pair=("f", "y"))
@@ -162,35 +162,35 @@ def pali(family: Path) -> Pali:
 
 def test_log_perplexity_is_that_of_the_model(pali: Pali) -> None:
     rng = np.random.default_rng(0)
-    pictures = [[rng.integers(0, 256, (72, 72, 3), dtype=np.uint8)] for _ in range(3)]
+    images = [[rng.integers(0, 256, (72, 72, 3), dtype=np.uint8)] for _ in range(3)]
     prompt, targets = "Generate the alt_text in en at 0: <extra_id_0>", ["A red circle", "A blue star on a box"]
-    found = pali.log_perplexity(pictures, prompt, targets, batch=2)
+    found = pali.log_perplexity(images, prompt, targets, batch=2)
     assert found.shape == (3, 2)
     bundle, model = pali.load("pali")
     tokenizer = bundle.tokenizer
     prompt_ids = torch.tensor([tokenizer.encode(prompt)])
-    for row, [picture] in enumerate(pictures):
+    for row, [image] in enumerate(images):
         for column, target in enumerate(targets):
             ids = torch.tensor([[*tokenizer.encode(target), tokenizer.eos_id]])
             with torch.inference_mode():
-                hidden = model(torch.from_numpy(picture)[None, None], prompt_ids, ids)
+                hidden = model(torch.from_numpy(image)[None, None], prompt_ids, ids)
                 logs = model.text.logits(hidden).log_softmax(-1)
             expected = -logs[0, torch.arange(ids.shape[1]), ids[0]].mean()
             assert found[row, column] == pytest.approx(float(expected), abs=1e-4)
     with pytest.raises(ValueError, match="no empty target"):
-        pali.log_perplexity(pictures, prompt, ["a", " "])
+        pali.log_perplexity(images, prompt, ["a", " "])
 
 
 def test_occupations_of_a_model(pali: Pali) -> None:
     rng = np.random.default_rng(0)
-    pictures = [[rng.integers(0, 256, (72, 72, 3), dtype=np.uint8)] for _ in range(4)]
-    found = occupation_parity(pali, pictures, ["f", "f", "m", "m"], ["nurse", "pilot"], template="A {}")
+    images = [[rng.integers(0, 256, (72, 72, 3), dtype=np.uint8)] for _ in range(4)]
+    found = occupation_parity(pali, images, ["f", "f", "m", "m"], ["nurse", "pilot"], template="A {}")
     assert sorted(each.occupation for each in found.occupations) == ["nurse", "pilot"]
-    table = pali.log_perplexity(pictures, "Generate the alt_text in en at 0: <extra_id_0>", ["A nurse", "A pilot"])
+    table = pali.log_perplexity(images, "Generate the alt_text in en at 0: <extra_id_0>", ["A nurse", "A pilot"])
     gaps = dict(zip(("nurse", "pilot"), table[:2].mean(0) - table[2:].mean(0), strict=True))
     assert {each.occupation: each.gap for each in found.occupations} == pytest.approx(gaps, abs=1e-6)
     with pytest.raises(ValueError, match="no place for the occupation"):
-        occupation_parity(pali, pictures, ["f", "f", "m", "m"], ["nurse"], template="A nurse")
+        occupation_parity(pali, images, ["f", "f", "m", "m"], ["nurse"], template="A nurse")
 
 
 def test_the_command_slices_saved_predictions(tmp_path: Path) -> None:

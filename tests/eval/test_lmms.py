@@ -1,6 +1,6 @@
-"""lmms-eval's documented interface (0.7), stood in for by the few names that the adapter touches.
+"""The adapter on a stand-in of lmms-eval's interface (0.7) with the few names that it uses.
 
-The real package wants a hundred others; what it calls, and how, is written down here from its `api/model.py`,
+The real package depends on a hundred others. The stand-in follows its `api/model.py`,
 `api/instance.py` and `models/registry_v2.py`.
 """
 
@@ -88,12 +88,12 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     sys.modules.pop("openpali.eval.lmms", None)
 
 
-def picture(number: int) -> Image.Image:
+def image_of(number: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8))
 
 
 def visual(doc: dict[str, Any]) -> list[Image.Image]:
-    return [] if doc["image"] is None else [picture(doc["image"])]
+    return [] if doc["image"] is None else [image_of(doc["image"])]
 
 
 def requests(**options: Any) -> list[Instance]:
@@ -137,7 +137,7 @@ def test_generation_options_are_used(adapter: ModuleType, family: Path) -> None:
     model = open_model(adapter, family)
     whole = model.generate_until(requests())[0]
     assert len(model.generate_until(requests(max_new_tokens=1))[0]) < len(whole)
-    stop = whole[1]  # random weights may say it first, too
+    stop = whole[1]  # random weights may also begin with it
     assert model.generate_until(requests(until=[stop]))[0] == whole.partition(stop)[0].strip()
     assert adapter.decoding_of({"temperature": 0.7, "top_p": 0.9, "num_beams": 3}, 9).beams == 1
     assert adapter.decoding_of({"temperature": 0, "top_p": 0.9, "num_beams": 3}, 9).beams == 3
@@ -146,7 +146,7 @@ def test_generation_options_are_used(adapter: ModuleType, family: Path) -> None:
 
 def test_log_likelihood_is_that_of_the_greedy_answer(adapter: ModuleType, family: Path) -> None:
     model, pali = open_model(adapter, family), Pali.from_pretrained(family)
-    [[prediction]] = [pali.predict([[picture(0)]], ["Answer in en: what is this? <extra_id_0>"])]
+    [[prediction]] = [pali.predict([[image_of(0)]], ["Answer in en: what is this? <extra_id_0>"])]
     text = "a horse"
     [(other, greedy)] = model.loglikelihood([Instance(("what is this?", text, visual, 0, "local", "test"))])
     assert other < 0
@@ -154,14 +154,14 @@ def test_log_likelihood_is_that_of_the_greedy_answer(adapter: ModuleType, family
     [(same, _)] = model.loglikelihood([Instance(("what is this?", lambda doc: text, visual, 0, "local", "test"))])
     assert same == other
     tokens = len(pali._loaded["pali"][0].tokenizer.encode(text)) + 1
-    surprise = pali.log_perplexity([[picture(0)]], "Answer in en: what is this? <extra_id_0>", [text])
+    surprise = pali.log_perplexity([[image_of(0)]], "Answer in en: what is this? <extra_id_0>", [text])
     assert other == pytest.approx(-tokens * float(surprise[0, 0]))
 
 
 def test_dialogues_and_unknown_options_are_refused(adapter: ModuleType, family: Path) -> None:
     with pytest.raises(ValueError, match="not conv_template"):
         adapter.OpenPali(str(family), conv_template="x")
-    with pytest.raises(NotImplementedError, match="no dialogues"):
+    with pytest.raises(NotImplementedError, match="does not support dialogues"):
         open_model(adapter, family).generate_until_multi_round([])
 
 
@@ -172,11 +172,11 @@ def test_the_real_package_runs_a_local_task(tmp_path: Path) -> None:
     questions = ("how many objects are in the image?", "what is this?", "which is left of the other?")
     docs = []
     for number in range(12):
-        picture(number).resize((96, 96)).save(tmp_path / f"{number}.png")
+        image_of(number).resize((96, 96)).save(tmp_path / f"{number}.png")
         question = questions[number % 3]
         shown = Image.open(tmp_path / f"{number}.png")
         [answered] = pali.predict([[shown]], [f"Answer in en: {question} <extra_id_0>"], task=pali.task("vqa"))
-        docs.append({"picture": f"{number}.png", "question": question, "answer": answered.answer.text})
+        docs.append({"image": f"{number}.png", "question": question, "answer": answered.answer.text})
     assert len({doc["answer"] for doc in docs}) > 1
     for doc in docs[:3]:
         doc["answer"] += " not"

@@ -144,7 +144,7 @@ def test_nextqa_groups_and_exact_kinds(wordnet: WordNet) -> None:
     assert nextqa(["cat"], [["dog"]], ["DB"], wordnet).summary["wups"] == 0
 
 
-def test_malformed(wordnet: WordNet, tmp_path: Path) -> None:
+def test_malformed_inputs_are_refused(wordnet: WordNet, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown kind 'X'"):
         nextqa(["a"], [["a"]], ["X"], wordnet)
     with pytest.raises(ValueError, match="1 predictions but 2 kinds"):

@@ -1,4 +1,4 @@
-"""What holds for all metrics: samples in any order, perfect predictions have the maximum, and none is below 0."""
+"""Properties of all metrics: the order does not matter, perfect predictions have the maximum, none is below 0."""
 
 from __future__ import annotations
 

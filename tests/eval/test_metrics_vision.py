@@ -1,4 +1,4 @@
-"""Metrics of texts in pictures, boxes, masks and retrieval, and the bootstrap."""
+"""Metrics of texts in images, boxes, masks and retrieval, and the bootstrap."""
 
 import contextlib
 import io
@@ -51,7 +51,7 @@ boxes = st.tuples(corners, corners, st.integers(1, 20), st.integers(1, 20)).map(
     lambda b: (float(b[0]), float(b[1]), float(b[0] + b[2]), float(b[1] + b[3]))
 )
 detections = st.builds(Detection, st.sampled_from(["cat", "dog"]), boxes)
-pictures = st.lists(
+image_boxes = st.lists(
     st.tuples(st.lists(detections, max_size=4), st.lists(detections, max_size=4)), min_size=1, max_size=4
 )
 
@@ -94,7 +94,7 @@ def test_f1_by_hand() -> None:
     assert detection_f1([[]], [[]]).summary == {"f1@0.5": 1, "precision@0.5": 1, "recall@0.5": 1}
 
 
-@given(pictures, st.randoms(use_true_random=False))
+@given(image_boxes, st.randoms(use_true_random=False))
 @settings(max_examples=30, deadline=None)
 def test_f1_ignores_order_and_is_perfect_on_itself(samples, shuffle: random.Random) -> None:  # type: ignore[no-untyped-def]
     def score(pairs):  # type: ignore[no-untyped-def]
@@ -159,7 +159,7 @@ def test_average_precision_equals_pycocotools(seed: int, clutter: int) -> None:
     official = _coco(predictions, references)
     assert 0 < official["ap"] < 1
     assert average_precision(predictions, references).summary == pytest.approx(official, abs=1e-6)
-    # Scores are all different here, so the order of pictures and boxes is nothing.
+    # All scores differ here, so the order of images and boxes does not matter.
     mixed = [(p[::-1], r[::-1]) for p, r in zip(predictions, references, strict=True)][::-1]
     again = average_precision([p for p, _ in mixed], [r for _, r in mixed])
     assert again.summary == pytest.approx(official, abs=1e-6)
@@ -169,7 +169,7 @@ def test_average_precision_extremes() -> None:
     truth = [[Detection("cat", (0, 0, 9, 9)), Detection("dog", (20, 20, 40, 40))], []]
     assert set(average_precision(truth, truth).summary.values()) == {1.0}
     assert set(average_precision([[], []], truth).summary.values()) == {0.0}
-    with pytest.raises(ValueError, match="no boxes"):
+    with pytest.raises(ValueError, match="at least one reference box"):
         average_precision([[]], [[]])
     with pytest.raises(ValueError, match="not finite"):
         average_precision([[Detection("cat", (0, 0, 1, 1), np.nan)]], [[Detection("cat", (0, 0, 1, 1))]])
@@ -247,7 +247,7 @@ def test_recall_equals_argsort_and_ignores_order(seed: int, images: int, caption
     assert set(retrieval((owner == np.arange(images)[:, None]) * 1.0, owner.tolist()).summary.values()) == {1.0}
 
 
-DISTANCES = [  # of big_vision's own tests, four pictures and eight texts
+DISTANCES = [  # of big_vision's own tests, four images and eight texts
     [0.8, 0.8, 0.1, 0.5, 0.1, 0.2, 0.5, 0.1],
     [0.5, 0.4, 0.0, 0.0, 0.4, 0.2, 0.6, 0.4],
     [0.5, 0.4, 0.1, 0.5, 0.0, 0.8, 0.8, 0.3],

@@ -114,7 +114,7 @@ def test_other_files_are_refused(tmp_path: Path, written: str) -> None:
     path.write_text(written)
     with pytest.raises(ValueError, match="must be a JSON object of sample keys"):
         JsonTexts(path)
-    with pytest.raises(FileNotFoundError, match="no OCR engine is called"):
+    with pytest.raises(FileNotFoundError, match="is neither an OCR engine nor a file"):
         open_ocr("tessaract")
 
 

@@ -149,6 +149,6 @@ def test_what_cannot_be_scored_is_said(
 
 
 def test_a_task_is_for_data_of_ones_own(openpali, family: Path) -> None:
-    assert "has a task of its own" in openpali("eval", "nano/vqa", "--task", "vqa", "--model", family)
+    assert "defines its task: leave out --task" in openpali("eval", "nano/vqa", "--task", "vqa", "--model", family)
     assert "of a suite have their tasks" in openpali("eval", "--suite", "nano", "--task", "vqa", "--model", family)
     assert "no data file gone.jsonl" in openpali("eval", "gone.jsonl", "--model", family)

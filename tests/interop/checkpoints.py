@@ -1,4 +1,4 @@
-"""Checkpoints as others write them, with random weights, and vocabularies that stand in for theirs."""
+"""Checkpoints in the formats of other libraries, with random weights, and stand-ins for their vocabularies."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FAMILIES = ("t5_v11", "flan_t5", "mt5", "umt5", "ul2", "t5_tied")
 
 
 def siglip(folder: Path, *, seed: int = 0, vocab_size: int = 30, **vision: object) -> SiglipModel:
-    """Both towers, of unlike shapes; 14 pixels hold 3 patches of 4 and a rest."""
+    """Both towers, of different shapes; 14 pixels are 3 patches of 4 and a remainder."""
     shape = SiglipConfig(text_config={**TEXT, "vocab_size": vocab_size}, vision_config={**VISION, **vision})
     model = SiglipModel(shape).eval()
     randomise(model, seed)
@@ -82,7 +82,7 @@ def t5(
     shard: str = "1GB",
     **shape: object,
 ) -> nn.Module:
-    """One of :data:`FAMILIES`, as transformers writes it; the untied ones with a head of their own."""
+    """One of :data:`FAMILIES`, as transformers writes it; untied ones with a separate head."""
     common = {**T5, "vocab_size": vocab_size, **shape}
     tied = kind == "t5_tied"
     if kind == "mt5":
@@ -110,7 +110,7 @@ def small_proto(vocab_size: int = 150) -> bytes:
 
 
 def t5_proto() -> bytes:
-    """A model with the numbers of T5's: 32,000 pieces, those known by heart at their ids, fillers at all others."""
+    """A model of T5's size: 32,000 pieces, a few real ones at their ids, fillers at all others."""
     known = {
         3: "▁", 4: "X", 5: ".", 6: ",", 7: "s", 8: "▁the", 9: "▁a", 10: ":", 12: "▁to", 19: "▁is", 296: "▁world",
         1566: "▁English", 2968: "▁German", 8774: "▁Hello", 13959: "▁translate",

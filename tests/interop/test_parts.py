@@ -1,4 +1,4 @@
-"""A PaLI from public parts: what is taken over, what is new, and what is said when it cannot be."""
+"""A PaLI from public parts: adopted weights, new weights, and errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VOCABULARY = 700  # rows of the embedding: more than there are tokens, as T5's i
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `siglip` and `t5`, as one would have downloaded them."""
+    """A folder with `siglip` and `t5` as if downloaded."""
     folder = tmp_path_factory.mktemp("sources")
     checkpoints.siglip(folder / "siglip", vocab_size=600)
     checkpoints.t5(folder / "t5", vocab_size=VOCABULARY, shard="40KB")
@@ -51,7 +51,7 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     return capsys.readouterr().out.splitlines()
 
 
-def test_everything_is_taken_over(sources: Path, tmp_path: Path) -> None:
+def test_all_public_weights_are_adopted(sources: Path, tmp_path: Path) -> None:
     parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
     bundle = open_model(tmp_path / "pali")
     weights = bundle.weights()
@@ -77,7 +77,7 @@ def test_everything_is_taken_over(sources: Path, tmp_path: Path) -> None:
     bundle.model()
 
 
-def test_the_seed_decides_what_is_new(sources: Path, tmp_path: Path) -> None:
+def test_the_seed_determines_new_weights(sources: Path, tmp_path: Path) -> None:
     seeds = {"a": 0, "b": 0, "c": 1}
     for name, seed in seeds.items():
         assemble(sources / "siglip", sources / "t5", tmp_path / name, seed=seed)
@@ -89,7 +89,7 @@ def test_the_seed_decides_what_is_new(sources: Path, tmp_path: Path) -> None:
     assert not a["project.bias"].any()
 
 
-def test_resolution_is_resampled_and_recorded(sources: Path, tmp_path: Path) -> None:
+def test_positions_are_resampled_and_recorded(sources: Path, tmp_path: Path) -> None:
     parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali", size=(20, 28))
     bundle = open_model(tmp_path / "pali")
     assert bundle.config.vision.grid == (5, 7)
@@ -119,7 +119,7 @@ def test_new_rows_are_like_the_others() -> None:
 
 
 @pytest.mark.parametrize("kind", ["t5_tied", "umt5"])
-def test_other_families(kind: str, sources: Path, tmp_path: Path) -> None:
+def test_other_families_are_assembled(kind: str, sources: Path, tmp_path: Path) -> None:
     checkpoints.t5(tmp_path / "text", kind, vocab_size=VOCABULARY)
     (tmp_path / "text" / "spiece.model").write_bytes(checkpoints.small_proto())
     assemble(sources / "siglip", tmp_path / "text", tmp_path / "pali", locations=4)
@@ -130,7 +130,7 @@ def test_other_families(kind: str, sources: Path, tmp_path: Path) -> None:
     bundle.model()
 
 
-def test_an_npz_is_as_good(sources: Path, tmp_path: Path) -> None:
+def test_an_npz_gives_the_same_model(sources: Path, tmp_path: Path) -> None:
     tree = checkpoints.big_vision(checkpoints.siglip(tmp_path / "siglip", vocab_size=600))
     np.savez(tmp_path / "siglip.npz", **tree)
     assemble(sources / "siglip", sources / "t5", tmp_path / "a")
@@ -140,17 +140,17 @@ def test_an_npz_is_as_good(sources: Path, tmp_path: Path) -> None:
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_from_parts_answers(sources: Path, tmp_path: Path) -> None:
-    picture = np.zeros((30, 40, 3), np.uint8)
+def test_a_model_from_parts_answers(sources: Path, tmp_path: Path) -> None:
+    image = np.zeros((30, 40, 3), np.uint8)
     pali = Pali.from_parts(vision=sources / "siglip", text=sources / "t5", size=16)
     folder = pali.folder
     assert open_model(folder).config.vision.grid == (4, 4)
-    assert isinstance(pali.caption([picture])[0], str)
+    assert isinstance(pali.caption([image])[0], str)
     del pali
     assert not folder.exists()
     kept = Pali.from_parts(vision=sources / "siglip", text=sources / "t5", out=tmp_path / "kept")
     del kept
-    assert isinstance(Pali.from_pretrained(tmp_path / "kept").answer([picture], ["what is this?"])[0], str)
+    assert isinstance(Pali.from_pretrained(tmp_path / "kept").answer([image], ["what is this?"])[0], str)
 
 
 def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: Path) -> None:
@@ -161,17 +161,17 @@ def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: P
     assert not (tmp_path / "pali").exists()
 
 
-def test_siglip_alone(sources: Path, tmp_path: Path) -> None:
-    """Both towers become a SigLIP of ours, which compares pictures and texts as theirs does."""
+def test_a_siglip_is_adopted_alone(sources: Path, tmp_path: Path) -> None:
+    """Both towers become an OpenPaLI SigLIP with the same similarities."""
     adopt_siglip(sources / "siglip", tmp_path / "siglip")
     bundle = open_model(tmp_path / "siglip")
     assert isinstance(bundle.config, SigLIPConfig)
     assert bundle.config.text.vocab_size == bundle.tokenizer.vocab_size
     pali = Pali(tmp_path / "siglip")
-    picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
-    assert pali.similarity([picture], ["a red circle", "dog"]).shape == (1, 2)
+    image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    assert pali.similarity([image], ["a red circle", "dog"]).shape == (1, 2)
     checkpoints.image_encoder(tmp_path / "alone")
-    with pytest.raises(ValueError, match="holds an image encoder alone: give a language model"):
+    with pytest.raises(ValueError, match="has only an image encoder: give a language model"):
         adopt_siglip(tmp_path / "alone", tmp_path / "other")
 
 
@@ -288,18 +288,20 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
     lines = openpali(capsys, monkeypatch, "export", tmp_path, "--out", tmp_path / "family")
     assert [line.split()[0] for line in lines] == ["pali", "pali", "siglip"]
     monkeypatch.setattr(sys, "argv", ["openpali", "export", str(tmp_path / "masks"), "--out", "x"])
-    with pytest.raises(SystemExit, match=r"openpali: .* is a mask_vqvae, and transformers has classes for siglip"):
+    with pytest.raises(
+        SystemExit, match=r"openpali: .* is a mask_vqvae: only siglip and pali can be exported to transformers"
+    ):
         main()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "T5", "--size", "big"], "size 'big' is neither pixels per side nor HEIGHTxWIDTH"),
+        (["--text", "T5", "--size", "big"], "size 'big' must be pixels per side or HEIGHTxWIDTH"),
         (["--text", "T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: use multiples"),
-        (["--text", "T5", "--head", "none"], "head 'none' is none of auto, tied, untied"),
+        (["--text", "T5", "--head", "none"], "head 'none' must be one of auto, tied, untied"),
         (["--text", "nowhere"], "no checkpoint in nowhere: it has no config.json"),
-        (["--text", "SIGLIP"], "holds a 'siglip', none of t5, mt5, umt5"),
+        (["--text", "SIGLIP"], "holds a 'siglip', which is none of t5, mt5, umt5"),
     ],
 )
 def test_mistakes_end_in_one_sentence(

@@ -1,4 +1,4 @@
-"""SigLIP of transformers and big_vision: every layer, every layout, everything that does not fit."""
+"""SigLIP of transformers and big_vision: every layer, every layout, every mismatch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build(encoder: ImageEncoder, dtype: torch.dtype = torch.float32) -> SigLIP:
 # ---- transformers
 
 
-def test_both_towers(tmp_path: Path) -> None:
+def test_both_towers_agree(tmp_path: Path) -> None:
     checkpoints.siglip(tmp_path)
     encoder = read_siglip(tmp_path)
     assert encoder.vision == AS_WRITTEN
@@ -58,7 +58,7 @@ def test_both_towers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", [True, False])
 @pytest.mark.parametrize("prefix", ["", "vision_model."])  # what version 5 and those before it write
-def test_image_encoder_alone(tmp_path: Path, head: bool, prefix: str) -> None:
+def test_an_image_encoder_alone_agrees(tmp_path: Path, head: bool, prefix: str) -> None:
     checkpoints.image_encoder(tmp_path, head=head)
     if prefix:
         weights = load_file(tmp_path / "model.safetensors")
@@ -72,7 +72,7 @@ def test_image_encoder_alone(tmp_path: Path, head: bool, prefix: str) -> None:
     assert all(p.absolute <= 1e-5 and p.relative <= 1e-5 for p in parities), parities
 
 
-def test_a_report_sees_what_is_wrong(tmp_path: Path) -> None:
+def test_a_report_shows_a_wrong_layer(tmp_path: Path) -> None:
     checkpoints.image_encoder(tmp_path)
     encoder = read_siglip(tmp_path)
     encoder.weights["vit.encoder.blocks.1.attention.qkv.weight"][0] += 0.1
@@ -108,7 +108,7 @@ def test_deep_models_agree_relatively(tmp_path: Path) -> None:
 
 
 def test_configurations_may_leave_out_defaults(tmp_path: Path) -> None:
-    """As public ones do: B/16 with nothing said but the size."""
+    """As public checkpoints do: B/16 with only the size."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "siglip", "vision_config": {"image_size": 32}}))
     write_tensors(tmp_path, {"logit_bias": torch.zeros(1)})
     with pytest.raises(ValueError, match="do not fit") as error:
@@ -148,10 +148,10 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
     [
         (
             {"model_type": "siglip2_vision_model"},
-            "not a SigLIP: of SigLIP 2, take a checkpoint of fixed resolution",
+            "not a SigLIP: for SigLIP 2, use a checkpoint of fixed resolution",
         ),
         ({"model_type": "clip_vision_model"}, "holds a 'clip_vision_model', not a SigLIP"),
-        ({"model_type": None}, "is no configuration of transformers"),
+        ({"model_type": None}, "is not a configuration of transformers"),
         (
             {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
             "hidden_act = 'quick_gelu' .*; layer_norm_eps = 1e-05",
@@ -159,7 +159,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         ({"patch_size": [4, 2]}, "patches of 4 x 2 pixels: only square patches"),
     ],
 )
-def test_what_cannot_be_read_is_said(tmp_path: Path, change: dict, message: str) -> None:
+def test_errors_name_what_cannot_be_read(tmp_path: Path, change: dict, message: str) -> None:
     checkpoints.image_encoder(tmp_path)
     config = tmp_path / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
@@ -176,8 +176,8 @@ def test_towers_of_different_embeddings_are_refused(tmp_path: Path) -> None:
         read_siglip(tmp_path)
 
 
-def test_ours_opens_there(tmp_path: Path) -> None:
-    """Written by us, loaded by transformers, with not a key too many or too few; and read again, the same."""
+def test_transformers_opens_our_siglip(tmp_path: Path) -> None:
+    """transformers loads it without missing or unexpected keys, and we read the same weights back."""
     torch.manual_seed(0)
     config = SigLIPConfig(AS_WRITTEN, TextTowerConfig(30, 5, 16, 2, 32, 2))
     model = init_weights(SigLIP(config)).eval()
@@ -196,7 +196,7 @@ def test_ours_opens_there(tmp_path: Path) -> None:
     assert all(torch.equal(again.weights[key], value) for key, value in model.state_dict().items())
 
 
-def test_our_vit_opens_there(tmp_path: Path) -> None:
+def test_transformers_opens_our_vit(tmp_path: Path) -> None:
     vit = init_weights(ViT(AS_WRITTEN)).eval()
     tensors, described = write_vit(vit.state_dict(), AS_WRITTEN)
     write_tensors(tmp_path, tensors)
@@ -207,7 +207,7 @@ def test_our_vit_opens_there(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = theirs.eval()(pixel_values=images.permute(0, 3, 1, 2)).last_hidden_state
         torch.testing.assert_close(vit(images), expected, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="takes square images, and this ViT takes 8 x 12"):
+    with pytest.raises(ValueError, match="takes square images, but this ViT takes 8 x 12"):
         write_vit(vit.state_dict(), ViTConfig(4, (2, 3), 24, 2, 40, 3))
 
 
@@ -253,7 +253,7 @@ def before_linen(tree: Tree) -> Tree:
 
 
 def inline_head(tree: Tree) -> Tree:
-    """A MAP head without a module of its own, its parts counted together."""
+    """A MAP head inline, without a module, its parts counted together."""
     inline = {}
     for key, value in tree.items():
         key = key.replace("img/MAPHead_0/MultiHeadDotProductAttention_0", "img/MultiHeadDotProductAttention_3")
@@ -270,8 +270,8 @@ def same(tree: Tree) -> Tree:
 @pytest.mark.parametrize(
     "layout", [same, scan, positions_in_encoder, positions_in_module, before_linen, inline_head]
 )
-def test_layouts_of_big_vision(tmp_path: Path, layout: Callable[[Tree], Tree]) -> None:
-    """Each is the model that transformers' checkpoint is."""
+def test_every_layout_of_big_vision_is_read(tmp_path: Path, layout: Callable[[Tree], Tree]) -> None:
+    """Each gives the same model as transformers' checkpoint."""
     theirs = checkpoints.siglip(tmp_path / "theirs")
     tree = layout(checkpoints.big_vision(theirs))
     np.savez(tmp_path / "it.npz", **tree)
@@ -282,7 +282,7 @@ def test_layouts_of_big_vision(tmp_path: Path, layout: Callable[[Tree], Tree]) -
         assert torch.equal(encoder.weights[key], value), key
 
 
-def test_bf16_arrays_without_jax(tmp_path: Path) -> None:
+def test_bf16_arrays_are_read_without_jax(tmp_path: Path) -> None:
     """numpy reads them as two opaque bytes."""
     theirs = checkpoints.siglip(tmp_path / "theirs")
     tree = scan(checkpoints.big_vision(theirs))
@@ -345,28 +345,28 @@ def damaged(name: str, tree: Tree) -> Tree:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no ViT", "is no ViT of big_vision: it has no embedding/kernel"),
+        ("no ViT", "is not a ViT of big_vision: it has no embedding/kernel"),
         (
             "both towers bare",
             "no embedding/kernel, no pos_embedding, no Transformer/.*, no txt/Embed_0/embedding",
         ),
-        ("class token", "10 position embeddings, which make no square: one belongs to a class token"),
-        ("integers", "params/t has dtype int64, and weights are floats"),
-        ("flat kernel", r"query/kernel has shape \(24, 24\), and 3 axes are expected"),
-        ("pickle", "is no .npz file of arrays: Object arrays cannot be loaded"),
+        ("class token", "10 position embeddings, which do not form a square: one belongs to a class token"),
+        ("integers", "params/t has dtype int64, but weights must be floats"),
+        ("flat kernel", r"query/kernel has shape \(24, 24\), but must have 3 axes"),
+        ("pickle", "is not an .npz file of arrays: Object arrays cannot be loaded"),
     ],
 )
-def test_files_that_are_not_it(tmp_path: Path, name: str, message: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, name: str, message: str) -> None:
     np.savez(tmp_path / "it.npz", **damaged(name, checkpoints.big_vision(checkpoints.siglip(tmp_path / "theirs"))))
     with pytest.raises(ValueError, match=message):
         read_npz(tmp_path / "it.npz")
 
 
-def test_places_where_nothing_is(tmp_path: Path) -> None:
+def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"neither config\.json nor one \.npz file"):
         read_image_encoder(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.npz"):
         read_image_encoder(tmp_path / "nowhere.npz")
     (tmp_path / "it.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(ValueError, match=r"is no \.npz file"):
+    with pytest.raises(ValueError, match=r"is not an \.npz file"):
         read_image_encoder(tmp_path / "it.npz")

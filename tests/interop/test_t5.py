@@ -1,4 +1,4 @@
-"""T5's family as transformers writes it: every layer, the same tokens, heads by an explicit policy."""
+"""T5's family as transformers writes it: every layer, generated tokens, and policies of the head."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 
 
 def edit(folder: Path, config: dict[str, Any] | None = None, **weights: torch.Tensor | None) -> None:
-    """Change a checkpoint: what is None goes. `__` stands for a dot."""
+    """Change a checkpoint; None removes a key, and `__` stands for a dot."""
     tensors: dict[str, torch.Tensor | None] = dict(load_file(folder / "model.safetensors"))
     tensors |= {key.replace("__", "."): value for key, value in weights.items()}
     save_file({k: v.clone() for k, v in tensors.items() if v is not None}, folder / "model.safetensors")
@@ -44,8 +44,8 @@ def pali(folder: Path, dtype: torch.dtype = torch.float32) -> PaliModel:
 
 
 @pytest.mark.parametrize("kind", checkpoints.FAMILIES)
-def test_every_layer(kind: str, tmp_path: Path) -> None:
-    """In shards, the way public ones come; lengths go beyond the longest distance that has a bucket of its own."""
+def test_every_layer_agrees(kind: str, tmp_path: Path) -> None:
+    """In shards, like public checkpoints; lengths exceed the longest distance with a separate bucket."""
     checkpoints.t5(tmp_path, kind, shard="20KB")
     assert (tmp_path / INDEX).is_file()
     assert len(list(tmp_path.glob("*.safetensors"))) > 5
@@ -73,12 +73,12 @@ def test_deep_models_agree_relatively(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", checkpoints.FAMILIES)
-def test_the_same_tokens(kind: str, tmp_path: Path) -> None:
+def test_generated_tokens_are_the_same(kind: str, tmp_path: Path) -> None:
     """Greedy and by beams, for a batch with padding and its rows alone.
 
     Beams are compared at a fixed length: transformers and big_vision end them by different rules.
     """
-    theirs = checkpoints.t5(tmp_path, kind, seed=3, num_layers=3)  # as many layers each: all that their cache can
+    theirs = checkpoints.t5(tmp_path, kind, seed=3, num_layers=3)  # as many layers in each: their cache needs it
     ours = pali(tmp_path)
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(3, 50, (3, 20), generator=generator)
@@ -103,8 +103,8 @@ def test_the_same_tokens(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["t5_v11", "umt5"])
-def test_bf16_checkpoints(kind: str, tmp_path: Path) -> None:
-    """Read as they are; the same numbers in float32, and in bf16 as close as bf16 is."""
+def test_bf16_checkpoints_agree(kind: str, tmp_path: Path) -> None:
+    """Equal in float32, and within bf16's precision in bf16."""
     checkpoints.t5(tmp_path, kind, dtype=torch.bfloat16)
     language = read_t5(tmp_path)
     assert {value.dtype for value in language.weights.values()} == {torch.bfloat16}
@@ -125,7 +125,7 @@ def logits_agree(folder: Path, head: HeadPolicy = "auto") -> bool:
     return max(p.relative for p in compare_texts(read_t5(folder, head), folder)) <= 1e-5
 
 
-def test_a_head_of_its_own_as_version_4_wrote_it(tmp_path: Path) -> None:
+def test_version_4_does_not_scale_a_separate_head(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "t5_v11")
     edit(tmp_path, {"tie_word_embeddings": False, "scale_decoder_outputs": None})
     assert read_t5(tmp_path).head == "its own"
@@ -134,7 +134,7 @@ def test_a_head_of_its_own_as_version_4_wrote_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("said", [True, None])
 def test_a_tied_head_as_version_4_wrote_it(tmp_path: Path, said: bool | None) -> None:
-    """With copies of the embedding under every name; the configuration says so, or nothing: the default."""
+    """With copies of the embedding under every name; the configuration says so or leaves out the default."""
     checkpoints.t5(tmp_path, "t5_tied")
     shared = load_file(tmp_path / "model.safetensors")["shared.weight"]
     old = "decoder__block__0__layer__1__EncDecAttention__relative_attention_bias__weight"
@@ -161,14 +161,14 @@ def test_an_embedding_under_another_name_only(tmp_path: Path) -> None:
         read_t5(tmp_path)
 
 
-def test_version_5_scales_a_head_of_its_own_if_told(tmp_path: Path) -> None:
+def test_version_5_scales_a_separate_head_if_configured(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "t5_v11")
     edit(tmp_path, {"scale_decoder_outputs": True})
     assert read_t5(tmp_path).head == "its own, scaled"
     assert logits_agree(tmp_path)
 
 
-def test_version_5_ties_without_scaling_if_told(tmp_path: Path) -> None:
+def test_version_5_ties_without_scaling_if_configured(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "t5_v11")
     edit(tmp_path, lm_head__weight=None)
     language = read_t5(tmp_path)
@@ -176,7 +176,7 @@ def test_version_5_ties_without_scaling_if_told(tmp_path: Path) -> None:
     assert logits_agree(tmp_path)
 
 
-def test_mt5_has_a_head_of_its_own_whatever_is_said(tmp_path: Path) -> None:
+def test_mt5_always_has_a_separate_head(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "mt5")
     for said in (True, False):
         edit(tmp_path, {"tie_word_embeddings": said})
@@ -188,7 +188,7 @@ def test_contradictions_ask_for_a_policy(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path, "t5_v11")
     edit(tmp_path, {"tie_word_embeddings": True, "scale_decoder_outputs": None})
     with pytest.raises(
-        ValueError, match=r"says that the head is the embedding, and lm_head.weight is another matrix"
+        ValueError, match=r"says that the head is the embedding, but lm_head.weight is another matrix"
     ):
         read_t5(tmp_path)
     own = load_file(tmp_path / "model.safetensors")
@@ -198,7 +198,7 @@ def test_contradictions_ask_for_a_policy(tmp_path: Path) -> None:
     assert "head.weight" not in tied.weights
 
     edit(tmp_path, {"tie_word_embeddings": False}, lm_head__weight=None)
-    with pytest.raises(ValueError, match=r"lm_head.weight is missing, and config.json says that it is not"):
+    with pytest.raises(ValueError, match=r"lm_head.weight is missing, but config.json says that the head is not"):
         read_t5(tmp_path)
     edit(tmp_path, lm_head__weight=own["shared.weight"])  # a copy in the file is a head, and it is not scaled
     assert read_t5(tmp_path).head == "a copy of the embedding"
@@ -240,20 +240,20 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"feed_forward_proj": "relu"}, "has feed_forward_proj = 'relu', and only .* of T5, take v1.1 or Flan-T5"),
+        ({"feed_forward_proj": "relu"}, "has feed_forward_proj = 'relu', and only .* for T5, use v1.1 or Flan-T5"),
         ({"feed_forward_proj": None}, "feed_forward_proj = 'relu'"),
         ({"model_type": "bart"}, "holds a 'bart', none of t5, mt5, umt5"),
         ({"num_layers": 3}, r"encoder.block.2.layer.0.layer_norm.weight is missing"),
     ],
 )
-def test_what_cannot_be_read_is_said(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_errors_name_what_cannot_be_read(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     checkpoints.t5(tmp_path)
     edit(tmp_path, change)
     with pytest.raises(ValueError, match=message):
         read_t5(tmp_path)
 
 
-def test_no_checkpoint(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*: it has no config.json"):
         read_t5(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "t5", "feed_forward_proj": "gated-gelu"}')
@@ -282,8 +282,8 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
         {"max_distance": 20, "buckets": 16},
     ],
 )
-def test_ours_opens_there(change: dict[str, Any], tmp_path: Path) -> None:
-    """Written by us, loaded by transformers, with not a key too many or too few; and read again, the same."""
+def test_transformers_opens_our_t5(change: dict[str, Any], tmp_path: Path) -> None:
+    """transformers loads it without missing or unexpected keys, and we read the same weights back."""
     torch.manual_seed(0)
     config = T5Config(**{**dict(vocab_size=50, d_model=32, d_head=6, heads=4, d_ff=40), **change},
                       encoder_layers=2, decoder_layers=3)  # fmt: skip

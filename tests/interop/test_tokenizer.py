@@ -1,4 +1,4 @@
-"""Tokenizers of T5's family: golden ids, sentinels where they were, `tokenizer.json` alike."""
+"""Tokenizers of T5's family: golden ids, unchanged sentinels, and `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def nmt_proto() -> bytes:
 
 
 def write_fast(folder: Path, proto: bytes, extra_ids: int = 100) -> Path:
-    """What transformers makes of a SentencePiece file: `tokenizer.json` and `tokenizer_config.json`."""
+    """The `tokenizer.json` and `tokenizer_config.json` that transformers makes from a SentencePiece file."""
     (folder / "slow").mkdir(parents=True)
     (folder / "slow" / "spiece.model").write_bytes(proto)
     T5Tokenizer.from_pretrained(folder / "slow", extra_ids=extra_ids).save_pretrained(folder / "fast")
@@ -56,7 +56,7 @@ def write_fast(folder: Path, proto: bytes, extra_ids: int = 100) -> Path:
     return folder / "fast"
 
 
-def test_golden_ids(tmp_path: Path) -> None:
+def test_ids_equal_golden_ids(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(checkpoints.t5_proto())
     tokenizer, known = read_tokenizer(tmp_path)
     assert known == 32_100
@@ -68,15 +68,15 @@ def test_golden_ids(tmp_path: Path) -> None:
     assert tokenizer.decode([32_099, 5, 8774, 1, 0]) == "<extra_id_0>. Hello"
 
 
-def test_golden_ids_of_a_tokenizer_json(tmp_path: Path) -> None:
+def test_ids_of_a_tokenizer_json_equal_golden_ids(tmp_path: Path) -> None:
     folder = write_fast(tmp_path, checkpoints.t5_proto())
     tokenizer, known = read_tokenizer(folder)
     assert (known, tokenizer.vocab_size) == (32_100, 32_231)
     assert {text: tokenizer.encode(text) for text in GOLDEN} == GOLDEN
 
 
-def test_a_tokenizer_json_is_the_model_that_it_was_made_of(tmp_path: Path) -> None:
-    """Ids agree with the original's and with those of the `tokenizers` library, folded characters included."""
+def test_a_tokenizer_json_equals_its_sentencepiece_model(tmp_path: Path) -> None:
+    """Ids equal the original's and the `tokenizers` library's, including folded characters."""
     folder = write_fast(tmp_path, nmt_proto())
     ours, known = read_tokenizer(folder)
     original, _ = read_tokenizer(tmp_path / "slow")
@@ -113,8 +113,8 @@ def test_sentinels_within_the_model_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "how", ["extra_ids", "additional_special_tokens", "added_tokens_decoder", "tokenizer.json"]
 )
-def test_as_many_sentinels_as_the_checkpoint_has(how: str, tmp_path: Path) -> None:
-    """umT5 has 300: the first is the last id, and with a hundred only it would be another row of the embedding."""
+def test_the_number_of_sentinels_follows_the_checkpoint(how: str, tmp_path: Path) -> None:
+    """umT5 has 300: the first is the last id; with only 100, it would be another row of the embedding."""
     proto = checkpoints.small_proto()
     pieces = len(spm.ModelProto.FromString(proto).pieces)
     folder = tmp_path
@@ -146,7 +146,7 @@ def test_sentinels_that_would_move_are_named(tmp_path: Path) -> None:
         read_tokenizer(tmp_path)
 
 
-def test_locations_on_request(tmp_path: Path) -> None:
+def test_location_tokens_are_added_on_request(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(checkpoints.small_proto())
     plain, with_locations = (read_tokenizer(tmp_path, locations=n)[0] for n in (0, 1024))
     assert with_locations.vocab_size == plain.vocab_size + 1024
@@ -156,14 +156,14 @@ def test_locations_on_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"type": "BPE", "vocab": {}}}, "a BPE model: T5's family has unigram ones"),
+        ({"model": {"type": "BPE", "vocab": {}}}, "a BPE model: T5's family has unigram models"),
         ({"normalizer": {"type": "Lowercase"}}, "its normalisation has a step 'Lowercase'"),
         ({"pre_tokenizer": {"type": "ByteLevel"}}, "its pre-tokenizer has a step 'ByteLevel'"),
         ({"added_tokens": [{"id": 900, "content": "<far>"}]}, "its added token <far> has id 900"),
         ({"model": None}, "cannot be read: TypeError"),
     ],
 )
-def test_what_no_sentencepiece_model_can_be(change: dict[str, Any], message: str) -> None:
+def test_unsupported_tokenizers_are_refused(change: dict[str, Any], message: str) -> None:
     vocab = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["▁a", -1.0]]
     described = {"model": {"type": "Unigram", "unk_id": 2, "vocab": vocab}}
     assert to_sentencepiece(described, {}, "it")
@@ -171,7 +171,7 @@ def test_what_no_sentencepiece_model_can_be(change: dict[str, Any], message: str
         to_sentencepiece(described | change, {}, "it")
 
 
-def test_no_tokenizer(tmp_path: Path) -> None:
+def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no tokenizer in .*: neither spiece.model, .* nor tokenizer.json"):
         read_tokenizer(tmp_path)
     (tmp_path / "spiece.model").write_bytes(b"nothing of the kind")

@@ -1,4 +1,4 @@
-"""PaLI in transformers: the same model as ours, through every door of theirs."""
+"""PaLI in transformers: the same model as ours, through all of its interfaces."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def core(tokenizer: Tokenizer) -> PaliModel:
-    """Ours, with as many layers that none of them is mistaken for another."""
+    """Our model, with numbers of layers that all differ."""
     preset = PRESETS["pico"]
     text = dataclasses.replace(
         preset.language, vocab_size=tokenizer.vocab_size, encoder_layers=2, decoder_layers=3, bias_per_layer=True
@@ -88,14 +88,14 @@ def processor(folder: Path) -> PaliProcessor:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[PILImage.Image]:
+def images() -> list[PILImage.Image]:
     rng = np.random.default_rng(0)
     return [PILImage.fromarray(rng.integers(0, 256, (90, 70 + i, 3), dtype=np.uint8)) for i in range(2)]
 
 
 @pytest.fixture(scope="module")
-def inputs(processor: PaliProcessor, pictures: list[PILImage.Image]) -> dict[str, Tensor]:
-    return dict(processor(images=pictures, text=PROMPTS, return_tensors="pt"))
+def inputs(processor: PaliProcessor, images: list[PILImage.Image]) -> dict[str, Tensor]:
+    return dict(processor(images=images, text=PROMPTS, return_tensors="pt"))
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_folder_of_ours_loads_and_one_of_theirs_is_ours(core: PaliModel, folde
     assert again.tokenizer.get_vocab() == tokenizer.get_vocab()
 
 
-def test_shards(core: PaliModel, model: PaliForConditionalGeneration, tmp_path: Path) -> None:
+def test_sharded_folders_load(core: PaliModel, model: PaliForConditionalGeneration, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path, max_shard_size="100KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     assert same_weights(open_model(tmp_path).model(), core)
@@ -157,7 +157,7 @@ def test_a_part_of_a_family_is_read_with_its_base(core: PaliModel, folder: Path,
     model = AutoModelForImageTextToText.from_pretrained(part)
     assert torch.equal(model.vit.positions, core.vit.positions)
     assert torch.equal(model.text.embed.weight, core.text.embed.weight + 1)
-    assert "base" not in model.config.facts  # what it saves is whole
+    assert "base" not in model.config.facts  # it saves a complete model
 
 
 def test_int8_weights_are_read_as_the_floats_that_they_stand_for(
@@ -180,10 +180,10 @@ def test_other_kinds_of_model_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_logits_and_loss_are_ours(
-    core: PaliModel, folder: Path, processor: PaliProcessor, pictures: list[PILImage.Image], attention: str
+    core: PaliModel, folder: Path, processor: PaliProcessor, images: list[PILImage.Image], attention: str
 ) -> None:
     model = PaliForConditionalGeneration.from_pretrained(folder, attn_implementation=attention)
-    batch = dict(processor(images=pictures, text=PROMPTS, suffix=ANSWERS, return_tensors="pt"))
+    batch = dict(processor(images=images, text=PROMPTS, suffix=ANSWERS, return_tensors="pt"))
     real = batch["labels"] != -100
     targets = batch["labels"].where(real, 0)
     assert (targets == 1).sum(1).tolist() == [1, 1]  # each ends in one EOS
@@ -198,9 +198,9 @@ def test_logits_and_loss_are_ours(
 
 
 def test_frames_and_text_alone(
-    core: PaliModel, model: PaliForConditionalGeneration, processor: PaliProcessor, pictures: list[PILImage.Image]
+    core: PaliModel, model: PaliForConditionalGeneration, processor: PaliProcessor, images: list[PILImage.Image]
 ) -> None:
-    batch = processor(images=[pictures, pictures[:1]], text=PROMPTS, return_tensors="pt")
+    batch = processor(images=[images, images[:1]], text=PROMPTS, return_tensors="pt")
     assert batch["frames"].tolist() == [2, 1]
     start = torch.zeros(2, 1, dtype=torch.long)
     with torch.no_grad():
@@ -239,7 +239,7 @@ def test_greedy_is_ours_whatever_the_cache(
 ) -> None:
     expected = [[0, *best[0].ids] for best in generate(core, *ours(inputs), decoding=Decoding(max_tokens=9))]
     encoded = model.get_encoder()(**inputs)
-    foreign = BaseModelOutput(encoded.last_hidden_state)  # says nothing of its padding: the prompt's mask does
+    foreign = BaseModelOutput(encoded.last_hidden_state)  # has no mask, so the prompt's is used
     start = torch.zeros(2, 1, dtype=torch.long)
     with torch.no_grad():
         prompt = {key: inputs[key] for key in ("input_ids", "attention_mask")}
@@ -262,7 +262,7 @@ def test_greedy_is_ours_whatever_the_cache(
 def test_beams_are_ours(
     core: PaliModel, model: PaliForConditionalGeneration, inputs: dict[str, Tensor], beams: int
 ) -> None:
-    """Texts that may not end, since the two searches treat EOS in ways of their own."""
+    """Texts without EOS, since the two searches treat it differently."""
     allowed = torch.ones(model.config.vocab_size, dtype=torch.bool)
     allowed[1] = False
     decoding = Decoding(max_tokens=6, beams=beams, samples=beams, max_repeats=None)
@@ -278,7 +278,7 @@ def test_beams_are_ours(
     assert found.tolist() == [[0, *text.ids] for row in rows for text in row]
 
 
-def test_samples(model: PaliForConditionalGeneration, inputs: dict[str, Tensor]) -> None:
+def test_sampling_works(model: PaliForConditionalGeneration, inputs: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
     found = model.generate(**inputs, do_sample=True, num_return_sequences=3, max_new_tokens=5)
     assert found.shape[0] == 6
@@ -330,13 +330,13 @@ def test_attention_weights_of_several_blocks_of_queries(
 def test_checkpointing_changes_no_gradient(
     model: PaliForConditionalGeneration,
     processor: PaliProcessor,
-    pictures: list[PILImage.Image],
+    images: list[PILImage.Image],
     reentrant: bool,
     attention: str,
 ) -> None:
     model.set_attn_implementation(attention)
     model.train()
-    batch = processor(images=pictures, text=PROMPTS, suffix=ANSWERS, return_tensors="pt")
+    batch = processor(images=images, text=PROMPTS, suffix=ANSWERS, return_tensors="pt")
 
     def gradients() -> dict[str, Tensor]:
         model.zero_grad()
@@ -360,7 +360,9 @@ def test_checkpointing_changes_no_gradient(
     torch.testing.assert_close(found, expected)
 
 
-def test_new_tokens(model: PaliForConditionalGeneration, processor: PaliProcessor, tmp_path: Path) -> None:
+def test_new_tokens_can_be_added(
+    model: PaliForConditionalGeneration, processor: PaliProcessor, tmp_path: Path
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
     old, first = model.text.embed.weight.clone(), tokenizer.vocab_size
     assert tokenizer.add_tokens(["<here>"]) == 1
@@ -376,7 +378,7 @@ def test_new_tokens(model: PaliForConditionalGeneration, processor: PaliProcesso
     assert open_model(tmp_path).config.text.vocab_size == first + 1  # type: ignore[union-attr]
 
 
-def test_tied_head(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_tied_head_stays_tied(tokenizer: Tokenizer, tmp_path: Path) -> None:
     text = dataclasses.replace(PRESETS["pico"].language, vocab_size=tokenizer.vocab_size, tied_head=True)
     model = PaliForConditionalGeneration(PaliConfig.from_core(PaliModelConfig(PRESETS["pico"].vision, text)))
     model.resize_token_embeddings(700)
@@ -406,16 +408,16 @@ def test_missing_weights_are_drawn_as_ours(
 class Pairs(torch.utils.data.Dataset[dict[str, Any]]):
     """One pair for each prompt, over and over."""
 
-    def __init__(self, processor: PaliProcessor, pictures: list[PILImage.Image]) -> None:
-        self.rows = list(zip(pictures, PROMPTS, ANSWERS, strict=True))
+    def __init__(self, processor: PaliProcessor, images: list[PILImage.Image]) -> None:
+        self.rows = list(zip(images, PROMPTS, ANSWERS, strict=True))
         self.processor = processor
 
     def __len__(self) -> int:
         return 48
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        picture, prompt, answer = self.rows[i % 2]
-        return {"images": picture, "text": prompt, "suffix": answer}
+        image, prompt, answer = self.rows[i % 2]
+        return {"images": image, "text": prompt, "suffix": answer}
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         columns = {key: [row[key] for row in rows] for key in rows[0]}
@@ -439,25 +441,25 @@ def train(model: Any, data: Pairs, folder: Path, **options: Any) -> list[float]:
     return [line["loss"] for line in trainer.state.log_history if "loss" in line]
 
 
-def test_trainer(
-    model: PaliForConditionalGeneration, processor: PaliProcessor, pictures: list[PILImage.Image], tmp_path: Path
+def test_transformers_trainer_learns(
+    model: PaliForConditionalGeneration, processor: PaliProcessor, images: list[PILImage.Image], tmp_path: Path
 ) -> None:
     losses = train(
-        model, Pairs(processor, pictures), tmp_path, max_steps=24, save_steps=24, gradient_accumulation_steps=2
+        model, Pairs(processor, images), tmp_path, max_steps=24, save_steps=24, gradient_accumulation_steps=2
     )
     assert losses[-1] < losses[0] / 10
     trained = open_model(tmp_path / "checkpoint-24").model()
     assert isinstance(trained, PaliModel)
-    batch = dict(processor(images=pictures, text=PROMPTS, return_tensors="pt"))
-    for beams in (1, 4):  # learnt in their trainer, said by our own generation as by theirs
+    batch = dict(processor(images=images, text=PROMPTS, return_tensors="pt"))
+    for beams in (1, 4):  # both our generation and theirs give the learned answers
         rows = generate(trained, *ours(batch), decoding=Decoding(beams=beams))
         assert [processor.decode(row[0].ids) for row in rows] == ANSWERS
         said = model.generate(**batch, num_beams=beams, length_penalty=0.0)
         assert processor.batch_decode(said, skip_special_tokens=True) == ANSWERS
 
 
-def test_lora(
-    model: PaliForConditionalGeneration, processor: PaliProcessor, pictures: list[PILImage.Image], tmp_path: Path
+def test_lora_trains_only_adapters(
+    model: PaliForConditionalGeneration, processor: PaliProcessor, images: list[PILImage.Image], tmp_path: Path
 ) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -467,11 +469,11 @@ def test_lora(
     linear = 2 * 4 + 1 + 2 * 5 + 3 * 8  # of the blocks, the projection, encoder and decoder layers
     assert len(wrapped) == linear
     losses = train(
-        adapted, Pairs(processor, pictures), tmp_path, max_steps=12, gradient_checkpointing=True, save_strategy="no"
+        adapted, Pairs(processor, images), tmp_path, max_steps=12, gradient_checkpointing=True, save_strategy="no"
     )
     assert losses[-1] < losses[0] * 0.8, losses
     adapted.eval()
-    batch = processor(images=pictures, text=PROMPTS, return_tensors="pt")
+    batch = processor(images=images, text=PROMPTS, return_tensors="pt")
     said = adapted.generate(**batch, max_new_tokens=6)
     adapted.save_pretrained(tmp_path / "adapter")
     base = PaliForConditionalGeneration.from_pretrained(model.name_or_path)
@@ -483,25 +485,25 @@ def test_lora(
 
 
 @pytest.mark.usefixtures("no_sockets")
-def test_pipeline(
+def test_the_pipeline_gives_our_answers(
     folder: Path,
     core: PaliModel,
     processor: PaliProcessor,
-    pictures: list[PILImage.Image],
+    images: list[PILImage.Image],
     inputs: dict[str, Tensor],
 ) -> None:
     pipe = pipeline("image-text-to-text", model=str(folder))
     rows = generate(core, *ours(inputs), decoding=Decoding(max_tokens=9))
     expected = [processor.tokenizer.decode(row[0].ids) for row in rows]
-    for picture, prompt, text in zip(pictures, PROMPTS, expected, strict=True):
-        found = pipe(images=picture, text=prompt, return_full_text=False)
+    for image, prompt, text in zip(images, PROMPTS, expected, strict=True):
+        found = pipe(images=image, text=prompt, return_full_text=False)
         assert [row["generated_text"] for row in found] == [text]
-        content = [{"type": "image", "image": picture}, {"type": "text", "text": prompt}]
+        content = [{"type": "image", "image": image}, {"type": "text", "text": prompt}]
         found = pipe([{"role": "user", "content": content}], return_full_text=False)
         assert [row["generated_text"] for row in found] == [text]
 
 
-def test_the_page_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documentation_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "transformers.md").read_text()
     (tmp_path / "models").symlink_to(folder.parent)
     PILImage.new("RGB", (99, 80), "red").save(tmp_path / "photo.png")
@@ -515,11 +517,11 @@ def test_the_page_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(".text." in name for name in trained)
 
 
-def test_pictures_are_prepared_as_ours(processor: PaliProcessor, pictures: list[PILImage.Image]) -> None:
-    expected = Preprocess(72, 72)(np.array(pictures[0]))
-    channels_first = np.array(pictures[0]).transpose(2, 0, 1)
-    for picture in (pictures[0], np.array(pictures[0]), torch.from_numpy(channels_first.copy())):
-        pixels = processor.image_processor(picture)["pixel_values"]
+def test_images_are_resized_as_ours(processor: PaliProcessor, images: list[PILImage.Image]) -> None:
+    expected = Preprocess(72, 72)(np.array(images[0]))
+    channels_first = np.array(images[0]).transpose(2, 0, 1)
+    for image in (images[0], np.array(images[0]), torch.from_numpy(channels_first.copy())):
+        pixels = processor.image_processor(image)["pixel_values"]
         assert pixels.dtype == np.float32
         restored = np.round((pixels[0].transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
         assert np.array_equal(restored, expected)
@@ -546,10 +548,10 @@ def test_special_tokens(texts: PaliTokenizer) -> None:
     assert len(texts) == texts.vocab_size
 
 
-def test_what_does_not_fit_together_is_said(processor: PaliProcessor, pictures: list[PILImage.Image]) -> None:
+def test_mismatched_inputs_are_refused(processor: PaliProcessor, images: list[PILImage.Image]) -> None:
     for options, message in (
-        ({"images": pictures}, "text is missing"),
-        ({"images": pictures, "text": "one"}, "1 prompts were given with 2 images"),
+        ({"images": images}, "text is missing"),
+        ({"images": images, "text": "one"}, "1 prompts were given with 2 images"),
         ({"text": PROMPTS, "suffix": "one"}, "2 prompts were given with 1 answers"),
         ({"images": [np.zeros((9, 9, 3))], "text": "one"}, "uint8"),
         ({"images": [], "text": "one"}, "no images"),

@@ -1,4 +1,4 @@
-"""docs/weights.md runs, command by command, on tiny checkpoints under the names that it speaks of."""
+"""The commands of docs/weights.md run on tiny checkpoints with the names in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages and builders, without a network: tiny stand-ins for what the package managers would bring."""
+"""Packages and builders, without a network: tiny stand-ins for downloaded packages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_home_is_named_by_the_environment(cache: Path, monkeypatch: pytest.Monke
 
 
 class Managers:
-    """Stands in for ``subprocess.run``: plays apt-get, dpkg-deb and pip, and remembers what was asked of them."""
+    """A fake ``subprocess.run`` that acts as apt-get, dpkg-deb and pip, and records their commands."""
 
     def __init__(self, *, lists: bool = True, known: bool = True) -> None:
         self.lists, self.known, self.asked = lists, known, []
@@ -77,7 +77,7 @@ def test_a_debian_package_is_fetched_once(cache: Path, monkeypatch: pytest.Monke
     assert managers.asked == [["apt-get", "download"], ["dpkg-deb", "-x"]]
     assert packages.debian("thing") == folder
     assert len(managers.asked) == 2
-    assert [path.name for path in folder.parent.iterdir()] == ["thing"]  # nothing is left lying about
+    assert [path.name for path in folder.parent.iterdir()] == ["thing"]  # no other files are left
 
 
 @pytest.mark.usefixtures("tools")
@@ -160,7 +160,7 @@ def test_shards_are_split_and_always_the_same(tmp_path: Path, monkeypatch: pytes
         assert shard.extractfile("k4.txt").read() == b"4"
 
 
-# ---- captions and pictures
+# ---- captions and images
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_photographs_are_distinguished_from_drawings() -> None:
 # ---- builders on stand-in packages
 
 
-def picture(path: Path, size: tuple[int, int], mode: str = "RGBA") -> None:
+def write_image(path: Path, size: tuple[int, int], mode: str = "RGBA") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, "red" if mode != "L" else 40).save(path)
 
@@ -226,11 +226,11 @@ def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_stamps(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = package(debian, "tuxpaint-stamps-default") / "usr/share/tuxpaint/stamps"
-    picture(root / "animals/mammals/cats/cartoon/lion.png", (400, 200))
+    write_image(root / "animals/mammals/cats/cartoon/lion.png", (400, 200))
     (root / "animals/mammals/cats/cartoon/lion.txt").write_text("A lion.\nde.utf8=Ein Löwe.\n", "utf-8")
     (root / "animals/mammals/cats/cartoon/lion.dat").write_text("nomirror\n")
-    picture(root / "animals/mammals/cats/cartoon/lion_mirror.png", (400, 200))
-    picture(root / "food/apple.png", (20, 30), "L")
+    write_image(root / "animals/mammals/cats/cartoon/lion_mirror.png", (400, 200))
+    write_image(root / "food/apple.png", (20, 30), "L")
     (root / "food/apple.txt").write_text("An apple!\n")
     (root / "food/drawing.svg").write_text("<svg/>")
     (root / "food/drawing.txt").write_text("A drawing.\n")
@@ -279,15 +279,15 @@ def test_wordnet(debian: Path) -> None:
 def test_clip_art(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = package(debian, "openclipart-png") / "usr/share/openclipart/png"
     for i in range(6):
-        picture(root / f"special/patterns/p{i}.png", (300, 100))
-    picture(root / "shapes/dot.png", (8, 8))
-    picture(root / "shapes/a.b.png", (50, 50))
+        write_image(root / f"special/patterns/p{i}.png", (300, 100))
+    write_image(root / "shapes/dot.png", (8, 8))
+    write_image(root / "shapes/a.b.png", (50, 50))
     monkeypatch.setattr(clipart, "KINDS", {"pattern": (("special/patterns",), 3), "symbol": (("shapes",), 9)})
     folder = build("clipart")
     with tarfile.open(folder / "pattern-00000.tar") as shard:
-        pictures = [name for name in shard.getnames() if name.endswith(".png")]
-        assert len(pictures) == 3
-        assert Image.open(shard.extractfile(pictures[0])).size == (192, 64)
+        images = [name for name in shard.getnames() if name.endswith(".png")]
+        assert len(images) == 3
+        assert Image.open(shard.extractfile(images[0])).size == (192, 64)
     with tarfile.open(folder / "symbol-00000.tar") as shard:
         assert shard.getnames() == ["shapes-a_b.png", "shapes-a_b.json"]  # the dot is too small
 
@@ -295,7 +295,7 @@ def test_clip_art(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_easy_vqa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "wheel"
     for split in ("train", "test"):
-        picture(root / f"easy_vqa/data/{split}/images/0.png", (64, 64), "RGB")
+        write_image(root / f"easy_vqa/data/{split}/images/0.png", (64, 64), "RGB")
         (root / f"easy_vqa/data/{split}/questions.json").write_text(
             json.dumps(
                 [["what color is the shape?", "teal", 0], ["is there a circle?", "no", 0], ["what shape?", "x", 0]]

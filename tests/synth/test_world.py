@@ -1,4 +1,4 @@
-"""The composed world: purity, what is held out, and that everything said about a picture is true of it."""
+"""The composed world: purity, what is held out, and that everything that a sample says of its image is true."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plain_ground(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every background in one known colour."""
     ground = np.array(GROUND, np.uint8)
     monkeypatch.setattr(backgrounds, "render", lambda name, canvas, world: np.full((canvas, canvas, 3), ground))
-    monkeypatch.setattr(backgrounds, "pale", lambda picture: picture)
+    monkeypatch.setattr(backgrounds, "pale", lambda image: image)
 
 
 # ---- purity
@@ -167,11 +167,11 @@ def test_backgrounds(world: World, kind: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("kind", backgrounds.KINDS)
 def test_a_background_is_a_pure_function_of_its_id(world: World, kind: str) -> None:
-    pictures = [backgrounds.render(f"{kind}-{i}", 48, world) for i in range(4)]
+    images = [backgrounds.render(f"{kind}-{i}", 48, world) for i in range(4)]
     again = [backgrounds.render(f"{kind}-{i}", 48, world) for i in range(4)]
-    assert all(np.array_equal(a, b) for a, b in zip(pictures, again, strict=True))
-    assert all(picture.shape == (48, 48, 3) and picture.dtype == np.uint8 for picture in pictures)
-    assert not np.array_equal(pictures[0], pictures[1])
+    assert all(np.array_equal(a, b) for a, b in zip(images, again, strict=True))
+    assert all(image.shape == (48, 48, 3) and image.dtype == np.uint8 for image in images)
+    assert not np.array_equal(images[0], images[1])
 
 
 # ---- boxes, masks, counts
@@ -201,13 +201,13 @@ def test_masks_agree_with_the_pixels_that_changed(world: World, kind: str) -> No
         padded = np.pad(inside, 2)
         near = np.any([padded[y : y + 80, x : x + 80] for y in range(5) for x in range(5)], axis=0)
         assert not changed[~near].any()  # soft edges reach a pixel or two beyond
-        for thing in example.objects:  # in one colour each, so what is in front owns its pixels
+        for thing in example.objects:  # each in one colour, so the thing in front owns its pixels
             padded = np.pad(thing.mask, 2)
             core = np.all([padded[y : y + 80, x : x + 80] for y in range(5) for x in range(5)], axis=0)
             assert not core.any() or np.ptp(example.images[0][core].astype(int), axis=0).max() <= 4
 
 
-def test_sizes(world: World) -> None:
+def test_things_have_the_stated_sizes(world: World) -> None:
     for i in range(150):
         (thing,) = WorldSource(world, "single", canvas=100)[i].objects
         assert 42 <= max(thing.box.ymax - thing.box.ymin, thing.box.xmax - thing.box.xmin) <= 90
@@ -235,7 +235,7 @@ def test_things_are_mostly_visible(world: World, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(scenes, "paint", paint)
     source = WorldSource(world, "scene", canvas=48, min_objects=8, max_objects=8, copies=0)
-    for i in range(25):  # eight things are a crowd: many scenes are thrown away
+    for i in range(25):  # many scenes of eight things are rejected
         seen = [thing.mask.sum() for thing in source[i].objects]
         assert len(seen) == 8
         assert all(part >= 0.6 * all_of_it for part, all_of_it in zip(seen, whole, strict=True))
@@ -301,7 +301,7 @@ def loosely(relation: str, first: Object, second: Object) -> bool:
 
 
 def fits(parts: dict[str, str | None], thing: Object, objects: list[Object]) -> bool:
-    """Whether a reader who takes every word as loosely as can be would accept ``thing``."""
+    """Whether ``thing`` fits under the loosest reading of every word."""
     same = [o for o in objects if o.name == parts["name"]]
     if thing not in same:
         return False
@@ -397,14 +397,14 @@ def test_words_can_be_read(world: World) -> None:
         assert example.captions["en"] == [f"the word {example.text}"]
         assert example.text.isupper()
         assert 3 <= len(example.text) <= 6
-        picture = example.images[0].astype(float)
-        ink = (picture != np.array(GROUND)).any(axis=-1)
+        image = example.images[0].astype(float)
+        ink = (image != np.array(GROUND)).any(axis=-1)
         columns, rows = np.flatnonzero(ink.any(axis=0)), np.flatnonzero(ink.any(axis=1))
         width, height = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
         assert width <= 100
         assert height <= 100
         assert width >= 45 or height >= 60
-        bright = picture @ np.array([0.299, 0.587, 0.114])
+        bright = image @ np.array([0.299, 0.587, 0.114])
         assert np.abs(bright - bright[~ink][0]).max() >= 85
     assert WorldSource(world, "word", upper=False)[0].text.islower()
     letters = {WorldSource(world, "word", min_letters=1, max_letters=1, canvas=32)[i].text for i in range(400)}
@@ -425,7 +425,7 @@ def test_documents(world: World) -> None:
         _ = WorldSource(world, "document", canvas=20, languages=["en"])[0]
 
 
-def test_fonts_know_what_they_can_write(world: World) -> None:
+def test_fonts_are_chosen_by_their_glyphs(world: World) -> None:
     file = world.fonts["Latn"][0]
     assert has_glyph(file, "é")
     assert has_glyph(file, "Ж")
@@ -472,7 +472,7 @@ def test_videos_of_one_thing_and_of_one_question(world: World) -> None:
 # ---- the world itself, and errors
 
 
-def test_stamps_are_trimmed_and_named(world: World) -> None:
+def test_stamps_are_cropped_and_named(world: World) -> None:
     stamp = next(s for s in world.stamps if s.name == "orange pillar")
     assert (stamp.article, stamp.noun, stamp.category) == ("an", "an orange pillar", "shapes/pillar")
     assert stamp.rgba.shape[1] < stamp.rgba.shape[0]

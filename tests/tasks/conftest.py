@@ -6,7 +6,7 @@ from openpali.text.tokenizer import Tokenizer
 
 
 class FakeMaskCodec:
-    """A 4x4 picture of the mask in 128 grey values."""
+    """Encodes a mask as a 4x4 image in 128 grey values."""
 
     def encode(self, mask):
         assert mask.shape == (64, 64)
@@ -30,7 +30,7 @@ HORSE, DOG, DOG2 = Box(10, 20, 70, 100), Box(120, 200, 190, 290), Box(100, 10, 1
 
 @pytest.fixture
 def example() -> Example:
-    """A horse at the top left, dogs at the bottom left and right, in a picture of 200 x 300."""
+    """A horse at the top left, dogs at the bottom left and right, in an image of 200 x 300."""
     return Example(
         key="scene-7",
         images=[np.full((200, 300, 3), 255, np.uint8)],
@@ -69,5 +69,5 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def options(tokenizer: Tokenizer) -> dict[str, dict]:
-    """What a family cannot do without."""
+    """The required options of a family."""
     return {"denoise": {"tokenizer": tokenizer}, "refseg": {"masks": FakeMaskCodec()}}

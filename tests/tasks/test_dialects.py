@@ -33,7 +33,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> str:
     return "short"
 
 
-def test_the_prompts_of_pali3_are_those_of_the_paper() -> None:
+def test_pali3_prompts_equal_the_paper() -> None:
     assert PALI3.prompts == {
         "caption": "Generate the alt_text in {lang} at {position}: {text} <extra_id_0>",
         "ocr": "Generate the ocr_text in {lang}: <extra_id_0>",
@@ -44,7 +44,7 @@ def test_the_prompts_of_pali3_are_those_of_the_paper() -> None:
     }
 
 
-def test_every_form_is_called_by_a_task_that_has_it() -> None:
+def test_every_form_has_the_name_of_a_task_that_uses_it() -> None:
     for form in PALI3.prompts:
         assert (TASKS[form].form or form) == form
     forms = {family.form for family in TASKS.values() if family.form}
@@ -104,7 +104,7 @@ def test_only_templates_with_a_language_name_one() -> None:
     assert named == set(TASKS) - {"contrastive", "denoise", "detect", "refseg"}
 
 
-def test_another_dialect_asks_otherwise(short: str, example, rng) -> None:
+def test_another_dialect_has_other_prompts_and_options(short: str, example, rng) -> None:
     assert get_task("caption", dialect=short).ask(lang="de") == "caption de"
     assert get_task("video_qa", dialect=short).ask("what?") == "answer en what?"
     detect = get_task("detect", dialect=short, max_names=2)

@@ -29,7 +29,7 @@ def near(box: Box, bins: int = 1000) -> Box:
 
 @pytest.mark.parametrize("style", ["text", "token"])
 @pytest.mark.parametrize("bins", [100, 1000])
-def test_detections_come_back(style: str, bins: int, example) -> None:
+def test_detections_round_trip(style: str, bins: int, example) -> None:
     task = get_task("detect", style=style, bins=bins)
     boxes = {"dog": [DOG, DOG2], "horse": [HORSE]}
     for sample in many(task, example):
@@ -70,7 +70,7 @@ def test_absent_names_find_nothing(example) -> None:
     assert {s.target for s in many(get_task("detect", absent=1.0), nothing)} == {"none"}
 
 
-def test_detection_refuses_what_cannot_be_written(example, rng) -> None:
+def test_detection_refuses_examples_that_cannot_be_written(example, rng) -> None:
     for thing, message in (
         (Object("dog", Box(5, 5, 5, 9)), "box"),
         (Object("7 up", DOG), "name"),
@@ -84,7 +84,7 @@ def test_detection_refuses_what_cannot_be_written(example, rng) -> None:
 
 
 @pytest.mark.parametrize("style", ["text", "token"])
-def test_segmentations_come_back(style: str, example, rng) -> None:
+def test_segmentations_round_trip(style: str, example, rng) -> None:
     task = get_task("refseg", masks=FakeMaskCodec(), style=style)
     sample = task.write(replace(example, referred=[2, 0]), rng)
     assert sample.prompt == "detect: the horse on the left"
@@ -124,7 +124,7 @@ def test_without_a_codec_answers_are_boxes(example, rng) -> None:
         ({"objects": [Object("dog", Box(3, 3, 3, 9), np.ones((200, 300), bool))], "referred": [0]}, "scene-7: box"),
     ],
 )
-def test_segmentation_refuses_what_cannot_be_written(change, message: str, example, rng) -> None:
+def test_segmentation_refuses_examples_that_cannot_be_written(change, message: str, example, rng) -> None:
     with pytest.raises(ValueError, match=message):
         get_task("refseg", masks=FakeMaskCodec()).write(replace(example, **change), rng)
 
@@ -149,7 +149,7 @@ def test_strict_segmentation_refuses_anything_else(spoil, example, rng) -> None:
         task.parse(spoil(target), example.size, strict=True)
 
 
-def test_a_broken_object_does_not_take_the_next_with_it(example, rng) -> None:
+def test_a_malformed_object_does_not_affect_the_next(example, rng) -> None:
     task = get_task("refseg", masks=FakeMaskCodec())
     target = task.write(replace(example, referred=[2, 0]), rng).target
     broken = target.replace("50 67 350 333", "350 67 50 333")

@@ -17,7 +17,7 @@ NAMES = sorted(set(TASKS) - {"contrastive"})
 
 
 def perfect(name: str, example, rng, options, tokenizer, count: int = 6) -> list[Answered]:
-    """What a model would be scored for that says what the task wants."""
+    """The scored rows of a model that gives the correct answers."""
     task = get_task(name, **options.get(name, {}))
     rows = []
     for index in range(count):

@@ -33,7 +33,7 @@ def test_unknown_language_is_refused(example, rng) -> None:
             get_task(name, languages=["ko", "fr"]).write(example, rng)
 
 
-def test_splits_at_words(example) -> None:
+def test_captions_split_at_words(example) -> None:
     samples = many(get_task("split_caption", languages="de"), example)
     assert {(s.prompt, s.target) for s in samples} == {
         ("Generate the alt_text in de at 0: <extra_id_0>", "Ein rotes Pferd."),
@@ -42,7 +42,7 @@ def test_splits_at_words(example) -> None:
     }
 
 
-def test_splits_at_characters_where_words_have_no_spaces(example) -> None:
+def test_captions_without_spaces_split_at_characters(example) -> None:
     samples = many(get_task("split_caption", languages="ja"), example)
     assert {(s.prompt, s.target) for s in samples} == {
         (
@@ -60,7 +60,7 @@ def test_vowel_signs_stay_with_their_letter(rng) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(min_size=1).filter(str.strip), st.sampled_from(["en", "ja", "zh_CN"]), st.integers(0, 2**32))
-def test_halves_make_the_caption_and_ask_counts_alike(caption: str, lang: str, seed: int) -> None:
+def test_both_halves_make_the_caption_and_ask_has_the_same_position(caption: str, lang: str, seed: int) -> None:
     task = get_task("split_caption")
     sample = task.write(Example("c", captions={lang: [caption]}), np.random.default_rng(seed))
     beginning = sample.prompt.split(": ", 1)[1].removesuffix("<extra_id_0>").strip()
@@ -73,7 +73,7 @@ def test_blank_captions_are_refused(rng) -> None:
         get_task("split_caption").write(Example("b", captions={"en": [" "]}), rng)
 
 
-def test_reads_and_answers_in_the_language_of_the_example(example, rng) -> None:
+def test_prompts_name_the_language_of_the_example(example, rng) -> None:
     french = replace(example, lang="fr")
     assert get_task("ocr").write(french, rng).prompt == "Generate the ocr_text in fr: <extra_id_0>"
     assert get_task("ocr").write(french, rng).target == "Hi {there}\nétranger"
@@ -113,7 +113,7 @@ def answers(example) -> dict[str, set[tuple[str, str]]]:
     return by_kind
 
 
-def test_object_questions(answers) -> None:
+def test_object_questions_have_true_answers(answers) -> None:
     assert answers["is"] == {
         ("is cat in the image?", "no"),
         ("is cow in the image?", "no"),
@@ -160,7 +160,7 @@ def test_kinds_that_do_not_suit_are_left_out(example, rng) -> None:
         ((66, 50), None),
     ],
 )
-def test_places(center, where) -> None:
+def test_places_are_nine_regions(center, where) -> None:
     y, x = center
     assert place(Box(y - 5, 2 * x - 5, y + 5, 2 * x + 5), Size(100, 200)) == where
 

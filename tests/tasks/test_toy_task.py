@@ -1,4 +1,4 @@
-"""A new task is one class and one line of registration: it trains, predicts and is evaluated with no other."""
+"""A new task is one class and one line of registration; then it trains, predicts and is evaluated."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ SIZES = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 CODECS = st.builds(LocationCodec, st.integers(2, 10_000), st.sampled_from(["text", "token"]))
 
 
-def test_as_in_the_paper() -> None:
+def test_boxes_are_written_as_in_the_paper() -> None:
     box, size = (348, 543, 684, 664), (999, 999)
     assert LocationCodec().encode(box, size) == "348 543 684 664"
     assert LocationCodec(style="token").encode(box, size) == "<loc0348><loc0543><loc0684><loc0664>"
@@ -19,14 +19,14 @@ def test_as_in_the_paper() -> None:
     )
 
 
-def test_order_is_y_x_and_each_by_its_side() -> None:
+def test_order_is_y_x_and_each_is_scaled_by_its_side() -> None:
     codec = LocationCodec(bins=101)
     assert codec.encode((10, 100, 50, 400), (100, 400)) == "10 25 50 100"
     assert codec.decode("10 25 50 100", (100, 400)) == pytest.approx((10, 100, 50, 400))
 
 
 @given(CODECS, SIZES, st.tuples(*[st.floats(0, 1)] * 4))
-def test_a_box_comes_back_within_half_a_bin(codec: LocationCodec, size, shares) -> None:
+def test_a_box_round_trips_to_half_a_bin(codec: LocationCodec, size, shares) -> None:
     sides = (*size, *size)
     box = tuple(share * side for share, side in zip(shares, sides, strict=True))
     try:
@@ -40,7 +40,7 @@ def test_a_box_comes_back_within_half_a_bin(codec: LocationCodec, size, shares) 
 
 
 @given(CODECS, SIZES, st.lists(st.integers(0, 9999), min_size=4, max_size=4))
-def test_bins_come_back_exactly(codec: LocationCodec, size, bins) -> None:
+def test_bins_round_trip_exactly(codec: LocationCodec, size, bins) -> None:
     ymin, xmin, ymax, xmax = (b % codec.bins for b in bins)
     assume(ymin < ymax and xmin < xmax)
     bins = (ymin, xmin, ymax, xmax)
@@ -48,7 +48,7 @@ def test_bins_come_back_exactly(codec: LocationCodec, size, bins) -> None:
     assert codec.encode(codec.decode(text, size), size) == text
 
 
-def test_what_lies_outside_is_cut_off() -> None:
+def test_boxes_are_clipped_to_the_image() -> None:
     assert LocationCodec(101).encode((-30, -1, 150, 101), (100, 100)) == "0 0 100 100"
 
 
@@ -64,7 +64,7 @@ def test_what_lies_outside_is_cut_off() -> None:
         (0,),
     ],
 )
-def test_boxes_that_are_none_are_refused(box) -> None:
+def test_invalid_boxes_are_refused(box) -> None:
     with pytest.raises(ValueError, match="box"):
         LocationCodec().encode(box, (1000, 1000))
 
@@ -72,7 +72,7 @@ def test_boxes_that_are_none_are_refused(box) -> None:
 @pytest.mark.parametrize(
     "text", ["", "1 2 3", "1 2 3 4 5", "1 2 3 x", "1 2 3 1000", "5 5 5 9", "9 5 5 9", "-1 2 3 4"]
 )
-def test_texts_that_are_no_box_are_refused(text: str) -> None:
+def test_texts_that_are_not_a_box_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
         LocationCodec().decode(text, (100, 100))
 
@@ -88,7 +88,7 @@ BOXES = st.tuples(st.floats(0, 200), st.floats(0, 200), st.floats(300, 500), st.
 
 
 @given(CODECS, st.lists(st.tuples(BOXES, NAMES), max_size=4))
-def test_detections_come_back(codec: LocationCodec, boxes) -> None:
+def test_detections_round_trip(codec: LocationCodec, boxes) -> None:
     size = (500, 500)
     try:
         text = codec.encode_named(boxes, size)
@@ -129,7 +129,7 @@ def test_the_lenient_parser_takes_any_text(codec: LocationCodec, text: str) -> N
         assert codec.decode_named(text, size, strict=True) == lenient
 
 
-def test_the_lenient_parser_keeps_what_is_well_formed() -> None:
+def test_the_lenient_parser_keeps_well_formed_parts() -> None:
     codec = LocationCodec(100)
     text = "so: 1 2 3 4 dog 9 9 9 9 empty 1 2 300 4 beyond 5 6 7 8 red horse 5 6 7 8"
     assert [name for _, name in codec.decode_named(text, (99, 99))] == ["dog", "red horse"]
@@ -145,6 +145,6 @@ def test_the_lenient_parser_keeps_what_is_well_formed() -> None:
         ("1 2 3 dog", "word 1 "),
     ],
 )
-def test_the_strict_parser_says_where(text: str, position: str) -> None:
+def test_the_strict_parser_names_the_position(text: str, position: str) -> None:
     with pytest.raises(ValueError, match=position):
         LocationCodec(100).decode_named(text, (99, 99), strict=True)

@@ -11,7 +11,7 @@ CODES = st.lists(st.integers(0, 127), min_size=16, max_size=16)
 
 
 @given(CODES)
-def test_codes_come_back_through_text_and_tokens(tokenizer: Tokenizer, codes: list[int]) -> None:
+def test_codes_round_trip_through_text_and_tokens(tokenizer: Tokenizer, codes: list[int]) -> None:
     text = encode_mask_codes(codes)
     ids = tokenizer.encode(text)
     assert ids == [tokenizer.mask_token_id(code) for code in codes]
@@ -19,7 +19,7 @@ def test_codes_come_back_through_text_and_tokens(tokenizer: Tokenizer, codes: li
     assert decode_mask_codes(text.replace(" ", "")) == codes
 
 
-def test_written_as_in_the_paper() -> None:
+def test_masks_are_written_as_in_the_paper() -> None:
     assert encode_mask_codes([81] * 15 + [10]).endswith("<mask_token81> <mask_token10>")
 
 
@@ -35,6 +35,6 @@ def test_wrong_codes_are_refused(codes: list[int]) -> None:
     st.text()
     | st.lists(st.sampled_from(["<mask_token1>", "<mask_token200>", "x", "<mask"]), max_size=20).map("".join)
 )
-def test_reading_raises_nothing_but_value_errors(text: str) -> None:
+def test_reading_raises_only_value_errors(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert len(decode_mask_codes(text)) == 16

@@ -27,7 +27,7 @@ TEXTS = [
 
 
 def t5_like() -> bytes:
-    """T5's vocabulary where it matters: 32,000 pieces, "." at 5 and "▁Hello" at 8774, normalised text."""
+    """A stand-in for T5's vocabulary: 32,000 pieces, "." at 5 and "▁Hello" at 8774, normalised text."""
     trained = Tokenizer.train(["hello world"] * 10, 1000)
     model = spm.ModelProto.FromString(trained.proto)
     del model.pieces[:]
@@ -48,25 +48,25 @@ def t5_like() -> bytes:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_survives(tokenizer: Tokenizer, text: str) -> None:
+def test_text_round_trips(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.roundtrips(text)
     assert tokenizer.lost(text) == ""
 
 
 @given(st.text())
-def test_every_text_survives(tokenizer: Tokenizer, text: str) -> None:
+def test_every_text_round_trips(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @given(st.text("▁ a.<>\n0_", max_size=12), st.integers(0, 127), st.text("▁ a.<>\n0_", max_size=12))
-def test_specials_within_text_survive(tokenizer: Tokenizer, before: str, k: int, after: str) -> None:
+def test_special_tokens_within_text_round_trip(tokenizer: Tokenizer, before: str, k: int, after: str) -> None:
     for special in (f"<mask_token{k}>", f"<extra_id_{k % 100}>", "[R]"):
         text = before + special + after
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_t5_ids() -> None:
+def test_adopted_ids_equal_t5() -> None:
     tokenizer = Tokenizer.adopt(t5_like())
     assert tokenizer.encode("<extra_id_0>. Hello") == [32099, 5, 8774]
     assert tokenizer.sentinel_id(99) == 32000
@@ -75,7 +75,7 @@ def test_t5_ids() -> None:
     assert tokenizer.decode([32099, 5, 8774, 1, 0]) == "<extra_id_0>. Hello"
 
 
-def test_adopted_vocabularies_say_what_they_lose() -> None:
+def test_adopted_vocabularies_report_lost_characters() -> None:
     tokenizer = Tokenizer.adopt(t5_like())
     assert tokenizer.roundtrips("Hello a.")
     assert not tokenizer.roundtrips("Hello\na")
@@ -89,7 +89,7 @@ def test_lone_surrogates_are_reported(tokenizer: Tokenizer) -> None:
     assert tokenizer.lost("a\ud800b") == "\ud800"
 
 
-def test_extending_twice_is_harmless(tokenizer: Tokenizer) -> None:
+def test_extending_twice_changes_nothing(tokenizer: Tokenizer) -> None:
     assert extend_proto(tokenizer.proto) == tokenizer.proto
     with_locations = extend_proto(tokenizer.proto, locations=1024)
     assert extend_proto(with_locations, locations=1024) == with_locations
@@ -99,7 +99,7 @@ def test_extending_twice_is_harmless(tokenizer: Tokenizer) -> None:
     assert len(larger.encode("<loc0000><loc1023>")) == 3  # the space in front is a piece
 
 
-def test_ids_are_those_of_t5(tokenizer: Tokenizer) -> None:
+def test_special_ids_follow_t5(tokenizer: Tokenizer) -> None:
     assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id) == (0, 1, 2)
     assert tokenizer.vocab_size == 1050
     assert tokenizer.sentinel_ids == tuple(tokenizer.sentinel_id(k) for k in range(100))
@@ -124,7 +124,7 @@ def test_specials_are_one_piece_after_a_space(tokenizer: Tokenizer, text: str, s
     assert tokenizer.decode(ids) == text
 
 
-def test_decode_skips_what_is_no_text(tokenizer: Tokenizer) -> None:
+def test_decode_skips_ids_without_text(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("A dog")
     assert tokenizer.decode([0, *ids, 10**6, -1, 1, 0, 0]) == "A dog"
 
@@ -162,7 +162,7 @@ def test_little_text_gives_a_small_vocabulary() -> None:
     assert tokenizer.roundtrips("a small red horse: 12 34 <extra_id_0>")
 
 
-def test_saves_and_pickles(tokenizer: Tokenizer, tmp_path) -> None:
+def test_tokenizers_round_trip_through_files_and_pickles(tokenizer: Tokenizer, tmp_path) -> None:
     path = tmp_path / "text.model"
     tokenizer.save(path)
     sentencepiece.SentencePieceProcessor(model_file=str(path))  # any reader of SentencePiece can

@@ -22,7 +22,7 @@ def run(ids, seed=0, *, denoisers=DENOISERS, sentinels=SENTINELS, max_inputs=10_
 
 
 def restore(inputs: list[int], targets: list[int]) -> list[int]:
-    """The text again, with what the targets say in the place of each sentinel."""
+    """The original text, with each sentinel replaced by its span from the targets."""
     if inputs[0] == MODES["[S]"]:
         assert inputs[-1] == SENTINELS[0]
         return inputs[1:-1] + targets
@@ -116,7 +116,7 @@ def test_same_generator_state_same_result() -> None:
     assert run(range(100), 7) != run(range(100), 8)
 
 
-def test_what_cannot_be_denoised_is_refused() -> None:
+def test_empty_texts_and_small_limits_are_refused() -> None:
     with pytest.raises(ValueError, match="without tokens"):
         run([])
     with pytest.raises(ValueError, match="at least 3"):

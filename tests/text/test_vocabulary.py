@@ -36,7 +36,7 @@ def test_given_texts_are_learned() -> None:
 
 
 def test_the_texts_are_those_that_nano_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte: prompts and all else, as they were when the shipped vocabulary was made."""
+    """Byte for byte, including prompts, as when the shipped vocabulary was made."""
     seen: list[str] = []
     monkeypatch.setattr(Tokenizer, "train", lambda lines, size, **rest: seen.extend(lines))
     train_nano_vocabulary(CAPTIONS, texts=["red horse"])

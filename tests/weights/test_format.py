@@ -162,7 +162,7 @@ def test_unreadable_configurations(change, tmp_path) -> None:
         open_model(folder)
 
 
-def test_weights_are_replaced_whole(tmp_path, monkeypatch) -> None:
+def test_weights_are_replaced_atomically(tmp_path, monkeypatch) -> None:
     """An old file that is mapped stays readable, and a full disk leaves it in place."""
     folder = write(tmp_path / "model", "classifier")
     mapped = open_model(folder).weights()

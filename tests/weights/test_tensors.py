@@ -46,7 +46,7 @@ def test_one_file(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "model").iterdir()] == [WEIGHTS]
 
 
-def test_shards_hold_no_more_than_they_may_and_an_index_says_where(tmp_path: Path) -> None:
+def test_shards_respect_their_limit_and_an_index_locates_tensors(tmp_path: Path) -> None:
     write_tensors(tmp_path, TENSORS, shard_bytes=40)
     same(tmp_path, TENSORS)
     names = ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"]
@@ -57,7 +57,7 @@ def test_shards_hold_no_more_than_they_may_and_an_index_says_where(tmp_path: Pat
     assert index["metadata"]["total_size"] == 24 + 8 + 40 + 24
 
 
-def test_what_was_there_is_replaced_whole(tmp_path: Path) -> None:
+def test_old_files_are_replaced_atomically(tmp_path: Path) -> None:
     for i, (shard_bytes, files) in enumerate([(40, 4), (1 << 20, 1), (24, 5), (40, 4)]):
         tensors = {key: tensor + i for key, tensor in TENSORS.items()}
         write_tensors(tmp_path, tensors, shard_bytes=shard_bytes)
@@ -80,7 +80,7 @@ def test_files_are_mapped_and_pages_read_when_touched(tmp_path: Path) -> None:
 
 
 def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
-    """No second copy: what a model's weights take, once they are read, are pages that belong to the file."""
+    """No second copy: the weights of a model, once read, occupy pages of the file."""
     base = PRESETS["nano"].pali
     config = dataclasses.replace(base, text=dataclasses.replace(base.text, vocab_size=60_000))  # 100 MB
     write_model(
@@ -154,4 +154,4 @@ def test_a_pickle_is_named_and_not_opened(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=rf"holds no {WEIGHTS}, but {name}: a pickle, .* docs/weights.md"):
         MappedTensors(tmp_path)
     write_tensors(tmp_path, TENSORS)
-    same(tmp_path, TENSORS)  # what else lies there does no harm
+    same(tmp_path, TENSORS)  # other files in the folder are ignored

@@ -95,7 +95,9 @@ def refcoco(
 
 @app.command()
 def validate(
-    path: Annotated[str, typer.Argument(help="A .jsonl file, or a folder or pattern of .tar shards")],
+    path: Annotated[
+        str, typer.Argument(help="A .jsonl file, or a file, folder or pattern of .tar shards or .parquet")
+    ],
     task: Annotated[str, typer.Option(help="Task to train; default: every task that the data can train")] = "",
     masks: Annotated[str, typer.Option(help="Mask VQ-VAE for refseg: a model folder or a finished run")] = "",
     tokenizer: Annotated[str, typer.Option(help="Tokenizer to check texts and lengths with")] = "nano-vocabulary",

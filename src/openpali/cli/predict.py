@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def predict(
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE... PROMPT", help="Images or videos, then what is asked about each of them"),
+        typer.Argument(
+            metavar="IMAGE... TEXT",
+            help="Images or videos, then the prompt for each of them; with --task, what the task asks about",
+        ),
     ] = None,
     model: Model = "nano",
     engine: Engine = "torch",

@@ -1,4 +1,4 @@
-"""Check whether a data set is fit for training: counts, problems, and what the model will see."""
+"""Check a data set before training: counts, problems, and samples as the model will see them."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def validate(
 
 
 class _AnyMask:
-    """Stands in for a mask VQ-VAE, to find the samples that could be written with one."""
+    """A fake mask VQ-VAE, to find the samples for which one could write a target."""
 
     def encode(self, mask: MaskCrop) -> Sequence[int]:
         return [0] * 16
@@ -194,7 +194,7 @@ def _write(
         try:
             sample = task.write(example, generator(0, index))
             if "images" in task.needs:
-                require(example.images, example, "picture")
+                require(example.images, example, "image")
         except ValueError as error:
             reasons.append(str(error))
         else:

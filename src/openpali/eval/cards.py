@@ -49,18 +49,18 @@ class Card:
         n: number of samples scored.
         scores, metric: all scores by name, and the name of the main one.
         intervals: 95 % bootstrap intervals of the scores that are means over samples (or over slices).
-        slices: kind of sample, or language where there are several -> ``n``, the main score, and its interval.
+        slices: kind of sample, or language if there are several -> ``n``, the main score, and its interval.
         paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
         model: name, hash (weights, configuration and tokenizer of every part), engine, device, and the dtype that
             the engine computed in.
         data: split, hash of all samples scored (keys, references and pixels), and how many samples there are.
-        prompt: task, its options, and the first prompt; for embeddings, how texts were made.
+        prompt: task, its options, and the first prompt; for embeddings, the texts and templates.
         preprocessing: how images were resized; for embeddings, per part, with the pooling.
         decoding: how tokens were chosen.
         scoring: the definition of the metric, and a hash of the code that computes scores.
         worst: the worst samples by the main score, with prompt, answer and references.
         predictions: file with every answer; only its name if it is in the card's folder.
-        seconds: time of this run; answers that were known before took none.
+        seconds: time of this run, without the time of answers from an earlier run.
     """
 
     benchmark: str
@@ -174,7 +174,7 @@ def make_card(
 
 
 def definition_of(benchmark: Benchmark) -> str:
-    """What the scores of a benchmark are: the first docstring line of the function that computes them."""
+    """The definition of a benchmark's scores: the first docstring line of the function that computes them."""
     function: Any = getattr(benchmark, "score", None) or getattr(benchmark, "run", None)
     while isinstance(function, partial):
         function = function.func
@@ -246,10 +246,10 @@ def slices_of(
 ) -> dict[str, Json]:
     """Slice -> ``n``, ``value`` of the metric and its ``interval``, if it is a mean over samples.
 
-    A slice is a kind of sample, or a language where there are several.
+    A slice is a kind of sample, or a language if there are several.
 
     Args:
-        languages: of each row's answer; empty if they are not known.
+        languages: language of each row's answer; empty if unknown.
     """
     values = scores.per_sample.get(metric, [])
     found: dict[str, Json] = {}
@@ -265,7 +265,7 @@ def slices_of(
 
 
 def languages_of(rows: Sequence[Answered], task: Task) -> list[str]:
-    """The language in which each row's prompt asks for the answer; empty where it names none."""
+    """The answer's language in each row's prompt; empty if the prompt names none."""
     template = task.template_in(task.wording)
     return [((template and template.read(row.prompt)) or {}).get("lang", "") for row in rows]
 
@@ -324,7 +324,7 @@ def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
 
 @cache
 def hash_scoring() -> str:
-    """SHA-256 over the code that computes scores (:data:`SCORERS`): a version that nobody has to raise."""
+    """SHA-256 over the code that computes scores (:data:`SCORERS`); it serves as their version number."""
     digest = hashlib.sha256()
     folder = Path(__file__).parents[1]
     for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
@@ -333,7 +333,7 @@ def hash_scoring() -> str:
 
 
 def preprocessing_of(pali: Pali, part: str) -> Json:
-    """How a part of the family resizes images; empty for a part that takes none."""
+    """How a part of the family resizes images; empty for a part without images."""
     preprocess = open_model(pali.parts[part]).preprocess if part in pali.parts else None
     return asdict(preprocess) if preprocess else {}
 
@@ -352,7 +352,7 @@ def package_versions() -> Json:
 def task_options(task: Task) -> Json:
     """The options of a task: plain values as they are, others (a mask codec) by the name of their type.
 
-    The default dialect is left out, as in cards and predictions from before there were dialects.
+    The default dialect is left out, as in cards and predictions that were written before dialects existed.
     """
     options = {each.name: getattr(task, each.name) for each in dataclasses.fields(task)}
     if options["dialect"] == DEFAULT:

@@ -22,7 +22,7 @@ from openpali.synth.compose import WorldSource
 from openpali.synth.world import World
 from openpali.tasks.example import Image
 
-LEAST = 20  # stamps of a category that counts as a class
+LEAST = 20  # smaller categories of stamps are not classes
 
 
 def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:

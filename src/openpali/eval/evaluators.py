@@ -1,14 +1,14 @@
-"""Evaluators: scores of a model in memory, as big_vision's ``evaluators/``.
+"""Evaluators measure a model in memory, like big_vision's ``evaluators/``.
 
     evaluator = AnswerEvaluator("questions", source, task, limit=100)
     scores = evaluator.run(pipeline).scores
 
-An evaluator is built once and runs on any pipeline, as often as needed: on a model in training, or on one from a
-folder (:mod:`openpali.eval.runner`). It leaves the model in its mode and does not use torch's global random state.
+An evaluator is built once and runs on any pipeline, as often as needed: on a model in training, or on a model from
+a folder (:mod:`openpali.eval.runner`). It keeps the model's mode and does not use torch's global random state.
 
 ``run`` is collective: every rank calls it, and all get the same result, which depends neither on the number of
-ranks nor on the batch size. Ranks exchange answers and numbers, never the model: each rank needs one that it can
-run alone, so gather a sharded model first.
+ranks nor on the batch size. Ranks exchange answers and numbers, never the model: each rank needs a complete model,
+so gather a sharded model first.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ T = TypeVar("T")
 P_contra = TypeVar("P_contra", contravariant=True)
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
-PATIENCE = 20  # scoring the answers so far may take a twentieth of the time
+PATIENCE = 20  # scoring the answers so far may take 1/20 of the time
 
 Watch = Callable[[int, int, Mapping[str, float]], None]
 """Called with the number of samples done, the total, and the scores so far (empty if there are none yet)."""
@@ -57,7 +57,7 @@ def unwatched(done: int, total: int, scores: Mapping[str, float]) -> None:
 
 
 class Result(Protocol):
-    """What an evaluator measured."""
+    """The result of an evaluator."""
 
     @property
     def scores(self) -> Scores:
@@ -70,7 +70,7 @@ class Evaluator(Protocol[P_contra]):
 
     @property
     def name(self) -> str:
-        """Names the scores in logs."""
+        """Name of the scores in logs."""
         ...
 
     def run(self, pipeline: P_contra, ranks: Ranks = ALONE) -> Result:
@@ -100,15 +100,15 @@ class AnswerEvaluator:
     """Asks a pipeline about each sample and scores its answers.
 
     Attributes:
-        name: names the scores in logs.
+        name: name of the scores in logs.
         source: the samples.
         task: writes prompts, parses answers and measures them.
         decoding: by default greedy, up to the length of the task's longest answer.
         scorer: scores the answers, if the task does not.
-        measure: what such a scorer needs of an example besides what the task measures.
-        limit: evaluates the first ``limit`` samples only.
-        batch: samples that are answered together.
-        predictions: file to append answers to; those that it holds are not asked for again.
+        measure: values of an example that such a scorer needs, besides those that the task measures.
+        limit: evaluate only the first ``limit`` samples.
+        batch: number of samples per batch.
+        predictions: file to append answers to; samples whose answers it contains are skipped.
         watch: called on rank 0 whenever samples are done.
 
     Raises:
@@ -179,7 +179,7 @@ class AnswerEvaluator:
             yield [line for line in lines if line.answered.index not in known]
 
     def _line(self, asked: Asked, prediction: Prediction, tokenizer: Tokenizer) -> Line:
-        """What scoring needs of an answer, measured while the image is at hand."""
+        """The answer with the measurements that scoring needs, made while the image is in memory."""
         example, sample, answer = asked.example, asked.sample, prediction.answer
         values = dict(self.task.measure(example, answer, prediction.generation, tokenizer))
         if self.measure:
@@ -191,7 +191,7 @@ class AnswerEvaluator:
         return Line(answered, _pixels(example))
 
     def _check_known(self, lines: Mapping[int, Line], n: int, ranks: Ranks) -> None:
-        """Compare the first and the last known answer of each of this rank's windows with the sample there now.
+        """Compare the first and last known answer of each of this rank's windows with the current sample.
 
         Raises:
             ValueError: they are about different data.
@@ -219,7 +219,7 @@ class AnswerEvaluator:
 
 @dataclass(frozen=True)
 class HeldOutLoss:
-    """``loss``: mean negative log-likelihood in nats per token. ``tokens`` were scored, of ``n`` samples."""
+    """``loss``: mean negative log-likelihood in nats per token, over ``tokens`` tokens of ``n`` samples."""
 
     scores: Scores
     n: int
@@ -231,8 +231,8 @@ class LossEvaluator:
     """Mean negative log-likelihood per target token, EOS included, of the references that a task writes.
 
     Attributes:
-        name: names the scores in logs.
-        source, task, limit, batch: as for :class:`AnswerEvaluator`.
+        name: name of the scores in logs.
+        source, task, limit, batch: see :class:`AnswerEvaluator`.
 
     Raises:
         ValueError: ``limit`` or ``batch`` below 1.
@@ -270,9 +270,9 @@ class EmbeddingEvaluator:
     """Runs a benchmark of embeddings or features on rank 0, while the others wait.
 
     Attributes:
-        benchmark: what is embedded, and how it is scored.
+        benchmark: the images and texts to embed, and how to score them.
         data: the data root.
-        limit: evaluates the first ``limit`` samples only.
+        limit: evaluate only the first ``limit`` samples.
         watch: called on rank 0 whenever samples are done.
 
     Raises:
@@ -310,10 +310,10 @@ class Asked:
 def batches(
     source: Source, task: Task, n: int, batch: int, ranks: Ranks, known: frozenset[int] = frozenset()
 ) -> Iterator[list[Asked]]:
-    """This rank's share of the first ``n`` samples, in batches; those whose samples are all known are left out.
+    """This rank's share of the first ``n`` samples, in batches, without batches whose answers are all known.
 
-    Each window belongs to one rank (:mod:`openpali.infer.batches`), so a batch is the same whichever rank runs it,
-    and whatever is known already.
+    Each window belongs to one rank (:mod:`openpali.infer.batches`). So batches depend neither on the rank nor on the
+    answers that are known.
     """
     for window in windows(n, batch)[ranks.rank :: ranks.world]:
         if known.issuperset(window):
@@ -332,7 +332,7 @@ def count(source: Source, limit: int | None) -> int:
 
 
 def check_counts(limit: int | None, batch: int) -> None:
-    """Raises ``ValueError`` if no samples are left, or a batch holds none."""
+    """Raises ``ValueError`` if ``limit`` or ``batch`` is below 1."""
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
     if limit is not None and limit < 1:
@@ -368,7 +368,7 @@ class _Progress:
     def show(self, rows: Sequence[Answered]) -> None:
         began = time.perf_counter()
         if rows and self.watch is not unwatched and (began >= self.next or len(rows) == self.total):
-            with warnings.catch_warnings(), suppress(ValueError):  # too few samples so far for this score
+            with warnings.catch_warnings(), suppress(ValueError):  # this score may need more samples
                 warnings.simplefilter("ignore")
                 self.scores = self.score(rows).summary
             ended = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Fairness, as section 5 of the PaLI-3 paper measures it, for any data set that has attributes of its samples.
+"""Fairness, as section 5 of the PaLI-3 paper measures it, for any data set with attributes of its samples.
 
-Three questions: how often generated captions are toxic, slice by slice; how strongly occupations go with an
-attribute, by log-perplexity; and by how much a metric differs between slices. Attributes are what annotators
-perceived, and come with the data set; this module never predicts them. docs/fairness.md has a worked example.
+Three questions: how often generated captions are toxic, per slice; how strongly occupations are associated with an
+attribute, by log-perplexity; and how much a metric differs between slices. Attributes are annotators' perceptions
+from the data set; this module never predicts them. docs/fairness.md has a worked example.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TraitClassifier = Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
 
 
 def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]]:
-    """Attributes from a CSV file with a header, as FairFace's, MIAP's and CelebA's owners distribute theirs.
+    """Attributes from a CSV file with a header, the format of FairFace, MIAP and CelebA.
 
     Args:
         path: the file.
@@ -53,10 +53,10 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     if not rows or key not in rows[0]:
         there = ", ".join(rows[0]) if rows else "no rows"
-        raise ValueError(f"{path} has no column {key!r} that names the samples (there: {there})")
+        raise ValueError(f"{path} has no column {key!r} with the keys of the samples; its columns are {there}")
     attributes: dict[str, dict[str, str]] = {}
     for row in rows:
         name = row.pop(key)
@@ -67,17 +67,17 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
 
 
 def groups_of(keys: Sequence[str], attributes: Attributes, *columns: str) -> list[str]:
-    """The slice of each sample: its value in a column, or in several ("female, 30-39"); "" where there is none.
+    """The slice of each sample: its value in a column, or in several ("female, 30-39"); "" without a value.
 
     Raises:
-        ValueError: a column that no sample has, or samples of which none has attributes.
+        ValueError: a column does not exist, or no sample has a value in it.
     """
     if not columns:
         raise ValueError("name at least one column of attributes")
     known = {column for values in attributes.values() for column in values}
     for column in columns:
         if column not in known:
-            raise ValueError(f"no attribute is called {column!r}; there are {', '.join(sorted(known))}")
+            raise ValueError(f"unknown attribute {column!r}; there are {', '.join(sorted(known))}")
     groups = []
     for key in keys:
         values = [attributes.get(key, {}).get(column, "") for column in columns]
@@ -106,15 +106,15 @@ class Gap:
 
     Attributes:
         metric: its name.
-        slices: by name; those of fewer than ``least`` samples are left out.
+        slices: the slices by name, without those of fewer than ``least`` samples.
         overall: mean over the samples of these slices.
         lowest, median, highest: over slices; the paper prints these three.
         gap: highest minus lowest.
-        interval: of the difference between these two slices, both resampled. It takes the two as given, so with
-            many slices it is too narrow: see ``p``.
-        p: how often samples shuffled between the slices have a gap at least as large. The greatest of many
+        interval: bootstrap interval of the gap, with both slices resampled. It ignores that these two slices were
+            selected, so with many slices it is too narrow: see ``p``.
+        p: share of random shuffles of the samples between slices with a gap at least as large. The largest of many
             differences is never 0, so a gap alone means little; a small ``p`` says that chance does not explain it.
-        left_out: slices that were too small, with their number of samples; "" are samples without the attribute.
+        left_out: slices that are too small -> their number of samples; "" is samples without the attribute.
     """
 
     metric: str
@@ -165,12 +165,12 @@ def gap(
     """Compare a metric between slices.
 
     Args:
-        metric: name, for the report.
-        values: the metric of each sample: a hit, an IoU, the recall of its persons, whether a caption is toxic.
+        metric: name in the report.
+        values: the metric of each sample: a hit, an IoU, the recall of persons, whether a caption is toxic.
         groups: slice of each sample, as :func:`groups_of` gives them.
         least: minimum number of samples of a slice.
-        resamples: of the bootstrap, and shuffles for ``p``.
-        seed: of both.
+        resamples: number of bootstrap resamples, and of shuffles for ``p``.
+        seed: seed of both.
 
     Raises:
         ValueError: unequal numbers, values that are not finite, or fewer than two slices that are large enough.
@@ -218,7 +218,7 @@ def _by_chance(
     by_slice: Sequence[NDArray[np.float64]], difference: float, rng: np.random.Generator, shuffles: int
 ) -> float:
     pool, ends = np.concatenate(by_slice), np.cumsum([len(own) for own in by_slice])[:-1]
-    as_large = 1  # the slices as they are count as one of the shuffles, so that p is never 0
+    as_large = 1  # the true slices count as one of the shuffles, so that p is never 0
     for _ in range(shuffles):
         means = [part.mean() for part in np.split(rng.permutation(pool), ends)]
         as_large += max(means) - min(means) >= difference - 1e-12
@@ -234,8 +234,8 @@ def benchmark_gap(predictions: Path, groups: Sequence[str], *, least: int = LEAS
         least: minimum number of samples of a slice.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`~openpali.eval.predictions.read_predictions` and :func:`gap`; or a
-            benchmark whose metric has no value per sample.
+        FileNotFoundError, ValueError: see :func:`~openpali.eval.predictions.read_predictions` and :func:`gap`; or
+            the benchmark's metric has no value per sample.
     """
     rows = [line.answered for line in read_predictions(predictions)]
     with predictions.open(encoding="utf-8") as file:
@@ -245,7 +245,7 @@ def benchmark_gap(predictions: Path, groups: Sequence[str], *, least: int = LEAS
     assert isinstance(benchmark, AnswerBenchmark)  # others save no predictions
     values = benchmark.score(rows).per_sample.get(benchmark.metric)
     if values is None:
-        raise ValueError(f"the metric {benchmark.metric} of {name} has no value per sample: slices have no mean")
+        raise ValueError(f"the metric {benchmark.metric} of {name} has no value per sample, so slices have no mean")
     return gap(f"{name} {benchmark.metric}", values, groups, least=least)
 
 
@@ -253,7 +253,7 @@ def benchmark_gap(predictions: Path, groups: Sequence[str], *, least: int = LEAS
 
 
 class WordList:
-    """The simplest classifier: 1 where a text holds one of the words of a trait, else 0.
+    """The simplest classifier: 1 if a text contains one of the words of a trait, else 0.
 
     It ignores context, and is only as good as its list; any other classifier is a function of the same
     type (:data:`TraitClassifier`), such as a wrapper around a local model or a service.
@@ -274,7 +274,7 @@ class WordList:
 
     @classmethod
     def read(cls, *paths: Path) -> WordList:
-        """One file per trait, called by it: a word or phrase a line ("toxicity.txt").
+        """One file per trait with its name ("toxicity.txt"): one word or phrase per line.
 
         Raises:
             FileNotFoundError: a file does not exist.
@@ -287,7 +287,7 @@ class WordList:
             try:
                 words[path.stem] = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
             except UnicodeDecodeError as error:
-                raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+                raise ValueError(f"{path} is not text in UTF-8: {error}") from error
         return cls(words)
 
     def __call__(self, texts: Sequence[str]) -> Mapping[str, Sequence[float]]:
@@ -303,7 +303,7 @@ def toxicity(
     least: int = LEAST,
     seed: int = 0,
 ) -> dict[str, Gap]:
-    """Share of captions that a classifier finds to have a trait with at least this probability, slice by slice.
+    """Share of captions, per slice, to which a classifier gives a trait with at least this probability.
 
     The paper prints the lowest, median and highest share over the slices of an attribute, for captions of FairFace
     and MIAP, with a public service as classifier.
@@ -312,8 +312,7 @@ def toxicity(
         Trait -> the shares, 0..1.
 
     Raises:
-        ValueError: unequal numbers, a classifier that does not answer for each text or with more than 0..1, or as
-            :func:`gap`.
+        ValueError: unequal numbers, a classifier without a probability in 0..1 for each text, or see :func:`gap`.
     """
     check_paired(captions, groups, "groups")
     found = {}
@@ -330,12 +329,12 @@ def toxicity(
 
 @dataclass(frozen=True)
 class Association:
-    """How much less surprised a model is by an occupation in one slice than in the other.
+    """The difference of a model's log-perplexity of an occupation between two slices.
 
     Attributes:
-        occupation: as it was scored.
-        gap: mean log-perplexity in the first slice minus that in the second, nats per token: below 0 it goes with
-            the first. 0 is demographic parity.
+        occupation: the text that was scored.
+        gap: mean log-perplexity in the first slice minus the mean in the second, nats per token. Below 0, the
+            occupation is associated with the first slice; 0 is demographic parity.
         interval: bootstrap interval of the gap.
     """
 
@@ -345,7 +344,7 @@ class Association:
 
     @property
     def associated(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return not self.interval[0] <= 0 <= self.interval[1]
 
 
@@ -355,11 +354,11 @@ class DemographicParity:
 
     Attributes:
         first, second: names of the slices; n: their numbers of samples.
-        occupations: from the one that goes most with the first slice to the one that goes most with the second.
-        mean_gap: mean over occupations, signed: a difference shared by all of them comes from the images, not the
-            occupations.
+        occupations: sorted by gap, from the strongest association with the first slice to that with the second.
+        mean_gap: signed mean over occupations: a difference that all of them share comes from the images, not from
+            the occupations.
         mean_absolute_gap: mean over occupations of its absolute value; 0 is parity.
-        associated: share of occupations whose interval leaves 0 out.
+        associated: share of occupations whose interval excludes 0.
     """
 
     first: str
@@ -407,11 +406,11 @@ def parity(
         log_perplexity: ``[samples, occupations]``, as :meth:`~openpali.infer.pali.Pali.log_perplexity` gives it.
         groups: slice of each sample; "" for none.
         occupations: names of the columns.
-        pair: the two slices; may be left out where there are just two.
-        resamples, seed: of the bootstrap, in which both slices are drawn anew.
+        pair: the two slices; optional if there are only two.
+        resamples, seed: number of bootstrap resamples, of both slices, and their seed.
 
     Raises:
-        ValueError: shapes that do not fit, values that are not finite, or slices that are not two with samples.
+        ValueError: shapes do not fit, values are not finite, or there are not two slices with samples.
     """
     table = np.asarray(log_perplexity, dtype=np.float64)
     if table.shape != (len(groups), len(occupations)) or not table.size:
@@ -424,7 +423,7 @@ def parity(
     there = sorted({group for group in groups if group})
     if pair is None:
         if len(there) != 2:
-            raise ValueError(f"parity is between two slices: name them out of {', '.join(there)}")
+            raise ValueError(f"parity compares two slices: name two of {', '.join(there)}")
         pair = there[0], there[1]
     names = np.asarray(groups)
     first, second = (table[names == name] for name in pair)
@@ -463,12 +462,12 @@ def occupation_parity(
     template: str = "{}",
     pair: tuple[str, str] | None = None,
 ) -> DemographicParity:
-    """Ask a model how surprised it is by each occupation as the answer to each image, and compare two slices.
+    """Compare a model's log-perplexity of each occupation, as the answer to an image, between two slices.
 
     Args:
         images: as :meth:`~openpali.infer.pali.Pali.predict` takes them.
-        prompt: what the model is asked; by default for a caption in English.
-        template: the answer that is scored, "{}" in the place of the occupation ("a photo of a {}").
+        prompt: the prompt; by default for a caption in English.
+        template: the answer that is scored, with "{}" for the occupation ("a photo of a {}").
 
     Raises:
         ValueError: a template without "{}", or as :func:`parity`.

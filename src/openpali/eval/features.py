@@ -29,12 +29,12 @@ Pool = Literal["mean", "map"]
 
 
 class Encoders(Protocol):
-    """What benchmarks of embeddings measure: :class:`~openpali.infer.pali.Pali` from a folder, or an
+    """The model that benchmarks of embeddings measure: :class:`~openpali.infer.pali.Pali` from a folder, or an
     :class:`~openpali.infer.pipeline.EmbeddingPipeline` in memory."""
 
     @property
     def name(self) -> str:
-        """What error messages call it."""
+        """Its name in error messages."""
         ...
 
     @property

@@ -2,8 +2,8 @@
 
     lmms_eval --model openpali --model_args pretrained=FOLDER --tasks mmmu_val
 
-It finds :func:`manifest` through this package's entry point; no other module needs lmms-eval. Its tasks write free
-text, which ``task`` turns into a prompt; a text that is a prompt of ours already is asked as it is.
+lmms-eval finds :func:`manifest` through this package's entry point; no other module needs lmms-eval. Its tasks
+write free text, which ``task`` turns into a prompt; a text that is already an OpenPaLI prompt is used unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from openpali.infer.pipeline import Frames
 from openpali.tasks.base import Task
 from openpali.tasks.registry import is_prompt
 
-FRAMES = 16  # of a video, at most
+FRAMES = 16  # at most, of a video
 
 
 def manifest() -> Any:
@@ -37,7 +37,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
 
     Args:
         pretrained: a model folder, a finished run, or a model that ships.
-        task: name of the task whose prompt is written around free text.
+        task: name of the task whose prompt wraps free text.
         lang: language of the answers.
         batch_size: number of samples per batch.
         device: ignored; lmms-eval always passes it.
@@ -95,7 +95,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
         """Raises ``NotImplementedError``: PaLI answers single prompts."""
-        raise NotImplementedError("PaLI has no dialogues: leave out multi-round tasks")
+        raise NotImplementedError("PaLI does not support dialogues: leave out multi-round tasks")
 
     def _asked(self, arguments: Sequence[Any]) -> tuple[Frames, str, Decoding, str]:
         context, options, visual, doc_id, name, split = arguments

@@ -235,7 +235,7 @@ EASY_VQA = AnswerBenchmark(
 
 
 def _renamed(scores: Scores, names: Mapping[str, str]) -> Scores:
-    """These of the scores, with their slices, by the names that the cards of the worlds have."""
+    """A selection of the scores, with their slices, under the names in the cards of the worlds."""
 
     def renamed(values: Mapping[str, V]) -> dict[str, V]:
         parts = {name: name.partition("/") for name in values}

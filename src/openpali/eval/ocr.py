@@ -123,14 +123,12 @@ class JsonTexts:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise FileNotFoundError(
-                f"no OCR engine is called {path}, and there is no such file: give tesseract, or JSON"
-            )
+            raise FileNotFoundError(f"{path} is neither an OCR engine nor a file: give tesseract, or a JSON file")
         data = path.read_bytes()
         try:
             texts = json.loads(data)
             if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-                raise ValueError("it is not such an object")
+                raise ValueError("it holds something else")
         except ValueError as error:
             raise ValueError(
                 f"{path} must be a JSON object of sample keys (or hashes) to texts: {error}"
@@ -159,7 +157,7 @@ class Cached:
 
     @property
     def name(self) -> str:
-        """The engine's."""
+        """The engine's name."""
         return self.engine.name
 
     def read(self, image: Image, key: str) -> str:
@@ -189,9 +187,9 @@ def open_ocr(name: str) -> OcrEngine:
 
 @dataclass(frozen=True)
 class WithOcr:
-    """A source whose examples hold in ``text`` what an engine reads in their images.
+    """A source whose examples have, as ``text``, the text that an engine reads in their images.
 
-    It replaces any text of the data set's own. Text that several frames share is taken once.
+    It replaces any text of the data set. Text that several frames share is used once.
 
     Attributes:
         fits: whether the prompt of an example is short enough for the model. If not, the text loses as many of its

@@ -131,7 +131,7 @@ def logistic(
     Args:
         strengths: l2 on the weights, relative to the mean loss. The strength with the highest accuracy on every
             fifth example is selected (the strongest among equals), and then all examples are fitted with it.
-        iterations: most iterations of L-BFGS.
+        iterations: maximum number of L-BFGS iterations.
 
     Raises:
         ValueError: no strengths, or fewer than two classes.
@@ -164,7 +164,7 @@ def logistic(
 
 
 def _fit_logistic(x: torch.Tensor, y: torch.Tensor, classes: int, strength: float, iterations: int) -> torch.Tensor:
-    """Weights ``[D + 1, classes]``; the last row is the bias, which has no l2."""
+    """Weights ``[D + 1, classes]``; the last row is the bias, without l2."""
     weights = torch.zeros(x.shape[1] + 1, classes, dtype=x.dtype, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=iterations, line_search_fn="strong_wolfe")
 

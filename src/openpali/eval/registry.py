@@ -15,21 +15,21 @@ BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _
 
 
 def find_benchmark(name: str, task: str = "") -> Benchmark:
-    """A benchmark by name, or of one's own data.
+    """A benchmark by name, or of your own data.
 
     Args:
-        name: of a benchmark, or a source.
-        task: of a source, see :func:`~openpali.eval.datasets.base.own_benchmark`.
+        name: name of a benchmark, or a source.
+        task: task for a source, see :func:`~openpali.eval.datasets.base.own_benchmark`.
 
     Raises:
         FileNotFoundError: a file of the source is missing.
-        ValueError: there is none, and the message names the nearest; a benchmark has a task of its own; or the
-            source cannot be opened.
+        ValueError: unknown name (the message names the nearest); ``task`` is given for a benchmark; or the source
+            cannot be opened.
     """
     if task and name in BENCHMARKS:
-        raise ValueError(f"benchmark {name} has a task of its own: leave out --task")
+        raise ValueError(f"benchmark {name} defines its task: leave out --task")
     if task or (name not in BENCHMARKS and holds_records(name)):
         return own_benchmark(name, task)
     if name not in BENCHMARKS:
-        raise ValueError(f"no benchmark is called {name!r}; {hint(name, BENCHMARKS)}")
+        raise ValueError(f"unknown benchmark {name!r}; {hint(name, BENCHMARKS)}")
     return BENCHMARKS[name]

@@ -20,7 +20,7 @@ def retrieve(
     """Recall@1, @5 and @10 in both directions, per language and as mean over languages.
 
     Every caption is a query. From image to text, any caption of the image is correct, or only its first
-    (``first/...``). Captions compete within their language, and so do the images that have one.
+    (``first/...``). Candidates are the captions of the same language, and the images that have one.
 
     Args:
         images: normalised embeddings ``[N, D]``.

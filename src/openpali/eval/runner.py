@@ -34,16 +34,16 @@ from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
 
-PATIENCE_OF_RANKS = timedelta(days=7)  # rank 0 embeds a whole data set while the others wait
+PATIENCE_OF_RANKS = timedelta(days=7)  # the others wait while rank 0 embeds a whole data set
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: the card, and what it was made from.
+    """A finished run: its card and answers.
 
     Attributes:
         rows: every answer, in order of index; none for benchmarks of embeddings.
-        source, task: to look at the samples again.
+        source, task: the samples and the task, to read the samples again.
     """
 
     card: Card
@@ -71,9 +71,9 @@ def run(
 
     Args:
         data: the data root.
-        predictions: file to append answers to; those that it holds are not asked for again.
-        ocr: reads the images; the prompt then holds the text.
-        ranks: the processes that share the work; all return the same.
+        predictions: file to append answers to; samples whose answers it contains are skipped.
+        ocr: reads the text in images, which is then part of the prompt.
+        ranks: the processes that share the work; all return the same result.
         watch: called on rank 0 whenever samples are done.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Suites: many benchmarks, run one after the other."""
+"""Suites: run many benchmarks, one after the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openpali.eval.registry import BENCHMARKS
 from openpali.eval.runner import Run, run
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
-from openpali.tasks.registry import TASKS
+from openpali.tasks.registry import find_family
 
 SUITES: dict[str, Callable[[Benchmark], bool]] = {
     "nano": lambda each: not each.layout and not each.name.startswith("mini/"),
@@ -41,18 +41,18 @@ def find_suite(name: str) -> list[Benchmark]:
         ValueError: no suite has this name.
     """
     if name not in SUITES:
-        raise ValueError(f"no suite is called {name!r}; there are {', '.join(SUITES)}")
+        raise ValueError(f"unknown suite {name!r}: choose one of {', '.join(SUITES)}")
     return [benchmark for benchmark in BENCHMARKS.values() if SUITES[name](benchmark)]
 
 
 def nothing_ran(name: str, data: Path) -> str:
-    """The error message for a suite of which no benchmark can run."""
+    """The error message if no benchmark of a suite can run."""
     if name == "paper":
         return (
-            f"nothing of the suite paper can run with this model on {data}: docs/evaluation.md lists the files it "
-            "reads"
+            f"no benchmark of the suite paper can run with this model on {data}: docs/evaluation.md lists the "
+            "files that it reads"
         )
-    return f"nothing of the suite {name} can run with this model; `openpali data build all` makes its data"
+    return f"no benchmark of the suite {name} can run with this model; `openpali data build all` makes its data"
 
 
 def file_stem(benchmark: str) -> str:
@@ -73,7 +73,7 @@ def run_suite(
     watch: Callable[[Benchmark], Watch] = lambda benchmark: unwatched,
     finished: Callable[[Run], None] = lambda run: None,
 ) -> Iterator[Outcome]:
-    """Run the benchmarks that the data and the model allow; a benchmark that cannot run is an outcome, too.
+    """Run the benchmarks that the data and the model allow. A benchmark that cannot run is an outcome, too.
 
     Args:
         out: folder for the answers of each benchmark; an interrupted suite resumes from them.
@@ -83,7 +83,7 @@ def run_suite(
     """
     for benchmark in benchmarks:
         answers = isinstance(benchmark, AnswerBenchmark)
-        reads_text = isinstance(benchmark, AnswerBenchmark) and "ocr" in TASKS[benchmark.task].__dataclass_fields__
+        takes_ocr = isinstance(benchmark, AnswerBenchmark) and find_family(benchmark.task).takes_ocr()
         try:
             done = run(
                 benchmark,
@@ -91,7 +91,7 @@ def run_suite(
                 data,
                 limit=limit,
                 batch=batch,
-                ocr=ocr if reads_text else None,
+                ocr=ocr if takes_ocr else None,
                 predictions=out / f"{file_stem(benchmark.name)}.jsonl" if out and answers else None,
                 ranks=ranks,
                 watch=watch(benchmark),

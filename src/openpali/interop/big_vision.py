@@ -24,7 +24,7 @@ from openpali.interop.siglip import ImageEncoder, parts
 from openpali.model.siglip import TextTowerConfig
 from openpali.model.vit import ViTConfig
 
-_CLASSIFIER = ("head", "pre_logits")  # after pooling, where PaLI takes nothing from
+_CLASSIFIER = ("head", "pre_logits")  # after pooling, which PaLI does not use
 _BLOCK = re.compile(r"(.*encoderblock)/(.*)")
 _NUMBERED = re.compile(r"(?P<class>[A-Za-z]+)_(?P<number>\d+)")
 
@@ -151,7 +151,7 @@ def _load(path: Path) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: _tensor(file[key], key) for key in file.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no .npz file of arrays: {error}") from error
+        raise ValueError(f"{path} is not an .npz file of arrays: {error}") from error
     for wrapper in ("params/", "opt/target/"):  # the rest of a training checkpoint is optimizer state
         inside = {key.removeprefix(wrapper): value for key, value in arrays.items() if key.startswith(wrapper)}
         arrays = inside or arrays
@@ -161,10 +161,10 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def _tensor(array: NDArray[Any], key: str) -> Tensor:
-    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bf16, which numpy does not know
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bf16, which numpy does not support
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     if array.dtype.kind != "f":
-        raise ValueError(f"{key} has dtype {array.dtype}, and weights are floats")
+        raise ValueError(f"{key} has dtype {array.dtype}, but weights must be floats")
     return torch.from_numpy(array)
 
 
@@ -229,9 +229,9 @@ _AXES = {  # arrays from which shapes are inferred -> number of their axes
 def _require_axes(tree: Mapping[str, Tensor], towers: tuple[str, ...], where: str) -> None:
     axes = {key: count for key, count in _AXES.items() if key.startswith(towers)}
     if missing := [key.removeprefix("img/") for key in axes if key not in tree]:
-        raise ValueError(f"{where} is no ViT of big_vision: it has no {', no '.join(missing)}")
+        raise ValueError(f"{where} is not a ViT of big_vision: it has no {', no '.join(missing)}")
     wrong = [
-        f"{key} has shape {tuple(tree[key].shape)}, and {count} axes are expected"
+        f"{key} has shape {tuple(tree[key].shape)}, but must have {count} axes"
         for key, count in axes.items()
         if tree[key].ndim != count
     ]
@@ -246,7 +246,7 @@ def _vision_config(tree: Mapping[str, Tensor], where: str) -> ViTConfig:
     if side * side != positions:
         class_token = math.isqrt(positions - 1) ** 2 == positions - 1
         extra = ": one belongs to a class token, which SigLIP does not have" if class_token else ""
-        raise ValueError(f"{where} has {positions} position embeddings, which make no square{extra}")
+        raise ValueError(f"{where} has {positions} position embeddings, which do not form a square{extra}")
     return ViTConfig(
         patch_size=patch,
         grid=(side, side),

@@ -42,7 +42,7 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
         return [out]
     if not isinstance(config, PaliModelConfig):
         raise ValueError(
-            f"{source.folder} is a {source.kind}, and transformers has classes for siglip and pali only"
+            f"{source.folder} is a {source.kind}: only siglip and pali can be exported to transformers"
         )
     vit = {key.removeprefix("vit."): value for key, value in weights.items() if key.startswith("vit.")}
     text = {key.removeprefix("text."): value for key, value in weights.items() if key.startswith("text.")}

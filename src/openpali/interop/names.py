@@ -24,9 +24,9 @@ def same(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rule:
-    """Our parameters, concatenated along their first axis, equal theirs, concatenated likewise.
+    """Our parameters, concatenated along their first axis, equal theirs, concatenated in the same way.
 
-    Mostly one to one. Our fused projections are several of theirs, and theirs may be several of ours.
+    Most rules are one to one. A fused projection on one side is several parameters on the other.
 
     Args:
         ours, theirs: names.
@@ -68,7 +68,7 @@ def read(
     Args:
         ours: our parameters, as :func:`skeleton` makes them: the shapes to expect.
         theirs: the checkpoint.
-        name: what to call it in an error.
+        name: name of the checkpoint in error messages.
 
     Raises:
         ValueError: tensors are missing, unknown, or have another shape; the error has their names in the
@@ -106,14 +106,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config["model_type"], str):
-            raise TypeError("model_type is no text")
+            raise TypeError("model_type is not text")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no configuration of transformers ({reason(error)})") from error
+        raise ValueError(f"{path} is not a configuration of transformers ({reason(error)})") from error
     return dict(config)
 
 
 def require_settings(config: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
-    """Check settings that are fixed in our modules; a missing one has transformers' default, which agrees.
+    """Check settings that are fixed in our modules; a missing setting means transformers' default, which agrees.
 
     Raises:
         ValueError: a setting has another value; all such settings are listed.

@@ -26,10 +26,10 @@ AGREEMENT = 1e-5
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far apart two tensors are.
+    """The difference between two tensors.
 
     Attributes:
-        name: what was compared.
+        name: name of the layer.
         absolute: largest absolute difference of two elements.
         relative: ``absolute`` divided by the largest element of the reference.
     """
@@ -43,7 +43,7 @@ class Deviation:
 
 
 def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
-    """Report on what was read from these sources, line by line; says so if there is nothing to compare with."""
+    """A report on the parts from these sources, line by line; one line if there is nothing to compare with."""
     if importlib.util.find_spec("transformers") is None:
         yield "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
         return
@@ -65,7 +65,7 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
     """Each layer of the image encoder and, if present, its pooling, the text tower and the sigmoid loss.
 
     Args:
-        encoder: what was read from ``source``.
+        encoder: the image encoder read from ``source``.
         source: a transformers checkpoint folder.
 
     Raises:
@@ -77,7 +77,7 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
     images = torch.rand(2, *encoder.image_size, 3, generator=generator) * 2 - 1
     height, width = encoder.vision.image_size
     pixels = images.permute(0, 3, 1, 2)
-    images = images[:, :height, :width]  # their convolution ignores partial patches
+    images = images[:, :height, :width]  # transformers' convolution ignores partial patches
     theirs: Any
     if encoder.text is None:
         theirs = _load(SiglipVisionModel, source)
@@ -137,7 +137,7 @@ def compare_texts(language: LanguageModel, source: Path) -> list[Deviation]:
     reference = theirs(
         input_ids=ids, attention_mask=mask.long(), decoder_input_ids=targets, output_hidden_states=True
     )
-    # their last state comes after the final norm, the output of our last layer before it
+    # transformers' last state is taken after the final norm, our last layer's output before it
     return [
         *_layers(
             "encoder layer",

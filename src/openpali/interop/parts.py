@@ -25,14 +25,14 @@ from openpali.weights.format import write_model
 
 @dataclass(frozen=True)
 class Parts:
-    """What was read, and the ``facts`` recorded about how it was assembled. ``text`` is None for a SigLIP alone."""
+    """The parts read from checkpoints, and ``facts`` recorded about them. ``text`` is None for a SigLIP alone."""
 
     vision: ImageEncoder
     text: LanguageModel | None
     facts: dict[str, Any]
 
     def describe(self) -> list[str]:
-        """Lines that say what was adopted and what is new."""
+        """Lines of text about adopted and new parts."""
         v, positions, words = self.vision, self.facts["positions"], self.facts["vocabulary"]
         size = " x ".join(str(side) for side in v.image_size)
         towers = "image encoder" + (" and text tower" if v.text else "") + (", MAP head" if v.has_pool else "")
@@ -77,7 +77,7 @@ def parse_size(text: str) -> tuple[int, int] | None:
         return None
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise ValueError(f"size {text!r} is neither pixels per side nor HEIGHTxWIDTH, as 448 or 224x448")
+        raise ValueError(f"size {text!r} must be pixels per side or HEIGHTxWIDTH, such as 448 or 224x448")
     return int(sides[0]), int(sides[-1])
 
 
@@ -88,7 +88,7 @@ def parse_head(text: str) -> HeadPolicy:
         ValueError: there is no such policy.
     """
     if text not in get_args(HeadPolicy):
-        raise ValueError(f"head {text!r} is none of {', '.join(get_args(HeadPolicy))}")
+        raise ValueError(f"head {text!r} must be one of {', '.join(get_args(HeadPolicy))}")
     return cast(HeadPolicy, text)
 
 
@@ -105,10 +105,10 @@ def assemble(
     """Write a PaLI folder: the ViT, a new projection, and the encoder-decoder with an extended vocabulary.
 
     Args:
-        vision: what :func:`read_image_encoder` takes; a MAP head and a text tower are read, checked and dropped.
+        vision: a source for :func:`read_image_encoder`; a MAP head and a text tower are read, checked and dropped.
         text: a T5-family checkpoint of transformers with its tokenizer.
         out: folder to write.
-        size: height and width of images in pixels, multiples of the patch size; by default those of the ViT.
+        size: height and width of images in pixels, multiples of the patch size; by default the ViT's.
             Position embeddings are resampled.
         head: see :func:`read_t5`.
         locations: number of location tokens to add to the vocabulary; with 0, coordinates are plain text.
@@ -116,7 +116,7 @@ def assemble(
 
     Raises:
         FileNotFoundError: a part does not exist.
-        ValueError: a part does not fit, or the size is no multiple of the patch size.
+        ValueError: a part does not fit, or the size is not a multiple of the patch size.
     """
     image, language = read_image_encoder(vision), read_t5(text, head)
     tokenizer, known = read_tokenizer(text, locations=locations)
@@ -161,7 +161,7 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
     """
     image = read_image_encoder(vision)
     if image.text is None:
-        raise ValueError(f"{vision} holds an image encoder alone: give a language model to make a PaLI (--text)")
+        raise ValueError(f"{vision} has only an image encoder: give a language model to make a PaLI (--text)")
     beside = vision if vision.is_dir() else vision.parent
     tokenizer, known = read_tokenizer(beside)
     vit, placed = _at_size(image, size)
@@ -182,8 +182,11 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
 
 
 def _wording(folder: Path) -> Wording:
-    """How a checkpoint's tokenizer normalises texts: "canonical" for the first SigLIP in transformers, whose class
-    does so; "lower" for SigLIP 2, which has Gemma's, and for big_vision."""
+    """How a checkpoint's tokenizer normalises texts.
+
+    "canonical" for the first SigLIP in transformers, as its tokenizer class does; "lower" for SigLIP 2, which uses
+    Gemma's tokenizer, and for big_vision.
+    """
     if not (folder / "config.json").is_file():
         return "lower"
     file = folder / "tokenizer_config.json"
@@ -194,8 +197,8 @@ def _wording(folder: Path) -> Wording:
 def extend_rows(matrix_VD: Tensor, known: int, size: int, generator: torch.Generator) -> Tensor:
     """Keep the first ``known`` rows of an embedding or head and draw the others, ``[size, D]``.
 
-    New rows are normal with the mean and standard deviation of each column of the known ones, so that a new token
-    is neither larger in norm nor more likely than an average one.
+    New rows are normal with the mean and standard deviation of each column of the known rows, so that a new token
+    has neither a larger norm nor a higher probability than an average one.
     """
     rows = matrix_VD[:known].float()
     noise = torch.randn(size - known, rows.shape[1], generator=generator)

@@ -20,7 +20,7 @@ from openpali.weights.tensors import MappedTensors
 
 _REQUIRED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "num_channels": 3}
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "num_attention_heads": 12}
-"""transformers' defaults, those of size B, for keys that a configuration leaves out."""
+"""transformers' defaults (size B), for keys that a configuration leaves out."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class ImageEncoder:
         text: shape of the text tower; None if there is none.
         weights: ``vit.*``; ``pool.*`` with a MAP head; and, with both towers, ``text.*``, ``log_temperature``,
             ``bias``.
-        image_size: height and width in pixels that it was trained at; the ViT sees the whole patches within.
-        dropped: tensors that have no place here, such as a classifier's head.
+        image_size: height and width in pixels that it was trained at; the ViT uses the complete patches within.
+        dropped: tensors that are not used, such as a classifier's head.
     """
 
     vision: ViTConfig
@@ -63,7 +63,7 @@ def read_siglip(folder: Path) -> ImageEncoder:
     config = read_config(folder)
     kind = config["model_type"]
     if kind not in ("siglip", "siglip_vision_model"):
-        hint = ": of SigLIP 2, take a checkpoint of fixed resolution, not NaFlex" if "siglip2" in kind else ""
+        hint = ": for SigLIP 2, use a checkpoint of fixed resolution, not NaFlex" if "siglip2" in kind else ""
         raise ValueError(f"{folder} holds a {kind!r}, not a SigLIP{hint}")
     both = kind == "siglip"
     seen = dict(config.get("vision_config") or {}) if both else config
@@ -128,7 +128,7 @@ def describe_vision(config: ViTConfig, *, pool: bool) -> dict[str, Any]:
     """
     height, width = config.image_size
     if height != width:
-        raise ValueError(f"transformers' SigLIP takes square images, and this ViT takes {height} x {width}")
+        raise ValueError(f"transformers' SigLIP takes square images, but this ViT takes {height} x {width}")
     return {
         "model_type": "siglip_vision_model",
         "hidden_size": config.width,

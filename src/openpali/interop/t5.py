@@ -40,7 +40,7 @@ _ACTIVATIONS: Mapping[str, Literal["gelu", "silu"]] = {"gated-gelu": "gelu", "ga
 class LanguageModel:
     """A checkpoint under the names of :class:`openpali.model.t5.EncoderDecoder`.
 
-    ``head`` says in words where its output head came from.
+    ``head`` describes the origin of its output head.
     """
 
     config: T5Config
@@ -66,7 +66,7 @@ def read_t5(folder: Path, head: HeadPolicy = "auto") -> LanguageModel:
     described = read_config(folder)
     config = _config(described, str(folder))
     found: dict[str, Tensor] = dict(MappedTensors(folder))
-    # a bias that early T5 code wrote and never used
+    # a bias that early T5 code saved but never used
     found.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
     for copy in _COPIES:
         if copy in found:
@@ -165,12 +165,12 @@ def rules(config: T5Config) -> list[Rule]:
 def _config(described: Mapping[str, Any], where: str) -> T5Config:
     kind = described["model_type"]
     if kind not in _DEFAULTS:
-        raise ValueError(f"{where} holds a {kind!r}, none of {', '.join(_DEFAULTS)}")
+        raise ValueError(f"{where} holds a {kind!r}, which is none of {', '.join(_DEFAULTS)}")
     c = {**_COMMON, **_DEFAULTS[kind], **described}
     if c["feed_forward_proj"] not in _ACTIVATIONS:
         raise ValueError(
             f"{where} has feed_forward_proj = {c['feed_forward_proj']!r}, and only {', '.join(_ACTIVATIONS)} can "
-            "be read: of T5, take v1.1 or Flan-T5"
+            "be read: for T5, use v1.1 or Flan-T5"
         )
     return T5Config(
         vocab_size=c["vocab_size"],
@@ -205,20 +205,20 @@ def _infer_head(described: Mapping[str, Any], given: bool, own: bool, where: str
             return False, factor
         if scaled is None and configured_tied and described["model_type"] != "mt5":
             raise ValueError(
-                f"{where}: config.json says that the head is the embedding, and {_HEAD} is another matrix: "
+                f"{where}: config.json says that the head is the embedding, but {_HEAD} is another matrix: "
                 "set head to untied to use it, or to tied to ignore it"
             )
         return False, 1.0
     if scaled is None and described["model_type"] == "mt5" and configured_tied:
         raise ValueError(
-            f"{where}: it has no {_HEAD} of its own, and versions of transformers disagree on mT5 without one: "
+            f"{where}: {_HEAD} is missing, and versions of transformers disagree on mT5 without it: "
             "set head to tied (its input is scaled) or untied (it is not)"
         )
     if scaled is None and not configured_tied:
         if given:
             return False, 1.0
         raise ValueError(
-            f"{where}: {_HEAD} is missing, and config.json says that it is not the embedding: "
-            "set head to tied or untied if it is"
+            f"{where}: {_HEAD} is missing, but config.json says that the head is not the embedding: "
+            "if it is, set head to tied or untied"
         )
     return (True, 1.0) if scaled is not False else (False, 1.0)

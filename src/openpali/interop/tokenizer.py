@@ -62,20 +62,22 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
 
 
 def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], name: str) -> bytes:
-    """A serialised SentencePiece model with the pieces, scores and normalisation of a ``tokenizer.json``.
+    """A serialized SentencePiece model with the pieces, scores and normalisation of a ``tokenizer.json``.
 
     Args:
         described: the content of ``tokenizer.json``.
-        config: that of ``tokenizer_config.json``, which names pad and EOS; empty if there is none.
-        name: what to call it in an error.
+        config: the content of ``tokenizer_config.json``, which names pad and EOS; empty if there is none.
+        name: name of the file in error messages.
 
     Raises:
-        ValueError: it is no unigram model, or SentencePiece lacks its normalisation.
+        ValueError: it is not a unigram model, or SentencePiece lacks its normalisation.
     """
     try:
         model = described["model"]
         if model["type"] != "Unigram":
-            raise ValueError(f"a {model['type']} model: T5's family has unigram ones; give its SentencePiece model")
+            raise ValueError(
+                f"a {model['type']} model: T5's family has unigram models; give its SentencePiece model"
+            )
         pieces = _pieces(described)
         unknown = model["unk_id"]
         ids = {piece: i for i, (piece, _) in enumerate(pieces)}
@@ -168,7 +170,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no JSON object")
+        raise ValueError(f"{path} is not a JSON object")
     return content

@@ -1,4 +1,4 @@
-"""How sure a mean of per-sample scores is."""
+"""Bootstrap intervals of means of per-sample scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 def bootstrap_interval(
     values: Sequence[float], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean: the same values, in any order, and seed give the same interval.
+    """Percentile bootstrap interval of the mean. It depends on the values and the seed, not on the order.
 
     Args:
         values: one score per sample.

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 class Detection(NamedTuple):
-    """A named box; ``score`` is a confidence in any unit (higher is surer) and is ignored in references."""
+    """A named box; ``score`` is a confidence on any scale (higher is surer), ignored in references."""
 
     name: str
     box: Sequence[float]
@@ -64,7 +64,7 @@ def box_accuracy(
     """One box per sample (referring expressions): share with IoU >= ``threshold``, and mean IoU.
 
     Args:
-        predictions: a box, or None where the model's text held none (IoU 0).
+        predictions: a box, or None if the model's text contains none (IoU 0).
         references: the true box.
 
     Returns:
@@ -88,9 +88,8 @@ def detection_f1(
 ) -> Scores:
     """F1 of sets of boxes, for detectors that give no scores.
 
-    A prediction may be paired with a reference of the same name at IoU >= ``threshold``, one to one. The number
-    of true positives is the most pairs that can be made (maximum bipartite matching), so neither the order of the
-    boxes nor a greedy choice matters.
+    A prediction may be paired with a reference of the same name at IoU >= ``threshold``, one to one. The number of
+    true positives is the size of a maximum bipartite matching, so it does not depend on the order of the boxes.
 
     Args:
         predictions: detections of each image; scores are ignored.
@@ -98,7 +97,7 @@ def detection_f1(
 
     Returns:
         ``f1@t``, ``precision@t`` and ``recall@t`` in 0..1 over all boxes of all images (micro average);
-        per-sample ``f1@t``. No boxes on either side is agreement: 1. Precision without predictions is 0, so is
+        per-sample ``f1@t``. Without boxes on either side, F1 is 1. Precision without predictions is 0, and so is
         recall without references.
 
     Raises:
@@ -169,7 +168,7 @@ def average_precision(
     check_paired(predictions, references)
     names = sorted({r.name for sample in references for r in sample})
     if not names:
-        raise ValueError("references hold no boxes: average precision is undefined")
+        raise ValueError("average precision needs at least one reference box, and the references have none")
     if not np.isfinite([p.score for sample in predictions for p in sample]).all():
         raise ValueError("detections have scores that are not finite")
     curves = [_precision_recall(name, predictions, references) for name in names]
@@ -254,7 +253,7 @@ def _greedy_hits(ious: Floats) -> NDArray[np.bool_]:
         free = np.ones(ious.shape[1], dtype=np.bool_)
         for d, row in enumerate(ious):
             open_ious = np.where(free, row, -1.0)
-            # Of equal overlaps COCO takes the last.
+            # COCO takes the last of equal overlaps.
             best = len(row) - 1 - int(np.argmax(open_ious[::-1]))
             if open_ious[best] >= min(threshold, 1 - 1e-10):
                 free[best] = False

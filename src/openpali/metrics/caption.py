@@ -1,7 +1,7 @@
 """Caption metrics: CIDEr-D, BLEU-1..4 and ROUGE-L, equal to pycocoevalcap's without Java.
 
-Each takes raw texts and tokenizes both sides with :func:`~openpali.metrics.ptb.tokenize`; texts that are words
-already can be scored with ``tokenize=str.split``.
+Each takes raw texts and tokenizes both sides with :func:`~openpali.metrics.ptb.tokenize`. Pass
+``tokenize=str.split`` for texts that are already tokenized.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_ORDER = 4
 
 @dataclass(frozen=True)
 class DocumentFrequency:
-    """In how many images' references each n-gram occurs: what CIDEr takes its idf from.
+    """Number of images whose references contain each n-gram, from which CIDEr computes its idf.
 
     Attributes:
         counts: n-gram (1 to 4 words) -> number of images.
@@ -37,7 +37,7 @@ class DocumentFrequency:
 def document_frequency(
     references: Sequence[Sequence[str]], *, tokenize: Tokenize = ptb.tokenize
 ) -> DocumentFrequency:
-    """Counts n-grams over the references of a corpus, to score with the idf of another set than the scored one."""
+    """Count n-grams over the references of a corpus, to score other samples with its idf."""
     check_answers(references)
     return _document_frequency([[_ngrams(tokenize(text)) for text in texts] for texts in references])
 
@@ -51,10 +51,10 @@ def cider(
 ) -> Scores:
     """CIDEr-D, times 100 as papers print it.
 
-    TF-IDF vectors of 1- to 4-grams, clipped cosine similarity to each reference, Gaussian length penalty with
-    sigma 6, mean over references and orders, times 10 (so that a value can exceed 100). The idf is that of the
-    references scored here unless ``df`` is given; with one image it is 0 everywhere and so is the score, of which a
-    warning says. Source: arXiv 1411.5726; pycocoevalcap ``cider_scorer.py``, whose length is the number of bigrams.
+    TF-IDF vectors of 1- to 4-grams, clipped cosine similarity to each reference, Gaussian length penalty with sigma
+    6, mean over references and orders, times 10 (so that a value can exceed 100). Unless ``df`` is given, the idf
+    is computed from the references scored here; with a single image it is 0 and so is every score, which raises a
+    warning. Source: arXiv 1411.5726; pycocoevalcap ``cider_scorer.py``, where the length is the number of bigrams.
 
     Args:
         predictions: one caption per image.
@@ -193,8 +193,8 @@ def rouge_l(
 ) -> Scores:
     """ROUGE-L: F-score (beta 1.2) of the longest common subsequence.
 
-    Precision and recall are each the best over the references, possibly of different ones.
-    Source: pycocoevalcap ``rouge.py``, to which an empty text is one empty word.
+    Precision and recall are each the best over the references, possibly from different references.
+    Source: pycocoevalcap ``rouge.py``, which counts an empty text as one empty word.
 
     Returns:
         ``rouge_l`` in 0..1, with per-sample values.

@@ -6,8 +6,10 @@ from collections.abc import Hashable, Sequence
 
 
 def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
-    """Fewest insertions, deletions and substitutions that turn ``a`` into ``b``: characters of two strings, or
-    words of two lists."""
+    """Minimum number of insertions, deletions and substitutions that turn ``a`` into ``b``.
+
+    Compares the characters of two strings, or the words of two lists.
+    """
     if len(a) < len(b):
         a, b = b, a
     row = list(range(len(b) + 1))

@@ -38,7 +38,7 @@ def masks(predictions: Sequence[NDArray[np.bool_]], references: Sequence[NDArray
 def overlap(
     prediction: NDArray[np.bool_], reference: NDArray[np.bool_], what: str = "the sample"
 ) -> tuple[int, int]:
-    """Pixels in both masks ``[H, W]``, and in either: all that the scores need of a sample.
+    """Intersection and union of two masks ``[H, W]`` in pixels: all that the scores need of a sample.
 
     Raises:
         ValueError: unequal sizes, or arrays that are not bool [H, W]; the message begins with ``what``.
@@ -54,7 +54,7 @@ def overlap(
 
 
 def mask_scores(overlaps: Sequence[tuple[int, int]]) -> Scores:
-    """As :func:`masks`, from the intersection and the union of each sample in pixels.
+    """The scores of :func:`masks`, from the intersection and union of each sample in pixels.
 
     Raises:
         ValueError: no samples.

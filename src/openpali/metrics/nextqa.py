@@ -1,4 +1,4 @@
-"""NExT-QA, open-ended: WUPS, how close the words of an answer are to those of the reference in WordNet."""
+"""NExT-QA, open-ended: WUPS, the WordNet similarity of answer and reference, word by word."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .wordnet import Pos, WordNet
 
 Tag = Callable[[Sequence[str]], Sequence[Pos]]
 
-# Kinds of question whose answers ("two", "yes") must be met exactly: counts, and whether something is so.
+# Kinds of question that need an exact match ("two", "yes"): counting and yes/no questions.
 EXACT_KINDS = frozenset(("DC", "DB"))
 # First letter of a kind -> causal, temporal and descriptive questions.
 GROUPS = {"C": "causal", "T": "temporal", "D": "descriptive"}
 
-# The words that NExT-QA's script leaves out: NLTK's English stop words, without those of place and of negation.
+# Words that NExT-QA's script removes: NLTK's English stop words except those of place and negation.
 _STOP_WORDS = """
 i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself yourselves he him his
 himself she she's her hers herself it it's its itself they them their theirs themselves what which who whom this
@@ -40,19 +40,19 @@ def nextqa(
 ) -> Scores:
     """WUPS of NExT-QA's open-ended questions, with its means over causal, temporal and descriptive ones.
 
-    Both texts are lower-cased, brought to base forms and stripped of stop words; then :func:`wups`, the best over
-    the references. Questions of the kinds DC and DB score 1 for the same words and else 0.
+    Both texts are lower-cased, reduced to base forms and stripped of stop words. The score is the best :func:`wups`
+    over the references. Questions of the kinds DC and DB score 1 for the same words, otherwise 0.
     Source: NExT-OE ``eval_oe.py`` and ``metrics.py``. The official script tags parts of speech with NLTK's trained
-    tagger to find base forms. Here, without ``tag``, forms of verbs in -ing and -ed are taken for verbs and all
-    else for nouns; docs/metrics.md says what that changes.
+    tagger to find base forms. Without ``tag``, this function takes forms in -ing and -ed as verbs and all other
+    words as nouns; docs/metrics.md measures the difference.
 
     Args:
         predictions: one answer per sample.
         references: one or more answers per sample.
         kinds: CW, CH, TN, TP, TC, DC, DB, DL or DO per sample, as in the data set's column ``type``.
         wordnet: WordNet 3.0.
-        threshold: similarities below it count a tenth; 0 for the published score, 0.9 for WUPS@0.9.
-        tag: parts of speech of the words of a text, for base forms.
+        threshold: similarities below it are divided by ten; 0 for the published score, 0.9 for WUPS@0.9.
+        tag: words of a text -> their parts of speech, for base forms.
 
     Returns:
         ``wups`` in 0..1 with per-sample values, and ``wups/causal``, ``wups/temporal``, ``wups/descriptive`` and
@@ -83,11 +83,10 @@ def nextqa(
 
 
 def wups(prediction: Sequence[str], reference: Sequence[str], wordnet: WordNet, *, threshold: float = 0.0) -> float:
-    """How close two lists of words are, 0..1: the lesser of both directions.
+    """Similarity of two lists of words, 0..1: the lower of both directions.
 
-    In one direction it is the product, over the words of one side, of the greatest similarity with a word of the
-    other; words that are like none are passed over, which is NExT-OE's own rule (arXiv 1410.0210 has a sum over
-    samples of products without it).
+    Each direction is the product, over the words of one side, of the greatest similarity with a word of the other.
+    Words without any similar word are skipped; this rule is NExT-OE's, not in arXiv 1410.0210.
     """
     return min(
         _one_way(prediction, reference, wordnet, threshold), _one_way(reference, prediction, wordnet, threshold)
@@ -104,7 +103,7 @@ def _one_way(words: Sequence[str], others: Sequence[str], wordnet: WordNet, thre
 
 
 def _alike(a: str, b: str, wordnet: WordNet, threshold: float) -> float:
-    """Similarity of the usual senses of two words."""
+    """Similarity of the most common senses of two words."""
     if a == b:
         return 1.0
     senses_a, senses_b = wordnet.synsets(a), wordnet.synsets(b)

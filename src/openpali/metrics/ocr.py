@@ -11,8 +11,8 @@ from .scores import Scores, check_paired, mean
 def ocr(predictions: Sequence[str], references: Sequence[str]) -> Scores:
     """Character and word error rates, and exact match.
 
-    A rate is the sum of edit distances over the sum of reference lengths (corpus level, so long texts weigh more);
-    it can exceed 1. Words are split at white space, which is also collapsed before characters are compared.
+    A rate is the sum of edit distances divided by the sum of reference lengths (corpus level, so long texts weigh
+    more); it can exceed 1. Words are split at white space; it is collapsed before characters are compared.
 
     Args:
         predictions: recognised text per sample.

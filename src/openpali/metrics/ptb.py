@@ -1,8 +1,8 @@
 """Penn Treebank words of a caption, as pycocoevalcap's Java ``PTBTokenizer -preserveLines -lowerCase`` gives them.
 
-Written from the behaviour of that program (Stanford CoreNLP 3.4.1), observed on every character of the basic
-multilingual plane and on captions in some seventy languages; none of its code is used. At each position the rule
-that matches the longest text makes the token; then words are lower-cased and pycocoevalcap's punctuation removed.
+Reproduces that program (Stanford CoreNLP 3.4.1) from its observed output on every character of the basic
+multilingual plane and on captions in some seventy languages; it uses none of its code. At each position, the rule
+with the longest match makes the token; then words are lower-cased and pycocoevalcap's punctuation is removed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-# pycocoevalcap's list. Brackets come out of the Java program in lower case ("-lrb-"), so that the list misses them:
-# they stay in captions, and stay here.
+# pycocoevalcap's list. The Java program lower-cases brackets ("-lrb-"), so they are not in the list and stay in the
+# caption, also here.
 PUNCTUATION = frozenset(
     ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";")
 )
@@ -23,16 +23,16 @@ def tokenize(text: str) -> list[str]:
 
     ``"A dog's bowl (red), isn't it?"`` -> ``a dog 's bowl -lrb- red -rrb- is n't it``, as a list.
 
-    Each caption is cut by itself. The Java program reads all captions as one text: there a caption that ends in
-    initials ("the letter A.") loses their full stop if the next one happens to start with "The " or its like, and a
-    line separator within a caption shifts all that follow. This module does neither. Letters that Unicode has had
-    only since version 6 are letters here, and vanish there.
+    Each caption is tokenized separately. The Java program reads all captions as one text: a caption that ends in
+    initials ("the letter A.") loses their full stop if the next one starts with a word like "The", and a line
+    separator within a caption shifts all later ones. This function does neither. It also keeps letters that were
+    added in Unicode 6 or later; the Java program drops them.
     """
     return [token for token in _tokens(text) if token not in PUNCTUATION]
 
 
 # --- Characters -------------------------------------------------------------------------------------------------
-# Beyond ASCII the rules see letters, marks, digits, hyphens, runs and the apostrophe: the rest is settled here.
+# Non-ASCII characters are first mapped to letters, marks, digits, hyphens, runs and the apostrophe, for the rules.
 
 
 def _ranges(text: str) -> list[range]:
@@ -40,14 +40,14 @@ def _ranges(text: str) -> list[range]:
     return [range(int(first, 16), int(last or first, 16) + 1) for first, _, last in pairs]
 
 
-# Combining marks and their like that are part of words. Other scripts' marks end a word and vanish.
+# Combining marks and similar characters that are part of words. All other marks end a word and are dropped.
 _MARKS = _ranges(
     "2c2-2c5 2d2-2df 2e5-2eb 2ed 2ef-36f 375 378-379 384-385 3f6 483-487 55a-55f 591-5bd 5bf 5c1-5c2 5c4-5c5 "
     "5c7 615-61a 64b-65e 670 6d6-6e4 6e7-6ed 6fd-6fe 70f 711 730-74c 7a6-7b0 7eb-7f3 900-903 93c 93e-94e "
     "951-955 962-963 981-983 9bc 9be-9c4 9c7-9c8 9cb-9cd 9d7 9e2-9e3 a01-a03 a3c a3e-a4f a81-a83 abc abe-acf "
     "b82 bbe-bc2 bc6-bc8 bca-bcd c01-c03 c3e-c56 d3e-d44 d46-d48 e31 e34-e3a e47-e4e eb1 eb4-ebc ec8-ecd"
 )
-# Symbols that are a token each. Those not listed vanish.
+# Symbols that are a token each. Unlisted symbols are dropped.
 _SYMBOLS = _ranges(
     "a1 a5-a9 ac ae-b1 b4 b6-b8 bf d7 f7 37e 387 589 5be 5c0 5c3 5c6 5f3-5f4 600-603 606-60c 614 61b 61e-61f "
     "66a 66d 6d4 700-70d 7f6-7f8 964-965 e3f e4f 1fbd 2016-2017 2020-2023 2030-2038 203b 203e-2042 207a-207e "
@@ -55,7 +55,7 @@ _SYMBOLS = _ranges(
     "2140-2144 214a-214d 214f 2155-215e 2190-2bff 3001-3002 3012 30fb ff01-ff0f ff1a-ff20 ff3b-ff40 ff5b-ff65 "
     "ffe0-ffe1 ffe5-ffe6"
 )
-# Superscripts and low quotes: a token per run.
+# Superscripts and low quotes: one token per run.
 _RUNS = _ranges("b2-b3 b9 201a 201e-201f 2070 2074-2079 2080-2089")
 
 _REPLACED = {
@@ -82,7 +82,7 @@ _REPLACED = {
 
 
 class _Characters(dict[int, str]):
-    """What ``str.translate`` puts for each character: itself, a replacement, or a space."""
+    """Table for ``str.translate``: each character becomes itself, a replacement, or a space."""
 
     def __missing__(self, code: int) -> str:
         self[code] = text = self._replacement(code)
@@ -96,7 +96,7 @@ class _Characters(dict[int, str]):
         if code < 0x80:
             return char if char.isprintable() else " "
         if code > 0xFFFF:
-            return " "  # the Java program knows no character beyond the basic plane
+            return " "  # the Java program drops characters beyond the basic plane
         if any(code in part for part in _SYMBOLS):
             return f" {char} "
         if any(code in part for part in (*_MARKS, *_RUNS, _HYPHENS)):
@@ -119,14 +119,14 @@ _Q = "['\u2019]"
 _H = "[-_\u2010\u2011]"
 _D = r"(?:\d)"
 _RUN = f"[{_class(_RUNS)}]"
-# A letter or a mark: whatever is beyond ASCII and nothing else.
+# A letter or a mark: an ASCII letter, or a non-ASCII character of no other class.
 _L = rf"(?:(?![\d\u2019\u2010\u2011]|{_RUN})[A-Za-z\u0080-\uffff])"
 _A = rf"(?:{_L}|\d)"
-_J = rf"(?:(?![{_class(_MARKS)}]){_A})"  # no marks: what hyphens join
+_J = rf"(?:(?![{_class(_MARKS)}]){_A})"  # without marks: characters that hyphens join
 _NAME = r"[A-Za-z][\w:.-]*"
 _ACRONYM = r"(?:[A-Za-z](?:\.[A-Za-z])+)"
 _NUMBER = r"(?:\d+(?:[.:,]\d+)*|(?:[.:,]\d+)+)"
-_END = r"(?![A-Za-z])"  # of a word, to the rules that know English only
+_END = r"(?![A-Za-z])"  # end of a word, for rules that apply to English only
 _CLITIC = rf"{_Q}(?:[msdMSD]|ll|LL|re|RE|ve|VE){_END}"
 _PART = rf"(?:(?:[dDoOlL]{_Q}{_J})?{_J}+)"
 
@@ -140,7 +140,8 @@ _ABBREVIATIONS = (
 )
 _CAPITALISED_ABBREVIATIONS = "Ark Az Del Ill La Mass Ore Pa Tex Wash Miss"
 _BEFORE_NUMBER = "no nos fig figs pp op ca art prop"
-# Before one of these a single letter and its full stop end a sentence ("the letter B. The"), else are initials.
+# Before one of these words, a single letter and its full stop end a sentence ("the letter B. The"); otherwise the
+# letter is an initial.
 _SENTENCE_STARTS = (
     "A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More "
     "Now Once One Other Our She Since So Some Such That The Their Then There These They This We What When "

@@ -19,15 +19,15 @@ def retrieval(
 ) -> Scores:
     """Recall@1, @5 and @10, image to text and text to image.
 
-    Every caption is a query of the text-to-image direction. From image to text, the rule ``any`` (big_vision, CLIP)
-    counts a hit if any caption of the image is in the top k; ``first`` only if its first caption is, and then its
-    other captions compete like all others. Ties are resolved against the model: whatever scores as high as the
-    positive ranks before it, so that a constant embedding scores nothing, in any order of the samples.
+    From text to image, every caption is a query. From image to text, the rule ``any`` (big_vision, CLIP) counts a
+    hit if any caption of the image is in the top k; ``first`` requires its first caption there, and treats its
+    other captions as negatives. Ties count against the model: candidates with the score of the positive rank before
+    it, so a constant embedding scores 0, in any order of the samples.
 
     Args:
         similarity: finite [images, texts], higher is closer.
         text_image: index of each text's image; every image has at least one text.
-        positive: which captions of an image count from image to text.
+        positive: captions of an image that count as correct from image to text.
 
     Returns:
         ``img2txt_recall@k`` and ``txt2img_recall@k`` in 0..1; per-sample values per image and per text.
@@ -71,7 +71,7 @@ def _ranks(similarity: NDArray[np.floating], positives: NDArray[np.bool_]) -> ND
 
 
 def language_macro(per_language: Mapping[str, Scores]) -> Scores:
-    """Mean over languages of each summary value: every language weighs the same, however many samples it has.
+    """Mean over languages of each summary value. Every language has the same weight, however many samples it has.
 
     Raises:
         ValueError: without languages, or if they do not all have the same metrics.

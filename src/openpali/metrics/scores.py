@@ -1,4 +1,4 @@
-"""What every metric returns, and the checks that every metric makes on its inputs."""
+"""The result type of all metrics, and the checks of their inputs."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def mean_scores(per_sample: Mapping[str, Sequence[float]]) -> Scores:
 
 
 def macro_values(count: int, groups: Sequence[tuple[Sequence[int], Sequence[float]]]) -> list[float]:
-    """One value per sample, whose mean is the mean over groups of the mean in each group.
+    """One value per sample; the mean of the values is the mean over groups of each group's mean.
 
     Args:
-        count: of samples.
-        groups: of each, the samples that its values belong to, and the values; a sample may be in several.
+        count: number of samples.
+        groups: for each group, the indices of its samples and their values; a sample may be in several groups.
     """
     out = [0.0] * count
     for owners, values in groups:

@@ -1,6 +1,6 @@
 """Accuracy of short answers: VQAv2, OKVQA, exact match, TallyQA, ANLS, ChartQA and multiple choice.
 
-Each follows its owner's script to the letter, quirks included, because published numbers carry the quirks.
+Each reproduces its owner's script exactly, quirks included, since published numbers depend on them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ VQA_ANNOTATORS = 10
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA = re.compile(r"\d,\d")
-# The official lookbehind was mistyped as a lookahead for "<=digit", so only the digit after the stop counts.
+# The official script mistyped its lookbehind as a lookahead for "<=digit": only the digit after the stop counts.
 _FULL_STOP = re.compile(r"(?!<=\d)\.(?!\d)")
 _ARTICLES = frozenset(("a", "an", "the"))
 
@@ -26,7 +26,7 @@ _NUMBER_WORDS = (
 )
 _NUMERALS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())} | {"none": "0"}
 
-# Words that the official table gives their apostrophe back: the key is the word without it.
+# Words whose apostrophe the official table restores; the key is the word without it.
 _APOSTROPHES = (
     "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
     "isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've "
@@ -35,7 +35,7 @@ _APOSTROPHES = (
     "when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all "
     "you'd you'll you're you've"
 )
-# Words with two apostrophes: each key lacks one of them.
+# Words with two apostrophes; each key lacks one of them.
 _DOUBLE_APOSTROPHES = (
     "couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've "
     "something'd've there'd've they'd've we'd've who'd've wouldn't've y'all'll you'd've"
@@ -50,7 +50,7 @@ def _contractions() -> dict[str, str]:
         table[word[:second] + word[second + 1 :]] = word
     table |= {key: "y'all'd've" for key in ("yall'd've", "y'alld've", "y'all'dve")}
     table |= {key: "'ow's'at" for key in ("'ows'at", "'ow'sat", "ow's'at")}
-    table["somebody'd"] = "somebodyd"  # the official table has this pair the wrong way round
+    table["somebody'd"] = "somebodyd"  # the official table swaps key and value of this pair
     return table
 
 
@@ -58,7 +58,7 @@ _CONTRACTIONS = _contractions()
 
 
 def normalize_vqa(text: str) -> str:
-    """The official VQAv2 clean-up of an answer: punctuation, full stops, articles, numbers up to ten, contractions.
+    """The official VQAv2 normalisation of an answer: punctuation, articles, numbers up to ten, contractions.
 
     Quirks kept: a mark is deleted (not replaced by a space) everywhere if it touches a space anywhere, and all
     marks are deleted if the text has a digit-comma-digit; a full stop stays only before a digit.
@@ -81,7 +81,7 @@ def _vqa_word(word: str) -> str:
 
 
 def vqa_accuracy(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
-    """VQAv2 and TextVQA accuracy: ten annotators, leave one out, an answer is right if three of the others gave it.
+    """VQAv2 and TextVQA accuracy: ``min(1, matches / 3)``, averaged over leaving out each of ten annotators.
 
     Line breaks and tabs become spaces on both sides; answers are normalised (:func:`normalize_vqa`) only where the
     annotators disagree. Source: big_vision ``transfers/vqav2.py``, equal to the VQA challenge's ``vqaEval.py``.
@@ -122,7 +122,8 @@ def soft_accuracy(
 ) -> Scores:
     """OKVQA-style accuracy: ``min(1, matches / 3)`` over several answers, exact match where there is one.
 
-    No clean-up and no leaving out. Source: big_vision ``transfers/vqa.py``, which follows the A-OKVQA script.
+    No normalisation, and no annotator is left out. Source: big_vision ``transfers/vqa.py``, which follows the
+    A-OKVQA script.
 
     Args:
         predictions: one answer per sample.
@@ -146,7 +147,7 @@ def soft_accuracy(
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]], *, lower: bool = False) -> Scores:
-    """Share of predictions equal to any of their references, with no clean-up but optional lower-casing.
+    """Share of predictions equal to any of their references, without normalisation except optional lower-casing.
 
     Returns:
         ``exact_match`` in 0..1, with per-sample values.
@@ -200,14 +201,15 @@ def anls(
 ) -> Scores:
     """Average normalised Levenshtein similarity, the score of DocVQA, InfographicVQA and ST-VQA.
 
-    Per sample the best over its references of ``1 - distance / longer length`` where that ratio is strictly below
-    ``threshold``, else 0; distances are in characters. An empty reference is met only by an empty prediction.
+    The similarity is ``1 - ratio`` with ``ratio = distance / longer length`` in characters, or 0 if ``ratio`` is
+    not below ``threshold``. A sample scores the best over its references. Only an empty prediction matches an empty
+    reference.
     Source: arXiv 1907.00490 eq. 1; big_vision ``transfers/vqa.py``.
 
     Args:
         predictions: one answer per sample.
         references: one or more answers per sample.
-        threshold: ratio in 0..1 from which the similarity counts as nothing.
+        threshold: ratio in 0..1 from which on the similarity is 0.
         lower: lower-case both sides first, as the three benchmarks do.
 
     Returns:
@@ -240,10 +242,10 @@ def relaxed_accuracy(
     tolerance: float = 0.05,
     lower: bool = True,
 ) -> Scores:
-    """ChartQA's relaxed accuracy: numbers within 5 % of the answer are right, everything else must be equal.
+    """ChartQA's relaxed accuracy: a number must be within 5 % of the answer, any other text must be equal to it.
 
-    ``"12%"`` reads as 0.12; thousands separators make a text, not a number. The answer 0 must be met exactly. Years
-    are numbers too, so 2008 counts as right for 2010: that is the official rule.
+    ``"12%"`` reads as 0.12; a number with thousands separators counts as text. The answer 0 needs an exact match.
+    Years are numbers, too, so 2008 is accepted for 2010, as the official rule does.
     Source: arXiv 2203.10244 section 5.1; big_vision ``transfers/chartqa.py``.
 
     Returns:
@@ -279,15 +281,15 @@ def _number(text: str) -> float | None:
 
 
 def multiple_choice(predictions: Sequence[str], choices: Sequence[Sequence[str]], answers: Sequence[int]) -> Scores:
-    """Multiple-choice accuracy (AI2D, NExT-QA): the text of an option, to the letter, or else its letter A, B, ...
+    """Multiple-choice accuracy (AI2D, NExT-QA): the exact text of an option, or else its letter A, B, ...
 
-    The text of an option has precedence, since options may themselves be letters. Letters may stand in brackets or
-    before a full stop: ``(b)``, ``B.``.
+    The text of an option has precedence, since options may themselves be letters. A letter may be in brackets or
+    end with a full stop: ``(b)``, ``B.``.
 
     Args:
         predictions: one answer per sample.
         choices: the options of each sample.
-        answers: index of the right option of each sample.
+        answers: index of the correct option of each sample.
 
     Returns:
         ``accuracy`` and ``unparsed`` (share of predictions that name no option) in 0..1, with per-sample values.
@@ -303,7 +305,7 @@ def multiple_choice(predictions: Sequence[str], choices: Sequence[Sequence[str]]
         if not 0 <= answer < len(options):
             raise ValueError(f"sample {index}: answer {answer} is not one of its {len(options)} choices")
         chosen = _choice(prediction, options)
-        # Equal options are one option: whichever of them is named is right.
+        # Options with the same text are one option: naming any of them is correct.
         right.append(float(chosen is not None and options[chosen] == options[answer]))
         unparsed.append(float(chosen is None))
     return mean_scores({"accuracy": right, "unparsed": unparsed})

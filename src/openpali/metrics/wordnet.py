@@ -1,8 +1,8 @@
-"""WordNet from its own files: base forms, and how close two words are by Wu and Palmer.
+"""WordNet from its database files: base forms, and Wu-Palmer similarity of words.
 
-As NLTK 3.5 reads it (``nltk/corpus/reader/wordnet.py``), with which similarities agree to the last digit, since
-published WUPS were made with it; NLTK from 3.6 on gives other values for verbs and adjectives. A synset is (part of
-speech, byte offset in its ``data`` file).
+Similarities equal those of NLTK 3.5 (``nltk/corpus/reader/wordnet.py``) to the last digit, since published WUPS
+were computed with it; NLTK from 3.6 on gives other values for verbs and adjectives. A synset is (part of speech,
+byte offset in its ``data`` file).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Pos = Literal["n", "v", "a", "r"]
 Synset = tuple[Pos, int]
 
 _FILES: dict[Pos, str] = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
-_ROOT: Synset = ("v", -1)  # above all verbs, which have no common ancestor of their own
-# Endings and what they become: WordNet's morphy(7WN).
+_ROOT: Synset = ("v", -1)  # artificial common ancestor of all verbs
+# Endings and their replacements: WordNet's morphy(7WN).
 _ENDINGS: dict[Pos, str] = {
     "n": "s- ses-s ves-f xes-x zes-z ches-ch shes-sh men-man ies-y",
     "v": "s- ies-y es-e es- ed-e ed- ing-e ing-",
@@ -45,7 +45,7 @@ class WordNet:
         self._data = {pos: (folder / f"data.{name}").read_bytes() for pos, name in _FILES.items()}
 
     def synsets(self, word: str) -> list[Synset]:
-        """Senses of a word and of its base forms: nouns first, then verbs, adjectives and adverbs; usual first."""
+        """Senses of a word and its base forms: nouns, verbs, adjectives, adverbs; in each the most common first."""
         return [
             (pos, offset)
             for pos in _FILES
@@ -54,14 +54,14 @@ class WordNet:
         ]
 
     def lemma(self, word: str, pos: Pos) -> str:
-        """The shortest base form of a word, or the word itself where it has none."""
+        """The shortest base form of a word, or the word itself if it has none."""
         return min(self._forms(word, pos), key=len, default=word)
 
     def similarity(self, a: Synset, b: Synset) -> float:
-        """Wu-Palmer similarity in 0..1: how deep the deepest common ancestor is; 0 where there is none.
+        """Wu-Palmer similarity in 0..1, from the depth of the deepest common ancestor; 0 without one.
 
-        Verbs have an artificial common root if the first synset is one, as in NLTK, so that between a verb and a
-        noun the order matters.
+        If the first synset is a verb, both get an artificial common root, as in NLTK; so the order of a verb and a
+        noun matters.
         """
         rooted = a[0] == "v"
         up_a, up_b = self._ancestors(a, rooted), self._ancestors(b, rooted)
@@ -72,7 +72,7 @@ class WordNet:
         candidates = [synset for synset in common if self._depth(synset, min) == deepest]
         shared = a if a in candidates else min(candidates, key=self._name)
         depth = self._depth(shared, max) + 1
-        # A way up may be shorter by passing beyond the shared ancestor and back down to it.
+        # The shortest path up may pass above the shared ancestor and come back down to it.
         down = self._ancestors(shared, rooted and shared != _ROOT)
         steps = sum(min(up[synset] + down[synset] for synset in up.keys() & down.keys()) for up in (up_a, up_b))
         return 2 * depth / (steps + 2 * depth)
@@ -138,7 +138,7 @@ class WordNet:
         return steps
 
     def _depth(self, synset: Synset, choose: Callable[[Iterable[int]], int]) -> int:
-        """Steps to the top by the shortest (``min``) or longest (``max``) way."""
+        """Steps to the top along the shortest (``min``) or longest (``max``) path."""
         above = self._hypernyms(synset)
         return 1 + choose(self._depth(up, choose) for up in above) if above else 0
 

@@ -22,7 +22,7 @@ class ContactSheet:
         self.tiles: list[PilImage.Image] = []
 
     def add(self, example: Example, task: Task, sample: Sample) -> None:
-        """Draw what the target's text says on the first image, and write prompt and target below it.
+        """Draw the objects of the target text on the first image, and write prompt and target below it.
 
         Samples without an image are left out.
         """

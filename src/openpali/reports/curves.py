@@ -53,7 +53,7 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
     path = path or run / "curves.png"
     figure.savefig(
         path, dpi=100, format=path.suffix[1:] or "png"
-    )  # without format, a name without an ending would get one
+    )  # without format, matplotlib adds an ending to a name that has none
     return path
 
 

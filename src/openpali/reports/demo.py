@@ -21,7 +21,7 @@ from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.tasks.base import Task
 
-SEED = 2_023_10_13  # of the held-out samples
+SEED = 2_023_10_13  # for the held-out samples
 SCALE = 2  # images are enlarged by this factor
 
 # title, data set of the nano world and its options, task, options that narrow the task, index of the sample

@@ -1,4 +1,4 @@
-"""The table of a suite, with the paper's numbers in columns of their own, and the files of its runs."""
+"""The table of a suite, with the paper's numbers in separate columns, and the files of its runs."""
 
 from __future__ import annotations
 

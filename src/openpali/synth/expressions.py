@@ -35,7 +35,7 @@ SIZES = (("large", "largest", 1), ("small", "smallest", -1))
 
 @dataclass(frozen=True)
 class Expression:
-    """A template such as "the {} above the {}", the expression made of it, and the index of the object it names."""
+    """A template such as "the {} above the {}", the expression made from it, and the index of its object."""
 
     template: str
     text: str
@@ -77,7 +77,7 @@ def _among(target: Object, same: Sequence[Object], apart: float) -> Iterator[str
 
 
 def _beside(target: Object, same: Sequence[Object], other: Object, apart: float) -> Iterator[str]:
-    """Templates for the position relative to ``other`` that ``target`` has and no other object of its name."""
+    """Templates for positions relative to ``other`` that apply to ``target`` and no other object of its name."""
     for _, _, relation, axis, sign in DIRECTIONS:
         towards, aside = _offset(target, other, axis, sign)
         others_not = all(_offset(o, other, axis, sign)[0] <= 0 for o in same)

@@ -1,4 +1,4 @@
-"""The random choices behind one composed sample: those that several kinds of sample share."""
+"""Random choices of a composed sample that several kinds of sample share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openpali.synth.splits import Split, is_heldout
 from openpali.synth.world import Stamp, World
 from openpali.tasks.example import Image
 
-TRIES = 2000  # rejected candidates before a sample is given up
+TRIES = 2000  # number of rejected candidates before giving up on a sample
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Sampler:
     """Draws the choices of one sample.
 
     Attributes:
-        world, split: what is drawn from.
+        world, split: where the choices are drawn from.
         canvas: height and width of the images, pixels.
         rng: the sample's own generator, the only source of randomness.
         key: name of the sample.
-        featured: the stamp to show where a kind shows one; each stamp is featured once in every ``len(stamps)``
+        featured: the stamp to show, for kinds that show one; each stamp is featured once in every ``len(stamps)``
             consecutive samples.
     """
 

@@ -40,8 +40,8 @@ def scene(
     """Several stamps, each 22 to 45 % of the canvas, with little overlap.
 
     With probability ``copies`` two or more of them (each number equally likely) are the same stamp. With
-    ``expressions`` the sample has a referring expression that fits exactly one of the things. Held out are pairs of
-    names and pairs (expression, name).
+    ``expressions`` the sample has a referring expression that fits exactly one of the things. Pairs of names and
+    pairs (expression, name) are held out.
 
     Raises:
         ValueError: the world is too small to meet the conditions.

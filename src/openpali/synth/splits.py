@@ -1,4 +1,4 @@
-"""What is held out from training: a fixed rule, by hash."""
+"""The fixed rule, by hash, that decides what is held out from training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Split = Literal["train", "heldout"]
 
 
 def is_heldout(*parts: str) -> bool:
-    """Whether the thing named by ``parts`` is held out; true for a fixed tenth of all things.
+    """Whether the thing named by ``parts`` is held out; true for a fixed tenth of them.
 
     The rule: SHA-256 of ``"openpali-world"`` and the parts, joined by the unit separator U+001F, in UTF-8; the
     first 8 bytes, big-endian, modulo 10, are 0. The first part is the kind of thing:

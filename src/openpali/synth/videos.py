@@ -28,8 +28,8 @@ def video(sampler: Sampler, *, frames: int = FRAMES, most: int = 2, kinds: Seque
 
     One of them moves at constant speed by 30 to 55 % of the canvas to the left, right, up or down; in a tenth of
     the videos nothing moves. The question is of one of ``kinds``: "what moves?" (kind "what": a name, or "nothing")
-    or "where does the N move?" (kind "where": left, right, up, down or nowhere). Boxes are those of the first
-    frame. Held out are pairs (name, direction) and pairs of names.
+    or "where does the N move?" (kind "where": left, right, up, down or nowhere). Boxes are from the first
+    frame. Pairs (name, direction) and pairs of names are held out.
 
     Raises:
         ValueError: the world is too small, ``kinds`` is empty, or one of them is unknown.

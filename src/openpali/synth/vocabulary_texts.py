@@ -51,9 +51,8 @@ def train_nano_vocabulary(
 ) -> Tokenizer:
     """Train the vocabulary of the nano models.
 
-    Words in capitals are spelled letter by letter: no piece holds two capitals side by side, so that reading a
-    word that was never seen needs nothing but its letters. Deterministic: the same captions in the same order
-    give the same file.
+    Words in capitals are spelled letter by letter: no piece has two adjacent capitals, so that reading an unseen
+    word needs only its letters. Deterministic: the same captions in the same order give the same file.
 
     Args:
         captions: (language code, caption), in any number of languages ("pt_BR" counts as "pt").

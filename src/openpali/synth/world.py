@@ -21,20 +21,25 @@ from openpali.home import data_folder
 from openpali.synth.splits import Split, is_heldout
 
 
+def world_names() -> list[str]:
+    """Names of all worlds, sorted."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
+
+
 @dataclass(frozen=True)
 class Stamp:
     """One thing that can be placed into an image.
 
     Attributes:
         key: its path in the package, joined by "-".
-        name: its English caption without the article, "red kangaroo"; of a longer caption the first clause, or a
-            name that the world's description gives.
-        article: that article, in lower case ("" where the caption has none).
+        name: its English caption without the article, "red kangaroo"; for a longer caption the first clause, or a
+            name from the world's description.
+        article: that article, in lower case ("" if the caption has none).
         rgba: uint8 [H, W, 4], cropped to the opaque pixels, longest side at most 192.
         captions: language -> caption, as in the package, without the full stop.
         category: the package's folder, at most two levels: "animals/mammals".
         photo: whether it looks like a photograph.
-        mirror: whether it may be mirrored (not where text, for example, would become wrong).
+        mirror: whether it may be mirrored (false, for example, if it contains text).
     """
 
     key: str
@@ -119,8 +124,7 @@ class World:
         """
         described = Path(__file__).with_name(f"{name}.toml")
         if not described.is_file():
-            known = sorted(path.stem for path in described.parent.glob("*.toml"))
-            raise ValueError(f"there is no world {name!r}: choose one of {', '.join(known)}")
+            raise ValueError(f"there is no world {name!r}: choose one of {', '.join(world_names())}")
         description = tomllib.loads(described.read_text("utf-8"))
         folder, clipart = data_folder("stamps"), data_folder("clipart")
         wanted = None if description["stamps"] == "all" else set(description["stamps"])
@@ -174,7 +178,7 @@ def _stamp(key: str, parts: Mapping[str, bytes], name: str = "") -> Stamp:
     caption = known["captions"]["en"]
     first, _, rest = caption.partition(" ")
     has_article = first in ("A", "An", "The")
-    clause = re.split(r"[.!?;:—]| \(", rest if has_article else caption)[0]  # some captions tell a story after it
+    clause = re.split(r"[.!?;:—]| \(", rest if has_article else caption)[0]  # some captions continue with a story
     return Stamp(
         key=key,
         name=name or clause.strip(),

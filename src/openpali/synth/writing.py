@@ -47,8 +47,8 @@ def word(
 
     It takes 85 to 95 % of the canvas' width (and at most 80 % of its height); one or two letters take a third or
     two thirds of that, so that letters have the same size as in words. One or two letters are drawn at random,
-    longer words come from the word list of ``language``. Held out are a tenth of the words and of the pairs of
-    letters; single letters are in both splits and differ only in their backgrounds.
+    longer words come from the word list of ``language``. A tenth of the words and of the pairs of letters is
+    held out; single letters are in both splits and differ only in their backgrounds.
 
     Raises:
         ValueError: the world has no word of such a length.
@@ -65,7 +65,7 @@ def word(
 
 
 def _ground(sampler: Sampler) -> Image:
-    """A background to write on: pale, and without letters of its own."""
+    """A background to write on: pale, and without letters."""
     ground = backgrounds.pick(sampler.rng, sampler.split, but="text")
     return backgrounds.pale(backgrounds.render(ground, sampler.canvas, sampler.world))
 
@@ -129,7 +129,7 @@ def document(
     """
     codes = tuple(languages or sampler.world.languages)
     for attempt in range(TRIES):
-        if attempt % 50 == 0:  # keep a language for 50 tries, or those with long captions would be rarer
+        if attempt % 50 == 0:  # keep a language for 50 tries, so that languages with long captions are not rarer
             language = codes[sampler.integer(0, len(codes) - 1)]
         layout = ("poster", "page", "form")[sampler.integer(0, 2)]
         lines = _lines(sampler, language, sampler.integer(min_lines, max_lines))

@@ -5,6 +5,7 @@ Training, prediction and evaluation of a task family share it, so that they cann
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,14 +24,14 @@ from openpali.text.tokenizer import Tokenizer
 T = TypeVar("T")
 
 Need = Literal["images", "tokenizer", "masks", "max_inputs", "max_targets"]
-"""What a task may need: images in its examples, or a tool that fills the field of this name."""
+"""A requirement of a task: images in its examples, or a tool that fills the field of this name."""
 
 IMAGES: frozenset[Need] = frozenset({"images"})
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the model reads and what it should answer.
+    """A prompt and its target.
 
     Attributes:
         prompt: the text beside the image.
@@ -38,7 +39,7 @@ class Sample:
         references: every answer that an evaluation accepts, or compares with.
         kind: slice under which an answer is scored ("count", "where", ...); empty for tasks without slices.
         ids: token ids of prompt and target without EOS, where the texts alone do not determine them (denoising);
-            the texts are then for reading only.
+            prompt and target then serve display only.
     """
 
     prompt: str
@@ -50,11 +51,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer, read.
+    """A parsed answer.
 
     Attributes:
         text: the answer as written.
-        objects: what it locates, in pixels of the original image; empty for tasks that answer in words.
+        objects: the objects it locates, in pixels of the original image; empty for tasks that answer in words.
     """
 
     text: str
@@ -70,18 +71,18 @@ class Task(ABC):
     """A task family with its options; the options are the fields of the subclass.
 
     A new family is one file with a subclass and one line in :mod:`openpali.tasks.registry`. It must define ``name``
-    and :meth:`write`; what it leaves out is a task that answers an image in words and is scored by exact match.
+    and :meth:`write`. By default, a task answers in words about an image and is scored by exact match.
 
     Attributes:
         name: the family's name, as in recipes and on the command line.
-        form: which prompt of the dialect it uses; empty: the one of its own name.
-        prompt: pattern of its prompt where the dialect has none of that form, see :class:`Template`.
-        takes: what ``{text}`` in the prompt is, in one word ("question"); empty: nothing.
-        video: whether it is for the frames of a video; other tasks of the same form are for an image.
-        needs: what it needs besides its options. Tools are given by :func:`~openpali.tasks.registry.open_task`.
-        metric: the score that counts, among those of :meth:`score`.
-        max_target_tokens: longest answer that generation waits for by default, EOS included.
-        dialect: name of the dialect in which it asks.
+        form: key of its prompt in the dialect; empty means ``name``.
+        prompt: pattern of its prompt if the dialect has no such form, see :class:`Template`.
+        takes: kind of text that fills ``{text}`` in the prompt ("question"); empty if the prompt has no such slot.
+        video: whether it takes the frames of a video; other tasks of the same form take one image.
+        needs: requirements besides its options. :func:`~openpali.tasks.registry.open_task` supplies the tools.
+        metric: name of the main score among those of :meth:`score`.
+        max_target_tokens: default limit of generated tokens, EOS included.
+        dialect: name of the dialect of its prompts.
     """
 
     name: ClassVar[str]
@@ -97,13 +98,18 @@ class Task(ABC):
 
     @classmethod
     def template_in(cls, dialect: Dialect) -> Template | None:
-        """The template of its prompts in a dialect, or ``None`` where the dialect has no such form."""
+        """The template of its prompts in a dialect, or ``None`` if the dialect has no such form."""
         pattern = dialect.prompts.get(cls.form or cls.name, cls.prompt)
         return Template(pattern) if pattern else None
 
+    @classmethod
+    def takes_ocr(cls) -> bool:
+        """Whether its prompt has a place for text that an OCR engine found: the option ``ocr``."""
+        return "ocr" in {each.name for each in dataclasses.fields(cls)}
+
     @property
     def wording(self) -> Dialect:
-        """The dialect in which it asks."""
+        """The dialect of its prompts."""
         return find_dialect(self.dialect)
 
     @property
@@ -111,7 +117,7 @@ class Task(ABC):
         """The template of its prompts.
 
         Raises:
-            ValueError: its dialect has none.
+            ValueError: its dialect has no such form.
         """
         template = self.template_in(self.wording)
         if template is None:
@@ -120,7 +126,7 @@ class Task(ABC):
 
     @abstractmethod
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
-        """A training or evaluation pair from an example; all that is random comes from ``rng``.
+        """A training or evaluation pair from an example; ``rng`` is the only source of randomness.
 
         Raises:
             ValueError: the example lacks what the task needs; the message names its key and the field.
@@ -130,26 +136,26 @@ class Task(ABC):
         """The prompt for a user's request.
 
         Args:
-            text: what the task asks about (``takes``).
+            text: fills the prompt's slot (``takes``).
             lang: language of the answer.
 
         Raises:
-            ValueError: the task needs a text and there is none, or takes none and there is one.
+            ValueError: the task needs a text and ``text`` is empty, or it takes none and ``text`` is given.
         """
         text = text.strip()
         if self.takes and not text:
             raise ValueError(f"task {self.name} needs a text: the {self.takes}")
         if text and not self.takes:
-            raise ValueError(f"task {self.name} takes no text, not {text!r}")
+            raise ValueError(f"task {self.name} takes no text: leave out {text!r}")
         return self.template.render(text, lang=lang)
 
     def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
-        """Read an answer about an image of ``size``.
+        """Parse an answer about an image of ``size``.
 
         Args:
             text: what the model wrote.
-            size: height and width of the original image; boxes and masks come in its pixels.
-            strict: raise where the answer is not well-formed, instead of leaving that part out.
+            size: height and width of the original image; boxes and masks are in its pixels.
+            strict: raise if the answer is malformed, instead of leaving out the malformed part.
 
         Raises:
             ValueError: only if ``strict``.
@@ -159,15 +165,15 @@ class Task(ABC):
     def measure(
         self, example: Example, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
-        """What :meth:`score` needs of an answer besides its text, as plain JSON values.
+        """Measurements of an answer that :meth:`score` needs besides its text, as plain JSON values.
 
         Called right after generation, when the image and the log-probabilities of the tokens are available.
 
         Args:
-            example: with the truth.
-            answer: as :meth:`parse` has read it.
+            example: holds the ground truth.
+            answer: from :meth:`parse`.
             generated: the tokens of the answer.
-            tokenizer: whose ids these are.
+            tokenizer: the tokenizer of these tokens.
 
         Raises:
             ValueError: a tool is missing.

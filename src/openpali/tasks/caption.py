@@ -26,7 +26,7 @@ def choose_caption(
     """A random language, a random caption in it, and all captions in it.
 
     Args:
-        languages: those that may be chosen; none means all that the example has.
+        languages: languages to choose from; if empty, all that the example has.
 
     Raises:
         ValueError: the example has no caption in these languages.
@@ -47,7 +47,7 @@ class Caption(Task):
 
     Attributes:
         languages: those that training draws from; none means all that an example has.
-        ocr: whether the text that an OCR engine found (the example's ``text``) is in the prompt, as for
+        ocr: whether the prompt contains the text that an OCR engine found (the example's ``text``), as for
             :class:`~openpali.tasks.vqa.Vqa`.
     """
 

@@ -1,8 +1,8 @@
 """Confidence of boxes that a model wrote as text, so that average precision can rank them.
 
-A box that is text has no score of its own, only the log-probabilities of its tokens. A policy makes one number of
-them. AP differs between policies, so it is always given with the name of its policy; F1, which needs no scores,
-stands beside it.
+A box written as text has no score, only the log-probabilities of its tokens. A policy combines these into one
+number. AP differs between policies, so it is always reported with the name of its policy, beside F1, which needs no
+scores.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from openpali.text.locations import LocationCodec
 from openpali.text.tokenizer import Tokenizer
 
 Policy = Literal["mean", "coordinates", "name", "product", "constant"]
-"""How a box's score is made of its tokens' probabilities: geometric mean over all of them, over those of the four
-coordinates, or over those of the name; the product of all; or 1 for every box (AP then ranks by order alone)."""
+"""How a box's score follows from the probabilities of its tokens: their geometric mean over the whole box
+("mean"), over its four coordinates, or over its name; their product; or 1 for every box, so that AP ranks by order
+alone ("constant")."""
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 DEFAULT_POLICY: Policy = "mean"
@@ -33,7 +34,7 @@ class Generated(Protocol):
 
     @property
     def log_probs(self) -> Sequence[float]:
-        """The model's log-probability of each, then that of EOS where the answer ended."""
+        """The model's log-probability of each token, and of EOS if the answer ended."""
         ...
 
 
@@ -47,8 +48,8 @@ def scored_boxes(
     """The boxes of a detection answer, each with a score in 0..1.
 
     Args:
-        generated: with a log-probability for each token; beam search gives the model's own, too.
-        tokenizer: whose ids these are.
+        generated: the tokens with their log-probabilities under the model, also after beam search.
+        tokenizer: the tokenizer of these tokens.
         codec: reads the boxes.
         size: height and width of the image in pixels.
         policy: see :data:`Policy`.
@@ -57,7 +58,7 @@ def scored_boxes(
         ValueError: an unknown policy.
     """
     if policy not in POLICIES:
-        raise ValueError(f"no score policy is called {policy!r}; there are {', '.join(POLICIES)}")
+        raise ValueError(f"unknown score policy {policy!r}: choose one of {', '.join(POLICIES)}")
     text = tokenizer.decode(generated.ids)
     owners = _word_of_token(generated.ids, tokenizer, codec.words(text), text)
     log_probs = generated.log_probs[: len(owners)]
@@ -72,7 +73,7 @@ def scored_boxes(
 
 
 def _word_of_token(ids: Sequence[int], tokenizer: Tokenizer, words: Sequence[str], text: str) -> list[int]:
-    """The number of the word that each token is part of, -1 before the first."""
+    """Index of the word that contains each token; -1 before the first word."""
     ends, at = [], 0
     for word in words:
         at = text.index(word, at) + len(word)

@@ -18,7 +18,7 @@ from openpali.text.locations import LocationCodec
 from openpali.text.tokenizer import Tokenizer
 
 NOTHING = "none"
-"""The answer where nothing that was asked for is in the image."""
+"""The answer if the image shows none of the names asked for."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Detect(Task):
         bins, style: how coordinates are written, see :class:`~openpali.text.locations.LocationCodec`.
         max_names: most names in a prompt.
         absent: probability of also asking for a name of the example's ``vocabulary`` that is not in the image;
-            nothing is answered for it, and ``"none"`` if it stands alone.
-        order: of the instances in the target: shuffled, or by the top left corner from top to bottom.
+            the answer leaves it out, and is ``"none"`` if there is no other name.
+        order: order of the instances in the target: "random", or "reading", by top left corner from top to bottom.
     """
 
     name: ClassVar[str] = "detect"
@@ -48,7 +48,7 @@ class Detect(Task):
         if self.max_names < 1:
             raise ValueError(f"max_names is {self.max_names}; it must be at least 1")
         if not 0 <= self.absent <= 1:
-            raise ValueError(f"absent is {self.absent}; it is a probability")
+            raise ValueError(f"absent is {self.absent}; it must be a probability in 0..1")
         if self.order not in ("random", "reading"):
             raise ValueError(f"order is {self.order!r}; it must be 'random' or 'reading'")
         _ = self.codec  # checks bins and style
@@ -86,7 +86,7 @@ class Detect(Task):
             return Answer(NOTHING)
         found = self.codec.decode_named(text, size, strict=strict)
         if strict and not found:
-            raise ValueError("an empty answer; where nothing is found it must be 'none'")
+            raise ValueError("the answer is empty; it must be 'none' if nothing is found")
         return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found))
 
     def measure(

@@ -1,7 +1,7 @@
-"""Dialects: how the models of one family are asked. Every prompt string of the package stands in this file.
+"""Dialects: the prompt formats of families of models. This file holds every prompt string of the package.
 
-A model folder names the dialect that its model was trained in (``facts["dialect"]``; :data:`DEFAULT` where it names
-none). Tasks render their prompts through it, and :func:`~openpali.tasks.registry.recognise` reads them back.
+A model folder names the dialect that its model was trained with (``facts["dialect"]``, by default :data:`DEFAULT`).
+Tasks render their prompts through it, and :func:`~openpali.tasks.registry.recognise` reads them back.
 """
 
 from __future__ import annotations
@@ -27,24 +27,25 @@ class Template:
     """A prompt with slots.
 
     Attributes:
-        pattern: the prompt with ``{text}`` for what is asked about, ``{lang}`` for the language of the answer and
-            ``{position}`` for where a caption goes on: ``"Answer in {lang}: {text} <extra_id_0>"``.
+        pattern: the prompt with the slots ``{text}`` (a question or names, for example), ``{lang}`` (language of
+            the answer) and ``{position}`` (where a split caption continues):
+            ``"Answer in {lang}: {text} <extra_id_0>"``.
     """
 
     pattern: str
 
     def render(self, text: str = "", *, lang: str = "en", position: int = 0) -> str:
-        """The prompt. An empty ``text`` takes the space after its slot with it."""
+        """The prompt. If ``text`` is empty, the space after its slot is removed, too."""
         pattern = self.pattern if text else self.pattern.replace("{text} ", "").replace("{text}", "")
         return pattern.format(text=text, lang=lang, position=position)
 
     def read(self, prompt: str) -> Mapping[str, str] | None:
-        """The inverse of :meth:`render`: slot -> what stands there, or ``None`` for any other prompt."""
+        """The inverse of :meth:`render`: slot -> its text, or ``None`` for any other prompt."""
         match = self._whole.fullmatch(prompt.rstrip())
         return {name: value or "" for name, value in match.groupdict().items()} if match else None
 
     def begins(self, prompt: str) -> bool:
-        """Whether a prompt begins as this one does, up to the first slot."""
+        """Whether a prompt begins like this template, up to the first slot."""
         return self._beginning is not None and self._beginning.match(prompt) is not None
 
     @property
@@ -66,16 +67,16 @@ class Template:
 
 @dataclass(frozen=True)
 class Dialect:
-    """One family's way to ask.
+    """The prompt format of one family of models.
 
     Attributes:
-        name: as model folders spell it.
-        prompts: form of a prompt -> pattern of its :class:`Template`. A form is called by the first task that has
-            it; other tasks ask in the same form (``Task.form``).
-        ocr: pattern for text that an OCR engine has found, which stands in ``{text}`` or follows what stands there.
-        names_joiner: stands between the names in a prompt that asks for several.
-        options: form -> options that its tasks have in this dialect (how coordinates are written), unless a recipe
-            or a model folder sets others.
+        name: the name in model folders.
+        prompts: form of a prompt -> pattern of its :class:`Template`. A form has the name of the first task that
+            uses it; other tasks may use it, too (``Task.form``).
+        ocr: pattern for text that an OCR engine found; it fills ``{text}``, or follows the question there.
+        names_joiner: separates the names in a prompt that asks for several.
+        options: form -> default options of its tasks in this dialect (how coordinates are written); a recipe or a
+            model folder may override them.
     """
 
     name: str
@@ -95,7 +96,7 @@ class Dialect:
         return Template(self.prompts[form])
 
 
-PALI3 = Dialect(  # PaLI-3 sections 3.1 and 4.2, where they print prompts
+PALI3 = Dialect(  # PaLI-3 sections 3.1 and 4.2, as far as they print prompts
     name="pali3",
     prompts={
         "caption": "Generate the alt_text in {lang} at {position}: {text} <extra_id_0>",
@@ -117,7 +118,7 @@ def find_dialect(name: str) -> Dialect:
     """A dialect by name.
 
     Raises:
-        ValueError: there is none; the message names the nearest.
+        ValueError: unknown name; the message names the nearest.
     """
     if name not in DIALECTS:
         raise ValueError(f"unknown dialect {name!r}; {hint(name, DIALECTS)}")

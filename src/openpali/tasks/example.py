@@ -1,7 +1,7 @@
-"""An example, before a task turns it into a sample: images and what is known about them.
+"""An example, before a task turns it into a sample: images and their annotations.
 
 Every source (composed scenes, JSONL, benchmark files) yields :class:`Example`; each task reads what it needs from
-it. Coordinates are in pixels of the images as they are in their files, in the order (ymin, xmin, ymax, xmax).
+it. Coordinates are in pixels of the images at their size on disk, in the order (ymin, xmin, ymax, xmax).
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ class Example:
         question_kind: slice under which an answer is scored ("count", "where", ...).
         objects: every annotated object.
         expression, referred: a referring expression and the indices into ``objects`` that it names.
-        text: what is written in the image (OCR), or the document of a text-only example.
+        text: the text in the image (OCR), or the document of a text-only example.
         label: class name, for classification.
         lang: language of ``question``, ``answers`` and ``text``.
         vocabulary: names of objects that images of this source can have (negatives of object-aware questions).
-        original: height and width of the first image in its file, where ``images`` are smaller; coordinates are in
-            its pixels.
+        original: height and width of the first image on disk, if ``images`` were decoded smaller; coordinates are
+            in pixels of this size.
     """
 
     key: str

@@ -14,18 +14,18 @@ from openpali.tasks.example import Box, Example, Size
 KINDS = ("is", "which", "list", "count", "where")
 _ROWS = ("top", "", "bottom")
 _COLUMNS = ("left", "", "right")
-_MARGIN = 0.03  # of the side: nearer than this to the border of two regions, a centre is ambiguous
+_MARGIN = 0.03  # as a share of the side; a centre closer than this to the border of two regions is ambiguous
 
 
 @dataclass(frozen=True)
 class ObjectVqa(Task):
-    """Is it there, which are there, list all, how many, and where; asked and answered in English.
+    """Questions in English: is a name in the image, which names are, list all, how many, and where.
 
-    The paper has the first three. Names that are not in the image come from the example's ``vocabulary``; where it
-    has any, half of the names in "is" and "which" questions are such.
+    The first three are the paper's. If the example's ``vocabulary`` has names that are not in the image, they are
+    half of the names in "is" and "which" questions.
 
     Attributes:
-        kinds: the questions that are asked, of :data:`KINDS`.
+        kinds: kinds of question to ask, a subset of :data:`KINDS`.
         choices: most names that a "which" question offers.
     """
 
@@ -40,7 +40,7 @@ class ObjectVqa(Task):
         if not self.kinds or not set(self.kinds) <= set(KINDS):
             raise ValueError(f"kinds are {list(self.kinds)}; they must be some of {', '.join(KINDS)}")
         if self.choices < 2:
-            raise ValueError(f"choices is {self.choices}; a question 'which' offers at least 2")
+            raise ValueError(f"choices is {self.choices}; it must be at least 2")
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         require(example.objects, example, "objects")
@@ -84,10 +84,10 @@ class ObjectVqa(Task):
 
 
 def place(box: Box, size: Size) -> str | None:
-    """In which of the image's nine regions the centre of a box is ("top left", "right", "center", ...).
+    """The one of the image's nine regions that contains the centre of a box ("top left", "right", "center", ...).
 
     Returns:
-        ``None`` where the centre is too near to the border of two regions.
+        ``None`` if the centre is too near to the border of two regions.
     """
     row = _third((box.ymin + box.ymax) / 2 / size.height)
     column = _third((box.xmin + box.xmax) / 2 / size.width)
@@ -103,7 +103,7 @@ def _third(share: float) -> int | None:
 
 
 def _places(example: Example) -> dict[str, str]:
-    """The region of each name that only one object has, where the region is clear."""
+    """The region of each name that only one object has, unless the region is ambiguous."""
     names = [thing.name for thing in example.objects]
     places = {
         thing.name: place(thing.box, example.size) for thing in example.objects if names.count(thing.name) == 1

@@ -1,4 +1,4 @@
-"""OCR: all that is written in the image (PaLI-3 section 3.1)."""
+"""OCR: all text in the image (PaLI-3 section 3.1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openpali.tasks.scoring import Answered
 
 @dataclass(frozen=True)
 class Ocr(Task):
-    """Read the text in the image, which is in a language."""
+    """Read the text in the image, given its language."""
 
     name: ClassVar[str] = "ocr"
     metric: ClassVar[str] = "cer"

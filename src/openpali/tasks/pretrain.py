@@ -38,8 +38,10 @@ class Contrastive(Task):
 
     @classmethod
     def score(cls, rows: Sequence[Answered]) -> Scores:
-        """Raises ``ValueError``: embeddings are compared, and nothing is answered."""
-        raise ValueError("task contrastive has no answers to score: take a retrieval benchmark, as nano/retrieval")
+        """Raises ``ValueError``: embeddings are compared, and there are no answers."""
+        raise ValueError(
+            "task contrastive has no answers to score: use a retrieval benchmark, such as nano/retrieval"
+        )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from openpali.text.masks import MASK_PATTERN, decode_mask_codes, encode_mask_cod
 from openpali.text.tokenizer import Tokenizer
 
 CROP = 64
-"""Side of the mask inside of a box, as the mask VQ-VAE sees it."""
+"""Side of the mask VQ-VAE's input in pixels: the mask inside a box, resized."""
 
 MaskCrop = NDArray[np.float32]  # [64, 64]
 
@@ -42,7 +42,7 @@ class MaskCodec(Protocol):
 
 
 def crop_mask(mask: Mask, box: Box) -> MaskCrop:
-    """The mask ``[H, W]`` inside of a box, resized to ``[64, 64]`` float32 in 0..1, soft at the edges.
+    """The mask ``[H, W]`` inside a box, resized to ``[64, 64]`` float32 in 0..1, soft at the edges.
 
     The edges of the box are rounded to pixels; bilinear with antialiasing (big_vision
     ``pp/proj/paligemma/segmentation.py``).
@@ -73,10 +73,10 @@ def paste_mask(values: MaskCrop, box: Box, size: Size) -> Mask:
 
 @dataclass(frozen=True)
 class RefSeg(Task):
-    """Box and mask of what an expression refers to; of several objects, one after the other.
+    """Box and mask of each object that an expression refers to, one after the other.
 
     Attributes:
-        masks: the mask VQ-VAE. Without it no target can be written, and answers give only boxes.
+        masks: the mask VQ-VAE. Without it, no target can be written and answers have only boxes.
         bins, style: how coordinates are written, see :class:`~openpali.text.locations.LocationCodec`.
     """
 
@@ -136,13 +136,13 @@ class RefSeg(Task):
     def measure(
         self, example: Example, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
-        """How the first object of the answer overlaps the one that the expression refers to.
+        """Overlap of the first object of the answer with the object that the expression refers to.
 
         Raises:
             ValueError: there is no mask VQ-VAE.
         """
         if self.masks is None:
-            raise ValueError("segmentation needs a model with a mask VQ-VAE, and this one has none")
+            raise ValueError("segmentation needs a mask VQ-VAE, and this model has none: pack one with it")
         thing = example.objects[example.referred[0]]
         assert thing.mask is not None
         found = answer.objects[0] if answer.objects else None
@@ -165,7 +165,7 @@ class RefSeg(Task):
         return scoring.segmentation(rows)
 
     def _object(self, coordinates: str, mask: str, size: Size, strict: bool) -> Object:
-        if not strict:  # words before the coordinates do not spoil them
+        if not strict:  # ignore words before the coordinates
             coordinates = " ".join(self._last_four(coordinates))
         box = Box(*self.codec.decode(coordinates, size))
         codes = decode_mask_codes(mask)

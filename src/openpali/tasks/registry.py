@@ -1,4 +1,4 @@
-"""Every task family by name, and the one place that gives a task its options and tools."""
+"""Every task family by name, and how a task gets its options and tools."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _FAMILIES: tuple[type[Task], ...] = (
 TASKS: dict[str, type[Task]] = {family.name: family for family in _FAMILIES}
 
 Tools = Mapping[Need, Callable[[], Any]]
-"""Where each tool comes from; it is made for the first task that needs it."""
+"""Name of a tool -> function that makes it, called for the first task that needs it."""
 
 FREE_TEXT = Vqa.name
-"""The task of a prompt that no template has written."""
+"""The task of a prompt that matches no template."""
 
 
 def find_family(name: str) -> type[Task]:
     """A task family by name.
 
     Raises:
-        ValueError: there is none; the message names the nearest.
+        ValueError: unknown name; the message names the nearest.
     """
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; {hint(name, TASKS)}")
@@ -57,15 +57,15 @@ def find_family(name: str) -> type[Task]:
 def open_task(
     name: str, options: Mapping[str, Any] | None = None, tools: Tools | None = None, *, dialect: str = DEFAULT
 ) -> Task:
-    """A task with its options and with those of the tools that it needs.
+    """A task with its options, and with the tools that it needs and that are available.
 
     Args:
-        options: as in a recipe or a model folder, see :func:`get_task`.
-        tools: what can be given; a family whose field for a tool has a default works without it.
-        dialect: of the model, by name.
+        options: options from a recipe or a model folder, see :func:`get_task`.
+        tools: available tools; a family whose field for a tool has a default works without it.
+        dialect: name of the model's dialect.
 
     Raises:
-        ValueError: as :func:`get_task`.
+        ValueError: see :func:`get_task`.
     """
     fields = dict(options or {})
     for need in find_family(name).needs & (tools or {}).keys():
@@ -82,8 +82,8 @@ def get_task(name: str, **options: Any) -> Task:
     """A task by name.
 
     Args:
-        options: fields of the family; lists become tuples, and a single string where several may stand, too. Those
-            that are left out are the dialect's, or else the family's defaults.
+        options: fields of the family. A list becomes a tuple, and so does a single string for a field that takes
+            several. Missing options have the dialect's defaults, or else the family's.
 
     Raises:
         ValueError: unknown name or option (the message names the nearest), missing option, or a value that the
@@ -108,11 +108,11 @@ def get_task(name: str, **options: Any) -> Task:
 
 
 def recognise(prompt: str, frames: int = 1, dialect: str = DEFAULT) -> str:
-    """The task that a prompt is for: the first whose template begins as it does, else :data:`FREE_TEXT`.
+    """The task that a prompt is for: the first whose template begins like it, else :data:`FREE_TEXT`.
 
     Args:
-        frames: how many images stand beside it; several are a video.
-        dialect: of the model, by name.
+        frames: number of images of the row; several are a video.
+        dialect: name of the model's dialect.
     """
     form = next((form for form, template in _templates(dialect) if template.begins(prompt)), FREE_TEXT)
     return suited(form, frames)
@@ -144,7 +144,7 @@ def tasks_of(example: Example) -> list[str]:
 
 
 def is_prompt(text: str, dialect: str = DEFAULT) -> bool:
-    """Whether a text is a whole prompt of some task, rather than what one would ask about."""
+    """Whether a text is a complete prompt of a task, rather than a question or a name to put into one."""
     return any(template.begins(text) and template.read(text) for _, template in _templates(dialect))
 
 

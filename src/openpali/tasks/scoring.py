@@ -1,4 +1,4 @@
-"""Answers -> scores: how tasks are scored unless a benchmark has a protocol of its own."""
+"""Answers -> scores: the default scorers of tasks, for benchmarks without another protocol."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from openpali.tasks.confidence import DEFAULT_POLICY
 
 @dataclass(frozen=True)
 class Answered:
-    """A sample and what the model answered: all that a score is made of. Plain JSON values, no pixels.
+    """A sample and the model's answer: the input of every scorer. Plain JSON values, no pixels.
 
     Attributes:
-        index: place in the source.
-        key: the sample's name there.
+        index: index of the sample in its source.
+        key: the sample's key.
         prompt: what the model was asked.
         text: the answer as its task reads it.
-        references: the right answers, or those that it is compared with.
+        references: the correct answers, or the texts to compare with.
         kind: slice under which it is scored (a language, "human", ...); may be empty.
-        values: what ``Task.measure`` has kept ("intersection", "union", boxes with their confidence): numbers and
-            texts, or nested lists of them.
+        values: the result of ``Task.measure`` ("intersection", "union", boxes with their confidence): numbers and
+            texts, or nested lists of these.
     """
 
     index: int
@@ -54,12 +54,12 @@ def texts(rows: Sequence[Answered]) -> list[str]:
 
 
 def references(rows: Sequence[Answered]) -> list[Sequence[str]]:
-    """All right answers of each."""
+    """All correct answers of each sample."""
     return [row.references for row in rows]
 
 
 def first_references(rows: Sequence[Answered]) -> list[str]:
-    """The only right answer of each, where a metric takes one."""
+    """The first correct answer of each sample, for metrics that take one."""
     return [row.references[0] for row in rows]
 
 
@@ -81,7 +81,7 @@ def reading(rows: Sequence[Answered]) -> Scores:
     return ocr(texts(rows), first_references(rows))
 
 
-# ---- scores of places, from what ``Task.measure`` keeps
+# ---- scores of boxes and masks, from the results of ``Task.measure``
 
 
 def segmentation(rows: Sequence[Answered]) -> Scores:

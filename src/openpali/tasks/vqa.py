@@ -20,8 +20,8 @@ class Vqa(Task):
     """Answer a question about the image, in a language.
 
     Attributes:
-        ocr: whether the text that an OCR engine found (the example's ``text``) follows the question; the paper
-            reports both ways (section 4.1) but not the form, so we put "OCR: " before it.
+        ocr: whether the text that an OCR engine found (the example's ``text``) follows the question. The paper
+            reports results with and without it (section 4.1) but not the format, so we put "OCR: " before it.
     """
 
     name: ClassVar[str] = "vqa"
@@ -71,7 +71,7 @@ class Classify(Task):
     """Name the class of the image.
 
     Attributes:
-        question: what is asked; a data set whose labels are not things ("style of painting") needs its own.
+        question: the question; a data set whose labels are not things ("style of painting") needs a different one.
     """
 
     name: ClassVar[str] = "classify"

@@ -1,8 +1,8 @@
 """Boxes as text: "348 543 684 664", or "<loc0348><loc0543><loc0684><loc0664>", and back to pixels.
 
 Order is ymin xmin ymax xmax, everywhere. A coordinate becomes the bin ``round(coordinate / side * (bins - 1))``,
-clipped to the image, and comes back as ``bin / (bins - 1) * side``: at most half a bin away. (PaLI-3 section 3
-writes coordinates as text; location tokens are PaliGemma's form, ``big_vision/pp/tokenizer.py``.)
+clipped to the image, and is read back as ``bin / (bins - 1) * side``, at most half a bin off. (PaLI-3 section 3
+writes coordinates as text; location tokens are PaliGemma's format, ``big_vision/pp/tokenizer.py``.)
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class LocationCodec:
         return " ".join(map(str, bins)) if self.style == "text" else "".join(f"<loc{b:04d}>" for b in bins)
 
     def decode(self, text: str, size: tuple[int, int]) -> Coordinates:
-        """Read one box and nothing else; pixels of an image of ``size`` (height, width).
+        """Read a text that is exactly one box, into pixels of an image of ``size`` (height, width).
 
         Raises:
             ValueError: the text is not the four bins of a non-empty box.
@@ -91,7 +91,7 @@ class LocationCodec:
         Args:
             text: what :meth:`encode_named` writes, or any answer of a model.
             size: height and width of the image in pixels.
-            strict: raise on the first mistake; otherwise skip what is malformed (words before the first box, boxes
+            strict: raise on the first mistake; otherwise skip malformed parts (words before the first box; boxes
                 that are empty, out of range or without a name).
 
         Raises:
@@ -102,7 +102,7 @@ class LocationCodec:
     def find_named(
         self, text: str, size: tuple[int, int], *, strict: bool = False
     ) -> list[tuple[Coordinates, str, range]]:
-        """As :meth:`decode_named`, with the range of each object's words in :meth:`words`.
+        """Like :meth:`decode_named`, with the range of each object's words within :meth:`words`.
 
         The first four words of a range are the coordinates.
         """
@@ -124,11 +124,11 @@ class LocationCodec:
         return found
 
     def words(self, text: str) -> list[str]:
-        """The words of an answer; a location token is a word of its own, even without spaces around it."""
+        """The words of an answer; each location token is a word, even without spaces around it."""
         return text.split() if self.style == "text" else _LOCATION_OR_WORD.findall(text)
 
     def _bin(self, word: str) -> int | None:
-        """The number in a word of the form of a coordinate, else ``None``."""
+        """The bin that a word states, or ``None`` if it is not a coordinate."""
         match = (_NUMBER if self.style == "text" else _LOCATION).fullmatch(word)
         return int(match[1]) if match else None
 

@@ -24,7 +24,7 @@ def encode_mask_codes(codes: Sequence[int]) -> str:
 
 
 def decode_mask_codes(text: str) -> list[int]:
-    """Read the 16 codes of one mask, and nothing else.
+    """Read a text that is exactly the 16 codes of one mask.
 
     Raises:
         ValueError: the text is not 16 mask tokens.

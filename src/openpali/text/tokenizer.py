@@ -1,11 +1,11 @@
 """Text <-> token ids, on a SentencePiece unigram model with T5's conventions.
 
 Ids 0, 1, 2 are pad, end and unknown, as in T5. Special tokens are USER_DEFINED pieces inside the SentencePiece
-model, so that one file is the whole tokenizer. Like T5's sentinels, each but the location tokens carries the
-space before it ("▁<extra_id_0>" is one piece): it is recognised at the start of a text and after a space.
-Directly after another character it is tokenized like any other text.
+model, so that one file is the whole tokenizer. Like T5's sentinels, special tokens except location tokens include
+the space before them ("▁<extra_id_0>" is one piece): they are recognised at the start of a text and after a space.
+Directly after another character, they are tokenized like any other text.
 
-Vocabularies trained here lose nothing: ``decode(encode(s)) == s`` for every text, see :func:`train_proto`.
+Vocabularies trained here are lossless: ``decode(encode(s)) == s`` for every text, see :func:`train_proto`.
 Adopted vocabularies (T5, mT5) keep their own normalisation; :meth:`Tokenizer.lost` says what they lose.
 """
 
@@ -22,15 +22,15 @@ import sentencepiece
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sentencepiece import sentencepiece_model_pb2
 
-spm: Any = sentencepiece_model_pb2  # generated code, without names that mypy can see
+spm: Any = sentencepiece_model_pb2  # generated code, opaque to mypy
 
 SENTINELS = 100
 MASK_TOKENS = 128
 MODES = ("[R]", "[S]", "[X]")
 LARGEST_NUMBER = 99
-"""Numbers up to here are one piece each after a space, in vocabularies that we train."""
+"""Numbers up to this one are a single piece after a space, in vocabularies trained here."""
 
-_SPACE = "▁"  # how SentencePiece writes a space
+_SPACE = "▁"  # SentencePiece's character for a space
 _SPACE_BYTES = tuple(f"<0x{byte:02X}>" for byte in _SPACE.encode())
 _PIECE = spm.ModelProto.SentencePiece
 
@@ -68,11 +68,11 @@ def extend_proto(proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0
 def train_proto(texts: Iterable[str], vocab_size: int, *, required_chars: str = "") -> bytes:
     """Train a lossless unigram model of at most ``vocab_size`` pieces; returns it serialized, without specials.
 
-    There are fewer pieces only where the texts do not give more.
+    There are fewer pieces only if the texts do not yield more.
 
-    Every text survives: normalisation is the identity, white space is kept, and characters outside the vocabulary
-    are written as byte pieces. Digits may be merged, and "▁0" .. "▁99" are always pieces: coordinates
-    are plain text. Characters in ``required_chars`` become pieces even if they are rare. Deterministic.
+    Lossless: normalisation is the identity, white space is kept, and characters outside the vocabulary become byte
+    pieces. Digits may be merged, and "▁0" .. "▁99" are always pieces, for coordinates in plain text. Characters in
+    ``required_chars`` become pieces even if they are rare. Deterministic.
 
     Raises:
         ValueError: there are no texts, or ``vocab_size`` is too small for their characters.
@@ -189,7 +189,11 @@ class Tokenizer:
         """
         try:
             return self._encode(text)
-        except (RuntimeError, TypeError, UnicodeEncodeError) as error:  # depends on the version of sentencepiece
+        except (
+            RuntimeError,
+            TypeError,
+            UnicodeEncodeError,
+        ) as error:  # which of them depends on the version of sentencepiece
             raise ValueError(f"not valid Unicode text: {text!r}") from error
 
     def decode(self, ids: Iterable[int]) -> str:

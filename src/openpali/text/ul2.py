@@ -53,7 +53,7 @@ def denoise(
 ) -> tuple[list[int], list[int]]:
     """Corrupt a text with one denoiser, drawn at random.
 
-    A text that is too long for the limits is cut to a random window.
+    A text that exceeds the limits is cut to a random window.
 
     Args:
         ids: the token ids of the text, at least one, without end token.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from openpali.messages import nearest
 from openpali.train.recipe_file import quote
 
 Keys = Mapping[str, Sequence[str]]  # objective -> the keys of its recipes, dotted; indices of lists are 0
@@ -70,6 +70,6 @@ def _unknown_key(location: tuple[str | int, ...], objective: str, keys: Keys) ->
     siblings = [name.removeprefix(parent) for name in known if name.startswith(parent)]
     beside = {name: here + name for name in siblings}
     for names, cutoff in ((anywhere, 1.0), (beside, 0.6), (anywhere, 0.75), (beside, 0.4)):
-        if near := difflib.get_close_matches(key, list(names), n=1, cutoff=cutoff):
-            return f"unknown key {where} (nearest: {names[near[0]]})"
+        if near := nearest(key, names, cutoff=cutoff):
+            return f"unknown key {where} (nearest: {names[near]})"
     return f"unknown key {where}"

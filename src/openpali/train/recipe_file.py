@@ -6,13 +6,14 @@ Nothing here knows the keys of a recipe; `train/recipe.py` checks them.
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from openpali.messages import nearest
 
 Table = dict[str, Any]
 
@@ -155,8 +156,8 @@ def _toml_value(text: str) -> Any:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
-    return f" (nearest: {near[0]})" if near else ""
+    near = nearest(name, names, cutoff=0.4)
+    return f" (nearest: {near})" if near else ""
 
 
 def _lines(table: Mapping[str, Any], name: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Writes each data set of the paper, tiny, in the layout in which its owners distribute it.
 
-Pictures are drawn in one colour that their name determines, so that a test can see which one was read; frame ``i``
+Images are drawn in one colour that their name determines, so that a test can see which one was read; frame ``i``
 of a video is grey of value ``5 * i``.
 """
 
@@ -28,10 +28,10 @@ class Expected:
     Attributes:
         count: samples.
         key, question, references, kind: of the first; for captions the question is empty.
-        picture: name that the first sample's colour comes from; empty for videos.
-        frames: indices of the frames of the first sample; empty for pictures.
-        absent: a file of the layout, whose loss must be told.
-        field: a field of the first file, whose loss must be told, and the file.
+        image: name that the first sample's colour comes from; empty for videos.
+        frames: indices of the frames of the first sample; empty for images.
+        absent: a file of the layout whose absence must be reported.
+        field: a field whose absence must be reported, and its file.
     """
 
     count: int
@@ -39,7 +39,7 @@ class Expected:
     question: str
     references: list[str]
     kind: str
-    picture: str
+    image: str
     absent: str
     field: tuple[str, str]
     frames: tuple[int, ...] = ()
@@ -132,14 +132,14 @@ def coco_35l(root: Path) -> Expected:
     karpathy(root)
     rows = [
         {
-            "image_id": f"{picture}_{i}",
+            "image_id": f"{image}_{i}",
             "caption_tokenized": f"A horse {i} .",
-            "translation_tokenized": f"{lang} {picture} {i} .",
+            "translation_tokenized": f"{lang} {image} {i} .",
             "backtranslation_tokenized": "A horse .",
             "src_lang": "en",
             "trg_lang": lang,
         }
-        for picture in (42, 73)
+        for image in (42, 73)
         for i in range(2)
         for lang in ("de", "ja")
     ]
@@ -269,20 +269,20 @@ def widgetcap(root: Path) -> Expected:
 def textcaps(root: Path) -> Expected:
     data = [
         {
-            "image_id": picture,
-            "image_name": picture,
-            "image_path": f"train/{picture}.jpg",
+            "image_id": image,
+            "image_name": image,
+            "image_path": f"train/{image}.jpg",
             "image_classes": ["Book"],
             "set_name": "val",
             "caption_id": i,
-            "caption_str": f"A book {i} called {picture}.",
+            "caption_str": f"A book {i} called {image}.",
             "reference_strs": ["A book."],
         }
-        for i, picture in enumerate(("0054c91397f2fe05", "0054c91397f2fe05", "003a8ae2ef43b901"))
+        for i, image in enumerate(("0054c91397f2fe05", "0054c91397f2fe05", "003a8ae2ef43b901"))
     ]
     dump(root / "textcaps" / "TextCaps_0.1_val.json", {"dataset_name": "textcaps", "data": data})
-    for picture in ("0054c91397f2fe05", "003a8ae2ef43b901"):
-        draw(root / "textvqa" / "train_images" / f"{picture}.jpg")
+    for image in ("0054c91397f2fe05", "003a8ae2ef43b901"):
+        draw(root / "textvqa" / "train_images" / f"{image}.jpg")
     return Expected(
         2,
         "0054c91397f2fe05",
@@ -384,7 +384,7 @@ def okvqa(root: Path) -> Expected:
 
 
 def tallyqa(root: Path) -> Expected:
-    pictures = ("VG_100K_2/2410408.jpg", "VG_100K/1.jpg", "val2014/COCO_val2014_000000000042.jpg")
+    images = ("VG_100K_2/2410408.jpg", "VG_100K/1.jpg", "val2014/COCO_val2014_000000000042.jpg")
     rows = [
         {
             "answer": 2 + i,
@@ -395,12 +395,12 @@ def tallyqa(root: Path) -> Expected:
             "question": f"how many dogs {i}?",
             "question_id": 30 + i,
         }
-        for i, name in enumerate(pictures)
+        for i, name in enumerate(images)
     ]
     dump(root / "tallyqa" / "test.json", rows)
-    for name in pictures[:2]:
+    for name in images[:2]:
         draw(root / "visual_genome" / name)
-    draw(root / "coco" / pictures[2])
+    draw(root / "coco" / images[2])
     return Expected(
         3,
         "100_30",
@@ -595,7 +595,7 @@ def ai2d(root: Path) -> Expected:
     )
 
 
-# Pictures of the splits. 3 is scored in RefCOCO and trained on in RefCOCOg: the leak between data sets.
+# Images of the splits. 3 is scored in RefCOCO and trained on in RefCOCOg: the leak between data sets.
 REFCOCO_SPLITS = {
     "refcoco": {"train": [1, 2], "val": [3], "testA": [4], "testB": [5]},
     "refcoco+": {"train": [1, 2], "val": [3], "testA": [4], "testB": [5]},
@@ -606,23 +606,23 @@ REFCOCO_SIZE = (48, 64)
 
 def write_refs(root: Path, name: str, split_by: str, splits: dict[str, list[int]]) -> None:
     refs, annotations = [], []
-    for split, pictures in splits.items():
-        for picture in pictures:
-            file_name = f"COCO_train2014_{picture:012d}.jpg"
+    for split, images in splits.items():
+        for image in images:
+            file_name = f"COCO_train2014_{image:012d}.jpg"
             draw(root / "coco" / "train2014" / file_name, REFCOCO_SIZE)
             refs.append(
                 {
-                    "sent_ids": [10 * picture, 10 * picture + 1],
-                    "file_name": file_name.replace(".jpg", f"_{picture}.jpg"),
-                    "ann_id": 100 + picture,
-                    "ref_id": picture,
-                    "image_id": picture,
+                    "sent_ids": [10 * image, 10 * image + 1],
+                    "file_name": file_name.replace(".jpg", f"_{image}.jpg"),
+                    "ann_id": 100 + image,
+                    "ref_id": image,
+                    "image_id": image,
                     "split": split,
                     "sentences": [
                         {
                             "tokens": ["left", "horse"],
                             "raw": f"LEFT horse {i}",
-                            "sent_id": 10 * picture + i,
+                            "sent_id": 10 * image + i,
                             "sent": f"left horse {i}",
                         }
                         for i in range(2)
@@ -633,16 +633,16 @@ def write_refs(root: Path, name: str, split_by: str, splits: dict[str, list[int]
             polygon = [[8.0, 10.0, 40.0, 10.0, 40.0, 30.0, 8.0, 30.0]]
             height, width = REFCOCO_SIZE
             runs = [8 * height + 10] + [20, height - 20] * 31 + [20, (width - 40) * height + (height - 30)]
-            mask = polygon if picture != 7 else {"size": list(REFCOCO_SIZE), "counts": runs}
+            mask = polygon if image != 7 else {"size": list(REFCOCO_SIZE), "counts": runs}
             annotations.append(
                 {
                     "segmentation": mask,
                     "area": 640,
                     "iscrowd": 0,
-                    "image_id": picture,
+                    "image_id": image,
                     "bbox": [8.0, 10.0, 32.0, 20.0],
                     "category_id": 19,
-                    "id": 100 + picture,
+                    "id": 100 + image,
                 }
             )
     (root / name).mkdir(parents=True, exist_ok=True)
@@ -662,14 +662,14 @@ def write_refs(root: Path, name: str, split_by: str, splits: dict[str, list[int]
 def _refcoco(name: str, split_by: str, split: str) -> Callable[[Path], Expected]:
     def write(root: Path) -> Expected:
         write_refs(root, name, split_by, REFCOCO_SPLITS[name])
-        picture = REFCOCO_SPLITS[name][split][0]
+        image = REFCOCO_SPLITS[name][split][0]
         return Expected(
             2,
-            f"{picture}_{10 * picture}",
+            f"{image}_{10 * image}",
             "left horse 0",
             [],
             "",
-            f"COCO_train2014_{picture:012d}.jpg",
+            f"COCO_train2014_{image:012d}.jpg",
             f"{name}/instances.json",
             (f"{name}/instances.json", "bbox"),
         )
@@ -888,7 +888,7 @@ def _noise(rng: np.random.Generator, bright: bool) -> np.ndarray:
     return rng.integers(150 if bright else 0, 255 if bright else 100, (32, 32, 3), np.uint8)
 
 
-def _noise_picture(path: Path, rng: np.random.Generator, bright: bool) -> None:
+def _noise_image(path: Path, rng: np.random.Generator, bright: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(_noise(rng, bright)).save(path)
 
@@ -906,14 +906,14 @@ def fewshot(root: Path) -> None:
     for place, suffix in folders:
         for name in ("dark", "bright"):
             for i in range(4):
-                _noise_picture(root / place / name / f"image_{i:04d}.{suffix}", rng, name == "bright")
+                _noise_image(root / place / name / f"image_{i:04d}.{suffix}", rng, name == "bright")
 
     cub = root / "birds" / "CUB_200_2011"
     images, split, labels = [], [], []
     for i in range(8):
         bright = i % 2 == 1
         name = f"00{1 + bright}.Bird/Bird_{i}.jpg"
-        _noise_picture(cub / "images" / name, rng, bright)
+        _noise_image(cub / "images" / name, rng, bright)
         images.append(f"{i + 1} {name}\n")
         split.append(f"{i + 1} {int(i < 4)}\n")
         labels.append(f"{i + 1} {1 + bright}\n")
@@ -925,7 +925,7 @@ def fewshot(root: Path) -> None:
         rows = np.zeros((1, 4), dtype=[(field, object) for field in fields])
         for i in range(4):
             rows[0, i] = (1, 1, 9, 9, 1 + i % 2, f"{i + 1:05d}.jpg")
-            _noise_picture(root / "cars196" / f"cars_{kind}" / f"{i + 1:05d}.jpg", rng, i % 2 == 1)
+            _noise_image(root / "cars196" / f"cars_{kind}" / f"{i + 1:05d}.jpg", rng, i % 2 == 1)
         (root / "cars196" / "devkit").mkdir(exist_ok=True)
         savemat(root / "cars196" / "devkit" / f"{mat}.mat", {"annotations": rows})
 
@@ -938,13 +938,13 @@ def fewshot(root: Path) -> None:
     for kind in ("train", "test"):
         names = [f"{name}/{name}_{kind}_{i}.jpg" for name in ("dark", "bright") for i in range(2)]
         for name in names:
-            _noise_picture(root / "dtd" / "images" / name, rng, name.startswith("bright"))
+            _noise_image(root / "dtd" / "images" / name, rng, name.startswith("bright"))
         dump_text(root / "dtd" / "labels" / f"{kind}1.txt", "\n".join(names) + "\n")
 
     for kind in ("trainval", "test"):
         lines = []
         for i in range(4):
-            _noise_picture(root / "pets" / "images" / f"Cat_{kind}_{i}.jpg", rng, i % 2 == 1)
+            _noise_image(root / "pets" / "images" / f"Cat_{kind}_{i}.jpg", rng, i % 2 == 1)
             lines.append(f"Cat_{kind}_{i} {1 + i % 2} 1 1\n")
         dump_text(root / "pets" / "annotations" / f"{kind}.txt", "".join(lines))
 
@@ -961,9 +961,9 @@ def imagenet(root: Path) -> None:
         code = ("n01440764", "n01443537")[i % 2]
         name = f"ILSVRC2012_val_{i + 1:08d}"
         rows.append([name, f"{code} 1 1 9 9 "])
-        _noise_picture(base / "ILSVRC" / "Data" / "CLS-LOC" / "val" / f"{name}.JPEG", rng, i % 2 == 1)
+        _noise_image(base / "ILSVRC" / "Data" / "CLS-LOC" / "val" / f"{name}.JPEG", rng, i % 2 == 1)
         for j in range(3):
-            _noise_picture(
+            _noise_image(
                 base / "ILSVRC" / "Data" / "CLS-LOC" / "train" / code / f"{code}_{3 * i + j}.JPEG", rng, i % 2 == 1
             )
     dump_csv(base / "LOC_val_solution.csv", ["ImageId", "PredictionString"], rows)

@@ -1,4 +1,4 @@
-"""What is particular to single benchmarks: boxes, letters, masks, leaks, slices, splits, strides."""
+"""Specifics of single benchmarks: boxes, letters, masks, leaks, slices, splits, strides."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_segmentation_is_measured_against_the_pixels(referring: Path) -> None:
     assert scores["oiou"] == pytest.approx(960 / 2240)
     assert scores["box_accuracy@0.5"] == pytest.approx(1 / 3)
     assert scores["invalid"] == pytest.approx(1 / 3)
-    with pytest.raises(ValueError, match="needs a model with a mask VQ-VAE"):
+    with pytest.raises(ValueError, match="needs a mask VQ-VAE"):
         measure(example, Answer(""), RefSeg())
 
 

@@ -1,4 +1,4 @@
-"""Every benchmark of the paper reads its owners' files, runs by the real command, and tells what is missing."""
+"""Every benchmark of the paper reads its owners' files, runs by the real command, and reports missing files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("wordnet")
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Expected]]:
-    """Each data set in a root of its own, so that none can live on another's files."""
+    """Each data set in a separate root, so that none can use another's files."""
     roots = {name: tmp_path_factory.mktemp(re.sub(r"\W", "_", name)) for name in NAMES}
     return {name: (root, ANSWERING[name](root)) for name, root in roots.items()}
 
@@ -39,7 +39,7 @@ def benchmark(name: str) -> AnswerBenchmark:
 
 
 def test_every_answering_benchmark_of_the_paper_has_a_layout() -> None:
-    assert sorted(NAMES) == sorted(b.name for b in PAPER if isinstance(b, AnswerBenchmark))
+    assert set(NAMES) == {b.name for b in PAPER if isinstance(b, AnswerBenchmark)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,7 +62,7 @@ def test_reads_what_is_written(name: str, written: dict[str, tuple[Path, Expecte
         assert greys == pytest.approx([5 * i for i in expected.frames], abs=2)
     else:
         (image,) = example.images
-        assert np.median(image.reshape(-1, 3), axis=0) == pytest.approx(colour(expected.picture), abs=4)
+        assert np.median(image.reshape(-1, 3), axis=0) == pytest.approx(colour(expected.image), abs=4)
     keys = [source[i].key for i in range(len(source))]
     assert len(set(keys)) == len(keys)
 

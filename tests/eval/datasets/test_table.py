@@ -1,4 +1,4 @@
-"""docs/evaluation.md says what the code does: its tables are generated, and the layouts that it shows are read."""
+"""docs/evaluation.md matches the code: its tables are generated, and the layouts that it shows are read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def test_the_tables_are_current(tmp_path: Path) -> None:
     copy = tmp_path / "evaluation.md"
     shutil.copy(DOCUMENT, copy)
     write_into(copy)
-    assert copy.read_text("utf-8") == DOCUMENT.read_text("utf-8"), (
-        "run: python -m openpali.eval.datasets.table docs/evaluation.md"
-    )
+    assert copy.read_text("utf-8") == DOCUMENT.read_text("utf-8"), "run: python -m openpali.eval.datasets.table"
 
 
 def test_every_benchmark_of_the_paper_has_a_row() -> None:
@@ -35,7 +33,7 @@ def test_every_benchmark_of_the_paper_has_a_row() -> None:
 
 def test_a_document_without_marks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.md").write_text("nothing")
-    with pytest.raises(ValueError, match="has no lines"):
+    with pytest.raises(ValueError, match="needs the lines"):
         write_into(tmp_path / "x.md")
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from PIL import Image
 
 
-def pictures(doc: dict[str, Any]) -> list[Image.Image]:
-    return [Image.open(doc["picture"])]
+def images(doc: dict[str, Any]) -> list[Image.Image]:
+    return [Image.open(doc["image"])]
 
 
 def judge(doc: dict[str, Any], results: list[str]) -> dict[str, float]:

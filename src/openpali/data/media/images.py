@@ -22,12 +22,12 @@ MAX_PIXELS = 100_000_000  # a larger image is refused before it is decoded
 def load_image(source: str | Path | bytes, name: str = "", *, min_size: Size | None = None) -> Image:
     """Decode an image to RGB uint8 ``[H, W, 3]``, upright by its EXIF orientation.
 
-    Palette, grey, CMYK and 16-bit images are converted; transparent pixels are blended with white; of an animation
-    the first frame is taken.
+    Palette, grey, CMYK and 16-bit images are converted; transparent pixels are blended with white; an
+    animation gives its first frame.
 
     Args:
         source: a file, or its bytes.
-        name: how errors call it; by default the path.
+        name: its name in error messages; by default the path.
         min_size: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, if the result is at least this large.
 
     Raises:
@@ -53,7 +53,7 @@ def check_image_file(path: str | Path) -> None:
 
 
 def decode_image(source: str | Path | bytes, name: str = "", *, min_size: Size | None = None) -> tuple[Image, Size]:
-    """As :func:`load_image`; also the upright size of the image in its file, which coordinates refer to."""
+    """Like :func:`load_image`; also returns the upright size of the image on disk, which coordinates refer to."""
     if isinstance(source, bytes):
         data, name = source, name or "the image"
     else:

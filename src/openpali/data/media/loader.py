@@ -34,7 +34,7 @@ class MediaLoader:
 
         Args:
             data: its content.
-            path: its name; the suffix tells images from videos.
+            path: its name; the suffix distinguishes videos from images.
             where: the record that names it, for errors.
 
         Returns:

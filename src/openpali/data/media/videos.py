@@ -1,4 +1,4 @@
-"""Video files -> frames at a fixed stride (PaLI-3: up to 16 frames, each encoded on its own)."""
+"""Video files -> frames at a fixed stride (PaLI-3: up to 16 frames, each encoded alone)."""
 
 from __future__ import annotations
 
@@ -37,14 +37,13 @@ def load_frames(
 
     Args:
         source: a file, or its bytes.
-        name: how errors call it; by default the path.
+        name: its name in error messages; by default the path.
         start, end: the part of the video to use, in seconds; by default all of it.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not a video, is damaged, or PyAV (``pip install openpali[video]``) is missing; ``frames``
-        is
-            not 1 to ``MAX_FRAMES``; ``stride`` is below 1; or the part has no frames.
+            is not 1 to ``MAX_FRAMES``; ``stride`` is below 1; or the part has no frames.
     """
     if not 1 <= frames <= MAX_FRAMES:
         raise ValueError(f"frames must be 1 to {MAX_FRAMES}, not {frames}")

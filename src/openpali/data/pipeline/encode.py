@@ -28,10 +28,10 @@ TEXT_MULTIPLE = 8  # tokens; batches of text are padded to a multiple of it
 
 
 class Encoder(Protocol):
-    """What the data workers do for an objective."""
+    """The part of an objective that runs in the data workers."""
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
-        """One example as arrays. Raises ``ValueError`` where it cannot be used; the stream then quarantines it."""
+        """One example as arrays. Raises ``ValueError`` if it cannot be used; the stream then quarantines it."""
         ...
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
@@ -43,7 +43,7 @@ class Encoder(Protocol):
 class SequenceEncoder:
     """Prompt and target for the encoder-decoder.
 
-    Batches have ``images [B, F, H, W, 3]`` uint8, ``frames [B]`` where the numbers of frames differ, ``prompt
+    Batches have ``images [B, F, H, W, 3]`` uint8, ``frames [B]`` if the numbers of frames differ, ``prompt
     [B, P]`` and ``target [B, T]``, both padded on the right to a multiple of 8; the target ends in EOS.
 
     With ``cut``, a target that is too long is truncated, without EOS, so that the model does not learn to stop
@@ -162,7 +162,7 @@ class MaskEncoder:
 
 
 def _first(example: Example) -> Image:
-    return require(example.images, example, "picture")[0]
+    return require(example.images, example, "image")[0]
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], pad: int) -> Tensor:

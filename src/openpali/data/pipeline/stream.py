@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a run with one resolution and one mixture, ``samples`` long."""
+    """A part of a run: ``samples`` samples at one resolution from one mixture."""
 
     samples: int
     preprocess: Preprocess
@@ -47,7 +47,7 @@ class EncodedSample:
     """An encoded example.
 
     Attributes:
-        arrays: what the encoder made of it.
+        arrays: the encoder's output.
         entry: index of its entry in the phase.
         key: name for logs.
         problems: one sentence for each bad sample that it replaces.
@@ -89,7 +89,7 @@ class Stream(Dataset[EncodedSample]):
         return phase, self.mixtures[number][counter - (self.ends[number] - phase.samples)]
 
     def drawn(self, counter: int) -> dict[str, int]:
-        """Entry name -> how many of the samples before ``counter`` it has given, substitutes included."""
+        """Entry name -> number of samples drawn from it before ``counter``, substitutes included."""
         found: dict[str, int] = {}
         for phase, mixture, end in zip(self.phases, self.mixtures, self.ends, strict=True):
             counts = mixture.drawn(min(max(counter - (end - phase.samples), 0), phase.samples))
@@ -127,7 +127,7 @@ class Loaded:
     problems: list[str]
 
     def pin_memory(self) -> Loaded:
-        """A copy in pinned memory. The DataLoader calls this method where batches are to be pinned."""
+        """A copy in pinned memory. The DataLoader calls this method if it pins batches."""
         return replace(self, batch={key: value.pin_memory() for key, value in self.batch.items()})
 
 
@@ -173,7 +173,7 @@ def load(
 
 
 def start_method() -> str:
-    """How workers are started: "fork", which shares what is in memory; "spawn", which copies it, on Windows."""
+    """How workers are started: "fork", which shares memory; on Windows "spawn", which copies it."""
     return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
 
@@ -228,8 +228,8 @@ def _with_clear_errors(loader: DataLoader[Any]) -> Generator[list[Loaded]]:
         if "DataLoader worker" not in str(error):
             raise
         raise OSError(
-            f"a data worker was killed ({error}), perhaps for lack of memory: lower workers or batch, and the same "
-            "command goes on from the last checkpoint"
+            f"a data worker was killed ({error}), perhaps for lack of memory: lower workers or batch, then run "
+            "the same command to continue from the last checkpoint"
         ) from error
 
 

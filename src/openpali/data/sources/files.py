@@ -34,9 +34,8 @@ def find_files(pattern: str, suffix: str) -> list[str]:
     """The files that ``pattern`` names, sorted.
 
     Args:
-        pattern: a folder, whose files that end in ``suffix`` are taken; a file; or a pattern such as
-        ``train-*.tar``
-            or ``train-{00000..00099}.tar``.
+        pattern: a folder, for its files that end in ``suffix``; a file; or a pattern such as ``train-*.tar`` or
+            ``train-{00000..00099}.tar``.
 
     Raises:
         FileNotFoundError: there are no such files.
@@ -49,7 +48,7 @@ def find_files(pattern: str, suffix: str) -> list[str]:
 
 
 def open_file(name: str) -> BinaryIO:
-    """Open a file for reading. Raises ``OSError`` where it cannot be read."""
+    """Open a file for reading. Raises ``OSError`` if it cannot be read."""
     if not is_url(name):
         return Path(name).open("rb")
     fs, path = _remote(name)

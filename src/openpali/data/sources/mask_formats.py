@@ -1,4 +1,4 @@
-"""Shapes of objects in the formats of data sets (polygons, COCO's run lengths) -> masks."""
+"""Polygons and COCO run lengths -> masks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Polygons:
         return mask
 
     def draw_as_coco(self, size: Size) -> Mask:
-        """Mask ``[H, W]`` with exactly the pixels that COCO's tools give, which COCO's scores are computed from.
+        """Mask ``[H, W]`` with exactly the pixels of COCO's tools, from which COCO's scores are computed.
 
         Some pixels at the edge differ from :meth:`draw`.
         """

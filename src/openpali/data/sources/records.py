@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +24,11 @@ from pydantic import (
 from openpali.data.media.images import load_image
 from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
 from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
+from openpali.messages import hint
 from openpali.tasks.example import Box, Example, Mask, Object, Size, tight_box
 
 ReadFile = Callable[[str], bytes]
-"""File name in a record -> the file's bytes; raises ``FileNotFoundError`` where there is none."""
+"""File name in a record -> the file's bytes; raises ``FileNotFoundError`` if there is none."""
 
 
 class RecordError(ValueError):
@@ -246,9 +246,7 @@ def _explain(error: Any) -> tuple[str, str]:
     field = ".".join(map(str, location))
     if kind == "extra_forbidden":
         model = ObjectRecord if location[0] == "objects" else Record
-        near = difflib.get_close_matches(str(location[-1]), list(model.model_fields), n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(model.model_fields)}"
-        return field, f"unknown field; {hint}"
+        return field, f"unknown field; {hint(str(location[-1]), model.model_fields, cutoff=0.4)}"
     if kind == "json_invalid":
         return "", f"{message}; each line must be one JSON object"
     if kind == "model_type" or not location or kind in ("value_error", "missing"):

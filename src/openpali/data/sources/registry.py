@@ -16,7 +16,7 @@ from openpali.data.sources.records import RecordSource
 from openpali.data.sources.shards import ShardSource
 from openpali.home import data_folder
 from openpali.synth.compose import KINDS, WorldSource
-from openpali.synth.world import World
+from openpali.synth.world import World, world_names
 from openpali.tasks.example import Size
 
 SPLITS = {"easy-vqa": ("train", "test")}
@@ -24,10 +24,10 @@ SPLITS = {"easy-vqa": ("train", "test")}
 
 RECORDS: dict[str, Callable[[str, MediaLoader], RecordSource]] = {
     ".jsonl": JsonlSource,
-    ".tar": ShardSource,
     ".parquet": ParquetSource,
+    ".tar": ShardSource,
 }
-"""Suffix of a user's files -> the source that reads them."""
+"""Suffix of a user's files -> the source that reads them. A folder is read as the first of them that it holds."""
 
 
 def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = None) -> Source:
@@ -62,12 +62,20 @@ def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = N
         _check_options(name, options, "frames", "stride")
         return RECORDS[suffix](name, MediaLoader(min_size, **options))
     world, slash, kind = name.partition("/")
-    if not slash:
-        raise ValueError(
-            f"unknown source {name!r}: give WORLD/KIND as in nano/{next(iter(KINDS))} (kinds: {', '.join(KINDS)}), "
-            f"{', '.join(SPLITS)}, a .jsonl file, or a folder, pattern or URL of .tar shards or .parquet files"
-        )
+    if not slash or (kind not in KINDS and world not in world_names()):
+        raise ValueError(_unknown(name))
     return WorldSource(_world(world), kind, **options)
+
+
+def _unknown(name: str) -> str:
+    """The error message for a name that is no source."""
+    if Path(name).expanduser().is_file():
+        return f"{name} cannot be a source: its name must end in {' or '.join(RECORDS)}"
+    return (
+        f"unknown source {name!r}: there is no such file or folder; give WORLD/KIND as in "
+        f"nano/{next(iter(KINDS))} (kinds: {', '.join(KINDS)}), "
+        f"{', '.join(SPLITS)}, a .jsonl file, or a folder, pattern or URL of .tar shards or .parquet files"
+    )
 
 
 def holds_records(name: str) -> bool:
@@ -76,10 +84,16 @@ def holds_records(name: str) -> bool:
 
 
 def _file_suffix(name: str) -> str:
-    """The suffix of the files that ``name`` stands for; a folder or URL without one has ``.tar`` files."""
+    """The suffix of the files that ``name`` stands for; a URL without one has ``.tar`` files."""
     path = Path(name).expanduser()
     if path.is_dir():
-        return ".parquet" if any(path.glob("*.parquet")) else ".tar"
+        suffixes = [suffix for suffix in RECORDS if suffix != ".jsonl"]
+        for suffix in suffixes:
+            if any(path.glob(f"*{suffix}")):
+                return suffix
+        raise FileNotFoundError(
+            f"no {' or '.join(suffixes)} files in the folder {name}; name a .jsonl file by its own path"
+        )
     return ".tar" if is_url(name) and path.suffix not in RECORDS else path.suffix
 
 

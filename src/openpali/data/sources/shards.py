@@ -51,8 +51,8 @@ class ShardSource(RecordSource):
     Each shard is scanned once for its table of contents, which is cached until the shard changes; a record and its
     images are read on demand. An image is ``key.jpg`` (or png, webp, or a video), several are ``key.0.jpg``,
     ``key.1.jpg``, ...; a record may name other members by what follows the key. Without ``key.json``, ``key.txt``
-    is the caption. Of a damaged or incomplete shard the complete samples are used, and a warning says how many are
-    left out.
+    is the caption. From a damaged or incomplete shard, the complete samples are used, and a warning counts the
+    others.
 
     Args:
         path: a folder with ``.tar`` files, one such file, a pattern (see :func:`find_files`),
@@ -184,7 +184,7 @@ def _scan(file: BinaryIO, shard: str) -> _Contents:
 
 
 def _members_of(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """Every member that can be found, with its end; after a damaged place it goes on at the next header."""
+    """Every member that can be found, with its end; continues at the next header after a damaged place."""
     length = file.seek(0, 2)
     file.seek(0)
     try:
@@ -201,7 +201,7 @@ def _members_of(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, int]]:
             continue
         if member is None:
             return
-        tar.members.clear()  # type: ignore[attr-defined]  # or they would pile up in memory
+        tar.members.clear()  # type: ignore[attr-defined]  # otherwise they accumulate in memory
         yield member, tar.offset
 
 

@@ -43,7 +43,7 @@ def open_ai2d(root: Path) -> Listing:
 
 
 def choose_from(question: str, choices: Sequence[str]) -> str:
-    """The question with its choices, as big_vision words it."""
+    """The question with its choices, in big_vision's wording."""
     return f"{question} choose from: " + " \t ".join(choices)
 
 
@@ -85,8 +85,8 @@ BENCHMARKS = (
             "ai2d/images/0.png, ...",
         ),
         home=HOME,
-        note="The question ends with its choices, `choose from: A \\t B ...`. Where it calls parts of the diagram "
-        "by letters, these are drawn there. `multiple_choice` takes the letter of a choice for an answer, too.",
+        note="The question ends with its choices, `choose from: A \\t B ...`. If it names parts of the diagram "
+        "by letters, these are drawn into it. `multiple_choice` also accepts the letter of a choice.",
         open=open_ai2d,
         task="vqa",
         decoding=Decoding(max_tokens=128),

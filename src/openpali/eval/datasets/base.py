@@ -1,4 +1,4 @@
-"""What a benchmark is: a data set with its protocol, and what the paper scored on it.
+"""Benchmarks: a data set with its protocol, and the paper's scores on it.
 
 There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one by one, and an
 :class:`EncoderBenchmark` compares embeddings of all samples. :mod:`openpali.eval.evaluators` runs both.
@@ -36,21 +36,21 @@ Measure = Callable[[Example], Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """What every benchmark says of itself.
+    """The description of a benchmark.
 
     Attributes:
-        name: on the command line.
-        title: for people.
-        split: which samples are scored.
-        metric: name of the score that counts, among those that scoring returns; of answers by default the task's.
-        paper: PaLI-3's number per score, in the unit of ours: fractions 0..1, CIDEr times 100. From memory of the
-            paper's v2; empty where it has none.
-        paper_ocr: the same with the text of an OCR engine in the prompt.
+        name: name on the command line.
+        title: title in reports.
+        split: the samples that are scored.
+        metric: name of the main score; for benchmarks of answers by default the task's.
+        paper: PaLI-3's number per score, in our units: fractions 0..1, CIDEr times 100. From memory of the paper's
+            v2; empty if it has none.
+        paper_ocr: the same with OCR text in the prompt.
         resolution: side in pixels at which the paper evaluates; a checkpoint has its own.
         frames: number of frames of a video and their stride; empty for images.
         layout: files and folders that it reads, under the data root; none if the samples are synthetic.
-        home: where to get them.
-        note: how our score differs from the paper's, if it does.
+        home: where to get these files.
+        note: differences between our score and the paper's, if any.
     """
 
     name: str
@@ -68,17 +68,17 @@ class Benchmark:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerBenchmark(Benchmark):
-    """A benchmark whose samples are asked one by one.
+    """A benchmark whose samples are answered one by one.
 
     Attributes:
-        open: data root -> samples. It reads annotations at once, and images when their sample is asked for. Raises
-            ``FileNotFoundError`` or ``ValueError`` that names the missing thing and where to get it.
+        open: data root -> samples. Reads annotations at once, and images on demand. Raises ``FileNotFoundError`` or
+            ``ValueError`` with the missing file or field and where to get it.
         task: name of the task that writes the prompt and reads the answer.
-        options: of the task, on top of what the model was trained with.
-        decoding: the paper's, or big_vision's transfer configuration where the paper is silent.
-        scorer: of the benchmark's own, where its protocol differs from how the task scores answers.
-        measure: what such a scorer needs of an example; it is added to what the task measures.
-        part: of a family of models, instead of the one that answers the task.
+        options: options of the task; they override those that the model was trained with.
+        decoding: the paper's, or big_vision's transfer configuration if the paper does not say.
+        scorer: scores the answers instead of the task, if the benchmark has another protocol.
+        measure: values of an example that such a scorer needs, besides those that the task measures.
+        part: the part of a family of models to ask, instead of the part for the task.
     """
 
     metric: str = ""
@@ -104,30 +104,29 @@ class AnswerBenchmark(Benchmark):
         """The task as the model was trained on it, with this benchmark's options.
 
         Args:
-            ocr: the prompt holds the example's ``text``, see :mod:`openpali.eval.ocr`.
+            ocr: put the example's ``text`` into the prompt, see :mod:`openpali.eval.ocr`.
 
         Raises:
-            ValueError: ``ocr`` for a task that has no place for it.
+            ValueError: ``ocr`` for a task whose prompt has no place for it.
         """
         task = pipeline.task(self.task)
         options = {**self.options, "ocr": True} if ocr else self.options
-        known = {each.name for each in dataclasses.fields(task)}
-        if ocr and "ocr" not in known:
+        if ocr and not task.takes_ocr():
             raise ValueError(f"benchmark {self.name} takes no OCR text: task {self.task} has no place for it")
         return dataclasses.replace(task, **options)
 
 
 def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None = None) -> AnswerBenchmark:
-    """A benchmark of one's own data, scored as its task scores.
+    """A benchmark of your own data, scored by its task.
 
     Args:
-        source: whatever a recipe takes as ``source``; it names the benchmark.
-        task: that the model is asked to do; by default the one that the first sample is evidently for.
-        options: of the source.
+        source: a ``source`` as in recipes; also the name of the benchmark.
+        task: name of the task; by default, the only task that fits the first sample.
+        options: options of the source.
 
     Raises:
-        FileNotFoundError, ValueError: the source cannot be opened; or there is no such task, or none was named and
-            the first sample does not tell it.
+        FileNotFoundError, ValueError: the source cannot be opened; there is no such task; or ``task`` is empty and
+            no task, or more than one, fits the first sample.
     """
     samples = open_source(source, dict(options or {}))
     if not task:
@@ -179,15 +178,15 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """The scores of a benchmark of embeddings, and what they were computed from.
+    """The scores of a benchmark of embeddings, and their inputs.
 
     Attributes:
-        scores: with per-image values where they exist.
+        scores: the scores, with per-image values if they exist.
         n, of: number of images scored, and in total.
-        data: hash of what was compared (:class:`Seen`): pixels, texts and labels, in order.
+        data: hash of the inputs (:class:`Seen`): pixels, texts and labels, in order.
         prompt: the texts that were embedded: templates, the first of them, languages.
-        preprocessing: part -> how its images were prepared and pooled; empty for the embeddings of the siglip
-            part as it was trained.
+        preprocessing: part -> preprocessing and pooling of its images; empty for the trained embeddings of the
+            siglip part.
     """
 
     scores: Scores
@@ -203,7 +202,8 @@ class EncoderBenchmark(Benchmark):
     """A benchmark of embeddings or features.
 
     Attributes:
-        run: model, data root, number of samples (None: all), progress -> what was found. Raises as ``open`` above.
+        run: model, data root, number of samples (None: all), progress -> scores. Raises as
+            :attr:`AnswerBenchmark.open`.
     """
 
     run: Callable[[Encoders, Path, int | None, Advance], Embedded]

@@ -49,7 +49,7 @@ def open_35l(root: Path) -> Listing:
     for entry in folder.rows(TRANSLATIONS):
         image, lang = entry.text("image_id").split("_")[0], entry.text("trg_lang")
         captions.setdefault((image, lang), []).append(entry.text("translation_tokenized"))
-        if lang == "de":  # the English original stands beside every translation: take it once
+        if lang == "de":  # every translation repeats the English original: take it once
             captions.setdefault((image, "en"), []).append(entry.text("caption_tokenized"))
     names = {entry.text("cocoid"): image_file(entry) for entry in folder.json(SPLIT).entries("images")}
     makers = []

@@ -16,8 +16,8 @@ DOCVQA_IMAGES = ("docvqa/spdocvqa_images", "docvqa/documents", "docvqa/val/docum
 INFOVQA = ("infographicvqa/infographicsVQA_val_v1.0_withQT.json", "infographicvqa/infographicVQA_val_v1.0.json")
 INFOVQA_IMAGES = ("infographicvqa/infographicsvqa_images", "infographicvqa/images")
 HOME = "https://rrc.cvc.uab.es/?ch=17&com=downloads"
-MOST_SPANS = 6  # of an answer that is written in every order
-NOTE = "The paper's number is of the test server."
+MOST_SPANS = 6  # answers with more spans are not permuted
+NOTE = "The paper's number is from the test server."
 
 
 def open_docvqa(root: Path) -> Listing:
@@ -44,7 +44,7 @@ def open_infographicvqa(root: Path) -> Listing:
 
 
 def any_order(answer: str) -> list[str]:
-    """The spans of an answer ("red, blue") in every order, as written first; one of many spans stays as it is."""
+    """The spans of an answer ("red, blue") in every order, the given order first; alone beyond ``MOST_SPANS``."""
     spans = answer.split(", ")
     if len(spans) > MOST_SPANS:
         return [answer]

@@ -35,7 +35,7 @@ Split = tuple[Labelled, Labelled]  # train, test
 
 @dataclass(frozen=True)
 class DataSet:
-    """One of the eight.
+    """One of the eight data sets.
 
     Attributes:
         layout: its files under the data root.
@@ -282,7 +282,7 @@ BENCHMARKS = (
         resolution=224,
         layout=tuple(name for each in DATA_SETS for name in each.layout),
         home=", ".join(each.home for each in DATA_SETS),
-        note="Which eight, and how many shots, is from big_vision's few-shot evaluator and the papers on ViT. "
+        note="The eight data sets and the shots are those of big_vision's few-shot evaluator and the ViT papers. "
         "Caltech-101 (30 images a class for training), Colorectal Histology and UC Merced (half of each class) "
         "have no official split and are split by the hash of their names.",
         run=run_fewshot,

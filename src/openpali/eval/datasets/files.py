@@ -1,4 +1,4 @@
-"""Official annotation files. Errors name in one sentence what is missing, where, and where to get it."""
+"""Official annotation files. Errors name the missing file or field, its place, and where to get it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Folder:
         raise FileNotFoundError(f"{self.title} needs {wanted}, which does not exist: get it at {self.home}")
 
     def json(self, *names: str) -> Entry:
-        """A JSON object; for a file whose top is a list, see :meth:`rows`."""
+        """A JSON object; for a file that is a list, see :meth:`rows`."""
         path = self.file(*names)
         return Entry(self._json(path, dict), path.name, self)
 
@@ -77,7 +77,7 @@ class Folder:
         return [line.strip() for line in text.splitlines() if line.strip()]
 
     def image(self, *names: str) -> Image:
-        """The first of ``names`` that exists as an image, RGB uint8 ``[H, W, 3]``."""
+        """The image file that exists first among ``names``, RGB uint8 ``[H, W, 3]``."""
         return load_image(self.file(*names))
 
     def frames(
@@ -87,7 +87,7 @@ class Folder:
         return load_frames(self.file(*names), frames, stride, start=start, end=end)
 
     def subfolders(self, name: str) -> list[Path]:
-        """The folders in a folder, by name: the classes of a data set that is sorted into them.
+        """The folders in a folder, by name: one per class of a data set.
 
         Raises:
             FileNotFoundError: there is none.
@@ -95,8 +95,7 @@ class Folder:
         found = sorted(path for path in (self.root / name).glob("*") if path.is_dir())
         if not found:
             raise FileNotFoundError(
-                f"{self.title} needs folders of images in {self.root / name}, and there are none: "
-                f"get it at {self.home}"
+                f"{self.title} needs folders of images in {self.root / name}, which has none: get it at {self.home}"
             )
         return found
 
@@ -123,7 +122,7 @@ class Entry:
         where: file and place in it, for errors.
         folder: the data set that it belongs to.
 
-    All readers raise ``ValueError`` where the field is missing or of another kind.
+    All readers raise ``ValueError`` if the field is missing or of another type.
     """
 
     values: dict[str, Any]
@@ -190,7 +189,7 @@ class Entry:
     def _field(self, name: str, kinds: tuple[type, ...], what: str) -> Any:
         if not isinstance(self.values, dict) or name not in self.values:
             raise ValueError(
-                f"{self.where}: {self.folder.title} has a field {name!r} there, and it is missing; "
+                f"{self.where}: the field {name!r} of {self.folder.title} is missing; "
                 f"the original file is at {self.folder.home}"
             )
         value = self.values[name]
@@ -207,7 +206,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """Examples by index; each is made when it is asked for."""
+    """Examples by index, made on demand."""
 
     makers: Sequence[Callable[[], Example]]
 
@@ -219,7 +218,7 @@ class Listing:
 
 
 def with_image(example: Example, folder: Folder, *names: str) -> Callable[[], Example]:
-    """Makes the example, and reads its image then."""
+    """A function that returns the example with its image, which it reads when called."""
     return partial(_with_image, example, folder, names)
 
 
@@ -231,7 +230,7 @@ def listing(makers: Sequence[Callable[[], Example]], folder: Folder, what: str) 
     """A source of examples.
 
     Raises:
-        ValueError: there are none; the message says ``what``.
+        ValueError: there are no examples; the message names them by ``what``.
     """
     if not makers:
         raise ValueError(

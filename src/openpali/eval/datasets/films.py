@@ -1,4 +1,4 @@
-"""Videos of the benchmarks: frames at a fixed stride, from the sampler that training uses."""
+"""Videos of the benchmarks: frames at a fixed stride, from the function that training uses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Film:
 
 
 def with_frames(example: Example, folder: Folder, film: Film) -> Callable[[], Example]:
-    """Makes the example, and decodes its frames then."""
+    """A function that returns the example with its frames, which it decodes when called."""
     return partial(_with_frames, example, folder, film)
 
 

@@ -22,15 +22,15 @@ ANSWERS = "imagenet/LOC_val_solution.csv"
 VAL = "imagenet/ILSVRC/Data/CLS-LOC/val"
 TRAIN = "imagenet/ILSVRC/Data/CLS-LOC/train"
 NAMES = "imagenet/class_names.txt"
-CRANES = {"n02012849": "crane bird", "n03126707": "construction crane"}  # WordNet calls both "crane", and no more
+CRANES = {"n02012849": "crane bird", "n03126707": "construction crane"}  # WordNet has only "crane" for both
 HOME = "https://www.image-net.org/challenges/LSVRC/2012 (as Kaggle's ImageNet Object Localization Challenge)"
 
 
 def read_classes(folder: Folder) -> tuple[list[str], list[str]]:
-    """Codes of the classes ("n01440764") in order, and their names: the first of those that WordNet has for it.
+    """Codes of the classes ("n01440764") in order, and their names: the first name of each in WordNet.
 
-    Classes of one and the same first name ("Cardigan", a dog, and "cardigan", a garment) get all of theirs. Other
-    names (CLIP's, say) can be given in ``class_names.txt``, one line per class.
+    Classes with the same first name ("Cardigan", a dog, and "cardigan", a garment) get all of their names. The file
+    ``class_names.txt``, one line per class, overrides them, for example with CLIP's names.
     """
     codes, aliases = zip(*folder.columns(CLASSES, 2), strict=True)
     first = [CRANES.get(code, names.split(",")[0]) for code, names in zip(codes, aliases, strict=True)]
@@ -48,7 +48,7 @@ def read_answers(folder: Folder, codes: Sequence[str]) -> tuple[list[str], Label
     number = {code: i for i, code in enumerate(codes)}
     images, labels = [], []
     for row in folder.rows(ANSWERS):
-        code = row.text("PredictionString").split()[0]  # a class, then a box; perhaps more of them
+        code = row.text("PredictionString").split()[0]  # pairs of a class and a box
         if code not in number:
             raise ValueError(f"{row.where}: class {code} is not in {CLASSES}; the originals are at {HOME}")
         images.append(f"{VAL}/{row.text('ImageId')}.JPEG")
@@ -89,7 +89,7 @@ def run_linear(model: Encoders, root: Path, limit: int | None, advance: Advance)
     train_labels: list[int] = []
     for path in folder.subfolders(TRAIN):
         if path.name not in codes:
-            raise ValueError(f"{path} is a class that {CLASSES} does not have; the originals are at {HOME}")
+            raise ValueError(f"{path} is a class that {CLASSES} lacks; the originals are at {HOME}")
         files = sorted(path.glob("*.JPEG"))
         train += [partial(folder.image, f"{TRAIN}/{path.name}/{file.name}") for file in files]
         train_labels += [codes.index(path.name)] * len(files)

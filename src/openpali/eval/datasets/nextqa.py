@@ -53,8 +53,8 @@ BENCHMARKS = (
         frames=f"{FRAMES}, stride {STRIDE}",
         layout=(QUESTIONS, SECOND, NAMES, "nextqa/NExTVideo/1164/3238737531.mp4, ..."),
         home=HOME,
-        note="The paper does not say its stride; at this one, 16 frames span 43 seconds at 30 frames a second, the "
-        "mean length of a video.",
+        note="The paper does not give its stride; with this one, 16 frames span 43 seconds at 30 frames per "
+        "second, the mean length of a video.",
         open=open_nextqa,
         task="video_qa",
         decoding=Decoding(max_tokens=64),

@@ -27,7 +27,7 @@ def open_ocrvqa(root: Path) -> Listing:
             raise ValueError(
                 f"{entry.where}: {len(questions)} questions and {len(answers)} answers; the original is at {HOME}"
             )
-        # Its loader saves a cover under the book's number, with the ending of its address.
+        # The official loader saves a cover under the book's number, with the suffix of its URL.
         name = f"ocrvqa/images/{book}{Path(entry.text('imageURL')).suffix}"
         for number, (question, answer) in enumerate(zip(questions, answers, strict=True)):
             example = Example(f"{book}_{number}", question=question, answers=[answer])

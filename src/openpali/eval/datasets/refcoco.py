@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg: cut out what an expression refers to, in COCO's images.
+"""RefCOCO, RefCOCO+ and RefCOCOg: segment the object that an expression refers to, in COCO's images.
 
 The splits are UNC's for RefCOCO/+ and UMD's for RefCOCOg. The three are trained together, and an image may be in
 the training split of one and in a validation or test split of another: :func:`write_training` leaves these images
@@ -29,7 +29,7 @@ FILE_NAME = "coco/train2014/COCO_train2014_{:012d}.jpg"
 
 @dataclass(frozen=True)
 class DataSet:
-    """One of the three: its folder, who split it, and the splits."""
+    """One of the three data sets: its folder, the author of its split, and the splits."""
 
     name: str
     split_by: str
@@ -52,14 +52,14 @@ class _PlainUnpickler(pickle.Unpickler):
     """Reads numbers, texts, lists and dictionaries, and refuses everything else that a pickle can hold."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it names {module}.{name}, and plain data names nothing")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}, but plain data refers to no code")
 
     def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside of itself")
+        raise pickle.UnpicklingError("it refers to data outside the file")
 
 
 def read_expressions(folder: Folder, name: str) -> list[Entry]:
-    """The objects that are referred to, each with its sentences, from the owners' pickle; no code in it can run.
+    """The referred objects, each with its sentences, from the owners' pickle; no code in it can run.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -73,7 +73,7 @@ def read_expressions(folder: Folder, name: str) -> list[Entry]:
             f"{path} cannot be read as {folder.title}'s expressions: {error}; get it anew at {HOME}"
         ) from error
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise ValueError(f"{path} is no list of referred objects; the original is at {HOME}")
+        raise ValueError(f"{path} is not a list of referred objects; the original is at {HOME}")
     return [Entry(value, f"{path.name}, ref {i + 1}", folder) for i, value in enumerate(values)]
 
 
@@ -191,7 +191,7 @@ def _mask(annotation: Entry, size: Size) -> Mask:
             return read_polygons(value).draw_as_coco(size)
     except ValueError as error:
         raise ValueError(f"{annotation.where}: field 'segmentation': {error}") from error
-    raise ValueError(f"{annotation.where}: field 'segmentation' is no polygons and no run lengths; see {HOME}")
+    raise ValueError(f"{annotation.where}: field 'segmentation' is neither polygons nor run lengths; see {HOME}")
 
 
 _PAPER = {"refcoco/val": 0.773, "refcoco+/val": 0.735, "refcocog/val": 0.727}

@@ -1,4 +1,4 @@
-"""Protocols that differ from how the tasks score their answers: each is what the owners of a data set prescribe."""
+"""Scorers that data set owners prescribe and that differ from the tasks' own."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def wups(rows: Sequence[Answered]) -> Scores:
 
 
 def measure_choices(example: Example) -> dict[str, list[str]]:
-    """The choices that a question has (``vocabulary``), for :func:`choices`."""
+    """The choices of a question (``vocabulary``), for :func:`choices`."""
     return {"choices": list(example.vocabulary)}
 
 

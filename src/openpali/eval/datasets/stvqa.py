@@ -46,8 +46,8 @@ BENCHMARKS = (
         resolution=812,
         layout=(QUESTIONS, "stvqa/train_images/coco-text/COCO_train2014_000000000036.jpg, ..."),
         home=HOME,
-        note="Answers of the test split, of which the paper's number is, are secret and there is no validation "
-        "split: a tenth of the training images is scored, which a model must not have been tuned on "
+        note="The paper's number is for the test split, whose answers are secret, and there is no validation "
+        "split: we score a tenth of the training images, on which a model must not have been tuned "
         "(`openpali.eval.datasets.stvqa.is_held_out`).",
         open=open_stvqa,
         task="vqa",

@@ -1,6 +1,6 @@
 """The tables of docs/evaluation.md, from the benchmarks themselves.
 
-``python -m openpali.eval.datasets.table docs/evaluation.md`` rewrites them.
+``python -m openpali.eval.datasets.table``, run in the repository's folder, rewrites them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def prompt_of(benchmark: Benchmark) -> str:
 
 
 def decoding_of(benchmark: Benchmark) -> str:
-    """Greedy or beams, and the most tokens."""
+    """Greedy or beams, and the maximum number of tokens."""
     if not isinstance(benchmark, AnswerBenchmark):
         return ""
     decoding = benchmark.decoding
@@ -75,16 +75,18 @@ def decoding_of(benchmark: Benchmark) -> str:
 
 
 def write_into(path: Path) -> None:
-    """Replace what stands between the marks of a document.
+    """Replace the text between the marks of a document.
 
     Raises:
-        ValueError: it has no marks.
+        ValueError: the document has no marks.
     """
     text = path.read_text("utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} has no lines {BEGIN.strip()} and {END.strip()} to write between")
+        raise ValueError(
+            f"{path} needs the lines {BEGIN.strip()} and {END.strip()}, to write the tables between them"
+        )
     path.write_text(f"{head}{begin}\n{render()}\n{end}{tail}", "utf-8")
 
 
@@ -98,4 +100,4 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    write_into(Path(sys.argv[1]))
+    write_into(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/evaluation.md"))

@@ -12,10 +12,10 @@ from openpali.tasks.example import Example
 
 QUESTIONS = "textvqa/TextVQA_0.5.1_val.json"
 CAPTIONS = "textcaps/TextCaps_0.1_val.json"
-IMAGES = "textvqa/train_images"  # of both data sets, and of their validation splits too
+IMAGES = "textvqa/train_images"  # of both data sets, including their validation splits
 HOME = "https://textvqa.org/dataset"
 HOME_CAPTIONS = "https://textvqa.org/textcaps/dataset"
-NOTE = "The paper's number is of the test server. Images are taken as distributed: some of them lie on their side."
+NOTE = "The paper's number is from the test server. Images are used as distributed; some are rotated."
 
 
 def open_textvqa(root: Path) -> Listing:

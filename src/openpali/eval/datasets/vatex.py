@@ -35,7 +35,7 @@ BENCHMARKS = (
         frames=f"{FRAMES}, stride {STRIDE}",
         layout=(CAPTIONS, "vatex/videos/_0hjJMcV1kg_000000_000010.mp4, ..."),
         home=HOME,
-        note="Its owners give the videos by their names and times on YouTube.",
+        note="Its owners distribute names and times of YouTube videos, not the videos.",
         open=open_vatex,
         task="video_caption",
         decoding=Decoding(max_tokens=64),

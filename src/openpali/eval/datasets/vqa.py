@@ -1,4 +1,4 @@
-"""VQAv2 and OKVQA: questions about COCO's images with ten answers each, in one and the same format."""
+"""VQAv2 and OKVQA: questions about COCO's images with ten answers each, in the same format."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ BENCHMARKS = (
         resolution=812,
         layout=(*VQAV2, IMAGES),
         home=HOME_VQAV2,
-        note="The paper's number is of test-dev (85.2 on test-std), which only the server scores.",
+        note="The paper's number is for test-dev (85.2 on test-std), which only the server scores.",
         open=partial(open_vqa, "VQAv2", HOME_VQAV2, VQAV2, True),
         task="vqa",
         decoding=Decoding(max_tokens=32),
@@ -66,8 +66,8 @@ BENCHMARKS = (
         resolution=812,
         layout=(*OKVQA, IMAGES),
         home=HOME_OKVQA,
-        note="The paper does not say which scorer it takes: `accuracy` is big_vision's, without clean-up, and "
-        "`vqa_accuracy` the one that the data set's owners prescribe.",
+        note="The paper does not say which scorer it uses: `accuracy` is big_vision's, without normalisation; "
+        "`vqa_accuracy` is the official one.",
         open=partial(open_vqa, "OKVQA", HOME_OKVQA, OKVQA, False),
         task="vqa",
         decoding=Decoding(max_tokens=32),

@@ -83,8 +83,8 @@ BENCHMARKS = (
         resolution=812,
         layout=LAYOUT,
         home=HOME,
-        note="The score is the mean over languages. Captions are compared as written, not as its owners tokenise "
-        "them: where a language writes no spaces, a phrase is one word.",
+        note="The score is the mean over languages. Captions are compared as written, without the owners' "
+        "tokenisation: in a language without spaces, a phrase is one word.",
         open=open_captions,
         task="caption",
         decoding=Decoding(max_tokens=32),

@@ -1,4 +1,4 @@
-"""``clipart``: patterns and symbols for backgrounds, none of which shows a thing that a stamp shows."""
+"""``clipart``: patterns and symbols for backgrounds, of which none shows an object that a stamp shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What builders write: plain files, never pickles. The same packages give the same bytes."""
+"""Output of builders: plain files, never pickles. The same packages give the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``wordnet``: the database by which NExT-QA's score compares words."""
+"""``wordnet``: the database with which NExT-QA's score compares words."""
 
 from __future__ import annotations
 
