@@ -20,9 +20,12 @@ from PIL import Image
 from openpali.cli.main import main
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.mask_formats import RunLengths, read_run_lengths
-from openpali.infer.bulk import Request, replies
+from openpali.infer.bulk import Reply, Request, replies
+from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
-from openpali.tasks.example import Size
+from openpali.infer.pipeline import Prediction
+from openpali.tasks.base import Answer
+from openpali.tasks.example import Box, Object, Size
 
 COUNT = 11
 
@@ -190,6 +193,19 @@ def test_boxes_are_in_pixels_of_the_file(family: Path, questions: Path) -> None:
         assert reply.prediction is not None
         [alone] = Pali.from_pretrained(family).detect(example.images, ["horse"])
         assert [thing.box for thing in reply.prediction.answer.objects] == [thing.box for thing in alone]
+
+
+def test_a_line_holds_boxes_and_masks_as_plain_json() -> None:
+    mask = np.zeros((3, 4), bool)
+    mask[1:, 2] = True
+    found = Answer("found", [Object("dog", Box(1, 2, 3, 3), mask), Object("cat", Box(0, 0, 1, 1))])
+    line = Reply("k", Prediction("detect: dog", found, Generation([5], [-0.5], -0.5, "eos"))).as_json()
+    assert json.loads(json.dumps(line)) == line
+    assert line["objects"] == [
+        {"name": "dog", "box": [1, 2, 3, 3], "mask": {"size": [3, 4], "counts": [7, 2, 3]}},
+        {"name": "cat", "box": [0, 0, 1, 1], "mask": None},
+    ]
+    assert (line["score"], line["finish_reason"], line["text"]) == (-0.5, "eos", "found")
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.data())

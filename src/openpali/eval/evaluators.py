@@ -312,8 +312,8 @@ def batches(
 ) -> Iterator[list[Asked]]:
     """This rank's share of the first ``n`` samples, in batches, without batches whose answers are all known.
 
-    Each window belongs to one rank (:mod:`openpali.infer.batches`). So batches depend neither on the rank nor on the
-    answers that are known.
+    Each window belongs to one rank (:mod:`openpali.infer.batches`). So batches depend neither on the rank nor on
+    the answers that are known.
     """
     for window in windows(n, batch)[ranks.rank :: ranks.world]:
         if known.issuperset(window):
