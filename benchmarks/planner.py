@@ -83,10 +83,10 @@ def compare(options: argparse.Namespace) -> list[Result]:
     results = []
     for line in lines:
         recipe = recipe_of(line["name"], options.precision)
-        books = rehearse(recipe, recipe.phases[0], HERE, SHAPES[line["name"]][0])
+        costs = rehearse(recipe, recipe.phases[0], HERE, SHAPES[line["name"]][0])
         results += [
-            cost(f"{line['name']}: memory", books.peak / 1e6, line["peak"] / 1e6, "measured", "MB"),
-            cost(f"{line['name']}: FLOPs", books.flops / 1e9, line["flops"] / 1e9, "measured", "GFLOP"),
+            cost(f"{line['name']}: memory", costs.peak / 1e6, line["peak"] / 1e6, "measured", "MB"),
+            cost(f"{line['name']}: FLOPs", costs.flops / 1e9, line["flops"] / 1e9, "measured", "GFLOP"),
         ]
     return results
 

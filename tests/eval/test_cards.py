@@ -103,16 +103,16 @@ def test_hashes_change_with_the_data_and_the_weights(pali: Pali, family: Path, t
     assert hashes[0] == hashes[4]
     assert len(set(hashes)) == 4
 
-    bundle = next(iter(pali._loaded.values()))[0]
-    weights = dict(bundle.weights())
+    stored = next(iter(pali._loaded.values()))[0]
+    weights = dict(stored.weights())
     for name, change in (("same", 0.0), ("other", 1e-3)):
         changed = {key: value + change for key, value in weights.items()}
         write_model(
             tmp_path / name,
             changed,
-            bundle.config,
-            preprocess=bundle.preprocess,
-            tokenizer=bundle.tokenizer,
+            stored.config,
+            preprocess=stored.preprocess,
+            tokenizer=stored.tokenizer,
             facts={},
         )
     one, other = (cards.hash_model(Pali.from_pretrained(tmp_path / name)) for name in ("same", "other"))

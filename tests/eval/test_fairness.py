@@ -166,8 +166,8 @@ def test_log_perplexity_is_that_of_the_model(pali: Pali) -> None:
     prompt, targets = "Generate the alt_text in en at 0: <extra_id_0>", ["A red circle", "A blue star on a box"]
     found = pali.log_perplexity(images, prompt, targets, batch=2)
     assert found.shape == (3, 2)
-    bundle, model = pali.load("pali")
-    tokenizer = bundle.tokenizer
+    stored, model = pali.load("pali")
+    tokenizer = stored.tokenizer
     prompt_ids = torch.tensor([tokenizer.encode(prompt)])
     for row, [image] in enumerate(images):
         for column, target in enumerate(targets):

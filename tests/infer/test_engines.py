@@ -43,10 +43,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Pali]:
 def test_predict_asks_the_engine_that_was_named(
     capsys, monkeypatch, family: Path, tmp_path: Path, opened: list[Pali], engine: str
 ) -> None:
-    picture = tmp_path / "photo.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(picture)
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(photo)
     assert not _run(
-        monkeypatch, "predict", picture, "--task", "caption", "--model", family, "--engine", engine, "--json"
+        monkeypatch, "predict", photo, "--task", "caption", "--model", family, "--engine", engine, "--json"
     )
     assert json.loads(capsys.readouterr().out)["prompt"].startswith("Generate the alt_text")
     [pali] = opened
@@ -67,14 +67,14 @@ def test_a_score_card_names_the_engine(
     assert isinstance(opened[0].pipeline().engine, OpenVinoPali) == (engine != "torch")
 
 
-@pytest.mark.parametrize("command", [["predict", "PICTURE", "what?"], ["eval", "nano/caption"]])
+@pytest.mark.parametrize("command", [["predict", "PHOTO", "what?"], ["eval", "nano/caption"]])
 def test_a_missing_engine_is_one_sentence_that_names_the_extra(
     monkeypatch, family: Path, tmp_path: Path, command: list[str]
 ) -> None:
-    picture = tmp_path / "photo.png"
-    Image.new("RGB", (8, 8)).save(picture)
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(photo)
     monkeypatch.setitem(sys.modules, "openvino", None)
-    words = [str(picture) if word == "PICTURE" else word for word in command]
+    words = [str(photo) if word == "PHOTO" else word for word in command]
     code = _run(monkeypatch, *words, "--model", family, "--engine", "openvino")
     assert code == "openpali: engine openvino needs OpenVINO: pip install 'openpali[cpu]'"
 

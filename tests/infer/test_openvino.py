@@ -28,10 +28,10 @@ def compiled() -> OpenVinoPali:
 
 
 @pytest.mark.parametrize("decoding", DECODINGS, ids=["greedy", "beams", "samples"])
-@pytest.mark.parametrize("pictures", [True, False])
-def test_the_same_texts_at_the_same_log_probabilities(compiled, decoding: Decoding, pictures: bool) -> None:
+@pytest.mark.parametrize("with_images", [True, False])
+def test_the_same_texts_at_the_same_log_probabilities(compiled, decoding: Decoding, with_images: bool) -> None:
     images, prompt, frames = inputs(1)
-    batch = (images, prompt, frames) if pictures else (None, prompt, None)
+    batch = (images, prompt, frames) if with_images else (None, prompt, None)
     ours, theirs = (generate(m, *batch, decoding=decoding) for m in (compiled, tiny(0)))
     for mine, reference in zip(ours, theirs, strict=True):
         assert [g.ids for g in mine] == [g.ids for g in reference]
@@ -62,8 +62,8 @@ def test_an_input_too_long_for_the_compiled_encoder_goes_through_torch(compiled,
 
 def test_the_facade_answers_alike_with_every_engine(family, monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # a random model is sure of nothing
-    picture = torch.randint(0, 256, (90, 120, 3), dtype=torch.uint8).numpy()
-    answers = {name: Pali.from_pretrained(family, name).caption([picture] * 2) for name in ("torch", "openvino")}
+    image = torch.randint(0, 256, (90, 120, 3), dtype=torch.uint8).numpy()
+    answers = {name: Pali.from_pretrained(family, name).caption([image] * 2) for name in ("torch", "openvino")}
     assert answers["torch"] == answers["openvino"]
     with pytest.raises(ValueError, match="no engine 'tpu': there are torch, openvino, openvino-int8"):
         Pali.from_pretrained(family, "tpu")
@@ -103,7 +103,15 @@ def test_an_int8_folder_is_compiled_from_the_floats_that_it_stands_for(family, t
     assert open_model(tmp_path / "int8").facts["int8"]
     for name in ("openvino", "openvino-int8"):
         pali = Pali.from_pretrained(tmp_path / "int8", name)
-        picture = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
-        expected = open_model(family / "pali").model().embed_images(picture)
-        seen = pali.pipeline().engine.embed_images(picture)
+        image = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
+        expected = open_model(family / "pali").model().embed_images(image)
+        seen = pali.pipeline().engine.embed_images(image)
         assert (seen - expected).norm() < 0.05 * expected.norm()
+
+
+def test_a_model_of_another_resolution_is_compiled_for_it() -> None:
+    model = tiny(0)
+    model.vit.set_grid((3, 1))
+    images = torch.randint(0, 256, (2, 1, 12, 4, 3), dtype=torch.uint8)
+    seen = OpenVinoPali(model, int8=False, precision="f32").embed_images(images)
+    torch.testing.assert_close(seen, model.embed_images(images), rtol=0, atol=1e-4)

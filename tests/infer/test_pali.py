@@ -102,7 +102,7 @@ def test_several_frames_are_one_row(pali: Pali, images: list[np.ndarray]) -> Non
         ([[]], ["  "], "prompt is empty"),
         ([[]], ["word " * 500], "tokens, this model takes 64: shorten it"),
         ([[np.zeros((4, 4), np.uint8)]], ["a"], r"uint8 \[H, W, 3\]"),
-        ([[b"no picture"]], ["a"], "not an image"),
+        ([[b"no image"]], ["a"], "not an image"),
     ],
 )
 def test_rows_that_cannot_be_answered_are_refused(pali: Pali, frames: list, prompts: list, message: str) -> None:

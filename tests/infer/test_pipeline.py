@@ -198,6 +198,12 @@ def test_embeddings_of_a_model_in_training(pali: Pali, images: list[np.ndarray])
     assert all(modes(model))
 
 
+def test_no_images_and_no_texts_have_no_embeddings(pali: Pali) -> None:
+    width = pali.embedding.model.config.vision.width
+    assert pali.embed_image([]).shape == pali.embed_text([]).shape == (0, width)
+    assert pali.similarity([], ["a"]).shape == (0, 1)
+
+
 def test_prompts_of_several_tasks_go_to_their_parts(pali: Pali, images: list[np.ndarray]) -> None:
     """Each row of a call is answered by the part that its own task needs."""
     frames = [[images[0]], images[:2], [images[1]]]

@@ -32,7 +32,7 @@ def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> PaliModel:
 
 
 def inputs(seed: int, rows: int = 5, vocab: int = 14) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures of up to 2 frames, prompts of different lengths, padded, and numbers of frames."""
+    """Images of up to 2 frames, prompts of different lengths, padded, and numbers of frames."""
     g = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (rows, 2, 8, 8, 3), generator=g, dtype=torch.uint8)
     prompt = torch.randint(2, vocab, (rows, 6), generator=g)

@@ -53,28 +53,28 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 
 def test_all_public_weights_are_adopted(sources: Path, tmp_path: Path) -> None:
     parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
-    bundle = open_model(tmp_path / "pali")
-    weights = bundle.weights()
-    assert isinstance(bundle.config, PaliModelConfig)
+    made = open_model(tmp_path / "pali")
+    weights = made.weights()
+    assert isinstance(made.config, PaliModelConfig)
     assert parts.text is not None
     tokenizer, known = read_tokenizer(sources / "t5")
-    assert bundle.tokenizer.proto == tokenizer.proto
-    assert bundle.config.text.vocab_size == tokenizer.vocab_size == known + 3 + 128
+    assert made.tokenizer.proto == tokenizer.proto
+    assert made.config.text.vocab_size == tokenizer.vocab_size == known + 3 + 128
     for key, value in parts.vision.vit.items():
         assert torch.equal(weights[f"vit.{key}"], value), key
     for key, value in parts.text.weights.items():
         rows = known if key in ("embed.weight", "head.weight") else None
         assert torch.equal(weights[f"text.{key}"][:rows], value[:rows]), key
-    assert (bundle.preprocess.height, bundle.preprocess.width) == (12, 12)
-    assert bundle.facts["parts"] == {
+    assert (made.preprocess.height, made.preprocess.width) == (12, 12)
+    assert made.facts["parts"] == {
         "vision": str(sources / "siglip"),
         "text": str(sources / "t5"),
         "head": "its own",
     }
-    assert bundle.facts["positions"] == {"method": "as trained", "from": [3, 3], "to": [3, 3]}
-    assert bundle.facts["vocabulary"] == {"adopted": known, "new": 131, "seed": 0}
-    assert json.loads((tmp_path / "pali" / "config.json").read_text())["facts"] == bundle.facts
-    bundle.model()
+    assert made.facts["positions"] == {"method": "as trained", "from": [3, 3], "to": [3, 3]}
+    assert made.facts["vocabulary"] == {"adopted": known, "new": 131, "seed": 0}
+    assert json.loads((tmp_path / "pali" / "config.json").read_text())["facts"] == made.facts
+    made.model()
 
 
 def test_the_seed_determines_new_weights(sources: Path, tmp_path: Path) -> None:
@@ -91,12 +91,12 @@ def test_the_seed_determines_new_weights(sources: Path, tmp_path: Path) -> None:
 
 def test_positions_are_resampled_and_recorded(sources: Path, tmp_path: Path) -> None:
     parts = assemble(sources / "siglip", sources / "t5", tmp_path / "pali", size=(20, 28))
-    bundle = open_model(tmp_path / "pali")
-    assert bundle.config.vision.grid == (5, 7)
-    assert (bundle.preprocess.height, bundle.preprocess.width) == (20, 28)
+    made = open_model(tmp_path / "pali")
+    assert made.config.vision.grid == (5, 7)
+    assert (made.preprocess.height, made.preprocess.width) == (20, 28)
     expected = resample_positions(parts.vision.vit["positions"], (3, 3), (5, 7))
-    assert torch.equal(bundle.weights()["vit.positions"], expected)
-    assert bundle.facts["positions"] == {
+    assert torch.equal(made.weights()["vit.positions"], expected)
+    assert made.facts["positions"] == {
         "method": "bilinear, corners aligned, no antialiasing",
         "from": [3, 3],
         "to": [5, 7],
@@ -123,11 +123,11 @@ def test_other_families_are_assembled(kind: str, sources: Path, tmp_path: Path) 
     checkpoints.t5(tmp_path / "text", kind, vocab_size=VOCABULARY)
     (tmp_path / "text" / "spiece.model").write_bytes(checkpoints.small_proto())
     assemble(sources / "siglip", tmp_path / "text", tmp_path / "pali", locations=4)
-    bundle = open_model(tmp_path / "pali")
-    assert isinstance(bundle.config, PaliModelConfig)
-    assert (bundle.config.text.tied_head, bundle.config.text.bias_per_layer) == (kind == "t5_tied", kind == "umt5")
-    assert bundle.tokenizer.pieces([bundle.tokenizer.vocab_size - 1]) == ["<loc0003>"]
-    bundle.model()
+    made = open_model(tmp_path / "pali")
+    assert isinstance(made.config, PaliModelConfig)
+    assert (made.config.text.tied_head, made.config.text.bias_per_layer) == (kind == "t5_tied", kind == "umt5")
+    assert made.tokenizer.pieces([made.tokenizer.vocab_size - 1]) == ["<loc0003>"]
+    made.model()
 
 
 def test_an_npz_gives_the_same_model(sources: Path, tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: P
 def test_a_siglip_is_adopted_alone(sources: Path, tmp_path: Path) -> None:
     """Both towers become an OpenPaLI SigLIP with the same similarities."""
     adopt_siglip(sources / "siglip", tmp_path / "siglip")
-    bundle = open_model(tmp_path / "siglip")
-    assert isinstance(bundle.config, SigLIPConfig)
-    assert bundle.config.text.vocab_size == bundle.tokenizer.vocab_size
+    made = open_model(tmp_path / "siglip")
+    assert isinstance(made.config, SigLIPConfig)
+    assert made.config.text.vocab_size == made.tokenizer.vocab_size
     pali = Pali(tmp_path / "siglip")
     image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
     assert pali.similarity([image], ["a red circle", "dog"]).shape == (1, 2)

@@ -128,14 +128,14 @@ def test_a_folder_of_ours_loads_and_one_of_theirs_is_ours(core: PaliModel, folde
 
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    bundle, original = open_model(tmp_path), open_model(folder)
-    assert (bundle.config, bundle.preprocess, bundle.facts) == (
+    saved, original = open_model(tmp_path), open_model(folder)
+    assert (saved.config, saved.preprocess, saved.facts) == (
         original.config,
         original.preprocess,
         original.facts,
     )
-    assert bundle.tokenizer.proto == original.tokenizer.proto
-    assert same_weights(bundle.model(), core)
+    assert saved.tokenizer.proto == original.tokenizer.proto
+    assert same_weights(saved.model(), core)
     assert same_weights(AutoModelForImageTextToText.from_pretrained(tmp_path), core)
     again = AutoProcessor.from_pretrained(tmp_path)
     assert again.image_processor.to_dict() == processor.image_processor.to_dict()

@@ -133,10 +133,10 @@ def test_every_attention_of_a_model_takes_the_backend_that_is_set() -> None:
         calls.append(1)
         return sdpa(*args)
 
-    pictures, ids = torch.zeros(1, 72, 72, 3), torch.ones(1, model.text.config.length, dtype=torch.long)
-    expected, keys = model(pictures, ids), list(model.state_dict())
+    images, ids = torch.zeros(1, 72, 72, 3), torch.ones(1, model.text.config.length, dtype=torch.long)
+    expected, keys = model(images, ids), list(model.state_dict())
     set_attention(model, count)
-    found = model(pictures, ids)
+    found = model(images, ids)
     layers = [m for m in model.modules() if isinstance(m, AttentionLayer)]
     assert len(calls) == len(layers) == model.config.vision.depth + 1 + model.config.text.depth
     assert torch.equal(found.image, expected.image)

@@ -54,7 +54,7 @@ class Rows:
 
     def reorder(self, rows: list[int]) -> None:
         assert self.cache is not None
-        self.cache.reorder(torch.tensor(rows))
+        self.cache.reorder(torch.tensor(rows, dtype=torch.long))
         self.rows = [(self.rows[row][0], list(self.rows[row][1])) for row in rows]
 
     def step(self, count: int = 1) -> Tensor:
@@ -178,3 +178,27 @@ def test_a_row_does_not_change_by_a_bit_whoever_is_admitted_beside_it() -> None:
     together = logits(99)
     for shift in (1, 5, 11):
         assert torch.equal(logits(shift), together)
+
+
+@torch.no_grad()
+def test_rows_are_admitted_after_the_last_has_left() -> None:
+    rows = Rows(CONFIG)
+    rows.admit(0)
+    rows.reorder([0, 0])
+    rows.step()
+    rows.reorder([])
+    rows.reorder([])
+    rows.admit(1)
+    rows.step()
+    assert rows.cache is not None
+    assert rows.cache.max_length == ROOM
+    rows.reorder([0, 0])
+    idle = Rows(CONFIG)
+    idle.admit(0)
+    idle.reorder([])
+    assert idle.cache is not None
+    rows.cache = Cache.concatenate([idle.cache, rows.cache])
+    assert rows.cache.rows_per_memory == 2  # still shared
+    rows.step()
+    idle.cache = Cache.concatenate([idle.cache, idle.cache])
+    assert idle.cache.lengths.tolist() == []

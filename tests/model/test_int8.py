@@ -72,12 +72,12 @@ def test_an_int8_model_sees_what_the_float_model_sees(dtype: torch.dtype) -> Non
     for name in use_int8(small):
         weights[f"{name}.weight"], weights[f"{name}.scale"] = quantize(weights[f"{name}.weight"])
     small.load_state_dict({k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in weights.items()}, assign=True)
-    pictures = torch.randint(0, 256, (2, 1, 72, 72, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 1, 72, 72, 3), dtype=torch.uint8)
     prompt = torch.randint(2, 1024, (2, 5))
     with torch.inference_mode():
-        seen, expected = small.embed_images(pictures), model.embed_images(pictures)
+        seen, expected = small.embed_images(images), model.embed_images(images)
         said, wanted = (
-            m.step(torch.zeros(2, 1, dtype=torch.long), m.start(m.encode(pictures, prompt), 1))
+            m.step(torch.zeros(2, 1, dtype=torch.long), m.start(m.encode(images, prompt), 1))
             for m in (small, model)
         )
     assert seen.dtype == dtype

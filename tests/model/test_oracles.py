@@ -78,12 +78,29 @@ def test_buckets_of_every_distance() -> None:
             assert torch.equal(RelativeBias(config, bidirectional).bucket(distances), expected)
 
 
+@pytest.mark.parametrize(
+    ("buckets", "distance", "message"),
+    [(32, 16, "max_distance must be above 16, not 16"), (32, 8, "above 16, not 8"), (2, 9, "at least 4, not 2")],
+)
+def test_buckets_that_leave_no_far_distances_are_refused(buckets: int, distance: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        T5Config(8, 8, 4, 2, 8, 1, 1, buckets=buckets, max_distance=distance)
+
+
+def test_the_nearest_longest_distance_works() -> None:
+    for buckets in (4, 5, 8, 32):
+        config = T5Config(8, 8, 4, 2, 8, 1, 1, buckets=buckets, max_distance=buckets // 2 + 1)
+        for bidirectional in (True, False):
+            found = RelativeBias(config, bidirectional).bucket(torch.arange(-99, 100))
+            assert 0 <= found.min() <= found.max() < buckets
+
+
 @pytest.mark.parametrize("query_block", [7, 1024])
 @pytest.mark.parametrize("kind", ["t5_v11", "ul2", "t5_tied", "mt5", "umt5"])
 def test_t5_family(kind: str, query_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lengths go beyond max_distance (12) and, of one parametrisation, beyond the block of queries."""
+    """Lengths go beyond max_distance (17) and, of one parametrisation, beyond the block of queries."""
     monkeypatch.setattr(attention, "QUERY_BLOCK", query_block)
-    hf, config = t5_pair(kind, max_distance=12)
+    hf, config = t5_pair(kind, max_distance=17)
     model = EncoderDecoder(config)
     model.load_state_dict(t5_as_ours(weights(hf), config))
 

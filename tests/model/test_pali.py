@@ -24,7 +24,7 @@ from openpali.model.vit import ViTConfig
 VOCAB = 23
 CONFIG = PaliModelConfig(
     ViTConfig(patch_size=4, grid=(2, 2), width=8, depth=1, mlp_dim=12, heads=2),
-    T5Config(VOCAB, d_model=12, d_head=4, heads=2, d_ff=16, encoder_layers=2, decoder_layers=2, max_distance=12),
+    T5Config(VOCAB, d_model=12, d_head=4, heads=2, d_ff=16, encoder_layers=2, decoder_layers=2, max_distance=17),
 )
 
 UMT5_LIKE = replace(CONFIG, text=replace(CONFIG.text, tied_head=True, bias_per_layer=True))
@@ -93,12 +93,12 @@ def test_padding_changes_nothing(
 
 @pytest.mark.parametrize("with_images", [True, False])
 def test_neighbours_change_nothing(model: PaliModel, images: Tensor, with_images: bool) -> None:
-    pictures = images if with_images else None
+    shown = images if with_images else None
     lengths = ((6, 5), (4, 2), (1, 7))
     prompt, targets = ids(*(p for p, _ in lengths)), ids(*(t for _, t in lengths), seed=3)
-    together = run(model, pictures, prompt, targets)
+    together = run(model, shown, prompt, targets)
     alone = [
-        run(model, None if pictures is None else images[i : i + 1], prompt[i : i + 1, :p], targets[i : i + 1, :t])
+        run(model, None if shown is None else images[i : i + 1], prompt[i : i + 1, :p], targets[i : i + 1, :t])
         for i, (p, t) in enumerate(lengths)
     ]
     hidden, logits = torch.cat([row[0] for row in alone]), torch.cat([row[1] for row in alone])
@@ -129,7 +129,7 @@ def test_what_a_missing_frame_shows_does_not_matter(model: PaliModel, images: Te
     torch.testing.assert_close(before[0][5:9], alone[0], rtol=0, atol=1e-5)
 
 
-def test_frames_and_pictures_do_matter(model: PaliModel, images: Tensor) -> None:
+def test_frames_and_images_do_matter(model: PaliModel, images: Tensor) -> None:
     """So that the tests above are not about a model that looks at nothing."""
     prompt, targets = ids(6), ids(5, seed=3)
     three = run(model, images[:1], prompt, targets)[0]

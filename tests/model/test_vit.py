@@ -56,7 +56,7 @@ def test_another_size_is_an_error(vit: ViT) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 8, 12, 4), (3, 8, 12, 1), (2, 3, 8, 12), (8, 12, 3)])
 def test_what_is_not_rgb_is_an_error(vit: ViT, shape: tuple[int, ...]) -> None:
-    """Three pictures with an alpha channel would reshape to four of three channels."""
+    """Three images with an alpha channel would reshape to four of three channels."""
     with pytest.raises(ValueError, match="RGB"):
         vit(torch.zeros(shape))
 

@@ -22,7 +22,7 @@ from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.model.siglip import SigLIP
 from openpali.model.sizes import PRESETS, flops_per_image
-from openpali.plan.ledger import Ledger, imagined
+from openpali.plan.ledger import Ledger, simulated
 from openpali.plan.planner import (
     DEVICES,
     ROOM,
@@ -73,7 +73,7 @@ def test_the_papers_model_is_sharded_evenly(ranks: int, shard: str, cut: int) ->
     recipe = load_recipe(RECIPES / "5b" / "1_multimodal.toml", [f"parallel.shard={shard}", 'model.frozen=["vit"]'])
     ledger = Ledger(8, 1)
     objective = build_without_data(recipe, recipe.phases[0], "meta")
-    with imagined(ledger, cuda=True, world=ranks):
+    with simulated(ledger, cuda=True, world=ranks):
         model = place_on_ranks(recipe, objective, torch.bfloat16, ranks, Accountant(ledger)).model
         expected = local = 0
         vectors = {p for block in blocks_of(model) for p in block.parameters() if p.ndim < 2}
@@ -94,20 +94,20 @@ def test_the_papers_model_is_sharded_evenly(ranks: int, shard: str, cut: int) ->
 def test_no_attribute_of_torch_is_replaced() -> None:
     owners = [(F, "scaled_dot_product_attention"), (F, "layer_norm"), (torch.UntypedStorage, "resize_")]
     before = [getattr(*owner) for owner in owners]
-    with imagined(Ledger(8, 1), cuda=True, world=2):
+    with simulated(Ledger(8, 1), cuda=True, world=2):
         assert [getattr(*owner) for owner in owners] == before
 
 
 def test_what_sharding_checkpointing_and_micro_batches_save_and_cost() -> None:
-    def books(ranks: int = 1, batch: int = 64, micro: int = 1, **parallel: str):
+    def costs(ranks: int = 1, batch: int = 64, micro: int = 1, **parallel: str):
         raw = recipe_of("sequence").model_dump() | {"batch": batch, "micro": micro, "parallel": parallel}
         raw["phases"][0]["samples"] = batch
         recipe = parse_recipe(raw)
         return rehearse(recipe, recipe.phases[0], DEVICES["h100"], ranks)
 
-    plain = books()
-    full, halves, cut = books(checkpointing="full"), books(micro=2), books(8, 512, shard="full")
-    some = books(checkpointing="selective")
+    plain = costs()
+    full, halves, cut = costs(checkpointing="full"), costs(micro=2), costs(8, 512, shard="full")
+    some = costs(checkpointing="selective")
     assert full.memory["activations"] < 0.9 * some.memory["activations"] < 0.81 * plain.memory["activations"]
     assert plain.flops == pytest.approx(some.flops)  # it keeps the results of matmuls
     assert full.memory["activations"] < 0.5 * plain.memory["activations"]
@@ -120,7 +120,7 @@ def test_what_sharding_checkpointing_and_micro_batches_save_and_cost() -> None:
     # blocks have 5.5M parameters: two all-gathers in bf16 and a reduce-scatter of gradients in float32
     assert cut.sent["node"] > 7 / 8 * 5.5e6 * 8
     assert cut.sent["network"] == 0
-    hybrid = books(16, 1024, shard="hybrid")
+    hybrid = costs(16, 1024, shard="hybrid")
     assert 0 < hybrid.sent["network"] < hybrid.sent["node"]
 
 
@@ -153,20 +153,20 @@ def test_videos_have_the_frames_of_their_sources() -> None:
 def test_a_step_has_three_times_the_flops_of_its_forward_pass() -> None:
     recipe = recipe_of("sequence")
     lengths = Lengths(prompt=16, target=1)
-    books = rehearse(recipe, recipe.phases[0], DEVICES["h100"], 1, lengths)
-    assert books.flops / recipe.batch == pytest.approx(3 * flops_per_image(PRESETS["nano"], prompt=16), rel=0.1)
+    costs = rehearse(recipe, recipe.phases[0], DEVICES["h100"], 1, lengths)
+    assert costs.flops / recipe.batch == pytest.approx(3 * flops_per_image(PRESETS["nano"], prompt=16), rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["sequence", "siglip"])
 def test_flops_are_those_that_torch_counts(name: str) -> None:
     recipe = recipe_of(name)
     with sdpa_kernel(SDPBackend.MATH):  # torch's counter does not know the CPU's fused kernel
-        books = rehearse(recipe, recipe.phases[0], HERE, 1)
+        costs = rehearse(recipe, recipe.phases[0], HERE, 1)
         step = step_of(recipe)
         batch = make_batch(recipe, recipe.phases[0], step.objective, recipe.batch, Lengths())
         with FlopCounterMode(display=False) as counter:
             step.run([batch], weight=1.0)
-    assert books.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert costs.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_the_average_is_counted_and_updated() -> None:
@@ -199,7 +199,7 @@ def test_a_recipe_that_does_not_fit_gets_settings_that_do() -> None:
     plan = make_plan(recipe.model_copy(update={"batch": 32}), small, 1)
     assert not plan.fits
     assert plan.suggestion
-    assert all(phase.books.peak <= 0.9 * small.memory for phase in plan.suggested)
+    assert all(phase.costs.peak <= 0.9 * small.memory for phase in plan.suggested)
     assert "does not fit; this does" in "\n".join(plan.lines())
     assert make_plan(recipe, replace(small, memory=1e6), 1).suggestion is None
 

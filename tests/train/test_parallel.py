@@ -214,8 +214,8 @@ def test_samples_of_a_sharded_model_use_all_of_its_weights(ran) -> None:
     weights = open_model(ran / job.name / "model").weights()
     assert seen[0][-1] == pytest.approx({name: float(value.abs().sum()) for name, value in weights.items()})
     assert seen[1:] == [[], [], []]
-    with Image.open(ran / f"{job.name}.png") as picture:
-        assert len(picture.getcolors(2**24)) > 100
+    with Image.open(ran / f"{job.name}.png") as sheet:
+        assert len(sheet.getcolors(2**24)) > 100
 
 
 def test_all_ranks_name_the_module_and_the_sample_that_failed_on_one(ran, make_trainer) -> None:

@@ -70,9 +70,9 @@ def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
 def test_curves_leave_out_a_truncated_report(make_trainer, tmp_path) -> None:
     run = tmp_path / "run"
     make_trainer(make_recipe()).train()
-    whole, picture = (run / "metrics.jsonl").read_bytes(), draw_curves(run).read_bytes()
+    whole, plot = (run / "metrics.jsonl").read_bytes(), draw_curves(run).read_bytes()
     (run / "metrics.jsonl").write_bytes(whole + whole[:50])
-    assert draw_curves(run).read_bytes() == picture
+    assert draw_curves(run).read_bytes() == plot
     (run / "metrics.jsonl").write_bytes(whole[:50] + b"\n" + whole)
     with pytest.raises(ValueError, match=r"metrics.jsonl:1 is not valid JSON: "):
         draw_curves(run)
@@ -83,10 +83,10 @@ def test_answers_are_drawn_on_their_images(make_trainer, tmp_path, monkeypatch) 
     trainer = make_trainer(make_recipe())
     before = {name: p.clone() for name, p in trainer.model.named_parameters()}
     draw_samples(trainer.model, trainer.stream, 0, tmp_path / "samples.png")
-    picture = Image.open(tmp_path / "samples.png")
-    assert picture.format == "PNG"
-    assert picture.width >= 3 * 200
-    assert len(picture.convert("RGB").getcolors(2**24)) > 20
+    sheet = Image.open(tmp_path / "samples.png")
+    assert sheet.format == "PNG"
+    assert sheet.width >= 3 * 200
+    assert len(sheet.convert("RGB").getcolors(2**24)) > 20
     assert trainer.model.training
     assert all(torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
 

@@ -239,14 +239,14 @@ def test_the_newest_are_kept_and_one_every_so_often(make_trainer, tmp_path) -> N
 
 
 def test_a_missing_source_stops_the_run_until_it_is_back(make_trainer, tmp_path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     lines = []
     for number in range(24):
-        Image.new("RGB", (72, 72), (number, 0, 0)).save(pictures / f"{number}.png")
+        Image.new("RGB", (72, 72), (number, 0, 0)).save(images / f"{number}.png")
         lines.append(json.dumps({"images": [f"{number}.png"], "captions": {"en": ["red"]}}))
-    (pictures / "train.jsonl").write_text("\n".join(lines) + "\n")
-    line = {"source": str(pictures / "train.jsonl"), "task": "caption"}
+    (images / "train.jsonl").write_text("\n".join(lines) + "\n")
+    line = {"source": str(images / "train.jsonl"), "task": "caption"}
     recipe = make_recipe(phases__0__mixture=[line], save_minutes=ALWAYS)
     make_trainer(recipe, "whole").train()
     trainer = make_trainer(recipe)
@@ -256,7 +256,7 @@ def test_a_missing_source_stops_the_run_until_it_is_back(make_trainer, tmp_path)
     def step() -> None:
         original()
         if trainer.step == 1:
-            pictures.rename(away)
+            images.rename(away)
 
     trainer.optimizer.step = step  # type: ignore[method-assign]
     with pytest.raises(
@@ -264,7 +264,7 @@ def test_a_missing_source_stops_the_run_until_it_is_back(make_trainer, tmp_path)
     ) as raised:
         trainer.train()
     assert "Traceback" not in str(raised.value)
-    away.rename(pictures)
+    away.rename(images)
     make_trainer(recipe).train()
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 

@@ -78,14 +78,14 @@ def test_stage(name, world, finished) -> None:
         assert carried
         assert all(torch.equal(started[key], before[key]) for key in carried)
     folder = trainer.train()
-    bundle = open_model(folder)
-    model = bundle.model()
+    stored = open_model(folder)
+    model = stored.model()
     assert trainer.bad <= 4
     assert all(p.isfinite().all() for p in model.parameters())
-    if bundle.preprocess is not None:
-        assert (bundle.preprocess.height, bundle.preprocess.width) == bundle.config.vision.image_size
-        assert bundle.preprocess.height == recipe.phases[-1].size
-    for key, value in bundle.weights().items():
+    if stored.preprocess is not None:
+        assert (stored.preprocess.height, stored.preprocess.width) == stored.config.vision.image_size
+        assert stored.preprocess.height == recipe.phases[-1].size
+    for key, value in stored.weights().items():
         if any(key.startswith(f"{part}.") for part in recipe.model.frozen):
             assert torch.equal(value, started[key]), key
     finished[name] = recipe

@@ -345,8 +345,8 @@ def test_a_folder_belongs_to_one_process(make_trainer, tmp_path) -> None:
 
 
 def _positions(folder: Path) -> tuple[torch.Tensor, tuple[int, int]]:
-    bundle = open_model(folder)
-    return bundle.weights()["vit.positions"], bundle.config.vision.grid
+    stored = open_model(folder)
+    return stored.weights()["vit.positions"], stored.config.vision.grid
 
 
 def test_a_stage_starts_at_the_resolution_of_the_previous_one(make_trainer) -> None:
@@ -384,9 +384,9 @@ def test_phases_change_the_resolution(frozen, make_trainer, tmp_path, monkeypatc
     if not frozen:  # its moments were reset, once
         assert trainer.optimizer.state[model.vit.positions]["step"] == 4
         assert trainer.optimizer.state[model.project.weight]["step"] == 6
-    bundle = open_model(tmp_path / "run" / "model")
-    assert bundle.config.vision.grid == (8, 8)
-    assert (bundle.preprocess.height, bundle.preprocess.width) == (96, 96)
+    stored = open_model(tmp_path / "run" / "model")
+    assert stored.config.vision.grid == (8, 8)
+    assert (stored.preprocess.height, stored.preprocess.width) == (96, 96)
 
 
 def test_a_run_can_stop_at_the_end_of_a_phase(make_trainer, tmp_path) -> None:

@@ -142,7 +142,7 @@ def generate(
 
     Args:
         model: on the device of its inputs. It generates in eval mode; its own mode is restored afterwards.
-        images, prompt, frames: as :class:`Pali` takes them.
+        images, prompt, frames: as :class:`openpali.model.pali.PaliModel` takes them.
         decoding: None: greedy, up to 64 tokens.
         eos_id: the token that ends a text.
         allowed: which tokens may come next; None: all.

@@ -331,7 +331,7 @@ class EmbeddingPipeline:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of this family of one, see :class:`openpali.infer.pali.Pali`."""
+        """The parts of :class:`openpali.infer.pali.Pali` that it stands for."""
         return ("siglip",)
 
     def image_model(self, part: str) -> tuple[SigLIP, Preprocess]:
@@ -357,6 +357,8 @@ class EmbeddingPipeline:
             return (cosine * temperature + bias).sigmoid().numpy()
 
     def _embed(self, tower: Callable[[Tensor], Tensor], rows: Sequence[Tensor], batch: int) -> Floats:
+        if not rows:
+            return np.empty((0, self.model.config.vision.width), np.float32)
         with torch.inference_mode(), evaluating(self.model):
             chunks = [tower(torch.stack(list(some)).to(_device_of(self.model))) for some in _chunks(rows, batch)]
         return torch.cat(chunks).float().cpu().numpy()

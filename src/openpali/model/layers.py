@@ -9,28 +9,28 @@ from __future__ import annotations
 from torch import nn
 
 
-class _Undrawn:
+class _Uninitialised:
     def reset_parameters(self) -> None:
-        """Called by torch's constructors; values come from :meth:`init_weights`."""
+        """Do nothing: torch's constructors call this, and values come from :meth:`init_weights`."""
 
     def init_weights(self) -> None:
         """Draw the values that torch's layer starts from."""
         super().reset_parameters()  # type: ignore[misc]
 
 
-class Linear(_Undrawn, nn.Linear):
+class Linear(_Uninitialised, nn.Linear):
     """``nn.Linear``."""
 
 
-class Embedding(_Undrawn, nn.Embedding):
+class Embedding(_Uninitialised, nn.Embedding):
     """``nn.Embedding``."""
 
 
-class Conv2d(_Undrawn, nn.Conv2d):
+class Conv2d(_Uninitialised, nn.Conv2d):
     """``nn.Conv2d``."""
 
 
-class ConvTranspose2d(_Undrawn, nn.ConvTranspose2d):
+class ConvTranspose2d(_Uninitialised, nn.ConvTranspose2d):
     """``nn.ConvTranspose2d``."""
 
 

@@ -27,6 +27,9 @@ class T5Config:
 
     ``bias_per_layer`` is umT5's: a relative bias of its own in each layer instead of one per stack.
     ``tied_head`` is T5 1.0's: the output head is the embedding, and its input is scaled by ``D^-0.5``.
+
+    Raises:
+        ValueError: too few ``buckets``, or a ``max_distance`` within those that have a bucket of their own.
     """
 
     vocab_size: int
@@ -43,6 +46,18 @@ class T5Config:
     max_distance: int = 128
     dropout: float = 0.0
     norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.buckets < 4:
+            raise ValueError(
+                f"buckets must be at least 4, not {self.buckets}: each direction has near and far ones"
+            )
+        exact = self.buckets // 2  # of the decoder; the encoder has half of them in each direction
+        if self.max_distance <= exact:
+            raise ValueError(
+                f"max_distance must be above {exact}, not {self.max_distance}: with {self.buckets} buckets, "
+                f"distances below {exact} have one each"
+            )
 
 
 class RMSNorm(nn.Module):
@@ -178,8 +193,8 @@ class Cache:
 
     @property
     def rows_per_memory(self) -> int:
-        """B // M: as many rows after one another share a memory."""
-        return len(self.lengths) // self.layers[0].memory_keys.shape[0]
+        """B // M: as many rows after one another share a memory. 1 if no rows are left."""
+        return len(self.lengths) // len(self.layers[0].memory_keys) if len(self.lengths) else 1
 
     def reserve(self, count: int) -> Slots:
         """Slots for the next ``count`` positions of each row, counted as filled from now on.
@@ -207,7 +222,7 @@ class Cache:
 
         Rows that follow one another from the same memory go on sharing it, B // M of them each.
         """
-        memories = self.layers[0].memory_keys.shape[0]
+        memories = len(self.layers[0].memory_keys)
         owners = shared_memory(rows // self.rows_per_memory)
         moved = owners.tolist() != list(range(memories))
         self.lengths = self.lengths[rows.cpu()]
@@ -223,9 +238,10 @@ class Cache:
         """One cache of the rows of all ``caches``, in order.
 
         Pasts and memories are padded to the longest. Rows go on sharing memories if all caches have as many rows
-        of each; else every row gets a copy of its own.
+        of each; else every row gets a copy of its own. A cache may have no rows left.
         """
         length = max(cache.max_length for cache in caches)
+        caches = [cache for cache in caches if len(cache.lengths)] or caches
         n = max(cache.layers[0].memory_keys.shape[2] for cache in caches)
         copies = [cache.rows_per_memory for cache in caches]
         if len(set(copies)) == 1:
@@ -505,7 +521,8 @@ class EncoderDecoder(nn.Module):
         for i, (layer, memory) in enumerate(zip(self.decoder, memories, strict=True)):
             bias, cache = biases[i % len(biases)], caches[i % len(caches)]
             x_BLD = call(layer, x_BLD, bias, memory, memory_mask, mask, cache=cache)
-        return self.to_head(x_BLD)
+        x_BLD = self.dropout(self.decoder_norm(x_BLD))
+        return x_BLD * self.config.d_model**-0.5 if self.config.tied_head else x_BLD
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
@@ -515,8 +532,3 @@ class EncoderDecoder(nn.Module):
 
     def _decoder_layers(self) -> list[DecoderLayer]:
         return cast(list[DecoderLayer], list(self.decoder))
-
-    def to_head(self, x: Tensor) -> Tensor:
-        """The last layer's outputs, ready for the head."""
-        x = self.dropout(self.decoder_norm(x))
-        return x * self.config.d_model**-0.5 if self.config.tied_head else x

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -156,7 +156,7 @@ class ViT(nn.Module):
         """Change the resolution in place: resample the position embeddings to ``grid`` (rows, columns)."""
         resampled = resample_positions(self.positions, self.config.grid, grid)
         self.positions = nn.Parameter(resampled, requires_grad=self.positions.requires_grad)
-        self.config = ViTConfig(**{**vars(self.config), "grid": tuple(grid)})
+        self.config = replace(self.config, grid=(grid[0], grid[1]))
 
 
 def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:

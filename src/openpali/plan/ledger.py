@@ -37,7 +37,7 @@ class _Memory(NamedTuple):
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Accounts for all operators that run under it and :func:`imagined`.
+    """Accounts for all operators that run under it and :func:`simulated`.
 
     Args:
         node: ranks per node.
@@ -46,9 +46,9 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         kind: what new tensors count as, one of :data:`KINDS`, unless their shape or operator says otherwise.
         backward: whether this is a backward pass, in which matrices shaped like weights are gradients.
-        peak: bytes of each kind at the time of most bytes since :meth:`open`.
-        flops: of matmuls since :meth:`open`.
-        sent: bytes that this rank has sent since :meth:`open`, within its node and over the network.
+        peak: bytes of each kind at the time of most bytes since :meth:`reset`.
+        flops: of matmuls since :meth:`reset`.
+        sent: bytes that this rank has sent since :meth:`reset`, within its node and over the network.
     """
 
     def __init__(self, node: int, rows: int) -> None:
@@ -61,9 +61,9 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.alive: dict[int, _Memory] = {}
         self.refilled: set[int] = set()  # storages that FSDP has resized and not yet freed
         self.totals = dict.fromkeys(KINDS, 0)
-        self.open()
+        self.reset()
 
-    def open(self) -> None:
+    def reset(self) -> None:
         """Count peak, FLOPs and bytes sent from here on."""
         self._follow_resizes(list(self.alive))
         self.peak = dict(self.totals)
@@ -224,7 +224,7 @@ class _WideNorms(TorchFunctionMode):
 
 
 @contextmanager
-def imagined(ledger: Ledger, *, cuda: bool, world: int) -> Iterator[None]:
+def simulated(ledger: Ledger, *, cuda: bool, world: int) -> Iterator[None]:
     """Make new tensors fake, add ``world - 1`` fake ranks, and let ``ledger`` account for what runs.
 
     Args:

@@ -23,7 +23,7 @@ from openpali.distributed import Ranks
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS
-from openpali.plan.ledger import KINDS, Ledger, fused_attention, imagined, shapes_of
+from openpali.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
 from openpali.tasks.example import FRAMES
 from openpali.tasks.registry import find_family
 from openpali.text.tokenizer import Tokenizer
@@ -95,7 +95,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Books:
+class StepCosts:
     """Costs of one step on one rank.
 
     Attributes:
@@ -124,7 +124,7 @@ class PhasePlan:
 
     size: int
     steps: int
-    books: Books
+    costs: StepCosts
     seconds: float
     days: float
 
@@ -151,7 +151,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether the recipe fits without overrides."""
-        return all(_fits(phase.books, self.device) for phase in self.phases)
+        return all(_fits(phase.costs, self.device) for phase in self.phases)
 
     def as_json(self) -> dict[str, Any]:
         """The plan as JSON data."""
@@ -229,7 +229,7 @@ def make_plan(
     phases = _plan_phases(recipe, device, devices, lengths, efficiency)
     suggestion: Sequence[str] | None = ()
     suggested: Sequence[PhasePlan] = ()
-    if not all(_fits(phase.books, device) for phase in phases):
+    if not all(_fits(phase.costs, device) for phase in phases):
         found = _suggest(recipe, device, devices, lengths)
         suggestion = None if found is None else _overrides(recipe, found)
         if found is not None:
@@ -249,7 +249,7 @@ def make_plan(
 
 def rehearse(
     recipe: Recipe, phase: PhaseSpec, device: Device, devices: int, lengths: Lengths | None = None
-) -> Books:
+) -> StepCosts:
     """The costs of one step on ``devices`` fake ranks: of the second step, when the optimizer has its state.
 
     Raises:
@@ -263,20 +263,20 @@ def rehearse(
     objective = build_without_data(recipe, phase, "meta")
     if device.cuda:
         set_attention(objective.model, fused_attention)
-    with imagined(ledger, cuda=device.cuda, world=devices):
+    with simulated(ledger, cuda=device.cuda, world=devices):
         step = place_on_ranks(recipe, objective, dtype, devices, accountant)
         micro = min(recipe.micro, 2)  # all further ones cost what the first costs
         held = 0
         for number in range(2):
             ledger.kind = "activations"
             batch = make_batch(recipe, phase, step.objective, rows, lengths)
-            ledger.open()
+            ledger.reset()
             held = sum(ledger.totals.values())
             step.run([batch] * micro, weight=1.0, number=number)
         more = recipe.micro - micro
         flops = ledger.flops + more * accountant.flops
         sent = {link: size + more * accountant.sent[link] for link, size in ledger.sent.items()}
-        return Books(ledger.peak, held, flops, sent, rows)
+        return StepCosts(ledger.peak, held, flops, sent, rows)
 
 
 def rows_of(recipe: Recipe, devices: int) -> int:
@@ -321,7 +321,7 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
         ValueError: the model does not take images of this size.
     """
     with torch.device("meta"):
-        objective: Objective = build_objective(recipe, _vocabulary(recipe), [str(i) for i in range(CLASSES)])
+        objective = build_objective(recipe, _vocabulary(recipe), [str(i) for i in range(CLASSES)])
     check_sizes(recipe, objective.model)
     if device != "meta":
         materialise(objective.model, device)
@@ -332,11 +332,11 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
 def place_on_ranks(
     recipe: Recipe, objective: Objective, dtype: torch.dtype, devices: int, accountant: Accountant
 ) -> TrainStep:
-    """The training step on rank 0 of ``devices`` fake ranks, under :func:`imagined`. Nothing is compiled."""
+    """The training step on rank 0 of ``devices`` fake ranks, under :func:`simulated`. Nothing is compiled."""
     ledger = accountant.ledger
     ledger.matrices = shapes_of(list(objective.model.parameters()))
     ledger.columns = _logit_widths(recipe, objective.model, rows_of(recipe, devices))
-    ranks = _ImaginedRanks(0, devices, torch.device("cpu"), node=ledger.node)
+    ranks = _FakeRanks(0, devices, torch.device("cpu"), node=ledger.node)
     eager = recipe.model_copy(update={"parallel": recipe.parallel.model_copy(update={"compile": False})})
     return TrainStep(eager, objective, ranks, dtype, accountant)
 
@@ -364,7 +364,7 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
 
 
 @dataclass(frozen=True)
-class _ImaginedRanks(Ranks):
+class _FakeRanks(Ranks):
     """Ranks of which only this one exists, ``node`` per node."""
 
     node: int = 1
@@ -426,31 +426,31 @@ def _count(recipe: Recipe) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _fits(books: Books, device: Device) -> bool:
-    return books.peak <= ROOM * device.memory
+def _fits(costs: StepCosts, device: Device) -> bool:
+    return costs.peak <= ROOM * device.memory
 
 
 def _plan_phases(
     recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float
 ) -> list[PhasePlan]:
     # phases of one resolution have the same step, whatever their mixtures
-    known: dict[tuple[int, int], Books] = {}
+    known: dict[tuple[int, int], StepCosts] = {}
     plans = []
     for phase in recipe.phases:
         key = phase.size, _frames(phase, lengths)
         if key not in known:
             known[key] = rehearse(recipe, phase, device, devices, lengths)
-        books, steps = known[key], phase.samples // recipe.batch
-        seconds = step_seconds(books, device, _precision(recipe, device), efficiency)
-        plans.append(PhasePlan(phase.size, steps, books, seconds, steps * seconds / 86_400))
+        costs, steps = known[key], phase.samples // recipe.batch
+        seconds = step_seconds(costs, device, _precision(recipe, device), efficiency)
+        plans.append(PhasePlan(phase.size, steps, costs, seconds, steps * seconds / 86_400))
     return plans
 
 
-def step_seconds(books: Books, device: Device, dtype: torch.dtype, efficiency: float) -> float:
+def step_seconds(costs: StepCosts, device: Device, dtype: torch.dtype, efficiency: float) -> float:
     """Seconds of a step: compute and traffic overlap, then the optimizer reads and writes all held memory once."""
-    compute = books.flops / (efficiency * (device.bf16 if dtype == torch.bfloat16 else device.fp32))
-    traffic = books.sent["node"] / device.link + books.sent["network"] / device.network
-    return max(compute, traffic) + 2 * books.held / device.bandwidth
+    compute = costs.flops / (efficiency * (device.bf16 if dtype == torch.bfloat16 else device.fp32))
+    traffic = costs.sent["node"] / device.link + costs.sent["network"] / device.network
+    return max(compute, traffic) + 2 * costs.held / device.bandwidth
 
 
 def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> Recipe | None:
@@ -514,10 +514,10 @@ def _phase_json(phase: PhasePlan) -> dict[str, Any]:
     return {
         "size": phase.size,
         "steps": phase.steps,
-        "rows": phase.books.rows,
-        "memory": {**phase.books.memory, "all": phase.books.peak, "between_steps": phase.books.held},
-        "flops": phase.books.flops,
-        "sent": dict(phase.books.sent),
+        "rows": phase.costs.rows,
+        "memory": {**phase.costs.memory, "all": phase.costs.peak, "between_steps": phase.costs.held},
+        "flops": phase.costs.flops,
+        "sent": dict(phase.costs.sent),
         "step_seconds": phase.seconds,
         "days": phase.days,
     }
@@ -525,10 +525,10 @@ def _phase_json(phase: PhasePlan) -> dict[str, Any]:
 
 def _phase_lines(phases: Sequence[PhasePlan], device: Device) -> Iterator[str]:
     for phase in phases:
-        books = phase.books
-        kinds = ", ".join(f"{kind} {books.memory[kind] / 1e9:.2f}" for kind in KINDS if books.memory[kind])
-        sent = ", ".join(f"{size / 1e9:.2f} GB over the {link}" for link, size in books.sent.items() if size)
-        yield f"  {phase.size} px, {books.rows} rows per rank at a time, {phase.steps:,} steps:"
-        yield f"    memory {books.peak / 1e9:.2f} GB of {device.memory / 1e9:.0f} per rank: {kinds}"
-        yield f"    {books.flops / 1e12:,.2f} TFLOP" + (f" and {sent}" if sent else "") + " per rank and step"
+        costs = phase.costs
+        kinds = ", ".join(f"{kind} {costs.memory[kind] / 1e9:.2f}" for kind in KINDS if costs.memory[kind])
+        sent = ", ".join(f"{size / 1e9:.2f} GB over the {link}" for link, size in costs.sent.items() if size)
+        yield f"  {phase.size} px, {costs.rows} rows per rank at a time, {phase.steps:,} steps:"
+        yield f"    memory {costs.peak / 1e9:.2f} GB of {device.memory / 1e9:.0f} per rank: {kinds}"
+        yield f"    {costs.flops / 1e12:,.2f} TFLOP" + (f" and {sent}" if sent else "") + " per rank and step"
         yield f"    {phase.seconds:.3f} s per step, {phase.days:.2f} days"

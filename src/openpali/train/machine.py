@@ -25,7 +25,7 @@ def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
         native = (
             torch.cuda.is_bf16_supported()
             if device.type == "cuda"
-            else torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
+            else torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         )
         return torch.bfloat16 if native else torch.float32
     return torch.bfloat16 if wanted == "bf16" else torch.float32

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -182,7 +182,7 @@ def add_blank_images(batch: Batch, size: int) -> Batch:
     return {**batch, "images": blank, "frames": torch.zeros(rows, dtype=torch.long)}
 
 
-def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str]) -> Any:
+def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str]) -> Objective:
     """The objective of a recipe. ``labels`` are the class names of the classifier."""
     match recipe:
         case SiglipRecipe():

@@ -75,14 +75,8 @@ class TrainStep:
         dtype: torch.dtype,
         on_stage: Callable[[Stage], None] = lambda stage: None,
     ) -> None:
-        self.recipe, self.objective, self.ranks, self.dtype, self.on_stage = (
-            recipe,
-            objective,
-            ranks,
-            dtype,
-            on_stage,
-        )
-        self.model = objective.model
+        self.recipe, self.objective, self.model = recipe, objective, objective.model
+        self.ranks, self.dtype, self.on_stage = ranks, dtype, on_stage
         freeze(self.model, recipe.model.frozen)
         on_stage("place")
         place(self.model, recipe.parallel, ranks, dtype)
@@ -122,7 +116,7 @@ class TrainStep:
     def backward(self, batches: Sequence[Batch], weight: float, number: int = 0) -> list[Losses]:
         """Add this rank's gradients of the micro-batches to ``.grad``; returns their losses, detached."""
         torch.manual_seed(derive_seed(self.recipe.seed, "step", number, self.ranks.rank))
-        device, everything = self.ranks.device, []
+        device, detached = self.ranks.device, []
         for batch in batches:
             self.on_stage("forward")
             moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
@@ -130,8 +124,8 @@ class TrainStep:
                 losses = self.objective.losses(moved, weight)
             self.on_stage("backward")
             torch.autograd.backward(losses.total)
-            everything.append(replace(losses, total=losses.total.detach()))
-        return everything
+            detached.append(replace(losses, total=losses.total.detach()))
+        return detached
 
     def zero_gradients(self) -> None:
         """Drop all gradients."""

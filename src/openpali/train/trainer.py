@@ -28,7 +28,7 @@ from openpali.train.diagnose import explain_high_loss, explain_not_finite
 from openpali.train.export import export_model, unsharded_copy
 from openpali.train.machine import count_flops, kept_memory, matmul_peak, peak_memory, resolve_precision
 from openpali.train.monitor import HIGH, LossWatch, Progress, Report, Window
-from openpali.train.objectives import Objective, add_blank_images, build_objective
+from openpali.train.objectives import add_blank_images, build_objective
 from openpali.train.parallel import is_sharded
 from openpali.train.phases import open_phases
 from openpali.train.recipe import Recipe
@@ -87,7 +87,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         first = self.phases[0].entries[0].source
         with torch.device("meta"):
-            self.objective: Objective = build_objective(recipe, tokenizer, getattr(first, "labels", ()))
+            self.objective = build_objective(recipe, tokenizer, getattr(first, "labels", ()))
         self.model = self.objective.model
         if makes_weights:
             materialise(self.model)

@@ -94,7 +94,7 @@ class OpenVinoPali:
         if precision == "auto":
             precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
         self.precision = precision
-        size = model.config.vision.image_size
+        size = model.vit.config.image_size
         self._vision = _compiled(
             _Vision(model), {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}, ["visual"], int8, precision
         )

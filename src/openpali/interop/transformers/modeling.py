@@ -197,10 +197,10 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if not (Path(path) / "generation_config.json").is_file():
             kwargs.setdefault("generation_config", config.generation_config())
         if not STORAGE.isdisjoint(config.facts or {}):  # int8 tensors, or tensors in the folder of its base
-            bundle = open_model(Path(path))
-            kwargs.setdefault("state_dict", dict(bundle.weights()))
+            stored = open_model(Path(path))
+            kwargs.setdefault("state_dict", dict(stored.weights()))
             kwargs["config"] = config = copy.deepcopy(config)
-            config.facts = bundle.lasting_facts
+            config.facts = stored.lasting_facts
             path = None
         return super().from_pretrained(path, *args, **kwargs)
 
@@ -290,8 +290,9 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         inputs_embeds: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> PaliEncoderOutput:
-        """Inputs as for ``forward`` -> outputs of the encoder."""
+        """Inputs as for ``forward`` -> outputs of the encoder; ``return_dict`` is ignored."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds: the prompt, which names the task")
         x_BPD = self.text.embed(input_ids) if inputs_embeds is None else inputs_embeds
@@ -340,15 +341,8 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         if encoder_outputs is None:
-            encoder_outputs = self.encode(
-                input_ids,
-                pixel_values,
-                attention_mask,
-                frames,
-                inputs_embeds,
-                output_attentions,
-                output_hidden_states,
-            )
+            inputs = input_ids, pixel_values, attention_mask, frames, inputs_embeds
+            encoder_outputs = self.encode(*inputs, output_attentions, output_hidden_states)
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*cast(Any, encoder_outputs))
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
@@ -426,23 +420,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, model: PaliForConditionalGeneration) -> None:
         super().__init__()
-        self.__dict__["model"] = model
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        pixel_values: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        frames: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> PaliEncoderOutput:
-        model = cast(PaliForConditionalGeneration, self.__dict__["model"])
-        return model.encode(
-            input_ids, pixel_values, attention_mask, frames, inputs_embeds, output_attentions, output_hidden_states
-        )
+        self.forward = model.encode  # whose signature tells `generate` what to pass
 
 
 def _memory_mask(mask: Tensor | None, memory_BND: Tensor, cache: EncoderDecoderCache | None) -> Tensor | None:
