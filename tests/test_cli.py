@@ -161,6 +161,22 @@ def test_data_validate_prints_json_and_draws_a_contact_sheet(
     assert "what the model will see" not in printed
 
 
+def test_data_validate_needs_no_built_data_set(capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "empty"))
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (80, 80)).save(tmp_path / "a.png")
+    thing = {"name": "cat", "box": [0, 10, 40, 80]}
+    Path("mine.jsonl").write_text(json.dumps({"images": "a.png", "objects": [thing]}) + "\n")
+    printed = openpali(capsys, monkeypatch, "data", "validate", "mine.jsonl", "--task", "detect")
+    assert "target 0 2 8 15 cat" in " ".join(printed.split())
+    recipe = Path(__file__).parents[1] / "recipes" / "transfer" / "mine.toml"
+    Path("my.toml").write_text(recipe.read_text().replace('task = "vqa"', 'task = "detect"'))
+    found = json.loads(
+        openpali(capsys, monkeypatch, "data", "validate", "mine.jsonl", "--recipe", "my.toml", "--json")
+    )
+    assert found["feeds"] == {"detect": 1}
+
+
 def test_data_import_and_split(capsys, monkeypatch, tmp_path: Path) -> None:
     for i in range(9):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")

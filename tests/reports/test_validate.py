@@ -17,14 +17,17 @@ from PIL import Image
 from rich.console import Console
 
 from openpali.data.sources.records import Record, parse_record
-from openpali.data.validate import validate
+from openpali.data.validate import Terms, validate
 from openpali.reports.contact_sheet import ContactSheet
 from openpali.reports.validation import render
 from openpali.rng import generator
 from openpali.tasks.refseg import MaskCrop
 from openpali.tasks.registry import TASKS, get_task
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.recipe import SourceSpec
+from openpali.train.phases import training_terms
+from openpali.train.recipe import Recipe, SourceSpec, parse_recipe
+from openpali.weights.family import SHIPPED, open_tokenizer
+from openpali.weights.known import known_terms
 
 DOCS = Path(__file__).parents[2] / "docs/data.md"
 
@@ -69,7 +72,7 @@ def test_good_data_is_counted_per_task_and_shown(folder: Path, tokenizer: Tokeni
         {**cat([10, 20, 50, 60]), "label": "x"},
         {"text": "a cat and a dog on the grass"},
     )
-    report = validate(path, tokenizer=tokenizer)
+    report = validate(path, Terms(tokenizer=tokenizer))
     assert report.ok
     assert (report.samples, report.checked) == (4, 4)
     expected = {"vqa": 1, "question_generation": 1, "video_qa": 1, "caption": 1, "contrastive": 1, "detect": 1}
@@ -107,7 +110,7 @@ def test_each_kind_of_problem_is_found_with_its_line(folder: Path, tokenizer: To
         {"images": "a.png", "caption": "a cat " * 100},
         cat([-3, 20, 50, 60]),
     )
-    report = validate(path, tokenizer=tokenizer)
+    report = validate(path, Terms(tokenizer=tokenizer))
     lines = {kind: [re.findall(r"data\.jsonl:(\d+)", m)[0] for m in ms] for kind, ms in report.messages.items()}
     assert lines["missing file"] == ["2"]
     assert lines["bad picture"] == ["3"]
@@ -125,7 +128,7 @@ def test_each_kind_of_problem_is_found_with_its_line(folder: Path, tokenizer: To
 
 def test_a_task_names_the_missing_field(folder: Path) -> None:
     path = write(folder, {"images": "a.png", "question": "what?"}, *[{"images": "a.png"}] * 9)
-    report = validate(path, task=get_task("vqa"))
+    report = validate(path, Terms([get_task("vqa")], required=True))
     assert report.feeds == {"vqa": 0}
     assert report.problems == {"unusable": 10}
     assert report.messages["unusable"][0] == "sample data.jsonl:1 has no answers"
@@ -141,11 +144,11 @@ def test_texts_changed_by_the_tokenizer_are_counted(folder: Path, tokenizer: Tok
             return super().encode(text.replace("{", ""))
 
     path = write(folder, *[{"images": "a.png", "caption": c} for c in ("a {cat}", "{", "a dog", "two\nlines")])
-    report = validate(path, tokenizer=Lossy(tokenizer.proto))
+    report = validate(path, Terms(tokenizer=Lossy(tokenizer.proto)))
     assert (report.texts, report.lost, report.lost_characters) == (4, 2, {"{": 2})
     assert "50.0% of 4 texts do not round-trip" in printed(report)
     assert "{ x 2" in printed(report)
-    assert validate(path, tokenizer=tokenizer).lost == 0
+    assert validate(path, Terms(tokenizer=tokenizer)).lost == 0
 
 
 def test_a_limit_checks_evenly_spaced_samples(folder: Path) -> None:
@@ -166,7 +169,7 @@ def test_the_contact_sheet_is_drawn_from_the_target_text(folder: Path) -> None:
     }
     out = folder / "sheet.png"
     contact_sheet = ContactSheet()
-    report = validate(write(folder, record), task=get_task("refseg", masks=Blocks()), show=contact_sheet.add)
+    report = validate(write(folder, record), Terms([get_task("refseg", masks=Blocks())]), show=contact_sheet.add)
     assert contact_sheet.save(out)
     assert report.shown[0].target.startswith("250 250 749 749 <mask_token127> <mask_token127> <mask_token0> ")
     sheet = np.asarray(Image.open(out).convert("RGB")).astype(int)
@@ -176,6 +179,82 @@ def test_the_contact_sheet_is_drawn_from_the_target_text(folder: Path) -> None:
     assert masked[100:220, 170:230].mean() < 0.01
     assert masked[160, 238:241].any()  # the box's right edge
     assert not masked[:75].any()
+
+
+# ---- by a model, or by a recipe
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "home"))
+
+
+@pytest.mark.usefixtures("empty_home")
+def test_a_new_user_validates_with_the_shipped_model(folder: Path) -> None:
+    """Nothing is built; options, tokenizer, mask codec and prompt limit are those of the model."""
+    inside = [[20, 10, 60, 10, 60, 50, 20, 50]]
+    path = write(folder, cat([10, 20, 50, 60], mask=inside) | {"expression": "the cat", "referred": [0]})
+    report = validate(path, known_terms("nano", "detect"))
+    assert report.ok
+    assert report.shown[0].target == "2 3 9 9 cat"  # 16 bins, of 80 x 100 pixels
+    shipped = open_tokenizer("nano/pali")
+    assert list(report.shown[0].target_pieces) == [*shipped.pieces(shipped.encode("2 3 9 9 cat")), "</s>"]
+    [shown] = validate(path, known_terms("nano", "refseg")).shown
+    assert re.fullmatch(r"2 3 9 9( <mask_token\d+>){16}", shown.target)
+    assert {"detect": 1, "refseg": 1, "vqa": 0}.items() <= validate(path, known_terms("nano")).feeds.items()
+
+
+@pytest.mark.usefixtures("empty_home")
+def test_prompts_longer_than_the_model_takes_are_found(folder: Path) -> None:
+    path = write(folder, {"images": "a.png", "question": "what is it? " * 40, "answers": "a cat"})
+    report = validate(path, known_terms("nano", "vqa"))
+    assert set(report.problems) == {"long prompt"}
+    assert report.messages["long prompt"][0].endswith("tokens as vqa, the maximum is 48")
+
+
+@pytest.mark.usefixtures("empty_home")
+def test_what_a_model_lacks_is_said() -> None:
+    with pytest.raises(ValueError, match="has no part that is asked in text, only mask_vqvae"):
+        known_terms("nano/mask_vqvae")
+    with pytest.raises(ValueError, match=r"pali has no mask VQ-VAE, which task refseg needs"):
+        known_terms(str(SHIPPED / "nano/pali"), "refseg")
+    with pytest.raises(ValueError, match="did you mean 'detect'"):
+        known_terms("nano", "detcet")
+
+
+def recipe(source: object, *entries: dict[str, Any], **changes: Any) -> Recipe:
+    raw = {
+        "name": "mine",
+        "objective": "sequence",
+        "batch": 4,
+        "model": {"preset": "nano", "tokenizer": "nano/pali", "masks": "nano/mask_vqvae"},
+        "optimizer": {"lr": 1e-3},
+        "phases": [{"samples": 4, "size": 96, "mixture": [{"source": str(source), **e} for e in entries]}],
+    }
+    return parse_recipe(raw | changes)
+
+
+@pytest.mark.usefixtures("empty_home")
+def test_a_recipe_says_how_its_samples_are_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(
+        folder, cat([10, 20, 50, 60]) | {"question": "what is it?", "answers": "a cat"}, {"images": "a.png"}
+    )
+    entries = {"task": "detect", "task_options": {"bins": 50}}, {"task": "vqa"}
+    loaded = recipe(path, *entries, max_target=2)
+    shipped = open_tokenizer("nano/pali")
+    monkeypatch.chdir(folder)
+    report = validate(path, training_terms(loaded, shipped, "data.jsonl"))
+    assert report.feeds == {"detect": 1, "vqa": 1}
+    assert report.problems == {"unusable": 2, "long target": 2}  # the other record feeds neither task
+    assert "the maximum is 2" in report.messages["long target"][0]
+    [shown] = validate(path, training_terms(loaded, shipped, str(path), "detect")).shown
+    assert shown.target == "6 10 31 29 cat"
+    with pytest.raises(
+        ValueError, match=r"recipe mine does not train on other.jsonl: its sources are .*data.jsonl"
+    ):
+        training_terms(loaded, shipped, "other.jsonl")
+    with pytest.raises(ValueError, match=r"does not train ocr on data\.jsonl: there are: detect, vqa"):
+        training_terms(loaded, shipped, "data.jsonl", "ocr")
 
 
 # ---- the documentation

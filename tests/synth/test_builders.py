@@ -16,7 +16,7 @@ from PIL import Image
 from openpali.home import data_folder, home
 from openpali.synth.builders import clipart, output, packages, stamps
 from openpali.synth.builders.output import write_shards
-from openpali.synth.builders.registry import BUILDERS, build
+from openpali.synth.builders.registry import BUILDERS, MINUTES, PACKAGES, build, expect
 from openpali.synth.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
 
 
@@ -107,7 +107,9 @@ def test_a_wheel_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_managers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.shutil, "which", lambda tool: None)
-    with pytest.raises(FileNotFoundError, match="thing cannot be fetched: apt-get is missing; install apt"):
+    with pytest.raises(
+        FileNotFoundError, match=r"thing cannot be fetched: apt-get is missing; install apt .*a container will do"
+    ):
         packages.debian("thing")
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="this environment has no pip; run `python -m ensurepip`"):
@@ -136,6 +138,48 @@ def test_a_set_is_built_once_and_whole(cache: Path, monkeypatch: pytest.MonkeyPa
         build("toy", force=True)
     assert (cache / "data" / "toy" / "half.txt").read_text() == "2"  # the old one stays
     assert [path.name for path in (cache / "data").iterdir()] == ["toy"]
+
+
+@pytest.mark.usefixtures("tools")
+def test_downloads_and_minutes_are_announced_before_and_followed(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Managers()
+    monkeypatch.setattr(packages.subprocess, "run", asked)
+    monkeypatch.setitem(BUILDERS, "wordnet", lambda folder: None)
+    monkeypatch.setitem(BUILDERS, "stamps", lambda folder: None)
+    assert expect(["wordnet"]) == (
+        "to build: wordnet; to download: 7 MB in 1 package; expected: less than a minute at 5 MB/s"
+    )
+    assert "to download: 334 MB in 16 packages; expected: about 4 minutes" in expect(BUILDERS)
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        assert len(asked.asked) == 2 * (len(lines) - 1)  # each line comes before what it announces
+
+    build("wordnet", say=say)
+    assert lines == [
+        "wordnet: downloading wordnet-base (1 of 1, 7 MB)",
+        "wordnet: building, less than a minute",
+    ]
+    assert expect(["wordnet"]) == "everything is built already; --force builds it again"
+    assert "to download: nothing" in expect(["wordnet"], force=True)
+    build("wordnet", say=lines.append)
+    assert len(lines) == 2
+
+
+def test_every_package_of_a_builder_has_its_size_and_every_builder_its_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert {package for needed in PACKAGES.values() for package in needed()} == set(packages.MEGABYTES)
+    assert set(MINUTES) == set(BUILDERS)
+    fetched: list[str] = []
+    monkeypatch.setattr(packages, "debian", lambda name: fetched.append(f"debian {name}"))
+    monkeypatch.setattr(packages, "pypi", lambda name: fetched.append(f"pypi {name}"))
+    packages.fetch("easy-vqa")
+    packages.fetch("wamerican")
+    assert fetched == ["pypi easy-vqa", "debian wamerican"]
 
 
 def test_unknown_and_unbuilt_sets_are_named() -> None:

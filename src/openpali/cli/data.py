@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from openpali.cli.options import DataRoot, Json
+from openpali.cli.options import DataRoot, Json, Model
 from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 
 app = typer.Typer(no_args_is_help=True, help="Build and check data sets.")
@@ -25,11 +25,13 @@ def build(
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
 ) -> None:
     """Download packages by name and build a data set from them, in the cache."""
-    from openpali.synth.builders.registry import BUILDERS
+    from openpali.synth.builders.registry import BUILDERS, expect
     from openpali.synth.builders.registry import build as build_one
 
-    for each in BUILDERS if name == "all" else [name]:
-        typer.echo(f"{each}: {build_one(each, force=force)}")
+    names = list(BUILDERS) if name == "all" else [name]
+    typer.echo(expect(names, force=force))
+    for each in names:
+        typer.echo(f"{each}: {build_one(each, force=force, say=typer.echo)}")
 
 
 @app.command("import")
@@ -98,14 +100,19 @@ def validate(
     path: Annotated[
         str, typer.Argument(help="A .jsonl file, or a file, folder or pattern of .tar shards or .parquet")
     ],
-    task: Annotated[str, typer.Option(help="Task to train; default: every task that the data can train")] = "",
-    masks: Annotated[str, typer.Option(help="Mask VQ-VAE for refseg: a model folder or a finished run")] = "",
-    tokenizer: Annotated[str, typer.Option(help="Tokenizer to check texts and lengths with")] = "nano-vocabulary",
+    task: Annotated[str, typer.Option(help="Task to train; default: the recipe's, or every task that fits")] = "",
+    model: Model = "nano",
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe that trains on the data: its tokenizer, tasks and limits count")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of samples to check, evenly spaced")] = 1000,
     out: Annotated[Path | None, typer.Option(help="Write a contact sheet to this image file")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a data set, and show what the model will see."""
+    """Check a data set, and show what the model will see.
+
+    Samples are written as the model knows its tasks, or as the recipe trains them.
+    """
     from dataclasses import asdict
 
     from rich.console import Console
@@ -113,19 +120,22 @@ def validate(
     from openpali.data.validate import validate as check
     from openpali.reports.contact_sheet import ContactSheet
     from openpali.reports.validation import render
-    from openpali.tasks.registry import Tools, open_task
-    from openpali.weights.family import find_model, open_tokenizer
-    from openpali.weights.mask_codec import open_mask_codec
 
     if out is not None:
         check_drawable(out)
-    opened = open_tokenizer(tokenizer)
-    tools: Tools = {"tokenizer": lambda: opened}
-    if masks:
-        tools = {**tools, "masks": lambda: open_mask_codec(find_model(masks))}
-    chosen = open_task(task, tools=tools) if task else None
+    if recipe is not None:
+        from openpali.train.phases import training_terms
+        from openpali.train.recipe import load_recipe
+        from openpali.weights.family import open_tokenizer
+
+        loaded = load_recipe(recipe)
+        terms = training_terms(loaded, open_tokenizer(loaded.model.tokenizer), path, task)
+    else:
+        from openpali.weights.known import known_terms
+
+        terms = known_terms(model, task)
     sheet = ContactSheet()
-    found = check(path, task=chosen, tokenizer=opened, limit=limit, show=sheet.add if out else None)
+    found = check(path, terms, limit=limit, show=sheet.add if out else None)
     drawn = str(out) if out is not None and sheet.save(out) else ""
     if as_json:
         typer.echo(json.dumps(asdict(found) | {"sheet": drawn}, ensure_ascii=False))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,27 @@ from openpali.text.tokenizer import Tokenizer
 
 SHOWN = 12  # number of samples to show
 PREFERENCE = ("detect", "vqa", "ocr", "classify", "caption", "denoise")  # tasks to show a sample as, best first
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How samples are to be written and what limits they have: by a model, or by a recipe.
+
+    Attributes:
+        tasks: those to try; by default every task that needs no other options than a tokenizer.
+        required: each task must be able to use each sample, as those that a recipe names; otherwise one is enough.
+        tokenizer: the model's; without it, texts and lengths are not checked.
+        options: of the source.
+        max_prompt: maximum length of a prompt in tokens; by default prompts may have any length.
+        max_target: maximum length of a target in tokens, with the end token; by default the task's own.
+    """
+
+    tasks: Sequence[Task] = ()
+    required: bool = False
+    tokenizer: Tokenizer | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    max_prompt: int | None = None
+    max_target: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,21 +87,17 @@ class Validation(Problems):
 
 def validate(
     path: str | Path,
+    terms: Terms = Terms(),  # frozen
     *,
-    task: Task | None = None,
-    tokenizer: Tokenizer | None = None,
     limit: int | None = 1000,
-    max_target: int | None = None,
     show: Callable[[Example, Task, Sample], None] | None = None,
 ) -> Validation:
     """Read a data set as training would, and report what it can train and what is wrong with it.
 
     Args:
         path: a ``.jsonl`` file, shards, or the name of any other source.
-        task: the task to train; by default every task is tried.
-        tokenizer: the model's; without it, texts and lengths are not checked.
+        terms: how the samples are to be written.
         limit: maximum number of samples to check, evenly spaced; ``None`` checks all.
-        max_target: maximum length of a target in tokens, with the end token; by default the task's own.
         show: called with each sample of :attr:`Validation.shown`, for example to draw it.
 
     Raises:
@@ -88,10 +106,10 @@ def validate(
     """
     with warnings.catch_warnings(record=True) as damage:
         warnings.simplefilter("always", DamagedShard)
-        source = open_source(str(path), {})
+        source = open_source(str(path), dict(terms.options))
     chosen = _spread(len(source), limit)
-    tasks = [task] if task else _families(tokenizer)
-    found = Validation(str(path), len(source), len(chosen), {t.name: 0 for t in tasks})
+    tokenizer, tried = terms.tokenizer, terms.tasks or _families(terms.tokenizer)
+    found = Validation(str(path), len(source), len(chosen), {task.name: 0 for task in tried})
     for warning in damage:
         if warning.category is DamagedShard:
             found.add("damaged shard", str(warning.message))
@@ -103,9 +121,9 @@ def validate(
         _check_objects(example, found)
         if tokenizer:
             _check_texts(example, tokenizer, found)
-        written = _write(example, index, tasks, found, required=task is not None)
+        written = _write(example, index, tried, found, required=terms.required)
         if tokenizer:
-            _check_targets(example, written, tokenizer, max_target, found)
+            _check_lengths(example, written, tokenizer, terms, found)
         _check_answers(example, written, found)
         if index in shown and (pick := _preferred(written)):
             found.shown.append(_show(example, *pick, tokenizer))
@@ -199,23 +217,30 @@ def _write(
             reasons.append(str(error))
         else:
             written.append((task, sample))
-            found.feeds[task.name] += 1
-    if not written:
-        found.add("unusable", reasons[0] if required else f"sample {example.key} has no fields that a task can use")
+    for name in {task.name for task, _ in written}:
+        found.feeds[name] += 1
+    if required:
+        for reason in reasons:
+            found.add("unusable", reason)
+    elif not written:
+        found.add("unusable", f"sample {example.key} has no fields that a task can use")
     return written
 
 
-def _check_targets(
+def _check_lengths(
     example: Example,
     written: Sequence[tuple[Task, Sample]],
     tokenizer: Tokenizer,
-    max_target: int | None,
+    terms: Terms,
     found: Validation,
 ) -> None:
     for task, sample in written:
-        length = len(_ids(sample, tokenizer)[1]) + 1
+        prompt, target = _ids(sample, tokenizer)
+        if (most := terms.max_prompt) and len(prompt) > most:
+            found.add("long prompt", f"{example.key}: {len(prompt)} tokens as {task.name}, the maximum is {most}")
+        length = len(target) + 1
         found.longest_target = max(found.longest_target, length)
-        if length > (most := max_target or task.max_target_tokens):
+        if length > (most := terms.max_target or task.max_target_tokens):
             found.add("long target", f"{example.key}: {length} tokens as {task.name}, the maximum is {most}")
 
 

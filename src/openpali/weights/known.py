@@ -1,0 +1,45 @@
+"""How a model writes the samples of its tasks, to check data before it is trained on them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from openpali.data.validate import Terms
+from openpali.tasks.dialects import DEFAULT
+from openpali.tasks.registry import TASKS, Tools, find_family, open_task, openable
+from openpali.weights.family import find_model, open_family
+from openpali.weights.format import open_model
+from openpali.weights.mask_codec import open_mask_codec
+
+
+def known_terms(name: str, task: str = "") -> Terms:
+    """The tasks of a model or family with the options that it was trained with, its tokenizer and its prompt limit.
+
+    Args:
+        name: as :func:`find_model` takes it.
+        task: this task alone; by default all that its tokenizer and mask codec suffice for.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: it takes no text, there is no such task, or the task needs what the model lacks.
+    """
+    folder = find_model(name)
+    parts = open_family(folder).parts
+    if "pali" not in parts:
+        raise ValueError(f"the model {folder} has no part that is asked in text, only {', '.join(parts)}")
+    model = open_model(parts["pali"])
+    tokenizer, known = model.tokenizer, model.facts.get("tasks", {})
+    tools: Tools = {"tokenizer": lambda: tokenizer}
+    if "mask_vqvae" in parts:
+        tools = {**tools, "masks": cache(lambda: open_mask_codec(parts["mask_vqvae"]))}
+    dialect = str(model.facts.get("dialect", DEFAULT))
+    if task and "masks" in find_family(task).needs - tools.keys():
+        raise ValueError(
+            f"the model {folder} has no mask VQ-VAE, which task {task} needs: take a family that has "
+            "one, such as nano, or a recipe with model.masks"
+        )
+    names = (
+        [task] if task else [each for each in openable(tools) if "masks" not in TASKS[each].needs - tools.keys()]
+    )
+    tasks = [open_task(each, known.get(each), tools, dialect=dialect) for each in names]
+    return Terms(tasks, bool(task), tokenizer, max_prompt=model.facts.get("max_prompt"))
