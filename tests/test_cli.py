@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from PIL import Image
 from openpali.cli.main import app, main
 from openpali.data.importers.registry import IMPORTERS
 from openpali.data.sources.registry import open_source
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Untrained
 from openpali.synth.builders.registry import BUILDERS
 
 
@@ -65,10 +68,53 @@ def test_predict_accepts_frames_and_videos(capsys, monkeypatch, family: Path, ph
             frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 25 * i, np.uint8))
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    for inputs in ([photo, photo], [video]):
-        openpali(
-            capsys, monkeypatch, "predict", *inputs, "Answer in en: what moves? <extra_id_0>", "--model", family
-        )
+    question = ["Answer in en: what moves? <extra_id_0>", "--model", family, "--json"]
+    for inputs in (["--as-frames", photo, photo], [video]):
+        printed = openpali(capsys, monkeypatch, "predict", *inputs, *question)
+        assert len(printed.splitlines()) == 1
+    printed = openpali(capsys, monkeypatch, "predict", video, video, *question)
+    assert [json.loads(line)["key"] for line in printed.splitlines()] == [str(video)] * 2  # not joined
+
+    asked = []
+    predict = Pali.predict
+    monkeypatch.setattr(Pali, "predict", lambda *a, **k: asked.append(k["task"].name) or predict(*a, **k))
+    openpali(capsys, monkeypatch, "predict", video, "what moves?", "--task", "vqa", "--model", family)
+    openpali(capsys, monkeypatch, "predict", video, *question)
+    openpali(capsys, monkeypatch, "predict", photo, *question)
+    assert asked == ["video_qa", "video_qa", "vqa"]  # the part for videos answers, by task as by prompt
+
+
+def test_several_images_get_one_answer_each(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.png"
+    Image.new("RGB", (90, 50), "red").save(other)
+    command = ["predict", photo, other, photo, "--task", "caption", "--model", family]
+    printed = openpali(capsys, monkeypatch, *command, "--json")
+    each = [json.loads(line) for line in printed.splitlines()]
+    assert [answer["key"] for answer in each] == [str(photo), str(other), str(photo)]
+    alone = openpali(capsys, monkeypatch, "predict", other, "--task", "caption", "--model", family, "--json")
+    assert json.loads(alone)["text"] == each[1]["text"]
+    printed = openpali(capsys, monkeypatch, *command)
+    assert printed == "".join(f"{answer['key']}: {answer['text']}\n" for answer in each)
+    printed = openpali(
+        capsys, monkeypatch, "predict", photo, other, "horse", "--task", "detect", "--model", family, "--json"
+    )
+    assert [json.loads(line)["prompt"] for line in printed.splitlines()] == ["detect: horse"] * 2
+
+
+def test_a_prompt_may_be_longer_than_the_name_of_a_file(capsys, monkeypatch, family: Path, photo: Path) -> None:
+    for long in ("馬は" * 50, "x" * 300 + "/" + "y" * 5000):
+        monkeypatch.setattr(sys, "argv", ["openpali", "predict", str(photo), long, "--model", str(family)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code in (0, None) or "tokens, this model takes" in str(end.value.code)
+
+
+def test_a_task_that_a_model_was_not_trained_on_is_said(capsys, monkeypatch, family: Path, photo: Path) -> None:
+    with pytest.warns(Untrained, match="not trained on task caption, but on detect"):
+        openpali(capsys, monkeypatch, "predict", photo, "--task", "caption", "--model", family)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Untrained)
+        openpali(capsys, monkeypatch, "predict", photo, "horse", "--task", "detect", "--model", family)
 
 
 WORLD_SETS = ["retrieval", "caption", "ocr", "vqa", "detect", "refseg", "video"]
@@ -124,7 +170,8 @@ def test_data_validate_needs_no_built_data_set(capsys, monkeypatch, tmp_path: Pa
     printed = openpali(capsys, monkeypatch, "data", "validate", "mine.jsonl", "--task", "detect")
     assert "target 0 2 8 15 cat" in " ".join(printed.split())
     recipe = Path(__file__).parents[1] / "recipes" / "transfer" / "mine.toml"
-    Path("my.toml").write_text(recipe.read_text().replace('task = "vqa"', 'task = "detect"'))
+    text = recipe.read_text().replace("mine-train.jsonl", "mine.jsonl").replace('task = "vqa"', 'task = "detect"')
+    Path("my.toml").write_text(text)
     found = json.loads(
         openpali(capsys, monkeypatch, "data", "validate", "mine.jsonl", "--recipe", "my.toml", "--json")
     )
@@ -183,6 +230,23 @@ SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
     ("arguments", "message"),
     [
         (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no image file nowhere.png"),
+        (
+            ["predict", "https://a.org/b.png", "what?", "--model", "FAMILY"],
+            "https://a.org/b.png is a URL: download",
+        ),
+        (
+            ["predict", "recipes", "what?", "--model", "FAMILY"],
+            "recipes is a folder: give its images, as in recipes/",
+        ),
+        (["predict", "PHOTO", "gone.png", "--task", "caption", "--model", "FAMILY"], "no image file gone.png"),
+        (["predict", "--as-frames", "a.mp4", "what?", "--model", "FAMILY"], "a.mp4 is a video: leave it out"),
+        (
+            ["predict", "PHOTO", "PHOTO", "--task", "caption", "--out", "a.png", "--model", "FAMILY"],
+            "--out draws one answer, and there are 2 images",
+        ),
+        (["predict", "--input", "a.jsonl", "--model", "FAMILY"], "--input and --output go together"),
+        (["predict", "PHOTO", "what?", "--output", "a.jsonl"], "--input and --output go together"),
+        (["predict", "--model", "FAMILY"], "give one or more images, then the prompt"),
         (["predict", "what?", "--model", "FAMILY"], "give one or more images, then the prompt"),
         (
             ["predict", "PHOTO", "PHOTO", "--model", "FAMILY"],

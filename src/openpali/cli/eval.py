@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openpali.cli.models import open_pali
 from openpali.cli.options import DataRoot, Device, Dtype, Engine, Model
 from openpali.cli.outputs import check_writable
 
@@ -53,7 +54,6 @@ def evaluate(
     from openpali.eval.runner import PATIENCE_OF_RANKS, run
     from openpali.eval.suites import find_suite, run_suite
     from openpali.home import home
-    from openpali.infer.pali import Pali
     from openpali.reports.progress import progress_bar
     from openpali.reports.suite_table import write_run
 
@@ -74,7 +74,7 @@ def evaluate(
     root = Path.cwd() if own else data or home() / "data"
     reader = open_ocr(ocr) if ocr else None
     with join_ranks(PATIENCE_OF_RANKS) as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
-        pali = Pali.from_pretrained(model, engine, dtype, device)
+        pali = open_pali(model, engine, dtype, device)
         if suite:
             outcomes = list(
                 run_suite(

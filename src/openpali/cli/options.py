@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-Model = Annotated[str, typer.Option(help="A model folder, a finished run, or the name of a shipped model (nano)")]
+Model = Annotated[
+    str,
+    typer.Option(help="A model folder, a finished run, a run's checkpoint, or the name of a shipped model (nano)"),
+]
 Engine = Annotated[
     Literal["torch", "openvino", "openvino-int8", "auto"],
     typer.Option(help="Engine that generates text; OpenVINO is faster on CPUs and needs the extra cpu"),

@@ -1,28 +1,34 @@
-"""``openpali predict``: ask a model about images or a video."""
+"""``openpali predict``: ask a model about images, videos, or the samples of a file."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Dtype, Engine, Json, Model
-from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input
+from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input, check_writable
 
 if TYPE_CHECKING:
+    from openpali.infer.bulk import Request
+    from openpali.infer.pali import Pali
     from openpali.infer.pipeline import Prediction
+    from openpali.tasks.example import Example
 
 
 def predict(
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="IMAGE... TEXT",
-            help="Images or a video, then the prompt; with --task, what the task asks about",
+            help="Images or videos, then the prompt for each of them; with --task, what the task asks about",
         ),
-    ],
+    ] = None,
     model: Model = "nano",
     engine: Engine = "torch",
     dtype: Dtype = "fp32",
@@ -30,71 +36,165 @@ def predict(
     task: Annotated[
         str, typer.Option(help="Write the prompt of this task: caption, ocr, vqa, detect, refseg, ...")
     ] = "",
-    lang: Annotated[str | None, typer.Option(help="Language of the task's answer; default: en")] = None,
+    lang: Annotated[str, typer.Option(help="Language of the task's answer; default: en, or the sample's")] = "",
+    as_frames: Annotated[bool, typer.Option("--as-frames", help="Take the images as frames of one video")] = False,
     frames: Annotated[int, typer.Option(help="Maximum number of frames of a video", min=1)] = 8,
     stride: Annotated[
         int | None, typer.Option(help="Take every n-th frame; default: evenly spaced frames", min=1)
     ] = None,
     as_json: Json = False,
     out: Annotated[Path | None, typer.Option(help="Draw the answer on the image and write it here")] = None,
+    source: Annotated[
+        str, typer.Option("--input", help="Ask about the samples of a JSONL file, shards or Parquet files")
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option(help="Write a line of JSON for each sample of --input; resumes from this file")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
 ) -> None:
-    """Ask a model about an image; several images are frames of one video."""
-    from openpali.data.media.videos import is_video, load_frames
-    from openpali.infer.pali import Pali
-    from openpali.infer.pipeline import to_array
-    from openpali.reports.drawing import draw_prediction
+    """Ask a model about each image, each video, or each sample of a file."""
+    from openpali.infer.bulk import Request
 
-    paths, text = _split(inputs, task)
-    if lang and not task:
+    paths, text = ([], " ".join(inputs or [])) if source else _split(inputs or [], task)
+    if lang and not task and (text or not source):
         raise ValueError("--lang needs a --task: a free prompt names its language itself")
+    request = Request(task, text, lang)
+    if source or output:
+        if not source or output is None:
+            raise ValueError("--input and --output go together: samples in, a line of JSON for each of them out")
+        if as_frames or out:
+            raise ValueError("--as-frames and --out are for images on the command line, not for --input")
+        check_not_input(output, source)
+        check_writable(output)
+        pali = open_pali(model, engine, dtype, device)
+        _answer_file(pali, source, output, request, batch_size, frames, stride)
+        return
+    files = _Files.of(paths, as_frames, frames, stride)
     if out is not None:
+        if len(files) > 1:
+            raise ValueError(f"--out draws one answer, and there are {len(files)} images: draw them one by one")
         check_not_input(out, *paths)
         check_drawable(out)
-    images = [
-        image
-        for path in paths
-        for image in (load_frames(path, frames, stride) if is_video(path) else [to_array(path)])
-    ]
-    pali = Pali.from_pretrained(model, engine, dtype, device)
-    chosen = pali.task(task or pali.recognise(text, len(images)))
-    prompt = pali.word(chosen, text, lang or "en") if task else text
-    [prediction] = pali.predict([images], [prompt], task=chosen)
-    if out is not None:
-        draw_prediction(images[0], prediction.answer).save(out)
-    if as_json:
-        typer.echo(json.dumps(_as_json(prompt, prediction), ensure_ascii=False))
-        return
-    typer.echo(prediction.answer.text)
+    pali = open_pali(model, engine, dtype, device)
+    _answer_files(pali, files, request, batch_size, as_json, out)
+
+
+def _answer_file(
+    pali: Pali, source: str, output: Path, request: Request, batch: int, frames: int, stride: int | None
+) -> None:
+    import hashlib
+
+    from openpali.data.sources.registry import holds_records, open_source
+    from openpali.eval.cards import hash_model
+    from openpali.eval.datasets.base import Benchmark
+    from openpali.infer.bulk import AnswersFile, replies
+    from openpali.reports.progress import progress_bar
+
+    options = {"frames": frames, "stride": stride} if holds_records(source) else {}
+    samples = open_source(source, options)
+    settings = (hash_model(pali), pali.engine, pali.dtype, request, options)
+    file = AnswersFile(output, hashlib.sha256(repr(settings).encode()).hexdigest()[:16])
+    done, total = file.resume(pali, samples, request), len(samples)
+    errors = 0
+    with progress_bar() as start:
+        watch = start(Benchmark(name=str(output), title="answers", split="all", metric=""))
+        watch(done, total, {})
+        for some in replies(pali, samples, request, batch=batch, skip=done):
+            file.append(some)
+            done += len(some)
+            errors += sum(bool(reply.error) for reply in some)
+            watch(done, total, {})
+    typer.echo(f"{output}: {total:,} samples" + (f", {errors:,} with an error, see its line" if errors else ""))
+
+
+def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_json: bool, out: Path | None) -> None:
+    from openpali.infer.bulk import replies
+    from openpali.reports.drawing import draw_prediction
+
+    errors = []
+    for reply in (reply for some in replies(pali, files, request, batch=batch) for reply in some):
+        if reply.prediction is None:
+            errors.append(reply.error)
+        if out is not None and reply.prediction is not None:
+            draw_prediction(files[0].images[0], reply.prediction.answer).save(out)
+        if as_json and (reply.prediction or len(files) > 1):
+            typer.echo(json.dumps(reply.as_json(), ensure_ascii=False))
+        elif reply.prediction is not None:
+            _print(reply.prediction, request.text, f"{reply.key}: " if len(files) > 1 else "")
+    if errors:
+        of = f"{len(errors)} of {len(files)} images have no answer: " if len(files) > 1 else ""
+        raise ValueError(of + "; ".join(errors))
+
+
+def _print(prediction: Prediction, text: str, before: str) -> None:
+    typer.echo(f"{before}{prediction.answer.text}")
     for found in prediction.answer.objects:
         box = ", ".join(f"{name} {value:.0f}" for name, value in found.box._asdict().items())
         area = "" if found.mask is None else f", mask of {int(found.mask.sum())} pixels"
         typer.echo(f"  {found.name or text}: {box}{area}")
 
 
+@dataclass(frozen=True)
+class _Files:
+    """Images and videos on the command line, as a source.
+
+    Attributes:
+        rows: the paths of each sample: one, or the frames of a video.
+        frames, stride: of a video file.
+    """
+
+    rows: Sequence[Sequence[str]]
+    frames: int
+    stride: int | None
+
+    @classmethod
+    def of(cls, paths: Sequence[str], as_frames: bool, frames: int, stride: int | None) -> _Files:
+        """Checks that the files are there, before a model is loaded."""
+        from openpali.data.media.images import check_image_file
+        from openpali.data.media.videos import is_video
+
+        for path in paths:
+            if not is_video(path):
+                check_image_file(path)
+            elif as_frames:
+                raise ValueError(f"--as-frames makes one video of images, but {path} is a video: leave it out")
+        return cls([paths] if as_frames else [[path] for path in paths], frames, stride)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int, /) -> Example:
+        from openpali.data.media.images import load_image
+        from openpali.data.media.videos import is_video, load_frames
+        from openpali.tasks.example import Example
+
+        images = [
+            image
+            for path in self.rows[index]
+            for image in (load_frames(path, self.frames, self.stride) if is_video(path) else [load_image(path)])
+        ]
+        return Example(self.rows[index][0], images)
+
+
 def _split(inputs: list[str], task: str) -> tuple[list[str], str]:
     """The paths of the images, and the text after them, "" for a task that needs none."""
-    from openpali.data.media.videos import is_video
-
-    *paths, text = inputs
-    if task and (Path(text).is_file() or not paths):  # all inputs are images
-        paths, text = inputs, ""
+    *paths, text = inputs or [""]
+    if task and (_names_file(text) or not paths):  # all inputs are images
+        paths, text = [*paths, *filter(None, [text])], ""
     if not paths:
         raise ValueError("give one or more images, then the prompt")
-    looks_like_a_file = " " not in text and (is_video(text) or Path(text).suffix.lower() in IMAGE_ENDINGS)
-    if not task and (looks_like_a_file or Path(text).is_file()):
+    if not task and _names_file(text):
         raise ValueError(f"{text} is a file where the prompt is expected: give the images, then the prompt")
     return paths, text
 
 
-def _as_json(prompt: str, prediction: Prediction) -> dict[str, Any]:
-    objects = [
-        {"name": o.name, "box": list(o.box), "mask_area": None if o.mask is None else int(o.mask.sum())}
-        for o in prediction.answer.objects
-    ]
-    return {
-        "prompt": prompt,
-        "text": prediction.answer.text,
-        "objects": objects,
-        "score": prediction.generation.score,
-        "finish_reason": prediction.generation.finish_reason,
-    }
+def _names_file(text: str) -> bool:
+    """Whether a text is the path of a file, or looks like that of an image or a video."""
+    from openpali.data.media.videos import is_video
+
+    if " " not in text and (is_video(text) or Path(text).suffix.lower() in IMAGE_ENDINGS):
+        return True
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than the name of a file can be
+        return False

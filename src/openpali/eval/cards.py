@@ -137,6 +137,7 @@ def make_card(
     precision: str,
     data: Json,
     preprocessing: Json,
+    note: str = "",
     **rest: Any,
 ) -> Card:
     """A card, filled in from a benchmark and a model.
@@ -146,6 +147,7 @@ def make_card(
         precision: what the engine computed in, "fp32" or "bf16".
         data: facts about the data besides its split.
         preprocessing, rest: further fields of the card.
+        note: added to the benchmark's.
     """
     engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # torch always embeds
     return Card(
@@ -155,7 +157,7 @@ def make_card(
         metric=benchmark.metric,
         paper=dict(benchmark.paper),
         paper_ocr=dict(benchmark.paper_ocr),
-        note=" ".join(filter(None, (benchmark.note, size_note(benchmark, preprocessing)))),
+        note=" ".join(filter(None, (benchmark.note, size_note(benchmark, preprocessing), note))),
         preprocessing=preprocessing,
         model={
             "name": pali.name,

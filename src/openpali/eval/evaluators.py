@@ -31,6 +31,7 @@ from openpali.eval.datasets.base import SEED, AnswerBenchmark, Embedded, Encoder
 from openpali.eval.features import Encoders
 from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile
+from openpali.infer.batches import cut, windows
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import BATCH, Pipeline, Prediction
 from openpali.messages import shorten
@@ -45,7 +46,6 @@ T = TypeVar("T")
 P_contra = TypeVar("P_contra", contravariant=True)
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
-WINDOW = 4  # batches; samples are sorted by length within each window
 PATIENCE = 20  # scoring the answers so far may take 1/20 of the time
 
 Watch = Callable[[int, int, Mapping[str, float]], None]
@@ -312,8 +312,8 @@ def batches(
 ) -> Iterator[list[Asked]]:
     """This rank's share of the first ``n`` samples, in batches, without batches whose answers are all known.
 
-    Each window of ``WINDOW * batch`` samples belongs to one rank, and is sorted by frames and length of prompt
-    before it is cut into batches. So batches depend neither on the rank nor on the answers that are known.
+    Each window belongs to one rank (:mod:`openpali.infer.batches`). So batches depend neither on the rank nor on
+    the answers that are known.
     """
     for window in windows(n, batch)[ranks.rank :: ranks.world]:
         if known.issuperset(window):
@@ -321,16 +321,9 @@ def batches(
         asked = [
             Asked(i, example, task.write(example, generator(SEED, i))) for i in window for example in [source[i]]
         ]
-        asked.sort(key=lambda each: (len(each.example.images), len(each.sample.prompt)))
-        for start in range(0, len(asked), batch):
-            chunk = asked[start : start + batch]
+        for chunk in cut(asked, batch, lambda each: (len(each.example.images), len(each.sample.prompt))):
             if not known.issuperset(each.index for each in chunk):
                 yield chunk
-
-
-def windows(n: int, batch: int) -> list[range]:
-    """The indices of ``n`` samples, ``WINDOW`` batches at a time."""
-    return [range(start, min(start + WINDOW * batch, n)) for start in range(0, n, WINDOW * batch)]
 
 
 def count(source: Source, limit: int | None) -> int:

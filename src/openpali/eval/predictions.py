@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
 from openpali.messages import reason
 from openpali.tasks.scoring import Answered
 
@@ -42,9 +42,9 @@ class PredictionsFile:
                 predictions file. The file stays as it is.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = self.path.read_bytes() if self.path.is_file() else b""
-        kept = whole[: whole.rfind(b"\n") + 1]
-        if not kept and not _HEAD.startswith(whole[: len(_HEAD)]):  # neither empty nor an incomplete first line
+        kept = whole_lines(self.path)
+        begins = self.path.read_bytes()[: len(_HEAD)] if self.path.is_file() else b""
+        if not kept and not _HEAD.startswith(begins):  # neither empty nor an incomplete first line
             raise ValueError(f"{self.path} is not a predictions file: name another one")
         run, lines = _parse(kept, self.path) if kept else (self.run, [])
         differing = [name for name in self.run if run.get(name) != self.run[name]]
@@ -54,22 +54,14 @@ class PredictionsFile:
                 f"{self.path} holds answers of another run: its {name} is {run.get(name)!r}, now it is "
                 f"{self.run[name]!r}; name another file, or delete this one"
             )
-        if len(kept) < len(whole):
-            with self.path.open("r+b") as file:
-                file.truncate(len(kept))
+        drop_torn_line(self.path)
         if not kept:
-            self._append([{"run": self.run}])
+            append_lines(self.path, [{"run": self.run}])
         return lines
 
     def append(self, lines: Sequence[Line]) -> None:
         """Append answers; they are on disk when this returns."""
-        self._append([{**line.answered.as_json(), "pixels": line.pixels} for line in lines])
-
-    def _append(self, values: Sequence[Json]) -> None:
-        with self.path.open("ab") as file:
-            file.write("".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values).encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self.path, ({**line.answered.as_json(), "pixels": line.pixels} for line in lines))
 
 
 def read_predictions(path: Path) -> list[Line]:
@@ -83,8 +75,7 @@ def read_predictions(path: Path) -> list[Line]:
         raise FileNotFoundError(
             f"no predictions file {path}; `openpali eval ... --save-predictions FILE` writes one"
         )
-    data = path.read_bytes()
-    return _parse(data[: data.rfind(b"\n") + 1], path)[1]
+    return _parse(whole_lines(path), path)[1]
 
 
 def _parse(data: bytes, path: Path) -> tuple[Json, list[Line]]:

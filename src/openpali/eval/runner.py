@@ -135,6 +135,7 @@ def _run_answers(
         slices=slices_of(rows, scores, benchmark.metric, languages_of(rows, task)),
         prompt={**prompt, "first": rows[0].prompt},
         preprocessing=preprocessing_of(pali, part),
+        note=pipeline.reservation(task.name),
         decoding=asdict(benchmark.decoding),
         worst=[_shown(rows[i], benchmark.metric, scores.per_sample[benchmark.metric][i]) for i in worst],
         predictions=str(predictions or ""),

@@ -38,7 +38,7 @@ from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import DEFAULT
-from openpali.tasks.example import Object
+from openpali.tasks.example import Object, Size
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, recognise
 from openpali.weights.family import SHIPPED, find_model, open_family
@@ -173,11 +173,12 @@ class Pali:
         part: str | None = None,
         decoding: Decoding | None = None,
         batch: int = BATCH,
+        sizes: Sequence[Size] | None = None,
     ) -> list[Prediction]:
         """Answer one prompt per row, see :meth:`Pipeline.predict`.
 
         Args:
-            frames, prompts, decoding, batch: as for :meth:`Pipeline.predict`.
+            frames, prompts, decoding, batch, sizes: as for :meth:`Pipeline.predict`.
             task: parses the answers and picks the part of the family; by default it is recognised by the prompt.
             part: picks the part of the family instead.
 
@@ -192,7 +193,8 @@ class Pali:
         found: dict[int, Prediction] = {}
         for name, places in group(names).items():
             some = [frames[i] for i in places], [prompts[i] for i in places]
-            answered = self.pipeline(name).predict(*some, task=task, decoding=decoding, batch=batch)
+            own = [sizes[i] for i in places] if sizes else None
+            answered = self.pipeline(name).predict(*some, task=task, decoding=decoding, batch=batch, sizes=own)
             found |= zip(places, answered, strict=True)
         return [found[i] for i in range(len(prompts))]
 

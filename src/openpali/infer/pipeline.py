@@ -11,6 +11,7 @@ Shapes: B rows, F frames, P prompt tokens, T target tokens, D embedding width.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Image, Size
-from openpali.tasks.registry import Tools, open_task, recognise
+from openpali.tasks.registry import Tools, open_task, recognise, same_form
 from openpali.text.tokenizer import Tokenizer
 
 ImageLike = str | Path | bytes | Image | PILImage.Image
@@ -44,6 +45,10 @@ T = TypeVar("T")
 BATCH = 32
 LONGEST_PROMPT = 512  # tokens, for a model that does not say how long its prompts were in training
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+class Untrained(UserWarning):
+    """A model is asked to do a task that it was not trained on."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,23 @@ class Pipeline:
     def task(self, name: str) -> Task:
         """A task with the options that it had in training and the tools that it needs.
 
+        Warns (:class:`Untrained`) where the model was trained on no task with this prompt.
+
         Raises:
             ValueError: unknown task.
         """
-        return open_task(name, self.options.get(name), self.tools, dialect=self.dialect)
+        task = open_task(name, self.options.get(name), self.tools, dialect=self.dialect)
+        if reservation := self.reservation(name):
+            warnings.warn(reservation, Untrained, stacklevel=2)
+        return task
+
+    def reservation(self, task: str) -> str:
+        """A sentence if the model was not trained on a task; empty if it was, or does not say."""
+        if not self.options or any(same_form(task, known) for known in self.options):
+            return ""
+        return (
+            f"this model was not trained on task {task}, but on {', '.join(self.options)}: expect no good answers"
+        )
 
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language.
@@ -144,6 +162,7 @@ class Pipeline:
         task: Task | None = None,
         decoding: Decoding | None = None,
         batch: int = BATCH,
+        sizes: Sequence[Size] | None = None,
     ) -> list[Prediction]:
         """Answer one prompt per row. An answer depends neither on the other rows nor on ``batch``.
 
@@ -153,6 +172,8 @@ class Pipeline:
             task: parses the answers; by default each row's task is recognised by its prompt.
             decoding: by default greedy, up to the length of the task's longest answer.
             batch: rows that go through the model together.
+            sizes: of the image that each row's answer is about, in whose pixels objects are given; by default that
+                of its first image. For images that were resized already.
 
         Raises:
             ValueError: unequal numbers of rows, an empty prompt, one that is too long, or an image that cannot be
@@ -166,7 +187,9 @@ class Pipeline:
         found: dict[int, Prediction] = {}
         for way, rows in group([decoding or Decoding(max_tokens=t.max_target_tokens) for t in tasks]).items():
             for some in _chunks(rows, batch):
-                answered = self._answer([(frames[i], prompts[i], tasks[i]) for i in some], way)
+                answered = self._answer(
+                    [(frames[i], prompts[i], tasks[i], sizes[i] if sizes else None) for i in some], way
+                )
                 found |= zip(some, answered, strict=True)
         return [found[i] for i in range(len(prompts))]
 
@@ -191,7 +214,7 @@ class Pipeline:
         chunks = []
         with torch.inference_mode(), evaluating(model):
             for some in _chunks(frames, batch):
-                inputs, _ = self._collate(some, [self._prompt_ids(prompt)] * len(some))
+                inputs, _ = self._collate(some, [self.prompt_ids(prompt)] * len(some))
                 memory = model.encode(inputs.get("images"), inputs["prompt"], inputs.get("frames"))
                 columns = []
                 for target_1T in ids:
@@ -220,7 +243,7 @@ class Pipeline:
         with torch.inference_mode(), evaluating(self.model):
             for rows in _chunks(range(len(samples)), batch):
                 some = [samples[i] for i in rows]
-                prompts = [self._prompt_ids(s.prompt) if s.ids is None else s.ids[0] for s in some]
+                prompts = [self.prompt_ids(s.prompt) if s.ids is None else s.ids[0] for s in some]
                 targets = [self._target_ids(s.target if s.ids is None else s.ids[1]) for s in some]
                 inputs, _ = self._collate([frames[i] for i in rows], prompts, targets)
                 target_BT = inputs["target"]
@@ -231,8 +254,10 @@ class Pipeline:
                     found.append(F.cross_entropy(logits_TV, ids, reduction="none").tolist())
         return found
 
-    def _answer(self, rows: Sequence[tuple[Frames, str, Task]], decoding: Decoding) -> list[Prediction]:
-        inputs, sizes = self._collate([row[0] for row in rows], [self._prompt_ids(prompt) for _, prompt, _ in rows])
+    def _answer(
+        self, rows: Sequence[tuple[Frames, str, Task, Size | None]], decoding: Decoding
+    ) -> list[Prediction]:
+        inputs, found = self._collate([row[0] for row in rows], [self.prompt_ids(row[1]) for row in rows])
         with evaluating(self.model):
             generations = generate(
                 self.engine,
@@ -243,11 +268,16 @@ class Pipeline:
                 self.tokenizer.eos_id,
             )
         return [
-            Prediction(prompt, task.parse(self.tokenizer.decode(best.ids), size), best)
-            for (_, prompt, task), [best, *_], size in zip(rows, generations, sizes, strict=True)
+            Prediction(prompt, task.parse(self.tokenizer.decode(best.ids), size or own), best)
+            for (_, prompt, task, size), [best, *_], own in zip(rows, generations, found, strict=True)
         ]
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """The tokens of a prompt.
+
+        Raises:
+            ValueError: it is empty, or too long for the model.
+        """
         if not prompt.strip():
             raise ValueError("the prompt is empty")
         ids = self.tokenizer.encode(prompt)

@@ -125,6 +125,11 @@ def suited(name: str, frames: int) -> str:
     return next((video for video, family in TASKS.items() if family.video and _form(family) == name), name)
 
 
+def same_form(name: str, other: str) -> bool:
+    """Whether two tasks ask with the same prompt; a name that is no task's has a form of its own."""
+    return name == other or (name in TASKS and other in TASKS and _form(TASKS[name]) == _form(TASKS[other]))
+
+
 def tasks_of(example: Example) -> list[str]:
     """The tasks that an example is evidently for, by its fields: by a question, vqa, of a video video_qa."""
     told = {

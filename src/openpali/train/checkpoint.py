@@ -123,30 +123,8 @@ class Checkpoints:
         return any(found for _, found in answers)
 
     def load(self, checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Fill ``tensors`` from a checkpoint that any number of ranks may have written.
-
-        Raises:
-            ValueError: a file is damaged, or names or shapes differ.
-        """
-        found = cast(list[str], self.ranks.gather(self._damage(checkpoint)))
-        if any(found):
-            raise _damaged(checkpoint, "; ".join(filter(None, found)))
-        reader = HuggingFaceStorageReader(str(checkpoint))
-        try:
-            load(dict(tensors), storage_reader=reader, **_process_group(self.ranks.background))
-        except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
-            raise ValueError(
-                f"checkpoint {checkpoint} does not fit this model ({_cause(error)}): name another folder with --run"
-            ) from error
-
-    def _damage(self, checkpoint: Path) -> str:
-        """Verify this rank's part of the files; returns what is wrong, or ""."""
-        for name in read_state(checkpoint)["files"][self.ranks.rank :: self.ranks.world]:
-            try:
-                _verify(checkpoint / name)
-            except (OSError, ValueError) as error:
-                return str(error)
-        return ""
+        """:func:`load_checkpoint` on these ranks."""
+        load_checkpoint(checkpoint, tensors, self.ranks)
 
     def _drop_old(self, best: int | None) -> None:
         """Delete all checkpoints but the newest ``keep``, one per ``keep_every`` steps, and that of ``best``."""
@@ -157,6 +135,34 @@ class Checkpoints:
                 kept.add(interval)
             elif step_of(old) != best:
                 shutil.rmtree(old)
+
+
+def load_checkpoint(checkpoint: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
+    """Fill ``tensors`` from a checkpoint that any number of ranks may have written. Collective.
+
+    Raises:
+        ValueError: a file is damaged, or names or shapes differ.
+    """
+    found = cast(list[str], ranks.gather(_damage(checkpoint, ranks)))
+    if any(found):
+        raise _damaged(checkpoint, "; ".join(filter(None, found)))
+    reader = HuggingFaceStorageReader(str(checkpoint))
+    try:
+        load(dict(tensors), storage_reader=reader, **_process_group(ranks.background))
+    except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
+        raise ValueError(
+            f"checkpoint {checkpoint} does not fit this model ({_cause(error)}): name another folder with --run"
+        ) from error
+
+
+def _damage(checkpoint: Path, ranks: Ranks) -> str:
+    """Verify this rank's part of the files; returns what is wrong, or ""."""
+    for name in read_state(checkpoint)["files"][ranks.rank :: ranks.world]:
+        try:
+            _verify(checkpoint / name)
+        except (OSError, ValueError) as error:
+            return str(error)
+    return ""
 
 
 def unwritable(run: Path, path: Path, error: BaseException) -> str:

@@ -29,6 +29,13 @@ def find_model(name: str) -> Path:
     for folder in _candidates(name):
         if (folder / "config.json").is_file() or (folder / FAMILY).is_file():
             return folder
+    if (Path(name) / "state.json").is_file():
+        raise FileNotFoundError(
+            f"{name} is a checkpoint, which `openpali predict` and `openpali eval` take; elsewhere give the model "
+            "folder that openpali.train.snapshot.export_checkpoint writes"
+        )
+    if unfinished := sorted((Path(name) / "checkpoints").glob("step-*")):
+        raise FileNotFoundError(f"the run {name} is not finished: give a checkpoint of it, {unfinished[-1]}")
     raise FileNotFoundError(
         f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
     )

@@ -32,9 +32,24 @@ def load_image(source: str | Path | bytes, name: str = "", *, min_size: Size | N
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not an image, is incomplete, or has more than ``MAX_PIXELS`` pixels.
+        ValueError: it is a folder, a URL, not an image, is incomplete, or has more than ``MAX_PIXELS`` pixels.
     """
     return decode_image(source, name, min_size=min_size)[0]
+
+
+def check_image_file(path: str | Path) -> None:
+    """Check that there is a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the path is a folder or a URL.
+    """
+    if "://" in str(path):
+        raise ValueError(f"{path} is a URL: download the image first, and give its file")
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: give its images, as in {Path(path) / '*.png'}")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no image file {path}")
 
 
 def decode_image(source: str | Path | bytes, name: str = "", *, min_size: Size | None = None) -> tuple[Image, Size]:
@@ -44,8 +59,7 @@ def decode_image(source: str | Path | bytes, name: str = "", *, min_size: Size |
     else:
         path = Path(source)
         name = name or str(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no image file {path}")
+        check_image_file(source)
         data = path.read_bytes()
     if not data:
         raise ValueError(f"{name} is empty (0 bytes)")

@@ -1,0 +1,34 @@
+"""Models as verbs name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from openpali.infer.pali import Pali
+
+
+def open_pali(
+    model: str,
+    engine: Literal["torch", "openvino", "openvino-int8", "auto"],
+    dtype: Literal["fp32", "bf16"],
+    device: str,
+) -> Pali:
+    """As :meth:`Pali.from_pretrained`; also a checkpoint of a run, of which it writes the model folder.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such model, or it cannot be opened.
+        OSError: the model folder of a checkpoint cannot be written.
+    """
+    from openpali.infer.pali import Pali
+
+    if (Path(model) / "state.json").is_file():
+        from openpali.train.snapshot import export_checkpoint  # slow to import
+
+        folder = export_checkpoint(Path(model))
+        typer.echo(f"{model}: its model is {folder}", err=True)
+        model = str(folder)
+    return Pali.from_pretrained(model, engine, dtype, device)

@@ -1,0 +1,228 @@
+"""Ask a model about many samples: answers in the order of the samples, and an error in place of a bad one's answer.
+
+for some in replies(pali, source, Request(task="caption")):
+    print(*(reply.as_json() for reply in some))
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openpali.data.sources.base import Source
+from openpali.data.sources.mask_formats import RunLengths
+from openpali.data.sources.records import RecordSource
+from openpali.infer.batches import cut, windows
+from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import BATCH, Prediction, group
+from openpali.messages import reason, shorten
+from openpali.tasks.base import Task
+from openpali.tasks.example import Example, Image, Object, Size
+from openpali.tasks.registry import suited, tasks_of
+
+Json = dict[str, Any]
+_HEAD = b'{"key": '  # start of every line
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to ask about each sample.
+
+    Attributes:
+        task: writes the prompts; by default the one that a sample is evidently for.
+        text: what the task asks about, the same for all samples; by default the sample's own question, expression
+            or names. Without a task it is the whole prompt.
+        lang: of the answers; by default the sample's.
+    """
+
+    task: str = ""
+    text: str = ""
+    lang: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of a sample: a prediction, or an error."""
+
+    key: str
+    prediction: Prediction | None = None
+    error: str = ""
+
+    def as_json(self) -> Json:
+        """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths."""
+        if self.prediction is None:
+            return {"key": self.key, "error": self.error}
+        answer, generation = self.prediction.answer, self.prediction.generation
+        return {
+            "key": self.key,
+            "prompt": self.prediction.prompt,
+            "text": answer.text,
+            "objects": [_object(thing) for thing in answer.objects],
+            "score": generation.score,
+            "finish_reason": generation.finish_reason,
+        }
+
+
+def replies(
+    pali: Pali, source: Source, request: Request, *, batch: int = BATCH, skip: int = 0
+) -> Iterator[list[Reply]]:
+    """Ask about each sample; replies come in the order of the samples, window by window.
+
+    Args:
+        batch: samples that go through the model together; it does not change the answers.
+        skip: leave out the first replies. The others are those of a run that left out none.
+
+    Raises:
+        ValueError: there is no such task, or the model takes no images.
+    """
+    if request.task:
+        pali.task(request.task)
+    asking = _Asking(pali, request)
+    for window in windows(len(source), batch):
+        if window.stop <= skip:
+            continue
+        read = {index: asking.read(source, index) for index in window}
+        found = {index: each for index, each in read.items() if isinstance(each, Reply)}
+        asked = [each for each in read.values() if isinstance(each, _Asked)]
+        for chunk in cut(asked, batch, lambda each: (len(each.images), len(each.prompt))):
+            if any(each.index >= skip for each in chunk):
+                found |= asking.answer(chunk)
+        yield [found[index] for index in window if index >= skip]
+
+
+class AnswersFile:
+    """A file with one JSON line per sample, in their order, which a killed run continues.
+
+    Args:
+        path: the file; it need not exist yet.
+        run: identifies model, engine and request; each line holds it.
+    """
+
+    def __init__(self, path: Path, run: str) -> None:
+        self.path, self.run = path, run
+
+    def resume(self, pali: Pali, source: Source, request: Request) -> int:
+        """How many samples are answered. Drops a last line that a kill left incomplete.
+
+        Raises:
+            ValueError: the file is of another run or of other samples, or no file of answers. It stays as it is.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = whole_lines(self.path)
+        try:
+            lines = [json.loads(line) for line in kept.splitlines()]  # of bytes: a text may hold U+2028
+            runs, keys = {line["run"] for line in lines}, [line["key"] for line in lines]
+            if not kept and self.path.is_file() and not _HEAD.startswith(self.path.read_bytes()[: len(_HEAD)]):
+                raise ValueError("it has no whole line")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.path} is no file of answers ({reason(error)}): name another one") from error
+        other = f"{self.path} holds answers of another run: name another file, or delete this one"
+        if runs - {self.run} or len(lines) > len(source):
+            raise ValueError(other)
+        for index in sorted({0, len(lines) - 1} if lines else ()):
+            now = _Asking(pali, request).read(source, index)
+            then = keys[index], lines[index].get("prompt", "")
+            if isinstance(now, _Asked) and "error" not in lines[index] and then != (now.key, now.prompt):
+                raise ValueError(f"{other}; its line {index + 1} is about {shorten(repr(then), 80)}")
+        drop_torn_line(self.path)
+        return len(lines)
+
+    def append(self, some: Sequence[Reply]) -> None:
+        """Append replies; they are on disk when this returns."""
+        append_lines(self.path, ({**reply.as_json(), "run": self.run} for reply in some))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A sample on its way to the model; its images have the model's size, ``size`` is the first one's own."""
+
+    index: int
+    key: str
+    images: Sequence[Image]
+    size: Size
+    task: Task
+    prompt: str
+
+
+class _Asking:
+    """Turns samples into prompts, and these into answers."""
+
+    def __init__(self, pali: Pali, request: Request) -> None:
+        self.pali, self.request = pali, request
+        self.tasks: dict[str, Task] = {}
+
+    def read(self, source: Source, index: int) -> _Asked | Reply:
+        """A sample, ready to be asked about, or what is wrong with it."""
+        try:
+            example = source[index]
+            task, prompt = self._prompt(example)
+            pipeline = self.pali.pipeline(self.pali.part_for(task.name))
+            pipeline.prompt_ids(prompt)
+        except (ValueError, OSError) as error:
+            return Reply(_key(source, index), error=str(error))
+        resize = pipeline.preprocess or (lambda image: image)
+        size = example.size if example.images else Size(1, 1)
+        return _Asked(index, example.key, [resize(image) for image in example.images], size, task, prompt)
+
+    def answer(self, chunk: Sequence[_Asked]) -> dict[int, Reply]:
+        """The replies to samples, by their index."""
+        found: dict[int, Reply] = {}
+        for places in group([each.task.name for each in chunk]).values():
+            some = [chunk[place] for place in places]
+            predictions = self.pali.predict(
+                [each.images for each in some],
+                [each.prompt for each in some],
+                task=some[0].task,
+                batch=len(some),
+                sizes=[each.size for each in some],
+            )
+            found |= {
+                each.index: Reply(each.key, prediction) for each, prediction in zip(some, predictions, strict=True)
+            }
+        return found
+
+    def _prompt(self, example: Example) -> tuple[Task, str]:
+        request, frames = self.request, len(example.images)
+        if request.text and not request.task:
+            return self._task(self.pali.recognise(request.text, frames)), request.text
+        told = [request.task] if request.task else tasks_of(example)
+        if len(told) != 1:
+            raise ValueError(f"sample {example.key} is for {' or '.join(told) or 'no task'}: name one with --task")
+        task = self._task(suited(told[0], frames))
+        text = request.text or _text(task, example)
+        return task, self.pali.word(task, text, request.lang or example.lang)
+
+    def _task(self, name: str) -> Task:
+        if name not in self.tasks:
+            self.tasks[name] = self.pali.task(name)
+        return self.tasks[name]
+
+
+def _text(task: Task, example: Example) -> str:
+    """What a task asks about an example, by what it takes."""
+    names = task.wording.names_joiner.join(dict.fromkeys(thing.name for thing in example.objects))
+    return {
+        "question": example.question,
+        "answer": next(iter(example.answers), ""),
+        "expression": example.expression,
+        "names": names or example.expression,
+    }.get(task.takes, "")
+
+
+def _key(source: Source, index: int) -> str:
+    """The key of a sample that cannot be read, or where it stands."""
+    if not isinstance(source, RecordSource):
+        return str(index)
+    with suppress(ValueError, OSError):
+        return source.record(index).key or source.where(index)
+    return source.where(index)
+
+
+def _object(thing: Object) -> Json:
+    mask = None if thing.mask is None else RunLengths.of(thing.mask).as_json()
+    return {"name": thing.name, "box": list(thing.box), "mask": mask}

@@ -1,0 +1,60 @@
+"""A checkpoint in the middle of a run as a model folder, to ask and to score."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from openpali.distributed import Ranks
+from openpali.model.init import materialise
+from openpali.train.checkpoint import load_checkpoint, read_state, tensors_of
+from openpali.train.export import export_model
+from openpali.train.objectives import build_objective
+from openpali.train.phases import open_phases
+from openpali.train.recipe import read_record
+from openpali.train.step import TrainStep, set_resolution
+from openpali.weights.family import open_tokenizer
+
+
+def export_checkpoint(checkpoint: Path) -> Path:
+    """The model folder of a checkpoint, ``RUN/models/step-00001234``; written unless it exists.
+
+    It is what the run would have exported there: with averaged weights if the recipe has ``ema``.
+
+    Args:
+        checkpoint: ``RUN/checkpoints/step-00001234``; of a run on any number of ranks, which may go on meanwhile.
+
+    Raises:
+        FileNotFoundError: there is no recipe beside it, or no tokenizer.
+        ValueError: a file is damaged.
+        OSError: the folder cannot be written.
+    """
+    checkpoint = checkpoint.resolve()
+    run = checkpoint.parents[1]
+    folder = run / "models" / checkpoint.name
+    if folder.is_dir():
+        return folder
+    state, recipe = read_state(checkpoint), read_record((run / "recipe.json").read_text("utf-8"))
+    tokenizer = open_tokenizer(recipe.model.tokenizer)
+    labels = ()
+    if recipe.objective == "classify":
+        labels = getattr(open_phases(recipe, tokenizer)[0].entries[0].source, "labels", ())
+    with torch.device("meta"):
+        objective = build_objective(recipe, tokenizer, labels)
+    materialise(objective.model)
+    set_resolution(objective.model, recipe.phases[state["phase"]].size)
+    alone = Ranks(0, 1, torch.device("cpu"))
+    step = TrainStep(recipe, objective, alone, torch.float32)
+    load_checkpoint(checkpoint, tensors_of(step.model, step.optimizer, step.average), alone)
+    written = folder.with_name(f".{folder.name}-{os.getpid()}")
+    export_model(written, step, recipe, state["samples"], tokenizer)
+    try:
+        written.rename(folder)
+    except OSError:  # another process was faster
+        shutil.rmtree(written)
+        if not folder.is_dir():
+            raise
+    return folder

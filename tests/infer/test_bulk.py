@@ -1,0 +1,216 @@
+"""Bulk predictions: one line per sample in order, bad ones with an error, and a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from openpali.cli.main import main
+from openpali.data.sources.jsonl import JsonlSource
+from openpali.data.sources.mask_formats import RunLengths, read_run_lengths
+from openpali.infer.bulk import Reply, Request, replies
+from openpali.infer.generate import Generation
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Prediction
+from openpali.tasks.base import Answer
+from openpali.tasks.example import Box, Object, Size
+
+COUNT = 11
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """Questions of different lengths about images of different sizes; no answers."""
+    records: list[dict[str, Any]] = []
+    for i in range(COUNT):
+        noise = np.random.default_rng(i).integers(0, 256, (40 + i, 50, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{i}.png")
+        question = " ".join(["what"] * (1 + i * 5 % 7)) + "?"
+        records.append({"key": f"k{i}", "images": [f"{i}.png"], "question": question})
+    return write(tmp_path / "questions.jsonl", records)
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    return path
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Run a command in this process: its standard output, or how it failed."""
+
+    def command(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return str(end.value.code) if end.value.code else capsys.readouterr().out
+
+    return command
+
+
+def test_each_sample_has_a_line_with_what_predict_says_alone(
+    openpali, family: Path, questions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    printed = openpali("predict", "--input", questions, "--output", out, "--model", family, "--batch-size", 2)
+    assert f"{out}: 11 samples" in printed
+    lines = lines_of(out)
+    assert [line["key"] for line in lines] == [f"k{i}" for i in range(COUNT)]
+    pali = Pali.from_pretrained(family)
+    for line, example in zip(lines, JsonlSource(questions), strict=True):
+        assert line["prompt"] == f"Answer in en: {example.question} <extra_id_0>"
+        assert line["text"] == pali.answer(example.images, [example.question])[0]
+        assert line["finish_reason"] in ("eos", "length", "repetition")
+        assert line["score"] <= 0
+
+
+def test_a_bad_sample_is_a_line_with_its_error(openpali, family: Path, questions: Path, tmp_path: Path) -> None:
+    records = lines_of(questions)
+    records[1]["images"] = ["gone.png"]
+    (tmp_path / "2.png").write_bytes(b"no image")
+    records[3]["question"] = ""
+    records[4]["question"] = "what " * 900
+    records[5]["colour"] = "red"
+    write(questions, records)
+    with questions.open("a", encoding="utf-8") as file:
+        file.write("{torn\n")
+    out = tmp_path / "answers.jsonl"
+    command = ["predict", "--input", questions, "--output", out, "--model", family, "--batch-size", 2]
+    printed = openpali(*command)
+    assert "12 samples, 6 with an error" in printed
+    lines = lines_of(out)
+    errors = {i: line["error"] for i, line in enumerate(lines) if "error" in line}
+    assert [line["key"] for line in lines[:5]] == [f"k{i}" for i in range(5)]
+    assert "no file" in errors[1]
+    assert "not an image" in errors[2]
+    assert "no task" in errors[3]
+    assert "tokens, this model takes" in errors[4]
+    assert "colour" in errors[5]
+    assert list(errors) == [1, 2, 3, 4, 5, COUNT]
+    assert all(line["text"] is not None for i, line in enumerate(lines) if i not in errors)
+
+
+@pytest.mark.parametrize("cut", [1, 25, 400, 1000])
+def test_a_torn_file_is_continued_without_asking_again(
+    openpali, family: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    command = ["predict", "--input", questions, "--output", out, "--model", family, "--batch-size", 2]
+    openpali(*command)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-cut])
+    openpali(*command)
+    assert out.read_bytes() == whole
+
+    def refuse(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(Pali, "predict", refuse)
+    openpali(*command)
+    assert out.read_bytes() == whole
+
+
+def test_a_killed_process_is_continued(family: Path, questions: Path, tmp_path: Path) -> None:
+    records = lines_of(questions)
+    write(questions, [record | {"key": f"{n}-{record['key']}"} for n in range(6) for record in records])
+    arguments = [sys.executable, "-m", "openpali", "predict", "--input", str(questions), "--model", str(family)]
+    out, unbroken = tmp_path / "answers.jsonl", tmp_path / "unbroken.jsonl"
+
+    def start(file: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*arguments, "--batch-size", "1", "--output", str(file)], env=os.environ)
+
+    process = start(out)
+    while not out.is_file() or b"\n" not in out.read_bytes():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = out.read_bytes()
+    assert before.count(b"\n") < 6 * COUNT, "it was over before the kill"
+    assert start(out).wait() == 0
+    assert start(unbroken).wait() == 0
+    assert out.read_bytes() == unbroken.read_bytes()
+    assert out.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+
+
+def test_answers_of_another_run_or_file_stay(openpali, family: Path, questions: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
+    command = ["predict", "--input", questions, "--output", out, "--model", family]
+    openpali(*command)
+    before = out.read_bytes()
+    assert "answers of another run" in openpali(*command, "--task", "caption")
+    assert "would be overwritten" in openpali("predict", "--input", out, "--output", out, "--model", family)
+    write(questions, [record | {"question": "why?"} for record in lines_of(questions)])
+    assert "line 1 is about" in openpali(*command)
+    assert out.read_bytes() == before
+    for foreign in (b"my notes", b"[1]\n", b'{"a": 1}\n'):
+        out.write_bytes(foreign)
+        assert "is no file of answers" in openpali(*command)
+        assert out.read_bytes() == foreign
+
+
+def test_a_task_or_a_prompt_is_asked_of_all(openpali, family: Path, questions: Path, tmp_path: Path) -> None:
+    def ask(*arguments: object) -> set[str]:
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
+        openpali("predict", "--input", questions, "--output", out, "--model", family, *arguments)
+        return {line["prompt"] for line in lines_of(out)}
+
+    assert ask("--task", "caption", "--lang", "ja") == {"Generate the alt_text in ja at 0: <extra_id_0>"}
+    assert ask("horse", "--task", "detect") == {"detect: horse"}
+    assert ask("detect: dog") == {"detect: dog"}
+
+
+def test_boxes_are_in_pixels_of_the_file(family: Path, questions: Path) -> None:
+    pali = Pali.from_pretrained(family)
+    source = JsonlSource(questions)
+    sizes = []
+    predict = pali.predict
+
+    def spy(*arguments: Any, **more: Any) -> Any:
+        sizes.extend(more["sizes"])
+        return predict(*arguments, **more)
+
+    pali.predict = spy  # type: ignore[method-assign]
+    found = [reply for some in replies(pali, source, Request("detect", "horse"), batch=3) for reply in some]
+    assert sorted(sizes) == [(40 + i, 50) for i in range(COUNT)]
+    for reply, example in zip(found, source, strict=True):
+        assert reply.prediction is not None
+        [alone] = Pali.from_pretrained(family).detect(example.images, ["horse"])
+        assert [thing.box for thing in reply.prediction.answer.objects] == [thing.box for thing in alone]
+
+
+def test_a_line_holds_boxes_and_masks_as_plain_json() -> None:
+    mask = np.zeros((3, 4), bool)
+    mask[1:, 2] = True
+    found = Answer("found", [Object("dog", Box(1, 2, 3, 3), mask), Object("cat", Box(0, 0, 1, 1))])
+    line = Reply("k", Prediction("detect: dog", found, Generation([5], [-0.5], -0.5, "eos"))).as_json()
+    assert json.loads(json.dumps(line)) == line
+    assert line["objects"] == [
+        {"name": "dog", "box": [1, 2, 3, 3], "mask": {"size": [3, 4], "counts": [7, 2, 3]}},
+        {"name": "cat", "box": [0, 0, 1, 1], "mask": None},
+    ]
+    assert (line["score"], line["finish_reason"], line["text"]) == (-0.5, "eos", "found")
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.data())
+def test_run_lengths_are_read_back(height: int, width: int, data: st.DataObject) -> None:
+    pixels = data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
+    mask = np.array(pixels).reshape(height, width)
+    lengths = read_run_lengths(json.loads(json.dumps(RunLengths.of(mask).as_json())))
+    assert np.array_equal(lengths.draw(Size(height, width)), mask)

@@ -1,0 +1,91 @@
+"""Checkpoints in the middle of a run are models that can be asked and scored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from openpali.cli.main import main
+from openpali.data.sources.registry import open_source
+from openpali.distributed import Ranks
+from openpali.infer.pali import Pali
+from openpali.train.checkpoint import checkpoints
+from openpali.train.recipe import parse_recipe
+from openpali.train.snapshot import export_checkpoint
+from openpali.train.trainer import Trainer
+from openpali.weights.family import open_tokenizer
+from openpali.weights.format import open_model
+
+
+@pytest.fixture(scope="module", params=[0.0, 0.9])
+def run(
+    request: pytest.FixtureRequest, world_with_vocabulary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run of two phases with other resolutions, with and without averaged weights."""
+    line = {"source": "nano/scene", "task": "detect", "task_options": {"bins": 16}}
+    recipe = parse_recipe(
+        {
+            "name": "snapshot",
+            "objective": "sequence",
+            "batch": 4,
+            "workers": 0,
+            "max_target": 96,
+            "keep": 9,
+            "keep_every": 4,
+            **({"ema": request.param} if request.param else {}),
+            "model": {"preset": "pico", "tokenizer": "nano-vocabulary"},
+            "optimizer": {"lr": 1e-2},
+            "phases": [
+                {"samples": 8, "size": 72, "mixture": [line]},
+                {"samples": 4, "size": 96, "mixture": [line]},
+            ],
+        }
+    )
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    Trainer(recipe, folder, Ranks(0, 1, torch.device("cpu")), open_tokenizer("nano-vocabulary")).train()
+    return folder
+
+
+def test_the_last_checkpoint_is_the_model_of_the_run(run: Path) -> None:
+    first, *_, last = [export_checkpoint(each) for each in checkpoints(run)]
+    exported, own = open_model(last), open_model(run / "model")
+    assert (exported.config, exported.preprocess, exported.facts) == (own.config, own.preprocess, own.facts)
+    assert exported.tokenizer.proto == own.tokenizer.proto
+    assert exported.weights().keys() == own.weights().keys()
+    assert all(torch.equal(value, own.weights()[name]) for name, value in exported.weights().items())
+    assert open_model(first).preprocess.height == 72  # type: ignore[union-attr]
+    assert export_checkpoint(checkpoints(run)[0]) == first
+    assert not list((run / "models").glob(".*"))
+    image = open_source("nano/scene", {})[0].images
+    Pali.from_pretrained(first).detect(image, ["horse"])
+
+
+def test_predict_and_eval_take_a_checkpoint(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = checkpoints(run)[0]
+    card = tmp_path / "card.json"
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["openpali", "eval", "nano/detect", "--limit", "2", "--model", str(checkpoint), "--json", str(card)],
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code
+    assert json.loads(card.read_text())["model"]["name"].endswith(f"models/{checkpoint.name}")
+
+
+def test_what_is_no_model_yet_names_the_way(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is a checkpoint, which `openpali predict`"):
+        Pali.from_pretrained(checkpoints(run)[0])
+    shutil.copytree(run / "checkpoints", tmp_path / "half" / "checkpoints")
+    with pytest.raises(
+        FileNotFoundError, match=r"half is not finished: give a checkpoint of it, .*half/checkpoints/step-"
+    ):
+        Pali.from_pretrained(tmp_path / "half")
