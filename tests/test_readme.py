@@ -13,6 +13,7 @@ from PIL import Image
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
+from openpali.data.split import split_data
 from openpali.synth.builders.registry import BUILDERS
 
 ROOT = Path(__file__).parents[1]
@@ -40,8 +41,11 @@ def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch
     for name in BUILDERS:
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")
-    record = {"images": ["photo.png"], "question": "what is this?", "answers": ["a horse"]}
-    (tmp_path / "mine.jsonl").write_text(json.dumps(record) + "\n")
+    source, lines = open_source("nano/single", {"split": "heldout"}), []
+    for index in range(20):
+        Image.fromarray(source[index].images[0]).save(tmp_path / f"{index}.png")
+        lines.append(json.dumps({"images": [f"{index}.png"], "question": "what is this?", "answers": ["a horse"]}))
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -61,6 +65,7 @@ def test_commands_run(
     arguments = shlex.split(command)
     if arguments[1] == "train":
         arguments += [*SHORT, f"name=readme/{Path(arguments[2]).stem}"]
+        split_data(bench / "mine.jsonl", 0.1)
     if arguments[1:3] == ["eval", "nano/caption"]:
         arguments[arguments.index("--limit") + 1] = "4"
     if "--suite" in arguments:

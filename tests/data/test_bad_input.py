@@ -274,17 +274,17 @@ def test_training_quarantines_flipped_bits_in_images_and_records(
 def test_an_image_that_vanishes_while_training_is_quarantined(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from openpali.train.trainer import Trainer
+    from openpali.train.step import TrainStep
 
     for i in range(12):
         (tmp_path / f"{i}.jpg").write_bytes(JPEG)
-    original = Trainer._train_step
+    original = TrainStep.run
 
-    def step(self: Any, *arguments: Any) -> Any:
+    def step(self: Any, *arguments: Any, **options: Any) -> Any:
         (tmp_path / "3.jpg").unlink(missing_ok=True)
-        return original(self, *arguments)
+        return original(self, *arguments, **options)
 
-    monkeypatch.setattr(Trainer, "_train_step", step)
+    monkeypatch.setattr(TrainStep, "run", step)
     path = jsonl(tmp_path, *(f"{i}.jpg" for i in range(12)))
     _, sentence = openpali("train", recipe(tmp_path, path, samples=48, workers=0), "--run", tmp_path / "run")
     assert not sentence
@@ -296,16 +296,16 @@ def test_an_image_that_vanishes_while_training_is_quarantined(
 def test_a_shard_that_vanishes_while_training_ends_it_with_a_sentence(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from openpali.train.trainer import Trainer
+    from openpali.train.step import TrainStep
 
     path = shards(tmp_path)
-    original = Trainer._train_step
+    original = TrainStep.run
 
-    def step(self: Any, *arguments: Any) -> Any:
+    def step(self: Any, *arguments: Any, **options: Any) -> Any:
         path.unlink(missing_ok=True)
-        return original(self, *arguments)
+        return original(self, *arguments, **options)
 
-    monkeypatch.setattr(Trainer, "_train_step", step)
+    monkeypatch.setattr(TrainStep, "run", step)
     _, sentence = openpali("train", recipe(tmp_path, path, samples=48, workers=0), "--run", tmp_path / "run")
     assert "8 samples in a row cannot be used" in sentence
     assert "x-00000.tar" in sentence

@@ -141,7 +141,7 @@ def test_empty_and_missing_files_and_folders_are_named(tmp_path: Path) -> None:
         load_image(tmp_path / "empty.jpg")
     with pytest.raises(FileNotFoundError, match=r"no image file .*gone.jpg"):
         load_image(tmp_path / "gone.jpg")
-    with pytest.raises(FileNotFoundError, match="no image file"):
+    with pytest.raises(ValueError, match="is a folder: give its images"):
         load_image(tmp_path)
 
 
