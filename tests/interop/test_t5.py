@@ -242,7 +242,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path) -> None:
     [
         ({"feed_forward_proj": "relu"}, "has feed_forward_proj = 'relu', and only .* for T5, use v1.1 or Flan-T5"),
         ({"feed_forward_proj": None}, "feed_forward_proj = 'relu'"),
-        ({"model_type": "bart"}, "holds a 'bart', none of t5, mt5, umt5"),
+        ({"model_type": "bart"}, "holds a 'bart', which is none of t5, mt5, umt5"),
         ({"num_layers": 3}, r"encoder.block.2.layer.0.layer_norm.weight is missing"),
     ],
 )
