@@ -32,7 +32,7 @@ def import_data(format: str, path: Path, out: Path, *, images: Path | None = Non
         format: one of :data:`IMPORTERS`.
         path: the annotations, a file or a folder.
         out: the JSONL file to write.
-        images: folder of the images, where they are not where the format has them.
+        images: folder of the images, if it is not the one that the format prescribes.
         split: the part of the data set, for formats that name parts.
 
     Raises:
