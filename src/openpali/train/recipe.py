@@ -197,7 +197,8 @@ class Recipe(_Strict):
     ``ema`` is the decay per step of an average of the weights, which the run then exports; 0 keeps none.
     ``max_bad`` is how many samples may be bad: a number, or below 1 a share of those seen.
     A checkpoint is written every ``save_minutes``; the newest ``keep`` stay, and with ``keep_every`` also one every
-    so many samples. Curves and sample images are drawn every ``samples_every`` samples; 0: with each checkpoint.
+    so many samples. Curves and sample images are drawn every ``samples_every`` samples and at the end; 0: with each
+    checkpoint.
     ``wandb`` is a project of Weights & Biases to log to, offline unless ``WANDB_MODE`` is set.
     """
 
