@@ -143,6 +143,13 @@ class Trainer:
         """
         with self.folder.recording(self.folder.path):
             self.progress = Progress(self.recipe, self.folder.path, self.samples, active=self.ranks.rank == 0)
+        if self.recipe.more_samples and self.samples < self.recipe.samples:
+            self.progress.say(
+                f"more_samples = {self.recipe.more_samples}: the run goes on from sample {self.samples:,} to "
+                f"{self.recipe.samples:,}, with the learning rate of a run of that length"
+            )
+        if self.evaluations.exhausted:
+            self._say_exhausted()
         try:
             if self.evaluations.kept == self.step:  # it may have been killed before this
                 self._export("best")
@@ -320,12 +327,17 @@ class Trainer:
             lambda every: over or self._passed(every), self.train_step, self.samples, self.step, self._note_scores
         )
         self.window.began += time.perf_counter() - began  # the speed is that of training
-        if evaluations.exhausted and (best := evaluations.best):
-            self.progress.say(
-                f"{best.score} has not improved for {best.stale} evaluations: the run ends at sample "
-                f"{self.samples:,}; its best is of sample {best.samples:,}"
-            )
+        if evaluations.exhausted:
+            self._say_exhausted()
         return reached
+
+    def _say_exhausted(self) -> None:
+        best = self.evaluations.best
+        assert best is not None
+        self.progress.say(
+            f"{best.score} has not improved for {best.stale} evaluations: the run ends at sample "
+            f"{self.samples:,}; its best is of sample {best.samples:,}"
+        )
 
     def _note_scores(self, found: Evaluated) -> None:
         with self.folder.recording(self.folder.metrics):
