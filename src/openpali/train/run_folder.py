@@ -66,7 +66,7 @@ class RunFolder:
             OSError: a log cannot be rewritten.
         """
         with self.recording(self.path):
-            rewind(self.metrics, samples)
+            rewind(self.metrics, samples or -1)  # a run that starts anew scores its start again
             rewind(self.quarantine, samples - 1)  # written before the step, with its first sample
 
     def note_problems(self, samples: int, problems: Sequence[str]) -> None:

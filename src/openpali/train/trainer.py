@@ -178,10 +178,12 @@ class Trainer:
             pinned=ranks.device.type == "cuda",
         )
         self.peak = matmul_peak(ranks.device, self.train_step.dtype) * ranks.world
-        self.saved, started = time.monotonic(), self.step
-        self.window.began = time.perf_counter()
+        started = self.step
         # an error that a caller keeps would keep the data workers alive, so close their loader
         with self.progress, closing(batches), kept_memory(ranks.device), _stop_requests() as stop:
+            if self.step == 0 and "" in recipe.model.init and self._evaluate():  # the score of the model before
+                self._export("best")
+            self.saved, self.window.began = time.monotonic(), time.perf_counter()
             while not self.evaluations.exhausted:
                 group = self._next_batch(batches)
                 if group is None:
@@ -319,7 +321,10 @@ class Trainer:
             self._show(look)
 
     def _evaluate(self) -> bool:
-        """Run the evaluations that are due after the last step; returns whether the best score was reached."""
+        """Run the evaluations that are due after the last step; returns whether the best score was reached.
+
+        Before the first step, all are due.
+        """
         over = self.samples == self.recipe.samples
         began = time.perf_counter()
         evaluations = self.evaluations
@@ -358,7 +363,7 @@ class Trainer:
         return folder
 
     def _passed(self, every: int) -> bool:
-        """Whether the last step reached a multiple of ``every`` samples."""
+        """Whether the last step reached a multiple of ``every`` samples; 0 is one."""
         return bool(every) and self.samples // every > (self.samples - self.recipe.batch) // every
 
     def _save(self) -> None:
