@@ -256,7 +256,8 @@ class Recipe(_Strict):
         save_minutes: minutes from one checkpoint to the next.
         keep: number of checkpoints that stay, the newest.
         keep_every: also keep a checkpoint every so many samples; 0 keeps none.
-        samples_every: samples from one drawing of curves and answers to the next; 0 draws with each checkpoint.
+        samples_every: samples from one drawing of curves and answers to the next, the last at the end; 0 draws with
+            each checkpoint.
         max_bad: how many samples may be bad: a number, or below 1 a share of those seen.
         wandb: project of Weights & Biases to log to, offline unless ``WANDB_MODE`` is set; empty logs to none.
         model: shapes, and weights to start from.
