@@ -250,7 +250,7 @@ class Recipe(_Strict):
         seed: of the order of samples, and of all else that is random.
         batch: samples per step, over all ranks.
         micro: parts that each rank splits its share of a batch into, one after the other, to save memory.
-        more_samples: lets a finished run go on in its last phase: so many samples more than the phases have.
+        more_samples: lets a finished run go on in its last phase, by so many samples more than the phases have.
         precision: of matmuls; "auto" is bf16 where the hardware computes it.
         ema: decay per step of an average of the weights, which the run then exports; 0 keeps none.
         workers: processes per rank that load data; 0 loads it in the training process.
