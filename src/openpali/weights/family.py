@@ -101,7 +101,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     "pali" are stored once.
 
     Raises:
-        FileNotFoundError: a part does not exist.
+        FileNotFoundError: the file or a part does not exist.
         ValueError: the description cannot be read.
     """
     origins, tasks, languages = _read_description(description)
@@ -136,6 +136,8 @@ def _candidates(name: str) -> tuple[Path, ...]:
 
 def _read_description(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """Parts, tasks and languages of a family's TOML file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the family")
     try:
         described = tomllib.loads(path.read_text("utf-8"))
         parts, tasks = dict(described["parts"]), dict(described.get("tasks", {}))

@@ -218,7 +218,9 @@ def _refuse_pickles(folder: Path) -> None:
 
 
 def _open(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError(f"no weights in {path.parent}: it has no {path.name}")
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or missing: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
