@@ -86,7 +86,7 @@ def open_family(folder: Path) -> Family:
     if not path.is_file():
         return Family({open_model(folder).kind: folder}, {}, ())
     try:
-        described = json.loads(path.read_text())
+        described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}
         return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -125,7 +125,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
         )
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     family = {"parts": {part: part for part in origins}, "tasks": tasks, "languages": languages}
-    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n")
+    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
     return sizes
 
 
