@@ -33,9 +33,31 @@ def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
     """
     with torch.autocast(embeddings.image.device.type, enabled=False):  # exp(t) magnifies the rounding of bf16
         loss = _SigmoidLoss.apply(  # type: ignore[no-untyped-call]
-            *(e.float() for e in embeddings), chunk
+            *(cast(Tensor, e).float() for e in embeddings[:4]), chunk
         )
     return cast(Tensor, loss)
+
+
+def region_loss(embeddings: Embeddings, named_R: Tensor) -> Tensor:
+    """The sigmoid loss of regions against the names of this rank's batch, summed over both.
+
+    It teaches each patch token what stands there, where the loss of pairs sees the pooled image only.
+
+    Args:
+        embeddings: with regions ``[R, D]`` and names ``[U, D]``.
+        named_R: the name of each region, an index below U; a region of -1 is padding and has no loss.
+
+    Raises:
+        ValueError: the embeddings have no regions.
+    """
+    region, name = embeddings.region, embeddings.name
+    if region is None or name is None:
+        raise ValueError("these embeddings have no regions: give the model regions as well as pairs")
+    with torch.autocast(region.device.type, enabled=False):
+        logits_RU = region.float() @ name.float().T * embeddings.log_temperature.exp() + embeddings.bias
+        own = named_R[:, None] == torch.arange(len(name), device=region.device)
+        each = F.binary_cross_entropy_with_logits(logits_RU, own.float(), reduction="none")
+        return (each.sum(1) * (named_R >= 0)).sum()
 
 
 class _SigmoidLoss(torch.autograd.Function):

@@ -286,10 +286,17 @@ class EvaluatedRecipe(Recipe):
 
 
 class SiglipRecipe(EvaluatedRecipe):
-    """Contrastive pairs. ``keep_case`` keeps upper case in the texts; otherwise they are lowercased."""
+    """Contrastive pairs.
+
+    Attributes:
+        keep_case: keep upper case in the texts; otherwise they are lowercased.
+        regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
+            with the object's name; 0 for none, as in SigLIP.
+    """
 
     objective: Literal["siglip"]
     keep_case: bool = False
+    regions: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = []
 
