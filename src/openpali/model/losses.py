@@ -33,13 +33,38 @@ def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
     """
     with torch.autocast(embeddings.image.device.type, enabled=False):  # exp(t) magnifies the rounding of bf16
         loss = _SigmoidLoss.apply(  # type: ignore[no-untyped-call]
-            *(cast(Tensor, e).float() for e in embeddings[:4]), chunk
+            *(e.float() for e in embeddings[:4]), chunk
         )
     return cast(Tensor, loss)
 
 
+def share_names(names_UL: Tensor, named_R: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    """The distinct names of all ranks, and the regions' indices into them. Collective.
+
+    Every rank then compares its regions with the same names, so the loss does not depend on the number of ranks.
+
+    Args:
+        names_UL: token ids of this rank's names; the first is an empty text, which names no region.
+        named_R: the name of each region, an index below U, or -1.
+        multiple: the result is padded with empty texts to a multiple of it.
+    """
+    world, rank = _world()
+    sizes = _gather_sizes(len(names_UL), world, names_UL.device)
+    parts = [names_UL.new_empty(size, names_UL.shape[1]) for size in sizes]
+    parts[rank] = names_UL
+    if world > 1:
+        largest = max(sizes)
+        gathered = [names_UL.new_empty(largest, names_UL.shape[1]) for _ in sizes]
+        dist.all_gather(gathered, F.pad(names_UL, (0, 0, 0, largest - len(names_UL))))
+        parts = [part[:size] for part, size in zip(gathered, sizes, strict=True)]
+    names, place = torch.unique(torch.cat(parts), dim=0, return_inverse=True)
+    named = torch.where(named_R >= 0, place[sum(sizes[:rank]) + named_R.clamp(min=0)], -1)
+    padding = names_UL[:1].expand(-len(names) % multiple, -1)
+    return torch.cat([names, padding]), named
+
+
 def region_loss(embeddings: Embeddings, named_R: Tensor) -> Tensor:
-    """The sigmoid loss of regions against the names of this rank's batch, summed over both.
+    """The sigmoid loss of regions against names, summed over both.
 
     It teaches each patch token what stands there, where the loss of pairs sees the pooled image only.
 

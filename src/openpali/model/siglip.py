@@ -46,11 +46,13 @@ class Regions(NamedTuple):
         rows: the image of each region, int64 ``[R]``.
         centres: (y, x) of each region's centre as a share of the image, float ``[R, 2]`` in 0..1.
         names: token ids of the distinct names, int64 ``[U, L]``.
+        named: the name of each region, an index below U, int64 ``[R]``; -1 marks padding, which has no loss.
     """
 
     rows: Tensor
     centres: Tensor
     names: Tensor
+    named: Tensor
 
 
 class Embeddings(NamedTuple):

@@ -114,7 +114,7 @@ def fitted(text: str, file: Path, sampler: Sampler) -> tuple[NDArray[np.float32]
     rotated = image.size
     image.thumbnail((sampler.canvas, sampler.canvas), PILImage.Resampling.BILINEAR)
     scale = image.width / rotated[0]
-    x0, y0, x1, y1 = image.getbbox()
+    x0, y0, x1, y1 = image.getbbox() or (0, 0, *image.size)
     ends = [face.getlength(text[:count]) - left for count in range(len(text) + 1)]
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     letters = []

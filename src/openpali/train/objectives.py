@@ -14,8 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.data.pipeline.encode import Batch, Encoder, LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
-from openpali.model.losses import cross_entropy, region_loss, sigmoid_loss
+from openpali.data.pipeline.encode import (
+    REGION_MULTIPLE,
+    Batch,
+    Encoder,
+    LabelEncoder,
+    MaskEncoder,
+    PairEncoder,
+    SequenceEncoder,
+    Wording,
+)
+from openpali.model.losses import cross_entropy, region_loss, share_names, sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
@@ -70,7 +79,7 @@ class SiglipObjective:
         self.config: Config = SigLIPConfig(shape.vision, tower, recipe.model.temperature, recipe.model.bias)
         self.model = build(self.config)
         self.regions = recipe.regions
-        wording = "as is" if recipe.keep_case else "lower"
+        wording: Wording = "as is" if recipe.keep_case else "lower"
         self.encoder: Encoder = PairEncoder(tokenizer, tower.length, wording, regions=recipe.regions > 0)
 
     def weight(self, batch: Batch) -> float:
@@ -78,18 +87,17 @@ class SiglipObjective:
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         regions = None
-        if self.regions and "region_rows" in batch:
-            regions = Regions(batch["region_rows"], batch["region_centres"], batch["names"])
+        if self.regions:
+            names, named = share_names(batch["names"], batch["region_names"], REGION_MULTIPLE)
+            regions = Regions(batch["region_rows"], batch["region_centres"], names, named)
         embeddings = self.model(batch["images"], batch["ids"], regions)
         model = cast(SigLIP, self.model)
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
         total = sigmoid_loss(embeddings)
         if regions is not None:
-            named = batch["region_names"]
-            of_regions = region_loss(embeddings, named)
+            of_regions = region_loss(embeddings, regions.named)
             total = total + self.regions / total_weight * of_regions
-            extra["region"] = of_regions.detach() / (named >= 0).sum()
-            extra["region_misses"] = region_misses(embeddings, named)
+            extra["region_misses"] = region_misses(embeddings, regions.named)
         return Losses(total, 1 - hits(embeddings).float(), extra)
 
 
@@ -186,9 +194,10 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
 @torch.no_grad()
 def region_misses(embeddings: Embeddings, named_R: Tensor) -> Tensor:
     """Share of the regions whose nearest name of the batch is not their own, a scalar."""
-    assert embeddings.region is not None and embeddings.name is not None
+    assert embeddings.region is not None
+    assert embeddings.name is not None
     nearest = (embeddings.region @ embeddings.name.T).argmax(1)
-    return ((nearest != named_R) & (named_R >= 0)).sum() / (named_R >= 0).sum()
+    return ((nearest != named_R) & (named_R >= 0)).sum() / (named_R >= 0).sum().clamp(min=1)
 
 
 def add_blank_images(batch: Batch, size: int) -> Batch:

@@ -25,7 +25,7 @@ Arrays = Mapping[str, NDArray[Any]]
 Batch = dict[str, Tensor]
 Wording = Literal["as is", "lower", "canonical"]
 TEXT_MULTIPLE = 8  # tokens; batches of text are padded to a multiple of it
-REGION_MULTIPLE = 64  # regions and names of a batch are padded to a multiple of it
+REGION_MULTIPLE = 64  # regions of a batch, and their names, are padded to a multiple of it
 
 
 class Encoder(Protocol):
@@ -97,9 +97,9 @@ class PairEncoder:
 
     Text is normalised by ``wording``, then padded to ``length`` with EOS ("sticky": the last token is always EOS).
 
-    With ``regions``, a batch with objects also has ``region_rows [R]``, the image of each object, ``region_centres
-    [R, 2]`` float32, (y, x) as a share of the image, ``names [U, L]``, the distinct names, and ``region_names [R]``,
-    indices into them. R and U are padded to a multiple of 64, with a name of -1 and with empty texts.
+    With ``regions``, a batch also has ``region_rows [R]``, the image of each object, ``region_centres [R, 2]``
+    float32, (y, x) as a share of the image, ``names [U, L]``, the empty text and the distinct names of the objects,
+    and ``region_names [R]``, indices into them. R is padded to a multiple of 64, with names of -1.
 
     Attributes:
         regions: also encode the objects of images.
@@ -115,11 +115,13 @@ class PairEncoder:
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         text = task.write(example, rng).target
         image = _first(example)
-        arrays = {"images": preprocess(image), "ids": self.text(text)}
-        if self.regions and example.objects:
-            boxes = np.array([thing.box for thing in example.objects], np.float32).reshape(-1, 2, 2)  # corner, (y, x)
-            arrays["centres"] = boxes.mean(axis=1) / np.array(image.shape[:2], np.float32)
-            arrays["names"] = np.stack([self.text(thing.name) for thing in example.objects])
+        arrays: dict[str, NDArray[Any]] = {"images": preprocess(image), "ids": self.text(text)}
+        if self.regions:
+            boxes = [thing.box for thing in example.objects]
+            corners = np.array(boxes, np.float32).reshape(-1, 2, 2)  # of each object: two corners (y, x)
+            names = [self.text(thing.name) for thing in example.objects]
+            arrays["centres"] = corners.mean(axis=1) / np.array(image.shape[:2], np.float32)
+            arrays["names"] = np.array(names, np.int64).reshape(-1, self.length)
         return arrays
 
     def text(self, text: str) -> NDArray[np.int64]:
@@ -133,25 +135,21 @@ class PairEncoder:
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         batch = {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "ids")}
-        counts = [len(s["centres"]) if "centres" in s else 0 for s in samples]
-        if not any(counts):
+        if not self.regions:
             return batch
-        named = [s for s in samples if "centres" in s]
-        names, of_region = np.unique(np.concatenate([s["names"] for s in named]), axis=0, return_inverse=True)
-        rows = np.repeat(np.arange(len(samples)), counts)
-        centres = np.concatenate([s["centres"] for s in named])
+        names, named = np.unique(np.concatenate([s["names"] for s in samples]), axis=0, return_inverse=True)
         arrays = {
-            "region_rows": _fill(rows, 0),
-            "region_centres": _fill(centres, 0),
-            "region_names": _fill(of_region.reshape(-1), -1),
-            "names": _fill(names, self.tokenizer.eos_id),
+            "region_rows": _fill(np.repeat(np.arange(len(samples)), [len(s["names"]) for s in samples]), 0),
+            "region_centres": _fill(np.concatenate([s["centres"] for s in samples]), 0),
+            "region_names": _fill(named.reshape(-1) + 1, -1),
+            "names": np.concatenate([self.text("")[None], names]),
         }
         return batch | {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
 def _fill(rows: NDArray[Any], value: int) -> NDArray[Any]:
-    """Append rows of ``value`` up to a multiple of :data:`REGION_MULTIPLE`, for few distinct shapes as in `_pad`."""
-    more = -len(rows) % REGION_MULTIPLE
+    """Append rows of ``value`` up to a multiple of :data:`REGION_MULTIPLE`, at least one of them."""
+    more = REGION_MULTIPLE - len(rows) % REGION_MULTIPLE
     return np.concatenate([rows, np.full((more, *rows.shape[1:]), value, rows.dtype)])
 
 
