@@ -125,7 +125,7 @@ def test_objects_are_regions_with_distinct_names(tokenizer: Tokenizer) -> None:
     examples = [
         Example(key=k, objects=o, **captioned) for k, o in (("a", []), ("b", [horse, grass]), ("c", [horse]))
     ]
-    encoder = PairEncoder(tokenizer, 6, regions=True)
+    encoder = PairEncoder(tokenizer, 24, regions=True)
     batch = encode(encoder, *examples, task=get_task("contrastive"))
     rows, named = batch["region_rows"], batch["region_names"]
     assert len(rows) == len(named) == len(batch["region_centres"]) == 64
@@ -140,7 +140,7 @@ def test_objects_are_regions_with_distinct_names(tokenizer: Tokenizer) -> None:
     assert [names[n] for n in named[:3]] == ["horse", "grass", "horse"]
     nothing = encode(encoder, examples[0], task=get_task("contrastive"))
     assert (nothing["region_names"] == -1).all()
-    assert "names" not in encode(PairEncoder(tokenizer, 6), examples[1], task=get_task("contrastive"))
+    assert "names" not in encode(PairEncoder(tokenizer, 24), examples[1], task=get_task("contrastive"))
 
 
 def test_labels_become_class_indices() -> None:

@@ -78,7 +78,11 @@ def main(rank: int, folder: Path) -> None:
         loss.backward()
         with largest_logits() as seen:
             sigmoid_loss(share(pairs(EVEN * world), slice(EVEN * rank, EVEN * (rank + 1))), chunk=2)
-        result = {"loss": loss.detach(), **{k: t.grad for k, t in mine._asdict().items() if t is not None}, "largest": max(seen)}
+        result = {
+            "loss": loss.detach(),
+            **{k: t.grad for k, t in mine._asdict().items() if t is not None},
+            "largest": max(seen),
+        }
         if world in (2, 4):
             model = vqvae()
             model(masks().chunk(world)[rank])

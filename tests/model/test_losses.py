@@ -94,7 +94,9 @@ def test_region_loss_is_the_sigmoid_loss_of_regions_and_names() -> None:
     generator = torch.Generator().manual_seed(5)
     region, name = (F.normalize(torch.randn(n, 7, generator=generator), dim=1).requires_grad_() for n in (4, 3))
     named = torch.tensor([2, 0, -1, 2])
-    loss = region_loss(pairs(1)._replace(region=region, name=name), named)
+    regions = Regions(torch.zeros(4), torch.zeros(4, 2), torch.tensor([[3, 1], [1, 1], [4, 5]]), named)
+    embeddings = pairs(1)._replace(region=region, name=name)
+    loss = region_loss(embeddings, regions)
     expected = 0.0
     for row in (0, 1, 3):
         logits = name @ region[row] * torch.tensor(1.5).exp() - 2
@@ -105,14 +107,15 @@ def test_region_loss_is_the_sigmoid_loss_of_regions_and_names() -> None:
     assert not region.grad[2].any()
     assert region.grad[[0, 1, 3]].any(1).all()
     with pytest.raises(ValueError, match="give the model regions as well as pairs"):
-        region_loss(pairs(1), named)
+        region_loss(pairs(1), regions)
+    twice = regions._replace(names=regions.names[[2, 0, 1, 2]], named=torch.tensor([3, 1, -1, 0]))
+    torch.testing.assert_close(region_loss(embeddings._replace(name=name[[2, 0, 1, 2]]), twice), expected)
 
 
-def test_names_are_distinct_and_padded_with_the_empty_text() -> None:
-    names = torch.tensor([[1, 1], [7, 3], [5, 1], [7, 3]])
-    shared, named = share_names(names, torch.tensor([3, 1, -1, 2]), 5)
-    assert shared.tolist() == [[1, 1], [5, 1], [7, 3], [1, 1], [1, 1]]
-    assert named.tolist() == [2, 2, -1, 1]
+def test_names_are_padded_with_the_empty_text() -> None:
+    shared, named = share_names(torch.tensor([[1, 1], [7, 3], [5, 1]]), torch.tensor([2, 1, -1]), 5)
+    assert shared.tolist() == [[1, 1], [7, 3], [5, 1], [1, 1], [1, 1]]
+    assert named.tolist() == [2, 1, -1]
 
 
 def test_a_region_is_the_patch_at_its_centre() -> None:

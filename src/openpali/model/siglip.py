@@ -40,12 +40,12 @@ class SigLIPConfig:
 
 
 class Regions(NamedTuple):
-    """Named places in the images of a batch: R regions, which share U distinct names.
+    """Named places in the images of a batch: R regions, which share U names.
 
     Attributes:
         rows: the image of each region, int64 ``[R]``.
         centres: (y, x) of each region's centre as a share of the image, float ``[R, 2]`` in 0..1.
-        names: token ids of the distinct names, int64 ``[U, L]``.
+        names: token ids of the names, int64 ``[U, L]``; a name may occur more than once.
         named: the name of each region, an index below U, int64 ``[R]``; -1 marks padding, which has no loss.
     """
 
@@ -59,7 +59,7 @@ class Embeddings(NamedTuple):
     """L2-normalised embeddings ``[B, D]`` and the two scalars of the loss.
 
     Attributes:
-        region, name: embeddings of the regions ``[R, D]`` and of their distinct names ``[U, D]``, if there are any.
+        region, name: embeddings of the regions ``[R, D]`` and of their names ``[U, D]``, if there are any.
     """
 
     image: Tensor

@@ -95,9 +95,9 @@ class SiglipObjective:
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
         total = sigmoid_loss(embeddings)
         if regions is not None:
-            of_regions = region_loss(embeddings, regions.named)
+            of_regions = region_loss(embeddings, regions)
             total = total + self.regions / total_weight * of_regions
-            extra["region_misses"] = region_misses(embeddings, regions.named)
+            extra["region_misses"] = region_misses(embeddings, regions)
         return Losses(total, 1 - hits(embeddings).float(), extra)
 
 
@@ -192,12 +192,14 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
 
 
 @torch.no_grad()
-def region_misses(embeddings: Embeddings, named_R: Tensor) -> Tensor:
+def region_misses(embeddings: Embeddings, regions: Regions) -> Tensor:
     """Share of the regions whose nearest name of the batch is not their own, a scalar."""
     assert embeddings.region is not None
     assert embeddings.name is not None
-    nearest = (embeddings.region @ embeddings.name.T).argmax(1)
-    return ((nearest != named_R) & (named_R >= 0)).sum() / (named_R >= 0).sum().clamp(min=1)
+    nearest = regions.names[(embeddings.region @ embeddings.name.T).argmax(1)]  # [R, L]
+    real = regions.named >= 0
+    missed = (nearest != regions.names[regions.named]).any(-1) & real
+    return missed.sum() / real.sum().clamp(min=1)
 
 
 def add_blank_images(batch: Batch, size: int) -> Batch:
