@@ -30,12 +30,15 @@ Coverage = NDArray[np.float32]  # [h, w, 1], or [h, w, 3] for subpixels, in 0..1
 
 
 def line(sampler: Sampler, *, max_letters: int = 24) -> Example:
-    """One printed line of 1 to ``max_letters`` characters, 12 to 40 pixels high, in an image just larger than it.
+    """One printed line, 12 to 40 pixels high, in an image just larger than it.
 
     Texts: see :func:`~openpali.synth.line_texts.line_text`. Every family of fonts is equally likely. Letters are
     hinted, unhinted or of coloured subpixels, dark on light or light on dark; some lines are spaced, underlined,
     framed or have neighbours that are cut off, and some images are scaled, blurred, noisy or were JPEGs. Held-out
     lines have held-out words and fonts. Images have the size of the line, not of the canvas.
+
+    Args:
+        max_letters: largest number of characters, spaces included.
 
     Raises:
         ValueError: no text fits, or no font has its characters.
