@@ -121,12 +121,27 @@ class ModelSpec(_Strict):
     ``preset`` is a size by name, or a model folder or run that has the shapes. ``init`` maps a part of the model
     ("vit", "text", "project", ...; "" is the whole model) to a run by name or a model folder, with ``#part`` for a
     part of it. Parts without an entry start from scratch. ``frozen`` lists parts that do not learn.
+
+    A recipe that starts from a whole model need not name ``preset`` and ``tokenizer`` (`train/start.py`).
     """
 
-    preset: str
-    tokenizer: str
+    preset: str = ""
+    tokenizer: str = ""
     init: dict[str, str] = {}
     frozen: list[str] = []
+
+    @property
+    def start(self) -> str:
+        """The model that the whole run starts from; empty if there is none."""
+        origin = self.init.get("", "")
+        return "" if "#" in origin else origin
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> ModelSpec:
+        for key in ("preset", "tokenizer"):
+            if not getattr(self, key) and not self.start:
+                raise ValueError(f"model.{key} is missing")
+        return self
 
 
 class SiglipModelSpec(ModelSpec):
@@ -137,9 +152,15 @@ class SiglipModelSpec(ModelSpec):
 
 
 class SequenceModelSpec(ModelSpec):
-    """``masks`` is the mask VQ-VAE that writes the targets of referring segmentation: a run or a model folder."""
+    """``masks`` is the mask VQ-VAE that writes the targets of referring segmentation: a run or a model folder.
+
+    ``dialect`` is the format of the prompts (`tasks/dialects.py`), by default PaLI-3's. ``knows`` holds the options
+    of each task that the start model knows. A recipe that starts from a whole model need not name the three.
+    """
 
     masks: str = ""
+    dialect: str = ""
+    knows: dict[str, dict[str, Any]] = {}
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
