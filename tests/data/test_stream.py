@@ -237,3 +237,8 @@ def test_computed_counts_per_source_equal_loaded_counts() -> None:
     for n in (0, 16, 1024, 1040, 1056, 1088):
         assert s.drawn(n) == {f"s{i}": loaded[:n].count(i) for i in range(3)}
     assert sum(s.drawn(1088).values()) == 1088
+
+
+def test_after_the_end_the_last_phase_goes_on() -> None:
+    short, long = (stream(Numbers(9), Numbers(50), lengths=(16, last)) for last in (8, 32))
+    assert [short.place(at)[1] for at in range(48)] == [long.place(at)[1] for at in range(48)]

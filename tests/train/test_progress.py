@@ -78,11 +78,12 @@ def test_curves_leave_out_a_truncated_report(make_trainer, tmp_path) -> None:
         draw_curves(run)
 
 
-def test_answers_are_drawn_on_their_images(make_trainer, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("at", [0, 24])  # and at the end, when no samples come next
+def test_answers_are_drawn_on_their_images(at, make_trainer, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(samples_module, "COUNT", 3)
     trainer = make_trainer(make_recipe())
     before = {name: p.clone() for name, p in trainer.model.named_parameters()}
-    draw_samples(trainer.model, trainer.stream, 0, tmp_path / "samples.png")
+    draw_samples(trainer.model, trainer.stream, at, tmp_path / "samples.png")
     sheet = Image.open(tmp_path / "samples.png")
     assert sheet.format == "PNG"
     assert sheet.width >= 3 * 200

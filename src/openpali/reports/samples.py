@@ -19,14 +19,14 @@ SIDE = 240  # pixels of each
 def draw_samples(model: PaliModel, stream: Stream, counter: int, path: Path) -> None:
     """Answer the next :data:`COUNT` samples of a stream greedily, and draw the answers on their images.
 
-    Skips samples without an image and bad ones, and stops where the stream changes resolution. The model keeps its
-    mode.
+    After the end of the stream, these are the samples that its last phase would have drawn. Skips samples without
+    an image and bad ones, and stops where the stream changes resolution. The model keeps its mode.
     """
     encoder = stream.encoder
     assert isinstance(encoder, SequenceEncoder)
     decoding = Decoding(max_tokens=encoder.max_target)
     tiles = []
-    for at in range(counter, min(counter + COUNT, len(stream))):
+    for at in range(counter, counter + COUNT):
         phase, draw = stream.place(at)
         entry, preprocess = phase.entries[draw.source], phase.preprocess
         if model.vit.config.image_size != (preprocess.height, preprocess.width):  # a later phase's

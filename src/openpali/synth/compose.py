@@ -33,9 +33,10 @@ class WorldSource:
     Each is a pure function of (seed, split, kind, options, index): the same in any order, process or machine.
 
     Args:
-        split: "train", or "heldout" for what :func:`~openpali.synth.splits.is_heldout` keeps from training.
+        split: "train", or "heldout" for what training never shows (:func:`~openpali.synth.splits.is_heldout`).
+        seed: of all that is random.
         canvas: height and width of the images, pixels; by default the world's own.
-        options: keyword arguments of the kind's function.
+        options: those of the kind, keyword arguments of its function.
 
     Raises:
         ValueError: an unknown kind, split or option.

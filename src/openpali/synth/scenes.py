@@ -39,9 +39,13 @@ def scene(
 ) -> Example:
     """Several stamps, each 22 to 45 % of the canvas, with little overlap.
 
-    With probability ``copies`` two or more of them (each number equally likely) are the same stamp. With
-    ``expressions`` the sample has a referring expression that fits exactly one of the things. Pairs of names and
-    pairs (expression, name) are held out.
+    Pairs of names and pairs (expression, name) are held out.
+
+    Args:
+        min_objects: least number of stamps.
+        max_objects: largest number of stamps.
+        copies: probability that two or more of them (each number equally likely) are the same stamp.
+        expressions: whether the sample has a referring expression, which fits exactly one of the things.
 
     Raises:
         ValueError: the world is too small to meet the conditions.

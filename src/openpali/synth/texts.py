@@ -10,6 +10,10 @@ def text(sampler: Sampler, *, min_lines: int = 1, max_lines: int = 4) -> Example
     """Captions of several things in one language, one per line.
 
     No caption is held out: evaluations hold out images, not the words of their captions.
+
+    Args:
+        min_lines: least number of captions.
+        max_lines: largest number of captions.
     """
     codes = sampler.world.languages
     lang = codes[sampler.integer(0, len(codes) - 1)]

@@ -24,12 +24,17 @@ MAX_OVERLAP = 0.15  # of two boxes in any frame, as a share of the smaller
 
 
 def video(sampler: Sampler, *, frames: int = FRAMES, most: int = 2, kinds: Sequence[str] = KINDS) -> Example:
-    """``frames`` images of one to ``most`` things, each 25 to 40 % of the canvas.
+    """Frames of one or several things, each 25 to 40 % of the canvas, with a question about what moves.
 
     One of them moves at constant speed by 30 to 55 % of the canvas to the left, right, up or down; in a tenth of
-    the videos nothing moves. The question is of one of ``kinds``: "what moves?" (kind "what": a name, or "nothing")
-    or "where does the N move?" (kind "where": left, right, up, down or nowhere). Boxes are from the first
-    frame. Pairs (name, direction) and pairs of names are held out.
+    the videos nothing moves. Boxes are from the first frame. Pairs (name, direction) and pairs of names are held
+    out.
+
+    Args:
+        frames: number of images.
+        most: largest number of things.
+        kinds: of question: "what" is "what moves?" (a name, or "nothing"), "where" is "where does the N move?"
+            (left, right, up, down or nowhere).
 
     Raises:
         ValueError: the world is too small, ``kinds`` is empty, or one of them is unknown.

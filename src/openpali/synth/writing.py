@@ -47,8 +47,14 @@ def word(
 
     It takes 85 to 95 % of the canvas' width (and at most 80 % of its height); one or two letters take a third or
     two thirds of that, so that letters have the same size as in words. One or two letters are drawn at random,
-    longer words come from the word list of ``language``. A tenth of the words and of the pairs of letters is
+    longer words come from a word list. A tenth of the words and of the pairs of letters is
     held out; single letters are in both splits and differ only in their backgrounds.
+
+    Args:
+        min_letters: least number of letters.
+        max_letters: largest number of letters.
+        upper: whether words are in capitals.
+        language: of the word list.
 
     Raises:
         ValueError: the world has no word of such a length.
@@ -120,9 +126,13 @@ def document(
 ) -> Example:
     """Lines of text in one language: a poster (centred), a page (left-aligned) or a form ("thing: number").
 
-    The lines are captions of stamps; ``text`` joins them by newlines, ``lang`` is their language, one of
-    ``languages`` (by default all of the world's). Letters are at least 8 pixels per em, so a small canvas holds
-    fewer and shorter lines. A tenth of the lines is held out.
+    The lines are captions of stamps; ``text`` joins them by newlines, ``lang`` is their language. Letters are at
+    least 8 pixels per em, so a small canvas holds fewer and shorter lines. A tenth of the lines is held out.
+
+    Args:
+        min_lines: least number of lines.
+        max_lines: largest number of lines.
+        languages: to choose from; by default all of the world's.
 
     Raises:
         ValueError: no font of the world can write the languages, or no caption fits.

@@ -47,8 +47,7 @@ class Caption(Task):
 
     Attributes:
         languages: those that training draws from; none means all that an example has.
-        ocr: whether the prompt contains the text that an OCR engine found (the example's ``text``), as for
-            :class:`~openpali.tasks.vqa.Vqa`.
+        ocr: whether the prompt contains the text that an OCR engine found (the example's ``text``), as for ``vqa``.
     """
 
     name: ClassVar[str] = "caption"

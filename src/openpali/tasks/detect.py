@@ -26,7 +26,8 @@ class Detect(Task):
     """Find all instances of the names asked for.
 
     Attributes:
-        bins, style: how coordinates are written, see :class:`~openpali.text.locations.LocationCodec`.
+        bins: positions along each side of the image that coordinates are rounded to, 2 to 10,000.
+        style: coordinates as plain integers ("text"), or as location tokens ("token").
         max_names: most names in a prompt.
         absent: probability of also asking for a name of the example's ``vocabulary`` that is not in the image;
             the answer leaves it out, and is ``"none"`` if there is no other name.

@@ -25,7 +25,7 @@ class ObjectVqa(Task):
     half of the names in "is" and "which" questions.
 
     Attributes:
-        kinds: kinds of question to ask, a subset of :data:`KINDS`.
+        kinds: kinds of question to ask.
         choices: most names that a "which" question offers.
     """
 

@@ -77,7 +77,8 @@ class RefSeg(Task):
 
     Attributes:
         masks: the mask VQ-VAE. Without it, no target can be written and answers have only boxes.
-        bins, style: how coordinates are written, see :class:`~openpali.text.locations.LocationCodec`.
+        bins: positions along each side of the image that coordinates are rounded to, 2 to 10,000.
+        style: coordinates as plain integers ("text"), or as location tokens ("token").
     """
 
     name: ClassVar[str] = "refseg"

@@ -127,7 +127,7 @@ class Best:
         if not math.isnan(value) and (self.value is None or (value < self.value if falls else value > self.value)):
             self.value, self.samples, self.step, self.stale = value, samples, step, 0
             return True
-        self.stale += 1
+        self.stale += samples > 0  # the start is no evaluation without gain
         return False
 
 

@@ -29,7 +29,7 @@ def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
         ValueError, FileNotFoundError: a source, a task or one of their options is wrong.
     """
     tools = open_tools(recipe, tokenizer)
-    return [_open(spec, recipe, tools) for spec in recipe.phases]
+    return [_open(spec, n, recipe, tools) for spec, n in zip(recipe.phases, recipe.lengths, strict=True)]
 
 
 def open_run_task(recipe: Recipe, name: str, options: Mapping[str, Any], tools: Tools) -> Task:
@@ -84,14 +84,14 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
             yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({epochs})"
 
 
-def _open(spec: PhaseSpec, recipe: Recipe, tools: Tools) -> Phase:
+def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
     entries: list[Entry] = []
     preprocess = Preprocess(spec.size, spec.size)
     for line in spec.mixture:
         source = open_source(line.source, line.options, min_size=preprocess.min_size)
         task = open_run_task(recipe, line.task, line.task_options, tools)
         entries.append(Entry(line.name, source, task, line.weight))
-    return Phase(spec.samples, preprocess, entries)
+    return Phase(samples, preprocess, entries)
 
 
 def _same(one: str, other: str) -> bool:

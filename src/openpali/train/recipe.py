@@ -1,6 +1,7 @@
 """A run as data: a typed TOML file. Mistakes are named before anything is loaded.
 
-The objective decides which options a recipe has: each of the four is a class of its own.
+The objective decides which options a recipe has: each of the four is a class of its own. What the classes say of
+their attributes is what docs/recipes.md says of the keys (`reports/recipe_page.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ FEW = 100  # bad samples that a share of those seen always allows
 
 
 class EntrySpec(_Strict):
-    """An entry of a mixture without its weight: a source and the task that writes its examples, by name."""
+    """An entry of a mixture without its weight.
+
+    Attributes:
+        source: where its examples come from: a file, folder, pattern or URL, or the name of a data set.
+        task: the task that writes prompt and target of each.
+        options: of the source.
+        task_options: of the task; those not given are the dialect's, or else the task's.
+    """
 
     source: str
     task: str
@@ -48,13 +56,23 @@ class EntrySpec(_Strict):
 
 
 class SourceSpec(EntrySpec):
-    """An entry of a mixture with its weight, relative to those of the other entries."""
+    """An entry of a mixture with its weight.
+
+    Attributes:
+        weight: share of the samples, relative to the weights of the other entries.
+    """
 
     weight: _Rate = 1.0
 
 
 class PhaseSpec(_Strict):
-    """A part of the run: its length in samples, the resolution (pixels per side), and the mixture."""
+    """A part of the run.
+
+    Attributes:
+        samples: its length; a multiple of ``batch``.
+        size: resolution of the images, pixels per side; the position embeddings are resampled to it.
+        mixture: what it draws from, written in one of the three ways above.
+    """
 
     samples: int = Field(gt=0)
     size: int = Field(gt=0)
@@ -64,8 +82,12 @@ class PhaseSpec(_Strict):
 class BenchmarkEvalSpec(_Strict):
     """An evaluation during training: a benchmark by name.
 
-    It runs every ``every`` samples and at the end, on the first ``limit`` samples (0: all), ``batch`` at a time.
-    ``name`` names its scores; by default the benchmark's.
+    Attributes:
+        name: prefix of its scores; by default the benchmark, or task and source.
+        benchmark: what ``openpali eval`` calls it, such as ``nano/vqa``.
+        every: samples of the run from one evaluation to the next; the last one is at the end.
+        limit: number of its first samples to ask; 0 is all.
+        batch: samples that are answered together.
     """
 
     name: str = ""
@@ -89,7 +111,11 @@ class BenchmarkEvalSpec(_Strict):
 class EvalSpec(BenchmarkEvalSpec):
     """An evaluation during training: a benchmark by name, or a held-out source with the task that asks about it.
 
-    ``options`` are the source's. ``task_options`` are on top of those that the run trains the task with.
+    Attributes:
+        source: the held-out samples, instead of a benchmark.
+        task: the task that asks about the source.
+        options: of the source.
+        task_options: of the task, on top of those that the run trains it with.
     """
 
     source: str = ""
@@ -118,11 +144,13 @@ class EvalSpec(BenchmarkEvalSpec):
 class ModelSpec(_Strict):
     """Shapes of the model, and the weights that its parts start from.
 
-    ``preset`` is a size by name, or a model folder or run that has the shapes. ``init`` maps a part of the model
-    ("vit", "text", "project", ...; "" is the whole model) to a run by name or a model folder, with ``#part`` for a
-    part of it. Parts without an entry start from scratch. ``frozen`` lists parts that do not learn.
-
-    A recipe that starts from a whole model need not name ``preset`` and ``tokenizer`` (`train/start.py`).
+    Attributes:
+        preset: a size by name, or a model folder or run that has the shapes; by default the start model's.
+        tokenizer: its file, a model folder or run that has one, or the name of a built vocabulary; by default the
+            start model's.
+        init: part of the model ("vit", "text", "project", ...; "" is the whole model) -> the run or model folder
+            that it starts from, with ``#part`` for a part of that. Other parts start from scratch.
+        frozen: parts that do not learn.
     """
 
     preset: str = ""
@@ -145,17 +173,26 @@ class ModelSpec(_Strict):
 
 
 class SiglipModelSpec(ModelSpec):
-    """``temperature`` and ``bias`` are initial values; both are learned."""
+    """The two scalars of the sigmoid loss; both are learned.
+
+    Attributes:
+        temperature: initial factor on the similarities of images and texts.
+        bias: initial offset of the logits; about -ln(batch) for small batches.
+    """
 
     temperature: float = Field(10.0, gt=0)
     bias: float = -10.0
 
 
 class SequenceModelSpec(ModelSpec):
-    """``masks`` is the mask VQ-VAE that writes the targets of referring segmentation: a run or a model folder.
+    """A PaLI, or its encoder-decoder alone.
 
-    ``dialect`` is the format of the prompts (`tasks/dialects.py`), by default PaLI-3's. ``knows`` holds the options
-    of each task that the start model knows. A recipe that starts from a whole model need not name the three.
+    Attributes:
+        masks: run or model folder of the mask VQ-VAE that writes the targets of referring segmentation; by default
+            the start model's.
+        dialect: format of the prompts (`tasks/dialects.py`); by default the start model's, or else PaLI-3's.
+        knows: task -> its options in the start model, which fills this in.
+        dropout: of the encoder-decoder, during training.
     """
 
     masks: str = ""
@@ -165,11 +202,21 @@ class SequenceModelSpec(ModelSpec):
 
 
 class OptimizerSpec(_Strict):
-    """``lr`` is the peak; ``lr_scale`` multiplies it for parts by name. Lengths of the schedule are in samples.
+    """The optimizer and its schedule. Lengths are in samples.
 
-    ``weight_decay`` is multiplied by lr, as in AdamW (big_vision's ``wd`` is this times lr). It applies to matrices
-    only, not to embeddings, positions, norms or biases. ``qk_clip`` bounds the spread of attention scores, in
-    standard deviations (`train/optim/qk_clip.py`); 0 sets no bound.
+    Attributes:
+        name: the optimizer.
+        lr: peak of the learning rate.
+        lr_scale: part of the model -> factor on its learning rate.
+        betas: decay of the first and the second moment.
+        weight_decay: multiplied by lr, as in AdamW (big_vision's ``wd`` is this times lr). It applies to matrices
+            only, not to embeddings, positions, norms or biases.
+        clip: largest norm of the gradient, over all parameters.
+        qk_clip: largest spread of attention scores, in standard deviations (`train/optim/qk_clip.py`); 0 sets no
+            bound.
+        schedule: how the learning rate falls after the warmup.
+        warmup: samples in which it rises from 0.
+        cooldown: samples at the end in which it falls to 0 ("rsqrt" and "constant").
     """
 
     name: Literal["adamw", "adafactor", "muon"] = "adamw"
@@ -200,11 +247,12 @@ class OptimizerSpec(_Strict):
 class ParallelSpec(_Strict):
     """How a run spreads over ranks and saves memory; none of it changes what is learned (docs/training.md).
 
-    ``shard``: "none" keeps the whole model on each rank; "full" shards weights, gradients and optimizer state over
-    all ranks; "hybrid" over the ranks of a node, with a copy on each node. A single rank never shards.
-    ``checkpointing``: what the backward pass computes again: nothing, all of each block except its matmuls and
-    attention ("selective"), or all of each block ("full").
-    ``compile``: compile each block with ``torch.compile``.
+    Attributes:
+        shard: "none" keeps the whole model on each rank; "full" shards weights, gradients and optimizer state over
+            all ranks; "hybrid" over the ranks of a node, with a copy on each node. A single rank never shards.
+        checkpointing: what the backward pass computes again: nothing, all of each block except its matmuls and
+            attention ("selective"), or all of each block ("full").
+        compile: compile each block with ``torch.compile``.
     """
 
     shard: Literal["none", "full", "hybrid"] = "none"
@@ -215,11 +263,27 @@ class ParallelSpec(_Strict):
 class Recipe(_Strict):
     """A whole run: the options that all objectives share. :func:`parse_recipe` makes one of its subclasses.
 
-    ``ema`` is the decay per step of an average of the weights, which the run then exports; 0 keeps none.
-    ``max_bad`` is how many samples may be bad: a number, or below 1 a share of those seen.
-    A checkpoint is written every ``save_minutes``; the newest ``keep`` stay, and with ``keep_every`` also one every
-    so many samples. Curves and sample images are drawn every ``samples_every`` samples; 0: with each checkpoint.
-    ``wandb`` is a project of Weights & Biases to log to, offline unless ``WANDB_MODE`` is set.
+    Attributes:
+        name: of the run; its folder is ``runs/NAME`` in the cache.
+        objective: what is learned; it decides which other keys there are.
+        seed: of the order of samples, and of all else that is random.
+        batch: samples per step, over all ranks.
+        micro: parts that each rank splits its share of a batch into, one after the other, to save memory.
+        more_samples: lets a finished run go on in its last phase, by so many samples more than the phases have.
+        precision: of matmuls; "auto" is bf16 where the hardware computes it.
+        ema: decay per step of an average of the weights, which the run then exports; 0 keeps none.
+        workers: processes per rank that load data; 0 loads it in the training process.
+        save_minutes: minutes from one checkpoint to the next.
+        keep: number of checkpoints that stay, the newest.
+        keep_every: also keep a checkpoint every so many samples; 0 keeps none.
+        samples_every: samples from one drawing of curves and answers to the next, the last at the end; 0 draws with
+            each checkpoint.
+        max_bad: how many samples may be bad: a number, or below 1 a share of those seen.
+        wandb: project of Weights & Biases to log to, offline unless ``WANDB_MODE`` is set; empty logs to none.
+        model: shapes, and weights to start from.
+        optimizer: the optimizer and its schedule.
+        parallel: ranks and memory.
+        phases: parts of the run, one after the other.
     """
 
     name: str
@@ -227,6 +291,7 @@ class Recipe(_Strict):
     seed: int = Field(0, ge=0)
     batch: int = Field(gt=0)
     micro: int = Field(1, gt=0)
+    more_samples: int = Field(0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     ema: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(1, ge=0)
@@ -245,11 +310,12 @@ class Recipe(_Strict):
     def _check_lengths(self) -> Recipe:
         if self.batch % self.micro:
             raise ValueError(f"batch = {self.batch} cannot be split into micro = {self.micro} equal parts")
-        for number, phase in enumerate(self.phases):
-            if excess := phase.samples % self.batch:
-                less, more = phase.samples - excess, phase.samples - excess + self.batch
+        lengths = {f"phases.{number}.samples": phase.samples for number, phase in enumerate(self.phases)}
+        for key, samples in {**lengths, "more_samples": self.more_samples}.items():
+            if excess := samples % self.batch:
+                less, more = samples - excess, samples - excess + self.batch
                 raise ValueError(
-                    f"phases.{number}.samples = {phase.samples} is not a multiple of batch = {self.batch}: "
+                    f"{key} = {samples} is not a multiple of batch = {self.batch}: "
                     f"take {more}" + (f" (or {less})" if less else "")
                 )
         warmup, cooldown = self.optimizer.warmup, self.optimizer.cooldown
@@ -270,9 +336,15 @@ class Recipe(_Strict):
         return self
 
     @property
+    def lengths(self) -> list[int]:
+        """Samples of each phase; ``more_samples`` lengthens the last."""
+        *others, last = (phase.samples for phase in self.phases)
+        return [*others, last + self.more_samples]
+
+    @property
     def samples(self) -> int:
         """Length of the run."""
-        return sum(phase.samples for phase in self.phases)
+        return sum(self.lengths)
 
     def bad_limit(self, seen: int) -> int:
         """How many of the first ``seen`` samples may be bad."""
@@ -282,9 +354,11 @@ class Recipe(_Strict):
 class EvaluatedRecipe(Recipe):
     """A run that can be evaluated while it trains.
 
-    ``keep_best`` names a score, as "mine/exact_match", or an evaluation, of which it is the score that counts. The
-    checkpoint with the best value is kept and exported to ``best/`` in the run's folder. With ``patience``, the run
-    ends after so many evaluations in a row without a better value.
+    Attributes:
+        evals: evaluations during training.
+        keep_best: a score, as "mine/exact_match", or an evaluation, of which it is the score that counts. The
+            checkpoint with the best value is kept and exported to ``best/`` in the run's folder.
+        patience: end the run after so many evaluations in a row without a better value; 0 never ends it early.
     """
 
     evals: Sequence[BenchmarkEvalSpec] = ()
@@ -307,7 +381,11 @@ class EvaluatedRecipe(Recipe):
 
 
 class SiglipRecipe(EvaluatedRecipe):
-    """Contrastive pairs. ``keep_case`` keeps upper case in the texts; otherwise they are lowercased."""
+    """Images and their texts, in pairs, by the sigmoid loss.
+
+    Attributes:
+        keep_case: keep upper case in the texts; otherwise they are lowercased.
+    """
 
     objective: Literal["siglip"]
     keep_case: bool = False
@@ -325,7 +403,11 @@ class SiglipRecipe(EvaluatedRecipe):
 
 
 class ClassifyRecipe(Recipe):
-    """Classes by name."""
+    """Classes of images, by name: the baseline of the paper's comparison with SigLIP.
+
+    Attributes:
+        label_smoothing: share of the probability that the target spreads over all classes.
+    """
 
     objective: Literal["classify"]
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -334,9 +416,14 @@ class ClassifyRecipe(Recipe):
 class SequenceRecipe(EvaluatedRecipe):
     """Targets as text, given images and a prompt; UL2 on text alone is one of its tasks.
 
-    ``too_long`` says what happens to a sample with more tokens than ``max_prompt`` or ``max_target``: "skip" counts
-    it as bad and takes a neighbour; "cut" truncates its target (a prompt that is too long is still skipped).
-    ``loss_mean``: the mean over all target tokens of a batch, or over examples of their mean over tokens.
+    Attributes:
+        max_prompt: most tokens of a prompt.
+        max_target: most tokens of a target, its end token included.
+        too_long: what happens to a sample with more tokens: "skip" counts it as bad and takes a neighbour; "cut"
+            truncates its target (a prompt that is too long is still skipped).
+        loss_mean: the mean over all target tokens of a batch, or over examples of their mean over tokens.
+        label_smoothing: share of the probability that the target spreads over the other tokens.
+        z_loss: weight of the squared log of the softmax' denominator, which keeps logits small.
     """
 
     objective: Literal["sequence"]
@@ -351,7 +438,7 @@ class SequenceRecipe(EvaluatedRecipe):
 
 
 class MaskRecipe(Recipe):
-    """The mask VQ-VAE."""
+    """The mask VQ-VAE: masks of objects to 16 tokens and back. Its entries have the task ``refseg``."""
 
     objective: Literal["mask_vqvae"]
 
@@ -371,7 +458,12 @@ class MaskRecipe(Recipe):
 
 
 class _Named(_Strict):
-    """What phases refer to by name: ``[entries.NAME]``, and ``[mixtures.NAME]`` with a weight for each entry."""
+    """What phases refer to by name.
+
+    Attributes:
+        entries: ``[entries.NAME]``.
+        mixtures: ``[mixtures.NAME]``, with a weight for each entry.
+    """
 
     entries: dict[str, EntrySpec] = {}
     mixtures: dict[str, dict[str, _Rate]] = {}
@@ -390,7 +482,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Three keys belong to the file and are resolved here: ``extends`` (:func:`read_table`), ``entries`` and
     ``mixtures`` (:func:`expand_mixtures`). Overrides apply to the resolved recipe; those of entries and mixtures
     apply before. ``phases.0.samples=640`` reaches into lists. ``scale=0.01`` is not a key but a tool for dry runs:
-    it shortens every phase, the warmup and the cooldown by that factor.
+    it shortens every phase, ``more_samples``, the warmup and the cooldown by that factor.
 
     Raises:
         FileNotFoundError: the file, or one that it extends, does not exist.
@@ -475,6 +567,8 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     raw = recipe.model_dump()
     for phase in raw["phases"]:
         phase["samples"] = shorter(phase["samples"])
+    if raw["more_samples"]:
+        raw["more_samples"] = shorter(raw["more_samples"])
     samples, optimizer = sum(phase["samples"] for phase in raw["phases"]), raw["optimizer"]
     optimizer["warmup"] = min(samples, math.ceil(optimizer["warmup"] * scale))
     optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(optimizer["cooldown"] * scale))

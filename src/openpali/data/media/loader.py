@@ -16,7 +16,7 @@ class MediaLoader:
     Attributes:
         min_size: smallest size at which JPEGs may be decoded (see :func:`load_image`); ``None`` is full size.
         frames: at most this many frames of a video file.
-        stride: take every ``stride``-th frame from the first on; ``None`` spreads the frames evenly.
+        stride: take every ``stride``-th frame from the first on; by default the frames are spread evenly.
     """
 
     min_size: Size | None = None

@@ -83,8 +83,8 @@ class Stream(Dataset[EncodedSample]):
         return int(np.searchsorted(self.ends, counter, side="right"))
 
     def place(self, counter: int) -> tuple[Phase, Draw]:
-        """The phase that ``counter`` falls into, and the draw from its mixture."""
-        number = self.phase_of(counter)
+        """The phase that ``counter`` falls into, and the draw from its mixture. The last phase has no end here."""
+        number = min(self.phase_of(counter), len(self.phases) - 1)
         phase = self.phases[number]
         return phase, self.mixtures[number][counter - (self.ends[number] - phase.samples)]
 

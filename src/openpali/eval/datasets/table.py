@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from openpali.eval.cards import show
 from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
 from openpali.eval.datasets.paper import PAPER
+from openpali.pages import table, write_between
 from openpali.tasks.registry import get_task
-
-BEGIN, END = "<!-- benchmarks: generated -->\n", "<!-- end of benchmarks -->\n"
 
 
 def render(benchmarks: Sequence[Benchmark] = PAPER) -> str:
@@ -42,11 +41,11 @@ def render(benchmarks: Sequence[Benchmark] = PAPER) -> str:
         [
             "### How they are scored",
             "",
-            *_table(heads, scoring),
+            *table(heads, scoring),
             "",
             "### What they read",
             "",
-            *_table(("benchmark", "files under the data root", "where to get them"), files),
+            *table(("benchmark", "files under the data root", "where to get them"), files),
             "",
             "### Remarks",
             "",
@@ -75,28 +74,12 @@ def decoding_of(benchmark: Benchmark) -> str:
 
 
 def write_into(path: Path) -> None:
-    """Replace the text between the marks of a document.
-
-    Raises:
-        ValueError: the document has no marks.
-    """
-    text = path.read_text("utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(
-            f"{path} needs the lines {BEGIN.strip()} and {END.strip()}, to write the tables between them"
-        )
-    path.write_text(f"{head}{begin}\n{render()}\n{end}{tail}", "utf-8")
+    """Replace the tables of a document; raises ``ValueError`` if it has no marks."""
+    write_between(path, "benchmarks", render())
 
 
 def _number(benchmark: Benchmark, name: str, value: float) -> str:
     return show(name, value) if name == benchmark.metric else f"{name.partition('/')[2]} {show(name, value)}"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    cells = [heads, ["---"] * len(heads), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
 
 
 if __name__ == "__main__":
