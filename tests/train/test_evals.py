@@ -287,7 +287,7 @@ def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, 
         objective = "sequence"
         batch = 4
         workers = 0
-        keep_best = "mine/nothing"
+        keep_best = "mine/bleu4"
         model = {{ preset = "pico", tokenizer = "nano-vocabulary" }}
         optimizer = {{ lr = 1e-3 }}
         [[phases]]
@@ -309,9 +309,13 @@ def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, 
     shown = capsys.readouterr().out
     assert "[[evals]]" in shown
     assert "evaluation mine: 3 samples, every 400 of the run; cider counts" in shown
-    monkeypatch.setattr(sys, "argv", ["openpali", "train", str(recipe), "--run", str(tmp_path / "run")])
-    with pytest.raises(SystemExit, match=r"evaluation mine has no score 'nothing', but .*cider.*, loss; name one"):
+    wrong = ["keep_best=mine/nothing", "--run", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["openpali", "train", str(recipe), *wrong])
+    with pytest.raises(
+        SystemExit, match=r"evaluation mine has no score 'nothing', but .*cider.*, loss: name one of them"
+    ):
         main()
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 # ---- mistakes
