@@ -1,6 +1,7 @@
 """Small data sets of drawn shapes, words and movements, one per task, in the layouts that their owners would have.
 
-docs/finetune.md fine-tunes on them, and its tests on a few samples: ``python tests/drawn_data.py FOLDER`` draws them all.
+docs/finetune.md fine-tunes on them, and its test on a few samples: ``python tests/drawn_data.py FOLDER`` draws them
+all.
 """
 
 from __future__ import annotations
@@ -66,9 +67,7 @@ def detect(folder: Path, count: int, rng: np.random.Generator) -> None:
         for each in shapes:
             outline = [value for corner in each.corners() for value in corner]
             entry = {"image_id": number, "category_id": SHAPES.index(each.shape) + 1, "iscrowd": 0}
-            annotations.append(
-                {**entry, "id": len(annotations) + 1, "bbox": each.box(), "segmentation": [outline]}
-            )
+            annotations.append({**entry, "id": len(annotations) + 1, "bbox": each.box(), "segmentation": [outline]})
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(SHAPES)]
     (folder / "annotations").mkdir()
     whole = {"images": images, "annotations": annotations, "categories": categories}
@@ -81,10 +80,14 @@ def refseg(folder: Path, count: int, rng: np.random.Generator) -> None:
     for number in range(count):
         shapes = _scene(rng, int(rng.integers(2, 5)))
         chosen = int(rng.integers(len(shapes)))
-        objects = [{"name": each.shape, "mask": [[value for xy in each.corners() for value in xy]]} for each in shapes]
+        objects = [
+            {"name": each.shape, "mask": [[value for xy in each.corners() for value in xy]]} for each in shapes
+        ]
         name = _save(folder / "images" / f"{number:05}.png", shapes, rng)
         expression = f"the {shapes[chosen].name}"
-        lines.append({"images": f"images/{name}", "expression": expression, "referred": [chosen], "objects": objects})
+        lines.append(
+            {"images": f"images/{name}", "expression": expression, "referred": [chosen], "objects": objects}
+        )
     _write_lines(folder / "mine.jsonl", lines)
 
 

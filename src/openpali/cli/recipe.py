@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="List the recipes that come with the package, and print one to change it.")
+app = typer.Typer(no_args_is_help=True, help="List and print the recipes that come with the package.")
 
 
 @app.command("list")

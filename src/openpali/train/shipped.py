@@ -1,4 +1,4 @@
-"""The recipes that come with the package, by name: ``detect`` is one for your own data, ``nano/3_video`` a stage."""
+"""The recipes that come with the package, by name: ``detect`` is for one's own data, ``nano/3_video`` a stage."""
 
 from __future__ import annotations
 
