@@ -29,11 +29,12 @@ def plan(
 ) -> None:
     """Estimate what a recipe needs: memory per rank, FLOPs, communication, days; and what batch fits."""
     from openpali.plan.planner import Lengths, find_device, make_plan
+    from openpali.progress import working
     from openpali.train.recipe import load_recipe
 
     lengths = Lengths(prompt, target, frames)
     planned = make_plan(
-        load_recipe(recipe, overrides or ()), find_device(device, devices), devices, lengths, efficiency
+        load_recipe(recipe, overrides or ()), find_device(device, devices), devices, lengths, efficiency, working
     )
     if as_json:
         typer.echo(json.dumps(planned.as_json(), indent=1))

@@ -248,6 +248,7 @@ class Trainer:
         self.window.steps += 1
         self.window.updates += 1
         self.window.flops += self.flops
+        self.progress.advance(self.samples)
 
     def _change_weights(self, group: list[Loaded], batches: list[Batch], weight: float) -> None:
         keys = [loaded.keys for loaded in group]
@@ -329,7 +330,12 @@ class Trainer:
         began = time.perf_counter()
         evaluations = self.evaluations
         reached = evaluations.run(
-            lambda every: over or self._passed(every), self.train_step, self.samples, self.step, self._note_scores
+            lambda every: over or self._passed(every),
+            self.train_step,
+            self.samples,
+            self.step,
+            self.progress.evaluating,
+            self._note_scores,
         )
         self.window.began += time.perf_counter() - began  # the speed is that of training
         if evaluations.exhausted:
