@@ -146,7 +146,7 @@ class Progress:
         self.live = Live(self.bar, refresh_per_second=2)
         self.shown: list[RenderableType] = []  # below the bar
         self.moving = self.live.console.is_terminal
-        self.lines, self.latest = Lines(recipe.name, self.say), ""
+        self.lines, self.latest = Lines(recipe.name, _print), ""
         self.board = _tensorboard(run, samples) if active else None
         self.wandb = _wandb(recipe, run) if active and recipe.wandb else None
 
@@ -172,14 +172,13 @@ class Progress:
         if self.active and self.moving:
             self.live.console.print(text, markup=False, highlight=False)
         elif self.active:
-            say_line(text, sys.stdout)
+            _print(text)
 
     def advance(self, samples: int) -> None:
         """Show how far the run is."""
         self.samples = samples
-        if self.active:
-            self.bar.update(self.task, completed=samples)
-            self._update_lines()
+        self.bar.update(self.task, completed=samples)
+        self._update_lines()
 
     @contextmanager
     def evaluating(self, name: str) -> Iterator[None]:
@@ -192,7 +191,7 @@ class Progress:
             yield
             self.live.update(Group(self.bar, *self.shown))
         else:
-            with heartbeat(what, self.say):
+            with heartbeat(what, _print):
                 yield
 
     def report(self, report: Report) -> None:
@@ -253,7 +252,7 @@ class Progress:
         self._update_lines(last=report.samples == self.total)
 
     def _update_lines(self, *, last: bool = False) -> None:
-        if not self.moving:
+        if self.active and not self.moving:
             self.lines.update(self.samples, self.total, self.latest, last=last)
 
     def _log(self, scalars: Mapping[str, float], samples: int, step: int) -> None:
@@ -274,6 +273,10 @@ _SCALARS = (
     "learning_rate",
     "bad",
 )
+
+
+def _print(line: str) -> None:
+    say_line(line, sys.stdout)
 
 
 def _tensorboard(run: Path, samples: int) -> Any:

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from openpali.home import home
 from openpali.progress import Working, unseen
-from openpali.synth.builders import clipart, easy_vqa, fashion_mnist, packages, stamps, vocabularies, wordnet
+from openpali.synth.builders import (
+    clipart,
+    easy_vqa,
+    fashion_mnist,
+    lines,
+    packages,
+    stamps,
+    vocabularies,
+    wordnet,
+)
 
 Builder = Callable[[Path], None]
 """Writes a data set into an empty folder."""
@@ -19,6 +28,7 @@ BUILDERS: dict[str, Builder] = {
     "easy-vqa": easy_vqa.build,
     "fashion-mnist": fashion_mnist.build,
     "wordnet": wordnet.build,
+    "lines": lines.build,
     **vocabularies.BUILDERS,
 }
 """Name of the data set -> its builder. Data sets that are built from others come after them."""
@@ -29,6 +39,7 @@ PACKAGES: dict[str, Callable[[], Sequence[str]]] = {
     "easy-vqa": lambda: ["easy-vqa"],
     "fashion-mnist": lambda: [fashion_mnist.PACKAGE],
     "wordnet": lambda: [wordnet.PACKAGE],
+    "lines": lines.needed,
 }
 """Name of the data set -> the packages that it is built from."""
 
@@ -38,6 +49,7 @@ MINUTES = {
     "easy-vqa": 0.3,
     "fashion-mnist": 0.3,
     "wordnet": 0.1,
+    "lines": 0.1,
     "nano-vocabulary": 0.5,
     "mini-vocabulary": 0.5,
 }
