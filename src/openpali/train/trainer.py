@@ -181,7 +181,7 @@ class Trainer:
         started = self.step
         # an error that a caller keeps would keep the data workers alive, so close their loader
         with self.progress, closing(batches), kept_memory(ranks.device), _stop_requests() as stop:
-            if self.step == 0 and "" in recipe.model.init and self._evaluate():  # the score of the model before
+            if self.step == 0 and recipe.model.start and self._evaluate():  # the score of the model before
                 self._export("best")
             self.saved, self.window.began = time.monotonic(), time.perf_counter()
             while not self.evaluations.exhausted:
