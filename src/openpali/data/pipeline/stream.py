@@ -174,8 +174,8 @@ def load(
 
 
 def start_method() -> str:
-    """How workers are started: "fork", which shares memory; on Windows, and on macOS, whose libraries may crash after
-    a fork, "spawn", which copies it."""
+    """How workers are started: "fork", which shares memory; on Windows and macOS, whose libraries may crash after a
+    fork, "spawn", which copies it."""
     fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
     return "fork" if fork else "spawn"
 
