@@ -131,18 +131,18 @@ JOBS = [
 ]
 EVALS = {
     "evals": [
-        {"name": "vqa", "benchmark": "nano/vqa", "every": 8, "limit": 9, "batch": 1},
-        {"name": "captions", **CAPTIONS, "every": 16, "limit": 5},
+        {"name": "vqa", "benchmark": "nano/vqa", "every": 16, "limit": 5, "batch": 2},
+        {"name": "captions", **CAPTIONS, "every": 8, "limit": 2},
     ],
     "keep_best": "captions/loss",
 }
-TRAINED = {"ema": 0.5, "model__dropout": 0.1, "phases": [{"samples": 24, "size": 72, "mixture": [CAPTIONS]}]}
+TRAINED = {"ema": 0.5, "model__dropout": 0.1, "phases": [{"samples": 16, "size": 72, "mixture": [CAPTIONS]}]}
 EVALUATED = [  # only by name, for `test_evals.py`
     Job(f"{'evaluated' if evals else 'plain'}-{kind}", world, "sequence", {**TRAINED, **placed, **evals}, sgd=False)
     for kind, world, placed in (
-        ("4", 4, {}),
-        ("4-sharded", 4, sharded(checkpointing="selective")),
-        ("4-sharded-bf16", 4, {**sharded("hybrid", compile=True), "precision": "bf16"}),
+        ("3", 3, {}),  # a rank without captions
+        ("2-sharded-bf16", 2, {**sharded(), "precision": "bf16"}),
+        ("4-hybrid", 4, sharded("hybrid", checkpointing="selective")),
     )
     for evals in ({}, EVALS)
 ]
