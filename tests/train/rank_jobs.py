@@ -86,6 +86,7 @@ def sharded(kind: str = "full", **more: Any) -> dict[str, Any]:
 
 
 MIXED = {**LONG, "phases__0__mixture": [{**TEXT, "weight": 0.6}, {**CAPTIONS, "weight": 0.4}]}
+SHORT = {"phases__0__samples": 8, "phases__0__mixture": [CAPTIONS]}  # each length is compiled
 ELASTIC = {
     **sharded(),
     **LONG,
@@ -110,7 +111,7 @@ JOBS = [
     Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # images on one rank only
     Job("siglip-2-sharded-bf16", 2, "siglip", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-bf16", 2, "sequence", {**sharded(), "precision": "bf16"}),
-    Job("sequence-2-sharded-compiled", 2, "sequence", sharded(compile=True)),
+    Job("sequence-2-sharded-compiled", 2, "sequence", {**sharded(compile=True), **SHORT}),
     Job("mask_vqvae-2", 2, "mask_vqvae"),
     Job("muon-2", 2, "siglip", {"optimizer__name": "muon"}, sgd=False),  # matrices are divided among ranks
     Job("clipped-2", 2, "sequence", {"optimizer": {"name": "muon", "lr": 1e-2, "qk_clip": 0.5}}, sgd=False),
