@@ -202,9 +202,9 @@ def test_data_import_and_split(capsys, monkeypatch, tmp_path: Path) -> None:
 
 
 def test_an_int8_model_predicts(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
-    assert "model written to" in openpali(
-        capsys, monkeypatch, "quantize", family / "pali", "--out", tmp_path / "small"
-    )
+    printed = openpali(capsys, monkeypatch, "quantize", family / "pali", "--out", tmp_path / "small")
+    written = sum(file.stat().st_size for file in (tmp_path / "small").glob("*.safetensors"))
+    assert printed == f"model written to {tmp_path / 'small'}, {written / 1e6:.2f} MB of weights\n"
     answer = openpali(
         capsys, monkeypatch, "predict", photo, "--task", "caption", "--model", tmp_path / "small", "--json"
     )
@@ -215,15 +215,13 @@ def test_sizes(capsys, monkeypatch) -> None:
     described = json.loads(openpali(capsys, monkeypatch, "sizes", "--json"))
     large = described["pali3-5b"]
     assert 5.5e9 < large["parameters"]["all"] < 5.7e9
-    assert large["bytes"] == {kind: size * large["parameters"]["all"] for kind, size in SIZES.items()}
+    count = large["parameters"]["all"]
+    assert large["bytes"] == {"fp32": 4 * count, "bf16": 2 * count, "int8": 6_113_306_368}
     assert list(large["flops"]) == ["224", "448", "812", "1064"]
     assert large["flops"]["812"]["visual_tokens"] == (812 // 14) ** 2
     printed = openpali(capsys, monkeypatch, "sizes")
     assert "pali3-5b: vision 1,842.8M, project 3.4M, encoder 1,157.7M, decoder 1,560.4M, embedding" in printed
     assert "812 px: 3,364 visual tokens, 27,458.9 GFLOP per image, 4.408 per generated token" in printed
-
-
-SIZES = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes per parameter
 
 
 @pytest.mark.parametrize(

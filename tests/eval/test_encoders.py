@@ -15,6 +15,7 @@ from openpali.eval.features import BATCH, FeatureEncoder, center_crop
 from openpali.eval.probes import logistic
 from openpali.eval.registry import find_benchmark
 from openpali.eval.retrieval import retrieve
+from openpali.eval.runner import run as evaluate
 from openpali.eval.zero_shot import canonical, class_embeddings, clip_templates, zero_shot
 from openpali.infer.pali import Pali
 
@@ -188,6 +189,8 @@ def run(name: str, pali: Pali, limit: int | None = None) -> dict[str, float]:
     steps: list[tuple[int, int]] = []
     found = find_benchmark(name).run(pali, Path(), limit, lambda done, total: steps.append((done, total)))  # type: ignore[attr-defined]
     assert limit is None or found.n == min(limit, found.of)
+    assert bool(found.limits()) == (found.train[0] < found.train[1])
+    assert limit is not None or found.train[0] == found.train[1]
     assert found.preprocessing or found.prompt
     assert intervals_of((), found.scores)
     assert steps[-1][0] == steps[-1][1]
@@ -205,6 +208,28 @@ def test_fashion_mnist(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
         assert scores[f"acc/lbfgs/{part}"] > 0.5
     assert run("fashion-mnist", pali) == pytest.approx(scores)  # out of the cache
     assert run("fashion-mnist-zeroshot", pali, 20)["acc"] <= 1
+
+
+@pytest.mark.usefixtures("fashion")
+def test_a_limit_is_also_on_what_probes_train_on(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "logistic", partial(logistic, strengths=(0.01,), iterations=5))
+    monkeypatch.setattr(encoders, "LEAST", 8)
+    encoded: list[int] = []
+    features = FeatureEncoder.features
+
+    def counted(self: FeatureEncoder, some: list[partial[np.ndarray]], **how: object) -> np.ndarray:
+        encoded.append(len(some))
+        return features(self, some, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FeatureEncoder, "features", counted)
+    card = evaluate(find_benchmark("fashion-mnist"), pali, Path(), limit=25).card
+    assert encoded == [20, 25, 20, 25]  # two of each of ten classes to train on, with both encoders
+    assert (card.data["train"], card.data["train_of"], card.data["of"]) == (20, 300, 50)
+    assert "probes were trained on 20 of 300 images" in card.note
+    encoded.clear()
+    card = evaluate(find_benchmark("stamps-fewshot"), pali, Path(), limit=2).card
+    assert encoded == [card.data["train"], 2]
+    assert card.data["train"] < card.data["train_of"]
 
 
 def test_stamps(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,14 @@ def test_fewshot_uses_k_per_class_and_depends_only_on_the_seed() -> None:
     assert everything == ridge_accuracy(train, labels, test, test_labels)
 
 
+def test_a_limit_takes_equal_shares_of_the_classes() -> None:
+    labels = np.array([3, 3, 3, 5, 3, 5, 5, 5, 9])
+    assert probes.limited(labels, 6).tolist() == [0, 1, 3, 5, 8]  # two of each, and there is one 9
+    assert probes.limited(labels, 1).tolist() == [0, 3, 8]  # one of each at least
+    for all_of_them in (None, 9, 100):
+        assert probes.limited(labels, all_of_them).tolist() == list(range(9))
+
+
 def test_labels_need_not_be_consecutive() -> None:
     train, labels = blobs(10, 20, 0)
     assert ridge_accuracy(train, 10 * labels + 3, train, 10 * labels + 3) == 1.0

@@ -233,6 +233,33 @@ def test_a_run_killed_before_its_best_is_exported_exports_it(make_trainer, tmp_p
     assert open_model(tmp_path / "run" / "best").facts["samples"] == 8
 
 
+def test_a_run_from_a_model_scores_the_model_first(make_trainer, tmp_path, mine, scripted) -> None:
+    """The start can be the best, does not count for patience, and is scored once if the run starts anew."""
+    scripted |= {0: 0.9, 6: 0.1}
+    make_trainer(make_recipe(), "start").train()
+    start: dict[str, Any] = {"model__init": {"": str(tmp_path / "start")}, "phases__0__samples": 24}
+    make_trainer(make_recipe(**start), "plain").train()
+    recipe = make_recipe(**start, evals=[{**mine, "every": 400}], keep_best="mine/cider", patience=1)
+    trainer = make_trainer(recipe)
+    kill_at(trainer, 2)
+    with pytest.raises(Killed):
+        trainer.train()
+    make_trainer(recipe).train()
+    before, after = evaluations_of(tmp_path / "run")
+    assert [(row["samples"], row["step"]) for row in (before, after)] == [(0, 0), (24, 6)]
+    pipeline = Pali.from_pretrained(tmp_path / "start", dtype="fp32").pipeline("pali")
+    loss = trainer.evaluations.all[0].evaluators[-1].run(pipeline).scores.summary["loss"]
+    assert before["scores"]["loss"] == pytest.approx(loss, rel=1e-6)
+    assert after["scores"]["loss"] != before["scores"]["loss"]
+    ours, theirs = tensors_of(tmp_path / "run"), tensors_of(tmp_path / "plain")
+    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    best, begun = (open_model(tmp_path / folder).weights() for folder in ("run/best", "start/model"))
+    assert [key for key in begun if not torch.equal(best[key], begun[key])] == []
+    best = Best("mine/cider")
+    best.notice(float("nan"), falls=False, samples=0, step=0)
+    assert best.stale == 0
+
+
 # ---- reports and commands
 
 
@@ -262,7 +289,7 @@ def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, 
         objective = "sequence"
         batch = 4
         workers = 0
-        keep_best = "mine/nothing"
+        keep_best = "mine/bleu4"
         model = {{ preset = "pico", tokenizer = "nano-vocabulary" }}
         optimizer = {{ lr = 1e-3 }}
         [[phases]]
@@ -284,9 +311,13 @@ def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, 
     shown = capsys.readouterr().out
     assert "[[evals]]" in shown
     assert "evaluation mine: 3 samples, every 400 of the run; cider counts" in shown
-    monkeypatch.setattr(sys, "argv", ["openpali", "train", str(recipe), "--run", str(tmp_path / "run")])
-    with pytest.raises(SystemExit, match=r"evaluation mine has no score 'nothing', but .*cider.*, loss; name one"):
+    wrong = ["keep_best=mine/nothing", "--run", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["openpali", "train", str(recipe), *wrong])
+    with pytest.raises(
+        SystemExit, match=r"evaluation mine has no score 'nothing', but .*cider.*, loss: name one of them"
+    ):
         main()
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 # ---- mistakes

@@ -6,17 +6,21 @@ import json
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from tiny_runs import OBJECTIVES, Killed, assert_same_run, kill_at, make_recipe, metrics_of
+from tiny_runs import tensors_of as newest_of
 
 import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
 from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
+from openpali.train.optim.optimizer import rate
+from openpali.weights.format import open_model
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
 SCENES = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/word", "task": "ocr"}]
@@ -276,3 +280,62 @@ def test_a_folder_is_claimed_by_its_recipe(make_trainer, tmp_path) -> None:
     file.write_text(file.read_text()[:-30])
     with pytest.raises(ValueError, match=r"recipe.json is not a recipe that this version can read"):
         make_trainer(make_recipe())
+
+
+# ---- extensions of a finished run
+
+
+def test_an_extended_run_is_one_that_was_longer_from_the_start(make_trainer, tmp_path, capsys) -> None:
+    """Where the learning rate does not depend on the length: weights, moments, average and data."""
+    short = {"ema": 0.5, "phases__0__samples": 8}
+    make_trainer(make_recipe(**short)).train()
+    make_trainer(make_recipe(**short, more_samples=12)).train()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the run goes on from sample 8 to 20, with the learning rate of a run of that length" in shown
+    make_trainer(make_recipe(ema=0.5, phases__0__samples=20), "long").train()
+    ours, theirs = (newest_of(tmp_path / run) for run in ("run", "long"))
+    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    facts = open_model(tmp_path / "run" / "model").facts
+    assert (facts["samples"], facts["recipe"]["more_samples"]) == (20, 12)
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["more_samples"] == 12
+
+
+def test_an_extension_that_is_killed_resumes(make_trainer, tmp_path) -> None:
+    cosine = {"optimizer__schedule": "cosine", "phases__0__samples": 16}
+    make_trainer(make_recipe(**cosine), "whole").train()
+    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
+    longer = make_recipe(**cosine, more_samples=16, keep_every=8)
+    make_trainer(longer, "whole").train()
+    trainer = make_trainer(longer, "broken")
+    kill_at(trainer, 7)
+    with pytest.raises(Killed):
+        trainer.train()
+    make_trainer(longer, "broken").train()
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    before, after = metrics_of(tmp_path / "whole")
+    assert before["learning_rate"] == pytest.approx(1e-3 * rate(longer.optimizer, 12, 16))
+    assert after["learning_rate"] == pytest.approx(1e-3 * rate(longer.optimizer, 28, 32))
+
+
+def test_only_a_finished_run_of_this_recipe_is_extended(make_trainer, tmp_path) -> None:
+    short: dict[str, Any] = {"phases__0__samples": 8, "keep_every": 4}
+    more = make_recipe(**short, more_samples=8)
+    with pytest.raises(ValueError, match=r"only a finished run .* has 0 of 8 samples: run the command without"):
+        make_trainer(more)
+    trainer = make_trainer(make_recipe(**short))
+    kill_at(trainer, 2)
+    with pytest.raises(Killed):
+        trainer.train()
+    with pytest.raises(ValueError, match=r"only a finished run can be extended, and .*run has 4 of 8 samples"):
+        make_trainer(more)
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["more_samples"] == 0
+    make_trainer(make_recipe(**short)).train()
+    with pytest.raises(ValueError, match="holds a run with another seed"):
+        make_trainer(make_recipe(**short, more_samples=8, seed=1))
+    make_trainer(more).train()
+    with pytest.raises(
+        ValueError, match="was extended to 16 samples, and this recipe ends at 8: add more_samples=8"
+    ):
+        make_trainer(make_recipe(**short))
+    with pytest.raises(ValueError, match="more_samples = 10 is not a multiple of batch = 4: take 12"):
+        make_recipe(more_samples=10)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from openpali.model.init import materialise
+from openpali.model.sizes import PRESETS, describe
 from openpali.weights.family import pack_family
 from openpali.weights.format import build, open_model, write_model
 from openpali.weights.quantize import write_int8
+from openpali.weights.tensors import WEIGHTS
 from openpali.weights.transplant import transplant
 
 from .folders import CONFIGS, write
@@ -40,6 +43,15 @@ def test_int8_models_are_close_to_the_original(tmp_path, tokenizer, kind: str) -
     assert all(torch.equal(floats[name], wide[name]) for name in floats)
     with pytest.raises(ValueError, match="has int8 weights already"):
         write_int8(opened, tmp_path / "again")
+
+
+def test_sizes_prints_the_bytes_that_quantize_writes(tmp_path, tokenizer) -> None:
+    preset = PRESETS["pico"]
+    with_int8 = describe(preset)["bytes"]["int8"]
+    model = materialise(build(preset.pali))
+    write_model(tmp_path / "float", model.state_dict(), preset.pali, preprocess=None, tokenizer=tokenizer, facts={})
+    write_int8(open_model(tmp_path / "float"), tmp_path / "int8")
+    assert sum(tensor.nbytes for tensor in load_file(tmp_path / "int8" / WEIGHTS).values()) == with_int8
 
 
 def widened(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor:

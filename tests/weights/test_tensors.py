@@ -65,6 +65,12 @@ def test_old_files_are_replaced_atomically(tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) == files
 
 
+def test_weights_have_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    write_tensors(tmp_path, TENSORS, shard_bytes=40)
+    (tmp_path / "new").touch()
+    assert {file.stat().st_mode for file in tmp_path.iterdir()} == {(tmp_path / "new").stat().st_mode}
+
+
 def test_files_are_mapped_and_pages_read_when_touched(tmp_path: Path) -> None:
     """Two shards of 32 MB: opening and getting costs nothing, touching one costs one, writing copies its pages."""
     mega = {key: torch.ones(8 << 20) for key in "xy"}

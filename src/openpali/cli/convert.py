@@ -24,10 +24,10 @@ def pack(
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(help="A model folder, or a finished run")],
+    model: Annotated[str, typer.Argument(help="A model folder, a finished run, or a part of a family: nano/pali")],
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
-    """Write a copy of a model with int8 linear weights, half the size of bf16, for inference."""
+    """Write a copy of a model with int8 linear weights, about half the size of bf16, for inference."""
     from openpali.weights.family import find_model
     from openpali.weights.format import open_model
     from openpali.weights.quantize import write_int8
@@ -35,7 +35,8 @@ def quantize(
     source = open_model(find_model(model))
     check_not_input(out, source.folder)
     write_int8(source, out)
-    typer.echo(f"model written to {out}")
+    size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+    typer.echo(f"model written to {out}, {size / 1e6:,.2f} MB of weights")
 
 
 def convert(

@@ -37,7 +37,9 @@ def evaluate(
     dtype: Dtype = "fp32",
     device: Device = "cpu",
     data: DataRoot = None,
-    limit: Annotated[int | None, typer.Option(help="Score only the first N samples", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Score only the first N samples; train probes on N", min=1)
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
     ocr: Annotated[str, typer.Option(help="Add OCR text to the prompt: tesseract, or a JSON file")] = "",
     file: Annotated[Path | None, typer.Option("--json", help="Write the score card to this file")] = None,

@@ -20,12 +20,14 @@ def sizes(as_json: Json = False) -> None:
     for name, facts in described.items():
         millions = ", ".join(f"{part} {count / 1e6:,.1f}M" for part, count in facts["parameters"].items() if count)
         typer.echo(f"{name}: {millions}")
-        typer.echo(
-            "  weights: " + ", ".join(f"{dtype} {size / 1e9:,.2f} GB" for dtype, size in facts["bytes"].items())
-        )
+        typer.echo("  weights: " + ", ".join(f"{dtype} {_bytes(size)}" for dtype, size in facts["bytes"].items()))
         for resolution, cost in facts["flops"].items():
             tokens, image, token = cost["visual_tokens"], cost["per_image"] / 1e9, cost["per_token"] / 1e9
             typer.echo(
                 f"  {resolution:>4} px: {tokens:,} visual tokens, {image:,.1f} GFLOP per image, "
                 f"{token:,.3f} per generated token"
             )
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.2f} MB"

@@ -53,7 +53,8 @@ class Card:
         paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
         model: name, hash (weights, configuration and tokenizer of every part), engine, device, and the dtype that
             the engine computed in.
-        data: split, hash of all samples scored (keys, references and pixels), and how many samples there are.
+        data: split, hash of all samples scored (keys, references and pixels), and how many samples there are; for
+            probes, the number of images they were trained on, and how many of these there are.
         prompt: task, its options, and the first prompt; for embeddings, the texts and templates.
         preprocessing: how images were resized; for embeddings, per part, with the pooling.
         decoding: how tokens were chosen.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Floats, Load
-from openpali.eval.probes import Labels, fewshot, logistic, ridge
+from openpali.eval.probes import Labels, fewshot, limited, logistic, ridge
 from openpali.eval.retrieval import retrieve
 from openpali.eval.zero_shot import class_embeddings, prompt_of, zero_shot
 from openpali.home import data_folder, home
@@ -33,7 +33,9 @@ def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advan
     encoders = [part for part in ("siglip", "classifier") if part in model.parts]
     if not encoders:
         raise ValueError(f"the model {model.name} has neither a siglip nor a classifier part to probe")
-    (train, labels), (test, test_labels) = _fashion("train"), _fashion("test")
+    (every, every_label), (test, test_labels) = _fashion("train"), _fashion("test")
+    kept = limited(every_label, limit)
+    train, labels = [every[i] for i in kept], every_label[kept]
     of, seen = len(test), Seen()
     test, test_labels = test[:limit], test_labels[:limit]
     seen.texts(*labels, *test_labels)
@@ -59,6 +61,7 @@ def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advan
         scores=Scores(mean_scores(hits).summary | scores, hits),
         n=len(test),
         of=of,
+        train=(len(train), len(every)),
         data=seen.hash,
         preprocessing=preprocessing,
     )
@@ -90,8 +93,9 @@ def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advanc
     names = sorted({name for name in categories if categories.count(name) >= LEAST})
     rows = [(partial(_on_white, s.rgba), names.index(s.category)) for s in stamps if s.category in names]
     order = sorted(range(len(rows)), key=lambda i: rows[i][1])
-    train, every = [rows[i] for i in order[::2]], [rows[i] for i in order[1::2]]
-    test, seen = every[:limit], Seen()
+    for_training, for_testing = [rows[i] for i in order[::2]], [rows[i] for i in order[1::2]]
+    kept = limited(np.array([c for _, c in for_training]), limit)
+    train, test, seen = [for_training[i] for i in kept], for_testing[:limit], Seen()
     seen.texts(*names, *(c for _, c in (*train, *test)))
     total = len(train) + len(test)
     encoder = FeatureEncoder(model, crop=False, cache=home() / CACHE)
@@ -100,7 +104,14 @@ def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advanc
         for some, before in ((train, 0), (test, len(train)))
     )
     scores = fewshot(x, np.array([c for _, c in train]), x_test, np.array([c for _, c in test]), shots=(1, 5, 10))
-    return Embedded(scores=scores, n=len(test), of=len(every), data=seen.hash, preprocessing=encoder.facts())
+    return Embedded(
+        scores=scores,
+        n=len(test),
+        of=len(for_testing),
+        train=(len(train), len(for_training)),
+        data=seen.hash,
+        preprocessing=encoder.facts(),
+    )
 
 
 def stamps_retrieval(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:

@@ -32,7 +32,7 @@ from openpali.eval.features import Encoders
 from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.batches import cut, windows
-from openpali.infer.generate import Decoding
+from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pipeline import BATCH, Pipeline, Prediction
 from openpali.messages import shorten
 from openpali.metrics.scores import Scores
@@ -46,6 +46,7 @@ T = TypeVar("T")
 P_contra = TypeVar("P_contra", contravariant=True)
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
+TRIED = 8  # samples that are scored to learn the names of the scores
 PATIENCE = 20  # scoring the answers so far may take 1/20 of the time
 
 Watch = Callable[[int, int, Mapping[str, float]], None]
@@ -144,6 +145,27 @@ class AnswerEvaluator:
     def score(self, rows: Sequence[Answered]) -> Scores:
         """The scores of answers, in any order."""
         return (self.scorer or self.task.score)(rows)
+
+    def score_names(self, tokenizer: Tokenizer) -> list[str]:
+        """Names of the scores, without a model: those of the first samples, answered with their targets.
+
+        Slices that these samples are not in are missing. Empty if they are too few to be scored.
+
+        Raises:
+            FileNotFoundError, ValueError: a sample cannot be read.
+        """
+        rows = []
+        for i in range(min(TRIED, count(self.source, self.limit))):
+            example = self.source[i]
+            sample = self.task.write(example, generator(SEED, i))
+            ids = tokenizer.encode(sample.target)
+            certain = Generation(ids, [0.0] * (len(ids) + 1), 0.0, "eos")
+            right = Prediction(sample.prompt, self.task.parse(sample.target, example.size), certain)
+            rows.append(self._line(Asked(i, example, sample), right, tokenizer).answered)
+        with warnings.catch_warnings(), suppress(ValueError):
+            warnings.simplefilter("ignore")  # of scores that need more samples
+            return [*self.score(rows).summary]
+        return []
 
     def run(self, pipeline: Pipeline, ranks: Ranks = ALONE) -> Answers:
         n, file = count(self.source, self.limit), self.predictions

@@ -80,6 +80,16 @@ def ridge(train: Floats, train_labels: Labels) -> Probe:
     return lambda features: classes[(_with_bias((features - mean_) / deviation) @ weights).argmax(1)]
 
 
+def limited(labels: Labels, limit: int | None) -> Labels:
+    """Indices, in order, of the training examples that a limit leaves: equal shares of ``limit``, the first of each
+    class, but at least one of each; all without a limit."""
+    if limit is None or limit >= len(labels):
+        return np.arange(len(labels))
+    classes = np.unique(labels)
+    share = max(1, limit // len(classes))
+    return np.sort(np.concatenate([np.flatnonzero(labels == c)[:share] for c in classes]))
+
+
 class RidgeSums:
     """The regression of :func:`ridge` from running sums over the training features.
 

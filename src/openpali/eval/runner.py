@@ -65,7 +65,7 @@ def run(
     ranks: Ranks = ALONE,
     watch: Watch = unwatched,
 ) -> Run:
-    """Run a benchmark on its first ``limit`` samples. Collective: call it on every rank.
+    """Run a benchmark on its first ``limit`` samples; probes train on as many. Collective: call it on every rank.
 
     Answers do not depend on ``batch``, on the number of ranks, or on whether the run was killed and resumed.
 
@@ -156,8 +156,9 @@ def _run_encoder(
         n=found.n,
         model=once(ranks, lambda: hash_model(pali)),
         precision=pali.dtype,
-        data={"root": str(data), "hash": found.data, "of": found.of, "seed": SEED},
+        data={"root": str(data), "hash": found.data, "of": found.of, **found.trained_on(), "seed": SEED},
         intervals=intervals_of((), found.scores),
+        note=found.limits(),
         prompt=dict(found.prompt),
         preprocessing=dict(found.preprocessing) or {"siglip": preprocessing_of(pali, "siglip")},
         seconds=time.perf_counter() - began,

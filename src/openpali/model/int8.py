@@ -66,3 +66,13 @@ def use_int8(model: nn.Module) -> list[str]:
             quantized = Int8Linear(linear.in_features, linear.out_features, linear.bias is not None)
         setattr(model.get_submodule(parent), child, quantized)
     return names
+
+
+def storage_of(model: nn.Module) -> dict[str, torch.dtype]:
+    """Name and dtype of the tensors that a model is stored as: weights of linear layers in int8, their scales in
+    float32, everything else in bf16. Replaces its linear layers (:func:`use_int8`)."""
+    scales = {f"{name}.scale" for name in use_int8(model)}
+    return {
+        name: tensor.dtype if tensor.dtype == torch.int8 else torch.float32 if name in scales else torch.bfloat16
+        for name, tensor in model.state_dict().items()
+    }

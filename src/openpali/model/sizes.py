@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from openpali.model.int8 import storage_of
 from openpali.model.mask_vqvae import MaskVQVAEConfig
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.siglip import SigLIPConfig, TextTowerConfig
@@ -121,6 +122,14 @@ def count_parameters(preset: Preset) -> dict[str, int]:
     }
 
 
+def int8_bytes(preset: Preset) -> int:
+    """Bytes of the tensors of a PaLI of this size as ``openpali quantize`` writes it; nothing is allocated."""
+    with torch.device("meta"):
+        model = PaliModel(preset.pali)
+    stored = storage_of(model)
+    return sum(tensor.numel() * stored[name].itemsize for name, tensor in model.state_dict().items())
+
+
 def parameters_per_token(model: PaliModel) -> int:
     """Parameters read per generated token: the head, and the decoder without the projections of cross-attention's
     keys and values, which are computed once."""
@@ -204,7 +213,7 @@ def describe(preset: Preset) -> dict[str, Any]:
     sides = dict.fromkeys([preset.vision.image_size[0], *(round(r / patch) * patch for r in RESOLUTIONS)])
     return {
         "parameters": {**parts, "all": total},
-        "bytes": {"fp32": 4 * total, "bf16": 2 * total, "int8": total},
+        "bytes": {"fp32": 4 * total, "bf16": 2 * total, "int8": int8_bytes(preset)},
         "flops": {
             str(side): {
                 "visual_tokens": count_tokens(preset, (side, side)),

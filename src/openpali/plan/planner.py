@@ -436,11 +436,11 @@ def _plan_phases(
     # phases of one resolution have the same step, whatever their mixtures
     known: dict[tuple[int, int], StepCosts] = {}
     plans = []
-    for phase in recipe.phases:
+    for phase, samples in zip(recipe.phases, recipe.lengths, strict=True):
         key = phase.size, _frames(phase, lengths)
         if key not in known:
             known[key] = rehearse(recipe, phase, device, devices, lengths)
-        costs, steps = known[key], phase.samples // recipe.batch
+        costs, steps = known[key], samples // recipe.batch
         seconds = step_seconds(costs, device, _precision(recipe, device), efficiency)
         plans.append(PhasePlan(phase.size, steps, costs, seconds, steps * seconds / 86_400))
     return plans

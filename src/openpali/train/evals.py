@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -127,7 +127,7 @@ class Best:
         if not math.isnan(value) and (self.value is None or (value < self.value if falls else value > self.value)):
             self.value, self.samples, self.step, self.stale = value, samples, step, 0
             return True
-        self.stale += 1
+        self.stale += samples > 0  # the start is no evaluation without gain
         return False
 
 
@@ -249,12 +249,9 @@ class Evaluations:
         best = self.best
         if best is None or evaluation_of(best.score, [found.eval]) is None:
             return False
-        score = best.score.removeprefix(found.eval).removeprefix("/") or found.metric
+        score = score_of(best.score, found.eval) or found.metric
         if score not in found.scores:
-            raise ValueError(
-                f"keep_best = {best.score!r}: evaluation {found.eval} has no score {score!r}, but "
-                f"{', '.join(found.scores)}; name one of them, and the same command goes on"
-            )
+            raise ValueError(_no_score(best.score, found.eval, found.scores))
         falls = score == LOSS or is_error(score)
         return best.notice(found.scores[score], falls=falls, samples=found.samples, step=found.step)
 
@@ -293,6 +290,8 @@ def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
     for number, spec in enumerate(recipe.evals):
         with _naming(f"evals.{number}"):
             opened.append(_open(spec, recipe, tools))
+    if recipe.keep_best:
+        _check_score(recipe.keep_best, opened, tokenizer)
     return opened
 
 
@@ -306,6 +305,30 @@ def describe_evaluations(evaluations: Sequence[Evaluation]) -> Iterator[str]:
 def evaluation_of(score: str, names: Sequence[str]) -> str | None:
     """The evaluation that a score ``NAME`` or ``NAME/SCORE`` belongs to: of several the longest name."""
     return max((n for n in names if score == n or score.startswith(f"{n}/")), key=len, default=None)
+
+
+def score_of(score: str, name: str) -> str:
+    """``SCORE`` of ``NAME/SCORE``, or "" of ``NAME``, where ``name`` is the evaluation."""
+    return score.removeprefix(name).removeprefix("/")
+
+
+def _check_score(keep_best: str, evaluations: Sequence[Evaluation], tokenizer: Tokenizer) -> None:
+    """Refuse a score that an evaluation of answers does not have, except slices, which depend on all samples."""
+    name = evaluation_of(keep_best, [each.name for each in evaluations])
+    for each in evaluations:
+        answers, score = each.evaluators[0], score_of(keep_best, each.name)
+        if each.name == name and score and isinstance(answers, AnswerEvaluator):
+            names = answers.score_names(tokenizer)
+            sliced = "/" in score and score.split("/")[0] in {known.split("/")[0] for known in names}
+            if names and not sliced and score not in (*names, LOSS):
+                raise ValueError(_no_score(keep_best, each.name, [*names, LOSS]))
+
+
+def _no_score(keep_best: str, name: str, known: Iterable[str]) -> str:
+    return (
+        f"keep_best = {keep_best!r}: evaluation {name} has no score {score_of(keep_best, name)!r}, but "
+        f"{', '.join(known)}: name one of them"
+    )
 
 
 def _open(spec: BenchmarkEvalSpec, recipe: EvaluatedRecipe, tools: Tools) -> Evaluation:

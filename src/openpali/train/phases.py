@@ -28,7 +28,7 @@ def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
         ValueError, FileNotFoundError: a source, a task or one of their options is wrong.
     """
     tools = open_tools(recipe, tokenizer)
-    return [_open(spec, tools) for spec in recipe.phases]
+    return [_open(spec, samples, tools) for spec, samples in zip(recipe.phases, recipe.lengths, strict=True)]
 
 
 def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str = "") -> Terms:
@@ -69,14 +69,14 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
             yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({epochs})"
 
 
-def _open(spec: PhaseSpec, tools: Tools) -> Phase:
+def _open(spec: PhaseSpec, samples: int, tools: Tools) -> Phase:
     entries: list[Entry] = []
     preprocess = Preprocess(spec.size, spec.size)
     for line in spec.mixture:
         source = open_source(line.source, line.options, min_size=preprocess.min_size)
         task = open_task(line.task, line.task_options, tools)
         entries.append(Entry(line.name, source, task, line.weight))
-    return Phase(spec.samples, preprocess, entries)
+    return Phase(samples, preprocess, entries)
 
 
 def _same(one: str, other: str) -> bool:

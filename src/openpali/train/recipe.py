@@ -250,6 +250,7 @@ class Recipe(_Strict):
         seed: of the order of samples, and of all else that is random.
         batch: samples per step, over all ranks.
         micro: parts that each rank splits its share of a batch into, one after the other, to save memory.
+        more_samples: lets a finished run go on in its last phase, by so many samples more than the phases have.
         precision: of matmuls; "auto" is bf16 where the hardware computes it.
         ema: decay per step of an average of the weights, which the run then exports; 0 keeps none.
         workers: processes per rank that load data; 0 loads it in the training process.
@@ -271,6 +272,7 @@ class Recipe(_Strict):
     seed: int = Field(0, ge=0)
     batch: int = Field(gt=0)
     micro: int = Field(1, gt=0)
+    more_samples: int = Field(0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     ema: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(1, ge=0)
@@ -289,11 +291,12 @@ class Recipe(_Strict):
     def _check_lengths(self) -> Recipe:
         if self.batch % self.micro:
             raise ValueError(f"batch = {self.batch} cannot be split into micro = {self.micro} equal parts")
-        for number, phase in enumerate(self.phases):
-            if excess := phase.samples % self.batch:
-                less, more = phase.samples - excess, phase.samples - excess + self.batch
+        lengths = {f"phases.{number}.samples": phase.samples for number, phase in enumerate(self.phases)}
+        for key, samples in {**lengths, "more_samples": self.more_samples}.items():
+            if excess := samples % self.batch:
+                less, more = samples - excess, samples - excess + self.batch
                 raise ValueError(
-                    f"phases.{number}.samples = {phase.samples} is not a multiple of batch = {self.batch}: "
+                    f"{key} = {samples} is not a multiple of batch = {self.batch}: "
                     f"take {more}" + (f" (or {less})" if less else "")
                 )
         warmup, cooldown = self.optimizer.warmup, self.optimizer.cooldown
@@ -314,9 +317,15 @@ class Recipe(_Strict):
         return self
 
     @property
+    def lengths(self) -> list[int]:
+        """Samples of each phase; ``more_samples`` lengthens the last."""
+        *others, last = (phase.samples for phase in self.phases)
+        return [*others, last + self.more_samples]
+
+    @property
     def samples(self) -> int:
         """Length of the run."""
-        return sum(phase.samples for phase in self.phases)
+        return sum(self.lengths)
 
     def bad_limit(self, seen: int) -> int:
         """How many of the first ``seen`` samples may be bad."""
@@ -454,7 +463,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Three keys belong to the file and are resolved here: ``extends`` (:func:`read_table`), ``entries`` and
     ``mixtures`` (:func:`expand_mixtures`). Overrides apply to the resolved recipe; those of entries and mixtures
     apply before. ``phases.0.samples=640`` reaches into lists. ``scale=0.01`` is not a key but a tool for dry runs:
-    it shortens every phase, the warmup and the cooldown by that factor.
+    it shortens every phase, ``more_samples``, the warmup and the cooldown by that factor.
 
     Raises:
         FileNotFoundError: the file, or one that it extends, does not exist.
@@ -539,6 +548,8 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     raw = recipe.model_dump()
     for phase in raw["phases"]:
         phase["samples"] = shorter(phase["samples"])
+    if raw["more_samples"]:
+        raw["more_samples"] = shorter(raw["more_samples"])
     samples, optimizer = sum(phase["samples"] for phase in raw["phases"]), raw["optimizer"]
     optimizer["warmup"] = min(samples, math.ceil(optimizer["warmup"] * scale))
     optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(optimizer["cooldown"] * scale))

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from openpali.train.checkpoint import checkpoints, unwritable
+from openpali.train.checkpoint import checkpoints, read_state, unwritable
 from openpali.train.recipe import Recipe, read_record
 
 try:
@@ -41,15 +41,18 @@ class RunFolder:
         """Lock the folder for this process and write the resolved recipe.
 
         Raises:
-            ValueError: another process trains there, or its checkpoints are of another recipe.
+            ValueError: another process trains there, its checkpoints are of another recipe, or the recipe extends a
+                run that is not finished.
             OSError: the folder cannot be written to.
         """
         file = self.path / "recipe.json"
         with self._claiming():
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.path)
-        if file.is_file() and checkpoints(self.path):
+        found = checkpoints(self.path)
+        if file.is_file() and found:
             self._check_recipe(file, recipe)
+        self._check_length(recipe, read_state(found[-1])["samples"] if found else 0)
         resolved = recipe.model_dump(mode="json")
         with self._claiming():
             written = file.with_name(".recipe.json")
@@ -63,7 +66,7 @@ class RunFolder:
             OSError: a log cannot be rewritten.
         """
         with self.recording(self.path):
-            rewind(self.metrics, samples)
+            rewind(self.metrics, samples or -1)  # a run that starts anew scores its start again
             rewind(self.quarantine, samples - 1)  # written before the step, with its first sample
 
     def note_problems(self, samples: int, problems: Sequence[str]) -> None:
@@ -105,6 +108,19 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} holds a run with another {', '.join(changed)}: delete it, or name another folder "
                 "with --run"
+            )
+
+    def _check_length(self, recipe: Recipe, done: int) -> None:
+        own = recipe.samples - recipe.more_samples
+        if recipe.more_samples and done < own:
+            raise ValueError(
+                f"more_samples = {recipe.more_samples}: only a finished run can be extended, and {self.path} has "
+                f"{done:,} of {own:,} samples: run the command without more_samples first"
+            )
+        if done > recipe.samples:
+            raise ValueError(
+                f"{self.path} holds a run that was extended to {done:,} samples, and this recipe ends at "
+                f"{recipe.samples:,}: add more_samples={done - own}, or a larger number to let it go on"
             )
 
 

@@ -143,6 +143,13 @@ class Trainer:
         """
         with self.folder.recording(self.folder.path):
             self.progress = Progress(self.recipe, self.folder.path, self.samples, active=self.ranks.rank == 0)
+        if self.recipe.more_samples and self.samples < self.recipe.samples:
+            self.progress.say(
+                f"more_samples = {self.recipe.more_samples}: the run goes on from sample {self.samples:,} to "
+                f"{self.recipe.samples:,}, with the learning rate of a run of that length"
+            )
+        if self.evaluations.exhausted:
+            self._say_exhausted()
         try:
             if self.evaluations.kept == self.step:  # it may have been killed before this
                 self._export("best")
@@ -171,10 +178,12 @@ class Trainer:
             pinned=ranks.device.type == "cuda",
         )
         self.peak = matmul_peak(ranks.device, self.train_step.dtype) * ranks.world
-        self.saved, started = time.monotonic(), self.step
-        self.window.began = time.perf_counter()
+        started = self.step
         # an error that a caller keeps would keep the data workers alive, so close their loader
         with self.progress, closing(batches), kept_memory(ranks.device), _stop_requests() as stop:
+            if self.step == 0 and "" in recipe.model.init and self._evaluate():  # the score of the model before
+                self._export("best")
+            self.saved, self.window.began = time.monotonic(), time.perf_counter()
             while not self.evaluations.exhausted:
                 group = self._next_batch(batches)
                 if group is None:
@@ -312,7 +321,10 @@ class Trainer:
             self._show(look)
 
     def _evaluate(self) -> bool:
-        """Run the evaluations that are due after the last step; returns whether the best score was reached."""
+        """Run the evaluations that are due after the last step; returns whether the best score was reached.
+
+        Before the first step, all are due.
+        """
         over = self.samples == self.recipe.samples
         began = time.perf_counter()
         evaluations = self.evaluations
@@ -320,12 +332,17 @@ class Trainer:
             lambda every: over or self._passed(every), self.train_step, self.samples, self.step, self._note_scores
         )
         self.window.began += time.perf_counter() - began  # the speed is that of training
-        if evaluations.exhausted and (best := evaluations.best):
-            self.progress.say(
-                f"{best.score} has not improved for {best.stale} evaluations: the run ends at sample "
-                f"{self.samples:,}; its best is of sample {best.samples:,}"
-            )
+        if evaluations.exhausted:
+            self._say_exhausted()
         return reached
+
+    def _say_exhausted(self) -> None:
+        best = self.evaluations.best
+        assert best is not None
+        self.progress.say(
+            f"{best.score} has not improved for {best.stale} evaluations: the run ends at sample "
+            f"{self.samples:,}; its best is of sample {best.samples:,}"
+        )
 
     def _note_scores(self, found: Evaluated) -> None:
         with self.folder.recording(self.folder.metrics):
@@ -346,7 +363,7 @@ class Trainer:
         return folder
 
     def _passed(self, every: int) -> bool:
-        """Whether the last step reached a multiple of ``every`` samples."""
+        """Whether the last step reached a multiple of ``every`` samples; 0 is one."""
         return bool(every) and self.samples // every > (self.samples - self.recipe.batch) // every
 
     def _save(self) -> None:

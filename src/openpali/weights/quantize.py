@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from openpali.model.int8 import quantize, use_int8
+from openpali.model.int8 import quantize, storage_of
 from openpali.weights.format import ModelFolder, build, write_model
 
 
 def write_int8(source: ModelFolder, out: Path) -> None:
-    """Write a model again with int8 linear layers and everything else in bf16.
+    """Write a model again with int8 linear layers and everything else in bf16 (:func:`storage_of`).
 
     Raises:
         ValueError: it has int8 layers already.
@@ -20,13 +20,13 @@ def write_int8(source: ModelFolder, out: Path) -> None:
     if source.facts.get("int8"):
         raise ValueError(f"{source.folder} has int8 weights already")
     with torch.device("meta"):
-        linear = {f"{name}.weight" for name in use_int8(build(source.config))}
+        stored = storage_of(build(source.config))
     weights = {}
     for key, value in source.weights().items():
-        if key in linear:
+        if stored[key] == torch.int8:
             weights[key], weights[key.removesuffix("weight") + "scale"] = quantize(value)
         else:
-            weights[key] = value.to(torch.bfloat16)
+            weights[key] = value.to(stored[key])
     write_model(
         out,
         weights,

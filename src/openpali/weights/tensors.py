@@ -122,7 +122,10 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: i
     try:
         for name, shard in zip(names, shards, strict=True):
             written.append(folder / f".{name}")
+            written[-1].touch()
+            mode = written[-1].stat().st_mode  # others may read it as any new file, which safetensors forbids
             save_file({k: v.contiguous() for k, v in shard.items()}, written[-1], metadata={"format": "pt"})
+            written[-1].chmod(mode)
     except (OSError, SafetensorError) as error:
         for path in written:
             path.unlink(missing_ok=True)

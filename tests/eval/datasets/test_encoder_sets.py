@@ -68,6 +68,17 @@ def test_runs_by_the_command(
         assert scores["first/img2txt_recall@1"] <= scores["img2txt_recall@1"]
 
 
+@pytest.mark.parametrize(("name", "sets"), [("fewshot", len(DATA_SETS)), ("imagenet-linear", 1)])
+def test_a_limit_is_also_on_the_images_to_train_on(
+    name: str, sets: int, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = tmp_path / "card.json"
+    assert not run(monkeypatch, name, "--model", family, "--data", roots[name], "--json", card, "--limit", 2)
+    written = json.loads(card.read_text("utf-8"))
+    assert written["data"]["train"] == 2 * sets < written["data"]["train_of"]  # one of each of two classes
+    assert f"probes were trained on {2 * sets} of" in written["note"]
+
+
 @pytest.mark.parametrize("name", list(WRITERS))
 def test_what_is_missing_is_reported(
     name: str, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -183,6 +183,7 @@ class Embedded:
     Attributes:
         scores: the scores, with per-image values if they exist.
         n, of: number of images scored, and in total.
+        train: number of images that probes were trained on, and in total; without probes (0, 0).
         data: hash of the inputs (:class:`Seen`): pixels, texts and labels, in order.
         prompt: the texts that were embedded: templates, the first of them, languages.
         preprocessing: part -> preprocessing and pooling of its images; empty for the trained embeddings of the
@@ -192,9 +193,19 @@ class Embedded:
     scores: Scores
     n: int
     of: int
+    train: tuple[int, int] = (0, 0)
     data: str
     prompt: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def trained_on(self) -> dict[str, int]:
+        """For a score card: the images that probes were trained on; empty without probes."""
+        return dict(zip(("train", "train_of"), self.train, strict=True)) if self.train[1] else {}
+
+    def limits(self) -> str:
+        """For a score card: a sentence if a limit left out images to train on; else empty."""
+        train, of = self.train
+        return f"Limited: probes were trained on {train:,} of {of:,} images." if train < of else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +213,8 @@ class EncoderBenchmark(Benchmark):
     """A benchmark of embeddings or features.
 
     Attributes:
-        run: model, data root, number of samples (None: all), progress -> scores. Raises as
-            :attr:`AnswerBenchmark.open`.
+        run: model, data root, limit (None: all), progress -> scores. The limit is on the images that are scored,
+            and on those that probes are trained on. Raises as :attr:`AnswerBenchmark.open`.
     """
 
     run: Callable[[Encoders, Path, int | None, Advance], Embedded]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
 from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Load
-from openpali.eval.probes import SHOTS, fewshot
+from openpali.eval.probes import SHOTS, fewshot, limited
 from openpali.home import home
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.example import Image
@@ -28,6 +28,11 @@ class Labelled:
 
     images: Sequence[Load]
     labels: Sequence[str]
+
+    def at(self, indices: Iterable[int]) -> Labelled:
+        """Some of them, by index."""
+        chosen = list(indices)
+        return Labelled([self.images[i] for i in chosen], [self.labels[i] for i in chosen])
 
 
 Split = tuple[Labelled, Labelled]  # train, test
@@ -234,18 +239,22 @@ def run_fewshot(model: Encoders, root: Path, limit: int | None, advance: Advance
     """Accuracy at 1, 5, 10 and 25 shots, mean of three seeds, per data set and over all eight.
 
     Args:
-        limit: test images per data set.
+        limit: images per data set, to train on and to test on.
     """
     encoder, seen = FeatureEncoder(model, cache=home() / CACHE), Seen()
-    splits = {each.name: each.open(Folder(root, each.title, each.home)) for each in DATA_SETS}
-    total = sum(len(train.labels) + len(test.labels[:limit]) for train, test in splits.values())
+    whole = {each.name: each.open(Folder(root, each.title, each.home)) for each in DATA_SETS}
+    splits = {
+        name: (train.at(limited(np.array(train.labels), limit)), test.at(range(len(test.labels))[:limit]))
+        for name, (train, test) in whole.items()
+    }
+    total = sum(len(part.labels) for split in splits.values() for part in split)
     done = 0
     scores: dict[str, float] = {}
     hits: dict[str, list[float]] = {}
     for name, (train, test) in splits.items():
         numbers = {label: i for i, label in enumerate(sorted(set(train.labels)))}
         features, labels = [], []
-        for images, names in ((train.images, train.labels), (test.images[:limit], test.labels[:limit])):
+        for images, names in ((train.images, train.labels), (test.images, test.labels)):
             step = partial(_advance, advance, done, total)
             seen.texts(*names)
             features.append(encoder.features(seen.images(images), advance=step))
@@ -255,7 +264,7 @@ def run_fewshot(model: Encoders, root: Path, limit: int | None, advance: Advance
         scores |= {f"acc/{k}-shot/{name}": found.summary[f"acc/{k}-shot"] for k in SHOTS}
         hits |= {f"acc/{k}-shot/{name}": found.per_sample[f"acc/{k}-shot"] for k in SHOTS}
     means = {f"acc/{k}-shot": mean([scores[f"acc/{k}-shot/{name}"] for name in splits]) for k in SHOTS}
-    counts = [len(test.labels[:limit]) for _, test in splits.values()]
+    counts = [len(test.labels) for _, test in splits.values()]
     starts = np.cumsum([0, *counts]).tolist()
     places = [range(start, start + count) for start, count in zip(starts, counts, strict=False)]
     per_image = {
@@ -267,7 +276,11 @@ def run_fewshot(model: Encoders, root: Path, limit: int | None, advance: Advance
     return Embedded(
         scores=Scores(means | scores, per_image | hits),
         n=sum(counts),
-        of=sum(len(test.labels) for _, test in splits.values()),
+        of=sum(len(test.labels) for _, test in whole.values()),
+        train=(
+            sum(len(train.labels) for train, _ in splits.values()),
+            sum(len(train.labels) for train, _ in whole.values()),
+        ),
         data=seen.hash,
         preprocessing=encoder.facts(),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from openpali.eval.datasets.base import Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.datasets.files import Folder
 from openpali.eval.features import BATCH, CACHE, Encoders, FeatureEncoder, Load
-from openpali.eval.probes import Labels, RidgeSums
+from openpali.eval.probes import Labels, RidgeSums, limited
 from openpali.eval.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
 from openpali.home import home
 from openpali.metrics.scores import mean_scores
@@ -78,26 +78,29 @@ def run_linear(model: Encoders, root: Path, limit: int | None, advance: Advance)
     """Top-1 accuracy of a ridge regression on the features of all training images.
 
     Args:
-        limit: number of validation images; all training images are used.
+        limit: number of images to train on, and of validation images.
     """
     folder = Folder(root, "ImageNet", HOME)
     codes, _ = read_classes(folder)
     every, truth = read_answers(folder, codes)
     images, labels, seen = every[:limit], truth[:limit], Seen()
     encoder = FeatureEncoder(model, cache=home() / CACHE)
-    train: list[Load] = []
-    train_labels: list[int] = []
+    files: list[str] = []
+    classes: list[int] = []
     for path in folder.subfolders(TRAIN):
         if path.name not in codes:
             raise ValueError(f"{path} is a class that {CLASSES} lacks; the originals are at {HOME}")
-        files = sorted(path.glob("*.JPEG"))
-        train += [partial(folder.image, f"{TRAIN}/{path.name}/{file.name}") for file in files]
-        train_labels += [codes.index(path.name)] * len(files)
+        names = sorted(file.name for file in path.glob("*.JPEG"))
+        files += [f"{TRAIN}/{path.name}/{name}" for name in names]
+        classes += [codes.index(path.name)] * len(names)
+    kept = limited(np.array(classes, np.int64), limit)
+    train: list[Load] = [partial(folder.image, files[i]) for i in kept]
+    train_labels = np.array(classes, np.int64)[kept]
     total = len(train) + len(images)
     sums, done = RidgeSums(encoder.vit.config.width, len(codes)), 0
     seen.texts(*train_labels, *labels)
     for features in encoder(seen.images(train)):
-        sums.add(features, np.array(train_labels[done : done + len(features)]))
+        sums.add(features, train_labels[done : done + len(features)])
         done += len(features)
         advance(done, total)
     classify, hits = sums.fit(), list[float]()
@@ -108,6 +111,7 @@ def run_linear(model: Encoders, root: Path, limit: int | None, advance: Advance)
         scores=mean_scores({"acc": hits}),
         n=len(images),
         of=len(every),
+        train=(len(train), len(files)),
         data=seen.hash,
         preprocessing=encoder.facts(),
     )
