@@ -126,9 +126,12 @@ def validate(
     if recipe is not None:
         from openpali.train.phases import training_terms
         from openpali.train.recipe import load_recipe
+        from openpali.train.start import inherit
         from openpali.weights.family import open_tokenizer
 
-        loaded = load_recipe(recipe)
+        loaded, notes = inherit(load_recipe(recipe))
+        for note in notes:
+            typer.echo(note, err=True)
         terms = training_terms(loaded, open_tokenizer(loaded.model.tokenizer), path, task)
     else:
         from openpali.weights.known import known_terms

@@ -348,8 +348,12 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
         return {"masks": torch.zeros(rows, 64, 64)}
     images = torch.zeros(rows, side, side, 3, dtype=torch.uint8)
     if recipe.objective == "siglip":
-        length = cast(PairEncoder, objective.encoder).length
-        return {"images": images, "ids": torch.ones(rows, length, dtype=torch.long)}
+        encoder = cast(PairEncoder, objective.encoder)
+        pairs: Batch = {"images": images, "ids": torch.ones(rows, encoder.length, dtype=torch.long)}
+        if encoder.regions:  # one object an image, each with a name of its own
+            pairs |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
+            pairs |= {"region_centres": torch.zeros(rows, 2), "names": pairs["ids"]}
+        return pairs
     if recipe.objective == "classify":
         return {"images": images, "label": torch.zeros(rows, dtype=torch.long)}
     assert isinstance(recipe, SequenceRecipe)

@@ -42,11 +42,11 @@ from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
 from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
-from openpali.tasks.registry import Tools, open_task
+from openpali.tasks.registry import Tools
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.export import averaged, task_options
 from openpali.train.parallel import is_sharded, runnable
-from openpali.train.phases import open_tools
+from openpali.train.phases import dialect_of, open_run_task, open_tools
 from openpali.train.recipe import (
     BenchmarkEvalSpec,
     EvalSpec,
@@ -243,6 +243,7 @@ class Evaluations:
             max_prompt=recipe.max_prompt,
             options=task_options(recipe),
             tools=open_tools(recipe, self.tokenizer),
+            dialect=dialect_of(recipe),
         )
 
     def _notice(self, found: Evaluated) -> bool:
@@ -368,7 +369,7 @@ def _answered(
 
 def _task(name: str, recipe: Recipe, tools: Tools, options: Mapping[str, Any] | None = None) -> Task:
     """A task with the options that the run's model will have."""
-    return open_task(name, {**task_options(recipe).get(name, {}), **(options or {})}, tools)
+    return open_run_task(recipe, name, {**task_options(recipe).get(name, {}), **(options or {})}, tools)
 
 
 def _check(recipe: Recipe, wanted: type[Recipe], what: str) -> None:

@@ -67,7 +67,7 @@ class Trainer:
     """A run of a recipe in a folder. Continues from the folder's newest checkpoint, if there is one.
 
     Args:
-        recipe: what to do.
+        recipe: what to do; a complete one (:func:`openpali.train.start.inherit`).
         run: the folder for ``recipe.json``, ``metrics.jsonl``, ``quarantine.jsonl``, checkpoints and, at the end,
             the ``model`` folder.
         ranks: this process.

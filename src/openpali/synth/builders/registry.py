@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from openpali.home import home
-from openpali.synth.builders import clipart, easy_vqa, fashion_mnist, packages, stamps, vocabularies, wordnet
+from openpali.synth.builders import (
+    clipart,
+    easy_vqa,
+    fashion_mnist,
+    lines,
+    packages,
+    stamps,
+    vocabularies,
+    wordnet,
+)
 
 Builder = Callable[[Path], None]
 """Writes a data set into an empty folder."""
@@ -18,6 +27,7 @@ BUILDERS: dict[str, Builder] = {
     "easy-vqa": easy_vqa.build,
     "fashion-mnist": fashion_mnist.build,
     "wordnet": wordnet.build,
+    "lines": lines.build,
     **vocabularies.BUILDERS,
 }
 """Name of the data set -> its builder. Data sets that are built from others come after them."""
@@ -28,6 +38,7 @@ PACKAGES: dict[str, Callable[[], Sequence[str]]] = {
     "easy-vqa": lambda: ["easy-vqa"],
     "fashion-mnist": lambda: [fashion_mnist.PACKAGE],
     "wordnet": lambda: [wordnet.PACKAGE],
+    "lines": lines.needed,
 }
 """Name of the data set -> the packages that it is built from."""
 
@@ -37,6 +48,7 @@ MINUTES = {
     "easy-vqa": 0.3,
     "fashion-mnist": 0.3,
     "wordnet": 0.1,
+    "lines": 0.1,
     "nano-vocabulary": 0.5,
     "mini-vocabulary": 0.5,
 }
