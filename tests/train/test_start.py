@@ -176,7 +176,9 @@ def test_a_start_model_that_is_not_here(tune) -> None:
     )
     with pytest.raises(FileNotFoundError, match=r"^model.init: no model 'nowhere'"):
         inherit(tune(DETECT, model__init={"": "nowhere"}))
-    with pytest.raises(ValueError, match=r"^model.preset is missing$"):
+    with pytest.raises(ValueError, match=r"^model.init: .*nano is a family of several models"):
+        inherit(tune(DETECT, model__init={"": "nano"}))
+    with pytest.raises(ValueError, match=r"^model.preset is missing: name it, or a model"):
         make_recipe(**UNNAMED, model__init={"vit": "nowhere"})
 
 
