@@ -236,7 +236,9 @@ def test_the_command_prints_plans(capsys, monkeypatch) -> None:
         with pytest.raises(SystemExit) as end:
             main()
         assert not end.value.code
-    text, _, printed = capsys.readouterr().out.partition("{")
+    shown = capsys.readouterr()
+    assert shown.err.startswith("rehearsing a step at 72 px\n")
+    text, _, printed = shown.out.partition("{")
     assert "nano/1_multimodal: " in text
     assert "fits as it is" in text
     assert "assumed: " in text

@@ -26,6 +26,7 @@ import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator
 from openpali.infer.pali import Pali
+from openpali.progress import unseen
 from openpali.reports.curves import draw_curves
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.evals import Best, open_evaluations
@@ -106,7 +107,7 @@ def test_torchs_random_state_stays(make_trainer, mine) -> None:
     trainer = make_trainer(make_recipe(evals=[mine], phases__0__samples=4))
     trainer.train()
     before = torch.get_rng_state()
-    trainer.evaluations.run(lambda every: True, trainer.train_step, 4, 1, lambda found: None)
+    trainer.evaluations.run(lambda every: True, trainer.train_step, 4, 1, unseen, lambda found: None)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -24,6 +24,7 @@ from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS
 from openpali.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
+from openpali.progress import Working, unseen
 from openpali.tasks.example import FRAMES
 from openpali.tasks.registry import find_family
 from openpali.text.tokenizer import Tokenizer
@@ -206,7 +207,12 @@ def find_device(name: str, ranks: int) -> Device:
 
 
 def make_plan(
-    recipe: Recipe, device: Device, devices: int, lengths: Lengths | None = None, efficiency: float = 0.4
+    recipe: Recipe,
+    device: Device,
+    devices: int,
+    lengths: Lengths | None = None,
+    efficiency: float = 0.4,
+    working: Working = unseen,
 ) -> Plan:
     """Plan a recipe on ``devices`` ranks.
 
@@ -216,6 +222,7 @@ def make_plan(
         devices: number of devices, one rank each.
         lengths: of every row.
         efficiency: FLOP/s of a whole step by the peak FLOP/s of the device, above 0 and up to 1.
+        working: shows which step is being rehearsed.
 
     Raises:
         ValueError: the batch has no row for each rank, the model cannot be built, or efficiency is out of range.
@@ -226,14 +233,14 @@ def make_plan(
         )
     lengths = lengths or Lengths()
     dtype = _precision(recipe, device)
-    phases = _plan_phases(recipe, device, devices, lengths, efficiency)
+    phases = _plan_phases(recipe, device, devices, lengths, efficiency, working)
     suggestion: Sequence[str] | None = ()
     suggested: Sequence[PhasePlan] = ()
     if not all(_fits(phase.costs, device) for phase in phases):
-        found = _suggest(recipe, device, devices, lengths)
+        found = _suggest(recipe, device, devices, lengths, working)
         suggestion = None if found is None else _overrides(recipe, found)
         if found is not None:
-            suggested = _plan_phases(found, device, devices, lengths, efficiency)
+            suggested = _plan_phases(found, device, devices, lengths, efficiency, working)
     return Plan(
         recipe.name,
         device,
@@ -348,8 +355,12 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
         return {"masks": torch.zeros(rows, 64, 64)}
     images = torch.zeros(rows, side, side, 3, dtype=torch.uint8)
     if recipe.objective == "siglip":
-        length = cast(PairEncoder, objective.encoder).length
-        return {"images": images, "ids": torch.ones(rows, length, dtype=torch.long)}
+        encoder = cast(PairEncoder, objective.encoder)
+        pairs: Batch = {"images": images, "ids": torch.ones(rows, encoder.length, dtype=torch.long)}
+        if encoder.regions:  # one object an image, each with a name of its own
+            pairs |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
+            pairs |= {"region_centres": torch.zeros(rows, 2), "names": pairs["ids"]}
+        return pairs
     if recipe.objective == "classify":
         return {"images": images, "label": torch.zeros(rows, dtype=torch.long)}
     assert isinstance(recipe, SequenceRecipe)
@@ -431,7 +442,7 @@ def _fits(costs: StepCosts, device: Device) -> bool:
 
 
 def _plan_phases(
-    recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float
+    recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float, working: Working
 ) -> list[PhasePlan]:
     # phases of one resolution have the same step, whatever their mixtures
     known: dict[tuple[int, int], StepCosts] = {}
@@ -439,7 +450,8 @@ def _plan_phases(
     for phase, samples in zip(recipe.phases, recipe.lengths, strict=True):
         key = phase.size, _frames(phase, lengths)
         if key not in known:
-            known[key] = rehearse(recipe, phase, device, devices, lengths)
+            with working(f"rehearsing a step at {phase.size} px"):
+                known[key] = rehearse(recipe, phase, device, devices, lengths)
         costs, steps = known[key], samples // recipe.batch
         seconds = step_seconds(costs, device, _precision(recipe, device), efficiency)
         plans.append(PhasePlan(phase.size, steps, costs, seconds, steps * seconds / 86_400))
@@ -453,8 +465,16 @@ def step_seconds(costs: StepCosts, device: Device, dtype: torch.dtype, efficienc
     return max(compute, traffic) + 2 * costs.held / device.bandwidth
 
 
-def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> Recipe | None:
+def _suggest(
+    recipe: Recipe, device: Device, devices: int, lengths: Lengths, working: Working = unseen
+) -> Recipe | None:
     """The first setting that fits, in order of the time it costs; None if there is none."""
+
+    def fits(tried: Recipe) -> bool:
+        changes = " ".join(_overrides(recipe, tried)) or "micro and parallel as they are"
+        with working(f"does not fit: trying {changes}"):
+            return _fits(rehearse(tried, largest, device, devices, lengths), device)
+
     largest = max(recipe.phases, key=lambda phase: (phase.size, _frames(phase, lengths)))
     whole = recipe.objective == "mask_vqvae"  # no transformer blocks
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
@@ -470,11 +490,8 @@ def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> 
                 recipe.model_copy(update={"parallel": spec, "micro": micro})
                 for micro in (micros if checkpointing == "full" else micros[:3])  # each gathers the weights again
             ]
-            fits = bisect_left(
-                tried, True, key=lambda r: _fits(rehearse(r, largest, device, devices, lengths), device)
-            )
-            if fits < len(tried):
-                return tried[fits]
+            if (first := bisect_left(tried, True, key=fits)) < len(tried):
+                return tried[first]
     return None
 
 

@@ -388,10 +388,13 @@ class SiglipRecipe(EvaluatedRecipe):
 
     Attributes:
         keep_case: keep upper case in the texts; otherwise they are lowercased.
+        regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
+            with the object's name; 0 for none, as in SigLIP.
     """
 
     objective: Literal["siglip"]
     keep_case: bool = False
+    regions: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = []
 
