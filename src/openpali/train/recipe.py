@@ -168,7 +168,10 @@ class ModelSpec(_Strict):
     def _check_shapes(self) -> ModelSpec:
         for key in ("preset", "tokenizer"):
             if not getattr(self, key) and not self.start:
-                raise ValueError(f"model.{key} is missing")
+                raise ValueError(
+                    f"model.{key} is missing: name it, or a model that the whole run starts from, as in "
+                    'model.init = { "" = "nano/pali" }'
+                )
         return self
 
 
