@@ -60,9 +60,7 @@ class EvaluationPlan:
         """As a line of text."""
         if self.samples is None:
             return f"evaluation {self.name}: {self.times} times, which are not counted: its size is not known"
-        return (
-            f"evaluation {self.name}: {self.times} times {self.samples:,} samples, {duration(self.seconds)} each"
-        )
+        return f"evaluation {self.name}: {self.times} times {self.samples:,} samples, {duration(self.seconds)} each"
 
 
 def samples_of(spec: BenchmarkEvalSpec) -> int | None:
