@@ -382,6 +382,13 @@ class EvaluatedRecipe(Recipe):
             raise ValueError("patience counts evaluations without a better score: set keep_best to that score")
         return self
 
+    def times(self, every: int) -> int:
+        """How often an evaluation runs: before training from a model, every so many samples, and at the end."""
+        last = self.samples - self.batch
+        reached = min(self.samples // self.batch, self.samples // every)
+        at_the_end = self.samples // every == last // every  # the last step reaches no multiple
+        return bool(self.model.start) + reached + at_the_end
+
 
 class SiglipRecipe(EvaluatedRecipe):
     """Images and their texts, in pairs, by the sigmoid loss.
