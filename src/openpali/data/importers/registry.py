@@ -37,8 +37,8 @@ def import_data(format: str, path: Path, out: Path, *, images: Path | None = Non
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: there is no such format, a file is not in it, nothing of it can be used, or ``out`` does not end in
-            ``.jsonl``.
+        ValueError: there is no such format, a file is not in it, nothing of it can be used, or ``out`` does not
+            end in ``.jsonl``.
     """
     if format not in IMPORTERS:
         raise ValueError(f"no format {format!r}; {hint(format, IMPORTERS)}")
