@@ -24,7 +24,7 @@ from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS
 from openpali.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
-from openpali.tasks.example import FRAMES
+from openpali.tasks.example import FRAMES, Size
 from openpali.tasks.registry import find_family
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.machine import matmul_peak, resolve_precision
@@ -122,7 +122,7 @@ class StepCosts:
 class PhasePlan:
     """A phase of the recipe: the costs and the seconds of a step, and the days of all its steps."""
 
-    size: int
+    size: int | str
     steps: int
     costs: StepCosts
     seconds: float
@@ -325,7 +325,7 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
     check_sizes(recipe, objective.model)
     if device != "meta":
         materialise(objective.model, device)
-    set_resolution(objective.model, phase.size)
+    set_resolution(objective.model, phase.pixels)
     return objective
 
 
@@ -343,10 +343,9 @@ def place_on_ranks(
 
 def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int, lengths: Lengths) -> Batch:
     """A batch of the recipe's shapes; every row has the given lengths."""
-    side = phase.size
     if recipe.objective == "mask_vqvae":
         return {"masks": torch.zeros(rows, 64, 64)}
-    images = torch.zeros(rows, side, side, 3, dtype=torch.uint8)
+    images = torch.zeros(rows, *phase.pixels, 3, dtype=torch.uint8)
     if recipe.objective == "siglip":
         length = cast(PairEncoder, objective.encoder).length
         return {"images": images, "ids": torch.ones(rows, length, dtype=torch.long)}
@@ -434,10 +433,10 @@ def _plan_phases(
     recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float
 ) -> list[PhasePlan]:
     # phases of one resolution have the same step, whatever their mixtures
-    known: dict[tuple[int, int], StepCosts] = {}
+    known: dict[tuple[Size, int], StepCosts] = {}
     plans = []
     for phase, samples in zip(recipe.phases, recipe.lengths, strict=True):
-        key = phase.size, _frames(phase, lengths)
+        key = phase.pixels, _frames(phase, lengths)
         if key not in known:
             known[key] = rehearse(recipe, phase, device, devices, lengths)
         costs, steps = known[key], samples // recipe.batch
@@ -455,7 +454,7 @@ def step_seconds(costs: StepCosts, device: Device, dtype: torch.dtype, efficienc
 
 def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> Recipe | None:
     """The first setting that fits, in order of the time it costs; None if there is none."""
-    largest = max(recipe.phases, key=lambda phase: (phase.size, _frames(phase, lengths)))
+    largest = max(recipe.phases, key=lambda phase: (math.prod(phase.pixels), _frames(phase, lengths)))
     whole = recipe.objective == "mask_vqvae"  # no transformer blocks
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
     if recipe.objective in ("siglip", "mask_vqvae"):
