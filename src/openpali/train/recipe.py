@@ -193,7 +193,10 @@ class ModelSpec(_Strict):
     def _check_shapes(self) -> ModelSpec:
         for key in ("preset", "tokenizer"):
             if not getattr(self, key) and not self.start:
-                raise ValueError(f"model.{key} is missing")
+                raise ValueError(
+                    f"model.{key} is missing: name it, or a model that the whole run starts from, as in "
+                    'model.init = { "" = "nano/pali" }'
+                )
         return self
 
 
@@ -404,18 +407,36 @@ class EvaluatedRecipe(Recipe):
             raise ValueError("patience counts evaluations without a better score: set keep_best to that score")
         return self
 
+    def times(self, every: int) -> int:
+        """How often an evaluation runs: before training from a model, every so many samples, and at the end."""
+        last = self.samples - self.batch
+        reached = min(self.samples // self.batch, self.samples // every)
+        at_the_end = self.samples // every == last // every  # the last step reaches no multiple
+        return bool(self.model.start) + reached + at_the_end
+
 
 class SiglipRecipe(EvaluatedRecipe):
     """Images and their texts, in pairs, by the sigmoid loss.
 
     Attributes:
         keep_case: keep upper case in the texts; otherwise they are lowercased.
+        regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
+            with the object's name; 0 for none, as in SigLIP.
     """
 
     objective: Literal["siglip"]
     keep_case: bool = False
+    regions: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = []
+
+    @model_validator(mode="after")
+    def _check_places(self) -> SiglipRecipe:
+        if self.regions and self.model.policy == "pad":
+            raise ValueError(
+                'regions need the places of objects, which model.resize = "pad" would shift: set it to "squash"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_negatives(self) -> SiglipRecipe:
