@@ -7,6 +7,8 @@ import json
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -154,18 +156,20 @@ def test_downloads_and_minutes_are_announced_before_and_followed(
     assert "to download: 400 MB in 48 packages; expected: about 4 minutes" in expect(BUILDERS)
     lines: list[str] = []
 
-    def say(line: str) -> None:
-        lines.append(line)
+    @contextmanager
+    def working(what: str) -> Iterator[None]:
+        lines.append(what)
         assert len(asked.asked) == 2 * (len(lines) - 1)  # each line comes before what it announces
+        yield
 
-    build("wordnet", say=say)
+    build("wordnet", working=working)
     assert lines == [
         "wordnet: downloading wordnet-base (1 of 1, 7 MB)",
         "wordnet: building, less than a minute",
     ]
     assert expect(["wordnet"]) == "everything is built already; --force builds it again"
     assert "to download: nothing" in expect(["wordnet"], force=True)
-    build("wordnet", say=lines.append)
+    build("wordnet", working=working)
     assert len(lines) == 2
 
 

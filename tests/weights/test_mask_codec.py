@@ -19,7 +19,7 @@ def test_mask_codec(tmp_path) -> None:
     assert all(0 <= code < 128 for code in codes)
     decoded = codec.decode(codes)
     assert decoded.shape == (64, 64)
-    with torch.autocast("cpu", torch.bfloat16):  # as evaluations in training
+    with torch.autocast("cpu", torch.bfloat16):  # as evaluations in training compute
         assert codec.encode(mask) == codes
         assert (codec.decode(codes) == decoded).all()
     with pytest.raises(ValueError, match=r"other is no mask VQ-VAE"):

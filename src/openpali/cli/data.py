@@ -25,13 +25,14 @@ def build(
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
 ) -> None:
     """Download packages by name and build a data set from them, in the cache."""
+    from openpali.progress import working
     from openpali.synth.builders.registry import BUILDERS, expect
     from openpali.synth.builders.registry import build as build_one
 
     names = list(BUILDERS) if name == "all" else [name]
     typer.echo(expect(names, force=force))
     for each in names:
-        typer.echo(f"{each}: {build_one(each, force=force, say=typer.echo)}")
+        typer.echo(f"{each}: {build_one(each, force=force, working=working)}")
 
 
 @app.command("import")

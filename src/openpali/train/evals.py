@@ -41,6 +41,7 @@ from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
 from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
+from openpali.progress import Working
 from openpali.tasks.base import Task
 from openpali.tasks.registry import Tools
 from openpali.text.tokenizer import Tokenizer
@@ -174,6 +175,7 @@ class Evaluations:
         step: TrainStep,
         samples: int,
         number: int,
+        working: Working,
         tell: Callable[[Evaluated], None],
     ) -> bool:
         """Run the evaluations that are due; returns whether the best score was reached. Collective.
@@ -181,6 +183,7 @@ class Evaluations:
         Args:
             due: whether an evaluation every so many samples is due.
             step: with the model, of this many samples and this number.
+            working: shows that an evaluation runs, by its name.
             tell: takes the scores of each evaluation.
 
         Raises:
@@ -192,7 +195,8 @@ class Evaluations:
                 continue
             began = time.perf_counter()
             try:
-                n, scores = self._scores(evaluation, step)
+                with working(evaluation.name):
+                    n, scores = self._scores(evaluation, step)
             except (ValueError, OSError) as error:
                 raise ValueError(f"evaluation {evaluation.name} at sample {samples}: {error}") from error
             found = Evaluated(

@@ -168,7 +168,10 @@ class ModelSpec(_Strict):
     def _check_shapes(self) -> ModelSpec:
         for key in ("preset", "tokenizer"):
             if not getattr(self, key) and not self.start:
-                raise ValueError(f"model.{key} is missing")
+                raise ValueError(
+                    f"model.{key} is missing: name it, or a model that the whole run starts from, as in "
+                    'model.init = { "" = "nano/pali" }'
+                )
         return self
 
 
@@ -378,6 +381,13 @@ class EvaluatedRecipe(Recipe):
         if self.patience and not self.keep_best:
             raise ValueError("patience counts evaluations without a better score: set keep_best to that score")
         return self
+
+    def times(self, every: int) -> int:
+        """How often an evaluation runs: before training from a model, every so many samples, and at the end."""
+        last = self.samples - self.batch
+        reached = min(self.samples // self.batch, self.samples // every)
+        at_the_end = self.samples // every == last // every  # the last step reaches no multiple
+        return bool(self.model.start) + reached + at_the_end
 
 
 class SiglipRecipe(EvaluatedRecipe):

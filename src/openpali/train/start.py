@@ -87,7 +87,10 @@ def _read(recipe: Recipe) -> Known | None:
         if recipe.model.preset and recipe.model.tokenizer:
             return None
         raise FileNotFoundError(f"model.init: {error}") from error
-    model = open_model(folder)
+    try:
+        model = open_model(folder)
+    except ValueError as error:
+        raise ValueError(f"model.init: {error}") from error
     return {
         "preset": name,
         "tokenizer": name if model.has_tokenizer else "",

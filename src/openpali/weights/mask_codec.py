@@ -13,7 +13,7 @@ from openpali.weights.format import open_model
 
 
 class VQVAECodec:
-    """Masks to codes and back, in float32 even where a run evaluates in bf16."""
+    """Masks to codes and back, on the CPU in float32, also within an evaluation that computes in bf16."""
 
     def __init__(self, model: MaskVQVAE) -> None:
         self.model = model.eval()
