@@ -82,6 +82,7 @@ class Task(ABC):
         needs: requirements besides its options. :func:`~openpali.tasks.registry.open_task` supplies the tools.
         metric: name of the main score among those of :meth:`score`.
         max_target_tokens: default limit of generated tokens, EOS included.
+        coordinates: whether its targets have coordinates, relative to the image.
         dialect: name of the dialect of its prompts.
     """
 
@@ -93,6 +94,7 @@ class Task(ABC):
     needs: ClassVar[frozenset[Need]] = IMAGES
     metric: ClassVar[str] = "exact_match"
     max_target_tokens: ClassVar[int] = 64
+    coordinates: ClassVar[bool] = False
 
     dialect: str = field(default=dialects.DEFAULT, kw_only=True)
 

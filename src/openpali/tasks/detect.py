@@ -35,6 +35,7 @@ class Detect(Task):
     """
 
     name: ClassVar[str] = "detect"
+    coordinates: ClassVar[bool] = True
     takes: ClassVar[str] = "names"
     metric: ClassVar[str] = "iou"
     max_target_tokens: ClassVar[int] = 256
