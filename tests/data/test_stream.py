@@ -105,6 +105,7 @@ def test_a_source_of_only_bad_samples_stops_the_run() -> None:
         with pytest.raises(ValueError, match=sentence) as raised:
             next(load(nothing, start=0, batch=16, workers=workers))
         assert "Traceback" not in str(raised.value)
+        assert not multiprocessing.active_children()  # although the error keeps its stack frames
 
 
 class Deadly(Numbers):
@@ -154,6 +155,10 @@ def test_a_long_run_lists_no_batches_up_front() -> None:
 def test_other_errors_are_not_caught() -> None:
     with pytest.raises(KeyError):
         stream(Numbers(20, frozenset(range(20)), KeyError))[0]
+    with pytest.raises(KeyError) as raised:
+        next(load(stream(Numbers(20, frozenset(range(20)), KeyError)), start=0, batch=16, workers=1))
+    assert raised.tb is not None  # and with it the stack frames of the loader
+    assert not multiprocessing.active_children()
 
 
 def test_randomness_depends_on_seed_and_counter_only() -> None:

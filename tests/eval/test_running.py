@@ -86,13 +86,26 @@ def card_of(stem: Path) -> dict[str, Any]:
 
 def command(family: Path, stem: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "openpali", "eval", "nano/vqa", "--model", str(family), "--limit", str(LIMIT)),
-        *("--batch-size", str(BATCH), "--json", f"{stem}.json", "--save-predictions", f"{stem}.jsonl"),
+        *("eval", "nano/vqa", "--model", str(family), "--limit", str(LIMIT), "--batch-size", str(BATCH)),
+        *("--json", f"{stem}.json", "--save-predictions", f"{stem}.jsonl"),
     ]
+
+
+def run_here(arguments: list[str]) -> None:
+    """Run the command in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as `start`
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["openpali", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+    torch.set_num_threads(threads)
+    assert not end.value.code, end.value.code
 
 
 def start(arguments: list[str], **more: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
+    arguments = [sys.executable, "-m", "openpali", *arguments]
     return subprocess.Popen(
         arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -105,9 +118,9 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="module")
 def unbroken(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of an undisturbed run of the real command in one process."""
+    """Files of an undisturbed run in one process."""
     stem = tmp_path_factory.mktemp("unbroken") / "run"
-    finish(start(command(family, stem)))
+    run_here(command(family, stem))
     return stem
 
 
@@ -124,7 +137,7 @@ def test_a_killed_run_continues_to_the_same_answers(family: Path, unbroken: Path
     assert before.count(b"\n") < 1 + LIMIT, "it was over before the kill"
     answers.write_bytes(before + b'{"index": 23, "key": "torn')
 
-    finish(start(command(family, stem)))
+    run_here(command(family, stem))
     assert answers.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
     assert answers.read_bytes().count(b"\n") == 1 + LIMIT  # nothing was asked twice
     assert read_predictions(answers) == read_predictions(Path(f"{unbroken}.jsonl"))

@@ -3,7 +3,8 @@
 Each attempt is a fork of this process, which has done all imports, with data workers of its own. It is ended by
 ``kill -9``: at a random moment, while a checkpoint is written, or as soon as one is complete. When a run reaches
 its end, the next begins; the last one may finish. Recipes take turns, each with its part of the kills; runs are in
-``FOLDER/NAME-0`` and so on, for the recipe NAME.toml. Prints the number of kills of each kind, as JSON.
+``FOLDER/NAME-0`` and so on, for the recipe NAME.toml. The first attempt of each recipe is `openpali train`, and it
+gets a SIGTERM: how it ends is in ``FOLDER/NAME.stopped``. Prints the number of kills of each kind, as JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,27 +26,42 @@ import torch._dynamo  # once, before runs are forked
 
 import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
+from openpali.cli.main import main as openpali
 from openpali.data.sources.registry import open_source
 from openpali.distributed import join_ranks
+from openpali.train.checkpoint import checkpoints
 from openpali.train.recipe import load_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
 
 
-def attempt(recipe: Path, run: Path) -> int:
-    """Start or resume the run in a new process; returns its id."""
+def attempt(body: Callable[[], None]) -> int:
+    """Call ``body`` in a new process; returns its id. One that raises SystemExit ends like a command."""
     if child := os.fork():
         return child
     try:
         os.setsid()
-        loaded = load_recipe(recipe)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        with join_ranks() as ranks:
-            Trainer(loaded, run, ranks, open_tokenizer(loaded.model.tokenizer)).train()
+        body()
+    except SystemExit:
+        raise
     except BaseException:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
+
+
+def train(recipe: Path, run: Path) -> None:
+    """Start or resume the run."""
+    loaded = load_recipe(recipe)
+    with join_ranks() as ranks:
+        Trainer(loaded, run, ranks, open_tokenizer(loaded.model.tokenizer)).train()
+
+
+def train_by_command(recipe: Path, run: Path, errors: Path) -> None:
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+    sys.argv = ["openpali", "train", str(recipe), "--run", str(run)]
+    openpali()
 
 
 def wait_for(moment: str, run: Path, dice: random.Random) -> None:
@@ -60,29 +77,57 @@ def wait_for(moment: str, run: Path, dice: random.Random) -> None:
         time.sleep(0.001)
 
 
-def wait_for_end(child: int) -> int:
+def wait_for_end(child: int, moment: str) -> int:
     """The exit status of a run, once it is over.
 
-    Its data worker is ended too: one forked in the moment of the kill takes its new parent for the old one and
-    would wait for ever, with our output in its hands, which whoever reads that would wait for.
+    Data workers end by themselves, but for one that is forked in the moment of a kill: it takes its new parent for
+    the old one and would wait for ever.
     """
     _, status = os.waitpid(child, 0)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
+    if moment != "written":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
     return status
+
+
+def children_of(process: int) -> list[Path]:
+    """Folders in /proc; none on systems without it."""
+    file = Path(f"/proc/{process}/task/{process}/children")
+    return [Path("/proc", child) for child in file.read_text().split()] if file.is_file() else []
+
+
+def stop(recipe: Path, folder: Path, dice: random.Random) -> None:
+    """Send the command a SIGTERM after its first checkpoint."""
+    run, errors = folder / f"{recipe.stem}-0", folder / f"{recipe.stem}.errors"
+    child = attempt(lambda: train_by_command(recipe, run, errors))
+    wait_for("written", run, dice)
+    workers = children_of(child)
+    os.kill(child, signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    result = {
+        "status": os.waitstatus_to_exitcode(status),
+        "workers": {worker.name: worker.exists() for worker in workers},
+        "errors": errors.read_text(),
+        "checkpoint": checkpoints(run)[-1].name,
+    }
+    (folder / f"{recipe.stem}.stopped").write_text(json.dumps(result))
 
 
 def kill(recipe: Path, folder: Path, kills: int, dice: random.Random) -> Counter[str]:
     """Kill runs of a recipe so many times; returns how many of each kind there were."""
     counts: Counter[str] = Counter()
+    stop(recipe, folder, dice)
+    orphans: list[Path] = []
     runs = killed = 0
     while killed < kills:
         run = folder / f"{recipe.stem}-{runs}"
-        child = attempt(recipe, run)
+        child = attempt(lambda run=run: train(recipe, run))
         moment = dice.choice(["any", "any", "writing", "written"])
         wait_for(moment, run, dice)
+        if moment == "written":
+            orphans += children_of(child)
         os.kill(child, signal.SIGKILL)
-        status = wait_for_end(child)
+        status = wait_for_end(child, moment)
         if os.WIFSIGNALED(status):
             killed += 1
             counts[moment] += 1
@@ -91,8 +136,13 @@ def kill(recipe: Path, folder: Path, kills: int, dice: random.Random) -> Counter
             sys.exit("a run failed, see above")
         else:
             runs += 1
-    if wait_for_end(attempt(recipe, folder / f"{recipe.stem}-{runs}")):
+    if wait_for_end(attempt(lambda: train(recipe, folder / f"{recipe.stem}-{runs}")), "end"):
         sys.exit("the last run failed, see above")
+    end = time.monotonic() + 60
+    while left := [worker for worker in orphans if worker.exists()]:
+        if time.monotonic() > end:
+            sys.exit(f"data workers live on without their run: {left}")
+        time.sleep(0.1)
     return counts
 
 

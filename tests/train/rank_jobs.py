@@ -86,6 +86,7 @@ def sharded(kind: str = "full", **more: Any) -> dict[str, Any]:
 
 
 MIXED = {**LONG, "phases__0__mixture": [{**TEXT, "weight": 0.6}, {**CAPTIONS, "weight": 0.4}]}
+SHORT = {"phases__0__samples": 8, "phases__0__mixture": [CAPTIONS]}  # each length is compiled
 ELASTIC = {
     **sharded(),
     **LONG,
@@ -110,7 +111,7 @@ JOBS = [
     Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # images on one rank only
     Job("siglip-2-sharded-bf16", 2, "siglip", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-bf16", 2, "sequence", {**sharded(), "precision": "bf16"}),
-    Job("sequence-2-sharded-compiled", 2, "sequence", sharded(compile=True)),
+    Job("sequence-2-sharded-compiled", 2, "sequence", {**sharded(compile=True), **SHORT}),
     Job("mask_vqvae-2", 2, "mask_vqvae"),
     Job("muon-2", 2, "siglip", {"optimizer__name": "muon"}, sgd=False),  # matrices are divided among ranks
     Job("clipped-2", 2, "sequence", {"optimizer": {"name": "muon", "lr": 1e-2, "qk_clip": 0.5}}, sgd=False),
@@ -131,12 +132,12 @@ JOBS = [
 ]
 EVALS = {
     "evals": [
-        {"name": "vqa", "benchmark": "nano/vqa", "every": 8, "limit": 9, "batch": 1},
-        {"name": "captions", **CAPTIONS, "every": 16, "limit": 5},
+        {"name": "vqa", "benchmark": "nano/vqa", "every": 16, "limit": 5, "batch": 2},
+        {"name": "captions", **CAPTIONS, "every": 8, "limit": 2},
     ],
     "keep_best": "captions/loss",
 }
-TRAINED = {"ema": 0.5, "model__dropout": 0.1, "phases": [{"samples": 24, "size": 72, "mixture": [CAPTIONS]}]}
+TRAINED = {"ema": 0.5, "model__dropout": 0.1, "phases": [{"samples": 16, "size": 72, "mixture": [CAPTIONS]}]}
 FROM_A_MODEL = {"model__init": {"": "start-of-ranks"}}  # which is asked before anything else runs on the ranks
 EVALUATED = [  # only by name, for `test_evals.py`
     Job(
@@ -147,9 +148,9 @@ EVALUATED = [  # only by name, for `test_evals.py`
         sgd=False,
     )
     for kind, world, placed in (
-        ("4", 4, {}),
-        ("4-sharded", 4, sharded(checkpointing="selective")),
-        ("4-sharded-bf16", 4, {**sharded("hybrid", compile=True), "precision": "bf16"}),
+        ("3", 3, {}),  # a rank without captions
+        ("2-sharded-bf16", 2, {**sharded(), "precision": "bf16"}),
+        ("4-hybrid", 4, sharded("hybrid", checkpointing="selective")),
     )
     for evals in ({}, EVALS)
 ]

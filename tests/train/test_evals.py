@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,13 +78,14 @@ def evaluations_of(run: Path) -> list[dict[str, Any]]:
 CASES = {
     "sequence": ("sequence", {"model__dropout": 0.1, "micro": 2}),
     "average": ("sequence", {"ema": 0.5, "model__frozen": ["vit"]}),
-    "memory": ("sequence", {"parallel": {"checkpointing": "selective"}, "precision": "bf16"}),
+    "memory": ("sequence", {"parallel": {"checkpointing": "selective", "compile": True}, "precision": "bf16"}),
     "siglip": ("siglip", {"evals": [{"benchmark": "nano/retrieval", "every": 8, "limit": 8}]}),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_evaluations_change_nothing_of_a_run(case, make_trainer, tmp_path, mine) -> None:
+def test_evaluations_change_nothing_of_a_run(case, make_trainer, tmp_path, mine, monkeypatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # needs no C++ compiler
     objective, changes = CASES[case]
     evals = changes.get("evals", [mine, {"benchmark": "nano/vqa", "every": 12, "limit": 3}])
     plain = make_recipe(objective, **{key: value for key, value in changes.items() if key != "evals"})
@@ -439,30 +441,24 @@ def test_evaluations_change_nothing_on_any_rank(job, ran) -> None:
 @pytest.mark.parametrize("job", [job for job in EVALUATED if job.recipe.evals], ids=lambda job: job.name)
 def test_scores_of_ranks_are_those_of_the_exported_model(job, ran, tokenizer) -> None:
     rows = evaluations_of(ran / job.name)
-    places = [
-        (0, "vqa", 9),
-        (0, "captions", 5),
-        (8, "vqa", 9),
-        (16, "vqa", 9),
-        (16, "captions", 5),
-        (24, "vqa", 9),
-        (24, "captions", 5),
-    ]
+    start = [(0, "vqa", 5), (0, "captions", 2)]
+    places = [*start, (8, "captions", 2), (16, "vqa", 5), (16, "captions", 2)]
     assert [(row["samples"], row["eval"], row["n"]) for row in rows] == places
     pipeline = Pali.from_pretrained(ran / job.name, dtype="fp32").pipeline("pali")
     close = 5e-2 if job.recipe.precision == "bf16" else 1e-4
     for row, evaluation in zip(rows[-2:], open_evaluations(job.recipe, tokenizer), strict=True):
         [_, loss] = [evaluator.run(pipeline) for evaluator in evaluation.evaluators]
         assert row["scores"]["loss"] == pytest.approx(loss.scores.summary["loss"], rel=close)
-    assert open_model(ran / job.name / "best").facts["samples"] in (16, 24)
+    assert open_model(ran / job.name / "best").facts["samples"] in (8, 16)
 
 
 @pytest.mark.timeout(700)
 def test_no_rank_holds_the_whole_of_a_sharded_model(ran) -> None:
-    for rank in range(4):
-        held = record_of(ran, "evaluated-4-sharded", rank)["held"]
-        assert len(held) > 3
-        assert max(held) < 0.5
+    for job in (job for job in EVALUATED if job.recipe.evals and job.recipe.parallel.shard != "none"):
+        for rank in range(job.world):
+            held = record_of(ran, job.name, rank)["held"]
+            assert len(held) > 3
+            assert max(held) < 0.6  # each holds a half
 
 
 def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:

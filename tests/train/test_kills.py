@@ -1,4 +1,4 @@
-"""Runs in real processes, killed at random moments, equal uninterrupted ones (promise 3).
+"""Runs in real processes, stopped and then killed at random moments, equal uninterrupted ones (promise 3).
 
 20 kills, or ``OPENPALI_KILLS``; ``make soak`` uses 200.
 """
@@ -71,7 +71,7 @@ mixture = [
 """
 
 
-def test_kill_9_at_random_moments(make_trainer, tmp_path) -> None:
+def test_sigterm_and_kill_9_at_random_moments(make_trainer, tmp_path) -> None:
     kills = int(os.environ.get("OPENPALI_KILLS", "20"))
     seed = random.randrange(2**32)  # a new one each time, to find rare failures
     recipes = [tmp_path / "pairs.toml", tmp_path / "mixed.toml"]
@@ -85,6 +85,15 @@ def test_kill_9_at_random_moments(make_trainer, tmp_path) -> None:
     assert sum(counts[moment] for moment in ("any", "writing", "written")) == kills
     assert counts["unfinished"], f"no kill met a checkpoint that was being written: {counts}"
     for recipe in recipes:
+        stopped = json.loads(recipe.with_suffix(".stopped").read_text())
+        assert stopped["status"] == 1
+        samples = 4 * int(stopped["checkpoint"].removeprefix("step-"))
+        assert 0 < samples < 160
+        *_, last = stopped["errors"].splitlines()
+        assert last == f"openpali: stopped at sample {samples}; the same command goes on"
+        assert "Traceback" not in stopped["errors"]
+        assert not any(stopped["workers"].values()), "data workers live on"
+        assert stopped["workers"] or sys.platform != "linux"
         loaded = load_recipe(recipe, ["workers=0", "save_minutes=60"])
         whole = f"whole-{recipe.stem}"
         make_trainer(loaded, whole).train()

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +20,6 @@ from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
 from openpali.train.optim.optimizer import rate
-from openpali.train.recipe import read_record
 from openpali.weights.format import open_model
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
@@ -346,81 +339,3 @@ def test_only_a_finished_run_of_this_recipe_is_extended(make_trainer, tmp_path) 
         make_trainer(make_recipe(**short))
     with pytest.raises(ValueError, match="more_samples = 10 is not a multiple of batch = 4: take 12"):
         make_recipe(more_samples=10)
-
-
-# ---- real processes
-
-RECIPE = """
-name = "tiny/killed"
-objective = "siglip"
-batch = 4
-workers = 1
-save_minutes = 0.002
-[model]
-preset = "pico"
-tokenizer = "nano-vocabulary"
-bias = -1.4
-[optimizer]
-lr = 1e-3
-warmup = 100
-[[phases]]
-samples = 120
-size = 48
-mixture = [{ source = "nano/single", task = "contrastive" }]
-[[phases]]
-samples = 120
-size = 72
-mixture = [{ source = "nano/word", task = "contrastive" }, { source = "nano/single", task = "contrastive" }]
-"""
-
-
-def _start(recipe: Path, run: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "openpali", "train", str(recipe), "--run", str(run)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-
-
-def _wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
-    while not (found := checkpoints(run)) or int(found[-1].name.removeprefix("step-")) < step:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.01)
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_kill_9_and_sigterm_of_real_processes(make_trainer, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(trainer_module, "LOG_EVERY", 20)
-    file, run = tmp_path / "killed.toml", tmp_path / "killed"
-    file.write_text(RECIPE)
-
-    process = _start(file, run)
-    _wait_for_step(process, run, 1)
-    time.sleep(delay := random.uniform(0, 0.3))
-    workers = _children(process.pid)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, f"finished within {delay} s"
-    process.communicate()
-
-    reached = int(checkpoints(run)[-1].name.removeprefix("step-"))
-    process = _start(file, run)
-    _wait_for_step(process, run, min(reached + 5, 50))
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate()
-    samples = 4 * int(checkpoints(run)[-1].name.removeprefix("step-"))
-    assert process.returncode == 1
-    assert errors.splitlines()[-1] == f"openpali: stopped at sample {samples}; the same command goes on"
-    assert "Traceback" not in errors
-    assert samples < 240
-
-    process = _start(file, run)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    recipe = read_record((run / "recipe.json").read_text())
-    make_trainer(recipe.model_copy(update={"workers": 0, "save_minutes": 60.0}), "whole").train()
-    assert_same_run(run, tmp_path / "whole")
-
-    assert workers
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()], "orphaned data workers"

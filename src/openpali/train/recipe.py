@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from openpali.data.media.images import Policy
+from openpali.tasks.example import Size
 from openpali.train.recipe_errors import Keys, explain_error
 from openpali.train.recipe_file import assign, expand_mixtures, read_overrides, read_table
 
@@ -27,6 +29,15 @@ def _number_or_share(value: Any) -> Any:
     if whole or (isinstance(value, float) and 0 < value < 1):
         return value
     raise ValueError(f"max_bad = {value!r}: give a number of samples, or a share of them between 0 and 1")
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, str):
+        Size.parse(value)
+        return value
+    raise ValueError(f'size = {value!r}: give pixels per side, or "HEIGHTxWIDTH" such as "48x384"')
 
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -70,13 +81,19 @@ class PhaseSpec(_Strict):
 
     Attributes:
         samples: its length; a multiple of ``batch``.
-        size: resolution of the images, pixels per side; the position embeddings are resampled to it.
+        size: resolution of the images, pixels per side or "HEIGHTxWIDTH"; the position embeddings are resampled to
+            it.
         mixture: what it draws from, written in one of the three ways above.
     """
 
     samples: int = Field(gt=0)
-    size: int = Field(gt=0)
+    size: Annotated[int | str, BeforeValidator(_size)]
     mixture: list[SourceSpec] = Field(min_length=1)
+
+    @property
+    def pixels(self) -> Size:
+        """Height and width of the images."""
+        return Size.parse(str(self.size))
 
 
 class BenchmarkEvalSpec(_Strict):
@@ -151,12 +168,20 @@ class ModelSpec(_Strict):
         init: part of the model ("vit", "text", "project", ...; "" is the whole model) -> the run or model folder
             that it starts from, with ``#part`` for a part of that. Other parts start from scratch.
         frozen: parts that do not learn.
+        resize: how images get their size: "squash" changes their proportions, "pad" keeps them and fills up with
+            grey on the right and below; by default as the start model does, or else "squash".
     """
 
     preset: str = ""
     tokenizer: str = ""
     init: dict[str, str] = {}
     frozen: list[str] = []
+    resize: Literal["", Policy] = ""
+
+    @property
+    def policy(self) -> Policy:
+        """How images get their size."""
+        return self.resize or "squash"
 
     @property
     def start(self) -> str:
@@ -404,6 +429,14 @@ class SiglipRecipe(EvaluatedRecipe):
     regions: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = []
+
+    @model_validator(mode="after")
+    def _check_places(self) -> SiglipRecipe:
+        if self.regions and self.model.policy == "pad":
+            raise ValueError(
+                'regions need the places of objects, which model.resize = "pad" would shift: set it to "squash"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_negatives(self) -> SiglipRecipe:

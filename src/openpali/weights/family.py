@@ -22,7 +22,7 @@ MASKS = "mask_vqvae"  # the part of a family that is its mask codec
 
 def find_model(name: str) -> Path:
     """The folder of a model or family: the path of one or of a finished run; the name of one that ships (``nano``);
-    or the name of a finished run (``nano/0a_siglip``).
+    or the name of a finished run (``nano/0a_siglip``), or of a model in one (``mine-detect/best``).
 
     Raises:
         FileNotFoundError: none of these exists.
@@ -115,7 +115,7 @@ def open_family(folder: Path) -> Family:
     if not path.is_file():
         return Family({open_model(folder).kind: folder}, {}, ())
     try:
-        described = json.loads(path.read_text())
+        described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}
         return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -130,7 +130,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     "pali" are stored once.
 
     Raises:
-        FileNotFoundError: a part does not exist.
+        FileNotFoundError: the file or a part does not exist.
         ValueError: the description cannot be read.
     """
     origins, tasks, languages = _read_description(description)
@@ -154,17 +154,20 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
         )
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     family = {"parts": {part: part for part in origins}, "tasks": tasks, "languages": languages}
-    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n")
+    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
     return sizes
 
 
 def _candidates(name: str) -> tuple[Path, ...]:
     """Where a model of this name may be."""
-    return Path(name), Path(name) / "model", SHIPPED / name, home() / "runs" / name / "model"
+    run = home() / "runs" / name
+    return Path(name), Path(name) / "model", SHIPPED / name, run / "model", run
 
 
 def _read_description(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """Parts, tasks and languages of a family's TOML file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the family")
     try:
         described = tomllib.loads(path.read_text("utf-8"))
         parts, tasks = dict(described["parts"]), dict(described.get("tasks", {}))

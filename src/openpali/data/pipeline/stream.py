@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -147,7 +148,7 @@ def load(
     The last incomplete batch of the stream is dropped. A rank takes consecutive counters, so that joining the
     ranks' slices gives the global batch; where the batch does not divide evenly, slices differ by one sample. Rows
     of similar length go into one micro-batch, which saves padding. ``pinned`` batches can be copied to a GPU while
-    it computes. Workers end when the generator ends or is closed.
+    it computes. Workers end when the generator ends, fails or is closed.
 
     Raises:
         ValueError: a batch has fewer samples than slices; too many neighbouring samples are bad; or the workers
@@ -173,8 +174,10 @@ def load(
 
 
 def start_method() -> str:
-    """How workers are started: "fork", which shares memory; on Windows "spawn", which copies it."""
-    return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    """How workers are started: "fork", which shares memory; on Windows and macOS, whose libraries may crash after a
+    fork, "spawn", which copies it."""
+    fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    return "fork" if fork else "spawn"
 
 
 @dataclass(frozen=True)
@@ -210,16 +213,9 @@ class _SamplesOrErrors(Dataset["EncodedSample | str"]):
 
 def _with_clear_errors(loader: DataLoader[Any]) -> Generator[list[Loaded]]:
     """The loader's micro-batches; each of its failures becomes an error of one sentence."""
+    batches: Any = None
     try:
-        batches = iter(loader)  # starts the workers
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        if loader.num_workers == 0 or start_method() == "fork":
-            raise
-        raise ValueError(
-            f"data workers cannot be started on this system, since the data cannot be copied to them ({error}): "
-            "set workers to 0"
-        ) from error
-    try:
+        batches = _start(loader)
         for loaded in batches:
             if isinstance(loaded, str):
                 raise ValueError(loaded)
@@ -230,6 +226,24 @@ def _with_clear_errors(loader: DataLoader[Any]) -> Generator[list[Loaded]]:
         raise OSError(
             f"a data worker was killed ({error}), perhaps for lack of memory: lower workers or batch, then run "
             "the same command to continue from the last checkpoint"
+        ) from error
+    finally:
+        # An error keeps its stack frames, and they keep the workers. Those ignore SIGTERM, so no program with one
+        # left can end.
+        if batches is not None and loader.num_workers:
+            batches._shutdown_workers()
+
+
+def _start(loader: DataLoader[Any]) -> Iterator[list[Loaded] | str]:
+    """Start the workers."""
+    try:
+        return iter(loader)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        if loader.num_workers == 0 or start_method() == "fork":
+            raise
+        raise ValueError(
+            f"data workers cannot be started on this system, since the data cannot be copied to them ({error}): "
+            "set workers to 0"
         ) from error
 
 
