@@ -191,14 +191,15 @@ class Pali:
             ValueError: the family lacks a part, or as :meth:`Pipeline.predict`.
         """
         check_rows(frames, prompts)
-        frames, names = list(frames), []
-        for i, prompt in enumerate(prompts):
+        frames = list(frames)
+        names = [part or "" for _ in prompts]
+        for i, prompt in enumerate(prompts if not part else ()):
             name = task.name if task else self.recognise(prompt, len(frames[i]))
             size = None
-            if not part and frames[i] and len(self.by_task.get(name, ())) > 1:
-                frames[i] = [to_array(image) for image in frames[i]]
-                size = sizes[i] if sizes else Size(*frames[i][0].shape[:2])
-            names.append(part or self.part_for(name, size))
+            if frames[i] and len(self.by_task.get(name, ())) > 1:
+                frames[i] = images = [to_array(image) for image in frames[i]]
+                size = sizes[i] if sizes else Size(*images[0].shape[:2])
+            names[i] = self.part_for(name, size)
         found: dict[int, Prediction] = {}
         for name, places in group(names).items():
             some = [frames[i] for i in places], [prompts[i] for i in places]
