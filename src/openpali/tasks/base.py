@@ -165,7 +165,7 @@ class Task(ABC):
         return Answer(text.strip())
 
     def measure(
-        self, example: Example, answer: Answer, generated: Generated, tokenizer: Tokenizer
+        self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
         """Measurements of an answer that :meth:`score` needs besides its text, as plain JSON values.
 
@@ -173,6 +173,7 @@ class Task(ABC):
 
         Args:
             example: holds the ground truth.
+            sample: what was asked about it.
             answer: from :meth:`parse`.
             generated: the tokens of the answer.
             tokenizer: the tokenizer of these tokens.

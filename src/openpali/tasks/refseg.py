@@ -136,7 +136,7 @@ class RefSeg(Task):
         return Answer(text.strip(), tuple(objects))
 
     def measure(
-        self, example: Example, answer: Answer, generated: Generated, tokenizer: Tokenizer
+        self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
         """Overlap of the first object of the answer with the object that the expression refers to.
 

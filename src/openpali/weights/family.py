@@ -23,7 +23,7 @@ MASKS = "mask_vqvae"  # the part of a family that is its mask codec
 
 def find_model(name: str) -> Path:
     """The folder of a model or family: the path of one or of a finished run; the name of one that ships (``nano``);
-    or the name of a finished run (``nano/0a_siglip``).
+    or the name of a finished run (``nano/0a_siglip``), or of a model in one (``mine-detect/best``).
 
     Raises:
         FileNotFoundError: none of these exists.
@@ -162,7 +162,8 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
 
 def _candidates(name: str) -> tuple[Path, ...]:
     """Where a model of this name may be."""
-    return Path(name), Path(name) / "model", SHIPPED / name, home() / "runs" / name / "model"
+    run = home() / "runs" / name
+    return Path(name), Path(name) / "model", SHIPPED / name, run / "model", run
 
 
 def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -62,7 +62,7 @@ def decode_image(source: str | Path | bytes, name: str = "", *, min_size: Size |
         check_image_file(source)
         data = path.read_bytes()
     if not data:
-        raise ValueError(f"{name} is empty (0 bytes)")
+        raise ValueError(_empty(name))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about large images and broken EXIF; real problems are raised
         image = _open(io.BytesIO(data), name)
@@ -87,11 +87,18 @@ def read_size(path: Path) -> Size:
         raise FileNotFoundError(f"no image file {path}")
     with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")
+        if not file.read(1):
+            raise ValueError(_empty(str(path)))
+        file.seek(0)
         image = _open(file, str(path))
         try:
             return _upright_size(image)
         except Exception as error:
             raise ValueError(f"{path} is truncated or damaged: {error}") from error
+
+
+def _empty(name: str) -> str:
+    return f"{name} is empty (0 bytes)"
 
 
 def _open(file: BinaryIO, name: str) -> PILImage.Image:
