@@ -30,8 +30,8 @@ def split_data(path: Path, held_out: float) -> tuple[Part, Part]:
 
     The SHA-256 of an image's file decides on which side it is, so adding samples moves no image, and copies of an
     image under several names stay together. Samples that share an image stay together; the least hash of all their
-    images decides, hashed again, since the least of several is small. A sample without images is hashed by its line.
-    Lines are copied as they are.
+    images decides, hashed again, since the least of several is small. A sample without images is hashed by its
+    line. Lines are copied as they are.
 
     Args:
         path: the JSONL file.
