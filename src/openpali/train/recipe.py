@@ -20,7 +20,7 @@ from openpali.train.recipe_errors import Keys, explain_error
 from openpali.train.recipe_file import assign, expand_mixtures, read_overrides, read_table
 
 
-class _Strict(BaseModel):
+class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -45,7 +45,7 @@ _Rate = Annotated[float, Field(gt=0)]
 FEW = 100  # bad samples that a share of those seen always allows
 
 
-class EntrySpec(_Strict):
+class EntrySpec(_Table):
     """An entry of a mixture without its weight.
 
     Attributes:
@@ -76,7 +76,7 @@ class SourceSpec(EntrySpec):
     weight: _Rate = 1.0
 
 
-class PhaseSpec(_Strict):
+class PhaseSpec(_Table):
     """A part of the run.
 
     Attributes:
@@ -96,7 +96,7 @@ class PhaseSpec(_Strict):
         return Size.parse(str(self.size))
 
 
-class BenchmarkEvalSpec(_Strict):
+class BenchmarkEvalSpec(_Table):
     """An evaluation during training: a benchmark by name.
 
     Attributes:
@@ -158,7 +158,7 @@ class EvalSpec(BenchmarkEvalSpec):
         return self
 
 
-class ModelSpec(_Strict):
+class ModelSpec(_Table):
     """Shapes of the model, and the weights that its parts start from.
 
     Attributes:
@@ -229,7 +229,7 @@ class SequenceModelSpec(ModelSpec):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
-class OptimizerSpec(_Strict):
+class OptimizerSpec(_Table):
     """The optimizer and its schedule. Lengths are in samples.
 
     Attributes:
@@ -272,7 +272,7 @@ class OptimizerSpec(_Strict):
         return self
 
 
-class ParallelSpec(_Strict):
+class ParallelSpec(_Table):
     """How a run spreads over ranks and saves memory; none of it changes what is learned (docs/training.md).
 
     Attributes:
@@ -288,7 +288,7 @@ class ParallelSpec(_Strict):
     compile: bool = False
 
 
-class Recipe(_Strict):
+class Recipe(_Table):
     """A whole run: the options that all objectives share. :func:`parse_recipe` makes one of its subclasses.
 
     Attributes:
@@ -503,7 +503,7 @@ class MaskRecipe(Recipe):
         return self
 
 
-class _Named(_Strict):
+class _Named(_Table):
     """What phases refer to by name.
 
     Attributes:
