@@ -47,6 +47,8 @@ def test_commands_run(
 ) -> None:
     task = task_of(lines)
     monkeypatch.chdir(draw(task, tmp_path / task, 12))
+    for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
+        monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
     for line in lines:
         command, _, redirected = line.partition(" > ")
         arguments = shlex.split(command)
@@ -63,4 +65,4 @@ def test_commands_run(
         if redirected:
             Path(redirected).write_text(printed, "utf-8")
     run = home() / "runs" / f"mine-{task}"
-    assert {"model", "best", "samples.png"} <= {path.name for path in run.iterdir()}
+    assert {"model", "best"} <= {path.name for path in run.iterdir()}
