@@ -18,7 +18,11 @@ PANELS: Mapping[str, Callable[[Row], Mapping[str, float]]] = {
 }
 
 HELD_OUT: Mapping[str, Callable[[Row], Mapping[str, float]]] = {  # of evaluations, which have rows of their own
-    "held-out scores": lambda row: {f"{row['eval']}/{k}": v for k, v in row["scores"].items() if _is_score(row, k)},
+    "held-out scores": lambda row: {
+        f"{row['eval']}/{name} / 100" if "cider" in name else f"{row['eval']}/{name}": _fraction(name, value)
+        for name, value in row["scores"].items()
+        if _is_score(row, name)
+    },
     "held-out loss": lambda row: {row["eval"]: row["scores"]["loss"]} if "loss" in row["scores"] else {},
 }
 
@@ -67,6 +71,11 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
         path, dpi=100, format=path.suffix[1:] or "png"
     )  # without format, matplotlib adds an ending to a name that has none
     return path
+
+
+def _fraction(name: str, value: float) -> float:
+    """A score in the range of all others: CIDEr is the one that is times 100."""
+    return value / 100 if "cider" in name else value
 
 
 def _is_score(row: Row, name: str) -> bool:
