@@ -169,8 +169,8 @@ def test_data_validate_needs_no_built_data_set(capsys, monkeypatch, tmp_path: Pa
     Path("mine.jsonl").write_text(json.dumps({"images": "a.png", "objects": [thing]}) + "\n")
     printed = openpali(capsys, monkeypatch, "data", "validate", "mine.jsonl", "--task", "detect")
     assert "target 0 2 8 15 cat" in " ".join(printed.split())
-    recipe = Path(__file__).parents[1] / "recipes" / "transfer" / "mine.toml"
-    text = recipe.read_text().replace("mine-train.jsonl", "mine.jsonl").replace('task = "vqa"', 'task = "detect"')
+    recipe = Path(__file__).parents[1] / "recipes" / "transfer" / "detect.toml"
+    text = recipe.read_text().replace("mine-train.jsonl", "mine.jsonl")
     Path("my.toml").write_text(text)
     found = json.loads(
         openpali(capsys, monkeypatch, "data", "validate", "mine.jsonl", "--recipe", "my.toml", "--json")

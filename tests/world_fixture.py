@@ -1,4 +1,4 @@
-"""A stand-in for the built data sets: drawn shapes in exactly the layout of the built ``stamps`` and ``clipart``.
+"""A stand-in for the built data sets: exactly the layout of the built ``stamps``, ``clipart`` and ``lines``.
 
 ``write_world(home)`` fills ``home/data`` so that ``World.load("nano")`` works with ``OPENPALI_HOME=home`` and no
 network; the fixtures ``world_home`` and ``world`` do so once per session. The 128 stamps carry
@@ -45,6 +45,16 @@ snail snake squid stork tapir tiger trout whale zebra badger beaver bobcat condo
 iguana jackal jaguar lizard monkey ocelot osprey parrot pigeon python rabbit salmon shrimp spider turkey
 turtle walrus weasel
 """.split()  # noqa: SIM905
+FAMILIES = {  # folders as the builder names them: the second is held out
+    "DejaVu": ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif"),
+    "Libertine": ("STIXGeneral", "STIXGeneralBol"),
+}
+PROSE = """
+1.2. The zebra and the stork of the old camel
+"naïve" façade -> seven goats --all
+See also whale(1), trout(8) and ~/mole/otter.txt
+a horse | two horses; 40 % of the moose!
+"""
 
 
 def draw_shape(shape: str, colour: tuple[int, int, int]) -> Image.Image:
@@ -84,7 +94,7 @@ def draw_shape(shape: str, colour: tuple[int, int, int]) -> Image.Image:
 
 
 def write_world(home: Path) -> None:
-    """Writes the stand-ins for ``stamps`` and ``clipart`` into ``home/data``."""
+    """Writes the stand-ins for ``stamps``, ``clipart`` and ``lines`` into ``home/data``."""
     nano = Path(openpali.synth.__file__).with_name("nano.toml")
     described = tomllib.loads(nano.read_text("utf-8"))
     names = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
@@ -110,6 +120,12 @@ def write_world(home: Path) -> None:
             yield key, {"png": png_bytes(image), "json": json.dumps(known | {"file": f"{key}.png"}).encode()}
 
     write_shards(stamps, "stamps", samples())
+    lines = home / "data" / "lines"
+    for family, names in FAMILIES.items():
+        (lines / "fonts" / family).mkdir(parents=True)
+        for name in names:
+            shutil.copy(fonts / f"{name}.ttf", lines / "fonts" / family)
+    (lines / "text-en.txt").write_text(PROSE.lstrip(), "utf-8")
     clipart = home / "data" / "clipart"
     clipart.mkdir()
     rng = np.random.default_rng(0)
@@ -133,4 +149,7 @@ def world(world_home: Path) -> World:
     """The stand-in world, loaded."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENPALI_HOME", str(world_home))
-        return World.load("nano")
+        world = World.load("nano")
+        assert world.families
+        assert world.prose  # both are read here, in this home
+        return world

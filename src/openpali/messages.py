@@ -16,6 +16,16 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
+def duration(seconds: float) -> str:
+    """A length of time, in the largest unit of which it has two or more: "90 s", "12 min", "3.4 h", "2.5 days"."""
+    for size, unit in ((86_400, "days"), (3600, "h")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    if seconds >= 120:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """The known name most similar to an unknown one; ``None`` if none reaches a similarity of ``cutoff`` (0..1)."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)

@@ -119,6 +119,30 @@ def test_pairs_are_lower_case_and_end_in_sticky_eos(tokenizer: Tokenizer) -> Non
     assert cut["ids"].tolist() == [[*ids[:2], tokenizer.eos_id]]
 
 
+def test_objects_are_regions_with_distinct_names(tokenizer: Tokenizer) -> None:
+    horse, grass = Object("horse", Box(0, 0, 2, 9)), Object("grass", Box(3, 6, 6, 9))
+    captioned = {"images": [IMAGE], "captions": {"en": ["x"]}}
+    examples = [
+        Example(key=k, objects=o, **captioned) for k, o in (("a", []), ("b", [horse, grass]), ("c", [horse]))
+    ]
+    encoder = PairEncoder(tokenizer, 24, regions=True)
+    batch = encode(encoder, *examples, task=get_task("contrastive"))
+    rows, named = batch["region_rows"], batch["region_names"]
+    assert len(rows) == len(named) == len(batch["region_centres"]) == 64
+    assert named[3:].tolist() == [-1] * 61
+    assert rows[:3].tolist() == [1, 1, 2]
+    torch.testing.assert_close(
+        batch["region_centres"][:3], torch.tensor([[1 / 6, 0.5], [0.75, 7.5 / 9], [1 / 6, 0.5]])
+    )
+    names = [tokenizer.decode(ids) for ids in batch["names"].tolist()]
+    assert names[0] == ""
+    assert len(names) == 3
+    assert [names[n] for n in named[:3]] == ["horse", "grass", "horse"]
+    nothing = encode(encoder, examples[0], task=get_task("contrastive"))
+    assert (nothing["region_names"] == -1).all()
+    assert "names" not in encode(PairEncoder(tokenizer, 24), examples[1], task=get_task("contrastive"))
+
+
 def test_labels_become_class_indices() -> None:
     encoder = LabelEncoder(("cat", "dog"))
     batch = encode(encoder, Example(key="a", images=[IMAGE], label="dog"))

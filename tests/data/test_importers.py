@@ -534,3 +534,5 @@ def test_run_lengths_of_a_mask_draw_that_mask() -> None:
 
 def test_every_format_has_a_test() -> None:
     assert set(IMPORTERS) == {"coco", "yolo", "voc", "csv", "docvqa"}
+    guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
+    assert [name for name in IMPORTERS if f"| `{name}` |" not in guide] == []

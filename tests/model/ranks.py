@@ -39,7 +39,7 @@ def pairs(rows: int) -> Embeddings:
 
 def share(everything: Embeddings, rows: slice) -> Embeddings:
     image, text = (t.detach()[rows].clone().requires_grad_() for t in everything[:2])
-    log_t, bias = (t.detach().clone().requires_grad_() for t in everything[2:])
+    log_t, bias = (t.detach().clone().requires_grad_() for t in everything[2:4])
     return Embeddings(image, text, log_t, bias)
 
 
@@ -80,7 +80,11 @@ def main(folder: Path, rank: int) -> None:
         loss.backward()
         with largest_logits() as seen:
             sigmoid_loss(share(pairs(EVEN * world), slice(EVEN * rank, EVEN * (rank + 1))), chunk=2)
-        result = {"loss": loss.detach(), **{k: t.grad for k, t in mine._asdict().items()}, "largest": max(seen)}
+        result = {
+            "loss": loss.detach(),
+            **{k: t.grad for k, t in mine._asdict().items() if t is not None},
+            "largest": max(seen),
+        }
         if world in (2, 4):
             model = vqvae()
             model(masks().chunk(world)[rank])

@@ -22,6 +22,7 @@ from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.model.siglip import SigLIP
 from openpali.model.sizes import PRESETS, flops_per_image
+from openpali.plan.evaluations import answer_costs, batches_of
 from openpali.plan.ledger import Ledger, simulated
 from openpali.plan.planner import (
     DEVICES,
@@ -193,6 +194,38 @@ def test_a_bf16_step_on_a_cpu_uses_eager_attention() -> None:
     assert not [event.key for event in seen.key_averages() if "scaled_dot_product" in event.key]
 
 
+def test_evaluations_are_part_of_the_time() -> None:
+    raw = recipe_of("sequence").model_dump()
+    limited = {"source": "nowhere.jsonl", "task": "caption", "every": 2 * raw["batch"], "limit": 70}
+    raw["phases"][0]["samples"] = 5 * raw["batch"]
+    raw["evals"] = [{"name": "mine", **limited}, {"name": "endless", **limited, "limit": 0}]
+    recipe = parse_recipe(raw)
+    plan = make_plan(recipe, DEVICES["h100"], 1)
+    [mine, endless] = plan.evaluations
+    assert (mine.times, mine.samples, endless.times, endless.samples) == (3, 70, 3, None)
+    assert plan.evaluating == 3 * mine.seconds > 0
+    lines = list(plan.lines())
+    assert any(line.startswith("  evaluation mine: 3 times 70 samples, ") for line in lines)
+    assert "  evaluation endless: 3 times, which are not counted: its size is not known" in lines
+    assert any(", evaluations " in line for line in lines if line.startswith("the run: "))
+
+
+def test_an_answer_costs_its_tokens_one_by_one() -> None:
+    recipe = recipe_of("sequence")
+    objective = build_without_data(recipe, recipe.phases[0], "meta")
+    with torch.device("meta"):
+        batch = make_batch(recipe, recipe.phases[0], objective, 4, Lengths(target=10))
+    costs = answer_costs(objective.model, batch)
+    decoder = {n: p for n, p in objective.model.text.named_parameters() if n.startswith(("decoder.", "head"))}
+    assert costs.tokens == 10
+    assert costs.read == pytest.approx(4 * sum(p.numel() for p in decoder.values()), rel=0.01)
+    matrices = sum(p.numel() for p in decoder.values() if p.ndim == 2)
+    assert costs.token == pytest.approx(2 * 4 * matrices, rel=0.3)  # attention; the memory's keys are computed once
+    assert costs.seconds(1e12, 1e30) == pytest.approx((costs.once + 10 * costs.token) / 1e12)
+    assert costs.seconds(1e30, 1e12) == pytest.approx(10 * costs.read / 1e12)
+    assert [batches_of(70, 32, ranks) for ranks in (1, 2, 4)] == [3, 2, 1]
+
+
 def test_a_recipe_that_does_not_fit_gets_settings_that_do() -> None:
     recipe = recipe_of("sequence")
     small = replace(DEVICES["h100"], memory=0.2e9)
@@ -236,7 +269,9 @@ def test_the_command_prints_plans(capsys, monkeypatch) -> None:
         with pytest.raises(SystemExit) as end:
             main()
         assert not end.value.code
-    text, _, printed = capsys.readouterr().out.partition("{")
+    shown = capsys.readouterr()
+    assert shown.err.startswith("rehearsing a step at 72 px\n")
+    text, _, printed = shown.out.partition("{")
     assert "nano/1_multimodal: " in text
     assert "fits as it is" in text
     assert "assumed: " in text

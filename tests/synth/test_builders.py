@@ -7,6 +7,8 @@ import json
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 
 from openpali.home import data_folder, home
-from openpali.synth.builders import clipart, output, packages, stamps
+from openpali.synth.builders import clipart, lines, output, packages, stamps
 from openpali.synth.builders.output import write_shards
 from openpali.synth.builders.registry import BUILDERS, MINUTES, PACKAGES, build, expect
 from openpali.synth.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
@@ -151,21 +153,23 @@ def test_downloads_and_minutes_are_announced_before_and_followed(
     assert expect(["wordnet"]) == (
         "to build: wordnet; to download: 7 MB in 1 package; expected: less than a minute at 5 MB/s"
     )
-    assert "to download: 334 MB in 16 packages; expected: about 4 minutes" in expect(BUILDERS)
+    assert "to download: 400 MB in 48 packages; expected: about 4 minutes" in expect(BUILDERS)
     lines: list[str] = []
 
-    def say(line: str) -> None:
-        lines.append(line)
+    @contextmanager
+    def working(what: str) -> Iterator[None]:
+        lines.append(what)
         assert len(asked.asked) == 2 * (len(lines) - 1)  # each line comes before what it announces
+        yield
 
-    build("wordnet", say=say)
+    build("wordnet", working=working)
     assert lines == [
         "wordnet: downloading wordnet-base (1 of 1, 7 MB)",
         "wordnet: building, less than a minute",
     ]
     assert expect(["wordnet"]) == "everything is built already; --force builds it again"
     assert "to download: nothing" in expect(["wordnet"], force=True)
-    build("wordnet", say=lines.append)
+    build("wordnet", working=working)
     assert len(lines) == 2
 
 
@@ -318,6 +322,23 @@ def test_wordnet(debian: Path) -> None:
         *("data.noun", "index.noun", "noun.exc"),
         *("LICENCE", "ATTRIBUTION.md"),
     }
+
+
+def test_lines(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    font = package(debian, "fonts-x") / "usr/share/fonts/opentype/X Bold.otf"
+    font.parent.mkdir(parents=True)
+    font.write_bytes(b"font")
+    manual = package(debian, "manual-de") / "usr/share/doc/manual-common/docs/debian-reference.de.txt.gz"
+    manual.parent.mkdir(parents=True)
+    table = "    |cd  /    |ins Wurzelverzeichnis|\n    |---------+-----|\n"
+    text = f"1.1. Grundsätzliches\n\n{table}  12\n1.1. Grundsätzliches\n"
+    manual.write_bytes(gzip.compress(text.encode()))
+    monkeypatch.setattr(lines, "FAMILIES", {"X": (("fonts-x", ("X Bold",)),)})
+    monkeypatch.setattr(lines, "MANUALS", {"de": "manual-de"})
+    folder = build("lines")
+    assert (folder / "fonts/X/X Bold.otf").read_bytes() == b"font"
+    assert (folder / "text-de.txt").read_text("utf-8") == "1.1. Grundsätzliches\ncd /\nins Wurzelverzeichnis\n"
+    assert "terms of fonts-x" in (folder / "LICENCE").read_text()
 
 
 def test_clip_art(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:

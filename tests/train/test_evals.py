@@ -27,6 +27,7 @@ import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator
 from openpali.infer.pali import Pali
+from openpali.progress import unseen
 from openpali.reports.curves import draw_curves
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.evals import Best, open_evaluations
@@ -108,7 +109,7 @@ def test_torchs_random_state_stays(make_trainer, mine) -> None:
     trainer = make_trainer(make_recipe(evals=[mine], phases__0__samples=4))
     trainer.train()
     before = torch.get_rng_state()
-    trainer.evaluations.run(lambda every: True, trainer.train_step, 4, 1, lambda found: None)
+    trainer.evaluations.run(lambda every: True, trainer.train_step, 4, 1, unseen, lambda found: None)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -259,6 +260,15 @@ def test_a_run_from_a_model_scores_the_model_first(make_trainer, tmp_path, mine,
     best = Best("mine/cider")
     best.notice(float("nan"), falls=False, samples=0, step=0)
     assert best.stale == 0
+
+
+@pytest.mark.parametrize("every", [1, 4, 6, 8, 10, 24, 100])
+def test_a_recipe_knows_how_often_an_evaluation_runs(every) -> None:
+    evals = [{"benchmark": "nano/vqa", "every": every}]
+    recipe, from_a_model = make_recipe(evals=evals), make_recipe(model__init={"": "nano/pali"}, evals=evals)
+    ends = range(4, 25, 4)  # of steps
+    assert recipe.times(every) == sum(end // every > (end - 4) // every or end == 24 for end in ends)
+    assert from_a_model.times(every) == recipe.times(every) + 1
 
 
 # ---- reports and commands

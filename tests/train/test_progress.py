@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -10,9 +11,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
+from rich.live import Live
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import make_recipe, metrics_of
 
+import openpali.progress as lines_module
 import openpali.reports.samples as samples_module
 import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
@@ -145,6 +149,38 @@ def test_the_remaining_time_is_known_in_slow_runs(make_trainer, tmp_path) -> Non
         now[0] += 300
         progress.bar.update(progress.task, completed=samples)
     assert progress.bar.tasks[0].time_remaining == pytest.approx(900, rel=0.4)
+
+
+def test_without_a_terminal_a_run_says_how_far_it_is(make_trainer, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(lines_module, "PERIOD", 0.0)
+    make_trainer(make_recipe()).train()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" of 24 samples")[0] for line in lines if " left" in line] == [
+        f"tiny/sequence: {done}" for done in (4, 8, 8, 12, 16, 16, 20)
+    ]
+    assert lines[0] == "tiny/sequence: 0 of 24 samples"
+    assert lines[-1].startswith("tiny/sequence: 24 of 24 samples, loss ")
+    assert lines[-1].endswith(" samples/s")
+
+
+def test_the_display_fits_into_80_columns(make_trainer, tmp_path, monkeypatch) -> None:
+    """Names of sources are whole, and all values are there."""
+    trainer = make_trainer(make_recipe())
+    shown = io.StringIO()
+    update = Live.update
+
+    def spy(live, renderable, **options) -> None:
+        console = Console(file=shown, width=80)
+        console.print(renderable)
+        update(live, renderable, **options)
+
+    monkeypatch.setattr(Live, "update", spy)
+    trainer.train()
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("caption@nano/single ") for line in lines)
+    last = " ".join(lines[-2:])
+    assert all(f" {what}" in last for what in ("samples/s,", "of matmul peak,", "data wait,", "GB,", "lr", "bad"))
 
 
 def test_wandb_is_used_on_request_and_offline(make_trainer, tmp_path, monkeypatch) -> None:

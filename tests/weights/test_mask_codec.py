@@ -17,6 +17,10 @@ def test_mask_codec(tmp_path) -> None:
     codes = codec.encode(mask)
     assert len(codes) == 16
     assert all(0 <= code < 128 for code in codes)
-    assert codec.decode(codes).shape == (64, 64)
+    decoded = codec.decode(codes)
+    assert decoded.shape == (64, 64)
+    with torch.autocast("cpu", torch.bfloat16):  # as evaluations in training compute
+        assert codec.encode(mask) == codes
+        assert (codec.decode(codes) == decoded).all()
     with pytest.raises(ValueError, match=r"other is no mask VQ-VAE"):
         open_mask_codec(write(tmp_path / "other", "classifier"))

@@ -25,13 +25,14 @@ def build(
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
 ) -> None:
     """Download packages by name and build a data set from them, in the cache."""
+    from openpali.progress import working
     from openpali.synth.builders.registry import BUILDERS, expect
     from openpali.synth.builders.registry import build as build_one
 
     names = list(BUILDERS) if name == "all" else [name]
     typer.echo(expect(names, force=force))
     for each in names:
-        typer.echo(f"{each}: {build_one(each, force=force, say=typer.echo)}")
+        typer.echo(f"{each}: {build_one(each, force=force, working=working)}")
 
 
 @app.command("import")
@@ -126,9 +127,12 @@ def validate(
     if recipe is not None:
         from openpali.train.phases import training_terms
         from openpali.train.recipe import load_recipe
+        from openpali.train.start import inherit
         from openpali.weights.family import open_tokenizer
 
-        loaded = load_recipe(recipe)
+        loaded, notes = inherit(load_recipe(recipe))
+        for note in notes:
+            typer.echo(note, err=True)
         terms = training_terms(loaded, open_tokenizer(loaded.model.tokenizer), path, task)
     else:
         from openpali.weights.known import known_terms

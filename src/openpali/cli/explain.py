@@ -22,10 +22,13 @@ def explain(
     from openpali.train.phases import describe_phases, open_phases
     from openpali.train.recipe import SequenceRecipe, load_recipe
     from openpali.train.recipe_file import as_toml
+    from openpali.train.start import inherit
     from openpali.weights.family import open_tokenizer
 
-    loaded = load_recipe(recipe, overrides or ())
+    loaded, notes = inherit(load_recipe(recipe, overrides or ()))
     typer.echo(as_toml(loaded.model_dump()))
+    for note in notes:
+        typer.echo(note)
     tokenizer = open_tokenizer(loaded.model.tokenizer)
     phases = open_phases(loaded, tokenizer)
     for line in describe_phases(loaded, phases):

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from openpali.cli import data
+from openpali.cli import data, recipe
 from openpali.cli.convert import convert, export, pack, quantize
 from openpali.cli.demo import demo
 from openpali.cli.eval import evaluate
@@ -51,6 +51,7 @@ def _openpali() -> None:
 for name, verb in VERBS.items():
     app.command(name)(verb)
 app.add_typer(data.app, name="data")
+app.add_typer(recipe.app, name="recipe")
 
 
 def main() -> None:

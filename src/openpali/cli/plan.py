@@ -29,12 +29,13 @@ def plan(
 ) -> None:
     """Estimate what a recipe needs: memory per rank, FLOPs, communication, days; and what batch fits."""
     from openpali.plan.planner import Lengths, find_device, make_plan
+    from openpali.progress import working
     from openpali.train.recipe import load_recipe
+    from openpali.train.start import inherit
 
     lengths = Lengths(prompt, target, frames)
-    planned = make_plan(
-        load_recipe(recipe, overrides or ()), find_device(device, devices), devices, lengths, efficiency
-    )
+    loaded = inherit(load_recipe(recipe, overrides or ())).recipe
+    planned = make_plan(loaded, find_device(device, devices), devices, lengths, efficiency, working)
     if as_json:
         typer.echo(json.dumps(planned.as_json(), indent=1))
         return

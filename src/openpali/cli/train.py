@@ -28,12 +28,17 @@ def train(
     from openpali.reports.curves import draw_curves
     from openpali.reports.samples import draw_samples
     from openpali.train.recipe import load_recipe
+    from openpali.train.start import inherit
     from openpali.train.trainer import Trainer
     from openpali.weights.family import open_tokenizer
 
-    loaded = load_recipe(recipe, overrides or ())
-    folder = run or home() / "runs" / loaded.name
+    named = load_recipe(recipe, overrides or ())
+    folder = run or home() / "runs" / named.name
     with join_ranks() as ranks:
+        loaded, notes = inherit(named, folder)
+        if ranks.rank == 0:
+            for note in notes:
+                typer.echo(note)
         trainer = Trainer(loaded, folder, ranks, open_tokenizer(loaded.model.tokenizer))
 
         def look(model: nn.Module) -> None:

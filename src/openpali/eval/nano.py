@@ -26,6 +26,7 @@ from openpali.eval.datasets.base import (
     Seen,
 )
 from openpali.eval.features import Encoders
+from openpali.eval.places import TEST, Slice, by_position, by_size, place_probe
 from openpali.infer.generate import Decoding
 from openpali.metrics.caption import cider
 from openpali.metrics.scores import Scores, macro_values, mean
@@ -111,6 +112,14 @@ def retrieval(world: str, model: Encoders, data: Path, limit: int | None, advanc
     )
 
 
+def places(
+    world: str, kind: str, slice_of: Slice, model: Encoders, data: Path, limit: int | None, advance: Advance
+) -> Embedded:
+    """The probe of single patch tokens, trained on images of a world and scored on held-out ones."""
+    train = open_source(f"{world}/{kind}", {"split": "train", "seed": SEED})
+    return place_probe(train, heldout(world, kind), slice_of, model, limit, advance)
+
+
 def captions(rows: Sequence[Answered]) -> Scores:
     """Exact match of captions per language, and the mean over languages; CIDEr in English."""
     found = with_slices(exact)(rows)
@@ -166,6 +175,20 @@ def world_benchmarks(world: str) -> list[Benchmark]:
             split=f"held out, {SIZE:,} pictures",
             metric="r@1/mean",
             run=partial(retrieval, world),
+        ),
+        EncoderBenchmark(
+            name=f"{world}/places",
+            title=f"Names of objects from one patch token ({world} world)",
+            split=f"held out, {TEST} pictures",
+            metric="acc",
+            run=partial(places, world, "scene", by_size),
+        ),
+        EncoderBenchmark(
+            name=f"{world}/letters",
+            title=f"Letters from one patch token ({world} world)",
+            split=f"held out, {TEST} pictures",
+            metric="acc",
+            run=partial(places, world, "word", by_position),
         ),
         answer(
             "caption",

@@ -41,7 +41,7 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Object, Size
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, recognise
-from openpali.weights.family import SHIPPED, find_model, open_family
+from openpali.weights.family import MASKS, find_model, mask_codec_of, name_of, open_family
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -88,6 +88,8 @@ class Pali:
         self.engine = engine
         self.dtype = dtype
         self.parts, self.by_task, self.languages = open_family(folder)
+        if "pali" in self.parts and (masks := mask_codec_of(folder)):
+            self.parts[MASKS] = find_model(masks)
         self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._temporary: TemporaryDirectory[str] | None = None
@@ -243,7 +245,7 @@ class Pali:
     @property
     def name(self) -> str:
         """Name of a model that ships with the package, or else the path of the folder."""
-        return self.folder.name if self.folder.parent == SHIPPED else str(self.folder)
+        return name_of(self.folder)
 
     def recognise(self, prompt: str, frames: int = 1) -> str:
         """The task that a prompt is for, see :func:`~openpali.tasks.registry.recognise`."""
@@ -297,7 +299,7 @@ class Pali:
             if not isinstance(model, PaliModel):
                 raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
             int8 = self.engine == "openvino-int8"
-            tools: Tools = {"masks": lambda: self._masks} if "mask_vqvae" in self.parts else {}
+            tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
             self._pipelines[part] = Pipeline(
                 model,
                 stored.tokenizer,
@@ -332,7 +334,7 @@ class Pali:
 
     @cached_property
     def _masks(self) -> MaskCodec:
-        return open_mask_codec(self.parts["mask_vqvae"])
+        return open_mask_codec(self.parts[MASKS])
 
 
 def _device(name: str | torch.device) -> torch.device:

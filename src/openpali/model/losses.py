@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from openpali.model.siglip import Embeddings
+from openpali.model.siglip import Embeddings, Regions
 
 _MULTIPLE = 32  # tokens are padded to a multiple of it
 
@@ -33,9 +33,54 @@ def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
     """
     with torch.autocast(embeddings.image.device.type, enabled=False):  # exp(t) magnifies the rounding of bf16
         loss = _SigmoidLoss.apply(  # type: ignore[no-untyped-call]
-            *(e.float() for e in embeddings), chunk
+            *(e.float() for e in embeddings[:4]), chunk
         )
     return cast(Tensor, loss)
+
+
+def share_names(names_UL: Tensor, named_R: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    """The names of all ranks, and the regions' indices into them. Collective.
+
+    Every rank then compares its regions with the same names, so the loss does not depend on the number of ranks.
+
+    Args:
+        names_UL: token ids of this rank's names; the first is an empty text, which names no region.
+        named_R: the name of each region, an index below U, or -1.
+        multiple: the result is padded with empty texts to a multiple of it.
+    """
+    world, rank = _world()
+    sizes = _gather_sizes(len(names_UL), world, names_UL.device)
+    parts = [names_UL]
+    if world > 1:
+        largest = max(sizes)
+        parts = [names_UL.new_empty(largest, names_UL.shape[1]) for _ in sizes]
+        dist.all_gather(parts, F.pad(names_UL, (0, 0, 0, largest - len(names_UL))))
+        parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+    padding = names_UL[:1].expand(-sum(sizes) % multiple, -1)
+    return torch.cat([*parts, padding]), torch.where(named_R >= 0, named_R + sum(sizes[:rank]), -1)
+
+
+def region_loss(embeddings: Embeddings, regions: Regions) -> Tensor:
+    """The sigmoid loss of regions against names, summed over both; a name that occurs k times counts 1/k each time.
+
+    It teaches each patch token what stands there, where the loss of pairs sees the pooled image only.
+
+    Args:
+        embeddings: with ``region`` and ``name``.
+        regions: what they are embeddings of.
+
+    Raises:
+        ValueError: the embeddings have no regions.
+    """
+    region, name = embeddings.region, embeddings.name
+    if region is None or name is None:
+        raise ValueError("these embeddings have no regions: give the model regions as well as pairs")
+    same_UU = (regions.names[:, None] == regions.names).all(-1)
+    own_RU = same_UU[regions.named].float()
+    with torch.autocast(region.device.type, enabled=False):
+        logits_RU = region.float() @ name.float().T * embeddings.log_temperature.exp() + embeddings.bias
+        each = F.binary_cross_entropy_with_logits(logits_RU, own_RU, reduction="none") / same_UU.sum(0)
+        return (each.sum(1) * (regions.named >= 0)).sum()
 
 
 class _SigmoidLoss(torch.autograd.Function):

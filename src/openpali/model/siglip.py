@@ -39,13 +39,35 @@ class SigLIPConfig:
     bias: float = -10.0
 
 
+class Regions(NamedTuple):
+    """Named places in the images of a batch: R regions, which share U names.
+
+    Attributes:
+        rows: the image of each region, int64 ``[R]``.
+        centres: (y, x) of each region's centre as a share of the image, float ``[R, 2]`` in 0..1.
+        names: token ids of the names, int64 ``[U, L]``; a name may occur more than once.
+        named: the name of each region, an index below U, int64 ``[R]``; -1 marks padding, which has no loss.
+    """
+
+    rows: Tensor
+    centres: Tensor
+    names: Tensor
+    named: Tensor
+
+
 class Embeddings(NamedTuple):
-    """L2-normalised embeddings ``[B, D]`` and the two scalars of the loss."""
+    """L2-normalised embeddings ``[B, D]`` and the two scalars of the loss.
+
+    Attributes:
+        region, name: embeddings of the regions ``[R, D]`` and of their names ``[U, D]``, if there are any.
+    """
 
     image: Tensor
     text: Tensor
     log_temperature: Tensor
     bias: Tensor
+    region: Tensor | None = None
+    name: Tensor | None = None
 
 
 class TextTower(nn.Module):
@@ -104,8 +126,20 @@ class SigLIP(nn.Module):
         """Token ids ``[B, length]`` -> normalised embeddings ``[B, D]``."""
         return normalize(self.text(ids_BL))
 
-    def forward(self, images_BHWC: Tensor, ids_BL: Tensor) -> Embeddings:
-        return Embeddings(self.embed_image(images_BHWC), self.embed_text(ids_BL), self.log_temperature, self.bias)
+    def embed_regions(self, tokens_BND: Tensor, regions: Regions) -> Tensor:
+        """The patch at the centre of each region, pooled alone: normalised embeddings ``[R, D]``."""
+        grid = torch.tensor(self.vit.config.grid, device=tokens_BND.device)  # rows and columns of patches
+        place = torch.minimum((regions.centres * grid).long(), grid - 1)  # [R, 2]
+        return normalize(self.pool(tokens_BND[regions.rows, place[:, 0] * grid[1] + place[:, 1], None]))
+
+    def forward(self, images_BHWC: Tensor, ids_BL: Tensor, regions: Regions | None = None) -> Embeddings:
+        tokens_BND = self.vit(images_BHWC)
+        image = normalize(self.pool(tokens_BND))
+        pairs = Embeddings(image, self.embed_text(ids_BL), self.log_temperature, self.bias)
+        if regions is None:
+            return pairs
+        region = self.embed_regions(tokens_BND, regions)
+        return pairs._replace(region=region, name=self.embed_text(regions.names))
 
 
 def normalize(x: Tensor) -> Tensor:

@@ -20,17 +20,21 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from openpali.data.pipeline.encode import Batch, PairEncoder
 from openpali.distributed import Ranks
+from openpali.messages import duration
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
+from openpali.model.pali import PaliModel
 from openpali.model.sizes import PRESETS
+from openpali.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
 from openpali.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
+from openpali.progress import Working, unseen
 from openpali.tasks.example import FRAMES
 from openpali.tasks.registry import find_family
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import allocate
 from openpali.train.machine import matmul_peak, resolve_precision
 from openpali.train.objectives import Objective, build_objective
-from openpali.train.recipe import ParallelSpec, PhaseSpec, Recipe, SequenceRecipe
+from openpali.train.recipe import EvaluatedRecipe, ParallelSpec, PhaseSpec, Recipe, SequenceRecipe
 from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution
 from openpali.weights.family import open_tokenizer
 
@@ -137,6 +141,7 @@ class Plan:
     Attributes:
         suggestion: overrides with which the recipe fits; empty if it fits as it is; None if none were found.
         suggested: the phases with these overrides.
+        evaluations: of the recipe.
     """
 
     recipe: str
@@ -148,11 +153,17 @@ class Plan:
     suggestion: Sequence[str] | None
     assumptions: Sequence[str]
     suggested: Sequence[PhasePlan] = field(default_factory=list)
+    evaluations: Sequence[EvaluationPlan] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
         """Whether the recipe fits without overrides."""
         return all(_fits(phase.costs, self.device) for phase in self.phases)
+
+    @property
+    def evaluating(self) -> float:
+        """Seconds of all evaluations that can be counted."""
+        return sum(each.times * each.seconds for each in self.evaluations)
 
     def as_json(self) -> dict[str, Any]:
         """The plan as JSON data."""
@@ -166,6 +177,7 @@ class Plan:
             "phases": [_phase_json(phase) for phase in self.phases],
             "suggestion": self.suggestion if self.suggestion is None else list(self.suggestion),
             "suggested": [_phase_json(phase) for phase in self.suggested],
+            "evaluations": [vars(each) for each in self.evaluations],
             "assumptions": list(self.assumptions),
         }
 
@@ -183,6 +195,11 @@ class Plan:
             yield from _phase_lines(self.suggested, self.device)
         else:
             yield "fits as it is"
+        for each in self.evaluations:
+            yield f"  {each.line()}"
+        training = sum(phase.steps * phase.seconds for phase in self.suggested or self.phases)
+        shares = f": training {duration(training)}, evaluations {duration(self.evaluating)}"
+        yield f"the run: {duration(training + self.evaluating)}" + (shares if self.evaluations else "")
         yield "assumed: " + "; ".join(self.assumptions)
 
 
@@ -207,7 +224,12 @@ def find_device(name: str, ranks: int) -> Device:
 
 
 def make_plan(
-    recipe: Recipe, device: Device, devices: int, lengths: Lengths | None = None, efficiency: float = 0.4
+    recipe: Recipe,
+    device: Device,
+    devices: int,
+    lengths: Lengths | None = None,
+    efficiency: float = 0.4,
+    working: Working = unseen,
 ) -> Plan:
     """Plan a recipe on ``devices`` ranks.
 
@@ -217,6 +239,7 @@ def make_plan(
         devices: number of devices, one rank each.
         lengths: of every row.
         efficiency: FLOP/s of a whole step by the peak FLOP/s of the device, above 0 and up to 1.
+        working: shows which step is being rehearsed.
 
     Raises:
         ValueError: the batch has no row for each rank, the model cannot be built, or efficiency is out of range.
@@ -227,14 +250,14 @@ def make_plan(
         )
     lengths = lengths or Lengths()
     dtype = _precision(recipe, device)
-    phases = _plan_phases(recipe, device, devices, lengths, efficiency)
+    phases = _plan_phases(recipe, device, devices, lengths, efficiency, working)
     suggestion: Sequence[str] | None = ()
     suggested: Sequence[PhasePlan] = ()
     if not all(_fits(phase.costs, device) for phase in phases):
-        found = _suggest(recipe, device, devices, lengths)
+        found = _suggest(recipe, device, devices, lengths, working)
         suggestion = None if found is None else _overrides(recipe, found)
         if found is not None:
-            suggested = _plan_phases(found, device, devices, lengths, efficiency)
+            suggested = _plan_phases(found, device, devices, lengths, efficiency, working)
     return Plan(
         recipe.name,
         device,
@@ -245,6 +268,7 @@ def make_plan(
         suggestion,
         _assumptions(recipe, device, lengths, efficiency),
         suggested,
+        _plan_evaluations(recipe, device, devices, lengths, efficiency, working),
     )
 
 
@@ -349,8 +373,12 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
         return {"masks": torch.zeros(rows, 64, 64)}
     images = torch.zeros(rows, side, side, 3, dtype=torch.uint8)
     if recipe.objective == "siglip":
-        length = cast(PairEncoder, objective.encoder).length
-        return {"images": images, "ids": torch.ones(rows, length, dtype=torch.long)}
+        encoder = cast(PairEncoder, objective.encoder)
+        pairs: Batch = {"images": images, "ids": torch.ones(rows, encoder.length, dtype=torch.long)}
+        if encoder.regions:  # one object an image, each with a name of its own
+            pairs |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
+            pairs |= {"region_centres": torch.zeros(rows, 2), "names": pairs["ids"]}
+        return pairs
     if recipe.objective == "classify":
         return {"images": images, "label": torch.zeros(rows, dtype=torch.long)}
     assert isinstance(recipe, SequenceRecipe)
@@ -432,7 +460,7 @@ def _fits(costs: StepCosts, device: Device) -> bool:
 
 
 def _plan_phases(
-    recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float
+    recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float, working: Working
 ) -> list[PhasePlan]:
     # phases of one resolution have the same step, whatever their mixtures
     known: dict[tuple[int, int], StepCosts] = {}
@@ -440,22 +468,58 @@ def _plan_phases(
     for phase, samples in zip(recipe.phases, recipe.lengths, strict=True):
         key = phase.size, _frames(phase, lengths)
         if key not in known:
-            known[key] = rehearse(recipe, phase, device, devices, lengths)
+            with working(f"rehearsing a step at {phase.size} px"):
+                known[key] = rehearse(recipe, phase, device, devices, lengths)
         costs, steps = known[key], samples // recipe.batch
         seconds = step_seconds(costs, device, _precision(recipe, device), efficiency)
         plans.append(PhasePlan(phase.size, steps, costs, seconds, steps * seconds / 86_400))
     return plans
 
 
+def _plan_evaluations(
+    recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float, working: Working
+) -> list[EvaluationPlan]:
+    """Each evaluation at the largest resolution of the recipe."""
+    plans: list[EvaluationPlan] = []
+    if not isinstance(recipe, EvaluatedRecipe):
+        return plans
+    phase = max(recipe.phases, key=lambda phase: phase.size)
+    ranks = devices if recipe.parallel.shard == "none" else 1  # of a sharded model all ranks ask about all samples
+    flops = efficiency * _peak(device, _precision(recipe, device))
+    for spec in recipe.evals:
+        with working(f"evaluation {spec.label}"):
+            samples, seconds = samples_of(spec), 0.0
+            if samples and isinstance(recipe, SequenceRecipe):
+                objective, rows = build_without_data(recipe, phase, "meta"), min(samples, spec.batch)
+                with torch.device("meta"):
+                    batch = make_batch(recipe, phase, objective, rows, lengths)
+                costs = answer_costs(cast(PaliModel, objective.model), batch)
+                seconds = batches_of(samples, spec.batch, ranks) * costs.seconds(flops, device.bandwidth)
+        plans.append(EvaluationPlan(spec.label, recipe.times(spec.every), samples, seconds))
+    return plans
+
+
+def _peak(device: Device, dtype: torch.dtype) -> float:
+    return device.bf16 if dtype == torch.bfloat16 else device.fp32
+
+
 def step_seconds(costs: StepCosts, device: Device, dtype: torch.dtype, efficiency: float) -> float:
     """Seconds of a step: compute and traffic overlap, then the optimizer reads and writes all held memory once."""
-    compute = costs.flops / (efficiency * (device.bf16 if dtype == torch.bfloat16 else device.fp32))
+    compute = costs.flops / (efficiency * _peak(device, dtype))
     traffic = costs.sent["node"] / device.link + costs.sent["network"] / device.network
     return max(compute, traffic) + 2 * costs.held / device.bandwidth
 
 
-def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> Recipe | None:
+def _suggest(
+    recipe: Recipe, device: Device, devices: int, lengths: Lengths, working: Working = unseen
+) -> Recipe | None:
     """The first setting that fits, in order of the time it costs; None if there is none."""
+
+    def fits(tried: Recipe) -> bool:
+        changes = " ".join(_overrides(recipe, tried)) or "micro and parallel as they are"
+        with working(f"does not fit: trying {changes}"):
+            return _fits(rehearse(tried, largest, device, devices, lengths), device)
+
     largest = max(recipe.phases, key=lambda phase: (phase.size, _frames(phase, lengths)))
     whole = recipe.objective == "mask_vqvae"  # no transformer blocks
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
@@ -471,11 +535,8 @@ def _suggest(recipe: Recipe, device: Device, devices: int, lengths: Lengths) -> 
                 recipe.model_copy(update={"parallel": spec, "micro": micro})
                 for micro in (micros if checkpointing == "full" else micros[:3])  # each gathers the weights again
             ]
-            fits = bisect_left(
-                tried, True, key=lambda r: _fits(rehearse(r, largest, device, devices, lengths), device)
-            )
-            if fits < len(tried):
-                return tried[fits]
+            if (first := bisect_left(tried, True, key=fits)) < len(tried):
+                return tried[first]
     return None
 
 
@@ -504,6 +565,8 @@ def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: f
     if isinstance(recipe, SequenceRecipe):
         prompt, target = lengths.prompt or recipe.max_prompt, lengths.target or recipe.max_target
         said.insert(0, f"every row has a prompt of {prompt} tokens and a target of {target}")
+        if recipe.evals:
+            said.insert(1, f"evaluations generate {target} tokens for each sample")
         if (frames := max(_frames(phase, lengths) for phase in recipe.phases)) > 1:
             said.insert(1, f"videos have {frames} frames")
     if recipe.parallel.compile:
@@ -532,4 +595,4 @@ def _phase_lines(phases: Sequence[PhasePlan], device: Device) -> Iterator[str]:
         yield f"  {phase.size} px, {costs.rows} rows per rank at a time, {phase.steps:,} steps:"
         yield f"    memory {costs.peak / 1e9:.2f} GB of {device.memory / 1e9:.0f} per rank: {kinds}"
         yield f"    {costs.flops / 1e12:,.2f} TFLOP" + (f" and {sent}" if sent else "") + " per rank and step"
-        yield f"    {phase.seconds:.3f} s per step, {phase.days:.2f} days"
+        yield f"    {phase.seconds:.3f} s per step, {duration(phase.steps * phase.seconds)} in all"

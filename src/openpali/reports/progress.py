@@ -1,35 +1,49 @@
-"""Progress bars of an evaluation, in a terminal."""
+"""Progress of an evaluation on stderr: a bar in a terminal, elsewhere plain lines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from openpali.eval.cards import show
 from openpali.eval.datasets.base import Benchmark
-from openpali.eval.evaluators import Watch
+from openpali.eval.evaluators import Watch, unwatched
+from openpali.progress import Lines
+
+Start = Callable[[Benchmark], Watch]
+"""Begins to show a benchmark, and returns the function that is told how far it is."""
 
 
 @contextmanager
-def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[Benchmark], Watch]]:
-    """Show one bar at a time, with its benchmark's score so far.
+def progress_bar(*, quiet: bool = False) -> Iterator[Start]:
+    """Show one benchmark at a time, with its score so far.
 
     Args:
         quiet: show nothing; for all ranks but rank 0.
-
-    Yields:
-        A function that starts the bar of a benchmark, and returns the function that moves it.
     """
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda benchmark: unwatched
+    elif console.is_terminal:
+        with _bars(console) as start:
+            yield start
+    else:
+        yield _lines
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Start]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[score]}"),
     )
-    with Progress(*columns, transient=True, disable=quiet) as progress:
+    with Progress(*columns, transient=True, console=console) as progress:
 
         def start(benchmark: Benchmark) -> Watch:
             for old in progress.task_ids:
@@ -37,10 +51,22 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[Benchmark], Watch
             bar = progress.add_task(benchmark.name, total=None, score="")
 
             def watch(done: int, total: int, scores: Mapping[str, float]) -> None:
-                name = benchmark.metric
-                score = f"{name} {show(name, scores[name])} so far" if name in scores else ""
-                progress.update(bar, completed=done, total=total, score=score)
+                progress.update(bar, completed=done, total=total, score=_so_far(benchmark, scores))
 
             return watch
 
         yield start
+
+
+def _lines(benchmark: Benchmark) -> Watch:
+    lines = Lines(benchmark.name)
+
+    def watch(done: int, total: int, scores: Mapping[str, float]) -> None:
+        lines.update(done, total, _so_far(benchmark, scores), last=done == total)
+
+    return watch
+
+
+def _so_far(benchmark: Benchmark, scores: Mapping[str, float]) -> str:
+    name = benchmark.metric
+    return f"{name} {show(name, scores[name])} so far" if name in scores else ""

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from openpali.rng import named_generator
+from openpali.synth.lines import line
 from openpali.synth.sampler import Sampler
 from openpali.synth.scenes import scene, single
 from openpali.synth.splits import Split
@@ -23,6 +24,7 @@ KINDS: dict[str, Callable[..., Example]] = {
     "word": word,
     "video": video,
     "document": document,
+    "line": line,
     "text": text,
 }
 

@@ -111,6 +111,30 @@ class World:
         """All distinct names, sorted: the vocabulary."""
         return tuple(sorted({stamp.name for stamp in self.stamps}))
 
+    @cached_property
+    def families(self) -> Mapping[Split, Sequence[Sequence[Path]]]:
+        """Split -> families of fonts to print lines with, each a list of font files.
+
+        Raises:
+            FileNotFoundError: the data set ``lines`` is not built.
+        """
+        found: dict[Split, list[Sequence[Path]]] = {"train": [], "heldout": []}
+        for folder in sorted((data_folder("lines") / "fonts").iterdir()):
+            found["heldout" if is_heldout("font", folder.name) else "train"].append(sorted(folder.iterdir()))
+        return found
+
+    @cached_property
+    def prose(self) -> Mapping[str, Sequence[str]]:
+        """Language -> lines of text to print parts of.
+
+        Raises:
+            FileNotFoundError: the data set ``lines`` is not built.
+        """
+        return {
+            path.stem.removeprefix("text-"): path.read_text("utf-8").splitlines()
+            for path in sorted(data_folder("lines").glob("text-*.txt"))
+        }
+
     @classmethod
     def load(cls, name: str = "nano") -> World:
         """Read the world ``name`` from the built data sets ``stamps`` and ``clipart``.

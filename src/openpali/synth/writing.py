@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
 import unicodedata
@@ -17,7 +18,7 @@ from openpali.synth import backgrounds
 from openpali.synth.fonts import font, has_glyph
 from openpali.synth.sampler import TRIES, Sampler
 from openpali.synth.splits import is_heldout
-from openpali.tasks.example import Example, Image
+from openpali.tasks.example import Box, Example, Image, Object
 
 MIN_FONT_SIZE = 8  # pixels per em
 MIN_CONTRAST = 90  # of 255, between the brightness of letters and background
@@ -62,12 +63,19 @@ def word(
     text = _word(sampler, sampler.integer(min_letters, max_letters), language)
     text = text.upper() if upper else text
     files = [file for file in sampler.world.fonts["Latn"] if not UNUSUAL.search(file.stem)]
-    ink = fitted(text, files[sampler.integer(0, len(files) - 1)], sampler)
+    ink, letters = fitted(text, files[sampler.integer(0, len(files) - 1)], sampler)
     image = _ground(sampler)
     height, width = ink.shape
     top, left = sampler.integer(0, sampler.canvas - height), sampler.integer(0, sampler.canvas - width)
     stain(image, ink, top, left, sampler.rng)
-    return Example(key=sampler.key, images=[image], captions={"en": [f"the word {text}"]}, text=text, lang=language)
+    return Example(
+        key=sampler.key,
+        images=[image],
+        captions={"en": [f"the word {text}"]},
+        text=text,
+        lang=language,
+        objects=[letter.moved(top, left) for letter in letters],
+    )
 
 
 def _ground(sampler: Sampler) -> Image:
@@ -93,8 +101,12 @@ def _word(sampler: Sampler, letters: int, language: str) -> str:
     raise ValueError(f"no pair of letters belongs to the split {sampler.split}")
 
 
-def fitted(text: str, file: Path, sampler: Sampler) -> NDArray[np.float32]:
-    """Coverage of ``text`` in a random size and rotation: float32 [h, w] in 0..1, without empty margins."""
+def fitted(text: str, file: Path, sampler: Sampler) -> tuple[NDArray[np.float32], list[Object]]:
+    """``text`` in a random size and rotation, without empty margins.
+
+    Returns:
+        Its coverage, float32 [h, w] in 0..1, and its letters as objects, with boxes within it.
+    """
     target = sampler.uniform(0.85, 0.95) * sampler.canvas * min(1, len(text) / 3)
     left, top, right, bottom = font(file, 64).getbbox(text)
     size = int(64 * min(target / (right - left), 0.8 * sampler.canvas / (bottom - top)))
@@ -103,10 +115,24 @@ def fitted(text: str, file: Path, sampler: Sampler) -> NDArray[np.float32]:
     mask, _ = face.getmask2(text, mode="L")
     image = PILImage.new("L", mask.size)
     image.im.paste(mask, (0, 0, *mask.size))
-    image = image.rotate(sampler.uniform(-5, 5), PILImage.Resampling.BILINEAR, expand=True)
+    degrees, flat = sampler.uniform(-5, 5), image.size
+    image = image.rotate(degrees, PILImage.Resampling.BILINEAR, expand=True)
+    rotated = image.size
     image.thumbnail((sampler.canvas, sampler.canvas), PILImage.Resampling.BILINEAR)
-    image = image.crop(image.getbbox())
-    return np.asarray(image, dtype=np.float32) * np.float32(1 / 255)
+    scale = image.width / rotated[0]
+    x0, y0, x1, y1 = image.getbbox() or (0, 0, *image.size)
+    ends = [face.getlength(text[:count]) - left for count in range(len(text) + 1)]
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    letters = []
+    for letter, start, end in zip(text, ends[:-1], ends[1:], strict=True):
+        from_middle = (start + end - flat[0]) / 2  # along the baseline
+        x, y = rotated[0] / 2 + cos * from_middle, rotated[1] / 2 - sin * from_middle
+        half = (end - start) / 2, flat[1] / 2
+        edges = y - half[1], x - half[0], y + half[1], x + half[0]
+        low, high = np.array([y0, x0] * 2), np.array([y1, x1] * 2)
+        letters.append(Object(letter, Box(*(np.clip(scale * np.array(edges), low, high) - low).tolist())))
+    image = image.crop((x0, y0, x1, y1))
+    return np.asarray(image, dtype=np.float32) * np.float32(1 / 255), letters
 
 
 def stain(image: Image, ink: NDArray[np.float32], top: int, left: int, rng: np.random.Generator) -> None:

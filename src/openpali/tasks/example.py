@@ -56,6 +56,11 @@ class Object:
     box: Box
     mask: Mask | None = None
 
+    def moved(self, down: float, right: float) -> Object:
+        """The object, which has no mask, moved by so many pixels."""
+        ymin, xmin, ymax, xmax = self.box
+        return Object(self.name, Box(ymin + down, xmin + right, ymax + down, xmax + right))
+
     def scaled(self, factor: int) -> Object:
         """The object in the image enlarged ``factor`` times."""
         mask = None if self.mask is None else self.mask.repeat(factor, axis=0).repeat(factor, axis=1)

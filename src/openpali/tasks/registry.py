@@ -73,6 +73,18 @@ def open_task(
     return get_task(name, **{**fields, "dialect": dialect})
 
 
+def default_options(name: str, dialect: str = DEFAULT) -> dict[str, Any]:
+    """The options of a task that names none of them, as far as they have defaults.
+
+    Raises:
+        ValueError: unknown task or dialect.
+    """
+    family = find_family(name)
+    fields = dataclasses.fields(family)
+    own = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    return {**own, **find_dialect(dialect).options.get(_form(family), {})}
+
+
 def openable(tools: Tools) -> list[str]:
     """Names of the tasks that can be opened with these tools."""
     return [name for name, family in TASKS.items() if _required(family) <= tools.keys()]

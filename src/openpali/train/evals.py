@@ -41,12 +41,13 @@ from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
 from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
+from openpali.progress import Working
 from openpali.tasks.base import Task
-from openpali.tasks.registry import Tools, open_task
+from openpali.tasks.registry import Tools
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.export import averaged, task_options
 from openpali.train.parallel import is_sharded, runnable
-from openpali.train.phases import open_tools
+from openpali.train.phases import dialect_of, open_run_task, open_tools
 from openpali.train.recipe import (
     BenchmarkEvalSpec,
     EvalSpec,
@@ -174,6 +175,7 @@ class Evaluations:
         step: TrainStep,
         samples: int,
         number: int,
+        working: Working,
         tell: Callable[[Evaluated], None],
     ) -> bool:
         """Run the evaluations that are due; returns whether the best score was reached. Collective.
@@ -181,6 +183,7 @@ class Evaluations:
         Args:
             due: whether an evaluation every so many samples is due.
             step: with the model, of this many samples and this number.
+            working: shows that an evaluation runs, by its name.
             tell: takes the scores of each evaluation.
 
         Raises:
@@ -192,7 +195,8 @@ class Evaluations:
                 continue
             began = time.perf_counter()
             try:
-                n, scores = self._scores(evaluation, step)
+                with working(evaluation.name):
+                    n, scores = self._scores(evaluation, step)
             except (ValueError, OSError) as error:
                 raise ValueError(f"evaluation {evaluation.name} at sample {samples}: {error}") from error
             found = Evaluated(
@@ -243,6 +247,7 @@ class Evaluations:
             max_prompt=recipe.max_prompt,
             options=task_options(recipe),
             tools=open_tools(recipe, self.tokenizer),
+            dialect=dialect_of(recipe),
         )
 
     def _notice(self, found: Evaluated) -> bool:
@@ -368,7 +373,7 @@ def _answered(
 
 def _task(name: str, recipe: Recipe, tools: Tools, options: Mapping[str, Any] | None = None) -> Task:
     """A task with the options that the run's model will have."""
-    return open_task(name, {**task_options(recipe).get(name, {}), **(options or {})}, tools)
+    return open_run_task(recipe, name, {**task_options(recipe).get(name, {}), **(options or {})}, tools)
 
 
 def _check(recipe: Recipe, wanted: type[Recipe], what: str) -> None:

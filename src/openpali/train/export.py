@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess
 from openpali.distributed import Ranks
+from openpali.tasks.dialects import DEFAULT
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.parallel import whole
+from openpali.train.phases import dialect_of
 from openpali.train.recipe import Recipe, SequenceRecipe
 from openpali.train.step import TrainStep, vit_of
 from openpali.weights.format import Config, build, write_model
@@ -89,6 +91,7 @@ def export_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, to
             "run": recipe.name,
             "samples": samples,
             **({"max_prompt": recipe.max_prompt} if isinstance(recipe, SequenceRecipe) else {}),
+            **({"dialect": dialect} if (dialect := dialect_of(recipe)) != DEFAULT else {}),
             "tasks": task_options(recipe),
             "recipe": recipe.model_dump(mode="json"),
         },
@@ -96,9 +99,13 @@ def export_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, to
 
 
 def task_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The options of each task in the last phase that has it; of several entries, the options they agree on."""
+    """The options of each task that the run's model knows.
+
+    Of a task that it trains, those of the last phase that has it; of several entries, the options they agree on. Of
+    another task, those of the start model.
+    """
     last = {entry.task: phase for phase in recipe.phases for entry in phase.mixture}
-    found = {}
+    found = dict(recipe.model.knows) if isinstance(recipe, SequenceRecipe) else {}
     for task, phase in last.items():
         first, *others = [entry.task_options for entry in phase.mixture if entry.task == task]
         found[task] = {k: v for k, v in first.items() if all(k in other and other[k] == v for other in others)}

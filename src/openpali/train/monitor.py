@@ -6,22 +6,25 @@ import hashlib
 import json
 import os
 import statistics
+import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
+from openpali.progress import Lines, heartbeat, say_line
 from openpali.train.evals import Evaluated
 from openpali.train.objectives import Losses
 from openpali.train.recipe import Recipe
@@ -124,12 +127,15 @@ class LossWatch:
 
 
 class Progress:
-    """Shows and records reports; does nothing on ranks other than 0 (``active`` False)."""
+    """Shows and records reports; does nothing on ranks other than 0 (``active`` False).
+
+    In a terminal it shows a bar above the last report, elsewhere plain lines.
+    """
 
     def __init__(self, recipe: Recipe, run: Path, samples: int, *, active: bool) -> None:
-        self.active, self.run = active, run
+        self.active, self.run, self.samples, self.total = active, run, samples, recipe.samples
         self.bar = Bar(
-            TextColumn(f"[bold]{recipe.name}"),
+            TextColumn(recipe.name, style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -138,18 +144,22 @@ class Progress:
         )
         self.task = self.bar.add_task("", total=recipe.samples, completed=samples)
         self.live = Live(self.bar, refresh_per_second=2)
+        self.shown: list[RenderableType] = []  # below the bar
+        self.moving = self.live.console.is_terminal
+        self.lines, self.latest = Lines(recipe.name, _print), ""
         self.board = _tensorboard(run, samples) if active else None
         self.wandb = _wandb(recipe, run) if active and recipe.wandb else None
 
     def __enter__(self) -> Progress:
-        if self.active:
+        if self.active and self.moving:
             self.live.start()
+        self.advance(self.samples)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.active:
+        if self.active and self.moving:
             self.live.stop()
         if self.board is not None:
             with suppress(OSError):  # the report that met a full disk has raised
@@ -158,9 +168,31 @@ class Progress:
             self.wandb.finish(exit_code=int(error is not None))
 
     def say(self, text: str) -> None:
-        """Print a line above the bar, on rank 0."""
-        if self.active:
+        """Print a line, in a terminal above the bar, on rank 0."""
+        if self.active and self.moving:
             self.live.console.print(text, markup=False, highlight=False)
+        elif self.active:
+            _print(text)
+
+    def advance(self, samples: int) -> None:
+        """Show how far the run is."""
+        self.samples = samples
+        self.bar.update(self.task, completed=samples)
+        self._update_lines()
+
+    @contextmanager
+    def evaluating(self, name: str) -> Iterator[None]:
+        """Show that an evaluation runs."""
+        what = f"evaluating {name} at sample {self.samples:,}"
+        if not self.active:
+            yield
+        elif self.moving:
+            self.live.update(Group(self.bar, *self.shown, Text(what, "dim")))
+            yield
+            self.live.update(Group(self.bar, *self.shown))
+        else:
+            with heartbeat(what, _print):
+                yield
 
     def report(self, report: Report) -> None:
         """Show and record one report.
@@ -172,20 +204,7 @@ class Progress:
             return
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(report)) + "\n")
-        self.bar.update(self.task, completed=report.samples)
-        table = Table.grid(padding=(0, 2))
-        for name, value in {"loss": report.loss, **report.losses, **report.extra}.items():
-            table.add_row(name, f"{value:.4f}", f"{report.drawn[name]:,} drawn" if name in report.drawn else "")
-        table.add_row(
-            f"{report.samples_per_second:.0f} samples/s",
-            f"{report.share_of_peak:.0%} of matmul peak",
-            f"{report.data_wait:.0%} data wait",
-            f"{report.memory / 1e9:.1f} GB",
-            f"lr {report.learning_rate:.2e}",
-            f"gradient {report.gradient_norm:.2e}",
-            f"{report.bad} bad",
-        )
-        self.live.update(Group(self.bar, table))
+        self._show(report)
         scalars = {
             "loss": report.loss,
             **{f"loss/{name}": value for name, value in report.losses.items()},
@@ -211,6 +230,31 @@ class Progress:
         scalars = {f"eval/{found.eval}/{name}": value for name, value in found.scores.items()}
         self._log(scalars, found.samples, found.step)
 
+    def _show(self, report: Report) -> None:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(overflow="fold")
+        for name, value in {"loss": report.loss, **report.losses, **report.extra}.items():
+            drawn = f"{report.drawn[name]:,} drawn" if name in report.drawn else ""
+            table.add_row(name, Text(f"{value:.4f}", no_wrap=True), Text(drawn, no_wrap=True))
+        speed = f"{report.samples_per_second:.0f} samples/s"
+        values = (
+            speed,
+            f"{report.share_of_peak:.0%} of matmul peak",
+            f"{report.data_wait:.0%} data wait",
+            f"{report.memory / 1e9:.1f} GB",
+            f"lr {report.learning_rate:.2e}",
+            f"gradient {report.gradient_norm:.2e}",
+            f"{report.bad} bad",
+        )
+        self.shown = [table, Text(", ".join(values))]
+        self.live.update(Group(self.bar, *self.shown))
+        self.latest = f"loss {report.loss:.4f}, {speed}"
+        self._update_lines(last=report.samples == self.total)
+
+    def _update_lines(self, *, last: bool = False) -> None:
+        if self.active and not self.moving:
+            self.lines.update(self.samples, self.total, self.latest, last=last)
+
     def _log(self, scalars: Mapping[str, float], samples: int, step: int) -> None:
         """Send values to TensorBoard and Weights & Biases."""
         if self.board is not None:
@@ -229,6 +273,10 @@ _SCALARS = (
     "learning_rate",
     "bad",
 )
+
+
+def _print(line: str) -> None:
+    say_line(line, sys.stdout)
 
 
 def _tensorboard(run: Path, samples: int) -> Any:

@@ -14,11 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.data.pipeline.encode import Batch, Encoder, LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
-from openpali.model.losses import cross_entropy, sigmoid_loss
+from openpali.data.pipeline.encode import (
+    REGION_MULTIPLE,
+    Batch,
+    Encoder,
+    LabelEncoder,
+    MaskEncoder,
+    PairEncoder,
+    SequenceEncoder,
+    Wording,
+)
+from openpali.model.losses import cross_entropy, region_loss, share_names, sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import PaliModel, PaliModelConfig
-from openpali.model.siglip import Embeddings, SigLIP, SigLIPConfig
+from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
 from openpali.text.tokenizer import Tokenizer
@@ -62,23 +71,34 @@ class Objective(Protocol):
 
 
 class SiglipObjective:
-    """Pairwise sigmoid loss over the global batch."""
+    """Pairwise sigmoid loss over the global batch, and ``recipe.regions`` times the region loss."""
 
     def __init__(self, recipe: SiglipRecipe, tokenizer: Tokenizer) -> None:
         shape = _shape(recipe, SigLIPConfig)
         tower = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size)
         self.config: Config = SigLIPConfig(shape.vision, tower, recipe.model.temperature, recipe.model.bias)
         self.model = build(self.config)
-        self.encoder: Encoder = PairEncoder(tokenizer, tower.length, "as is" if recipe.keep_case else "lower")
+        self.regions = recipe.regions
+        wording: Wording = "as is" if recipe.keep_case else "lower"
+        self.encoder: Encoder = PairEncoder(tokenizer, tower.length, wording, regions=recipe.regions > 0)
 
     def weight(self, batch: Batch) -> float:
         return float(len(batch["ids"]))
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
-        embeddings = self.model(batch["images"], batch["ids"])
+        regions = None
+        if self.regions:
+            names, named = share_names(batch["names"], batch["region_names"], REGION_MULTIPLE)
+            regions = Regions(batch["region_rows"], batch["region_centres"], names, named)
+        embeddings = self.model(batch["images"], batch["ids"], regions)
         model = cast(SigLIP, self.model)
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
-        return Losses(sigmoid_loss(embeddings), 1 - hits(embeddings).float(), extra)
+        total = sigmoid_loss(embeddings)
+        if regions is not None:
+            of_regions = region_loss(embeddings, regions)
+            total = total + self.regions / total_weight * of_regions
+            extra["region_misses"] = region_misses(embeddings, regions)
+        return Losses(total, 1 - hits(embeddings).float(), extra)
 
 
 class ClassifyObjective:
@@ -169,6 +189,17 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
     image, text, *_ = embeddings
     nearest = torch.cat([(rows @ text.T).argmax(1) for rows in torch.split(image, chunk)])
     return nearest == torch.arange(len(image), device=image.device)
+
+
+@torch.no_grad()
+def region_misses(embeddings: Embeddings, regions: Regions) -> Tensor:
+    """Share of the regions whose nearest name of the batch is not their own, a scalar."""
+    assert embeddings.region is not None
+    assert embeddings.name is not None
+    nearest = regions.names[(embeddings.region @ embeddings.name.T).argmax(1)]  # [R, L]
+    real = regions.named >= 0
+    missed = (nearest != regions.names[regions.named]).any(-1) & real
+    return missed.sum() / real.sum().clamp(min=1)
 
 
 def add_blank_images(batch: Batch, size: int) -> Batch:

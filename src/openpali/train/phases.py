@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from openpali.data.pipeline.stream import Entry, Phase
 from openpali.data.sources.registry import open_source
 from openpali.data.validate import Terms
 from openpali.messages import hint
-from openpali.tasks.base import Need
+from openpali.tasks.base import Need, Task
+from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import Tools, open_task
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import PhaseSpec, Recipe, SequenceRecipe
@@ -28,7 +29,21 @@ def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
         ValueError, FileNotFoundError: a source, a task or one of their options is wrong.
     """
     tools = open_tools(recipe, tokenizer)
-    return [_open(spec, samples, tools) for spec, samples in zip(recipe.phases, recipe.lengths, strict=True)]
+    return [_open(spec, n, recipe, tools) for spec, n in zip(recipe.phases, recipe.lengths, strict=True)]
+
+
+def open_run_task(recipe: Recipe, name: str, options: Mapping[str, Any], tools: Tools) -> Task:
+    """A task in the dialect of a run's model.
+
+    Raises:
+        ValueError: as :func:`open_task`.
+    """
+    return open_task(name, options, tools, dialect=dialect_of(recipe))
+
+
+def dialect_of(recipe: Recipe) -> str:
+    """Name of the dialect of a run's model."""
+    return (recipe.model.dialect if isinstance(recipe, SequenceRecipe) else "") or DEFAULT
 
 
 def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str = "") -> Terms:
@@ -52,7 +67,7 @@ def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str 
         known = hint(task, dict.fromkeys(entry.task for entry in used))
         raise ValueError(f"recipe {recipe.name} does not train {task} on {source}: {known}")
     tools = open_tools(recipe, tokenizer)
-    tasks = dict.fromkeys(open_task(entry.task, entry.task_options, tools) for entry in chosen)
+    tasks = dict.fromkeys(open_run_task(recipe, entry.task, entry.task_options, tools) for entry in chosen)
     limits = (recipe.max_prompt, recipe.max_target) if isinstance(recipe, SequenceRecipe) else (None, None)
     return Terms([*tasks], True, tokenizer, chosen[0].options, *limits)
 
@@ -69,12 +84,12 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
             yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({epochs})"
 
 
-def _open(spec: PhaseSpec, samples: int, tools: Tools) -> Phase:
+def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
     entries: list[Entry] = []
     preprocess = Preprocess(spec.size, spec.size)
     for line in spec.mixture:
         source = open_source(line.source, line.options, min_size=preprocess.min_size)
-        task = open_task(line.task, line.task_options, tools)
+        task = open_run_task(recipe, line.task, line.task_options, tools)
         entries.append(Entry(line.name, source, task, line.weight))
     return Phase(samples, preprocess, entries)
 

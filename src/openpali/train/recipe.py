@@ -145,17 +145,34 @@ class ModelSpec(_Strict):
     """Shapes of the model, and the weights that its parts start from.
 
     Attributes:
-        preset: a size by name, or a model folder or run that has the shapes.
-        tokenizer: its file, a model folder or run that has one, or the name of a built vocabulary.
+        preset: a size by name, or a model folder or run that has the shapes; by default the start model's.
+        tokenizer: its file, a model folder or run that has one, or the name of a built vocabulary; by default the
+            start model's.
         init: part of the model ("vit", "text", "project", ...; "" is the whole model) -> the run or model folder
             that it starts from, with ``#part`` for a part of that. Other parts start from scratch.
         frozen: parts that do not learn.
     """
 
-    preset: str
-    tokenizer: str
+    preset: str = ""
+    tokenizer: str = ""
     init: dict[str, str] = {}
     frozen: list[str] = []
+
+    @property
+    def start(self) -> str:
+        """The model that the whole run starts from; empty if there is none."""
+        origin = self.init.get("", "")
+        return "" if "#" in origin else origin
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> ModelSpec:
+        for key in ("preset", "tokenizer"):
+            if not getattr(self, key) and not self.start:
+                raise ValueError(
+                    f"model.{key} is missing: name it, or a model that the whole run starts from, as in "
+                    'model.init = { "" = "nano/pali" }'
+                )
+        return self
 
 
 class SiglipModelSpec(ModelSpec):
@@ -174,11 +191,16 @@ class SequenceModelSpec(ModelSpec):
     """A PaLI, or its encoder-decoder alone.
 
     Attributes:
-        masks: run or model folder of the mask VQ-VAE that writes the targets of referring segmentation.
+        masks: run or model folder of the mask VQ-VAE that writes the targets of referring segmentation; by default
+            the start model's.
+        dialect: format of the prompts (`tasks/dialects.py`); by default the start model's, or else PaLI-3's.
+        knows: task -> its options in the start model, which fills this in.
         dropout: of the encoder-decoder, during training.
     """
 
     masks: str = ""
+    dialect: str = ""
+    knows: dict[str, dict[str, Any]] = {}
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
@@ -360,16 +382,26 @@ class EvaluatedRecipe(Recipe):
             raise ValueError("patience counts evaluations without a better score: set keep_best to that score")
         return self
 
+    def times(self, every: int) -> int:
+        """How often an evaluation runs: before training from a model, every so many samples, and at the end."""
+        last = self.samples - self.batch
+        reached = min(self.samples // self.batch, self.samples // every)
+        at_the_end = self.samples // every == last // every  # the last step reaches no multiple
+        return bool(self.model.start) + reached + at_the_end
+
 
 class SiglipRecipe(EvaluatedRecipe):
     """Images and their texts, in pairs, by the sigmoid loss.
 
     Attributes:
         keep_case: keep upper case in the texts; otherwise they are lowercased.
+        regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
+            with the object's name; 0 for none, as in SigLIP.
     """
 
     objective: Literal["siglip"]
     keep_case: bool = False
+    regions: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = []
 

@@ -103,7 +103,8 @@ def assign(raw: Table, key: str, value: Any) -> None:
 
 
 def as_toml(table: Mapping[str, Any]) -> str:
-    """A table as TOML that reads back as the same, without empty strings, lists and tables.
+    """A table as TOML that reads back as the same, without empty strings and lists, and without empty tables except
+    in a table of tables.
 
     A table within another is written on one line, unless it contains tables.
     """
@@ -161,7 +162,8 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
-    filled = {key: value for key, value in table.items() if value not in ("", [], {})}
+    by_name = bool(name) and all(isinstance(value, dict) for value in table.values())  # an empty one is an entry
+    filled = {key: value for key, value in table.items() if by_name or value not in ("", [], {})}
     tables = {key: value for key, value in filled.items() if _has_header(value, nested=bool(name))}
     for key, value in filled.items():
         if key not in tables:

@@ -67,7 +67,7 @@ class Trainer:
     """A run of a recipe in a folder. Continues from the folder's newest checkpoint, if there is one.
 
     Args:
-        recipe: what to do.
+        recipe: what to do; a complete one (:func:`openpali.train.start.inherit`).
         run: the folder for ``recipe.json``, ``metrics.jsonl``, ``quarantine.jsonl``, checkpoints and, at the end,
             the ``model`` folder.
         ranks: this process.
@@ -181,7 +181,7 @@ class Trainer:
         started = self.step
         # an error that a caller keeps would keep the data workers alive, so close their loader
         with self.progress, closing(batches), kept_memory(ranks.device), _stop_requests() as stop:
-            if self.step == 0 and "" in recipe.model.init and self._evaluate():  # the score of the model before
+            if self.step == 0 and recipe.model.start and self._evaluate():  # the score of the model before
                 self._export("best")
             self.saved, self.window.began = time.monotonic(), time.perf_counter()
             while not self.evaluations.exhausted:
@@ -248,6 +248,7 @@ class Trainer:
         self.window.steps += 1
         self.window.updates += 1
         self.window.flops += self.flops
+        self.progress.advance(self.samples)
 
     def _change_weights(self, group: list[Loaded], batches: list[Batch], weight: float) -> None:
         keys = [loaded.keys for loaded in group]
@@ -329,7 +330,12 @@ class Trainer:
         began = time.perf_counter()
         evaluations = self.evaluations
         reached = evaluations.run(
-            lambda every: over or self._passed(every), self.train_step, self.samples, self.step, self._note_scores
+            lambda every: over or self._passed(every),
+            self.train_step,
+            self.samples,
+            self.step,
+            self.progress.evaluating,
+            self._note_scores,
         )
         self.window.began += time.perf_counter() - began  # the speed is that of training
         if evaluations.exhausted:

@@ -17,6 +17,7 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import FAMILY, TOKENIZER, open_model, write_model
 
 SHIPPED = Path(__file__).parents[1] / "models"
+MASKS = "mask_vqvae"  # the part of a family that is its mask codec
 
 
 def find_model(name: str) -> Path:
@@ -59,6 +60,34 @@ def open_tokenizer(name: str) -> Tokenizer:
         f"no tokenizer {name!r}: give its file, a model folder or finished run that has one, or one of "
         f"{', '.join(BUILDERS)}"
     )
+
+
+def name_of(folder: Path) -> str:
+    """What :func:`find_model` takes for a folder: the name of a model that ships, or else the path."""
+    return folder.relative_to(SHIPPED).as_posix() if folder.is_relative_to(SHIPPED) else str(folder)
+
+
+def mask_codec_of(folder: Path) -> str:
+    """The mask VQ-VAE that belongs to a model, as :func:`find_model` takes it; empty if there is none.
+
+    Of a family, and of each of its models, it is the family's; of a run, the one that its recipe names, if that is
+    here.
+
+    Raises:
+        FileNotFoundError, ValueError: ``folder`` is no model, or cannot be read.
+    """
+    for place in (folder, folder.parent):
+        if (place / FAMILY).is_file():
+            parts = open_family(place).parts
+            if MASKS in parts and folder in (place, *parts.values()):
+                return name_of(parts[MASKS])
+    if (folder / FAMILY).is_file():
+        return ""
+    named = str(open_model(folder).facts.get("recipe", {}).get("model", {}).get("masks", ""))
+    try:
+        return named if named and find_model(named) else ""
+    except FileNotFoundError:
+        return ""
 
 
 class Family(NamedTuple):

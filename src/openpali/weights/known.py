@@ -7,7 +7,7 @@ from functools import cache
 from openpali.data.validate import Terms
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import TASKS, Tools, find_family, open_task, openable
-from openpali.weights.family import find_model, open_family
+from openpali.weights.family import find_model, mask_codec_of, open_family
 from openpali.weights.format import open_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -30,8 +30,8 @@ def known_terms(name: str, task: str = "") -> Terms:
     model = open_model(parts["pali"])
     tokenizer, known = model.tokenizer, model.facts.get("tasks", {})
     tools: Tools = {"tokenizer": lambda: tokenizer}
-    if "mask_vqvae" in parts:
-        tools = {**tools, "masks": cache(lambda: open_mask_codec(parts["mask_vqvae"]))}
+    if masks := mask_codec_of(folder):
+        tools = {**tools, "masks": cache(lambda: open_mask_codec(find_model(masks)))}
     dialect = str(model.facts.get("dialect", DEFAULT))
     if task and "masks" in find_family(task).needs - tools.keys():
         raise ValueError(

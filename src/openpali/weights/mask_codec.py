@@ -13,19 +13,21 @@ from openpali.weights.format import open_model
 
 
 class VQVAECodec:
-    """Masks to codes and back."""
+    """Masks to codes and back, on the CPU in float32, also within an evaluation that computes in bf16."""
 
     def __init__(self, model: MaskVQVAE) -> None:
         self.model = model.eval()
 
     def encode(self, mask: MaskCrop) -> Sequence[int]:
         """``[64, 64]`` in 0..1 -> 16 codes."""
-        codes: list[int] = self.model.encode(torch.from_numpy(mask)[None])[0].tolist()
+        with torch.autocast("cpu", enabled=False):
+            codes: list[int] = self.model.encode(torch.from_numpy(mask)[None])[0].tolist()
         return codes
 
     def decode(self, codes: Sequence[int]) -> MaskCrop:
         """16 codes -> ``[64, 64]``, positive inside the object."""
-        return self.model.decode(torch.tensor([list(codes)]))[0].numpy()
+        with torch.autocast("cpu", enabled=False):
+            return self.model.decode(torch.tensor([list(codes)]))[0].numpy()
 
 
 def open_mask_codec(folder: Path) -> VQVAECodec:

@@ -25,6 +25,7 @@ Arrays = Mapping[str, NDArray[Any]]
 Batch = dict[str, Tensor]
 Wording = Literal["as is", "lower", "canonical"]
 TEXT_MULTIPLE = 8  # tokens; batches of text are padded to a multiple of it
+REGION_MULTIPLE = 64  # regions of a batch, and their names, are padded to a multiple of it
 
 
 class Encoder(Protocol):
@@ -96,7 +97,12 @@ class PairEncoder:
 
     Text is normalised by ``wording``, then padded to ``length`` with EOS ("sticky": the last token is always EOS).
 
+    With ``regions``, a batch also has ``region_rows [R]``, the image of each object, ``region_centres [R, 2]``
+    float32, (y, x) as a share of the image, ``names [U, L]``, the empty text and the distinct names of the objects,
+    and ``region_names [R]``, indices into them. R is padded to a multiple of 64, with names of -1.
+
     Attributes:
+        regions: also encode the objects of images.
         wording: "lower" for lower case; "canonical" also removes ASCII punctuation and extra spaces, as
             transformers' `SiglipTokenizer` does; "as is" changes nothing.
     """
@@ -104,10 +110,19 @@ class PairEncoder:
     tokenizer: Tokenizer
     length: int
     wording: Wording = "lower"
+    regions: bool = False
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         text = task.write(example, rng).target
-        return {"images": preprocess(_first(example)), "ids": self.text(text)}
+        image = _first(example)
+        arrays: dict[str, NDArray[Any]] = {"images": preprocess(image), "ids": self.text(text)}
+        if self.regions:
+            boxes = [thing.box for thing in example.objects]
+            corners = np.array(boxes, np.float32).reshape(-1, 2, 2)  # of each object: two corners (y, x)
+            names = [self.text(thing.name) for thing in example.objects]
+            arrays["centres"] = corners.mean(axis=1) / np.array(image.shape[:2], np.float32)
+            arrays["names"] = np.array(names, np.int64).reshape(-1, self.length)
+        return arrays
 
     def text(self, text: str) -> NDArray[np.int64]:
         """Token ids ``[length]`` of one text."""
@@ -119,7 +134,23 @@ class PairEncoder:
         return np.array(ids + [self.tokenizer.eos_id] * (self.length - len(ids)), np.int64)
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
-        return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "ids")}
+        batch = {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "ids")}
+        if not self.regions:
+            return batch
+        names, named = np.unique(np.concatenate([s["names"] for s in samples]), axis=0, return_inverse=True)
+        arrays = {
+            "region_rows": _fill(np.repeat(np.arange(len(samples)), [len(s["names"]) for s in samples]), 0),
+            "region_centres": _fill(np.concatenate([s["centres"] for s in samples]), 0),
+            "region_names": _fill(named.reshape(-1) + 1, -1),
+            "names": np.concatenate([self.text("")[None], names]),
+        }
+        return batch | {key: torch.from_numpy(value) for key, value in arrays.items()}
+
+
+def _fill(rows: NDArray[Any], value: int) -> NDArray[Any]:
+    """Append rows of ``value`` up to a multiple of :data:`REGION_MULTIPLE`, at least one of them."""
+    more = REGION_MULTIPLE - len(rows) % REGION_MULTIPLE
+    return np.concatenate([rows, np.full((more, *rows.shape[1:]), value, rows.dtype)])
 
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from openpali.home import home
-from openpali.synth.builders import clipart, easy_vqa, fashion_mnist, packages, stamps, vocabularies, wordnet
+from openpali.progress import Working, unseen
+from openpali.synth.builders import (
+    clipart,
+    easy_vqa,
+    fashion_mnist,
+    lines,
+    packages,
+    stamps,
+    vocabularies,
+    wordnet,
+)
 
 Builder = Callable[[Path], None]
 """Writes a data set into an empty folder."""
@@ -18,6 +28,7 @@ BUILDERS: dict[str, Builder] = {
     "easy-vqa": easy_vqa.build,
     "fashion-mnist": fashion_mnist.build,
     "wordnet": wordnet.build,
+    "lines": lines.build,
     **vocabularies.BUILDERS,
 }
 """Name of the data set -> its builder. Data sets that are built from others come after them."""
@@ -28,6 +39,7 @@ PACKAGES: dict[str, Callable[[], Sequence[str]]] = {
     "easy-vqa": lambda: ["easy-vqa"],
     "fashion-mnist": lambda: [fashion_mnist.PACKAGE],
     "wordnet": lambda: [wordnet.PACKAGE],
+    "lines": lines.needed,
 }
 """Name of the data set -> the packages that it is built from."""
 
@@ -37,14 +49,12 @@ MINUTES = {
     "easy-vqa": 0.3,
     "fashion-mnist": 0.3,
     "wordnet": 0.1,
+    "lines": 0.1,
     "nano-vocabulary": 0.5,
     "mini-vocabulary": 0.5,
 }
 """Name of the data set -> minutes that it takes to build on two cores, without the downloads."""
 RATE = 5  # megabytes per second at which downloads are expected
-
-Say = Callable[[str], None]
-"""Takes a line about progress."""
 
 
 def expect(names: Iterable[str], *, force: bool = False) -> str:
@@ -59,11 +69,11 @@ def expect(names: Iterable[str], *, force: bool = False) -> str:
     return f"to build: {', '.join(todo)}; to download: {fetched}; expected: {_about(minutes)} at {RATE} MB/s"
 
 
-def build(name: str, *, force: bool = False, say: Say = lambda line: None) -> Path:
+def build(name: str, *, force: bool = False, working: Working = unseen) -> Path:
     """Build the data set ``name`` (a key of :data:`BUILDERS`) and return its folder.
 
     A data set that exists is returned as it is unless ``force``. The folder appears complete or not at all.
-    ``say`` is told what is being downloaded and built.
+    ``working`` shows what is being downloaded and built.
 
     Raises:
         ValueError: there is no data set of this name.
@@ -77,14 +87,14 @@ def build(name: str, *, force: bool = False, say: Say = lambda line: None) -> Pa
     missing = _missing([name])
     for number, package in enumerate(missing, 1):
         size = f", {packages.MEGABYTES[package]} MB" if package in packages.MEGABYTES else ""
-        say(f"{name}: downloading {package} ({number} of {len(missing)}{size})")
-        packages.fetch(package)
-    say(f"{name}: building, {_about(MINUTES.get(name, 0))}")
+        with working(f"{name}: downloading {package} ({number} of {len(missing)}{size})"):
+            packages.fetch(package)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as work:
         new, old = Path(work) / "new", Path(work) / "old"
         new.mkdir()
-        BUILDERS[name](new)
+        with working(f"{name}: building, {_about(MINUTES.get(name, 0))}"):
+            BUILDERS[name](new)
         if folder.is_dir():
             folder.rename(old)
         new.rename(folder)

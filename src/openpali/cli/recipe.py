@@ -1,0 +1,30 @@
+"""``openpali recipe``: the recipes that come with the package."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="List and print the recipes that come with the package.")
+
+
+@app.command("list")
+def list_() -> None:
+    """List names and purposes."""
+    from openpali.train.shipped import describe_recipe, shipped_recipes
+
+    recipes = shipped_recipes()
+    width = max(map(len, recipes), default=0)
+    for name, path in recipes.items():
+        typer.echo(f"{name:{width}}  {describe_recipe(path)}")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="caption, vqa, ocr, detect, refseg, video, or another of the list")],
+) -> None:
+    """Print a recipe that stands alone: openpali recipe new detect > mine.toml"""
+    from openpali.train.shipped import recipe_text
+
+    typer.echo(recipe_text(name), nl=False)

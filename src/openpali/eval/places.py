@@ -1,0 +1,113 @@
+"""What a frozen image encoder knows at a place: linear probes on single patch tokens.
+
+An encoder-decoder sees patch tokens. What they do not tell, no later stage can answer, so these probes are the gate
+that SigLIP must pass before stage 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from openpali.data.sources.base import Source
+from openpali.eval.datasets.base import Advance, Embedded, Seen
+from openpali.eval.features import BATCH, Encoders, FeatureEncoder, Floats
+from openpali.eval.probes import logistic
+from openpali.infer.generate import evaluating
+from openpali.metrics.scores import Scores, mean
+from openpali.tasks.example import Example
+
+TRAIN = 2_500  # images that a probe is trained on, without a limit
+TEST = 800
+STRENGTH = 1e-3  # of l2
+SIZES = (20, 28, 36, 50)  # edges of the slices by size, in percent of the image's side
+
+Slice = Callable[[Example, int], str]  # an example and the index of an object -> the slice of the object
+
+
+class _Tokens(NamedTuple):
+    """A patch token, a label and a slice of each object."""
+
+    features: Floats
+    labels: Sequence[str]
+    slices: Sequence[str]
+
+
+def place_probe(
+    train: Source, test: Source, slice_of: Slice, model: Encoders, limit: int | None, advance: Advance
+) -> Embedded:
+    """Accuracy of the name of an object from the token of the patch at its centre.
+
+    Multinomial logistic regression on the tokens of the first images of ``train``, scored on those of ``test``.
+
+    Returns:
+        ``acc``, over all objects, and ``acc/SLICE``; 0..1.
+    """
+    many, few = (count if limit is None else min(limit, count) for count in (TRAIN, TEST))
+    encoder, seen = FeatureEncoder(model, crop=False), Seen()
+
+    def gather(source: Source, count: int, before: int) -> _Tokens:
+        features: list[Floats] = []
+        labels: list[str] = []
+        slices: list[str] = []
+        for done, example, tokens_ND in _tokens(encoder, source, count):
+            seen.image(example.images[0])
+            height, width = example.images[0].shape[:2]
+            rows, columns = encoder.vit.config.grid
+            for index, thing in enumerate(example.objects):
+                ymin, xmin, ymax, xmax = thing.box
+                row = min(rows - 1, int((ymin + ymax) / 2 / height * rows))
+                column = min(columns - 1, int((xmin + xmax) / 2 / width * columns))
+                features.append(tokens_ND[row * columns + column])
+                labels.append(thing.name)
+                slices.append(slice_of(example, index))
+            advance(before + done, many + few)
+        seen.texts(*labels)
+        return _Tokens(np.stack(features), labels, slices)
+
+    known, asked = gather(train, many, 0), gather(test, few, many)
+    names = sorted({*known.labels, *asked.labels})
+    predict = logistic(
+        known.features, np.array([names.index(label) for label in known.labels]), strengths=(STRENGTH,)
+    )
+    hits = predict(asked.features) == np.array([names.index(label) for label in asked.labels])
+    scores = {"acc": mean(hits.astype(float).tolist())}
+    for name in sorted(set(asked.slices)):
+        own = hits[[each == name for each in asked.slices]]
+        scores[f"acc/{name}"] = mean(own.astype(float).tolist())
+    facts = {
+        part: {**fact, "pooling": "the patch at the object's centre"} for part, fact in encoder.facts().items()
+    }
+    return Embedded(scores=Scores(scores), n=few, of=TEST, train=(many, TRAIN), data=seen.hash, preprocessing=facts)
+
+
+def _tokens(encoder: FeatureEncoder, source: Source, count: int) -> Iterator[tuple[int, Example, Floats]]:
+    """The first examples of a source, with their number so far and their patch tokens ``[N, D]``."""
+    device = encoder.vit.positions.device
+    for start in range(0, count, BATCH):
+        examples = [source[index] for index in range(start, min(start + BATCH, count))]
+        pixels = np.stack([encoder.preprocess(example.images[0]) for example in examples])
+        with torch.inference_mode(), evaluating(encoder.vit):
+            tokens_BND = encoder.vit(torch.from_numpy(pixels).to(device)).double().cpu().numpy()
+        for index, (example, tokens_ND) in enumerate(zip(examples, tokens_BND, strict=True)):
+            yield start + index + 1, example, tokens_ND
+
+
+def by_size(example: Example, index: int) -> str:
+    """The side of a square as large as the object's box, in percent of the image's side, as a range."""
+    ymin, xmin, ymax, xmax = example.objects[index].box
+    height, width = example.images[0].shape[:2]
+    size = 100 * ((ymax - ymin) * (xmax - xmin) / (height * width)) ** 0.5
+    above = [edge for edge in SIZES if edge > size]
+    below = [edge for edge in SIZES if edge <= size]
+    if not above:
+        return f"{SIZES[-1]}%+"
+    return f"{below[-1] if below else 0}-{above[0]}%"
+
+
+def by_position(example: Example, index: int) -> str:
+    """The position of a letter in its word, from 1."""
+    return f"letter-{index + 1}"

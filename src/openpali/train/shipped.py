@@ -1,0 +1,49 @@
+"""The recipes that come with the package, by name: ``detect`` is for one's own data, ``nano/3_video`` a stage."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from openpali.messages import hint
+from openpali.train.recipe import load_recipe
+from openpali.train.recipe_file import as_toml
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+OWN_DATA = "transfer"  # the folder of the recipes whose names have no folder
+
+
+def shipped_recipes() -> Mapping[str, Path]:
+    """Name -> file, those for your own data first."""
+    files = sorted(RECIPES.glob("*/*.toml"), key=lambda path: (path.parent.name != OWN_DATA, path))
+    return {_name(path): path for path in files if path.stem != "family"}
+
+
+def describe_recipe(path: Path) -> str:
+    """The first sentence of the comment that a recipe begins with."""
+    lines = []
+    for line in path.read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return " ".join(lines).partition(". ")[0].removesuffix(".")
+
+
+def recipe_text(name: str) -> str:
+    """A shipped recipe as a file that stands alone: as it is written, or resolved if it extends another.
+
+    Raises:
+        ValueError: there is no such recipe; the message names the nearest.
+    """
+    known = shipped_recipes()
+    if name not in known:
+        raise ValueError(f"no recipe {name!r}; {hint(name, known)}")
+    text = known[name].read_text("utf-8")
+    if "extends" not in tomllib.loads(text):
+        return text
+    return f"# {describe_recipe(known[name])}.\n{as_toml(load_recipe(known[name]).model_dump())}"
+
+
+def _name(path: Path) -> str:
+    return path.stem if path.parent.name == OWN_DATA else f"{path.parent.name}/{path.stem}"

@@ -1,0 +1,159 @@
+"""What a run takes over from the model that it starts from.
+
+A recipe that starts from a whole model inherits what it does not name itself: shapes, tokenizer, dialect, mask
+VQ-VAE, and the options of each task. :func:`inherit` writes all of it into the recipe, where training, evaluation,
+validation, plans and the exported model find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from openpali.tasks.dialects import DEFAULT
+from openpali.tasks.registry import TASKS, default_options
+from openpali.train.checkpoint import checkpoints
+from openpali.train.recipe import Recipe, SequenceRecipe, SourceSpec, parse_recipe, read_record
+from openpali.train.recipe_file import quote
+from openpali.weights.family import find_model, mask_codec_of
+from openpali.weights.format import open_model
+
+KEYS = ("preset", "tokenizer", "masks", "dialect", "knows")  # of the recipe's model table, which a run can inherit
+
+Known = Mapping[str, Any]  # what the start model has for these keys
+
+
+class Complete(NamedTuple):
+    """A recipe with all that it inherits, and sentences about that: what, and where the recipe differs."""
+
+    recipe: Recipe
+    notes: Sequence[str]
+
+
+def inherit(recipe: Recipe, run: Path | None = None) -> Complete:
+    """Complete a recipe with what its start model knows.
+
+    A start model that is not here hands on nothing if the recipe names preset and tokenizer itself: so later stages
+    can be explained and planned before earlier ones have run.
+
+    Args:
+        recipe: one without a start model, or a complete one, stays as it is.
+        run: the folder of the run. If the run has begun, its record says what it inherited, whatever the start
+            model says by now.
+
+    Raises:
+        FileNotFoundError: there is no start model, and the recipe does not name preset and tokenizer.
+        ValueError: the start model cannot be read or has no tokenizer, or a task needs a mask VQ-VAE and there is
+            none.
+    """
+    start = recipe.model.start
+    known: Known | None = {}
+    if start:
+        known = _recorded(recipe, run) or _read(recipe)
+    if known is None:
+        return Complete(recipe, [f"the start model {start} is not here yet: what it hands on is left out"])
+    raw = recipe.model_dump()
+    model = raw["model"]
+    model |= {key: known[key] for key in KEYS if key in model and key in known and not model[key]}
+    if not model["tokenizer"]:
+        raise ValueError(f"the start model {start} has no tokenizer: name one as model.tokenizer")
+    for phase in raw["phases"]:
+        for entry in phase["mixture"]:
+            entry["task_options"] = {**model.get("knows", {}).get(entry["task"], {}), **entry["task_options"]}
+    complete = parse_recipe(raw)
+    if isinstance(complete, SequenceRecipe):
+        _require_masks(complete)
+    return Complete(complete, [*_inherited(recipe, complete), *_differences(recipe, known)])
+
+
+def _recorded(recipe: Recipe, run: Path | None) -> Known | None:
+    """What a run that has begun has inherited; None if it has not begun from the same model."""
+    if run is None or not checkpoints(run):
+        return None
+    try:
+        before = read_record((run / "recipe.json").read_text("utf-8"))
+    except (OSError, ValueError):  # claiming the folder will say what is wrong
+        return None
+    return before.model.model_dump() if before.model.init == recipe.model.init else None
+
+
+def _read(recipe: Recipe) -> Known | None:
+    """What the start model says of itself; None if it is not here."""
+    name = recipe.model.start
+    try:
+        folder = find_model(name)
+    except FileNotFoundError as error:
+        if recipe.model.preset and recipe.model.tokenizer:
+            return None
+        raise FileNotFoundError(f"model.init: {error}") from error
+    try:
+        model = open_model(folder)
+    except ValueError as error:
+        raise ValueError(f"model.init: {error}") from error
+    return {
+        "preset": name,
+        "tokenizer": name if model.has_tokenizer else "",
+        "masks": mask_codec_of(folder),
+        "dialect": model.facts.get("dialect", DEFAULT),
+        "knows": model.facts.get("tasks", {}),
+    }
+
+
+def _require_masks(recipe: SequenceRecipe) -> None:
+    """Check that there is a mask VQ-VAE if a task writes or scores masks."""
+    if recipe.model.masks:
+        return
+    asked = {f"evals.{number}": spec.task for number, spec in enumerate(recipe.evals)}
+    for number, phase in enumerate(recipe.phases):
+        asked |= {f"phases.{number}.mixture.{place}": entry.task for place, entry in enumerate(phase.mixture)}
+    for where, task in asked.items():
+        if task in TASKS and "masks" in TASKS[task].needs:
+            raise ValueError(
+                f'{where}: task {task} needs a mask VQ-VAE: set model.masks to one, such as "nano/mask_vqvae", or '
+                "start from a model that has one"
+            )
+
+
+def _inherited(recipe: Recipe, complete: Recipe) -> Iterator[str]:
+    """One sentence about what a complete recipe has that the original did not name."""
+    before, after, start = recipe.model.model_dump(), complete.model.model_dump(), recipe.model.start
+    taken = {key: after[key] for key in KEYS if key in after and after[key] != before[key]}
+    parts = [key if value == start else f"{key} {value}" for key, value in taken.items() if key != "knows"]
+    options = {}
+    for own, entry in zip(_entries(recipe), _entries(complete), strict=True):
+        options[entry.task] = {k: v for k, v in entry.task_options.items() if k not in own.task_options}
+    parts += [f"{task} ({_written(own)})" for task, own in options.items() if own]
+    if kept := [task for task in taken.get("knows", {}) if task not in options]:
+        parts.append(f"the options of {', '.join(kept)}")
+    if parts:
+        yield f"inherited from {start}: {', '.join(parts)}"
+
+
+def _differences(recipe: Recipe, known: Known) -> Iterator[str]:
+    """A sentence about each value that the recipe names and that is another one in the start model."""
+    if not isinstance(recipe, SequenceRecipe):
+        return
+    for key in ("masks", "dialect"):
+        own, theirs = getattr(recipe.model, key), known.get(key)
+        if own and theirs and own != theirs:
+            yield f"{key}: {theirs} of the start model -> {own} by the recipe"
+    said: dict[str, None] = {}  # several entries may say the same
+    for entry in _entries(recipe):
+        options = known.get("knows", {}).get(entry.task)
+        if options is None:
+            continue
+        options = {**default_options(entry.task, known["dialect"] or DEFAULT), **options}
+        for name, value in entry.task_options.items():
+            theirs, own = quote(options.get(name)), quote(value)
+            if name in options and theirs != own:
+                said[f"{entry.task}: {name} {theirs} of the start model -> {own} by the recipe"] = None
+    yield from said
+
+
+def _entries(recipe: Recipe) -> list[SourceSpec]:
+    return [entry for phase in recipe.phases for entry in phase.mixture]
+
+
+def _written(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {quote(value)}" for name, value in options.items())

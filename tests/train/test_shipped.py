@@ -1,0 +1,43 @@
+"""The recipes in the package: all of the repository's, by name, each printed as a file that stands alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from openpali.tasks.registry import TASKS
+from openpali.train.recipe import SequenceRecipe, load_recipe
+from openpali.train.shipped import describe_recipe, recipe_text, shipped_recipes
+
+ROOT = Path(__file__).parents[2] / "recipes"
+
+
+def test_the_package_has_the_recipes_of_the_repository() -> None:
+    ours = [path for path in ROOT.glob("*/*.toml") if path.stem != "family"]
+    assert {path.resolve() for path in shipped_recipes().values()} == {path.resolve() for path in ours}
+    assert all(map(describe_recipe, ours))
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_printed_recipe_stands_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(recipe_text(name), "utf-8")
+    assert load_recipe(tmp_path / "mine.toml") == load_recipe(shipped_recipes()[name])
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if "/" not in name])
+def test_a_recipe_for_ones_own_data_says_its_task_once_and_keeps_the_best(name: str) -> None:
+    assert "extends" not in (text := recipe_text(name))
+    assert text.startswith("# Fine-tune ")
+    recipe = load_recipe(ROOT / "transfer" / f"{name}.toml")
+    assert isinstance(recipe, SequenceRecipe)
+    [entry], [held_out] = recipe.phases[0].mixture, recipe.evals
+    assert (recipe.name, entry.source, held_out.source) == (f"mine-{name}", "mine-train.jsonl", "mine-test.jsonl")
+    assert entry.task == held_out.task == {"video": "video_qa"}.get(name, name)
+    assert entry.task in TASKS
+    assert (recipe.model.frozen, recipe.keep_best) == (["vit"], held_out.name)
+
+
+def test_an_unknown_recipe_is_named_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="no recipe 'detct'; did you mean 'detect'"):
+        recipe_text("detct")

@@ -1,0 +1,190 @@
+"""A run takes over from its start model: shapes, tokenizer, dialect, mask codec, and the options of each task."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import Killed, kill_at, make_recipe
+
+from openpali.data.media.images import Preprocess
+from openpali.infer.pali import Pali
+from openpali.model.init import init_weights
+from openpali.model.sizes import PRESETS
+from openpali.tasks import dialects
+from openpali.tasks.registry import get_task
+from openpali.train.evals import open_evaluations
+from openpali.train.export import task_options
+from openpali.train.phases import open_phases, training_terms
+from openpali.train.recipe import Recipe, load_recipe, parse_recipe, read_record
+from openpali.train.recipe_file import as_toml
+from openpali.train.start import inherit
+from openpali.weights.family import mask_codec_of
+from openpali.weights.format import FAMILY, Config, build, open_model, write_model
+
+PICO = PRESETS["pico"]
+KNOWN = {"detect": {"bins": 16, "order": "reading"}, "vqa": {}, "refseg": {"bins": 16}}
+DETECT = {"source": "nano/scene", "task": "detect"}
+REFSEG = {"source": "nano/scene", "task": "refseg", "options": {"expressions": True}}
+UNNAMED = {"model__preset": "", "model__tokenizer": "", "max_target": 160, "phases__0__samples": 8}
+
+
+@pytest.fixture
+def start(tmp_path, tokenizer) -> str:
+    """A model that knows three tasks, in a family with a mask VQ-VAE."""
+    family = tmp_path / "family"
+    size = PICO.pali.vision.image_size
+    shape = dataclasses.replace(PICO.pali.text, vocab_size=tokenizer.vocab_size)
+    config = dataclasses.replace(PICO.pali, text=shape)
+    _write(family / "pali", config, preprocess=Preprocess(*size), tokenizer=tokenizer, facts={"tasks": KNOWN})
+    _write(family / "masks", PICO.masks, preprocess=None, tokenizer=None, facts={})
+    (family / FAMILY).write_text(json.dumps({"parts": {"pali": "pali", "mask_vqvae": "masks"}, "tasks": {}}))
+    return str(family / "pali")
+
+
+def _write(folder: Path, config: Config, **other: Any) -> None:
+    write_model(folder, init_weights(build(config)).state_dict(), config, **other)
+
+
+def rewrite_facts(folder: str, **facts: Any) -> None:
+    config = Path(folder) / "config.json"
+    described = json.loads(config.read_text())
+    described["facts"] |= facts
+    config.write_text(json.dumps(described))
+
+
+Tune = Callable[..., Recipe]
+
+
+@pytest.fixture
+def tune(start) -> Tune:
+    """A recipe that starts from the model, and names neither shapes nor tokenizer."""
+
+    def recipe(entry: dict[str, Any], **changes: Any) -> Recipe:
+        return make_recipe(**{**UNNAMED, "model__init": {"": start}, "phases__0__mixture": [entry], **changes})
+
+    return recipe
+
+
+def test_detection_trains_evaluates_and_answers_in_the_bins_of_the_start_model(
+    tune, start, tokenizer, make_trainer, tmp_path
+) -> None:
+    evals = [{**DETECT, "every": 8, "limit": 1}, {"benchmark": "nano/detect", "every": 8, "limit": 1}]
+    recipe, [note] = inherit(tune(DETECT, evals=evals))
+    assert note == (
+        f"inherited from {start}: preset, tokenizer, masks {Path(start).parent / 'masks'}, dialect pali3, "
+        'detect (bins 16, order "reading"), the options of vqa, refseg'
+    )
+    [phase] = open_phases(recipe, tokenizer)
+    evaluated = [evaluator.task for each in open_evaluations(recipe, tokenizer) for evaluator in each.evaluators]
+    tasks = [phase.entries[0].task, *training_terms(recipe, tokenizer, "nano/scene").tasks, *evaluated]
+    assert {task.bins for task in tasks} == {16}
+    assert len(tasks) == 6
+    make_trainer(recipe.model_copy(update={"evals": []})).train()
+    assert Pali.from_pretrained(tmp_path / "run").task("detect") == get_task("detect", **KNOWN["detect"])
+
+
+def test_what_a_run_does_not_train_stays_as_the_start_model_knew_it(tune, make_trainer, tmp_path) -> None:
+    vqa = {"source": "easy-vqa", "task": "vqa", "options": {"split": "train"}}
+    recipe, notes = inherit(tune(vqa))
+    assert notes[0].endswith("the options of detect, refseg")
+    trainer = make_trainer(recipe)
+    assert trainer.evaluations._pipeline(trainer.model, sharded=False).task("detect").bins == 16
+    trainer.train()
+    pali = Pali.from_pretrained(tmp_path / "run")
+    assert open_model(tmp_path / "run" / "model").facts["tasks"] == KNOWN
+    assert pali.task("detect").bins == 16
+    assert pali.task("refseg").masks is not None  # the run's own folder has none
+
+
+def test_an_option_that_the_recipe_names_counts_and_is_said(tune) -> None:
+    entries = [{**DETECT, "task_options": {"bins": 1000, "max_names": 2}}, {**DETECT, "weight": 2.0}]
+    recipe, [_, *differences] = inherit(tune({}, phases__0__mixture=entries))
+    assert differences == ["detect: bins 16 of the start model -> 1000 by the recipe"]  # 2 names are its default
+    assert [entry.task_options["bins"] for entry in recipe.phases[0].mixture] == [1000, 16]
+    assert task_options(recipe)["detect"] == {"order": "reading"}  # of two entries what they agree on
+    _, [_, difference] = inherit(tune({**DETECT, "task_options": {"max_names": 3}}))
+    assert difference == "detect: max_names 2 of the start model -> 3 by the recipe"
+
+
+def test_a_complete_recipe_inherits_nothing_more(tune, tmp_path) -> None:
+    recipe = inherit(tune(DETECT)).recipe
+    assert inherit(recipe) == (recipe, [])
+    assert read_record(recipe.model_dump_json()) == recipe
+    assert parse_recipe(tomllib.loads(as_toml(recipe.model_dump()))) == recipe
+    alone = make_recipe()
+    assert inherit(alone, tmp_path) == (alone, [])
+
+
+def test_the_dialect_is_the_start_models(tune, start, tokenizer, make_trainer, tmp_path, monkeypatch) -> None:
+    other = dataclasses.replace(
+        dialects.PALI3, name="other", prompts={**dialects.PALI3.prompts, "detect": "find {text}"}
+    )
+    monkeypatch.setattr(dialects, "DIALECTS", {**dialects.DIALECTS, "other": other})
+    rewrite_facts(start, dialect="other")
+    recipe, _ = inherit(tune(DETECT, evals=[{**DETECT, "every": 8, "limit": 1}]))
+    trained, evaluated = open_phases(recipe, tokenizer)[0].entries[0], open_evaluations(recipe, tokenizer)[0]
+    tasks = [trained.task, *training_terms(recipe, tokenizer, "nano/scene").tasks, evaluated.evaluators[0].task]
+    assert [task.ask("cup") for task in tasks] == ["find cup"] * 3
+    trainer = make_trainer(recipe.model_copy(update={"evals": []}))
+    assert trainer.evaluations._pipeline(trainer.model, sharded=False).dialect == "other"
+    trainer.train()
+    assert Pali.from_pretrained(tmp_path / "run").task("detect").ask("cup") == "find cup"
+    _, notes = inherit(tune(DETECT, model__dialect="pali3"))
+    assert "dialect: other of the start model -> pali3 by the recipe" in notes
+
+
+def test_the_mask_codec_is_the_start_models(tune, start, tokenizer) -> None:
+    recipe, _ = inherit(tune(REFSEG))
+    task = open_phases(recipe, tokenizer)[0].entries[0].task
+    assert (task.bins, task.masks is None) == (16, False)
+    assert mask_codec_of(Path(start).parent) == mask_codec_of(Path(start)) == str(Path(start).parent / "masks")
+
+
+@pytest.mark.parametrize("where", ["phases.0.mixture.0", "evals.0"])
+def test_masks_without_a_codec_are_an_error_that_names_the_key(where, tune, start) -> None:
+    (Path(start).parent / FAMILY).unlink()
+    entry, evals = (REFSEG, []) if where.startswith("phases") else (DETECT, [{**REFSEG, "every": 8}])
+    for recipe in (tune(entry, evals=evals), make_recipe(phases__0__mixture=[entry], evals=evals)):
+        with pytest.raises(
+            ValueError, match=rf"^{where}: task refseg needs a mask VQ-VAE: set model.masks to one, "
+        ):
+            inherit(recipe)
+
+
+def test_a_run_resumes_as_it_began_whatever_its_start_model_says(tune, start, make_trainer, tmp_path) -> None:
+    named = tune(DETECT, save_minutes=1e-9)
+    trainer = make_trainer(inherit(named, tmp_path / "run").recipe)
+    kill_at(trainer, 2)
+    with pytest.raises(Killed):
+        trainer.train()
+    rewrite_facts(start, tasks={"detect": {"bins": 8}})
+    make_trainer(inherit(named, tmp_path / "run").recipe).train()
+    assert open_model(tmp_path / "run" / "model").facts["tasks"]["detect"]["bins"] == 16
+
+
+def test_a_start_model_that_is_not_here(tune) -> None:
+    later = make_recipe(model__init={"": "nowhere"})
+    assert inherit(later) == (
+        later,
+        ["the start model nowhere is not here yet: what it hands on is left out"],
+    )
+    with pytest.raises(FileNotFoundError, match=r"^model.init: no model 'nowhere'"):
+        inherit(tune(DETECT, model__init={"": "nowhere"}))
+    with pytest.raises(ValueError, match=r"^model.init: .*nano is a family of several models"):
+        inherit(tune(DETECT, model__init={"": "nano"}))
+    with pytest.raises(ValueError, match=r"^model.preset is missing: name it, or a model"):
+        make_recipe(**UNNAMED, model__init={"vit": "nowhere"})
+
+
+def test_the_recipes_for_ones_own_data_name_no_more_than_their_start_model() -> None:
+    file = Path(__file__).parents[2] / "recipes" / "transfer" / "refseg.toml"
+    recipe, _ = inherit(load_recipe(file))
+    assert recipe.model.preset == recipe.model.tokenizer == "nano/pali"
+    assert recipe.model.masks == "nano/mask_vqvae"
+    assert recipe.phases[0].mixture[0].task_options == {"bins": 16}
