@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from openpali.eval import cards
 from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
@@ -313,6 +315,16 @@ def test_a_suite_runs_what_it_can_and_keeps_the_papers_numbers_apart(pali: Pali,
     assert [row[ocr] for row in rows] == ["", "", "70.0"]
     assert rows[0][-1] == "test. A note"
     assert "- gone: there is no list.txt" in suite_table.as_markdown(outcomes)
+    console = Console(file=io.StringIO(), width=80)
+    for some in (outcomes, outcomes[1:2]):
+        console.print(suite_table.render(some))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(f"\n {name} " in shown for name in ("x/pairs", "nano/vqa"))
+    assert "\nx/pairs: test. A note\n" in shown
+    assert "(5B)" in shown
+    without = [replace(each, card=each.card and replace(each.card, paper={}, paper_ocr={})) for each in outcomes]
+    console.print(suite_table.render(without))
+    assert "5B" not in console.file.getvalue().removeprefix(shown)  # type: ignore[attr-defined]
     again = suite_of(pali, tmp_path, tmp_path / "out")  # goes on from the answers that are there
     assert again[2].card is not None
     assert again[2].card.scores == outcomes[2].card.scores  # type: ignore[union-attr]

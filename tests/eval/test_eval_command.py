@@ -62,15 +62,16 @@ def test_the_nano_suite_runs_what_it_can_and_lists_the_rest(openpali, family: Pa
         assert json.loads((tmp_path / f"nano-{name}.json").read_text())["benchmark"] == f"nano/{name}"
     assert "not run: easy-vqa: " in printed
     assert "data build easy-vqa" in printed
-    assert "paper (5B)" in printed
+    assert "paper (5B)" not in printed  # it has no numbers of these
     assert "| nano/video | 2 |" in (tmp_path / "table.md").read_text()
 
 
 def test_the_paper_suite_runs_on_the_data_root(openpali, family: Path, tmp_path: Path) -> None:
     expected = ANSWERING["docvqa"](tmp_path)
     printed = openpali("eval", "--suite", "paper", "--model", family, "--data", tmp_path)
-    [row] = [line for line in printed.splitlines() if line.strip(" │").startswith("docvqa")]
-    assert [cell.strip() for cell in row.split("│") if cell.strip()][1] == str(expected.count)
+    [row] = [line for line in printed.splitlines() if line.startswith(" docvqa ")]
+    assert row.split()[1] == str(expected.count)
+    assert "paper (5B)" in printed
     assert "87.6" in row
     assert "88.6" in row
     assert "not run: coco-captions: " in printed

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from openpali.eval.cards import show, show_interval
 from openpali.eval.runner import Run
@@ -41,16 +44,23 @@ def rows_of(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
     return rows
 
 
-def render(outcomes: Sequence[Outcome]) -> Table:
-    """The table of a suite, to print with rich."""
-    table = Table(caption=CAPTION, caption_justify="left", pad_edge=False)
-    for name in COLUMNS:
+def render(outcomes: Sequence[Outcome]) -> Group:
+    """The table of a suite, to print with rich, in 80 columns: without empty columns, and with remarks below."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    *columns, remarks = zip(COLUMNS, *rows_of(outcomes), strict=True)
+    shown = [(name, cells) for name, *cells in columns if any(cells)]
+    for name, _ in shown:
         right = name in ("samples", "ours", "95 % interval") or name in PAPER
         style = "bold" if name == "ours" else "italic cyan" if name in PAPER else ""
-        table.add_column(name, justify="right" if right else "left", style=style, overflow="fold")
-    for row in rows_of(outcomes):
+        whole = name == "benchmark"
+        table.add_column(name, justify="right" if right else "left", style=style, overflow="fold", no_wrap=whole)
+    for row in zip(*(cells for _, cells in shown), strict=True):
         table.add_row(*row)
-    return table
+    names = columns[0]
+    notes = [f"{name}: {remark}" for name, remark in zip(names[1:], remarks[1:], strict=True) if remark]
+    if any(name in PAPER for name, _ in shown):
+        notes.append(CAPTION)
+    return Group(table, *(Text(note) for note in notes))
 
 
 def as_markdown(outcomes: Sequence[Outcome]) -> str:
