@@ -109,12 +109,29 @@ def test_a_prompt_may_be_longer_than_the_name_of_a_file(capsys, monkeypatch, fam
         assert end.value.code in (0, None) or "tokens, this model takes" in str(end.value.code)
 
 
-def test_a_task_that_a_model_was_not_trained_on_is_said(capsys, monkeypatch, family: Path, photo: Path) -> None:
-    with pytest.warns(Untrained, match="not trained on task caption, but on detect"):
-        openpali(capsys, monkeypatch, "predict", photo, "--task", "caption", "--model", family)
+def test_a_task_that_a_model_was_not_trained_on_is_said(
+    capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path
+) -> None:
+    said = "this model was not trained on task caption, but on detect: expect no good answers"
+    lines, card = tmp_path / "lines.jsonl", tmp_path / "card.json"
+    lines.write_text(json.dumps({"images": str(photo), "caption": "a horse"}) + "\n")
+    for command in (
+        ("predict", photo, "--task", "caption", "--json"),
+        ("predict", photo, "Generate the alt_text in en at 0: <extra_id_0>", "--json"),
+        ("predict", "--input", lines, "--output", tmp_path / "answers.jsonl"),
+        ("eval", lines, "--task", "caption", "--json", card),
+    ):
+        with pytest.warns(Untrained) as caught:
+            printed = openpali(capsys, monkeypatch, *command, "--model", family)
+        assert [str(each.message) for each in caught if each.category is Untrained] == [said]
+        if command[-1] == "--json":
+            assert json.loads(printed)["note"] == said
+    assert json.loads((tmp_path / "answers.jsonl").read_text())["note"] == said
+    assert json.loads(card.read_text())["note"] == said
     with warnings.catch_warnings():
         warnings.simplefilter("error", Untrained)
-        openpali(capsys, monkeypatch, "predict", photo, "horse", "--task", "detect", "--model", family)
+        command = ("predict", photo, "horse", "--task", "detect", "--model", family, "--json")
+        assert "note" not in json.loads(openpali(capsys, monkeypatch, *command))
 
 
 WORLD_SETS = ["retrieval", "caption", "ocr", "vqa", "detect", "refseg", "video"]

@@ -133,7 +133,14 @@ def test_objects_need_an_image_of_their_size(folder: Path) -> None:
 
 def test_missing_and_damaged_images_are_named(folder: Path) -> None:
     (folder / "bad.png").write_bytes(b"no image")
-    source = JsonlSource(write(folder, {"images": "gone.png"}, {"images": "bad.png"}))
+    url = "https://example.org/a.png"
+    source = JsonlSource(
+        write(folder, {"images": "gone.png"}, {"images": "bad.png"}, {"images": url}, {"images": "images"})
+    )
+    with pytest.raises(ValueError, match=f"train.jsonl:3: {url} is a URL: download the file"):
+        source[2]
+    with pytest.raises(OSError, match=r"train.jsonl:4: .*images cannot be read: Is a directory"):
+        source[3]
     with pytest.raises(FileNotFoundError, match=r"train.jsonl:1: no file .*gone.png"):
         source[0]
     with pytest.raises(ValueError, match=r"train.jsonl:2: bad.png is not an image"):

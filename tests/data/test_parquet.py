@@ -131,7 +131,7 @@ def test_a_damaged_row_group_is_a_value_error(folder: Path) -> None:
         source[0]
     assert source[45].label == "l45"
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"a\.parquet"):
+    with pytest.raises(FileNotFoundError, match=r"^no file .*a\.parquet$"):
         source[30]
 
 

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from openpali.data.sources import shards
-from openpali.data.sources.files import RETRIES, read_span
+from openpali.data.sources.files import RETRIES, fingerprint, open_file, read_span
 from openpali.data.sources.registry import open_source
 from openpali.data.sources.shards import ShardSource
 from openpali.synth.builders.output import write_shards
@@ -52,6 +53,25 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "train-00000.tar").rename(tmp_path / "a.tar")
     write_shards(tmp_path, "b", map(sample, range(250, 255)))
     return tmp_path
+
+
+def test_a_missing_file_is_named_with_what_refers_to_it(folder: Path) -> None:
+    source = ShardSource(folder)
+    (folder / "a.tar").unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        source[1]
+    assert str(error.value) == f"a.tar: s0001: no file {folder / 'a.tar'}"
+    (folder / "b-00000.tar").rename(folder / "b-00001.tar")
+    pattern = f"{folder}/b-{{00001..00002}}.tar"
+    with pytest.raises(FileNotFoundError) as error:
+        ShardSource(pattern)
+    assert str(error.value) == f"no file {folder}/b-00002.tar, which {pattern} names"
+    for read in (partial(read_span, start=0, size=1), open_file, fingerprint):
+        with pytest.raises(FileNotFoundError) as error:
+            read(str(folder / "a.tar"))
+        assert str(error.value) == f"no file {folder / 'a.tar'}"
+    with pytest.raises(OSError, match=rf"^{folder} cannot be read: Is a directory$"):
+        open_file(str(folder))
 
 
 def test_samples_are_read_in_any_order_with_their_images(folder: Path) -> None:

@@ -80,6 +80,16 @@ def same(one: Result, other: Result) -> None:
         torch.testing.assert_close(grad, other[3][name], rtol=1e-4, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def test_an_empty_batch_gives_empty_results(model: PaliModel, images: Tensor) -> None:
+    prompt, targets, counts = ids(4, 4, 4), ids(5, 5, 5), torch.full((3,), 3)
+    for some, frames in ((images, None), (images, counts), (None, None)):
+        none = [None if x is None else x[:0] for x in (some, prompt, targets, frames)]
+        hidden = model(*none)
+        assert hidden.shape == (0, 5, CONFIG.text.d_model)
+        assert model.text.logits(hidden).shape == (0, 5, VOCAB)
+        hidden.sum().backward()
+
+
 @pytest.mark.parametrize("query_block", [3, 1024])
 @pytest.mark.parametrize("config", [CONFIG, UMT5_LIKE])
 def test_padding_changes_nothing(

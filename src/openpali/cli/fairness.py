@@ -38,4 +38,6 @@ def fairness(
         found |= fair.toxicity([row.text for row in rows], groups, fair.WordList.read(*words), least=least)
     typer.echo("\n".join(each.as_markdown() for each in found.values()))
     if file is not None:
-        file.write_text(json.dumps({name: each.as_json() for name, each in found.items()}, indent=1) + "\n")
+        file.write_text(
+            json.dumps({name: each.as_json() for name, each in found.items()}, indent=1) + "\n", "utf-8"
+        )

@@ -7,6 +7,7 @@ for some in replies(pali, source, Request(task="caption")):
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from openpali.data.sources.records import RecordSource
 from openpali.infer.batches import cut, windows
 from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import BATCH, Prediction, group
+from openpali.infer.pipeline import BATCH, Prediction, Untrained, group
 from openpali.messages import reason, shorten
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Image, Object, Size
@@ -47,11 +48,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a sample: a prediction, or an error."""
+    """What came of a sample: a prediction, or an error.
+
+    Attributes:
+        note: a sentence if the model was not trained on the task (:meth:`Pipeline.reservation`).
+    """
 
     key: str
     prediction: Prediction | None = None
     error: str = ""
+    note: str = ""
 
     def as_json(self) -> Json:
         """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths."""
@@ -65,6 +71,7 @@ class Reply:
             "objects": [_object(thing) for thing in answer.objects],
             "score": generation.score,
             "finish_reason": generation.finish_reason,
+            **({"note": self.note} if self.note else {}),
         }
 
 
@@ -81,7 +88,9 @@ def replies(
         ValueError: there is no such task, or the model takes no images.
     """
     if request.task:
-        pali.task(request.task)
+        with warnings.catch_warnings():  # about the task that each sample is asked
+            warnings.simplefilter("ignore", Untrained)
+            pali.task(request.task)
     asking = _Asking(pali, request)
     for window in windows(len(source), batch):
         if window.stop <= skip:
@@ -174,15 +183,18 @@ class _Asking:
         found: dict[int, Reply] = {}
         for places in group([each.task.name for each in chunk]).values():
             some = [chunk[place] for place in places]
+            task = some[0].task
+            note = self.pali.pipeline(self.pali.part_for(task.name)).reservation(task.name)
             predictions = self.pali.predict(
                 [each.images for each in some],
                 [each.prompt for each in some],
-                task=some[0].task,
+                task=task,
                 batch=len(some),
                 sizes=[each.size for each in some],
             )
             found |= {
-                each.index: Reply(each.key, prediction) for each, prediction in zip(some, predictions, strict=True)
+                each.index: Reply(each.key, prediction, note=note)
+                for each, prediction in zip(some, predictions, strict=True)
             }
         return found
 

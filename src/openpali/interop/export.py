@@ -55,7 +55,7 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
 def _write(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     write_tensors(folder, weights)
     for name, content in {"config.json": config, **more}.items():
-        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
 def _preprocessor(preprocess: Preprocess | None) -> dict[str, Any]:

@@ -190,7 +190,7 @@ def _wording(folder: Path) -> Wording:
     if not (folder / "config.json").is_file():
         return "lower"
     file = folder / "tokenizer_config.json"
-    described = json.loads(file.read_text()) if file.is_file() else {}
+    described = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     return "canonical" if "Siglip" in described.get("tokenizer_class", "SiglipTokenizer") else "lower"
 
 

@@ -142,7 +142,7 @@ def attend_with_bias(
     rows = QUERY_BLOCK
     if not learning:
         copies = 1 if mask is None else len(mask)  # with a mask, scores differ between the rows of a batch
-        rows = min(rows, max(1, SCORES // (copies * q.shape[1] * k.shape[2])))
+        rows = min(rows, max(1, SCORES // max(1, copies * q.shape[1] * k.shape[2])))
     block = partial(_attend_block, attend, causal=causal)
     if length <= rows:
         return block(q, k, v, bias, mask, 0, length)
@@ -185,7 +185,7 @@ def unfold_bias(bias: Tensor, keys: int) -> Tensor:
 
 def split_heads(x_BLD: Tensor, heads: int) -> Tensor:
     """``[B, L, h * d] -> [B, h, L, d]``."""
-    return x_BLD.view(*x_BLD.shape[:2], heads, -1).transpose(1, 2)
+    return x_BLD.view(*x_BLD.shape[:2], heads, int(x_BLD.shape[2]) // heads).transpose(1, 2)
 
 
 def merge_heads(x_BhLd: Tensor) -> Tensor:

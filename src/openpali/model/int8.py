@@ -39,7 +39,7 @@ class Int8Linear(nn.Module):
             y = F.linear(rows, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
         if self.bias is not None:
             y = y + self.bias.to(x.dtype)
-        return y.reshape(*x.shape[:-1], -1)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:

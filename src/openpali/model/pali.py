@@ -74,7 +74,7 @@ class PaliModel(nn.Module):
     def embed_images(self, images: Tensor) -> Tensor:
         """``[B, F, H, W, 3] -> [B, F * N, D]``: the visual tokens as the encoder sees them."""
         tokens: Tensor = self.project(self.vit(images.flatten(0, 1)))
-        return tokens.reshape(*images.shape[:2], -1, tokens.shape[-1]).flatten(1, 2)
+        return tokens.reshape(*images.shape[:2], *tokens.shape[1:]).flatten(1, 2)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         """A cache to generate up to ``max_length`` tokens."""

@@ -251,7 +251,7 @@ class _Writer(HuggingFaceStorageWriter):
             if not (self.temporary / name).is_file():
                 raise FileNotFoundError(f"{name}, written by a rank, is missing: give all ranks one shared folder")
         state = self.temporary / "state.json"
-        state.write_text(json.dumps({**self.state, "files": files}))
+        state.write_text(json.dumps({**self.state, "files": files}), "utf-8")
         _seal(state)
         _flush(self.temporary)
         self.temporary.rename(self.final)

@@ -14,6 +14,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 
 def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
     """The dtype of ``precision = "auto" | "bf16" | "fp32"``.
@@ -78,13 +83,12 @@ def _glibc(threshold: int, trim: int) -> bool:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Peak bytes of this process so far: on its GPU, or else its resident memory. 0 on Windows without a GPU."""
+    """Peak bytes of this process so far: on its GPU, or else its resident memory; 0 if the system does not tell (on
+    Windows)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
+    if resource is None:
         return 0
-    import resource
-
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from openpali.train.checkpoint import checkpoints, read_state, unwritable
 from openpali.train.recipe import Recipe, read_record
@@ -24,6 +25,10 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
+
+
+class Unlocked(UserWarning):
+    """A run's folder cannot be locked on this system."""
 
 
 class RunFolder:
@@ -124,16 +129,20 @@ class RunFolder:
             )
 
 
-def lock(run: Path) -> TextIO:
+def lock(run: Path) -> BinaryIO:
     """Lock a run's folder for this process, until it ends or the returned file is closed.
 
-    File systems without locks, and Windows, are not protected: there, start only one process per folder.
+    File systems without locks, and Windows, are not protected: there, start only one process per folder. On Windows
+    a warning (:class:`Unlocked`) says so.
 
     Raises:
         ValueError: another process holds the lock.
     """
-    file = (run / ".lock").open("a")
+    file = (run / ".lock").open("ab")
     if fcntl is None:
+        warnings.warn(
+            f"this system has no file locks: let no second process train in {run}", Unlocked, stacklevel=2
+        )
         return file
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock, whose lock data workers would inherit

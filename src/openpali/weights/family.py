@@ -115,7 +115,7 @@ def open_family(folder: Path) -> Family:
     if not path.is_file():
         return Family({open_model(folder).kind: folder}, {}, ())
     try:
-        described = json.loads(path.read_text())
+        described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}
         return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -130,7 +130,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     "pali" are stored once.
 
     Raises:
-        FileNotFoundError: a part does not exist.
+        FileNotFoundError: the file or a part does not exist.
         ValueError: the description cannot be read.
     """
     origins, tasks, languages = _read_description(description)
@@ -154,7 +154,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
         )
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     family = {"parts": {part: part for part in origins}, "tasks": tasks, "languages": languages}
-    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n")
+    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
     return sizes
 
 
@@ -165,6 +165,8 @@ def _candidates(name: str) -> tuple[Path, ...]:
 
 def _read_description(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """Parts, tasks and languages of a family's TOML file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the family")
     try:
         described = tomllib.loads(path.read_text("utf-8"))
         parts, tasks = dict(described["parts"]), dict(described.get("tasks", {}))

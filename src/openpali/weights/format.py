@@ -155,7 +155,7 @@ def open_model(folder: Path) -> ModelFolder:
         hint = "; run `openpali convert` to make one of the .npz file" if list(folder.glob("*.npz")) else ""
         raise FileNotFoundError(f"no model in {folder}: it has no config.json{hint}")
     try:
-        described = json.loads(path.read_text())
+        described = json.loads(path.read_text("utf-8"))
         if "format" not in described:
             raise ValueError(_not_ours(described))
         if described["format"] != FORMAT:
@@ -196,7 +196,7 @@ def write_model(
     }
     if isinstance(config, PaliModelConfig):
         described["model_type"] = MODEL_TYPE
-    (folder / "config.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+    (folder / "config.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def config_from_json(cls: type[Any], value: Any) -> Any:

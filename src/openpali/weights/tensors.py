@@ -136,7 +136,7 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: i
         size = sum(tensor.nbytes for tensor in tensors.values())
         where = {key: name for name, shard in zip(names, shards, strict=True) for key in sorted(shard)}
         index = {"metadata": {"total_size": size}, "weight_map": where}
-        (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+        (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", "utf-8")
     for old in (*folder.glob("model-*-of-*.safetensors"), folder / WEIGHTS, folder / INDEX):
         if old.name not in names and not (old.name == INDEX and len(shards) > 1):
             old.unlink(missing_ok=True)
@@ -201,7 +201,7 @@ def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> 
 def _read_index(folder: Path) -> dict[str, str]:
     """Tensor -> name of its file in the folder itself: directories in the index are ignored."""
     try:
-        where = json.loads((folder / INDEX).read_text())["weight_map"]
+        where = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"]
         return {key: Path(name).name for key, name in where.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{folder / INDEX} is no index of weights ({reason(error)})") from error
@@ -218,7 +218,9 @@ def _refuse_pickles(folder: Path) -> None:
 
 
 def _open(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError(f"no weights in {path.parent}: it has no {path.name}")
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or missing: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -173,8 +174,10 @@ def load(
 
 
 def start_method() -> str:
-    """How workers are started: "fork", which shares memory; on Windows "spawn", which copies it."""
-    return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    """How workers are started: "fork", which shares memory; on Windows and macOS, whose libraries may crash after a
+    fork, "spawn", which copies it."""
+    fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    return "fork" if fork else "spawn"
 
 
 @dataclass(frozen=True)

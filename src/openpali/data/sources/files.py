@@ -38,24 +38,48 @@ def find_files(pattern: str, suffix: str) -> list[str]:
             ``train-{00000..00099}.tar``.
 
     Raises:
-        FileNotFoundError: there are no such files.
+        FileNotFoundError: there are no such files, or one of a range is missing.
         ValueError: fsspec cannot open this kind of URL.
     """
-    found = [name for each in _expand_braces(pattern) for name in _list(each, suffix)]
-    if not found:
-        raise FileNotFoundError(f"no {suffix} files at {pattern}")
+    found = []
+    for each in _expand_braces(pattern):
+        names = _list(each, suffix)
+        if not names:
+            of_range = each != pattern
+            raise FileNotFoundError(
+                f"no file {each}, which {pattern} names" if of_range else f"no {suffix} files at {pattern}"
+            )
+        found += names
     return found
 
 
 def open_file(name: str) -> BinaryIO:
-    """Open a file for reading. Raises ``OSError`` if it cannot be read."""
-    if not is_url(name):
-        return Path(name).open("rb")
-    fs, path = _remote(name)
+    """Open a file for reading. Raises ``OSError``, with its name, if it cannot be read."""
+    fs, path = _remote(name) if is_url(name) else (None, name)
     try:
-        return cast(BinaryIO, fs.open(path, "rb"))
+        return cast(BinaryIO, fs.open(path, "rb")) if fs else Path(path).open("rb")
     except Exception as error:
         raise _read_error(name, error) from error
+
+
+def read_beside(name: str, other: str, where: str) -> bytes:
+    """The content of the file ``other``, a path relative to the folder of the file ``name``.
+
+    Args:
+        where: the record that names ``other``, for errors.
+
+    Raises:
+        ValueError: ``other`` is a URL.
+        OSError: it cannot be read.
+    """
+    if is_url(other):
+        raise ValueError(f"{where}: {other} is a URL: download the file, and give its path")
+    try:
+        with open_file(beside(name, other)) as file:
+            return file.read()
+    except OSError as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+        raise kind(f"{where}: {error}") from error
 
 
 def read_span(name: str, start: int, size: int) -> bytes:
@@ -66,7 +90,7 @@ def read_span(name: str, start: int, size: int) -> bytes:
     """
     # Opened for each read: processes share no file handles, and the number of files is not limited.
     if not is_url(name):
-        with Path(name).open("rb") as file:
+        with open_file(name) as file:
             file.seek(start)
             data = file.read(size)
     else:
@@ -91,12 +115,12 @@ def _read_remote(name: str, start: int, size: int) -> bytes:
 
 def fingerprint(name: str) -> str:
     """A text that changes when the file changes (size and time, or fsspec's ``ukey``). Raises ``OSError``."""
-    if not is_url(name):
-        status = Path(name).stat()
-        return f"{status.st_size}-{status.st_mtime_ns}"
-    fs, path = _remote(name)
+    fs, path = _remote(name) if is_url(name) else (None, name)
     try:
-        return str(fs.ukey(path))
+        if fs:
+            return str(fs.ukey(path))
+        status = Path(path).stat()
+        return f"{status.st_size}-{status.st_mtime_ns}"
     except Exception as error:
         raise _read_error(name, error) from error
 
@@ -142,7 +166,7 @@ def _remote(url: str) -> tuple[Any, str]:
 
 
 def _read_error(name: str, error: Exception) -> OSError:
-    """An error of any fsspec backend as ``OSError``."""
+    """An error of the system or of any fsspec backend as ``OSError``."""
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"no file {name}")
-    return OSError(f"{name} cannot be read: {reason(error)}")
+    return OSError(f"{name} cannot be read: {getattr(error, 'strerror', None) or reason(error)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
+from openpali.data.sources.files import open_file, read_beside
 from openpali.data.sources.records import Record, RecordSource, parse_record
 
 
@@ -54,12 +55,9 @@ class JsonlSource(RecordSource):
         """The line of a record, as it is in the file."""
         index = range(len(self))[index]  # IndexError past the end
         # Opened for each read: processes share no file handle, and the cost is small beside decoding.
-        with self.path.open("rb") as file:
+        with open_file(str(self.path)) as file:
             file.seek(self._starts[index])
             return file.read(int(self._ends[index] - self._starts[index]))
 
     def read(self, index: int, name: str) -> bytes:
-        path = self.path.parent / name
-        if not path.is_file():
-            raise FileNotFoundError(f"{self.where(index)}: no file {path}")
-        return path.read_bytes()
+        return read_beside(str(self.path), name, self.where(index))

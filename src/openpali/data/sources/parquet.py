@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
-from openpali.data.sources.files import base_name, beside, find_files, is_url, open_file
+from openpali.data.sources.files import base_name, find_files, is_url, open_file, read_beside
 from openpali.data.sources.records import Record, RecordError, RecordSource, parse_record
 
 ROW_GROUPS = 4  # kept in memory by each process; samples come in random order, so small row groups are faster
@@ -77,12 +77,7 @@ class ParquetSource(RecordSource):
         for number, image in enumerate(_as_list(row.get("images") or row.get("image"))):
             if _name(number, image) == name and (data := _bytes(image)) is not None:
                 return data
-        path = beside(self._files[self._groups[self._find(index)[0], 0]], name)
-        try:
-            with open_file(path) as file:
-                return file.read()
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.where(index)}: no file {path}") from error
+        return read_beside(self._files[self._groups[self._find(index)[0], 0]], name, self.where(index))
 
     def _find(self, index: int) -> tuple[int, int]:
         """The row group that holds a sample, and the row in it."""
@@ -116,6 +111,8 @@ def _open(name: str, metadata: Any = None) -> Any:
         raise ValueError(f"{name} needs pyarrow: pip install 'openpali[parquet]'") from error
     try:
         return pq.ParquetFile(open_file(name) if is_url(name) else name, metadata=metadata, pre_buffer=False)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no file {name}") from error
     except pa.ArrowInvalid as error:
         raise ValueError(f"{name} is not a Parquet file, or was cut off: {error}") from error
 

@@ -112,7 +112,10 @@ class ShardSource(RecordSource):
             has = ", ".join(members)
             raise FileNotFoundError(f"{self.where(index)}: no member {key}.{name}; the sample has {has}")
         shard, contents, _ = self._find(index)
-        return read_span(shard, int(contents.start[members[name]]), int(contents.size[members[name]]))
+        try:
+            return read_span(shard, int(contents.start[members[name]]), int(contents.size[members[name]]))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self.where(index)}: {error}") from error
 
     def _members(self, index: int) -> dict[str, int]:
         """Suffix after the key -> number of the member in the shard, for all members of a sample."""

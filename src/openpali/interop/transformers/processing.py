@@ -109,7 +109,7 @@ class PaliImageProcessor(BaseImageProcessor):
         config = folder / "config.json"
         written = any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json"))
         if not written and config.is_file():
-            return dict(json.loads(config.read_text())["preprocess"]), kwargs
+            return dict(json.loads(config.read_text("utf-8"))["preprocess"]), kwargs
         return super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
