@@ -101,6 +101,17 @@ def family(world_with_vocabulary: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def shipped(family: Path, world_with_vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny family as the one that ships, ``nano``."""
+    folder = world_with_vocabulary / "shipped"
+    if not folder.is_dir():
+        folder.mkdir()
+        (folder / "nano").symlink_to(family)
+    monkeypatch.setattr("openpali.weights.family.SHIPPED", folder)
+    return folder
+
+
 def _write_questions(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     Image.new("RGB", (64, 64), "red").save(folder / "0.png")

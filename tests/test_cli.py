@@ -297,6 +297,7 @@ def test_sizes(capsys, monkeypatch) -> None:
         (["data", "build", "stmaps"], "no data set 'stmaps'"),
         (["data", "import", "cocco", "nowhere", "--out", "new.jsonl"], "no format 'cocco'; did you mean 'coco'?"),
         (["data", "import", "csv", "PHOTO", "--out", "PHOTO"], "is an input and would be overwritten"),
+        (["data", "import", "csv", "PHOTO", "--out", "new.txt"], "must end in .jsonl"),
         (["data", "split", "nowhere.jsonl"], "no data file nowhere.jsonl"),
         (["data", "split", "PHOTO"], "is not a .jsonl file"),
         (["data", "validate", "nowhere.jsonl"], "nowhere.jsonl"),

@@ -31,13 +31,8 @@ SHORT += ["phases.0.samples=4", "optimizer.warmup=0", "optimizer.cooldown=0"]
 
 
 @pytest.fixture
-def bench(family: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bench(shipped: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the files that the README names; the tiny family is shipped as ``nano``."""
-    shipped = world_with_vocabulary / "shipped"
-    if not shipped.is_dir():
-        shipped.mkdir()
-        (shipped / "nano").symlink_to(family)
-    monkeypatch.setattr("openpali.weights.family.SHIPPED", shipped)
     for name in BUILDERS:
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")

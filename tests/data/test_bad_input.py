@@ -110,11 +110,11 @@ def test_validate_counts_each_kind_and_ends_with_an_error(
         "data", "validate", path, "--task", "caption", "--json", "--out", files / "new/s.png"
     )
     report = json.loads(printed)
-    assert report["problems"] == {"bad picture": len(BAD), "missing file": 1}
+    assert report["problems"] == {"bad image": len(BAD), "missing file": 1}
     assert report["feeds"] == {"caption": len(UNUSUAL)}
     assert sentence == "1"
     for line, (name, (_, problem)) in enumerate(BAD.items(), 1):
-        assert any(f"mine.jsonl:{line}: {name} " in m and problem in m for m in report["messages"]["bad picture"])
+        assert any(f"mine.jsonl:{line}: {name} " in m and problem in m for m in report["messages"]["bad image"])
     assert Image.open(files / "new/s.png").width > 320  # the good ones side by side
     _, sentence = openpali("data", "validate", jsonl(files, *UNUSUAL), "--task", "caption")
     assert not sentence

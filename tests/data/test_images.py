@@ -221,6 +221,20 @@ def test_preprocess_is_antialiased_and_the_identity_at_the_same_size() -> None:
         Preprocess(8, 8, policy="crop")
 
 
+@pytest.mark.parametrize(
+    ("size", "inside"), [((12, 30), (24, 60)), ((48, 400), (12, 96)), ((96, 48), (24, 12)), ((1, 900), (1, 96))]
+)
+def test_padding_keeps_the_proportions(size: tuple[int, int], inside: tuple[int, int]) -> None:
+    height, width = inside
+    image = np.full((*size, 3), 200, np.uint8)
+    padded = Preprocess(24, 96, policy="pad")(image)
+    assert padded.shape == (24, 96, 3)
+    assert (padded[:height, :width] == 200).all()
+    rest = padded.copy()
+    rest[:height, :width] = 128
+    assert (rest == 128).all()
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_antialiased_filters_agree_with_pillow(mode: str) -> None:
     """To within 1, for larger and smaller sizes; read-only arrays work, too."""

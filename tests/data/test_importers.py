@@ -166,6 +166,60 @@ def test_nothing_usable_is_an_error_that_says_why_and_keeps_the_old_file(tmp_pat
         import_data("coco", path, out, images=tmp_path / "gone")
 
 
+def test_a_mask_of_another_size_than_the_image_is_left_out(tmp_path: Path) -> None:
+    image(tmp_path / "d/images/000000000139.jpg")
+    whole, half = ({"size": [h, w], "counts": [h * w - 1, 1]} for h, w in ((48, 64), (24, 32)))
+    things = [
+        {"image_id": 139, "category_id": 1, "bbox": [1, 1, 9, 9], "segmentation": whole},
+        {"image_id": 139, "category_id": 1, "bbox": [1, 1, 9, 9], "segmentation": half},
+        {"image_id": 139, "category_id": 1, "segmentation": half},
+    ]
+    images = [{"id": 139, "file_name": "000000000139.jpg", "width": 64, "height": 48}]
+    found, [example] = run("coco", coco(tmp_path / "d", things, images))
+    assert [thing.mask is None for thing in example.objects] == [False, True]
+    assert found.problems == {"damaged mask, box kept": 1, "damaged mask": 1}
+    assert "the mask is of 32 x 24 pixels" in found.messages["damaged mask"][0]
+
+
+def test_names_of_images_are_found_as_they_are_before_without_their_folders(tmp_path: Path) -> None:
+    image(tmp_path / "d/a.png", 30, 20)
+    image(tmp_path / "d/images/sub/a.png", 50, 40)
+    image(tmp_path / "d/images/b c.png")
+    names = ["sub/a.png", "sub\\a.png", "C:\\x\\b c.png", "https://example.org/a.png", "sub/b.png"]
+    path = write(tmp_path / "d/t.csv", "image,caption\n" + "".join(f"{name},x\n" for name in names))
+    found, examples = run("csv", path)
+    assert [example.images[0].shape[:2] for example in examples] == [(40, 50), (40, 50), (48, 64)]
+    assert found.problems == {"no image file": 2}
+    assert "https://example.org/a.png is a URL: download" in found.messages["no image file"][0]
+
+
+def test_an_image_that_is_listed_twice_is_taken_once(tmp_path: Path) -> None:
+    image(tmp_path / "d/images/a.png")
+    images = [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}] * 2
+    thing = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}
+    found, [example] = run("coco", coco(tmp_path / "d", [thing], images))
+    assert (len(example.objects), found.problems) == (1, {"image listed twice": 1})
+
+
+def test_files_that_are_empty_or_not_in_utf_8_are_named(tmp_path: Path) -> None:
+    root = tmp_path / "yolo"
+    for name in "abc":
+        image(root / f"{name}.png")
+        write(root / f"{name}.txt", "0 0.5 0.5 0.2 0.2\n")
+    write(root / "classes.txt", "cat\n")
+    (root / "a.txt").write_bytes("0 0.5 0.5 0.2 0.2 #\xfc".encode("latin-1"))
+    (root / "b.png").write_bytes(b"")
+    found, [example] = run("yolo", root)
+    assert (example.key, found.problems) == ("c", {"damaged entry": 1, "bad image": 1})
+    assert f"{root / 'a.txt'} is not UTF-8" in found.messages["damaged entry"][0]
+    assert f"{root / 'b.png'} is empty (0 bytes)" in found.messages["bad image"][0]
+    (root / "classes.txt").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"classes.txt is not UTF-8"):
+        import_data("yolo", root, tmp_path / "mine.jsonl")
+    with pytest.raises(ValueError, match=r"--out .*mine.json: .* must end in .jsonl"):
+        import_data("yolo", root, tmp_path / "mine.json")
+
+
 def test_an_image_on_its_side_is_left_out(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -386,13 +440,19 @@ def test_docvqa(tmp_path: Path) -> None:
         {**question, "answers": []},
         {**question, "question": None},
         {**question, "image": "documents/x.png"},
+        {**question, "question": " "},
     ]
     whole = {"dataset_name": "SP-DocVQA", "dataset_version": "1.0", "dataset_split": "train", "data": rows}
     found, [example] = run("docvqa", write(root / "train_v1.0_withQT.json", whole))
     assert (example.key, example.answers) == ("337", ("1/8/93",))
     assert example.question == "what is the date mentioned in this letter?"
     assert example.question_kind == "handwritten, form"
-    assert found.problems == {"question without an answer": 1, "damaged entry": 1, "no image file": 1}
+    assert found.problems == {
+        "question without an answer": 1,
+        "question without a text": 1,
+        "damaged entry": 1,
+        "no image file": 1,
+    }
     row = {"questionId": 1, "question": "q", "image_url": "u", "image_local_name": "10.jpeg", "answers": ["a"]}
     image(root / "infographicsvqa_images/10.jpeg")
     assert run("docvqa", write(root / "i.json", {"data": [row]}))[0].ok

@@ -91,7 +91,7 @@ def test_bad_videos_and_options_are_named(folder: Path) -> None:
             ValueError, match=rf"bad.jsonl:{index + 1}: {name}.mp4 (is not a video, or is damaged|has no frames)"
         ):
             source[index]
-    assert validate(folder / "bad.jsonl").problems == {"bad picture": 3, "missing file": 1}
+    assert validate(folder / "bad.jsonl").problems == {"bad image": 3, "missing file": 1}
     for options, problem in (
         ({"frames": 17}, "frames must be an integer from 1 to 16, not 17"),
         ({"frames": "8"}, "frames must be an integer"),

@@ -12,6 +12,7 @@ from openpali.infer.engines import openvino as engine
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
+from openpali.model.attention import AttentionLayer, eager, set_attention
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
 
@@ -37,6 +38,16 @@ def test_the_same_texts_at_the_same_log_probabilities(compiled, decoding: Decodi
         assert [g.ids for g in mine] == [g.ids for g in reference]
         for a, b in zip(mine, reference, strict=True):
             assert a.log_probs == pytest.approx(b.log_probs, abs=1e-4)
+
+
+def test_compiling_leaves_the_model_as_it_is() -> None:
+    model = tiny(0).train()
+    model.vit.eval()
+    set_attention(model, eager)
+    modes = [module.training for module in model.modules()]
+    OpenVinoPali(model, int8=False, precision="f32")
+    assert [module.training for module in model.modules()] == modes
+    assert {layer.attend for layer in model.modules() if isinstance(layer, AttentionLayer)} == {eager}
 
 
 def test_int8_weights_move_logits_little() -> None:

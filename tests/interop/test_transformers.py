@@ -107,7 +107,7 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ours(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Pictures and prompts as our own model takes them."""
+    """Images and prompts as our own model takes them."""
     return inputs["pixel_values"].permute(0, 2, 3, 1)[:, None], inputs["input_ids"]
 
 

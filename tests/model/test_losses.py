@@ -77,7 +77,7 @@ def test_memory_of_the_sigmoid_loss_does_not_grow_with_the_ranks(ranks: Ranks) -
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_dictionary_over_ranks_is_that_of_the_whole_batch(world: int, ranks: Ranks) -> None:
+def test_codebook_over_ranks_is_that_of_the_whole_batch(world: int, ranks: Ranks) -> None:
     model = vqvae()
     before = model.codebook.clone()
     model(masks())

@@ -77,7 +77,7 @@ def test_the_gradient_goes_straight_through_to_the_encoder(model: MaskVQVAE) -> 
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.encoder.parameters())
 
 
-def test_the_commitment_pulls_the_encoder_to_the_dictionary(model: MaskVQVAE) -> None:
+def test_the_commitment_pulls_the_encoder_to_the_codebook(model: MaskVQVAE) -> None:
     model.eval()
     masks = shapes(2)
     commitment = model(masks).commitment
@@ -89,7 +89,7 @@ def test_the_commitment_pulls_the_encoder_to_the_dictionary(model: MaskVQVAE) ->
     assert all(p.grad is None for p in model.decoder.parameters())
 
 
-def test_the_dictionary_moves_only_in_training(model: MaskVQVAE) -> None:
+def test_the_codebook_moves_only_in_training(model: MaskVQVAE) -> None:
     masks = shapes(4)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.eval()
@@ -104,8 +104,8 @@ def test_the_dictionary_moves_only_in_training(model: MaskVQVAE) -> None:
     assert before.keys() == {"codebook", "code_count", "code_sum"}
 
 
-def test_the_dictionary_goes_to_the_mean_of_what_maps_to_it(model: MaskVQVAE) -> None:
-    """Two clusters, far apart, and a dictionary that starts with one vector near each."""
+def test_the_codebook_goes_to_the_mean_of_what_maps_to_it(model: MaskVQVAE) -> None:
+    """Two clusters, far apart, and a codebook that starts with one vector near each."""
     clusters = torch.tensor([[4.0] * 8, [-4.0] * 8])
     z = clusters.repeat(20, 1) + 0.1 * torch.randn(40, 8, generator=torch.Generator().manual_seed(2))
     model.codebook[:2] = clusters / 2

@@ -293,7 +293,7 @@ def test_the_papers_recipes_are_valid(path: Path) -> None:
         tools = {"denoise": {"tokenizer": None, **limits}}
         origins += filter(None, [recipe.model.masks])
     for phase in recipe.phases:
-        assert phase.size % patch == 0
+        assert phase.pixels.height % patch == 0
         for line in phase.mixture:
             get_task(line.task, **{**line.task_options, **tools.get(line.task, {})})
     assert all((RECIPES / f"{origin}.toml").is_file() for origin in origins)

@@ -113,7 +113,7 @@ def test_each_kind_of_problem_is_found_with_its_line(folder: Path, tokenizer: To
     report = validate(path, Terms(tokenizer=tokenizer))
     lines = {kind: [re.findall(r"data\.jsonl:(\d+)", m)[0] for m in ms] for kind, ms in report.messages.items()}
     assert lines["missing file"] == ["2"]
-    assert lines["bad picture"] == ["3"]
+    assert lines["bad image"] == ["3"]
     assert lines["bad record"] == ["4"]
     assert lines["box outside"] == ["5", "6", "7", "12"]
     assert "multiply" in report.messages["box outside"][1]

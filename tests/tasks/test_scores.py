@@ -23,11 +23,10 @@ def perfect(name: str, example, rng, options, tokenizer, count: int = 6) -> list
     for index in range(count):
         example = replace(example, question=f"what color is horse {index}?")  # CIDEr is 0 where all are alike
         sample = task.write(example, rng)
-        shown = replace(example, objects=[o for o in example.objects if o.name in sample.prompt] or example.objects)
         answer = task.parse(sample.target, example.size)
         ids = tokenizer.encode(sample.target)
         generated = Generation(ids, [0.0] * (len(ids) + 1), 0.0, "eos")
-        values = dict(task.measure(shown if name == "detect" else example, answer, generated, tokenizer))
+        values = dict(task.measure(example, sample, answer, generated, tokenizer))
         rows.append(
             Answered(index, f"k{index}", sample.prompt, answer.text, sample.references, sample.kind, values)
         )
@@ -46,6 +45,12 @@ def test_the_metric_is_a_score_and_right_answers_beat_wrong_ones(
     wrong = [replace(row, text="zzz", values=_nothing(row)) for row in rows]
     difference = right.summary[family.metric] - family.score(wrong).summary[family.metric]
     assert difference < 0 if family.metric == "cer" else difference > 0
+
+
+def test_a_right_answer_about_some_of_the_names_is_right(example, rng, options, tokenizer) -> None:
+    assert len({thing.name for thing in example.objects}) > 1
+    rows = perfect("detect", example, rng, {"detect": {**options.get("detect", {}), "max_names": 1}}, tokenizer)
+    assert TASKS["detect"].score(rows).summary["f1@0.5"] == 1.0
 
 
 def _nothing(row: Answered) -> dict[str, object]:

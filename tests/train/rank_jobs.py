@@ -138,8 +138,15 @@ EVALS = {
     "keep_best": "captions/loss",
 }
 TRAINED = {"ema": 0.5, "model__dropout": 0.1, "phases": [{"samples": 16, "size": 72, "mixture": [CAPTIONS]}]}
+FROM_A_MODEL = {"model__init": {"": "start-of-ranks"}}  # which is asked before anything else runs on the ranks
 EVALUATED = [  # only by name, for `test_evals.py`
-    Job(f"{'evaluated' if evals else 'plain'}-{kind}", world, "sequence", {**TRAINED, **placed, **evals}, sgd=False)
+    Job(
+        f"{'evaluated' if evals else 'plain'}-{kind}",
+        world,
+        "sequence",
+        {**TRAINED, **FROM_A_MODEL, **placed, **evals},
+        sgd=False,
+    )
     for kind, world, placed in (
         ("3", 3, {}),  # a rank without captions
         ("2-sharded-bf16", 2, {**sharded(), "precision": "bf16"}),

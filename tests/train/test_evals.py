@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from rank_jobs import EVALUATED
+from rank_jobs import EVALUATED, TRAINED
 from safetensors.torch import load_file
 from tiny_runs import Killed, assert_same_run, kill_at, make_recipe, metrics_of, tensors_of
 
@@ -25,6 +25,7 @@ import openpali.train.evals as evals_module
 import openpali.train.monitor as monitor_module
 import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
+from openpali.distributed import Ranks
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator
 from openpali.infer.pali import Pali
 from openpali.progress import unseen
@@ -32,6 +33,8 @@ from openpali.reports.curves import draw_curves
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.evals import Best, open_evaluations
 from openpali.train.recipe import load_recipe
+from openpali.train.trainer import Trainer
+from openpali.weights.family import open_tokenizer
 from openpali.weights.format import open_model
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
@@ -396,8 +399,12 @@ def test_a_bad_sample_is_named_with_its_evaluation(make_trainer, tmp_path, mine)
 
 @pytest.fixture(scope="module")
 def ran(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of runs with and without evaluations."""
+    """The folder of runs with and without evaluations, which start from the same model."""
     folder = tmp_path_factory.mktemp("ranks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENPALI_HOME", str(tiny_home))
+        alone, tokenizer = Ranks(0, 1, torch.device("cpu")), open_tokenizer("nano-vocabulary")
+        Trainer(make_recipe(**TRAINED), tiny_home / "runs" / "start-of-ranks", alone, tokenizer)._export("model")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENPALI_HOME": str(tiny_home)}
     script = Path(__file__).with_name("rank_jobs.py")
     command = [sys.executable, str(script), str(folder), *(job.name for job in EVALUATED)]
@@ -435,7 +442,8 @@ def test_evaluations_change_nothing_on_any_rank(job, ran) -> None:
 @pytest.mark.parametrize("job", [job for job in EVALUATED if job.recipe.evals], ids=lambda job: job.name)
 def test_scores_of_ranks_are_those_of_the_exported_model(job, ran, tokenizer) -> None:
     rows = evaluations_of(ran / job.name)
-    places = [(8, "captions", 2), (16, "vqa", 5), (16, "captions", 2)]
+    start = [(0, "vqa", 5), (0, "captions", 2)]
+    places = [*start, (8, "captions", 2), (16, "vqa", 5), (16, "captions", 2)]
     assert [(row["samples"], row["eval"], row["n"]) for row in rows] == places
     pipeline = Pali.from_pretrained(ran / job.name, dtype="fp32").pipeline("pali")
     close = 5e-2 if job.recipe.precision == "bf16" else 1e-4

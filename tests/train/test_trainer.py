@@ -17,6 +17,7 @@ from tiny_runs import OBJECTIVES, Killed, kill_at, losses_of, make_recipe, metri
 
 import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
+from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
@@ -24,6 +25,7 @@ from openpali.train.export import task_options
 from openpali.train.monitor import Progress
 from openpali.train.objectives import Losses
 from openpali.train.optim.optimizer import build_optimizer
+from openpali.train.start import inherit
 from openpali.weights.format import open_model
 
 TEXT = {"source": "nano/text", "task": "denoise"}
@@ -44,6 +46,11 @@ IMAGES = OBJECTIVES["sequence"]["source"]
         ({"phases__0__mixture__0__task": "captoin"}, "unknown task 'captoin'; did you mean 'caption'?"),
         ({"phases__0__mixture__0__task_options": {"langs": 1}}, "task caption has no option 'langs'"),
         ({"phases__0__size": 70}, "phases.0.size = 70 is not a multiple of the patch size 12"),
+        ({"phases__0__size": "48x80"}, "phases.0.size = 48x80 is not a multiple of the patch size 12"),
+        (
+            {"model__resize": "pad", "phases__0__mixture__0__task": "detect"},
+            'task detect writes coordinates, which model.resize = "pad" would shift: set it to "squash"',
+        ),
         ({"model__init": {"": "nowhere"}}, "no model 'nowhere'"),
         (
             {"model__init": {"vti": "OLD"}},
@@ -59,6 +66,17 @@ def test_refused(changes, message, make_trainer, tmp_path) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         make_trainer(make_recipe(**changes))
     assert not checkpoints(tmp_path / "run")
+
+
+def test_images_that_are_not_square_keep_their_proportions(make_trainer) -> None:
+    line = {"source": "nano/line", "task": "ocr"}
+    phases = [{"samples": 4, "size": size, "mixture": [line]} for size in (24, "24x96")]
+    trained = make_trainer(make_recipe(model__resize="pad", phases=phases)).train()
+    found = open_model(trained)
+    assert found.preprocess == Preprocess(24, 96, policy="pad")
+    assert found.model().vit.config.grid == (2, 8)
+    again = inherit(make_recipe(model__init={"": str(trained)}, phases=phases)).recipe
+    assert again.model.policy == "pad"
 
 
 def test_a_later_phase_is_checked_at_the_start(make_trainer) -> None:

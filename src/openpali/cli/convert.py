@@ -56,9 +56,10 @@ def convert(
     report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
 ) -> None:
     """Make a PaLI from public SigLIP and T5 weights, with a new projection and added mask tokens."""
-    from openpali.interop.parts import adopt_siglip, assemble, parse_head, parse_size
+    from openpali.interop.parts import adopt_siglip, assemble, parse_head
+    from openpali.tasks.example import Size
 
-    pixels, policy = parse_size(size), parse_head(head)
+    pixels, policy = Size.parse(size) if size else None, parse_head(head)
     check_not_input(out, *filter(None, (vision, text)))
     if text is None:
         parts = adopt_siglip(vision, out, size=pixels)

@@ -15,7 +15,7 @@ def check_not_input(out: Path, *inputs: str | Path) -> None:
         ValueError: ``out`` is one of ``inputs``.
     """
     if any(out.resolve() == Path(each).resolve() for each in inputs):
-        raise ValueError(f"--out {out} is an input and would be overwritten: choose another path")
+        raise ValueError(f"{out} is an input and would be overwritten: choose another output")
 
 
 def check_writable(*files: Path | None) -> None:

@@ -163,7 +163,7 @@ def _read(source: Source, index: int, found: Validation) -> Example | None:
     except RecordError as error:
         found.add("bad record", str(error))
     except (ValueError, OSError) as error:
-        found.add("bad picture", str(error))
+        found.add("bad image", str(error))
     return None
 
 

@@ -203,7 +203,7 @@ class AnswerEvaluator:
     def _line(self, asked: Asked, prediction: Prediction, tokenizer: Tokenizer) -> Line:
         """The answer with the measurements that scoring needs, made while the image is in memory."""
         example, sample, answer = asked.example, asked.sample, prediction.answer
-        values = dict(self.task.measure(example, answer, prediction.generation, tokenizer))
+        values = dict(self.task.measure(example, sample, answer, prediction.generation, tokenizer))
         if self.measure:
             values |= self.measure(example)
         kind = example.question_kind or sample.kind

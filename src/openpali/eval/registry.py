@@ -6,10 +6,11 @@ from openpali.data.sources.registry import holds_records
 from openpali.eval.datasets.base import Benchmark, own_benchmark
 from openpali.eval.datasets.paper import PAPER
 from openpali.eval.encoders import ENCODER_SETS
+from openpali.eval.lines import LINES
 from openpali.eval.nano import EASY_VQA, world_benchmarks
 from openpali.messages import hint
 
-_ALL = [*world_benchmarks("nano"), *world_benchmarks("mini"), EASY_VQA, *ENCODER_SETS, *PAPER]
+_ALL = [*world_benchmarks("nano"), *world_benchmarks("mini"), EASY_VQA, *LINES, *ENCODER_SETS, *PAPER]
 
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 

@@ -148,13 +148,14 @@ class AnswersFile:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A sample on its way to the model; its images have the model's size, ``size`` is the first one's own."""
+    """A sample on its way to a part; its images have the part's size, ``size`` is the first one's own."""
 
     index: int
     key: str
     images: Sequence[Image]
     size: Size
     task: Task
+    part: str
     prompt: str
 
 
@@ -170,25 +171,28 @@ class _Asking:
         try:
             example = source[index]
             task, prompt = self._prompt(example)
-            pipeline = self.pali.pipeline(self.pali.part_for(task.name))
+            size = example.size if example.images else None
+            part = self.pali.part_for(task.name, size)
+            pipeline = self.pali.pipeline(part)
             pipeline.prompt_ids(prompt)
         except (ValueError, OSError) as error:
             return Reply(_key(source, index), error=str(error))
         resize = pipeline.preprocess or (lambda image: image)
-        size = example.size if example.images else Size(1, 1)
-        return _Asked(index, example.key, [resize(image) for image in example.images], size, task, prompt)
+        images = [resize(image) for image in example.images]
+        return _Asked(index, example.key, images, size or Size(1, 1), task, part, prompt)
 
     def answer(self, chunk: Sequence[_Asked]) -> dict[int, Reply]:
         """The replies to samples, by their index."""
         found: dict[int, Reply] = {}
-        for places in group([each.task.name for each in chunk]).values():
+        for (name, part), places in group([(each.task.name, each.part) for each in chunk]).items():
             some = [chunk[place] for place in places]
             task = some[0].task
-            note = self.pali.pipeline(self.pali.part_for(task.name)).reservation(task.name)
+            note = self.pali.pipeline(part).reservation(name)
             predictions = self.pali.predict(
                 [each.images for each in some],
                 [each.prompt for each in some],
                 task=task,
+                part=part,
                 batch=len(some),
                 sizes=[each.size for each in some],
             )

@@ -7,6 +7,7 @@ pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import cache, cached_property
@@ -31,6 +32,7 @@ from openpali.infer.pipeline import (
     Prediction,
     check_rows,
     group,
+    to_array,
 )
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
@@ -181,17 +183,23 @@ class Pali:
 
         Args:
             frames, prompts, decoding, batch, sizes: as for :meth:`Pipeline.predict`.
-            task: parses the answers and picks the part of the family; by default it is recognised by the prompt.
+            task: parses the answers and picks the part of the family, together with the first image; by default it
+                is recognised by the prompt.
             part: picks the part of the family instead.
 
         Raises:
             ValueError: the family lacks a part, or as :meth:`Pipeline.predict`.
         """
         check_rows(frames, prompts)
-        rows = zip(prompts, frames, strict=True)
-        names = [
-            part or self.part_for(task.name if task else self.recognise(prompt, len(row))) for prompt, row in rows
-        ]
+        frames = list(frames)
+        names = [part or "" for _ in prompts]
+        for i, prompt in enumerate(prompts if not part else ()):
+            name = task.name if task else self.recognise(prompt, len(frames[i]))
+            size = None
+            if frames[i] and len(self.by_task.get(name, ())) > 1:
+                frames[i] = images = [to_array(image) for image in frames[i]]
+                size = sizes[i] if sizes else Size(*images[0].shape[:2])
+            names[i] = self.part_for(name, size)
         found: dict[int, Prediction] = {}
         for name, places in group(names).items():
             some = [frames[i] for i in places], [prompts[i] for i in places]
@@ -257,16 +265,25 @@ class Pali:
         facts = open_model(self.parts["pali"]).facts if "pali" in self.parts else {}
         return str(facts.get("dialect", DEFAULT))
 
-    def part_for(self, task: str) -> str:
-        """The part of the family that answers a task.
+    def part_for(self, task: str, size: Size | None = None) -> str:
+        """The part of the family that answers a task about an image of ``size``, see :class:`Family`.
 
         Raises:
             ValueError: the family does not have it.
         """
-        part = self.by_task.get(task, "pali")
-        if part not in self.parts:
-            raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
-        return part
+        parts = self.by_task.get(task, ("pali",))
+        for part in parts:
+            if part not in self.parts:
+                raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
+        if size is None or len(parts) == 1:
+            return parts[0]
+        return min(parts, key=lambda part: abs(math.log(self._proportions[part] * size.height / size.width)))
+
+    @cached_property
+    def _proportions(self) -> dict[str, float]:
+        """Width per height of the images of each part that takes images."""
+        found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
+        return {part: each.width / each.height for part, each in found.items() if each is not None}
 
     def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
         """A part's folder and its model in evaluation mode, in this dtype and on this device; cached.

@@ -67,20 +67,6 @@ def read_image_encoder(source: Path) -> ImageEncoder:
     return read_npz(source) if source.suffix == ".npz" or source.is_file() else read_siglip(source)
 
 
-def parse_size(text: str) -> tuple[int, int] | None:
-    """Height and width of "224" or "224x448"; None for "".
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if not text:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise ValueError(f"size {text!r} must be pixels per side or HEIGHTxWIDTH, such as 448 or 224x448")
-    return int(sides[0]), int(sides[-1])
-
-
 def parse_head(text: str) -> HeadPolicy:
     """A head policy by name, see :func:`read_t5`.
 

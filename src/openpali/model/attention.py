@@ -96,6 +96,18 @@ def set_attention(model: nn.Module, backend: Backend) -> None:
 
 
 @contextmanager
+def attending(model: nn.Module, backend: Backend) -> Iterator[None]:
+    """Within it, every attention in ``model`` uses ``backend``; then each its own again."""
+    before = [(layer, layer.attend) for layer in _layers(model)]
+    set_attention(model, backend)
+    try:
+        yield
+    finally:
+        for layer, own in before:
+            layer.attend = own
+
+
+@contextmanager
 def recorded_weights(model: nn.Module) -> Iterator[list[Tensor]]:
     """Within it, attention in ``model`` is eager, and the weights ``[B, h, L, N]`` of each call go into the list.
 
@@ -108,13 +120,8 @@ def recorded_weights(model: nn.Module) -> Iterator[list[Tensor]]:
         weights.append(seen)
         return out
 
-    before = [(layer, layer.attend) for layer in _layers(model)]
-    set_attention(model, record)
-    try:
+    with attending(model, record):
         yield weights
-    finally:
-        for layer, backend in before:
-            layer.attend = backend
 
 
 def _layers(model: nn.Module) -> list[AttentionLayer]:

@@ -28,7 +28,7 @@ from openpali.model.sizes import PRESETS
 from openpali.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
 from openpali.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
 from openpali.progress import Working, unseen
-from openpali.tasks.example import FRAMES
+from openpali.tasks.example import FRAMES, Size
 from openpali.tasks.registry import find_family
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import allocate
@@ -127,7 +127,7 @@ class StepCosts:
 class PhasePlan:
     """A phase of the recipe: the costs and the seconds of a step, and the days of all its steps."""
 
-    size: int
+    size: int | str
     steps: int
     costs: StepCosts
     seconds: float
@@ -350,7 +350,7 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
     check_sizes(recipe, objective.model)
     if device != "meta":
         materialise(objective.model, device)
-    set_resolution(objective.model, phase.size)
+    set_resolution(objective.model, phase.pixels)
     return objective
 
 
@@ -368,10 +368,9 @@ def place_on_ranks(
 
 def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int, lengths: Lengths) -> Batch:
     """A batch of the recipe's shapes; every row has the given lengths."""
-    side = phase.size
     if recipe.objective == "mask_vqvae":
         return {"masks": torch.zeros(rows, 64, 64)}
-    images = torch.zeros(rows, side, side, 3, dtype=torch.uint8)
+    images = torch.zeros(rows, *phase.pixels, 3, dtype=torch.uint8)
     if recipe.objective == "siglip":
         encoder = cast(PairEncoder, objective.encoder)
         pairs: Batch = {"images": images, "ids": torch.ones(rows, encoder.length, dtype=torch.long)}
@@ -463,10 +462,10 @@ def _plan_phases(
     recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float, working: Working
 ) -> list[PhasePlan]:
     # phases of one resolution have the same step, whatever their mixtures
-    known: dict[tuple[int, int], StepCosts] = {}
+    known: dict[tuple[Size, int], StepCosts] = {}
     plans = []
     for phase, samples in zip(recipe.phases, recipe.lengths, strict=True):
-        key = phase.size, _frames(phase, lengths)
+        key = phase.pixels, _frames(phase, lengths)
         if key not in known:
             with working(f"rehearsing a step at {phase.size} px"):
                 known[key] = rehearse(recipe, phase, device, devices, lengths)
@@ -483,7 +482,7 @@ def _plan_evaluations(
     plans: list[EvaluationPlan] = []
     if not isinstance(recipe, EvaluatedRecipe):
         return plans
-    phase = max(recipe.phases, key=lambda phase: phase.size)
+    phase = max(recipe.phases, key=lambda phase: math.prod(phase.pixels))
     ranks = devices if recipe.parallel.shard == "none" else 1  # of a sharded model all ranks ask about all samples
     flops = efficiency * _peak(device, _precision(recipe, device))
     for spec in recipe.evals:
@@ -520,7 +519,7 @@ def _suggest(
         with working(f"does not fit: trying {changes}"):
             return _fits(rehearse(tried, largest, device, devices, lengths), device)
 
-    largest = max(recipe.phases, key=lambda phase: (phase.size, _frames(phase, lengths)))
+    largest = max(recipe.phases, key=lambda phase: (math.prod(phase.pixels), _frames(phase, lengths)))
     whole = recipe.objective == "mask_vqvae"  # no transformer blocks
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
     if recipe.objective in ("siglip", "mask_vqvae"):

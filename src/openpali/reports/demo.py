@@ -55,7 +55,7 @@ class AnsweredQuestion:
 def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
     """Ask every question that the model has a part for."""
     for title, kind, options, name, narrowed, index in QUESTIONS:
-        if pali.by_task.get(name, "pali") not in pali.parts:
+        if pali.by_task.get(name, ("pali",))[0] not in pali.parts:
             continue
         source = open_source(f"nano/{kind}", {"split": "heldout", "seed": SEED, **options})
         task: Task = dataclasses.replace(pali.task(name), **narrowed)

@@ -82,6 +82,7 @@ class Task(ABC):
         needs: requirements besides its options. :func:`~openpali.tasks.registry.open_task` supplies the tools.
         metric: name of the main score among those of :meth:`score`.
         max_target_tokens: default limit of generated tokens, EOS included.
+        coordinates: whether its targets have coordinates, relative to the image.
         dialect: name of the dialect of its prompts.
     """
 
@@ -93,6 +94,7 @@ class Task(ABC):
     needs: ClassVar[frozenset[Need]] = IMAGES
     metric: ClassVar[str] = "exact_match"
     max_target_tokens: ClassVar[int] = 64
+    coordinates: ClassVar[bool] = False
 
     dialect: str = field(default=dialects.DEFAULT, kw_only=True)
 
@@ -163,7 +165,7 @@ class Task(ABC):
         return Answer(text.strip())
 
     def measure(
-        self, example: Example, answer: Answer, generated: Generated, tokenizer: Tokenizer
+        self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
         """Measurements of an answer that :meth:`score` needs besides its text, as plain JSON values.
 
@@ -171,6 +173,7 @@ class Task(ABC):
 
         Args:
             example: holds the ground truth.
+            sample: what was asked about it.
             answer: from :meth:`parse`.
             generated: the tokens of the answer.
             tokenizer: the tokenizer of these tokens.

@@ -35,6 +35,7 @@ class Detect(Task):
     """
 
     name: ClassVar[str] = "detect"
+    coordinates: ClassVar[bool] = True
     takes: ClassVar[str] = "names"
     metric: ClassVar[str] = "iou"
     max_target_tokens: ClassVar[int] = 256
@@ -91,13 +92,14 @@ class Detect(Task):
         return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found))
 
     def measure(
-        self, example: Example, answer: Answer, generated: Generated, tokenizer: Tokenizer
+        self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
-        """Boxes as lists of name, four edges and confidence: ``found`` and ``true``."""
+        """Boxes as lists of name, four edges and confidence: ``found``, and ``true`` of the names asked for."""
         scored = scored_boxes(generated, tokenizer, self.codec, example.size)
+        asked = {thing.name for thing in self.parse(sample.target, example.size).objects}
         return {
             "found": [[thing.name, *map(float, thing.box), thing.score] for thing in scored],
-            "true": [[thing.name, *map(float, thing.box), 1.0] for thing in example.objects],
+            "true": [[thing.name, *map(float, thing.box), 1.0] for thing in example.objects if thing.name in asked],
         }
 
     @classmethod

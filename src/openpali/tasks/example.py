@@ -47,6 +47,18 @@ class Size(NamedTuple):
     height: int
     width: int
 
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """The size "224" (a square) or "48x384" (height, width).
+
+        Raises:
+            ValueError: it is neither.
+        """
+        sides = text.lower().split("x")
+        if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+            raise ValueError(f"size {text!r} must be pixels per side or HEIGHTxWIDTH, such as 448 or 224x448")
+        return cls(int(sides[0]), int(sides[-1]))
+
 
 @dataclass(frozen=True)
 class Object:

@@ -82,6 +82,7 @@ class RefSeg(Task):
     """
 
     name: ClassVar[str] = "refseg"
+    coordinates: ClassVar[bool] = True
     takes: ClassVar[str] = "expression"
     needs: ClassVar[frozenset[Need]] = frozenset({"images", "masks"})
     metric: ClassVar[str] = "miou"
@@ -135,7 +136,7 @@ class RefSeg(Task):
         return Answer(text.strip(), tuple(objects))
 
     def measure(
-        self, example: Example, answer: Answer, generated: Generated, tokenizer: Tokenizer
+        self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
         """Overlap of the first object of the answer with the object that the expression refers to.
 

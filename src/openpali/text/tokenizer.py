@@ -223,10 +223,6 @@ class Tokenizer:
         """Id of ``<extra_id_k>``."""
         return self._special(f"<extra_id_{k}>")
 
-    def mask_token_id(self, k: int) -> int:
-        """Id of ``<mask_tokenk>``, 0 <= k < 128."""
-        return self._special(f"<mask_token{k}>")
-
     def mode_id(self, mode: str) -> int:
         """Id of a UL2 mode token: ``[R]``, ``[S]`` or ``[X]``."""
         return self._special(mode)

@@ -43,6 +43,7 @@ from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.progress import Working
 from openpali.tasks.base import Task
+from openpali.tasks.example import Size
 from openpali.tasks.registry import Tools
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.export import averaged, task_options
@@ -232,7 +233,7 @@ class Evaluations:
         """The model as its folder would be opened, at its present resolution."""
         recipe, vit = self.recipe, vit_of(model)
         assert vit is not None
-        preprocess = Preprocess(*vit.config.image_size)
+        preprocess = Preprocess(*vit.config.image_size, policy=recipe.model.policy)
         if isinstance(recipe, SiglipRecipe):
             return EmbeddingPipeline(
                 cast(SigLIP, model), self.tokenizer, preprocess, "as is" if recipe.keep_case else "lower"
@@ -351,8 +352,8 @@ def _open(spec: BenchmarkEvalSpec, recipe: EvaluatedRecipe, tools: Tools) -> Eva
         answers = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=spec.batch)
         return _answered(spec, source, task, answers, benchmark.metric)
     assert isinstance(spec, EvalSpec)
-    largest = max(phase.size for phase in recipe.phases)
-    source = open_source(spec.source, spec.options, min_size=Preprocess(largest, largest).min_size)
+    largest = Size(*(max(sides) for sides in zip(*(phase.pixels for phase in recipe.phases), strict=True)))
+    source = open_source(spec.source, spec.options, min_size=Preprocess(*largest).min_size)
     task = _task(spec.task, recipe, tools, spec.task_options)
     answers = AnswerEvaluator(spec.label, source, task, limit=limit, batch=spec.batch)
     return _answered(spec, source, task, answers, task.metric)

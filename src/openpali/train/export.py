@@ -85,7 +85,7 @@ def export_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, to
         folder,
         weights,
         current_config(step),
-        preprocess=None if vit is None else Preprocess(*vit.config.image_size),
+        preprocess=None if vit is None else Preprocess(*vit.config.image_size, policy=recipe.model.policy),
         tokenizer=tokenizer,
         facts={
             "run": recipe.name,

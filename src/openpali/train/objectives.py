@@ -30,6 +30,7 @@ from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
+from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import ClassifyRecipe, MaskRecipe, Recipe, SequenceRecipe, SiglipRecipe
 from openpali.weights.family import find_model
@@ -202,14 +203,14 @@ def region_misses(embeddings: Embeddings, regions: Regions) -> Tensor:
     return missed.sum() / real.sum().clamp(min=1)
 
 
-def add_blank_images(batch: Batch, size: int) -> Batch:
-    """Add a blank image of ``size`` pixels, marked as padding, to each row of a text-only batch.
+def add_blank_images(batch: Batch, size: Size) -> Batch:
+    """Add a blank image of ``size``, marked as padding, to each row of a text-only batch.
 
     Loss and gradients stay the same, but the ViT runs: gathering its shards is collective, so a rank without images
     must run it when another rank has images.
     """
     rows = len(batch["prompt"])
-    blank = torch.zeros(rows, 1, size, size, 3, dtype=torch.uint8)
+    blank = torch.zeros(rows, 1, *size, 3, dtype=torch.uint8)
     return {**batch, "images": blank, "frames": torch.zeros(rows, dtype=torch.long)}
 
 

@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
@@ -80,6 +85,7 @@ def runnable(model: nn.Module) -> Iterator[None]:
     if not isinstance(model, FSDPModule):
         yield
         return
+    _visit(model)
     for module in model.modules():
         if isinstance(module, FSDPModule):  # its buffers must not be made in inference mode, or training fails
             module.unshard()
@@ -89,6 +95,14 @@ def runnable(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.reshard()
+
+
+def _visit(model: FSDPModule) -> None:
+    """Enter and leave the root, because FSDP takes the module that is called first for the root."""
+    model.visit = lambda: None  # type: ignore[attr-defined]
+    register_fsdp_forward_method(cast(nn.Module, model), "visit")
+    model.visit()  # type: ignore[attr-defined]
+    del model.visit  # type: ignore[attr-defined]
 
 
 def whole(tensor: Tensor) -> Tensor:

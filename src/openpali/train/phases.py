@@ -18,6 +18,7 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import Tools, open_task
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import PhaseSpec, Recipe, SequenceRecipe
+from openpali.train.recipe_file import quote
 from openpali.weights.family import find_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -75,7 +76,7 @@ def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str 
 def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
     """Lines of text about each phase: the exact share of every source, its number of draws, and its epochs."""
     for spec, phase in zip(recipe.phases, phases, strict=True):
-        yield f"{phase.samples:,} samples at {spec.size} x {spec.size} pixels:"
+        yield f"{phase.samples:,} samples at {spec.pixels.height} x {spec.pixels.width} pixels:"
         entries = phase.entries
         counts = Mixture([len(e.source) for e in entries], [e.weight for e in entries], recipe.seed).counts
         for entry, count in zip(entries, counts, strict=True):
@@ -86,10 +87,15 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
 
 def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
     entries: list[Entry] = []
-    preprocess = Preprocess(spec.size, spec.size)
+    preprocess = Preprocess(*spec.pixels, policy=recipe.model.policy)
     for line in spec.mixture:
         source = open_source(line.source, line.options, min_size=preprocess.min_size)
         task = open_run_task(recipe, line.task, line.task_options, tools)
+        if task.coordinates and preprocess.policy != "squash":
+            raise ValueError(
+                f"task {task.name} writes coordinates, which model.resize = {quote(preprocess.policy)} would "
+                'shift: set it to "squash"'
+            )
         entries.append(Entry(line.name, source, task, line.weight))
     return Phase(samples, preprocess, entries)
 

@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from openpali.data.media.images import Policy
+from openpali.tasks.example import Size
 from openpali.train.recipe_errors import Keys, explain_error
 from openpali.train.recipe_file import assign, expand_mixtures, read_overrides, read_table
 
 
-class _Strict(BaseModel):
+class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -29,12 +31,21 @@ def _number_or_share(value: Any) -> Any:
     raise ValueError(f"max_bad = {value!r}: give a number of samples, or a share of them between 0 and 1")
 
 
+def _size(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, str):
+        Size.parse(value)
+        return value
+    raise ValueError(f'size = {value!r}: give pixels per side, or "HEIGHTxWIDTH" such as "48x384"')
+
+
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 _Rate = Annotated[float, Field(gt=0)]
 FEW = 100  # bad samples that a share of those seen always allows
 
 
-class EntrySpec(_Strict):
+class EntrySpec(_Table):
     """An entry of a mixture without its weight.
 
     Attributes:
@@ -65,21 +76,27 @@ class SourceSpec(EntrySpec):
     weight: _Rate = 1.0
 
 
-class PhaseSpec(_Strict):
+class PhaseSpec(_Table):
     """A part of the run.
 
     Attributes:
         samples: its length; a multiple of ``batch``.
-        size: resolution of the images, pixels per side; the position embeddings are resampled to it.
+        size: resolution of the images, pixels per side or "HEIGHTxWIDTH"; the position embeddings are resampled to
+            it.
         mixture: what it draws from, written in one of the three ways above.
     """
 
     samples: int = Field(gt=0)
-    size: int = Field(gt=0)
+    size: Annotated[int | str, BeforeValidator(_size)]
     mixture: list[SourceSpec] = Field(min_length=1)
 
+    @property
+    def pixels(self) -> Size:
+        """Height and width of the images."""
+        return Size.parse(str(self.size))
 
-class BenchmarkEvalSpec(_Strict):
+
+class BenchmarkEvalSpec(_Table):
     """An evaluation during training: a benchmark by name.
 
     Attributes:
@@ -141,7 +158,7 @@ class EvalSpec(BenchmarkEvalSpec):
         return self
 
 
-class ModelSpec(_Strict):
+class ModelSpec(_Table):
     """Shapes of the model, and the weights that its parts start from.
 
     Attributes:
@@ -151,12 +168,20 @@ class ModelSpec(_Strict):
         init: part of the model ("vit", "text", "project", ...; "" is the whole model) -> the run or model folder
             that it starts from, with ``#part`` for a part of that. Other parts start from scratch.
         frozen: parts that do not learn.
+        resize: how images get their size: "squash" changes their proportions, "pad" keeps them and fills up with
+            grey on the right and below; by default as the start model does, or else "squash".
     """
 
     preset: str = ""
     tokenizer: str = ""
     init: dict[str, str] = {}
     frozen: list[str] = []
+    resize: Literal["", Policy] = ""
+
+    @property
+    def policy(self) -> Policy:
+        """How images get their size."""
+        return self.resize or "squash"
 
     @property
     def start(self) -> str:
@@ -204,7 +229,7 @@ class SequenceModelSpec(ModelSpec):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
-class OptimizerSpec(_Strict):
+class OptimizerSpec(_Table):
     """The optimizer and its schedule. Lengths are in samples.
 
     Attributes:
@@ -247,7 +272,7 @@ class OptimizerSpec(_Strict):
         return self
 
 
-class ParallelSpec(_Strict):
+class ParallelSpec(_Table):
     """How a run spreads over ranks and saves memory; none of it changes what is learned (docs/training.md).
 
     Attributes:
@@ -263,7 +288,7 @@ class ParallelSpec(_Strict):
     compile: bool = False
 
 
-class Recipe(_Strict):
+class Recipe(_Table):
     """A whole run: the options that all objectives share. :func:`parse_recipe` makes one of its subclasses.
 
     Attributes:
@@ -406,6 +431,14 @@ class SiglipRecipe(EvaluatedRecipe):
     evals: list[BenchmarkEvalSpec] = []
 
     @model_validator(mode="after")
+    def _check_places(self) -> SiglipRecipe:
+        if self.regions and self.model.policy == "pad":
+            raise ValueError(
+                'regions need the places of objects, which model.resize = "pad" would shift: set it to "squash"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_negatives(self) -> SiglipRecipe:
         if self.micro > 1:
             raise ValueError(
@@ -470,7 +503,7 @@ class MaskRecipe(Recipe):
         return self
 
 
-class _Named(_Strict):
+class _Named(_Table):
     """What phases refer to by name.
 
     Attributes:

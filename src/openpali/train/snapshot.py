@@ -45,7 +45,7 @@ def export_checkpoint(checkpoint: Path) -> Path:
     with torch.device("meta"):
         objective = build_objective(recipe, tokenizer, labels)
     materialise(objective.model)
-    set_resolution(objective.model, recipe.phases[state["phase"]].size)
+    set_resolution(objective.model, recipe.phases[state["phase"]].pixels)
     alone = Ranks(0, 1, torch.device("cpu"))
     step = TrainStep(recipe, objective, alone, torch.float32)
     load_checkpoint(checkpoint, tensors_of(step.model, step.optimizer, step.average), alone)

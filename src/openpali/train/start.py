@@ -19,7 +19,8 @@ from openpali.train.recipe_file import quote
 from openpali.weights.family import find_model, mask_codec_of
 from openpali.weights.format import open_model
 
-KEYS = ("preset", "tokenizer", "masks", "dialect", "knows")  # of the recipe's model table, which a run can inherit
+# Of the recipe's model table, which a run can inherit.
+KEYS = ("preset", "tokenizer", "resize", "masks", "dialect", "knows")
 
 Known = Mapping[str, Any]  # what the start model has for these keys
 
@@ -94,6 +95,7 @@ def _read(recipe: Recipe) -> Known | None:
     return {
         "preset": name,
         "tokenizer": name if model.has_tokenizer else "",
+        "resize": "pad" if model.preprocess and model.preprocess.policy == "pad" else "",
         "masks": mask_codec_of(folder),
         "dialect": model.facts.get("dialect", DEFAULT),
         "knows": model.facts.get("tasks", {}),

@@ -19,6 +19,7 @@ from openpali.data.pipeline.encode import Batch
 from openpali.distributed import Ranks
 from openpali.model.vit import ViT, resample_positions
 from openpali.rng import derive_seed
+from openpali.tasks.example import Size
 from openpali.train.objectives import Losses, Objective
 from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, rate
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
@@ -156,8 +157,8 @@ class TrainStep:
         for name, average in self.average.items():
             average.lerp_(self.learning[name].detach(), 1 - recipe.ema)
 
-    def change_resolution(self, size: int) -> None:
-        """Take images of ``size`` pixels a side from now on: resamples the position embeddings of the ViT.
+    def change_resolution(self, size: Size) -> None:
+        """Take images of ``size`` from now on: resamples the position embeddings of the ViT.
 
         Optimizer and average follow; the moments of this one parameter start anew.
         """
@@ -191,16 +192,16 @@ def check_sizes(recipe: Recipe, model: nn.Module) -> None:
     """
     vit = vit_of(model)
     for number, phase in enumerate(recipe.phases):
-        if vit is not None and phase.size % vit.config.patch_size:
+        if vit is not None and any(side % vit.config.patch_size for side in phase.pixels):
             raise ValueError(
                 f"phases.{number}.size = {phase.size} is not a multiple of the patch size {vit.config.patch_size}"
             )
 
 
-def set_resolution(model: nn.Module, size: int) -> None:
-    """Resample the ViT's position embeddings to images of ``size`` pixels a side, unless they fit already."""
+def set_resolution(model: nn.Module, size: Size) -> None:
+    """Resample the ViT's position embeddings to images of ``size``, unless they fit already."""
     vit = vit_of(model)
     if vit is not None:
-        side = size // vit.config.patch_size
-        if vit.config.grid != (side, side):
-            vit.set_grid((side, side))
+        grid = size.height // vit.config.patch_size, size.width // vit.config.patch_size
+        if vit.config.grid != grid:
+            vit.set_grid(grid)

@@ -109,7 +109,7 @@ class Trainer:
         self.bad: int = state["bad"]
         self.phase: int = state["phase"]  # at a boundary the phase that ended: weights have its resolution
 
-        set_resolution(self.model, recipe.phases[self.phase].size)
+        set_resolution(self.model, recipe.phases[self.phase].pixels)
         if makes_weights and newest is None:
             for part, origin in recipe.model.init.items():
                 transplant(self.model, part, origin, tokenizer)
@@ -274,7 +274,7 @@ class Trainer:
 
     def _batches(self, group: list[Loaded], message: StepMessage) -> list[Batch]:
         """The micro-batches as the model takes them: in shards, all ranks run the ViT if any has images."""
-        size = self.recipe.phases[self.phase].size
+        size = self.recipe.phases[self.phase].pixels
         return [
             add_blank_images(loaded.batch, size)
             if self.sharded and anywhere and "images" not in loaded.batch
@@ -404,7 +404,7 @@ class Trainer:
             self.phase = phase
             self.flops = 0.0
             self.loss_watch = LossWatch()  # another mixture has another loss
-            self.train_step.change_resolution(self.recipe.phases[phase].size)
+            self.train_step.change_resolution(self.recipe.phases[phase].pixels)
 
     def _check_reached(self) -> None:
         """Check that all parameters that learn have had a gradient on some rank. Collective."""

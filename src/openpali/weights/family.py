@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ MASKS = "mask_vqvae"  # the part of a family that is its mask codec
 
 def find_model(name: str) -> Path:
     """The folder of a model or family: the path of one or of a finished run; the name of one that ships (``nano``);
-    or the name of a finished run (``nano/0a_siglip``).
+    or the name of a finished run (``nano/0a_siglip``), or of a model in one (``mine-detect/best``).
 
     Raises:
         FileNotFoundError: none of these exists.
@@ -95,12 +96,13 @@ class Family(NamedTuple):
 
     Attributes:
         parts: part name ("pali" is the default, "siglip", "mask_vqvae", ...) -> model folder.
-        tasks: task name -> the part that answers it, where that is not the default.
+        tasks: task name -> the part that answers it, where that is not the default. Of several, that one answers
+            whose images have the proportions nearest to the image in question; without an image, the first.
         languages: codes of the languages it answers in; empty: unknown.
     """
 
     parts: dict[str, Path]
-    tasks: dict[str, str]
+    tasks: dict[str, tuple[str, ...]]
     languages: tuple[str, ...]
 
 
@@ -117,7 +119,7 @@ def open_family(folder: Path) -> Family:
     try:
         described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}
-        return Family(parts, dict(described["tasks"]), tuple(described.get("languages", ())))
+        return Family(parts, _listed(described["tasks"]), tuple(described.get("languages", ())))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is no description of a family ({reason(error)})") from error
 
@@ -126,8 +128,8 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     """Pack finished runs into a family, in bf16; returns the bytes of each part's weights.
 
     ``description`` is a TOML file: ``languages`` lists the codes of the languages it answers in, ``[parts]`` maps
-    part names to what :func:`find_model` takes, ``[tasks]`` task names to parts. Tensors that a part shares with
-    "pali" are stored once.
+    part names to what :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Family`).
+    Tensors that a part shares with "pali" are stored once.
 
     Raises:
         FileNotFoundError: the file or a part does not exist.
@@ -160,20 +162,27 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
 
 def _candidates(name: str) -> tuple[Path, ...]:
     """Where a model of this name may be."""
-    return Path(name), Path(name) / "model", SHIPPED / name, home() / "runs" / name / "model"
+    run = home() / "runs" / name
+    return Path(name), Path(name) / "model", SHIPPED / name, run / "model", run
 
 
-def _read_description(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
+def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The parts of each task; a part alone may stand without a list."""
+    return {task: (parts,) if isinstance(parts, str) else tuple(parts) for task, parts in dict(tasks).items()}
+
+
+def _read_description(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]], list[str]]:
     """Parts, tasks and languages of a family's TOML file."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the family")
     try:
         described = tomllib.loads(path.read_text("utf-8"))
-        parts, tasks = dict(described["parts"]), dict(described.get("tasks", {}))
+        parts, tasks = dict(described["parts"]), _listed(described.get("tasks", {}))
         languages = list(described.get("languages", ()))
         if "pali" not in parts:
             raise KeyError("pali")
-        if other := [name for name in (*parts.values(), *tasks.values(), *languages) if not isinstance(name, str)]:
+        names = (*parts.values(), *chain(*tasks.values()), *languages)
+        if other := [name for name in names if not isinstance(name, str)]:
             raise TypeError(f"{other[0]!r} is not a string")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must have [parts] with a pali ({reason(error)})") from error

@@ -35,7 +35,7 @@ from openpali.eval.datasets.rico import draw_box
 from openpali.eval.datasets.stvqa import is_held_out
 from openpali.eval.registry import find_benchmark
 from openpali.infer.generate import Generation
-from openpali.tasks.base import Answer
+from openpali.tasks.base import Answer, Sample
 from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.scoring import Answered, mean_of_slices, with_slices
@@ -179,7 +179,7 @@ def test_segmentation_is_measured_against_the_pixels(referring: Path) -> None:
     lower = np.roll(truth.mask, 10, axis=0)  # half of it beside the truth
 
     def measure(example: Example, answer: Answer, task: RefSeg) -> dict[str, float]:
-        return dict(task.measure(example, answer, Generation([], [], 0.0, "eos"), None))  # type: ignore[arg-type]
+        return dict(task.measure(example, Sample("", ""), answer, Generation([], [], 0.0, "eos"), None))  # type: ignore[arg-type]
 
     right = measure(example, Answer("", (truth,)), task)
     partly = measure(example, Answer("", (Object("", Box(20, 8, 40, 40), lower),)), task)

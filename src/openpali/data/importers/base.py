@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from openpali.data.media.images import read_size
 from openpali.data.problems import Problems
-from openpali.data.sources.mask_formats import Shape
+from openpali.data.sources.files import is_url
+from openpali.data.sources.mask_formats import RunLengths, Shape
 from openpali.data.sources.records import ObjectRecord
-from openpali.messages import reason
 from openpali.tasks.example import Box, Size
 
 M = TypeVar("M", bound=BaseModel)
@@ -104,9 +104,16 @@ class ImageFinder:
             raise FileNotFoundError(f"--images {request.images} is not a folder")
 
     def find(self, name: str, where: str, log: Imported) -> tuple[Path, Size] | None:
-        """The image of this name and its upright size; ``None``, counted, where it is missing or damaged."""
-        for folder in self.folders:
-            for path in (folder / name, folder / Path(name).name):
+        """The image of this name and its upright size; ``None``, counted, where it is missing or damaged.
+
+        A name with folders, of this system or of Windows, is looked up as it is in all places, then without them.
+        """
+        if is_url(name):
+            log.add("no image file", f"{where}: {name} is a URL: download the image, and give its path")
+            return None
+        plain = PureWindowsPath(name)
+        for each in (name, plain.as_posix(), plain.name):
+            for path in (folder / each for folder in self.folders):
                 if path.is_file():
                     size = open_image(path, where, log)
                     return size and (path, size)
@@ -137,14 +144,19 @@ def place(things: Sequence[Thing], annotated: Size, size: Size, log: Imported) -
     placed = []
     for thing in things:
         box, shape = thing.box, thing.shape
+        if isinstance(shape, RunLengths) and shape.size != annotated:
+            log.add(
+                "damaged mask, box kept" if box else "damaged mask",
+                f"{thing.where}: the mask is of {shape.size.width} x {shape.size.height} pixels, and the image was "
+                f"annotated at {annotated.width} x {annotated.height}",
+            )
+            if box is None:
+                continue
+            shape = None
         if annotated != size:
             down, right = size.height / annotated.height, size.width / annotated.width
             box = box and Box(box.ymin * down, box.xmin * right, box.ymax * down, box.xmax * right)
-            try:
-                shape = shape and shape.resized(annotated, size)
-            except ValueError as error:
-                log.add("damaged mask", f"{thing.where}: {error}")
-                continue
+            shape = shape and shape.resized(annotated, size)
             log.change("objects moved with their resized image")
         if box is not None:
             inside = Box(max(box.ymin, 0), max(box.xmin, 0), min(box.ymax, size.height), min(box.xmax, size.width))
@@ -202,19 +214,31 @@ def read_entry(model: type[M], value: Any, where: str, log: Imported) -> M | Non
         return None
 
 
+def read_text(path: Path) -> str:
+    """The content of a text file.
+
+    Raises:
+        ValueError: it is not in UTF-8.
+    """
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}): save it in UTF-8") from error
+
+
 def read_json(path: Path, title: str) -> dict[str, Any]:
     """The object in a JSON file of the format ``title``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not JSON, or not an object.
+        ValueError: it is not JSON in UTF-8, or not an object.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give the JSON file of {title}")
     try:
-        value = json.loads(path.read_text("utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {reason(error)}") from error
+        value = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} is not {title}: it holds a {type(value).__name__}, not an object")
     return value

@@ -57,7 +57,7 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
     folder, split = path.parent, path.stem.rpartition("_")[2]  # instances_train2017.json, images in train2017
     places = (split, "images", f"images/{split}", "")
     finder = ImageFinder(request, [each / name for each in (folder, folder.parent) for name in places])
-    entries = _annotations(path, whole, log)
+    entries, seen = _annotations(path, whole, log), set[int | str]()
     names = {
         category.id: category.name
         for i, value in enumerate(whole.get("categories") or [])
@@ -68,6 +68,10 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
         image = read_entry(_Image, value, where, log)
         if image is None:
             continue
+        if image.id in seen:
+            log.add("image listed twice", f"{where}: id {image.id}")
+            continue
+        seen.add(image.id)
         mine = entries.pop(image.id, [])
         if (opened := finder.find(image.file_name, where, log)) is None:
             continue

@@ -33,7 +33,9 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
         if entry is None:
             continue
         answers = [answer for answer in entry.answers if answer.strip()]
-        if not answers:  # as in the test split
+        if not entry.question.strip():
+            log.add("question without a text", where)
+        elif not answers:  # as in the test split
             log.add("question without an answer", f"{where}: {entry.question}")
         elif opened := finder.find(entry.image, where, log):
             fields = {"key": str(entry.id), "question": entry.question, "answers": answers}

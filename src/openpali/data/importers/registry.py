@@ -37,10 +37,13 @@ def import_data(format: str, path: Path, out: Path, *, images: Path | None = Non
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: there is no such format, a file is not in it, or nothing of it can be used.
+        ValueError: there is no such format, a file is not in it, nothing of it can be used, or ``out`` does not
+            end in ``.jsonl``.
     """
     if format not in IMPORTERS:
         raise ValueError(f"no format {format!r}; {hint(format, IMPORTERS)}")
+    if out.suffix != ".jsonl":
+        raise ValueError(f"--out {out}: the file is JSONL, so its name must end in .jsonl")
     log = Imported(out=str(out))
     found = IMPORTERS[format](Request(path, images, split), log)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from openpali.data.importers.base import Found, ImageFinder, Imported, Request, Thing, add_objects
+from openpali.data.importers.base import Found, ImageFinder, Imported, Request, Thing, add_objects, read_text
 from openpali.tasks.example import Box, Size
 
 
@@ -48,7 +48,7 @@ def _of_split(folder: Path, annotations: Path, split: str) -> list[Path]:
     if not path.is_file():
         known = ", ".join(sorted(each.stem for each in path.parent.glob("*.txt") if "_" not in each.stem))
         raise FileNotFoundError(f"no split {split!r}: {path} does not exist; there are {known or 'none'}")
-    names = [line.split()[0] for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    names = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
     return [annotations / f"{name}.xml" for name in names]
 
 

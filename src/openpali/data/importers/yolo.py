@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from openpali.data.importers.base import Found, Imported, Request, Thing, add_objects, open_image
+from openpali.data.importers.base import Found, Imported, Request, Thing, add_objects, open_image, read_text
 from openpali.data.importers.yaml_subset import read_yaml
 from openpali.data.sources.mask_formats import Polygons
 from openpali.tasks.example import Box, Size
@@ -29,9 +29,14 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
         if (labels := _labels(request, image)) is None:
             log.add("image without a label file", str(image))
             continue
+        try:
+            lines = read_text(labels).splitlines()
+        except ValueError as error:
+            log.add("damaged entry", str(error))
+            continue
         things = [
             thing
-            for number, line in enumerate(labels.read_text("utf-8-sig").splitlines(), 1)
+            for number, line in enumerate(lines, 1)
             if line.strip()
             for thing in _things(line.split(), names, size, f"{labels.name}:{number}", log)
         ]
@@ -52,7 +57,7 @@ def _layout(request: Request, log: Imported) -> tuple[Mapping[int, str], list[Pa
     for folder in (path, path / "labels", path.parent):
         for name in ("classes.txt", "obj.names"):
             if (folder / name).is_file():
-                lines = (folder / name).read_text("utf-8-sig").splitlines()
+                lines = read_text(folder / name).splitlines()
                 root = request.images or (path / "images" if (path / "images").is_dir() else path)
                 names = {number: line.strip() for number, line in enumerate(lines)}
                 return names, _listed(root / request.split)
@@ -62,7 +67,7 @@ def _layout(request: Request, log: Imported) -> tuple[Mapping[int, str], list[Pa
 def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int, str], list[Path]]:
     """The layout by a ``data.yaml``."""
     try:
-        described = read_yaml(path.read_text("utf-8-sig"), ("path", "names", *SPLITS))
+        described = read_yaml(read_text(path), ("path", "names", *SPLITS))
         names = _names(described.get("names"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -102,7 +107,7 @@ def _listed(path: Path) -> list[Path]:
     """The images in a folder and the folders in it, or those listed in a text file."""
     if path.is_dir():
         return sorted(each for each in path.rglob("*") if each.suffix.lower() in IMAGES)
-    lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     return [path.parent / line for line in lines if line]
 
 

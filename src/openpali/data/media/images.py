@@ -6,7 +6,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ def decode_image(source: str | Path | bytes, name: str = "", *, min_size: Size |
         check_image_file(source)
         data = path.read_bytes()
     if not data:
-        raise ValueError(f"{name} is empty (0 bytes)")
+        raise ValueError(_empty(name))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about large images and broken EXIF; real problems are raised
         image = _open(io.BytesIO(data), name)
@@ -87,11 +87,18 @@ def read_size(path: Path) -> Size:
         raise FileNotFoundError(f"no image file {path}")
     with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")
+        if not file.read(1):
+            raise ValueError(_empty(str(path)))
+        file.seek(0)
         image = _open(file, str(path))
         try:
             return _upright_size(image)
         except Exception as error:
             raise ValueError(f"{path} is truncated or damaged: {error}") from error
+
+
+def _empty(name: str) -> str:
+    return f"{name} is empty (0 bytes)"
 
 
 def _open(file: BinaryIO, name: str) -> PILImage.Image:
@@ -138,24 +145,30 @@ FILTERS = {
 }
 
 
+Policy = Literal["squash", "pad"]
+PADDING = 128  # grey: about 0 for the model, whose values are -1 to 1
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """Resizes images to the size of the model; part of every checkpoint.
 
-    The image is squashed to ``height`` x ``width`` pixels, as in big_vision (``pp/ops_image.py``), with one of
-    :data:`FILTERS`.
+    The policy "squash" squashes the image to ``height`` x ``width`` pixels, as in big_vision
+    (``pp/ops_image.py``). "pad" keeps its proportions: the image is scaled until it fits, stands at the top left,
+    and the rest is grey. Coordinates are relative to the whole, so tasks that write them need "squash". ``filter``
+    is one of :data:`FILTERS`.
     """
 
     height: int
     width: int
-    policy: str = "squash"
+    policy: Policy = "squash"
     filter: str = "bilinear-antialias"
 
     def __post_init__(self) -> None:
-        if self.policy != "squash" or self.filter not in FILTERS:
+        if self.policy not in get_args(Policy) or self.filter not in FILTERS:
             raise ValueError(
-                f"unknown preprocessing {self.policy!r} with {self.filter!r}: policy must be 'squash', filter one "
-                f"of {', '.join(FILTERS)}"
+                f"unknown preprocessing {self.policy!r} with {self.filter!r}: policy must be one of "
+                f"{', '.join(get_args(Policy))}, filter one of {', '.join(FILTERS)}"
             )
 
     @property
@@ -172,5 +185,17 @@ class Preprocess:
         if not antialias:
             pixels = pixels.float()
         # torch's uint8 kernel agrees with Pillow to within 1, is six times as fast, and keeps channels last
-        small = interpolate(pixels, (self.height, self.width), mode=mode, antialias=antialias)
-        return np.ascontiguousarray(small[0].permute(1, 2, 0).to(torch.uint8).numpy())
+        small = interpolate(pixels, self._inside(Size(*image.shape[:2])), mode=mode, antialias=antialias)
+        resized = np.ascontiguousarray(small[0].permute(1, 2, 0).to(torch.uint8).numpy())
+        if resized.shape[:2] == (self.height, self.width):
+            return resized
+        padded = np.full((self.height, self.width, 3), PADDING, np.uint8)
+        padded[: resized.shape[0], : resized.shape[1]] = resized
+        return padded
+
+    def _inside(self, size: Size) -> Size:
+        """The size of an image of ``size`` after resizing, without padding."""
+        if self.policy == "squash":
+            return Size(self.height, self.width)
+        scale = min(self.height / size.height, self.width / size.width)
+        return Size(max(1, round(size.height * scale)), max(1, round(size.width * scale)))

@@ -13,7 +13,7 @@ from PIL import ImageDraw, ImageFont
 
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing
+from openpali.eval.datasets.files import Fields, Folder, Listing, listing
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example, Image
 
@@ -54,7 +54,7 @@ def _with_diagram(example: Example, folder: Folder, name: str, letters: bool) ->
     return replace(example, images=[image])
 
 
-def put_letters(image: Image, texts: Entry) -> Image:
+def put_letters(image: Image, texts: Fields) -> Image:
     """A copy in which every text is replaced by the letter that questions use for it (``replacementText``)."""
     canvas = PilImage.fromarray(image)
     draw = ImageDraw.Draw(canvas)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_image
+from openpali.eval.datasets.files import Fields, Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
@@ -24,7 +24,7 @@ _CODES = "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no 
 LANGUAGES = tuple(_CODES.split())
 
 
-def image_file(entry: Entry) -> str:
+def image_file(entry: Fields) -> str:
     """File of the image of an entry of Karpathy's list."""
     return f"coco/{entry.text('filepath')}/{entry.text('filename')}"
 

@@ -39,7 +39,7 @@ Split = tuple[Labelled, Labelled]  # train, test
 
 
 @dataclass(frozen=True)
-class DataSet:
+class ProbeSet:
     """One of the eight data sets.
 
     Attributes:
@@ -164,7 +164,7 @@ def _half(count: int) -> int:
 
 
 DATA_SETS = (
-    DataSet(
+    ProbeSet(
         "birds",
         "CUB-200-2011",
         "https://www.vision.caltech.edu/datasets/cub_200_2011",
@@ -174,14 +174,14 @@ DATA_SETS = (
         ),
         _birds,
     ),
-    DataSet(
+    ProbeSet(
         "caltech101",
         "Caltech-101",
         "https://data.caltech.edu/records/mzrjq-6wc02",
         ("caltech101/101_ObjectCategories",),
         partial(_sorted_folders, "caltech101/101_ObjectCategories", _thirty),
     ),
-    DataSet(
+    ProbeSet(
         "cars196",
         "Stanford Cars",
         "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
@@ -193,35 +193,35 @@ DATA_SETS = (
         ),
         _cars,
     ),
-    DataSet(
+    ProbeSet(
         "cifar100",
         "CIFAR-100",
         "https://www.cs.toronto.edu/~kriz/cifar.html (binary version)",
         ("cifar100/cifar-100-binary/train.bin", "cifar100/cifar-100-binary/test.bin"),
         _cifar100,
     ),
-    DataSet(
+    ProbeSet(
         "col_hist",
         "Colorectal Histology",
         "https://zenodo.org/record/53169",
         ("col_hist/Kather_texture_2016_image_tiles_5000",),
         partial(_sorted_folders, "col_hist/Kather_texture_2016_image_tiles_5000", _half),
     ),
-    DataSet(
+    ProbeSet(
         "dtd",
         "Describable Textures",
         "https://www.robots.ox.ac.uk/~vgg/data/dtd",
         ("dtd/labels/train1.txt", "dtd/labels/test1.txt", "dtd/images"),
         _dtd,
     ),
-    DataSet(
+    ProbeSet(
         "pets",
         "Oxford-IIIT Pets",
         "https://www.robots.ox.ac.uk/~vgg/data/pets",
         ("pets/annotations/trainval.txt", "pets/annotations/test.txt", "pets/images"),
         _pets,
     ),
-    DataSet(
+    ProbeSet(
         "uc_merced",
         "UC Merced Land Use",
         "http://weegee.vision.ucmerced.edu/datasets/landuse.html",

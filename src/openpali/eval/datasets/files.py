@@ -42,12 +42,12 @@ class Folder:
         wanted = " or ".join(str(self.root / name) for name in names)
         raise FileNotFoundError(f"{self.title} needs {wanted}, which does not exist: get it at {self.home}")
 
-    def json(self, *names: str) -> Entry:
+    def json(self, *names: str) -> Fields:
         """A JSON object; for a file that is a list, see :meth:`rows`."""
         path = self.file(*names)
-        return Entry(self._json(path, dict), path.name, self)
+        return Fields(self._json(path, dict), path.name, self)
 
-    def rows(self, *names: str) -> list[Entry]:
+    def rows(self, *names: str) -> list[Fields]:
         """The objects of a JSON file that is a list, of a JSONL file, or the rows of a CSV file with a header."""
         path = self.file(*names)
         if path.suffix == ".csv":
@@ -57,7 +57,7 @@ class Folder:
             values = [self._parsed(line, path) for line in self.lines(path.name, at=path)]
         else:
             values = self._json(path, list)
-        return [Entry(value, f"{path.name}, entry {i + 1}", self) for i, value in enumerate(values)]
+        return [Fields(value, f"{path.name}, entry {i + 1}", self) for i, value in enumerate(values)]
 
     def columns(self, name: str, count: int) -> list[list[str]]:
         """The words of each line of a text file, ``count`` of them; the last one may hold spaces.
@@ -114,7 +114,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Fields:
     """An object of an annotation file, whose fields are checked when they are read.
 
     Attributes:
@@ -171,18 +171,18 @@ class Entry:
             raise self._wrong(name, "one text or more")
         return [str(value) for value in values]
 
-    def entries(self, name: str) -> list[Entry]:
+    def entries(self, name: str) -> list[Fields]:
         """Objects in a list."""
         values = self._field(name, (list, tuple), "a list of objects")
         if not all(isinstance(value, dict) for value in values):
             raise self._wrong(name, "a list of objects")
-        return [Entry(value, f"{self.where}, {name}[{i}]", self.folder) for i, value in enumerate(values)]
+        return [Fields(value, f"{self.where}, {name}[{i}]", self.folder) for i, value in enumerate(values)]
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> Fields:
         """An object."""
-        return Entry(self._field(name, (dict,), "an object"), f"{self.where}, {name}", self.folder)
+        return Fields(self._field(name, (dict,), "an object"), f"{self.where}, {name}", self.folder)
 
-    def items(self) -> Iterator[tuple[str, Entry]]:
+    def items(self) -> Iterator[tuple[str, Fields]]:
         """Name and object of every field, all of which must be objects."""
         return ((name, self.entry(name)) for name in self.values)
 

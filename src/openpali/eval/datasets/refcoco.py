@@ -19,7 +19,7 @@ from typing import Any
 
 from openpali.data.sources.mask_formats import read_polygons, read_run_lengths
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing
+from openpali.eval.datasets.files import Fields, Folder, Listing, listing
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 
@@ -28,7 +28,7 @@ FILE_NAME = "coco/train2014/COCO_train2014_{:012d}.jpg"
 
 
 @dataclass(frozen=True)
-class DataSet:
+class ReferringSet:
     """One of the three data sets: its folder, the author of its split, and the splits."""
 
     name: str
@@ -42,9 +42,9 @@ class DataSet:
 
 
 DATA_SETS = (
-    DataSet("refcoco", "unc", ("val", "testA", "testB")),
-    DataSet("refcoco+", "unc", ("val", "testA", "testB")),
-    DataSet("refcocog", "umd", ("val", "test")),
+    ReferringSet("refcoco", "unc", ("val", "testA", "testB")),
+    ReferringSet("refcoco+", "unc", ("val", "testA", "testB")),
+    ReferringSet("refcocog", "umd", ("val", "test")),
 )
 
 
@@ -58,7 +58,7 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to data outside the file")
 
 
-def read_expressions(folder: Folder, name: str) -> list[Entry]:
+def read_expressions(folder: Folder, name: str) -> list[Fields]:
     """The referred objects, each with its sentences, from the owners' pickle; no code in it can run.
 
     Raises:
@@ -74,10 +74,10 @@ def read_expressions(folder: Folder, name: str) -> list[Entry]:
         ) from error
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise ValueError(f"{path} is not a list of referred objects; the original is at {HOME}")
-    return [Entry(value, f"{path.name}, ref {i + 1}", folder) for i, value in enumerate(values)]
+    return [Fields(value, f"{path.name}, ref {i + 1}", folder) for i, value in enumerate(values)]
 
 
-def open_split(data_set: DataSet, split: str, root: Path) -> Listing:
+def open_split(data_set: ReferringSet, split: str, root: Path) -> Listing:
     """Every sentence of a split is a sample.
 
     Raises:
@@ -119,7 +119,7 @@ def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
     return counts
 
 
-def _folder(data_set: DataSet, root: Path) -> Folder:
+def _folder(data_set: ReferringSet, root: Path) -> Folder:
     return Folder(root, data_set.name.replace("refcoco", "RefCOCO"), HOME)
 
 
@@ -128,7 +128,7 @@ def _scored(root: Path) -> frozenset[int]:
     return frozenset().union(*(ids for by_split in splits for split, ids in by_split.items() if split != "train"))
 
 
-def _images(folder: Folder, data_set: DataSet) -> Mapping[str, frozenset[int]]:
+def _images(folder: Folder, data_set: ReferringSet) -> Mapping[str, frozenset[int]]:
     """Split -> numbers of its images."""
     found: dict[str, set[int]] = {}
     for entry in read_expressions(folder, data_set.files[0]):
@@ -143,11 +143,13 @@ class _Expression:
     key: str
     text: str
     image_id: int
-    annotation: Entry
+    annotation: Fields
     name: str
 
 
-def _expressions(folder: Folder, data_set: DataSet, split: str, images: frozenset[int]) -> Iterator[_Expression]:
+def _expressions(
+    folder: Folder, data_set: ReferringSet, split: str, images: frozenset[int]
+) -> Iterator[_Expression]:
     expressions, instances = data_set.files
     described = folder.json(instances)
     objects = {entry.integer("id"): entry for entry in described.entries("annotations")}
@@ -165,7 +167,7 @@ def _expressions(folder: Folder, data_set: DataSet, split: str, images: frozense
             yield _Expression(key, sentence.text("sent"), image_id, annotation, name)
 
 
-def _samples(folder: Folder, data_set: DataSet, split: str, images: frozenset[int]) -> Listing:
+def _samples(folder: Folder, data_set: ReferringSet, split: str, images: frozenset[int]) -> Listing:
     makers = [
         partial(_with_mask, Example(said.key, expression=said.text), folder, said)
         for said in _expressions(folder, data_set, split, images)
@@ -182,7 +184,7 @@ def _with_mask(example: Example, folder: Folder, said: _Expression) -> Example:
     return replace(example, images=[image], objects=[thing], referred=[0])
 
 
-def _mask(annotation: Entry, size: Size) -> Mask:
+def _mask(annotation: Fields, size: Size) -> Mask:
     value = annotation.values.get("segmentation")
     try:
         if isinstance(value, dict):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_image
+from openpali.eval.datasets.files import Fields, Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Box, Example, Image
 
@@ -64,11 +64,11 @@ def _marked(example: Example, folder: Folder, screen: str, node: str) -> Example
 
 
 @lru_cache(maxsize=1)  # the elements of a screen follow each other
-def _hierarchy(folder: Folder, screen: str) -> Entry:
+def _hierarchy(folder: Folder, screen: str) -> Fields:
     return folder.json(f"{SCREENS}/{screen}.json").entry("activity").entry("root")
 
 
-def _node(root: Entry, node: str) -> Entry:
+def _node(root: Fields, node: str) -> Fields:
     """The node "0.2.1": the root's child 2's child 1."""
     found = root
     for index in map(int, node.split(".")[1:]):

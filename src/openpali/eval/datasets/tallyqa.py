@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openpali.eval.datasets import scoring
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_image
+from openpali.eval.datasets.files import Fields, Folder, Listing, listing, with_image
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
 from openpali.tasks.scoring import with_slices
@@ -30,7 +30,7 @@ def open_tallyqa(root: Path) -> Listing:
     return listing(makers, folder, f"questions in {QUESTIONS}")
 
 
-def _image_file(entry: Entry) -> str:
+def _image_file(entry: Fields) -> str:
     name = entry.text("image")  # "VG_100K_2/1.jpg", or "val2014/COCO_val2014_000000000042.jpg"
     return f"{'visual_genome' if name.startswith('VG_100K') else 'coco'}/{name}"
 

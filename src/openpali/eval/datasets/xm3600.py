@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from openpali.eval.datasets.base import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Seen
-from openpali.eval.datasets.files import Entry, Folder, Listing, listing, with_image
+from openpali.eval.datasets.files import Fields, Folder, Listing, listing, with_image
 from openpali.eval.features import Encoders
 from openpali.eval.retrieval import retrieve
 from openpali.infer.generate import Decoding
@@ -29,11 +29,11 @@ def _folder(root: Path) -> Folder:
     return Folder(root, "Crossmodal-3600", HOME)
 
 
-def _captions(entry: Entry, lang: str) -> list[str]:
+def _captions(entry: Fields, lang: str) -> list[str]:
     return entry.entry(lang).texts("caption")
 
 
-def _image_file(entry: Entry) -> str:
+def _image_file(entry: Fields) -> str:
     return f"xm3600/images/{entry.text('image/key')}.jpg"
 
 

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from openpali.model.attention import sdpa, set_attention, unfold_bias
+from openpali.infer.generate import evaluating
+from openpali.model.attention import attending, sdpa, unfold_bias
 from openpali.model.pali import PaliModel
 from openpali.model.t5 import DecoderLayer, EncoderDecoder, shared_memory
 
@@ -66,7 +67,7 @@ class OpenVinoPali:
     """What :func:`openpali.infer.generate.generate` needs of a model, compiled for this CPU.
 
     Args:
-        model: in float32. Kept for inputs that are too long for the compiled encoder.
+        model: in float32; it stays as it is. Kept for inputs that are too long for the compiled encoder.
         int8: quantise matmul weights to int8, one scale per output.
         precision: of activations; "auto": bf16 if the processor multiplies it natively. Logits are float32: in bf16
             too many would tie.
@@ -80,9 +81,15 @@ class OpenVinoPali:
     def __init__(
         self, model: PaliModel, int8: bool = True, precision: Precision | Literal["auto"] = "auto"
     ) -> None:
-        self.model = model.eval()
-        set_attention(model, sdpa)  # one operator of the traced graph
+        self.model = model
         self.text = model.text
+        if precision == "auto":
+            precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
+        self.precision = precision
+        with evaluating(model), attending(model, sdpa):  # one operator of the traced graph
+            self._compile(model, int8, precision)
+
+    def _compile(self, model: PaliModel, int8: bool, precision: Precision) -> None:
         config = model.config.text
         heads, width, d = config.heads, config.d_model, config.d_head
         layers, biases = config.decoder_layers, len(self.text.decoder_bias)
@@ -90,10 +97,6 @@ class OpenVinoPali:
         memory = {f"memory_{name}": (torch.zeros(1, heads, 5, d), [-1, heads, -1, d]) for name in kv}
         mask = {"mask": (torch.zeros(1, 1, 1, 5), [-1, 1, 1, -1])}
         past = {f"past_{name}": (torch.zeros(2, heads, 3, d), [-1, heads, -1, d]) for name in kv}
-
-        if precision == "auto":
-            precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
-        self.precision = precision
         size = model.vit.config.image_size
         self._vision = _compiled(
             _Vision(model), {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}, ["visual"], int8, precision
@@ -142,7 +145,8 @@ class OpenVinoPali:
         mask = torch.zeros(real.shape).masked_fill(~real, torch.finfo(torch.float32).min)[:, None, None]
         n = x.shape[1]
         if self.model.config.text.heads * n * n > LARGEST_BIAS:
-            outputs = self.text.encode(x, real)
+            with evaluating(self.text):
+                outputs = self.text.encode(x, real)
             pairs = [cast(DecoderLayer, layer).cross.memory(outputs) for layer in self.text.decoder]
             memory = [_narrow(t, self.precision) for pair in pairs for t in pair]
             return OpenVinoMemory(outputs, [*memory, _tensor(mask.numpy())])
