@@ -1,6 +1,7 @@
 # Each target first installs what it needs into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/pip install -q --no-compile  # most modules are never imported
 STAGES := 0a_siglip 0a_classifier 0b_ul2 0c_mask_vqvae 1_multimodal 2a_resolution 2b_resolution 2c_resolution 2d_resolution 3_video 3_easyvqa
 
 # Parts of the tests, the longest first, for `make -j2`; each takes what is not in a part below it. One pytest process
@@ -35,17 +36,17 @@ lint: .venv/dev.ready
 # rank of two threads. It can be interrupted; the same command resumes it.
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node 2 -m openpali train
 nano: .venv/demo.ready
-	$(BIN)/pip install -q -e '.[train]'
+	$(INSTALL) -e '.[train]'
 	$(BIN)/openpali data build all
 	set -e; for stage in $(STAGES); do $(TRAIN) recipes/nano/$$stage.toml; done
 	$(BIN)/openpali pack recipes/nano/family.toml --out src/openpali/models/nano
 
 .venv/demo.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -e '.[video]'
+	$(INSTALL) -e '.[video]'
 	touch $@
 
 .venv/dev.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
 	touch $@

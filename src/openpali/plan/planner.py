@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import _disable_current_modes
 
 from openpali.data.pipeline.encode import Batch, PairEncoder
@@ -292,6 +293,11 @@ def rehearse(
         step = place_on_ranks(recipe, objective, dtype, devices, accountant)
         ledger.kind = "optimizer"
         allocate(step.optimizer)
+        ledger.kind = "communication"
+        for module in step.model.modules():
+            if isinstance(module, FSDPModule):  # later steps refill its buffers
+                module.unshard()
+                module.reshard()
         ledger.kind = "activations"
         micro = min(recipe.micro, 2)  # all further ones cost what the first costs
         batch = make_batch(recipe, phase, step.objective, rows, lengths)
