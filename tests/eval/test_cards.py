@@ -25,6 +25,7 @@ from openpali.eval.runner import Run, run
 from openpali.eval.suites import SUITES, Outcome, find_suite, run_suite
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Pipeline
 from openpali.metrics.scores import Scores, mean
 from openpali.reports import card_diff as diff
 from openpali.reports import eval_page, suite_table
@@ -71,6 +72,14 @@ def test_a_card_records_everything_needed_to_reproduce_it(vqa: tuple[Run, Path],
     text = vqa[0].card.as_markdown()
     for word in ("nano/vqa", "12 samples", "| **acc** |", card["model"]["hash"][:16], card["prompt"]["first"]):
         assert word in text
+
+
+def test_a_card_records_what_the_engine_computed_in(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pipeline, "precision", property(lambda self: "bf16"))  # as OpenVINO's on some CPUs
+    monkeypatch.setattr(pali, "engine", "openvino")
+    for name, expected in (("nano/vqa", ("openvino", "bf16")), ("nano/retrieval", ("torch", "fp32"))):
+        model = run(find_benchmark(name), pali, Path(), limit=2).card.model
+        assert (model["engine"], model["dtype"], model["device"]) == (*expected, "cpu")
 
 
 class Grey:

@@ -69,7 +69,8 @@ def _unknown_key(location: tuple[str | int, ...], objective: str, keys: Keys) ->
     anywhere = {name.rpartition(".")[2]: name for name in known}  # of several the shortest
     siblings = [name.removeprefix(parent) for name in known if name.startswith(parent)]
     beside = {name: here + name for name in siblings}
-    for names, cutoff in ((anywhere, 1.0), (beside, 0.6), (anywhere, 0.75), (beside, 0.4)):
+    for names, cutoff in ((anywhere, 1.0), (beside, 0.6), (anywhere, 0.75)):
         if near := nearest(key, names, cutoff=cutoff):
             return f"unknown key {where} (nearest: {names[near]})"
-    return f"unknown key {where}"
+    own = sorted(name for name in siblings if "." not in name)
+    return f"unknown key {where}" + (f"; {here.rstrip('.') or 'a recipe'} has {', '.join(own)}" if own else "")
