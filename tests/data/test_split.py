@@ -63,6 +63,18 @@ def test_adding_samples_moves_none(folder: Path) -> None:
     assert set(before[1]) <= set(lines(folder, "test"))
 
 
+def test_as_many_videos_are_held_out_as_images(tmp_path: Path) -> None:
+    lines = []
+    for number in range(300):
+        frames = [f"{number}-{frame}.png" for frame in range(8)]
+        for name in frames:
+            (tmp_path / name).write_bytes(name.encode())
+        lines.append(json.dumps({"images": frames, "question": "what moves?", "answers": "a cat"}))
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    _, held_out = split_data(tmp_path / "mine.jsonl", 0.1)
+    assert 15 <= held_out.samples <= 45
+
+
 def test_texts_without_images_are_split_too(folder: Path) -> None:
     train, test = split_data(write(folder, [{"text": f"document {i}"} for i in range(100)]), 0.5)
     assert train.samples + test.samples == 100

@@ -30,7 +30,8 @@ def split_data(path: Path, held_out: float) -> tuple[Part, Part]:
 
     The SHA-256 of an image's file decides on which side it is, so adding samples moves no image, and copies of an
     image under several names stay together. Samples that share an image stay together; the least hash of all their
-    images decides. A sample without images is hashed by its line. Lines are copied as they are.
+    images decides, hashed again, since the least of several is small. A sample without images is hashed by its
+    line. Lines are copied as they are.
 
     Args:
         path: the JSONL file.
@@ -56,7 +57,7 @@ def split_data(path: Path, held_out: float) -> tuple[Part, Part]:
     border = int(held_out * _ALL)
     sides: tuple[list[int], list[int]] = ([], [])
     for index, each in enumerate(hashes):
-        sides[groups.least(each[0]) < border].append(index)
+        sides[_hash(str(groups.least(each[0])).encode()) < border].append(index)
     if not all(sides):
         raise ValueError(
             f"--held-out {held_out} leaves one side of {path} empty, since its {len(source):,} samples have few "
@@ -76,7 +77,11 @@ def split_data(path: Path, held_out: float) -> tuple[Part, Part]:
 def _hashes(source: JsonlSource, index: int) -> list[int]:
     record = source.record(index)
     contents = [source.read(index, name) for name in record.images] or [source.line(index).strip()]
-    return [int.from_bytes(hashlib.sha256(content).digest(), "big") for content in contents]
+    return [_hash(content) for content in contents]
+
+
+def _hash(content: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(content).digest(), "big")
 
 
 class _Groups:

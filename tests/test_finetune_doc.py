@@ -1,0 +1,68 @@
+"""Every command of docs/finetune.md runs, section by section, on a few drawn samples and tiny models."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from drawn_data import DATA, draw
+from openpali.cli.main import main
+from openpali.home import home
+
+TEXT = (Path(__file__).parents[1] / "docs" / "finetune.md").read_text("utf-8")
+SHORT = ["batch=2", "workers=0", "phases.0.samples=4", "phases.0.size=72", "optimizer.warmup=0"]
+SHORT += ["max_prompt=160", "max_target=256", "evals.0.every=4", "evals.0.limit=1"]
+
+
+def commands(section: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", section, re.S)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("openpali ")]
+
+
+SECTIONS = [lines for section in re.split(r"(?m)^##", TEXT) if (lines := commands(section))]
+
+
+def task_of(lines: list[str]) -> str:
+    [name] = [line.split()[3] for line in lines if line.startswith("openpali recipe new ")]
+    return name
+
+
+def test_each_task_has_a_section_that_goes_the_whole_way() -> None:
+    assert {*map(task_of, SECTIONS)} == DATA.keys()
+    for lines in SECTIONS:
+        verbs = [" ".join(line.split()[1:3]) if " data " in line else line.split()[1] for line in lines]
+        assert [verb for verb in verbs if verb not in ("explain", "data import")] == [
+            "data validate", "data split", "eval", "recipe", "train", "eval", *["predict"] * verbs.count("predict"),
+        ]  # fmt: skip
+        assert "predict" in verbs
+
+
+@pytest.mark.parametrize("lines", SECTIONS, ids=map(task_of, SECTIONS))
+def test_commands_run(
+    lines: list[str], shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    task = task_of(lines)
+    monkeypatch.chdir(draw(task, tmp_path / task, 12))
+    for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
+        monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
+    for line in lines:
+        command, _, redirected = line.partition(" > ")
+        arguments = shlex.split(command)
+        if arguments[1] == "train":
+            arguments += SHORT
+        if "--held-out" in arguments:
+            arguments[-1] = "0.5"  # of so few
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code, (line, end.value.code)
+        printed = capsys.readouterr().out
+        assert printed
+        if redirected:
+            Path(redirected).write_text(printed, "utf-8")
+    run = home() / "runs" / f"mine-{task}"
+    assert {"model", "best"} <= {path.name for path in run.iterdir()}
