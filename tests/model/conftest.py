@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, 
     """What `ranks.py` saw on each rank, by the number of ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     script = Path(__file__).with_name("ranks.py")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), folder],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(max(WORLDS))
-    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, script, folder], env=environment, start_new_session=True)
     try:
-        assert [process.wait(timeout=180) for process in processes] == [0] * len(processes)
+        assert process.wait(timeout=180) == 0
     finally:
-        for process in processes:
-            process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     return {
         world: [torch.load(folder / f"{world}-{rank}.pt", weights_only=True) for rank in range(world)]
         for world in WORLDS

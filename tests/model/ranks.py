@@ -1,13 +1,16 @@
-"""What one rank does for `test_losses.py` and `test_mask_vqvae.py`: ``python ranks.py RANK FOLDER``.
+"""What ranks do for `test_losses.py`: ``python ranks.py FOLDER``.
 
-Four processes go through worlds of 2, 3 and 4 ranks one after the other, since starting one costs most of the time.
+Four forks of one process go through worlds of 2, 3 and 4 ranks one after the other, since starting one costs most
+of the time.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -66,8 +69,7 @@ def largest_logits() -> Iterator[list[int]]:
         losses.F.softplus = softplus
 
 
-def main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
+def main(folder: Path, rank: int) -> None:
     for world, sizes in WORLDS.items():
         if rank >= world:
             continue
@@ -92,4 +94,9 @@ def main(rank: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+    from _ranks import fork_ranks
+
+    torch.set_num_threads(1)
+    started = fork_ranks(max(WORLDS), max(WORLDS), partial(main, Path(sys.argv[1])))
+    sys.exit(any([os.waitpid(child, 0)[1] for child in started]))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -56,20 +54,21 @@ def step_of(recipe: Recipe, dtype: torch.dtype = torch.float32) -> TrainStep:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """Memory and FLOPs of each shape, measured by predicted."""
     file = tmp_path_factory.mktemp("measured") / "planner.json"
-    command = [sys.executable, planner.__file__, "--json", str(file)]
-    environment = {**os.environ, "OPENPALI_HOME": str(file.parent)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENPALI_HOME", str(file.parent))
+        patch.setattr(sys, "argv", [planner.__file__, "--json", str(file)])
+        planner.main()  # which measures in a process of its own
     return {result["name"]: result["ratio"] for result in json.loads(file.read_text())["results"]}
 
 
+@pytest.mark.timeout(900)  # the first waits for all measurements
 @pytest.mark.parametrize("name", planner.SHAPES)
 def test_predictions_match_measurements(name: str, measured) -> None:
     assert measured[f"{name}: memory"] == pytest.approx(1, rel=0.1)
     assert measured[f"{name}: FLOPs"] == pytest.approx(1, rel=0.02)
 
 
-@pytest.mark.parametrize(("ranks", "shard", "cut"), [(8, "full", 8), (64, "hybrid", 8), (512, "full", 512)])
+@pytest.mark.parametrize(("ranks", "shard", "cut"), [(64, "hybrid", 8), (24, "full", 24)])
 def test_the_papers_model_is_sharded_evenly(ranks: int, shard: str, cut: int) -> None:
     recipe = load_recipe(RECIPES / "5b" / "1_multimodal.toml", [f"parallel.shard={shard}", 'model.frozen=["vit"]'])
     ledger = Ledger(8, 1)
@@ -88,7 +87,7 @@ def test_the_papers_model_is_sharded_evenly(ranks: int, shard: str, cut: int) ->
     assert held == pytest.approx(expected, rel=1e-3)  # each sharded bias may have an element of padding
     kept = sum(vector.numel() for vector in vectors)
     share = 4 * ((5.59e9 - kept) / cut + kept)
-    assert expected == pytest.approx(share, rel=0.01 if cut == 8 else 0.1)  # 1,664 rows are not divisible by 512
+    assert expected == pytest.approx(share, rel=0.01 if cut == 8 else 0.1)  # 1,664 rows are not divisible by 24
     assert not dist.is_initialized()
 
 
@@ -248,6 +247,7 @@ def test_a_model_that_fits_on_each_device_is_not_sharded() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_papers_largest_images_fit_on_64_devices() -> None:
     recipe = load_recipe(RECIPES / "5b" / "2c_resolution.toml")
     [phase] = recipe.phases

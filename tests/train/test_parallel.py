@@ -31,6 +31,7 @@ from openpali.model.vit import ViT
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.parallel import place
 from openpali.train.recipe import ParallelSpec
+from openpali.train.recipe_file import as_toml
 from openpali.weights.format import open_model
 
 CLOSE = 1e-6
@@ -243,6 +244,15 @@ def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
     return {(file.name, key): value for file in files for key, value in load_file(file).items()}
 
 
+def assert_same_shares(run: Path, other: Path) -> None:
+    """Bit for bit."""
+    ours, theirs = shares_of(run), shares_of(other)
+    assert len({file for file, _ in theirs}) == 3
+    assert ours.keys() == theirs.keys()
+    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    assert metrics_of(run) == metrics_of(other)
+
+
 @pytest.mark.parametrize("folder", ["stopped", "bereft"])
 def test_ranks_that_get_a_signal_end_and_continue_bit_for_bit(folder: str, ran) -> None:
     """SIGTERM to all ranks: each ends properly, after a checkpoint. ``kill -9`` of one: the other ends by itself,
@@ -259,65 +269,35 @@ def test_ranks_that_get_a_signal_end_and_continue_bit_for_bit(folder: str, ran) 
         assert (ran / f"{first.name}.error").is_file()
     resumed = len(together(ran, again))
     assert 0 < resumed <= again.recipe.samples // again.recipe.batch - len(struck["found"])
-    ours, theirs = shares_of(ran / folder), shares_of(ran / "whole")
-    assert len({file for file, _ in theirs}) == 3
-    assert ours.keys() == theirs.keys()
-    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
-    assert metrics_of(ran / folder) == metrics_of(ran / "whole")
+    assert_same_shares(ran / folder, ran / "whole")
     found = checkpoints(ran / folder)
     assert read_state(found[-1]) == read_state(checkpoints(ran / "whole")[-1])
     assert struck["found"]
     assert {*struck["found"]} <= {path.name for path in found}
 
 
-RECIPE = """
-name = "tiny/launched"
-objective = "siglip"
-batch = 4
-workers = 0
-precision = "fp32"
-save_minutes = 1e-9
-[model]
-preset = "pico"
-tokenizer = "nano-vocabulary"
-bias = -1.4
-[optimizer]
-lr = 1e-3
-[parallel]
-shard = "full"
-[[phases]]
-samples = 80
-size = 48
-mixture = [{ source = "nano/single", task = "contrastive" }]
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_torchrun_restarts_ranks_and_the_run_is_the_same(tmp_path) -> None:
+def test_torchrun_restarts_ranks_and_the_run_is_the_same(ran, tmp_path) -> None:
     """With the real launcher and command: a rank is killed, and the result equals an uninterrupted run, bit for
     bit."""
-    recipe = tmp_path / "launched.toml"
-    recipe.write_text(RECIPE)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    [job] = [job for job in JOBS if job.folder == "whole"]
+    recipe, run, log = tmp_path / "launched.toml", tmp_path / "killed", tmp_path / "killed.log"
+    recipe.write_text(as_toml(job.recipe.model_dump()))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job.world)]
+    launch += ["--max-restarts", "1", "--monitor-interval", "0.1"]
+    command = [*launch, "-m", "--", "openpali", "train", str(recipe), "--run", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for run, options in (("let-be", []), ("killed", ["--max-restarts", "1", "--monitor-interval", "0.1"])):
-        command = [*launch, *options, "-m", "--", "openpali", "train", str(recipe), "--run", str(tmp_path / run)]
-        with (tmp_path / f"{run}.log").open("w") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            if run == "killed":
-                while not (found := checkpoints(tmp_path / run)):
-                    assert process.poll() is None, (tmp_path / f"{run}.log").read_text()
-                    time.sleep(0.01)
-                assert step_of(found[-1]) < 20
-                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-                os.kill(int(children[-1]), signal.SIGKILL)
-            assert process.wait(timeout=600) == 0, (tmp_path / f"{run}.log").read_text()
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    ours, theirs = shares_of(tmp_path / "killed"), shares_of(tmp_path / "let-be")
-    assert len({file for file, _ in theirs}) == 3
-    assert ours.keys() == theirs.keys()
-    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
-    assert metrics_of(tmp_path / "killed") == metrics_of(tmp_path / "let-be")
+    with log.open("w") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+    try:
+        while not (found := checkpoints(run)):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.002)
+        assert step_of(found[-1]) < 8
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        assert process.wait(timeout=600) == 0, log.read_text()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert_same_shares(run, ran / "whole")

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import _disable_current_modes
 
 from openpali.data.pipeline.encode import Batch, PairEncoder
@@ -31,6 +32,7 @@ from openpali.progress import Working, unseen
 from openpali.tasks.example import FRAMES, Size
 from openpali.tasks.registry import find_family
 from openpali.text.tokenizer import Tokenizer
+from openpali.train.checkpoint import allocate
 from openpali.train.machine import matmul_peak, resolve_precision
 from openpali.train.objectives import Objective, build_objective
 from openpali.train.recipe import EvaluatedRecipe, ParallelSpec, PhaseSpec, Recipe, SequenceRecipe
@@ -289,14 +291,19 @@ def rehearse(
         set_attention(objective.model, fused_attention)
     with simulated(ledger, cuda=device.cuda, world=devices):
         step = place_on_ranks(recipe, objective, dtype, devices, accountant)
+        ledger.kind = "optimizer"
+        allocate(step.optimizer)
+        ledger.kind = "communication"
+        for module in step.model.modules():
+            if isinstance(module, FSDPModule):  # later steps refill its buffers
+                module.unshard()
+                module.reshard()
+        ledger.kind = "activations"
         micro = min(recipe.micro, 2)  # all further ones cost what the first costs
-        held = 0
-        for number in range(2):
-            ledger.kind = "activations"
-            batch = make_batch(recipe, phase, step.objective, rows, lengths)
-            ledger.reset()
-            held = sum(ledger.totals.values())
-            step.run([batch] * micro, weight=1.0, number=number)
+        batch = make_batch(recipe, phase, step.objective, rows, lengths)
+        ledger.reset()
+        held = sum(ledger.totals.values())
+        step.run([batch] * micro, weight=1.0, number=1)
         more = recipe.micro - micro
         flops = ledger.flops + more * accountant.flops
         sent = {link: size + more * accountant.sent[link] for link, size in ledger.sent.items()}
