@@ -289,6 +289,7 @@ def _compiled(
     graph.reshape(shapes)
     if state:
         _keep(graph, state)
+    _keep_mlps_apart(graph)
     if int8:
         _to_int8(graph)
     ports = openvino.preprocess.PrePostProcessor(graph)
@@ -303,6 +304,24 @@ def _compiled(
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     return openvino.Core().compile_model(ports.build(), "CPU", settings)
+
+
+def _keep_mlps_apart(graph: Any) -> None:
+    """Put a clamp to the range of float32, which changes nothing, behind the product in each gated MLP.
+
+    On processors with AMX, OpenVINO 2026.4 fuses a gated MLP into one kernel whose blocks fit only some widths; for
+    others it divides by zero, which ends the process. The clamp keeps the pattern from matching.
+    """
+    from openvino import opset13
+
+    largest = torch.finfo(torch.float32).max
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() != "MatMul":
+            continue
+        product = node.input(0).get_source_output()
+        factors = {each.get_source_output().get_node().get_type_name() for each in product.get_node().inputs()}
+        if product.get_node().get_type_name() == "Multiply" and factors & {"Swish", "Gelu"}:
+            node.input(0).replace_source_output(opset13.clamp(product, -largest, largest).output(0))
 
 
 def _keep(graph: Any, state: Mapping[str, str]) -> None:
