@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import shutil
 from pathlib import Path
 
 from openpali.synth.builders import packages
@@ -81,13 +80,7 @@ _CELLS = re.compile(r"\||\s{3,}")
 
 def build(folder: Path) -> None:
     """Write ``fonts/<family>/`` and ``text-<language>.txt``, each line of which stood on a line of the manual."""
-    for family, sources in FAMILIES.items():
-        target = folder / "fonts" / family
-        target.mkdir(parents=True)
-        for package, names in sources:
-            found = {path.stem: path for path in (packages.debian(package) / "usr/share").rglob("*.[to]t[fc]")}
-            for name in names:
-                shutil.copy(found[name], target / found[name].name)
+    packages.copy_fonts(FAMILIES, folder / "fonts")
     for language, package in MANUALS.items():
         [file] = (packages.debian(package) / "usr/share/doc").rglob(f"debian-reference.{language}.txt.gz")
         lines = manual_lines(gzip.decompress(file.read_bytes()).decode("utf-8"))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from openpali.home import home
@@ -70,6 +70,8 @@ MEGABYTES = {
 """Package -> size of its download, rounded up, in Debian 13 and on PyPI."""
 WHEELS = frozenset({"easy-vqa"})
 """Those of the packages that are Python's; the others are Debian's."""
+Fonts = Mapping[str, Sequence[tuple[str, Sequence[str]]]]
+"""Group -> Debian packages, and the names of the fonts to take from each."""
 
 
 def is_fetched(name: str) -> bool:
@@ -80,6 +82,17 @@ def is_fetched(name: str) -> bool:
 def fetch(name: str) -> Path:
     """The folder of a package of :data:`MEGABYTES`: see :func:`debian` and :func:`pypi`."""
     return pypi(name) if name in WHEELS else debian(name)
+
+
+def copy_fonts(groups: Fonts, folder: Path) -> None:
+    """Copy fonts of Debian packages to ``folder/<group>/``."""
+    for group, sources in groups.items():
+        target = folder / group
+        target.mkdir(parents=True)
+        for package, names in sources:
+            found = {path.stem: path for path in (debian(package) / "usr/share").rglob("*.[to]t[fc]")}
+            for name in names:
+                shutil.copy(found[name], target / found[name].name)
 
 
 def debian(name: str) -> Path:

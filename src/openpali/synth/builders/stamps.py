@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,13 +54,7 @@ def build(folder: Path) -> None:
     """Write the shards ``stamps-*.tar``, ``fonts/<script>/`` and ``words-<language>.txt``."""
     root = packages.debian(PACKAGE) / "usr/share/tuxpaint/stamps"
     write_shards(folder, "stamps", _samples(root))
-    for script, sources in FONTS.items():
-        target = folder / "fonts" / script
-        target.mkdir(parents=True)
-        for package, names in sources:
-            found = {p.stem: p for p in (packages.debian(package) / "usr/share/fonts").rglob("*.[to]t[fc]")}
-            for name in names:
-                shutil.copy(found[name], target / found[name].name)
+    packages.copy_fonts(FONTS, folder / "fonts")
     for language, (package, file) in WORD_LISTS.items():
         lines = (packages.debian(package) / "usr/share/dict" / file).read_text("utf-8").splitlines()
         words = sorted({w for w in lines if w.isalpha() and w.islower() and len(w) <= 12})
