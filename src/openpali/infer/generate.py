@@ -35,7 +35,7 @@ class Model(Protocol):
     """
 
     @property
-    def pad(self) -> int:
+    def first(self) -> int:
         """The token that starts a text."""
         ...
 
@@ -215,7 +215,7 @@ def _follow(
         np.random.default_rng([decoding.seed, sample]).random(decoding.max_tokens)
         for sample in range(decoding.samples)
     ]
-    last = [model.pad] * len(live)
+    last = [model.first] * len(live)
     for step in range(decoding.max_tokens):
         if not live:
             break
@@ -251,7 +251,7 @@ def _search_beams(
     cut: list[list[Generation]] = [[] for _ in range(rows)]  # without EOS; returned only if too few finish
     live = [_Hypothesis(row) for row in range(rows)]
     cache = model.start(memory, decoding.max_tokens)
-    last = [model.pad] * len(live)
+    last = [model.first] * len(live)
     for _ in range(decoding.max_tokens):
         if not live:
             break

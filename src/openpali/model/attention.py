@@ -9,7 +9,7 @@ Shapes: B batch, h heads, L queries, N keys, d head width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -83,6 +83,17 @@ def auto(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: flo
     return sdpa(q, k, v, mask, scale)
 
 
+def capped(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None, *, cap: float
+) -> Tensor:
+    """Eager, with scores bounded to ``cap * tanh(scores / cap)``, which no fused kernel of torch does."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = cap * torch.tanh((q * scale) @ k.transpose(-2, -1) / cap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1) @ v
+
+
 class AttentionLayer(nn.Module):
     """Base of the modules that compute attention: with ``attend``."""
 
@@ -145,18 +156,47 @@ def attend_with_bias(
     if bias.ndim == 4:
         assert mask is None
         return attend(q, k, v, bias.to(q.dtype), 1.0)
-    length, learning = q.shape[2], torch.is_grad_enabled()
-    rows = QUERY_BLOCK
-    if not learning:
-        copies = 1 if mask is None else len(mask)  # with a mask, scores differ between the rows of a batch
-        rows = min(rows, max(1, SCORES // max(1, copies * q.shape[1] * k.shape[2])))
-    block = partial(_attend_block, attend, causal=causal)
+    # with a mask, scores differ between the rows of a batch
+    copies = 1 if mask is None else len(mask)
+    block = partial(_attend_block, attend, q, k, v, bias, mask, causal=causal)
+    return _in_blocks(block, q.shape[2], copies * q.shape[1] * k.shape[2])
+
+
+def attend_grouped(
+    attend: Backend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float | None = None
+) -> Tensor:
+    """Attention where several heads of queries share one of keys and values, as many queries at a time as memory
+    allows.
+
+    Args:
+        attend: computes each block.
+        q: ``[B, h, L, d]``.
+        k, v: ``[B, g, N, d]``; the first ``h / g`` heads of ``q`` see the first head of these, and so on.
+        mask, scale, cap: as in :class:`Backend`; the mask is the same for all heads, ``[B, 1, L, N]`` (or 1 for L).
+    """
+    attend = attend if cap is None else partial(capped, cap=cap)
+    shared, length = q.shape[1] // k.shape[1], q.shape[2]
+    if length == 1:  # the heads that share keys are as many queries of one head: no key is copied
+        return attend(q.reshape(len(q), k.shape[1], shared, -1), k, v, mask, scale).reshape(q.shape)
+    k, v = (t.repeat_interleave(shared, 1) for t in (k, v))
+
+    def block(start: int, end: int) -> Tensor:
+        own = mask if mask is None or mask.shape[2] == 1 else mask[:, :, start:end]
+        return attend(q[:, :, start:end], k, v, own, scale)
+
+    return _in_blocks(block, length, len(q) * q.shape[1] * k.shape[2])
+
+
+def _in_blocks(block: Callable[[int, int], Tensor], length: int, scores: int) -> Tensor:
+    """``block(start, end)`` of all ``length`` queries, concatenated; each query has ``scores`` scores to hold."""
+    learning = torch.is_grad_enabled()
+    rows = QUERY_BLOCK if learning else min(QUERY_BLOCK, max(1, SCORES // max(1, scores)))
     if length <= rows:
-        return block(q, k, v, bias, mask, 0, length)
+        return block(0, length)
     if learning:  # else autograd would keep the scores of every block, heads x N x N in all
         block = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
     starts = range(0, length, rows)
-    return torch.cat([block(q, k, v, bias, mask, start, min(start + rows, length)) for start in starts], dim=2)
+    return torch.cat([block(start, min(start + rows, length)) for start in starts], dim=2)
 
 
 def _attend_block(

@@ -20,6 +20,8 @@ from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.layers import Embedding, Linear
 from openpali.model.vit import LayerCall
 
+Activation = Literal["silu", "gelu"]
+
 
 @dataclass(frozen=True)
 class T5Config:
@@ -39,7 +41,7 @@ class T5Config:
     d_ff: int
     encoder_layers: int
     decoder_layers: int
-    activation: Literal["silu", "gelu"] = "silu"
+    activation: Activation = "silu"
     bias_per_layer: bool = False
     tied_head: bool = False
     buckets: int = 32
@@ -349,13 +351,13 @@ def _init_attention(qkv: tuple[Tensor, ...], out: nn.Linear, heads: int) -> None
 class FeedForward(nn.Module):
     """Gated: ``down(act(gate(x)) * up(x))``."""
 
-    def __init__(self, config: T5Config) -> None:
+    def __init__(self, d_model: int, d_ff: int, activation: Activation, dropout: float = 0.0) -> None:
         super().__init__()
-        self.activation = config.activation
-        self.gate = Linear(config.d_model, config.d_ff, bias=False)
-        self.up = Linear(config.d_model, config.d_ff, bias=False)
-        self.down = Linear(config.d_ff, config.d_model, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.activation = activation
+        self.gate = Linear(d_model, d_ff, bias=False)
+        self.up = Linear(d_model, d_ff, bias=False)
+        self.down = Linear(d_ff, d_model, bias=False)
+        self.dropout = nn.Dropout(dropout)
 
     def init_weights(self) -> None:
         init_children(self)
@@ -376,7 +378,7 @@ class EncoderLayer(nn.Module):
         self.norm_attention = RMSNorm(config.d_model, config.norm_eps)
         self.attention = SelfAttention(config)
         self.norm_ff = RMSNorm(config.d_model, config.norm_eps)
-        self.ff = FeedForward(config)
+        self.ff = FeedForward(config.d_model, config.d_ff, config.activation, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
@@ -394,7 +396,7 @@ class DecoderLayer(nn.Module):
         self.norm_cross = RMSNorm(config.d_model, config.norm_eps)
         self.cross = CrossAttention(config)
         self.norm_ff = RMSNorm(config.d_model, config.norm_eps)
-        self.ff = FeedForward(config)
+        self.ff = FeedForward(config.d_model, config.d_ff, config.activation, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
