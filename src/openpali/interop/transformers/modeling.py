@@ -43,10 +43,17 @@ class _ConfiguredAttention:
     config: PaliConfig
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        scale: float | None = None,
+        bias: Tensor | None = None,
+        cap: float | None = None,
     ) -> Tensor:
         backend = eager if self.config._attn_implementation == "eager" else auto
-        return backend(q, k, v, mask, scale)
+        return backend(q, k, v, mask, scale, bias, cap)
 
 
 class _Layer(GradientCheckpointingLayer):
