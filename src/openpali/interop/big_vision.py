@@ -153,15 +153,25 @@ def load_npz(path: Path) -> dict[str, Tensor]:
     return _modernise(_load(path), str(path))
 
 
-def _load(path: Path) -> dict[str, Tensor]:
-    """The arrays by name, without the prefixes of a training checkpoint."""
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """The arrays of a `.npz` file by name, as they are.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no file of arrays of floats.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: _tensor(file[key], key) for key in file.files}
+            return {key: _tensor(file[key], key) for key in file.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not an .npz file of arrays: {error}") from error
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """The arrays by name, without the prefixes of a training checkpoint."""
+    arrays = read_arrays(path)
     for wrapper in ("params/", "opt/target/"):  # the rest of a training checkpoint is optimizer state
         inside = {key.removeprefix(wrapper): value for key, value in arrays.items() if key.startswith(wrapper)}
         arrays = inside or arrays

@@ -15,10 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openpali.data.media.images import Preprocess
 from openpali.interop import big_vision, siglip
+from openpali.interop.mask_codec import adopt_mask_codec
 from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
+from openpali.interop.parts import at_size, describe_positions
+from openpali.interop.tokenizer import read_gemma_tokenizer
 from openpali.model.gemma import GemmaConfig
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
+from openpali.tasks.dialects import PALIGEMMA
+from openpali.weights.family import MAIN, MASKS, write_family
+from openpali.weights.format import write_model
 from openpali.weights.tensors import MappedTensors
 
 _FIXED = {"attention_bias": False, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True}
@@ -50,6 +57,9 @@ _HEADS = re.compile(r"(language_model\.)?lm_head\.weight")
 _EMBEDDING = "language_model.model.embed_tokens.weight"
 
 
+FILTER = "bilinear"  # how big_vision resized images in training
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint under the names of :class:`openpali.model.paligemma.PaliGemmaModel`.
@@ -70,6 +80,67 @@ def read_paligemma(source: Path) -> Checkpoint:
         ValueError: it is another kind of model, or tensors are missing, unknown or have another shape.
     """
     return _read_npz(source) if source.suffix == ".npz" else _read_folder(source)
+
+
+def adopt_paligemma(
+    source: Path, out: Path, *, size: tuple[int, int] | None = None, masks: Path | None = None
+) -> list[str]:
+    """Write a PaliGemma folder, or with ``masks`` a family of it and its mask codec.
+
+    Args:
+        source: as for :func:`read_paligemma`; its tokenizer (:func:`read_gemma_tokenizer`) is beside it.
+        out: folder to write.
+        size: height and width of images in pixels, multiples of the patch size; by default the checkpoint's own.
+            Position embeddings are resampled.
+        masks: big_vision's ``vae-oid.npz``, see :func:`openpali.interop.mask_codec.read_mask_codec`.
+
+    Returns:
+        Lines of text about what was adopted.
+
+    Raises:
+        FileNotFoundError, ValueError: as the functions above; or the size does not fit.
+    """
+    found = read_paligemma(source)
+    tokenizer = read_gemma_tokenizer(source if source.is_dir() else source.parent)
+    rows = found.config.text.vocab_size
+    if tokenizer.vocab_size > rows:
+        raise ValueError(
+            f"{source}: its tokenizer has {tokenizer.vocab_size} ids and its embedding {rows} rows: put the "
+            "tokenizer of this checkpoint beside it"
+        )
+    vision = found.config.vision
+    positions, grid = at_size(vision, found.weights["vit.positions"], size)
+    config = replace(
+        found.config,
+        vision=replace(vision, grid=grid),
+        bos=tokenizer.bos_id,
+        separator=tokenizer.piece_id("\n"),
+    )
+    facts = {
+        "parts": {"model": str(source), "masks": str(masks) if masks else None},
+        "dialect": PALIGEMMA.name,
+        "image_token": tokenizer.vocab_size if found.image_token is None else found.image_token,
+        "positions": describe_positions(vision.grid, grid),
+    }
+    write_model(
+        out / MAIN if masks else out,
+        {**found.weights, "vit.positions": positions},
+        config,
+        preprocess=Preprocess(*config.vision.image_size, filter=FILTER),
+        tokenizer=tokenizer,
+        facts=facts,
+    )
+    codec = []
+    if masks:
+        codec = adopt_mask_codec(masks, out / MASKS)
+        write_family(out, [MAIN, MASKS], {}, [])
+    t, side = config.text, " x ".join(str(n) for n in config.vision.image_size)
+    return [
+        f"PaliGemma{' 2' if t.post_norms else ''}: {len(found.weights)} tensors, image encoder of {vision.depth} "
+        f"layers of {vision.width}, {side} pixels, language model of {t.layers} layers of {t.d_model}",
+        f"vocabulary: {tokenizer.vocab_size} tokens, {rows} rows",
+        *codec,
+    ]
 
 
 def write_paligemma(

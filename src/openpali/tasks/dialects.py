@@ -110,7 +110,25 @@ PALI3 = Dialect(  # PaLI-3 sections 3.1 and 4.2, as far as they print prompts
     names_joiner=" and ",
 )
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3,)}
+PALIGEMMA = Dialect(  # PaliGemma section 3.2.5; the outputs of its "mix" checkpoints
+    name="paligemma",
+    prompts={
+        "caption": "caption {lang}",
+        "ocr": "ocr",
+        "question_generation": "question {lang} {text}",
+        "vqa": "answer {lang} {text}",
+        "detect": "detect {text}",
+        "refseg": "segment {text}",
+    },
+    ocr="OCR: {text}",
+    names_joiner=" ; ",
+    options={
+        "detect": {"bins": 1024, "style": "token"},
+        "refseg": {"bins": 1024, "style": "token"},
+    },
+)
+
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3, PALIGEMMA)}
 DEFAULT = PALI3.name
 
 
