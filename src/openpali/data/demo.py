@@ -94,7 +94,7 @@ ROWS: Sequence[tuple[str, str, dict[str, Any], Narrow]] = (
     ("Detect", "scene", _SEVERAL, _detect),
     ("Where", "scene", _SEVERAL, partial(_ask, "where")),
     ("Segment", "scene", {"expressions": True}, _segment),
-    ("What moves", "video", {}, _watch),
+    ("Video", "video", {}, _watch),
 )
 """Title, kind of sample with its options, and what is asked.
 
@@ -109,13 +109,8 @@ def places() -> list[int]:
     return [sets[:i].count(each) for i, each in enumerate(sets)]
 
 
-def draw(folder: Path) -> None:
-    """Draw the samples and write ``samples.jsonl`` with ``images/`` into a folder.
-
-    Raises:
-        FileNotFoundError: a data set of the world is not built.
-    """
-    world = World.load("nano")
+def draw(world: World, folder: Path) -> None:
+    """Draw the samples of a world, and write ``samples.jsonl`` with ``images/`` into a folder."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     records = []
     for (title, kind, options, narrow), index in zip(ROWS, places(), strict=True):
@@ -154,4 +149,4 @@ def _object(thing: Object) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    draw(World.load("nano"), Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
