@@ -1,4 +1,4 @@
-"""Answers are drawn in any script that the fonts of the package or the built ones cover; a note replaces the others."""
+"""Answers are drawn in any script that the fonts of the package or the built ones cover; a note replaces others."""
 
 from __future__ import annotations
 
