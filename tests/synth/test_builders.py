@@ -110,7 +110,7 @@ def test_a_wheel_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_machine_without_apt_is_told_what_to_do_instead(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.shutil, "which", lambda tool: None)
     for ask in (packages.debian, lambda name: expect(["wordnet", "fashion-mnist", "easy-vqa"])):
-        with pytest.raises(FileNotFoundError, match="^apt-get is missing") as caught:
+        with pytest.raises(FileNotFoundError, match=r"^apt-get is missing") as caught:
             ask("wordnet-base")
         assert f"-v {cache / 'packages'}:/packages" in str(caught.value)
     assert "(2 are needed)" in str(caught.value)
@@ -122,7 +122,7 @@ def test_a_machine_without_apt_is_told_what_to_do_instead(cache: Path, monkeypat
 
 def test_an_environment_without_pip_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="this environment has no pip, .* run `python -m ensurepip`"):
+    with pytest.raises(FileNotFoundError, match=r"this environment has no pip, .* run `python -m ensurepip`"):
         packages.pypi("easy-vqa")
 
 

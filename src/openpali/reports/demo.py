@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image as PilImage
 
-from openpali.data.demo import FOLDER, SAMPLES, SEED
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.eval.evaluators import Asked, measured
 from openpali.infer.pali import Pali
@@ -21,6 +20,7 @@ from openpali.infer.pipeline import Prediction
 from openpali.reports.drawing import draw_answer, film_strip
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
+from openpali.synth.demo import FOLDER, SAMPLES, SEED
 from openpali.tasks.base import Task
 from openpali.tasks.example import Size
 from openpali.tasks.registry import tasks_of

@@ -90,22 +90,21 @@ def check_tools(names: Iterable[str]) -> None:
     Raises:
         FileNotFoundError: apt-get, dpkg-deb or pip is missing; the message says how to get all packages without it.
     """
-    wheels, debs = [], []
-    for name in names:
-        (wheels if name in WHEELS else debs).append(name)
+    names = list(names)
+    wheels, debs = [n for n in names if n in WHEELS], [n for n in names if n not in WHEELS]
     folder = home() / "packages"
     if debs and (missing := next((tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None), "")):
         unpack = 'for deb in *.deb; do dpkg-deb -x "$deb" "/packages/${deb%%_*}"; done'
         raise FileNotFoundError(
             f"{missing} is missing, which fetches Debian packages ({len(debs)} are needed). Start a container with "
             f"`docker run --rm -it -w /tmp -v {folder}:/packages debian:13`, and run in it\n\n"
-            f"apt-get update && apt-get download {' '.join(debs)} && {unpack}\n\nThen repeat this command. Any Debian "
-            f"or Ubuntu will do instead of the container, if you copy its folder /packages to {folder}"
+            f"apt-get update && apt-get download {' '.join(debs)} && {unpack}\n\nThen repeat this command. Any "
+            f"Debian or Ubuntu will do instead of the container, if you copy its folder /packages to {folder}"
         )
     if wheels and importlib.util.find_spec("pip") is None:
         raise FileNotFoundError(
-            f"this environment has no pip, which fetches the Python package {wheels[0]}: run `python -m ensurepip`, "
-            f"or unzip its wheel by hand into {folder / wheels[0]}"
+            f"this environment has no pip, which fetches the Python package {wheels[0]}: run "
+            f"`python -m ensurepip`, or unzip its wheel by hand into {folder / wheels[0]}"
         )
 
 

@@ -1,6 +1,6 @@
 """The twelve samples of ``openpali demo``: records with their images, in the package's folder ``demo``.
 
-    python -m openpali.data.demo
+    python -m openpali.synth.demo
 
 draws them again; that needs the data sets ``stamps`` and ``clipart``. :data:`ROWS` says which samples they are.
 """
@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image as PilImage
 
-from openpali.data.sources.mask_formats import RunLengths
 from openpali.rng import generator
 from openpali.synth.compose import WorldSource
 from openpali.synth.world import World
 from openpali.tasks.detect import Detect
-from openpali.tasks.example import Example, Object
+from openpali.tasks.example import Example, Image, Mask
 from openpali.tasks.object_vqa import ObjectVqa
 
 FOLDER = Path(__file__).parents[1] / "demo"
@@ -61,12 +60,10 @@ def _detect(example: Example, rng: np.random.Generator) -> Example:
 
 
 def _segment(example: Example, rng: np.random.Generator) -> Example:
+    [chosen] = example.referred
+    objects = [thing if i == chosen else replace(thing, mask=None) for i, thing in enumerate(example.objects)]
     return Example(
-        example.key,
-        example.images,
-        objects=example.objects,
-        expression=example.expression,
-        referred=example.referred,
+        example.key, example.images, objects=objects, expression=example.expression, referred=example.referred
     )
 
 
@@ -121,31 +118,33 @@ def draw(world: World, folder: Path) -> None:
 
 
 def _write(folder: Path, title: str, example: Example) -> dict[str, Any]:
-    """Write the images of an example; return its record, with the title as its key."""
-    names = []
-    for number, image in enumerate(example.images, 1):
-        suffix = f"-{number}" if len(example.images) > 1 else ""
-        names.append(f"images/{title.lower().replace(' ', '-')}{suffix}.png")
-        PilImage.fromarray(image).save(folder / names[-1], optimize=True)
+    """Write the files of an example; return its record, with the title as its key."""
+    stem = f"images/{title.lower().replace(' ', '-')}"
+    images = [f"{stem}-{number}.png" for number in range(1, 1 + len(example.images))]
+    for name, image in zip(images, example.images, strict=True):
+        _save(folder / name, image)
+    objects: list[dict[str, Any]] = []
+    for thing in example.objects:
+        objects.append({"name": thing.name, "box": list(thing.box)})
+        if thing.mask is not None:
+            objects[-1]["mask"] = f"{stem}-mask.png"
+            _save(folder / f"{stem}-mask.png", thing.mask)
     fields = {
         "captions": {lang: list(texts) for lang, texts in example.captions.items()},
         "question": example.question,
         "answers": list(example.answers),
         "question_kind": example.question_kind,
-        "objects": [_object(thing) for thing in example.objects],
+        "objects": objects,
         "expression": example.expression,
         "referred": list(example.referred),
         "text": example.text,
     }
     given = {name: value for name, value in fields.items() if value}
-    return {"key": title, "images": names, **given, "lang": example.lang}
+    return {"key": title, "images": images, **given, "lang": example.lang}
 
 
-def _object(thing: Object) -> dict[str, Any]:
-    record: dict[str, Any] = {"name": thing.name, "box": list(thing.box)}
-    if thing.mask is not None:
-        record["mask"] = RunLengths.of(thing.mask).as_json()
-    return record
+def _save(path: Path, pixels: Image | Mask) -> None:
+    PilImage.fromarray(pixels).save(path, optimize=True)
 
 
 if __name__ == "__main__":
