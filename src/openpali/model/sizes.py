@@ -205,8 +205,8 @@ def flops_per_image(
 def flops_of_stages(
     preset: Shapes, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
 ) -> dict[str, int]:
-    """Floating-point operations before the first token: "vision" (ViT and projection), "encoder" (Gemma over PaliGemma's
-    prefix), and "memory" (the keys and values of cross-attention).
+    """Floating-point operations before the first token: "vision" (ViT and projection), "encoder" (of PaliGemma: the
+    prefix through Gemma), and "memory" (the keys and values of cross-attention).
 
     Counts matmuls only, two operations per multiply-add.
 

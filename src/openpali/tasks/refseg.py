@@ -20,7 +20,6 @@ from openpali.tasks.confidence import Generated
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
-from openpali.text.masks import MASK_PATTERN, decode_mask_codes, encode_mask_codes
 from openpali.text.tokenizer import Tokenizer
 
 CROP = 64
@@ -105,7 +104,7 @@ class RefSeg(Task):
         if self.masks is None:
             raise ValueError("task refseg needs the mask VQ-VAE to write targets: pass it as masks")
         expression = require(example.expression.strip(), example, "expression")
-        parts = []
+        parts, way = [], self.wording
         for index in require(example.referred, example, "referred objects"):
             if not 0 <= index < len(example.objects):
                 raise ValueError(f"sample {example.key} refers to object {index} of {len(example.objects)} objects")
@@ -113,27 +112,32 @@ class RefSeg(Task):
             if thing.mask is None:
                 raise ValueError(f"sample {example.key} has no mask for object {index} ({thing.name!r})")
             try:
-                parts.append(self.codec.encode(thing.box, example.size))
+                box = self.codec.encode(thing.box, example.size)
             except ValueError as error:
                 raise ValueError(f"sample {example.key}: {error}") from error
-            parts.append(encode_mask_codes(self.masks.encode(crop_mask(thing.mask, thing.box))))
-        target = " ".join(parts)
+            mask = way.masks.encode(self.masks.encode(crop_mask(thing.mask, thing.box)))
+            parts.append(way.masks.joiner.join([box, mask]) + (f" {expression}" if way.names_segments else ""))
+        target = way.objects_joiner.join(parts)
         return Sample(self.ask(expression), target, (target,))
 
     def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
-        """Objects have no names: the expression is in the prompt."""
-        size = Size(*size)
-        objects = []
-        end = 0
-        for match in MASK_PATTERN.finditer(text):
-            try:
-                objects.append(self._object(text[end : match.start()], match[0], size, strict))
-            except ValueError:
-                if strict:
-                    raise
-            end = match.end()
-        if strict and (not objects or text[end:].strip()):
-            raise ValueError(f"character {end + 1}: four coordinates and 16 mask tokens are expected here")
+        """Objects have names in dialects that write them; the expression is in the prompt, too."""
+        size, way = Size(*size), self.wording
+        objects, start = [], 0
+        for part in text.split(way.objects_joiner.strip() or None) if way.names_segments else [text]:
+            end = 0
+            for match in way.masks.pattern.finditer(part):
+                name = part[match.end() :].strip() if way.names_segments else ""
+                try:
+                    objects.append(self._object(name, part[end : match.start()], match[0], size, strict))
+                except ValueError:
+                    if strict:
+                        raise
+                end = match.end()
+            if strict and (not end or (part[end:].strip() and not way.names_segments)):
+                place = start + end + 1
+                raise ValueError(f"character {place}: four coordinates and 16 mask tokens are expected here")
+            start += len(part) + 1
         return Answer(text.strip(), tuple(objects))
 
     def measure(
@@ -167,12 +171,12 @@ class RefSeg(Task):
         """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU that the mask VQ-VAE allows (``ceiling``)."""
         return scoring.segmentation(rows)
 
-    def _object(self, coordinates: str, mask: str, size: Size, strict: bool) -> Object:
+    def _object(self, name: str, coordinates: str, mask: str, size: Size, strict: bool) -> Object:
         if not strict:  # ignore words before the coordinates
             coordinates = " ".join(self._last_four(coordinates))
         box = Box(*self.codec.decode(coordinates, size))
-        codes = decode_mask_codes(mask)
-        return Object("", box, paste_mask(self.masks.decode(codes), box, size) if self.masks else None)
+        codes = self.wording.masks.decode(mask)
+        return Object(name, box, paste_mask(self.masks.decode(codes), box, size) if self.masks else None)
 
     def _last_four(self, text: str) -> list[str]:
         return (re.findall(r"<loc[0-9]{4}>", text) if self.style == "token" else text.split())[-4:]
