@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
+from openpali.cli.main import main
 from openpali.infer.generate import Decoding, generate
+from openpali.infer.pali import Pali
 from openpali.interop.export import export
 from openpali.interop.paligemma import adopt_paligemma, read_paligemma
 from openpali.interop.parity import compare_paligemma
@@ -24,6 +29,7 @@ from openpali.weights.format import open_model
 from openpali.weights.tensors import INDEX, load_exactly
 
 from . import checkpoints
+from .test_mask_codec import arrays as mask_codec_arrays
 
 KINDS = ["gemma", "gemma2"]
 SEPARATOR = 5
@@ -139,6 +145,101 @@ def test_another_resolution(downloaded: Path, tmp_path: Path) -> None:
     adopt_paligemma(downloaded, tmp_path, size=(16, 16))
     made = open_model(tmp_path)
     assert made.model().vit.config.image_size == (made.preprocess.height, made.preprocess.width) == (16, 16)
+
+
+def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    printed = capsys.readouterr()
+    return str(end.value.code) if end.value.code else printed.out + printed.err
+
+
+@pytest.fixture(scope="module")
+def family(downloaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("family")
+    np.savez(folder / "vae-oid.npz", **mask_codec_arrays())
+    adopt_paligemma(downloaded, folder / "pg", masks=folder / "vae-oid.npz")
+    return folder / "pg"
+
+
+def test_the_command_adopts_and_compares(
+    downloaded: Path,
+    family: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = partial(openpali, capsys, monkeypatch)
+    masks = family.parent / "vae-oid.npz"
+    printed = run("convert", "--model", downloaded, "--masks", masks, "--out", tmp_path / "pg", "--report")
+    assert "PaliGemma 2: " in printed
+    assert "mask VQ-VAE: 128 codes" in printed
+    assert "worst: " in printed
+    assert {path.name for path in (tmp_path / "pg").iterdir()} == {"family.json", "pali", "mask_vqvae"}
+    assert "128 codes" in run("convert", "--masks", masks, "--out", tmp_path / "masks")
+    assert "leave out --vision" in run("convert", "--model", downloaded, "--vision", "x", "--out", tmp_path / "x")
+    assert "--vision, --model or --masks" in run("convert", "--out", tmp_path / "x")
+    assert "PaliForConditional" not in run("export", tmp_path / "pg", "--out", tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "pali" / "model.safetensors").is_file()
+
+
+def test_its_tasks_answer(family: Path) -> None:
+    pali = Pali.from_pretrained(family, engine="auto")
+    assert pali.engine == "torch"
+    image = np.full((20, 30, 3), 90, np.uint8)
+    for name, text in (("caption", ""), ("ocr", ""), ("vqa", "why?"), ("detect", "dog ; cat"), ("refseg", "dog")):
+        task = pali.task(name)
+        [found] = pali.predict([[image]], [pali.word(task, text)], decoding=Decoding(8))
+        assert found.prompt.startswith({"vqa": "answer en why?", "refseg": "segment dog"}.get(name, name))
+        assert len(found.generation.ids) == 8
+        assert pali.recognise(found.prompt) == name
+    assert pali.task("refseg").masks is not None
+    rows, prompts = [[image], [image, image[:9]]], ["ocr", "answer en why?"]
+    together = pali.predict(rows, prompts, decoding=Decoding(8))
+    alone = [
+        pali.predict([row], [prompt], decoding=Decoding(8))[0] for row, prompt in zip(rows, prompts, strict=True)
+    ]
+    assert [found.generation.ids for found in together] == [found.generation.ids for found in alone]
+    losses = pali.log_perplexity([[image]], "caption en", ["a dog", "a cat"])
+    assert losses.shape == (1, 2)
+    with pytest.raises(ValueError, match="engine openvino cannot run a PaliGemma"):
+        Pali(family, "openvino")
+
+
+def test_one_box_and_one_mask_in_the_answer(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that says what a "mix" checkpoint would, by a bias on its logits."""
+    pali = Pali.from_pretrained(family)
+    tokenizer, model = pali.pipeline().tokenizer, pali.pipeline().model
+    answer = "<loc0256><loc0128><loc0767><loc0640>" + "<seg090>" * 16 + " dog"
+    said = [*tokenizer.encode(answer), tokenizer.eos_id]
+    step = type(model).step
+
+    def say(self: PaliGemmaModel, ids: Tensor, cache: Any) -> Tensor:
+        logits = step(self, ids, cache)
+        logits[..., said[int(cache.lengths[0]) - 1]] += 1000
+        return logits
+
+    monkeypatch.setattr(type(model), "step", say)
+    [[thing]] = pali.segment([np.zeros((40, 60, 3), np.uint8)], ["dog"])
+    assert thing.name == "dog"
+    assert thing.box == pytest.approx((10, 7.5, 30, 37.5), abs=0.1)
+    assert thing.mask.shape == (40, 60)
+
+
+def test_files_are_checked_asked_and_scored(
+    family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = partial(openpali, capsys, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
+    record = {"images": ["photo.png"], "objects": [{"name": "dog", "box": [5, 5, 30, 40]}]}
+    Path("mine.jsonl").write_text(json.dumps(record) + "\n")
+    assert "detect dog" in run("data", "validate", "mine.jsonl", "--model", family)
+    assert "f1@0.5" in run("eval", "mine.jsonl", "--task", "detect", "--model", family)
+    run("quantize", family / "pali", "--out", "small")
+    assert open_model(Path("small")).facts["int8"]
+    assert run("predict", "photo.png", "--task", "ocr", "--model", "small", "--dtype", "bf16") is not None
 
 
 def edit(folder: Path, config: dict[str, Any] | None = None, rename: Any = None) -> Path:

@@ -86,11 +86,11 @@ class Pali:
         if engine == "auto":
             engine = "openvino" if plain and compiles and _has_openvino() else "torch"
         if engine != "torch":
+            if not compiles:
+                raise ValueError(f"engine {engine} cannot run a PaliGemma: take engine torch")
             require_openvino()
             if not plain:
                 raise ValueError(f"engine {engine} takes dtype fp32 and device cpu: for others, take engine torch")
-            if not compiles:
-                raise ValueError(f"engine {engine} cannot run a PaliGemma: take engine torch")
         self.folder = folder
         self.engine = engine
         self.dtype = dtype
