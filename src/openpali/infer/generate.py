@@ -46,14 +46,6 @@ class Model(Protocol):
         """Images and prompts through the encoder: a memory."""
         ...
 
-    def embed_images(self, images: Tensor) -> Tensor:
-        """Images ``[B, F, H, W, 3]`` -> visual tokens ``[B, F * N, D]``."""
-        ...
-
-    def encode_tokens(self, visual: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
-        """Visual tokens and prompts through the encoder: a memory."""
-        ...
-
     def start(self, memory: Any, max_length: int) -> Any:
         """A cache for up to ``max_length`` tokens."""
         ...
