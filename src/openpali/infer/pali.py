@@ -353,6 +353,19 @@ class Pali:
         wording: Wording = "as is" if keep_case else stored.facts.get("wording", "lower")
         return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, wording)
 
+    def load_all(self) -> None:
+        """Load every part that answers prompts or embeds, so that no request waits for it.
+
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`load`.
+        """
+        for part in self.parts:
+            kind = open_model(self.parts[part]).kind
+            if kind == "pali":
+                self.pipeline(part)
+            elif part == "siglip":
+                self.load(part)
+
     def _ask(self, name: str, images: Sequence[ImageLike], texts: Sequence[str], lang: str) -> list[Prediction]:
         if isinstance(images, str | bytes):
             raise ValueError("give a list of images, even for one image")

@@ -341,6 +341,7 @@ class EmbeddingPipeline:
         self, model: SigLIP, tokenizer: Tokenizer, preprocess: Preprocess, wording: Wording = "lower"
     ) -> None:
         self.model = model
+        self.tokenizer = tokenizer
         self.preprocess = preprocess
         self._encoder = PairEncoder(tokenizer, model.config.text.length, wording)
 

@@ -246,7 +246,7 @@ class Scheduler:
             self._start([picked[i] for i in places])
 
     def _start(self, tickets: Sequence[Ticket]) -> None:
-        """Encode requests of one shape, and let them join the decoder; one that cannot be encoded harms no other."""
+        """Encode requests of one shape and let them join the decoder; one that cannot be encoded harms no other."""
         first, now = tickets[0], time.monotonic()
         for ticket in tickets:
             ticket.started = now
