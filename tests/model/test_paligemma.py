@@ -72,8 +72,9 @@ def test_the_prefix_sees_all_of_itself_and_a_text_only_its_past(model: PaliGemma
     last = PROMPTS.clone()
     last[0, 3] = 17  # the last of the prompt: visual tokens see it, too
     deep = [model.start(model.encode(images, prompts), 1).layers[2] for prompts in (PROMPTS, last)]
-    assert not torch.allclose(deep[0].memory_keys[0, :, 0], deep[1].memory_keys[0, :, 0])
-    same(deep[0].memory_keys[1], deep[1].memory_keys[1])
+    before, after = (layer.memory[0] for layer in deep)  # keys [B, g, N, d]
+    assert not torch.allclose(before[0, :, 0], after[0, :, 0])
+    same(before[1], after[1])
 
 
 @torch.no_grad()
@@ -106,6 +107,23 @@ def test_rows_share_a_prefix_part_and_differ_in_length(model: PaliGemmaModel, im
     same(found[::2], whole[:, :2])
     cache.reorder(torch.tensor([3, 1, 0]))
     same(model.step(inputs[[1, 0, 0], 2:4], cache), whole[[1, 0, 0], 2:4])
+
+
+@torch.no_grad()
+def test_rows_join_at_any_step(model: PaliGemmaModel, images: Tensor) -> None:
+    memory, other = model.encode(images, PROMPTS), model.encode(images[:, :1], PROMPTS[:, :2])
+    first, second = model.logits(model.decode(TEXTS, memory)), model.logits(model.decode(TEXTS, other))
+    inputs = model.shift(TEXTS)
+    cache = model.start(other, 6)
+    same(model.step(inputs[:, :3], cache), second[:, :3])
+    cache.append(model.start(memory, 6))
+    both = model.step(torch.cat([inputs[:, 3:5], inputs[:, :2]]), cache)
+    same(both, torch.cat([second[:, 3:5], first[:, :2]]))
+    cache.reorder(torch.tensor([3, 0]))
+    same(
+        model.step(torch.stack([inputs[1, 2], inputs[0, 5]])[:, None], cache)[:, 0],
+        torch.stack([first[1, 2], second[0, 5]]),
+    )
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from openpali.model.gemma import Gemma, GemmaConfig, prefix_masks
 from openpali.model.pali import Memory, VisionLanguageModel
+from openpali.model.rows import RowBuffer
 from openpali.model.t5 import Cache, LayerCache
 from openpali.model.vit import ViTConfig
 
@@ -71,9 +72,10 @@ class PaliGemmaModel(VisionLanguageModel):
         seen = [_Seen() for _ in self.text.layers]
         self.text(torch.cat([x_BND, self.text.embed(separator)], dim=1), positions, masks, seen)
         layers: list[LayerCache] = []
-        for keys, values in ((layer.keys, layer.values) for layer in seen):
-            past = keys.new_zeros(*keys.shape[:2], max_length, keys.shape[3])
-            layers.append(PrefixCache(past, past.clone(), keys[:, :, :n], values[:, :, :n]))
+        for layer in seen:
+            prefix = [each[:, :, :n].contiguous() for each in (layer.keys, layer.values)]
+            past = prefix[0].new_zeros(*prefix[0].shape[:2], max_length, prefix[0].shape[3])
+            layers.append(PrefixCache(*(RowBuffer(each) for each in (past, past.clone(), *prefix))))
         return Cache(layers, real_BN[:, None, None, :], torch.zeros(len(x_BND), dtype=torch.long))
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
