@@ -73,9 +73,9 @@ class PaliGemmaModel(VisionLanguageModel):
         self.text(torch.cat([x_BND, self.text.embed(separator)], dim=1), positions, masks, seen)
         layers: list[LayerCache] = []
         for layer in seen:
-            prefix = [each[:, :, :n].contiguous() for each in (layer.keys, layer.values)]
-            past = prefix[0].new_zeros(*prefix[0].shape[:2], max_length, prefix[0].shape[3])
-            layers.append(PrefixCache(*(RowBuffer(each) for each in (past, past.clone(), *prefix))))
+            keys, values = (each[:, :, :n].contiguous() for each in (layer.keys, layer.values))
+            past = keys.new_zeros(*keys.shape[:2], max_length, keys.shape[3])
+            layers.append(PrefixCache(RowBuffer(past), RowBuffer(past.clone()), RowBuffer(keys), RowBuffer(values)))
         return Cache(layers, real_BN[:, None, None, :], torch.zeros(len(x_BND), dtype=torch.long))
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
