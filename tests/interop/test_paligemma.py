@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PaliGemmaForConditionalGeneration
+from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
 from openpali.cli.main import main
 from openpali.infer.generate import Decoding, generate
@@ -137,6 +137,9 @@ def test_a_folder_goes_in_and_out_bit_for_bit(downloaded: Path, tmp_path: Path) 
     for name in ("query_pre_attn_scalar", "sliding_window", "final_logit_softcapping", "rope_parameters"):
         assert getattr(after.config.text_config, name) == getattr(before.config.text_config, name)
     assert after.config.image_token_index == before.config.image_token_index
+    tokenizer = AutoProcessor.from_pretrained(tmp_path / "theirs").tokenizer
+    for text in ("detect red dog", "<loc0001><loc1023><seg003> a dog", "What is it?\n"):
+        assert tokenizer(text, add_special_tokens=False).input_ids == made.tokenizer.encode(text)
     again = read_paligemma(tmp_path / "theirs")
     assert all(torch.equal(again.weights[key], value) for key, value in made.weights().items())
 
