@@ -198,7 +198,7 @@ def rules(config: PaliGemmaConfig) -> list[Rule]:
     ]
     found += [Rule((f"project.{kind}",), (f"multi_modal_projector.linear.{kind}",)) for kind in ("weight", "bias")]
     found += [
-        Rule(("text.embedding.weight",), (_EMBEDDING,)),
+        Rule(("text.embed.weight",), (_EMBEDDING,)),
         Rule(("text.norm.weight",), ("language_model.model.norm.weight",)),
     ]
     norms = {"norm_attention": "input_layernorm", "norm_ff": "post_attention_layernorm"}
@@ -234,7 +234,7 @@ def npz_rules(config: PaliGemmaConfig) -> list[Rule]:
     found += [
         Rule(("project.weight",), ("img/head/kernel",), torch.t, torch.t),
         Rule(("project.bias",), ("img/head/bias",)),
-        Rule(("text.embedding.weight",), ("llm/embedder/input_embedding",)),
+        Rule(("text.embed.weight",), ("llm/embedder/input_embedding",)),
         Rule(("text.norm.weight",), ("llm/final_norm/scale",)),
     ]
     norms = {"norm_attention": "pre_attention_norm", "norm_ff": "pre_ffw_norm"}

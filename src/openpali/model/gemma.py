@@ -151,18 +151,18 @@ class Gemma(nn.Module):
     def __init__(self, config: GemmaConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = Embedding(config.vocab_size, config.d_model)
+        self.embed = Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config)
 
     def init_weights(self) -> None:
-        init_normal(self.embedding, self.config.d_model**-0.5)
+        init_normal(self.embed, self.config.d_model**-0.5)
         init_children(self.layers)
         init_weights(self.norm)
 
-    def embed(self, ids: Tensor) -> Tensor:
+    def embed_ids(self, ids: Tensor) -> Tensor:
         """Token ids ``[..., L]`` -> ``[..., L, D]``, scaled by the root of D, which is rounded to their dtype."""
-        x = cast(Tensor, self.embedding(ids))
+        x = cast(Tensor, self.embed(ids))
         return x * torch.tensor(self.config.d_model**0.5, dtype=x.dtype)
 
     def forward(
@@ -185,5 +185,5 @@ class Gemma(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
-        logits, cap = hidden @ self.embedding.weight.to(hidden.dtype).T, self.config.logit_cap
+        logits, cap = hidden @ self.embed.weight.to(hidden.dtype).T, self.config.logit_cap
         return logits if cap is None else cap * torch.tanh(logits / cap)

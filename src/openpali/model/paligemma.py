@@ -47,7 +47,7 @@ class PaliGemmaModel(VisionLanguageModel):
 
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
         prompt = F.pad(prompt, (1, 0), value=self.config.bos)
-        return self.text.embed(prompt), prompt != self.pad
+        return self.text.embed_ids(prompt), prompt != self.pad
 
     def decode(self, targets: Tensor, memory: Memory) -> Tensor:
         x_BND, real_BN = memory
@@ -56,7 +56,7 @@ class PaliGemmaModel(VisionLanguageModel):
         end_B = real_BN.sum(1) + 1  # of the prefix: the separator's position
         positions = torch.cat([_count(real_BN), _following(end_B, 0, text.shape[1])], dim=1)
         masks = prefix_masks(positions, positions, end_B, self.config.text.window)
-        hidden: Tensor = self.text(torch.cat([x_BND, self.text.embed(text)], dim=1), positions, masks)
+        hidden: Tensor = self.text(torch.cat([x_BND, self.text.embed_ids(text)], dim=1), positions, masks)
         return hidden[:, n:]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class PaliGemmaModel(VisionLanguageModel):
         positions = torch.cat([_count(real_BN), end_B[:, None]], dim=1)
         masks = prefix_masks(positions[:, -1:], positions, end_B, None)  # the same for all of the prefix
         seen = [_Seen() for _ in self.text.layers]
-        self.text(torch.cat([x_BND, self.text.embed(separator)], dim=1), positions, masks, seen)
+        self.text(torch.cat([x_BND, self.text.embed_ids(separator)], dim=1), positions, masks, seen)
         layers: list[LayerCache] = []
         for layer in seen:
             keys, values = (each[:, :, :n].contiguous() for each in (layer.keys, layer.values))
@@ -86,7 +86,7 @@ class PaliGemmaModel(VisionLanguageModel):
         queries = _following(end_B, slots.start, slots.end) if slots.rows is None else end_B[:, None] + slots.rows
         keys = torch.cat([_count(real_BN), _following(end_B, 0, slots.end)], dim=1)
         masks = prefix_masks(queries, keys, end_B, self.config.text.window)
-        return self.logits(self.text(self.text.embed(ids), queries, masks, cache.layers))
+        return self.logits(self.text(self.text.embed_ids(ids), queries, masks, cache.layers))
 
 
 class _Seen:
@@ -104,9 +104,10 @@ class PrefixCache(LayerCache):
     """One layer's keys and values of the prefix, which rows of the same prefix share, and of the text after it."""
 
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        past = super().update(keys, values)
-        shares = [len(keys) // len(each) for each in self.memory]
-        prefix = [each.repeat_interleave(n, 0) for each, n in zip(self.memory, shares, strict=True)]
+        past, prefix = super().update(keys, values), self.memory
+        if len(prefix[0]) < len(keys):
+            count = len(keys) // len(prefix[0])
+            prefix = prefix[0].repeat_interleave(count, 0), prefix[1].repeat_interleave(count, 0)
         return torch.cat([prefix[0], past[0]], dim=2), torch.cat([prefix[1], past[1]], dim=2)
 
 
