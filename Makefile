@@ -13,7 +13,6 @@ SOAK := tests/train/test_memory.py
 .PHONY: soak demo test lint nano $(TESTS)
 
 demo: .venv/demo.ready
-	$(BIN)/openpali data build all
 	$(BIN)/openpali demo --out demo/index.html
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
