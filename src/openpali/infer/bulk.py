@@ -68,7 +68,7 @@ class Reply:
             "key": self.key,
             "prompt": self.prediction.prompt,
             "text": answer.text,
-            "objects": [_object(thing) for thing in answer.objects],
+            "objects": [object_as_json(thing) for thing in answer.objects],
             "score": generation.score,
             "finish_reason": generation.finish_reason,
             **({"note": self.note} if self.note else {}),
@@ -239,6 +239,7 @@ def _key(source: Source, index: int) -> str:
     return source.where(index)
 
 
-def _object(thing: Object) -> Json:
+def object_as_json(thing: Object) -> Json:
+    """Its name, box [ymin, xmin, ymax, xmax] in pixels, and mask as COCO's run lengths."""
     mask = None if thing.mask is None else RunLengths.of(thing.mask).as_json()
     return {"name": thing.name, "box": list(thing.box), "mask": mask}

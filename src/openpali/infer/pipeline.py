@@ -25,7 +25,7 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess, load_image, to_rgb
-from openpali.data.pipeline.encode import Batch, PairEncoder, SequenceEncoder, Wording
+from openpali.data.pipeline.encode import Arrays, Batch, PairEncoder, SequenceEncoder, Wording
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
 from openpali.model.pali import PaliModel
@@ -214,7 +214,7 @@ class Pipeline:
         chunks = []
         with torch.inference_mode(), evaluating(model):
             for some in _chunks(frames, batch):
-                inputs, _ = self._collate(some, [self.prompt_ids(prompt)] * len(some))
+                inputs = self.collate([self.arrays(row, prompt)[0] for row in some])
                 memory = model.encode(inputs.get("images"), inputs["prompt"], inputs.get("frames"))
                 columns = []
                 for target_1T in ids:
@@ -245,7 +245,9 @@ class Pipeline:
                 some = [samples[i] for i in rows]
                 prompts = [self.prompt_ids(s.prompt) if s.ids is None else s.ids[0] for s in some]
                 targets = [self._target_ids(s.target if s.ids is None else s.ids[1]) for s in some]
-                inputs, _ = self._collate([frames[i] for i in rows], prompts, targets)
+                inputs = self.collate(
+                    [self.arrays(frames[i], *ids)[0] for i, *ids in zip(rows, prompts, targets, strict=True)]
+                )
                 target_BT = inputs["target"]
                 hidden = self.model(inputs.get("images"), inputs["prompt"], target_BT, inputs.get("frames"))
                 for hidden_TD, target in zip(hidden, targets, strict=True):
@@ -257,7 +259,8 @@ class Pipeline:
     def _answer(
         self, rows: Sequence[tuple[Frames, str, Task, Size | None]], decoding: Decoding
     ) -> list[Prediction]:
-        inputs, found = self._collate([row[0] for row in rows], [self.prompt_ids(row[1]) for row in rows])
+        arrays, found = zip(*(self.arrays(row[0], row[1]) for row in rows), strict=True)
+        inputs = self.collate(arrays)
         with evaluating(self.model):
             generations = generate(
                 self.engine,
@@ -268,9 +271,21 @@ class Pipeline:
                 self.tokenizer.eos_id,
             )
         return [
-            Prediction(prompt, task.parse(self.tokenizer.decode(best.ids), size or own), best)
+            self.prediction(prompt, task, size or own, best)
             for (_, prompt, task, size), [best, *_], own in zip(rows, generations, found, strict=True)
         ]
+
+    def prediction(
+        self, prompt: str, task: Task, size: Size, generation: Generation, stops: Sequence[str] = ()
+    ) -> Prediction:
+        """What the tokens of an answer say.
+
+        Args:
+            size: of the image that it is about.
+            stops: the answer ends before the first of these texts.
+        """
+        text = cut_at(self.tokenizer.decode(generation.ids), stops)
+        return Prediction(prompt, task.parse(text, size), generation)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens of a prompt.
@@ -289,22 +304,27 @@ class Pipeline:
         ids = self.tokenizer.encode(target) if isinstance(target, str) else target
         return [*ids, self.tokenizer.eos_id]
 
-    def _collate(
-        self, frames: Sequence[Frames], prompts: Sequence[list[int]], targets: Sequence[list[int]] | None = None
-    ) -> tuple[Batch, list[Size]]:
-        """A batch on the model's device, and the size of each row's first image."""
-        samples, sizes = [], []
-        for row, prompt, target in zip(frames, prompts, targets or [[0]] * len(prompts), strict=True):
-            arrays: dict[str, NDArray[Any]] = {"prompt": np.array(prompt), "target": np.array(target)}
-            images = [to_array(image) for image in row]
-            sizes.append(Size(*images[0].shape[:2]) if images else Size(1, 1))
-            if images:
-                if self.preprocess is None:
-                    raise ValueError("this model takes text alone: leave out the images")
-                arrays["images"] = np.stack([self.preprocess(image) for image in images])
-            samples.append(arrays)
-        batch = {name: tensor.to(self.device) for name, tensor in self._encoder.collate(samples).items()}
-        return batch, sizes
+    def arrays(
+        self, frames: Frames, prompt: str | list[int], target: list[int] | None = None
+    ) -> tuple[Arrays, Size]:
+        """A row for :meth:`collate`, and the size of its first image.
+
+        Raises:
+            ValueError: the prompt is empty or too long, or an image cannot be read or taken.
+        """
+        ids = self.prompt_ids(prompt) if isinstance(prompt, str) else prompt
+        arrays: dict[str, NDArray[Any]] = {"prompt": np.array(ids), "target": np.array(target or [0])}
+        images = [to_array(image) for image in frames]
+        if not images:
+            return arrays, Size(1, 1)
+        if self.preprocess is None:
+            raise ValueError("this model takes text alone: leave out the images")
+        arrays["images"] = np.stack([self.preprocess(image) for image in images])
+        return arrays, Size(*images[0].shape[:2])
+
+    def collate(self, rows: Sequence[Arrays]) -> Batch:
+        """Rows as one batch on the model's device, see :class:`SequenceEncoder`."""
+        return {name: tensor.to(self.device) for name, tensor in self._encoder.collate(rows).items()}
 
 
 class EmbeddingPipeline:
@@ -321,6 +341,7 @@ class EmbeddingPipeline:
         self, model: SigLIP, tokenizer: Tokenizer, preprocess: Preprocess, wording: Wording = "lower"
     ) -> None:
         self.model = model
+        self.tokenizer = tokenizer
         self.preprocess = preprocess
         self._encoder = PairEncoder(tokenizer, model.config.text.length, wording)
 
@@ -362,6 +383,11 @@ class EmbeddingPipeline:
         with torch.inference_mode(), evaluating(self.model):
             chunks = [tower(torch.stack(list(some)).to(_device_of(self.model))) for some in _chunks(rows, batch)]
         return torch.cat(chunks).float().cpu().numpy()
+
+
+def cut_at(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of ``stops``; all of it if it has none."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)]
 
 
 def to_array(image: ImageLike) -> Image:
