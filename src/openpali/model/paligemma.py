@@ -17,7 +17,6 @@ from torch import Tensor
 
 from openpali.model.gemma import Gemma, GemmaConfig, prefix_masks
 from openpali.model.pali import Memory, VisionLanguageModel
-from openpali.model.rows import RowBuffer
 from openpali.model.t5 import Cache, LayerCache
 from openpali.model.vit import ViTConfig
 
@@ -71,12 +70,8 @@ class PaliGemmaModel(VisionLanguageModel):
         masks = prefix_masks(positions[:, -1:], positions, end_B, None)  # the same for all of the prefix
         seen = [_Seen() for _ in self.text.layers]
         self.text(torch.cat([x_BND, self.text.embed_ids(separator)], dim=1), positions, masks, seen)
-        layers: list[LayerCache] = []
-        for layer in seen:
-            keys, values = (each[:, :, :n].contiguous() for each in (layer.keys, layer.values))
-            past = keys.new_zeros(*keys.shape[:2], max_length, keys.shape[3])
-            layers.append(PrefixCache(RowBuffer(past), RowBuffer(past.clone()), RowBuffer(keys), RowBuffer(values)))
-        return Cache(layers, real_BN[:, None, None, :], torch.zeros(len(x_BND), dtype=torch.long))
+        prefixes = ((layer.keys[:, :, :n], layer.values[:, :, :n]) for layer in seen)
+        return Cache.over(prefixes, real_BN, max_length, PrefixCache)
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         slots = cache.reserve(ids.shape[1])

@@ -22,6 +22,7 @@ from openpali.model.rows import RowBuffer, append_masks, shared_memory
 from openpali.model.vit import LayerCall
 
 Activation = Literal["silu", "gelu"]
+ROOM = 64  # positions of the past that a new cache has memory for
 
 
 @dataclass(frozen=True)
@@ -183,16 +184,32 @@ class Cache:
         layers: keys and values.
         memory_mask: which memory positions are real, bool ``[M, 1, 1, N]``; None: all.
         lengths: positions that each row has filled, ``[B]`` (on the CPU).
+        max_length: most positions that a row may fill. Memory for them is taken as they are filled.
     """
 
     layers: list[LayerCache]
     memory_mask: Tensor | None
     lengths: Tensor
+    max_length: int
 
-    @property
-    def max_length(self) -> int:
-        """Positions that a row has room for."""
-        return self.layers[0].keys.length
+    @classmethod
+    def over(
+        cls,
+        memories: Iterable[tuple[Tensor, Tensor]],
+        mask_BN: Tensor | None,
+        max_length: int,
+        kind: type[LayerCache] = LayerCache,
+    ) -> Cache:
+        """A cache without a past, over each layer's keys and values of the memory, and which of it is real."""
+        layers = []
+        for memory in memories:
+            # each head's in one piece, as every step reads them: at 3,380 tokens that halves its attention
+            keys, values = (each.contiguous() for each in memory)
+            past = keys.new_zeros(keys.shape[0], keys.shape[1], min(max_length, ROOM), keys.shape[3])
+            own = [RowBuffer(each) for each in (past, past.clone(), keys, values)]
+            layers.append(kind(own[0], own[1], own[2], own[3]))
+        mask = None if mask_BN is None else mask_BN[:, None, None, :]
+        return cls(layers, mask, torch.zeros(len(layers[0].memory_keys), dtype=torch.long), max_length)
 
     @property
     def rows_per_memory(self) -> int:
@@ -211,6 +228,10 @@ class Cache:
             raise ValueError(
                 f"a cache for {self.max_length} tokens was given {end}: start it with a larger max_length"
             )
+        if end > (room := self.layers[0].keys.length):
+            for layer in self.layers:
+                layer.keys.lengthen(min(self.max_length, max(end, 2 * room)))
+                layer.values.lengthen(min(self.max_length, max(end, 2 * room)))
         slots = Slots(start, end)
         if start < longest:
             rows = self.lengths[:, None] + torch.arange(count)
@@ -242,13 +263,14 @@ class Cache:
         """
         if not len(other.lengths):
             return
+        self.max_length = max(self.max_length, other.max_length)
         if not len(self.lengths):
             self.layers, self.memory_mask, self.lengths = other.layers, other.memory_mask, other.lengths
             return
         if self.rows_per_memory != other.rows_per_memory:
             self._part()
             other._part()
-        length, n = other.max_length, other.layers[0].memory_keys.length
+        length, n = other.layers[0].keys.length, other.layers[0].memory_keys.length
         counts = len(self.layers[0].memory_keys), len(other.layers[0].memory_keys)
         ours = self.layers[0].memory_keys.length
         self.memory_mask = append_masks(self.memory_mask, other.memory_mask, counts, (ours, n))
@@ -476,15 +498,8 @@ class EncoderDecoder(nn.Module):
 
     def start(self, memory_BND: Tensor, memory_mask_BN: Tensor | None, max_length: int) -> Cache:
         """An empty cache for ``max_length`` steps over these encoder outputs."""
-        layers = []
-        for layer in self._decoder_layers():
-            # each head's in one piece, as every step reads them: at 3,380 tokens that halves its attention
-            keys, values = (each.contiguous() for each in layer.cross.memory(memory_BND))
-            past = keys.new_zeros(keys.shape[0], keys.shape[1], max_length, keys.shape[3])
-            own = [RowBuffer(each) for each in (past, past.clone(), keys, values)]
-            layers.append(LayerCache(own[0], own[1], own[2], own[3]))
-        mask = None if memory_mask_BN is None else memory_mask_BN[:, None, None, :]
-        return Cache(layers, mask, torch.zeros(len(memory_BND), dtype=torch.long))
+        memories = (layer.cross.memory(memory_BND) for layer in self._decoder_layers())
+        return Cache.over(memories, memory_mask_BN, max_length)
 
     def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
         """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole.
