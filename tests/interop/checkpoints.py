@@ -113,7 +113,7 @@ GEMMA = dict(
     num_key_value_heads=2,
     head_dim=8,
 )
-GEMMA2 = dict(query_pre_attn_scalar=5, sliding_window=7, attn_logit_softcapping=3.0, final_logit_softcapping=4.0)
+GEMMA2 = dict(query_pre_attn_scalar=5, sliding_window=7, attn_logit_softcapping=3.0, final_logit_softcapping=30.0)
 
 
 def paligemma(
