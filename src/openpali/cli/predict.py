@@ -127,11 +127,15 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_js
 
 
 def _print(prediction: Prediction, text: str, before: str) -> None:
-    typer.echo(f"{before}{prediction.answer.text}")
-    for found in prediction.answer.objects:
+    from openpali.reports.drawing import sure
+
+    answer = prediction.answer
+    typer.echo(f"{before}{answer.text}" + ("" if answer.confidence is None else f"  ({sure(answer.confidence)})"))
+    for found in answer.objects:
         box = ", ".join(f"{name} {value:.0f}" for name, value in found.box._asdict().items())
         area = "" if found.mask is None else f", mask of {int(found.mask.sum())} pixels"
-        typer.echo(f"  {found.name or text}: {box}{area}")
+        confidence = "" if found.confidence is None else f", {sure(found.confidence)}"
+        typer.echo(f"  {found.name or text}: {box}{area}{confidence}")
 
 
 @dataclass(frozen=True)

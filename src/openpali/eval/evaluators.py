@@ -39,7 +39,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import Answered, Score
+from openpali.tasks.scoring import CLAIMS, Answered, Score
 from openpali.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -204,6 +204,7 @@ class AnswerEvaluator:
         """The answer with the measurements that scoring needs, made while the image is in memory."""
         example, sample, answer = asked.example, asked.sample, prediction.answer
         values = dict(self.task.measure(example, sample, answer, prediction.generation, tokenizer))
+        values[CLAIMS] = self.task.claims(prediction.generation, tokenizer)
         if self.measure:
             values |= self.measure(example)
         kind = example.question_kind or sample.kind

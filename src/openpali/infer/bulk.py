@@ -60,7 +60,10 @@ class Reply:
     note: str = ""
 
     def as_json(self) -> Json:
-        """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths."""
+        """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths.
+
+        The ``confidence`` of the text, or of each object, is null if the model is not calibrated for the task.
+        """
         if self.prediction is None:
             return {"key": self.key, "error": self.error}
         answer, generation = self.prediction.answer, self.prediction.generation
@@ -68,6 +71,7 @@ class Reply:
             "key": self.key,
             "prompt": self.prediction.prompt,
             "text": answer.text,
+            "confidence": answer.confidence,
             "objects": [_object(thing) for thing in answer.objects],
             "score": generation.score,
             "finish_reason": generation.finish_reason,
@@ -241,4 +245,4 @@ def _key(source: Source, index: int) -> str:
 
 def _object(thing: Object) -> Json:
     mask = None if thing.mask is None else RunLengths.of(thing.mask).as_json()
-    return {"name": thing.name, "box": list(thing.box), "mask": mask}
+    return {"name": thing.name, "box": list(thing.box), "mask": mask, "confidence": thing.confidence}

@@ -327,6 +327,7 @@ class Pali:
                 tools=tools,
                 dialect=stored.facts.get("dialect", self.dialect),
                 languages=self.languages,
+                calibrations=stored.calibrations,
             )
         return self._pipelines[part]
 

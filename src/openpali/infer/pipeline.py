@@ -11,6 +11,7 @@ Shapes: B rows, F frames, P prompt tokens, T target tokens, D embedding width.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from openpali.data.media.images import Preprocess, load_image, to_rgb
 from openpali.data.pipeline.encode import Batch, PairEncoder, SequenceEncoder, Wording
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
+from openpali.metrics.calibration import Calibration
 from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
@@ -57,7 +59,8 @@ class Prediction:
 
     Attributes:
         prompt: what the model was asked.
-        answer: text, and objects in pixels of the (first) image.
+        answer: text, and objects in pixels of the (first) image; with their confidence if the model is calibrated
+            for the task.
         generation: token ids, the log-probability of each, the score and the finish reason.
     """
 
@@ -79,6 +82,7 @@ class Pipeline:
         tools: what tasks may need, as the mask codec; each is opened for the first task that needs it.
         dialect: name of the dialect that the model was trained in.
         languages: codes of the languages that it answers in; empty if unknown.
+        calibrations: how log-probabilities of answers become confidences, by task; without, there are none.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Pipeline:
         tools: Tools | None = None,
         dialect: str = DEFAULT,
         languages: Sequence[str] = (),
+        calibrations: Mapping[str, Calibration] | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -103,6 +108,7 @@ class Pipeline:
         self.tools: Tools = {"tokenizer": lambda: tokenizer, **(tools or {})}
         self.dialect = dialect
         self.languages = languages
+        self.calibrations = calibrations or {}
         self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
 
     @property
@@ -137,6 +143,11 @@ class Pipeline:
         return (
             f"this model was not trained on task {task}, but on {', '.join(self.options)}: expect no good answers"
         )
+
+    def calibration(self, task: str) -> Calibration | None:
+        """The calibration of a task, or of one that asks with the same prompt; None if there is none."""
+        same = (known for known in self.calibrations if same_form(task, known))
+        return self.calibrations.get(task) or next((self.calibrations[known] for known in same), None)
 
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language.
@@ -268,9 +279,23 @@ class Pipeline:
                 self.tokenizer.eos_id,
             )
         return [
-            Prediction(prompt, task.parse(self.tokenizer.decode(best.ids), size or own), best)
+            Prediction(prompt, self._read(task, best, size or own), best)
             for (_, prompt, task, size), [best, *_], own in zip(rows, generations, found, strict=True)
         ]
+
+    def _read(self, task: Task, generation: Generation, size: Size) -> Answer:
+        """An answer, with its confidence or that of its objects."""
+        answer = task.parse(self.tokenizer.decode(generation.ids), size)
+        calibration = self.calibration(task.name)
+        if calibration is None:
+            return answer
+        sure = [calibration.confidence(claim) for claim in task.claims(generation, self.tokenizer)]
+        if not task.coordinates:
+            return dataclasses.replace(answer, confidence=sure[0])
+        things = zip(answer.objects, sure, strict=True)
+        return dataclasses.replace(
+            answer, objects=tuple(dataclasses.replace(thing, confidence=each) for thing, each in things)
+        )
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens of a prompt.

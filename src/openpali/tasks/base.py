@@ -6,6 +6,7 @@ Training, prediction and evaluation of a task family share it, so that they cann
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,14 +57,17 @@ class Answer:
     Attributes:
         text: the answer as written.
         objects: the objects it locates, in pixels of the original image; empty for tasks that answer in words.
+        confidence: probability that the text is right, if it is in words and the model is calibrated for its task;
+            else None. Each object has its own.
     """
 
     text: str
     objects: Sequence[Object] = ()
+    confidence: float | None = None
 
     def scaled(self, factor: int) -> Answer:
         """The answer for the image enlarged ``factor`` times."""
-        return Answer(self.text, tuple(thing.scaled(factor) for thing in self.objects))
+        return dataclasses.replace(self, objects=tuple(thing.scaled(factor) for thing in self.objects))
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Task(ABC):
         needs: requirements besides its options. :func:`~openpali.tasks.registry.open_task` supplies the tools.
         metric: name of the main score among those of :meth:`score`.
         max_target_tokens: default limit of generated tokens, EOS included.
-        coordinates: whether its targets have coordinates, relative to the image.
+        coordinates: whether its targets have coordinates, relative to the image. Its claims are then the objects.
         dialect: name of the dialect of its prompts.
     """
 
@@ -163,6 +167,25 @@ class Task(ABC):
             ValueError: only if ``strict``.
         """
         return Answer(text.strip())
+
+    def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
+        """The log-probability of each claim of an answer: of the whole text, EOS included.
+
+        Where the task locates objects, each object that :meth:`parse` returns is a claim.
+
+        Args:
+            generated: the tokens of the answer.
+            tokenizer: the tokenizer of these tokens.
+        """
+        return [math.fsum(generated.log_probs)]
+
+    @classmethod
+    def right_claims(cls, row: Answered) -> list[bool]:
+        """Whether each claim of a measured answer is right: the text, if it is one of the references.
+
+        There may be fewer than :meth:`claims`, where the truth about the last ones is unknown.
+        """
+        return [row.text in row.references]
 
     def measure(
         self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer

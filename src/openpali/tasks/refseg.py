@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -16,7 +17,7 @@ from openpali.metrics.masks import overlap
 from openpali.metrics.scores import Scores
 from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Need, Sample, Task, require
-from openpali.tasks.confidence import Generated
+from openpali.tasks.confidence import Generated, part_log_probs
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
@@ -122,18 +123,25 @@ class RefSeg(Task):
     def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
         """Objects have no names: the expression is in the prompt."""
         size = Size(*size)
-        objects = []
-        end = 0
-        for match in MASK_PATTERN.finditer(text):
-            try:
-                objects.append(self._object(text[end : match.start()], match[0], size, strict))
-            except ValueError:
-                if strict:
-                    raise
-            end = match.end()
-        if strict and (not objects or text[end:].strip()):
+        found = [*self._found(text, size, strict)]
+        end = found[-1][2][1] if found else 0
+        if strict and (not found or text[end:].strip()):
             raise ValueError(f"character {end + 1}: four coordinates and 16 mask tokens are expected here")
+        masks = (paste_mask(self.masks.decode(codes), box, size) if self.masks else None for box, codes, _ in found)
+        objects = (Object("", box, mask) for (box, _, _), mask in zip(found, masks, strict=True))
         return Answer(text.strip(), tuple(objects))
+
+    def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
+        """The log-probability of each box with its mask."""
+        text = tokenizer.decode(generated.ids)
+        parts = [part for _, _, part in self._found(text, Size(1, 1))]
+        return [math.fsum(logs) for logs in part_log_probs(generated, tokenizer, parts)]
+
+    @classmethod
+    def right_claims(cls, row: Answered) -> list[bool]:
+        """Whether the first mask has an IoU of 0.5 or more; others are not measured."""
+        values = row.values
+        return [] if values["invalid"] else [values["intersection"] >= 0.5 * values["union"]]
 
     def measure(
         self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
@@ -166,12 +174,21 @@ class RefSeg(Task):
         """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU that the mask VQ-VAE allows (``ceiling``)."""
         return scoring.segmentation(rows)
 
-    def _object(self, coordinates: str, mask: str, size: Size, strict: bool) -> Object:
-        if not strict:  # ignore words before the coordinates
-            coordinates = " ".join(self._last_four(coordinates))
-        box = Box(*self.codec.decode(coordinates, size))
-        codes = decode_mask_codes(mask)
-        return Object("", box, paste_mask(self.masks.decode(codes), box, size) if self.masks else None)
+    def _found(
+        self, text: str, size: Size, strict: bool = False
+    ) -> Iterator[tuple[Box, list[int], tuple[int, int]]]:
+        """Box and mask codes of each object, and where in the text it starts and ends."""
+        end = 0
+        for match in MASK_PATTERN.finditer(text):
+            start, end = end, match.end()
+            coordinates = text[start : match.start()]
+            if not strict:  # ignore words before the coordinates
+                coordinates = " ".join(self._last_four(coordinates))
+            try:
+                yield Box(*self.codec.decode(coordinates, size)), decode_mask_codes(match[0]), (start, end)
+            except ValueError:
+                if strict:
+                    raise
 
     def _last_four(self, text: str) -> list[str]:
         return (re.findall(r"<loc[0-9]{4}>", text) if self.style == "token" else text.split())[-4:]
