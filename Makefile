@@ -13,7 +13,6 @@ SOAK := tests/train/test_memory.py
 .PHONY: soak demo test lint nano $(TESTS)
 
 demo: .venv/demo.ready
-	$(BIN)/openpali data build all
 	$(BIN)/openpali demo --out demo/index.html
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -40,6 +39,7 @@ nano: .venv/demo.ready
 	$(BIN)/openpali data build all
 	set -e; for stage in $(STAGES); do $(TRAIN) recipes/nano/$$stage.toml; done
 	$(BIN)/openpali pack recipes/nano/family.toml --out src/openpali/models/nano
+	$(BIN)/openpali calibrate src/openpali/models/nano
 
 .venv/demo.ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -159,10 +159,17 @@ def test_train_explain_and_pack(capsys, monkeypatch, world_with_vocabulary: Path
 
 def test_demo_is_one_self_contained_page(capsys, monkeypatch, family: Path, tmp_path: Path) -> None:
     page = tmp_path / "demo" / "index.html"
-    assert "12 images" in openpali(capsys, monkeypatch, "demo", "--model", family, "--out", page)
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "empty"))
+    printed = openpali(capsys, monkeypatch, "demo", "--model", family, "--out", page)
     text = page.read_text("utf-8")
     assert text.count("data:image/") == 12
     assert 'src="http' not in text
+    right = text.count(">right</span>")
+    assert printed.startswith(f"{right} of 12 right")
+    assert f"<b>{right} of 12</b> right" in text
+    assert text.count(">wrong</span>") == text.count("expected: ") == 12 - right
+    assert "りんごの しん" in text
+    assert text.count("@font-face") == 2
 
 
 def test_data_validate_prints_json_and_draws_a_contact_sheet(

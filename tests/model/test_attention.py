@@ -31,11 +31,20 @@ def _inputs(rows: int, queries: int, keys: int) -> tuple[Tensor, ...]:
     return tuple(torch.randn(rows, 3, length, 8).bfloat16() for length in (queries, keys, keys))
 
 
-def _masks(rows: int, queries: int, keys: int) -> dict[str, Tensor | None]:
+def _masks(rows: int, queries: int, keys: int) -> list[tuple[Tensor | None, Tensor | None]]:
+    """Pairs of mask and bias."""
     seen = torch.rand(rows, 1, 1, keys) < 0.5
     seen[..., 0] = True
     bias = torch.randn(1, 3, queries, keys).bfloat16()
-    return {"none": None, "bool": seen, "bias": bias, "bias, masked": bias.masked_fill(~seen, -math.inf)}
+    return [(None, None), (seen, None), (None, bias), (seen, bias), (None, bias.masked_fill(~seen, -math.inf))]
+
+
+def _exact(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
+    """By torch's own attention in float32, with one mask."""
+    both = mask if bias is None else bias.float()
+    if mask is not None and bias is not None:
+        both = both.masked_fill(~mask, -math.inf)
+    return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), both, scale=1.0)
 
 
 def _fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -55,34 +64,27 @@ def _fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("queries", [1, 5, 40])
 def test_backends_in_bf16_agree_with_float32(backend, queries: int) -> None:
     q, k, v = _inputs(2, queries, 40)
-    for mask in _masks(2, queries, 40).values():
+    for mask, bias in _masks(2, queries, 40):
         with torch.inference_mode():
-            ours = backend(q, k, v, mask, 1.0)
-        exact = F.scaled_dot_product_attention(
-            q.float(),
-            k.float(),
-            v.float(),
-            mask if mask is None or mask.dtype == torch.bool else mask.float(),
-            scale=1.0,
-        )
-        torch.testing.assert_close(ours.float(), exact, rtol=0, atol=0.05)
+            ours = backend(q, k, v, mask, 1.0, bias)
+        torch.testing.assert_close(ours.float(), _exact(q, k, v, mask, bias), rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize("masked", ["", "keys", "bias"])
+@pytest.mark.parametrize("masked", ["", "keys", "bias", "keys and bias"])
 def test_eager_and_fused_agree_forward_and_backward(masked: str) -> None:
     torch.manual_seed(0)
     tensors = [torch.randn(2, 3, n, 8, requires_grad=True) for n in (10, 20, 20)]
     mask, scale = None, None
-    if masked == "keys":
+    if "keys" in masked:
         mask = torch.rand(2, 1, 1, 20) > 0.3
-    elif masked:
+    if "bias" in masked:
         tensors.append(torch.randn(1, 3, 10, 20, requires_grad=True))
         scale = 1.0
     out_gradient = torch.randn(2, 3, 10, 8)
 
     def run(backend, dtype: torch.dtype) -> list[Tensor]:
         q, k, v, *bias = (t.to(dtype) for t in tensors)
-        out = backend(q, k, v, bias[0] if bias else mask, scale)
+        out = backend(q, k, v, mask, scale, bias[0] if bias else None)
         return [out.float(), *torch.autograd.grad(out, tensors, out_gradient.to(dtype))]
 
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
@@ -95,15 +97,15 @@ def test_eager_and_fused_agree_forward_and_backward(masked: str) -> None:
 
 
 @pytest.mark.parametrize("learning", [True, False])
-def test_auto_is_eager_in_bf16_on_a_cpu_for_few_scores_or_a_mask_that_learns(learning, monkeypatch) -> None:
+def test_auto_is_eager_in_bf16_on_a_cpu_for_few_scores_or_a_bias_that_learns(learning, monkeypatch) -> None:
     fused = _fused_calls(monkeypatch)
     with torch.set_grad_enabled(learning):
         for tokens in (256, 257):
             x = torch.randn(1, 1, tokens, 4, dtype=torch.bfloat16)
             auto(x, x, x)
-        mask = torch.zeros(tokens, tokens, dtype=torch.bfloat16)
-        auto(x, x, x, mask)
-        auto(x, x, x, mask.requires_grad_())
+        bias = torch.zeros(tokens, tokens, dtype=torch.bfloat16)
+        auto(x, x, x, bias=bias)
+        auto(x, x, x, bias=bias.requires_grad_())
         assert fused == [257, 257]
         x = x[:, :, :9].float()
         auto(x, x, x)
@@ -116,9 +118,10 @@ def test_a_query_that_may_see_no_key_gets_zeros_and_gives_no_nan(bias: bool) -> 
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, 5, 8, requires_grad=True) for _ in range(3))
     seen = torch.tensor([True, False])[:, None, None, None].expand(2, 1, 1, 5)
-    mask = torch.zeros(2, 3, 5, 5).masked_fill(~seen, -torch.inf) if bias else seen
-    out, weights = eager_with_weights(q, k, v, mask)
-    torch.testing.assert_close(out, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+    added = torch.randn(1, 3, 5, 5) if bias else None
+    out, weights = eager_with_weights(q, k, v, seen, 1.0, added)
+    torch.testing.assert_close(out, _exact(q, k, v, seen, added))
+    torch.testing.assert_close(out, eager(q, k, v, seen, 1.0, added))
     assert (out[1] == 0).all()
     assert (weights[1] == 0).all()
     out.sum().backward()

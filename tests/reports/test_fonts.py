@@ -1,7 +1,8 @@
-"""Answers are drawn in any script that the built fonts cover; a note replaces the others."""
+"""Answers are drawn in any script that the fonts of the package or the built ones cover; a note replaces others."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from PIL import Image
 
 from openpali.reports.drawing import NO_FONT, draw_answer, draw_prediction
 from openpali.reports.fonts import find_font
+from openpali.reports.html import write_page
 from openpali.synth.fonts import PILLOW
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
 
 GREY = np.full((60, 200, 3), 128, np.uint8)
-SAMPLES = {"ru": "Красное яблоко", "el": "κόκκινο μήλο", "ja": "赤いりんご", "ko": "빨간 사과", "zh": "红苹果"}
-CJK = "".join(sorted(set("".join(SAMPLES[code] for code in ("ja", "ko", "zh"))) - {" "}))
+SAMPLES = {"ru": "Красное яблоко", "el": "κόκκινο μήλο", "ja": "あかい りんご", "ko": "빨간 사과", "zh": "红苹果"}
+GEORGIAN = "წითელი ვაშლი"  # a script that the package has no font for
+LETTERS = "".join(sorted(set(GEORGIAN) - {" "}))
 
 
 def block_font(path: Path, characters: str) -> None:
@@ -44,16 +47,19 @@ def block_font(path: Path, characters: str) -> None:
 
 
 @pytest.fixture
-def fonts(world_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with the Latin fonts of the test world, and a font of blocks for East Asian scripts."""
-    folder = tmp_path / "data/stamps/fonts"
-    (folder / "Latn").mkdir(parents=True)
-    (folder / "Hani").mkdir()
-    for file in (world_home / "data/stamps/fonts/Latn").iterdir():
-        (folder / "Latn" / file.name).write_bytes(file.read_bytes())
-    block_font(folder / "Hani/Blocks-Regular.ttf", CJK)
+def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home whose built fonts are one of blocks for Georgian."""
+    folder = tmp_path / "data/stamps/fonts/Geor"
+    folder.mkdir(parents=True)
+    block_font(folder / "Blocks-Regular.ttf", LETTERS)
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
     return folder
+
+
+@pytest.fixture
+def no_fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home without built fonts."""
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "empty"))
 
 
 def strip(image: Image.Image) -> np.ndarray:
@@ -62,11 +68,21 @@ def strip(image: Image.Image) -> np.ndarray:
 
 
 @pytest.mark.parametrize("language", SAMPLES)
-def test_each_script_is_drawn_with_a_font_that_covers_it(fonts: Path, language: str) -> None:
+@pytest.mark.usefixtures("no_fonts")
+def test_the_languages_of_nano_are_drawn_with_the_fonts_of_the_package(language: str) -> None:
     text = SAMPLES[language]
     file = find_font(text)
     assert isinstance(file, Path)
-    assert file.stem == ("DejaVuSans" if language in ("ru", "el") else "Blocks-Regular")
+    assert file.name == ("NotoSans-Subset.ttf" if language in ("ru", "el") else "NotoSansCJK-Subset.otf")
+    check_drawn(text)
+
+
+def test_other_scripts_are_drawn_with_the_built_fonts(fonts: Path) -> None:
+    assert find_font(GEORGIAN) == fonts / "Blocks-Regular.ttf"
+    check_drawn(GEORGIAN)
+
+
+def check_drawn(text: str) -> None:
     drawn = strip(draw_prediction(GREY, Answer(text)))
     assert (drawn < 100).any()
     other = strip(draw_prediction(GREY, Answer(text[::-1])))
@@ -75,33 +91,47 @@ def test_each_script_is_drawn_with_a_font_that_covers_it(fonts: Path, language: 
     assert drawn.shape != note.shape or (drawn != note).any()
 
 
-def test_a_note_replaces_words_that_no_font_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
-    assert find_font("赤い") is None
+@pytest.mark.usefixtures("no_fonts")
+def test_a_note_replaces_words_that_no_font_can_write() -> None:
+    assert find_font(GEORGIAN) is None
     note = strip(draw_answer(GREY, text=NO_FONT))
-    for text in SAMPLES.values():
-        np.testing.assert_array_equal(strip(draw_answer(GREY, text=text)), note)
-    both = strip(draw_answer(GREY, text="red 赤い りんご apple"))
+    np.testing.assert_array_equal(strip(draw_answer(GREY, text=GEORGIAN)), note)
+    both = strip(draw_answer(GREY, text=f"red {GEORGIAN} apple"))
     np.testing.assert_array_equal(both, strip(draw_answer(GREY, text=f"red {NO_FONT} apple")))
 
 
 def test_names_of_boxes_are_drawn_too(fonts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     box = Box(5, 5, 55, 190)
-    drawn = draw_answer(GREY, [Object(SAMPLES["zh"], box)])
+    drawn = [draw_answer(GREY, [Object(text, box)]) for text in (GEORGIAN, SAMPLES["zh"])]
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "empty"))
-    without = draw_answer(GREY, [Object(SAMPLES["zh"], box)])
-    noted = draw_answer(GREY, [Object("(no font)", box)])
-    np.testing.assert_array_equal(np.asarray(without), np.asarray(noted))
-    assert (np.asarray(drawn) != np.asarray(noted)).any()
-    assert (np.asarray(drawn)[8:20, 8:60] == 255).all(axis=-1).any()  # white letters
+    without = draw_answer(GREY, [Object(GEORGIAN, box)])
+    noted = np.asarray(draw_answer(GREY, [Object("(no font)", box)]))
+    np.testing.assert_array_equal(np.asarray(without), noted)
+    for each in map(np.asarray, drawn):
+        assert (each != noted).any()
+        assert (each[8:20, 8:60] > 200).all(axis=-1).any()  # white letters
 
 
 def test_long_words_are_cut_to_the_width_of_the_image(fonts: Path) -> None:
-    text = CJK * 8
+    text = LETTERS * 12
     drawn = strip(draw_answer(GREY, text=text))
     assert (drawn[:, -3:] == 255).all()
     assert len(drawn) > 5 * 12
     assert (drawn < 100).any(axis=(1, 2)).sum() > 40  # on many lines
+
+
+def test_pages_carry_the_fonts_that_their_letters_need(tmp_path: Path) -> None:
+    def fonts_of(text: str) -> list[str]:
+        page, template = tmp_path / "page.html", tmp_path / "template.html"
+        template.write_text("<style>$style</style>$text")
+        write_page(page, template, text=text)
+        return re.findall(r'font-family: "([^"]+)"; .+base64,(?:AAEAAAA|T1RUTw)', page.read_text("utf-8"))
+
+    assert fonts_of("Äpfel, pommes: 3 × 2") == []
+    assert fonts_of(SAMPLES["el"]) == ["NotoSans-Subset"]
+    assert fonts_of(f"apple {SAMPLES['ko']}") == ["NotoSansCJK-Subset"]
+    assert fonts_of(SAMPLES["ru"] + SAMPLES["ja"]) == ["NotoSans-Subset", "NotoSansCJK-Subset"]
+    assert fonts_of(GEORGIAN) == []
 
 
 def test_latin_is_drawn_in_pillows_own_font(fonts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

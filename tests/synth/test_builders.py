@@ -107,15 +107,23 @@ def test_a_wheel_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert managers.asked == [["pip", "download"]]
 
 
-def test_missing_managers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_apt_is_told_what_to_do_instead(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.shutil, "which", lambda tool: None)
-    with pytest.raises(
-        FileNotFoundError, match=r"thing cannot be fetched: apt-get is missing; install apt .*a container will do"
-    ):
-        packages.debian("thing")
+    for ask in (packages.debian, lambda name: expect(["wordnet", "fashion-mnist", "easy-vqa"])):
+        with pytest.raises(FileNotFoundError, match=r"^apt-get is missing") as caught:
+            ask("wordnet-base")
+        assert f"-v {cache / 'packages'}:/packages" in str(caught.value)
+    assert "(2 are needed)" in str(caught.value)
+    assert "apt-get download wordnet-base dataset-fashion-mnist && for deb" in str(caught.value)
+    expect(["easy-vqa"])  # needs no apt-get
+    (cache / "packages/wordnet-base").mkdir(parents=True)  # copied from elsewhere
+    expect(["wordnet"])
+
+
+def test_an_environment_without_pip_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="this environment has no pip; run `python -m ensurepip`"):
-        packages.pypi("thing")
+    with pytest.raises(FileNotFoundError, match=r"this environment has no pip, .* run `python -m ensurepip`"):
+        packages.pypi("easy-vqa")
 
 
 # ---- the registry

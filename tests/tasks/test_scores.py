@@ -45,6 +45,15 @@ def test_the_metric_is_a_score_and_right_answers_beat_wrong_ones(
     wrong = [replace(row, text="zzz", values=_nothing(row)) for row in rows]
     difference = right.summary[family.metric] - family.score(wrong).summary[family.metric]
     assert difference < 0 if family.metric == "cer" else difference > 0
+    assert family.rights([*rows, *wrong]) == [True] * len(rows) + [False] * len(wrong)
+    assert family.rights(rows[:1]) == [True]
+
+
+def test_boxes_are_right_if_each_true_one_is_found_and_no_other(example, rng, options, tokenizer) -> None:
+    [row] = perfect("detect", example, rng, options, tokenizer, count=1)
+    found = row.values["found"]
+    for wrong in (found[1:], [*found, found[0]], [["zebra", *found[0][1:]], *found[1:]]):
+        assert TASKS["detect"].rights([replace(row, values={**row.values, "found": wrong})]) == [False]
 
 
 def test_a_right_answer_about_some_of_the_names_is_right(example, rng, options, tokenizer) -> None:

@@ -15,10 +15,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("demo/index.html"),
     model: Model = "nano",
 ) -> None:
-    """Answer questions about a dozen held-out images, and write one self-contained HTML page."""
+    """Answer questions about twelve held-out images, and write one self-contained HTML page."""
     from openpali.infer.pali import Pali
     from openpali.reports.demo import write_demo
 
     check_writable(out)
-    count = write_demo(Pali.from_pretrained(model), out)
-    typer.echo(f"{count} images answered: open {out}")
+    shown = write_demo(Pali.from_pretrained(model), out)
+    typer.echo(f"{sum(each.right for each in shown)} of {len(shown)} right: open {out}")

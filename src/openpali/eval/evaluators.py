@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -202,16 +202,10 @@ class AnswerEvaluator:
 
     def _line(self, asked: Asked, prediction: Prediction, tokenizer: Tokenizer) -> Line:
         """The answer with the measurements that scoring needs, made while the image is in memory."""
-        example, sample, answer = asked.example, asked.sample, prediction.answer
-        values = dict(self.task.measure(example, sample, answer, prediction.generation, tokenizer))
-        values[CLAIMS] = self.task.claims(prediction.generation, tokenizer)
+        answered = measured(asked, self.task, prediction, tokenizer)
         if self.measure:
-            values |= self.measure(example)
-        kind = example.question_kind or sample.kind
-        answered = Answered(
-            asked.index, example.key, sample.prompt, answer.text, tuple(sample.references), kind, values
-        )
-        return Line(answered, _pixels(example))
+            answered = replace(answered, values={**answered.values, **self.measure(asked.example)})
+        return Line(answered, _pixels(asked.example))
 
     def _check_known(self, lines: Mapping[int, Line], n: int, ranks: Ranks) -> None:
         """Compare the first and last known answer of each of this rank's windows with the current sample.
@@ -328,6 +322,20 @@ class Asked:
     index: int
     example: Example
     sample: Sample
+
+
+def measured(asked: Asked, task: Task, prediction: Prediction, tokenizer: Tokenizer) -> Answered:
+    """An answer with what its task measures, ready to be scored.
+
+    Raises:
+        ValueError: the task lacks a tool.
+    """
+    example, sample, answer = asked.example, asked.sample, prediction.answer
+    values = dict(task.measure(example, sample, answer, prediction.generation, tokenizer))
+    values[CLAIMS] = task.claims(prediction.generation, tokenizer)
+    kind = example.question_kind or sample.kind
+    references = tuple(sample.references)
+    return Answered(asked.index, example.key, sample.prompt, answer.text, references, kind, values)
 
 
 def batches(

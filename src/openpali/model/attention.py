@@ -28,59 +28,103 @@ class Backend(Protocol):
     """Computes attention."""
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        scale: float | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Attend to the keys.
 
         Args:
             q, k, v: ``[..., L, d]``, ``[..., N, d]``, ``[..., N, d]``.
-            mask: broadcasts to ``[..., L, N]``; bool (True: may be seen), or float, added to the scores.
+            mask: which keys may be seen, bool; broadcasts to ``[..., L, N]``.
             scale: of the scores; None: ``d ** -0.5``.
+            bias: added to the scores, float of the dtype of ``q``; broadcasts to ``[..., L, N]``. It may hide keys
+                with -inf, but not all keys of a query.
 
         Returns:
-            ``[..., L, d]``; zeros for a query that may see no key.
+            ``[..., L, d]``; zeros for a query whose keys ``mask`` hides all.
         """
         ...
 
 
-def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+def sdpa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
     """torch's fused kernels."""
+    if bias is not None:
+        mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
-def eager(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+def eager(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
     """Two matmuls and a softmax."""
-    return eager_with_weights(q, k, v, mask, scale)[0]
+    out = _weights(q, k, mask, scale, bias) @ v
+    return out if mask is None else out * mask.any(-1, keepdim=True)
 
 
 def eager_with_weights(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The output of :func:`eager`, and the attention weights ``[..., L, N]``."""
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    scores = (q if scale == 1.0 else q * scale) @ k.transpose(-2, -1)
-    if mask is None:
-        weights = scores.softmax(-1)
-    else:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        sees = scores.detach().amax(-1, keepdim=True) > -math.inf
-        # finite: the softmax of a row of -inf is nan, and so is its gradient
-        weights = scores.clamp(min=torch.finfo(scores.dtype).min).softmax(-1) * sees
+    weights = _weights(q, k, mask, scale, bias)
+    if mask is not None:
+        weights = weights * mask.any(-1, keepdim=True)
     return weights @ v, weights
 
 
-def auto(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
-    """The faster of :func:`sdpa` and :func:`eager`: eager in bf16 on a CPU for few scores, or if the mask learns.
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float | None, bias: Tensor | None) -> Tensor:
+    """Attention weights ``[..., L, N]``; finite and without meaning for a query that may see no key."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = (q if scale == 1.0 else q * scale) @ k.transpose(-2, -1)
+    # in place: on a CPU, new memory for the scores takes as long as their softmax
+    if bias is not None:
+        scores.add_(bias)
+    if mask is not None:
+        # finite: the softmax of a row of -inf is nan, and so is its gradient
+        scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1)
+
+
+def auto(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """The faster of :func:`sdpa` and :func:`eager`: eager in bf16 on a CPU for few scores, or if the bias learns.
 
     There the fused kernel takes 14 times as long for one query over 3,380 keys, 4 times for a training step over
     36 tokens, and 1.7 times over 1,040; but it holds no scores, and those of many tokens are most of a step's
-    memory. With a mask that learns (a relative bias) it holds them too, in float32.
+    memory. With a bias that learns it holds them too, in float32.
     """
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
-        learns = mask is not None and mask.requires_grad
+        learns = bias is not None and bias.requires_grad
         if learns or q.shape[-2] * k.shape[-2] <= FEW_SCORES:
-            return eager(q, k, v, mask, scale)
-    return sdpa(q, k, v, mask, scale)
+            return eager(q, k, v, mask, scale, bias)
+    return sdpa(q, k, v, mask, scale, bias)
 
 
 class AttentionLayer(nn.Module):
@@ -115,8 +159,15 @@ def recorded_weights(model: nn.Module) -> Iterator[list[Tensor]]:
     """
     weights: list[Tensor] = []
 
-    def record(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
-        out, seen = eager_with_weights(q, k, v, mask, scale)
+    def record(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        scale: float | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        out, seen = eager_with_weights(q, k, v, mask, scale, bias)
         weights.append(seen)
         return out
 
@@ -144,7 +195,7 @@ def attend_with_bias(
     """
     if bias.ndim == 4:
         assert mask is None
-        return attend(q, k, v, bias.to(q.dtype), 1.0)
+        return attend(q, k, v, None, 1.0, bias.to(q.dtype))
     length, learning = q.shape[2], torch.is_grad_enabled()
     rows = QUERY_BLOCK
     if not learning:
@@ -177,12 +228,8 @@ def _attend_block(
     if causal and length > 1:
         query = torch.arange(start, end, device=q.device) + (n - length)
         future = torch.arange(n, device=q.device)[None] > query[:, None]
-        scores = scores.masked_fill_(future, float("-inf"))
-    if mask is not None and len(mask) == 1:
-        scores = scores.masked_fill_(~mask, float("-inf"))
-    elif mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return attend(q[:, :, start:end], k, v, scores, 1.0)
+        scores = scores.masked_fill_(future, -math.inf)
+    return attend(q[:, :, start:end], k, v, mask, 1.0, scores)
 
 
 def unfold_bias(bias: Tensor, keys: int) -> Tensor:

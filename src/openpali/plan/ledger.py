@@ -6,6 +6,7 @@ tensors their results have shapes and no contents. All is observed through torch
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -198,16 +199,25 @@ _DATA_DEPENDENT: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
 
 
 def fused_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """The attention backend of a GPU (see `model/attention.py`): torch's memory-efficient kernel."""
+    if bias is None:
+        bias = mask
+    elif mask is not None:
+        bias = bias.masked_fill(~mask, -math.inf)
     if torch.is_autocast_enabled("cpu"):
         q, k, v = (t.to(torch.bfloat16) for t in (q, k, v))
-        mask = mask if mask is None else mask.to(torch.bfloat16)
-    if mask is not None:
-        mask = mask.expand(*q.shape[:-1], k.shape[-2])
+        bias = bias if bias is None else bias.to(torch.bfloat16)
+    if bias is not None:
+        bias = bias.expand(*q.shape[:-1], k.shape[-2])
     out: Tensor = _aten._scaled_dot_product_efficient_attention(
-        q, k, v, mask, torch.is_grad_enabled(), 0.0, False, scale=scale
+        q, k, v, bias, torch.is_grad_enabled(), 0.0, False, scale=scale
     )[0]
     return out
 

@@ -1,113 +1,124 @@
-"""The demo page: a dozen held-out images, each with a question and the model's answer."""
+"""The demo page: twelve held-out images, each with a question and the model's answer."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image as PilImage
 
-from openpali.data.sources.registry import open_source
+from openpali.data.sources.jsonl import JsonlSource
+from openpali.eval.evaluators import Asked, measured
 from openpali.infer.pali import Pali
-from openpali.reports.drawing import draw_prediction, enlarge, film_strip
+from openpali.infer.pipeline import Prediction
+from openpali.reports.drawing import draw_answer, film_strip, sure
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
+from openpali.synth.demo import FOLDER, SAMPLES, SEED
 from openpali.tasks.base import Task
+from openpali.tasks.example import Size
+from openpali.tasks.registry import tasks_of
 
-SEED = 2_023_10_13  # for the held-out samples
-SCALE = 2  # images are enlarged by this factor
-
-# title, data set of the nano world and its options, task, options that narrow the task, index of the sample
-QUESTIONS: Sequence[tuple[str, str, dict[str, Any], str, dict[str, Any], int]] = (
-    ("Caption", "single", {}, "caption", {"languages": ("en",)}, 0),
-    ("Caption in German", "single", {}, "caption", {"languages": ("de",)}, 1),
-    ("Caption in Japanese", "single", {}, "caption", {"languages": ("ja",)}, 2),
-    ("Caption in Russian", "single", {}, "caption", {"languages": ("ru",)}, 3),
-    ("Read", "word", {}, "ocr", {}, 0),
-    ("Read", "word", {}, "ocr", {}, 1),
-    ("Count", "scene", {"min_objects": 2}, "object_vqa", {"kinds": ("count",)}, 0),
-    ("Question", "scene", {"min_objects": 2}, "object_vqa", {"kinds": ("which",)}, 1),
-    ("Detect", "scene", {"min_objects": 2}, "detect", {"max_names": 1, "absent": 0.0}, 2),
-    ("Segment", "scene", {"expressions": True}, "refseg", {}, 0),
-    ("Segment", "scene", {"expressions": True}, "refseg", {}, 1),
-    ("Video question", "video", {}, "video_qa", {}, 0),
-)
+SCALE = 4  # images are enlarged by this factor, to be sharp on dense screens
 
 
 @dataclass(frozen=True)
 class AnsweredQuestion:
-    """One answered question; the answer is drawn on ``image``."""
+    """A question, the model's answer, whether it is right, and the seconds that it took."""
 
-    title: str
-    image: PilImage.Image
-    prompt: str
-    answer: str
-    truth: str
+    asked: Asked
+    task: Task
+    prediction: Prediction
+    right: bool
+    seconds: float
 
 
 def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
     """Ask every question that the model has a part for."""
-    for title, kind, options, name, narrowed, index in QUESTIONS:
+    source = JsonlSource(FOLDER / SAMPLES)
+    for index in range(len(source)):
+        example = source[index]
+        [name] = tasks_of(example)
         if pali.by_task.get(name, ("pali",))[0] not in pali.parts:
             continue
-        source = open_source(f"nano/{kind}", {"split": "heldout", "seed": SEED, **options})
-        task: Task = dataclasses.replace(pali.task(name), **narrowed)
-        example = source[index]
-        sample = task.write(example, generator(SEED, index))
-        [prediction] = pali.predict([example.images], [sample.prompt], task=task)
-        first, *others = (enlarge(frame, SCALE) for frame in example.images)
-        drawn = np.asarray(draw_prediction(first, prediction.answer.scaled(SCALE)))
-        yield AnsweredQuestion(
-            title, film_strip([drawn, *others]), sample.prompt, prediction.answer.text, sample.target
-        )
+        task = pali.task(name)
+        asked = Asked(index, example, task.write(example, generator(SEED, index)))
+        began = time.perf_counter()
+        [prediction] = pali.predict([example.images], [asked.sample.prompt], task=task)
+        seconds = time.perf_counter() - began
+        tokenizer = pali.pipeline(pali.part_for(name, example.size)).tokenizer
+        [right] = task.rights([measured(asked, task, prediction, tokenizer)])
+        yield AnsweredQuestion(asked, task, prediction, right, seconds)
 
 
-def write_demo(pali: Pali, path: Path) -> int:
-    """Write one self-contained HTML file, and return the number of images in it.
+def write_demo(pali: Pali, path: Path) -> Sequence[AnsweredQuestion]:
+    """Write one self-contained HTML file, and return what it shows.
 
     Raises:
         ValueError: the model has no part that can answer any of the questions.
     """
-    began = time.perf_counter()
     shown = list(answer_questions(pali))
     if not shown:
         parts = ", ".join(pali.parts)
         raise ValueError(
             f"the model {pali.folder} has no part that answers questions, only {parts}: choose another model"
         )
-    seconds = time.perf_counter() - began
+    _, main = pali.load(pali.part_for(shown[0].task.name))
     write_page(
         path,
         Path(__file__).with_suffix(".html"),
         cards="\n".join(_card(each) for each in shown),
         model=escape(pali.folder.name),
-        seconds=f"{seconds:.1f}",
+        right=str(sum(each.right for each in shown)),
+        count=str(len(shown)),
+        parameters=f"{sum(p.numel() for p in main.parameters()) / 1e6:,.1f}M",
+        seconds=f"{sum(each.seconds for each in shown):.1f}",
+        threads=f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}",
     )
-    return len(shown)
+    return shown
 
 
 def _card(shown: AnsweredQuestion) -> str:
-    right = shown.answer == shown.truth
-    verdict = "right" if right else "compare"
-    comment = "correct" if right else f"expected: {escape(_count_mask_tokens(shown.truth))}"
+    example, sample, answer = shown.asked.example, shown.asked.sample, shown.prediction.answer
+    verdict = '<span class="good">right</span>' if shown.right else '<span class="bad">wrong</span>'
+    confidences = [answer.confidence, *(thing.confidence for thing in answer.objects)]
+    told = ", ".join(sure(each) for each in confidences if each is not None)
+    truth = "" if shown.right else f'<p class="truth">expected: {_text(sample.target, example.lang)}</p>'
     return (
-        f'<figure class="{verdict}"><img src="{data_uri(shown.image)}" alt="{escape(shown.title)}">'
-        f"<figcaption><h2>{escape(shown.title)}</h2><code>{escape(shown.prompt)}</code>"
-        f"<p>{escape(_count_mask_tokens(shown.answer)) or '<i>nothing</i>'}</p>"
-        f"<small>{comment}</small></figcaption></figure>"
+        f"<figure{' class=located' if shown.task.coordinates else ''}>"
+        f'<div class="images"><img src="{data_uri(_draw(shown))}" alt="{escape(example.key)}"></div>'
+        f"<figcaption><h2>{escape(example.key)} {verdict}</h2>"
+        f"<code>{escape(sample.prompt)}</code>"
+        f'<p class="answer">{_text(answer.text, example.lang)}</p>{truth}{f"<small>{told}</small>" if told else ""}</figcaption></figure>'
     )
 
 
-def _count_mask_tokens(text: str) -> str:
-    """The text with the number of mask tokens in place of the tokens, since the mask is drawn."""
-    return _MASK_TOKENS.sub(lambda run: f"[{run[0].count('<')} mask tokens]", text)
+def _draw(shown: AnsweredQuestion) -> PilImage.Image:
+    """The image, or the frames of the video, enlarged, with the objects of the answer on the first."""
+    example, task = shown.asked.example, shown.task
+    height, width = (SCALE * side for side in example.size)
+    first, *others = (
+        np.asarray(PilImage.fromarray(image).resize((width, height), PilImage.Resampling.LANCZOS))
+        for image in example.images
+    )
+    # Read at this size, masks are as sharp as the image.
+    answer, truth = (
+        task.parse(text, Size(height, width)).objects
+        for text in (shown.prediction.answer.text, shown.asked.sample.target)
+    )
+    return film_strip([np.asarray(draw_answer(first, answer, truth=truth)), *others])
+
+
+def _text(text: str, lang: str) -> str:
+    """A text as HTML, with the number of mask tokens in place of the tokens, since the mask is drawn."""
+    told = _MASK_TOKENS.sub(lambda run: f"[{run[0].count('<')} mask tokens]", text)
+    return f'<span lang="{escape(lang)}">{escape(told)}</span>' if told else "<i>nothing</i>"
 
 
 _MASK_TOKENS = re.compile(r"<mask_token\d+>(?: ?<mask_token\d+>)*")

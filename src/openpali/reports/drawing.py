@@ -11,7 +11,7 @@ from PIL import ImageDraw, ImageOps
 
 from openpali.reports.fonts import replace_unwritable, split_runs
 from openpali.tasks.base import Answer
-from openpali.tasks.example import Image, Object
+from openpali.tasks.example import Box, Image, Object
 
 COLORS = (
     (230, 25, 75),
@@ -42,13 +42,16 @@ def sure(confidence: float) -> str:
     return f"{min(max(round(100 * confidence), 1), 99)} % sure"
 
 
-def draw_answer(image: Image, objects: Sequence[Object] = (), text: str = "") -> PilImage.Image:
+def draw_answer(
+    image: Image, objects: Sequence[Object] = (), text: str = "", *, truth: Sequence[Object] = ()
+) -> PilImage.Image:
     """Draw objects on an image, and a text below it.
 
     Args:
         image: ``[H, W, 3]`` uint8 RGB.
         objects: drawn as tinted masks and outlined, named boxes, with their confidence; one colour per name.
         text: written on a white strip below the image. A note replaces words that no font can write.
+        truth: objects whose boxes are outlined in white, below the others.
     """
     names = list(dict.fromkeys(thing.name for thing in objects))
     colors = [COLORS[names.index(thing.name) % len(COLORS)] for thing in objects]
@@ -63,9 +66,12 @@ def draw_answer(image: Image, objects: Sequence[Object] = (), text: str = "") ->
     width, height = drawn.size
     line = max(1, round(min(width, height) / 150))
     size = max(12, round(min(width, height) / 28))
+    for thing in truth:
+        draw.rectangle(_edges(thing.box), outline="black", width=line + 2)
+        draw.rectangle(_edges(thing.box), outline="white", width=line)
     for thing, color in zip(objects, colors, strict=True):
-        ymin, xmin, ymax, xmax = thing.box
-        draw.rectangle((xmin, ymin, max(xmin, xmax - 1), max(ymin, ymax - 1)), outline=color, width=line)
+        ymin, xmin = thing.box[:2]
+        draw.rectangle(_edges(thing.box), outline=color, width=line)
         left = xmin + line
         for words, face in split_runs(replace_unwritable(_label(thing), "(no font)"), size):
             corner = (left, ymin + line)
@@ -77,6 +83,12 @@ def draw_answer(image: Image, objects: Sequence[Object] = (), text: str = "") ->
 
 def _label(thing: Object) -> str:
     return thing.name if thing.confidence is None else f"{thing.name} {sure(thing.confidence)}"
+
+
+def _edges(box: Box) -> tuple[float, float, float, float]:
+    """A box as Pillow takes it, whose corners belong to it."""
+    ymin, xmin, ymax, xmax = box
+    return xmin, ymin, max(xmin, xmax - 1), max(ymin, ymax - 1)
 
 
 def enlarge(image: Image, factor: int) -> Image:

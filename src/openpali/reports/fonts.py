@@ -1,7 +1,11 @@
-"""Fonts for text in any script: Pillow's own font, and the fonts of the data set ``stamps``."""
+"""Fonts for text in any script: Pillow's own, those of the package, and those of the data set ``stamps``.
+
+Images are drawn with them; HTML pages carry those of the package, for machines that have no such fonts.
+"""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -11,17 +15,23 @@ from unicodedata import category
 from PIL import ImageFont
 
 from openpali.home import home
-from openpali.synth.fonts import PILLOW, font, has_glyph
+from openpali.synth.fonts import PILLOW, SHIPPED, font, has_glyph
 
+LATIN = "\u024f"  # the last letter of Unicode's first blocks, which are Latin
 Run = tuple[str, ImageFont.FreeTypeFont]  # neighbouring words that share a font
 
 
 def find_font(text: str) -> Path | str | None:
     """A font with a glyph for every character of ``text``: Pillow's own (``PILLOW``) if it has them, else a file.
 
-    ``None`` if no font has them, or if the data set ``stamps`` is not built.
+    The package's fonts have Greek, Cyrillic, and what the nano world says in Japanese, Korean and Chinese; the data
+    set ``stamps``, if it is built, has others. ``None`` if no font has all characters.
     """
-    return PILLOW if _can_write(PILLOW, text) else _find_file(home() / "data" / "stamps" / "fonts", text)
+    if _can_write(PILLOW, text):
+        return PILLOW
+    return next((file for file in _shipped() if _can_write(file, text)), None) or _find_file(
+        home() / "data" / "stamps" / "fonts", text
+    )
 
 
 def split_runs(words: Sequence[str], size: int) -> list[Run]:
@@ -41,6 +51,27 @@ def replace_unwritable(text: str, note: str) -> list[str]:
     for writable, group in groupby(text.split(), lambda word: find_font(word) is not None):
         words += group if writable else note.split()
     return words
+
+
+def font_faces(text: str) -> tuple[str, str]:
+    """CSS for the letters of a text that are not Latin: rules that embed fonts of the package, and their names.
+
+    The names begin a ``font-family``, ``"name", "name", ``: a font of the system in front of them would draw boxes,
+    since Chromium looks no further than ``system-ui``. Both are empty if all letters are Latin, which every machine
+    can show.
+    """
+    letters = {letter for letter in text if letter.isalpha() and letter > LATIN}
+    files = [file for file in _shipped() if any(has_glyph(file, letter) for letter in letters)]
+    rules = (
+        f'@font-face {{ font-family: "{file.stem}"; unicode-range: U+{ord(LATIN) + 1:x}-10ffff; '
+        f"src: url(data:font/{file.suffix[1:]};base64,{base64.b64encode(file.read_bytes()).decode()}) }}"
+        for file in files
+    )
+    return "\n".join(rules), "".join(f'"{file.stem}", ' for file in files)
+
+
+def _shipped() -> Sequence[Path]:
+    return sorted(SHIPPED.glob("*.[ot]tf"))
 
 
 @lru_cache(maxsize=4096)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+SHIPPED = Path(__file__).parents[1] / "fonts"  # for the captions of the nano world: openpali.synth.caption_fonts
 PILLOW = ""  # in place of a file: the font that Pillow ships
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class Task(ABC):
         video: whether it takes the frames of a video; other tasks of the same form take one image.
         needs: requirements besides its options. :func:`~openpali.tasks.registry.open_task` supplies the tools.
         metric: name of the main score among those of :meth:`score`.
+        right: name of the score that is 1 for each right answer, see :meth:`rights`.
         max_target_tokens: default limit of generated tokens, EOS included.
         coordinates: whether its targets have coordinates, relative to the image. Its claims are then the objects.
         dialect: name of the dialect of its prompts.
@@ -97,6 +99,7 @@ class Task(ABC):
     video: ClassVar[bool] = False
     needs: ClassVar[frozenset[Need]] = IMAGES
     metric: ClassVar[str] = "exact_match"
+    right: ClassVar[str] = "exact_match"
     max_target_tokens: ClassVar[int] = 64
     coordinates: ClassVar[bool] = False
 
@@ -210,6 +213,18 @@ class Task(ABC):
     def score(cls, rows: Sequence[Answered]) -> Scores:
         """Exact match, case and all, over all samples and per kind."""
         return scoring.with_slices(scoring.exact)(rows)
+
+    @classmethod
+    def rights(cls, rows: Sequence[Answered]) -> list[bool]:
+        """Whether each answer is right.
+
+        That is an exact match; for boxes, one for each true box and no other, with its name and an IoU of at least
+        0.5; for a mask, an IoU of at least 0.5.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other scores, that need more samples
+            values = cls.score(rows).per_sample[cls.right]
+        return [value == 1 for value in values]
 
 
 def choose(items: Sequence[T], rng: np.random.Generator) -> T:

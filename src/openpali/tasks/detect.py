@@ -39,6 +39,7 @@ class Detect(Task):
     coordinates: ClassVar[bool] = True
     takes: ClassVar[str] = "names"
     metric: ClassVar[str] = "iou"
+    right: ClassVar[str] = "f1@0.5"
     max_target_tokens: ClassVar[int] = 256
 
     bins: int = 1000

@@ -87,6 +87,7 @@ class RefSeg(Task):
     takes: ClassVar[str] = "expression"
     needs: ClassVar[frozenset[Need]] = frozenset({"images", "masks"})
     metric: ClassVar[str] = "miou"
+    right: ClassVar[str] = "p@0.5"
     max_target_tokens: ClassVar[int] = 32
 
     masks: MaskCodec | None = None

@@ -43,10 +43,16 @@ class _ConfiguredAttention:
     config: PaliConfig
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        scale: float | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         backend = eager if self.config._attn_implementation == "eager" else auto
-        return backend(q, k, v, mask, scale)
+        return backend(q, k, v, mask, scale, bias)
 
 
 class _Layer(GradientCheckpointingLayer):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from openpali.home import home
@@ -84,6 +84,30 @@ def fetch(name: str) -> Path:
     return pypi(name) if name in WHEELS else debian(name)
 
 
+def check_tools(names: Iterable[str]) -> None:
+    """Check that this machine can fetch packages.
+
+    Raises:
+        FileNotFoundError: apt-get, dpkg-deb or pip is missing; the message says how to get all packages without it.
+    """
+    names = list(names)
+    wheels, debs = [n for n in names if n in WHEELS], [n for n in names if n not in WHEELS]
+    folder = home() / "packages"
+    if debs and (missing := next((tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None), "")):
+        unpack = 'for deb in *.deb; do dpkg-deb -x "$deb" "/packages/${deb%%_*}"; done'
+        raise FileNotFoundError(
+            f"{missing} is missing, which fetches Debian packages ({len(debs)} are needed). Start a container with "
+            f"`docker run --rm -it -w /tmp -v {folder}:/packages debian:13`, and run in it\n\n"
+            f"apt-get update && apt-get download {' '.join(debs)} && {unpack}\n\nThen repeat this command. Any "
+            f"Debian or Ubuntu will do instead of the container, if you copy its folder /packages to {folder}"
+        )
+    if wheels and importlib.util.find_spec("pip") is None:
+        raise FileNotFoundError(
+            f"this environment has no pip, which fetches the Python package {wheels[0]}: run "
+            f"`python -m ensurepip`, or unzip its wheel by hand into {folder / wheels[0]}"
+        )
+
+
 def copy_fonts(groups: Fonts, folder: Path) -> None:
     """Copy fonts of Debian packages to ``folder/<group>/``."""
     for group, sources in groups.items():
@@ -99,7 +123,7 @@ def debian(name: str) -> Path:
     """Folder with the files of the Debian package ``name``, as seen from the root (``usr/share/...``).
 
     Raises:
-        FileNotFoundError: apt-get or dpkg-deb is missing, or there is no such package.
+        FileNotFoundError: see :func:`check_tools`, or there is no such package.
     """
     return _cached(name, _unpack_debian)
 
@@ -108,7 +132,7 @@ def pypi(name: str) -> Path:
     """Folder with the files of the newest wheel of the Python package ``name``, without its dependencies.
 
     Raises:
-        FileNotFoundError: pip is missing, or there is no such wheel.
+        FileNotFoundError: see :func:`check_tools`, or there is no such wheel.
     """
     return _cached(name, _unpack_pypi)
 
@@ -125,12 +149,7 @@ def _cached(name: str, unpack: Callable[[str, Path], None]) -> Path:
 
 
 def _unpack_debian(name: str, work: Path) -> None:
-    for tool, package in (("apt-get", "apt"), ("dpkg-deb", "dpkg")):
-        if shutil.which(tool) is None:
-            raise FileNotFoundError(
-                f"the Debian package {name} cannot be fetched: {tool} is missing; install {package} (Debian and "
-                f"Ubuntu have it, a container will do), or unpack {name} by hand into {home() / 'packages' / name}"
-            )
+    check_tools([name])
     download = ["apt-get", "download", "-q", name]
     if not _succeeds(download, work):
         _run(["apt-get", "update", "-q"], work, name)  # a fresh machine has no package lists yet
@@ -139,11 +158,7 @@ def _unpack_debian(name: str, work: Path) -> None:
 
 
 def _unpack_pypi(name: str, work: Path) -> None:
-    if importlib.util.find_spec("pip") is None:
-        raise FileNotFoundError(
-            f"the Python package {name} cannot be fetched: this environment has no pip; run "
-            f"`python -m ensurepip`, or unzip its wheel by hand into {home() / 'packages' / name}"
-        )
+    check_tools([name])
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", name]
     _run(pip, work, name)
     with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:

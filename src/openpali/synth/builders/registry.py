@@ -58,9 +58,14 @@ RATE = 5  # megabytes per second at which downloads are expected
 
 
 def expect(names: Iterable[str], *, force: bool = False) -> str:
-    """What building data sets will fetch, and how long it will take, in a sentence."""
+    """What building data sets will fetch, and how long it will take, in a sentence.
+
+    Raises:
+        FileNotFoundError: this machine cannot fetch the packages; the message says how to get them.
+    """
     todo = [name for name in names if force or not _folder(name).is_dir()]
     missing = _missing(todo)
+    packages.check_tools(missing)
     size = sum(packages.MEGABYTES.get(package, 0) for package in missing)
     minutes = sum(MINUTES.get(name, 0) for name in todo) + size / RATE / 60
     if not todo:
