@@ -1,4 +1,4 @@
-"""``openpali calibrate``: fit and store the confidence of a model's answers."""
+"""``openpali calibrate``: fit and store how sure a model's answers are, and which images it knows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def calibrate(
     limit: Annotated[int | None, typer.Option(help="Fit on the first N samples of each task", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
 ) -> None:
-    """Fit the confidence of a model's answers, and store it with the model."""
+    """Fit how sure a model's answers are and which images it knows, and store both with the model."""
     from openpali.cli.models import open_pali
+    from openpali.eval.calibrate import KNOWN_IMAGES, familiarise
     from openpali.eval.calibrate import calibrate as fit
     from openpali.eval.datasets.base import own_benchmark
     from openpali.eval.suites import find_suite
@@ -37,14 +38,16 @@ def calibrate(
         raise ValueError("--task is for your own data: name its file")
     benchmarks = [own_benchmark(file, task)] if file else find_suite(suite)
     pali = open_pali(model, "torch", "fp32", device)
-    fitted = []
+    root, fitted = data or home() / "data", []
     with progress_bar() as watch:
-        for each in fit(benchmarks, pali, data or home() / "data", limit=limit, batch=batch_size, watch=watch):
+        for each in fit(benchmarks, pali, root, limit=limit, batch=batch_size, watch=watch):
             fitted.append(each)
     for each in fitted:
         typer.echo(
             f"{each.part}, {each.task}: temperature {each.calibration.temperature:.3f}, offset "
             f"{each.calibration.offset:.3f}; of {each.claims:,} answers {100 * each.right:.1f} % right"
         )
+    for part, images in familiarise(benchmarks, pali, root, limit=min(limit or KNOWN_IMAGES, KNOWN_IMAGES)):
+        typer.echo(f"{part}: knows images like these {images:,}")
     if not fitted:
         raise ValueError(f"nothing to fit: {model} answers no task of {file or f'the suite {suite}'}")

@@ -1,7 +1,9 @@
-"""Fit the confidence of a model's answers, on samples that no training has seen and that no benchmark scores.
+"""Fit the confidence of a model's answers, and which images it knows.
 
-``openpali calibrate`` stores the result with the model, as a fact of each part: task -> temperature and offset. A
-model folder that training writes has none: other weights have another confidence.
+The samples are drawn by neither training nor a benchmark.
+
+``openpali calibrate`` stores both with each part of the model: temperatures and offsets as a fact, known images as
+:mod:`openpali.weights.familiarity`. A model folder that training writes has neither: other weights differ in both.
 """
 
 from __future__ import annotations
@@ -10,6 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from openpali.data.sources.base import Source
 from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
 from openpali.eval.evaluators import AnswerEvaluator, Watch, unwatched
 from openpali.infer.pali import Pali
@@ -18,7 +24,11 @@ from openpali.metrics.calibration import Calibration, auroc, expected_calibratio
 from openpali.metrics.scores import mean
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import CLAIMS, Answered
+from openpali.weights.familiarity import CENTRES, fit_familiarity, write_familiarity
 from openpali.weights.format import add_facts, open_model
+
+KNOWN_IMAGES = 600  # samples of each benchmark
+FRAME_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -58,15 +68,9 @@ def calibrate(
             right from wrong.
         OSError: the folder cannot be written.
     """
-    for benchmark in benchmarks:
-        if not isinstance(benchmark, AnswerBenchmark) or benchmark.calibration is None:
-            continue
-        part = benchmark.part or pali.by_task.get(benchmark.task, ("pali",))[0]
-        if part not in pali.parts:
-            continue
+    for benchmark, part, source in _fitting(benchmarks, pali, data):
         pipeline = pali.pipeline(part)
         task = benchmark.task_for(pipeline)
-        source = benchmark.calibration(data)
         evaluator = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark))
         log_probs, right = judged(evaluator.run(pipeline).rows, task)
         calibration = fit_calibration(log_probs, right, offset=task.coordinates)
@@ -74,6 +78,52 @@ def calibrate(
         known = {**open_model(folder).calibrations, task.name: calibration}
         add_facts(folder, calibration={name: asdict(each) for name, each in known.items()})
         yield Fitted(part, task.name, calibration, len(right), mean([float(each) for each in right]))
+
+
+def familiarise(
+    benchmarks: Sequence[Benchmark], pali: Pali, data: Path, *, limit: int = KNOWN_IMAGES
+) -> Iterator[tuple[str, int]]:
+    """Learn and store which images each part knows: those of the benchmarks' samples for fitting.
+
+    Args:
+        pali, data: as for :func:`calibrate`.
+        limit: learn from this many samples of each benchmark, and set the limit of strangeness by a quarter as many
+            others.
+
+    Returns:
+        Each part and how many images it has learnt from; parts with fewer than :data:`CENTRES` are left out.
+
+    Raises:
+        FileNotFoundError, ValueError: samples cannot be read.
+        OSError: a folder cannot be written.
+    """
+    sources: dict[str, list[Source]] = {}
+    for _, part, source in _fitting(benchmarks, pali, data):
+        sources.setdefault(part, []).append(source)
+    for part, own in sources.items():
+        known: list[Tensor] = []
+        others: list[Tensor] = []
+        for source in own:
+            count = min(limit, len(source) * 4 // 5)
+            for side, start, stop in ((known, 0, count), (others, count, count + count // 4)):
+                # Neighbouring frames of a video are nearly the same.
+                images = [image for i in range(start, stop) for image in source[i].images[::FRAME_STRIDE]]
+                side.extend([pali.pipeline(part).describe(images)] if images else [])
+        learnt = sum(map(len, known))
+        if learnt >= CENTRES and others:
+            write_familiarity(pali.parts[part], fit_familiarity(torch.cat(known), torch.cat(others)))
+            yield part, learnt
+
+
+def _fitting(
+    benchmarks: Sequence[Benchmark], pali: Pali, data: Path
+) -> Iterator[tuple[AnswerBenchmark, str, Source]]:
+    """The benchmarks that a model can be fitted on, with its part that answers and the samples for fitting."""
+    for benchmark in benchmarks:
+        if isinstance(benchmark, AnswerBenchmark) and benchmark.calibration is not None:
+            part = benchmark.part or pali.by_task.get(benchmark.task, ("pali",))[0]
+            if part in pali.parts:
+                yield benchmark, part, benchmark.calibration(data)
 
 
 def confidence_scores(rows: Sequence[Answered], task: Task, calibration: Calibration) -> dict[str, float]:

@@ -62,7 +62,8 @@ class Reply:
     def as_json(self) -> Json:
         """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths.
 
-        The ``confidence`` of the text, or of each object, is null if the model is not calibrated for the task.
+        The ``confidence`` of the text, or of each object, is null if the model is not calibrated for the task;
+        ``unlike`` and ``strangeness`` are null if it does not say which images it knows.
         """
         if self.prediction is None:
             return {"key": self.key, "error": self.error}
@@ -75,6 +76,8 @@ class Reply:
             "objects": [_object(thing) for thing in answer.objects],
             "score": generation.score,
             "finish_reason": generation.finish_reason,
+            "unlike": self.prediction.unlike,
+            "strangeness": self.prediction.strangeness,
             **({"note": self.note} if self.note else {}),
         }
 

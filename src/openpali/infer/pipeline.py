@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Image, Size
 from openpali.tasks.registry import Tools, open_task, recognise, same_form
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.familiarity import Familiarity, describe
 
 ImageLike = str | Path | bytes | Image | PILImage.Image
 Frames = Sequence[ImageLike]  # one image, the frames of a video, or nothing for text alone
@@ -62,11 +64,19 @@ class Prediction:
         answer: text, and objects in pixels of the (first) image; with their confidence if the model is calibrated
             for the task.
         generation: token ids, the log-probability of each, the score and the finish reason.
+        strangeness: how unlike its images are to those that the model knows, above 1 where only one in a hundred of
+            these is; None if the model does not say, or without images.
     """
 
     prompt: str
     answer: Answer
     generation: Generation
+    strangeness: float | None = None
+
+    @property
+    def unlike(self) -> bool | None:
+        """Whether the images are unlike those that the model knows, so that no answer can be trusted."""
+        return None if self.strangeness is None else self.strangeness > 1
 
 
 class Pipeline:
@@ -83,6 +93,7 @@ class Pipeline:
         dialect: name of the dialect that the model was trained in.
         languages: codes of the languages that it answers in; empty if unknown.
         calibrations: how log-probabilities of answers become confidences, by task; without, there are none.
+        familiarity: which images the model knows; None if it does not say.
     """
 
     def __init__(
@@ -98,6 +109,7 @@ class Pipeline:
         dialect: str = DEFAULT,
         languages: Sequence[str] = (),
         calibrations: Mapping[str, Calibration] | None = None,
+        familiarity: Familiarity | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -109,6 +121,7 @@ class Pipeline:
         self.dialect = dialect
         self.languages = languages
         self.calibrations = calibrations or {}
+        self.familiarity = familiarity
         self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
 
     @property
@@ -269,7 +282,7 @@ class Pipeline:
         self, rows: Sequence[tuple[Frames, str, Task, Size | None]], decoding: Decoding
     ) -> list[Prediction]:
         inputs, found = self._collate([row[0] for row in rows], [self.prompt_ids(row[1]) for row in rows])
-        with evaluating(self.model):
+        with evaluating(self.model), _seen(self.model.vit) as tokens:
             generations = generate(
                 self.engine,
                 inputs.get("images"),
@@ -278,10 +291,39 @@ class Pipeline:
                 decoding,
                 self.tokenizer.eos_id,
             )
+        strange = self._strangeness(inputs, tokens)
         return [
-            Prediction(prompt, self._read(task, best, size or own), best)
-            for (_, prompt, task, size), [best, *_], own in zip(rows, generations, found, strict=True)
+            Prediction(prompt, self._read(task, best, size or own), best, odd)
+            for (_, prompt, task, size), [best, *_], own, odd in zip(rows, generations, found, strange, strict=True)
         ]
+
+    def describe(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Tensor:
+        """What familiarity is judged by, ``[N, 2 D]``: see :func:`openpali.weights.familiarity.describe`.
+
+        Raises:
+            ValueError: the model takes text alone, or an image cannot be read.
+        """
+        found = []
+        for some in _chunks(images, batch):
+            inputs, _ = self._collate([[image] for image in some], [[self.tokenizer.eos_id]] * len(some))
+            with torch.inference_mode(), evaluating(self.model):
+                found.append(describe(self.model.vit(inputs["images"].flatten(0, 1))).cpu())
+        return torch.cat(found)
+
+    def _strangeness(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
+        """Mean strangeness of each row's images.
+
+        Args:
+            tokens: of the ViT for these inputs; empty if an engine has computed them elsewhere.
+        """
+        images = inputs.get("images")
+        if images is None or self.familiarity is None:
+            return [None] * len(inputs["prompt"])
+        with torch.inference_mode(), evaluating(self.model):
+            features = describe(tokens[0] if tokens else self.model.vit(images.flatten(0, 1))).cpu()
+        odd_BF = self.familiarity.strangeness(features).view(images.shape[:2])
+        counts = inputs["frames"].tolist() if "frames" in inputs else [images.shape[1]] * len(odd_BF)
+        return [float(row[:count].mean()) for row, count in zip(odd_BF, counts, strict=True)]
 
     def _read(self, task: Task, generation: Generation, size: Size) -> Answer:
         """An answer, with its confidence or that of its objects."""
@@ -389,6 +431,11 @@ class EmbeddingPipeline:
         return torch.cat(chunks).float().cpu().numpy()
 
 
+def unlike(model: str) -> str:
+    """A warning about an image that a model of this name does not know."""
+    return f"this image is unlike what {model} was trained on, so do not trust the answer"
+
+
 def to_array(image: ImageLike) -> Image:
     """Any kind of image as RGB uint8 ``[H, W, 3]``; a Pillow image gives the same pixels as its file.
 
@@ -416,6 +463,17 @@ def group(keys: Sequence[K]) -> dict[K, list[int]]:
     for i, key in enumerate(keys):
         found.setdefault(key, []).append(i)
     return found
+
+
+@contextmanager
+def _seen(vit: nn.Module) -> Iterator[list[Tensor]]:
+    """What a ViT returns within the block."""
+    seen: list[Tensor] = []
+    hook = vit.register_forward_hook(lambda module, inputs, tokens: seen.append(tokens))
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:

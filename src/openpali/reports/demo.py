@@ -89,13 +89,15 @@ def _card(shown: AnsweredQuestion) -> str:
     verdict = '<span class="good">right</span>' if shown.right else '<span class="bad">wrong</span>'
     confidences = [answer.confidence, *(thing.confidence for thing in answer.objects)]
     told = ", ".join(sure(each) for each in confidences if each is not None)
+    told += " · unlike the model's world" if shown.prediction.unlike else ""
     truth = "" if shown.right else f'<p class="truth">expected: {_text(sample.target, example.lang)}</p>'
     return (
         f"<figure{' class=located' if shown.task.coordinates else ''}>"
         f'<div class="images"><img src="{data_uri(_draw(shown))}" alt="{escape(example.key)}"></div>'
         f"<figcaption><h2>{escape(example.key)} {verdict}</h2>"
         f"<code>{escape(sample.prompt)}</code>"
-        f'<p class="answer">{_text(answer.text, example.lang)}</p>{truth}{f"<small>{told}</small>" if told else ""}</figcaption></figure>'
+        f'<p class="answer">{_text(answer.text, example.lang)}</p>{truth}'
+        f"<small>{told}</small></figcaption></figure>"
     )
 
 

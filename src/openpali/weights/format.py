@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from openpali.weights.tensors import MappedTensors, WidenedTensors, load_exactly
 
 FORMAT = 1
 CONFIG = "config.json"
+FAMILIARITY = "familiarity"  # folder of what the model knows, see `weights.familiarity`
 MODEL_TYPE = "openpali"  # how transformers finds the class of a pali, see `interop.transformers`
 TOKENIZER = "tokenizer.model"
 FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
@@ -194,11 +196,13 @@ def write_model(
     """Write a model folder. ``facts`` is whatever else should be recorded: recipe, samples seen, task options.
 
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
+    What was fitted to them, confidence and familiarity, goes.
 
     Raises:
         OSError: it cannot be written.
     """
     write_tensors(folder, weights)
+    shutil.rmtree(folder / FAMILIARITY, ignore_errors=True)
     if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)
     described = {
