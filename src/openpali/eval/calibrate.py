@@ -71,7 +71,9 @@ def calibrate(
     for benchmark, part, source in _fitting(benchmarks, pali, data):
         pipeline = pali.pipeline(part)
         task = benchmark.task_for(pipeline)
-        evaluator = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark))
+        evaluator = AnswerEvaluator.of(
+            benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark), claims=True
+        )
         log_probs, right = judged(evaluator.run(pipeline).rows, task)
         calibration = fit_calibration(log_probs, right, offset=task.coordinates)
         folder = pali.parts[part]

@@ -123,7 +123,16 @@ def _run_answers(
         "decoding": asdict(benchmark.decoding),
     }
     file = PredictionsFile(predictions, settings) if predictions else None
-    evaluator = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=batch, predictions=file, watch=watch)
+    evaluator = AnswerEvaluator.of(
+        benchmark,
+        source,
+        task,
+        limit=limit,
+        batch=batch,
+        predictions=file,
+        watch=watch,
+        claims=calibration is not None,
+    )
     answers = evaluator.run(pipeline, ranks)
     rows, scores = answers.rows, answers.scores
     if calibration:

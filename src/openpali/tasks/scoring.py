@@ -29,8 +29,9 @@ class Answered:
         text: the answer as its task reads it.
         references: the correct answers, or the texts to compare with.
         kind: slice under which it is scored (a language, "human", ...); may be empty.
-        values: the result of ``Task.measure`` ("intersection", "union", boxes with their scores) and, as
-            :data:`CLAIMS`, of ``Task.claims``: numbers and texts, or nested lists of these.
+        values: the result of ``Task.measure`` ("intersection", "union", boxes with their scores) and, under
+            :data:`CLAIMS` where confidence is judged, of ``Task.claims``: numbers and texts, or nested lists of
+            these.
     """
 
     index: int

@@ -93,4 +93,4 @@ def _samples(kind: str) -> Iterator[tuple[str, dict[str, bytes]]]:
                 out = io.BytesIO()
                 image.save(out, "JPEG", quality=95)
                 key = f"{package}-{path.stem}".replace(".", "_")
-                yield key, {"jpg": out.getvalue(), "json": json_bytes({"package": package})}
+                yield key, {"jpg": out.getvalue(), "json": json_bytes({})}
