@@ -198,7 +198,8 @@ def test_each_box_has_its_own_confidence(calibrated: Path, tokenizer: Tokenizer)
     pipeline = Pali.from_pretrained(calibrated).pipeline()
     task = pipeline.task("detect")
     generated = said(tokenizer, ("10 20 30 40 red circle", -0.25), ("50 60 70 80 blue star", -1.5))
-    answer = pipeline._read(task, generated, Size(100, 100))
+    answer = pipeline.prediction("p", task, Size(100, 100), generated).answer
+    assert pipeline.prediction("p", task, Size(100, 100), generated, ["red"]).answer.objects == ()
     sure = [Calibration(2.0, 1.0).confidence(claim) for claim in task.claims(generated, tokenizer)]
     assert [thing.confidence for thing in answer.objects] == sure
     assert answer.confidence is None

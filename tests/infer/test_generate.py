@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import inputs, tiny
+from tiny_models import DECODINGS, check_same, inputs, row, tiny
 from torch import Tensor
 
-from openpali.infer.generate import Decoding, Generation, generate, loops
+from openpali.infer.generate import Decoding, generate, loops
 from openpali.model.pali import PaliModel
 
 EOS = 1
@@ -25,18 +25,6 @@ def teacher_forced(model: PaliModel, images: Tensor | None, prompt: Tensor, ids:
         return model.text.logits(model(images, prompt, torch.tensor([ids])))[0].log_softmax(-1)
 
 
-def row(batch: tuple[Tensor, Tensor, Tensor], i: int) -> tuple[Tensor, Tensor]:
-    """Row ``i`` alone, without its padding."""
-    images, prompt, frames = batch
-    return images[i : i + 1, : frames[i]], prompt[i : i + 1, : (prompt[i] != 0).sum()]
-
-
-def check_same(ours: Generation, theirs: Generation) -> None:
-    assert (ours.ids, ours.finish_reason) == (theirs.ids, theirs.finish_reason)
-    assert ours.log_probs == pytest.approx(theirs.log_probs, abs=1e-4)
-    assert ours.score == pytest.approx(theirs.score, abs=1e-4)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_greedy_is_the_loop_without_a_cache(seed: int) -> None:
     model, batch = tiny(seed), inputs(seed)
@@ -46,15 +34,6 @@ def test_greedy_is_the_loop_without_a_cache(seed: int) -> None:
             ids.append(int(teacher_forced(model, *row(batch, i), [*ids, 0])[-1].argmax()))
         assert got.ids == [t for t in ids if t != EOS]
         assert got.finish_reason == ("eos" if ids[-1] == EOS else "length")
-
-
-DECODINGS = {
-    "greedy": Decoding(max_tokens=12),
-    "beams": Decoding(max_tokens=12, beams=3),
-    "n-best": Decoding(max_tokens=12, beams=4, samples=3, length_penalty=0.6),
-    "sampling": Decoding(max_tokens=12, temperature=1.0, seed=7),
-    "best of n": Decoding(max_tokens=12, temperature=2.0, top_k=9, top_p=0.95, samples=4),
-}
 
 
 @pytest.mark.parametrize("decoding", DECODINGS.values(), ids=DECODINGS.keys())

@@ -23,11 +23,6 @@ DECODINGS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def compiled() -> OpenVinoPali:
-    return OpenVinoPali(tiny(0), int8=False, precision="f32")
-
-
 @pytest.mark.parametrize("decoding", DECODINGS, ids=["greedy", "beams", "samples"])
 @pytest.mark.parametrize("with_images", [True, False])
 def test_the_same_texts_at_the_same_log_probabilities(compiled, decoding: Decoding, with_images: bool) -> None:

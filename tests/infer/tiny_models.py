@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
+from openpali.infer.generate import Decoding, Generation
 from openpali.model.init import init_weights
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.t5 import T5Config
@@ -38,3 +40,24 @@ def inputs(seed: int, rows: int = 5, vocab: int = 14) -> tuple[Tensor, Tensor, T
     prompt = torch.randint(2, vocab, (rows, 6), generator=g)
     prompt[torch.arange(6) >= torch.randint(1, 7, (rows, 1), generator=g)] = 0
     return images, prompt, torch.randint(1, 3, (rows,), generator=g)
+
+
+def row(batch: tuple[Tensor, Tensor, Tensor], i: int) -> tuple[Tensor, Tensor]:
+    """Row ``i`` alone, without its padding."""
+    images, prompt, frames = batch
+    return images[i : i + 1, : frames[i]], prompt[i : i + 1, : (prompt[i] != 0).sum()]
+
+
+def check_same(ours: Generation, theirs: Generation) -> None:
+    assert (ours.ids, ours.finish_reason) == (theirs.ids, theirs.finish_reason)
+    assert ours.log_probs == pytest.approx(theirs.log_probs, abs=1e-4)
+    assert ours.score == pytest.approx(theirs.score, abs=1e-4)
+
+
+DECODINGS = {
+    "greedy": Decoding(max_tokens=12),
+    "beams": Decoding(max_tokens=12, beams=3),
+    "n-best": Decoding(max_tokens=12, beams=4, samples=3, length_penalty=0.6),
+    "sampling": Decoding(max_tokens=12, temperature=1.0, seed=7),
+    "best of n": Decoding(max_tokens=12, temperature=2.0, top_k=9, top_p=0.95, samples=4),
+}

@@ -49,7 +49,10 @@ class Rows:
         cache, ids = self.model.start(self.memories[memory], ROOM), torch.randint(VOCAB, (1, prefix))
         if prefix:
             self.model.step(ids, cache)
-        self.cache = cache if self.cache is None else Cache.concatenate([self.cache, cache])
+        if self.cache is None:
+            self.cache = cache
+        else:
+            self.cache.append(cache)
         self.rows.append((memory, ids[0].tolist()))
 
     def reorder(self, rows: list[int]) -> None:
@@ -124,7 +127,8 @@ def test_beams_of_several_requests_share_their_memories() -> None:
     rows.reorder([0, 0])
     assert first is not None
     assert rows.cache is not None
-    rows.cache, rows.rows = Cache.concatenate([first, rows.cache]), fed + rows.rows
+    first.append(rows.cache)
+    rows.cache, rows.rows = first, fed + rows.rows
     assert rows.cache.rows_per_memory == 2
     rows.step()
     rows.reorder([1, 0, 3, 3])
@@ -197,8 +201,12 @@ def test_rows_are_admitted_after_the_last_has_left() -> None:
     idle.admit(0)
     idle.reorder([])
     assert idle.cache is not None
-    rows.cache = Cache.concatenate([idle.cache, rows.cache])
+    idle.cache.append(rows.cache)
+    rows.cache = idle.cache
     assert rows.cache.rows_per_memory == 2  # still shared
     rows.step()
-    idle.cache = Cache.concatenate([idle.cache, idle.cache])
-    assert idle.cache.lengths.tolist() == []
+    empty = Rows(CONFIG)
+    empty.admit(0)
+    empty.reorder([])
+    rows.cache.append(empty.cache)
+    assert len(rows.cache.lengths) == 2

@@ -237,7 +237,7 @@ def test_rows_of_one_memory_share_it_until_they_part(decoding: tuple[PaliModel, 
         reordered = torch.tensor(rows)
         cache.reorder(reordered)
         origin = origin[reordered]
-        assert cache.layers[0].memory_keys.shape[0] == memories
+        assert len(cache.layers[0].memory_keys) == memories
         start = int(cache.lengths[0])
         logits = steps(model, cache, inputs[origin, start : start + 1], [1])
         torch.testing.assert_close(logits, expected[origin, start : start + 1], rtol=0, atol=1e-5)

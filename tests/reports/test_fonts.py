@@ -125,7 +125,11 @@ def test_pages_carry_the_fonts_that_their_letters_need(tmp_path: Path) -> None:
         page, template = tmp_path / "page.html", tmp_path / "template.html"
         template.write_text("<style>$style</style>$text")
         write_page(page, template, text=text)
-        return re.findall(r'font-family: "([^"]+)"; .+base64,(?:AAEAAAA|T1RUTw)', page.read_text("utf-8"))
+        css = page.read_text("utf-8")
+        embedded = re.findall(r'font-family: "([^"]+)"; .+base64,(?:AAEAAAA|T1RUTw)', css)
+        names = "".join(f'"{name}", ' for name in embedded)
+        assert f"font: 16px/1.5 {names}system-ui" in css  # before the fonts of the system
+        return embedded
 
     assert fonts_of("Äpfel, pommes: 3 × 2") == []
     assert fonts_of(SAMPLES["el"]) == ["NotoSans-Subset"]

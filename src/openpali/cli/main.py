@@ -22,11 +22,13 @@ from openpali.cli.fairness import fairness
 from openpali.cli.plan import plan
 from openpali.cli.plot import plot
 from openpali.cli.predict import predict
+from openpali.cli.serve import serve
 from openpali.cli.sizes import sizes
 from openpali.cli.train import train
 
 VERBS: dict[str, Callable[..., None]] = {
     "predict": predict,
+    "serve": serve,
     "train": train,
     "plot": plot,
     "eval": evaluate,

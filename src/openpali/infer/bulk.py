@@ -73,7 +73,7 @@ class Reply:
             "prompt": self.prediction.prompt,
             "text": answer.text,
             "confidence": answer.confidence,
-            "objects": [_object(thing) for thing in answer.objects],
+            "objects": [object_as_json(thing) for thing in answer.objects],
             "score": generation.score,
             "finish_reason": generation.finish_reason,
             "unlike": self.prediction.unlike,
@@ -246,6 +246,7 @@ def _key(source: Source, index: int) -> str:
     return source.where(index)
 
 
-def _object(thing: Object) -> Json:
+def object_as_json(thing: Object) -> Json:
+    """Its name, box [ymin, xmin, ymax, xmax] in pixels, mask as COCO's run lengths, and confidence."""
     mask = None if thing.mask is None else RunLengths.of(thing.mask).as_json()
     return {"name": thing.name, "box": list(thing.box), "mask": mask, "confidence": thing.confidence}

@@ -1,7 +1,8 @@
 """Text out of a model: greedy, beam search and sampling, over one cache.
 
 The encoder runs once, and the keys and values of cross-attention are computed once. Rows leave the batch when they
-finish, so that a step costs no more than the unfinished rows. A row's text does not depend on its neighbours.
+finish, so that a step costs no more than the unfinished rows; others may join at any step, each with its own way of
+decoding. A row's text does not depend on its neighbours.
 
 Shapes: B rows, L live hypotheses (of all rows together), V vocabulary.
 """
@@ -9,16 +10,18 @@ Shapes: B rows, L live hypotheses (of all rows together), V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-FinishReason = Literal["eos", "length", "repetition"]
+FinishReason = Literal["eos", "length", "repetition", "stop"]
 
 Allowed = Tensor | Callable[[int, list[int]], Sequence[int]]
 """Which tokens may come next: a bool mask ``[V]``, or a function of the row and its ids so far that lists them
@@ -31,7 +34,7 @@ _SHORTEST_REPETITION = 24  # fewest tokens of a loop; valid runs, such as 16 equ
 class Model(Protocol):
     """What generation needs from a model: :class:`openpali.model.pali.PaliModel`, or the compiled one.
 
-    A memory has ``outputs`` ``[B, N, D]``; a cache can ``reorder(rows)``.
+    A memory has ``outputs`` ``[B, N, D]``; a cache can ``reorder(rows)`` and ``append(cache)``.
     """
 
     @property
@@ -119,7 +122,7 @@ class Generation:
             whatever was allowed), then that of EOS where ``finish_reason`` is "eos".
         score: their sum, over ``len(log_probs) ** length_penalty``.
         finish_reason: "eos": the model ended the text; "length": it was cut at ``max_tokens``; "repetition": it
-            was cut since it ran in a loop.
+            was cut since it ran in a loop; "stop": it was cut since :class:`Rows` was told that it is complete.
     """
 
     ids: list[int]
@@ -161,9 +164,17 @@ def generate(
     if prompt.shape[0] == 0:
         return []
     decoding = decoding or Decoding()
-    search = _search_beams if decoding.beams > 1 else _follow
     with evaluating(model):
-        return search(model, model.encode(images, prompt, frames), decoding, eos_id, allowed)
+        rows = Rows(model, eos_id)
+        memory = model.encode(images, prompt, frames)
+        texts = rows.join(memory, [Ask(decoding, _of_row(allowed, i)) for i in range(len(prompt))])
+        while len(rows):
+            rows.step()
+    return [text.generations for text in texts]
+
+
+def _of_row(allowed: Allowed | None, row: int) -> AllowedNext | None:
+    return allowed if allowed is None or isinstance(allowed, Tensor) else partial(allowed, row)
 
 
 @contextmanager
@@ -182,11 +193,117 @@ def evaluating(model: object) -> Iterator[None]:
             module.training = True
 
 
+AllowedNext = Tensor | Callable[[list[int]], Sequence[int]]
+"""As :data:`Allowed`, for one row."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What to generate for one row.
+
+    Attributes:
+        decoding: how.
+        allowed: which tokens may come next; None: all.
+        stop: whether a text of these tokens is complete; None: never.
+    """
+
+    decoding: Decoding = Decoding()
+    allowed: AllowedNext | None = None
+    stop: Callable[[list[int]], bool] | None = None
+
+
+class Rows:
+    """Rows that are generated together, a token at a time. They may join at any step, and leave when they finish.
+
+    Args:
+        model: in evaluation mode.
+        eos_id: the token that ends a text.
+    """
+
+    def __init__(self, model: Model, eos_id: int) -> None:
+        self._model = model
+        self._eos_id = eos_id
+        self._live: list[Text] = []  # in the order of the cache, each with its hypotheses after one another
+        self._cache: Any = None
+        self._joined = 0
+        self._device = torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @torch.inference_mode()
+    def join(self, memory: Any, asks: Sequence[Ask]) -> list[Text]:
+        """Let rows take part from the next step on.
+
+        Args:
+            memory: of the model's encoder, ``[B, N, D]``.
+            asks: what to generate for each row.
+        """
+        texts: list[Text] = []
+        for index, ask in enumerate(asks, self._joined):
+            texts.append(_Beams(ask, index) if ask.decoding.beams > 1 else _Samples(ask, index))
+        self._joined += len(texts)
+        self._device = memory.outputs.device
+        cache = self._model.start(memory, max(ask.decoding.max_tokens for ask in asks))
+        owners = [row for row, text in enumerate(texts) for _ in text.live]
+        if len(owners) > len(texts):
+            cache.reorder(torch.tensor(owners, device=self._device))
+        if self._live:
+            self._cache.append(cache)
+        else:
+            self._cache = cache
+        self._live += texts
+        return texts
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Generate the next token of each row.
+
+        Raises:
+            ValueError: an ``allowed`` leaves no token.
+        """
+        live = [(text, h) for text in self._live for h in text.live]
+        ids = torch.tensor([h.ids[-1] if h.ids else self._model.pad for _, h in live], device=self._device)
+        log_probs = self._model.step(ids[:, None], self._cache)[:, -1].float().log_softmax(-1)
+        found = _candidates(_restrict(log_probs, live), live, self._eos_id)
+        kept, first = [], 0
+        for text in self._live:
+            end = first + len(text.live)
+            kept.append([first + i for i in text.advance(found[first:end], self._eos_id)])
+            first = end
+        self._keep(kept, len(live))
+
+    @torch.inference_mode()
+    def drop(self, texts: Collection[Text]) -> None:
+        """Let unfinished rows leave."""
+        kept, first = [], 0
+        for text in self._live:
+            end = first + len(text.live)
+            kept.append([] if text in texts else list(range(first, end)))
+            first = end
+        self._keep(kept, first)
+
+    def _keep(self, kept: Sequence[Sequence[int]], count: int) -> None:
+        """Keep these of ``count`` rows of the cache for each text, and no text without any.
+
+        The last texts take the places of those that leave, so that all others stay where they are.
+        """
+        staying = [i for i, rows in enumerate(kept) if rows]
+        gaps = [i for i in range(len(staying)) if not kept[i]]
+        moves = dict(zip(gaps, staying[len(staying) - len(gaps) :], strict=True))
+        order = [moves.get(i, i) for i in range(len(staying))]
+        self._live = [self._live[i] for i in order]
+        rows = [row for i in order for row in kept[i]]
+        if not rows:
+            self._cache = None
+        elif rows != list(range(count)):
+            self._cache.reorder(torch.tensor(rows, device=self._device))
+
+
 @dataclass(frozen=True)
 class _Hypothesis:
     """An unfinished text."""
 
-    row: int
     sample: int = 0
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
@@ -194,131 +311,205 @@ class _Hypothesis:
 
     def then(self, token: int, log_prob: float) -> _Hypothesis:
         ids, log_probs = [*self.ids, token], [*self.log_probs, log_prob]
-        return _Hypothesis(self.row, self.sample, ids, log_probs, self.total + log_prob)
+        return _Hypothesis(self.sample, ids, log_probs, self.total + log_prob)
 
     def finish(self, reason: FinishReason, length_penalty: float) -> Generation:
         score = self.total / len(self.log_probs) ** length_penalty
         return Generation(self.ids[:-1] if reason == "eos" else self.ids, self.log_probs, score, reason)
 
 
-def _follow(
-    model: Model, memory: Any, decoding: Decoding, eos_id: int, allowed: Allowed | None
-) -> list[list[Generation]]:
+Candidates = Sequence[tuple[int, float]]
+"""Tokens that may follow a hypothesis, with their log-probabilities."""
+
+
+class Text(ABC):
+    """What is generated for a row: its unfinished hypotheses (``live``), and its texts when there are none."""
+
+    def __init__(self, ask: Ask, index: int, live: Sequence[_Hypothesis]) -> None:
+        self.ask = ask
+        self.index = index  # rows that joined before
+        self.live: Sequence[_Hypothesis] = live
+
+    @property
+    @abstractmethod
+    def generations(self) -> list[Generation]:
+        """The ``decoding.samples`` texts, best score first, once none is unfinished."""
+
+    @property
+    def written(self) -> tuple[list[int], list[float]]:
+        """Tokens so far and their log-probabilities, if there is one text and it does not change any more."""
+        return ([], [])
+
+    @staticmethod
+    @abstractmethod
+    def candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eos_id: int) -> list[Candidates]:
+        """What may follow hypotheses of texts that are decoded alike, given log-probabilities."""
+
+    @abstractmethod
+    def advance(self, found: Sequence[Candidates], eos_id: int) -> list[int]:
+        """Go on with the candidates of each live hypothesis; which of these the new ones continue."""
+
+    def _reason(self, ids: list[int], eos_id: int) -> FinishReason | None:
+        """Why the text ends with its last token; None if it goes on."""
+        decoding = self.ask.decoding
+        if ids[-1] == eos_id:
+            return "eos"
+        if self.ask.stop is not None and self.ask.stop(ids):
+            return "stop"
+        if decoding.max_repeats is not None and loops(ids, decoding.max_repeats):
+            return "repetition"
+        return "length" if len(ids) == decoding.max_tokens else None
+
+
+class _Samples(Text):
     """Greedy and sampling: hypotheses do not compete."""
-    rows, device = memory.outputs.shape[0], memory.outputs.device
-    done: list[list[Generation]] = [[] for _ in range(rows)]
-    live = [_Hypothesis(row, sample) for row in range(rows) for sample in range(decoding.samples)]
-    cache = model.start(memory, decoding.max_tokens)
-    if decoding.samples > 1:
-        cache.reorder(torch.tensor([h.row for h in live], device=device))
-    noise = [
-        np.random.default_rng([decoding.seed, sample]).random(decoding.max_tokens)
-        for sample in range(decoding.samples)
-    ]
-    last = [model.pad] * len(live)
-    for step in range(decoding.max_tokens):
-        if not live:
-            break
-        log_probs = _next_log_probs(model.step(torch.tensor(last, device=device)[:, None], cache))
-        choices = _restrict(log_probs, live, allowed)
+
+    def __init__(self, ask: Ask, index: int) -> None:
+        decoding = ask.decoding
+        super().__init__(ask, index, [_Hypothesis(sample) for sample in range(decoding.samples)])
+        self._done: list[Generation] = []
+        self._noise = [
+            np.random.default_rng([decoding.seed, sample]).random(decoding.max_tokens)
+            for sample in range(decoding.samples if decoding.temperature else 0)
+        ]
+
+    @property
+    def generations(self) -> list[Generation]:
+        return sorted(self._done, key=_by_score)
+
+    @property
+    def written(self) -> tuple[list[int], list[float]]:
+        if self.ask.decoding.samples > 1:
+            return super().written
+        [text] = self.live or self._done
+        return text.ids, text.log_probs
+
+    @staticmethod
+    def candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eos_id: int) -> list[Candidates]:
+        decoding = live[0][0].ask.decoding
         if decoding.temperature == 0:
-            tokens = choices.argmax(-1)
+            tokens = choices_LV.argmax(-1)
         else:
-            uniform = torch.tensor([noise[h.sample][step] for h in live], dtype=torch.float64, device=device)
-            tokens = _sample(choices, uniform, decoding)
-        chosen = log_probs.gather(-1, tokens[:, None])[:, 0]
+            noise = [cast(_Samples, text)._noise[h.sample][len(h.ids)] for text, h in live]
+            uniform = torch.tensor(noise, dtype=torch.float64, device=choices_LV.device)
+            tokens = _sample(choices_LV, uniform, decoding)
+        log_probs = choices_LV.gather(-1, tokens[:, None])[:, 0]
+        pairs: list[tuple[int, float]] = list(zip(tokens.tolist(), log_probs.tolist(), strict=True))
+        return [[pair] for pair in pairs]
+
+    def advance(self, found: Sequence[Candidates], eos_id: int) -> list[int]:
         going, kept = [], []
-        for i, (h, token, log_prob) in enumerate(zip(live, tokens.tolist(), chosen.tolist(), strict=True)):
+        for i, (h, [(token, log_prob)]) in enumerate(zip(self.live, found, strict=True)):
             after = h.then(token, log_prob)
-            reason = _reason(after.ids, decoding, eos_id)
+            reason = self._reason(after.ids, eos_id)
             if reason is None:
                 going.append(after)
                 kept.append(i)
             else:
-                done[h.row].append(after.finish(reason, decoding.length_penalty))
-        if len(going) < len(live):
-            cache.reorder(torch.tensor(kept, dtype=torch.long, device=device))
-        live, last = going, [h.ids[-1] for h in going]
-    return [sorted(row, key=_by_score) for row in done]
+                self._done.append(after.finish(reason, self.ask.decoding.length_penalty))
+        self.live = going
+        return kept
 
 
-def _search_beams(
-    model: Model, memory: Any, decoding: Decoding, eos_id: int, allowed: Allowed | None
-) -> list[list[Generation]]:
+class _Beams(Text):
     """Beam search, as :func:`generate` describes it."""
-    rows, device, penalty = memory.outputs.shape[0], memory.outputs.device, decoding.length_penalty
-    finished: list[list[Generation]] = [[] for _ in range(rows)]
-    cut: list[list[Generation]] = [[] for _ in range(rows)]  # without EOS; returned only if too few finish
-    live = [_Hypothesis(row) for row in range(rows)]
-    cache = model.start(memory, decoding.max_tokens)
-    last = [model.pad] * len(live)
-    for _ in range(decoding.max_tokens):
-        if not live:
-            break
-        log_probs = _next_log_probs(model.step(torch.tensor(last, device=device)[:, None], cache))
-        choices = _restrict(log_probs, live, allowed)
-        eos = choices[:, eos_id].tolist()
-        choices[:, eos_id] = -math.inf
-        values, tokens = (t.tolist() for t in choices.topk(min(decoding.beams, choices.shape[1])))
 
-        candidates: list[list[tuple[_Hypothesis, int]]] = [[] for _ in range(rows)]
-        for i, h in enumerate(live):
-            if eos[i] > -math.inf:
-                finished[h.row].append(h.then(eos_id, eos[i]).finish("eos", penalty))
-            for token, value in zip(tokens[i], values[i], strict=True):
-                if value > -math.inf:
-                    candidates[h.row].append((h.then(token, value), i))
+    def __init__(self, ask: Ask, index: int) -> None:
+        # as many rows as later from the start, so that rows that join each other share memories alike
+        super().__init__(ask, index, [_Hypothesis()] * ask.decoding.beams)
+        self._finished: list[Generation] = []
+        self._cut: list[Generation] = []  # without EOS; returned only if too few finish
+
+    @property
+    def generations(self) -> list[Generation]:
+        texts = sorted(self._finished, key=_by_score) + sorted(self._cut, key=_by_score)
+        return texts[: self.ask.decoding.samples]
+
+    @staticmethod
+    def candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eos_id: int) -> list[Candidates]:
+        ends = choices_LV[:, eos_id].tolist()
+        others = choices_LV.index_fill(1, torch.tensor([eos_id], device=choices_LV.device), -math.inf)
+        best = others.topk(min(live[0][0].ask.decoding.beams, choices_LV.shape[1]))
+        found: list[Candidates] = []
+        for end, tokens, values in zip(ends, best.indices.tolist(), best.values.tolist(), strict=True):
+            pairs = [(eos_id, end), *zip(tokens, values, strict=True)]
+            found.append([(token, value) for token, value in pairs if value > -math.inf])
+        return found
+
+    def advance(self, found: Sequence[Candidates], eos_id: int) -> list[int]:
+        decoding = self.ask.decoding
+        if not self.live[0].ids:
+            found = found[:1]  # all are the same
+        unfinished = []
+        for i, some in enumerate(found):
+            for token, value in some:
+                after = self.live[i].then(token, value)
+                if token == eos_id:
+                    self._finished.append(after.finish("eos", decoding.length_penalty))
+                else:
+                    unfinished.append((after, i))
+        self._finished = sorted(self._finished, key=_by_score)[: decoding.samples]
+        best = sorted(unfinished, key=lambda each: -each[0].total)[: decoding.beams]
         going, kept = [], []
-        for row in range(rows):
-            finished[row] = sorted(finished[row], key=_by_score)[: decoding.samples]
-            best = sorted(candidates[row], key=lambda c: -c[0].total)[: decoding.beams]
-            if len(finished[row]) == decoding.samples and best:
-                # sums only fall: a live hypothesis can reach at most its sum over the longest length
-                reachable = best[0][0].total / decoding.max_tokens**penalty
-                if reachable < finished[row][-1].score:
-                    continue
+        if not self._decided([h for h, _ in best]):
             for h, i in best:
-                reason = _reason(h.ids, decoding, eos_id)
+                reason = self._reason(h.ids, eos_id)
                 if reason is None:
                     going.append(h)
                     kept.append(i)
                 else:
-                    cut[row].append(h.finish(reason, penalty))
-        if kept != list(range(len(live))):
-            cache.reorder(torch.tensor(kept, dtype=torch.long, device=device))
-        live, last = going, [h.ids[-1] for h in going]
-    return [(f + sorted(c, key=_by_score))[: decoding.samples] for f, c in zip(finished, cut, strict=True)]
+                    ended = self._finished if reason == "stop" else self._cut
+                    ended.append(h.finish(reason, decoding.length_penalty))
+        self.live = going
+        return kept
+
+    def _decided(self, best: Sequence[_Hypothesis]) -> bool:
+        """Whether none of these hypotheses can reach the score of the finished texts."""
+        decoding = self.ask.decoding
+        if len(self._finished) < decoding.samples or not best:
+            return False
+        # sums only fall: a live hypothesis can reach at most its sum over the longest length
+        reachable = best[0].total / decoding.max_tokens**decoding.length_penalty
+        return bool(reachable < self._finished[-1].score)
 
 
 def _by_score(generation: Generation) -> float:
     return -generation.score
 
 
-def _next_log_probs(logits_L1V: Tensor) -> Tensor:
-    return logits_L1V[:, -1].float().log_softmax(-1)
+def _candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eos_id: int) -> list[Candidates]:
+    """What may follow each hypothesis; those that are decoded alike are looked at together."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, (text, _) in enumerate(live):
+        way = text.ask.decoding
+        groups.setdefault((way.beams, way.temperature, way.top_k, way.top_p), []).append(i)
+    found: dict[int, Candidates] = {}
+    for places in groups.values():
+        some = choices_LV if len(groups) == 1 else choices_LV[places]
+        of = [live[i] for i in places]
+        found |= zip(places, of[0][0].candidates(some, of, eos_id), strict=True)
+    return [found[i] for i in range(len(live))]
 
 
-def _restrict(log_probs_LV: Tensor, live: list[_Hypothesis], allowed: Allowed | None) -> Tensor:
+def _restrict(log_probs_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]]) -> Tensor:
     """Minus infinity at tokens that may not come next."""
-    if allowed is None:
+    if all(text.ask.allowed is None for text, _ in live):
         return log_probs_LV
-    if isinstance(allowed, Tensor):
-        mask = allowed.to(log_probs_LV.device)
-        if mask.shape != log_probs_LV.shape[1:] or not mask.any():
-            raise ValueError(
-                f"allowed must be a mask of the {log_probs_LV.shape[1]} tokens, at least one of them true"
-            )
-    else:
-        mask = torch.zeros(log_probs_LV.shape, dtype=torch.bool)
-        for i, h in enumerate(live):
-            tokens = list(allowed(h.row, h.ids))
+    mask = torch.ones(log_probs_LV.shape, dtype=torch.bool)
+    for row, (text, h) in zip(mask, live, strict=True):
+        allowed = text.ask.allowed
+        if isinstance(allowed, Tensor):
+            if allowed.shape != row.shape or not allowed.any():
+                raise ValueError(f"allowed must be a mask of the {len(row)} tokens, at least one of them true")
+            row.copy_(allowed)
+        elif allowed is not None:
+            tokens = list(allowed(h.ids))
             if not tokens:
                 raise ValueError(
-                    f"allowed leaves row {h.row} no token after {h.ids}: list EOS where a text may end"
+                    f"allowed leaves row {text.index} no token after {h.ids}: list EOS where a text may end"
                 )
-            mask[i, tokens] = True
-        mask = mask.to(log_probs_LV.device)
-    return log_probs_LV.masked_fill(~mask, -math.inf)
+            row.fill_(False)[tokens] = True
+    return log_probs_LV.masked_fill(~mask.to(log_probs_LV.device), -math.inf)
 
 
 def _sample(choices_LV: Tensor, uniform_L: Tensor, decoding: Decoding) -> Tensor:
@@ -333,15 +524,6 @@ def _sample(choices_LV: Tensor, uniform_L: Tensor, decoding: Decoding) -> Tensor
         scaled = scaled.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -math.inf)
     cumulated = scaled.double().softmax(-1).cumsum(-1)
     return (cumulated > uniform_L[:, None] * cumulated[:, -1:]).int().argmax(-1)
-
-
-def _reason(ids: list[int], decoding: Decoding, eos_id: int) -> FinishReason | None:
-    """Why the text ends with its last token; None if it goes on."""
-    if ids[-1] == eos_id:
-        return "eos"
-    if decoding.max_repeats is not None and loops(ids, decoding.max_repeats):
-        return "repetition"
-    return "length" if len(ids) == decoding.max_tokens else None
 
 
 def loops(ids: Sequence[int], repeats: int) -> bool:

@@ -196,11 +196,7 @@ class Pali:
         names = [part or "" for _ in prompts]
         for i, prompt in enumerate(prompts if not part else ()):
             name = task.name if task else self.recognise(prompt, len(frames[i]))
-            size = None
-            if frames[i] and len(self.by_task.get(name, ())) > 1:
-                frames[i] = images = [to_array(image) for image in frames[i]]
-                size = sizes[i] if sizes else Size(*images[0].shape[:2])
-            names[i] = self.part_for(name, size)
+            names[i], frames[i] = self.route(name, frames[i], sizes[i] if sizes else None)
         found: dict[int, Prediction] = {}
         for name, places in group(names).items():
             some = [frames[i] for i in places], [prompts[i] for i in places]
@@ -286,6 +282,20 @@ class Pali:
         found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
         return {part: each.width / each.height for part, each in found.items() if each is not None}
 
+    def route(self, task: str, frames: Frames, size: Size | None = None) -> tuple[str, Frames]:
+        """The part that answers a task about these images, and the images, decoded if that took their proportions.
+
+        Args:
+            size: of the first image, if it was resized.
+
+        Raises:
+            ValueError: the family does not have the part, or an image cannot be read.
+        """
+        if not frames or len(self.by_task.get(task, ())) < 2:
+            return self.part_for(task), frames
+        images = [to_array(image) for image in frames]
+        return self.part_for(task, size or Size(*images[0].shape[:2])), images
+
     def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
         """A part's folder and its model in evaluation mode, in this dtype and on this device; cached.
 
@@ -345,6 +355,19 @@ class Pali:
         keep_case = stored.facts.get("recipe", {}).get("keep_case", False)
         wording: Wording = "as is" if keep_case else stored.facts.get("wording", "lower")
         return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, wording)
+
+    def load_all(self) -> None:
+        """Load every part that answers prompts or embeds, so that no request waits for it.
+
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`load`.
+        """
+        for part in self.parts:
+            kind = open_model(self.parts[part]).kind
+            if kind == "pali":
+                self.pipeline(part)
+            elif part == "siglip":
+                self.load(part)
 
     def _ask(self, name: str, images: Sequence[ImageLike], texts: Sequence[str], lang: str) -> list[Prediction]:
         if isinstance(images, str | bytes):

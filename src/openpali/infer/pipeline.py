@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +26,7 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess, load_image, to_rgb
-from openpali.data.pipeline.encode import Batch, PairEncoder, SequenceEncoder, Wording
+from openpali.data.pipeline.encode import Arrays, Batch, PairEncoder, SequenceEncoder, Wording
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
 from openpali.metrics.calibration import Calibration
@@ -238,7 +237,7 @@ class Pipeline:
         chunks = []
         with torch.inference_mode(), evaluating(model):
             for some in _chunks(frames, batch):
-                inputs, _ = self._collate(some, [self.prompt_ids(prompt)] * len(some))
+                inputs = self.collate([self.arrays(row, prompt)[0] for row in some])
                 memory = model.encode(inputs.get("images"), inputs["prompt"], inputs.get("frames"))
                 columns = []
                 for target_1T in ids:
@@ -269,7 +268,9 @@ class Pipeline:
                 some = [samples[i] for i in rows]
                 prompts = [self.prompt_ids(s.prompt) if s.ids is None else s.ids[0] for s in some]
                 targets = [self._target_ids(s.target if s.ids is None else s.ids[1]) for s in some]
-                inputs, _ = self._collate([frames[i] for i in rows], prompts, targets)
+                inputs = self.collate(
+                    [self.arrays(frames[i], *ids)[0] for i, *ids in zip(rows, prompts, targets, strict=True)]
+                )
                 target_BT = inputs["target"]
                 hidden = self.model(inputs.get("images"), inputs["prompt"], target_BT, inputs.get("frames"))
                 for hidden_TD, target in zip(hidden, targets, strict=True):
@@ -281,8 +282,9 @@ class Pipeline:
     def _answer(
         self, rows: Sequence[tuple[Frames, str, Task, Size | None]], decoding: Decoding
     ) -> list[Prediction]:
-        inputs, found = self._collate([row[0] for row in rows], [self.prompt_ids(row[1]) for row in rows])
-        with evaluating(self.model), _seen(self.model.vit) as tokens:
+        arrays, found = zip(*(self.arrays(row[0], row[1]) for row in rows), strict=True)
+        inputs = self.collate(arrays)
+        with evaluating(self.model):
             generations = generate(
                 self.engine,
                 inputs.get("images"),
@@ -291,11 +293,32 @@ class Pipeline:
                 decoding,
                 self.tokenizer.eos_id,
             )
-        strange = self._strangeness(inputs, tokens)
-        return [
-            Prediction(prompt, self._read(task, best, size or own), best, odd)
-            for (_, prompt, task, size), [best, *_], own, odd in zip(rows, generations, found, strange, strict=True)
+        strange = self._strangeness(inputs)
+        predictions = [
+            self.prediction(prompt, task, size or own, best)
+            for (_, prompt, task, size), [best, *_], own in zip(rows, generations, found, strict=True)
         ]
+        return [dataclasses.replace(each, strangeness=odd) for each, odd in zip(predictions, strange, strict=True)]
+
+    def prediction(
+        self, prompt: str, task: Task, size: Size, generation: Generation, stops: Sequence[str] = ()
+    ) -> Prediction:
+        """What the tokens of an answer say.
+
+        Args:
+            size: of the image that it is about.
+            stops: the answer ends before the first of these texts; it then has no confidence.
+        """
+        text = cut_at(self.tokenizer.decode(generation.ids), stops)
+        answer, calibration = task.parse(text, size), self.calibration(task.name)
+        if calibration is not None and not stops:
+            sure = [calibration.confidence(claim) for claim in task.claims(generation, self.tokenizer)]
+            answer = answer.assured(sure, of_objects=task.coordinates)
+        return Prediction(prompt, answer, generation)
+
+    def strangeness(self, row: Arrays) -> float | None:
+        """How unlike the images of a row are to those that the model knows, see :class:`Prediction`."""
+        return self._strangeness(self.collate([row]))[0]
 
     def describe(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Tensor:
         """What familiarity is judged by, ``[N, 2 D]``: see :func:`openpali.weights.familiarity.describe`.
@@ -303,41 +326,23 @@ class Pipeline:
         Raises:
             ValueError: the model takes text alone, or an image cannot be read.
         """
-        found = []
-        for some in _chunks(images, batch):
-            inputs, _ = self._collate([[image] for image in some], [[self.tokenizer.eos_id]] * len(some))
-            with torch.inference_mode(), evaluating(self.model):
-                found.append(describe(self.model.vit(inputs["images"].flatten(0, 1))).cpu())
-        return torch.cat(found)
+        chunks = _chunks(images, batch)
+        rows = ([self.arrays([image], [self.tokenizer.eos_id])[0] for image in some] for some in chunks)
+        return torch.cat([self._describe(self.collate(some)["images"]) for some in rows])
 
-    def _strangeness(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
-        """Mean strangeness of each row's images.
+    def _describe(self, images: Tensor) -> Tensor:
+        """Features of images ``[B, F, H, W, 3]``, ``[B * F, 2 D]``. The ViT runs apart from the engine's."""
+        with torch.inference_mode(), evaluating(self.model):
+            return describe(self.model.vit(images.flatten(0, 1))).cpu()
 
-        Args:
-            tokens: of the ViT for these inputs; empty if an engine has computed them elsewhere.
-        """
+    def _strangeness(self, inputs: Batch) -> list[float | None]:
+        """Mean strangeness of each row's images."""
         images = inputs.get("images")
         if images is None or self.familiarity is None:
             return [None] * len(inputs["prompt"])
-        with torch.inference_mode(), evaluating(self.model):
-            features = describe(tokens[0] if tokens else self.model.vit(images.flatten(0, 1))).cpu()
-        odd_BF = self.familiarity.strangeness(features).view(images.shape[:2])
+        odd_BF = self.familiarity.strangeness(self._describe(images)).view(images.shape[:2])
         counts = inputs["frames"].tolist() if "frames" in inputs else [images.shape[1]] * len(odd_BF)
         return [float(row[:count].mean()) for row, count in zip(odd_BF, counts, strict=True)]
-
-    def _read(self, task: Task, generation: Generation, size: Size) -> Answer:
-        """An answer, with its confidence or that of its objects."""
-        answer = task.parse(self.tokenizer.decode(generation.ids), size)
-        calibration = self.calibration(task.name)
-        if calibration is None:
-            return answer
-        sure = [calibration.confidence(claim) for claim in task.claims(generation, self.tokenizer)]
-        if not task.coordinates:
-            return dataclasses.replace(answer, confidence=sure[0])
-        things = zip(answer.objects, sure, strict=True)
-        return dataclasses.replace(
-            answer, objects=tuple(dataclasses.replace(thing, confidence=each) for thing, each in things)
-        )
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens of a prompt.
@@ -356,22 +361,27 @@ class Pipeline:
         ids = self.tokenizer.encode(target) if isinstance(target, str) else target
         return [*ids, self.tokenizer.eos_id]
 
-    def _collate(
-        self, frames: Sequence[Frames], prompts: Sequence[list[int]], targets: Sequence[list[int]] | None = None
-    ) -> tuple[Batch, list[Size]]:
-        """A batch on the model's device, and the size of each row's first image."""
-        samples, sizes = [], []
-        for row, prompt, target in zip(frames, prompts, targets or [[0]] * len(prompts), strict=True):
-            arrays: dict[str, NDArray[Any]] = {"prompt": np.array(prompt), "target": np.array(target)}
-            images = [to_array(image) for image in row]
-            sizes.append(Size(*images[0].shape[:2]) if images else Size(1, 1))
-            if images:
-                if self.preprocess is None:
-                    raise ValueError("this model takes text alone: leave out the images")
-                arrays["images"] = np.stack([self.preprocess(image) for image in images])
-            samples.append(arrays)
-        batch = {name: tensor.to(self.device) for name, tensor in self._encoder.collate(samples).items()}
-        return batch, sizes
+    def arrays(
+        self, frames: Frames, prompt: str | list[int], target: list[int] | None = None
+    ) -> tuple[Arrays, Size]:
+        """A row for :meth:`collate`, and the size of its first image.
+
+        Raises:
+            ValueError: the prompt is empty or too long, or an image cannot be read or taken.
+        """
+        ids = self.prompt_ids(prompt) if isinstance(prompt, str) else prompt
+        arrays: dict[str, NDArray[Any]] = {"prompt": np.array(ids), "target": np.array(target or [0])}
+        images = [to_array(image) for image in frames]
+        if not images:
+            return arrays, Size(1, 1)
+        if self.preprocess is None:
+            raise ValueError("this model takes text alone: leave out the images")
+        arrays["images"] = np.stack([self.preprocess(image) for image in images])
+        return arrays, Size(*images[0].shape[:2])
+
+    def collate(self, rows: Sequence[Arrays]) -> Batch:
+        """Rows as one batch on the model's device, see :class:`SequenceEncoder`."""
+        return {name: tensor.to(self.device) for name, tensor in self._encoder.collate(rows).items()}
 
 
 class EmbeddingPipeline:
@@ -388,6 +398,7 @@ class EmbeddingPipeline:
         self, model: SigLIP, tokenizer: Tokenizer, preprocess: Preprocess, wording: Wording = "lower"
     ) -> None:
         self.model = model
+        self.tokenizer = tokenizer
         self.preprocess = preprocess
         self._encoder = PairEncoder(tokenizer, model.config.text.length, wording)
 
@@ -436,6 +447,11 @@ def unlike(model: str) -> str:
     return f"this image is unlike what {model} was trained on, so do not trust the answer"
 
 
+def cut_at(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of ``stops``; all of it if it has none."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)]
+
+
 def to_array(image: ImageLike) -> Image:
     """Any kind of image as RGB uint8 ``[H, W, 3]``; a Pillow image gives the same pixels as its file.
 
@@ -463,17 +479,6 @@ def group(keys: Sequence[K]) -> dict[K, list[int]]:
     for i, key in enumerate(keys):
         found.setdefault(key, []).append(i)
     return found
-
-
-@contextmanager
-def _seen(vit: nn.Module) -> Iterator[list[Tensor]]:
-    """What a ViT returns within the block."""
-    seen: list[Tensor] = []
-    hook = vit.register_forward_hook(lambda module, inputs, tokens: seen.append(tokens))
-    try:
-        yield seen
-    finally:
-        hook.remove()
 
 
 def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:

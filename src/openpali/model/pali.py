@@ -58,7 +58,11 @@ class PaliModel(nn.Module):
 
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
         """Visual tokens, then the prompt, through the encoder."""
-        x, mask = self.assemble(None if images is None else self.embed_images(images), prompt, frames)
+        return self.encode_tokens(None if images is None else self.embed_images(images), prompt, frames)
+
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+        """:meth:`encode` for images that :meth:`embed_images` has embedded."""
+        x, mask = self.assemble(visual_BND, prompt, frames)
         return Memory(self.text.encode(x, mask), mask)
 
     def assemble(

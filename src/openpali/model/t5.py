@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from openpali.model.attention import AttentionLayer, attend_with_bias, merge_heads, split_heads
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.layers import Embedding, Linear
+from openpali.model.rows import RowBuffer, append_masks, shared_memory
 from openpali.model.vit import LayerCall
 
 
@@ -146,35 +147,35 @@ class LayerCache:
     """Keys and values of one decoder layer: the past ``[B, h, max_length, d]``, and the memory's ``[M, h, N, d]``,
     computed once. ``slots``: where the next positions go."""
 
-    keys: Tensor
-    values: Tensor
-    memory_keys: Tensor
-    memory_values: Tensor
+    keys: RowBuffer
+    values: RowBuffer
+    memory_keys: RowBuffer
+    memory_values: RowBuffer
     slots: Slots = Slots(0, 0)
 
     @property
     def memory(self) -> tuple[Tensor, Tensor]:
         """Keys and values of the memory."""
-        return self.memory_keys, self.memory_values
+        return self.memory_keys.rows, self.memory_values.rows
 
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """As in :class:`KVCache`. Keys beyond a row's own length are left from earlier; the bias hides them."""
         start, end, rows = self.slots.start, self.slots.end, self.slots.rows
-        if rows is None:
-            self.keys[:, :, start:end] = keys
-            self.values[:, :, start:end] = values
-        else:
-            row = torch.arange(len(rows), device=rows.device)[:, None]
-            self.keys[row, :, rows] = keys.transpose(1, 2)  # [B, L, h, d]
-            self.values[row, :, rows] = values.transpose(1, 2)
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        past = self.keys.rows, self.values.rows
+        for each, new in zip(past, (keys, values), strict=True):
+            if rows is None:
+                each[:, :, start:end] = new
+            else:
+                row = torch.arange(len(rows), device=rows.device)[:, None]
+                each[row, :, rows] = new.transpose(1, 2)  # [B, L, h, d]
+        return past[0][:, :, :end], past[1][:, :, :end]
 
 
 @dataclass
 class Cache:
     """What the decoder keeps between steps, for rows that may differ in length.
 
-    Rows enter with :meth:`concatenate`, leave or are copied with :meth:`reorder`, while others go on.
+    Rows enter with :meth:`append`, leave or are copied with :meth:`reorder`, while others go on.
 
     Attributes:
         layers: keys and values.
@@ -189,7 +190,7 @@ class Cache:
     @property
     def max_length(self) -> int:
         """Positions that a row has room for."""
-        return self.layers[0].keys.shape[2]
+        return self.layers[0].keys.length
 
     @property
     def rows_per_memory(self) -> int:
@@ -211,7 +212,7 @@ class Cache:
         slots = Slots(start, end)
         if start < longest:
             rows = self.lengths[:, None] + torch.arange(count)
-            slots = Slots(start, end, rows.to(self.layers[0].keys.device))
+            slots = Slots(start, end, rows.to(self.layers[0].keys.rows.device))
         for layer in self.layers:
             layer.slots = slots
         self.lengths = self.lengths + count
@@ -220,65 +221,56 @@ class Cache:
     def reorder(self, rows: Tensor) -> None:
         """Make row ``i`` continue what row ``rows[i]`` was (beam search, or dropping finished rows).
 
-        Rows that follow one another from the same memory go on sharing it, B // M of them each.
+        Rows that follow one another from the same memory go on sharing it, B // M of them each. Nothing is copied
+        for rows that stay where they are.
         """
-        memories = len(self.layers[0].memory_keys)
-        owners = shared_memory(rows // self.rows_per_memory)
-        moved = owners.tolist() != list(range(memories))
-        self.lengths = self.lengths[rows.cpu()]
+        rows = rows.cpu()
+        filled = self._filled
+        self._pick_memories(shared_memory(rows // self.rows_per_memory))
+        self.lengths = self.lengths[rows]
         for layer in self.layers:
-            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
-            if moved:
-                layer.memory_keys, layer.memory_values = layer.memory_keys[owners], layer.memory_values[owners]
-        if moved and self.memory_mask is not None:
-            self.memory_mask = self.memory_mask[owners]
+            layer.keys.pick(rows, filled)
+            layer.values.pick(rows, filled)
 
-    @classmethod
-    def concatenate(cls, caches: Sequence[Cache]) -> Cache:
-        """One cache of the rows of all ``caches``, in order.
+    def append(self, other: Cache) -> None:
+        """Take over the rows of ``other``, behind its own.
 
-        Pasts and memories are padded to the longest. Rows go on sharing memories if all caches have as many rows
-        of each; else every row gets a copy of its own. A cache may have no rows left.
+        Pasts and memories are padded to the longer. Rows go on sharing memories if both caches have as many rows
+        of each; else every row gets a copy of its own.
         """
-        length = max(cache.max_length for cache in caches)
-        caches = [cache for cache in caches if len(cache.lengths)] or caches
-        n = max(cache.layers[0].memory_keys.shape[2] for cache in caches)
-        copies = [cache.rows_per_memory for cache in caches]
-        if len(set(copies)) == 1:
-            copies = [1] * len(caches)
+        if not len(other.lengths):
+            return
+        if not len(self.lengths):
+            self.layers, self.memory_mask, self.lengths = other.layers, other.memory_mask, other.lengths
+            return
+        if self.rows_per_memory != other.rows_per_memory:
+            self._part()
+            other._part()
+        length, n = other.max_length, other.layers[0].memory_keys.length
+        counts = len(self.layers[0].memory_keys), len(other.layers[0].memory_keys)
+        ours = self.layers[0].memory_keys.length
+        self.memory_mask = append_masks(self.memory_mask, other.memory_mask, counts, (ours, n))
+        for layer, new in zip(self.layers, other.layers, strict=True):
+            layer.keys.append(new.keys.rows[:, :, : other._filled], length)
+            layer.values.append(new.values.rows[:, :, : other._filled], length)
+            layer.memory_keys.append(new.memory_keys.rows, n)
+            layer.memory_values.append(new.memory_values.rows, n)
+        self.lengths = torch.cat([self.lengths, other.lengths])
 
-        def padded(tensors: Iterable[Tensor], size: int) -> list[Tensor]:
-            return [F.pad(t, (0, 0, 0, size - t.shape[2])) for t in tensors]
+    @property
+    def _filled(self) -> int:
+        return int(self.lengths.max()) if len(self.lengths) else 0
 
-        def joined(tensors: Iterable[Tensor]) -> Tensor:  # of memories
-            return torch.cat([t.repeat_interleave(m, 0) for t, m in zip(tensors, copies, strict=True)])
+    def _part(self) -> None:
+        """Give every row a copy of its memory."""
+        self._pick_memories(torch.arange(len(self.lengths)) // self.rows_per_memory)
 
-        layers = [
-            LayerCache(
-                torch.cat(padded((layer.keys for layer in each), length)),
-                torch.cat(padded((layer.values for layer in each), length)),
-                joined(padded((layer.memory_keys for layer in each), n)),
-                joined(padded((layer.memory_values for layer in each), n)),
-            )
-            for each in zip(*(cache.layers for cache in caches), strict=True)
-        ]
-        mask = joined(F.pad(mask, (0, n - mask.shape[3])) for mask in map(_mask_of, caches))
-        return cls(layers, mask, torch.cat([cache.lengths for cache in caches]))
-
-
-def _mask_of(cache: Cache) -> Tensor:
-    keys = cache.layers[0].memory_keys
-    shape = keys.shape[0], 1, 1, keys.shape[2]
-    return keys.new_ones(shape, dtype=torch.bool) if cache.memory_mask is None else cache.memory_mask
-
-
-def shared_memory(owners: Tensor) -> Tensor:
-    """Which memories to keep, ``[M]``, for rows that came from memories ``owners`` ``[B]``.
-
-    One for each run of B // M equal owners where the runs are of one length, else one for each row.
-    """
-    kept, counts = torch.unique_consecutive(owners, return_counts=True)
-    return kept if len(set(counts.tolist())) == 1 else owners
+    def _pick_memories(self, owners: Tensor) -> None:
+        for layer in self.layers:
+            layer.memory_keys.pick(owners)
+            layer.memory_values.pick(owners)
+        if self.memory_mask is not None:
+            self.memory_mask = self.memory_mask[owners]
 
 
 class SelfAttention(AttentionLayer):
@@ -487,7 +479,8 @@ class EncoderDecoder(nn.Module):
             # each head's in one piece, as every step reads them: at 3,380 tokens that halves its attention
             keys, values = (each.contiguous() for each in layer.cross.memory(memory_BND))
             past = keys.new_zeros(keys.shape[0], keys.shape[1], max_length, keys.shape[3])
-            layers.append(LayerCache(past, past.clone(), keys, values))
+            own = [RowBuffer(each) for each in (past, past.clone(), keys, values)]
+            layers.append(LayerCache(own[0], own[1], own[2], own[3]))
         mask = None if memory_mask_BN is None else memory_mask_BN[:, None, None, :]
         return Cache(layers, mask, torch.zeros(len(memory_BND), dtype=torch.long))
 

@@ -66,6 +66,13 @@ class Answer:
     objects: Sequence[Object] = ()
     confidence: float | None = None
 
+    def assured(self, confidences: Sequence[float], *, of_objects: bool) -> Answer:
+        """The answer with the confidence of its text, or of each of its objects."""
+        if not of_objects:
+            return dataclasses.replace(self, confidence=confidences[0])
+        pairs = zip(self.objects, confidences, strict=True)
+        return dataclasses.replace(self, objects=tuple(dataclasses.replace(o, confidence=c) for o, c in pairs))
+
     def scaled(self, factor: int) -> Answer:
         """The answer for the image enlarged ``factor`` times."""
         return dataclasses.replace(self, objects=tuple(thing.scaled(factor) for thing in self.objects))

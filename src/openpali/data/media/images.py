@@ -19,7 +19,13 @@ from openpali.tasks.example import Image, Size
 MAX_PIXELS = 100_000_000  # a larger image is refused before it is decoded
 
 
-def load_image(source: str | Path | bytes, name: str = "", *, min_size: Size | None = None) -> Image:
+class TooManyPixels(ValueError):
+    """An image has more pixels than may be decoded."""
+
+
+def load_image(
+    source: str | Path | bytes, name: str = "", *, min_size: Size | None = None, max_pixels: int = MAX_PIXELS
+) -> Image:
     """Decode an image to RGB uint8 ``[H, W, 3]``, upright by its EXIF orientation.
 
     Palette, grey, CMYK and 16-bit images are converted; transparent pixels are blended with white; an
@@ -29,12 +35,14 @@ def load_image(source: str | Path | bytes, name: str = "", *, min_size: Size | N
         source: a file, or its bytes.
         name: its name in error messages; by default the path.
         min_size: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, if the result is at least this large.
+        max_pixels: a larger image is refused before it is decoded.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is a folder, a URL, not an image, is incomplete, or has more than ``MAX_PIXELS`` pixels.
+        TooManyPixels: it has more than ``max_pixels`` pixels.
+        ValueError: it is a folder, a URL, not an image, or is incomplete.
     """
-    return decode_image(source, name, min_size=min_size)[0]
+    return decode_image(source, name, min_size=min_size, max_pixels=max_pixels)[0]
 
 
 def check_image_file(path: str | Path) -> None:
@@ -52,7 +60,9 @@ def check_image_file(path: str | Path) -> None:
         raise FileNotFoundError(f"no image file {path}")
 
 
-def decode_image(source: str | Path | bytes, name: str = "", *, min_size: Size | None = None) -> tuple[Image, Size]:
+def decode_image(
+    source: str | Path | bytes, name: str = "", *, min_size: Size | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Image, Size]:
     """Like :func:`load_image`; also returns the upright size of the image on disk, which coordinates refer to."""
     if isinstance(source, bytes):
         data, name = source, name or "the image"
@@ -65,7 +75,7 @@ def decode_image(source: str | Path | bytes, name: str = "", *, min_size: Size |
         raise ValueError(_empty(name))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about large images and broken EXIF; real problems are raised
-        image = _open(io.BytesIO(data), name)
+        image = _open(io.BytesIO(data), name, max_pixels)
         try:
             size = _upright_size(image)
             if min_size is not None and image.format == "JPEG":
@@ -101,16 +111,16 @@ def _empty(name: str) -> str:
     return f"{name} is empty (0 bytes)"
 
 
-def _open(file: BinaryIO, name: str) -> PILImage.Image:
+def _open(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> PILImage.Image:
     try:
         image = PILImage.open(file)
     except PILImage.DecompressionBombError as error:
-        raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels: shrink it first") from error
+        raise TooManyPixels(f"{name} has more than {max_pixels:,} pixels: shrink it first") from error
     except Exception as error:  # hostile files make Pillow's parsers raise any error
         raise ValueError(f"{name} is not an image in a format that Pillow reads") from error
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS:,}: shrink it first")
+    if width * height > max_pixels:
+        raise TooManyPixels(f"{name} has {width} x {height} pixels, more than {max_pixels:,}: shrink it first")
     return image
 
 

@@ -10,22 +10,27 @@ D width, h heads, d head width, V vocabulary.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openpali.infer.generate import evaluating
 from openpali.model.attention import attending, sdpa, unfold_bias
 from openpali.model.pali import PaliModel
-from openpali.model.t5 import DecoderLayer, EncoderDecoder, shared_memory
+from openpali.model.rows import RowBuffer, shared_memory
+from openpali.model.t5 import DecoderLayer, EncoderDecoder
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
 # a block of queries at a time
+
+HIDDEN = torch.finfo(torch.float32).min  # added to scores of positions that may not be seen
+SPARE = 64  # positions of the past that no row sees, beside as many as the longest row has, before they are dropped
 
 GROUP = 128  # activation values that share a scale in int8 matmuls; OpenVINO's default of 32 is slower
 
@@ -40,27 +45,89 @@ class OpenVinoMemory:
     tensors: list[Any]
 
 
-@dataclass
 class OpenVinoCache:
-    """State of the decoder between steps. Keys and values of the past are variables of the request.
+    """State of the decoder between steps, for rows that may differ in length; the past is in a request's variables.
 
-    All rows have one length: rows leave or are copied, but none can be admitted later.
+    A step appends to every row alike. A row that joined later begins with positions of another's past, which its
+    bias hides: so rows come and go without a copy of the past, until :meth:`stepped` drops what no row sees.
+
+    Args:
+        request: of the compiled step.
+        memory: keys and values by layer, each ``[M, h, N, d]``, then the mask ``[M, 1, 1, N]``.
     """
 
-    request: Any
-    memory: list[Any]  # tensors: keys and values by layer, each [M, h, N, d], then the mask [M, 1, 1, N]
-    past: NDArray[np.int32]  # the row of the last step that each hypothesis continues, [B]
-    length: int = 0
-    fresh: bool = True  # the memory has still to be set as the request's input
+    def __init__(self, request: Any, memory: Sequence[Any]) -> None:
+        self.request = request
+        self.lengths = np.zeros(memory[0].shape[0], np.int64)  # of the past of each hypothesis, [B]
+        self.past = _count(len(self.lengths))  # the row of the last step that each hypothesis continues, [B]
+        self.length = 0  # of the variables
+        self._kinds = [tensor.element_type for tensor in memory]
+        self._memory = [RowBuffer(torch.from_numpy(tensor.data), shared=True) for tensor in memory]
+        self._fresh = True  # the memory has still to be set as the request's input
+
+    @property
+    def rows_per_memory(self) -> int:
+        """B // M: as many rows after one another share a memory. 1 if no rows are left."""
+        return len(self.lengths) // len(self._memory[0]) if len(self.lengths) else 1
+
+    def changed_memory(self) -> list[Any]:
+        """The memory as tensors, if it is another than in the last step; else nothing."""
+        fresh, self._fresh = self._fresh, False
+        pairs = zip(self._memory, self._kinds, strict=True) if fresh else ()
+        return [_tensor(each.rows.numpy(), kind) for each, kind in pairs]
 
     def reorder(self, rows: Tensor) -> None:
         """Make row ``i`` continue what row ``rows[i]`` was, as :meth:`openpali.model.t5.Cache.reorder`."""
-        count = self.memory[0].shape[0]
-        owners = shared_memory(rows // max(1, len(self.past) // count)).numpy()
-        if owners.tolist() != list(range(count)):
-            self.memory = [_tensor(tensor.data[owners], tensor.element_type) for tensor in self.memory]
-            self.fresh = True
-        self.past = self.past[rows.numpy()]
+        self._pick_memories(shared_memory(rows // self.rows_per_memory))
+        self.past, self.lengths = self.past[rows.numpy()], self.lengths[rows.numpy()]
+
+    def append(self, other: OpenVinoCache) -> None:
+        """Take over the rows of ``other``, which has made no step, as :meth:`openpali.model.t5.Cache.append`."""
+        assert not other.length
+        if not len(other.lengths):
+            return
+        if not len(self.lengths):
+            vars(self).update(vars(other))
+            return
+        if self.rows_per_memory != other.rows_per_memory:
+            for cache in (self, other):
+                cache._pick_memories(torch.arange(len(cache.lengths)) // cache.rows_per_memory)
+        *memory, mask = self._memory
+        *others, theirs = other._memory
+        n = max(memory[0].length, others[0].length)
+        for each, more in zip(memory, others, strict=True):
+            each.append(more.rows, n)
+        hidden = [F.pad(m.rows, (0, n - m.rows.shape[3]), value=HIDDEN) for m in (mask, theirs)]
+        self._memory[-1] = RowBuffer(torch.cat(hidden))
+        before = self.past if self.length else np.zeros_like(self.past)
+        self.past = np.pad(before, (0, len(other.lengths)))  # any row's past will do
+        self.lengths = np.concatenate([self.lengths, other.lengths])
+        self._fresh = True
+
+    def bias(self, relative: Tensor) -> NDArray[np.float32]:
+        """Bias of the next position ``[1 or B, h, 1, length + 1]``, of one per distance ``[h, length + 1]``."""
+        bias = relative[None, :, None]
+        if (self.lengths < self.length).any():
+            before = self.length - torch.from_numpy(self.lengths)[:, None]
+            bias = bias.masked_fill((torch.arange(self.length + 1) < before)[:, None, None], HIDDEN)
+        return cast(NDArray[np.float32], bias.numpy())
+
+    def stepped(self) -> None:
+        """Count a position more in each row."""
+        self.length += 1
+        self.lengths = self.lengths + 1
+        self.past = _count(len(self.lengths))
+        longest = int(self.lengths.max())
+        if self.length > 2 * longest + SPARE:
+            for state in self.request.query_state():
+                state.state = _tensor(state.state.data[:, :, self.length - longest :], state.state.element_type)
+            self.length = longest
+
+    def _pick_memories(self, owners: Tensor) -> None:
+        if owners.tolist() != list(range(len(self._memory[0]))):
+            for each in self._memory:
+                each.pick(owners)
+            self._fresh = True
 
 
 class OpenVinoPali:
@@ -121,7 +188,7 @@ class OpenVinoPali:
             {
                 "ids": (torch.zeros(2, 1, dtype=torch.long), [-1, 1]),
                 "rows": (torch.arange(2, dtype=torch.int32), [-1]),
-                **{f"bias.{i}": (torch.zeros(1, heads, 1, 4), [1, heads, 1, -1]) for i in range(biases)},
+                **{f"bias.{i}": (torch.zeros(2, heads, 1, 4), [-1, heads, 1, -1]) for i in range(biases)},
                 **mask,
                 **memory,
                 **past,
@@ -140,9 +207,13 @@ class OpenVinoPali:
     @torch.inference_mode()
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> OpenVinoMemory:
         """As :meth:`openpali.model.pali.PaliModel.encode`."""
-        visual = None if images is None else self.embed_images(images)
+        return self.encode_tokens(None if images is None else self.embed_images(images), prompt, frames)
+
+    @torch.inference_mode()
+    def encode_tokens(self, visual: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> OpenVinoMemory:
+        """As :meth:`openpali.model.pali.PaliModel.encode_tokens`."""
         x, real = self.model.assemble(visual, prompt, frames)
-        mask = torch.zeros(real.shape).masked_fill(~real, torch.finfo(torch.float32).min)[:, None, None]
+        mask = torch.zeros(real.shape).masked_fill(~real, HIDDEN)[:, None, None]
         n = x.shape[1]
         if self.model.config.text.heads * n * n > LARGEST_BIAS:
             with evaluating(self.text):
@@ -166,22 +237,19 @@ class OpenVinoPali:
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
         """A cache to generate from these memories; it grows step by step."""
-        return OpenVinoCache(self._step.create_infer_request(), memory.tensors, _count(len(memory.outputs)))
+        return OpenVinoCache(self._step.create_infer_request(), memory.tensors)
 
     @torch.inference_mode()
     def step(self, ids: Tensor, cache: OpenVinoCache) -> Tensor:
         """Feed the next token of each row ``[B, 1]``; logits of the one after it, ``[B, 1, V]``."""
-        if cache.fresh:
-            for name, tensor in zip(self._memory_names, cache.memory, strict=True):
-                cache.request.set_tensor(name, tensor)
-            cache.fresh = False
+        for name, tensor in zip(self._memory_names, cache.changed_memory(), strict=False):
+            cache.request.set_tensor(name, tensor)
         for i, bias in enumerate(self.text.decoder_bias):
-            cache.request.set_tensor(f"bias.{i}", _tensor(bias(-cache.length, 0)[None, :, None].numpy()))
+            cache.request.set_tensor(f"bias.{i}", _tensor(cache.bias(bias(-cache.length, 0))))
         cache.request.set_tensor("ids", _tensor(ids.numpy()))
         cache.request.set_tensor("rows", _tensor(cache.past))
         cache.request.infer()
-        cache.length += 1
-        cache.past = _count(len(ids))
+        cache.stepped()
         [logits] = self._head([cache.request.get_tensor("hidden")]).values()
         return torch.from_numpy(logits)
 

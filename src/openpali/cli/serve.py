@@ -1,0 +1,89 @@
+"""``openpali serve``: an API for many users."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from openpali.cli.models import open_pali
+from openpali.cli.options import Device, Dtype, Engine, Model
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def serve(
+    model: Model = "nano",
+    engine: Engine = "auto",
+    dtype: Dtype = "fp32",
+    device: Device = "cpu",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: reachable from other machines")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on", min=0, max=65535)] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(help="Key that clients must send; safer in OPENPALI_API_KEY or a file")
+    ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="File that holds the key")] = None,
+    history: Annotated[
+        Literal["refuse", "last-turn"],
+        typer.Option(help="Chats of several messages: refuse them, or answer the last message"),
+    ] = "refuse",
+    allow_media: Annotated[
+        list[str] | None, typer.Option(help="Host from which images may be fetched; repeat it for more")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Origin of web pages that may call the API (CORS); repeat it for more")
+    ] = None,
+    slots: Annotated[int, typer.Option(help="Answers that are generated together", min=1)] = 32,
+    queue: Annotated[int, typer.Option(help="Requests that may wait; more are answered with 429", min=1)] = 256,
+    image_cache: Annotated[int, typer.Option(help="MiB of image features to keep", min=0)] = 256,
+    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens of an answer", min=1)] = 512,
+    per_client: Annotated[int, typer.Option(help="Maximum number of requests of an address at a time", min=1)] = 64,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up", min=1)] = 300,
+    drain: Annotated[float, typer.Option(help="Seconds to finish requests when told to stop", min=1)] = 30,
+) -> None:
+    """Serve a model: OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
+    try:
+        from openpali.serve.http import create_app
+        from openpali.serve.server import serve as listen
+    except ImportError as error:
+        raise ValueError("serving needs the extra serve: pip install 'openpali[serve]'") from error
+    from openpali.serve.limits import Key, Limits
+    from openpali.serve.media import Media
+    from openpali.serve.metrics import Metrics
+    from openpali.serve.scheduler import Scheduler
+    from openpali.serve.service import Service
+
+    key = Key(_key(api_key, api_key_file))
+    pali = open_pali(model, engine, dtype, device)
+    limits = Limits(new_tokens=max_tokens, per_client=per_client, seconds=timeout)
+    metrics = Metrics()
+    scheduler = Scheduler(pali, slots=slots, queue=queue, features=image_cache * 2**20, finished=metrics.finished)
+    metrics.watch(scheduler)
+    typer.echo(f"loading {pali.name}", err=True)
+    pali.load_all()
+    service = Service(
+        scheduler,
+        name=pali.folder.name if pali.name == str(pali.folder) else pali.name,
+        limits=limits,
+        media=Media(limits, allow_media or ()),
+        metrics=metrics,
+        key=key,
+        history=history,
+        origins=allow_origin or (),
+    )
+    if host not in LOOPBACK and not key.required:
+        typer.echo(f"warning: {host} is reachable from other machines, and no --api-key is asked for", err=True)
+    typer.echo(f"{service.name} with {pali.engine}: http://{host}:{port}/docs", err=True)
+    listen(create_app(service, drain), host, port, drain)
+
+
+def _key(given: str | None, file: Path | None) -> str | None:
+    if given is not None and file is not None:
+        raise ValueError("--api-key and --api-key-file exclude each other: give one of them")
+    if file is not None:
+        return file.read_text("utf-8")
+    return given if given is not None else os.environ.get("OPENPALI_API_KEY")

@@ -1,0 +1,85 @@
+"""A request's body -> a schema: JSON, or a form with files."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic.json_schema import models_json_schema
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from openpali.serve.errors import ApiError
+from openpali.serve.schemas import Body
+
+B = TypeVar("B", bound=Body)
+_REFERENCE = "#/components/schemas/{model}"
+
+
+async def read_body(request: Request, schema: type[B]) -> B:
+    """The body of a request.
+
+    Raises:
+        ApiError: it is neither JSON nor a form, or does not fit the schema.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        fields: Any = await _read_form(request, schema)
+    elif kind == "application/json":
+        try:
+            fields = json.loads(await request.body())
+        except (ValueError, RecursionError) as error:
+            raise ApiError(400, "the body is not JSON") from error
+    else:
+        raise ApiError(415, "send JSON (Content-Type: application/json), or a form with files")
+    try:
+        return schema.model_validate(fields)
+    except ValidationError as error:
+        raise _explain(error, schema) from error
+
+
+async def _read_form(request: Request, schema: type[Body]) -> dict[str, Any]:
+    """Fields by name; files become data URLs. A field that takes several is a list."""
+    try:
+        form = await request.form()
+    except HTTPException as error:
+        raise ApiError(400, f"the form cannot be read: {error.detail}") from error
+    fields: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            value = f"data:image;base64,{base64.b64encode(await value.read()).decode()}"
+        known = schema.model_fields.get(name)
+        if known is not None and str(known.annotation).startswith("list"):
+            fields.setdefault(name, []).append(value)
+        else:
+            fields[name] = value
+    await form.close()
+    return fields
+
+
+def _explain(error: ValidationError, schema: type[Body]) -> ApiError:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    param = ".".join(str(each) for each in first["loc"])[:200]
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(schema.model_fields)
+        return ApiError(
+            400, f"unknown parameter {param!r}; there are {known}", param=param, code="unknown_parameter"
+        )
+    return ApiError(400, f"{param or 'the body'}: {first['msg']}", param=param or None, code="invalid_value")
+
+
+def describe_body(schema: type[Body], *, form: bool = False) -> dict[str, Any]:
+    """The part of the OpenAPI document about an endpoint's body."""
+    reference = {"schema": {"$ref": _REFERENCE.format(model=schema.__name__)}}
+    content = {"application/json": reference, **({"multipart/form-data": reference} if form else {})}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def schemas_of(bodies: Sequence[type[Body]]) -> dict[str, Any]:
+    """The schemas that :func:`describe_body` refers to, by name."""
+    _, document = models_json_schema([(each, "validation") for each in bodies], ref_template=_REFERENCE)
+    return dict(document.get("$defs", {}))

@@ -1,0 +1,72 @@
+"""A chat -> one question about images. A chat history has no meaning for PaLI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from openpali.serve.errors import ApiError
+from openpali.serve.schemas import ImagePart, Message, TextPart
+
+History = Literal["refuse", "last-turn"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        text: of the last message of the user.
+        images: their URLs, with the name that errors give them.
+        ignored: earlier messages that do not count.
+    """
+
+    text: str
+    images: Sequence[tuple[str, str]]
+    ignored: int = 0
+
+
+def read_chat(messages: Sequence[Message], history: History) -> Question:
+    """The question of a chat.
+
+    Args:
+        history: "refuse": a chat of more than one message is an error; "last-turn": the last message counts, with
+            the newest images.
+
+    Raises:
+        ApiError: the chat has a history, or ends in no question.
+    """
+    if len(messages) > 1 and history == "refuse":
+        raise ApiError(
+            400,
+            f"{len(messages)} messages, but this model answers one message and has neither a history nor system "
+            "messages: send the last one alone, or start the server with --history last-turn",
+            param="messages",
+            code="history_not_supported",
+        )
+    last = messages[-1]
+    if last.role != "user":
+        raise ApiError(400, f"the last message is of the {last.role}, not of the user", param="messages")
+    text = " ".join(_texts(last)).strip()
+    if not text:
+        raise ApiError(400, "the last message has no text: ask something", param="messages")
+    asked = ((n, message) for n, message in enumerate(messages) if message.role == "user")
+    found = [images for n, message in asked if (images := _images(message, n))]
+    return Question(text, found[-1] if found else (), len(messages) - 1)
+
+
+def _texts(message: Message) -> list[str]:
+    if isinstance(message.content, str):
+        return [message.content]
+    return [part.text for part in message.content or () if isinstance(part, TextPart)]
+
+
+def _images(message: Message, number: int) -> list[tuple[str, str]]:
+    if message.content is None or isinstance(message.content, str):
+        return []
+    return [
+        (part.image_url.url, f"messages[{number}].content[{place}].image_url")
+        for place, part in enumerate(message.content)
+        if isinstance(part, ImagePart)
+    ]

@@ -1,0 +1,238 @@
+"""``/v1/chat/completions`` and ``/v1/completions``: whole, or as a stream of events."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from openpali.infer.generate import Decoding
+from openpali.infer.pipeline import Prediction, cut_at
+from openpali.serve.answers import FINISH, Json, log_probs, own, usage
+from openpali.serve.bodies import describe_body, read_body
+from openpali.serve.chat import read_chat
+from openpali.serve.errors import ApiError
+from openpali.serve.limits import Limits
+from openpali.serve.schemas import ChatRequest, CompletionRequest, Generating
+from openpali.serve.service import Asked, Service
+from openpali.serve.tickets import Ticket
+
+BROKEN = "\ufffd"  # stands for the first bytes of a character
+
+
+def completions_router(service: Service) -> APIRouter:
+    """The endpoints."""
+    router = APIRouter(tags=["OpenAI"])
+
+    @router.post("/v1/chat/completions", openapi_extra=describe_body(ChatRequest))
+    async def chat(request: Request) -> Response:
+        """Ask about images. One message of the user; several images are the frames of a video."""
+        body = await read_body(request, ChatRequest)
+        service.check_model(body.model)
+        question = read_chat(body.messages, service.history)
+        limit = body.max_completion_tokens or body.max_tokens
+        asked = Asked(
+            question.text,
+            question.images,
+            body.task,
+            body.lang,
+            partial(decoding_of, body, limit, service.limits),
+            body.stops,
+        )
+        headers = {}
+        if question.ignored:
+            headers["X-OpenPaLI-History"] = f"last-turn; {question.ignored} earlier messages ignored"
+        return await _complete(service, request, body, asked, _Chat(service, body.logprobs), headers)
+
+    @router.post("/v1/completions", openapi_extra=describe_body(CompletionRequest))
+    async def complete(request: Request) -> Response:
+        """Continue a prompt as the model was trained on, with images or without."""
+        body = await read_body(request, CompletionRequest)
+        service.check_model(body.model)
+        images = [(url, f"images[{i}]") for i, url in enumerate(body.images)]
+        decoding = partial(decoding_of, body, body.max_tokens, service.limits)
+        asked = Asked(body.prompt, images, decoding=decoding, stops=body.stops)
+        return await _complete(service, request, body, asked, _Plain(service, body.logprobs is not None), {})
+
+    return router
+
+
+def decoding_of(body: Generating, limit: int | None, limits: Limits, longest: int) -> Decoding:
+    """How to generate; ``longest``: the limit of tokens where the request has none.
+
+    Raises:
+        ApiError: more tokens than this server generates, or a combination without meaning.
+    """
+    if (limit or 0) > limits.new_tokens:
+        raise ApiError(
+            400, f"max_tokens is {limit}, but this server generates {limits.new_tokens} at most", param="max_tokens"
+        )
+    if body.n > 1 and not body.temperature:
+        raise ApiError(400, "n above 1 needs a temperature above 0: greedy answers are all the same", param="n")
+    return Decoding(
+        max_tokens=limit or longest,
+        beams=body.beams,
+        temperature=body.temperature,
+        top_p=body.top_p if body.temperature and body.top_p < 1 else None,
+        samples=body.n,
+        seed=body.seed,
+    )
+
+
+async def _complete(
+    service: Service, request: Request, body: Generating, asked: Asked, form: _Form, headers: dict[str, str]
+) -> Response:
+    if body.stream:
+        ticket, written = await service.stream(request, asked)
+        always = body.stream_options is None or not body.stream_options.include_usage
+        events = _events(service, ticket, written, form, always)
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    ticket = await service.submit(asked)
+    predictions = await service.answer(request, ticket)
+    counts = usage(service.prompt_tokens(ticket), [p.generation for p in predictions])
+    choices = [form.whole(i, ticket, prediction) for i, prediction in enumerate(predictions)]
+    return JSONResponse({**form.head(False), "choices": choices, "usage": counts}, headers=headers)
+
+
+async def _events(
+    service: Service,
+    ticket: Ticket,
+    written: AsyncIterator[tuple[list[int], list[float]]],
+    form: _Form,
+    in_last: bool,
+) -> AsyncIterator[str]:
+    """Server-sent events: pieces of the answer, the reason of its end, what was used, and ``[DONE]``.
+
+    What was used is in the last piece, or, where the client asked for it (``include_usage``), in one of its own.
+    """
+    pieces = _Pieces(ticket)
+    try:
+        for start in form.starts():
+            yield _event({**form.head(True), "choices": [start]})
+        async for ids, values in written:
+            if piece := pieces.add(ids):
+                yield _event({**form.head(True), "choices": [form.piece(0, piece, ticket, (ids, values), pieces)]})
+        predictions = await service.run(ticket.predictions)
+        counts = usage(service.prompt_tokens(ticket), [p.generation for p in predictions])
+        for i, prediction in enumerate(predictions):
+            generation = prediction.generation
+            rest = pieces.rest(prediction.answer.text) if len(predictions) == 1 else prediction.answer.text
+            state = generation.ids, generation.log_probs
+            choice = form.piece(i, rest, ticket, state, pieces)
+            choice |= {"finish_reason": FINISH[generation.finish_reason], "openpali": own(prediction)}
+            last = {"usage": counts} if in_last and i == len(predictions) - 1 else {}
+            yield _event({**form.head(True), "choices": [choice], **last})
+        if not in_last:
+            yield _event({**form.head(True), "choices": [], "usage": counts})
+    except ApiError as error:
+        yield _event(error.as_json())
+    yield "data: [DONE]\n\n"
+
+
+def _event(data: Json) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+class _Pieces:
+    """Cuts a text that grows into pieces that do not change any more."""
+
+    def __init__(self, ticket: Ticket) -> None:
+        self._decode: Callable[[list[int]], str] = ticket.pipeline.tokenizer.decode
+        self._stops = ticket.stops
+        self._held = max((len(stop) for stop in ticket.stops), default=1) - 1  # may be the start of a stop
+        self.sent = ""
+        self.tokens = 0  # whose log-probabilities are sent
+
+    def add(self, ids: list[int]) -> str:
+        text = cut_at(self._decode(ids), self._stops).lstrip()
+        text = text[: len(text) - self._held].rstrip().rstrip(BROKEN)
+        piece = text[len(self.sent) :] if text.startswith(self.sent) else ""
+        self.sent += piece
+        return piece
+
+    def rest(self, whole: str) -> str:
+        return whole[len(self.sent) :] if whole.startswith(self.sent) else ""
+
+
+class _Form:
+    """How an endpoint writes what both have in common."""
+
+    kind: str
+    prefix: str
+
+    def __init__(self, service: Service, with_log_probs: bool) -> None:
+        self.with_log_probs = with_log_probs
+        self._head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.name}
+
+    def head(self, stream: bool) -> Json:
+        """What every answer begins with."""
+        return {
+            **self._head,
+            "object": f"{self.kind}.chunk" if stream and self.kind != "text_completion" else self.kind,
+        }
+
+    def starts(self) -> list[Json]:
+        """Choices of the first event of a stream."""
+        return []
+
+    def whole(self, index: int, ticket: Ticket, prediction: Prediction) -> Json:
+        """A choice."""
+        generation = prediction.generation
+        return {
+            "index": index,
+            **self.text(prediction.answer.text, stream=False),
+            "logprobs": self.log_probs(ticket, generation.ids, generation.log_probs, 0),
+            "finish_reason": FINISH[generation.finish_reason],
+            "openpali": own(prediction),
+        }
+
+    def piece(
+        self, index: int, text: str, ticket: Ticket, state: tuple[list[int], list[float]], pieces: _Pieces
+    ) -> Json:
+        """A choice of a stream."""
+        values = self.log_probs(ticket, *state, pieces.tokens)
+        pieces.tokens = len(state[0])
+        return {"index": index, **self.text(text, stream=True), "logprobs": values, "finish_reason": None}
+
+    def text(self, text: str, stream: bool) -> Json:
+        raise NotImplementedError
+
+    def log_probs(self, ticket: Ticket, ids: list[int], values: list[float], first: int) -> Any:
+        raise NotImplementedError
+
+
+class _Chat(_Form):
+    kind, prefix = "chat.completion", "chatcmpl"
+
+    def starts(self) -> list[Json]:
+        return [
+            {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+        ]
+
+    def text(self, text: str, stream: bool) -> Json:
+        return {"delta": {"content": text}} if stream else {"message": {"role": "assistant", "content": text}}
+
+    def log_probs(self, ticket: Ticket, ids: list[int], values: list[float], first: int) -> Any:
+        if not self.with_log_probs:
+            return None
+        return {"content": log_probs(ticket.pipeline.tokenizer, ids, values, first), "refusal": None}
+
+
+class _Plain(_Form):
+    kind, prefix = "text_completion", "cmpl"
+
+    def text(self, text: str, stream: bool) -> Json:
+        return {"text": text}
+
+    def log_probs(self, ticket: Ticket, ids: list[int], values: list[float], first: int) -> Any:
+        if not self.with_log_probs:
+            return None
+        found = log_probs(ticket.pipeline.tokenizer, ids, values, first)
+        tokens = [each["token"] for each in found]
+        return {"tokens": tokens, "token_logprobs": [each["logprob"] for each in found], "top_logprobs": None}

@@ -1,0 +1,55 @@
+"""Visual tokens of images that were seen lately, so that many questions about an image embed it once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+
+from torch import Tensor
+
+from openpali.tasks.example import Image
+
+Key = tuple[str, bytes]
+"""The part of the family whose image encoder it is, and the hash of the pixels."""
+
+
+def hash_pixels(image: Image) -> bytes:
+    """A hash of an image ``[H, W, 3]`` and its shape."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(image.tobytes())
+    return digest.digest()
+
+
+class FeatureCache:
+    """The least recently used images leave when the bytes are spent. For one thread.
+
+    Args:
+        bytes_: most bytes of visual tokens to hold; 0: none.
+
+    Attributes:
+        hits, misses: how often an image was found, and was not.
+        size: bytes that are held.
+    """
+
+    def __init__(self, bytes_: int) -> None:
+        self.limit = bytes_
+        self.size = self.hits = self.misses = 0
+        self._found: OrderedDict[Key, Tensor] = OrderedDict()
+
+    def get(self, key: Key) -> Tensor | None:
+        """Visual tokens ``[N, D]`` of an image; None if they are not here."""
+        if key not in self._found:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._found.move_to_end(key)
+        return self._found[key]
+
+    def put(self, key: Key, tokens_ND: Tensor) -> None:
+        """Keep the tokens of an image, and drop the oldest beyond the limit."""
+        if key in self._found or tokens_ND.nbytes > self.limit:
+            return
+        self._found[key] = tokens_ND.clone()  # not a view, which would hold the whole batch
+        self.size += tokens_ND.nbytes
+        while self.size > self.limit:
+            self.size -= self._found.popitem(last=False)[1].nbytes

@@ -1,0 +1,97 @@
+"""What stands before every endpoint: API key, size of a body, requests per client, and a count of the answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from openpali.serve.errors import ApiError
+from openpali.serve.limits import Key, Limits
+from openpali.serve.metrics import Metrics
+
+_OPEN = ("/health/live", "/health/ready")  # without a key
+
+
+class Guard:
+    """Middleware.
+
+    Args:
+        app: what it guards.
+        key, limits: who may pass, with what.
+        metrics: counts the answers.
+    """
+
+    def __init__(self, app: ASGIApp, key: Key, limits: Limits, metrics: Metrics) -> None:
+        self._app = app
+        self._key, self._limits, self._metrics = key, limits, metrics
+        self._clients: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        status = 499  # the client has gone before an answer
+        began = False
+
+        async def counted(message: Message) -> None:
+            nonlocal status, began
+            if message["type"] == "http.response.start":
+                status, began = message["status"], True
+            await send(message)
+
+        client = (scope.get("client") or ("", 0))[0]
+        self._clients[client] += 1
+        try:
+            self._check(scope, client)
+            await self._app(scope, self._limited(receive), counted)
+        except ApiError as error:
+            if not began:
+                await JSONResponse(error.as_json(), error.status, error.headers)(scope, receive, counted)
+        except ClientDisconnect:
+            pass
+        finally:
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, str(status)).inc()
+
+    def _check(self, scope: Scope, client: str) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["path"] in _OPEN:
+            return
+        if not self._key.opens(headers.get("authorization", "")):
+            raise ApiError(
+                401,
+                "the API key is missing or wrong: send the header Authorization: Bearer KEY",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if self._clients[client] > self._limits.per_client:
+            raise ApiError(
+                429,
+                f"more than {self._limits.per_client} requests at a time: wait for some of them",
+                code="too_many_requests",
+                headers={"Retry-After": "1"},
+            )
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._limits.body:
+            raise self._too_large()
+
+    def _limited(self, receive: Receive) -> Receive:
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limits.body:
+                raise self._too_large()
+            return message
+
+        return limited
+
+    def _too_large(self) -> ApiError:
+        return ApiError(413, f"the request has more than {self._limits.body:,} bytes", code="request_too_large")

@@ -1,0 +1,111 @@
+"""The API: OpenAI's endpoints and our own over one scheduler."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+
+from openpali import __version__
+from openpali.serve import schemas
+from openpali.serve.bodies import schemas_of
+from openpali.serve.completions import completions_router
+from openpali.serve.errors import ApiError
+from openpali.serve.guard import Guard
+from openpali.serve.service import Service
+from openpali.serve.vision import vision_router
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(service: Service, drain: float = 30.0) -> FastAPI:
+    """The application; its scheduler runs while it does.
+
+    Args:
+        service: what is served.
+        drain: seconds to finish what was accepted when the application ends.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with service.scheduler.running(drain):
+            yield
+
+    app = FastAPI(title="OpenPaLI", version=__version__, lifespan=lifespan)
+    app.include_router(completions_router(service))
+    app.include_router(vision_router(service))
+
+    @app.get("/v1/models", tags=["OpenAI"])
+    async def models() -> Response:
+        """The model that answers here."""
+        return JSONResponse({"object": "list", "data": [_model(service)]})
+
+    @app.get("/v1/models/{name:path}", tags=["OpenAI"])
+    async def model(name: str) -> Response:
+        """A model by its name."""
+        service.check_model(name)
+        return JSONResponse(_model(service))
+
+    @app.get("/health/live", tags=["health"])
+    async def live() -> Response:
+        """The process answers."""
+        return JSONResponse({"status": "live"})
+
+    @app.get("/health/ready", tags=["health"])
+    async def ready() -> Response:
+        """Requests are taken: 200, or 503 and why not."""
+        scheduler = service.scheduler
+        if scheduler.accepting:
+            return JSONResponse({"status": "ready"})
+        why = "the engine has failed" if scheduler.failure else "the server is stopping"
+        return JSONResponse({"status": why}, 503)
+
+    @app.get("/metrics", tags=["health"])
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.exception_handler(ApiError)
+    async def refused(_: Request, error: ApiError) -> Response:
+        return JSONResponse(error.as_json(), error.status, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def no_endpoint(request: Request, error: HTTPException) -> Response:
+        told = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        return JSONResponse(told.as_json(), error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> Response:
+        _log.error("a request failed", exc_info=error)
+        return JSONResponse(ApiError(500, "the server has made a mistake; its log says which").as_json(), 500)
+
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
+    if service.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=service.origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(Guard, key=service.key, limits=service.limits, metrics=service.metrics)
+    return app
+
+
+def _model(service: Service) -> dict[str, Any]:
+    return {"id": service.name, "object": "model", "created": 0, "owned_by": "openpali"}
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the bodies that the endpoints read themselves."""
+    if not app.openapi_schema:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        bodies = [
+            each
+            for each in vars(schemas).values()
+            if isinstance(each, type) and issubclass(each, schemas.Body) and each.__name__.endswith("Request")
+        ]
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas_of(bodies))
+        app.openapi_schema = document
+    return app.openapi_schema

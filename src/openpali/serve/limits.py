@@ -1,0 +1,63 @@
+"""What a client may ask for, and who is a client."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most of what one request, or one client, may have.
+
+    Attributes:
+        body: bytes of a request.
+        pixels: of one image; a larger one is refused before it is decoded.
+        images: of one request.
+        new_tokens: that a request may generate.
+        texts: texts or images of one call for embeddings.
+        seconds: after which a request is given up.
+        per_client: requests of one address at a time.
+        media: bytes of an image behind a URL.
+    """
+
+    body: int = 32 * 2**20
+    pixels: int = 50_000_000
+    images: int = 16
+    new_tokens: int = 512
+    texts: int = 256
+    seconds: float = 300.0
+    per_client: int = 64
+    media: int = 16 * 2**20
+
+
+class Key:
+    """The secret that clients send as ``Authorization: Bearer ...``.
+
+    Args:
+        secret: None: every client is welcome.
+
+    Raises:
+        ValueError: it is empty.
+    """
+
+    def __init__(self, secret: str | None) -> None:
+        if secret is not None and not secret.strip():
+            raise ValueError("the API key is empty: give one, or none at all")
+        self._hash = None if secret is None else _hash(secret.strip())
+
+    @property
+    def required(self) -> bool:
+        """Whether clients must send it."""
+        return self._hash is not None
+
+    def opens(self, header: str) -> bool:
+        """Whether a request with this ``Authorization`` header may pass; takes as long whatever is wrong."""
+        scheme, _, secret = header.partition(" ")
+        right = self._hash is None or hmac.compare_digest(_hash(secret.strip()), self._hash)
+        return right and (self._hash is None or scheme.lower() == "bearer")
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

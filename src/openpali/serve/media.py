@@ -1,0 +1,166 @@
+"""Images that a request names: data URLs, and URLs of hosts that the server was told to trust.
+
+A URL is fetched only from an allowed host, and only from public addresses: the host's name is resolved once, and
+the connection goes to the address that was checked. Every redirect is checked like the first URL.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Collection
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from openpali.data.media.images import TooManyPixels, load_image
+from openpali.serve.errors import ApiError
+from openpali.serve.limits import Limits
+from openpali.tasks.example import Image
+
+SECONDS = 10.0  # for one image behind a URL, redirects included
+REDIRECTS = 3
+_PORTS = {"http": 80, "https": 443}
+
+
+class Media:
+    """Reads images.
+
+    Args:
+        limits: of images.
+        hosts: from which images may be fetched.
+    """
+
+    def __init__(self, limits: Limits, hosts: Collection[str] = ()) -> None:
+        self.limits = limits
+        self.hosts = frozenset(host.lower() for host in hosts)
+
+    def image(self, url: str, param: str) -> Image:
+        """The pixels of an image ``[H, W, 3]``.
+
+        Args:
+            url: a data URL, or a URL of an allowed host.
+            param: what error messages call it.
+
+        Raises:
+            ApiError: it cannot be read, or is not allowed.
+        """
+        data = _read_data_url(url, param) if url[:5].lower() == "data:" else self.fetch(url, param)
+        return self.decode(data, param)
+
+    def decode(self, data: bytes, param: str) -> Image:
+        """The pixels of an image file.
+
+        Raises:
+            ApiError: it is no image, damaged or too large.
+        """
+        try:
+            return load_image(data, param, max_pixels=self.limits.pixels)
+        except TooManyPixels as error:
+            raise ApiError(413, str(error), param=param, code="image_too_large") from error
+        except ValueError as error:
+            raise ApiError(400, str(error), param=param, code="invalid_image") from error
+
+    def fetch(self, url: str, param: str) -> bytes:
+        """The bytes behind a URL.
+
+        Raises:
+            ApiError: its host or address is not allowed, it cannot be fetched in time, or it is too large.
+        """
+        until = time.monotonic() + SECONDS
+        for _ in range(REDIRECTS + 1):
+            parts = self._check(url, param)
+            try:
+                moved, data = self._get(parts, param, until)
+            except (OSError, http.client.HTTPException) as error:
+                raise ApiError(400, f"{param}: the image could not be fetched", param=param) from error
+            if moved is None:
+                return data
+            url = urljoin(url, moved)
+        raise ApiError(400, f"{param}: more than {REDIRECTS} redirects", param=param)
+
+    def _check(self, url: str, param: str) -> SplitResult:
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise ApiError(400, f"{param} is no URL", param=param) from error
+        if parts.scheme not in _PORTS or host not in self.hosts:
+            raise ApiError(
+                400,
+                f"{param}: this server does not fetch images from there: send the image as a data URL "
+                "(data:image/png;base64,...)",
+                param=param,
+                code="url_not_allowed",
+            )
+        return parts
+
+    def _get(self, parts: SplitResult, param: str, until: float) -> tuple[str | None, bytes]:
+        """Where the URL redirects to, or its bytes."""
+        host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        addresses = resolve(host, port)
+        if not addresses or not all(is_public(address) for address in addresses):
+            raise ApiError(400, f"{param}: its host has no public address", param=param, code="url_not_allowed")
+        connection = _Connection(host, port, addresses[0], parts.scheme == "https", until)
+        try:
+            target = parts.path or "/"
+            connection.request("GET", f"{target}?{parts.query}" if parts.query else target)
+            answer = connection.getresponse()
+            if answer.status in (301, 302, 303, 307, 308):
+                return answer.getheader("Location") or "", b""
+            if answer.status != 200:
+                raise ApiError(400, f"{param}: its host answered with status {answer.status}", param=param)
+            data = b""
+            while chunk := answer.read1(2**16):
+                data += chunk
+                if len(data) > self.limits.media:
+                    raise ApiError(413, f"{param} has more than {self.limits.media:,} bytes", param=param)
+                if time.monotonic() > until:
+                    raise TimeoutError
+            return None, data
+        finally:
+            connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection to an address that was checked, for the host that it belongs to."""
+
+    def __init__(self, host: str, port: int, address: str, secure: bool, until: float) -> None:
+        super().__init__(host, port, timeout=max(0.1, until - time.monotonic()))
+        self._address, self._secure = address, secure
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        if self._secure:
+            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host.
+
+    Raises:
+        OSError: it has none.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is on the public internet: neither private nor local, nor one that embeds such a one."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.is_global and not ip.is_multicast
+
+
+def _read_data_url(url: str, param: str) -> bytes:
+    head, comma, body = url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise ApiError(400, f"{param} is no data URL: write data:image/png;base64,...", param=param)
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ApiError(400, f"{param} is not in base64", param=param, code="invalid_image") from error

@@ -1,0 +1,348 @@
+"""Many requests through one model: they join the decoder at each step, and leave it when they finish.
+
+    scheduler = Scheduler(Pali.from_pretrained("nano"))
+    with scheduler.running():
+        [prediction] = scheduler.submit(["cat.jpg"], "Answer in en: what is it? <extra_id_0>").predictions()
+
+The answer to a request is that of :meth:`openpali.infer.pali.Pali.predict`, whatever else is being answered.
+Requests begin in the order in which they came: none overtakes another, so none waits for ever. One thread computes;
+those that submit decode and resize the images.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Condition, Lock, Thread
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from openpali.infer.generate import Ask, Decoding, Model, Rows
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Frames, Pipeline, cut_at, group
+from openpali.messages import reason
+from openpali.serve.features import FeatureCache, hash_pixels
+from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
+from openpali.tasks.base import Task
+
+_log = logging.getLogger(__name__)
+
+SLOTS = 32  # hypotheses that are decoded together
+QUEUE = 256  # requests that wait
+ENCODED = 4  # most requests that are encoded between two steps
+FEATURES = 256 * 2**20  # bytes of visual tokens that are kept
+PATIENCE = 1.0  # seconds to suggest to a refused client before any request has finished
+
+
+class Engine(Model, Protocol):
+    """What the scheduler needs of a model beside generation."""
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Images ``[B, F, H, W, 3]`` -> visual tokens ``[B, F * N, D]``."""
+        ...
+
+    def encode_tokens(self, visual: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
+        """Visual tokens and prompts through the encoder: a memory."""
+        ...
+
+
+class Scheduler:
+    """Answers requests with a model or a family of models.
+
+    Args:
+        pali: the model. Parts are loaded when they are first asked.
+        slots: hypotheses that are decoded together; a request takes as many as it has beams or samples.
+        queue: most requests that wait for slots.
+        encoded: most requests that are encoded between two steps, so that others go on.
+        features: most bytes of visual tokens to keep.
+        finished: called with each request that has ended, however it did, in the computing thread.
+
+    Attributes:
+        failure: why the engine failed; empty while it works.
+    """
+
+    def __init__(
+        self,
+        pali: Pali,
+        *,
+        slots: int = SLOTS,
+        queue: int = QUEUE,
+        encoded: int = ENCODED,
+        features: int = FEATURES,
+        finished: Callable[[Ticket], None] | None = None,
+    ) -> None:
+        self.pali = pali
+        self.slots = slots
+        self.queue = queue
+        self.encoded = encoded
+        self.features = FeatureCache(features)
+        self.failure = ""
+        self.finished = finished
+        self._waiting: deque[Ticket] = deque()
+        self._live: list[Ticket] = []
+        self._lanes: dict[Hashable, Rows] = {}
+        self._change = Condition()
+        self._loading = Lock()  # a part is loaded once
+        self._closing = False
+        self._seconds = PATIENCE  # that a request takes on the way, smoothed
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for slots."""
+        return len(self._waiting)
+
+    @property
+    def used(self) -> int:
+        """Slots in use."""
+        return sum(self._width(ticket) for ticket in list(self._live))
+
+    @property
+    def accepting(self) -> bool:
+        """Whether requests are taken."""
+        return not (self._closing or self.failure)
+
+    def submit(
+        self,
+        frames: Frames,
+        prompt: str,
+        *,
+        task: Task | None = None,
+        part: str = "",
+        decoding: Decoding | None = None,
+        stops: Sequence[str] = (),
+        seconds: float | None = None,
+        watch: Watch | None = None,
+    ) -> Ticket:
+        """Queue a request. Images are decoded and resized here, in the caller's thread.
+
+        Args:
+            frames, prompt, task, part, decoding: as for one row of :meth:`openpali.infer.pali.Pali.predict`.
+            stops: texts before which the answer ends.
+            seconds: after them it is given up; None: never.
+            watch: sees the tokens as they come, if there is one text and it is not searched with beams.
+
+        Raises:
+            ValueError: a prompt or an image that cannot be taken, or more beams or samples than slots.
+            QueueFull: too many requests wait.
+            Unavailable: no requests are taken.
+        """
+        self._check_room()
+        pali = self.pali
+        name = task.name if task else pali.recognise(prompt, len(frames))
+        if not part:
+            part, frames = pali.route(name, frames)
+        with self._loading:
+            pipeline = pali.pipeline(part)
+            task = task or pipeline.task(name)
+        arrays, size = pipeline.arrays(frames, prompt)
+        decoding = decoding or Decoding(max_tokens=task.max_target_tokens)
+        stop = _stop(pipeline, stops) if stops else None
+        keys = [(part, hash_pixels(image)) for image in arrays.get("images", ())]
+        until = None if seconds is None else time.monotonic() + seconds
+        ask = Ask(decoding, stop=stop)
+        ticket = Ticket(part, pipeline, task, prompt, size, arrays, keys, ask, stops, until, watch)
+        if ticket.width > self.slots:
+            raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")
+        with self._change:
+            self._check_room()
+            self._waiting.append(ticket)
+            self._change.notify_all()
+        return ticket
+
+    def turn(self) -> bool:
+        """Drop what was given up, encode and admit what there are slots for, and make one step of the decoder.
+
+        Returns:
+            Whether anything is left to do.
+        """
+        try:
+            self._drop()
+            self._admit()
+            for rows in self._lanes.values():
+                if len(rows):
+                    rows.step()
+            self._collect()
+        except Exception as error:
+            self._fail(error)
+            raise
+        return bool(self._live or self._waiting)
+
+    def run(self) -> None:
+        """Take turns until :meth:`close`, and rest while there is nothing to do."""
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._waiting or self._live or self._closing)
+                if self._closing and not (self._waiting or self._live):
+                    return
+            try:
+                self.turn()
+            except Exception:
+                _log.exception("the engine has failed, and no more requests are answered")
+                return
+
+    @contextmanager
+    def running(self, drain: float | None = None) -> Iterator[Thread]:
+        """Run in a thread within the block; at its end, finish what was accepted.
+
+        Args:
+            drain: seconds after which unfinished requests are given up; None: never.
+        """
+        thread = Thread(target=self.run, name="scheduler", daemon=True)
+        thread.start()
+        try:
+            yield thread
+        finally:
+            self.close()
+            thread.join(drain)
+            for ticket in [*self._waiting, *self._live]:
+                ticket.cancel()
+            thread.join()
+
+    def close(self) -> None:
+        """Accept no more requests; those accepted are finished."""
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
+
+    def _check_room(self) -> None:
+        if self.failure:
+            raise Unavailable("the engine has failed: the server must be started again")
+        if self._closing:
+            raise Unavailable("the server is stopping")
+        if len(self._waiting) >= self.queue:
+            turns = math.ceil(self.queue / self.slots)
+            raise QueueFull(len(self._waiting), max(1.0, turns * self._seconds))
+
+    def _drop(self) -> None:
+        """Give up what was cancelled or is too late."""
+        now = time.monotonic()
+        gone = [t for t in [*self._waiting, *self._live] if t.cancelled or (t.deadline or now) < now]
+        if not gone:
+            return
+        with self._change:
+            self._waiting = deque(t for t in self._waiting if t not in gone)
+        self._live = [t for t in self._live if t not in gone]
+        for rows in self._lanes.values():
+            rows.drop([ticket.text for ticket in gone if ticket.text])
+        for ticket in gone:
+            late = TooLate("the request's time was over before its answer was complete")
+            self._end(ticket, Cancelled("the request was cancelled") if ticket.cancelled else late)
+
+    def _admit(self) -> None:
+        """Encode the requests whose turn it is, those of one shape together, and let them join the decoder."""
+        free, picked = self.slots - self.used, list[Ticket]()
+        with self._change:
+            while self._waiting and self._waiting[0].width <= free and len(picked) < self.encoded:
+                picked.append(self._waiting.popleft())
+                free -= picked[-1].width
+            self._live += picked
+        for places in group([ticket.shape for ticket in picked]).values():
+            self._start([picked[i] for i in places])
+
+    def _start(self, tickets: Sequence[Ticket]) -> None:
+        """Encode requests of one shape and let them join the decoder; one that cannot be encoded harms no other."""
+        first, now = tickets[0], time.monotonic()
+        for ticket in tickets:
+            ticket.started = now
+        try:
+            memory = self._encode(tickets)
+        except Exception as error:
+            if len(tickets) > 1:
+                for ticket in tickets:
+                    self._start([ticket])
+                return
+            _log.exception("a request could not be encoded")
+            self._live.remove(first)
+            self._end(first, Failed(reason(error)))
+            return
+        # lanes of similar memories, since those of a lane are padded to its longest, and of as many beams
+        lane = first.part, first.ask.decoding.beams, memory.outputs.shape[1].bit_length()
+        rows = self._lanes.setdefault(lane, Rows(first.pipeline.engine, first.pipeline.tokenizer.eos_id))
+        for ticket, text in zip(tickets, rows.join(memory, [t.ask for t in tickets]), strict=True):
+            ticket.text = text
+
+    @torch.inference_mode()
+    def _encode(self, tickets: Sequence[Ticket]) -> Any:
+        pipeline = tickets[0].pipeline
+        engine = cast(Engine, pipeline.engine)
+        batch = pipeline.collate([{"prompt": t.arrays["prompt"], "target": t.arrays["target"]} for t in tickets])
+        visual = self._embed(engine, tickets, pipeline.device) if tickets[0].keys else None
+        return engine.encode_tokens(visual, batch["prompt"])
+
+    def _embed(self, engine: Engine, tickets: Sequence[Ticket], device: torch.device) -> Tensor:
+        """Visual tokens ``[B, F * N, D]``; an image that was seen lately is not embedded again."""
+        found: dict[Any, Tensor] = {}
+        unseen: dict[Any, Tensor] = {}
+        for ticket in tickets:
+            for key, image in zip(ticket.keys, ticket.arrays["images"], strict=True):
+                if key in found or key in unseen:
+                    continue
+                tokens = self.features.get(key)
+                if tokens is None:
+                    unseen[key] = torch.from_numpy(image)
+                else:
+                    found[key] = tokens
+        if unseen:
+            embedded = engine.embed_images(torch.stack(list(unseen.values()))[:, None].to(device))
+            for key, tokens in zip(unseen, embedded, strict=True):
+                found[key] = tokens
+                self.features.put(key, tokens)
+        return torch.stack([torch.cat([found[key] for key in ticket.keys]) for ticket in tickets])
+
+    def _collect(self) -> None:
+        """Show what was written, and end what is complete."""
+        now, going = time.monotonic(), []
+        for ticket in self._live:
+            assert ticket.text is not None
+            ticket.first_token = ticket.first_token or now
+            if ticket.watch is not None:
+                ticket.watch(*ticket.text.written)
+            if ticket.text.live:
+                going.append(ticket)
+            else:
+                self._seconds += 0.1 * (now - ticket.started - self._seconds)
+                self._end(ticket)
+        self._live = going
+        self._lanes = {lane: rows for lane, rows in self._lanes.items() if len(rows)}
+
+    def _end(self, ticket: Ticket, error: Exception | None = None) -> None:
+        ticket.finished = time.monotonic()
+        if error is None:
+            assert ticket.text is not None
+            ticket.future.set_result(ticket.text.generations)
+        else:
+            ticket.future.set_exception(error)
+        if self.finished is not None:
+            self.finished(ticket)
+
+    def _fail(self, error: Exception) -> None:
+        """The engine is in no known state: nothing goes on."""
+        with self._change:
+            self.failure = reason(error)
+            gone = [*self._waiting, *self._live]
+            self._waiting.clear()
+            self._live, self._lanes = [], {}
+        for ticket in gone:
+            if not ticket.future.done():
+                self._end(ticket, Unavailable("the engine has failed"))
+
+    @staticmethod
+    def _width(ticket: Ticket) -> int:
+        """Slots that a request still takes: beams all of them to its end, samples one each."""
+        if ticket.text is None or ticket.ask.decoding.beams > 1:
+            return ticket.width
+        return len(ticket.text.live)
+
+
+def _stop(pipeline: Pipeline, stops: Sequence[str]) -> Callable[[list[int]], bool]:
+    def stop(ids: list[int]) -> bool:
+        text = pipeline.tokenizer.decode(ids)
+        return cut_at(text, stops) != text
+
+    return stop

@@ -1,0 +1,196 @@
+"""What the endpoints share: requests on their way into the scheduler, and answers on their way back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Prediction
+from openpali.serve.chat import History
+from openpali.serve.errors import ApiError
+from openpali.serve.limits import Key, Limits
+from openpali.serve.media import Media
+from openpali.serve.metrics import Metrics
+from openpali.serve.scheduler import Scheduler
+from openpali.serve.tickets import Failed, QueueFull, Ticket, TooLate, Unavailable
+from openpali.tasks.registry import suited
+
+T = TypeVar("T")
+Written = tuple[list[int], list[float]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as endpoints give it on.
+
+    Attributes:
+        text: the prompt; with ``task``, what the task asks about.
+        images: data URLs or URLs, with the name that errors give them.
+        task, lang: write the prompt.
+        decoding: how to generate, given the longest answer of the task in tokens.
+        stops: texts before which the answer ends.
+    """
+
+    text: str
+    images: Sequence[tuple[str, str]]
+    task: str = ""
+    lang: str = "en"
+    decoding: Callable[[int], Decoding] = lambda tokens: Decoding(max_tokens=tokens)
+    stops: Sequence[str] = ()
+
+
+@dataclass
+class Service:
+    """A model that is served.
+
+    Attributes:
+        name: of the model, for clients.
+        scheduler: answers; another one could answer elsewhere.
+        history: what to do with chats of several messages.
+        origins: web pages that may call it (CORS).
+    """
+
+    scheduler: Scheduler
+    name: str
+    limits: Limits
+    media: Media
+    metrics: Metrics
+    key: Key = field(default_factory=lambda: Key(None))
+    history: History = "refuse"
+    origins: Sequence[str] = ()
+    embedding: Lock = field(default_factory=Lock)  # one call at a time
+
+    @property
+    def pali(self) -> Pali:
+        """The model."""
+        return self.scheduler.pali
+
+    def check_model(self, name: str | None) -> None:
+        """Raises :class:`ApiError` for another model than this one."""
+        if name not in (None, self.name):
+            raise ApiError(
+                404, f"no model {name!r} here: it is {self.name!r}", param="model", code="model_not_found"
+            )
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run blocking work in a thread, with errors as clients know them."""
+        try:
+            return await run_in_threadpool(work)
+        except QueueFull as error:
+            headers = {"Retry-After": f"{error.retry_after:.0f}"}
+            raise ApiError(429, str(error), code="queue_full", headers=headers) from error
+        except Unavailable as error:
+            raise ApiError(503, str(error), code="unavailable") from error
+        except TooLate as error:
+            raise ApiError(504, str(error), code="deadline_exceeded") from error
+        except Failed as error:
+            raise ApiError(500, "the model could not read this request", code="failed") from error
+        except ValueError as error:
+            raise ApiError(400, str(error).replace(str(self.pali.folder), self.name)) from error
+
+    async def submit(self, asked: Asked, watch: Callable[[Written], None] | None = None) -> Ticket:
+        """Queue a request.
+
+        Raises:
+            ApiError: it cannot be answered, or not now.
+        """
+        if len(asked.images) > self.limits.images:
+            raise ApiError(400, f"{len(asked.images)} images, more than {self.limits.images}", param="images")
+        if asked.lang != "en" and not asked.task:
+            raise ApiError(400, "lang needs a task: a free prompt names its language itself", param="lang")
+
+        def work() -> Ticket:
+            images = [self.media.image(url, param) for url, param in asked.images]
+            name = suited(asked.task or self.pali.recognise(asked.text, len(images)), len(images))
+            task = self.pali.task(name)
+            prompt = self.pali.word(task, asked.text, asked.lang) if asked.task else asked.text
+            return self.scheduler.submit(
+                images,
+                prompt,
+                task=task,
+                decoding=asked.decoding(min(task.max_target_tokens, self.limits.new_tokens)),
+                stops=asked.stops,
+                seconds=self.limits.seconds,
+                watch=None if watch is None else lambda ids, values: watch((ids, values)),
+            )
+
+        return await self.run(work)
+
+    async def answer(self, request: Request, ticket: Ticket) -> list[Prediction]:
+        """The answers; gives the request up when its client goes away.
+
+        Raises:
+            ApiError: there is no answer.
+            ClientDisconnect: nobody waits for it any more.
+        """
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def end(_: object) -> None:
+            with suppress(RuntimeError):  # the server has stopped
+                loop.call_soon_threadsafe(ended.set)
+
+        ticket.future.add_done_callback(end)
+        if not await _first(ended.wait(), request):
+            ticket.cancel()
+            raise ClientDisconnect
+        return await self.run(ticket.predictions)
+
+    async def stream(self, request: Request, asked: Asked) -> tuple[Ticket, AsyncIterator[Written]]:
+        """Queue a request, and what is written of it after each step.
+
+        Raises:
+            ApiError: as :meth:`submit`.
+        """
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[Written, bool]]()
+
+        def put(each: Written, last: bool = False) -> None:
+            with suppress(RuntimeError):  # the server has stopped
+                loop.call_soon_threadsafe(queue.put_nowait, (each, last))
+
+        ticket = await self.submit(asked, put)
+        ticket.future.add_done_callback(lambda _: put(([], []), True))
+
+        async def written() -> AsyncIterator[Written]:
+            try:
+                while found := await _first(queue.get(), request):
+                    each, last = found
+                    if last:
+                        return
+                    yield each
+                raise ClientDisconnect
+            finally:
+                ticket.cancel()
+
+        return ticket, written()
+
+    def prompt_tokens(self, ticket: Ticket) -> int:
+        """Tokens that the encoder read: of the images, and of the prompt."""
+        rows, columns = ticket.pipeline.model.vit.config.grid
+        return len(ticket.keys) * rows * columns + len(ticket.arrays["prompt"])
+
+
+async def _first(work: Coroutine[Any, Any, T], request: Request) -> T | None:
+    """The result of ``work``, which is not None; None if the client goes away before."""
+    done, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    both: set[asyncio.Future[Any]] = {done, gone}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        return done.result() if done.done() else None
+    finally:
+        for each in both:
+            each.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has closed the connection. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,125 @@
+"""Our own endpoints: one task each, with boxes in pixels, masks, and images as files or data URLs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import numpy as np
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from openpali.infer.generate import Decoding
+from openpali.infer.pipeline import Floats
+from openpali.serve.answers import Json, own, usage
+from openpali.serve.bodies import describe_body, read_body
+from openpali.serve.errors import ApiError
+from openpali.serve.schemas import (
+    CaptionRequest,
+    DetectRequest,
+    EmbeddingRequest,
+    ImageRequest,
+    MaskFormat,
+    SegmentRequest,
+    SimilarityRequest,
+)
+from openpali.serve.service import Asked, Service
+
+
+def vision_router(service: Service) -> APIRouter:
+    """The endpoints."""
+    router = APIRouter()
+
+    async def ask(
+        request: Request, body: ImageRequest, task: str, text: str, lang: str = "en", masks: MaskFormat = "rle"
+    ) -> Response:
+        service.check_model(body.model)
+
+        def decoding(longest: int) -> Decoding:
+            return Decoding(max_tokens=longest, beams=body.beams)
+
+        ticket = await service.submit(Asked(text, [(body.image, "image")], task, lang, decoding))
+        [prediction] = await service.answer(request, ticket)
+        counts = usage(service.prompt_tokens(ticket), [prediction.generation])
+        answer: Json = {"model": service.name, "task": task, "text": prediction.answer.text}
+        answer |= {"size": list(ticket.size), **own(prediction, masks), "usage": counts}
+        return JSONResponse(answer)
+
+    @router.post("/v1/caption", openapi_extra=describe_body(CaptionRequest, form=True))
+    async def caption(request: Request) -> Response:
+        """Describe an image in a language."""
+        body = await read_body(request, CaptionRequest)
+        return await ask(request, body, "caption", "", body.lang)
+
+    @router.post("/v1/ocr", openapi_extra=describe_body(CaptionRequest, form=True))
+    async def ocr(request: Request) -> Response:
+        """Read the text in an image."""
+        body = await read_body(request, CaptionRequest)
+        return await ask(request, body, "ocr", "", body.lang)
+
+    @router.post("/v1/detect", openapi_extra=describe_body(DetectRequest, form=True))
+    async def detect(request: Request) -> Response:
+        """Find all instances of a name; boxes are [ymin, xmin, ymax, xmax] in pixels."""
+        body = await read_body(request, DetectRequest)
+        return await ask(request, body, "detect", body.name)
+
+    @router.post("/v1/segment", openapi_extra=describe_body(SegmentRequest, form=True))
+    async def segment(request: Request) -> Response:
+        """Find the box and the mask of what an expression refers to."""
+        body = await read_body(request, SegmentRequest)
+        return await ask(request, body, "refseg", body.expression, masks=body.mask_format)
+
+    async def embed_images(urls: Sequence[str]) -> Floats:
+        def work() -> Floats:
+            images = [service.media.image(url, f"images[{i}]") for i, url in enumerate(urls)]
+            with service.embedding:
+                return service.pali.embed_image(images)
+
+        return await service.run(work)
+
+    async def embed_texts(texts: Sequence[str]) -> Floats:
+        def work() -> Floats:
+            with service.embedding:
+                return service.pali.embed_text(texts)
+
+        return await service.run(work)
+
+    def check_count(count: int) -> None:
+        if not 0 < count <= service.limits.texts:
+            raise ApiError(400, f"give 1 to {service.limits.texts} texts and images, not {count}", param="input")
+
+    @router.post("/v1/embeddings", openapi_extra=describe_body(EmbeddingRequest, form=True), tags=["OpenAI"])
+    async def embeddings(request: Request) -> Response:
+        """Embed texts and images in one space; their cosine says how well they match."""
+        body = await read_body(request, EmbeddingRequest)
+        service.check_model(body.model)
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        check_count(len(texts) + len(body.images))
+        rows = np.concatenate([await embed_texts(texts), await embed_images(body.images)])
+        data = [
+            {"object": "embedding", "index": i, "embedding": _encoded(row, body.encoding_format)}
+            for i, row in enumerate(rows)
+        ]
+        tokens = sum(len(service.pali.embedding.tokenizer.encode(text)) for text in texts)
+        counts = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return JSONResponse({"object": "list", "data": data, "model": service.name, "usage": counts})
+
+    @router.post("/v1/similarity", openapi_extra=describe_body(SimilarityRequest, form=True))
+    async def similarity(request: Request) -> Response:
+        """The probability that each image and each text match: a row for each image."""
+        body = await read_body(request, SimilarityRequest)
+        service.check_model(body.model)
+        check_count(len(body.images) + len(body.texts))
+
+        def work() -> Floats:
+            images = [service.media.image(url, f"images[{i}]") for i, url in enumerate(body.images)]
+            with service.embedding:
+                return service.pali.similarity(images, body.texts)
+
+        return JSONResponse({"model": service.name, "similarity": (await service.run(work)).tolist()})
+
+    return router
+
+
+def _encoded(row: Floats, form: str) -> list[float] | str:
+    return base64.b64encode(row.astype("<f4").tobytes()).decode() if form == "base64" else row.tolist()

@@ -1,0 +1,62 @@
+"""A server in a thread, and what tests send to it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from PIL import Image as PILImage
+
+from openpali.infer.pali import Pali
+from openpali.serve.http import create_app
+from openpali.serve.limits import Key, Limits
+from openpali.serve.media import Media
+from openpali.serve.metrics import Metrics
+from openpali.serve.scheduler import Scheduler
+from openpali.serve.server import Server
+from openpali.serve.service import Service
+from openpali.tasks.example import Image
+
+LIMITS = Limits(body=400_000, pixels=100_000, images=3, new_tokens=300, texts=8)
+
+
+def data_url(image: Image) -> str:
+    file = io.BytesIO()
+    PILImage.fromarray(image).save(file, "png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def service_of(pali: Pali, limits: Limits = LIMITS, key: str | None = None, **options: Any) -> Service:
+    metrics = Metrics()
+    own = {name: options.pop(name) for name in ("history", "origins") if name in options}
+    scheduler = Scheduler(pali, finished=metrics.finished, **options)
+    metrics.watch(scheduler)
+    return Service(scheduler, "tiny", limits, Media(limits), metrics, Key(key), **own)
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[str]:
+    """The address of a server that runs within the block."""
+    server = Server(uvicorn.Config(create_app(service), port=0, log_level="warning", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def chat(text: str, *urls: str, **options: Any) -> dict[str, Any]:
+    """The body of a chat of one message."""
+    parts: list[Any] = [{"type": "text", "text": text}]
+    parts += [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return {"messages": [{"role": "user", "content": parts}], **options}

@@ -1,0 +1,431 @@
+"""The API, as clients see it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from requests_to import LIMITS, chat, data_url, service_of, serving
+
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
+from openpali.serve.http import create_app
+from openpali.serve.limits import Limits
+from openpali.serve.service import Service
+from openpali.tasks.example import Image
+
+ASK = "Answer in en: what? <extra_id_0>"
+
+
+@pytest.fixture(scope="module")
+def service(pali: Pali) -> Service:
+    return service_of(pali, slots=8)
+
+
+@pytest.fixture(scope="module")
+def url(service: Service) -> Iterator[str]:
+    with serving(service) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[Any]:
+    with httpx.Client(base_url=url, timeout=120) as client:
+        yield client
+
+
+def events(client: Any, body: dict[str, Any]) -> list[Any]:
+    found = []
+    with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line:
+                assert line.startswith("data: ")
+                found.append(line[6:])
+    assert found.pop() == "[DONE]"
+    return [json.loads(each) for each in found]
+
+
+def test_an_answer_is_that_of_the_model(
+    client: Any, pali: Pali, images: Sequence[Image], encoded: Sequence[str]
+) -> None:
+    [expected] = pali.predict([[images[0]]], [ASK], decoding=Decoding(max_tokens=12))
+    body = chat(ASK, encoded[0], max_tokens=12, logprobs=True, model="tiny", top_p=1, temperature=0, user="me")
+    answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    [choice] = found["choices"]
+    assert choice["message"] == {"role": "assistant", "content": expected.answer.text}
+    assert choice["finish_reason"] == {"eos": "stop"}.get(expected.generation.finish_reason, "length")
+    assert choice["openpali"]["score"] == pytest.approx(expected.generation.score, abs=1e-4)
+    values = [each["logprob"] for each in choice["logprobs"]["content"]]
+    assert values == pytest.approx(expected.generation.log_probs[: len(expected.generation.ids)], abs=1e-4)
+    assert "".join(each["token"] for each in choice["logprobs"]["content"]).strip() == expected.answer.text
+    prompt = 36 + len(pali.pipeline().tokenizer.encode(ASK))  # of patches, and of text
+    written = len(expected.generation.log_probs)
+    assert found["usage"] == {
+        "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written
+    }  # fmt: skip
+
+
+def test_a_stream_is_the_answer_in_pieces(client: Any, encoded: Sequence[str]) -> None:
+    body = chat(ASK, encoded[1], max_tokens=30, logprobs=True)
+    whole = client.post("/v1/chat/completions", json=body).json()
+    found = events(client, body)
+    assert found[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    deltas = [each["choices"][0]["delta"]["content"] for each in found]
+    assert "".join(deltas) == whole["choices"][0]["message"]["content"]
+    assert len([each for each in deltas if each]) > 3
+    last = found[-1]
+    assert last["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+    assert last["usage"] == whole["usage"]
+    tokens = [
+        t for each in found if each["choices"][0]["logprobs"] for t in each["choices"][0]["logprobs"]["content"]
+    ]
+    assert [t["token"] for t in tokens] == [t["token"] for t in whole["choices"][0]["logprobs"]["content"]]
+    apart = events(client, {**body, "stream_options": {"include_usage": True}})
+    assert (apart[-1]["choices"], apart[-1]["usage"]) == ([], whole["usage"])
+    assert "usage" not in apart[-2]
+    text = whole["choices"][0]["message"]["content"]
+    stop = text[len(text) // 2 :][:4]
+    stopped = events(client, {**body, "stop": stop})
+    cut = "".join(each["choices"][0]["delta"]["content"] for each in stopped)
+    assert cut == text[: text.index(stop)].strip()
+    assert stopped[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_openai_client(url: str, pali: Pali, images: Sequence[Image], encoded: Sequence[str]) -> None:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as api:
+        [expected] = pali.predict([[images[2]]], [ASK], decoding=Decoding(max_tokens=10))
+        answer = api.chat.completions.create(model="tiny", max_tokens=10, **chat(ASK, encoded[2]))
+        assert answer.choices[0].message.content == expected.answer.text
+        stream = api.chat.completions.create(model="tiny", max_tokens=10, stream=True, **chat(ASK, encoded[2]))
+        assert "".join(each.choices[0].delta.content for each in stream) == expected.answer.text
+        sampled = [
+            api.chat.completions.create(
+                model="tiny", n=2, temperature=1, seed=3, max_tokens=8, **chat(ASK, encoded[2])
+            )
+            for _ in range(2)
+        ]
+        texts = [[choice.message.content for choice in each.choices] for each in sampled]
+        assert len(texts[0]) == 2
+        assert texts[0] == texts[1]
+        plain = api.completions.create(model="tiny", prompt=ASK, max_tokens=6, logprobs=0)
+        [words] = pali.predict([[]], [ASK], decoding=Decoding(max_tokens=6))
+        assert plain.choices[0].text == words.answer.text
+        assert [each.id for each in api.models.list()] == ["tiny"]
+        vectors = api.embeddings.create(model="tiny", input=["a cat", "a dog"])
+        np.testing.assert_allclose(
+            [each.embedding for each in vectors.data], pali.embed_text(["a cat", "a dog"]), atol=1e-5
+        )
+        with pytest.raises(openai.NotFoundError, match="no model 'gpt-4' here: it is 'tiny'"):
+            api.chat.completions.create(model="gpt-4", **chat(ASK, encoded[2]))
+        with pytest.raises(openai.BadRequestError, match="frequency_penalty"):
+            api.chat.completions.create(model="tiny", frequency_penalty=0.5, **chat(ASK, encoded[2]))
+
+
+def test_many_clients_get_the_answers_of_one(
+    client: Any, pali: Pali, images: Sequence[Image], encoded: Sequence[str]
+) -> None:
+    asked = [(i % 5, f"Answer in en: {word}? <extra_id_0>") for i, word in enumerate("abcdefghijklmnop" * 2)]
+
+    def ask(each: tuple[int, str]) -> str:
+        body = chat(each[1], encoded[each[0]], max_tokens=4 + each[0])
+        return str(client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"])
+
+    with ThreadPoolExecutor(32) as clients:
+        got = list(clients.map(ask, asked))
+    for text, (image, prompt) in zip(got, asked, strict=True):
+        decoding = Decoding(max_tokens=4 + image)
+        assert text == pali.predict([[images[image]]], [prompt], decoding=decoding)[0].answer.text
+
+
+def png(image: Image) -> bytes:
+    return base64.b64decode(data_url(image).partition(",")[2])
+
+
+@pytest.mark.parametrize(
+    ("path", "task", "fields", "text"),
+    [
+        ("/v1/caption", "caption", {"lang": "de"}, ""),
+        ("/v1/ocr", "ocr", {}, ""),
+        ("/v1/detect", "detect", {"name": "horse"}, "horse"),
+        ("/v1/segment", "refseg", {"expression": "the horse", "mask_format": "png"}, "the horse"),
+    ],
+)
+def test_our_own_endpoints_take_json_and_forms(
+    client: Any,
+    pali: Pali,
+    images: Sequence[Image],
+    encoded: Sequence[str],
+    path: str,
+    task: str,
+    fields: Any,
+    text: str,
+) -> None:
+    opened = pali.task(task)
+    prompt = pali.word(opened, text, fields.get("lang", "en"))
+    [expected] = pali.predict([[images[3]]], [prompt], task=opened)
+    found = client.post(path, json={"image": encoded[3], **fields})
+    assert found.status_code == 200, found.text
+    form = client.post(path, data=fields, files={"image": ("cat.png", png(images[3]))})
+    assert found.json() == form.json()
+    answer = found.json()
+    assert (answer["prompt"], answer["text"]) == (prompt, expected.answer.text)
+    assert answer["size"] == list(images[3].shape[:2])
+    assert [each["box"] for each in answer["objects"]] == [list(each.box) for each in expected.answer.objects]
+
+
+def test_masks_are_run_lengths_or_a_png(pali: Pali) -> None:
+    from PIL import Image as PILImage
+
+    from openpali.infer.generate import Generation
+    from openpali.infer.pipeline import Prediction
+    from openpali.serve.answers import own
+    from openpali.tasks.base import Answer
+    from openpali.tasks.example import Box, Object
+
+    mask = np.zeros((4, 6), bool)
+    mask[1:3, 2:5] = True
+    thing = Object("cat", Box(1, 2, 3, 5), mask)
+    prediction = Prediction("?", Answer("", [thing]), Generation([], [], 0.0, "eos"))
+    assert own(prediction)["objects"][0]["mask"]["size"] == [4, 6]
+    drawn = own(prediction, "png")["objects"][0]["mask"]
+    seen = np.array(PILImage.open(io.BytesIO(base64.b64decode(drawn.partition(",")[2]))))
+    np.testing.assert_array_equal(seen > 0, mask)
+
+
+def test_embeddings_and_similarities(
+    client: Any, pali: Pali, images: Sequence[Image], encoded: Sequence[str]
+) -> None:
+    found = client.post("/v1/embeddings", json={"input": "a cat", "images": encoded[:2]}).json()
+    got = np.array([each["embedding"] for each in found["data"]])
+    np.testing.assert_allclose(got[:1], pali.embed_text(["a cat"]), atol=1e-5)
+    np.testing.assert_allclose(got[1:], pali.embed_image(images[:2]), atol=1e-5)
+    matched = client.post("/v1/similarity", json={"images": encoded[:2], "texts": ["a cat", "b", "c"]}).json()
+    np.testing.assert_allclose(matched["similarity"], pali.similarity(images[:2], ["a cat", "b", "c"]), atol=1e-5)
+
+
+def test_a_task_writes_the_prompt(client: Any, encoded: Sequence[str]) -> None:
+    body = chat("what?", encoded[0], task="vqa", lang="de", max_tokens=3)
+    choice = client.post("/v1/chat/completions", json=body).json()["choices"][0]
+    assert choice["openpali"]["prompt"] == "Answer in de: what? <extra_id_0>"
+
+
+BAD: list[tuple[str, Any, int, str]] = [
+    ("/v1/chat/completions", chat("a", colour=1), 400, "unknown parameter 'colour'"),
+    ("/v1/chat/completions", chat("a", temperature="hot"), 400, "temperature"),
+    ("/v1/chat/completions", chat("a", temperature=-1), 400, "temperature"),
+    ("/v1/chat/completions", chat("a", n=2), 400, "n above 1 needs a temperature"),
+    ("/v1/chat/completions", chat("a", n=9, temperature=1), 400, "9 beams or samples are more than"),
+    ("/v1/chat/completions", chat("a", max_tokens=301), 400, "max_tokens is 301, but this server generates 300"),
+    ("/v1/chat/completions", chat(" "), 400, "no text"),
+    ("/v1/chat/completions", chat("word " * 600), 400, "shorten it"),
+    ("/v1/chat/completions", chat("a", task="sing"), 400, "unknown task 'sing'"),
+    ("/v1/chat/completions", chat("a", lang="de"), 400, "lang needs a task"),
+    ("/v1/chat/completions", chat("a", "data:image/png;base64,!!"), 400, "is not in base64"),
+    ("/v1/chat/completions", chat("a", "data:image/png,abc"), 400, "is no data URL"),
+    ("/v1/chat/completions", chat("a", "data:;base64,YWJj"), 400, "is not an image"),
+    ("/v1/chat/completions", chat("a", "file:///etc/passwd"), 400, "does not fetch images from there"),
+    ("/v1/chat/completions", chat("a", "http://127.0.0.1/"), 400, "does not fetch images from there"),
+    ("/v1/chat/completions", chat("a", *["data:;base64,"] * 4), 400, "4 images, more than 3"),
+    ("/v1/chat/completions", {"messages": []}, 400, "messages"),
+    ("/v1/chat/completions", [], 400, "the body"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}] * 2}, 400, "--history last-turn"),
+    ("/v1/chat/completions", {"messages": [{"role": "assistant", "content": "a"}]}, 400, "not of the user"),
+    ("/v1/completions", {"prompt": "a", "echo": True}, 400, "unknown parameter 'echo'"),
+    ("/v1/detect", {"image": "data:;base64,YWJj"}, 400, "name: Field required"),
+    ("/v1/embeddings", {}, 400, "give 1 to 8 texts and images, not 0"),
+    ("/v1/embeddings", {"input": ["a"] * 9}, 400, "not 9"),
+    ("/v1/nothing", {}, 404, "POST /v1/nothing: Not Found"),
+    ("/health/live", {}, 405, "Method Not Allowed"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "message"), BAD)
+def test_errors_say_what_is_wrong(client: Any, path: str, body: Any, status: int, message: str) -> None:
+    answer = client.post(path, json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (
+        status,
+        "not_found_error" if status == 404 else "invalid_request_error",
+    )
+    assert message in error["message"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert "Traceback" not in answer.text
+    assert "/tmp" not in answer.text
+
+
+def test_bodies_that_are_no_json(client: Any) -> None:
+    for content, kind, status in (
+        (b"{", "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b"a=1", "text/plain", 415),
+        (b"--", "multipart/form-data", 400),
+    ):
+        answer = client.post("/v1/detect", content=content, headers={"Content-Type": kind})
+        assert (answer.status_code, set(answer.json())) == (status, {"error"})
+
+
+def test_bombs_and_long_bodies_are_refused(client: Any, images: Sequence[Image]) -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+    header = (30_000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10**6)))
+    for data in (bomb, png(np.zeros((400, 400, 3), np.uint8))):
+        answer = client.post("/v1/caption", files={"image": ("x.png", data)})
+        assert answer.status_code == 413
+        assert "pixels" in answer.json()["error"]["message"]
+    assert client.post("/v1/caption", files={"image": ("x.png", png(images[0])[:-40])}).status_code == 400
+    long = b" " * (LIMITS.body + 1)
+    headers = {"Content-Type": "application/json"}
+    assert client.post("/v1/caption", content=long, headers=headers).status_code == 413
+    pieces = (long[i : i + 50_000] for i in range(0, len(long), 50_000))  # without its length
+    answer = client.post("/v1/caption", content=pieces, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+
+
+def test_every_example_of_the_document_runs(client: Any) -> None:
+    document = client.get("/openapi.json").json()
+    ran = 0
+    for path, methods in document["paths"].items():
+        if "post" in methods:
+            [reference] = {each["schema"]["$ref"] for each in methods["post"]["requestBody"]["content"].values()}
+            schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+            for example in schema["examples"]:
+                assert client.post(path, json=example).status_code == 200, path
+                ran += 1
+    assert ran == 8
+    assert client.get("/docs").status_code == 200
+
+
+def test_health_and_metrics(client: Any, service: Service) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {"status": "ready"}
+    text = client.get("/metrics").text
+    for line in (
+        'openpali_generations_total{how="answered"}',
+        "openpali_waiting_requests 0.0",
+        "openpali_slots 8.0",
+    ):
+        assert line in text
+    hits = next(line for line in text.splitlines() if line.startswith("openpali_image_cache_hits_total"))
+    assert float(hits.split()[1]) == service.scheduler.features.hits > 0
+    assert 'openpali_http_requests_total{path="/health/live",status="200"}' in text
+
+
+def test_slots_of_a_client_that_goes_away_are_free_soon(url: str, service: Service, encoded: Sequence[str]) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    steps: list[int] = []
+    turn = service.scheduler.turn
+    for stream in (True, False):
+        body = json.dumps(chat(ASK, encoded[0], max_tokens=300, stream=stream, temperature=2, seed=1)).encode()
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + body)
+            while not service.scheduler.used:
+                time.sleep(0.002)
+            [ticket] = service.scheduler._live
+            service.scheduler.turn = lambda: (time.sleep(0.05), steps.append(1), turn())[2]  # type: ignore[method-assign, assignment]
+        steps.clear()
+        while service.scheduler.used:
+            time.sleep(0.005)
+        service.scheduler.turn = turn  # type: ignore[method-assign]
+        assert type(ticket.future.exception()).__name__ == "Cancelled"
+        assert len(steps) <= 3, "two steps, and the one that was under way"
+
+
+@pytest.fixture
+def direct(pali: Pali) -> Any:
+    """A client of an application whose scheduler rests."""
+
+    def open_client(service: Service) -> Any:
+        return httpx.Client(transport=_Transport(create_app(service)), base_url="http://x")
+
+    return open_client
+
+
+class _Transport(httpx.BaseTransport):
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def handle_request(self, request: Any) -> Any:
+        import asyncio
+
+        async def send() -> Any:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://x") as client:
+                return await client.request(
+                    request.method, request.url, content=request.read(), headers=request.headers
+                )
+
+        found = asyncio.run(send())
+        return httpx.Response(found.status_code, headers=found.headers, content=found.content)
+
+
+def test_a_full_queue_and_a_failed_engine(direct: Any, pali: Pali, images: Sequence[Image]) -> None:
+    service = service_of(pali, queue=1)
+    service.scheduler.submit([images[0]], ASK)
+    client = direct(service)
+    answer = client.post("/v1/chat/completions", json=chat(ASK))
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert int(answer.headers["retry-after"]) >= 1
+    service.scheduler.failure = "RuntimeError: at /home/me"
+    answer = client.post("/v1/chat/completions", json=chat(ASK))
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")
+    ready = client.get("/health/ready")
+    assert (ready.status_code, "/home" in ready.text) == (503, False)
+    assert client.get("/health/live").status_code == 200
+
+
+def test_a_key_opens_all_but_health(direct: Any, pali: Pali) -> None:
+    client = direct(service_of(pali, key="secret\n"))
+    assert client.get("/health/ready").status_code == 200
+    for header in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic secret"},
+        {"Authorization": "secret"},
+    ):
+        for path in ("/v1/models", "/metrics", "/docs", "/openapi.json"):
+            answer = client.get(path, headers=header)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert client.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
+    with pytest.raises(ValueError, match="API key is empty"):
+        service_of(pali, key=" ")
+
+
+def test_requests_of_a_client_and_origins_are_limited(direct: Any, pali: Pali) -> None:
+    answer = direct(service_of(pali, Limits(per_client=0))).get("/v1/models")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    origin = {"Origin": "https://page.example"}
+    assert "access-control-allow-origin" not in direct(service_of(pali)).get("/v1/models", headers=origin).headers
+    allowed = direct(service_of(pali, origins=["https://page.example"])).get("/v1/models", headers=origin)
+    assert allowed.headers["access-control-allow-origin"] == "https://page.example"
+
+
+def test_the_last_turn_of_a_chat(pali: Pali, images: Sequence[Image], encoded: Sequence[str]) -> None:
+    turns: list[dict[str, Any]] = [
+        {"role": "system", "content": "be kind"},
+        *chat("what?", encoded[0])["messages"],
+        *chat("and this?", encoded[1])["messages"],
+        {"role": "assistant", "content": "a horse", "refusal": None},
+        {"role": "user", "content": ASK},
+    ]
+    with serving(service_of(pali, history="last-turn")) as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": turns, "max_tokens": 9}, timeout=60)
+    assert answer.headers["x-openpali-history"] == "last-turn; 4 earlier messages ignored"
+    [expected] = pali.predict([[images[1]]], [ASK], decoding=Decoding(max_tokens=9))
+    assert answer.json()["choices"][0]["message"]["content"] == expected.answer.text

@@ -1,0 +1,243 @@
+"""The scheduler, turn by turn, without a thread: answers, order, limits and failures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Prediction
+from openpali.serve.features import FeatureCache
+from openpali.serve.scheduler import Scheduler
+from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable
+from openpali.tasks.example import Image
+
+PROMPTS = [
+    "detect: horse",
+    "Generate the alt_text in en at 0: <extra_id_0>",
+    "Answer in en: what? <extra_id_0>",
+    "detect: red horse and blue cat and a very long name of a thing",
+]
+WAYS = [
+    Decoding(max_tokens=14),
+    Decoding(max_tokens=9, beams=3),
+    Decoding(max_tokens=20, temperature=1.0, seed=5),
+    Decoding(max_tokens=8, temperature=1.0, samples=2, seed=5),
+]
+SHORT = Decoding(max_tokens=4)
+
+
+def check_same(got: Prediction, expected: Prediction) -> None:
+    assert (got.prompt, got.answer.text) == (expected.prompt, expected.answer.text)
+    assert [thing.box for thing in got.answer.objects] == [thing.box for thing in expected.answer.objects]
+    assert got.generation.ids == expected.generation.ids
+    assert got.generation.finish_reason == expected.generation.finish_reason
+    assert got.generation.log_probs == pytest.approx(expected.generation.log_probs, abs=1e-4)
+
+
+def serve_all(scheduler: Scheduler, requests: Sequence[tuple[Any, str, Decoding]], seed: int) -> list[Ticket]:
+    """Requests arrive at random while others are answered."""
+    rng, waiting, tickets = np.random.default_rng(seed), list(requests), []
+    while waiting or scheduler.turn():
+        for _ in range(min(len(waiting), int(rng.integers(3)))):
+            frames, prompt, decoding = waiting.pop(0)
+            tickets.append(scheduler.submit(frames, prompt, decoding=decoding))
+        scheduler.turn()
+        assert scheduler.used <= scheduler.slots
+    return tickets
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_served_equals_predicted_whoever_the_neighbours_are(pali: Pali, images: Sequence[Image], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    requests = []
+    for _ in range(24):
+        frames = [images[i] for i in rng.integers(len(images), size=rng.choice([0, 1, 1, 1, 2]))]
+        requests.append((frames, PROMPTS[int(rng.integers(4))], WAYS[int(rng.integers(4))]))
+    scheduler = Scheduler(pali, slots=7, features=0 if seed else 2**20)
+    tickets = serve_all(scheduler, requests, seed)
+    for ticket, (frames, prompt, decoding) in zip(tickets, requests, strict=True):
+        [expected] = pali.predict([frames], [prompt], decoding=decoding)
+        got = ticket.predictions(0)
+        assert len(got) == decoding.samples
+        check_same(got[0], expected)
+    assert scheduler.used == scheduler.waiting == 0
+    assert (scheduler.features.hits > 0) == (not seed)
+
+
+def test_so_it_is_through_openvino(family: Path, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # a random model is sure of nothing
+    pali = Pali.from_pretrained(family, "openvino")
+    requests = [([images[i % 3]], PROMPTS[i % 4], WAYS[(i // 2) % 3]) for i in range(9)]
+    for ticket, (frames, prompt, decoding) in zip(
+        serve_all(Scheduler(pali, slots=5), requests, 0), requests, strict=True
+    ):
+        check_same(ticket.predictions(0)[0], pali.predict([frames], [prompt], decoding=decoding)[0])
+
+
+def test_requests_begin_in_order_and_as_many_as_there_are_slots(pali: Pali, images: Sequence[Image]) -> None:
+    ended: list[Ticket] = []
+    scheduler = Scheduler(pali, slots=3, encoded=2, finished=ended.append)
+    wide = Decoding(max_tokens=6, beams=3)
+    tickets = [scheduler.submit([images[0]], PROMPTS[0], decoding=d) for d in (SHORT, wide, SHORT, SHORT)]
+    scheduler.turn()
+    assert (scheduler.used, scheduler.waiting) == (1, 3)  # the wide one needs all slots, and nobody overtakes it
+    seen = []
+    while scheduler.turn():
+        seen.append(scheduler.used)
+    assert 3 in seen
+    assert 2 in seen
+    assert [t.started for t in tickets] == sorted(t.started for t in tickets)
+    assert ended[:2] == tickets[:2]
+    assert all(t.submitted <= t.started <= t.first_token <= t.finished for t in tickets)
+
+
+def test_an_image_is_embedded_once(pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = pali.pipeline().model, []
+    embed = model.embed_images
+    monkeypatch.setattr(model, "embed_images", lambda x: (rows.append(len(x)), embed(x))[1])
+    scheduler = Scheduler(pali)
+    for image in (0, 0, 1, 0):
+        scheduler.submit([images[image]], PROMPTS[image], decoding=SHORT)
+    while scheduler.turn():
+        pass
+    scheduler.submit([images[1].copy()], PROMPTS[2], decoding=SHORT)
+    while scheduler.turn():
+        pass
+    assert sum(rows) == 2
+
+
+def test_the_oldest_features_leave() -> None:
+    cache = FeatureCache(3 * 4 * 8)
+    keys = [("pali", bytes([i])) for i in range(5)]
+    for key in keys[:3]:
+        cache.put(key, torch.ones(2, 4))
+    assert cache.get(keys[0]) is not None
+    cache.put(keys[3], torch.ones(2, 4))
+    assert [cache.get(key) is None for key in keys[:4]] == [False, True, False, False]
+    assert (cache.size, cache.hits, cache.misses) == (96, 4, 1)
+    cache.put(keys[4], torch.ones(25))  # more than there is room for
+    assert cache.size == 96
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(pali: Pali, images: Sequence[Image]) -> None:
+    scheduler = Scheduler(pali, slots=1, queue=2)
+    for _ in range(2):
+        scheduler.submit([images[0]], PROMPTS[0], decoding=SHORT)
+    with pytest.raises(QueueFull, match="2 requests are waiting already: try again in") as refused:
+        scheduler.submit([images[0]], PROMPTS[0], decoding=SHORT)
+    assert refused.value.retry_after >= 1
+    with pytest.raises(ValueError, match="2 beams or samples are more than this server's 1 slots"):
+        Scheduler(pali, slots=1).submit([images[0]], PROMPTS[0], decoding=Decoding(beams=2))
+    while scheduler.turn():
+        pass
+    scheduler.submit([images[0]], PROMPTS[0], decoding=SHORT)
+
+
+def test_what_is_given_up_leaves_before_the_next_step(pali: Pali, images: Sequence[Image]) -> None:
+    scheduler = Scheduler(pali, slots=2)
+    long = Decoding(max_tokens=60, max_repeats=None)
+    first, second, third = (
+        scheduler.submit([images[0]], PROMPTS[i], decoding=long, seconds=3600 if i else None) for i in range(3)
+    )
+    scheduler.turn()
+    assert (scheduler.used, scheduler.waiting) == (2, 1)
+    first.cancel()
+    scheduler.turn()
+    assert third.started
+    with pytest.raises(Cancelled):
+        first.predictions(0)
+    second.deadline = 1.0
+    scheduler.turn()
+    with pytest.raises(TooLate, match="time was over"):
+        second.predictions(0)
+    while scheduler.turn():
+        pass
+    [expected] = pali.predict([[images[0]]], [PROMPTS[2]], decoding=long)
+    check_same(third.predictions(0)[0], expected)
+
+
+def test_the_text_ends_before_a_stop(pali: Pali, images: Sequence[Image]) -> None:
+    [whole] = pali.predict([[images[0]]], [PROMPTS[0]], decoding=Decoding(max_tokens=12))
+    text = whole.answer.text
+    stop = text[len(text) // 2 : len(text) // 2 + 3]
+    scheduler, seen = Scheduler(pali), []
+    ticket = scheduler.submit(
+        [images[0]],
+        PROMPTS[0],
+        decoding=Decoding(max_tokens=12),
+        stops=[stop, "never"],
+        watch=lambda ids, log_probs: seen.append((len(ids), len(log_probs))),
+    )
+    while scheduler.turn():
+        pass
+    [got] = ticket.predictions(0)
+    assert got.answer.text == text[: text.index(stop)].strip()
+    assert got.generation.finish_reason == "stop"
+    assert seen == [(n, n) for n in range(1, len(got.generation.ids) + 1)]
+
+
+def test_a_request_that_cannot_be_encoded_harms_no_other(
+    pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pali.pipeline().model
+    embed = model.embed_images
+
+    def fail(pixels: Any) -> Any:
+        if (pixels == 7).all(dim=(1, 2, 3, 4)).any():
+            raise RuntimeError("out of memory")
+        return embed(pixels)
+
+    monkeypatch.setattr(model, "embed_images", fail)
+    scheduler = Scheduler(pali)
+    bad = np.full((72, 72, 3), 7, np.uint8)
+    tickets = [scheduler.submit([image], PROMPTS[0], decoding=SHORT) for image in (images[0], bad, images[1])]
+    while scheduler.turn():
+        pass
+    assert [len(t.predictions(0)) for t in (tickets[0], tickets[2])] == [1, 1]
+    with pytest.raises(Failed, match="out of memory"):
+        tickets[1].predictions(0)
+    assert scheduler.accepting
+
+
+def test_an_engine_that_fails_takes_no_more_requests(
+    pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the device is lost")
+
+    monkeypatch.setattr(pali.pipeline().model, "step", fail)
+    scheduler = Scheduler(pali, slots=1)
+    tickets = [scheduler.submit([images[0]], PROMPTS[0]) for _ in range(2)]
+    with pytest.raises(RuntimeError, match="device is lost"):
+        scheduler.turn()
+    for ticket in tickets:
+        with pytest.raises(Unavailable):
+            ticket.predictions(0)
+    assert "device is lost" in scheduler.failure
+    with pytest.raises(Unavailable, match="must be started again"):
+        scheduler.submit([images[0]], PROMPTS[0])
+
+
+def test_what_was_accepted_is_finished_before_the_thread_ends(pali: Pali, images: Sequence[Image]) -> None:
+    scheduler = Scheduler(pali, slots=2)
+    with scheduler.running() as thread:
+        tickets = [scheduler.submit([images[i]], PROMPTS[0], decoding=SHORT) for i in range(5)]
+        assert tickets[0].predictions(60)
+    assert not thread.is_alive()
+    assert all(len(ticket.predictions(0)) == 1 for ticket in tickets)
+    with pytest.raises(Unavailable, match="stopping"):
+        scheduler.submit([images[0]], PROMPTS[0])
+    impatient = Scheduler(pali, slots=1)
+    with impatient.running(drain=0):
+        ticket = impatient.submit([images[0]], PROMPTS[0], decoding=Decoding(max_tokens=256, max_repeats=None))
+    with pytest.raises(Cancelled):
+        ticket.predictions(0)
+    assert threading.active_count() < 20
