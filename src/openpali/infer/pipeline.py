@@ -342,7 +342,8 @@ class Pipeline:
             return [None] * len(inputs["prompt"])
         odd_BF = self.familiarity.strangeness(self._describe(images)).view(images.shape[:2])
         counts = inputs["frames"].tolist() if "frames" in inputs else [images.shape[1]] * len(odd_BF)
-        return [float(row[:count].mean()) for row, count in zip(odd_BF, counts, strict=True)]
+        pairs = zip(odd_BF, counts, strict=True)
+        return [float(row[:count].mean()) if count else None for row, count in pairs]
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens of a prompt.
