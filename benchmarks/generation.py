@@ -92,7 +92,7 @@ def main() -> None:
 @torch.inference_mode()
 def _measure(folder: Path, shape: Shape, batches: list[int], rounds: int) -> list[Result]:
     torch.manual_seed(0)
-    t5, siglip = _random_t5(folder / "t5", shape), _random_siglip(folder / "siglip", shape)
+    t5, siglip = random_models(folder, shape)
     language, vision = read_t5(folder / "t5"), read_siglip(folder / "siglip")
     ours = init_weights(PaliModel(PaliModelConfig(vision.vision, language.config))).eval()
     ours.text.load_state_dict(dict(language.weights))
@@ -209,6 +209,11 @@ def _ctranslate2(folder: Path) -> dict[str, Writer]:
 
     can = ctranslate2.get_supported_compute_types("cpu")
     return {kind: writer(kind) for kind in ("int8", "int8_bfloat16", "float32") if kind in can}
+
+
+def random_models(folder: Path, shape: Shape) -> tuple[Any, Any]:
+    """A T5 and a SigLIP image encoder of random weights, also written to ``t5`` and ``siglip`` in ``folder``."""
+    return _random_t5(folder / "t5", shape), _random_siglip(folder / "siglip", shape)
 
 
 def _random_t5(folder: Path, shape: Shape) -> Any:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from openpali.model import t5
 from openpali.model.init import init_weights
 from openpali.model.pali import Memory, PaliModel, PaliModelConfig
 from openpali.model.t5 import Cache, T5Config
@@ -93,8 +94,10 @@ def test_any_coming_and_going(data: st.DataObject, config: PaliModelConfig) -> N
     rows.step()
 
 
+@pytest.mark.parametrize("room", [1, 5, 64])
 @torch.no_grad()
-def test_a_row_is_admitted_replaced_and_dropped() -> None:
+def test_a_row_is_admitted_replaced_and_dropped(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(t5, "ROOM", room)
     rows = Rows(CONFIG)
     rows.admit(0)
     for _ in range(5):

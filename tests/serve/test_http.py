@@ -297,6 +297,17 @@ def test_bombs_and_long_bodies_are_refused(client: Any, images: Sequence[Image])
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
 
 
+def test_a_body_that_never_ends(pali: Pali) -> None:
+    with serving(service_of(pali, Limits(pause=0.1))) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            head = (
+                "POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+            )
+            connection.sendall(head.encode() + b"{")
+            assert b" 408 " in connection.recv(100)
+
+
 def test_every_example_of_the_document_runs(client: Any) -> None:
     document = client.get("/openapi.json").json()
     ran = 0

@@ -99,6 +99,22 @@ def test_requests_begin_in_order_and_as_many_as_there_are_slots(pali: Pali, imag
     assert all(t.submitted <= t.started <= t.first_token <= t.finished for t in tickets)
 
 
+def test_requests_of_similar_length_make_one_step_and_others_their_own(
+    pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sizes = pali.pipeline().model, []
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda ids, cache: (sizes.append(len(ids)), step(ids, cache))[1])
+    scheduler = Scheduler(pali)
+    for frames in ([images[0]], [images[1]], []):  # 36 patches more, and the longer prompt
+        scheduler.submit(frames, PROMPTS[0], part="pali", decoding=SHORT)
+    scheduler.submit([images[0]], PROMPTS[3], part="pali", decoding=SHORT)
+    scheduler.submit([images[0]], PROMPTS[0], part="pali", decoding=Decoding(max_tokens=4, beams=2))
+    scheduler.turn()
+    scheduler.turn()
+    assert sizes[2:] == [3, 1, 2]
+
+
 def test_an_image_is_embedded_once(pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = pali.pipeline().model, []
     embed = model.embed_images

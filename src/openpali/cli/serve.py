@@ -16,7 +16,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def serve(
     model: Model = "nano",
-    engine: Engine = "auto",
+    engine: Engine = "torch",
     dtype: Dtype = "fp32",
     device: Device = "cpu",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: reachable from other machines")] = (
@@ -40,7 +40,7 @@ def serve(
     slots: Annotated[int, typer.Option(help="Answers that are generated together", min=1)] = 32,
     queue: Annotated[int, typer.Option(help="Requests that may wait; more are answered with 429", min=1)] = 256,
     image_cache: Annotated[int, typer.Option(help="MiB of image features to keep", min=0)] = 256,
-    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens of an answer", min=1)] = 512,
+    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens of an answer", min=1)] = 1024,
     per_client: Annotated[int, typer.Option(help="Maximum number of requests of an address at a time", min=1)] = 64,
     timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up", min=1)] = 300,
     drain: Annotated[float, typer.Option(help="Seconds to finish requests when told to stop", min=1)] = 30,

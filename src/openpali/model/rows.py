@@ -48,6 +48,12 @@ class RowBuffer:
             self._room[moved, :, :filled] = self._room[rows[moved], :, :filled]
         self._count = len(rows)
 
+    def lengthen(self, length: int) -> None:
+        """Make room for ``length`` positions of each row."""
+        room = self._room.new_zeros(*self._room.shape[:2], length, self._room.shape[3])
+        room[: self._count, :, : self.length] = self.rows
+        self._room, self._shared = room, False
+
     def append(self, rows: Tensor, length: int) -> None:
         """Add rows ``[B, h, n, d]`` behind the others; every row has room for ``length`` positions or more then.
 

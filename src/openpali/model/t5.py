@@ -21,6 +21,8 @@ from openpali.model.layers import Embedding, Linear
 from openpali.model.rows import RowBuffer, append_masks, shared_memory
 from openpali.model.vit import LayerCall
 
+ROOM = 64  # positions of the past that a new cache has memory for
+
 
 @dataclass(frozen=True)
 class T5Config:
@@ -181,16 +183,13 @@ class Cache:
         layers: keys and values.
         memory_mask: which memory positions are real, bool ``[M, 1, 1, N]``; None: all.
         lengths: positions that each row has filled, ``[B]`` (on the CPU).
+        max_length: most positions that a row may fill. Memory for them is taken as they are filled.
     """
 
     layers: list[LayerCache]
     memory_mask: Tensor | None
     lengths: Tensor
-
-    @property
-    def max_length(self) -> int:
-        """Positions that a row has room for."""
-        return self.layers[0].keys.length
+    max_length: int
 
     @property
     def rows_per_memory(self) -> int:
@@ -209,6 +208,10 @@ class Cache:
             raise ValueError(
                 f"a cache for {self.max_length} tokens was given {end}: start it with a larger max_length"
             )
+        if end > (room := self.layers[0].keys.length):
+            for layer in self.layers:
+                layer.keys.lengthen(min(self.max_length, max(end, 2 * room)))
+                layer.values.lengthen(min(self.max_length, max(end, 2 * room)))
         slots = Slots(start, end)
         if start < longest:
             rows = self.lengths[:, None] + torch.arange(count)
@@ -240,13 +243,14 @@ class Cache:
         """
         if not len(other.lengths):
             return
+        self.max_length = max(self.max_length, other.max_length)
         if not len(self.lengths):
             self.layers, self.memory_mask, self.lengths = other.layers, other.memory_mask, other.lengths
             return
         if self.rows_per_memory != other.rows_per_memory:
             self._part()
             other._part()
-        length, n = other.max_length, other.layers[0].memory_keys.length
+        length, n = other.layers[0].keys.length, other.layers[0].memory_keys.length
         counts = len(self.layers[0].memory_keys), len(other.layers[0].memory_keys)
         ours = self.layers[0].memory_keys.length
         self.memory_mask = append_masks(self.memory_mask, other.memory_mask, counts, (ours, n))
@@ -478,11 +482,11 @@ class EncoderDecoder(nn.Module):
         for layer in self._decoder_layers():
             # each head's in one piece, as every step reads them: at 3,380 tokens that halves its attention
             keys, values = (each.contiguous() for each in layer.cross.memory(memory_BND))
-            past = keys.new_zeros(keys.shape[0], keys.shape[1], max_length, keys.shape[3])
+            past = keys.new_zeros(keys.shape[0], keys.shape[1], min(max_length, ROOM), keys.shape[3])
             own = [RowBuffer(each) for each in (past, past.clone(), keys, values)]
             layers.append(LayerCache(own[0], own[1], own[2], own[3]))
         mask = None if memory_mask_BN is None else memory_mask_BN[:, None, None, :]
-        return Cache(layers, mask, torch.zeros(len(memory_BND), dtype=torch.long))
+        return Cache(layers, mask, torch.zeros(len(memory_BND), dtype=torch.long), max_length)
 
     def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
         """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from starlette.requests import ClientDisconnect
@@ -81,12 +82,15 @@ class Guard:
             raise self._too_large()
 
     def _limited(self, receive: Receive) -> Receive:
-        size = 0
+        size, whole = 0, False
 
         async def limited() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
+            nonlocal size, whole
+            try:
+                message = await asyncio.wait_for(receive(), None if whole else self._limits.pause)
+            except TimeoutError as error:
+                raise ApiError(408, "the rest of the request did not come in time") from error
+            size, whole = size + len(message.get("body", b"")), not message.get("more_body", False)
             if size > self._limits.body:
                 raise self._too_large()
             return message

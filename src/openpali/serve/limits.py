@@ -18,6 +18,7 @@ class Limits:
         new_tokens: that a request may generate.
         texts: texts or images of one call for embeddings.
         seconds: after which a request is given up.
+        pause: seconds between two pieces of a request's body.
         per_client: requests of one address at a time.
         media: bytes of an image behind a URL.
     """
@@ -25,9 +26,10 @@ class Limits:
     body: int = 32 * 2**20
     pixels: int = 50_000_000
     images: int = 16
-    new_tokens: int = 512
+    new_tokens: int = 1024
     texts: int = 256
     seconds: float = 300.0
+    pause: float = 30.0
     per_client: int = 64
     media: int = 16 * 2**20
 

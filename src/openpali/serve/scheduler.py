@@ -15,8 +15,9 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Condition, Lock, Thread
 from typing import Any, Protocol, cast
 
@@ -50,6 +51,21 @@ class Engine(Model, Protocol):
     def encode_tokens(self, visual: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
         """Visual tokens and prompts through the encoder: a memory."""
         ...
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """Requests that are decoded together: their memories are padded to the longest, so they have similar lengths,
+    and rows share memories alike, so they have as many beams.
+
+    Attributes:
+        length: tokens of the first memory.
+    """
+
+    part: str
+    beams: int
+    length: int
+    rows: Rows
 
 
 class Scheduler:
@@ -86,7 +102,7 @@ class Scheduler:
         self.finished = finished
         self._waiting: deque[Ticket] = deque()
         self._live: list[Ticket] = []
-        self._lanes: dict[Hashable, Rows] = {}
+        self._lanes: list[_Lane] = []
         self._change = Condition()
         self._loading = Lock()  # a part is loaded once
         self._closing = False
@@ -164,9 +180,9 @@ class Scheduler:
         try:
             self._drop()
             self._admit()
-            for rows in self._lanes.values():
-                if len(rows):
-                    rows.step()
+            for lane in self._lanes:
+                if len(lane.rows):
+                    lane.rows.step()
             self._collect()
         except Exception as error:
             self._fail(error)
@@ -228,8 +244,8 @@ class Scheduler:
         with self._change:
             self._waiting = deque(t for t in self._waiting if t not in gone)
         self._live = [t for t in self._live if t not in gone]
-        for rows in self._lanes.values():
-            rows.drop([ticket.text for ticket in gone if ticket.text])
+        for lane in self._lanes:
+            lane.rows.drop([ticket.text for ticket in gone if ticket.text])
         for ticket in gone:
             late = TooLate("the request's time was over before its answer was complete")
             self._end(ticket, Cancelled("the request was cancelled") if ticket.cancelled else late)
@@ -261,11 +277,19 @@ class Scheduler:
             self._live.remove(first)
             self._end(first, Failed(reason(error)))
             return
-        # lanes of similar memories, since those of a lane are padded to its longest, and of as many beams
-        lane = first.part, first.ask.decoding.beams, memory.outputs.shape[1].bit_length()
-        rows = self._lanes.setdefault(lane, Rows(first.pipeline.engine, first.pipeline.tokenizer.eos_id))
+        rows = self._lane(first, memory.outputs.shape[1]).rows
         for ticket, text in zip(tickets, rows.join(memory, [t.ask for t in tickets]), strict=True):
             ticket.text = text
+
+    def _lane(self, ticket: Ticket, length: int) -> _Lane:
+        """Where a request with a memory of so many tokens is decoded."""
+        beams = ticket.ask.decoding.beams
+        for lane in self._lanes:
+            if (lane.part, lane.beams) == (ticket.part, beams) and lane.length <= 2 * length <= 4 * lane.length:
+                return lane
+        rows = Rows(ticket.pipeline.engine, ticket.pipeline.tokenizer.eos_id)
+        self._lanes.append(_Lane(ticket.part, beams, length, rows))
+        return self._lanes[-1]
 
     @torch.inference_mode()
     def _encode(self, tickets: Sequence[Ticket]) -> Any:
@@ -309,7 +333,7 @@ class Scheduler:
                 self._seconds += 0.1 * (now - ticket.started - self._seconds)
                 self._end(ticket)
         self._live = going
-        self._lanes = {lane: rows for lane, rows in self._lanes.items() if len(rows)}
+        self._lanes = [lane for lane in self._lanes if len(lane.rows)]
 
     def _end(self, ticket: Ticket, error: Exception | None = None) -> None:
         ticket.finished = time.monotonic()
@@ -327,7 +351,7 @@ class Scheduler:
             self.failure = reason(error)
             gone = [*self._waiting, *self._live]
             self._waiting.clear()
-            self._live, self._lanes = [], {}
+            self._live, self._lanes = [], []
         for ticket in gone:
             if not ticket.future.done():
                 self._end(ticket, Unavailable("the engine has failed"))
