@@ -14,9 +14,11 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from threading import get_ident
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -284,7 +286,7 @@ class Pipeline:
     ) -> list[Prediction]:
         arrays, found = zip(*(self.arrays(row[0], row[1]) for row in rows), strict=True)
         inputs = self.collate(arrays)
-        with evaluating(self.model):
+        with evaluating(self.model), _tokens_of(self.model.vit) as tokens:
             generations = generate(
                 self.engine,
                 inputs.get("images"),
@@ -293,7 +295,7 @@ class Pipeline:
                 decoding,
                 self.tokenizer.eos_id,
             )
-        strange = self._strangeness(inputs)
+        strange = self._strangeness(inputs, tokens)
         predictions = [
             self.prediction(prompt, task, size or own, best)
             for (_, prompt, task, size), [best, *_], own in zip(rows, generations, found, strict=True)
@@ -316,10 +318,6 @@ class Pipeline:
             answer = answer.assured(sure, of_objects=task.coordinates)
         return Prediction(prompt, answer, generation)
 
-    def strangeness(self, row: Arrays) -> float | None:
-        """How unlike the images of a row are to those that the model knows, see :class:`Prediction`."""
-        return self._strangeness(self.collate([row]))[0]
-
     def describe(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Tensor:
         """What familiarity is judged by, ``[N, 2 D]``: see :func:`openpali.weights.familiarity.describe`.
 
@@ -328,19 +326,24 @@ class Pipeline:
         """
         chunks = _chunks(images, batch)
         rows = ([self.arrays([image], [self.tokenizer.eos_id])[0] for image in some] for some in chunks)
-        return torch.cat([self._describe(self.collate(some)["images"]) for some in rows])
+        return torch.cat([describe(self._look(self.collate(some)["images"])).cpu() for some in rows])
 
-    def _describe(self, images: Tensor) -> Tensor:
-        """Features of images ``[B, F, H, W, 3]``, ``[B * F, 2 D]``. The ViT runs apart from the engine's."""
+    def _look(self, images: Tensor) -> Tensor:
+        """Patch tokens of images ``[B, F, H, W, 3]``, ``[B * F, N, D]``."""
         with torch.inference_mode(), evaluating(self.model):
-            return describe(self.model.vit(images.flatten(0, 1))).cpu()
+            return cast(Tensor, self.model.vit(images.flatten(0, 1)))
 
-    def _strangeness(self, inputs: Batch) -> list[float | None]:
-        """Mean strangeness of each row's images."""
+    def _strangeness(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
+        """Mean strangeness of each row's images.
+
+        Args:
+            tokens: patch tokens of these images; empty if an engine has computed them elsewhere.
+        """
         images = inputs.get("images")
         if images is None or self.familiarity is None:
             return [None] * len(inputs["prompt"])
-        odd_BF = self.familiarity.strangeness(self._describe(images)).view(images.shape[:2])
+        features = describe(tokens[0] if tokens else self._look(images)).cpu()
+        odd_BF = self.familiarity.strangeness(features).view(images.shape[:2])
         counts = inputs["frames"].tolist() if "frames" in inputs else [images.shape[1]] * len(odd_BF)
         pairs = zip(odd_BF, counts, strict=True)
         return [float(row[:count].mean()) if count else None for row, count in pairs]
@@ -480,6 +483,23 @@ def group(keys: Sequence[K]) -> dict[K, list[int]]:
     for i, key in enumerate(keys):
         found.setdefault(key, []).append(i)
     return found
+
+
+@contextmanager
+def _tokens_of(vit: nn.Module) -> Iterator[list[Tensor]]:
+    """The tokens that a ViT computes within the block, in this thread, so that they need not be computed twice."""
+    found: list[Tensor] = []
+    thread = get_ident()
+
+    def keep(module: nn.Module, inputs: object, tokens: Tensor) -> None:
+        if get_ident() == thread:
+            found.append(tokens)
+
+    hook = vit.register_forward_hook(keep)
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
 def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:

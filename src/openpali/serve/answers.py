@@ -28,8 +28,6 @@ def own(prediction: Prediction, masks: MaskFormat = "rle") -> Json:
         "prompt": prediction.prompt,
         "confidence": prediction.answer.confidence,
         "objects": [_object(thing, masks) for thing in prediction.answer.objects],
-        "unlike": prediction.unlike,
-        "strangeness": prediction.strangeness,
         "score": prediction.generation.score,
         "finish_reason": prediction.generation.finish_reason,
     }

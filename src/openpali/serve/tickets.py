@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from openpali.data.pipeline.encode import Arrays
 from openpali.infer.generate import Ask, Generation, Text
@@ -108,6 +108,4 @@ class Ticket:
             TimeoutError: it has none yet.
         """
         generations = self.future.result(timeout)
-        odd = self.pipeline.strangeness(self.arrays)
-        found = [self.pipeline.prediction(self.prompt, self.task, self.size, g, self.stops) for g in generations]
-        return [replace(each, strangeness=odd) for each in found]
+        return [self.pipeline.prediction(self.prompt, self.task, self.size, g, self.stops) for g in generations]
