@@ -143,6 +143,29 @@ def test_objects_are_regions_with_distinct_names(tokenizer: Tokenizer) -> None:
     assert "names" not in encode(PairEncoder(tokenizer, 24), examples[1], task=get_task("contrastive"))
 
 
+def test_regions_are_where_padding_leaves_them(tokenizer: Tokenizer) -> None:
+    wide = Example(
+        key="w",
+        images=[np.zeros((10, 40, 3), np.uint8)],
+        captions={"en": ["x"]},
+        objects=[Object("end", Box(0, 30, 10, 40))],
+    )
+    encoder = PairEncoder(tokenizer, 24, regions=True)
+    padding = Preprocess(8, 16, policy="pad")  # the image takes 4 rows of the 8
+    arrays = encoder.encode(wide, get_task("contrastive"), padding, generator(0))
+    assert arrays["centres"].tolist() == [[0.25, 0.875]]
+
+
+def test_a_spelled_target_has_a_token_for_each_character(tokenizer: Tokenizer) -> None:
+    line = Example(key="l", images=[IMAGE], text="a red horse", lang="en")
+    ids = []
+    for spelled in (False, True):
+        batch = encode(SequenceEncoder(tokenizer, 64, 64), line, task=get_task("ocr", spelled=spelled))
+        ids.append([i for i in batch["target"][0].tolist() if i not in (tokenizer.pad_id, tokenizer.eos_id)])
+    assert ids == [tokenizer.encode(line.text), tokenizer.spell(line.text)]
+    assert ids[0] != ids[1]
+
+
 def test_labels_become_class_indices() -> None:
     encoder = LabelEncoder(("cat", "dog"))
     batch = encode(encoder, Example(key="a", images=[IMAGE], label="dog"))

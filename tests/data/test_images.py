@@ -227,8 +227,11 @@ def test_preprocess_is_antialiased_and_the_identity_at_the_same_size() -> None:
 def test_padding_keeps_the_proportions(size: tuple[int, int], inside: tuple[int, int]) -> None:
     height, width = inside
     image = np.full((*size, 3), 200, np.uint8)
-    padded = Preprocess(24, 96, policy="pad")(image)
+    preprocess = Preprocess(24, 96, policy="pad")
+    padded = preprocess(image)
     assert padded.shape == (24, 96, 3)
+    assert preprocess.covered(Size(*size)) == (height / 24, width / 96)
+    assert Preprocess(24, 96).covered(Size(*size)) == (1, 1)
     assert (padded[:height, :width] == 200).all()
     rest = padded.copy()
     rest[:height, :width] = 128

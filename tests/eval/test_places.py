@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openpali.eval.places import by_position, by_size, place_probe
+from openpali.eval.places import by_position, by_script, by_size, place_probe
 from openpali.infer.pali import Pali
 from openpali.rng import generator
 from openpali.tasks.example import Box, Example, Object
@@ -52,6 +52,13 @@ def test_the_token_at_the_centre_of_an_object_is_probed(pali: Pali) -> None:
     elsewhere = place_probe(Squares(1, moved=True), Squares(2, moved=True), by_position, pali, 60, lambda *at: None)
     assert elsewhere.scores.summary["acc"] < 0.8
     assert elsewhere.data == found.data
+
+
+def test_slices_by_script_tell_characters_apart() -> None:
+    kinds = {"a": "lower", "Q": "upper", "7": "digit", "é": "accented", "Ø": "accented", "-": "sign", "”": "sign"}
+    letters = [Object(name, Box(0, 0, 1, 1)) for name in kinds]
+    example = Example(key="k", images=[np.zeros((2, 2, 3), np.uint8)], objects=letters)
+    assert [by_script(example, index) for index in range(len(kinds))] == list(kinds.values())
 
 
 def test_slices_by_size_are_percent_of_the_side() -> None:

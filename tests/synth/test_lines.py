@@ -73,12 +73,30 @@ def test_the_ink_is_the_text_on_its_baseline_within_its_image(
     left, top, right, bottom = face.getbbox("gÄfj|", anchor="ls")
     seen = set()
     for i in range(40):
-        ink = lines._printed(_sampler(world, i), "gÄfj|", file, 20)
+        ink, _ = lines._printed(_sampler(world, i), "gÄfj|", file, 20)
         box = Image.fromarray((ink.max(axis=2) * 255 > 100).astype(np.uint8)).getbbox()
         seen.add((box[2] - box[0], box[3] - box[1]))
         assert box[2] - box[0] >= right - left - 4
         assert box[3] - box[1] >= bottom - top - 4
     assert len(seen) > 1
+
+
+def test_letters_are_objects_in_their_boxes(world: World) -> None:
+    """A box is as wide as its letter's ink at the size that the line has at the end, scaled or not."""
+    source, checked = WorldSource(world, "line"), 0
+    for i in range(60):
+        example = source[i]
+        assert [thing.name for thing in example.objects] == [c for c in example.text if c != " "]
+        height, width, _ = example.images[0].shape
+        starts = [thing.box.xmin for thing in example.objects]
+        assert starts == sorted(starts)
+        for thing in example.objects:
+            assert 0 <= thing.box.ymin < (thing.box.ymin + thing.box.ymax) / 2 < height
+            assert -0.1 * height <= thing.box.xmin < thing.box.xmax <= width + 0.1 * height
+        bright = example.images[0].astype(np.float32) @ LUMA
+        middle = bright[:, round(example.objects[0].box.xmin) : round(example.objects[-1].box.xmax)]
+        checked += np.ptp(middle) > 0.8 * np.ptp(bright)
+    assert checked > 50
 
 
 def test_subpixels_are_coloured_where_a_stroke_ends() -> None:

@@ -133,8 +133,8 @@ def test_unknown_names_and_options_get_the_nearest() -> None:
         get_task("zzz")
     with pytest.raises(ValueError, match="task caption has no option 'langages'; did you mean 'languages'"):
         get_task("caption", langages=["en"])
-    with pytest.raises(ValueError, match="task ocr has no option 'lang'; it has none"):
-        get_task("ocr", lang="en")
+    with pytest.raises(ValueError, match="task question_generation has no option 'lang'; it has none"):
+        get_task("question_generation", lang="en")
     with pytest.raises(ValueError, match="task denoise needs the option 'tokenizer'"):
         get_task("denoise")
 

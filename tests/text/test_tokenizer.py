@@ -59,6 +59,15 @@ def test_every_text_round_trips(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+@given(st.one_of(st.text(), st.text("▁ a.<>\n0_é", max_size=12)))
+def test_spelling_gives_each_character_its_own_tokens(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.spell(text)
+    assert tokenizer.decode(ids) == text
+    assert len(ids) >= len(text)
+    pieces = tokenizer.pieces(tokenizer.spell("Small horse"))
+    assert all(len(piece) == 1 or piece.startswith("<0x") for piece in pieces)
+
+
 @given(st.text("▁ a.<>\n0_", max_size=12), st.integers(0, 127), st.text("▁ a.<>\n0_", max_size=12))
 def test_special_tokens_within_text_round_trip(tokenizer: Tokenizer, before: str, k: int, after: str) -> None:
     for special in (f"<mask_token{k}>", f"<extra_id_{k % 100}>", "[R]"):

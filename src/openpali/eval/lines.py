@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.nano import Composed, reading
+from openpali.eval.datasets.base import AnswerBenchmark, EncoderBenchmark
+from openpali.eval.nano import Composed, places, reading
+from openpali.eval.places import TEST, by_script
 from openpali.infer.generate import Decoding
 
 REAL = Path(__file__).parent / "datasets" / "real_line.tar"
@@ -35,5 +36,12 @@ LINES = (
         title="Real lines from screenshots and prints",
         split="all, 200 pictures",
         open=lambda root: open_source(str(REAL), {}),
+    ),
+    EncoderBenchmark(
+        name="nano/characters",
+        title="Characters of printed lines from one patch token",
+        split=f"held out, {TEST} pictures",
+        metric="acc",
+        run=partial(places, "nano", "line", by_script),
     ),
 )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from openpali.data.pipeline.encode import centres
 from openpali.data.sources.base import Source
 from openpali.eval.datasets.base import Advance, Embedded, Seen
 from openpali.eval.features import BATCH, Encoders, FeatureEncoder, Floats
@@ -55,15 +56,10 @@ def place_probe(
         slices: list[str] = []
         for done, example, tokens_ND in _tokens(encoder, source, count):
             seen.image(example.images[0])
-            height, width = example.images[0].shape[:2]
-            rows, columns = encoder.vit.config.grid
-            for index, thing in enumerate(example.objects):
-                ymin, xmin, ymax, xmax = thing.box
-                row = min(rows - 1, int((ymin + ymax) / 2 / height * rows))
-                column = min(columns - 1, int((xmin + xmax) / 2 / width * columns))
-                features.append(tokens_ND[row * columns + column])
-                labels.append(thing.name)
-                slices.append(slice_of(example, index))
+            points_R2 = torch.from_numpy(centres(example, encoder.preprocess))
+            features.extend(tokens_ND[encoder.vit.patches_at(points_R2).numpy()])
+            labels.extend(thing.name for thing in example.objects)
+            slices.extend(slice_of(example, index) for index in range(len(example.objects)))
             advance(before + done, many + few)
         seen.texts(*labels)
         return _Tokens(np.stack(features), labels, slices)
@@ -106,6 +102,18 @@ def by_size(example: Example, index: int) -> str:
     if not above:
         return f"{SIZES[-1]}%+"
     return f"{below[-1] if below else 0}-{above[0]}%"
+
+
+def by_script(example: Example, index: int) -> str:
+    """What kind of character it is."""
+    character = example.objects[index].name
+    if character.isdecimal():
+        return "digit"
+    if not character.isalpha():
+        return "sign"
+    if not character.isascii():
+        return "accented"
+    return "upper" if character.isupper() else "lower"
 
 
 def by_position(example: Example, index: int) -> str:

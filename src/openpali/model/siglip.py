@@ -128,9 +128,7 @@ class SigLIP(nn.Module):
 
     def embed_regions(self, tokens_BND: Tensor, regions: Regions) -> Tensor:
         """The patch at the centre of each region, pooled alone: normalised embeddings ``[R, D]``."""
-        grid = torch.tensor(self.vit.config.grid, device=tokens_BND.device)  # rows and columns of patches
-        place = torch.minimum((regions.centres * grid).long(), grid - 1)  # [R, 2]
-        return normalize(self.pool(tokens_BND[regions.rows, place[:, 0] * grid[1] + place[:, 1], None]))
+        return normalize(self.pool(tokens_BND[regions.rows, self.vit.patches_at(regions.centres), None]))
 
     def forward(self, images_BHWC: Tensor, ids_BL: Tensor, regions: Regions | None = None) -> Embeddings:
         tokens_BND = self.vit(images_BHWC)

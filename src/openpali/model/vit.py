@@ -151,6 +151,12 @@ class ViT(nn.Module):
         patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
         return patches.flatten(3).flatten(1, 2)
 
+    def patches_at(self, points_R2: Tensor) -> Tensor:
+        """Token of the patch at each point ``[R, 2]``, (y, x) as shares of the image: indices ``[R]`` into N."""
+        grid = torch.tensor(self.config.grid, device=points_R2.device)
+        row, column = torch.minimum((points_R2 * grid).long().clamp(min=0), grid - 1).unbind(1)
+        return row * grid[1] + column
+
     @torch.no_grad()
     def set_grid(self, grid: tuple[int, int]) -> None:
         """Change the resolution in place: resample the position embeddings to ``grid`` (rows, columns)."""

@@ -17,7 +17,7 @@ from openpali.synth.fonts import font, has_glyph
 from openpali.synth.line_texts import line_text
 from openpali.synth.sampler import TRIES, Sampler
 from openpali.synth.writing import LUMA, MIN_CONTRAST
-from openpali.tasks.example import Example, Image
+from openpali.tasks.example import Box, Example, Image, Object
 
 EM = (10.0, 32.0)  # pixels: lines 12 to 40 pixels high
 SCALES = (0.5, 0.67, 0.75, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0)  # of images that were resized after printing
@@ -37,6 +37,8 @@ def line(sampler: Sampler, *, max_letters: int = 24) -> Example:
     framed or have neighbours that are cut off, and some images are scaled, blurred, noisy or were JPEGs. Held-out
     lines have held-out words and fonts. Images have the size of the line, not of the canvas.
 
+    The objects are the letters; their boxes are as high as the line's letters can be.
+
     Args:
         max_letters: largest number of characters, spaces included.
 
@@ -46,8 +48,18 @@ def line(sampler: Sampler, *, max_letters: int = 24) -> Example:
     text, file, language = _choose(sampler, max_letters)
     size = math.exp(sampler.uniform(*map(math.log, EM)))
     scale = SCALES[sampler.integer(0, len(SCALES) - 1)] if sampler.uniform(0, 1) < 0.25 else 1.0
-    image = _coloured(sampler, _printed(sampler, text, file, max(8, round(size / scale))))
-    return Example(key=sampler.key, images=[_worn(sampler, image, scale)], text=text, lang=language)
+    ink, boxes = _printed(sampler, text, file, max(8, round(size / scale)))
+    image = _worn(sampler, _coloured(sampler, ink), scale)
+    sides = np.array(image.shape[:2] * 2)
+    letters = [Object(letter, Box(*(box * sides).tolist())) for letter, box in zip(text, boxes, strict=True)]
+    return Example(
+        key=sampler.key,
+        images=[image],
+        captions={language: [text]},
+        text=text,
+        lang=language,
+        objects=[letter for letter in letters if letter.name != " "],
+    )
 
 
 def _choose(sampler: Sampler, max_letters: int) -> tuple[str, Path, str]:
@@ -62,8 +74,12 @@ def _choose(sampler: Sampler, max_letters: int) -> tuple[str, Path, str]:
     raise ValueError(f"no {sampler.split} font of the world {sampler.world.name} can write its lines")
 
 
-def _printed(sampler: Sampler, text: str, file: Path, size: int) -> Coverage:
-    """The line at ``size`` pixels per em with the space around it."""
+def _printed(sampler: Sampler, text: str, file: Path, size: int) -> tuple[Coverage, NDArray[np.float64]]:
+    """The line at ``size`` pixels per em with the space around it.
+
+    Returns:
+        Its coverage, and the boxes of its characters ``[len(text), 4]`` as shares of height and width.
+    """
     fine = FINE if sampler.uniform(0, 1) < 0.4 else 1
     face = font(file, size * fine)
     pitch = (sampler.uniform(0.02, 0.2) if sampler.uniform(0, 1) < 0.12 else 0) * size * fine
@@ -88,7 +104,11 @@ def _printed(sampler: Sampler, text: str, file: Path, size: int) -> Coverage:
     elif decoration < 0.18:
         ImageDraw.Draw(sheet).rectangle((0, 0, sheet.width - 1, sheet.height - 1), outline=255, width=fine)
     ink = np.asarray(sheet, np.float32) * np.float32(1 / 255)
-    return ink[..., None] if fine == 1 else _reduced(ink, coloured=sampler.uniform(0, 1) < 0.4)
+    cover = ink[..., None] if fine == 1 else _reduced(ink, coloured=sampler.uniform(0, 1) < 0.4)
+    ends = at[0] + np.array([face.getlength(text[:count], features=FEATURES) for count in range(len(text) + 1)])
+    spaced = pitch * np.arange(len(text))
+    boxes = np.stack(np.broadcast_arrays(at[1] - ascent, ends[:-1] + spaced, at[1] + descent, ends[1:] + spaced), 1)
+    return cover, boxes / np.array([sheet.height, sheet.width] * 2)
 
 
 def _write(

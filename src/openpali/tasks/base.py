@@ -42,6 +42,7 @@ class Sample:
         kind: slice under which an answer is scored ("count", "where", ...); empty for tasks without slices.
         ids: token ids of prompt and target without EOS, where the texts alone do not determine them (denoising);
             prompt and target then serve display only.
+        spelled: the target is written one character a token (:meth:`openpali.text.tokenizer.Tokenizer.spell`).
     """
 
     prompt: str
@@ -49,6 +50,7 @@ class Sample:
     references: Sequence[str] = ()
     kind: str = ""
     ids: tuple[list[int], list[int]] | None = None
+    spelled: bool = False
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,24 @@ class Tokenizer:
         ) as error:  # which of them depends on the version of sentencepiece
             raise ValueError(f"not valid Unicode text: {text!r}") from error
 
+    def spell(self, text: str) -> list[int]:
+        """Token ids of ``text``, one for each character, or its bytes if the vocabulary lacks it.
+
+        Without end token; :meth:`decode` gives ``text`` back wherever it does so after :meth:`encode`.
+
+        Raises:
+            ValueError: ``text`` has an unpaired surrogate, so it is not valid Unicode.
+        """
+        _ = self.encode(text)  # checks it
+        written = f" {text}" if text.startswith(" ") else text  # decoding drops the first space
+        return [token for character in written for token in self._spelled(character)]
+
+    def _spelled(self, character: str) -> list[int]:
+        if character == _SPACE and None not in self._bytes:
+            return [byte for byte in self._bytes if byte is not None]
+        one = self._id(_SPACE if character == " " else character)
+        return list(self._inner.encode(character)) if one is None else [one]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; pad, end and ids outside the vocabulary are skipped."""
         skipped = (self.pad_id, self.eos_id)

@@ -431,14 +431,6 @@ class SiglipRecipe(EvaluatedRecipe):
     evals: list[BenchmarkEvalSpec] = []
 
     @model_validator(mode="after")
-    def _check_places(self) -> SiglipRecipe:
-        if self.regions and self.model.policy == "pad":
-            raise ValueError(
-                'regions need the places of objects, which model.resize = "pad" would shift: set it to "squash"'
-            )
-        return self
-
-    @model_validator(mode="after")
     def _check_negatives(self) -> SiglipRecipe:
         if self.micro > 1:
             raise ValueError(

@@ -203,6 +203,11 @@ class Preprocess:
         padded[: resized.shape[0], : resized.shape[1]] = resized
         return padded
 
+    def covered(self, size: Size) -> tuple[float, float]:
+        """Shares of height and width that an image of ``size`` covers after resizing; the rest is padding."""
+        inside = self._inside(size)
+        return inside.height / self.height, inside.width / self.width
+
     def _inside(self, size: Size) -> Size:
         """The size of an image of ``size`` after resizing, without padding."""
         if self.policy == "squash":

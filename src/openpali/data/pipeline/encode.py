@@ -17,7 +17,7 @@ from torch import Tensor
 
 from openpali.data.media.images import Preprocess
 from openpali.tasks.base import Task, require
-from openpali.tasks.example import Example, Image
+from openpali.tasks.example import Example, Image, Size
 from openpali.tasks.refseg import crop_mask
 from openpali.text.tokenizer import Tokenizer
 
@@ -60,7 +60,8 @@ class SequenceEncoder:
         if "images" in task.needs:
             _first(example)
         sample = task.write(example, rng)
-        texts = sample.ids or (self.tokenizer.encode(sample.prompt), self.tokenizer.encode(sample.target))
+        write = self.tokenizer.spell if sample.spelled else self.tokenizer.encode
+        texts = sample.ids or (self.tokenizer.encode(sample.prompt), write(sample.target))
         prompt, target = texts[0], [*texts[1], self.tokenizer.eos_id]
         if self.cut:
             target = target[: self.max_target]
@@ -98,8 +99,8 @@ class PairEncoder:
     Text is normalised by ``wording``, then padded to ``length`` with EOS ("sticky": the last token is always EOS).
 
     With ``regions``, a batch also has ``region_rows [R]``, the image of each object, ``region_centres [R, 2]``
-    float32, (y, x) as a share of the image, ``names [U, L]``, the empty text and the distinct names of the objects,
-    and ``region_names [R]``, indices into them. R is padded to a multiple of 64, with names of -1.
+    float32, (y, x) as a share of the image with its padding, ``names [U, L]``, the empty text and the objects'
+    distinct names, and ``region_names [R]``, indices into them. R is padded to a multiple of 64, with names of -1.
 
     Attributes:
         regions: also encode the objects of images.
@@ -117,10 +118,8 @@ class PairEncoder:
         image = _first(example)
         arrays: dict[str, NDArray[Any]] = {"images": preprocess(image), "ids": self.text(text)}
         if self.regions:
-            boxes = [thing.box for thing in example.objects]
-            corners = np.array(boxes, np.float32).reshape(-1, 2, 2)  # of each object: two corners (y, x)
             names = [self.text(thing.name) for thing in example.objects]
-            arrays["centres"] = corners.mean(axis=1) / np.array(image.shape[:2], np.float32)
+            arrays["centres"] = centres(example, preprocess)
             arrays["names"] = np.array(names, np.int64).reshape(-1, self.length)
         return arrays
 
@@ -145,6 +144,14 @@ class PairEncoder:
             "names": np.concatenate([self.text("")[None], names]),
         }
         return batch | {key: torch.from_numpy(value) for key, value in arrays.items()}
+
+
+def centres(example: Example, preprocess: Preprocess) -> NDArray[np.float32]:
+    """(y, x) of each object's centre in the preprocessed first image, as shares of its sides: ``[R, 2]``."""
+    size = Size(*example.images[0].shape[:2])
+    corners = np.array([thing.box for thing in example.objects], np.float32).reshape(-1, 2, 2)  # each (y, x)
+    scale = np.array(preprocess.covered(size), np.float32) / np.array(size, np.float32)
+    return np.asarray(corners.mean(axis=1) * scale, np.float32)
 
 
 def _fill(rows: NDArray[Any], value: int) -> NDArray[Any]:
