@@ -54,12 +54,14 @@ def fit_calibration(log_probs: Sequence[float], right: Sequence[bool], *, offset
     columns = np.stack([odds, np.ones_like(odds)][: 1 + offset], axis=1)
     # As if there were one more answer of each sort, half right: answers that are all right leave the odds finite.
     x, y = np.concatenate([columns, columns.mean(0, keepdims=True)]), np.append(np.asarray(right, np.float64), 0.5)
-    parameters = np.eye(1 + offset)[0]
+    parameters = np.zeros(1 + offset)
     for _ in range(STEPS):
         p = _sigmoid(x @ parameters)
         step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + TINY * np.eye(1 + offset), x.T @ (p - y))
-        parameters = parameters - step.clip(-1, 1)
-        if np.abs(step).max() < TINY:
+        while _loss(x @ (parameters - step), y) > _loss(x @ parameters, y) and np.abs(step).max() > TINY:
+            step /= 2
+        parameters = parameters - step
+        if np.abs(step).max() <= TINY:
             break
     if parameters[0] < LEAST:
         raise ValueError(
@@ -100,6 +102,11 @@ def auroc(low: Sequence[float], high: Sequence[float]) -> float:
     middle_ranks = np.cumsum(counts) - (counts - 1) / 2
     above = middle_ranks[places[len(low) :]].sum() - len(high) * (len(high) + 1) / 2
     return float(above / (len(low) * len(high)))
+
+
+def _loss(odds: Floats, y: Floats) -> float:
+    """Negative log-likelihood of the shares ``y`` that are right, by log-odds."""
+    return float((np.logaddexp(0, odds) - y * odds).sum())
 
 
 def _log_odds(log_probs: Sequence[float]) -> Floats:

@@ -125,7 +125,7 @@ class RefSeg(Task):
         """Objects have no names: the expression is in the prompt."""
         size = Size(*size)
         found = [*self._found(text, size, strict)]
-        end = found[-1][2][1] if found else 0
+        end = found[-1][2][2] if found else 0
         if strict and (not found or text[end:].strip()):
             raise ValueError(f"character {end + 1}: four coordinates and 16 mask tokens are expected here")
         masks = (paste_mask(self.masks.decode(codes), box, size) if self.masks else None for box, codes, _ in found)
@@ -133,9 +133,9 @@ class RefSeg(Task):
         return Answer(text.strip(), tuple(objects))
 
     def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
-        """The log-probability of each box with its mask."""
+        """The log-probability of each object's box: many codes draw much the same mask, so theirs say less."""
         text = tokenizer.decode(generated.ids)
-        parts = [part for _, _, part in self._found(text, Size(1, 1))]
+        parts = [(start, middle) for _, _, (start, middle, _) in self._found(text, Size(1, 1))]
         return [math.fsum(logs) for logs in part_log_probs(generated, tokenizer, parts)]
 
     @classmethod
@@ -177,8 +177,8 @@ class RefSeg(Task):
 
     def _found(
         self, text: str, size: Size, strict: bool = False
-    ) -> Iterator[tuple[Box, list[int], tuple[int, int]]]:
-        """Box and mask codes of each object, and where in the text it starts and ends."""
+    ) -> Iterator[tuple[Box, list[int], tuple[int, int, int]]]:
+        """Box and mask codes of each object, and where in the text it and its mask start, and it ends."""
         end = 0
         for match in MASK_PATTERN.finditer(text):
             start, end = end, match.end()
@@ -186,7 +186,11 @@ class RefSeg(Task):
             if not strict:  # ignore words before the coordinates
                 coordinates = " ".join(self._last_four(coordinates))
             try:
-                yield Box(*self.codec.decode(coordinates, size)), decode_mask_codes(match[0]), (start, end)
+                yield (
+                    Box(*self.codec.decode(coordinates, size)),
+                    decode_mask_codes(match[0]),
+                    (start, match.start(), end),
+                )
             except ValueError:
                 if strict:
                     raise
