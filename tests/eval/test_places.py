@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openpali.eval.places import by_position, by_script, by_size, place_probe
+from openpali.eval.places import by_position, by_script, by_size, names, place_probe, relations
 from openpali.infer.pali import Pali
 from openpali.rng import generator
 from openpali.tasks.example import Box, Example, Object
@@ -44,14 +44,35 @@ def pali(family: Path) -> Pali:
 
 def test_the_token_at_the_centre_of_an_object_is_probed(pali: Pali) -> None:
     done: list[tuple[int, int]] = []
-    found = place_probe(Squares(1), Squares(2), by_position, pali, 60, lambda *at: done.append(at))
+    ask = names(by_position)
+    found = place_probe(Squares(1), Squares(2), ask, pali, 60, lambda *at: done.append(at))
     assert found.scores.summary["acc"] > 0.95
     assert found.scores.summary.keys() == {"acc", "acc/letter-1", "acc/letter-2"}
     assert done[-1] == (120, 120)
     assert (found.n, found.train) == (60, (60, 2500))
-    elsewhere = place_probe(Squares(1, moved=True), Squares(2, moved=True), by_position, pali, 60, lambda *at: None)
+    elsewhere = place_probe(Squares(1, moved=True), Squares(2, moved=True), ask, pali, 60, lambda *at: None)
     assert elsewhere.scores.summary["acc"] < 0.8
     assert elsewhere.data == found.data
+
+
+def test_relations_are_asked_where_they_are_clear() -> None:
+    image = np.zeros((80, 80, 3), np.uint8)
+    places = {"a": (10, 10), "right": (14, 70), "below": (70, 40), "near": (10, 19)}
+    objects = [Object(name, Box(y - 4, x - 4, y + 4, x + 4)) for name, (y, x) in places.items()]
+    asked = {pair: (label, slice) for pair, label, slice in relations(Example("k", [image], objects=objects))}
+    assert asked[0, 1] == ("right", "far")
+    assert asked[1, 0] == ("left", "far")
+    assert asked[0, 2] == ("below", "far")
+    assert asked[2, 3] == ("above", "far")
+    assert (0, 3) not in asked  # 9 pixels of 80 are too near
+    assert (1, 2) in asked
+    assert relations(Example("k", [image], objects=[objects[0], Object("aslant", Box(30, 40, 38, 48))])) == []
+
+
+def test_the_relation_of_two_tokens_is_probed(pali: Pali) -> None:
+    found = place_probe(Squares(1), Squares(2), relations, pali, 60, lambda *at: None)
+    assert found.scores.summary["acc"] > 0.6
+    assert found.scores.summary.keys() <= {"acc", "acc/near", "acc/far"}
 
 
 def test_slices_by_script_tell_characters_apart() -> None:

@@ -16,14 +16,18 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from PIL import Image as PILImage
 from requests_to import LIMITS, chat, data_url, service_of, serving
 
-from openpali.infer.generate import Decoding
+from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Prediction
+from openpali.serve.answers import own
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
 from openpali.serve.service import Service
-from openpali.tasks.example import Image
+from openpali.tasks.base import Answer
+from openpali.tasks.example import Box, Image, Object
 
 ASK = "Answer in en: what? <extra_id_0>"
 
@@ -155,6 +159,12 @@ def png(image: Image) -> bytes:
     return base64.b64decode(data_url(image).partition(",")[2])
 
 
+def jpeg(image: Image) -> bytes:
+    file = io.BytesIO()
+    PILImage.fromarray(image).save(file, "jpeg")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("path", "task", "fields", "text"),
     [
@@ -188,14 +198,6 @@ def test_our_own_endpoints_take_json_and_forms(
 
 
 def test_masks_are_run_lengths_or_a_png(pali: Pali) -> None:
-    from PIL import Image as PILImage
-
-    from openpali.infer.generate import Generation
-    from openpali.infer.pipeline import Prediction
-    from openpali.serve.answers import own
-    from openpali.tasks.base import Answer
-    from openpali.tasks.example import Box, Object
-
     mask = np.zeros((4, 6), bool)
     mask[1:3, 2:5] = True
     thing = Object("cat", Box(1, 2, 3, 5), mask)
@@ -295,6 +297,23 @@ def test_bombs_and_long_bodies_are_refused(client: Any, images: Sequence[Image])
     pieces = (long[i : i + 50_000] for i in range(0, len(long), 50_000))  # without its length
     answer = client.post("/v1/caption", content=pieces, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+
+
+def test_mutated_images_are_answered_or_refused(pali: Pali, images: Sequence[Image]) -> None:
+    rng, seen = np.random.default_rng(0), set()
+    whole = [png(images[0]), jpeg(images[1])]
+    with serving(service_of(pali, Limits(new_tokens=1))) as url, httpx.Client(base_url=url, timeout=60) as client:
+        for i in range(60):
+            data = bytearray(whole[i % 2])
+            for at in rng.integers(len(data), size=1 + i % 5):
+                data[at] = rng.integers(256)
+            data = data[: rng.integers(len(data))] if i % 7 == 0 else data
+            answer = client.post("/v1/caption", files={"image": ("x", bytes(data))})
+            seen.add(answer.status_code)
+            assert answer.status_code == 200 or answer.json()["error"]["param"] == "image"
+        assert client.get("/health/ready").status_code == 200
+    assert seen <= {200, 400, 413}
+    assert len(seen) > 1
 
 
 def test_a_body_that_never_ends(pali: Pali) -> None:

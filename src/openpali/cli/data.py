@@ -19,7 +19,7 @@ def build(
     name: Annotated[
         str,
         typer.Argument(
-            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, nano-vocabulary, mini-vocabulary, "
+            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, unlike, nano-vocabulary, mini-vocabulary, "
             "or all"
         ),
     ],

@@ -75,7 +75,7 @@ def calibrate(
             benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark), claims=True
         )
         log_probs, right = judged(evaluator.run(pipeline).rows, task)
-        calibration = fit_calibration(log_probs, right, offset=task.coordinates)
+        calibration = fit_calibration(log_probs, right, offset=task.alternatives)
         folder = pali.parts[part]
         known = {**open_model(folder).calibrations, task.name: calibration}
         add_facts(folder, calibration={name: asdict(each) for name, each in known.items()})

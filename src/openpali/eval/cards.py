@@ -26,12 +26,14 @@ PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "senten
 SCORERS = (  # files under the package that compute scores from answers, embeddings and features
     "metrics/*.py",
     "tasks/*.py",
+    "eval/calibrate.py",
     "eval/datasets/*.py",
     "eval/encoders.py",
     "eval/features.py",
     "eval/nano.py",
     "eval/probes.py",
     "eval/retrieval.py",
+    "eval/unlike.py",
     "eval/zero_shot.py",
 )
 WORST = 50  # samples that a card lists

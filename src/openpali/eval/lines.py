@@ -8,7 +8,7 @@ from pathlib import Path
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import AnswerBenchmark, EncoderBenchmark
 from openpali.eval.nano import Composed, places, reading
-from openpali.eval.places import TEST, by_script
+from openpali.eval.places import TEST, by_script, names
 from openpali.infer.generate import Decoding
 
 REAL = Path(__file__).parent / "datasets" / "real_line.tar"
@@ -42,6 +42,6 @@ LINES = (
         title="Characters of printed lines from one patch token",
         split=f"held out, {TEST} pictures",
         metric="acc",
-        run=partial(places, "nano", "line", by_script),
+        run=partial(places, "nano", "line", names(by_script)),
     ),
 )

@@ -26,7 +26,7 @@ from openpali.eval.datasets.base import (
     Seen,
 )
 from openpali.eval.features import Encoders
-from openpali.eval.places import TEST, Slice, by_position, by_size, place_probe
+from openpali.eval.places import TEST, Ask, by_position, by_size, names, place_probe, relations
 from openpali.infer.generate import Decoding
 from openpali.metrics.caption import cider
 from openpali.metrics.scores import Scores, macro_values, mean
@@ -135,11 +135,11 @@ def retrieval(world: str, model: Encoders, data: Path, limit: int | None, advanc
 
 
 def places(
-    world: str, kind: str, slice_of: Slice, model: Encoders, data: Path, limit: int | None, advance: Advance
+    world: str, kind: str, ask: Ask, model: Encoders, data: Path, limit: int | None, advance: Advance
 ) -> Embedded:
     """The probe of single patch tokens, trained on images of a world and scored on held-out ones."""
     train = open_source(f"{world}/{kind}", {"split": "train", "seed": SEED})
-    return place_probe(train, heldout(world, kind), slice_of, model, limit, advance)
+    return place_probe(train, heldout(world, kind), ask, model, limit, advance)
 
 
 def captions(rows: Sequence[Answered]) -> Scores:
@@ -207,14 +207,21 @@ def world_benchmarks(world: str) -> list[Benchmark]:
             title=f"Names of objects from one patch token ({world} world)",
             split=f"held out, {TEST} pictures",
             metric="acc",
-            run=partial(places, world, "scene", by_size),
+            run=partial(places, world, "scene", names(by_size)),
         ),
         EncoderBenchmark(
             name=f"{world}/letters",
             title=f"Letters from one patch token ({world} world)",
             split=f"held out, {TEST} pictures",
             metric="acc",
-            run=partial(places, world, "word", by_position),
+            run=partial(places, world, "word", names(by_position)),
+        ),
+        EncoderBenchmark(
+            name=f"{world}/relations",
+            title=f"Where one object is from another, from their two patch tokens ({world} world)",
+            split=f"held out, {TEST} pictures",
+            metric="acc",
+            run=partial(places, world, "scene", relations),
         ),
         answer(
             "caption",

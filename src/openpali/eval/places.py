@@ -1,4 +1,4 @@
-"""What a frozen image encoder knows at a place: linear probes on single patch tokens.
+"""What a frozen image encoder knows at a place: linear probes on the patch tokens of one or two objects.
 
 An encoder-decoder sees patch tokens. What they do not tell, no later stage can answer, so these probes are the gate
 that SigLIP must pass before stage 1.
@@ -7,6 +7,7 @@ that SigLIP must pass before stage 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -26,11 +27,22 @@ TEST = 800
 STRENGTH = 1e-3  # of l2
 SIZES = (20, 28, 36, 50)  # edges of the slices by size, in percent of the image's side
 
-Slice = Callable[[Example, int], str]  # an example and the index of an object -> the slice of the object
+APART = 1 / 8  # least distance of two centres whose relation is asked, as a share of the image's side
+
+
+class Asked(NamedTuple):
+    """One row of a probe: the objects whose tokens it sees, by index, its label and its slice."""
+
+    objects: tuple[int, ...]
+    label: str
+    slice: str
+
+
+Ask = Callable[[Example], Sequence[Asked]]
 
 
 class _Tokens(NamedTuple):
-    """A patch token, a label and a slice of each object."""
+    """Patch tokens, side by side, a label and a slice of each row."""
 
     features: Floats
     labels: Sequence[str]
@@ -38,14 +50,14 @@ class _Tokens(NamedTuple):
 
 
 def place_probe(
-    train: Source, test: Source, slice_of: Slice, model: Encoders, limit: int | None, advance: Advance
+    train: Source, test: Source, ask: Ask, model: Encoders, limit: int | None, advance: Advance
 ) -> Embedded:
-    """Accuracy of the name of an object from the token of the patch at its centre.
+    """Accuracy of what is asked about objects from the tokens of the patches at their centres.
 
     Multinomial logistic regression on the tokens of the first images of ``train``, scored on those of ``test``.
 
     Returns:
-        ``acc``, over all objects, and ``acc/SLICE``; 0..1.
+        ``acc``, over all rows, and ``acc/SLICE``; 0..1.
     """
     many, few = (count if limit is None else min(limit, count) for count in (TRAIN, TEST))
     encoder, seen = FeatureEncoder(model, crop=False), Seen()
@@ -57,25 +69,25 @@ def place_probe(
         for done, example, tokens_ND in _tokens(encoder, source, count):
             seen.image(example.images[0])
             points_R2 = torch.from_numpy(centres(example, encoder.preprocess))
-            features.extend(tokens_ND[encoder.vit.patches_at(points_R2).numpy()])
-            labels.extend(thing.name for thing in example.objects)
-            slices.extend(slice_of(example, index) for index in range(len(example.objects)))
+            at_RD = tokens_ND[encoder.vit.patches_at(points_R2).numpy()]
+            for objects, label, own in ask(example):
+                features.append(at_RD[list(objects)].reshape(-1))
+                labels.append(label)
+                slices.append(own)
             advance(before + done, many + few)
         seen.texts(*labels)
         return _Tokens(np.stack(features), labels, slices)
 
     known, asked = gather(train, many, 0), gather(test, few, many)
-    names = sorted({*known.labels, *asked.labels})
-    predict = logistic(
-        known.features, np.array([names.index(label) for label in known.labels]), strengths=(STRENGTH,)
-    )
-    hits = predict(asked.features) == np.array([names.index(label) for label in asked.labels])
+    classes = sorted({*known.labels, *asked.labels})
+    learned, right = (np.array([classes.index(label) for label in rows.labels]) for rows in (known, asked))
+    hits = logistic(known.features, learned, strengths=(STRENGTH,))(asked.features) == right
     scores = {"acc": mean(hits.astype(float).tolist())}
     for name in sorted(set(asked.slices)):
-        own = hits[[each == name for each in asked.slices]]
-        scores[f"acc/{name}"] = mean(own.astype(float).tolist())
+        inside = hits[[each == name for each in asked.slices]]
+        scores[f"acc/{name}"] = mean(inside.astype(float).tolist())
     facts = {
-        part: {**fact, "pooling": "the patch at the object's centre"} for part, fact in encoder.facts().items()
+        part: {**fact, "pooling": "the patch at each object's centre"} for part, fact in encoder.facts().items()
     }
     return Embedded(scores=Scores(scores), n=few, of=TEST, train=(many, TRAIN), data=seen.hash, preprocessing=facts)
 
@@ -90,6 +102,33 @@ def _tokens(encoder: FeatureEncoder, source: Source, count: int) -> Iterator[tup
             tokens_BND = encoder.vit(torch.from_numpy(pixels).to(device)).double().cpu().numpy()
         for index, (example, tokens_ND) in enumerate(zip(examples, tokens_BND, strict=True)):
             yield start + index + 1, example, tokens_ND
+
+
+def names(slice_of: Callable[[Example, int], str]) -> Ask:
+    """Ask for the name of each object; ``slice_of`` takes an example and the index of an object."""
+    return lambda example: [
+        Asked((index,), thing.name, slice_of(example, index)) for index, thing in enumerate(example.objects)
+    ]
+
+
+def relations(example: Example) -> list[Asked]:
+    """Ask where the second of two objects is from the first, for each pair; slices say how far it is.
+
+    Left out are pairs whose centres are as far apart in one direction as in the other, to within a half, or less
+    than an eighth of the image.
+    """
+    sides = np.array(example.images[0].shape[:2])
+    corners = np.array([thing.box for thing in example.objects]).reshape(-1, 2, 2)
+    middles = corners.mean(axis=1) / sides  # [R, 2]
+    found = []
+    for first, second in permutations(range(len(middles)), 2):
+        down, right = middles[second] - middles[first]
+        along, aside = sorted((abs(down), abs(right)), reverse=True)
+        if along >= max(APART, 1.5 * aside):
+            vertical = abs(down) > abs(right)
+            label = ("below" if down > 0 else "above") if vertical else ("right" if right > 0 else "left")
+            found.append(Asked((first, second), label, "near" if along < 3 * APART else "far"))
+    return found
 
 
 def by_size(example: Example, index: int) -> str:

@@ -98,6 +98,8 @@ class Task(ABC):
         right: name of the score that is 1 for each right answer, see :meth:`rights`.
         max_target_tokens: default limit of generated tokens, EOS included.
         coordinates: whether its targets have coordinates, relative to the image. Its claims are then the objects.
+        alternatives: whether many answers are right, of which an example lists some or one: captions in other words, a
+            box that is a bin off. Answers are then likelier right than they are likely.
         dialect: name of the dialect of its prompts.
     """
 
@@ -111,6 +113,7 @@ class Task(ABC):
     right: ClassVar[str] = "exact_match"
     max_target_tokens: ClassVar[int] = 64
     coordinates: ClassVar[bool] = False
+    alternatives: ClassVar[bool] = False
 
     dialect: str = field(default=dialects.DEFAULT, kw_only=True)
 

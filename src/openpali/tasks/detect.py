@@ -37,6 +37,7 @@ class Detect(Task):
 
     name: ClassVar[str] = "detect"
     coordinates: ClassVar[bool] = True
+    alternatives: ClassVar[bool] = True
     takes: ClassVar[str] = "names"
     metric: ClassVar[str] = "iou"
     right: ClassVar[str] = "f1@0.5"

@@ -84,6 +84,7 @@ class RefSeg(Task):
 
     name: ClassVar[str] = "refseg"
     coordinates: ClassVar[bool] = True
+    alternatives: ClassVar[bool] = True
     takes: ClassVar[str] = "expression"
     needs: ClassVar[frozenset[Need]] = frozenset({"images", "masks"})
     metric: ClassVar[str] = "miou"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -52,18 +53,23 @@ class OpenVinoCache:
     bias hides: so rows come and go without a copy of the past, until :meth:`stepped` drops what no row sees.
 
     Args:
-        request: of the compiled step.
+        step: the compiled step; one that only joins another cache never makes a request of it.
         memory: keys and values by layer, each ``[M, h, N, d]``, then the mask ``[M, 1, 1, N]``.
     """
 
-    def __init__(self, request: Any, memory: Sequence[Any]) -> None:
-        self.request = request
+    def __init__(self, step: Any, memory: Sequence[Any]) -> None:
+        self._step = step
         self.lengths = np.zeros(memory[0].shape[0], np.int64)  # of the past of each hypothesis, [B]
         self.past = _count(len(self.lengths))  # the row of the last step that each hypothesis continues, [B]
         self.length = 0  # of the variables
         self._kinds = [tensor.element_type for tensor in memory]
         self._memory = [RowBuffer(torch.from_numpy(tensor.data), shared=True) for tensor in memory]
         self._fresh = True  # the memory has still to be set as the request's input
+
+    @cached_property
+    def request(self) -> Any:
+        """Holds the past."""
+        return self._step.create_infer_request()
 
     @property
     def rows_per_memory(self) -> int:
@@ -237,7 +243,7 @@ class OpenVinoPali:
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
         """A cache to generate from these memories; it grows step by step."""
-        return OpenVinoCache(self._step.create_infer_request(), memory.tensors)
+        return OpenVinoCache(self._step, memory.tensors)
 
     @torch.inference_mode()
     def step(self, ids: Tensor, cache: OpenVinoCache) -> Tensor:
