@@ -23,12 +23,14 @@ import transformers
 from torch import nn
 
 from _report import cost, machine, report
-from openpali.interop.parity import AGREEMENT, Deviation, compare_images, compare_texts
+from openpali.interop.paligemma import read_paligemma
+from openpali.interop.parity import AGREEMENT, Deviation, compare_images, compare_paligemma, compare_texts
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
 
 ROUNDING = 2**-24  # of float32, relative
-FAMILIES = ("SigLIP", "T5 v1.1, Flan-T5", "mT5", "umT5", "UL2")
+GEMMAS = {"PaliGemma": transformers.GemmaConfig, "PaliGemma 2": transformers.Gemma2Config}
+FAMILIES = ("SigLIP", "T5 v1.1, Flan-T5", "mT5", "umT5", "UL2", *GEMMAS)
 TOWERS: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 12, "num_attention_heads": 4},
     "base": {},
@@ -47,11 +49,35 @@ LANGUAGE: dict[str, dict[str, Any]] = {
     "large": {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16, "vocab_size": 32_128},
     "xl": {"d_model": 2048, "d_kv": 64, "d_ff": 5120, "num_layers": 24, "num_heads": 32, "vocab_size": 32_128},
 }
+GEMMA: dict[str, dict[str, Any]] = {  # beside the tower of the same size
+    size: {
+        "vocab_size": shape["vocab_size"],
+        "hidden_size": shape["d_model"],
+        "intermediate_size": 4 * shape["d_ff"],
+        "num_hidden_layers": shape["num_layers"],
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+    }
+    for size, shape in LANGUAGE.items()
+}
 
 
 def siglip(size: str) -> nn.Module:
     vision = {**TOWERS[size], "patch_size": 14 if size == "xl" else 16}
     return transformers.SiglipModel(transformers.SiglipConfig(text_config=TEXT_TOWERS[size], vision_config=vision))
+
+
+def paligemma(kind: str, size: str) -> nn.Module:
+    text = GEMMAS[kind](**GEMMA[size])
+    vision = {**TOWERS[size], "patch_size": 14, "image_size": 224, "vision_use_head": False}
+    config = transformers.PaliGemmaConfig(
+        vision_config=transformers.SiglipVisionConfig(**vision),
+        text_config=text,
+        projection_dim=text.hidden_size,
+        image_token_index=text.vocab_size,
+    )
+    return transformers.PaliGemmaForConditionalGeneration(config)
 
 
 def language(kind: str, size: str) -> nn.Module:
@@ -74,6 +100,9 @@ def compared(kind: str, size: str) -> list[Deviation]:
         if kind == "SigLIP":
             siglip(size).save_pretrained(folder)
             return compare_images(read_siglip(folder), folder)
+        if kind in GEMMAS:
+            paligemma(kind, size).save_pretrained(folder)
+            return compare_paligemma(read_paligemma(folder), folder)
         language(kind, size).save_pretrained(folder)
         return compare_texts(read_t5(folder), folder)
 

@@ -112,7 +112,7 @@ def test_answers_do_not_depend_on_the_rows_beside_them(
 
 def test_the_engine_generates_and_the_model_scores(live: Pipeline, images: list[np.ndarray]) -> None:
     class Spy:
-        pad = live.model.pad
+        first = live.model.first
         steps = 0
 
         def __getattr__(self, name: str) -> Any:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
 import numpy as np
+import sentencepiece
 import torch
 from torch import Tensor, nn
 from transformers import (
+    Gemma2Config,
+    GemmaConfig,
     MT5Config,
     MT5ForConditionalGeneration,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
     SiglipConfig,
     SiglipModel,
     SiglipVisionModel,
@@ -99,6 +105,41 @@ def t5(
     return model
 
 
+GEMMA = dict(
+    hidden_size=24,
+    intermediate_size=40,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+)
+GEMMA2 = dict(query_pre_attn_scalar=5, sliding_window=7, attn_logit_softcapping=3.0, final_logit_softcapping=4.0)
+
+
+def paligemma(
+    folder: Path, kind: str = "gemma2", *, vocab_size: int = 300, seed: int = 0, shard: str = "1GB", **shape: object
+) -> PaliGemmaForConditionalGeneration:
+    """A PaliGemma on "gemma" or "gemma2", with images of 2 x 2 patches and a window that texts outgrow."""
+    text = (
+        GemmaConfig(vocab_size=vocab_size, **{**GEMMA, **shape})
+        if kind == "gemma"
+        else Gemma2Config(vocab_size=vocab_size, **{**GEMMA, **GEMMA2, **shape})
+    )
+    config = PaliGemmaConfig(
+        vision_config=SiglipConfig(
+            vision_config={**VISION, "image_size": 8, "vision_use_head": False}
+        ).vision_config,
+        text_config=text,
+        projection_dim=text.hidden_size,
+        hidden_size=text.hidden_size,
+        image_token_index=vocab_size - 1,
+    )
+    model = PaliGemmaForConditionalGeneration(config).eval()
+    randomise(model, seed)
+    model.save_pretrained(folder, max_shard_size=shard)
+    return model
+
+
 # ---- vocabularies
 
 TEXTS = ["a red circle on the table", "two blue stars, and (one) dog", "der Hund läuft", "What is it? 12 + 30"] * 8
@@ -107,6 +148,32 @@ TEXTS = ["a red circle on the table", "two blue stars, and (one) dog", "der Hund
 def small_proto(vocab_size: int = 150) -> bytes:
     """A SentencePiece model without specials, as T5's file is."""
     return train_proto(TEXTS, vocab_size + 356)  # bytes and numbers beside them
+
+
+def gemma_proto() -> bytes:
+    """A SentencePiece model with Gemma's special tokens at its ids, its end of line, and its way with spaces."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=340,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        user_defined_symbols=["<mask>", "\n"],
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        pad_piece="<pad>",
+        eos_piece="<eos>",
+        bos_piece="<bos>",
+        minloglevel=2,
+    )
+    return model.getvalue()
 
 
 def t5_proto() -> bytes:
@@ -130,6 +197,52 @@ def t5_proto() -> bytes:
 
 
 # ---- big_vision's layout, written from its documentation and not from our rules
+
+
+def big_vision_paligemma(model: PaliGemmaForConditionalGeneration) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz`: blocks and layers stacked (scan), projections by head."""
+    theirs = {k: v.detach() for k, v in model.model.state_dict().items()}
+    text, tower, heads = model.config.text_config, "vision_tower", VISION["num_attention_heads"]
+    tree: dict[str, Tensor] = {}
+    tree["img/embedding/kernel"] = theirs[f"{tower}.embeddings.patch_embedding.weight"].permute(2, 3, 1, 0)
+    tree["img/embedding/bias"] = theirs[f"{tower}.embeddings.patch_embedding.bias"]
+    tree["img/pos_embedding"] = theirs[f"{tower}.embeddings.position_embedding.weight"][None]
+    blocks: dict[str, Tensor] = {}
+    depth = VISION["num_hidden_layers"]
+    _blocks(blocks, "img/Transformer", theirs, f"{tower}.encoder.layers", depth, heads)
+    for key in {key.split("/", 3)[3] for key in blocks}:
+        layers = [blocks[f"img/Transformer/encoderblock_{i}/{key}"] for i in range(depth)]
+        tree[f"img/Transformer/encoderblock/{key}"] = torch.stack(layers)
+    _pair(tree, "img/Transformer/encoder_norm", theirs, f"{tower}.post_layernorm", "scale")
+    tree["img/head/kernel"] = theirs["multi_modal_projector.linear.weight"].T
+    tree["img/head/bias"] = theirs["multi_modal_projector.linear.bias"]
+    tree["llm/embedder/input_embedding"] = theirs["language_model.embed_tokens.weight"]
+    tree["llm/final_norm/scale"] = theirs["language_model.norm.weight"]
+
+    def stacked(name: str) -> Tensor:
+        return torch.stack([theirs[f"language_model.layers.{i}.{name}"] for i in range(text.num_hidden_layers)])
+
+    def by_head(name: str) -> Tensor:  # [layers, heads, D, d]
+        return stacked(f"self_attn.{name}_proj.weight").unflatten(1, (-1, text.head_dim)).transpose(2, 3)
+
+    attention, mlp = "llm/layers/attn", "llm/layers/mlp"
+    tree[f"{attention}/q_einsum/w"] = by_head("q")
+    tree[f"{attention}/kv_einsum/w"] = torch.stack([by_head("k"), by_head("v")], dim=1)
+    out = stacked("self_attn.o_proj.weight").transpose(1, 2)
+    tree[f"{attention}/attn_vec_einsum/w"] = out.unflatten(1, (-1, text.head_dim))
+    gates = [stacked(f"mlp.{name}_proj.weight").transpose(1, 2) for name in ("gate", "up")]
+    tree[f"{mlp}/gating_einsum"] = torch.stack(gates, dim=1)
+    tree[f"{mlp}/linear"] = stacked("mlp.down_proj.weight").transpose(1, 2)
+    gemma2 = text.model_type == "gemma2"
+    names = {
+        "pre_attention_norm": "input_layernorm",
+        "pre_ffw_norm": "pre_feedforward_layernorm" if gemma2 else "post_attention_layernorm",
+    }
+    if gemma2:
+        names |= {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+    for here, there in names.items():
+        tree[f"llm/layers/{here}/scale"] = stacked(f"{there}.weight")
+    return {f"params/{key}": value.contiguous().numpy() for key, value in tree.items()}
 
 
 def big_vision(model: SiglipModel | SiglipVisionModel) -> dict[str, np.ndarray]:

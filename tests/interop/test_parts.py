@@ -289,7 +289,8 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
     assert [line.split()[0] for line in lines] == ["pali", "pali", "siglip"]
     monkeypatch.setattr(sys, "argv", ["openpali", "export", str(tmp_path / "masks"), "--out", "x"])
     with pytest.raises(
-        SystemExit, match=r"openpali: .* is a mask_vqvae: only siglip and pali can be exported to transformers"
+        SystemExit,
+        match=r"openpali: .* is a mask_vqvae: only siglip, pali and paligemma can be exported to transformers",
     ):
         main()
 

@@ -17,6 +17,7 @@ from openpali.infer.pali import Pali
 from openpali.weights.format import open_model
 
 from . import checkpoints
+from .test_mask_codec import arrays as mask_codec_arrays
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "weights.md").read_text("utf-8")
@@ -38,6 +39,9 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "home"))
     checkpoints.siglip(Path("siglip-base-patch16-224"), vocab_size=600, image_size=224, patch_size=16)
     checkpoints.t5(Path("t5-v1_1-base"), vocab_size=700)
+    checkpoints.paligemma(Path("paligemma2-3b-mix-448"), vocab_size=1600)
+    (Path("paligemma2-3b-mix-448") / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
+    np.savez("vae-oid.npz", **mask_codec_arrays())
     for folder in ("siglip-base-patch16-224", "t5-v1_1-base"):
         (Path(folder) / "spiece.model").write_bytes(checkpoints.small_proto())
     Path("recipes").symlink_to(ROOT / "recipes")
@@ -47,7 +51,8 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
         Path(name).write_text(json.dumps(record) + "\n")
 
     assert [shlex.split(command)[1] for command in COMMANDS] == [
-        "convert", "train", "predict", "convert", "export", "convert", "quantize", "predict", "predict",
+        "convert", "train", "predict", "convert", "export", "convert", "convert", "predict", "export", "quantize",
+        "predict", "predict",
     ]  # fmt: skip
     printed = []
     for command in COMMANDS:

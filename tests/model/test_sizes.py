@@ -10,14 +10,18 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from openpali.model.gemma import GemmaConfig
 from openpali.model.init import init_weights
 from openpali.model.mask_vqvae import MaskVQVAE
 from openpali.model.pali import PaliModel
+from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.siglip import SigLIP
 from openpali.model.sizes import (
+    PALIGEMMA,
     PARTS,
     PRESETS,
     Preset,
+    Shapes,
     count_parameters,
     count_tokens,
     flops_per_image,
@@ -65,10 +69,27 @@ TINY = Preset(
     PRESETS["nano"].text_tower,
     T5Config(31, d_model=16, d_head=6, heads=2, d_ff=24, encoder_layers=2, decoder_layers=3),
 )
+TINY_GEMMA = PaliGemmaConfig(
+    TINY.vision,
+    GemmaConfig(31, d_model=16, d_head=6, heads=4, kv_heads=2, d_ff=24, layers=2, query_scalar=6, score_cap=50.0),
+    separator=3,
+)
 
 
 def test_the_parts_add_up() -> None:
     assert sum(count_parameters(TINY).values()) == sum(p.numel() for p in PaliModel(TINY.pali).parameters())
+    whole = sum(p.numel() for p in PaliGemmaModel(TINY_GEMMA).parameters())
+    assert sum(count_parameters(TINY_GEMMA).values()) == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("paligemma-3b", 2.92), ("paligemma2-3b", 3.03), ("paligemma2-10b", 9.66), ("paligemma2-28b", 27.65)],
+)
+def test_paligemmas_are_as_large_as_published(name: str, billions: float) -> None:
+    counts = count_parameters(PALIGEMMA[name])
+    assert sum(counts.values()) / 1e9 == pytest.approx(billions, abs=0.006)
+    assert counts["encoder"] == counts["head"] == 0
 
 
 def test_a_tied_head_counts_once() -> None:
@@ -79,8 +100,11 @@ def test_a_tied_head_counts_once() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("size", "frames", "prompt"), [(None, 1, 5), ((8, 12), 3, 2), ((16, 20), 2, 1)])
-def test_operations_are_those_that_torch_counts(size: tuple[int, int] | None, frames: int, prompt: int) -> None:
-    model = init_weights(PaliModel(TINY.pali)).eval()
+@pytest.mark.parametrize("shapes", [TINY, TINY_GEMMA], ids=["pali", "paligemma"])
+def test_operations_are_those_that_torch_counts(
+    shapes: Shapes, size: tuple[int, int] | None, frames: int, prompt: int
+) -> None:
+    model = init_weights(PaliGemmaModel(shapes) if shapes is TINY_GEMMA else PaliModel(TINY.pali)).eval()
     if size is not None:
         model.vit.set_grid((size[0] // 4, size[1] // 4))
     images = torch.zeros(1, frames, *model.vit.config.image_size, 3)
@@ -88,11 +112,11 @@ def test_operations_are_those_that_torch_counts(size: tuple[int, int] | None, fr
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of the CPU go uncounted
         with FlopCounterMode(display=False) as counter:
             cache = model.start(model.encode(images, ids), max_length=4)
-        assert flops_per_image(TINY, size, frames=frames, prompt=prompt) == counter.get_total_flops()
+        assert flops_per_image(shapes, size, frames=frames, prompt=prompt) == counter.get_total_flops()
         for position in range(4):
             with FlopCounterMode(display=False) as counter:
                 model.step(ids[:, :1], cache)
-            expected = flops_per_token(TINY, size, frames=frames, prompt=prompt, position=position)
+            expected = flops_per_token(shapes, size, frames=frames, prompt=prompt, position=position)
             assert expected == counter.get_total_flops()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from openpali.infer.pali import Pali
 from openpali.tasks import TASKS, dialects, get_task, open_task, recognise
 from openpali.tasks.dialects import DIALECTS, PALI3, Dialect, Template
+from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import is_prompt, openable
 
 from .conftest import FakeMaskCodec
@@ -44,11 +47,12 @@ def test_pali3_prompts_equal_the_paper() -> None:
     }
 
 
-def test_every_form_has_the_name_of_a_task_that_uses_it() -> None:
-    for form in PALI3.prompts:
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_every_form_has_the_name_of_a_task_that_uses_it(dialect: Dialect) -> None:
+    for form in dialect.prompts:
         assert (TASKS[form].form or form) == form
     forms = {family.form for family in TASKS.values() if family.form}
-    assert forms <= PALI3.prompts.keys()
+    assert forms <= dialect.prompts.keys()
 
 
 @pytest.mark.parametrize("form", PALI3.prompts)
@@ -59,7 +63,8 @@ def test_every_form_has_the_name_of_a_task_that_uses_it() -> None:
 )
 def test_templates_read_what_they_render(form: str, text: str, lang: str, position: int) -> None:
     template = PALI3.template(form)
-    for given_text in {text, "" if form in ("caption", "vqa") else text}:
+    texts = {text, "" if form in ("caption", "vqa") else text} if "{text}" in template.pattern else {""}
+    for given_text in texts:
         prompt = template.render(given_text, lang=lang, position=position)
         slots = {"text": given_text, "lang": lang, "position": str(position)}
         read = template.read(prompt)
@@ -140,6 +145,70 @@ def test_a_model_folder_names_its_dialect(family: Path, tmp_path: Path, short: s
     with pytest.raises(ValueError, match="does not answer in 'xx'"):
         pali.word(pali.task("caption"), lang="xx")
     assert pali.word(pali.task("ocr"), lang="xx") == "ocr"  # this prompt names no language
+
+
+# ---- PaliGemma
+
+
+def test_paligemma_asks_as_in_its_paper(example: Example, rng: np.random.Generator) -> None:
+    asked = {
+        "caption": ("", "caption de"),
+        "video_caption": ("", "caption de"),
+        "ocr": ("", "ocr"),
+        "vqa": ("how many dogs?", "answer de how many dogs?"),
+        "question_generation": ("two", "question de two"),
+        "detect": ("dog ; horse", "detect dog ; horse"),
+        "refseg": ("the red horse", "segment the red horse"),
+    }
+    for name, (text, prompt) in asked.items():
+        task = get_task(name, dialect="paligemma")
+        assert task.ask(text, lang="de") == prompt
+        assert recognise(prompt, 8 if task.video else 1, "paligemma") == name
+        assert is_prompt(prompt, "paligemma")
+    assert recognise("what is this?", dialect="paligemma") == "vqa"
+    with pytest.raises(ValueError, match="no place for a text"):
+        get_task("split_caption", dialect="paligemma").write(replace(example, captions={"en": ["a b"]}), Last())
+
+
+class Last(np.random.Generator):
+    """Always the last of the choices."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def integers(self, high: int) -> int:  # type: ignore[override]
+        return high - 1
+
+
+def test_paligemma_locates_as_in_its_paper(example: Example, rng: np.random.Generator) -> None:
+    detect = get_task("detect", dialect="paligemma", order="reading")
+    sample = detect.write(replace(example, objects=example.objects[:2]), rng)
+    assert sample.prompt == "detect dog"
+    assert sample.target == ("<loc0512><loc0034><loc0767><loc0205> dog ; <loc0614><loc0682><loc0972><loc0989> dog")
+    for text in (sample.target, sample.target.replace(" ; ", ";"), sample.target + " ; ", sample.target + ";"):
+        found = detect.parse(text, example.size, strict=True).objects
+        assert [thing.name for thing in found] == ["dog", "dog"]
+        assert found[0].box == pytest.approx((100, 10, 150, 60), abs=0.2)
+    assert detect.parse("none", example.size, strict=True).objects == ()
+    with pytest.raises(ValueError, match="would be read as two"):
+        detect.codec.encode_named([((0, 0, 9, 9), "a ; b")], (20, 20))
+
+
+def test_paligemma_segments_as_in_its_paper(example: Example, rng: np.random.Generator) -> None:
+    segment = get_task("refseg", dialect="paligemma", masks=FakeMaskCodec())
+    two = replace(example, expression="a dog", referred=[0, 1])
+    sample = segment.write(two, rng)
+    assert sample.prompt == "segment a dog"
+    one = r"(<loc[0-9]{4}>){4}(<seg[0-9]{3}>){16}"
+    assert re.fullmatch(f"{one} a dog ; {one} a dog", sample.target)
+    for text in (sample.target, sample.target.replace(" ; ", ";"), sample.target.replace(" a dog", "")):
+        found = segment.parse(text, example.size, strict=True).objects
+        assert [thing.name for thing in found] == ["a dog" if "dog" in text else ""] * 2
+        assert found[1].mask is not None
+        assert found[1].mask.any()
+    assert segment.parse("no <loc0001> " + sample.target, Size(*example.size)).objects[0].name == "a dog"
+    with pytest.raises(ValueError, match="character 1: four coordinates"):
+        segment.parse("nothing", example.size, strict=True)
 
 
 # ---- tools

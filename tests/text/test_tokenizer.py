@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from openpali.text.tokenizer import MODES, Tokenizer, extend_proto
+from openpali.text.tokenizer import MODES, Tokenizer, extend_proto, special_pieces
 
 from .conftest import train_small
 
@@ -99,9 +99,9 @@ def test_lone_surrogates_are_reported(tokenizer: Tokenizer) -> None:
 
 
 def test_extending_twice_changes_nothing(tokenizer: Tokenizer) -> None:
-    assert extend_proto(tokenizer.proto) == tokenizer.proto
-    with_locations = extend_proto(tokenizer.proto, locations=1024)
-    assert extend_proto(with_locations, locations=1024) == with_locations
+    assert extend_proto(tokenizer.proto, special_pieces()) == tokenizer.proto
+    with_locations = extend_proto(tokenizer.proto, special_pieces(locations=1024))
+    assert extend_proto(with_locations, special_pieces(locations=1024)) == with_locations
     larger = Tokenizer(with_locations)
     assert larger.vocab_size == tokenizer.vocab_size + 1024
     assert larger.encode("Hello <extra_id_7>") == tokenizer.encode("Hello <extra_id_7>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -40,14 +41,23 @@ def quantize(
 
 
 def convert(
-    vision: Annotated[Path, typer.Option(help="SigLIP: a transformers folder, or a .npz file of big_vision")],
     out: Annotated[Path, typer.Option(help="Model folder to write")],
+    vision: Annotated[
+        Path | None, typer.Option(help="SigLIP: a transformers folder, or a .npz file of big_vision")
+    ] = None,
     text: Annotated[
         Path | None,
         typer.Option(help="T5, mT5, umT5 or UL2: a transformers folder; without it, only SigLIP is converted"),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="PaliGemma, instead of the two: a transformers folder, or a .npz file of big_vision"),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="PaliGemma's mask VQ-VAE, vae-oid.npz, with its model or alone")
+    ] = None,
     size: Annotated[
-        str, typer.Option(help="Image size: pixels per side, or HEIGHTxWIDTH; default: SigLIP's own")
+        str, typer.Option(help="Image size: pixels per side, or HEIGHTxWIDTH; default: the checkpoint's own")
     ] = "",
     head: Annotated[str, typer.Option(help="Output head of the language model: auto, tied or untied")] = "auto",
     locations: Annotated[
@@ -55,24 +65,33 @@ def convert(
     ] = 0,
     report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
 ) -> None:
-    """Make a PaLI from public SigLIP and T5 weights, with a new projection and added mask tokens."""
+    """Make a PaLI from public SigLIP and T5 weights, with new projection and mask tokens, or adopt a PaliGemma."""
+    from openpali.interop import parity
+    from openpali.interop.mask_codec import adopt_mask_codec
+    from openpali.interop.paligemma import adopt_paligemma
     from openpali.interop.parts import adopt_siglip, assemble, parse_head
     from openpali.tasks.example import Size
 
     pixels, policy = Size.parse(size) if size else None, parse_head(head)
-    check_not_input(out, *filter(None, (vision, text)))
-    if text is None:
-        parts = adopt_siglip(vision, out, size=pixels)
+    check_not_input(out, *filter(None, (vision, text, model, masks)))
+    if (model or masks) and (vision or text):
+        raise ValueError("--model and --masks read a PaliGemma: leave out --vision and --text")
+    differences: Iterable[str] = ()
+    if model is not None:
+        described = adopt_paligemma(model, out, size=pixels, masks=masks)
+        differences = parity.compare_model(model)
+    elif masks is not None:
+        described = adopt_mask_codec(masks, out)
+    elif vision is None:
+        raise ValueError("name what to convert: --vision, --model or --masks")
     else:
-        parts = assemble(vision, text, out, size=pixels, head=policy, locations=locations)
-    for line in parts.describe():
+        if text is None:
+            parts = adopt_siglip(vision, out, size=pixels)
+        else:
+            parts = assemble(vision, text, out, size=pixels, head=policy, locations=locations)
+        described, differences = parts.describe(), parity.compare(parts, vision, text)
+    for line in (*described, *(differences if report else ()), f"model written to {out}"):
         typer.echo(line)
-    if report:
-        from openpali.interop.parity import compare
-
-        for line in compare(parts, vision, text):
-            typer.echo(line)
-    typer.echo(f"model written to {out}")
 
 
 def export(

@@ -38,7 +38,7 @@ class Model(Protocol):
     """
 
     @property
-    def pad(self) -> int:
+    def first(self) -> int:
         """The token that starts a text."""
         ...
 
@@ -263,7 +263,7 @@ class Rows:
             ValueError: an ``allowed`` leaves no token.
         """
         live = [(text, h) for text in self._live for h in text.live]
-        ids = torch.tensor([h.ids[-1] if h.ids else self._model.pad for _, h in live], device=self._device)
+        ids = torch.tensor([h.ids[-1] if h.ids else self._model.first for _, h in live], device=self._device)
         log_probs = self._model.step(ids[:, None], self._cache)[:, -1].float().log_softmax(-1)
         found = _candidates(_restrict(log_probs, live), live, self._eos_id)
         kept, first = [], 0

@@ -36,7 +36,8 @@ from openpali.infer.pipeline import (
 )
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
-from openpali.model.pali import PaliModel
+from openpali.model.pali import PaliModel, VisionLanguageModel
+from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import DEFAULT
@@ -44,7 +45,7 @@ from openpali.tasks.example import Object, Size
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, recognise
 from openpali.weights.familiarity import read_familiarity
-from openpali.weights.family import MASKS, find_model, mask_codec_of, name_of, open_family
+from openpali.weights.family import MAIN, MASKS, find_model, mask_codec_of, name_of, open_family
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -62,7 +63,7 @@ class Pali:
     Args:
         folder: a model, or a family of them.
         engine: what generates text: torch, or OpenVINO on CPUs with float or int8 weights. "auto" picks OpenVINO on
-            a CPU if it is installed, else torch; the attribute holds the engine picked.
+            a CPU if it is installed, else torch; the attribute holds the engine picked. A PaliGemma takes torch.
         dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
             OpenVINO takes "fp32", and computes in bf16 if the processor supports it.
         device: where torch computes, as "cpu" or "cuda".
@@ -81,17 +82,20 @@ class Pali:
             raise ValueError(f"no dtype {dtype!r}: there are {', '.join(get_args(Dtype))}")
         self.device = _device(device)
         plain = dtype == "fp32" and self.device.type == "cpu"
+        self.parts, self.by_task, self.languages = open_family(folder)
+        compiles = MAIN not in self.parts or not isinstance(open_model(self.parts[MAIN]).config, PaliGemmaConfig)
         if engine == "auto":
-            engine = "openvino" if plain and _has_openvino() else "torch"
+            engine = "openvino" if plain and compiles and _has_openvino() else "torch"
         if engine != "torch":
+            if not compiles:
+                raise ValueError(f"engine {engine} cannot run a PaliGemma: take engine torch")
             require_openvino()
             if not plain:
                 raise ValueError(f"engine {engine} takes dtype fp32 and device cpu: for others, take engine torch")
         self.folder = folder
         self.engine = engine
         self.dtype = dtype
-        self.parts, self.by_task, self.languages = open_family(folder)
-        if "pali" in self.parts and (masks := mask_codec_of(folder)):
+        if MAIN in self.parts and (masks := mask_codec_of(folder)):
             self.parts[MASKS] = find_model(masks)
         self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
         self._pipelines: dict[str, Pipeline] = {}
@@ -259,7 +263,7 @@ class Pali:
     @cached_property
     def dialect(self) -> str:
         """Name of the dialect that this family's main model was trained in."""
-        facts = open_model(self.parts["pali"]).facts if "pali" in self.parts else {}
+        facts = open_model(self.parts[MAIN]).facts if MAIN in self.parts else {}
         return str(facts.get("dialect", DEFAULT))
 
     def part_for(self, task: str, size: Size | None = None) -> str:
@@ -268,7 +272,7 @@ class Pali:
         Raises:
             ValueError: the family does not have it.
         """
-        parts = self.by_task.get(task, ("pali",))
+        parts = self.by_task.get(task, (MAIN,))
         for part in parts:
             if part not in self.parts:
                 raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
@@ -316,7 +320,7 @@ class Pali:
         stored, model = self.load(part)
         return model, stored.preprocess
 
-    def pipeline(self, part: str = "pali") -> Pipeline:
+    def pipeline(self, part: str = MAIN) -> Pipeline:
         """The pipeline of a part that answers prompts; cached.
 
         Raises:
@@ -324,15 +328,17 @@ class Pali:
         """
         if part not in self._pipelines:
             stored, model = self.load(part)
-            if not isinstance(model, PaliModel):
+            if not isinstance(model, VisionLanguageModel):
                 raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
-            int8 = self.engine == "openvino-int8"
+            engine = None
+            if self.engine != "torch":
+                engine = OpenVinoPali(cast(PaliModel, model), int8=self.engine == "openvino-int8")
             tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
             self._pipelines[part] = Pipeline(
                 model,
                 stored.tokenizer,
                 stored.preprocess,
-                engine=None if self.engine == "torch" else OpenVinoPali(model, int8=int8),
+                engine=engine,
                 max_prompt=int(stored.facts.get("max_prompt", LONGEST_PROMPT)),
                 options=stored.facts.get("tasks", {}),
                 tools=tools,

@@ -32,7 +32,7 @@ from openpali.data.pipeline.encode import Arrays, Batch, PairEncoder, SequenceEn
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
 from openpali.metrics.calibration import Calibration
-from openpali.model.pali import PaliModel
+from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import DEFAULT
@@ -81,7 +81,7 @@ class Prediction:
 
 
 class Pipeline:
-    """Preprocesses images, encodes prompts, generates, and parses answers, with a PaLI in memory.
+    """Preprocesses images, encodes prompts, generates, and parses answers, with a model in memory.
 
     Args:
         model: on the device and in the dtype to compute in; in any mode.
@@ -99,7 +99,7 @@ class Pipeline:
 
     def __init__(
         self,
-        model: PaliModel,
+        model: VisionLanguageModel,
         tokenizer: Tokenizer,
         preprocess: Preprocess | None,
         *,
@@ -244,8 +244,7 @@ class Pipeline:
                 columns = []
                 for target_1T in ids:
                     target_BT = target_1T.expand(len(some), -1)
-                    hidden = model.text.decode(F.pad(target_BT[:, :-1], (1, 0), value=model.pad), *memory)
-                    logits = model.text.logits(hidden).float()
+                    logits = model.logits(model.decode(target_BT, memory)).float()
                     columns.append(F.cross_entropy(logits.transpose(1, 2), target_BT, reduction="none").mean(1))
                 chunks.append(torch.stack(columns, dim=1))
         return torch.cat(chunks).cpu().numpy()
@@ -276,7 +275,7 @@ class Pipeline:
                 target_BT = inputs["target"]
                 hidden = self.model(inputs.get("images"), inputs["prompt"], target_BT, inputs.get("frames"))
                 for hidden_TD, target in zip(hidden, targets, strict=True):
-                    logits_TV = self.model.text.logits(hidden_TD[: len(target)]).float()
+                    logits_TV = self.model.logits(hidden_TD[: len(target)]).float()
                     ids = torch.tensor(target, device=logits_TV.device)
                     found.append(F.cross_entropy(logits_TV, ids, reduction="none").tolist())
         return found

@@ -38,12 +38,12 @@ def read_npz(path: Path) -> ImageEncoder:
         FileNotFoundError: no such file.
         ValueError: arrays are missing, unknown or have another shape.
     """
-    tree = _modernise(_load(path), str(path))
+    tree = load_npz(path)
     dropped = [key for key in tree if key.startswith(tuple(f"img/{name}/" for name in _CLASSIFIER))]
     tree = {key: value for key, value in tree.items() if key not in dropped}
     both = any(key.startswith("txt/") for key in tree)
     _require_axes(tree, ("img/", "txt/") if both else ("img/",), str(path))
-    vision = _vision_config(tree, str(path))
+    vision = vision_config(tree, str(path))
     text = _text_config(tree) if both else None
     pool = both or any(key.startswith("img/MAPHead_0/") for key in tree)
     weights = read(rules(vision, text, pool), parts(vision, text, pool), tree, str(path))
@@ -143,15 +143,35 @@ def _norm(ours: str, theirs: str) -> list[Rule]:
 # ---- files
 
 
-def _load(path: Path) -> dict[str, Tensor]:
-    """The arrays by name, without the prefixes of a training checkpoint."""
+def load_npz(path: Path) -> dict[str, Tensor]:
+    """The arrays by name, without the prefixes of a training checkpoint; those of a ViT under today's names.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no file of arrays of floats.
+    """
+    return _modernise(_load(path), str(path))
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """The arrays of a `.npz` file by name, as they are.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no file of arrays of floats.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: _tensor(file[key], key) for key in file.files}
+            return {key: _tensor(file[key], key) for key in file.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not an .npz file of arrays: {error}") from error
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """The arrays by name, without the prefixes of a training checkpoint."""
+    arrays = read_arrays(path)
     for wrapper in ("params/", "opt/target/"):  # the rest of a training checkpoint is optimizer state
         inside = {key.removeprefix(wrapper): value for key, value in arrays.items() if key.startswith(wrapper)}
         arrays = inside or arrays
@@ -239,7 +259,12 @@ def _require_axes(tree: Mapping[str, Tensor], towers: tuple[str, ...], where: st
         raise ValueError(f"{where}: {'; '.join(wrong)}")
 
 
-def _vision_config(tree: Mapping[str, Tensor], where: str) -> ViTConfig:
+def vision_config(tree: Mapping[str, Tensor], where: str) -> ViTConfig:
+    """The shape of a ViT, from its arrays (``img/...``); the grid of position embeddings is assumed to be square.
+
+    Raises:
+        ValueError: it is not square.
+    """
     patch, _, _, width = tree["img/embedding/kernel"].shape
     positions = tree["img/pos_embedding"].shape[1]
     side = math.isqrt(positions)

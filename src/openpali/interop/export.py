@@ -10,9 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from openpali.data.media.images import Preprocess
+from openpali.interop.paligemma import write_paligemma
 from openpali.interop.siglip import write_siglip, write_vit
 from openpali.interop.t5 import write_t5
 from openpali.model.pali import PaliModelConfig
+from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import ModelFolder
@@ -20,7 +22,7 @@ from openpali.weights.tensors import write_tensors
 
 
 def export(source: ModelFolder, out: Path) -> list[Path]:
-    """Write a SigLIP as `SiglipModel`, or the halves of a PaLI as `SiglipVisionModel` and T5.
+    """Write a SigLIP as `SiglipModel`, the halves of a PaLI as `SiglipVisionModel` and T5, a PaliGemma as a whole.
 
     T5 with a bias in each layer is written as umT5. The projection is left out; ``interop.transformers`` opens a
     PaLI as a whole.
@@ -40,9 +42,16 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
         _write(out, *write_siglip(weights, config), _preprocessor(source.preprocess))
         source.tokenizer.save(out / "spiece.model")
         return [out]
+    if isinstance(config, PaliGemmaConfig):
+        image_token = int(source.facts["image_token"])
+        processor = {**_preprocessor(source.preprocess), **_gemma_tokenizer(source.tokenizer)}
+        processor["preprocessor_config.json"]["image_seq_length"] = config.vision.grid[0] ** 2
+        _write(out, *write_paligemma(weights, config, image_token), processor)
+        source.tokenizer.save(out / "tokenizer.model")
+        return [out]
     if not isinstance(config, PaliModelConfig):
         raise ValueError(
-            f"{source.folder} is a {source.kind}: only siglip and pali can be exported to transformers"
+            f"{source.folder} is a {source.kind}: only siglip, pali and paligemma can be exported to transformers"
         )
     vit = {key.removeprefix("vit."): value for key, value in weights.items() if key.startswith("vit.")}
     text = {key.removeprefix("text."): value for key, value in weights.items() if key.startswith("text.")}
@@ -73,6 +82,15 @@ def _preprocessor(preprocess: Preprocess | None) -> dict[str, Any]:
         "image_std": [0.5, 0.5, 0.5],
     }
     return {"preprocessor_config.json": described}
+
+
+def _gemma_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """All special tokens but the image token are pieces of the SentencePiece model."""
+    ids = {"pad_token": tokenizer.pad_id, "eos_token": tokenizer.eos_id, "bos_token": tokenizer.bos_id}
+    named = dict(zip(ids, tokenizer.pieces(ids.values()), strict=True))
+    image = {"extra_special_tokens": {"image_token": "<image>"}}
+    described = {"tokenizer_class": "GemmaTokenizer", "processor_class": "PaliGemmaProcessor", **named, **image}
+    return {"tokenizer_config.json": described}
 
 
 def _t5_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:

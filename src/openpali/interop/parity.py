@@ -12,16 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openpali.interop.paligemma import Checkpoint, read_paligemma
 from openpali.interop.parts import Parts
 from openpali.interop.siglip import ImageEncoder
 from openpali.interop.t5 import LanguageModel
 from openpali.model.losses import sigmoid_loss
+from openpali.model.paligemma import PaliGemmaModel
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.t5 import EncoderDecoder
 from openpali.model.vit import MAPHead, ViT
 from openpali.weights.tensors import load_exactly
 
 AGREEMENT = 1e-5
+_NOT_INSTALLED = "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Deviation:
 def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
     """A report on the parts from these sources, line by line; one line if there is nothing to compare with."""
     if importlib.util.find_spec("transformers") is None:
-        yield "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
+        yield _NOT_INSTALLED
         return
     found: list[Deviation] = []
     if (vision / "config.json").is_file():
@@ -54,6 +57,20 @@ def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
         yield f"no parity report of {vision}: transformers does not read it"
     if text is not None and parts.text is not None:
         found += compare_texts(parts.text, text)
+    yield from _report(found)
+
+
+def compare_model(source: Path) -> Iterator[str]:
+    """A report on a PaliGemma, line by line; one line if there is nothing to compare with."""
+    if importlib.util.find_spec("transformers") is None:
+        yield _NOT_INSTALLED
+    elif not (source / "config.json").is_file():
+        yield f"no parity report of {source}: transformers does not read it"
+    else:
+        yield from _report(compare_paligemma(read_paligemma(source), source))
+
+
+def _report(found: Sequence[Deviation]) -> Iterator[str]:
     yield from (str(deviation) for deviation in found)
     if found:
         worst = max(found, key=lambda deviation: deviation.relative)
@@ -147,6 +164,63 @@ def compare_texts(language: LanguageModel, source: Path) -> list[Deviation]:
         _deviation("encoder output", memory[mask], reference.encoder_last_hidden_state[mask]),
         *_layers("decoder layer", decoder_layers[:-1], reference.decoder_hidden_states[1:-1]),
         _deviation("logits", model.logits(hidden), reference.logits),
+    ]
+
+
+@torch.no_grad()
+def compare_paligemma(checkpoint: Checkpoint, source: Path, *, images: int = 2) -> list[Deviation]:
+    """Visual tokens, each layer of the decoder and the logits of a text, on two rows of different lengths.
+
+    Args:
+        checkpoint: read from ``source``.
+        source: a transformers checkpoint folder.
+        images: of each row.
+
+    Raises:
+        ImportError: transformers is not installed.
+    """
+    from transformers import PaliGemmaForConditionalGeneration
+
+    config = checkpoint.config
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(2, images, *config.vision.image_size, 3, generator=generator) * 2 - 1
+    ids = torch.randint(3, config.text.vocab_size, (2, 16), generator=generator)
+    prompt, targets = ids[:, :9] * (torch.arange(9) < torch.tensor([[9], [5]])), ids[:, 9:]
+    with torch.device("meta"):
+        model = PaliGemmaModel(config)
+    load_exactly(model, {key: value.float() for key, value in checkpoint.weights.items()}, str(source))
+    model.eval()
+    memory = model.encode(pixels, prompt)
+    with _outputs(model.text.layers) as layers:
+        logits = model.logits(model.decode(targets, memory))
+    assert memory.mask is not None
+    text = model.shift(targets)
+    real = torch.cat([memory.mask, torch.ones_like(text, dtype=torch.bool)], dim=1)
+
+    # transformers pads on the left, and is asked in the ids that it puts in the place of visual tokens
+    visual = torch.full((2, memory.outputs.shape[1] - 10), checkpoint.image_token or config.text.vocab_size)
+    rows = torch.cat([visual, torch.full((2, 1), config.bos), prompt, text], dim=1)
+    order = torch.argsort(real.long(), dim=1, stable=True)
+    suffix = torch.arange(rows.shape[1]).expand_as(rows) > memory.outputs.shape[1]  # the separator is of the prefix
+    theirs = _load(PaliGemmaForConditionalGeneration, source)
+    mask = real.gather(1, order)
+    reference = theirs(
+        input_ids=rows.gather(1, order),
+        pixel_values=pixels.flatten(0, 1).permute(0, 3, 1, 2),
+        attention_mask=mask.long(),
+        token_type_ids=suffix.gather(1, order).long(),
+        position_ids=mask.cumsum(1),
+        output_hidden_states=True,
+    )
+    seen = theirs.get_image_features(pixels.flatten(0, 1).permute(0, 3, 1, 2)).pooler_output
+    return [
+        _deviation("visual tokens", model.embed_images(pixels), seen.unflatten(0, (2, images)).flatten(1, 2)),
+        *_layers(
+            "decoder layer",
+            [x[real] for x in layers[:-1]],
+            [x[mask] for x in reference.hidden_states[1:-1]],
+        ),
+        _deviation("logits", logits, reference.logits[:, -targets.shape[1] :]),
     ]
 
 

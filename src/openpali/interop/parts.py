@@ -19,7 +19,7 @@ from openpali.interop.tokenizer import read_tokenizer
 from openpali.model.init import materialise
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.siglip import SigLIPConfig
-from openpali.model.vit import resample_positions
+from openpali.model.vit import ViTConfig, resample_positions
 from openpali.weights.format import write_model
 
 
@@ -112,7 +112,8 @@ def assemble(
             "put the tokenizer of this checkpoint beside it"
         )
     generator = torch.Generator().manual_seed(seed)
-    vit, placed = _at_size(image, size)
+    vit = image.vit
+    vit["positions"], placed = at_size(image.vision, vit["positions"], size)
     config = PaliModelConfig(
         replace(image.vision, grid=placed), replace(language.config, vocab_size=tokenizer.vocab_size)
     )
@@ -123,7 +124,7 @@ def assemble(
     facts = {
         "parts": {"vision": str(vision), "text": str(text), "head": language.head},
         "vocabulary": {"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
-        "positions": _describe_positions(image.vision.grid, placed),
+        "positions": describe_positions(image.vision.grid, placed),
     }
     weights = {
         **{f"vit.{key}": value for key, value in vit.items()},
@@ -150,7 +151,8 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
         raise ValueError(f"{vision} has only an image encoder: give a language model to make a PaLI (--text)")
     beside = vision if vision.is_dir() else vision.parent
     tokenizer, known = read_tokenizer(beside)
-    vit, placed = _at_size(image, size)
+    vit = image.vit
+    vit["positions"], placed = at_size(image.vision, vit["positions"], size)
     known = min(known, image.text.vocab_size)
     config = SigLIPConfig(replace(image.vision, grid=placed), replace(image.text, vocab_size=tokenizer.vocab_size))
     weights = {**image.weights, **{f"vit.{key}": value for key, value in vit.items()}}
@@ -160,7 +162,7 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
         "parts": {"vision": str(vision)},
         "wording": _wording(beside),
         "vocabulary": {"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
-        "positions": _describe_positions(image.vision.grid, placed),
+        "positions": describe_positions(image.vision.grid, placed),
     }
     preprocess = Preprocess(*config.vision.image_size)
     write_model(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
@@ -205,9 +207,15 @@ def _new_projection(config: PaliModelConfig, seed: int) -> dict[str, Tensor]:
         return materialise(model).project.state_dict()
 
 
-def _at_size(image: ImageEncoder, size: tuple[int, int] | None) -> tuple[dict[str, Tensor], tuple[int, int]]:
-    """The ViT's weights for images of this size (None: as it was trained), and its grid."""
-    grid, patch = image.vision.grid, image.vision.patch_size
+def at_size(
+    vision: ViTConfig, positions_ND: Tensor, size: tuple[int, int] | None
+) -> tuple[Tensor, tuple[int, int]]:
+    """A ViT's position embeddings for images of this size (height, width; None: as it was trained), and its grid.
+
+    Raises:
+        ValueError: the size is not a multiple of the patch size.
+    """
+    grid, patch = vision.grid, vision.patch_size
     if size is not None:
         if min(size) < patch or size[0] % patch or size[1] % patch:
             nearest = " x ".join(str(max(1, round(side / patch)) * patch) for side in size)
@@ -216,11 +224,10 @@ def _at_size(image: ImageEncoder, size: tuple[int, int] | None) -> tuple[dict[st
                 f"as {nearest}"
             )
         grid = size[0] // patch, size[1] // patch
-    vit = image.vit
-    vit["positions"] = resample_positions(vit["positions"], image.vision.grid, grid)
-    return vit, grid
+    return resample_positions(positions_ND, vision.grid, grid), grid
 
 
-def _describe_positions(old: tuple[int, int], new: tuple[int, int]) -> dict[str, Any]:
+def describe_positions(old: tuple[int, int], new: tuple[int, int]) -> dict[str, Any]:
+    """What a model folder records about its position embeddings: the grids, and how they were resampled."""
     method = "as trained" if old == new else "bilinear, corners aligned, no antialiasing"
     return {"method": method, "from": list(old), "to": list(new)}

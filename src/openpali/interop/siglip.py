@@ -67,7 +67,7 @@ def read_siglip(folder: Path) -> ImageEncoder:
         raise ValueError(f"{folder} holds a {kind!r}, not a SigLIP{hint}")
     both = kind == "siglip"
     seen = dict(config.get("vision_config") or {}) if both else config
-    vision, image_size = _vision_config(seen, str(folder))
+    vision, image_size = vision_config(seen, str(folder))
     text = _text_config(dict(config.get("text_config") or {}), vision, str(folder)) if both else None
     found: Mapping[str, Tensor] = MappedTensors(folder)
     if not both and not any(key.startswith("vision_model.") for key in found):
@@ -220,7 +220,12 @@ def _dense(ours: str, theirs: str) -> list[Rule]:
     return [Rule((f"{ours}.{kind}",), (f"{theirs}.{kind}",)) for kind in ("weight", "bias")]
 
 
-def _vision_config(config: dict[str, Any], where: str) -> tuple[ViTConfig, tuple[int, int]]:
+def vision_config(config: dict[str, Any], where: str) -> tuple[ViTConfig, tuple[int, int]]:
+    """The shape of a ViT that transformers describes, and the height and width in pixels of its images.
+
+    Raises:
+        ValueError: it is of a kind that cannot be read.
+    """
     require_settings(config, _REQUIRED, where)
     config = {**_BASE, "image_size": 224, "patch_size": 16, **config}
     height, width = _pair(config["image_size"])

@@ -1,7 +1,8 @@
-"""Tokenizers of the T5 family: SentencePiece models, and the `tokenizer.json` that transformers makes of them.
+"""Tokenizers of the T5 family and of PaliGemma.
 
-Either becomes our single-file tokenizer with the same ids. Sentinels keep the ids the model was trained with; mode,
-mask and location tokens are added after them.
+SentencePiece models, and the `tokenizer.json` that transformers makes of T5's, become our single-file tokenizer
+with the same ids. T5's sentinels keep the ids the model was trained with; mode, mask and location tokens are added
+after them. PaliGemma has its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from openpali.messages import reason
 from openpali.text.tokenizer import SENTINELS, Tokenizer, spm
 
 _MODELS = ("spiece.model", "sentencepiece.model", "tokenizer.model")
+_GEMMA = (*_MODELS, "paligemma_tokenizer.model", "gemma_tokenizer.model")  # big_vision's names
 _SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _TYPES = spm.ModelProto.SentencePiece
@@ -59,6 +61,26 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
         listed = ", ".join(f"<extra_id_{k}> {there} -> {tokenizer.sentinel_id(k)}" for k, there in moved.items())
         raise ValueError(f"{path}: sentinels would change their ids: {listed}")
     return tokenizer, known
+
+
+def read_gemma_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a PaliGemma, from a SentencePiece model, with or without location and mask tokens.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not Gemma's: it has no begin token, or none for the end of a line.
+    """
+    path = next((folder / name for name in _GEMMA if (folder / name).is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"no tokenizer in {folder}: put Gemma's SentencePiece model there, {_GEMMA[-2]}")
+    try:
+        tokenizer = Tokenizer.adopt_gemma(path.read_bytes())
+        tokenizer.piece_id("\n")
+        if tokenizer.bos_id < 0:
+            raise ValueError("the vocabulary has no begin token")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return tokenizer
 
 
 def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], name: str) -> bytes:

@@ -9,7 +9,7 @@ Shapes: B batch, h heads, L queries, N keys, d head width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -35,6 +35,7 @@ class Backend(Protocol):
         mask: Tensor | None = None,
         scale: float | None = None,
         bias: Tensor | None = None,
+        cap: float | None = None,
     ) -> Tensor:
         """Attend to the keys.
 
@@ -44,6 +45,7 @@ class Backend(Protocol):
             scale: of the scores; None: ``d ** -0.5``.
             bias: added to the scores, float of the dtype of ``q``; broadcasts to ``[..., L, N]``. It may hide keys
                 with -inf, but not all keys of a query.
+            cap: bounds the scores before the bias, ``cap * tanh(scores / cap)``, which no fused kernel does.
 
         Returns:
             ``[..., L, d]``; zeros for a query whose keys ``mask`` hides all.
@@ -58,8 +60,11 @@ def sdpa(
     mask: Tensor | None = None,
     scale: float | None = None,
     bias: Tensor | None = None,
+    cap: float | None = None,
 ) -> Tensor:
-    """torch's fused kernels."""
+    """torch's fused kernels; :func:`eager` for scores with a bound."""
+    if cap is not None:
+        return eager(q, k, v, mask, scale, bias, cap)
     if bias is not None:
         mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
@@ -72,9 +77,10 @@ def eager(
     mask: Tensor | None = None,
     scale: float | None = None,
     bias: Tensor | None = None,
+    cap: float | None = None,
 ) -> Tensor:
     """Two matmuls and a softmax."""
-    out = _weights(q, k, mask, scale, bias) @ v
+    out = _weights(q, k, mask, scale, bias, cap) @ v
     return out if mask is None else out * mask.any(-1, keepdim=True)
 
 
@@ -85,19 +91,24 @@ def eager_with_weights(
     mask: Tensor | None = None,
     scale: float | None = None,
     bias: Tensor | None = None,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The output of :func:`eager`, and the attention weights ``[..., L, N]``."""
-    weights = _weights(q, k, mask, scale, bias)
+    weights = _weights(q, k, mask, scale, bias, cap)
     if mask is not None:
         weights = weights * mask.any(-1, keepdim=True)
     return weights @ v, weights
 
 
-def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float | None, bias: Tensor | None) -> Tensor:
+def _weights(
+    q: Tensor, k: Tensor, mask: Tensor | None, scale: float | None, bias: Tensor | None, cap: float | None
+) -> Tensor:
     """Attention weights ``[..., L, N]``; finite and without meaning for a query that may see no key."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores = (q if scale == 1.0 else q * scale) @ k.transpose(-2, -1)
     # in place: on a CPU, new memory for the scores takes as long as their softmax
+    if cap is not None:
+        scores = scores.div_(cap).tanh_().mul(cap)  # the last not in place: the gradient needs the tangents
     if bias is not None:
         scores.add_(bias)
     if mask is not None:
@@ -113,6 +124,7 @@ def auto(
     mask: Tensor | None = None,
     scale: float | None = None,
     bias: Tensor | None = None,
+    cap: float | None = None,
 ) -> Tensor:
     """The faster of :func:`sdpa` and :func:`eager`: eager in bf16 on a CPU for few scores, or if the bias learns.
 
@@ -123,8 +135,8 @@ def auto(
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
         learns = bias is not None and bias.requires_grad
         if learns or q.shape[-2] * k.shape[-2] <= FEW_SCORES:
-            return eager(q, k, v, mask, scale, bias)
-    return sdpa(q, k, v, mask, scale, bias)
+            return eager(q, k, v, mask, scale, bias, cap)
+    return sdpa(q, k, v, mask, scale, bias, cap)
 
 
 class AttentionLayer(nn.Module):
@@ -166,8 +178,9 @@ def recorded_weights(model: nn.Module) -> Iterator[list[Tensor]]:
         mask: Tensor | None = None,
         scale: float | None = None,
         bias: Tensor | None = None,
+        cap: float | None = None,
     ) -> Tensor:
-        out, seen = eager_with_weights(q, k, v, mask, scale, bias)
+        out, seen = eager_with_weights(q, k, v, mask, scale, bias, cap)
         weights.append(seen)
         return out
 
@@ -196,18 +209,46 @@ def attend_with_bias(
     if bias.ndim == 4:
         assert mask is None
         return attend(q, k, v, None, 1.0, bias.to(q.dtype))
-    length, learning = q.shape[2], torch.is_grad_enabled()
-    rows = QUERY_BLOCK
-    if not learning:
-        copies = 1 if mask is None else len(mask)  # with a mask, scores differ between the rows of a batch
-        rows = min(rows, max(1, SCORES // max(1, copies * q.shape[1] * k.shape[2])))
-    block = partial(_attend_block, attend, causal=causal)
+    # with a mask, scores differ between the rows of a batch
+    copies = 1 if mask is None else len(mask)
+    block = partial(_attend_block, attend, q, k, v, bias, mask, causal=causal)
+    return _in_blocks(block, q.shape[2], copies * q.shape[1] * k.shape[2])
+
+
+def attend_grouped(
+    attend: Backend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float | None = None
+) -> Tensor:
+    """Attention where several heads of queries share one of keys and values, as many queries at a time as memory
+    allows.
+
+    Args:
+        attend: computes each block.
+        q: ``[B, h, L, d]``.
+        k, v: ``[B, g, N, d]``; the first ``h / g`` heads of ``q`` see the first head of these, and so on.
+        mask, scale, cap: as in :class:`Backend`; the mask is the same for all heads, ``[B, 1, L, N]`` (or 1 for L).
+    """
+    shared, length = q.shape[1] // k.shape[1], q.shape[2]
+    if length == 1:  # the heads that share keys are as many queries of one head: no key is copied
+        return attend(q.reshape(len(q), k.shape[1], shared, -1), k, v, mask, scale, None, cap).reshape(q.shape)
+    k, v = (t.repeat_interleave(shared, 1) for t in (k, v))
+
+    def block(start: int, end: int) -> Tensor:
+        own = mask if mask is None or mask.shape[2] == 1 else mask[:, :, start:end]
+        return attend(q[:, :, start:end], k, v, own, scale, None, cap)
+
+    return _in_blocks(block, length, len(q) * q.shape[1] * k.shape[2])
+
+
+def _in_blocks(block: Callable[[int, int], Tensor], length: int, scores: int) -> Tensor:
+    """``block(start, end)`` of all ``length`` queries, concatenated; each query has ``scores`` scores to hold."""
+    learning = torch.is_grad_enabled()
+    rows = QUERY_BLOCK if learning else min(QUERY_BLOCK, max(1, SCORES // max(1, scores)))
     if length <= rows:
-        return block(q, k, v, bias, mask, 0, length)
+        return block(0, length)
     if learning:  # else autograd would keep the scores of every block, heads x N x N in all
         block = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
     starts = range(0, length, rows)
-    return torch.cat([block(q, k, v, bias, mask, start, min(start + rows, length)) for start in starts], dim=2)
+    return torch.cat([block(start, min(start + rows, length)) for start in starts], dim=2)
 
 
 def _attend_block(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_KERNEL_STEP = 16  # inputs that the kernel reads at a time, also beyond the last: torch 2.13 does not check
 FEW_ROWS = 32  # up to this many rows, a kernel that reads int8 is faster than widening before the matmul
 
 
@@ -33,7 +34,8 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        if rows.shape[0] <= FEW_ROWS and x.dtype == torch.bfloat16 and not x.is_cuda:
+        fits = rows.shape[0] <= FEW_ROWS and rows.shape[1] % _KERNEL_STEP == 0
+        if fits and x.dtype == torch.bfloat16 and not x.is_cuda:
             y = torch._weight_int8pack_mm(rows, self.weight, self.scale.to(x.dtype))
         else:
             y = F.linear(rows, self.weight.to(x.dtype)) * self.scale.to(x.dtype)

@@ -26,13 +26,15 @@ GRID = 4  # side of the grid of codes, row-major
 @dataclass(frozen=True)
 class MaskVQVAEConfig:
     """``width`` channels, ``codes`` vectors of ``code_dim``, ``decay`` of moving averages, weight of the
-    ``commitment`` loss."""
+    ``commitment`` loss. ``encoder``: channels of its four strided convolutions; None: they follow from the width.
+    """
 
     codes: int = 128
     code_dim: int = 128
     width: int = 128
     decay: float = 0.99
     commitment: float = 0.25
+    encoder: tuple[int, ...] | None = None
 
 
 class Reconstruction(NamedTuple):
@@ -71,18 +73,17 @@ class MaskVQVAE(nn.Module):
         super().__init__()
         self.config = config
         w = config.width
-        channels = (1, w // 4, w // 2, w, w)
+        channels = (1, *(config.encoder or (w // 4, w // 2, w, w)))
         encoder: list[nn.Module] = []
         for narrow, wide in itertools.pairwise(channels):
             encoder += [Conv2d(narrow, wide, 4, stride=2, padding=1), nn.ReLU()]
-        encoder += [ResidualBlock(w), ResidualBlock(w), Conv2d(w, config.code_dim, 1)]
+        encoder += [ResidualBlock(wide), ResidualBlock(wide), Conv2d(wide, config.code_dim, 1)]
         self.encoder = nn.Sequential(*encoder)
         decoder: list[nn.Module] = [Conv2d(config.code_dim, w, 1), nn.ReLU()]
         decoder += [ResidualBlock(w), ResidualBlock(w)]
-        channels = (w, w, w // 2, w // 4, w // 8)
-        for wide, narrow in itertools.pairwise(channels):
+        for wide, narrow in itertools.pairwise((w, w, w // 2, w // 4, w // 8)):
             decoder += [ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
-        self.decoder = nn.Sequential(*decoder, Conv2d(channels[-1], 1, 1))
+        self.decoder = nn.Sequential(*decoder, Conv2d(w // 8, 1, 1))
         self.register_buffer("codebook", torch.empty(config.codes, config.code_dim))
         self.register_buffer("code_count", torch.empty(config.codes))
         self.register_buffer("code_sum", torch.empty(config.codes, config.code_dim))

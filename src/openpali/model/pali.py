@@ -1,8 +1,9 @@
 """PaLI: all patch tokens -> one linear projection -> before the embedded prompt -> encoder-decoder -> text
-(PaLI-3 paper, section 3.1)."""
+(PaLI-3 paper, section 3.1); and what it shares with PaliGemma."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,37 +25,93 @@ class PaliModelConfig:
 
 
 class Memory(NamedTuple):
-    """Encoder outputs ``[B, N, D]`` and which positions are real (bool ``[B, N]``; None: all)."""
+    """What a text is generated from, as encoder outputs ``[B, N, D]``, and which of it is real (bool ``[B, N]``;
+    None: all)."""
 
     outputs: Tensor
     mask: Tensor | None
 
 
-class PaliModel(nn.Module):
-    """Images and prompts in, hidden states or text out.
+class VisionLanguageModel(nn.Module, ABC):
+    """Images and prompts in, hidden states or text out: a ViT, a projection, and ``text``, the language model.
 
     Inputs throughout:
         images: ``[B, F, H, W, 3]`` uint8 or float in -1..1; F frames, each encoded alone and their tokens
             concatenated; None: text alone.
         frames: number of real frames per row, ``[B]``; None: all.
         prompt: ids ``[B, P]``; padded on the right with ``pad``.
+
+    Attributes:
+        first: the token that starts a text; it is not part of the text.
     """
 
-    pad = 0  # also the decoder's start token, as in T5
+    pad = 0
+    first: int
 
-    def __init__(self, config: PaliModelConfig) -> None:
+    def __init__(self, vision: ViTConfig, d_model: int) -> None:
         super().__init__()
-        self.config = config
-        self.vit = ViT(config.vision)
-        self.project = Dense(config.vision.width, config.text.d_model)
-        self.text = EncoderDecoder(config.text)
+        self.vit = ViT(vision)
+        self.project = Dense(vision.width, d_model)
 
     def forward(
         self, images: Tensor | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
     ) -> Tensor:
         """Hidden states ``[B, T, D]`` that predict ``targets`` ``[B, T]`` (not yet shifted right)."""
-        memory = self.encode(images, prompt, frames)
-        return self.text.decode(F.pad(targets[:, :-1], (1, 0), value=self.pad), *memory)
+        return self.decode(targets, self.encode(images, prompt, frames))
+
+    @abstractmethod
+    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+        """What a text is generated from."""
+
+    @abstractmethod
+    def decode(self, targets: Tensor, memory: Memory) -> Tensor:
+        """As :meth:`forward`, from a memory."""
+
+    @abstractmethod
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states ``[..., D]`` -> ``[..., V]``."""
+
+    @abstractmethod
+    def start(self, memory: Memory, max_length: int) -> Cache:
+        """A cache to generate up to ``max_length`` tokens."""
+
+    @abstractmethod
+    def step(self, ids: Tensor, cache: Cache) -> Tensor:
+        """Feed the next tokens ``[B, L]``; logits of the one after each, ``[B, L, V]``."""
+
+    @abstractmethod
+    def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """A prompt as the language model takes it, ``[B, P', D]``, and which of it is real, bool ``[B, P']``."""
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """``[B, F, H, W, 3] -> [B, F * N, D]``: the visual tokens as the language model sees them."""
+        tokens: Tensor = self.project(self.vit(images.flatten(0, 1)))
+        return tokens.reshape(*images.shape[:2], *tokens.shape[1:]).flatten(1, 2)
+
+    def assemble(
+        self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Visual tokens before the embedded prompt, ``[B, N, D]``, and which are real."""
+        x_BPD, mask_BP = self.embed_prompt(prompt)
+        if visual_BND is None:
+            return x_BPD, mask_BP
+        rows, columns = self.vit.config.grid
+        return join(visual_BND, x_BPD, mask_BP, None if frames is None else frames * rows * columns)
+
+    def shift(self, targets: Tensor) -> Tensor:
+        """Targets ``[B, T]`` -> the tokens that they are predicted from, shifted right."""
+        return F.pad(targets[:, :-1], (1, 0), value=self.first)
+
+
+class PaliModel(VisionLanguageModel):
+    """PaLI-3: the language model is an encoder-decoder."""
+
+    first = VisionLanguageModel.pad  # as in T5
+
+    def __init__(self, config: PaliModelConfig) -> None:
+        super().__init__(config.vision, config.text.d_model)
+        self.config = config
+        self.text = EncoderDecoder(config.text)
 
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
         """Visual tokens, then the prompt, through the encoder."""
@@ -65,27 +122,19 @@ class PaliModel(nn.Module):
         x, mask = self.assemble(visual_BND, prompt, frames)
         return Memory(self.text.encode(x, mask), mask)
 
-    def assemble(
-        self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The encoder's inputs, ``[B, N, D]``: visual tokens before the embedded prompt, and which are real."""
-        x_BPD, mask_BP = self.text.embed(prompt), prompt != self.pad
-        if visual_BND is None:
-            return x_BPD, mask_BP
-        rows, columns = self.vit.config.grid
-        return join(visual_BND, x_BPD, mask_BP, None if frames is None else frames * rows * columns)
+    def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        return self.text.embed(prompt), prompt != self.pad
 
-    def embed_images(self, images: Tensor) -> Tensor:
-        """``[B, F, H, W, 3] -> [B, F * N, D]``: the visual tokens as the encoder sees them."""
-        tokens: Tensor = self.project(self.vit(images.flatten(0, 1)))
-        return tokens.reshape(*images.shape[:2], *tokens.shape[1:]).flatten(1, 2)
+    def decode(self, targets: Tensor, memory: Memory) -> Tensor:
+        return self.text.decode(self.shift(targets), *memory)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.text.logits(hidden)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
-        """A cache to generate up to ``max_length`` tokens."""
         return self.text.start(*memory, max_length)
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        """Feed the next tokens ``[B, L]``; logits of the one after each, ``[B, L, V]``."""
         return self.text.logits(self.text.step(ids, cache))
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from openpali.model.gemma import GemmaConfig
 from openpali.model.int8 import storage_of
 from openpali.model.mask_vqvae import MaskVQVAEConfig
-from openpali.model.pali import PaliModel, PaliModelConfig
+from openpali.model.pali import PaliModel, PaliModelConfig, VisionLanguageModel
+from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.siglip import SigLIPConfig, TextTowerConfig
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
@@ -104,28 +106,67 @@ PRESETS: Mapping[str, Preset] = {
     ),
 }
 
+_SO400M = ViTConfig(patch_size=14, grid=(16, 16), width=1152, depth=27, mlp_dim=4304, heads=16)
+_GEMMA_2B = GemmaConfig(
+    vocab_size=257_152, d_model=2048, d_head=256, heads=8, kv_heads=1, d_ff=16_384, layers=18, query_scalar=256
+)
+_GEMMA2_2B = replace(
+    _GEMMA_2B,
+    d_model=2304,
+    kv_heads=4,
+    d_ff=9216,
+    layers=26,
+    post_norms=True,
+    score_cap=50.0,
+    logit_cap=30.0,
+    window=4096,
+)
+_GEMMA2_9B = replace(_GEMMA2_2B, d_model=3584, heads=16, kv_heads=8, d_ff=14_336, layers=42)
+_GEMMA2_27B = replace(
+    _GEMMA2_2B, d_model=4608, d_head=128, heads=32, kv_heads=16, d_ff=36_864, layers=46, query_scalar=144
+)
+
+PALIGEMMA: Mapping[str, PaliGemmaConfig] = {
+    # SigLIP So400m/14 and Gemma 2B, or Gemma 2 2B, 9B and 27B, as published; at 224, 448 and 896 pixels
+    "paligemma-3b": PaliGemmaConfig(_SO400M, _GEMMA_2B),
+    "paligemma2-3b": PaliGemmaConfig(_SO400M, _GEMMA2_2B),
+    "paligemma2-10b": PaliGemmaConfig(_SO400M, _GEMMA2_9B),
+    "paligemma2-28b": PaliGemmaConfig(_SO400M, _GEMMA2_27B),
+}
+Shapes = Preset | PaliGemmaConfig
+
 PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
 
 
-def count_parameters(preset: Preset) -> dict[str, int]:
-    """Parameters of each of :data:`PARTS` of a PaLI of this size; nothing is allocated.
+def count_parameters(preset: Shapes) -> dict[str, int]:
+    """Parameters of each of :data:`PARTS` of a model of this size; nothing is allocated.
 
-    ``encoder`` and ``decoder`` belong to the language model and include norms and position biases. ``head`` is 0 if
-    it is tied to the embedding.
+    ``encoder`` and ``decoder`` belong to the language model and include norms and position biases. ``encoder`` is 0
+    if there is none, as in PaliGemma, and ``head`` if it is tied to the embedding.
     """
-    with torch.device("meta"):
-        model = PaliModel(preset.pali)
-    prefixes = ("vit.", "project.", "text.encoder", "text.decoder", "text.embed.", "text.head.")
+    model = _hollow(preset)
+    prefixes: tuple[str | tuple[str, ...], ...] = (
+        "vit.",
+        "project.",
+        "text.encoder",
+        ("text.decoder", "text.layers.", "text.norm."),
+        "text.embed",
+        "text.head.",
+    )
     return {
         part: sum(p.numel() for name, p in model.named_parameters() if name.startswith(prefix))
         for part, prefix in zip(PARTS, prefixes, strict=True)
     }
 
 
-def int8_bytes(preset: Preset) -> int:
-    """Bytes of the tensors of a PaLI of this size as ``openpali quantize`` writes it; nothing is allocated."""
+def _hollow(preset: Shapes) -> VisionLanguageModel:
     with torch.device("meta"):
-        model = PaliModel(preset.pali)
+        return PaliGemmaModel(preset) if isinstance(preset, PaliGemmaConfig) else PaliModel(preset.pali)
+
+
+def int8_bytes(preset: Shapes) -> int:
+    """Bytes of the tensors of a model of this size as ``openpali quantize`` writes it; nothing is allocated."""
+    model = _hollow(preset)
     stored = storage_of(model)
     return sum(tensor.numel() * stored[name].itemsize for name, tensor in model.state_dict().items())
 
@@ -141,7 +182,7 @@ def parameters_per_token(model: PaliModel) -> int:
     return decoder + model.text.head_weight.numel()
 
 
-def count_tokens(preset: Preset, size: tuple[int, int] | None = None) -> int:
+def count_tokens(preset: Shapes, size: tuple[int, int] | None = None) -> int:
     """Visual tokens of one image of ``size`` (height, width in pixels; None: the preset's own).
 
     Raises:
@@ -155,17 +196,17 @@ def count_tokens(preset: Preset, size: tuple[int, int] | None = None) -> int:
 
 
 def flops_per_image(
-    preset: Preset, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
+    preset: Shapes, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
 ) -> int:
     """Floating-point operations before the first token, the sum of :func:`flops_of_stages`."""
     return sum(flops_of_stages(preset, size, frames=frames, prompt=prompt).values())
 
 
 def flops_of_stages(
-    preset: Preset, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
+    preset: Shapes, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
 ) -> dict[str, int]:
-    """Floating-point operations before the first token: "vision" (ViT and projection), "encoder", and "memory" (the
-    keys and values of cross-attention).
+    """Floating-point operations before the first token: "vision" (ViT and projection), "encoder" (of PaliGemma: the
+    prefix through Gemma), and "memory" (the keys and values of cross-attention).
 
     Counts matmuls only, two operations per multiply-add.
 
@@ -175,42 +216,59 @@ def flops_of_stages(
         frames: images per prompt.
         prompt: its length in tokens.
     """
-    v, t = preset.vision, preset.language
-    patches = count_tokens(preset, size)
-    memory, inner = frames * patches + prompt, t.heads * t.d_head
+    v, patches = preset.vision, count_tokens(preset, size)
+    t = preset.text if isinstance(preset, PaliGemmaConfig) else preset.language
     block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # multiply-adds per token
     vision = 3 * v.patch_size**2 * v.width + v.depth * block + v.width * t.d_model
+    memory, inner = frames * patches + prompt, t.heads * t.d_head
+    if isinstance(t, GemmaConfig):
+        prefix = memory + _AROUND
+        decoder = t.layers * (_gemma_weights(t) + 2 * prefix * inner)
+        return {"vision": 2 * frames * patches * vision, "encoder": 2 * prefix * decoder, "memory": 0}
     encoder = t.encoder_layers * (4 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * memory * inner)
     cross = t.decoder_layers * 2 * t.d_model * inner
     return {"vision": 2 * frames * patches * vision, "encoder": 2 * memory * encoder, "memory": 2 * memory * cross}
 
 
 def flops_per_token(
-    preset: Preset, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0, position: int = 0
+    preset: Shapes, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0, position: int = 0
 ) -> int:
     """Floating-point operations of generating the token at ``position`` (from 0) with a cache.
 
     Counts and takes what :func:`flops_of_stages` does.
     """
-    t = preset.language
+    t = preset.text if isinstance(preset, PaliGemmaConfig) else preset.language
     memory, inner = frames * count_tokens(preset, size) + prompt, t.heads * t.d_head
+    if isinstance(t, GemmaConfig):
+        seen = memory + _AROUND + position  # the separator is fed as the first token
+        return 2 * (t.layers * (_gemma_weights(t) + 2 * seen * inner) + t.d_model * t.vocab_size)
     layer = 6 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * (position + 1 + memory) * inner
     return 2 * (t.decoder_layers * layer + t.d_model * t.vocab_size)
 
 
+_AROUND = 2  # tokens around PaliGemma's prompt: BOS and separator
+
+
+def _gemma_weights(t: GemmaConfig) -> int:
+    """Weights of the matrices of one layer."""
+    return 2 * t.d_model * (t.heads + t.kv_heads) * t.d_head + 3 * t.d_model * t.d_ff
+
+
 RESOLUTIONS = (224, 448, 812, 1064)  # pixels per side; the paper's three, and 448
+PALIGEMMA_RESOLUTIONS = (224, 448, 896)
 
 
-def describe(preset: Preset) -> dict[str, Any]:
+def describe(preset: Shapes) -> dict[str, Any]:
     """What ``openpali sizes`` prints: ``parameters`` of each part and in total, ``bytes`` per dtype, and ``flops``.
 
-    The latter at the preset's own resolution and at :data:`RESOLUTIONS` (rounded to whole patches), with 16 prompt
-    tokens.
+    The latter at the preset's own resolution and at :data:`RESOLUTIONS` or :data:`PALIGEMMA_RESOLUTIONS` (rounded
+    to whole patches), with 16 prompt tokens.
     """
     parts = count_parameters(preset)
     total = sum(parts.values())
     patch = preset.vision.patch_size
-    sides = dict.fromkeys([preset.vision.image_size[0], *(round(r / patch) * patch for r in RESOLUTIONS)])
+    resolutions = PALIGEMMA_RESOLUTIONS if isinstance(preset, PaliGemmaConfig) else RESOLUTIONS
+    sides = dict.fromkeys([preset.vision.image_size[0], *(round(r / patch) * patch for r in resolutions)])
     return {
         "parameters": {**parts, "all": total},
         "bytes": {"fp32": 4 * total, "bf16": 2 * total, "int8": int8_bytes(preset)},

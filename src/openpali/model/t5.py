@@ -21,6 +21,7 @@ from openpali.model.layers import Embedding, Linear
 from openpali.model.rows import RowBuffer, append_masks, shared_memory
 from openpali.model.vit import LayerCall
 
+Activation = Literal["silu", "gelu"]
 ROOM = 64  # positions of the past that a new cache has memory for
 
 
@@ -42,7 +43,7 @@ class T5Config:
     d_ff: int
     encoder_layers: int
     decoder_layers: int
-    activation: Literal["silu", "gelu"] = "silu"
+    activation: Activation = "silu"
     bias_per_layer: bool = False
     tied_head: bool = False
     buckets: int = 32
@@ -190,6 +191,25 @@ class Cache:
     memory_mask: Tensor | None
     lengths: Tensor
     max_length: int
+
+    @classmethod
+    def over(
+        cls,
+        memories: Iterable[tuple[Tensor, Tensor]],
+        mask_BN: Tensor | None,
+        max_length: int,
+        kind: type[LayerCache] = LayerCache,
+    ) -> Cache:
+        """A cache without a past, over each layer's keys and values of the memory, and which of it is real."""
+        layers = []
+        for memory in memories:
+            # each head's in one piece, as every step reads them: at 3,380 tokens that halves its attention
+            keys, values = (each.contiguous() for each in memory)
+            past = keys.new_zeros(keys.shape[0], keys.shape[1], min(max_length, ROOM), keys.shape[3])
+            own = [RowBuffer(each) for each in (past, past.clone(), keys, values)]
+            layers.append(kind(own[0], own[1], own[2], own[3]))
+        mask = None if mask_BN is None else mask_BN[:, None, None, :]
+        return cls(layers, mask, torch.zeros(len(layers[0].memory_keys), dtype=torch.long), max_length)
 
     @property
     def rows_per_memory(self) -> int:
@@ -345,13 +365,13 @@ def _init_attention(qkv: tuple[Tensor, ...], out: nn.Linear, heads: int) -> None
 class FeedForward(nn.Module):
     """Gated: ``down(act(gate(x)) * up(x))``."""
 
-    def __init__(self, config: T5Config) -> None:
+    def __init__(self, d_model: int, d_ff: int, activation: Activation, dropout: float = 0.0) -> None:
         super().__init__()
-        self.activation = config.activation
-        self.gate = Linear(config.d_model, config.d_ff, bias=False)
-        self.up = Linear(config.d_model, config.d_ff, bias=False)
-        self.down = Linear(config.d_ff, config.d_model, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.activation = activation
+        self.gate = Linear(d_model, d_ff, bias=False)
+        self.up = Linear(d_model, d_ff, bias=False)
+        self.down = Linear(d_ff, d_model, bias=False)
+        self.dropout = nn.Dropout(dropout)
 
     def init_weights(self) -> None:
         init_children(self)
@@ -372,7 +392,7 @@ class EncoderLayer(nn.Module):
         self.norm_attention = RMSNorm(config.d_model, config.norm_eps)
         self.attention = SelfAttention(config)
         self.norm_ff = RMSNorm(config.d_model, config.norm_eps)
-        self.ff = FeedForward(config)
+        self.ff = FeedForward(config.d_model, config.d_ff, config.activation, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
@@ -390,7 +410,7 @@ class DecoderLayer(nn.Module):
         self.norm_cross = RMSNorm(config.d_model, config.norm_eps)
         self.cross = CrossAttention(config)
         self.norm_ff = RMSNorm(config.d_model, config.norm_eps)
-        self.ff = FeedForward(config)
+        self.ff = FeedForward(config.d_model, config.d_ff, config.activation, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -478,15 +498,8 @@ class EncoderDecoder(nn.Module):
 
     def start(self, memory_BND: Tensor, memory_mask_BN: Tensor | None, max_length: int) -> Cache:
         """An empty cache for ``max_length`` steps over these encoder outputs."""
-        layers = []
-        for layer in self._decoder_layers():
-            # each head's in one piece, as every step reads them: at 3,380 tokens that halves its attention
-            keys, values = (each.contiguous() for each in layer.cross.memory(memory_BND))
-            past = keys.new_zeros(keys.shape[0], keys.shape[1], min(max_length, ROOM), keys.shape[3])
-            own = [RowBuffer(each) for each in (past, past.clone(), keys, values)]
-            layers.append(LayerCache(own[0], own[1], own[2], own[3]))
-        mask = None if memory_mask_BN is None else memory_mask_BN[:, None, None, :]
-        return Cache(layers, mask, torch.zeros(len(memory_BND), dtype=torch.long), max_length)
+        memories = (layer.cross.memory(memory_BND) for layer in self._decoder_layers())
+        return Cache.over(memories, memory_mask_BN, max_length)
 
     def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
         """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole.

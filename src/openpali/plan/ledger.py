@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from openpali.model.attention import eager
 from openpali.train.machine import flops_of
 
 KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "communication")
@@ -205,8 +206,11 @@ def fused_attention(
     mask: Tensor | None = None,
     scale: float | None = None,
     bias: Tensor | None = None,
+    cap: float | None = None,
 ) -> Tensor:
-    """The attention backend of a GPU (see `model/attention.py`): torch's memory-efficient kernel."""
+    """The attention backend of a GPU (see `model/attention.py`): torch's memory-efficient kernel, if it can."""
+    if cap is not None:
+        return eager(q, k, v, mask, scale, bias, cap)
     if bias is None:
         bias = mask
     elif mask is not None:

@@ -123,4 +123,4 @@ def _text(text: str, lang: str) -> str:
     return f'<span lang="{escape(lang)}">{escape(told)}</span>' if told else "<i>nothing</i>"
 
 
-_MASK_TOKENS = re.compile(r"<mask_token\d+>(?: ?<mask_token\d+>)*")
+_MASK_TOKENS = re.compile(r"<(?:mask_token|seg)\d+>(?: ?<(?:mask_token|seg)\d+>)*")

@@ -61,7 +61,7 @@ class Detect(Task):
     @property
     def codec(self) -> LocationCodec:
         """How boxes are written."""
-        return LocationCodec(self.bins, self.style)
+        return LocationCodec(self.bins, self.style, self.wording.objects_joiner)
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         present = sorted({thing.name for thing in example.objects})

@@ -1,4 +1,4 @@
-"""Dialects: the prompt formats of families of models. This file holds every prompt string of the package.
+"""Dialects: how families of models are asked, and answer. This file holds every prompt string of the package.
 
 A model folder names the dialect that its model was trained with (``facts["dialect"]``, by default :data:`DEFAULT`).
 Tasks render their prompts through it, and :func:`~openpali.tasks.registry.recognise` reads them back.
@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from openpali.messages import hint
+from openpali.text.masks import MaskText
 
 _SLOTS = {
     "{lang}": r"(?P<lang>[\w-]+)",
@@ -35,7 +36,13 @@ class Template:
     pattern: str
 
     def render(self, text: str = "", *, lang: str = "en", position: int = 0) -> str:
-        """The prompt. If ``text`` is empty, the space after its slot is removed, too."""
+        """The prompt. If ``text`` is empty, the space after its slot is removed, too.
+
+        Raises:
+            ValueError: there is a ``text``, and no slot for it.
+        """
+        if text and "{text}" not in self.pattern:
+            raise ValueError(f"the prompt {self.pattern!r} has no place for a text: leave out {text!r}")
         pattern = self.pattern if text else self.pattern.replace("{text} ", "").replace("{text}", "")
         return pattern.format(text=text, lang=lang, position=position)
 
@@ -67,7 +74,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Dialect:
-    """The prompt format of one family of models.
+    """The format of prompts and answers of one family of models.
 
     Attributes:
         name: the name in model folders.
@@ -75,6 +82,9 @@ class Dialect:
             uses it; other tasks may use it, too (``Task.form``).
         ocr: pattern for text that an OCR engine found; it fills ``{text}``, or follows the question there.
         names_joiner: separates the names in a prompt that asks for several.
+        objects_joiner: separates the objects in an answer.
+        masks: how masks are written.
+        names_segments: whether the name of an object follows its mask.
         options: form -> default options of its tasks in this dialect (how coordinates are written); a recipe or a
             model folder may override them.
     """
@@ -83,6 +93,9 @@ class Dialect:
     prompts: Mapping[str, str]
     ocr: str
     names_joiner: str
+    objects_joiner: str = " "
+    masks: MaskText = field(default_factory=MaskText)
+    names_segments: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def template(self, form: str) -> Template:
@@ -110,7 +123,28 @@ PALI3 = Dialect(  # PaLI-3 sections 3.1 and 4.2, as far as they print prompts
     names_joiner=" and ",
 )
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3,)}
+PALIGEMMA = Dialect(  # PaliGemma section 3.2.5; the outputs of its "mix" checkpoints
+    name="paligemma",
+    prompts={
+        "caption": "caption {lang}",
+        "ocr": "ocr",
+        "question_generation": "question {lang} {text}",
+        "vqa": "answer {lang} {text}",
+        "detect": "detect {text}",
+        "refseg": "segment {text}",
+    },
+    ocr="OCR: {text}",
+    names_joiner=" ; ",
+    objects_joiner=" ; ",
+    masks=MaskText("<seg", digits=3, joiner=""),
+    names_segments=True,
+    options={
+        "detect": {"bins": 1024, "style": "token"},
+        "refseg": {"bins": 1024, "style": "token"},
+    },
+)
+
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3, PALIGEMMA)}
 DEFAULT = PALI3.name
 
 

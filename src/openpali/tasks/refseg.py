@@ -21,7 +21,6 @@ from openpali.tasks.confidence import Generated, part_log_probs
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
-from openpali.text.masks import MASK_PATTERN, decode_mask_codes, encode_mask_codes
 from openpali.text.tokenizer import Tokenizer
 
 CROP = 64
@@ -107,7 +106,7 @@ class RefSeg(Task):
         if self.masks is None:
             raise ValueError("task refseg needs the mask VQ-VAE to write targets: pass it as masks")
         expression = require(example.expression.strip(), example, "expression")
-        parts = []
+        parts, way = [], self.wording
         for index in require(example.referred, example, "referred objects"):
             if not 0 <= index < len(example.objects):
                 raise ValueError(f"sample {example.key} refers to object {index} of {len(example.objects)} objects")
@@ -115,28 +114,27 @@ class RefSeg(Task):
             if thing.mask is None:
                 raise ValueError(f"sample {example.key} has no mask for object {index} ({thing.name!r})")
             try:
-                parts.append(self.codec.encode(thing.box, example.size))
+                box = self.codec.encode(thing.box, example.size)
             except ValueError as error:
                 raise ValueError(f"sample {example.key}: {error}") from error
-            parts.append(encode_mask_codes(self.masks.encode(crop_mask(thing.mask, thing.box))))
-        target = " ".join(parts)
+            mask = way.masks.encode(self.masks.encode(crop_mask(thing.mask, thing.box)))
+            parts.append(way.masks.joiner.join([box, mask]) + (f" {expression}" if way.names_segments else ""))
+        target = way.objects_joiner.join(parts)
         return Sample(self.ask(expression), target, (target,))
 
     def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
-        """Objects have no names: the expression is in the prompt."""
+        """Objects have names in dialects that write them; the expression is in the prompt, too."""
         size = Size(*size)
-        found = [*self._found(text, size, strict)]
-        end = found[-1][2][2] if found else 0
-        if strict and (not found or text[end:].strip()):
-            raise ValueError(f"character {end + 1}: four coordinates and 16 mask tokens are expected here")
-        masks = (paste_mask(self.masks.decode(codes), box, size) if self.masks else None for box, codes, _ in found)
-        objects = (Object("", box, mask) for (box, _, _), mask in zip(found, masks, strict=True))
+        objects = (
+            Object(name, box, paste_mask(self.masks.decode(codes), box, size) if self.masks else None)
+            for name, box, codes, _ in self._found(text, size, strict)
+        )
         return Answer(text.strip(), tuple(objects))
 
     def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
         """The log-probability of each object's box: many codes draw much the same mask, so theirs say less."""
         text = tokenizer.decode(generated.ids)
-        parts = [(start, middle) for _, _, (start, middle, _) in self._found(text, Size(1, 1))]
+        parts = [place for *_, place in self._found(text, Size(1, 1))]
         return [math.fsum(logs) for logs in part_log_probs(generated, tokenizer, parts)]
 
     @classmethod
@@ -178,23 +176,27 @@ class RefSeg(Task):
 
     def _found(
         self, text: str, size: Size, strict: bool = False
-    ) -> Iterator[tuple[Box, list[int], tuple[int, int, int]]]:
-        """Box and mask codes of each object, and where in the text it and its mask start, and it ends."""
-        end = 0
-        for match in MASK_PATTERN.finditer(text):
-            start, end = end, match.end()
-            coordinates = text[start : match.start()]
-            if not strict:  # ignore words before the coordinates
-                coordinates = " ".join(self._last_four(coordinates))
-            try:
-                yield (
-                    Box(*self.codec.decode(coordinates, size)),
-                    decode_mask_codes(match[0]),
-                    (start, match.start(), end),
+    ) -> Iterator[tuple[str, Box, Sequence[int], tuple[int, int]]]:
+        """Name, box and mask codes of each object, and where in the text the box starts and ends."""
+        way, start = self.wording, 0
+        for part in text.split(way.objects_joiner.strip() or None) if way.names_segments else [text]:
+            end = 0
+            for match in way.masks.pattern.finditer(part):
+                name = part[match.end() :].strip() if way.names_segments else ""
+                place, coordinates = (start + end, start + match.start()), part[end : match.start()]
+                end = match.end()
+                if not strict:  # ignore words before the coordinates
+                    coordinates = " ".join(self._last_four(coordinates))
+                try:
+                    yield name, Box(*self.codec.decode(coordinates, size)), way.masks.decode(match[0]), place
+                except ValueError:
+                    if strict:
+                        raise
+            if strict and (not end or (part[end:].strip() and not way.names_segments)):
+                raise ValueError(
+                    f"character {start + end + 1}: four coordinates and 16 mask tokens are expected here"
                 )
-            except ValueError:
-                if strict:
-                    raise
+            start += len(part) + 1
 
     def _last_four(self, text: str) -> list[str]:
         return (re.findall(r"<loc[0-9]{4}>", text) if self.style == "token" else text.split())[-4:]

@@ -157,7 +157,7 @@ def tasks_of(example: Example) -> list[str]:
 
 def is_prompt(text: str, dialect: str = DEFAULT) -> bool:
     """Whether a text is a complete prompt of a task, rather than a question or a name to put into one."""
-    return any(template.begins(text) and template.read(text) for _, template in _templates(dialect))
+    return any(template.begins(text) and template.read(text) is not None for _, template in _templates(dialect))
 
 
 def _templates(dialect: str) -> Iterator[tuple[str, Template]]:

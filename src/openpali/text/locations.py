@@ -29,10 +29,12 @@ class LocationCodec:
     Attributes:
         bins: positions along each side, 2 to 10,000.
         style: ``"text"`` for plain integers, ``"token"`` for location tokens.
+        joiner: between the objects of a detection answer.
     """
 
     bins: int = 1000
     style: Literal["text", "token"] = "text"
+    joiner: str = " "
 
     def __post_init__(self) -> None:
         if not 2 <= self.bins <= 10_000:
@@ -77,9 +79,9 @@ class LocationCodec:
 
         Raises:
             ValueError: a box cannot be written, or a name would be read back as coordinates: it is empty,
-                starts with a coordinate, or holds four in a row.
+                starts with a coordinate, or holds four in a row; or it holds what separates objects.
         """
-        return " ".join(f"{self.encode(box, size)} {self._name(name)}" for box, name in boxes)
+        return self.joiner.join(f"{self.encode(box, size)} {self._name(name)}" for box, name in boxes)
 
     def decode_named(
         self, text: str, size: tuple[int, int], *, strict: bool = False
@@ -114,13 +116,15 @@ class LocationCodec:
         for start, end in pairwise([*starts, len(words)]):
             try:
                 box = self._box(words[start : start + 4], start, size)
-                if end == start + 4:
+                end -= words[end - 1] == self.joiner.strip()
+                name = " ".join(words[start + 4 : end]).removesuffix(self.joiner.strip())
+                if not name:
                     raise ValueError(f"word {start + 4}: no name after these coordinates")
             except ValueError:
                 if strict:
                     raise
                 continue
-            found.append((box, " ".join(words[start + 4 : end]), range(start, end)))
+            found.append((box, name, range(start, end)))
         return found
 
     def words(self, text: str) -> list[str]:
@@ -157,7 +161,9 @@ class LocationCodec:
             run = 0
 
     def _name(self, name: str) -> str:
-        words = self.words(name)
+        words, between = self.words(name), self.joiner.strip()
         if not words or self._bin(words[0]) is not None or any(self._box_starts(words)):
             raise ValueError(f"name {name!r} would be read as coordinates: it must start with a word")
+        if between and between in name:
+            raise ValueError(f"name {name!r} would be read as two: leave out {between!r}")
         return " ".join(words)

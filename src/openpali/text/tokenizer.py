@@ -5,6 +5,8 @@ model, so that one file is the whole tokenizer. Like T5's sentinels, special tok
 the space before them ("▁<extra_id_0>" is one piece): they are recognised at the start of a text and after a space.
 Directly after another character, they are tokenized like any other text.
 
+PaliGemma's vocabulary, which is Gemma's, has a begin token too, and location and mask tokens of its own.
+
 Vocabularies trained here are lossless: ``decode(encode(s)) == s`` for every text, see :func:`train_proto`.
 Adopted vocabularies (T5, mT5) keep their own normalisation; :meth:`Tokenizer.lost` says what they lose.
 """
@@ -45,8 +47,13 @@ def special_pieces(*, sentinels: int = SENTINELS, locations: int = 0) -> list[st
     ]
 
 
-def extend_proto(proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0) -> bytes:
-    """Append the special pieces that a serialized SentencePiece model lacks; existing ids are kept.
+def paligemma_pieces() -> list[str]:
+    """The pieces that PaliGemma adds to Gemma's, in id order: locations, then codes of masks."""
+    return [*(f"<loc{k:04d}>" for k in range(1024)), *(f"<seg{k:03d}>" for k in range(MASK_TOKENS))]
+
+
+def extend_proto(proto: bytes, pieces: Iterable[str]) -> bytes:
+    """Append special ``pieces`` that a serialized SentencePiece model lacks; existing ids are kept.
 
     Idempotent.
 
@@ -58,7 +65,7 @@ def extend_proto(proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0
     except DecodeError as error:
         raise ValueError("not a SentencePiece model") from error
     present = {piece.piece for piece in model.pieces}
-    for piece in special_pieces(sentinels=sentinels, locations=locations):
+    for piece in pieces:
         if piece not in present:
             model.pieces.add(piece=piece, score=0.0, type=_PIECE.USER_DEFINED)
     extended: bytes = model.SerializeToString(deterministic=True)
@@ -112,6 +119,7 @@ class Tokenizer:
     Attributes:
         proto: the serialized SentencePiece model, which is the whole tokenizer.
         pad_id, eos_id, unk_id: 0, 1 and 2 in T5's and in our vocabularies.
+        bos_id: of the begin token, -1 if there is none, as in these.
         vocab_size: number of ids.
     """
 
@@ -130,10 +138,12 @@ class Tokenizer:
         self.pad_id: int = self._processor.pad_id()
         self.eos_id: int = self._processor.eos_id()
         self.unk_id: int = self._processor.unk_id()
+        self.bos_id: int = self._processor.bos_id()
         self.vocab_size: int = self._processor.get_piece_size()
         if self.pad_id < 0 or self.eos_id < 0:
             raise ValueError("the SentencePiece model has no pad or no end-of-sentence piece")
-        if self._id(f"{_SPACE}<mask_token0>") is None or self._id(f"{_SPACE}<extra_id_0>") is None:
+        ours = f"{_SPACE}<mask_token0>", f"{_SPACE}<extra_id_0>"
+        if None in map(self._id, ours) and None in map(self._id, paligemma_pieces()):
             raise ValueError("the SentencePiece model has no special tokens; read it with Tokenizer.adopt")
         self._bytes = [self._id(piece) for piece in _SPACE_BYTES]
 
@@ -157,8 +167,13 @@ class Tokenizer:
 
     @classmethod
     def adopt(cls, proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0) -> Tokenizer:
-        """A tokenizer from a plain SentencePiece model (T5's, mT5's): :func:`extend_proto`, then read."""
-        return cls(extend_proto(proto, sentinels=sentinels, locations=locations))
+        """A tokenizer from a plain SentencePiece model (T5's, mT5's), with our special pieces."""
+        return cls(extend_proto(proto, special_pieces(sentinels=sentinels, locations=locations)))
+
+    @classmethod
+    def adopt_gemma(cls, proto: bytes) -> Tokenizer:
+        """A tokenizer from Gemma's SentencePiece model, with PaliGemma's pieces."""
+        return cls(extend_proto(proto, paligemma_pieces()))
 
     @classmethod
     def train(
@@ -215,8 +230,8 @@ class Tokenizer:
         return list(self._inner.encode(character)) if one is None else [one]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; pad, end and ids outside the vocabulary are skipped."""
-        skipped = (self.pad_id, self.eos_id)
+        """The text of token ids; pad, begin, end and ids outside the vocabulary are skipped."""
+        skipped = (self.pad_id, self.eos_id, self.bos_id)
         kept = [int(i) for i in ids if 0 <= i < self.vocab_size and i not in skipped]
         return str(self._processor.decode(kept))
 
@@ -236,6 +251,17 @@ class Tokenizer:
         encodable = text.encode(errors="ignore").decode()
         missing = Counter(text) - Counter(self.decode(self.encode(encodable)))
         return "".join(character for character in dict.fromkeys(text) if character in missing)
+
+    def piece_id(self, piece: str) -> int:
+        """Id of a piece, with its space before it if it has one.
+
+        Raises:
+            ValueError: the vocabulary does not have it.
+        """
+        found = self._id(piece)
+        if found is None:
+            raise ValueError(f"the vocabulary has no token {piece!r}")
+        return found
 
     def sentinel_id(self, k: int) -> int:
         """Id of ``<extra_id_k>``."""
@@ -279,7 +305,7 @@ class Tokenizer:
         return found if self._processor.id_to_piece(found) == piece else None
 
     def _special(self, token: str) -> int:
-        found = self._id(_SPACE + token)
-        if found is None:
-            raise ValueError(f"the vocabulary has no token {token}")
-        return found
+        try:
+            return self.piece_id(_SPACE + token)
+        except ValueError as error:
+            raise ValueError(f"the vocabulary has no token {token}") from error

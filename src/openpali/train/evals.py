@@ -269,7 +269,7 @@ class Lockstep:
     """
 
     def __init__(self, model: PaliModel) -> None:
-        self.model, self.pad = model, model.pad
+        self.model, self.first = model, model.first
 
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
         return self.model.encode(images, prompt, frames)

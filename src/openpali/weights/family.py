@@ -19,7 +19,9 @@ from openpali.weights.familiarity import copy_familiarity
 from openpali.weights.format import FAMILY, TOKENIZER, open_model, write_model
 
 SHIPPED = Path(__file__).parents[1] / "models"
+MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
 MASKS = "mask_vqvae"  # the part of a family that is its mask codec
+_PARTS = {"paligemma": MAIN}  # kinds of model that are a part of another name
 
 
 def find_model(name: str) -> Path:
@@ -108,7 +110,7 @@ class Family(NamedTuple):
 
 
 def open_family(folder: Path) -> Family:
-    """Read the ``family.json`` of a folder; a single model is a family of one part, named by its kind.
+    """Read the ``family.json`` of a folder; a single model is a family of one part.
 
     Raises:
         FileNotFoundError: the folder holds neither.
@@ -116,7 +118,8 @@ def open_family(folder: Path) -> Family:
     """
     path = folder / FAMILY
     if not path.is_file():
-        return Family({open_model(folder).kind: folder}, {}, ())
+        kind = open_model(folder).kind
+        return Family({_PARTS.get(kind, kind): folder}, {}, ())
     try:
         described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}
@@ -157,9 +160,16 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
         )
         copy_familiarity(source.folder, folder / part)
         sizes[part] = sum(weight.nbytes for weight in weights.values())
-    family = {"parts": {part: part for part in origins}, "tasks": tasks, "languages": languages}
-    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
+    write_family(folder, list(origins), tasks, languages)
     return sizes
+
+
+def write_family(
+    folder: Path, parts: Sequence[str], tasks: Mapping[str, Sequence[str]], languages: Sequence[str]
+) -> None:
+    """Write the ``family.json`` of a folder that has each part in a subfolder of its name, see :class:`Family`."""
+    family = {"parts": {part: part for part in parts}, "tasks": tasks, "languages": languages}
+    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
 
 
 def _candidates(name: str) -> tuple[Path, ...]:

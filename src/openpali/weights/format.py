@@ -26,6 +26,7 @@ from openpali.metrics.calibration import Calibration
 from openpali.model.int8 import use_int8
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import PaliModel, PaliModelConfig
+from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.vit import Classifier, ViTConfig
 from openpali.text.tokenizer import Tokenizer
@@ -49,12 +50,13 @@ class ClassifierConfig:
     labels: tuple[str, ...]
 
 
-Config = SigLIPConfig | ClassifierConfig | PaliModelConfig | MaskVQVAEConfig
+Config = SigLIPConfig | ClassifierConfig | PaliModelConfig | PaliGemmaConfig | MaskVQVAEConfig
 
 _KINDS: Mapping[str, type[Config]] = {
     "siglip": SigLIPConfig,
     "classifier": ClassifierConfig,
     "pali": PaliModelConfig,
+    "paligemma": PaliGemmaConfig,
     "mask_vqvae": MaskVQVAEConfig,
 }
 
@@ -68,6 +70,8 @@ def build(config: Config) -> nn.Module:
             return Classifier(config.vision, len(config.labels))
         case PaliModelConfig():
             return PaliModel(config)
+        case PaliGemmaConfig():
+            return PaliGemmaModel(config)
         case MaskVQVAEConfig():
             return MaskVQVAE(config)
 
@@ -87,7 +91,7 @@ class ModelFolder:
 
     @property
     def kind(self) -> str:
-        """The kind of model: "pali", "siglip", "classifier" or "mask_vqvae"."""
+        """The kind of model: "pali", "paligemma", "siglip", "classifier" or "mask_vqvae"."""
         return _kind_of(self.config)
 
     @cached_property

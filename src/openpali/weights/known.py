@@ -7,7 +7,7 @@ from functools import cache
 from openpali.data.validate import Terms
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import TASKS, Tools, find_family, open_task, openable
-from openpali.weights.family import find_model, mask_codec_of, open_family
+from openpali.weights.family import MAIN, find_model, mask_codec_of, open_family
 from openpali.weights.format import open_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -25,9 +25,9 @@ def known_terms(name: str, task: str = "") -> Terms:
     """
     folder = find_model(name)
     parts = open_family(folder).parts
-    if "pali" not in parts:
+    if MAIN not in parts:
         raise ValueError(f"the model {folder} has no part that is asked in text, only {', '.join(parts)}")
-    model = open_model(parts["pali"])
+    model = open_model(parts[MAIN])
     tokenizer, known = model.tokenizer, model.facts.get("tasks", {})
     tools: Tools = {"tokenizer": lambda: tokenizer}
     if masks := mask_codec_of(folder):

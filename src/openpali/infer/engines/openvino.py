@@ -149,7 +149,7 @@ class OpenVinoPali:
         ValueError: OpenVINO is not installed.
     """
 
-    pad = PaliModel.pad
+    first = PaliModel.first
 
     def __init__(
         self, model: PaliModel, int8: bool = True, precision: Precision | Literal["auto"] = "auto"

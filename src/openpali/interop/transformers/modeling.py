@@ -50,9 +50,10 @@ class _ConfiguredAttention:
         mask: Tensor | None = None,
         scale: float | None = None,
         bias: Tensor | None = None,
+        cap: float | None = None,
     ) -> Tensor:
         backend = eager if self.config._attn_implementation == "eager" else auto
-        return backend(q, k, v, mask, scale, bias)
+        return backend(q, k, v, mask, scale, bias, cap)
 
 
 class _Layer(GradientCheckpointingLayer):

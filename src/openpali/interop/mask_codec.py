@@ -1,0 +1,57 @@
+"""PaliGemma's mask VQ-VAE from big_vision's `vae-oid.npz`.
+
+Names and layouts are torch's; the modules are those of big_vision's `pp/proj/paligemma/segmentation.py` (encoder)
+and `evaluators/proj/paligemma/transfers/segmentation.py` (decoder), at the same places as in ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from openpali.interop.big_vision import read_arrays
+from openpali.interop.names import Rule, read, skeleton
+from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
+from openpali.weights.format import write_model
+
+_CODEBOOK = "_vq_vae._embedding"
+_WIDTH = "decoder.0.weight"
+_STRIDED = [f"encoder.{2 * i}.weight" for i in range(4)]
+_AVERAGES = ("code_count", "code_sum")  # of training, which the file does not have
+
+
+def read_mask_codec(path: Path) -> tuple[MaskVQVAEConfig, dict[str, Tensor]]:
+    """The shape and the weights of :class:`openpali.model.mask_vqvae.MaskVQVAE`; training could go on from them.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: arrays are missing, unknown or have another shape.
+    """
+    arrays = read_arrays(path)
+    if missing := [name for name in (_CODEBOOK, _WIDTH, *_STRIDED) if name not in arrays]:
+        raise ValueError(f"{path} is no mask VQ-VAE of big_vision: it has no {', no '.join(missing)}")
+    codebook = arrays[_CODEBOOK]
+    arrays = {key: value for key, value in arrays.items() if key == _CODEBOOK or not key.startswith("_vq_vae.")}
+    config = MaskVQVAEConfig(
+        codes=codebook.shape[0],
+        code_dim=codebook.shape[-1],
+        width=len(arrays[_WIDTH]),
+        encoder=tuple(len(arrays[name]) for name in _STRIDED),
+    )
+    ours = {key: value for key, value in skeleton(lambda: MaskVQVAE(config)).items() if key not in _AVERAGES}
+    names = {key: key.replace(".layers.", ".net.") for key in ours} | {"codebook": _CODEBOOK}
+    weights = read([Rule((key,), (names[key],)) for key in ours], ours, arrays, str(path))
+    return config, {**weights, "code_count": torch.ones(config.codes), "code_sum": weights["codebook"].clone()}
+
+
+def adopt_mask_codec(path: Path, out: Path) -> list[str]:
+    """Write the folder of a mask codec; returns lines of text about it.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_mask_codec`.
+    """
+    config, weights = read_mask_codec(path)
+    write_model(out, weights, config, preprocess=None, tokenizer=None, facts={"parts": {"masks": str(path)}})
+    return [f"mask VQ-VAE: {config.codes} codes of {config.code_dim}, {config.width} channels"]

@@ -1,0 +1,355 @@
+"""PaliGemma and PaliGemma 2: transformers' checkpoints, both ways, and big_vision's `.npz` files.
+
+Names as in transformers' `models/paligemma/modeling_paligemma.py`, of which there are three generations, and as in
+big_vision's `models/proj/paligemma/paligemma.py` and `models/ppp/gemma.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openpali.data.media.images import Preprocess
+from openpali.interop import big_vision, siglip
+from openpali.interop.mask_codec import adopt_mask_codec
+from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
+from openpali.interop.parts import at_size, describe_positions
+from openpali.interop.tokenizer import read_gemma_tokenizer
+from openpali.model.gemma import GemmaConfig
+from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
+from openpali.tasks.dialects import PALIGEMMA
+from openpali.weights.family import MAIN, MASKS, write_family
+from openpali.weights.format import write_model
+from openpali.weights.tensors import MappedTensors
+
+_FIXED = {"attention_bias": False, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True}
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {  # of transformers, for keys that a configuration leaves out
+    "gemma": {
+        "vocab_size": 256_000,
+        "hidden_size": 3072,
+        "intermediate_size": 24_576,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "head_dim": 256,
+    },
+    "gemma2": {
+        "vocab_size": 256_000,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    },
+}
+_HEADS = re.compile(r"(language_model\.)?lm_head\.weight")
+_EMBEDDING = "language_model.model.embed_tokens.weight"
+
+
+FILTER = "bilinear"  # how big_vision resized images in training
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint under the names of :class:`openpali.model.paligemma.PaliGemmaModel`.
+
+    ``image_token`` is what transformers puts into a prompt for each visual token; None: the file does not say.
+    """
+
+    config: PaliGemmaConfig
+    weights: Mapping[str, Tensor]
+    image_token: int | None = None
+
+
+def read_paligemma(source: Path) -> Checkpoint:
+    """Read a transformers folder, in one file or in shards, or a `.npz` file of big_vision.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: it is another kind of model, or tensors are missing, unknown or have another shape.
+    """
+    return _read_npz(source) if source.suffix == ".npz" else _read_folder(source)
+
+
+def adopt_paligemma(
+    source: Path, out: Path, *, size: tuple[int, int] | None = None, masks: Path | None = None
+) -> list[str]:
+    """Write a PaliGemma folder, or with ``masks`` a family of it and its mask codec.
+
+    Args:
+        source: as for :func:`read_paligemma`; its tokenizer (:func:`read_gemma_tokenizer`) is beside it.
+        out: folder to write.
+        size: height and width of images in pixels, multiples of the patch size; by default the checkpoint's own.
+            Position embeddings are resampled.
+        masks: big_vision's ``vae-oid.npz``, see :func:`openpali.interop.mask_codec.read_mask_codec`.
+
+    Returns:
+        Lines of text about what was adopted.
+
+    Raises:
+        FileNotFoundError, ValueError: as the functions above; or the size does not fit.
+    """
+    found = read_paligemma(source)
+    tokenizer = read_gemma_tokenizer(source if source.is_dir() else source.parent)
+    rows = found.config.text.vocab_size
+    if tokenizer.vocab_size > rows:
+        raise ValueError(
+            f"{source}: its tokenizer has {tokenizer.vocab_size} ids and its embedding {rows} rows: put the "
+            "tokenizer of this checkpoint beside it"
+        )
+    vision = found.config.vision
+    positions, grid = at_size(vision, found.weights["vit.positions"], size)
+    config = replace(
+        found.config,
+        vision=replace(vision, grid=grid),
+        bos=tokenizer.bos_id,
+        separator=tokenizer.piece_id("\n"),
+    )
+    facts = {
+        "parts": {"model": str(source), "masks": str(masks) if masks else None},
+        "dialect": PALIGEMMA.name,
+        "image_token": tokenizer.vocab_size if found.image_token is None else found.image_token,
+        "positions": describe_positions(vision.grid, grid),
+    }
+    write_model(
+        out / MAIN if masks else out,
+        {**found.weights, "vit.positions": positions},
+        config,
+        preprocess=Preprocess(*config.vision.image_size, filter=FILTER),
+        tokenizer=tokenizer,
+        facts=facts,
+    )
+    codec = []
+    if masks:
+        codec = adopt_mask_codec(masks, out / MASKS)
+        write_family(out, [MAIN, MASKS], {}, [])
+    t, side = config.text, " x ".join(str(n) for n in config.vision.image_size)
+    return [
+        f"PaliGemma{' 2' if t.post_norms else ''}: {len(found.weights)} tensors, image encoder of {vision.depth} "
+        f"layers of {vision.width}, {side} pixels, language model of {t.layers} layers of {t.d_model}",
+        f"vocabulary: {tokenizer.vocab_size} tokens, {rows} rows",
+        *codec,
+    ]
+
+
+def write_paligemma(
+    weights: Mapping[str, Tensor], config: PaliGemmaConfig, image_token: int
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """As transformers' `PaliGemmaForConditionalGeneration`: tensors and configuration.
+
+    Args:
+        weights: of :class:`openpali.model.paligemma.PaliGemmaModel`.
+        config: its shape.
+        image_token: see :class:`Checkpoint`.
+    """
+    t = config.text
+    tokens = {"bos_token_id": config.bos, "eos_token_id": 1, "pad_token_id": PaliGemmaModel.pad}
+    kind, activation = ("gemma2", "hidden_activation") if t.post_norms else ("gemma", "hidden_act")
+    text = {
+        "model_type": kind,
+        "vocab_size": t.vocab_size,
+        "hidden_size": t.d_model,
+        "intermediate_size": t.d_ff,
+        "num_hidden_layers": t.layers,
+        "num_attention_heads": t.heads,
+        "num_key_value_heads": t.kv_heads,
+        "head_dim": t.d_head,
+        "rms_norm_eps": t.norm_eps,
+        "rope_theta": t.rope_base,
+        activation: "gelu_pytorch_tanh",
+        **tokens,
+    }
+    if t.post_norms:
+        text |= {
+            "query_pre_attn_scalar": t.query_scalar,
+            "sliding_window": t.window,
+            "attn_logit_softcapping": t.score_cap,
+            "final_logit_softcapping": t.logit_cap,
+        }
+    described = {
+        "architectures": ["PaliGemmaForConditionalGeneration"],
+        "model_type": "paligemma",
+        "image_token_index": image_token,
+        "projection_dim": t.d_model,
+        "hidden_size": t.d_model,
+        "vision_config": {**siglip.describe_vision(config.vision, pool=False), "projection_dim": t.d_model},
+        "text_config": text,
+        **tokens,
+    }
+    return write(rules(config), weights), described
+
+
+def rules(config: PaliGemmaConfig) -> list[Rule]:
+    """transformers' names."""
+    found = [
+        replace(rule, theirs=tuple(f"vision_tower.{name}" for name in rule.theirs))
+        for rule in siglip.rules(config.vision, None, pool=False)
+    ]
+    found += [Rule((f"project.{kind}",), (f"multi_modal_projector.linear.{kind}",)) for kind in ("weight", "bias")]
+    found += [
+        Rule(("text.embed.weight",), (_EMBEDDING,)),
+        Rule(("text.norm.weight",), ("language_model.model.norm.weight",)),
+    ]
+    norms = {"norm_attention": "input_layernorm", "norm_ff": "post_attention_layernorm"}
+    if config.text.post_norms:
+        norms |= {
+            "post_attention": "post_attention_layernorm",
+            "norm_ff": "pre_feedforward_layernorm",
+            "post_ff": "post_feedforward_layernorm",
+        }
+    for i in range(config.text.layers):
+        here, there = f"text.layers.{i}", f"language_model.model.layers.{i}"
+        attention = f"{there}.self_attn"
+        found += [
+            *(Rule((f"{here}.{ours}.weight",), (f"{there}.{theirs}.weight",)) for ours, theirs in norms.items()),
+            Rule((f"{here}.attention.query.weight",), (f"{attention}.q_proj.weight",)),
+            Rule(
+                (f"{here}.attention.key_value.weight",),
+                (f"{attention}.k_proj.weight", f"{attention}.v_proj.weight"),
+            ),
+            Rule((f"{here}.attention.out.weight",), (f"{attention}.o_proj.weight",)),
+            *(
+                Rule((f"{here}.ff.{part}.weight",), (f"{there}.mlp.{part}_proj.weight",))
+                for part in ("gate", "up", "down")
+            ),
+        ]
+    return found
+
+
+def npz_rules(config: PaliGemmaConfig) -> list[Rule]:
+    """big_vision's names, layers one by one."""
+    t = config.text
+    found = big_vision.rules(config.vision, None, pool=False)
+    found += [
+        Rule(("project.weight",), ("img/head/kernel",), torch.t, torch.t),
+        Rule(("project.bias",), ("img/head/bias",)),
+        Rule(("text.embed.weight",), ("llm/embedder/input_embedding",)),
+        Rule(("text.norm.weight",), ("llm/final_norm/scale",)),
+    ]
+    norms = {"norm_attention": "pre_attention_norm", "norm_ff": "pre_ffw_norm"}
+    if t.post_norms:
+        norms |= {"post_attention": "post_attention_norm", "post_ff": "post_ffw_norm"}
+    for i in range(t.layers):
+        here, there = f"text.layers.{i}", f"llm/layers/{i}"
+        found += [
+            *(Rule((f"{here}.{ours}.weight",), (f"{there}/{theirs}/scale",)) for ours, theirs in norms.items()),
+            Rule(
+                (f"{here}.attention.query.weight",),
+                (f"{there}/attn/q_einsum/w",),
+                lambda w: w.transpose(1, 2).flatten(0, 1),  # [h, D, d] -> [h * d, D]
+                lambda w: torch.unflatten(w, 0, (t.heads, -1)).transpose(1, 2),
+            ),
+            Rule(
+                (f"{here}.attention.key_value.weight",),
+                (f"{there}/attn/kv_einsum/w",),
+                lambda w: w.transpose(2, 3).flatten(0, 2),  # [2, g, D, d] -> [2 * g * d, D]
+                lambda w: torch.unflatten(w, 0, (2, t.kv_heads, -1)).transpose(2, 3),
+            ),
+            Rule(
+                (f"{here}.attention.out.weight",),
+                (f"{there}/attn/attn_vec_einsum/w",),
+                lambda w: w.flatten(0, 1).T,  # [h, d, D] -> [D, h * d]
+                lambda w: torch.unflatten(w.T, 0, (t.heads, -1)),
+            ),
+            Rule(
+                (f"{here}.ff.gate.weight", f"{here}.ff.up.weight"),
+                (f"{there}/mlp/gating_einsum",),
+                lambda w: w.transpose(1, 2).flatten(0, 1),  # [2, D, F] -> [2 * F, D]
+                lambda w: torch.unflatten(w, 0, (2, -1)).transpose(1, 2),
+            ),
+            Rule((f"{here}.ff.down.weight",), (f"{there}/mlp/linear",), torch.t, torch.t),
+        ]
+    return found
+
+
+def _read_folder(folder: Path) -> Checkpoint:
+    described, where = read_config(folder), str(folder)
+    if described["model_type"] != "paligemma":
+        raise ValueError(f"{folder} holds a {described['model_type']!r}, not a PaliGemma")
+    vision, _ = siglip.vision_config(dict(described.get("vision_config") or {}), where)
+    text = _text_config(dict(described.get("text_config") or {}), where)
+    config = PaliGemmaConfig(vision, text)
+    found = {_modern(key): value for key, value in MappedTensors(folder).items()}
+    for key in [key for key in found if _HEADS.fullmatch(key)]:
+        if not torch.equal(found.pop(key), found[_EMBEDDING]):
+            raise ValueError(f"{folder}: {key} differs from the embedding, which is the head of every PaliGemma")
+    weights = read(rules(config), skeleton(lambda: PaliGemmaModel(config)), found, where)
+    return Checkpoint(config, weights, described.get("image_token_index", 256_000))
+
+
+def _modern(key: str) -> str:
+    """The name in the checkpoints that were published, of one in a file of any version of transformers."""
+    key = re.sub(r"^model\.(?=language_model\.|vision_tower\.|multi_modal_projector\.)", "", key)
+    key = re.sub(r"^language_model\.(?!model\.|lm_head\.)", "language_model.model.", key)
+    return re.sub(r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", key)
+
+
+def _text_config(described: dict[str, Any], where: str) -> GemmaConfig:
+    kind = described.get("model_type", "gemma")
+    if kind not in _DEFAULTS:
+        raise ValueError(f"{where} has a {kind!r} as its language model, which is none of {', '.join(_DEFAULTS)}")
+    require_settings(described, _FIXED, where)
+    c = {**_DEFAULTS[kind], **described}
+    rope = {"rope_type": "default", "rope_theta": c.get("rope_theta", 10_000.0), **(c.get("rope_parameters") or {})}
+    require_settings(rope, {"rope_type": "default"}, where)
+    alternating = [("full" if i % 2 else "sliding") + "_attention" for i in range(c["num_hidden_layers"])]
+    gemma2 = kind == "gemma2"
+    if gemma2:
+        require_settings(c, {"layer_types": alternating}, where)
+    return GemmaConfig(
+        vocab_size=c["vocab_size"],
+        d_model=c["hidden_size"],
+        d_head=c["head_dim"],
+        heads=c["num_attention_heads"],
+        kv_heads=c["num_key_value_heads"],
+        d_ff=c["intermediate_size"],
+        layers=c["num_hidden_layers"],
+        query_scalar=c["query_pre_attn_scalar"] if gemma2 else c["head_dim"],
+        rope_base=rope["rope_theta"],
+        norm_eps=c.get("rms_norm_eps", 1e-6),
+        post_norms=gemma2,
+        score_cap=c.get("attn_logit_softcapping"),
+        logit_cap=c.get("final_logit_softcapping"),
+        window=c.get("sliding_window"),
+    )
+
+
+def _read_npz(path: Path) -> Checkpoint:
+    tree = big_vision.load_npz(path)
+    stacked = {key: value for key, value in tree.items() if key.startswith("llm/layers/")}
+    tree = {key: value for key, value in tree.items() if key not in stacked}
+    for key, value in stacked.items():
+        tree |= {key.replace("layers", f"layers/{i}", 1): layer for i, layer in enumerate(value)}
+    query, key_value = "llm/layers/0/attn/q_einsum/w", "llm/layers/0/attn/kv_einsum/w"
+    needed = {query: 3, key_value: 4, "llm/layers/0/mlp/linear": 2, "llm/embedder/input_embedding": 2}
+    if wrong := [key for key, axes in needed.items() if key not in tree or tree[key].ndim != axes]:
+        raise ValueError(f"{path} is not a PaliGemma of big_vision: it has no {', no '.join(wrong)} of that shape")
+    heads, d_model, d_head = tree[query].shape
+    gemma2 = "llm/layers/0/post_ffw_norm/scale" in tree
+    text = GemmaConfig(
+        vocab_size=len(tree["llm/embedder/input_embedding"]),
+        d_model=d_model,
+        d_head=d_head,
+        heads=heads,
+        kv_heads=tree[key_value].shape[1],
+        d_ff=len(tree["llm/layers/0/mlp/linear"]),
+        layers=sum(key.endswith("/mlp/linear") for key in tree),
+        query_scalar=d_head,
+    )
+    if gemma2:  # the file does not say more; as published, and 27B scales by the width of the model
+        scalar = d_model // heads if d_head == 128 else d_head
+        text = replace(text, query_scalar=scalar, post_norms=True, score_cap=50.0, logit_cap=30.0, window=4096)
+    config = PaliGemmaConfig(big_vision.vision_config(tree, str(path)), text)
+    weights = read(npz_rules(config), skeleton(lambda: PaliGemmaModel(config)), tree, str(path))
+    return Checkpoint(config, weights)

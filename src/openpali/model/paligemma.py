@@ -1,0 +1,116 @@
+"""PaliGemma (arXiv 2407.07726, 2412.03555): patch tokens -> one linear projection -> before the prompt -> Gemma.
+
+    visual tokens, BOS, prompt, separator | text, EOS
+
+What stands before the bar sees all of itself, the text is causal. Keys and values of the prefix are the memory from
+which text is generated, in the same cache as that of an encoder-decoder. The separator is not in it: being the last
+of the prefix, it sees exactly what the first token of a decoder would, and so starts the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openpali.model.gemma import Gemma, GemmaConfig, prefix_masks
+from openpali.model.pali import Memory, VisionLanguageModel
+from openpali.model.t5 import Cache, LayerCache
+from openpali.model.vit import ViTConfig
+
+
+@dataclass(frozen=True)
+class PaliGemmaConfig:
+    """Shapes of the two halves, and the ids that the tokenizer has for the beginning of a prompt and its end."""
+
+    vision: ViTConfig
+    text: GemmaConfig
+    bos: int = 2
+    separator: int = 108
+
+
+class PaliGemmaModel(VisionLanguageModel):
+    """Images and prompts in, hidden states or text out; inputs as for :class:`VisionLanguageModel`."""
+
+    def __init__(self, config: PaliGemmaConfig) -> None:
+        super().__init__(config.vision, config.text.d_model)
+        self.config = config
+        self.first = config.separator
+        self.text = Gemma(config.text)
+
+    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+        """The prefix without its separator, embedded: visual tokens, BOS and prompt."""
+        return Memory(*self.assemble(None if images is None else self.embed_images(images), prompt, frames))
+
+    def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        prompt = F.pad(prompt, (1, 0), value=self.config.bos)
+        return self.text.embed_ids(prompt), prompt != self.pad
+
+    def decode(self, targets: Tensor, memory: Memory) -> Tensor:
+        x_BND, real_BN = memory
+        assert real_BN is not None
+        n, text = x_BND.shape[1], self.shift(targets)
+        end_B = real_BN.sum(1) + 1  # of the prefix: the separator's position
+        positions = torch.cat([_count(real_BN), _following(end_B, 0, text.shape[1])], dim=1)
+        masks = prefix_masks(positions, positions, end_B, self.config.text.window)
+        hidden: Tensor = self.text(torch.cat([x_BND, self.text.embed_ids(text)], dim=1), positions, masks)
+        return hidden[:, n:]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.text.logits(hidden)
+
+    def start(self, memory: Memory, max_length: int) -> Cache:
+        x_BND, real_BN = memory
+        assert real_BN is not None
+        n, end_B = x_BND.shape[1], real_BN.sum(1) + 1
+        separator = torch.full_like(end_B, self.first)[:, None]
+        positions = torch.cat([_count(real_BN), end_B[:, None]], dim=1)
+        masks = prefix_masks(positions[:, -1:], positions, end_B, None)  # the same for all of the prefix
+        seen = [_Seen() for _ in self.text.layers]
+        self.text(torch.cat([x_BND, self.text.embed_ids(separator)], dim=1), positions, masks, seen)
+        prefixes = ((layer.keys[:, :, :n], layer.values[:, :, :n]) for layer in seen)
+        return Cache.over(prefixes, real_BN, max_length, PrefixCache)
+
+    def step(self, ids: Tensor, cache: Cache) -> Tensor:
+        slots = cache.reserve(ids.shape[1])
+        assert cache.memory_mask is not None
+        real_BN = cache.memory_mask[:, 0, 0].repeat_interleave(cache.rows_per_memory, 0)
+        end_B = real_BN.sum(1) + 1
+        queries = _following(end_B, slots.start, slots.end) if slots.rows is None else end_B[:, None] + slots.rows
+        keys = torch.cat([_count(real_BN), _following(end_B, 0, slots.end)], dim=1)
+        masks = prefix_masks(queries, keys, end_B, self.config.text.window)
+        return self.logits(self.text(self.text.embed_ids(ids), queries, masks, cache.layers))
+
+
+class _Seen:
+    """A cache that holds what one call computes."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class PrefixCache(LayerCache):
+    """One layer's keys and values of the prefix, which rows of the same prefix share, and of the text after it."""
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        past, prefix = super().update(keys, values), self.memory
+        if len(prefix[0]) < len(keys):
+            count = len(keys) // len(prefix[0])
+            prefix = prefix[0].repeat_interleave(count, 0), prefix[1].repeat_interleave(count, 0)
+        return torch.cat([prefix[0], past[0]], dim=2), torch.cat([prefix[1], past[1]], dim=2)
+
+
+def _count(real_BN: Tensor) -> Tensor:
+    """The position of each real one, from 1; 0 is padding."""
+    return real_BN.cumsum(1) * real_BN
+
+
+def _following(end_B: Tensor, first: int, last: int) -> Tensor:
+    """Positions ``first..last - 1`` from the end of each prefix, ``[B, last - first]``; 0 is the separator's."""
+    return end_B[:, None] + torch.arange(first, last, device=end_B.device)
