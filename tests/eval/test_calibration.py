@@ -33,7 +33,7 @@ from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.scoring import CLAIMS, Answered
-from openpali.text.masks import encode_mask_codes
+from openpali.text.masks import MaskText
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.familiarity import fit_familiarity, read_familiarity, write_familiarity
 from openpali.weights.family import SHIPPED, open_tokenizer
@@ -174,8 +174,8 @@ def test_the_claims_of_a_detection_are_its_boxes(tokenizer: Tokenizer) -> None:
 
 def test_the_claims_of_a_segmentation_are_its_objects(tokenizer: Tokenizer) -> None:
     task = RefSeg(bins=100)
-    first, second = (f"{box} {encode_mask_codes(range(16))}" for box in ("1 2 30 40", "50 60 70 80"))
-    broken = f"9 9 9 9 {encode_mask_codes(range(16))}"
+    first, second = (f"{box} {MaskText().encode(range(16))}" for box in ("1 2 30 40", "50 60 70 80"))
+    broken = f"9 9 9 9 {MaskText().encode(range(16))}"
     generated = said(tokenizer, (first, -0.25), (broken, -9.0), (second, -0.5))
     lengths = len(tokenizer.encode("1 2 30 40")), len(tokenizer.encode("50 60 70 80"))
     claims = task.claims(generated, tokenizer)
