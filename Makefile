@@ -39,6 +39,7 @@ nano: .venv/demo.ready
 	$(BIN)/openpali data build all
 	set -e; for stage in $(STAGES); do $(TRAIN) recipes/nano/$$stage.toml; done
 	$(BIN)/openpali pack recipes/nano/family.toml --out src/openpali/models/nano
+	$(BIN)/openpali calibrate src/openpali/models/nano
 
 .venv/demo.ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -23,7 +23,7 @@ from openpali.eval.evaluators import (
     LossEvaluator,
 )
 from openpali.eval.features import FeatureEncoder
-from openpali.eval.nano import Heldout, answers
+from openpali.eval.nano import Composed, answers
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run
 from openpali.infer.generate import Decoding
@@ -212,7 +212,7 @@ def test_embeddings_are_scored_on_rank_0_for_all(pali: Pali, tmp_path: Path) -> 
 
 
 def test_worlds_are_sources_like_any_other(pali: Pali) -> None:
-    source = Heldout("nano", "scene", size=3)
+    source = Composed("nano", "scene", size=3)
     found = LossEvaluator("detect", source, pali.task("detect")).run(live(pali))
     assert found.n == 3
     assert found.tokens > 3

@@ -198,8 +198,8 @@ def test_a_line_holds_boxes_and_masks_as_plain_json() -> None:
     line = Reply("k", Prediction("detect: dog", found, Generation([5], [-0.5], -0.5, "eos"))).as_json()
     assert json.loads(json.dumps(line)) == line
     assert line["objects"] == [
-        {"name": "dog", "box": [1, 2, 3, 3], "mask": {"size": [3, 4], "counts": [7, 2, 3]}},
-        {"name": "cat", "box": [0, 0, 1, 1], "mask": None},
+        {"name": "dog", "box": [1, 2, 3, 3], "mask": {"size": [3, 4], "counts": [7, 2, 3]}, "confidence": None},
+        {"name": "cat", "box": [0, 0, 1, 1], "mask": None, "confidence": None},
     ]
     assert (line["score"], line["finish_reason"], line["text"]) == (-0.5, "eos", "found")
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from openpali.data.sources.registry import open_source
 from openpali.home import data_folder, home
-from openpali.synth.builders import clipart, lines, output, packages, stamps
+from openpali.synth.builders import clipart, lines, output, packages, stamps, unlike
 from openpali.synth.builders.output import write_shards
 from openpali.synth.builders.registry import BUILDERS, MINUTES, PACKAGES, build, expect
 from openpali.synth.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
@@ -161,7 +162,7 @@ def test_downloads_and_minutes_are_announced_before_and_followed(
     assert expect(["wordnet"]) == (
         "to build: wordnet; to download: 7 MB in 1 package; expected: less than a minute at 5 MB/s"
     )
-    assert "to download: 400 MB in 48 packages; expected: about 4 minutes" in expect(BUILDERS)
+    assert "to download: 522 MB in 53 packages; expected: about 5 minutes" in expect(BUILDERS)
     lines: list[str] = []
 
     @contextmanager
@@ -405,3 +406,25 @@ def test_fashion_mnist(debian: Path) -> None:
         assert arrays["labels"].tolist() == [3, 9]
     classes = (folder / "classes.txt").read_text().splitlines()
     assert (len(classes), classes[3], classes[9]) == (10, "Dress", "Ankle boot")
+
+
+def test_strangers_are_small_jpegs_of_the_named_files(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "debian", lambda name: tmp_path / name)
+    for name, place, names in (source for sources in unlike.SOURCES.values() for source in sources):
+        root = tmp_path / name / place
+        root.mkdir(parents=True)
+        for file in (*(f"{stem}.png" for stem in names or ("one", "two")), "notes.txt"):
+            Image.new("RGB", (400, 300)).save(root / file, "PNG")
+        Image.new("RGB", (400, 300)).save(root / "more.jpg")
+        (tmp_path / name / "usr/share/doc" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "usr/share/doc" / name / "copyright").write_text(f"terms of {name}")
+    folder = tmp_path / "built"
+    folder.mkdir()
+    unlike.build(folder)
+    for kind, sources in unlike.SOURCES.items():
+        source = open_source(str(folder / f"{kind}-00000.tar"), {})
+        assert len(source) == sum(len(names) or 3 for _, _, names in sources)
+        assert source[0].images[0].shape == (216, 288, 3)
+    assert "terms of debian-handbook" in (folder / "LICENCE").read_text()

@@ -19,8 +19,8 @@ def build(
     name: Annotated[
         str,
         typer.Argument(
-            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, nano-vocabulary, mini-vocabulary, "
-            "or all"
+            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, unlike, nano-vocabulary, "
+            "mini-vocabulary, or all"
         ),
     ],
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,

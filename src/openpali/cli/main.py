@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from openpali.cli import data, recipe
+from openpali.cli.calibrate import calibrate
 from openpali.cli.convert import convert, export, pack, quantize
 from openpali.cli.demo import demo
 from openpali.cli.eval import evaluate
@@ -37,6 +38,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "sizes": sizes,
     "demo": demo,
     "pack": pack,
+    "calibrate": calibrate,
     "quantize": quantize,
     "convert": convert,
     "export": export,

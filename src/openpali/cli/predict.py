@@ -88,6 +88,7 @@ def _answer_file(
     from openpali.eval.cards import hash_model
     from openpali.eval.datasets.base import Benchmark
     from openpali.infer.bulk import AnswersFile, replies
+    from openpali.infer.pipeline import unlike
     from openpali.reports.progress import progress_bar
 
     options = {"frames": frames, "stride": stride} if holds_records(source) else {}
@@ -95,7 +96,7 @@ def _answer_file(
     settings = (hash_model(pali), pali.engine, pali.dtype, request, options)
     file = AnswersFile(output, hashlib.sha256(repr(settings).encode()).hexdigest()[:16])
     done, total = file.resume(pali, samples, request), len(samples)
-    errors = 0
+    errors = strange = 0
     with progress_bar() as start:
         watch = start(Benchmark(name=str(output), title="answers", split="all", metric=""))
         watch(done, total, {})
@@ -103,18 +104,24 @@ def _answer_file(
             file.append(some)
             done += len(some)
             errors += sum(bool(reply.error) for reply in some)
+            strange += sum(bool(reply.prediction and reply.prediction.unlike) for reply in some)
             watch(done, total, {})
     typer.echo(f"{output}: {total:,} samples" + (f", {errors:,} with an error, see its line" if errors else ""))
+    if strange:
+        typer.echo(f'openpali: {strange:,} samples are marked "unlike": {unlike(pali.name)}', err=True)
 
 
 def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_json: bool, out: Path | None) -> None:
     from openpali.infer.bulk import replies
+    from openpali.infer.pipeline import unlike
     from openpali.reports.drawing import draw_prediction
 
     errors = []
     for reply in (reply for some in replies(pali, files, request, batch=batch) for reply in some):
         if reply.prediction is None:
             errors.append(reply.error)
+        elif reply.prediction.unlike:
+            typer.echo(f"openpali: {reply.key}: {unlike(pali.name)}", err=True)
         if out is not None and reply.prediction is not None:
             draw_prediction(files[0].images[0], reply.prediction.answer).save(out)
         if as_json and (reply.prediction or len(files) > 1):
@@ -127,11 +134,15 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_js
 
 
 def _print(prediction: Prediction, text: str, before: str) -> None:
-    typer.echo(f"{before}{prediction.answer.text}")
-    for found in prediction.answer.objects:
+    from openpali.reports.drawing import sure
+
+    answer = prediction.answer
+    typer.echo(f"{before}{answer.text}" + ("" if answer.confidence is None else f"  ({sure(answer.confidence)})"))
+    for found in answer.objects:
         box = ", ".join(f"{name} {value:.0f}" for name, value in found.box._asdict().items())
         area = "" if found.mask is None else f", mask of {int(found.mask.sum())} pixels"
-        typer.echo(f"  {found.name or text}: {box}{area}")
+        confidence = "" if found.confidence is None else f", {sure(found.confidence)}"
+        typer.echo(f"  {found.name or text}: {box}{area}{confidence}")
 
 
 @dataclass(frozen=True)

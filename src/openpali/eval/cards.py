@@ -20,18 +20,20 @@ from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.scoring import Answered
-from openpali.weights.format import open_model
+from openpali.weights.format import FAMILIARITY, open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
 SCORERS = (  # files under the package that compute scores from answers, embeddings and features
     "metrics/*.py",
     "tasks/*.py",
+    "eval/calibrate.py",
     "eval/datasets/*.py",
     "eval/encoders.py",
     "eval/features.py",
     "eval/nano.py",
     "eval/probes.py",
     "eval/retrieval.py",
+    "eval/unlike.py",
     "eval/zero_shot.py",
 )
 WORST = 50  # samples that a card lists
@@ -302,16 +304,16 @@ def is_error(metric: str) -> bool:
 
 
 def hash_model(pali: Pali) -> str:
-    """SHA-256 over the configuration, weights and tokenizer of all parts."""
+    """SHA-256 over the configuration, weights, tokenizer and familiarity of all parts."""
     folders = dict(pali.parts)
     for part, folder in pali.parts.items():
         if base := open_model(folder).facts.get("base"):
             folders[f"{part}'s base"] = folder.parent / base
     digest = hashlib.sha256()
     for part, folder in sorted(folders.items()):
-        for pattern in ("config.json", "*.safetensors*", "tokenizer.model"):
+        for pattern in ("config.json", "*.safetensors*", "tokenizer.model", f"{FAMILIARITY}/*"):
             for path in sorted(folder.glob(pattern)):
-                _feed(digest, part, path.name, _hash_file(path))
+                _feed(digest, part, path.relative_to(folder).as_posix(), _hash_file(path))
     return digest.hexdigest()
 
 

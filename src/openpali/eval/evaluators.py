@@ -39,7 +39,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import Answered, Score
+from openpali.tasks.scoring import CLAIMS, Answered, Score
 from openpali.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -111,6 +111,7 @@ class AnswerEvaluator:
         batch: number of samples per batch.
         predictions: file to append answers to; samples whose answers it contains are skipped.
         watch: called on rank 0 whenever samples are done.
+        claims: keep the log-probabilities of each answer's claims, to judge its confidence.
 
     Raises:
         ValueError: ``limit`` or ``batch`` below 1.
@@ -126,6 +127,7 @@ class AnswerEvaluator:
     batch: int = BATCH
     predictions: PredictionsFile | None = None
     watch: Watch = unwatched
+    claims: bool = False
 
     def __post_init__(self) -> None:
         check_counts(self.limit, self.batch)
@@ -137,7 +139,7 @@ class AnswerEvaluator:
         Args:
             source: the benchmark's samples, see :attr:`AnswerBenchmark.open`.
             task: the benchmark's, see :meth:`AnswerBenchmark.task_for`.
-            rest: limit, batch, predictions and watch.
+            rest: limit, batch, predictions, watch and claims.
         """
         own = (benchmark.decoding, benchmark.scorer, benchmark.measure)
         return cls(benchmark.name, source, task, *own, **rest)
@@ -203,6 +205,9 @@ class AnswerEvaluator:
     def _line(self, asked: Asked, prediction: Prediction, tokenizer: Tokenizer) -> Line:
         """The answer with the measurements that scoring needs, made while the image is in memory."""
         answered = measured(asked, self.task, prediction, tokenizer)
+        if self.claims:
+            claims = self.task.claims(prediction.generation, tokenizer)
+            answered = replace(answered, values={**answered.values, CLAIMS: claims})
         if self.measure:
             answered = replace(answered, values={**answered.values, **self.measure(asked.example)})
         return Line(answered, _pixels(asked.example))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import AnswerBenchmark, EncoderBenchmark
-from openpali.eval.nano import Heldout, places, reading
+from openpali.eval.nano import Composed, places, reading
 from openpali.eval.places import TEST, by_script, names
 from openpali.infer.generate import Decoding
 
@@ -28,7 +28,8 @@ LINES = (
         name="nano/line",
         title="Printed lines of unseen words, in unseen fonts",
         split="held out, 1,000 pictures",
-        open=lambda root: Heldout("nano", "line"),
+        open=lambda root: Composed("nano", "line"),
+        calibration=lambda root: Composed("nano", "line").for_calibration(),
     ),
     _line(
         name="real/line",

@@ -8,9 +8,10 @@ from openpali.eval.datasets.paper import PAPER
 from openpali.eval.encoders import ENCODER_SETS
 from openpali.eval.lines import LINES
 from openpali.eval.nano import EASY_VQA, world_benchmarks
+from openpali.eval.unlike import UNLIKE
 from openpali.messages import hint
 
-_ALL = [*world_benchmarks("nano"), *world_benchmarks("mini"), EASY_VQA, *LINES, *ENCODER_SETS, *PAPER]
+_ALL = [*world_benchmarks("nano"), *world_benchmarks("mini"), UNLIKE, EASY_VQA, *LINES, *ENCODER_SETS, *PAPER]
 
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 

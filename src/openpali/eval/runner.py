@@ -10,6 +10,7 @@ from pathlib import Path
 
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
+from openpali.eval.calibrate import confidence_scores
 from openpali.eval.cards import (
     Card,
     Json,
@@ -29,6 +30,7 @@ from openpali.eval.ocr import OcrEngine, WithOcr
 from openpali.eval.predictions import PredictionsFile
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
+from openpali.metrics.calibration import Calibration
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
@@ -44,6 +46,7 @@ class Run:
     Attributes:
         rows: every answer, in order of index; none for benchmarks of embeddings.
         source, task: the samples and the task, to read the samples again.
+        calibration: of the confidence of the answers, if the model has one for the task.
     """
 
     card: Card
@@ -51,6 +54,7 @@ class Run:
     scores: Scores
     source: Source | None = None
     task: Task | None = None
+    calibration: Calibration | None = None
 
 
 def run(
@@ -103,6 +107,7 @@ def _run_answers(
     source = benchmark.open(data)
     part = benchmark.part if benchmark.part in pali.parts else pali.part_for(benchmark.task)
     pipeline = pali.pipeline(part)
+    calibration = pipeline.calibration(benchmark.task)
     task = benchmark.task_for(pipeline, ocr=ocr is not None)
     if ocr:
         source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))
@@ -118,9 +123,20 @@ def _run_answers(
         "decoding": asdict(benchmark.decoding),
     }
     file = PredictionsFile(predictions, settings) if predictions else None
-    evaluator = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=batch, predictions=file, watch=watch)
+    evaluator = AnswerEvaluator.of(
+        benchmark,
+        source,
+        task,
+        limit=limit,
+        batch=batch,
+        predictions=file,
+        watch=watch,
+        claims=calibration is not None,
+    )
     answers = evaluator.run(pipeline, ranks)
     rows, scores = answers.rows, answers.scores
+    if calibration:
+        scores = Scores({**scores.summary, **confidence_scores(rows, task, calibration)}, scores.per_sample)
     pixels = [line.pixels for line in answers.lines]
     worst = worst_of(rows, scores, benchmark.metric)
     card = make_card(
@@ -141,7 +157,7 @@ def _run_answers(
         predictions=str(predictions or ""),
         seconds=time.perf_counter() - began,
     )
-    return Run(card, rows, scores, source, task)
+    return Run(card, rows, scores, source, task, calibration)
 
 
 def _run_encoder(

@@ -60,7 +60,11 @@ class Reply:
     note: str = ""
 
     def as_json(self) -> Json:
-        """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths."""
+        """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths.
+
+        The ``confidence`` of the text, or of each object, is null if the model is not calibrated for the task;
+        ``unlike`` and ``strangeness`` are null if it does not say which images it knows.
+        """
         if self.prediction is None:
             return {"key": self.key, "error": self.error}
         answer, generation = self.prediction.answer, self.prediction.generation
@@ -68,9 +72,12 @@ class Reply:
             "key": self.key,
             "prompt": self.prediction.prompt,
             "text": answer.text,
+            "confidence": answer.confidence,
             "objects": [object_as_json(thing) for thing in answer.objects],
             "score": generation.score,
             "finish_reason": generation.finish_reason,
+            "unlike": self.prediction.unlike,
+            "strangeness": self.prediction.strangeness,
             **({"note": self.note} if self.note else {}),
         }
 
@@ -240,6 +247,6 @@ def _key(source: Source, index: int) -> str:
 
 
 def object_as_json(thing: Object) -> Json:
-    """Its name, box [ymin, xmin, ymax, xmax] in pixels, and mask as COCO's run lengths."""
+    """Its name, box [ymin, xmin, ymax, xmax] in pixels, mask as COCO's run lengths, and confidence."""
     mask = None if thing.mask is None else RunLengths.of(thing.mask).as_json()
-    return {"name": thing.name, "box": list(thing.box), "mask": mask}
+    return {"name": thing.name, "box": list(thing.box), "mask": mask, "confidence": thing.confidence}

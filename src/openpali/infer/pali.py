@@ -44,6 +44,7 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Object, Size
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, recognise
+from openpali.weights.familiarity import read_familiarity
 from openpali.weights.family import MAIN, MASKS, find_model, mask_codec_of, name_of, open_family
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
@@ -343,6 +344,8 @@ class Pali:
                 tools=tools,
                 dialect=stored.facts.get("dialect", self.dialect),
                 languages=self.languages,
+                calibrations=stored.calibrations,
+                familiarity=read_familiarity(stored.folder),
             )
         return self._pipelines[part]
 

@@ -11,11 +11,14 @@ Shapes: B rows, F frames, P prompt tokens, T target tokens, D embedding width.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from threading import get_ident
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -28,6 +31,7 @@ from openpali.data.media.images import Preprocess, load_image, to_rgb
 from openpali.data.pipeline.encode import Arrays, Batch, PairEncoder, SequenceEncoder, Wording
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
+from openpali.metrics.calibration import Calibration
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
@@ -35,6 +39,7 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Image, Size
 from openpali.tasks.registry import Tools, open_task, recognise, same_form
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.familiarity import Familiarity, describe
 
 ImageLike = str | Path | bytes | Image | PILImage.Image
 Frames = Sequence[ImageLike]  # one image, the frames of a video, or nothing for text alone
@@ -57,13 +62,22 @@ class Prediction:
 
     Attributes:
         prompt: what the model was asked.
-        answer: text, and objects in pixels of the (first) image.
+        answer: text, and objects in pixels of the (first) image; with their confidence if the model is calibrated
+            for the task.
         generation: token ids, the log-probability of each, the score and the finish reason.
+        strangeness: how unlike its images are to those that the model knows, above 1 where only one in a hundred of
+            these is; None if the model does not say, or without images.
     """
 
     prompt: str
     answer: Answer
     generation: Generation
+    strangeness: float | None = None
+
+    @property
+    def unlike(self) -> bool | None:
+        """Whether the images are unlike those that the model knows, so that no answer can be trusted."""
+        return None if self.strangeness is None else self.strangeness > 1
 
 
 class Pipeline:
@@ -79,6 +93,8 @@ class Pipeline:
         tools: what tasks may need, as the mask codec; each is opened for the first task that needs it.
         dialect: name of the dialect that the model was trained in.
         languages: codes of the languages that it answers in; empty if unknown.
+        calibrations: how log-probabilities of answers become confidences, by task; without, there are none.
+        familiarity: which images the model knows; None if it does not say.
     """
 
     def __init__(
@@ -93,6 +109,8 @@ class Pipeline:
         tools: Tools | None = None,
         dialect: str = DEFAULT,
         languages: Sequence[str] = (),
+        calibrations: Mapping[str, Calibration] | None = None,
+        familiarity: Familiarity | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -103,6 +121,8 @@ class Pipeline:
         self.tools: Tools = {"tokenizer": lambda: tokenizer, **(tools or {})}
         self.dialect = dialect
         self.languages = languages
+        self.calibrations = calibrations or {}
+        self.familiarity = familiarity
         self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
 
     @property
@@ -137,6 +157,11 @@ class Pipeline:
         return (
             f"this model was not trained on task {task}, but on {', '.join(self.options)}: expect no good answers"
         )
+
+    def calibration(self, task: str) -> Calibration | None:
+        """The calibration of a task, or of one that asks with the same prompt; None if there is none."""
+        same = (known for known in self.calibrations if same_form(task, known))
+        return self.calibrations.get(task) or next((self.calibrations[known] for known in same), None)
 
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language.
@@ -260,7 +285,7 @@ class Pipeline:
     ) -> list[Prediction]:
         arrays, found = zip(*(self.arrays(row[0], row[1]) for row in rows), strict=True)
         inputs = self.collate(arrays)
-        with evaluating(self.model):
+        with evaluating(self.model), _tokens_of(self.model.vit) as tokens:
             generations = generate(
                 self.engine,
                 inputs.get("images"),
@@ -269,10 +294,12 @@ class Pipeline:
                 decoding,
                 self.tokenizer.eos_id,
             )
-        return [
+        strange = self._strangeness(inputs, tokens)
+        predictions = [
             self.prediction(prompt, task, size or own, best)
             for (_, prompt, task, size), [best, *_], own in zip(rows, generations, found, strict=True)
         ]
+        return [dataclasses.replace(each, strangeness=odd) for each, odd in zip(predictions, strange, strict=True)]
 
     def prediction(
         self, prompt: str, task: Task, size: Size, generation: Generation, stops: Sequence[str] = ()
@@ -281,10 +308,44 @@ class Pipeline:
 
         Args:
             size: of the image that it is about.
-            stops: the answer ends before the first of these texts.
+            stops: the answer ends before the first of these texts; it then has no confidence.
         """
         text = cut_at(self.tokenizer.decode(generation.ids), stops)
-        return Prediction(prompt, task.parse(text, size), generation)
+        answer, calibration = task.parse(text, size), self.calibration(task.name)
+        if calibration is not None and not stops:
+            sure = [calibration.confidence(claim) for claim in task.claims(generation, self.tokenizer)]
+            answer = answer.assured(sure, of_objects=task.coordinates)
+        return Prediction(prompt, answer, generation)
+
+    def describe(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Tensor:
+        """What familiarity is judged by, ``[N, 2 D]``: see :func:`openpali.weights.familiarity.describe`.
+
+        Raises:
+            ValueError: the model takes text alone, or an image cannot be read.
+        """
+        chunks = _chunks(images, batch)
+        rows = ([self.arrays([image], [self.tokenizer.eos_id])[0] for image in some] for some in chunks)
+        return torch.cat([describe(self._look(self.collate(some)["images"])).cpu() for some in rows])
+
+    def _look(self, images: Tensor) -> Tensor:
+        """Patch tokens of images ``[B, F, H, W, 3]``, ``[B * F, N, D]``."""
+        with torch.inference_mode(), evaluating(self.model):
+            return cast(Tensor, self.model.vit(images.flatten(0, 1)))
+
+    def _strangeness(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
+        """Mean strangeness of each row's images.
+
+        Args:
+            tokens: patch tokens of these images; empty if an engine has computed them elsewhere.
+        """
+        images = inputs.get("images")
+        if images is None or self.familiarity is None:
+            return [None] * len(inputs["prompt"])
+        features = describe(tokens[0] if tokens else self._look(images)).cpu()
+        odd_BF = self.familiarity.strangeness(features).view(images.shape[:2])
+        counts = inputs["frames"].tolist() if "frames" in inputs else [images.shape[1]] * len(odd_BF)
+        pairs = zip(odd_BF, counts, strict=True)
+        return [float(row[:count].mean()) if count else None for row, count in pairs]
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens of a prompt.
@@ -384,6 +445,11 @@ class EmbeddingPipeline:
         return torch.cat(chunks).float().cpu().numpy()
 
 
+def unlike(model: str) -> str:
+    """A warning about an image that a model of this name does not know."""
+    return f"this image is unlike what {model} was trained on, so do not trust the answer"
+
+
 def cut_at(text: str, stops: Sequence[str]) -> str:
     """The text before the first of ``stops``; all of it if it has none."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)]
@@ -416,6 +482,23 @@ def group(keys: Sequence[K]) -> dict[K, list[int]]:
     for i, key in enumerate(keys):
         found.setdefault(key, []).append(i)
     return found
+
+
+@contextmanager
+def _tokens_of(vit: nn.Module) -> Iterator[list[Tensor]]:
+    """The tokens that a ViT computes within the block, in this thread, so that they need not be computed twice."""
+    found: list[Tensor] = []
+    thread = get_ident()
+
+    def keep(module: nn.Module, inputs: object, tokens: Tensor) -> None:
+        if get_ident() == thread:
+            found.append(tokens)
+
+    hook = vit.register_forward_hook(keep)
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
 def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:

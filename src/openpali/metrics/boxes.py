@@ -184,6 +184,23 @@ def average_precision(
     )
 
 
+def right_boxes(predictions: Sequence[Detection], references: Sequence[Detection]) -> list[bool]:
+    """Whether each detection of an image is right at an IoU of 0.5, by COCO's matching within each name.
+
+    Raises:
+        ValueError: on a malformed box.
+    """
+    right = [False] * len(predictions)
+    for name in {p.name for p in predictions}:
+        order = sorted(
+            (i for i, p in enumerate(predictions) if p.name == name), key=lambda i: -predictions[i].score
+        )
+        ious = box_iou([predictions[i].box for i in order], [r.box for r in references if r.name == name])
+        for i, hit in zip(order, _greedy_hits(ious)[0].tolist(), strict=True):
+            right[i] = hit
+    return right
+
+
 def detection_scores(
     predictions: Sequence[Sequence[Sequence[Detection]]],
     references: Sequence[Sequence[Detection]],

@@ -17,7 +17,7 @@ from openpali.data.sources.jsonl import JsonlSource
 from openpali.eval.evaluators import Asked, measured
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
-from openpali.reports.drawing import draw_answer, film_strip
+from openpali.reports.drawing import draw_answer, film_strip, sure
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.synth.demo import FOLDER, SAMPLES, SEED
@@ -87,13 +87,17 @@ def write_demo(pali: Pali, path: Path) -> Sequence[AnsweredQuestion]:
 def _card(shown: AnsweredQuestion) -> str:
     example, sample, answer = shown.asked.example, shown.asked.sample, shown.prediction.answer
     verdict = '<span class="good">right</span>' if shown.right else '<span class="bad">wrong</span>'
+    confidences = [answer.confidence, *(thing.confidence for thing in answer.objects)]
+    told = ", ".join(sure(each) for each in confidences if each is not None)
+    told += " · unlike the model's world" if shown.prediction.unlike else ""
     truth = "" if shown.right else f'<p class="truth">expected: {_text(sample.target, example.lang)}</p>'
     return (
         f"<figure{' class=located' if shown.task.coordinates else ''}>"
         f'<div class="images"><img src="{data_uri(_draw(shown))}" alt="{escape(example.key)}"></div>'
         f"<figcaption><h2>{escape(example.key)} {verdict}</h2>"
         f"<code>{escape(sample.prompt)}</code>"
-        f'<p class="answer">{_text(answer.text, example.lang)}</p>{truth}</figcaption></figure>'
+        f'<p class="answer">{_text(answer.text, example.lang)}</p>{truth}'
+        f"<small>{told}</small></figcaption></figure>"
     )
 
 

@@ -29,8 +29,17 @@ NO_FONT = "(no font for this script: `openpali data build stamps` brings some)"
 
 
 def draw_prediction(image: Image, answer: Answer) -> PilImage.Image:
-    """Draw an answer on its image ``[H, W, 3]``: its objects, or its text below the image if it has no objects."""
-    return draw_answer(image, answer.objects, "" if answer.objects else answer.text)
+    """Draw an answer on its image ``[H, W, 3]``: its objects, or its text below the image if it has no objects.
+
+    With the confidence of each, where the model is calibrated.
+    """
+    text = answer.text if answer.confidence is None else f"{answer.text} ({sure(answer.confidence)})"
+    return draw_answer(image, answer.objects, "" if answer.objects else text)
+
+
+def sure(confidence: float) -> str:
+    """A confidence for people to read, "87 % sure". Neither 0 nor 100: no fit knows that."""
+    return f"{min(max(round(100 * confidence), 1), 99)} % sure"
 
 
 def draw_answer(
@@ -40,7 +49,7 @@ def draw_answer(
 
     Args:
         image: ``[H, W, 3]`` uint8 RGB.
-        objects: drawn as tinted masks and outlined, named boxes; one colour per name.
+        objects: drawn as tinted masks and outlined, named boxes, with their confidence; one colour per name.
         text: written on a white strip below the image. A note replaces words that no font can write.
         truth: objects whose boxes are outlined in white, below the others.
     """
@@ -64,12 +73,16 @@ def draw_answer(
         ymin, xmin = thing.box[:2]
         draw.rectangle(_edges(thing.box), outline=color, width=line)
         left = xmin + line
-        for words, face in split_runs(replace_unwritable(thing.name, "(no font)"), size):
+        for words, face in split_runs(replace_unwritable(_label(thing), "(no font)"), size):
             corner = (left, ymin + line)
             draw.rectangle(draw.textbbox(corner, words, font=face), fill=color)
             draw.text(corner, words, fill=(255, 255, 255), font=face)
             left += face.getlength(f"{words} ")
     return _add_strip(drawn, text, size) if text else drawn
+
+
+def _label(thing: Object) -> str:
+    return thing.name if thing.confidence is None else f"{thing.name} {sure(thing.confidence)}"
 
 
 def _edges(box: Box) -> tuple[float, float, float, float]:

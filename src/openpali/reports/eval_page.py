@@ -12,12 +12,12 @@ from PIL import Image as PilImage
 from openpali.eval.cards import Card, is_good, show, show_interval, worst_of
 from openpali.eval.datasets.base import SEED
 from openpali.eval.runner import Run
-from openpali.reports.drawing import draw_prediction, enlarge, film_strip
+from openpali.reports.drawing import draw_prediction, enlarge, film_strip, sure
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import Answered
+from openpali.tasks.scoring import CLAIMS, Answered
 
 WORST, RANDOM = 12, 12  # number of samples shown
 SIDE = 448  # pixels of the longer side of an image
@@ -48,7 +48,7 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
             ("Random samples", sorted(rest[i] for i in order)),
         ):
             shown = [(run.rows[i], values[i] if len(values) == len(run.rows) else None) for i in places]
-            figures = [_figure(row, value, run.source[row.index], run.task, card) for row, value in shown]
+            figures = [_figure(row, value, run, run.source[row.index], run.task) for row, value in shown]
             wide = wide or any(figure.startswith('<figure class="wide') for figure in figures)
             if figures:
                 sections.append(f'<h2>{title}</h2><div class="samples">{"".join(figures)}</div>')
@@ -131,7 +131,8 @@ def _histogram(metric: str, values: Sequence[float]) -> str:
     return f'<div class="spread">{bars}</div><div class="ends">{ends}</div>'
 
 
-def _figure(row: Answered, value: float | None, example: Example, task: Task, card: Card) -> str:
+def _figure(row: Answered, value: float | None, run: Run, example: Example, task: Task) -> str:
+    card = run.card
     sample = task.write(example, generator(SEED, row.index))
     images, kinds = [], ["wide"] if len(example.images) > 1 else []
     if example.images:
@@ -146,6 +147,8 @@ def _figure(row: Answered, value: float | None, example: Example, task: Task, ca
     if value is not None:
         good = "good" if is_good(card.metric, value) else "bad"
         verdict = f'<span class="value {good}">{show(card.metric, value)}</span>'
+    confidence = [run.calibration.confidence(claim) for claim in row.values[CLAIMS]] if run.calibration else []
+    facts = [*map(sure, confidence), row.kind, row.key]
     references = list(dict.fromkeys(row.references)) or [sample.target]
     more = f" <small>and {len(references) - 3} more</small>" if len(references) > 3 else ""
     truth = " · ".join(map(escape, references[:3])) + more
@@ -154,7 +157,7 @@ def _figure(row: Answered, value: float | None, example: Example, task: Task, ca
         f"<code>{escape(row.prompt)}</code>"
         f'<p class="answer" dir="auto">{escape(row.text) or "<i>nothing</i>"}</p>'
         f'<p class="truth" dir="auto"><span>right:</span> {truth}</p>'
-        f"<small>{escape(' · '.join(filter(None, (row.kind, row.key))))}</small></figcaption></figure>"
+        f"<small>{escape(' · '.join(filter(None, facts)))}</small></figcaption></figure>"
     )
 
 

@@ -26,6 +26,7 @@ def own(prediction: Prediction, masks: MaskFormat = "rle") -> Json:
     """What a prediction holds beside its text: boxes [ymin, xmin, ymax, xmax] in pixels of the image."""
     return {
         "prompt": prediction.prompt,
+        "confidence": prediction.answer.confidence,
         "objects": [_object(thing, masks) for thing in prediction.answer.objects],
         "score": prediction.generation.score,
         "finish_reason": prediction.generation.finish_reason,

@@ -6,6 +6,7 @@ Training, prediction and evaluation of a task family share it, so that they cann
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -59,14 +60,24 @@ class Answer:
     Attributes:
         text: the answer as written.
         objects: the objects it locates, in pixels of the original image; empty for tasks that answer in words.
+        confidence: probability that the text is right, if it is in words and the model is calibrated for its task;
+            else None. Each object has its own.
     """
 
     text: str
     objects: Sequence[Object] = ()
+    confidence: float | None = None
+
+    def assured(self, confidences: Sequence[float], *, of_objects: bool) -> Answer:
+        """The answer with the confidence of its text, or of each of its objects."""
+        if not of_objects:
+            return dataclasses.replace(self, confidence=confidences[0])
+        pairs = zip(self.objects, confidences, strict=True)
+        return dataclasses.replace(self, objects=tuple(dataclasses.replace(o, confidence=c) for o, c in pairs))
 
     def scaled(self, factor: int) -> Answer:
         """The answer for the image enlarged ``factor`` times."""
-        return Answer(self.text, tuple(thing.scaled(factor) for thing in self.objects))
+        return dataclasses.replace(self, objects=tuple(thing.scaled(factor) for thing in self.objects))
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,9 @@ class Task(ABC):
         metric: name of the main score among those of :meth:`score`.
         right: name of the score that is 1 for each right answer, see :meth:`rights`.
         max_target_tokens: default limit of generated tokens, EOS included.
-        coordinates: whether its targets have coordinates, relative to the image.
+        coordinates: whether its targets have coordinates, relative to the image. Its claims are then the objects.
+        alternatives: whether many answers are right: captions in other words, a box that is a bin off. An answer is
+            then likelier right than it is likely.
         dialect: name of the dialect of its prompts.
     """
 
@@ -100,6 +113,7 @@ class Task(ABC):
     right: ClassVar[str] = "exact_match"
     max_target_tokens: ClassVar[int] = 64
     coordinates: ClassVar[bool] = False
+    alternatives: ClassVar[bool] = False
 
     dialect: str = field(default=dialects.DEFAULT, kw_only=True)
 
@@ -168,6 +182,25 @@ class Task(ABC):
             ValueError: only if ``strict``.
         """
         return Answer(text.strip())
+
+    def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
+        """The log-probability of each claim of an answer: of the whole text, EOS included.
+
+        Where the task locates objects, each object that :meth:`parse` returns is a claim.
+
+        Args:
+            generated: the tokens of the answer.
+            tokenizer: the tokenizer of these tokens.
+        """
+        return [math.fsum(generated.log_probs)]
+
+    @classmethod
+    def right_claims(cls, row: Answered) -> list[bool]:
+        """Whether each claim of a measured answer is right: the text, if it is one of the references.
+
+        There may be fewer than :meth:`claims`, where the truth about the last ones is unknown.
+        """
+        return [row.text in row.references]
 
     def measure(
         self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer

@@ -53,6 +53,7 @@ class Caption(Task):
     name: ClassVar[str] = "caption"
     form: ClassVar[str] = "caption"
     metric: ClassVar[str] = "cider"
+    alternatives: ClassVar[bool] = True
 
     languages: Sequence[str] = ()
     ocr: bool = False

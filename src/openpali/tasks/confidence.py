@@ -1,18 +1,20 @@
-"""Confidence of boxes that a model wrote as text, so that average precision can rank them.
+"""Log-probabilities of the parts of an answer, and scores of boxes that a model wrote as text.
 
-A box written as text has no score, only the log-probabilities of its tokens. A policy combines these into one
-number. AP differs between policies, so it is always reported with the name of its policy, beside F1, which needs no
-scores.
+A box written as text has no score, only the log-probabilities of its tokens. For average precision, a policy
+combines these into one number that ranks boxes. AP differs between policies, so it is always reported with the name
+of its policy, beside F1, which needs no scores. How likely a box is right is another number,
+:class:`openpali.metrics.calibration.Calibration`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Literal, Protocol, get_args
 
 from openpali.metrics.boxes import Detection
-from openpali.text.locations import LocationCodec
+from openpali.text.locations import Coordinates, LocationCodec
 from openpali.text.tokenizer import Tokenizer
 
 Policy = Literal["mean", "coordinates", "name", "product", "constant"]
@@ -59,27 +61,42 @@ def scored_boxes(
     """
     if policy not in POLICIES:
         raise ValueError(f"unknown score policy {policy!r}: choose one of {', '.join(POLICIES)}")
-    text = tokenizer.decode(generated.ids)
-    owners = _word_of_token(generated.ids, tokenizer, codec.words(text), text)
-    log_probs = generated.log_probs[: len(owners)]
     found = []
-    for box, name, words in codec.find_named(text, size):
-        scored = {"coordinates": words[:4], "name": words[4:]}.get(policy, words)
-        logs = [log for owner, log in zip(owners, log_probs, strict=True) if owner in scored]
+    for box, name, words in _boxes(generated, tokenizer, codec, size):
+        logs = [*chain(*{"coordinates": words[:4], "name": words[4:]}.get(policy, words))]
         total = math.fsum(logs)
         score = {"constant": 0.0, "product": total}.get(policy, total / max(1, len(logs)))
         found.append(Detection(name, box, math.exp(score)))
     return found
 
 
-def _word_of_token(ids: Sequence[int], tokenizer: Tokenizer, words: Sequence[str], text: str) -> list[int]:
-    """Index of the word that contains each token; -1 before the first word."""
-    ends, at = [], 0
-    for word in words:
-        at = text.index(word, at) + len(word)
-        ends.append(at)
-    owners = []
-    for count in range(1, len(ids) + 1):
-        written = len(tokenizer.decode(ids[:count]))
-        owners.append(next((n for n, end in enumerate(ends) if written <= end), len(words) - 1) if written else -1)
-    return owners
+def box_log_probs(generated: Generated, tokenizer: Tokenizer, codec: LocationCodec) -> list[float]:
+    """The log-probability of each box of a detection answer, with its name."""
+    return [math.fsum(chain(*words)) for _, _, words in _boxes(generated, tokenizer, codec, (1, 1))]
+
+
+def part_log_probs(
+    generated: Generated, tokenizer: Tokenizer, parts: Sequence[tuple[int, int]]
+) -> list[list[float]]:
+    """The log-probabilities of the tokens that end in each part of an answer.
+
+    Args:
+        parts: where each starts and ends, in characters of the decoded text.
+    """
+    ends = [len(tokenizer.decode(generated.ids[:count])) for count in range(1, len(generated.ids) + 1)]
+    written = [*zip(ends, generated.log_probs, strict=False)]  # EOS, which has a log-probability, writes nothing
+    return [[log for end, log in written if start < end <= stop] for start, stop in parts]
+
+
+def _boxes(
+    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, size: tuple[int, int]
+) -> Iterator[tuple[Coordinates, str, list[list[float]]]]:
+    """Each box, its name, and the log-probabilities of each of its words."""
+    text = tokenizer.decode(generated.ids)
+    parts, at = [], 0
+    for word in codec.words(text):
+        start, at = at, text.index(word, at) + len(word)
+        parts.append((start, at))
+    logs = part_log_probs(generated, tokenizer, parts)
+    for box, name, words in codec.find_named(text, size):
+        yield box, name, logs[words.start : words.stop]

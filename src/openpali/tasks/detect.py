@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from openpali.metrics.boxes import Detection, right_boxes
 from openpali.metrics.scores import Scores
 from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Sample, Task, choose, require
-from openpali.tasks.confidence import Generated, scored_boxes
+from openpali.tasks.confidence import Generated, box_log_probs, scored_boxes
 from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
@@ -36,6 +37,7 @@ class Detect(Task):
 
     name: ClassVar[str] = "detect"
     coordinates: ClassVar[bool] = True
+    alternatives: ClassVar[bool] = True
     takes: ClassVar[str] = "names"
     metric: ClassVar[str] = "iou"
     right: ClassVar[str] = "f1@0.5"
@@ -91,6 +93,18 @@ class Detect(Task):
         if strict and not found:
             raise ValueError("the answer is empty; it must be 'none' if nothing is found")
         return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found))
+
+    def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
+        """The log-probability of each box with its name."""
+        return box_log_probs(generated, tokenizer, self.codec)
+
+    @classmethod
+    def right_claims(cls, row: Answered) -> list[bool]:
+        """Whether each box has an object of its name, at an IoU of 0.5 or more, that no surer box has."""
+        found, true = (
+            [Detection(name, box, score) for name, *box, score in row.values[side]] for side in ("found", "true")
+        )
+        return right_boxes(found, true)
 
     def measure(
         self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer

@@ -7,7 +7,7 @@ it. Coordinates are in pixels of the images at their size on disk, in the order 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -62,21 +62,28 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Object:
-    """One object of an image: its name ("red kangaroo", no article), its box, and its mask if known."""
+    """One object of an image.
+
+    Attributes:
+        name: as in "red kangaroo", no article.
+        mask: if known.
+        confidence: probability that a model found it where it is, if it is calibrated; else None.
+    """
 
     name: str
     box: Box
     mask: Mask | None = None
+    confidence: float | None = None
 
     def moved(self, down: float, right: float) -> Object:
         """The object, which has no mask, moved by so many pixels."""
         ymin, xmin, ymax, xmax = self.box
-        return Object(self.name, Box(ymin + down, xmin + right, ymax + down, xmax + right))
+        return replace(self, mask=None, box=Box(ymin + down, xmin + right, ymax + down, xmax + right))
 
     def scaled(self, factor: int) -> Object:
         """The object in the image enlarged ``factor`` times."""
         mask = None if self.mask is None else self.mask.repeat(factor, axis=0).repeat(factor, axis=1)
-        return Object(self.name, Box(*(factor * edge for edge in self.box)), mask)
+        return replace(self, mask=mask, box=Box(*(factor * edge for edge in self.box)))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -16,7 +17,7 @@ from openpali.metrics.masks import overlap
 from openpali.metrics.scores import Scores
 from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Need, Sample, Task, require
-from openpali.tasks.confidence import Generated
+from openpali.tasks.confidence import Generated, part_log_probs
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
@@ -82,6 +83,7 @@ class RefSeg(Task):
 
     name: ClassVar[str] = "refseg"
     coordinates: ClassVar[bool] = True
+    alternatives: ClassVar[bool] = True
     takes: ClassVar[str] = "expression"
     needs: ClassVar[frozenset[Need]] = frozenset({"images", "masks"})
     metric: ClassVar[str] = "miou"
@@ -122,23 +124,24 @@ class RefSeg(Task):
 
     def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
         """Objects have names in dialects that write them; the expression is in the prompt, too."""
-        size, way = Size(*size), self.wording
-        objects, start = [], 0
-        for part in text.split(way.objects_joiner.strip() or None) if way.names_segments else [text]:
-            end = 0
-            for match in way.masks.pattern.finditer(part):
-                name = part[match.end() :].strip() if way.names_segments else ""
-                try:
-                    objects.append(self._object(name, part[end : match.start()], match[0], size, strict))
-                except ValueError:
-                    if strict:
-                        raise
-                end = match.end()
-            if strict and (not end or (part[end:].strip() and not way.names_segments)):
-                place = start + end + 1
-                raise ValueError(f"character {place}: four coordinates and 16 mask tokens are expected here")
-            start += len(part) + 1
+        size = Size(*size)
+        objects = (
+            Object(name, box, paste_mask(self.masks.decode(codes), box, size) if self.masks else None)
+            for name, box, codes, _ in self._found(text, size, strict)
+        )
         return Answer(text.strip(), tuple(objects))
+
+    def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
+        """The log-probability of each object's box: many codes draw much the same mask, so theirs say less."""
+        text = tokenizer.decode(generated.ids)
+        parts = [place for *_, place in self._found(text, Size(1, 1))]
+        return [math.fsum(logs) for logs in part_log_probs(generated, tokenizer, parts)]
+
+    @classmethod
+    def right_claims(cls, row: Answered) -> list[bool]:
+        """Whether the first mask has an IoU of 0.5 or more; others are not measured."""
+        values = row.values
+        return [] if values["invalid"] else [values["intersection"] >= 0.5 * values["union"]]
 
     def measure(
         self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
@@ -171,12 +174,29 @@ class RefSeg(Task):
         """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU that the mask VQ-VAE allows (``ceiling``)."""
         return scoring.segmentation(rows)
 
-    def _object(self, name: str, coordinates: str, mask: str, size: Size, strict: bool) -> Object:
-        if not strict:  # ignore words before the coordinates
-            coordinates = " ".join(self._last_four(coordinates))
-        box = Box(*self.codec.decode(coordinates, size))
-        codes = self.wording.masks.decode(mask)
-        return Object(name, box, paste_mask(self.masks.decode(codes), box, size) if self.masks else None)
+    def _found(
+        self, text: str, size: Size, strict: bool = False
+    ) -> Iterator[tuple[str, Box, Sequence[int], tuple[int, int]]]:
+        """Name, box and mask codes of each object, and where in the text the box starts and ends."""
+        way, start = self.wording, 0
+        for part in text.split(way.objects_joiner.strip() or None) if way.names_segments else [text]:
+            end = 0
+            for match in way.masks.pattern.finditer(part):
+                name = part[match.end() :].strip() if way.names_segments else ""
+                place, coordinates = (start + end, start + match.start()), part[end : match.start()]
+                end = match.end()
+                if not strict:  # ignore words before the coordinates
+                    coordinates = " ".join(self._last_four(coordinates))
+                try:
+                    yield name, Box(*self.codec.decode(coordinates, size)), way.masks.decode(match[0]), place
+                except ValueError:
+                    if strict:
+                        raise
+            if strict and (not end or (part[end:].strip() and not way.names_segments)):
+                raise ValueError(
+                    f"character {start + end + 1}: four coordinates and 16 mask tokens are expected here"
+                )
+            start += len(part) + 1
 
     def _last_four(self, text: str) -> list[str]:
         return (re.findall(r"<loc[0-9]{4}>", text) if self.style == "token" else text.split())[-4:]

@@ -15,6 +15,8 @@ from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores, mean, mean_scores
 from openpali.tasks.confidence import DEFAULT_POLICY
 
+CLAIMS = "claims"  # among the values of an answer: the result of `Task.claims`
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -27,8 +29,9 @@ class Answered:
         text: the answer as its task reads it.
         references: the correct answers, or the texts to compare with.
         kind: slice under which it is scored (a language, "human", ...); may be empty.
-        values: the result of ``Task.measure`` ("intersection", "union", boxes with their confidence): numbers and
-            texts, or nested lists of these.
+        values: the result of ``Task.measure`` ("intersection", "union", boxes with their scores) and, under
+            :data:`CLAIMS` where confidence is judged, of ``Task.claims``: numbers and texts, or nested lists of
+            these.
     """
 
     index: int

@@ -15,6 +15,7 @@ from torch import Tensor
 from openpali.home import data_folder, home
 from openpali.messages import reason
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.familiarity import copy_familiarity
 from openpali.weights.format import FAMILY, TOKENIZER, open_model, write_model
 
 SHIPPED = Path(__file__).parents[1] / "models"
@@ -157,6 +158,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
             tokenizer=None if source.kind == "mask_vqvae" else source.tokenizer,
             facts=facts,
         )
+        copy_familiarity(source.folder, folder / part)
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     write_family(folder, list(origins), tasks, languages)
     return sizes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess
 from openpali.messages import reason
+from openpali.metrics.calibration import Calibration
 from openpali.model.int8 import use_int8
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import PaliModel, PaliModelConfig
@@ -31,6 +33,8 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.weights.tensors import MappedTensors, WidenedTensors, load_exactly, write_tensors
 
 FORMAT = 1
+CONFIG = "config.json"
+FAMILIARITY = "familiarity"  # folder of what the model knows, see `weights.familiarity`
 MODEL_TYPE = "openpali"  # how transformers finds the class of a pali, see `interop.transformers`
 TOKENIZER = "tokenizer.model"
 FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
@@ -110,6 +114,18 @@ class ModelFolder:
         return WidenedTensors(stored) if self.facts.get("int8") else stored
 
     @property
+    def calibrations(self) -> dict[str, Calibration]:
+        """The calibrations of its confidence, by task; empty for a model without (:mod:`openpali.eval.calibrate`).
+
+        Raises:
+            ValueError: they cannot be read.
+        """
+        try:
+            return {task: Calibration(**values) for task, values in self.facts.get("calibration", {}).items()}
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{self.folder / CONFIG} has a calibration that cannot be read ({error})") from error
+
+    @property
     def lasting_facts(self) -> Json:
         """The facts that stay true of :meth:`weights` wherever they are written."""
         return {key: value for key, value in self.facts.items() if key not in STORAGE}
@@ -151,7 +167,7 @@ def open_model(folder: Path) -> ModelFolder:
         FileNotFoundError: the folder holds no model.
         ValueError: its configuration cannot be read, or it holds another library's model or a family.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.is_file():
         if (folder / FAMILY).is_file():
             parts = ", ".join(str(part.parent) for part in sorted(folder.glob("*/config.json")))
@@ -184,11 +200,13 @@ def write_model(
     """Write a model folder. ``facts`` is whatever else should be recorded: recipe, samples seen, task options.
 
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
+    What was fitted to them, confidence and familiarity, goes.
 
     Raises:
         OSError: it cannot be written.
     """
     write_tensors(folder, weights)
+    shutil.rmtree(folder / FAMILIARITY, ignore_errors=True)
     if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)
     described = {
@@ -200,7 +218,22 @@ def write_model(
     }
     if isinstance(config, PaliModelConfig):
         described["model_type"] = MODEL_TYPE
-    (folder / "config.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    _write_config(folder, described)
+
+
+def add_facts(folder: Path, **facts: Any) -> None:
+    """Record more facts of a model folder, in place of those of the same names.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    described = json.loads((folder / CONFIG).read_text("utf-8"))
+    described["facts"] |= facts
+    _write_config(folder, described)
+
+
+def _write_config(folder: Path, described: Json) -> None:
+    (folder / CONFIG).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def config_from_json(cls: type[Any], value: Any) -> Any:

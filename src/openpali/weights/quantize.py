@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from openpali.model.int8 import quantize, storage_of
+from openpali.weights.familiarity import copy_familiarity
 from openpali.weights.format import ModelFolder, build, write_model
 
 
@@ -35,3 +36,4 @@ def write_int8(source: ModelFolder, out: Path) -> None:
         tokenizer=source.tokenizer if source.has_tokenizer else None,
         facts={**source.lasting_facts, "int8": True},
     )
+    copy_familiarity(source.folder, out)

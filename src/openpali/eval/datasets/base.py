@@ -79,6 +79,8 @@ class AnswerBenchmark(Benchmark):
         scorer: scores the answers instead of the task, if the benchmark has another protocol.
         measure: values of an example that such a scorer needs, besides those that the task measures.
         part: the part of a family of models to ask, instead of the part for the task.
+        calibration: data root -> similar samples, neither scored nor trained on, to fit the confidence of answers
+            on; None: the benchmark has none.
     """
 
     metric: str = ""
@@ -90,6 +92,7 @@ class AnswerBenchmark(Benchmark):
     scorer: Score | None = None
     measure: Measure | None = None
     part: str | None = None
+    calibration: Open | None = None
 
     def __post_init__(self) -> None:
         if not self.metric:
@@ -143,6 +146,7 @@ def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None
         split="all",
         layout=(source,),
         open=lambda root: samples,
+        calibration=lambda root: samples,
         task=task,
         decoding=Decoding(max_tokens=find_family(task).max_target_tokens),
     )

@@ -65,6 +65,11 @@ MEGABYTES = {
     "debian-reference-fr": 2,
     "debian-reference-es": 2,
     "debian-reference-it": 2,
+    "lomiri-wallpapers-16.04": 16,
+    "mate-backgrounds": 47,
+    "python3-skimage": 21,
+    "python3-sklearn": 3,
+    "debian-handbook": 35,
     "easy-vqa": 4,
 }
 """Package -> size of its download, rounded up, in Debian 13 and on PyPI."""

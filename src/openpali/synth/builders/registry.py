@@ -15,6 +15,7 @@ from openpali.synth.builders import (
     lines,
     packages,
     stamps,
+    unlike,
     vocabularies,
     wordnet,
 )
@@ -29,6 +30,7 @@ BUILDERS: dict[str, Builder] = {
     "fashion-mnist": fashion_mnist.build,
     "wordnet": wordnet.build,
     "lines": lines.build,
+    "unlike": unlike.build,
     **vocabularies.BUILDERS,
 }
 """Name of the data set -> its builder. Data sets that are built from others come after them."""
@@ -40,6 +42,7 @@ PACKAGES: dict[str, Callable[[], Sequence[str]]] = {
     "fashion-mnist": lambda: [fashion_mnist.PACKAGE],
     "wordnet": lambda: [wordnet.PACKAGE],
     "lines": lines.needed,
+    "unlike": unlike.needed,
 }
 """Name of the data set -> the packages that it is built from."""
 
@@ -50,6 +53,7 @@ MINUTES = {
     "fashion-mnist": 0.3,
     "wordnet": 0.1,
     "lines": 0.1,
+    "unlike": 0.2,
     "nano-vocabulary": 0.5,
     "mini-vocabulary": 0.5,
 }

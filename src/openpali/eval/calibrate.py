@@ -1,0 +1,152 @@
+"""Fit the confidence of a model's answers, and which images it knows.
+
+The samples are drawn by neither training nor a benchmark.
+
+``openpali calibrate`` stores both with each part of the model: temperatures and offsets as a fact, known images as
+:mod:`openpali.weights.familiarity`. A model folder that training writes has neither: other weights differ in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from openpali.data.sources.base import Source
+from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
+from openpali.eval.evaluators import AnswerEvaluator, Watch, unwatched
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import BATCH
+from openpali.metrics.calibration import Calibration, auroc, expected_calibration_error, fit_calibration
+from openpali.metrics.scores import mean
+from openpali.tasks.base import Task
+from openpali.tasks.scoring import CLAIMS, Answered
+from openpali.weights.familiarity import CENTRES, fit_familiarity, write_familiarity
+from openpali.weights.format import add_facts, open_model
+
+KNOWN_IMAGES = 600  # samples of each benchmark
+FRAME_STRIDE = 4
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The calibration of a task of a part.
+
+    Attributes:
+        claims: number of texts, or of objects, that it was fitted on.
+        right: share of them that is right.
+    """
+
+    part: str
+    task: str
+    calibration: Calibration
+    claims: int
+    right: float
+
+
+def calibrate(
+    benchmarks: Sequence[Benchmark],
+    pali: Pali,
+    data: Path,
+    *,
+    limit: int | None = None,
+    batch: int = BATCH,
+    watch: Callable[[Benchmark], Watch] = lambda benchmark: unwatched,
+) -> Iterator[Fitted]:
+    """Fit and store the confidence of a model, for each benchmark that has samples for it and a part to answer.
+
+    Args:
+        pali: from a folder that can be written. It does not know the new confidence itself: open it again.
+        data: the data root.
+        limit: fit on the first ``limit`` samples of each benchmark.
+
+    Raises:
+        FileNotFoundError, ValueError: samples cannot be read, or the log-probabilities of the answers do not tell
+            right from wrong.
+        OSError: the folder cannot be written.
+    """
+    for benchmark, part, source in _fitting(benchmarks, pali, data):
+        pipeline = pali.pipeline(part)
+        task = benchmark.task_for(pipeline)
+        evaluator = AnswerEvaluator.of(
+            benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark), claims=True
+        )
+        log_probs, right = judged(evaluator.run(pipeline).rows, task)
+        calibration = fit_calibration(log_probs, right, offset=task.alternatives)
+        folder = pali.parts[part]
+        known = {**open_model(folder).calibrations, task.name: calibration}
+        add_facts(folder, calibration={name: asdict(each) for name, each in known.items()})
+        yield Fitted(part, task.name, calibration, len(right), mean([float(each) for each in right]))
+
+
+def familiarise(
+    benchmarks: Sequence[Benchmark], pali: Pali, data: Path, *, limit: int = KNOWN_IMAGES
+) -> Iterator[tuple[str, int]]:
+    """Learn and store which images each part knows: those of the benchmarks' samples for fitting.
+
+    Args:
+        pali, data: as for :func:`calibrate`.
+        limit: learn from this many samples of each benchmark, and set the limit of strangeness by a quarter as many
+            others.
+
+    Returns:
+        Each part and how many images it has learnt from; parts with fewer than :data:`CENTRES` are left out.
+
+    Raises:
+        FileNotFoundError, ValueError: samples cannot be read.
+        OSError: a folder cannot be written.
+    """
+    sources: dict[str, list[Source]] = {}
+    for _, part, source in _fitting(benchmarks, pali, data):
+        sources.setdefault(part, []).append(source)
+    for part, own in sources.items():
+        known: list[Tensor] = []
+        others: list[Tensor] = []
+        for source in own:
+            count = min(limit, len(source) * 4 // 5)
+            for side, start, stop in ((known, 0, count), (others, count, count + count // 4)):
+                # Neighbouring frames of a video are nearly the same.
+                images = [image for i in range(start, stop) for image in source[i].images[::FRAME_STRIDE]]
+                side.extend([pali.pipeline(part).describe(images)] if images else [])
+        learnt = sum(map(len, known))
+        if learnt >= CENTRES and others:
+            write_familiarity(pali.parts[part], fit_familiarity(torch.cat(known), torch.cat(others)))
+            yield part, learnt
+
+
+def _fitting(
+    benchmarks: Sequence[Benchmark], pali: Pali, data: Path
+) -> Iterator[tuple[AnswerBenchmark, str, Source]]:
+    """The benchmarks that a model can be fitted on, with its part that answers and the samples for fitting."""
+    for benchmark in benchmarks:
+        if isinstance(benchmark, AnswerBenchmark) and benchmark.calibration is not None:
+            part = benchmark.part or pali.by_task.get(benchmark.task, ("pali",))[0]
+            if part in pali.parts:
+                yield benchmark, part, benchmark.calibration(data)
+
+
+def confidence_scores(rows: Sequence[Answered], task: Task, calibration: Calibration) -> dict[str, float]:
+    """How well confidence fits: ``ece``, and ``confidence_auroc`` if some claims are right and some are wrong.
+
+    Empty if no answer makes a claim.
+    """
+    log_probs, right = judged(rows, task)
+    if not right:
+        return {}
+    sure = [calibration.confidence(log_prob) for log_prob in log_probs]
+    scores = {"ece": expected_calibration_error(sure, right)}
+    if len(set(right)) == 2:
+        wrong, correct = (
+            [each for each, hit in zip(sure, right, strict=True) if hit == side] for side in (False, True)
+        )
+        scores["confidence_auroc"] = auroc(wrong, correct)
+    return scores
+
+
+def judged(rows: Sequence[Answered], task: Task) -> tuple[list[float], list[bool]]:
+    """The log-probability of each claim of each answer, and whether it is right."""
+    pairs = [pair for row in rows for pair in zip(row.values[CLAIMS], task.right_claims(row), strict=False)]
+    return [log_prob for log_prob, _ in pairs], [right for _, right in pairs]

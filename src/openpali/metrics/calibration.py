@@ -1,0 +1,119 @@
+"""Confidence: from the log-probability of an answer to the probability that it is right, and how well that fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpali.metrics.scores import check_paired
+
+BINS = 15
+STEPS = 100  # of Newton's method, which takes about ten
+TINY = 1e-9
+LEAST = 1e-3  # inverse temperature below which confidence is as good as constant
+SUREST = 12.0  # log-odds; nearer to 0 and 1, log-probabilities in float32 are rounding
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How surely answers of a task are right: ``sigmoid(log-odds of the answer / temperature + offset)``.
+
+    The log-odds are those of the model's probability ``p`` of the whole answer, ``log(p / (1 - p))``. A temperature
+    above 1 corrects a model that is too sure of what it says. An offset above 0 is for answers of which more than
+    one text is right, as boxes: then they are likelier right than they are likely.
+    """
+
+    temperature: float
+    offset: float = 0.0
+
+    def confidence(self, log_prob: float) -> float:
+        """Probability in 0..1 that an answer of this log-probability is right."""
+        return float(_sigmoid(_log_odds([log_prob]) / self.temperature + self.offset)[0])
+
+
+def fit_calibration(log_probs: Sequence[float], right: Sequence[bool], *, offset: bool = False) -> Calibration:
+    """The calibration of the greatest likelihood, by Newton's method.
+
+    Args:
+        log_probs: of each answer, at most 0.
+        right: whether it is right.
+        offset: fit one, too; otherwise it is 0.
+
+    Raises:
+        ValueError: unequal lengths, no answers, or likelier answers are not oftener right, so that no temperature
+            fits.
+    """
+    check_paired(log_probs, right, "verdicts")
+    odds = _log_odds(log_probs)
+    columns = np.stack([odds, np.ones_like(odds)][: 1 + offset], axis=1)
+    # As if there were one more answer of each sort, half right: answers that are all right leave the odds finite.
+    x, y = np.concatenate([columns, columns.mean(0, keepdims=True)]), np.append(np.asarray(right, np.float64), 0.5)
+    parameters = np.zeros(1 + offset)
+    for _ in range(STEPS):
+        p = _sigmoid(x @ parameters)
+        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + TINY * np.eye(1 + offset), x.T @ (p - y))
+        while _loss(x @ (parameters - step), y) > _loss(x @ parameters, y) and np.abs(step).max() > TINY:
+            step /= 2
+        parameters = parameters - step
+        if np.abs(step).max() <= TINY:
+            break
+    if parameters[0] < LEAST:
+        raise ValueError(
+            f"of {len(right)} answers, the likelier ones are not oftener right: their log-probabilities say "
+            "nothing about confidence"
+        )
+    return Calibration(1 / float(parameters[0]), float(parameters[1]) if offset else 0.0)
+
+
+def expected_calibration_error(confidences: Sequence[float], right: Sequence[bool], *, bins: int = BINS) -> float:
+    """Mean over answers of the gap between confidence and share of right answers, in bins of equally many answers.
+
+    Bins of equal width would hold few answers where a model is hardly ever unsure, and their gaps would be chance.
+    Answers are sorted by confidence, equal ones in the order given, and cut into ``bins`` parts whose sizes differ
+    by at most one (fewer parts if there are fewer answers).
+
+    Returns:
+        0..1.
+
+    Raises:
+        ValueError: unequal lengths or no answers.
+    """
+    check_paired(confidences, right, "verdicts")
+    p, y = np.asarray(confidences, np.float64), np.asarray(right, np.float64)
+    parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
+    return math.fsum(len(part) * abs(float(p[part].mean() - y[part].mean())) for part in parts) / len(p)
+
+
+def auroc(low: Sequence[float], high: Sequence[float]) -> float:
+    """Probability that a value of ``high`` is above one of ``low``, a tie counting half; 0..1, by chance 0.5.
+
+    Raises:
+        ValueError: no values on a side.
+    """
+    if not len(low) or not len(high):
+        raise ValueError("AUROC needs values on both sides")
+    _, places, counts = np.unique(np.concatenate([low, high]), return_inverse=True, return_counts=True)
+    middle_ranks = np.cumsum(counts) - (counts - 1) / 2
+    above = middle_ranks[places[len(low) :]].sum() - len(high) * (len(high) + 1) / 2
+    return float(above / (len(low) * len(high)))
+
+
+def _loss(odds: Floats, y: Floats) -> float:
+    """Negative log-likelihood of the shares ``y`` that are right, by log-odds."""
+    return float((np.logaddexp(0, odds) - y * odds).sum())
+
+
+def _log_odds(log_probs: Sequence[float]) -> Floats:
+    p = np.minimum(np.asarray(log_probs, np.float64), -1e-9)
+    odds: Floats = p - np.log(-np.expm1(p))
+    return odds.clip(-SUREST, SUREST)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return np.asarray(0.5 * (1 + np.tanh(x / 2)))

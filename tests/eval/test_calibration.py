@@ -1,0 +1,353 @@
+"""Confidence and familiarity: maths against brute force, errors by hand, and that a model shows what was fitted."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import openpali
+from openpali.cli.main import app
+from openpali.data.sources.registry import open_source
+from openpali.eval.calibrate import calibrate, confidence_scores, familiarise
+from openpali.eval.nano import heldout
+from openpali.eval.registry import BENCHMARKS
+from openpali.eval.runner import run
+from openpali.infer.bulk import Reply
+from openpali.infer.generate import Generation
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Prediction
+from openpali.metrics.boxes import Detection, right_boxes
+from openpali.metrics.calibration import Calibration, auroc, expected_calibration_error, fit_calibration
+from openpali.synth.builders.output import write_shards
+from openpali.synth.builders.unlike import SOURCES
+from openpali.tasks.caption import Caption
+from openpali.tasks.detect import Detect
+from openpali.tasks.example import Size
+from openpali.tasks.refseg import RefSeg
+from openpali.tasks.scoring import CLAIMS, Answered
+from openpali.text.masks import MaskText
+from openpali.text.tokenizer import Tokenizer
+from openpali.weights.familiarity import fit_familiarity, read_familiarity, write_familiarity
+from openpali.weights.family import SHIPPED, open_tokenizer
+from openpali.weights.format import add_facts, open_model
+from openpali.weights.quantize import write_int8
+
+
+def drawn(temperature: float, offset: float, count: int = 20_000) -> tuple[list[float], list[bool]]:
+    """Log-probabilities of answers that are right as often as a calibration says."""
+    rng = np.random.default_rng(3)
+    odds = rng.normal(0.5, 2.5, count)
+    right = rng.random(count) < 1 / (1 + np.exp(-(odds / temperature + offset)))
+    return (-np.log1p(np.exp(-odds))).tolist(), right.tolist()
+
+
+@pytest.mark.parametrize(("temperature", "offset"), [(0.7, 0.0), (2.5, 0.0), (1.4, 1.0)])
+def test_a_fit_finds_the_calibration_that_drew_the_answers(temperature: float, offset: float) -> None:
+    log_probs, right = drawn(temperature, offset)
+    found = fit_calibration(log_probs, right, offset=offset != 0)
+    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    assert found.offset == pytest.approx(offset, abs=0.05)
+    assert expected_calibration_error([found.confidence(each) for each in log_probs], right) < 0.02
+
+
+def test_a_fit_is_the_best_of_all_temperatures() -> None:
+    log_probs, right = drawn(1.7, 0.0, 300)
+
+    def loss(temperature: float) -> float:
+        calibration = Calibration(temperature)
+        chances = [calibration.confidence(each) for each in log_probs]
+        return -math.fsum(math.log(p if hit else 1 - p) for p, hit in zip(chances, right, strict=True))
+
+    best = min(np.arange(1.2, 2.4, 0.02), key=loss)
+    assert fit_calibration(log_probs, right).temperature == pytest.approx(best, abs=0.02)
+
+
+def test_a_fit_is_found_where_all_answers_are_unlikely() -> None:
+    """Masks have many tokens: half of them may be right, and each as good as impossible to the letter."""
+    rng = np.random.default_rng(0)
+    odds = rng.uniform(-11, -5, 2000)
+    right = rng.random(2000) < 1 / (1 + np.exp(-(odds / 5 + 1.5)))
+    found = fit_calibration(odds.tolist(), right.tolist(), offset=True)
+    assert found.temperature == pytest.approx(5, rel=0.25)
+    assert found.offset == pytest.approx(1.5, abs=0.4)
+
+
+def test_confidence_by_hand() -> None:
+    assert Calibration(1.0).confidence(math.log(0.8)) == pytest.approx(0.8)
+    assert Calibration(2.0).confidence(math.log(0.8)) == pytest.approx(2 / 3)  # odds of 4 become odds of 2
+    assert Calibration(1.0, math.log(3)).confidence(math.log(0.5)) == pytest.approx(0.75)
+    assert 0.5 < Calibration(1.0).confidence(0.0) < 1  # an answer without any doubt
+    assert Calibration(1.0).confidence(-1e4) > 0
+
+
+def test_answers_that_are_all_right_leave_the_confidence_below_1() -> None:
+    fitted = fit_calibration([math.log(0.9)] * 50, [True] * 50, offset=False)
+    assert 0.9 < fitted.confidence(math.log(0.9)) < 1
+
+
+@pytest.mark.parametrize("offset", [False, True])
+def test_log_probabilities_that_say_the_opposite_cannot_be_calibrated(offset: bool) -> None:
+    log_probs, right = drawn(1.0, 0.0, 500)
+    with pytest.raises(ValueError, match="not oftener right"):
+        fit_calibration(log_probs, [not each for each in right], offset=offset)
+
+
+def test_calibration_error_by_hand() -> None:
+    assert expected_calibration_error([0.9] * 10, [True] * 9 + [False], bins=1) == pytest.approx(0)
+    assert expected_calibration_error([1.0, 0.0], [False, True]) == pytest.approx(1)
+    # Two bins of two: |0.15 - 0.5| and |0.85 - 1|.
+    error = expected_calibration_error([0.9, 0.1, 0.8, 0.2], [True, True, True, False], bins=2)
+    assert error == pytest.approx((0.35 + 0.15) / 2)
+    assert expected_calibration_error([0.3], [True]) == pytest.approx(0.7)  # fewer answers than bins
+    with pytest.raises(ValueError, match="empty"):
+        expected_calibration_error([], [])
+
+
+def test_auroc_counts_the_pairs_in_order() -> None:
+    low, high = [0.1, 0.4, 0.4, 0.7], [0.4, 0.9, 0.2]
+    pairs = [(a < b) + 0.5 * (a == b) for a in low for b in high]
+    assert auroc(low, high) == pytest.approx(sum(pairs) / len(pairs))
+    with pytest.raises(ValueError, match="both sides"):
+        auroc([], [1.0])
+
+
+def test_right_boxes_have_the_name_and_overlap_and_are_the_surest() -> None:
+    cat, low = (0, 0, 10, 10), (0, 0, 4, 10)
+    found = [Detection("cat", cat, 0.5), Detection("cat", cat, 0.9), Detection("dog", cat), Detection("cat", low)]
+    assert right_boxes(found, [Detection("cat", cat)]) == [False, True, False, False]
+    assert right_boxes(found, [Detection("cat", cat), Detection("dog", (0, 0, 10, 9))]) == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert right_boxes([], [Detection("cat", cat)]) == []
+    assert right_boxes(found[:1], []) == [False]
+
+
+# ---- claims of answers
+
+
+@pytest.fixture(scope="module")
+def tokenizer(world_with_vocabulary: Path) -> Tokenizer:
+    return open_tokenizer("nano-vocabulary")
+
+
+def said(tokenizer: Tokenizer, *parts: tuple[str, float]) -> Generation:
+    """An answer in parts; each token of a part has its log-probability. EOS has -8."""
+    ids: list[int] = []
+    logs: list[float] = []
+    for n in range(len(parts)):
+        longer = tokenizer.encode(" ".join(text for text, _ in parts[: n + 1]))
+        logs += [parts[n][1]] * (len(longer) - len(ids))
+        ids = longer
+    return Generation(ids, [*logs, -8.0], sum(logs) - 8, "eos")
+
+
+def test_the_claim_of_a_text_is_all_of_it(tokenizer: Tokenizer) -> None:
+    generated = said(tokenizer, ("A red", -1.0), ("apple", -0.5))
+    assert Caption().claims(generated, tokenizer) == [pytest.approx(sum(generated.log_probs))]
+    row = Answered(0, "k", "p", "a cat", ("a cat", "cat"))
+    assert Caption.right_claims(row) == [True]
+    assert Caption.right_claims(Answered(0, "k", "p", "a Cat", ("a cat", "cat"))) == [False]
+
+
+def test_the_claims_of_a_detection_are_its_boxes(tokenizer: Tokenizer) -> None:
+    task = Detect(bins=100)
+    first, second = "10 20 30 40 red circle", "50 60 70 80 blue star"
+    generated = said(tokenizer, (first, -0.25), ("90 90 10 10 nowhere", -4.0), (second, -0.5))
+    lengths = len(tokenizer.encode(first)), len(tokenizer.encode(second))
+    claims = task.claims(generated, tokenizer)
+    assert claims == [pytest.approx(-0.25 * lengths[0]), pytest.approx(-0.5 * lengths[1])]
+    answer = task.parse(tokenizer.decode(generated.ids), Size(100, 100))
+    assert len(answer.objects) == len(claims)
+    assert task.claims(said(tokenizer, ("none", -1.0)), tokenizer) == []
+
+
+def test_the_claims_of_a_segmentation_are_its_objects(tokenizer: Tokenizer) -> None:
+    task = RefSeg(bins=100)
+    first, second = (f"{box} {MaskText().encode(range(16))}" for box in ("1 2 30 40", "50 60 70 80"))
+    broken = f"9 9 9 9 {MaskText().encode(range(16))}"
+    generated = said(tokenizer, (first, -0.25), (broken, -9.0), (second, -0.5))
+    lengths = len(tokenizer.encode("1 2 30 40")), len(tokenizer.encode("50 60 70 80"))
+    claims = task.claims(generated, tokenizer)
+    assert len(task.parse(tokenizer.decode(generated.ids), Size(100, 100)).objects) == len(claims) == 2
+    assert claims[0] == pytest.approx(-0.25 * lengths[0])
+    assert claims[1] == pytest.approx(-0.5 * lengths[1])
+    values = {"intersection": 5, "union": 10, "invalid": 0.0, CLAIMS: claims}
+    assert RefSeg.right_claims(Answered(0, "k", "p", "", (), "", values)) == [True]
+    assert RefSeg.right_claims(Answered(0, "k", "p", "", (), "", {**values, "intersection": 4})) == [False]
+    assert RefSeg.right_claims(Answered(0, "k", "p", "", (), "", {**values, "invalid": 1.0})) == []
+
+
+# ---- a calibrated model
+
+
+@pytest.fixture(scope="module")
+def calibrated(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny family with a made-up calibration of two tasks."""
+    folder = tmp_path_factory.mktemp("calibrated") / "family"
+    shutil.copytree(family, folder)
+    add_facts(
+        folder / "pali", calibration={"detect": asdict(Calibration(2.0, 1.0)), "caption": {"temperature": 3.0}}
+    )
+    return folder
+
+
+def test_predictions_have_a_confidence_only_where_the_model_is_calibrated(calibrated: Path) -> None:
+    pali, image = Pali.from_pretrained(calibrated), np.full((72, 72, 3), 90, np.uint8)
+    prompts = ["Generate the alt_text in en at 0: <extra_id_0>", "Answer in en: what? <extra_id_0>"]
+    caption, answer = pali.predict([[image]] * 2, prompts)
+    total = math.fsum(caption.generation.log_probs)
+    assert caption.answer.confidence == pytest.approx(Calibration(3.0).confidence(total))
+    assert answer.answer.confidence is None
+    assert Reply("k", caption).as_json()["confidence"] == caption.answer.confidence
+    assert Reply("k", answer).as_json()["confidence"] is None
+
+
+def test_each_box_has_its_own_confidence(calibrated: Path, tokenizer: Tokenizer) -> None:
+    pipeline = Pali.from_pretrained(calibrated).pipeline()
+    task = pipeline.task("detect")
+    generated = said(tokenizer, ("10 20 30 40 red circle", -0.25), ("50 60 70 80 blue star", -1.5))
+    answer = pipeline.prediction("p", task, Size(100, 100), generated).answer
+    assert pipeline.prediction("p", task, Size(100, 100), generated, ["red"]).answer.objects == ()
+    sure = [Calibration(2.0, 1.0).confidence(claim) for claim in task.claims(generated, tokenizer)]
+    assert [thing.confidence for thing in answer.objects] == sure
+    assert answer.confidence is None
+    assert sure[0] > sure[1]
+    assert [
+        thing["confidence"] for thing in Reply("k", Prediction("p", answer, generated)).as_json()["objects"]
+    ] == sure
+
+
+def test_a_calibration_survives_int8(calibrated: Path, tmp_path: Path) -> None:
+    write_int8(open_model(calibrated / "pali"), tmp_path / "int8")
+    assert open_model(tmp_path / "int8").calibrations == open_model(calibrated / "pali").calibrations
+
+
+def test_a_damaged_calibration_is_named(calibrated: Path, tmp_path: Path) -> None:
+    shutil.copytree(calibrated / "pali", tmp_path / "pali")
+    add_facts(tmp_path / "pali", calibration={"caption": {"heat": 1}})
+    with pytest.raises(ValueError, match=r"config\.json has a calibration that cannot be read"):
+        _ = open_model(tmp_path / "pali").calibrations
+
+
+def test_calibrating_stores_what_it_fits_and_evaluation_prints_its_error(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "family"
+    shutil.copytree(family, folder)
+    caption = BENCHMARKS["nano/caption"]
+    # The tiny model is never right; half of its answers count as right here.
+    monkeypatch.setattr(Caption, "right_claims", classmethod(lambda cls, row: [row.values[CLAIMS][0] > -60]))
+    assert "ece" not in run(caption, Pali.from_pretrained(folder), Path(), limit=4).scores.summary
+    [fitted] = calibrate([caption, BENCHMARKS["easy-vqa"]], Pali.from_pretrained(folder), Path(), limit=4)
+    assert (fitted.part, fitted.task, fitted.claims) == ("pali", "caption", 4)
+    assert open_model(folder / "pali").calibrations == {"caption": fitted.calibration}
+    done = run(caption, Pali.from_pretrained(folder), Path(), limit=4)
+    assert done.scores.summary["ece"] == confidence_scores(done.rows, Caption(), fitted.calibration)["ece"]
+    assert done.calibration == fitted.calibration
+    assert json.loads(json.dumps(done.card.as_json()))["scores"]["ece"] == done.scores.summary["ece"]
+
+
+# ---- what a model knows
+
+
+@pytest.fixture(scope="module")
+def knowing(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny family, which knows grey images."""
+    folder = tmp_path_factory.mktemp("knowing") / "family"
+    shutil.copytree(family, folder)
+    pipeline = Pali.from_pretrained(folder).pipeline()
+    known, others = (pipeline.describe([grey(i) for i in some]) for some in (range(100), range(100, 150)))
+    write_familiarity(folder / "pali", fit_familiarity(known, others))
+    return folder
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (72, 72, 3), dtype=np.uint8)
+
+
+def grey(seed: int) -> np.ndarray:
+    """A grey image with a little noise."""
+    rng = np.random.default_rng(seed)
+    return (rng.integers(90, 160) + rng.integers(0, 8, (72, 72, 3))).astype(np.uint8)
+
+
+def test_predictions_tell_images_that_the_model_does_not_know(knowing: Path, family: Path) -> None:
+    image = grey(200)
+    rows, prompts = [[image], [NOISE], [image, NOISE], []], ["detect: horse"] * 4
+    known, noise, both, text = Pali.from_pretrained(knowing).predict(rows, prompts)
+    assert (known.unlike, noise.unlike, text.unlike) == (False, True, None)
+    assert known.strangeness is not None
+    assert noise.strangeness is not None
+    assert both.strangeness == pytest.approx((known.strangeness + noise.strangeness) / 2, rel=1e-3)
+    assert Reply("k", noise).as_json()["unlike"] is True
+    [silent] = Pali.from_pretrained(family).predict([[NOISE]], ["detect: horse"])
+    assert (silent.strangeness, silent.unlike) == (None, None)
+
+
+def test_the_command_warns_once_of_each_image_that_the_model_does_not_know(
+    knowing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, pixels in (("noise", NOISE), ("known", grey(200))):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    images = [str(tmp_path / f"{name}.png") for name in ("noise", "known")]
+    app(["predict", *images, "detect: horse", "--model", str(knowing), "--json"], standalone_mode=False)
+    printed = capsys.readouterr()
+    assert printed.err.count("noise.png: this image is unlike what") == 1
+    assert "known.png" not in printed.err
+    assert [json.loads(line)["unlike"] for line in printed.out.splitlines()] == [True, False]
+
+
+def test_familiarity_is_learnt_from_the_samples_for_fitting(family: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "family"
+    shutil.copytree(family, folder)
+    benchmarks = [BENCHMARKS[name] for name in ("nano/caption", "nano/detect", "nano/video", "nano/line")]
+    assert dict(familiarise(benchmarks, Pali.from_pretrained(folder), Path(), limit=40)) == {
+        "pali": 80,
+        "video": 80,
+    }
+    assert read_familiarity(folder / "pali") is not None
+    assert dict(familiarise(benchmarks[:1], Pali.from_pretrained(folder), Path(), limit=40)) == {}  # too few
+
+
+def test_the_benchmark_separates_strangers_from_the_world(
+    knowing: Path, family: Path, world_with_vocabulary: Path
+) -> None:
+    folder = world_with_vocabulary / "data" / "unlike"
+    folder.mkdir(exist_ok=True)
+    with io.BytesIO() as out:
+        Image.fromarray(NOISE).save(out, "JPEG")
+        jpeg = out.getvalue()
+    for kind in SOURCES:
+        write_shards(folder, kind, [("noise", {"jpg": jpeg, "json": b"{}"})])
+    pali = Pali.from_pretrained(knowing)
+    scores = run(BENCHMARKS["nano/unlike"], pali, Path(), limit=3).scores.summary
+    own = [heldout("nano", kind)[i].images[0] for kind in ("single", "scene", "word") for i in range(3)]
+    strange = [open_source(str(folder / f"{kind}-00000.tar"), {})[0].images[0] for kind in SOURCES]
+    pipeline = pali.pipeline()
+    assert pipeline.familiarity is not None
+    known, others = (pipeline.familiarity.strangeness(pipeline.describe(side)).numpy() for side in (own, strange))
+    assert scores["auroc"] == pytest.approx(np.mean(others[:, None] > known), abs=1e-6)
+    assert scores["auroc/photograph"] == pytest.approx(np.mean(others[0] > known), abs=1e-6)
+    assert (scores["false_alarms"], scores["noticed"]) == (np.mean(known > 1), np.mean(others > 1))
+    with pytest.raises(ValueError, match="run `openpali calibrate`"):
+        run(BENCHMARKS["nano/unlike"], Pali.from_pretrained(family), Path(), limit=3)
+
+
+@pytest.mark.skipif(read_familiarity(SHIPPED / "nano" / "pali") is None, reason="nano ships without")
+def test_nano_knows_the_demo_and_not_a_chart() -> None:
+    pipeline = Pali.from_pretrained(SHIPPED / "nano").pipeline()
+    assert pipeline.familiarity is not None
+    chart = Path(__file__).parents[2] / "docs" / "results" / "nano" / "curves-3_video.png"
+    own = sorted((Path(openpali.__file__).parent / "demo" / "images").glob("*-1.png"))
+    strange = (pipeline.familiarity.strangeness(pipeline.describe([chart, *own])) > 1).tolist()
+    assert strange == [True] + [False] * len(own)

@@ -1,0 +1,88 @@
+"""What a model knows: distances against brute force, the limit, and that copies keep it and new weights do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from openpali.text.tokenizer import Tokenizer
+from openpali.weights.familiarity import (
+    CENTRES,
+    Familiarity,
+    describe,
+    fit_familiarity,
+    read_familiarity,
+    write_familiarity,
+)
+from openpali.weights.family import pack_family
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
+
+from .folders import write
+
+
+def drawn(count: int, seed: int, stretch: float = 1.0) -> torch.Tensor:
+    """Features in four clusters, of which one direction varies far less than the others."""
+    g = torch.Generator().manual_seed(seed)
+    clusters = torch.tensor([[0.0, 0, 0], [4, 0, 0], [0, 4, 0], [4, 4, 0]])
+    noise = torch.randn(count, 3, generator=g) * torch.tensor([0.5, 0.5, 0.01 * stretch])
+    return clusters[torch.randint(0, 4, (count,), generator=g)] + noise
+
+
+def test_distances_are_those_of_the_nearest_centre() -> None:
+    known = fit_familiarity(drawn(500, 0), drawn(200, 1))
+    features = drawn(20, 2)
+    expected = [
+        min(
+            np.linalg.norm((x - known.mean).numpy() @ known.whiten.float().numpy() - centre.float().numpy())
+            for centre in known.centres
+        )
+        / known.limit.item()
+        for x in features
+    ]
+    np.testing.assert_allclose(known.strangeness(features).numpy(), expected, rtol=1e-4)
+
+
+def test_one_known_image_in_a_hundred_is_strange_and_others_are_where_nothing_varied() -> None:
+    known = fit_familiarity(drawn(2000, 0), drawn(2000, 1))
+    assert 0.003 < (known.strangeness(drawn(2000, 2)) > 1).float().mean() < 0.025
+    assert (known.strangeness(drawn(200, 3, stretch=100)) > 1).float().mean() > 0.5  # outside of one thin direction
+    assert (known.strangeness(drawn(200, 3) + 20) > 1).all()
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="too few"):
+        fit_familiarity(drawn(CENTRES - 1, 0), drawn(5, 1))
+    with pytest.raises(ValueError, match="too few"):
+        fit_familiarity(drawn(CENTRES, 0), drawn(0, 1))
+
+
+def test_features_are_mean_and_log_spread_of_the_tokens() -> None:
+    tokens = torch.tensor([[[1.0, 5.0], [3.0, 5.0]]])
+    torch.testing.assert_close(describe(tokens), torch.tensor([[2.0, 5.0, 0.0, -13.8155]]), atol=1e-4, rtol=0)
+
+
+def test_copies_keep_what_a_model_knows_and_new_weights_lose_it(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    source = write(tmp_path / "source", "pali", tokenizer)
+    assert read_familiarity(source) is None
+    known = fit_familiarity(drawn(100, 0), drawn(50, 1))
+    write_familiarity(source, known)
+    write_int8(open_model(source), tmp_path / "int8")
+    (tmp_path / "family.toml").write_text(f'[parts]\npali = "{source}"\n')
+    pack_family(tmp_path / "family.toml", tmp_path / "family")
+    for folder in (source, tmp_path / "int8", tmp_path / "family" / "pali"):
+        found = read_familiarity(folder)
+        assert isinstance(found, Familiarity)
+        torch.testing.assert_close(found.strangeness(drawn(9, 2)), known.strangeness(drawn(9, 2)))
+    write(source, "pali", tokenizer, seed=1)
+    assert read_familiarity(source) is None
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "familiarity").mkdir()
+    (tmp_path / "familiarity" / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="familiarity"):
+        read_familiarity(tmp_path)
