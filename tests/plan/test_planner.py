@@ -263,7 +263,7 @@ def test_mistakes_are_named() -> None:
 
 
 def test_the_command_prints_plans(capsys, monkeypatch) -> None:
-    recipe = str(RECIPES / "nano" / "1_multimodal.toml")
+    recipe = str(RECIPES / "nano" / "0a_siglip.toml")
     for extra in ([], ["--json"]):
         monkeypatch.setattr(sys, "argv", ["openpali", "plan", recipe, "--device", "a100-40", *extra])
         with pytest.raises(SystemExit) as end:
@@ -272,11 +272,11 @@ def test_the_command_prints_plans(capsys, monkeypatch) -> None:
     shown = capsys.readouterr()
     assert shown.err.startswith("rehearsing a step at 72 px\n")
     text, _, printed = shown.out.partition("{")
-    assert "nano/1_multimodal: " in text
+    assert "nano/0a_siglip: " in text
     assert "fits as it is" in text
     assert "assumed: " in text
     phases = json.loads("{" + printed)["phases"]
-    assert [phase["steps"] for phase in phases] == [300, 1300]
+    assert [phase["steps"] for phase in phases] == [100, 400, 500]
     for phase in phases:
         kinds = [size for kind, size in phase["memory"].items() if kind not in ("all", "between_steps")]
         assert phase["memory"]["all"] == sum(kinds)
