@@ -24,7 +24,7 @@ def scores(layer: nn.Module, x_ND: torch.Tensor) -> torch.Tensor:
     """Attention scores by the layer's own forward pass, ``[h, N, N]``."""
     seen: list[torch.Tensor] = []
 
-    def spy(q, k, v, mask=None, scale: float | None = None) -> torch.Tensor:
+    def spy(q, k, v, mask=None, scale: float | None = None, bias=None, cap=None) -> torch.Tensor:
         seen.append(q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale))
         return v
 

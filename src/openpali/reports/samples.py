@@ -13,7 +13,7 @@ from openpali.reports.drawing import draw_prediction, enlarge, sheet
 from openpali.rng import generator
 
 COUNT = 12  # images on a sheet, four in a row
-SIDE = 240  # pixels of each
+SIDE = 288  # pixels of each, about
 
 
 def draw_samples(model: PaliModel, stream: Stream, counter: int, path: Path) -> None:
