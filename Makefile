@@ -7,7 +7,8 @@ STAGES := 0a_siglip 0a_classifier 0b_ul2 0c_mask_vqvae 1_multimodal 2a_resolutio
 # Parts of the tests, the longest first, for `make -j2`; each takes what is in no other part. One pytest process
 # for each, since one that had run many hundreds of tests has died when it forked.
 TRAINING := parallel evals benchmarks resume kills
-TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/eval tests/interop tests/infer
+TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/eval tests/interop tests/infer \
+    tests/serve tests/data tests/model
 SOAK := tests/train/test_memory.py
 
 .PHONY: soak demo test lint nano $(TESTS)
