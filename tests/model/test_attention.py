@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from openpali.model.attention import (
     AttentionLayer,
+    Scoring,
     auto,
     eager,
     eager_with_weights,
@@ -66,7 +68,7 @@ def test_backends_in_bf16_agree_with_float32(backend, queries: int) -> None:
     q, k, v = _inputs(2, queries, 40)
     for mask, bias in _masks(2, queries, 40):
         with torch.inference_mode():
-            ours = backend(q, k, v, mask, 1.0, bias)
+            ours = backend(q, k, v, Scoring(mask, 1.0, bias))
         torch.testing.assert_close(ours.float(), _exact(q, k, v, mask, bias), rtol=0, atol=0.05)
 
 
@@ -84,7 +86,7 @@ def test_eager_and_fused_agree_forward_and_backward(masked: str) -> None:
 
     def run(backend, dtype: torch.dtype) -> list[Tensor]:
         q, k, v, *bias = (t.to(dtype) for t in tensors)
-        out = backend(q, k, v, mask, scale, bias[0] if bias else None)
+        out = backend(q, k, v, Scoring(mask, scale, bias[0] if bias else None))
         return [out.float(), *torch.autograd.grad(out, tensors, out_gradient.to(dtype))]
 
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
@@ -104,8 +106,8 @@ def test_auto_is_eager_in_bf16_on_a_cpu_for_few_scores_or_a_bias_that_learns(lea
             x = torch.randn(1, 1, tokens, 4, dtype=torch.bfloat16)
             auto(x, x, x)
         bias = torch.zeros(tokens, tokens, dtype=torch.bfloat16)
-        auto(x, x, x, bias=bias)
-        auto(x, x, x, bias=bias.requires_grad_())
+        auto(x, x, x, Scoring(bias=bias))
+        auto(x, x, x, Scoring(bias=bias.requires_grad_()))
         assert fused == [257, 257]
         x = x[:, :, :9].float()
         auto(x, x, x)
@@ -119,9 +121,10 @@ def test_a_query_that_may_see_no_key_gets_zeros_and_gives_no_nan(bias: bool) -> 
     q, k, v = (torch.randn(2, 3, 5, 8, requires_grad=True) for _ in range(3))
     seen = torch.tensor([True, False])[:, None, None, None].expand(2, 1, 1, 5)
     added = torch.randn(1, 3, 5, 5) if bias else None
-    out, weights = eager_with_weights(q, k, v, seen, 1.0, added)
+    how = Scoring(seen, 1.0, added)
+    out, weights = eager_with_weights(q, k, v, how)
     torch.testing.assert_close(out, _exact(q, k, v, seen, added))
-    torch.testing.assert_close(out, eager(q, k, v, seen, 1.0, added))
+    torch.testing.assert_close(out, eager(q, k, v, how))
     assert (out[1] == 0).all()
     assert (weights[1] == 0).all()
     out.sum().backward()
@@ -132,7 +135,7 @@ def test_every_attention_of_a_model_takes_the_backend_that_is_set() -> None:
     torch.manual_seed(0)
     model, calls = init_weights(SigLIP(PRESETS["pico"].siglip)).eval(), []
 
-    def count(*args: Tensor | float | None) -> Tensor:
+    def count(*args: Any) -> Tensor:
         calls.append(1)
         return sdpa(*args)
 

@@ -7,7 +7,7 @@ import torch
 from tiny_runs import make_recipe
 from torch import nn
 
-from openpali.model.attention import set_attention
+from openpali.model.attention import PLAIN, Scoring, set_attention
 from openpali.model.init import init_weights
 from openpali.model.t5 import CrossAttention, SelfAttention, T5Config
 from openpali.model.vit import Attention
@@ -24,8 +24,8 @@ def scores(layer: nn.Module, x_ND: torch.Tensor) -> torch.Tensor:
     """Attention scores by the layer's own forward pass, ``[h, N, N]``."""
     seen: list[torch.Tensor] = []
 
-    def spy(q, k, v, mask=None, scale: float | None = None, bias=None, cap=None) -> torch.Tensor:
-        seen.append(q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale))
+    def spy(q, k, v, how: Scoring = PLAIN) -> torch.Tensor:
+        seen.append(q @ k.mT * (q.shape[-1] ** -0.5 if how.scale is None else how.scale))
         return v
 
     set_attention(layer, spy)

@@ -1,7 +1,7 @@
 """Scaled dot-product attention: the backends that compute it, and T5's relative bias, a block of queries at a time.
 
-A backend is a function of query, key, value, mask and scale. Each module with attention holds one: :func:`auto`,
-until the owner of the model gives it another with :func:`set_attention`.
+A backend is a function of query, key, value and :class:`Scoring`. Each module with attention holds one:
+:func:`auto`, until the owner of the model gives it another with :func:`set_attention`.
 
 Shapes: B batch, h heads, L queries, N keys, d head width.
 """
@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,86 +24,73 @@ SCORES = 2**25  # without gradients, most elements of bias at a time: the number
 FEW_SCORES = 256**2  # per head; up to here holding the scores costs less than a fused kernel saves
 
 
+class Scoring(NamedTuple):
+    """How scores become weights, beside the queries and keys.
+
+    Attributes:
+        mask: which keys may be seen, bool; broadcasts to ``[..., L, N]``.
+        scale: of the scores; None: ``d ** -0.5``.
+        bias: added to the scores, float of the queries' dtype; broadcasts to ``[..., L, N]``. It may hide keys with
+            -inf, but not all keys of a query.
+        cap: bounds the scores before the bias, ``cap * tanh(scores / cap)``, which no fused kernel does.
+    """
+
+    mask: Tensor | None = None
+    scale: float | None = None
+    bias: Tensor | None = None
+    cap: float | None = None
+
+    @property
+    def fused(self) -> Tensor | None:
+        """Mask and bias as fused kernels take them, in one: bool, or added to the scores."""
+        if self.mask is None or self.bias is None:
+            return self.mask if self.bias is None else self.bias
+        return self.bias.masked_fill(~self.mask, -math.inf)
+
+
+PLAIN = Scoring()
+
+
 class Backend(Protocol):
     """Computes attention."""
 
-    def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None = None,
-        scale: float | None = None,
-        bias: Tensor | None = None,
-        cap: float | None = None,
-    ) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
         """Attend to the keys.
 
         Args:
             q, k, v: ``[..., L, d]``, ``[..., N, d]``, ``[..., N, d]``.
-            mask: which keys may be seen, bool; broadcasts to ``[..., L, N]``.
-            scale: of the scores; None: ``d ** -0.5``.
-            bias: added to the scores, float of the dtype of ``q``; broadcasts to ``[..., L, N]``. It may hide keys
-                with -inf, but not all keys of a query.
-            cap: bounds the scores before the bias, ``cap * tanh(scores / cap)``, which no fused kernel does.
+            how: mask, scale, bias and bound of the scores.
 
         Returns:
-            ``[..., L, d]``; zeros for a query whose keys ``mask`` hides all.
+            ``[..., L, d]``; zeros for a query whose keys the mask hides all.
         """
         ...
 
 
-def sdpa(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None = None,
-    scale: float | None = None,
-    bias: Tensor | None = None,
-    cap: float | None = None,
-) -> Tensor:
+def sdpa(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     """torch's fused kernels; :func:`eager` for scores with a bound."""
-    if cap is not None:
-        return eager(q, k, v, mask, scale, bias, cap)
-    if bias is not None:
-        mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    if how.cap is not None:
+        return eager(q, k, v, how)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=how.fused, scale=how.scale)
 
 
-def eager(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None = None,
-    scale: float | None = None,
-    bias: Tensor | None = None,
-    cap: float | None = None,
-) -> Tensor:
+def eager(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     """Two matmuls and a softmax."""
-    out = _weights(q, k, mask, scale, bias, cap) @ v
-    return out if mask is None else out * mask.any(-1, keepdim=True)
+    out = _weights(q, k, how) @ v
+    return out if how.mask is None else out * how.mask.any(-1, keepdim=True)
 
 
-def eager_with_weights(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None = None,
-    scale: float | None = None,
-    bias: Tensor | None = None,
-    cap: float | None = None,
-) -> tuple[Tensor, Tensor]:
+def eager_with_weights(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> tuple[Tensor, Tensor]:
     """The output of :func:`eager`, and the attention weights ``[..., L, N]``."""
-    weights = _weights(q, k, mask, scale, bias, cap)
-    if mask is not None:
-        weights = weights * mask.any(-1, keepdim=True)
+    weights = _weights(q, k, how)
+    if how.mask is not None:
+        weights = weights * how.mask.any(-1, keepdim=True)
     return weights @ v, weights
 
 
-def _weights(
-    q: Tensor, k: Tensor, mask: Tensor | None, scale: float | None, bias: Tensor | None, cap: float | None
-) -> Tensor:
+def _weights(q: Tensor, k: Tensor, how: Scoring) -> Tensor:
     """Attention weights ``[..., L, N]``; finite and without meaning for a query that may see no key."""
+    mask, scale, bias, cap = how
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores = (q if scale == 1.0 else q * scale) @ k.transpose(-2, -1)
     # in place: on a CPU, new memory for the scores takes as long as their softmax
@@ -117,15 +104,7 @@ def _weights(
     return scores.softmax(-1)
 
 
-def auto(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None = None,
-    scale: float | None = None,
-    bias: Tensor | None = None,
-    cap: float | None = None,
-) -> Tensor:
+def auto(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     """The faster of :func:`sdpa` and :func:`eager`: eager in bf16 on a CPU for few scores, or if the bias learns.
 
     There the fused kernel takes 14 times as long for one query over 3,380 keys, 4 times for a training step over
@@ -133,10 +112,10 @@ def auto(
     memory. With a bias that learns it holds them too, in float32.
     """
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
-        learns = bias is not None and bias.requires_grad
+        learns = how.bias is not None and how.bias.requires_grad
         if learns or q.shape[-2] * k.shape[-2] <= FEW_SCORES:
-            return eager(q, k, v, mask, scale, bias, cap)
-    return sdpa(q, k, v, mask, scale, bias, cap)
+            return eager(q, k, v, how)
+    return sdpa(q, k, v, how)
 
 
 class AttentionLayer(nn.Module):
@@ -171,16 +150,8 @@ def recorded_weights(model: nn.Module) -> Iterator[list[Tensor]]:
     """
     weights: list[Tensor] = []
 
-    def record(
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None = None,
-        scale: float | None = None,
-        bias: Tensor | None = None,
-        cap: float | None = None,
-    ) -> Tensor:
-        out, seen = eager_with_weights(q, k, v, mask, scale, bias, cap)
+    def record(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
+        out, seen = eager_with_weights(q, k, v, how)
         weights.append(seen)
         return out
 
@@ -208,7 +179,7 @@ def attend_with_bias(
     """
     if bias.ndim == 4:
         assert mask is None
-        return attend(q, k, v, None, 1.0, bias.to(q.dtype))
+        return attend(q, k, v, Scoring(None, 1.0, bias.to(q.dtype)))
     # with a mask, scores differ between the rows of a batch
     copies = 1 if mask is None else len(mask)
     block = partial(_attend_block, attend, q, k, v, bias, mask, causal=causal)
@@ -225,16 +196,17 @@ def attend_grouped(
         attend: computes each block.
         q: ``[B, h, L, d]``.
         k, v: ``[B, g, N, d]``; the first ``h / g`` heads of ``q`` see the first head of these, and so on.
-        mask, scale, cap: as in :class:`Backend`; the mask is the same for all heads, ``[B, 1, L, N]`` (or 1 for L).
+        mask, scale, cap: as in :class:`Scoring`; the mask is the same for all heads, ``[B, 1, L, N]`` (or 1 for L).
     """
     shared, length = q.shape[1] // k.shape[1], q.shape[2]
     if length == 1:  # the heads that share keys are as many queries of one head: no key is copied
-        return attend(q.reshape(len(q), k.shape[1], shared, -1), k, v, mask, scale, None, cap).reshape(q.shape)
+        how = Scoring(mask, scale, None, cap)
+        return attend(q.reshape(len(q), k.shape[1], shared, -1), k, v, how).reshape(q.shape)
     k, v = (t.repeat_interleave(shared, 1) for t in (k, v))
 
     def block(start: int, end: int) -> Tensor:
         own = mask if mask is None or mask.shape[2] == 1 else mask[:, :, start:end]
-        return attend(q[:, :, start:end], k, v, own, scale, None, cap)
+        return attend(q[:, :, start:end], k, v, Scoring(own, scale, None, cap))
 
     return _in_blocks(block, length, len(q) * q.shape[1] * k.shape[2])
 
@@ -270,7 +242,7 @@ def _attend_block(
         query = torch.arange(start, end, device=q.device) + (n - length)
         future = torch.arange(n, device=q.device)[None] > query[:, None]
         scores = scores.masked_fill_(future, -math.inf)
-    return attend(q[:, :, start:end], k, v, mask, 1.0, scores)
+    return attend(q[:, :, start:end], k, v, Scoring(mask, 1.0, scores))
 
 
 def unfold_bias(bias: Tensor, keys: int) -> Tensor:

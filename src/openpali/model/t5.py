@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.model.attention import AttentionLayer, attend_with_bias, merge_heads, split_heads
+from openpali.model.attention import AttentionLayer, Scoring, attend_with_bias, merge_heads, split_heads
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.layers import Embedding, Linear
 from openpali.model.rows import RowBuffer, append_masks, shared_memory
@@ -348,7 +348,7 @@ class CrossAttention(AttentionLayer):
         """Attend to keys and values ``[M, h, N, d]``; B // M rows after one another share each."""
         shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1]) if len(x_BLD) else x_BLD
         q = split_heads(self.query(shared), self.heads)
-        x = self.attend(q, keys, values, mask, 1.0)
+        x = self.attend(q, keys, values, Scoring(mask, 1.0))
         return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))
 
 

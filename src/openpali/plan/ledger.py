@@ -6,7 +6,6 @@ tensors their results have shapes and no contents. All is observed through torch
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from openpali.model.attention import eager
+from openpali.model.attention import PLAIN, Scoring, eager
 from openpali.train.machine import flops_of
 
 KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "communication")
@@ -199,29 +198,18 @@ _DATA_DEPENDENT: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
 """Operators whose result depends on data, and the result that is assumed."""
 
 
-def fused_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None = None,
-    scale: float | None = None,
-    bias: Tensor | None = None,
-    cap: float | None = None,
-) -> Tensor:
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     """The attention backend of a GPU (see `model/attention.py`): torch's memory-efficient kernel, if it can."""
-    if cap is not None:
-        return eager(q, k, v, mask, scale, bias, cap)
-    if bias is None:
-        bias = mask
-    elif mask is not None:
-        bias = bias.masked_fill(~mask, -math.inf)
+    if how.cap is not None:
+        return eager(q, k, v, how)
+    bias = how.fused
     if torch.is_autocast_enabled("cpu"):
         q, k, v = (t.to(torch.bfloat16) for t in (q, k, v))
         bias = bias if bias is None else bias.to(torch.bfloat16)
     if bias is not None:
         bias = bias.expand(*q.shape[:-1], k.shape[-2])
     out: Tensor = _aten._scaled_dot_product_efficient_attention(
-        q, k, v, bias, torch.is_grad_enabled(), 0.0, False, scale=scale
+        q, k, v, bias, torch.is_grad_enabled(), 0.0, False, scale=how.scale
     )[0]
     return out
 

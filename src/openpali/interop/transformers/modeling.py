@@ -19,7 +19,7 @@ from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
 from openpali.interop.transformers.configuration import PaliConfig
-from openpali.model.attention import auto, eager, recorded_weights, set_attention
+from openpali.model.attention import PLAIN, Scoring, auto, eager, recorded_weights, set_attention
 from openpali.model.init import init_children
 from openpali.model.pali import PaliModel, join
 from openpali.model.t5 import CrossAttention, DecoderLayer, EncoderDecoder, EncoderLayer
@@ -42,18 +42,9 @@ class _ConfiguredAttention:
 
     config: PaliConfig
 
-    def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None = None,
-        scale: float | None = None,
-        bias: Tensor | None = None,
-        cap: float | None = None,
-    ) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
         backend = eager if self.config._attn_implementation == "eager" else auto
-        return backend(q, k, v, mask, scale, bias, cap)
+        return backend(q, k, v, how)
 
 
 class _Layer(GradientCheckpointingLayer):
