@@ -285,7 +285,7 @@ class Pipeline:
     ) -> list[Prediction]:
         arrays, found = zip(*(self.arrays(row[0], row[1]) for row in rows), strict=True)
         inputs = self.collate(arrays)
-        with evaluating(self.model), _tokens_of(self.model.vit) as tokens:
+        with evaluating(self.model), _tokens_of(self.model.vit if self.familiarity else None) as tokens:
             generations = generate(
                 self.engine,
                 inputs.get("images"),
@@ -485,9 +485,15 @@ def group(keys: Sequence[K]) -> dict[K, list[int]]:
 
 
 @contextmanager
-def _tokens_of(vit: nn.Module) -> Iterator[list[Tensor]]:
-    """The tokens that a ViT computes within the block, in this thread, so that they need not be computed twice."""
+def _tokens_of(vit: nn.Module | None) -> Iterator[list[Tensor]]:
+    """The tokens that a ViT computes within the block, in this thread, so that they need not be computed twice.
+
+    None if nobody will ask: they are held until the block ends.
+    """
     found: list[Tensor] = []
+    if vit is None:
+        yield found
+        return
     thread = get_ident()
 
     def keep(module: nn.Module, inputs: object, tokens: Tensor) -> None:
