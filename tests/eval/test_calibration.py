@@ -343,7 +343,6 @@ def test_the_benchmark_separates_strangers_from_the_world(
         run(BENCHMARKS["nano/unlike"], Pali.from_pretrained(family), Path(), limit=3)
 
 
-@pytest.mark.skipif(read_familiarity(SHIPPED / "nano" / "pali") is None, reason="nano ships without")
 def test_nano_knows_the_demo_and_not_a_chart() -> None:
     pipeline = Pali.from_pretrained(SHIPPED / "nano").pipeline()
     assert pipeline.familiarity is not None
