@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -160,10 +161,11 @@ class _Pieces:
         return whole[len(self.sent) :] if whole.startswith(self.sent) else ""
 
 
-class _Form:
+class _Form(ABC):
     """How an endpoint writes what both have in common."""
 
     kind: str
+    piece_kind: str
     prefix: str
 
     def __init__(self, service: Service, with_log_probs: bool) -> None:
@@ -172,10 +174,7 @@ class _Form:
 
     def head(self, stream: bool) -> Json:
         """What every answer begins with."""
-        return {
-            **self._head,
-            "object": f"{self.kind}.chunk" if stream and self.kind != "text_completion" else self.kind,
-        }
+        return {**self._head, "object": self.piece_kind if stream else self.kind}
 
     def starts(self) -> list[Json]:
         """Choices of the first event of a stream."""
@@ -200,15 +199,17 @@ class _Form:
         pieces.tokens = len(state[0])
         return {"index": index, **self.text(text, stream=True), "logprobs": values, "finish_reason": None}
 
+    @abstractmethod
     def text(self, text: str, stream: bool) -> Json:
-        raise NotImplementedError
+        """A text, whole or a piece of a stream."""
 
+    @abstractmethod
     def log_probs(self, ticket: Ticket, ids: list[int], values: list[float], first: int) -> Any:
-        raise NotImplementedError
+        """Log-probabilities of the tokens from ``first`` on; None if they are not asked for."""
 
 
 class _Chat(_Form):
-    kind, prefix = "chat.completion", "chatcmpl"
+    kind, piece_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
     def starts(self) -> list[Json]:
         return [
@@ -225,7 +226,7 @@ class _Chat(_Form):
 
 
 class _Plain(_Form):
-    kind, prefix = "text_completion", "cmpl"
+    kind, piece_kind, prefix = "text_completion", "text_completion", "cmpl"
 
     def text(self, text: str, stream: bool) -> Json:
         return {"text": text}
