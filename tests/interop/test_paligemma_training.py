@@ -172,6 +172,6 @@ def test_a_killed_run_goes_on_bit_for_bit_and_its_model_exports(base: Path, data
 
 
 def test_what_a_gemma_has_not_is_refused(base: Path, data: Path) -> None:
+    spec = recipe(base, data, model={"init": {"": str(base)}, "dropout": 0.1})
     with pytest.raises(ValueError, match="a PaliGemma has no dropout"):
-        spec = recipe(base, data, model={"init": {"": str(base)}, "dropout": 0.1})
         build_objective(spec, open_tokenizer(str(base)), ())

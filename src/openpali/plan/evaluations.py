@@ -87,13 +87,13 @@ def answer_costs(model: VisionLanguageModel, batch: Batch) -> AnswerCosts:
         batch: on the meta device.
     """
     images, prompt, target = batch.get("images"), batch["prompt"], batch["target"]
-    tokens = target.shape[1]
+    tokens, text = target.shape[1], model.get_submodule("text")
     with torch.no_grad():
         once = count_flops(lambda: model.encode(images, prompt))
         once += count_flops(lambda: model.logits(model(images, prompt, target)))
         cache = model.start(model.encode(images, prompt), tokens)
         token = count_flops(lambda: model.step(target[:, :1], cache))
-    sizes = {name: p.numel() for name, p in model.text.named_parameters() if not name.startswith("encoder")}
+    sizes = {name: p.numel() for name, p in text.named_parameters() if not name.startswith("encoder")}
     if "head.weight" in sizes:
         del sizes["embed.weight"]  # of which a token needs a row
     return AnswerCosts(once, token, 4.0 * sum(sizes.values()), tokens)

@@ -125,7 +125,8 @@ class SequenceObjective:
     """Cross-entropy of the target given images and prompt: stages 0b (UL2), 1, 2 and 3."""
 
     def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
-        self.config: Config = _for_sequences(_shape(recipe, PaliModelConfig | PaliGemmaConfig), recipe, tokenizer)
+        shape: PaliModelConfig | PaliGemmaConfig = _shape(recipe, PaliModelConfig, PaliGemmaConfig)
+        self.config: Config = _for_sequences(shape, recipe, tokenizer)
         self.model = build(self.config)
         self.encoder: Encoder = SequenceEncoder(
             tokenizer, recipe.max_prompt, recipe.max_target, cut=recipe.too_long == "cut"
@@ -234,8 +235,8 @@ def _for_sequences(
 ) -> PaliModelConfig | PaliGemmaConfig:
     """The shape with the recipe's vocabulary and dropout; a Gemma's are its own."""
     if isinstance(shape, PaliModelConfig):
-        changes = {"vocab_size": tokenizer.vocab_size, "dropout": recipe.model.dropout}
-        return dataclasses.replace(shape, text=dataclasses.replace(shape.text, **changes))
+        text = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
+        return dataclasses.replace(shape, text=text)
     if recipe.model.dropout:
         raise ValueError(f"model.dropout = {recipe.model.dropout}, but a PaliGemma has no dropout: remove it")
     if tokenizer.vocab_size > shape.text.vocab_size:
@@ -246,20 +247,20 @@ def _for_sequences(
     return shape
 
 
-def _shape(recipe: Recipe, kind: type[C]) -> C:
+def _shape(recipe: Recipe, *kinds: type[C]) -> C:
     """The configuration that ``model.preset`` names: a preset, or that of a model folder."""
     name = recipe.model.preset
     if name in PRESETS:
         preset = PRESETS[name]
         known: Sequence[Config] = (preset.siglip, preset.pali, preset.masks)
-        return next(config for config in known if isinstance(config, kind))
+        return next(config for config in known if isinstance(config, kinds))
     try:
         config = open_model(find_model(name)).config
     except FileNotFoundError as error:
         raise ValueError(
             f"model.preset = {name!r} is neither one of {', '.join(PRESETS)} nor a model folder"
         ) from error
-    if not isinstance(config, kind):
+    if not isinstance(config, kinds):
         raise ValueError(
             f"model.preset = {name!r} is not a model that objective = {recipe.objective} trains: name another"
         )
