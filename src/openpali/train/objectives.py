@@ -125,7 +125,7 @@ class SequenceObjective:
     """Cross-entropy of the target given images and prompt: stages 0b (UL2), 1, 2 and 3."""
 
     def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
-        shape: PaliModelConfig | PaliGemmaConfig = _shape(recipe, PaliModelConfig, PaliGemmaConfig)
+        shape = cast(PaliModelConfig | PaliGemmaConfig, _shape(recipe, PaliModelConfig, PaliGemmaConfig))
         self.config: Config = _for_sequences(shape, recipe, tokenizer)
         self.model = build(self.config)
         self.encoder: Encoder = SequenceEncoder(
