@@ -1,4 +1,4 @@
-"""Means and differences of scores of several training runs (seeds) on the same samples, with intervals over both."""
+"""Means and differences of scores of several runs (seeds) on the same samples, with intervals over both."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def difference(ours: ArrayLike, theirs: ArrayLike, level: float = LEVEL) -> Esti
     """
     a, b = _checked(ours), _checked(theirs)
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"scores of {a.shape[1]} and {b.shape[1]} samples cannot be compared: give the same samples")
+        raise ValueError(
+            f"scores of {a.shape[1]} and {b.shape[1]} samples cannot be compared: give the same samples"
+        )
     return _estimate([a, b], a.mean(0) - b.mean(0), level)
 
 
