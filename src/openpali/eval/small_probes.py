@@ -21,11 +21,13 @@ from openpali.eval.encoders import fashion_images, on_white, stamps_by_category
 from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Load
 from openpali.eval.probes import SHOTS
 from openpali.home import home
+from openpali.rng import generator
 from openpali.synth.builders import packages
 from openpali.tasks.example import Example, Image
 
 TRAIN = max(SHOTS)  # images of each class to draw shots from
 TEST = 400  # images of each data set
+LARGE = 4_000_000  # pixels of a drawing that would take too long to read
 LANGUAGES = (  # each has a script of its own
     *("en", "el", "ru", "ar", "hy", "hi", "am", "ka", "gu"),
     *("zh", "ja", "ko", "he", "km", "ml", "ta", "th"),
@@ -81,6 +83,9 @@ def _clipart() -> Split:
     found: tuple[list[tuple[Load, str]], list[tuple[Load, str]]] = ([], [])
     for name in CLIPART:
         for path in sorted((root / name).rglob("*.png"), key=lambda path: _hash(path.name)):
+            with PILImage.open(path) as opened:
+                if opened.width * opened.height > LARGE:
+                    continue
             found[_hash(path.name)[0] % 2].append((partial(_drawn, path), name))
     return _chosen(*found)
 
@@ -127,6 +132,7 @@ def _chosen(train: Rows, test: Rows) -> Split:
     few = [row for row in train if next(seen.setdefault(row[1], count())) < TRAIN]
     ordered = sorted(test, key=lambda row: row[1])
     spread = np.linspace(0, len(ordered) - 1, min(TEST, len(ordered))).astype(int)
+    spread = generator(SEED).permutation(spread)  # so that a limit leaves some of each class
     return _labelled(few), _labelled([ordered[i] for i in spread])
 
 
