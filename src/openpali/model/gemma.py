@@ -1,15 +1,17 @@
-"""Gemma and Gemma 2 (arXiv 2403.08295 and 2408.00118): the decoder that PaliGemma puts text into.
+"""Gemma, Gemma 2 and the layers of Gemma 3 (arXiv 2403.08295, 2408.00118 and 2503.19786).
 
-Here it is a prefix-LM: the prefix sees all of itself, what follows it is causal. Positions count from 1, as in
-transformers' PaliGemma; 0 is padding.
+PaliGemma's decoder is :class:`Gemma`, a prefix-LM: the prefix sees all of itself, what follows it is causal. There
+positions count from 1, as in transformers' PaliGemma; 0 is padding. T5Gemma 2 has two stacks of layers.
 
 Shapes: B batch, L queries, N keys, D model width, h heads, g heads that share keys and values, d head width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from typing import NamedTuple, cast
 
 import torch
@@ -18,13 +20,13 @@ from torch import Tensor, nn
 from openpali.model.attention import AttentionLayer, attend_grouped, merge_heads, split_heads
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.layers import Embedding, Linear
-from openpali.model.t5 import FeedForward, KVCache
+from openpali.model.t5 import FeedForward, KVCache, LayerCache
 from openpali.model.vit import LayerCall
 
 
 @dataclass(frozen=True)
 class GemmaConfig:
-    """Shape of the decoder; the last five fields are what Gemma 2 adds.
+    """Shape of a stack of layers: fields from ``post_norms`` on since Gemma 2, from ``qk_norms`` on since Gemma 3.
 
     Attributes:
         vocab_size: rows of the embedding, which is the output head, too.
@@ -34,7 +36,11 @@ class GemmaConfig:
         query_scalar: scores are divided by its root; ``d_head`` in most sizes ("query_pre_attn_scalar").
         post_norms: also normalise what attention and feed-forward add.
         score_cap, logit_cap: bounds of attention scores and logits, ``cap * tanh(x / cap)``; None: no bound.
-        window: in every other layer, from the first, a position after the prefix sees so many, itself included.
+        window: in near layers, a position sees so many, itself included (after the prefix, where there is one).
+        period: every so many layers, the last of them sees all, and the others are near; from the first layer on.
+        qk_norms: normalise queries and keys, before they are rotated.
+        near_base: ``rope_base`` of near layers; None: the same.
+        rope_factor: positions are divided by it in layers that see all.
     """
 
     vocab_size: int
@@ -51,15 +57,23 @@ class GemmaConfig:
     score_cap: float | None = None
     logit_cap: float | None = None
     window: int | None = None
+    period: int = 2
+    qk_norms: bool = False
+    near_base: float | None = None
+    rope_factor: float = 1.0
+
+    def is_near(self, layer: int) -> bool:
+        """Whether a layer, counted from 0, sees no more than the window."""
+        return (layer + 1) % self.period != 0
 
 
 class RMSNorm(nn.Module):
     """Divide by the root mean square and multiply by ``1 + weight``, all in float32."""
 
-    def __init__(self, config: GemmaConfig) -> None:
+    def __init__(self, width: int, eps: float) -> None:
         super().__init__()
-        self.eps = config.norm_eps
-        self.weight = nn.Parameter(torch.empty(config.d_model))
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(width))
 
     def init_weights(self) -> None:
         nn.init.zeros_(self.weight)
@@ -77,9 +91,12 @@ class Rotation(NamedTuple):
     sin: Tensor
 
     @classmethod
-    def of(cls, positions_BL: Tensor, config: GemmaConfig, dtype: torch.dtype) -> Rotation:
+    def of(cls, positions_BL: Tensor, config: GemmaConfig, dtype: torch.dtype, *, near: bool) -> Rotation:
+        """The rotation in near layers, or in those that see all."""
+        base = config.near_base if near and config.near_base else config.rope_base
         exponents = torch.arange(0, config.d_head, 2, device=positions_BL.device).float() / config.d_head
-        angles = positions_BL[:, None, :, None].float() * (1 / config.rope_base**exponents)
+        frequencies = 1 / base**exponents / (1.0 if near else config.rope_factor)
+        angles = positions_BL[:, None, :, None].float() * frequencies
         return cls(angles.cos().to(dtype), angles.sin().to(dtype))
 
     def __call__(self, x_BhLd: Tensor) -> Tensor:
@@ -115,13 +132,24 @@ class Attention(AttentionLayer):
         self.key_value = Linear(config.d_model, 2 * config.kv_heads * config.d_head, bias=False)
         self.out = Linear(config.heads * config.d_head, config.d_model, bias=False)
 
+        self.norm_query, self.norm_key = (
+            RMSNorm(config.d_head, config.norm_eps) if config.qk_norms else nn.Identity() for _ in range(2)
+        )
+
     def init_weights(self) -> None:
         for layer in (self.query, self.key_value, self.out):
             init_normal(layer, layer.in_features**-0.5)
+        init_weights(self.norm_query)
+        init_weights(self.norm_key)
+
+    def memory(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys, not rotated, and values, each ``[B, g, N, d]``."""
+        k, v = self.key_value(x_BND).chunk(2, dim=-1)
+        return self.norm_key(split_heads(k, self.kv_heads)), split_heads(v, self.kv_heads)
 
     def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor, cache: KVCache | None) -> Tensor:
-        k, v = (split_heads(t, self.kv_heads) for t in self.key_value(x_BLD).chunk(2, dim=-1))
-        q, k = rotate(split_heads(self.query(x_BLD), self.heads)), rotate(k)
+        k, v = self.memory(x_BLD)
+        q, k = rotate(self.norm_query(split_heads(self.query(x_BLD), self.heads))), rotate(k)
         if cache is not None:
             k, v = cache.update(k, v)
         return cast(Tensor, self.out(merge_heads(attend_grouped(self.attend, q, k, v, mask, self.scale, self.cap))))
@@ -132,12 +160,13 @@ class Layer(nn.Module):
 
     def __init__(self, config: GemmaConfig) -> None:
         super().__init__()
-        self.norm_attention = RMSNorm(config)
+        norm = partial(RMSNorm, config.d_model, config.norm_eps)
+        self.norm_attention = norm()
         self.attention = Attention(config)
-        self.post_attention = RMSNorm(config) if config.post_norms else nn.Identity()
-        self.norm_ff = RMSNorm(config)
+        self.post_attention = norm() if config.post_norms else nn.Identity()
+        self.norm_ff = norm()
         self.ff = FeedForward(config.d_model, config.d_ff, "gelu")
-        self.post_ff = RMSNorm(config) if config.post_norms else nn.Identity()
+        self.post_ff = norm() if config.post_norms else nn.Identity()
 
     def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor, cache: KVCache | None = None) -> Tensor:
         """The next L positions, after those that ``cache`` holds; ``mask`` as in :class:`Masks`."""
@@ -145,45 +174,71 @@ class Layer(nn.Module):
         return cast(Tensor, x + self.post_ff(self.ff(self.norm_ff(x))))
 
 
-class Gemma(nn.Module):
-    """The decoder over embedded inputs: PaliGemma puts visual tokens among them."""
+class ScaledEmbedding(Embedding):
+    """Token ids ``[..., L]`` -> ``[..., L, D]``, scaled by the root of D, which is rounded to their dtype."""
 
-    def __init__(self, config: GemmaConfig) -> None:
+    def forward(self, ids: Tensor) -> Tensor:
+        x = super().forward(ids)
+        return x * torch.tensor(self.embedding_dim**0.5, dtype=x.dtype)
+
+
+class Stack(nn.Module):
+    """Layers and a norm, over embedded inputs."""
+
+    def __init__(self, config: GemmaConfig, layer: type[Layer] = Layer) -> None:
         super().__init__()
         self.config = config
-        self.embed = Embedding(config.vocab_size, config.d_model)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config)
-
-    def init_weights(self) -> None:
-        init_normal(self.embed, self.config.d_model**-0.5)
-        init_children(self.layers)
-        init_weights(self.norm)
-
-    def embed_ids(self, ids: Tensor) -> Tensor:
-        """Token ids ``[..., L]`` -> ``[..., L, D]``, scaled by the root of D, which is rounded to their dtype."""
-        x = cast(Tensor, self.embed(ids))
-        return x * torch.tensor(self.config.d_model**0.5, dtype=x.dtype)
+        self.layers = nn.ModuleList(layer(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
 
     def forward(
         self,
         x_BLD: Tensor,
         positions_BL: Tensor,
         masks: Masks,
-        caches: Sequence[KVCache | None] = (None,),
+        caches: Iterable[KVCache | None] | None = None,
         call: LayerCall = nn.Module.__call__,
     ) -> Tensor:
-        """Embedded inputs -> hidden states ``[B, L, D]``, ready for :meth:`logits`; each layer called by ``call``.
+        """Embedded inputs -> hidden states ``[B, L, D]``; each layer called by ``call``.
 
-        ``caches``: one per layer, or one None.
+        ``caches``: one per layer, each taken just before its layer is called; None: no past.
         """
-        rotate = Rotation.of(positions_BL, self.config, x_BLD.dtype)
-        for i, layer in enumerate(self.layers):
-            mask = masks.full if i % 2 else masks.near
-            x_BLD = call(layer, x_BLD, rotate, mask, cache=caches[i % len(caches)])
+        near, far = (Rotation.of(positions_BL, self.config, x_BLD.dtype, near=near) for near in (True, False))
+        for i, (layer, cache) in enumerate(zip(self.layers, caches or repeat(None), strict=False)):
+            rotate, mask = (near, masks.near) if self.config.is_near(i) else (far, masks.full)
+            x_BLD = call(layer, x_BLD, rotate, mask, cache=cache)
         return cast(Tensor, self.norm(x_BLD))
+
+
+class Gemma(Stack):
+    """The decoder, with its embedding, which is the head: PaliGemma puts visual tokens among what it embeds."""
+
+    def __init__(self, config: GemmaConfig) -> None:
+        super().__init__(config)
+        self.embed = ScaledEmbedding(config.vocab_size, config.d_model)
+
+    def init_weights(self) -> None:
+        init_normal(self.embed, self.config.d_model**-0.5)
+        init_children(self.layers)
+        init_weights(self.norm)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
-        logits, cap = hidden @ self.embed.weight.to(hidden.dtype).T, self.config.logit_cap
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        return tied_logits(hidden, self.embed, self.config.logit_cap)
+
+
+def tied_logits(hidden: Tensor, embed: nn.Embedding, cap: float | None) -> Tensor:
+    """Hidden states ``[..., D]`` -> ``[..., V]``, by an embedding; ``cap`` bounds them, ``cap * tanh(x / cap)``."""
+    logits = hidden @ embed.weight.to(hidden.dtype).T
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+class PrefixCache(LayerCache):
+    """One layer's keys and values of the memory, which rows of the same memory share, and of the text after it."""
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        past, prefix = super().update(keys, values), self.memory
+        if len(prefix[0]) < len(keys):
+            count = len(keys) // len(prefix[0])
+            prefix = prefix[0].repeat_interleave(count, 0), prefix[1].repeat_interleave(count, 0)
+        return torch.cat([prefix[0], past[0]], dim=2), torch.cat([prefix[1], past[1]], dim=2)

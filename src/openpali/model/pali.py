@@ -1,11 +1,11 @@
 """PaLI: all patch tokens -> one linear projection -> before the embedded prompt -> encoder-decoder -> text
-(PaLI-3 paper, section 3.1); and what it shares with PaliGemma."""
+(PaLI-3 paper, section 3.1); and what it shares with PaliGemma and T5Gemma 2."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +32,18 @@ class Memory(NamedTuple):
     mask: Tensor | None
 
 
+class Head(NamedTuple):
+    """How hidden states become logits: ``hidden @ matrix.T``, bounded by ``cap * tanh(. / cap)`` if there is a cap.
+
+    Training takes the loss from this, without all logits in memory; :meth:`VisionLanguageModel.logits` is the same.
+    """
+
+    matrix: Tensor  # [V, D]
+    cap: float | None = None
+
+
 class VisionLanguageModel(nn.Module, ABC):
-    """Images and prompts in, hidden states or text out: a ViT, a projection, and ``text``, the language model.
+    """Images and prompts in, hidden states or text out: a ViT, ``project``, and ``text``, the language model.
 
     Inputs throughout:
         images: ``[B, F, H, W, 3]`` uint8 or float in -1..1; F frames, each encoded alone and their tokens
@@ -43,15 +53,17 @@ class VisionLanguageModel(nn.Module, ABC):
 
     Attributes:
         first: the token that starts a text; it is not part of the text.
+        image_place: the token of a prompt in whose place an image goes; None: images stand before the prompt.
     """
 
     pad = 0
     first: int
+    image_place: int | None = None
 
-    def __init__(self, vision: ViTConfig, d_model: int) -> None:
+    def __init__(self, vision: ViTConfig, project: nn.Module) -> None:
         super().__init__()
         self.vit = ViT(vision)
-        self.project = Dense(vision.width, d_model)
+        self.project = project
 
     def forward(
         self, images: Tensor | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
@@ -59,9 +71,13 @@ class VisionLanguageModel(nn.Module, ABC):
         """Hidden states ``[B, T, D]`` that predict ``targets`` ``[B, T]`` (not yet shifted right)."""
         return self.decode(targets, self.encode(images, prompt, frames))
 
-    @abstractmethod
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
         """What a text is generated from."""
+        return self.encode_tokens(None if images is None else self.embed_images(images), prompt, frames)
+
+    @abstractmethod
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+        """:meth:`encode` for images that :meth:`embed_images` has embedded."""
 
     @abstractmethod
     def decode(self, targets: Tensor, memory: Memory) -> Tensor:
@@ -70,6 +86,11 @@ class VisionLanguageModel(nn.Module, ABC):
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
+
+    @property
+    @abstractmethod
+    def head(self) -> Head:
+        """What :meth:`logits` computes with."""
 
     @abstractmethod
     def start(self, memory: Memory, max_length: int) -> Cache:
@@ -85,8 +106,12 @@ class VisionLanguageModel(nn.Module, ABC):
 
     def embed_images(self, images: Tensor) -> Tensor:
         """``[B, F, H, W, 3] -> [B, F * N, D]``: the visual tokens as the language model sees them."""
-        tokens: Tensor = self.project(self.vit(images.flatten(0, 1)))
+        tokens = self.see(images.flatten(0, 1))
         return tokens.reshape(*images.shape[:2], *tokens.shape[1:]).flatten(1, 2)
+
+    def see(self, images_BHWC: Tensor) -> Tensor:
+        """Images ``[B, H, W, 3]`` -> visual tokens ``[B, N, D]``."""
+        return cast(Tensor, self.project(self.vit(images_BHWC)))
 
     def assemble(
         self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None
@@ -109,16 +134,12 @@ class PaliModel(VisionLanguageModel):
     first = VisionLanguageModel.pad  # as in T5
 
     def __init__(self, config: PaliModelConfig) -> None:
-        super().__init__(config.vision, config.text.d_model)
+        super().__init__(config.vision, Dense(config.vision.width, config.text.d_model))
         self.config = config
         self.text = EncoderDecoder(config.text)
 
-    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
-        """Visual tokens, then the prompt, through the encoder."""
-        return self.encode_tokens(None if images is None else self.embed_images(images), prompt, frames)
-
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
-        """:meth:`encode` for images that :meth:`embed_images` has embedded."""
+        """Visual tokens, then the prompt, through the encoder."""
         x, mask = self.assemble(visual_BND, prompt, frames)
         return Memory(self.text.encode(x, mask), mask)
 
@@ -130,6 +151,10 @@ class PaliModel(VisionLanguageModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.text.logits(hidden)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.text.head_weight)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         return self.text.start(*memory, max_length)

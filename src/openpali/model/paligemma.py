@@ -15,38 +15,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openpali.model.gemma import Gemma, GemmaConfig, prefix_masks
-from openpali.model.pali import Memory, VisionLanguageModel
-from openpali.model.t5 import Cache, LayerCache
+from openpali.model.gemma import Gemma, GemmaConfig, PrefixCache, prefix_masks
+from openpali.model.layers import Dense
+from openpali.model.pali import Head, Memory, VisionLanguageModel
+from openpali.model.t5 import Cache
 from openpali.model.vit import ViTConfig
 
 
 @dataclass(frozen=True)
 class PaliGemmaConfig:
-    """Shapes of the two halves, and the ids that the tokenizer has for the beginning of a prompt and its end."""
+    """Shapes of the two halves, and ids of tokens.
+
+    Attributes:
+        bos, separator: what the tokenizer has for the beginning of a prompt and its end.
+        image_token: what transformers puts into a prompt for each visual token; nothing here reads it.
+    """
 
     vision: ViTConfig
     text: GemmaConfig
     bos: int = 2
     separator: int = 108
+    image_token: int = 257_152
 
 
 class PaliGemmaModel(VisionLanguageModel):
     """Images and prompts in, hidden states or text out; inputs as for :class:`VisionLanguageModel`."""
 
     def __init__(self, config: PaliGemmaConfig) -> None:
-        super().__init__(config.vision, config.text.d_model)
+        super().__init__(config.vision, Dense(config.vision.width, config.text.d_model))
         self.config = config
         self.first = config.separator
         self.text = Gemma(config.text)
 
-    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
         """The prefix without its separator, embedded: visual tokens, BOS and prompt."""
-        return Memory(*self.assemble(None if images is None else self.embed_images(images), prompt, frames))
+        return Memory(*self.assemble(visual_BND, prompt, frames))
 
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
         prompt = F.pad(prompt, (1, 0), value=self.config.bos)
-        return self.text.embed_ids(prompt), prompt != self.pad
+        return self.text.embed(prompt), prompt != self.pad
 
     def decode(self, targets: Tensor, memory: Memory) -> Tensor:
         x_BND, real_BN = memory
@@ -55,11 +62,15 @@ class PaliGemmaModel(VisionLanguageModel):
         end_B = real_BN.sum(1) + 1  # of the prefix: the separator's position
         positions = torch.cat([_count(real_BN), _following(end_B, 0, text.shape[1])], dim=1)
         masks = prefix_masks(positions, positions, end_B, self.config.text.window)
-        hidden: Tensor = self.text(torch.cat([x_BND, self.text.embed_ids(text)], dim=1), positions, masks)
+        hidden: Tensor = self.text(torch.cat([x_BND, self.text.embed(text)], dim=1), positions, masks)
         return hidden[:, n:]
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.text.logits(hidden)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.text.embed.weight, self.config.text.logit_cap)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         x_BND, real_BN = memory
@@ -69,7 +80,7 @@ class PaliGemmaModel(VisionLanguageModel):
         positions = torch.cat([_count(real_BN), end_B[:, None]], dim=1)
         masks = prefix_masks(positions[:, -1:], positions, end_B, None)  # the same for all of the prefix
         seen = [_Seen() for _ in self.text.layers]
-        self.text(torch.cat([x_BND, self.text.embed_ids(separator)], dim=1), positions, masks, seen)
+        self.text(torch.cat([x_BND, self.text.embed(separator)], dim=1), positions, masks, seen)
         prefixes = ((layer.keys[:, :, :n], layer.values[:, :, :n]) for layer in seen)
         return Cache.over(prefixes, real_BN, max_length, PrefixCache)
 
@@ -81,7 +92,7 @@ class PaliGemmaModel(VisionLanguageModel):
         queries = _following(end_B, slots.start, slots.end) if slots.rows is None else end_B[:, None] + slots.rows
         keys = torch.cat([_count(real_BN), _following(end_B, 0, slots.end)], dim=1)
         masks = prefix_masks(queries, keys, end_B, self.config.text.window)
-        return self.logits(self.text(self.text.embed_ids(ids), queries, masks, cache.layers))
+        return self.logits(self.text(self.text.embed(ids), queries, masks, cache.layers))
 
 
 class _Seen:
@@ -93,17 +104,6 @@ class _Seen:
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         self.keys, self.values = keys, values
         return keys, values
-
-
-class PrefixCache(LayerCache):
-    """One layer's keys and values of the prefix, which rows of the same prefix share, and of the text after it."""
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        past, prefix = super().update(keys, values), self.memory
-        if len(prefix[0]) < len(keys):
-            count = len(keys) // len(prefix[0])
-            prefix = prefix[0].repeat_interleave(count, 0), prefix[1].repeat_interleave(count, 0)
-        return torch.cat([prefix[0], past[0]], dim=2), torch.cat([prefix[1], past[1]], dim=2)
 
 
 def _count(real_BN: Tensor) -> Tensor:
