@@ -6,7 +6,9 @@ takes longer than an answer of a small model.
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 
 
 class _Uninitialised:
@@ -19,7 +21,15 @@ class _Uninitialised:
 
 
 class Linear(_Uninitialised, nn.Linear):
-    """``nn.Linear``."""
+    """``nn.Linear``, and the change to it if it has one (:mod:`openpali.model.lora`)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lora: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if self.lora is None else y + self.lora(x)
 
 
 class Embedding(_Uninitialised, nn.Embedding):
