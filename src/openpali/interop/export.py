@@ -43,10 +43,9 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
         source.tokenizer.save(out / "spiece.model")
         return [out]
     if isinstance(config, PaliGemmaConfig):
-        image_token = int(source.facts["image_token"])
         processor = {**_preprocessor(source.preprocess), **_gemma_tokenizer(source.tokenizer)}
         processor["preprocessor_config.json"]["image_seq_length"] = config.vision.grid[0] ** 2
-        _write(out, *write_paligemma(weights, config, image_token), processor)
+        _write(out, *write_paligemma(weights, config), processor)
         source.tokenizer.save(out / "tokenizer.model")
         return [out]
     if not isinstance(config, PaliModelConfig):

@@ -24,7 +24,7 @@ from openpali.distributed import Ranks
 from openpali.messages import duration
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
-from openpali.model.pali import PaliModel
+from openpali.model.pali import VisionLanguageModel
 from openpali.model.sizes import PRESETS
 from openpali.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
 from openpali.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
@@ -162,6 +162,11 @@ class Plan:
         return all(_fits(phase.costs, self.device) for phase in self.phases)
 
     @property
+    def training(self) -> float:
+        """Seconds of all steps, with the suggestion if there is one."""
+        return sum(phase.steps * phase.seconds for phase in self.suggested or self.phases)
+
+    @property
     def evaluating(self) -> float:
         """Seconds of all evaluations that can be counted."""
         return sum(each.times * each.seconds for each in self.evaluations)
@@ -198,9 +203,8 @@ class Plan:
             yield "fits as it is"
         for each in self.evaluations:
             yield f"  {each.line()}"
-        training = sum(phase.steps * phase.seconds for phase in self.suggested or self.phases)
-        shares = f": training {duration(training)}, evaluations {duration(self.evaluating)}"
-        yield f"the run: {duration(training + self.evaluating)}" + (shares if self.evaluations else "")
+        shares = f": training {duration(self.training)}, evaluations {duration(self.evaluating)}"
+        yield f"the run: {duration(self.training + self.evaluating)}" + (shares if self.evaluations else "")
         yield "assumed: " + "; ".join(self.assumptions)
 
 
@@ -498,7 +502,7 @@ def _plan_evaluations(
                 objective, rows = build_without_data(recipe, phase, "meta"), min(samples, spec.batch)
                 with torch.device("meta"):
                     batch = make_batch(recipe, phase, objective, rows, lengths)
-                costs = answer_costs(cast(PaliModel, objective.model), batch)
+                costs = answer_costs(cast(VisionLanguageModel, objective.model), batch)
                 seconds = batches_of(samples, spec.batch, ranks) * costs.seconds(flops, device.bandwidth)
         plans.append(EvaluationPlan(spec.label, recipe.times(spec.every), samples, seconds))
     return plans

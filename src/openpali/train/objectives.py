@@ -26,7 +26,8 @@ from openpali.data.pipeline.encode import (
 )
 from openpali.model.losses import cross_entropy, region_loss, share_names, sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
-from openpali.model.pali import PaliModel, PaliModelConfig
+from openpali.model.pali import PaliModelConfig, VisionLanguageModel
+from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
@@ -124,9 +125,8 @@ class SequenceObjective:
     """Cross-entropy of the target given images and prompt: stages 0b (UL2), 1, 2 and 3."""
 
     def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
-        shape = _shape(recipe, PaliModelConfig)
-        language = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
-        self.config: Config = dataclasses.replace(shape, text=language)
+        shape = cast(PaliModelConfig | PaliGemmaConfig, _shape(recipe, PaliModelConfig, PaliGemmaConfig))
+        self.config: Config = _for_sequences(shape, recipe, tokenizer)
         self.model = build(self.config)
         self.encoder: Encoder = SequenceEncoder(
             tokenizer, recipe.max_prompt, recipe.max_target, cut=recipe.too_long == "cut"
@@ -136,24 +136,25 @@ class SequenceObjective:
     def weight(self, batch: Batch) -> float:
         if self.recipe.loss_mean == "example":
             return float(len(batch["target"]))
-        return float((batch["target"] != PaliModel.pad).sum())
+        return float((batch["target"] != VisionLanguageModel.pad).sum())
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         target = batch["target"]
-        model = cast(PaliModel, self.model)
         hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
-        real = target != PaliModel.pad  # [B, T]; logits are computed for these positions only
+        real = target != VisionLanguageModel.pad  # [B, T]; logits are computed for these positions only
         lengths = real.sum(1, keepdim=True)
         weights = real / total_weight
         if self.recipe.loss_mean == "example":
             weights = weights / lengths
+        head = cast(VisionLanguageModel, self.model).head  # after the forward pass, which gathers it if sharded
         total, nll = cross_entropy(
             hidden[real],
-            model.text.head_weight,
+            head.matrix,
             target[real],
             weights[real],
             label_smoothing=self.recipe.label_smoothing,
             z_loss=self.recipe.z_loss,
+            cap=head.cap,
         )
         per_row = torch.zeros(real.shape, device=nll.device).masked_scatter(real, nll).sum(1)
         return Losses(total, per_row / lengths[:, 0])
@@ -229,20 +230,37 @@ def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str])
             raise TypeError(f"{type(recipe).__name__} has no objective")
 
 
-def _shape(recipe: Recipe, kind: type[C]) -> C:
+def _for_sequences(
+    shape: PaliModelConfig | PaliGemmaConfig, recipe: SequenceRecipe, tokenizer: Tokenizer
+) -> PaliModelConfig | PaliGemmaConfig:
+    """The shape with the recipe's vocabulary and dropout; a Gemma's are its own."""
+    if isinstance(shape, PaliModelConfig):
+        text = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
+        return dataclasses.replace(shape, text=text)
+    if recipe.model.dropout:
+        raise ValueError(f"model.dropout = {recipe.model.dropout}, but a PaliGemma has no dropout: remove it")
+    if tokenizer.vocab_size > shape.text.vocab_size:
+        raise ValueError(
+            f"model.tokenizer has {tokenizer.vocab_size} ids, more than the {shape.text.vocab_size} rows of the "
+            "model's embedding: remove it, and the start model's is used"
+        )
+    return shape
+
+
+def _shape(recipe: Recipe, *kinds: type[C]) -> C:
     """The configuration that ``model.preset`` names: a preset, or that of a model folder."""
     name = recipe.model.preset
     if name in PRESETS:
         preset = PRESETS[name]
         known: Sequence[Config] = (preset.siglip, preset.pali, preset.masks)
-        return next(config for config in known if isinstance(config, kind))
+        return next(config for config in known if isinstance(config, kinds))
     try:
         config = open_model(find_model(name)).config
     except FileNotFoundError as error:
         raise ValueError(
             f"model.preset = {name!r} is neither one of {', '.join(PRESETS)} nor a model folder"
         ) from error
-    if not isinstance(config, kind):
+    if not isinstance(config, kinds):
         raise ValueError(
             f"model.preset = {name!r} is not a model that objective = {recipe.objective} trains: name another"
         )

@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from openpali.distributed import Ranks
+from openpali.model.gemma import Layer as GemmaLayer
 from openpali.model.t5 import DecoderLayer, EncoderLayer
 from openpali.model.vit import Block, ViT
 from openpali.train.recipe import ParallelSpec
@@ -50,7 +51,9 @@ def is_sharded(spec: ParallelSpec, ranks: Ranks) -> bool:
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The transformer blocks of a model: of the ViT, the text tower, the encoder and the decoder."""
-    return [module for module in model.modules() if isinstance(module, Block | EncoderLayer | DecoderLayer)]
+    return [
+        module for module in model.modules() if isinstance(module, Block | EncoderLayer | DecoderLayer | GemmaLayer)
+    ]
 
 
 def place(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtype) -> None:
