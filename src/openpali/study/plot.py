@@ -58,7 +58,7 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
     left.legend(fontsize="small")
     for panel in right:
         panel.axhline(0, color="grey", linewidth=1)
-        panel.set_prop_cycle(color=colormaps["tab20"].colors)
+        panel.set_prop_cycle(color=[colormaps["tab20"](number) for number in range(20)])
         for (name, size), points in curves.items():
             panel.plot(range(len(points)), [each.value for _, each in points], marker="o", label=f"{name}, {size}")
         longest = max(curves.values(), key=len)
