@@ -206,7 +206,7 @@ def test_its_tasks_answer(family: Path) -> None:
     assert [found.generation.ids for found in together] == [found.generation.ids for found in alone]
     losses = pali.log_perplexity([[image]], "caption en", ["a dog", "a cat"])
     assert losses.shape == (1, 2)
-    with pytest.raises(ValueError, match="engine openvino cannot run a PaliGemma"):
+    with pytest.raises(ValueError, match="engine openvino cannot run a paligemma"):
         Pali(family, "openvino")
 
 
