@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_models import DECODINGS, check_same, inputs, row, tiny
 from torch import Tensor
 
-from openpali.infer.generate import Decoding, generate, loops
+from openpali.infer.generate import Ask, Decoding, Rows, generate, loops
 from openpali.model.pali import PaliModel
 
 EOS = 1
@@ -58,9 +58,29 @@ def test_log_probs_are_the_teacher_forced_ones(decoding: Decoding) -> None:
             ids = g.ids + [EOS] * (g.finish_reason == "eos")
             expected = teacher_forced(model, *row(batch, i), ids)[range(len(ids)), ids]
             assert g.log_probs == pytest.approx(expected.tolist(), abs=1e-4)
+            assert g.alternatives == ()
             assert g.score == pytest.approx(sum(g.log_probs) / len(ids) ** decoding.length_penalty, abs=1e-6)
             assert EOS not in g.ids
             assert len(ids) <= decoding.max_tokens
+
+
+@pytest.mark.parametrize("decoding", DECODINGS.values(), ids=DECODINGS.keys())
+def test_alternatives_are_the_likeliest_tokens_at_each_place(decoding: Decoding) -> None:
+    model, batch = tiny(1), inputs(11)
+    rows = Rows(model, EOS)
+    asks = [Ask(decoding, alternatives=3 if i % 2 == 0 else 0) for i in range(len(batch[1]))]
+    texts = rows.join(model.encode(*batch), asks)
+    while len(rows):
+        rows.step()
+    for i, text in enumerate(texts):
+        for g in text.generations:
+            best = teacher_forced(model, *row(batch, i), g.ids + [EOS] * (g.finish_reason == "eos")).topk(3)
+            if i % 2:
+                assert g.alternatives == ()
+                continue
+            assert [[token for token, _ in place] for place in g.alternatives] == best.indices.tolist()
+            values = [[value for _, value in place] for place in g.alternatives]
+            torch.testing.assert_close(torch.tensor(values), best.values, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 3.0])

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
 from PIL import Image as PILImage
 
 from openpali.infer.pali import Pali
@@ -19,7 +18,7 @@ from openpali.serve.limits import Key, Limits
 from openpali.serve.media import Media
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import Scheduler
-from openpali.serve.server import Server
+from openpali.serve.server import open_server
 from openpali.serve.service import Service
 from openpali.tasks.example import Image
 
@@ -43,7 +42,7 @@ def service_of(pali: Pali, limits: Limits = LIMITS, key: str | None = None, **op
 @contextmanager
 def serving(service: Service) -> Iterator[str]:
     """The address of a server that runs within the block."""
-    server = Server(uvicorn.Config(create_app(service), port=0, log_level="warning", timeout_graceful_shutdown=5))
+    server = open_server(create_app(service), "127.0.0.1", 0, 5, service.limits.pause)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

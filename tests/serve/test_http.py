@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import socket
 import time
 import zlib
@@ -16,6 +17,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import torch
 from PIL import Image as PILImage
 from requests_to import LIMITS, chat, data_url, service_of, serving
 
@@ -28,6 +30,7 @@ from openpali.serve.limits import Limits
 from openpali.serve.service import Service
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
+from openpali.weights.familiarity import Familiarity
 
 ASK = "Answer in en: what? <extra_id_0>"
 
@@ -107,6 +110,46 @@ def test_a_stream_is_the_answer_in_pieces(client: Any, encoded: Sequence[str]) -
     cut = "".join(each["choices"][0]["delta"]["content"] for each in stopped)
     assert cut == text[: text.index(stop)].strip()
     assert stopped[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_likeliest_tokens_at_each_place(client: Any, encoded: Sequence[str]) -> None:
+    body = chat(ASK, encoded[1], max_tokens=6, logprobs=True, top_logprobs=3)
+    [choice] = client.post("/v1/chat/completions", json=body).json()["choices"]
+    places = choice["logprobs"]["content"]
+    for place in places:
+        top = place["top_logprobs"]
+        assert len(top) == 3
+        assert top[0] == {name: place[name] for name in ("token", "logprob", "bytes")}, "greedy takes the likeliest"
+        assert [each["logprob"] for each in top] == sorted((each["logprob"] for each in top), reverse=True)
+        assert all(each["bytes"] == list(each["token"].encode()) for each in top)
+    streamed = [each["choices"][0]["logprobs"] for each in events(client, body)]
+    assert [place for each in streamed if each for place in each["content"]] == places
+    plain = {"prompt": ASK, "max_tokens": 4, "temperature": 1, "seed": 2, "logprobs": 2}
+    [choice] = client.post("/v1/completions", json=plain).json()["choices"]
+    found = choice["logprobs"]
+    for token, value, top in zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True):
+        assert top[token] == value, "the token is there, however unlikely"
+        assert 2 <= len(top) <= 3
+
+
+def test_an_image_that_the_model_does_not_know(
+    pali: Pali, encoded: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = chat(ASK, encoded[4], max_tokens=4)
+    for limit, unlike in ((None, None), (1e-6, True), (1e6, False)):
+        if limit is not None:
+            d = 2 * pali.pipeline().model.vit.config.width
+            known = Familiarity(torch.ones(d), torch.eye(d), torch.ones(1, d), torch.tensor(limit))
+            for part in ("pali", "refseg"):
+                monkeypatch.setattr(pali.pipeline(part), "familiarity", known)
+        with serving(service_of(pali)) as url:
+            own = httpx.post(f"{url}/v1/segment", json={"image": encoded[4], "expression": "it"}, timeout=60).json()
+            whole = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()["choices"][0]["openpali"]
+            with httpx.Client(base_url=url, timeout=60) as fresh:
+                streamed = events(fresh, body)[-1]["choices"][0]["openpali"]
+        for found in (own, whole, streamed):
+            assert found["unlike"] is unlike
+            assert (found["strangeness"] is None) == (unlike is None)
 
 
 def test_the_openai_client(url: str, pali: Pali, images: Sequence[Image], encoded: Sequence[str]) -> None:
@@ -232,6 +275,9 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat("a", n=2), 400, "n above 1 needs a temperature"),
     ("/v1/chat/completions", chat("a", n=9, temperature=1), 400, "9 beams or samples are more than"),
     ("/v1/chat/completions", chat("a", max_tokens=301), 400, "max_tokens is 301, but this server generates 300"),
+    ("/v1/chat/completions", chat("a", top_logprobs=2), 400, "top_logprobs needs logprobs"),
+    ("/v1/chat/completions", chat("a", logprobs=True, top_logprobs=21), 400, "top_logprobs"),
+    ("/v1/completions", {"prompt": "a", "logprobs": 6}, 400, "logprobs"),
     ("/v1/chat/completions", chat(" "), 400, "no text"),
     ("/v1/chat/completions", chat("word " * 600), 400, "shorten it"),
     ("/v1/chat/completions", chat("a", task="sing"), 400, "unknown task 'sing'"),
@@ -316,15 +362,78 @@ def test_mutated_images_are_answered_or_refused(pali: Pali, images: Sequence[Ima
     assert len(seen) > 1
 
 
-def test_a_body_that_never_ends(pali: Pali) -> None:
-    with serving(service_of(pali, Limits(pause=0.1))) as url:
-        host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port))) as connection:
-            head = (
-                "POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
-            )
-            connection.sendall(head.encode() + b"{")
-            assert b" 408 " in connection.recv(100)
+def connect(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def post(path: str, body: bytes, length: int | None = None) -> bytes:
+    """A request as it is sent."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
+
+
+def until_closed(connection: socket.socket, dribble: bytes = b"") -> bytes:
+    """What comes until the server closes the connection, while ``dribble`` is sent again and again."""
+    found = b""
+    connection.settimeout(0.1)
+    while True:
+        try:
+            if dribble:
+                connection.sendall(dribble)
+            if not (data := connection.recv(1000)):
+                return found
+            found += data
+        except TimeoutError:
+            continue
+        except OSError:  # the server does not read any more
+            return found
+
+
+def test_silent_and_dribbling_clients_are_sent_away(pali: Pali) -> None:
+    with serving(service_of(pali, Limits(pause=0.5, seconds=1))) as url, ThreadPoolExecutor() as clients:
+
+        def attempt(data: bytes, dribble: bytes = b"") -> bytes:
+            with connect(url) as connection:
+                connection.sendall(data)
+                return until_closed(connection, dribble)
+
+        body = post("/v1/detect", b"{", 99)
+        began = time.monotonic()
+        silent, headers, second, stopped, slow = clients.map(
+            attempt,
+            [b"", b"GET / HTTP/1.1\r\nX: ", b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", body, body],
+            [b"", b"x", b"G", b"", b" "],
+        )
+        assert time.monotonic() - began < 20
+    assert (silent, headers) == (b"", b"")
+    assert second.startswith(b"HTTP/1.1 200 ")
+    assert b" 408 " in stopped
+    assert b" 408 " in slow
+
+
+def test_a_client_that_reads_nothing_is_sent_away(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = service_of(pali, Limits(pause=0.5))
+    monkeypatch.setattr(service.metrics, "text", lambda: bytes(50_000_000))  # no socket buffers so much
+    with serving(service) as url, connect(url) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(1.6)
+        assert len(until_closed(connection)) < 50_000_000
+
+
+def test_a_half_closed_connection_frees_its_slots_and_harms_no_other(
+    url: str, client: Any, service: Service, encoded: Sequence[str]
+) -> None:
+    body = json.dumps(chat(ASK, encoded[0], max_tokens=300, temperature=2, seed=1)).encode()
+    ended = service.scheduler._seconds
+    with connect(url) as connection:
+        connection.sendall(post("/v1/chat/completions", body))
+        connection.shutdown(socket.SHUT_WR)
+        assert until_closed(connection) == b""
+        while service.scheduler.used or service.scheduler.waiting:
+            time.sleep(0.005)
+    assert service.scheduler._seconds == ended, "it was not answered to the end"
+    assert client.get("/health/ready").status_code == 200
 
 
 def test_every_example_of_the_document_runs(client: Any) -> None:
@@ -338,7 +447,16 @@ def test_every_example_of_the_document_runs(client: Any) -> None:
                 assert client.post(path, json=example).status_code == 200, path
                 ran += 1
     assert ran == 8
-    assert client.get("/docs").status_code == 200
+
+
+def test_the_documentation_needs_no_other_server(client: Any) -> None:
+    page = client.get("/docs").text
+    links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+    assert len(links) >= 3
+    assert all(link.startswith("/") for link in links)
+    for link in links:
+        assert client.get(link).status_code == 200, link
+    assert "https://" not in page
 
 
 def test_health_and_metrics(client: Any, service: Service) -> None:
@@ -429,10 +547,12 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali) -> None:
         {"Authorization": "Basic secret"},
         {"Authorization": "secret"},
     ):
-        for path in ("/v1/models", "/metrics", "/docs", "/openapi.json"):
+        for path in ("/v1/models", "/metrics", "/docs/x", "/pages"):
             answer = client.get(path, headers=header)
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
     assert client.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
+    assert client.get("/docs").status_code == 200
+    assert client.get("/openapi.json").json()["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     with pytest.raises(ValueError, match="API key is empty"):
         service_of(pali, key=" ")
 

@@ -14,10 +14,11 @@ import torch
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
-from openpali.serve.features import FeatureCache
+from openpali.serve.features import FeatureCache, Features
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable
 from openpali.tasks.example import Image
+from openpali.weights.familiarity import Familiarity
 
 PROMPTS = [
     "detect: horse",
@@ -130,16 +131,38 @@ def test_an_image_is_embedded_once(pali: Pali, images: Sequence[Image], monkeypa
     assert sum(rows) == 2
 
 
+@pytest.mark.parametrize("bytes_", [0, 2**20], ids=["embedded again", "remembered"])
+def test_served_images_are_as_strange_as_predicted(
+    pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch, bytes_: int
+) -> None:
+    pipeline = pali.pipeline()
+    known = pipeline.describe([images[0]])
+    d = known.shape[1]
+    limit = pipeline.describe(images[1:2]).sub(known).norm() / 2
+    monkeypatch.setattr(pipeline, "familiarity", Familiarity(known[0], torch.eye(d), torch.zeros(1, d), limit))
+    rows = [[images[0]], [images[1]], [images[0], images[1]], [], [images[1]]]
+    expected = pali.predict(rows, [PROMPTS[0]] * 5, part="pali", decoding=SHORT)
+    assert [each.unlike for each in expected] == [False, True, False, None, True]
+    scheduler = Scheduler(pali, slots=1, features=bytes_)
+    tickets = [scheduler.submit(row, PROMPTS[0], part="pali", decoding=SHORT) for row in rows]
+    while scheduler.turn():
+        pass
+    for ticket, each in zip(tickets, expected, strict=True):
+        got = ticket.predictions(0)[0].strangeness
+        assert (got is None) == (each.strangeness is None)
+        assert (got or 0) == pytest.approx(each.strangeness or 0, rel=1e-3, abs=1e-3)
+
+
 def test_the_oldest_features_leave() -> None:
     cache = FeatureCache(3 * 4 * 8)
     keys = [("pali", bytes([i])) for i in range(5)]
     for key in keys[:3]:
-        cache.put(key, torch.ones(2, 4))
+        cache.put(key, Features(torch.ones(2, 4)))
     assert cache.get(keys[0]) is not None
-    cache.put(keys[3], torch.ones(2, 4))
+    cache.put(keys[3], Features(torch.ones(2, 4)))
     assert [cache.get(key) is None for key in keys[:4]] == [False, True, False, False]
     assert (cache.size, cache.hits, cache.misses) == (96, 4, 1)
-    cache.put(keys[4], torch.ones(25))  # more than there is room for
+    cache.put(keys[4], Features(torch.ones(25)))  # more than there is room for
     assert cache.size == 96
 
 
@@ -190,7 +213,7 @@ def test_the_text_ends_before_a_stop(pali: Pali, images: Sequence[Image]) -> Non
         PROMPTS[0],
         decoding=Decoding(max_tokens=12),
         stops=[stop, "never"],
-        watch=lambda ids, log_probs: seen.append((len(ids), len(log_probs))),
+        watch=lambda written: seen.append((len(written.ids), len(written.log_probs))),
     )
     while scheduler.turn():
         pass

@@ -108,7 +108,7 @@ def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.Monkey
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code
-    [(_, host, port, _)] = started
+    [(_, host, port, *_)] = started
     assert (host, port) == ("0.0.0.0", 8000)
 
 

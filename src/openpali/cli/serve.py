@@ -1,4 +1,4 @@
-"""``openpali serve``: an API for many users."""
+"""``openpali serve``: a page and an API for many users."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def serve(
     timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up", min=1)] = 300,
     drain: Annotated[float, typer.Option(help="Seconds to finish requests when told to stop", min=1)] = 30,
 ) -> None:
-    """Serve a model: OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
+    """Serve a model: a web page, OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
     try:
         from openpali.serve.http import create_app
         from openpali.serve.server import serve as listen
@@ -77,8 +77,8 @@ def serve(
     )
     if host not in LOOPBACK and not key.required:
         typer.echo(f"warning: {host} is reachable from other machines, and no --api-key is asked for", err=True)
-    typer.echo(f"{service.name} with {pali.engine}: http://{host}:{port}/docs", err=True)
-    listen(create_app(service, drain), host, port, drain)
+    typer.echo(f"{service.name} with {pali.engine}: http://{host}:{port}", err=True)
+    listen(create_app(service, drain), host, port, drain, limits.pause)
 
 
 def _key(given: str | None, file: Path | None) -> str | None:

@@ -13,9 +13,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -53,6 +53,10 @@ class Model(Protocol):
     def step(self, ids: Tensor, cache: Any) -> Tensor:
         """Feed the next token of each row ``[B, 1]``; logits of the one after it, ``[B, 1, V]``."""
         ...
+
+
+Candidates = Sequence[tuple[int, float]]
+"""Tokens that may follow a text, with their log-probabilities."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,22 @@ class Generation:
         score: their sum, over ``len(log_probs) ** length_penalty``.
         finish_reason: "eos": the model ended the text; "length": it was cut at ``max_tokens``; "repetition": it
             was cut since it ran in a loop; "stop": it was cut since :class:`Rows` was told that it is complete.
+        alternatives: the likeliest tokens at the place of each, if :class:`Ask` wants them; else empty.
     """
 
     ids: list[int]
     log_probs: list[float]
     score: float
     finish_reason: FinishReason
+    alternatives: Sequence[Candidates] = ()
+
+
+class Written(NamedTuple):
+    """The tokens of a text so far, the log-probability of each, and its alternatives (see :class:`Generation`)."""
+
+    ids: Sequence[int] = ()
+    log_probs: Sequence[float] = ()
+    alternatives: Sequence[Candidates] = ()
 
 
 @torch.inference_mode()
@@ -205,11 +219,13 @@ class Ask:
         decoding: how.
         allowed: which tokens may come next; None: all.
         stop: whether a text of these tokens is complete; None: never.
+        alternatives: how many of the likeliest tokens to note at each place.
     """
 
     decoding: Decoding = Decoding()
     allowed: AllowedNext | None = None
     stop: Callable[[list[int]], bool] | None = None
+    alternatives: int = 0
 
 
 class Rows:
@@ -266,6 +282,8 @@ class Rows:
         ids = torch.tensor([h.ids[-1] if h.ids else self._model.first for _, h in live], device=self._device)
         log_probs = self._model.step(ids[:, None], self._cache)[:, -1].float().log_softmax(-1)
         found = _candidates(_restrict(log_probs, live), live, self._eos_id)
+        if most := max(text.ask.alternatives for text in self._live):
+            self._note(log_probs.topk(min(most, log_probs.shape[1])))
         kept, first = [], 0
         for text in self._live:
             end = first + len(text.live)
@@ -282,6 +300,14 @@ class Rows:
             kept.append([] if text in texts else list(range(first, end)))
             first = end
         self._keep(kept, first)
+
+    def _note(self, best: torch.return_types.topk) -> None:
+        """Note the likeliest tokens of each hypothesis whose text asks for them."""
+        rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        for text in self._live:
+            noted = [list(zip(*next(rows), strict=True))[: text.ask.alternatives] for _ in text.live]
+            if text.ask.alternatives:
+                text.live = [h.noting(pairs) for h, pairs in zip(text.live, noted, strict=True)]
 
     def _keep(self, kept: Sequence[Sequence[int]], count: int) -> None:
         """Keep these of ``count`` rows of the cache for each text, and no text without any.
@@ -308,18 +334,19 @@ class _Hypothesis:
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     total: float = 0.0
+    alternatives: Sequence[Candidates] = ()
+
+    def noting(self, pairs: Candidates) -> _Hypothesis:
+        return replace(self, alternatives=[*self.alternatives, pairs])
 
     def then(self, token: int, log_prob: float) -> _Hypothesis:
         ids, log_probs = [*self.ids, token], [*self.log_probs, log_prob]
-        return _Hypothesis(self.sample, ids, log_probs, self.total + log_prob)
+        return _Hypothesis(self.sample, ids, log_probs, self.total + log_prob, self.alternatives)
 
     def finish(self, reason: FinishReason, length_penalty: float) -> Generation:
         score = self.total / len(self.log_probs) ** length_penalty
-        return Generation(self.ids[:-1] if reason == "eos" else self.ids, self.log_probs, score, reason)
-
-
-Candidates = Sequence[tuple[int, float]]
-"""Tokens that may follow a hypothesis, with their log-probabilities."""
+        ids = self.ids[:-1] if reason == "eos" else self.ids
+        return Generation(ids, self.log_probs, score, reason, self.alternatives)
 
 
 class Text(ABC):
@@ -336,9 +363,9 @@ class Text(ABC):
         """The ``decoding.samples`` texts, best score first, once none is unfinished."""
 
     @property
-    def written(self) -> tuple[list[int], list[float]]:
-        """Tokens so far and their log-probabilities, if there is one text and it does not change any more."""
-        return ([], [])
+    def written(self) -> Written:
+        """What is written so far, if there is one text and it does not change any more."""
+        return Written()
 
     @staticmethod
     @abstractmethod
@@ -378,11 +405,11 @@ class _Samples(Text):
         return sorted(self._done, key=_by_score)
 
     @property
-    def written(self) -> tuple[list[int], list[float]]:
+    def written(self) -> Written:
         if self.ask.decoding.samples > 1:
             return super().written
         [text] = self.live or self._done
-        return text.ids, text.log_probs
+        return Written(text.ids, text.log_probs, text.alternatives)
 
     @staticmethod
     def candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eos_id: int) -> list[Candidates]:

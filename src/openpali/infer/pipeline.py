@@ -11,10 +11,9 @@ Shapes: B rows, F frames, P prompt tokens, T target tokens, D embedding width.
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import get_ident
@@ -285,7 +284,7 @@ class Pipeline:
     ) -> list[Prediction]:
         arrays, found = zip(*(self.arrays(row[0], row[1]) for row in rows), strict=True)
         inputs = self.collate(arrays)
-        with evaluating(self.model), _tokens_of(self.model.vit if self.familiarity else None) as tokens:
+        with evaluating(self.model), self.patch_tokens() as tokens:
             generations = generate(
                 self.engine,
                 inputs.get("images"),
@@ -295,27 +294,33 @@ class Pipeline:
                 self.tokenizer.eos_id,
             )
         strange = self._strangeness(inputs, tokens)
-        predictions = [
-            self.prediction(prompt, task, size or own, best)
-            for (_, prompt, task, size), [best, *_], own in zip(rows, generations, found, strict=True)
+        return [
+            self.prediction(prompt, task, size or own, best, strangeness=odd)
+            for (_, prompt, task, size), [best, *_], own, odd in zip(rows, generations, found, strange, strict=True)
         ]
-        return [dataclasses.replace(each, strangeness=odd) for each, odd in zip(predictions, strange, strict=True)]
 
     def prediction(
-        self, prompt: str, task: Task, size: Size, generation: Generation, stops: Sequence[str] = ()
+        self,
+        prompt: str,
+        task: Task,
+        size: Size,
+        generation: Generation,
+        stops: Sequence[str] = (),
+        strangeness: float | None = None,
     ) -> Prediction:
         """What the tokens of an answer say.
 
         Args:
             size: of the image that it is about.
             stops: the answer ends before the first of these texts; it then has no confidence.
+            strangeness: of the images.
         """
         text = cut_at(self.tokenizer.decode(generation.ids), stops)
         answer, calibration = task.parse(text, size), self.calibration(task.name)
         if calibration is not None and not stops:
             sure = [calibration.confidence(claim) for claim in task.claims(generation, self.tokenizer)]
             answer = answer.assured(sure, of_objects=task.coordinates)
-        return Prediction(prompt, answer, generation)
+        return Prediction(prompt, answer, generation, strangeness)
 
     def describe(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Tensor:
         """What familiarity is judged by, ``[N, 2 D]``: see :func:`openpali.weights.familiarity.describe`.
@@ -332,17 +337,27 @@ class Pipeline:
         with torch.inference_mode(), evaluating(self.model):
             return cast(Tensor, self.model.vit(images.flatten(0, 1)))
 
-    def _strangeness(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
-        """Mean strangeness of each row's images.
+    def patch_tokens(self) -> AbstractContextManager[list[Tensor]]:
+        """Collects what the image encoder computes within the block, if :meth:`strangeness` is judged by it."""
+        return _tokens_of(self.model.vit if self.familiarity else None)
+
+    def strangeness(self, images: Tensor, tokens: Sequence[Tensor]) -> Tensor | None:
+        """Strangeness of images ``[B, F, H, W, 3]``, ``[B, F]``; None if the model does not say.
 
         Args:
-            tokens: patch tokens of these images; empty if an engine has computed them elsewhere.
+            tokens: of :meth:`patch_tokens`; empty if an engine has computed them elsewhere.
         """
-        images = inputs.get("images")
-        if images is None or self.familiarity is None:
-            return [None] * len(inputs["prompt"])
+        if self.familiarity is None:
+            return None
         features = describe(tokens[0] if tokens else self._look(images)).cpu()
-        odd_BF = self.familiarity.strangeness(features).view(images.shape[:2])
+        return self.familiarity.strangeness(features).view(images.shape[:2])
+
+    def _strangeness(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
+        """Mean strangeness of each row's images; ``tokens`` as for :meth:`strangeness`."""
+        images = inputs.get("images")
+        odd_BF = None if images is None else self.strangeness(images, tokens)
+        if images is None or odd_BF is None:
+            return [None] * len(inputs["prompt"])
         counts = inputs["frames"].tolist() if "frames" in inputs else [images.shape[1]] * len(odd_BF)
         pairs = zip(odd_BF, counts, strict=True)
         return [float(row[:count].mean()) if count else None for row, count in pairs]

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from openpali.infer.bulk import object_as_json
-from openpali.infer.generate import Generation
+from openpali.infer.generate import Generation, Written
 from openpali.infer.pipeline import Prediction
 from openpali.serve.schemas import MaskFormat
 from openpali.tasks.example import Mask, Object
@@ -20,6 +20,7 @@ from openpali.text.tokenizer import Tokenizer
 Json = dict[str, Any]
 FINISH = {"eos": "stop", "stop": "stop", "length": "length", "repetition": "length"}
 """OpenAI's word for each finish reason; ours is in ``openpali`` beside it."""
+END = "</s>"  # T5's name of the end token
 
 
 def own(prediction: Prediction, masks: MaskFormat = "rle") -> Json:
@@ -30,6 +31,8 @@ def own(prediction: Prediction, masks: MaskFormat = "rle") -> Json:
         "objects": [_object(thing, masks) for thing in prediction.answer.objects],
         "score": prediction.generation.score,
         "finish_reason": prediction.generation.finish_reason,
+        "unlike": prediction.unlike,
+        "strangeness": prediction.strangeness,
     }
 
 
@@ -43,13 +46,19 @@ def usage(prompt_tokens: int, generations: Sequence[Generation]) -> Json:
     }
 
 
-def log_probs(tokenizer: Tokenizer, ids: Sequence[int], values: Sequence[float], first: int = 0) -> list[Json]:
-    """Text and log-probability of each token, without EOS, from token ``first`` on."""
-    found, before = [], tokenizer.decode(ids[:first])
+def log_probs(tokenizer: Tokenizer, written: Written, first: int = 0) -> list[Json]:
+    """Text, log-probability and alternatives of each token, without EOS, from token ``first`` on."""
+    ids, found = list(written.ids), []
     for i in range(first, len(ids)):
-        text = tokenizer.decode(ids[: i + 1])
-        piece, before = text[len(before) :], text
-        found.append({"token": piece, "logprob": values[i], "bytes": list(piece.encode()), "top_logprobs": []})
+        before, length = ids[:i], len(tokenizer.decode(ids[:i]))
+
+        def as_json(token: int, log_prob: float, before: list[int] = before, length: int = length) -> Json:
+            piece = END if token == tokenizer.eos_id else tokenizer.decode([*before, token])[length:]
+            return {"token": piece, "logprob": log_prob, "bytes": list(piece.encode())}
+
+        others = written.alternatives[i] if written.alternatives else ()
+        top = [as_json(*pair) for pair in others]
+        found.append({**as_json(ids[i], written.log_probs[i]), "top_logprobs": top})
     return found
 
 

@@ -6,14 +6,14 @@ import json
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from openpali.infer.generate import Decoding
+from openpali.infer.generate import Decoding, Generation, Written
 from openpali.infer.pipeline import Prediction, cut_at
 from openpali.serve.answers import FINISH, Json, log_probs, own, usage
 from openpali.serve.bodies import describe_body, read_body
@@ -36,6 +36,8 @@ def completions_router(service: Service) -> APIRouter:
         """Ask about images. One message of the user; several images are the frames of a video."""
         body = await read_body(request, ChatRequest)
         service.check_model(body.model)
+        if body.top_logprobs and not body.logprobs:
+            raise ApiError(400, "top_logprobs needs logprobs: set it to true", param="top_logprobs")
         question = read_chat(body.messages, service.history)
         limit = body.max_completion_tokens or body.max_tokens
         asked = Asked(
@@ -45,6 +47,7 @@ def completions_router(service: Service) -> APIRouter:
             body.lang,
             partial(decoding_of, body, limit, service.limits),
             body.stops,
+            body.top_logprobs,
         )
         headers = {}
         if question.ignored:
@@ -58,7 +61,7 @@ def completions_router(service: Service) -> APIRouter:
         service.check_model(body.model)
         images = [(url, f"images[{i}]") for i, url in enumerate(body.images)]
         decoding = partial(decoding_of, body, body.max_tokens, service.limits)
-        asked = Asked(body.prompt, images, decoding=decoding, stops=body.stops)
+        asked = Asked(body.prompt, images, decoding=decoding, stops=body.stops, alternatives=body.logprobs or 0)
         return await _complete(service, request, body, asked, _Plain(service, body.logprobs is not None), {})
 
     return router
@@ -104,7 +107,7 @@ async def _complete(
 async def _events(
     service: Service,
     ticket: Ticket,
-    written: AsyncIterator[tuple[list[int], list[float]]],
+    written: AsyncIterator[Written],
     form: _Form,
     in_last: bool,
 ) -> AsyncIterator[str]:
@@ -116,16 +119,15 @@ async def _events(
     try:
         for start in form.starts():
             yield _event({**form.head(True), "choices": [start]})
-        async for ids, values in written:
-            if piece := pieces.add(ids):
-                yield _event({**form.head(True), "choices": [form.piece(0, piece, ticket, (ids, values), pieces)]})
+        async for each in written:
+            if piece := pieces.add(each.ids):
+                yield _event({**form.head(True), "choices": [form.piece(0, piece, ticket, each, pieces)]})
         predictions = await service.run(ticket.predictions)
         counts = usage(service.prompt_tokens(ticket), [p.generation for p in predictions])
         for i, prediction in enumerate(predictions):
             generation = prediction.generation
             rest = pieces.rest(prediction.answer.text) if len(predictions) == 1 else prediction.answer.text
-            state = generation.ids, generation.log_probs
-            choice = form.piece(i, rest, ticket, state, pieces)
+            choice = form.piece(i, rest, ticket, _written(generation), pieces)
             choice |= {"finish_reason": FINISH[generation.finish_reason], "openpali": own(prediction)}
             last = {"usage": counts} if in_last and i == len(predictions) - 1 else {}
             yield _event({**form.head(True), "choices": [choice], **last})
@@ -136,6 +138,10 @@ async def _events(
     yield "data: [DONE]\n\n"
 
 
+def _written(generation: Generation) -> Written:
+    return Written(generation.ids, generation.log_probs, generation.alternatives)
+
+
 def _event(data: Json) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
@@ -144,13 +150,13 @@ class _Pieces:
     """Cuts a text that grows into pieces that do not change any more."""
 
     def __init__(self, ticket: Ticket) -> None:
-        self._decode: Callable[[list[int]], str] = ticket.pipeline.tokenizer.decode
+        self._decode: Callable[[Sequence[int]], str] = ticket.pipeline.tokenizer.decode
         self._stops = ticket.stops
         self._held = max((len(stop) for stop in ticket.stops), default=1) - 1  # may be the start of a stop
         self.sent = ""
         self.tokens = 0  # whose log-probabilities are sent
 
-    def add(self, ids: list[int]) -> str:
+    def add(self, ids: Sequence[int]) -> str:
         text = cut_at(self._decode(ids), self._stops).lstrip()
         text = text[: len(text) - self._held].rstrip().rstrip(BROKEN)
         piece = text[len(self.sent) :] if text.startswith(self.sent) else ""
@@ -186,17 +192,15 @@ class _Form(ABC):
         return {
             "index": index,
             **self.text(prediction.answer.text, stream=False),
-            "logprobs": self.log_probs(ticket, generation.ids, generation.log_probs, 0),
+            "logprobs": self.log_probs(ticket, _written(generation), 0),
             "finish_reason": FINISH[generation.finish_reason],
             "openpali": own(prediction),
         }
 
-    def piece(
-        self, index: int, text: str, ticket: Ticket, state: tuple[list[int], list[float]], pieces: _Pieces
-    ) -> Json:
+    def piece(self, index: int, text: str, ticket: Ticket, written: Written, pieces: _Pieces) -> Json:
         """A choice of a stream."""
-        values = self.log_probs(ticket, *state, pieces.tokens)
-        pieces.tokens = len(state[0])
+        values = self.log_probs(ticket, written, pieces.tokens)
+        pieces.tokens = len(written.ids)
         return {"index": index, **self.text(text, stream=True), "logprobs": values, "finish_reason": None}
 
     @abstractmethod
@@ -204,7 +208,7 @@ class _Form(ABC):
         """A text, whole or a piece of a stream."""
 
     @abstractmethod
-    def log_probs(self, ticket: Ticket, ids: list[int], values: list[float], first: int) -> Any:
+    def log_probs(self, ticket: Ticket, written: Written, first: int) -> Any:
         """Log-probabilities of the tokens from ``first`` on; None if they are not asked for."""
 
 
@@ -219,10 +223,10 @@ class _Chat(_Form):
     def text(self, text: str, stream: bool) -> Json:
         return {"delta": {"content": text}} if stream else {"message": {"role": "assistant", "content": text}}
 
-    def log_probs(self, ticket: Ticket, ids: list[int], values: list[float], first: int) -> Any:
+    def log_probs(self, ticket: Ticket, written: Written, first: int) -> Any:
         if not self.with_log_probs:
             return None
-        return {"content": log_probs(ticket.pipeline.tokenizer, ids, values, first), "refusal": None}
+        return {"content": log_probs(ticket.pipeline.tokenizer, written, first), "refusal": None}
 
 
 class _Plain(_Form):
@@ -231,9 +235,13 @@ class _Plain(_Form):
     def text(self, text: str, stream: bool) -> Json:
         return {"text": text}
 
-    def log_probs(self, ticket: Ticket, ids: list[int], values: list[float], first: int) -> Any:
+    def log_probs(self, ticket: Ticket, written: Written, first: int) -> Any:
         if not self.with_log_probs:
             return None
-        found = log_probs(ticket.pipeline.tokenizer, ids, values, first)
-        tokens = [each["token"] for each in found]
-        return {"tokens": tokens, "token_logprobs": [each["logprob"] for each in found], "top_logprobs": None}
+        found = log_probs(ticket.pipeline.tokenizer, written, first)
+        top = [{other["token"]: other["logprob"] for other in [*each["top_logprobs"], each]} for each in found]
+        return {
+            "tokens": [each["token"] for each in found],
+            "token_logprobs": [each["logprob"] for each in found],
+            "top_logprobs": top if ticket.ask.alternatives else None,
+        }

@@ -1,9 +1,10 @@
-"""Visual tokens of images that were seen lately, so that many questions about an image embed it once."""
+"""What images that were seen lately look like to the model, so that many questions about one embed it once."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -11,6 +12,19 @@ from openpali.tasks.example import Image
 
 Key = tuple[str, bytes]
 """The part of the family whose image encoder it is, and the hash of the pixels."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """An image as the model sees it.
+
+    Attributes:
+        tokens_ND: visual tokens.
+        strangeness: how unlike it is to images that the model knows; None if the model does not say.
+    """
+
+    tokens_ND: Tensor
+    strangeness: float | None = None
 
 
 def hash_pixels(image: Image) -> bytes:
@@ -34,10 +48,10 @@ class FeatureCache:
     def __init__(self, bytes_: int) -> None:
         self.limit = bytes_
         self.size = self.hits = self.misses = 0
-        self._found: OrderedDict[Key, Tensor] = OrderedDict()
+        self._found: OrderedDict[Key, Features] = OrderedDict()
 
-    def get(self, key: Key) -> Tensor | None:
-        """Visual tokens ``[N, D]`` of an image; None if they are not here."""
+    def get(self, key: Key) -> Features | None:
+        """The features of an image; None if they are not here."""
         if key not in self._found:
             self.misses += 1
             return None
@@ -45,11 +59,13 @@ class FeatureCache:
         self._found.move_to_end(key)
         return self._found[key]
 
-    def put(self, key: Key, tokens_ND: Tensor) -> None:
-        """Keep the tokens of an image, and drop the oldest beyond the limit."""
+    def put(self, key: Key, features: Features) -> None:
+        """Keep the features of an image, and drop the oldest beyond the limit."""
+        tokens_ND = features.tokens_ND
         if key in self._found or tokens_ND.nbytes > self.limit:
             return
-        self._found[key] = tokens_ND.clone()  # not a view, which would hold the whole batch
+        tokens_ND = tokens_ND.clone()  # not a view, which would hold the whole batch
+        self._found[key] = Features(tokens_ND, features.strangeness)
         self.size += tokens_ND.nbytes
         while self.size > self.limit:
-            self.size -= self._found.popitem(last=False)[1].nbytes
+            self.size -= self._found.popitem(last=False)[1].tokens_ND.nbytes

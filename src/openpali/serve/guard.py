@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 from starlette.requests import ClientDisconnect
@@ -13,7 +14,8 @@ from openpali.serve.errors import ApiError
 from openpali.serve.limits import Key, Limits
 from openpali.serve.metrics import Metrics
 
-_OPEN = ("/health/live", "/health/ready")  # without a key
+_OPEN = ("/", "/health/live", "/health/ready", "/docs", "/openapi.json")  # without a key: they say nothing secret
+_OPEN_FOLDERS = ("/page/", "/static-offline-docs/")
 
 
 class Guard:
@@ -61,7 +63,7 @@ class Guard:
 
     def _check(self, scope: Scope, client: str) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if scope["path"] in _OPEN:
+        if scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDERS):
             return
         if not self._key.opens(headers.get("authorization", "")):
             raise ApiError(
@@ -83,11 +85,13 @@ class Guard:
 
     def _limited(self, receive: Receive) -> Receive:
         size, whole = 0, False
+        until = time.monotonic() + self._limits.seconds
 
         async def limited() -> Message:
             nonlocal size, whole
+            left = None if whole else min(self._limits.pause, until - time.monotonic())
             try:
-                message = await asyncio.wait_for(receive(), None if whole else self._limits.pause)
+                message = await asyncio.wait_for(receive(), left)
             except TimeoutError as error:
                 raise ApiError(408, "the rest of the request did not come in time") from error
             size, whole = size + len(message.get("body", b"")), not message.get("more_body", False)

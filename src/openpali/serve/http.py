@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
@@ -38,7 +39,14 @@ def create_app(service: Service, drain: float = 30.0) -> FastAPI:
         with service.scheduler.running(drain):
             yield
 
-    app = FastAPI(title="OpenPaLI", version=__version__, lifespan=lifespan)
+    # FastAPI's own page of documentation loads Swagger from a CDN; it has no badge that asks a validator elsewhere
+    app = FastAPIOffline(
+        title="OpenPaLI",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},
+    )
     app.include_router(completions_router(service))
     app.include_router(vision_router(service))
 
@@ -86,7 +94,7 @@ def create_app(service: Service, drain: float = 30.0) -> FastAPI:
         _log.error("a request failed", exc_info=error)
         return JSONResponse(ApiError(500, "the server has made a mistake; its log says which").as_json(), 500)
 
-    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _describe(app, service)  # type: ignore[method-assign]
     if service.origins:
         app.add_middleware(CORSMiddleware, allow_origins=service.origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(Guard, key=service.key, limits=service.limits, metrics=service.metrics)
@@ -97,7 +105,7 @@ def _model(service: Service) -> dict[str, Any]:
     return {"id": service.name, "object": "model", "created": 0, "owned_by": "openpali"}
 
 
-def _describe(app: FastAPI) -> dict[str, Any]:
+def _describe(app: FastAPI, service: Service) -> dict[str, Any]:
     """The OpenAPI document, with the bodies that the endpoints read themselves."""
     if not app.openapi_schema:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
@@ -106,6 +114,10 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             for each in vars(schemas).values()
             if isinstance(each, type) and issubclass(each, schemas.Body) and each.__name__.endswith("Request")
         ]
-        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas_of(bodies))
+        parts = document.setdefault("components", {})
+        parts.setdefault("schemas", {}).update(schemas_of(bodies))
+        if service.key.required:  # the button "Authorize"
+            parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}]
         app.openapi_schema = document
     return app.openapi_schema

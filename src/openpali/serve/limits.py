@@ -17,8 +17,8 @@ class Limits:
         images: of one request.
         new_tokens: that a request may generate.
         texts: texts or images of one call for embeddings.
-        seconds: after which a request is given up.
-        pause: seconds between two pieces of a request's body.
+        seconds: after which a request is given up; and in which its body must have come.
+        pause: seconds in which nothing may come of a request's headers or body, or be read of its answer.
         per_client: requests of one address at a time.
         media: bytes of an image behind a URL.
     """

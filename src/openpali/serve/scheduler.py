@@ -28,7 +28,7 @@ from openpali.infer.generate import Ask, Decoding, Model, Rows
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, cut_at, group
 from openpali.messages import reason
-from openpali.serve.features import FeatureCache, hash_pixels
+from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
 from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 
@@ -132,6 +132,7 @@ class Scheduler:
         part: str = "",
         decoding: Decoding | None = None,
         stops: Sequence[str] = (),
+        alternatives: int = 0,
         seconds: float | None = None,
         watch: Watch | None = None,
     ) -> Ticket:
@@ -140,6 +141,7 @@ class Scheduler:
         Args:
             frames, prompt, task, part, decoding: as for one row of :meth:`openpali.infer.pali.Pali.predict`.
             stops: texts before which the answer ends.
+            alternatives: how many of the likeliest tokens to note at each place.
             seconds: after them it is given up; None: never.
             watch: sees the tokens as they come, if there is one text and it is not searched with beams.
 
@@ -161,7 +163,7 @@ class Scheduler:
         stop = _stop(pipeline, stops) if stops else None
         keys = [(part, hash_pixels(image)) for image in arrays.get("images", ())]
         until = None if seconds is None else time.monotonic() + seconds
-        ask = Ask(decoding, stop=stop)
+        ask = Ask(decoding, stop=stop, alternatives=alternatives)
         ticket = Ticket(part, pipeline, task, prompt, size, arrays, keys, ask, stops, until, watch)
         if ticket.width > self.slots:
             raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")
@@ -294,30 +296,31 @@ class Scheduler:
     @torch.inference_mode()
     def _encode(self, tickets: Sequence[Ticket]) -> Any:
         pipeline = tickets[0].pipeline
-        engine = cast(Engine, pipeline.engine)
         batch = pipeline.collate([{"prompt": t.arrays["prompt"], "target": t.arrays["target"]} for t in tickets])
-        visual = self._embed(engine, tickets, pipeline.device) if tickets[0].keys else None
-        return engine.encode_tokens(visual, batch["prompt"])
+        visual = self._embed(pipeline, tickets) if tickets[0].keys else None
+        return cast(Engine, pipeline.engine).encode_tokens(visual, batch["prompt"])
 
-    def _embed(self, engine: Engine, tickets: Sequence[Ticket], device: torch.device) -> Tensor:
+    def _embed(self, pipeline: Pipeline, tickets: Sequence[Ticket]) -> Tensor:
         """Visual tokens ``[B, F * N, D]``; an image that was seen lately is not embedded again."""
-        found: dict[Any, Tensor] = {}
-        unseen: dict[Any, Tensor] = {}
+        found: dict[Key, Features] = {}
+        unseen: dict[Key, Tensor] = {}
         for ticket in tickets:
             for key, image in zip(ticket.keys, ticket.arrays["images"], strict=True):
                 if key in found or key in unseen:
                     continue
-                tokens = self.features.get(key)
-                if tokens is None:
+                features = self.features.get(key)
+                if features is None:
                     unseen[key] = torch.from_numpy(image)
                 else:
-                    found[key] = tokens
+                    found[key] = features
         if unseen:
-            embedded = engine.embed_images(torch.stack(list(unseen.values()))[:, None].to(device))
-            for key, tokens in zip(unseen, embedded, strict=True):
-                found[key] = tokens
-                self.features.put(key, tokens)
-        return torch.stack([torch.cat([found[key] for key in ticket.keys]) for ticket in tickets])
+            for key, features in zip(unseen, _look(pipeline, list(unseen.values())), strict=True):
+                found[key] = features
+                self.features.put(key, features)
+        for ticket in tickets:
+            odd = [each for key in ticket.keys if (each := found[key].strangeness) is not None]
+            ticket.strangeness = sum(odd) / len(odd) if odd else None
+        return torch.stack([torch.cat([found[key].tokens_ND for key in ticket.keys]) for ticket in tickets])
 
     def _collect(self) -> None:
         """Show what was written, and end what is complete."""
@@ -326,7 +329,7 @@ class Scheduler:
             assert ticket.text is not None
             ticket.first_token = ticket.first_token or now
             if ticket.watch is not None:
-                ticket.watch(*ticket.text.written)
+                ticket.watch(ticket.text.written)
             if ticket.text.live:
                 going.append(ticket)
             else:
@@ -362,6 +365,16 @@ class Scheduler:
         if ticket.text is None or ticket.ask.decoding.beams > 1:
             return ticket.width
         return len(ticket.text.live)
+
+
+def _look(pipeline: Pipeline, images: Sequence[Tensor]) -> list[Features]:
+    """The features of images ``[H, W, 3]``."""
+    pixels = torch.stack(list(images))[:, None].to(pipeline.device)
+    with pipeline.patch_tokens() as patches:
+        tokens_BND = cast(Engine, pipeline.engine).embed_images(pixels)
+    odd = pipeline.strangeness(pixels, patches)
+    strange = [None] * len(images) if odd is None else odd[:, 0].tolist()
+    return [Features(*each) for each in zip(tokens_BND, strange, strict=True)]
 
 
 def _stop(pipeline: Pipeline, stops: Sequence[str]) -> Callable[[list[int]], bool]:

@@ -116,7 +116,7 @@ class ChatRequest(Generating):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
-    top_logprobs: Literal[0] | None = None
+    top_logprobs: int = Field(0, ge=0, le=20, description="Likeliest tokens at each place; needs logprobs")
     response_format: dict[Literal["type"], Literal["text"]] | None = None
     task: str = Field("", description="Write this task's prompt around the text: caption, vqa, ocr, detect, ...")
     lang: str = Field("en", description="Language of the task's answer")
@@ -131,7 +131,7 @@ class CompletionRequest(Generating):
 
     prompt: str
     images: list[DataUrl] = []
-    logprobs: Literal[0] | None = None
+    logprobs: int | None = Field(None, ge=0, le=5, description="Likeliest tokens at each place")
 
 
 class EmbeddingRequest(Body):

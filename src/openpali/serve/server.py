@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
+
+from openpali.serve.connection import Connection
 
 
 class Server(uvicorn.Server):
@@ -28,16 +31,32 @@ class Server(uvicorn.Server):
                 signal.signal(each, handler)
 
 
-def serve(app: FastAPI, host: str, port: int, drain: float) -> None:
-    """Listen until the process is told to stop.
+def open_server(app: FastAPI, host: str, port: int, drain: float, pause: float) -> Server:
+    """A server that does not listen yet.
 
     Args:
         drain: seconds to finish what was accepted.
+        pause: seconds for which a client may be silent (:class:`openpali.serve.connection.Connection`).
+    """
+    return Server(
+        uvicorn.Config(
+            app,
+            host,
+            port,
+            http=Connection,
+            ws="none",
+            log_level="warning",
+            timeout_graceful_shutdown=round(drain),
+            timeout_keep_alive=math.ceil(pause),
+            server_header=False,
+        )
+    )
+
+
+def serve(app: FastAPI, host: str, port: int, drain: float, pause: float) -> None:
+    """Listen until the process is told to stop; arguments as for :func:`open_server`.
 
     Raises:
         OSError: the port is taken.
     """
-    config = uvicorn.Config(
-        app, host, port, log_level="warning", timeout_graceful_shutdown=round(drain), server_header=False
-    )
-    Server(config).run()
+    open_server(app, host, port, drain, pause).run()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
-from openpali.infer.generate import Decoding
+from openpali.infer.generate import Decoding, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.serve.chat import History
@@ -25,7 +25,6 @@ from openpali.serve.tickets import Failed, QueueFull, Ticket, TooLate, Unavailab
 from openpali.tasks.registry import suited
 
 T = TypeVar("T")
-Written = tuple[list[int], list[float]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Asked:
         task, lang: write the prompt.
         decoding: how to generate, given the longest answer of the task in tokens.
         stops: texts before which the answer ends.
+        alternatives: how many of the likeliest tokens to note at each place.
     """
 
     text: str
@@ -46,6 +46,7 @@ class Asked:
     lang: str = "en"
     decoding: Callable[[int], Decoding] = lambda tokens: Decoding(max_tokens=tokens)
     stops: Sequence[str] = ()
+    alternatives: int = 0
 
 
 @dataclass
@@ -119,8 +120,9 @@ class Service:
                 task=task,
                 decoding=asked.decoding(min(task.max_target_tokens, self.limits.new_tokens)),
                 stops=asked.stops,
+                alternatives=asked.alternatives,
                 seconds=self.limits.seconds,
-                watch=None if watch is None else lambda ids, values: watch((ids, values)),
+                watch=watch,
             )
 
         return await self.run(work)
@@ -157,7 +159,7 @@ class Service:
                 loop.call_soon_threadsafe(queue.put_nowait, (each, last))
 
         ticket = await self.submit(asked, put)
-        ticket.future.add_done_callback(lambda _: put(([], []), True))
+        ticket.future.add_done_callback(lambda _: put(Written(), True))
 
         async def written() -> AsyncIterator[Written]:
             try:

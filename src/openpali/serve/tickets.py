@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from openpali.data.pipeline.encode import Arrays
-from openpali.infer.generate import Ask, Generation, Text
+from openpali.infer.generate import Ask, Generation, Text, Written
 from openpali.infer.pipeline import Pipeline, Prediction
 from openpali.serve.features import Key
 from openpali.tasks.base import Task
@@ -43,8 +43,8 @@ class TooLate(RuntimeError):
     """The request's deadline passed before its answer was complete."""
 
 
-Watch = Callable[[list[int], list[float]], None]
-"""Called with the tokens so far and their log-probabilities after each step, in the scheduler's thread."""
+Watch = Callable[[Written], None]
+"""Called with what is written so far after each step, in the scheduler's thread."""
 
 
 @dataclass(eq=False)
@@ -61,6 +61,7 @@ class Ticket:
         watch: see :data:`Watch`.
         submitted, started, first_token, finished: times on the same clock; 0 until then.
         text: what is being generated; None while it waits.
+        strangeness: of its images; None while it waits, without images, and if the model does not say.
     """
 
     part: str
@@ -79,6 +80,7 @@ class Ticket:
     first_token: float = 0.0
     finished: float = 0.0
     text: Text | None = None
+    strangeness: float | None = None
     cancelled: bool = False
     future: Future[list[Generation]] = field(default_factory=Future)
 
@@ -108,4 +110,7 @@ class Ticket:
             TimeoutError: it has none yet.
         """
         generations = self.future.result(timeout)
-        return [self.pipeline.prediction(self.prompt, self.task, self.size, g, self.stops) for g in generations]
+        return [
+            self.pipeline.prediction(self.prompt, self.task, self.size, each, self.stops, self.strangeness)
+            for each in generations
+        ]

@@ -1,0 +1,51 @@
+"""Connections that silent clients do not hold for ever: uvicorn's, with a limit on how long nothing may happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class Connection(H11Protocol):
+    """A connection, closed after ``timeout_keep_alive`` seconds (of uvicorn's configuration) in which the headers
+    of a request have not come, however they dribble in, or in which a client has read nothing of its answer.
+
+    The body of a request is limited by :class:`openpali.serve.guard.Guard`. A client that closes its side counts as
+    gone, since nothing tells it from one that has closed both.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._limit(transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._free()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._free()
+        elif self._timer is None:
+            self._limit(self.transport.close)  # these are the first bytes of the next request
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._limit(self.transport.abort)  # its buffer would never be empty
+
+    def resume_writing(self) -> None:
+        self._free()
+        super().resume_writing()
+
+    def _limit(self, end: Callable[[], None]) -> None:
+        self._free()
+        self._timer = self.loop.call_later(self.timeout_keep_alive, end)
+
+    def _free(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
