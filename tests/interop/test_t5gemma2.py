@@ -15,7 +15,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, T5Gemma2ForConditionalGeneration
 
+import openpali.train.monitor as monitor
+import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
+from openpali.distributed import Ranks
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
 from openpali.interop.export import export
@@ -24,6 +27,10 @@ from openpali.interop.t5gemma2 import adopt_t5gemma2, read_t5gemma2
 from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.serve.scheduler import Scheduler
 from openpali.text.tokenizer import GEMMA3_PIECES
+from openpali.train.recipe import parse_recipe
+from openpali.train.start import inherit
+from openpali.train.step import check_sizes
+from openpali.train.trainer import Trainer
 from openpali.weights.format import open_model
 from openpali.weights.tensors import INDEX, load_exactly
 
@@ -220,3 +227,72 @@ def test_the_tokenizer_must_be_its_own(saved: Saved, tmp_path: Path) -> None:
         (tmp_path / "tokenizer.model").write_bytes(proto)
         with pytest.raises(ValueError, match=message):
             adopt_t5gemma2(tmp_path, tmp_path / "out")
+
+
+def test_it_trains_with_the_loss_of_transformers(
+    saved: Saved, adopted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
+    monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
+    monkeypatch.chdir(tmp_path)
+    with Path("mine.jsonl").open("w") as file:
+        for shade, answer in ((20, "a dog"), (200, "two blue stars")):
+            Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(f"{shade}.png")
+            line = {"images": [f"{shade}.png"], "question": "a <start_of_image>?", "answers": [answer]}
+            file.write(json.dumps(line) + "\n")
+    mine = {"source": "mine.jsonl", "task": "vqa"}
+    raw = {
+        "name": "mine",
+        "objective": "sequence",
+        "batch": 2,
+        "workers": 0,
+        "precision": "fp32",
+        "model": {"init": {"": str(adopted)}},
+        "optimizer": {"lr": 1e-2, "schedule": "constant"},
+        "phases": [{"samples": 4, "size": 16, "mixture": [mine]}],
+        "evals": [{"name": "held", **mine, "every": 2}],
+    }
+    recipe = inherit(parse_recipe(raw)).recipe
+    tokenizer = open_model(adopted).tokenizer
+    run = Trainer(recipe, tmp_path / "run", Ranks(0, 1, torch.device("cpu")), tokenizer)
+    images = torch.randint(0, 256, (2, 1, 16, 16, 3), dtype=torch.uint8)
+    prompts, targets = torch.tensor([[21, 6, 23], [6, 0, 0]]), torch.tensor([[31, 32, 1, 0], [33, 34, 35, 1]])
+    batch = {"images": images, "prompt": prompts, "target": targets}
+    objective = run.objective
+    losses = objective.losses(batch, objective.weight(batch))
+    losses.total.backward()
+    image = [8, 6, *[340] * 4, 7, 8]
+    ids = torch.tensor([[2, 21, *image, 23], [2, *image, 0, 0]])
+    theirs = T5Gemma2ForConditionalGeneration.from_pretrained(saved[0]).eval()
+    reference = theirs(
+        input_ids=ids,
+        attention_mask=(ids != 0).long(),
+        pixel_values=images[:, 0].permute(0, 3, 1, 2) / 127.5 - 1,
+        labels=targets.masked_fill(targets == 0, -100),
+    )
+    reference.loss.backward()
+    torch.testing.assert_close(losses.total, reference.loss, rtol=1e-5, atol=0)
+    ours, there = objective.model, theirs.model
+    keys = there.decoder.layers[1].self_attn.k_norm.weight
+    for got, expected in (
+        (ours.project.linear.weight, there.encoder.multi_modal_projector.mm_input_projection_weight.grad.T),
+        (ours.text.embed.weight, there.encoder.text_model.embed_tokens.weight.grad),
+        (ours.text.embed.after_image, there.encoder.text_model.embed_tokens.eoi_embedding.grad),
+        (ours.text.encoder.layers[0].ff.down.weight, there.encoder.text_model.layers[0].mlp.down_proj.weight.grad),
+        (
+            ours.text.decoder.layers[1].attention.norm_key.weight,
+            there.decoder.layers[1].self_attn.k_norm.weight.grad,
+        ),
+    ):
+        torch.testing.assert_close(got.grad, expected, rtol=1e-3, atol=1e-6)
+    ours.zero_grad()
+    run.train()
+    trained, started = open_model(tmp_path / "run" / "model"), open_model(adopted)
+    after, before = trained.weights(), started.weights()
+    assert not any(torch.equal(after[key], before[key]) for key in before)
+    assert (trained.preprocess, trained.facts["dialect"]) == (started.preprocess, "plain")
+    export(trained, tmp_path / "exported")
+    assert all(torch.equal(read_t5gemma2(tmp_path / "exported").weights[key], after[key]) for key in after)
+    elsewhere = {"samples": 4, "size": 12, "mixture": [mine]}
+    with pytest.raises(ValueError, match=r"phases\.0\.size = 12 is not a multiple of 2 patches of 4"):
+        check_sizes(parse_recipe({**raw, "phases": [elsewhere]}), objective.model)

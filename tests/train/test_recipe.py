@@ -113,7 +113,7 @@ def test_the_recipes_that_ship_resolve_to_the_runs_that_they_describe(name) -> N
     for later in ("evals", "keep_best", "patience", "more_samples", "regions"):  # keys that recipes have had since
         if not raw.get(later):
             raw.pop(later, None)
-    for later in ("dialect", "knows", "resize"):
+    for later in ("dialect", "knows", "resize", "filter"):
         if not raw["model"].get(later):
             raw["model"].pop(later, None)
     resolved = json.dumps(raw, sort_keys=True)

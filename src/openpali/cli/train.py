@@ -24,7 +24,7 @@ def train(
 
     from openpali.distributed import join_ranks
     from openpali.home import home
-    from openpali.model.pali import PaliModel
+    from openpali.model.pali import VisionLanguageModel
     from openpali.reports.curves import draw_curves
     from openpali.reports.samples import draw_samples
     from openpali.train.recipe import load_recipe
@@ -44,7 +44,7 @@ def train(
         def look(model: nn.Module) -> None:
             if (folder / "metrics.jsonl").is_file() and find_spec("matplotlib"):
                 draw_curves(folder)
-            if isinstance(model, PaliModel):
+            if isinstance(model, VisionLanguageModel):
                 draw_samples(model, trainer.stream, trainer.samples, folder / "samples.png")
 
         written = trainer.train(look)

@@ -45,13 +45,12 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
         source.tokenizer.save(out / "spiece.model")
         return [out]
     if isinstance(config, PaliGemmaConfig):
-        image_token = int(source.facts["image_token"])
         processor = {
             **_preprocessor(source.preprocess),
             **_gemma_tokenizer(source.tokenizer, "PaliGemmaProcessor", image_token="<image>"),
         }
         processor["preprocessor_config.json"]["image_seq_length"] = config.vision.grid[0] ** 2
-        _write(out, *write_paligemma(weights, config, image_token), processor)
+        _write(out, *write_paligemma(weights, config), processor)
         source.tokenizer.save(out / "tokenizer.model")
         return [out]
     if isinstance(config, T5Gemma2Config):
@@ -65,7 +64,7 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
                 "image_seq_length": rows * columns // config.pool**2,
             },
         }
-        _write(out, *write_t5gemma2(weights, config, int(source.facts["max_prompt"])), processor)
+        _write(out, *write_t5gemma2(weights, config), processor)
         source.tokenizer.save(out / "tokenizer.model")
         return [out]
     if not isinstance(config, PaliModelConfig):

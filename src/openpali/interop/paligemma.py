@@ -63,14 +63,10 @@ FILTER = "bilinear"  # how big_vision resized images in training
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint under the names of :class:`openpali.model.paligemma.PaliGemmaModel`.
-
-    ``image_token`` is what transformers puts into a prompt for each visual token; None: the file does not say.
-    """
+    """A checkpoint under the names of :class:`openpali.model.paligemma.PaliGemmaModel`."""
 
     config: PaliGemmaConfig
     weights: Mapping[str, Tensor]
-    image_token: int | None = None
 
 
 def read_paligemma(source: Path) -> Checkpoint:
@@ -120,7 +116,6 @@ def adopt_paligemma(
     facts = {
         "parts": {"model": str(source), "masks": str(masks) if masks else None},
         "dialect": PALIGEMMA.name,
-        "image_token": tokenizer.vocab_size if found.image_token is None else found.image_token,
         "positions": describe_positions(vision.grid, grid),
     }
     write_model(
@@ -145,14 +140,13 @@ def adopt_paligemma(
 
 
 def write_paligemma(
-    weights: Mapping[str, Tensor], config: PaliGemmaConfig, image_token: int
+    weights: Mapping[str, Tensor], config: PaliGemmaConfig
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """As transformers' `PaliGemmaForConditionalGeneration`: tensors and configuration.
 
     Args:
         weights: of :class:`openpali.model.paligemma.PaliGemmaModel`.
         config: its shape.
-        image_token: see :class:`Checkpoint`.
     """
     t = config.text
     tokens = {"bos_token_id": config.bos, "eos_token_id": 1, "pad_token_id": PaliGemmaModel.pad}
@@ -181,7 +175,7 @@ def write_paligemma(
     described = {
         "architectures": ["PaliGemmaForConditionalGeneration"],
         "model_type": "paligemma",
-        "image_token_index": image_token,
+        "image_token_index": config.image_token,
         "projection_dim": t.d_model,
         "hidden_size": t.d_model,
         "vision_config": {**siglip.describe_vision(config.vision, pool=False), "projection_dim": t.d_model},
@@ -264,13 +258,13 @@ def _read_folder(folder: Path) -> Checkpoint:
         raise ValueError(f"{folder} holds a {described['model_type']!r}, not a PaliGemma")
     vision, _ = siglip.vision_config(dict(described.get("vision_config") or {}), where)
     text = _text_config(dict(described.get("text_config") or {}), where)
-    config = PaliGemmaConfig(vision, text)
+    config = PaliGemmaConfig(vision, text, image_token=described.get("image_token_index", 256_000))
     found = {_modern(key): value for key, value in MappedTensors(folder).items()}
     for key in [key for key in found if _HEADS.fullmatch(key)]:
         if not torch.equal(found.pop(key), found[_EMBEDDING]):
             raise ValueError(f"{folder}: {key} differs from the embedding, which is the head of every PaliGemma")
     weights = read(rules(config), skeleton(lambda: PaliGemmaModel(config)), found, where)
-    return Checkpoint(config, weights, described.get("image_token_index", 256_000))
+    return Checkpoint(config, weights)
 
 
 def _modern(key: str) -> str:

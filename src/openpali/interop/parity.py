@@ -203,7 +203,7 @@ def compare_paligemma(checkpoint: Checkpoint, source: Path, *, images: int = 2) 
     real = torch.cat([memory.mask, torch.ones_like(text, dtype=torch.bool)], dim=1)
 
     # transformers pads on the left, and is asked in the ids that it puts in the place of visual tokens
-    visual = torch.full((2, memory.outputs.shape[1] - 10), checkpoint.image_token or config.text.vocab_size)
+    visual = torch.full((2, memory.outputs.shape[1] - 10), config.image_token)
     rows = torch.cat([visual, torch.full((2, 1), config.bos), prompt, text], dim=1)
     order = torch.argsort(real.long(), dim=1, stable=True)
     suffix = torch.arange(rows.shape[1]).expand_as(rows) > memory.outputs.shape[1]  # the separator is of the prefix

@@ -64,13 +64,11 @@ _NORMS = {
 class Checkpoint:
     """A checkpoint under the names of :class:`openpali.model.t5gemma2.T5Gemma2Model`.
 
-    ``config`` has the tokens for begin and end of an image alone around it. ``longest`` is the most positions that
-    the model was made for.
+    ``config`` has the tokens for begin and end of an image alone around it.
     """
 
     config: T5Gemma2Config
     weights: Mapping[str, Tensor]
-    longest: int
 
 
 def is_t5gemma2(source: Path) -> bool:
@@ -100,13 +98,14 @@ def read_t5gemma2(folder: Path) -> Checkpoint:
         before=(sides.get("boi_token_index", 255_999),),
         after=(sides.get("eoi_token_index", 256_000),),
         image_token=described.get("image_token_index", 256_001),
+        longest=encoder["max_position_embeddings"],
     )
     found = {_modern(key): value for key, value in MappedTensors(folder).items()}
     for copy, original in _TIED.items():
         if copy in found and not torch.equal(found.pop(copy), found[original]):
             raise ValueError(f"{folder}: {copy} differs from {original}, and they are one in every T5Gemma 2")
     weights = read(rules(config), skeleton(lambda: T5Gemma2Model(config)), found, where)
-    return Checkpoint(config, weights, encoder["max_position_embeddings"])
+    return Checkpoint(config, weights)
 
 
 def adopt_t5gemma2(source: Path, out: Path, *, size: tuple[int, int] | None = None) -> list[str]:
@@ -151,7 +150,7 @@ def adopt_t5gemma2(source: Path, out: Path, *, size: tuple[int, int] | None = No
         facts={
             "parts": {"model": str(source)},
             "dialect": PLAIN.name,
-            "max_prompt": found.longest,
+            "max_prompt": config.longest,
             "positions": describe_positions(vision.grid, grid),
         },
     )
@@ -165,18 +164,17 @@ def adopt_t5gemma2(source: Path, out: Path, *, size: tuple[int, int] | None = No
 
 
 def write_t5gemma2(
-    weights: Mapping[str, Tensor], config: T5Gemma2Config, longest: int
+    weights: Mapping[str, Tensor], config: T5Gemma2Config
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """As transformers' `T5Gemma2ForConditionalGeneration`: tensors and configuration.
 
     Args:
         weights: of :class:`openpali.model.t5gemma2.T5Gemma2Model`.
         config: its shape.
-        longest: see :class:`Checkpoint`.
     """
     rows, columns = config.vision.grid
     tokens = {"bos_token_id": config.bos, "eos_token_id": 1, "pad_token_id": T5Gemma2Model.pad}
-    common = {"max_position_embeddings": longest, **tokens}
+    common = {"max_position_embeddings": config.longest, **tokens}
     places = {"eoi_token_index": config.after[0], "image_token_index": config.image_token}
     described = {
         "architectures": ["T5Gemma2ForConditionalGeneration"],

@@ -158,6 +158,7 @@ def cross_entropy(
     *,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
+    cap: float | None = None,
     chunk: int = 2048,
 ) -> tuple[Tensor, Tensor]:
     """Weighted cross-entropy of ``hidden @ head.T`` against ``targets``, without ``[T, V]`` logits in memory.
@@ -170,6 +171,7 @@ def cross_entropy(
             examples, so that the loss does not depend on accumulation or the number of ranks.
         label_smoothing: big_vision's: ``1 - s`` on the target, ``s / (V - 1)`` on each other token.
         z_loss: factor on ``log(Z)^2``.
+        cap: bound of the logits, ``cap * tanh(logits / cap)`` as in Gemma 2; None: no bound.
         chunk: rows of logits in memory at a time.
 
     Returns:
@@ -186,6 +188,7 @@ def cross_entropy(
         F.pad(weights_T, (0, padding)),
         label_smoothing,
         z_loss,
+        cap,
         chunk,
     )
     loss, nll = cast(tuple[Tensor, Tensor], out)
@@ -202,6 +205,7 @@ class _CrossEntropy(torch.autograd.Function):
         weights: Tensor,
         smoothing: float,
         z_loss: float,
+        cap: float | None,
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
         needs_hidden, needs_head = ctx.needs_input_grad[:2]
@@ -217,6 +221,8 @@ class _CrossEntropy(torch.autograd.Function):
             rows = slice(start, start + chunk)
             h, target, weight = hidden[rows], targets[rows, None], weights[rows, None].float()
             logits = (h @ matrix.T).float()  # [chunk, V]
+            if cap is not None:
+                logits = logits.div_(cap).tanh_().mul_(cap)
             log_z = logits.logsumexp(dim=-1, keepdim=True)
             picked = logits.gather(1, target)
             nll[rows] = (log_z - picked)[:, 0]
@@ -226,11 +232,14 @@ class _CrossEntropy(torch.autograd.Function):
                 each = each - low * logits.sum(dim=-1, keepdim=True)
             loss += (weight * each).sum()
             if needs_hidden or needs_head:
+                slope = None if cap is None else 1 - (logits / cap).square_()  # of the tanh
                 grad = logits.sub_(log_z).exp_()  # softmax, in place
                 grad *= 1 + 2 * z_loss * log_z
                 if low:
                     grad -= low
                 grad.scatter_add_(1, target, torch.full_like(picked, low - high))
+                if slope is not None:
+                    grad *= slope
                 grad = (grad * weight).to(hidden.dtype)
                 if grad_hidden is not None:
                     grad_hidden[rows] = grad @ matrix
@@ -244,4 +253,4 @@ class _CrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors)
-        return (*scaled, None, None, None, None, None)
+        return (*scaled, None, None, None, None, None, None)

@@ -32,6 +32,16 @@ class Memory(NamedTuple):
     mask: Tensor | None
 
 
+class Head(NamedTuple):
+    """How hidden states become logits: ``hidden @ matrix.T``, bounded by ``cap * tanh(. / cap)`` if there is a cap.
+
+    Training takes the loss from this, without all logits in memory; :meth:`VisionLanguageModel.logits` is the same.
+    """
+
+    matrix: Tensor  # [V, D]
+    cap: float | None = None
+
+
 class VisionLanguageModel(nn.Module, ABC):
     """Images and prompts in, hidden states or text out: a ViT, ``project``, and ``text``, the language model.
 
@@ -76,6 +86,11 @@ class VisionLanguageModel(nn.Module, ABC):
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
+
+    @property
+    @abstractmethod
+    def head(self) -> Head:
+        """What :meth:`logits` computes with."""
 
     @abstractmethod
     def start(self, memory: Memory, max_length: int) -> Cache:
@@ -136,6 +151,10 @@ class PaliModel(VisionLanguageModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.text.logits(hidden)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.text.head_weight)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         return self.text.start(*memory, max_length)

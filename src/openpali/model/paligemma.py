@@ -17,19 +17,25 @@ from torch import Tensor
 
 from openpali.model.gemma import Gemma, GemmaConfig, PrefixCache, prefix_masks
 from openpali.model.layers import Dense
-from openpali.model.pali import Memory, VisionLanguageModel
+from openpali.model.pali import Head, Memory, VisionLanguageModel
 from openpali.model.t5 import Cache
 from openpali.model.vit import ViTConfig
 
 
 @dataclass(frozen=True)
 class PaliGemmaConfig:
-    """Shapes of the two halves, and the ids that the tokenizer has for the beginning of a prompt and its end."""
+    """Shapes of the two halves, and ids of tokens.
+
+    Attributes:
+        bos, separator: what the tokenizer has for the beginning of a prompt and its end.
+        image_token: what transformers puts into a prompt for each visual token; nothing here reads it.
+    """
 
     vision: ViTConfig
     text: GemmaConfig
     bos: int = 2
     separator: int = 108
+    image_token: int = 257_152
 
 
 class PaliGemmaModel(VisionLanguageModel):
@@ -61,6 +67,10 @@ class PaliGemmaModel(VisionLanguageModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.text.logits(hidden)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.text.embed.weight, self.config.text.logit_cap)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         x_BND, real_BN = memory

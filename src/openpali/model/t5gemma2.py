@@ -31,7 +31,7 @@ from openpali.model.gemma import (
 )
 from openpali.model.init import init_normal, init_weights
 from openpali.model.layers import Linear
-from openpali.model.pali import Memory, VisionLanguageModel
+from openpali.model.pali import Head, Memory, VisionLanguageModel
 from openpali.model.t5 import Cache
 from openpali.model.vit import LAYER_NORM_EPS, ViTConfig
 
@@ -48,6 +48,7 @@ class T5Gemma2Config:
         before, after: tokens around the visual tokens of an image. The last of ``before`` marks its place in a
             prompt. The first of ``after`` has an embedding of its own.
         image_token: what transformers puts into a prompt for each visual token; nothing here reads it.
+        longest: most positions that it was made for; nothing here depends on it.
     """
 
     vision: ViTConfig
@@ -58,6 +59,7 @@ class T5Gemma2Config:
     before: tuple[int, ...] = (108, 255_999)
     after: tuple[int, ...] = (256_000, 108)
     image_token: int = 262_144
+    longest: int = 131_072
 
 
 class T5Gemma2Model(VisionLanguageModel):
@@ -131,6 +133,10 @@ class T5Gemma2Model(VisionLanguageModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.text.logits(hidden)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.text.embed.weight, self.config.decoder.logit_cap)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         return Cache.over(self.text.memories(memory.outputs), memory.mask, max_length, PrefixCache)

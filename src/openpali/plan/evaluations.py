@@ -14,7 +14,7 @@ from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
 from openpali.messages import duration
-from openpali.model.pali import PaliModel
+from openpali.model.pali import VisionLanguageModel
 from openpali.train.machine import count_flops
 from openpali.train.recipe import BenchmarkEvalSpec, EvalSpec
 
@@ -79,18 +79,18 @@ def samples_of(spec: BenchmarkEvalSpec) -> int | None:
     return known if known < ENDLESS else None
 
 
-def answer_costs(model: PaliModel, batch: Batch) -> AnswerCosts:
+def answer_costs(model: VisionLanguageModel, batch: Batch) -> AnswerCosts:
     """Answer a batch as long as its targets, and take their loss.
 
     Args:
         model: on the meta device.
         batch: on the meta device.
     """
-    images, prompt, target, text = batch.get("images"), batch["prompt"], batch["target"], model.text
-    tokens = target.shape[1]
+    images, prompt, target = batch.get("images"), batch["prompt"], batch["target"]
+    tokens, text = target.shape[1], model.get_submodule("text")
     with torch.no_grad():
         once = count_flops(lambda: model.encode(images, prompt))
-        once += count_flops(lambda: text.logits(model(images, prompt, target)))
+        once += count_flops(lambda: model.logits(model(images, prompt, target)))
         cache = model.start(model.encode(images, prompt), tokens)
         token = count_flops(lambda: model.step(target[:, :1], cache))
     sizes = {name: p.numel() for name, p in text.named_parameters() if not name.startswith("encoder")}

@@ -24,7 +24,7 @@ from openpali.distributed import Ranks
 from openpali.messages import duration
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
-from openpali.model.pali import PaliModel
+from openpali.model.pali import VisionLanguageModel
 from openpali.model.sizes import PRESETS
 from openpali.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
 from openpali.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
@@ -498,7 +498,7 @@ def _plan_evaluations(
                 objective, rows = build_without_data(recipe, phase, "meta"), min(samples, spec.batch)
                 with torch.device("meta"):
                     batch = make_batch(recipe, phase, objective, rows, lengths)
-                costs = answer_costs(cast(PaliModel, objective.model), batch)
+                costs = answer_costs(cast(VisionLanguageModel, objective.model), batch)
                 seconds = batches_of(samples, spec.batch, ranks) * costs.seconds(flops, device.bandwidth)
         plans.append(EvaluationPlan(spec.label, recipe.times(spec.every), samples, seconds))
     return plans

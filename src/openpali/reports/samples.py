@@ -8,7 +8,7 @@ from openpali.data.pipeline.encode import SequenceEncoder
 from openpali.data.pipeline.stream import Stream
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import Pipeline
-from openpali.model.pali import PaliModel
+from openpali.model.pali import VisionLanguageModel
 from openpali.reports.drawing import draw_prediction, enlarge, sheet
 from openpali.rng import generator
 
@@ -16,7 +16,7 @@ COUNT = 12  # images on a sheet, four in a row
 SIDE = 288  # pixels of each, about
 
 
-def draw_samples(model: PaliModel, stream: Stream, counter: int, path: Path) -> None:
+def draw_samples(model: VisionLanguageModel, stream: Stream, counter: int, path: Path) -> None:
     """Answer the next :data:`COUNT` samples of a stream greedily, and draw the answers on their images.
 
     After the end of the stream, these are the samples that its last phase would have drawn. Skips samples without

@@ -21,7 +21,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.mixture import ENDLESS
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
@@ -39,7 +38,7 @@ from openpali.eval.evaluators import (
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
-from openpali.model.pali import PaliModel
+from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.progress import Working
 from openpali.tasks.base import Task
@@ -233,13 +232,13 @@ class Evaluations:
         """The model as its folder would be opened, at its present resolution."""
         recipe, vit = self.recipe, vit_of(model)
         assert vit is not None
-        preprocess = Preprocess(*vit.config.image_size, policy=recipe.model.policy)
+        preprocess = recipe.model.preprocess(Size(*vit.config.image_size))
         if isinstance(recipe, SiglipRecipe):
             return EmbeddingPipeline(
                 cast(SigLIP, model), self.tokenizer, preprocess, "as is" if recipe.keep_case else "lower"
             )
         assert isinstance(recipe, SequenceRecipe)
-        pali = cast(PaliModel, model)
+        pali = cast(VisionLanguageModel, model)
         return Pipeline(
             pali,
             self.tokenizer,
@@ -268,7 +267,7 @@ class Lockstep:
     Otherwise rounding could let a rank end its texts earlier, and others would wait for its shards for ever.
     """
 
-    def __init__(self, model: PaliModel) -> None:
+    def __init__(self, model: VisionLanguageModel) -> None:
         self.model, self.first = model, model.first
 
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
@@ -353,7 +352,7 @@ def _open(spec: BenchmarkEvalSpec, recipe: EvaluatedRecipe, tools: Tools) -> Eva
         return _answered(spec, source, task, answers, benchmark.metric)
     assert isinstance(spec, EvalSpec)
     largest = Size(*(max(sides) for sides in zip(*(phase.pixels for phase in recipe.phases), strict=True)))
-    source = open_source(spec.source, spec.options, min_size=Preprocess(*largest).min_size)
+    source = open_source(spec.source, spec.options, min_size=recipe.model.preprocess(largest).min_size)
     task = _task(spec.task, recipe, tools, spec.task_options)
     answers = AnswerEvaluator(spec.label, source, task, limit=limit, batch=spec.batch)
     return _answered(spec, source, task, answers, task.metric)

@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from openpali.data.media.images import Preprocess
 from openpali.distributed import Ranks
 from openpali.tasks.dialects import DEFAULT
+from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of
@@ -85,7 +85,7 @@ def export_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, to
         folder,
         weights,
         current_config(step),
-        preprocess=None if vit is None else Preprocess(*vit.config.image_size, policy=recipe.model.policy),
+        preprocess=None if vit is None else recipe.model.preprocess(Size(*vit.config.image_size)),
         tokenizer=tokenizer,
         facts={
             "run": recipe.name,

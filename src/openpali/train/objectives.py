@@ -26,9 +26,11 @@ from openpali.data.pipeline.encode import (
 )
 from openpali.model.losses import cross_entropy, region_loss, share_names, sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
-from openpali.model.pali import PaliModel, PaliModelConfig
+from openpali.model.pali import PaliModelConfig, VisionLanguageModel
+from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
+from openpali.model.t5gemma2 import T5Gemma2Config
 from openpali.model.vit import Classifier
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
@@ -37,6 +39,7 @@ from openpali.weights.family import find_model
 from openpali.weights.format import ClassifierConfig, Config, build, open_model
 
 C = TypeVar("C", bound=Config)
+SequenceConfig = PaliModelConfig | PaliGemmaConfig | T5Gemma2Config
 
 
 @dataclass
@@ -124,9 +127,8 @@ class SequenceObjective:
     """Cross-entropy of the target given images and prompt: stages 0b (UL2), 1, 2 and 3."""
 
     def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
-        shape = _shape(recipe, PaliModelConfig)
-        language = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
-        self.config: Config = dataclasses.replace(shape, text=language)
+        shape = cast(SequenceConfig, _shape(recipe, PaliModelConfig, PaliGemmaConfig, T5Gemma2Config))
+        self.config: Config = _for_sequences(shape, recipe, tokenizer)
         self.model = build(self.config)
         self.encoder: Encoder = SequenceEncoder(
             tokenizer, recipe.max_prompt, recipe.max_target, cut=recipe.too_long == "cut"
@@ -136,24 +138,25 @@ class SequenceObjective:
     def weight(self, batch: Batch) -> float:
         if self.recipe.loss_mean == "example":
             return float(len(batch["target"]))
-        return float((batch["target"] != PaliModel.pad).sum())
+        return float((batch["target"] != VisionLanguageModel.pad).sum())
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         target = batch["target"]
-        model = cast(PaliModel, self.model)
+        head = cast(VisionLanguageModel, self.model).head
         hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
-        real = target != PaliModel.pad  # [B, T]; logits are computed for these positions only
+        real = target != VisionLanguageModel.pad  # [B, T]; logits are computed for these positions only
         lengths = real.sum(1, keepdim=True)
         weights = real / total_weight
         if self.recipe.loss_mean == "example":
             weights = weights / lengths
         total, nll = cross_entropy(
             hidden[real],
-            model.text.head_weight,
+            head.matrix,
             target[real],
             weights[real],
             label_smoothing=self.recipe.label_smoothing,
             z_loss=self.recipe.z_loss,
+            cap=head.cap,
         )
         per_row = torch.zeros(real.shape, device=nll.device).masked_scatter(real, nll).sum(1)
         return Losses(total, per_row / lengths[:, 0])
@@ -229,20 +232,36 @@ def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str])
             raise TypeError(f"{type(recipe).__name__} has no objective")
 
 
-def _shape(recipe: Recipe, kind: type[C]) -> C:
+def _for_sequences(shape: SequenceConfig, recipe: SequenceRecipe, tokenizer: Tokenizer) -> SequenceConfig:
+    """The shape with the recipe's vocabulary and dropout; a Gemma's are its own."""
+    if isinstance(shape, PaliModelConfig):
+        text = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
+        return dataclasses.replace(shape, text=text)
+    if recipe.model.dropout:
+        raise ValueError(f"model.dropout = {recipe.model.dropout}, but a Gemma has no dropout: remove it")
+    rows = (shape.text if isinstance(shape, PaliGemmaConfig) else shape.decoder).vocab_size
+    if tokenizer.vocab_size > rows:
+        raise ValueError(
+            f"model.tokenizer has {tokenizer.vocab_size} ids, more than the {rows} rows of the model's embedding: "
+            "remove it, and the start model's is used"
+        )
+    return shape
+
+
+def _shape(recipe: Recipe, *kinds: type[C]) -> C:
     """The configuration that ``model.preset`` names: a preset, or that of a model folder."""
     name = recipe.model.preset
     if name in PRESETS:
         preset = PRESETS[name]
         known: Sequence[Config] = (preset.siglip, preset.pali, preset.masks)
-        return next(config for config in known if isinstance(config, kind))
+        return next(config for config in known if isinstance(config, kinds))
     try:
         config = open_model(find_model(name)).config
     except FileNotFoundError as error:
         raise ValueError(
             f"model.preset = {name!r} is neither one of {', '.join(PRESETS)} nor a model folder"
         ) from error
-    if not isinstance(config, kind):
+    if not isinstance(config, kinds):
         raise ValueError(
             f"model.preset = {name!r} is not a model that objective = {recipe.objective} trains: name another"
         )

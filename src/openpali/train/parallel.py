@@ -26,7 +26,9 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from openpali.distributed import Ranks
+from openpali.model.gemma import Layer as GemmaLayer
 from openpali.model.t5 import DecoderLayer, EncoderLayer
+from openpali.model.t5gemma2 import DecoderLayer as MergedLayer
 from openpali.model.vit import Block, ViT
 from openpali.train.recipe import ParallelSpec
 
@@ -50,7 +52,9 @@ def is_sharded(spec: ParallelSpec, ranks: Ranks) -> bool:
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The transformer blocks of a model: of the ViT, the text tower, the encoder and the decoder."""
-    return [module for module in model.modules() if isinstance(module, Block | EncoderLayer | DecoderLayer)]
+    return [
+        module for module in model.modules() if isinstance(module, Block | EncoderLayer | DecoderLayer | GemmaLayer)
+    ]
 
 
 def place(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtype) -> None:
@@ -141,6 +145,8 @@ def _shard(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtyp
     for block in blocks_of(model):
         if isinstance(block, DecoderLayer):
             cut(block.cross.key_value, mp_policy=low, ignored_params=vectors)  # it is called before the layer
+        elif isinstance(block, MergedLayer):
+            cut(block.attention.key_value, mp_policy=low, ignored_params=vectors)
         cut(block, mp_policy=low, ignored_params=vectors)
     cut(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), ignored_params=positions | vectors)
     for module in model.modules():

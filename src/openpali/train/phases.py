@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.mixture import BLOCK, ENDLESS, Mixture
 from openpali.data.pipeline.stream import Entry, Phase
 from openpali.data.sources.registry import open_source
@@ -87,7 +86,7 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
 
 def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
     entries: list[Entry] = []
-    preprocess = Preprocess(*spec.pixels, policy=recipe.model.policy)
+    preprocess = recipe.model.preprocess(spec.pixels)
     for line in spec.mixture:
         source = open_source(line.source, line.options, min_size=preprocess.min_size)
         task = open_run_task(recipe, line.task, line.task_options, tools)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from openpali.data.media.images import Policy
+from openpali.data.media.images import Policy, Preprocess
 from openpali.tasks.example import Size
 from openpali.train.recipe_errors import Keys, explain_error
 from openpali.train.recipe_file import assign, expand_mixtures, read_overrides, read_table
@@ -170,6 +170,8 @@ class ModelSpec(_Table):
         frozen: parts that do not learn.
         resize: how images get their size: "squash" changes their proportions, "pad" keeps them and fills up with
             grey on the right and below; by default as the start model does, or else "squash".
+        filter: how pixels are interpolated ("bilinear" is without antialiasing); by default as
+            the start model does, or else the first.
     """
 
     preset: str = ""
@@ -177,11 +179,11 @@ class ModelSpec(_Table):
     init: dict[str, str] = {}
     frozen: list[str] = []
     resize: Literal["", Policy] = ""
+    filter: Literal["", "bilinear-antialias", "bicubic-antialias", "bilinear"] = ""
 
-    @property
-    def policy(self) -> Policy:
+    def preprocess(self, size: Size) -> Preprocess:
         """How images get their size."""
-        return self.resize or "squash"
+        return Preprocess(*size, policy=self.resize or Preprocess.policy, filter=self.filter or Preprocess.filter)
 
     @property
     def start(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from openpali.data.media.images import Preprocess
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import TASKS, default_options
 from openpali.train.checkpoint import checkpoints
@@ -20,7 +21,7 @@ from openpali.weights.family import find_model, mask_codec_of
 from openpali.weights.format import open_model
 
 # Of the recipe's model table, which a run can inherit.
-KEYS = ("preset", "tokenizer", "resize", "masks", "dialect", "knows")
+KEYS = ("preset", "tokenizer", "resize", "filter", "masks", "dialect", "knows")
 
 Known = Mapping[str, Any]  # what the start model has for these keys
 
@@ -95,11 +96,20 @@ def _read(recipe: Recipe) -> Known | None:
     return {
         "preset": name,
         "tokenizer": name if model.has_tokenizer else "",
-        "resize": "pad" if model.preprocess and model.preprocess.policy == "pad" else "",
+        **_resizing(model.preprocess),
         "masks": mask_codec_of(folder),
         "dialect": model.facts.get("dialect", DEFAULT),
         "knows": model.facts.get("tasks", {}),
     }
+
+
+def _resizing(preprocess: Preprocess | None) -> Known:
+    """How the start model resizes images, where that is not the default."""
+    if preprocess is None:
+        return {}
+    found = {"resize": preprocess.policy, "filter": preprocess.filter}
+    usual = {"resize": Preprocess.policy, "filter": Preprocess.filter}
+    return {key: value for key, value in found.items() if value != usual[key]}
 
 
 def _require_masks(recipe: SequenceRecipe) -> None:

@@ -1,0 +1,177 @@
+"""PaliGemma through an ordinary recipe: the loss of transformers' class, and the trainer's promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import PaliGemmaForConditionalGeneration
+
+import openpali.train.monitor as monitor
+import openpali.train.trainer as trainer_module
+from openpali.distributed import Ranks
+from openpali.interop.export import export
+from openpali.interop.paligemma import adopt_paligemma, read_paligemma
+from openpali.model.losses import cross_entropy
+from openpali.train.checkpoint import checkpoints
+from openpali.train.objectives import build_objective
+from openpali.train.recipe import Recipe, parse_recipe
+from openpali.train.start import inherit
+from openpali.train.trainer import Trainer
+from openpali.weights.family import open_tokenizer
+from openpali.weights.format import open_model
+from openpali.weights.transplant import transplant
+
+from . import checkpoints as public
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny PaliGemma 2 of random weights; beside it the folder that it was made of."""
+    folder = tmp_path_factory.mktemp("base")
+    public.paligemma(folder / "theirs", vocab_size=1600)
+    (folder / "theirs" / "tokenizer.model").write_bytes(public.gemma_proto())
+    adopt_paligemma(folder / "theirs", folder / "pg")
+    return folder / "pg"
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
+    monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
+    with (tmp_path / "mine.jsonl").open("w") as file:
+        for i, answer in enumerate(("a dog", "two blue stars", "red", "a red circle on the table")):
+            Image.fromarray(np.full((8, 8, 3), 60 * i, np.uint8)).save(tmp_path / f"{i}.png")
+            line = {"images": [f"{i}.png"], "question": "What is it?", "answers": [answer]}
+            file.write(json.dumps(line) + "\n")
+    return tmp_path / "mine.jsonl"
+
+
+def recipe(base: Path, data: Path, **changes: Any) -> Recipe:
+    mine = {"source": str(data), "task": "vqa"}
+    raw = {
+        "name": "mine",
+        "objective": "sequence",
+        "batch": 4,
+        "micro": 2,
+        "workers": 0,
+        "precision": "fp32",
+        "save_minutes": 1e-9,
+        "keep": 10,
+        "max_target": 12,
+        "ema": 0.5,
+        "model": {"init": {"": str(base)}},
+        "optimizer": {"lr": 1e-2, "schedule": "constant"},
+        "phases": [{"samples": 12, "size": 8, "mixture": [mine]}],
+        "evals": [{"name": "held", **mine, "every": 8}],
+        "keep_best": "held/loss",
+    }
+    return inherit(parse_recipe({**raw, **changes})).recipe
+
+
+def test_the_loss_is_that_of_transformers(base: Path, data: Path) -> None:
+    """Of padded rows, in value and gradients; the head's cap and the window are at work."""
+    spec = recipe(base, data)
+    tokenizer = open_tokenizer(spec.model.tokenizer)
+    objective = build_objective(spec, tokenizer, ())
+    transplant(objective.model, "", str(base), tokenizer)
+    prompts, targets = [[21, 22, 23, 24, 25], [26, 27]], [[31, 32, 1], [33, 34, 35, 36, 37, 38, 1]]
+    images = torch.randint(0, 256, (2, 1, 8, 8, 3), dtype=torch.uint8)
+    batch = {"images": images, "prompt": pad(prompts), "target": pad(targets)}
+    losses = objective.losses(batch, objective.weight(batch))
+    losses.total.backward()
+
+    theirs = PaliGemmaForConditionalGeneration.from_pretrained(base.parent / "theirs").eval()
+    config: Any = objective.config
+    rows = [[config.image_token] * 4 + [2, *prompt, config.separator] for prompt in prompts]
+
+    def left_padded(fill: int, parts: list[tuple[list[int], list[int]]]) -> Tensor:
+        return torch.tensor([[fill] * (16 - len(a) - len(b)) + a + b for a, b in parts])
+
+    pairs = list(zip(rows, targets, strict=True))
+    ids = left_padded(0, pairs)
+    labels = left_padded(-100, [([-100] * len(row), target) for row, target in pairs])
+    kinds = left_padded(0, [([0] * len(row), [1] * len(target)) for row, target in pairs])
+    real = left_padded(0, [([1] * len(row), [1] * len(target)) for row, target in pairs])
+    pixels = (images[:, 0].permute(0, 3, 1, 2) / 127.5) - 1
+    reference = theirs(input_ids=ids, pixel_values=pixels, attention_mask=real, token_type_ids=kinds, labels=labels)
+    reference.loss.backward()
+    torch.testing.assert_close(losses.total, reference.loss, rtol=1e-5, atol=0)
+    ours, there = objective.model, theirs.model
+    layer = there.language_model.layers[1]
+    for got, wanted in (
+        (ours.project.weight, there.multi_modal_projector.linear.weight),
+        (ours.vit.patch_embed.weight, there.vision_tower.embeddings.patch_embedding.weight),
+        (ours.text.embed.weight, there.language_model.embed_tokens.weight),
+        (ours.text.layers[1].attention.query.weight, layer.self_attn.q_proj.weight),
+        (ours.text.layers[1].ff.down.weight, layer.mlp.down_proj.weight),
+    ):
+        expected = wanted.grad.permute(0, 2, 3, 1).flatten(1) if wanted.ndim == 4 else wanted.grad
+        torch.testing.assert_close(got.grad.view_as(expected), expected, rtol=1e-3, atol=1e-6)
+
+
+def pad(rows: list[list[int]]) -> Tensor:
+    return torch.tensor([row + [0] * (max(map(len, rows)) - len(row)) for row in rows])
+
+
+def test_a_capped_loss_is_torchs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, head = (torch.randn(n, 6, generator=generator, requires_grad=True) for n in (5, 9))
+    targets, weights = torch.tensor([0, 3, 8, 1, 1]), torch.rand(5, generator=generator)
+    loss, _ = cross_entropy(hidden, head, targets, weights, label_smoothing=0.1, z_loss=1e-2, cap=1.5, chunk=2)
+    found = torch.autograd.grad(loss, (hidden, head))
+    logits = 1.5 * torch.tanh(hidden @ head.T / 1.5)
+    log_p, log_z = logits.log_softmax(-1), logits.logsumexp(-1)
+    q = torch.full_like(logits, 0.1 / 8).scatter(1, targets[:, None], 0.9)
+    expected = (weights * (-(q * log_p).sum(1) + 1e-2 * log_z**2)).sum()
+    torch.testing.assert_close(loss, expected)
+    for got, wanted in zip(found, torch.autograd.grad(expected, (hidden, head)), strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def train(spec: Recipe, run: Path) -> Trainer:
+    return Trainer(spec, run, ALONE, open_tokenizer(spec.model.tokenizer))
+
+
+def test_a_killed_run_goes_on_bit_for_bit_and_its_model_exports(base: Path, data: Path, tmp_path: Path) -> None:
+    spec = recipe(base, data)
+    assert (spec.model.filter, spec.model.dialect) == ("bilinear", "paligemma")
+    train(spec, tmp_path / "whole").train()
+    broken = train(spec, tmp_path / "broken")
+    update = broken.optimizer.step
+
+    def die_in_the_third(*_: Any) -> None:
+        if broken.step == 2:
+            raise KeyboardInterrupt
+        update()
+
+    broken.optimizer.step = die_in_the_third  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        broken.train()
+    assert len(checkpoints(tmp_path / "broken")) == 2
+    again = train(spec, tmp_path / "broken")
+    assert again.step == 2
+    again.train()
+    whole, resumed = (open_model(tmp_path / run / "model") for run in ("whole", "broken"))
+    before, after, started = whole.weights(), resumed.weights(), open_model(base).weights()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not any(torch.equal(before[key], started[key]) for key in before)
+    assert whole.preprocess == open_model(base).preprocess
+    assert open_model(tmp_path / "whole" / "best").kind == "paligemma"
+    export(whole, tmp_path / "exported")
+    back = read_paligemma(tmp_path / "exported")
+    assert all(torch.equal(back.weights[key], before[key]) for key in before)
+
+
+def test_what_a_gemma_has_not_is_refused(base: Path, data: Path) -> None:
+    spec = recipe(base, data, model={"init": {"": str(base)}, "dropout": 0.1})
+    with pytest.raises(ValueError, match="a Gemma has no dropout"):
+        build_objective(spec, open_tokenizer(str(base)), ())
