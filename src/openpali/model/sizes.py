@@ -256,16 +256,16 @@ def flops_of_stages(
         prompt: its length in tokens.
     """
     v, tokens = preset.vision, count_tokens(preset, size)
-    patches = tokens * (preset.pool**2 if isinstance(preset, T5Gemma2Config) else 1)
+    patches: int = tokens * (preset.pool**2 if isinstance(preset, T5Gemma2Config) else 1)
     block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # multiply-adds per patch
     t, memory = _decoder(preset), _memory(preset, frames * tokens, frames, prompt)
     vision = patches * (3 * v.patch_size**2 * v.width + v.depth * block) + tokens * v.width * t.d_model
     costs = {"vision": 2 * frames * vision}
     inner = t.heads * t.d_head
     if isinstance(preset, T5Gemma2Config):
-        e = preset.encoder
+        e, d = preset.encoder, preset.decoder
         encoder = e.layers * (_gemma_weights(e) + 2 * memory * e.heads * e.d_head)
-        return {**costs, "encoder": 2 * memory * encoder, "memory": 2 * memory * t.layers * _keys_values(t)}
+        return {**costs, "encoder": 2 * memory * encoder, "memory": 2 * memory * d.layers * _keys_values(d)}
     if isinstance(t, GemmaConfig):
         prefix = memory + 1  # the separator is fed with it, and once more as the first token
         decoder = t.layers * (_gemma_weights(t) + 2 * prefix * inner)
@@ -322,24 +322,24 @@ def _keys_values(t: GemmaConfig) -> int:
     return 2 * t.d_model * t.kv_heads * t.d_head
 
 
-RESOLUTIONS = (224, 448, 812, 1064)  # pixels per side; the paper's three, and 448
-PALIGEMMA_RESOLUTIONS = (224, 448, 896)
-T5GEMMA2_RESOLUTIONS = (448, 896)
+_RESOLUTIONS: Mapping[type[Shapes], tuple[int, ...]] = {  # pixels per side
+    Preset: (224, 448, 812, 1064),  # the paper's three, and 448
+    PaliGemmaConfig: (224, 448, 896),
+    T5Gemma2Config: (448, 896),
+}
 
 
 def describe(preset: Shapes) -> dict[str, Any]:
     """What ``openpali sizes`` prints: ``parameters`` of each part and in total, ``bytes`` per dtype, and ``flops``.
 
-    The latter at the preset's own resolution and at :data:`RESOLUTIONS`, or those of the other kinds (rounded to
-    whole patches), with 16 prompt tokens.
+    The latter at the preset's own resolution and at those of its kind of model (rounded to whole patches), with 16
+    prompt tokens.
     """
     parts = count_parameters(preset)
     total = sum(parts.values())
     patch = preset.vision.patch_size
-    resolutions = RESOLUTIONS
-    if not isinstance(preset, Preset):
-        resolutions = PALIGEMMA_RESOLUTIONS if isinstance(preset, PaliGemmaConfig) else T5GEMMA2_RESOLUTIONS
-    sides = dict.fromkeys([preset.vision.image_size[0], *(round(r / patch) * patch for r in resolutions)])
+    resolutions = (round(side / patch) * patch for side in _RESOLUTIONS[type(preset)])
+    sides = dict.fromkeys([preset.vision.image_size[0], *resolutions])
     return {
         "parameters": {**parts, "all": total},
         "bytes": {"fp32": 4 * total, "bf16": 2 * total, "int8": int8_bytes(preset)},
