@@ -168,10 +168,11 @@ def test_a_spelled_target_has_a_token_for_each_character(tokenizer: Tokenizer) -
 
 def test_labels_become_class_indices() -> None:
     encoder = LabelEncoder(("cat", "dog"))
-    batch = encode(encoder, Example(key="a", images=[IMAGE], label="dog"))
+    task = get_task("classify")
+    batch = encode(encoder, Example(key="a", images=[IMAGE], label="dog"), task=task)
     assert batch["label"].tolist() == [1]
     with pytest.raises(ValueError, match="label 'cow' of b is not one of the 2 classes"):
-        encode(encoder, Example(key="b", images=[IMAGE], label="cow"))
+        encode(encoder, Example(key="b", images=[IMAGE], label="cow"), task=task)
 
 
 def test_masks_are_cropped_to_their_box() -> None:

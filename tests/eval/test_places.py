@@ -47,6 +47,7 @@ def test_the_token_at_the_centre_of_an_object_is_probed(pali: Pali) -> None:
     ask = names(by_position)
     found = place_probe(Squares(1), Squares(2), ask, pali, 60, lambda *at: done.append(at))
     assert found.scores.summary["acc"] > 0.95
+    assert np.mean(found.scores.per_sample["acc"]) == pytest.approx(found.scores.summary["acc"])
     assert found.scores.summary.keys() == {"acc", "acc/letter-1", "acc/letter-2"}
     assert done[-1] == (120, 120)
     assert (found.n, found.train) == (60, (60, 2500))

@@ -59,6 +59,8 @@ def test_every_preset_can_be_built(name: str) -> None:
         ("base", ("encoder", "decoder"), 198.2, 0.1),  # T5 v1.1 base: 247.6M with 32128 x 768 twice
         ("mini", PARTS, 30, 2),
         ("nano", PARTS, 8.3, 0.2),
+        ("pali3-b16", ("vision",), 85.8, 0.1),
+        ("pali3-l16", ("vision",), 303.2, 0.2),  # ViT L/16
     ],
 )
 def test_sizes_are_the_published_ones(preset: str, parts: tuple[str, ...], millions: float, within: float) -> None:

@@ -188,3 +188,16 @@ def test_contrastive_pairs_have_no_prompt(example) -> None:
 def test_objects_without_an_image_have_no_place(rng) -> None:
     with pytest.raises(ValueError, match="sample p has no image"):
         get_task("object_vqa").write(Example("p", objects=[Object("dog", Box(0, 0, 1, 1))]), rng)
+
+
+def test_a_class_is_the_label_the_largest_object_or_one_for_all(example: Example, empty: Example, rng) -> None:
+    def target(**options: str) -> str:
+        return get_task("classify", **options).write(example, rng).target
+
+    assert target() == "horse"
+    assert target(of="object") == "dog"  # the one at the bottom right is larger than the horse
+    assert target(label="text") == "text"
+    with pytest.raises(ValueError, match="sample empty-1 has no objects"):
+        get_task("classify", of="object").write(empty, rng)
+    with pytest.raises(ValueError, match="classify has no of = 'thing'"):
+        get_task("classify", of="thing")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from tiny_runs import make_recipe
 
 from openpali.model.siglip import Embeddings
 from openpali.train.objectives import hits
+from openpali.train.phases import class_names, open_phases
 
 
 def test_hits_are_the_same_in_chunks_and_have_no_gradient() -> None:
@@ -17,3 +19,16 @@ def test_hits_are_the_same_in_chunks_and_have_no_gradient() -> None:
         found = hits(Embeddings(image, text, torch.zeros(1), torch.zeros(1)), chunk)
         assert found.tolist() == [True, True, True, False, False, True, True]
         assert not found.requires_grad
+
+
+def test_the_classes_of_a_mixture_are_those_of_all_its_entries(tokenizer) -> None:
+    lines = [
+        {"source": "nano/scene", "task": "classify", "task_options": {"of": "object"}},
+        {"source": "nano/word", "task": "classify", "task_options": {"label": "text"}},
+    ]
+    names = class_names(open_phases(make_recipe("classify", phases__0__mixture=lines), tokenizer))
+    assert len(names) == 129
+    assert {"text", "red circle"} <= set(names)
+    assert names == sorted(names)
+    categories = class_names(open_phases(make_recipe("classify"), tokenizer))
+    assert categories[0].startswith("shapes/")

@@ -19,7 +19,7 @@ HASHES: dict[str, str] = json.loads((Path(__file__).parent / "recipe_hashes.json
 SHIPPED = [  # files of a family, and those that recipes extend, are not recipes
     str(path.relative_to(RECIPES).with_suffix(""))
     for path in sorted(RECIPES.glob("*/*.toml"))
-    if path.stem != "family"
+    if path.stem != "family" and path.parent.name != "study"
 ]
 VALID = """
 name = "tiny"

@@ -24,12 +24,14 @@ from openpali.cli.plot import plot
 from openpali.cli.predict import predict
 from openpali.cli.serve import serve
 from openpali.cli.sizes import sizes
+from openpali.cli.study import study
 from openpali.cli.train import train
 
 VERBS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "serve": serve,
     "train": train,
+    "study": study,
     "plot": plot,
     "eval": evaluate,
     "fairness": fairness,

@@ -33,6 +33,7 @@ SCORERS = (  # files under the package that compute scores from answers, embeddi
     "eval/nano.py",
     "eval/probes.py",
     "eval/retrieval.py",
+    "eval/small_probes.py",
     "eval/unlike.py",
     "eval/zero_shot.py",
 )

@@ -33,7 +33,7 @@ def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advan
     encoders = [part for part in ("siglip", "classifier") if part in model.parts]
     if not encoders:
         raise ValueError(f"the model {model.name} has neither a siglip nor a classifier part to probe")
-    (every, every_label), (test, test_labels) = _fashion("train"), _fashion("test")
+    (every, every_label), (test, test_labels) = fashion_images("train"), fashion_images("test")
     kept = limited(every_label, limit)
     train, labels = [every[i] for i in kept], every_label[kept]
     of, seen = len(test), Seen()
@@ -69,7 +69,7 @@ def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advan
 
 def fashion_mnist_zero_shot(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Zero-shot classification by the names of the ten classes in CLIP's templates."""
-    loads, labels = _fashion("test")
+    loads, labels = fashion_images("test")
     of, seen = len(loads), Seen()
     loads, labels = seen.images(loads[:limit]), labels[:limit]
     names = (data_folder("fashion-mnist") / "classes.txt").read_text("utf-8").split("\n")[:10]
@@ -88,12 +88,10 @@ def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advanc
 
     Every second stamp of a category is for training, the others are for testing.
     """
-    stamps = _world().stamps
-    categories = [stamp.category for stamp in stamps]
-    names = sorted({name for name in categories if categories.count(name) >= LEAST})
-    rows = [(partial(_on_white, s.rgba), names.index(s.category)) for s in stamps if s.category in names]
-    order = sorted(range(len(rows)), key=lambda i: rows[i][1])
-    for_training, for_testing = [rows[i] for i in order[::2]], [rows[i] for i in order[1::2]]
+    rows = stamps_by_category()
+    names = sorted({category for _, category in rows})
+    numbered = [(load, names.index(category)) for load, category in rows]
+    for_training, for_testing = numbered[::2], numbered[1::2]
     kept = limited(np.array([c for _, c in for_training]), limit)
     train, test, seen = [for_training[i] for i in kept], for_testing[:limit], Seen()
     seen.texts(*names, *(c for _, c in (*train, *test)))
@@ -123,14 +121,23 @@ def stamps_retrieval(model: Encoders, root: Path, limit: int | None, advance: Ad
     }
     captions = {lang: texts for lang, texts in captions.items() if 2 * sum(map(len, texts)) >= len(stamps)}
     seen = Seen()
-    images = model.embed_image([seen.image(_on_white(stamp.rgba)) for stamp in stamps])
+    images = model.embed_image([seen.image(on_white(stamp.rgba)) for stamp in stamps])
     seen.texts(captions)
     scores = retrieve(images, captions, model.embed_text, advance=lambda done: advance(done, len(captions)))
     prompt = {"text": "the caption alone", "languages": list(captions)}
     return Embedded(scores=scores, n=len(stamps), of=len(world.stamps), data=seen.hash, prompt=prompt)
 
 
-def _fashion(split: str) -> tuple[list[Load], Labels]:
+def stamps_by_category() -> list[tuple[Load, str]]:
+    """The stamps on white and their categories, sorted by these, without small ones."""
+    stamps = _world().stamps
+    categories = [stamp.category for stamp in stamps]
+    rows = [(partial(on_white, s.rgba), s.category) for s in stamps if categories.count(s.category) >= LEAST]
+    return sorted(rows, key=lambda row: row[1])
+
+
+def fashion_images(split: str) -> tuple[list[Load], Labels]:
+    """Images of a split of Fashion-MNIST and their classes."""
     with np.load(data_folder("fashion-mnist") / f"{split}.npz", allow_pickle=False) as file:
         images, labels = file["images"], file["labels"].astype(np.int64)
     return [partial(_rgb, image) for image in images], labels
@@ -146,7 +153,7 @@ def _rgb(grey: NDArray[np.uint8]) -> Image:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _on_white(rgba: NDArray[np.uint8]) -> Image:
+def on_white(rgba: NDArray[np.uint8]) -> Image:
     """A stamp, centred on a white square."""
     height, width = rgba.shape[:2]
     side = max(height, width)

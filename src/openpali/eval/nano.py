@@ -25,11 +25,11 @@ from openpali.eval.datasets.base import (
     EncoderBenchmark,
     Seen,
 )
-from openpali.eval.features import Encoders
+from openpali.eval.features import Encoders, FeatureEncoder
 from openpali.eval.places import TEST, Ask, by_position, by_size, names, place_probe, relations
 from openpali.infer.generate import Decoding
 from openpali.metrics.caption import cider
-from openpali.metrics.scores import Scores, macro_values, mean
+from openpali.metrics.scores import Scores, macro_values, mean, mean_scores
 from openpali.rng import generator
 from openpali.synth.compose import WorldSource
 from openpali.synth.splits import Split
@@ -134,6 +134,27 @@ def retrieval(world: str, model: Encoders, data: Path, limit: int | None, advanc
     )
 
 
+def same_thing(world: str, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
+    """Recall at 1, from held-out renderings to others: the most similar image shows the same thing.
+
+    Similar is the cosine of mean patch tokens, less their mean over images.
+    """
+    source, seen = heldout(world, "single"), Seen()
+    count = min(limit or SIZE, SIZE)
+    examples = [source[i] for i in range(count)]
+    encoder = FeatureEncoder(model, crop=False)
+    loads = seen.images([partial(np.asarray, example.images[0]) for example in examples])
+    features = encoder.features(loads, advance=lambda done: advance(done, count))
+    names = np.array([example.objects[0].name for example in examples])
+    seen.texts(*names)
+    features -= features.mean(0)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    similar = features @ features.T
+    np.fill_diagonal(similar, -np.inf)
+    scores = mean_scores({"r@1": (names[similar.argmax(1)] == names).astype(float).tolist()})
+    return Embedded(scores=scores, n=count, of=SIZE, data=seen.hash, preprocessing=encoder.facts())
+
+
 def places(
     world: str, kind: str, ask: Ask, model: Encoders, data: Path, limit: int | None, advance: Advance
 ) -> Embedded:
@@ -201,6 +222,13 @@ def world_benchmarks(world: str) -> list[Benchmark]:
             split=f"held out, {SIZE:,} pictures",
             metric="r@1/mean",
             run=partial(retrieval, world),
+        ),
+        EncoderBenchmark(
+            name=f"{world}/same",
+            title=f"The same thing found in other images ({world} world)",
+            split=f"held out, {SIZE:,} pictures",
+            metric="r@1",
+            run=partial(same_thing, world),
         ),
         EncoderBenchmark(
             name=f"{world}/places",

@@ -89,7 +89,10 @@ def place_probe(
     facts = {
         part: {**fact, "pooling": "the patch at each object's centre"} for part, fact in encoder.facts().items()
     }
-    return Embedded(scores=Scores(scores), n=few, of=TEST, train=(many, TRAIN), data=seen.hash, preprocessing=facts)
+    per_row = {"acc": hits.astype(float).tolist()}
+    return Embedded(
+        scores=Scores(scores, per_row), n=few, of=TEST, train=(many, TRAIN), data=seen.hash, preprocessing=facts
+    )
 
 
 def _tokens(encoder: FeatureEncoder, source: Source, count: int) -> Iterator[tuple[int, Example, Floats]]:

@@ -51,6 +51,20 @@ _T5_XL = T5Config(
     activation="gelu",
 )
 
+_NANO = Preset(
+    vision=ViTConfig(patch_size=12, grid=(6, 6), width=192, depth=6, mlp_dim=768, heads=3),
+    text_tower=TextTowerConfig(vocab_size=6144, length=24, width=160, depth=4, mlp_dim=640, heads=4),
+    language=T5Config(
+        vocab_size=6144, d_model=192, d_head=32, heads=6, d_ff=512, encoder_layers=3, decoder_layers=3
+    ),
+    masks=MaskVQVAEConfig(width=64, code_dim=32),
+)
+_PALI3 = Preset(
+    vision=ViTConfig(patch_size=14, grid=(16, 16), width=1664, depth=48, mlp_dim=8192, heads=16),
+    text_tower=TextTowerConfig(vocab_size=250_000, length=64, width=1152, depth=27, mlp_dim=4304, heads=16),
+    language=replace(_T5_XL, vocab_size=_MT5_VOCAB, activation="silu"),
+)
+
 PRESETS: Mapping[str, Preset] = {
     # for tests and dry runs: big_vision's "mu" (width 32, depth 1), with the patches of nano
     "pico": Preset(
@@ -62,14 +76,9 @@ PRESETS: Mapping[str, Preset] = {
         masks=MaskVQVAEConfig(code_dim=8, width=16),
     ),
     # one laptop core trains it in hours
-    "nano": Preset(
-        vision=ViTConfig(patch_size=12, grid=(6, 6), width=192, depth=6, mlp_dim=768, heads=3),
-        text_tower=TextTowerConfig(vocab_size=6144, length=24, width=160, depth=4, mlp_dim=640, heads=4),
-        language=T5Config(
-            vocab_size=6144, d_model=192, d_head=32, heads=6, d_ff=512, encoder_layers=3, decoder_layers=3
-        ),
-        masks=MaskVQVAEConfig(width=64, code_dim=32),
-    ),
+    "nano": _NANO,
+    # nano with an image encoder of twice the depth
+    "nano-deep": replace(_NANO, vision=replace(_NANO.vision, depth=12)),
     # ~30M parameters: one data-centre GPU trains it in half an hour
     "mini": Preset(
         vision=ViTConfig(patch_size=16, grid=(6, 6), width=384, depth=8, mlp_dim=1536, heads=6),
@@ -100,10 +109,17 @@ PRESETS: Mapping[str, Preset] = {
         language=_T5_XL,
     ),
     # ViT-G/14 and UL2 3B with mT5's vocabulary for 100+ languages: together the paper's 5B
-    "pali3-5b": Preset(
-        vision=ViTConfig(patch_size=14, grid=(16, 16), width=1664, depth=48, mlp_dim=8192, heads=16),
-        text_tower=TextTowerConfig(vocab_size=250_000, length=64, width=1152, depth=27, mlp_dim=4304, heads=16),
-        language=replace(_T5_XL, vocab_size=_MT5_VOCAB, activation="silu"),
+    "pali3-5b": _PALI3,
+    # the same with the smaller image encoders of the paper's Table 1
+    "pali3-b16": replace(
+        _PALI3,
+        vision=ViTConfig(patch_size=16, grid=(14, 14), width=768, depth=12, mlp_dim=3072, heads=12),
+        text_tower=TextTowerConfig(vocab_size=250_000, length=64, width=768, depth=12, mlp_dim=3072, heads=12),
+    ),
+    "pali3-l16": replace(
+        _PALI3,
+        vision=ViTConfig(patch_size=16, grid=(14, 14), width=1024, depth=24, mlp_dim=4096, heads=16),
+        text_tower=TextTowerConfig(vocab_size=250_000, length=64, width=1024, depth=24, mlp_dim=4096, heads=16),
     ),
 }
 

@@ -162,6 +162,11 @@ class Plan:
         return all(_fits(phase.costs, self.device) for phase in self.phases)
 
     @property
+    def training(self) -> float:
+        """Seconds of all steps, with the suggestion if there is one."""
+        return sum(phase.steps * phase.seconds for phase in self.suggested or self.phases)
+
+    @property
     def evaluating(self) -> float:
         """Seconds of all evaluations that can be counted."""
         return sum(each.times * each.seconds for each in self.evaluations)
@@ -198,9 +203,8 @@ class Plan:
             yield "fits as it is"
         for each in self.evaluations:
             yield f"  {each.line()}"
-        training = sum(phase.steps * phase.seconds for phase in self.suggested or self.phases)
-        shares = f": training {duration(training)}, evaluations {duration(self.evaluating)}"
-        yield f"the run: {duration(training + self.evaluating)}" + (shares if self.evaluations else "")
+        shares = f": training {duration(self.training)}, evaluations {duration(self.evaluating)}"
+        yield f"the run: {duration(self.training + self.evaluating)}" + (shares if self.evaluations else "")
         yield "assumed: " + "; ".join(self.assumptions)
 
 

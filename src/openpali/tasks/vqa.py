@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from openpali.metrics.scores import Scores
 from openpali.tasks import scoring
 from openpali.tasks.base import Sample, Task, choose, require
-from openpali.tasks.example import Example
+from openpali.tasks.example import Box, Example
 from openpali.tasks.scoring import Answered
 
 
@@ -72,6 +72,8 @@ class Classify(Task):
 
     Attributes:
         question: the question; a data set whose labels are not things ("style of painting") needs a different one.
+        of: what names the class: the image's own label ("image"), or its largest object ("object").
+        label: the class of every image, instead: for images without a label, such as those of text.
     """
 
     name: ClassVar[str] = "classify"
@@ -79,11 +81,26 @@ class Classify(Task):
     takes: ClassVar[str] = "question"
 
     question: str = "what is this?"
+    of: Literal["image", "object"] = "image"
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if self.of not in ("image", "object"):
+            raise ValueError(f'classify has no of = {self.of!r}: choose "image" or "object"')
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
-        label = require(example.label, example, "label")
+        label = self.label or self._name(example)
         return Sample(self.ask(), label, (label,))
+
+    def _name(self, example: Example) -> str:
+        if self.of == "image":
+            return require(example.label, example, "label")
+        return max(require(example.objects, example, "objects"), key=lambda thing: _area(thing.box)).name
 
     def ask(self, text: str = "", *, lang: str = "en") -> str:
         """``text`` replaces the task's question."""
         return super().ask(text.strip() or self.question, lang=lang)
+
+
+def _area(box: Box) -> float:
+    return (box.ymax - box.ymin) * (box.xmax - box.xmin)

@@ -15,6 +15,7 @@ from openpali.messages import hint
 from openpali.tasks.base import Need, Task
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import Tools, open_task
+from openpali.tasks.vqa import Classify
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import PhaseSpec, Recipe, SequenceRecipe
 from openpali.train.recipe_file import quote
@@ -39,6 +40,11 @@ def open_run_task(recipe: Recipe, name: str, options: Mapping[str, Any], tools: 
         ValueError: as :func:`open_task`.
     """
     return open_task(name, options, tools, dialect=dialect_of(recipe))
+
+
+def class_names(phases: Sequence[Phase]) -> list[str]:
+    """The classes of a classifier: all that its entries can have, sorted."""
+    return sorted({name for phase in phases for entry in phase.entries for name in _classes(entry)})
 
 
 def dialect_of(recipe: Recipe) -> str:
@@ -97,6 +103,15 @@ def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
             )
         entries.append(Entry(line.name, source, task, line.weight))
     return Phase(samples, preprocess, entries)
+
+
+def _classes(entry: Entry) -> Sequence[str]:
+    task = entry.task
+    if isinstance(task, Classify) and task.label:
+        return [task.label]
+    if isinstance(task, Classify) and task.of == "object":
+        return entry.source[0].vocabulary
+    return getattr(entry.source, "labels", ())
 
 
 def _same(one: str, other: str) -> bool:

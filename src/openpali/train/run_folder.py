@@ -40,6 +40,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.record = path / "recipe.json"
         self.metrics, self.quarantine = path / "metrics.jsonl", path / "quarantine.jsonl"
 
     def claim(self, recipe: Recipe) -> None:
@@ -50,19 +51,42 @@ class RunFolder:
                 run that is not finished.
             OSError: the folder cannot be written to.
         """
-        file = self.path / "recipe.json"
+        file = self.record
         with self._claiming():
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.path)
         found = checkpoints(self.path)
         if file.is_file() and found:
-            self._check_recipe(file, recipe)
+            self.check(recipe)
         self._check_length(recipe, read_state(found[-1])["samples"] if found else 0)
         resolved = recipe.model_dump(mode="json")
         with self._claiming():
             written = file.with_name(".recipe.json")
             written.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             written.replace(file)
+
+    def check(self, recipe: Recipe) -> None:
+        """Compare the recipe of the run in the folder with another one, in what cannot change during a run.
+
+        Raises:
+            ValueError: they differ, or the record cannot be read.
+            OSError: there is no record.
+        """
+        try:
+            before = read_record(self.record.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{self.record} is not a recipe that this version can read ({error}): name another folder "
+                "with --run"
+            ) from error
+        changed = [key for key in FIXED if getattr(before, key) != getattr(recipe, key)]
+        if before.optimizer.name != recipe.optimizer.name:
+            changed.append("optimizer.name")
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a run with another {', '.join(changed)}: delete it, or name another folder "
+                "with --run"
+            )
 
     def rewind(self, samples: int) -> None:
         """Drop what the logs say of steps after the first ``samples`` samples: a resumed run writes it again.
@@ -98,22 +122,6 @@ class RunFolder:
             yield
         except OSError as error:
             raise OSError(f"{self.path} cannot be written to ({error}): name another folder with --run") from error
-
-    def _check_recipe(self, file: Path, recipe: Recipe) -> None:
-        try:
-            before = read_record(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(
-                f"{file} is not a recipe that this version can read ({error}): name another folder with --run"
-            ) from error
-        changed = [key for key in FIXED if getattr(before, key) != getattr(recipe, key)]
-        if before.optimizer.name != recipe.optimizer.name:
-            changed.append("optimizer.name")
-        if changed:
-            raise ValueError(
-                f"{self.path} holds a run with another {', '.join(changed)}: delete it, or name another folder "
-                "with --run"
-            )
 
     def _check_length(self, recipe: Recipe, done: int) -> None:
         own = recipe.samples - recipe.more_samples

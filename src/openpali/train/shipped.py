@@ -12,12 +12,13 @@ from openpali.train.recipe_file import as_toml
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 OWN_DATA = "transfer"  # the folder of the recipes whose names have no folder
+STUDIES = "study"  # the folder of what is no recipe, see openpali.study
 
 
 def shipped_recipes() -> Mapping[str, Path]:
     """Name -> file, those for your own data first."""
     files = sorted(RECIPES.glob("*/*.toml"), key=lambda path: (path.parent.name != OWN_DATA, path))
-    return {_name(path): path for path in files if path.stem != "family"}
+    return {_name(path): path for path in files if path.stem != "family" and path.parent.name != STUDIES}
 
 
 def describe_recipe(path: Path) -> str:

@@ -13,8 +13,8 @@ from openpali.model.init import materialise
 from openpali.train.checkpoint import load_checkpoint, read_state, tensors_of
 from openpali.train.export import export_model
 from openpali.train.objectives import build_objective
-from openpali.train.phases import open_phases
-from openpali.train.recipe import read_record
+from openpali.train.phases import class_names, open_phases
+from openpali.train.recipe import ClassifyRecipe, read_record
 from openpali.train.step import TrainStep, set_resolution
 from openpali.weights.family import open_tokenizer
 
@@ -39,9 +39,7 @@ def export_checkpoint(checkpoint: Path) -> Path:
         return folder
     state, recipe = read_state(checkpoint), read_record((run / "recipe.json").read_text("utf-8"))
     tokenizer = open_tokenizer(recipe.model.tokenizer)
-    labels = ()
-    if recipe.objective == "classify":
-        labels = getattr(open_phases(recipe, tokenizer)[0].entries[0].source, "labels", ())
+    labels = class_names(open_phases(recipe, tokenizer)) if isinstance(recipe, ClassifyRecipe) else ()
     with torch.device("meta"):
         objective = build_objective(recipe, tokenizer, labels)
     materialise(objective.model)

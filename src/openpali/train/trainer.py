@@ -31,8 +31,8 @@ from openpali.train.machine import count_flops, kept_memory, matmul_peak, peak_m
 from openpali.train.monitor import HIGH, LossWatch, Progress, Report, Window
 from openpali.train.objectives import add_blank_images, build_objective
 from openpali.train.parallel import is_sharded
-from openpali.train.phases import open_phases
-from openpali.train.recipe import Recipe
+from openpali.train.phases import class_names, open_phases
+from openpali.train.recipe import ClassifyRecipe, Recipe
 from openpali.train.run_folder import RunFolder
 from openpali.train.step import Gradients, NotFiniteError, TrainStep, check_sizes, set_resolution
 from openpali.weights.transplant import transplant
@@ -86,9 +86,9 @@ class Trainer:
         # otherwise weights come from rank 0, or from a checkpoint
         makes_weights = not self.sharded or (ranks.rank == 0 and newest is None)
         torch.manual_seed(recipe.seed)
-        first = self.phases[0].entries[0].source
+        labels = class_names(self.phases) if isinstance(recipe, ClassifyRecipe) else ()
         with torch.device("meta"):
-            self.objective = build_objective(recipe, tokenizer, getattr(first, "labels", ()))
+            self.objective = build_objective(recipe, tokenizer, labels)
         self.model = self.objective.model
         if makes_weights:
             materialise(self.model)

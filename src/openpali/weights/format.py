@@ -238,7 +238,10 @@ def add_facts(folder: Path, **facts: Any) -> None:
 
 
 def _write_config(folder: Path, described: Json) -> None:
-    (folder / CONFIG).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    """Write the configuration whole or not at all: a folder with one is a complete model."""
+    written = folder / f".{CONFIG}"
+    written.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    written.replace(folder / CONFIG)
 
 
 def config_from_json(cls: type[Any], value: Any) -> Any:

@@ -165,19 +165,17 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @dataclass(frozen=True)
 class LabelEncoder:
-    """Image and class for the classification control: ``images [B, H, W, 3]`` uint8, ``label [B]``."""
+    """Image and class, the task's target, for the classification control: ``images [B, H, W, 3]`` uint8,
+    ``label [B]``."""
 
     labels: Sequence[str]
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
-        if example.label not in self.labels:
-            raise ValueError(
-                f"label {example.label!r} of {example.key} is not one of the {len(self.labels)} classes"
-            )
-        return {
-            "images": preprocess(_first(example)),
-            "label": np.array(self.labels.index(example.label)),
-        }
+        image = preprocess(_first(example))
+        label = task.write(example, rng).target
+        if label not in self.labels:
+            raise ValueError(f"label {label!r} of {example.key} is not one of the {len(self.labels)} classes")
+        return {"images": image, "label": np.array(self.labels.index(label))}
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "label")}

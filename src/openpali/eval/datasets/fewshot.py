@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -241,8 +241,15 @@ def run_fewshot(model: Encoders, root: Path, limit: int | None, advance: Advance
     Args:
         limit: images per data set, to train on and to test on.
     """
-    encoder, seen = FeatureEncoder(model, cache=home() / CACHE), Seen()
     whole = {each.name: each.open(Folder(root, each.title, each.home)) for each in DATA_SETS}
+    return probe_splits(FeatureEncoder(model, cache=home() / CACHE), whole, limit, advance)
+
+
+def probe_splits(
+    encoder: FeatureEncoder, whole: Mapping[str, Split], limit: int | None, advance: Advance
+) -> Embedded:
+    """The few-shot probe of each data set, and the mean over them."""
+    seen = Seen()
     splits = {
         name: (train.at(limited(np.array(train.labels), limit)), test.at(range(len(test.labels))[:limit]))
         for name, (train, test) in whole.items()

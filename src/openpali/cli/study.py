@@ -1,0 +1,103 @@
+"""``openpali study``: compare ways to train, over sizes and seeds."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openpali.cli.options import DataRoot
+
+if TYPE_CHECKING:
+    from openpali.study.runs import Plan
+    from openpali.study.spec import Study
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="A study, such as recipes/study/table1.toml")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value, replaces a value of the study, or else of each of its recipes"),
+    ] = None,
+    job: Annotated[int | None, typer.Option(help="Do only this job of the list, from 0", min=0)] = None,
+    show: Annotated[bool, typer.Option("--list", help="Only print the jobs and how far each is")] = False,
+    slurm: Annotated[bool, typer.Option(help="Print a Slurm array script, a task for each job")] = False,
+    report: Annotated[bool, typer.Option(help="Only write the table of what has been scored so far")] = False,
+    data: DataRoot = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the table (JSON, Markdown) and its plot; default: the study's")
+    ] = None,
+) -> None:
+    """Train and score all arms of a study, and write its table; the same command resumes, or helps another one."""
+    from openpali.distributed import join_ranks
+    from openpali.eval.runner import PATIENCE_OF_RANKS
+    from openpali.home import home
+    from openpali.study.work import units_of, work
+
+    spec, plan = open_study(file, overrides or [])
+    if job is not None and job >= len(plan.jobs):
+        raise ValueError(f"there is no job {job}: {spec.name} has jobs 0 to {len(plan.jobs) - 1}, see --list")
+    if slurm:
+        typer.echo(_slurm(spec, plan, ["openpali", "study", str(file), *(overrides or [])]))
+        return
+    root, folder = data or home() / "data", out or home() / "runs" / spec.name
+    if show:
+        for number, each in enumerate(plan.jobs):
+            own = units_of(spec, plan, [each], root)
+            after = "" if each.samples is None else f", after {each.samples:,} samples"
+            done = sum(unit.done() for unit in own)
+            typer.echo(f"{number}: {each.arm}, {each.size}, seed {each.seed}{after}: {done} of {len(own)} done")
+        return
+    rank = 0
+    if not report:
+        chosen = plan.jobs if job is None else [plan.jobs[job]]
+        with join_ranks(PATIENCE_OF_RANKS) as ranks:
+            work(units_of(spec, plan, chosen, root), ranks, typer.echo)
+            rank = ranks.rank
+    if rank == 0:
+        _write(spec, plan, root, folder)
+
+
+def open_study(file: Path, overrides: list[str]) -> tuple[Study, Plan]:
+    """A study and its runs. Overrides of what is no key of the study are of each recipe."""
+    from openpali.study.runs import plan_study
+    from openpali.study.spec import Study, load_study
+
+    own = [each for each in overrides if each.partition("=")[0].partition(".")[0] in Study.model_fields]
+    spec = load_study(file, own)
+    return spec, plan_study(spec, file.parent, [each for each in overrides if each not in own])
+
+
+def _write(spec: Study, plan: Plan, root: Path, folder: Path) -> None:
+    """Write table and plot, and print the table."""
+    from openpali.study.plot import draw_table
+    from openpali.study.table import as_json, as_markdown, rows_of
+    from openpali.study.work import Scoring, units_of
+
+    scorings = [unit for unit in units_of(spec, plan, plan.jobs, root) if isinstance(unit, Scoring)]
+    rows, missing = rows_of(spec, scorings), sum(not each.done() for each in scorings)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = as_markdown(spec, rows, missing)
+    (folder / "table.json").write_text(json.dumps(as_json(spec, rows, missing), indent=1) + "\n", "utf-8")
+    (folder / "table.md").write_text(table, "utf-8")
+    typer.echo(table)
+    files = [folder / "table.json", folder / "table.md", *(draw_table(spec, rows, folder) if rows else [])]
+    typer.echo(f"written: {', '.join(map(str, files))}")
+
+
+def _slurm(spec: Study, plan: Plan, command: list[str]) -> str:
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            f"#SBATCH --job-name={spec.name}",
+            f"#SBATCH --array=0-{len(plan.jobs) - 1}",
+            "#SBATCH --requeue",
+            "# Add what a task needs: partition, time, GPUs. Set OPENPALI_HOME to a folder that every node sees;",
+            "# tasks wait there for runs that they share. For several GPUs, start the command with torchrun, as",
+            "# docs/training.md shows.",
+            f"srun {shlex.join(command)} --job $SLURM_ARRAY_TASK_ID",
+        ]
+    )

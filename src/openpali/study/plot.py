@@ -1,0 +1,71 @@
+"""The plot of a study: differences with their intervals beside the paper's, and the curve over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from openpali.study.spec import Study
+from openpali.study.table import Row, curve_of
+
+
+def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw the rows of a study into ``table.svg`` and ``table.png``.
+
+    Raises:
+        ValueError: matplotlib (``pip install openpali[train]``) is missing.
+        OSError: a file cannot be written.
+    """
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("the plot of a study needs matplotlib: pip install 'openpali[train]'") from error
+    whole = [row for row in rows if row.samples is None and study.compared in row.differences]
+    curves = {
+        (column.name, size): points
+        for size in study.sizes
+        for column in study.columns
+        if len(points := curve_of(study, rows, column.name, size)) > 1
+    }
+    names = list(dict.fromkeys(row.column.name for row in whole))
+    figure = Figure(figsize=(13 if curves else 7, 1.5 + 0.35 * len(names)), layout="constrained")
+    left, *right = figure.subplots(1, 1 + bool(curves), squeeze=False).flat
+    left.axvline(0, color="grey", linewidth=1)
+    for number, size in enumerate(dict.fromkeys(row.size for row in whole)):
+        own = [row for row in whole if row.size == size]
+        found = [row.differences[study.compared] for row in own]
+        left.errorbar(
+            [each.value for each in found],
+            [names.index(row.column.name) + 0.2 * (number + 1) for row in own],
+            xerr=[[each.value - each.low for each in found], [each.high - each.value for each in found]],
+            fmt="o",
+            label=size,
+        )
+    paper = [row.column for row in whole if row.column.paper]
+    marks = {column.name: column.paper[1] for column in paper}
+    left.plot(
+        [*marks.values()],
+        [names.index(name) for name in marks],
+        "D",
+        color="black",
+        fillstyle="none",
+        label="paper",
+    )
+    left.set_yticks(range(len(names)), names)
+    left.invert_yaxis()
+    left.set_xlabel(f"{study.compared} - {study.baseline}, percent (CIDEr on its own scale)")
+    left.legend(fontsize="small")
+    for panel in right:
+        panel.axhline(0, color="grey", linewidth=1)
+        for (name, size), points in curves.items():
+            panel.plot(range(len(points)), [each.value for _, each in points], marker="o", label=f"{name}, {size}")
+        longest = max(curves.values(), key=len)
+        panel.set_xticks(range(len(longest)), ["all" if n is None else f"{n:,}" for n, _ in longest])
+        panel.set_xlabel("samples of the encoder")
+        panel.legend(fontsize="x-small")
+    files = [folder / f"table.{ending}" for ending in ("svg", "png")]
+    with rc_context({"svg.hashsalt": study.name}):  # the same file for the same table
+        for file in files:
+            figure.savefig(file, dpi=100, metadata={"Date": None} if file.suffix == ".svg" else {})
+    return files

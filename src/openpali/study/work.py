@@ -1,0 +1,220 @@
+"""The work of a study: runs to train and models to score, done in any order that their needs allow.
+
+Any number of processes may work on one study, on machines that share the cache's file system. Each unit of work is
+locked by the process that does it. One that was killed is resumed by whoever comes next: training from its newest
+checkpoint, scoring from the answers so far.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from openpali.distributed import Ranks
+from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.runner import run as evaluate
+from openpali.eval.suites import file_stem
+from openpali.home import home
+from openpali.infer.pali import Pali
+from openpali.progress import Say
+from openpali.reports.progress import progress_bar
+from openpali.study.runs import Job, Plan, PlannedRun
+from openpali.study.spec import Study, TestSpec
+from openpali.train.run_folder import RunFolder, lock
+from openpali.train.snapshot import export_checkpoint
+from openpali.train.start import inherit
+from openpali.train.trainer import Trainer
+from openpali.weights.family import open_tokenizer
+
+WAIT = 10.0  # seconds from one look for work to the next, while other processes do what is needed first
+
+
+class Unit(Protocol):
+    """A piece of work."""
+
+    @property
+    def name(self) -> str:
+        """The folder of its lock."""
+        ...
+
+    @property
+    def needs(self) -> Sequence[Unit]:
+        """What must be done before."""
+        ...
+
+    def done(self) -> bool:
+        """Whether it has been done."""
+        ...
+
+    def do(self, ranks: Ranks) -> None:
+        """Do or resume it. Collective."""
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run, by the trainer; done when its model is there.
+
+    Attributes:
+        needs: the runs that it starts from.
+    """
+
+    run: PlannedRun
+    needs: Sequence[Training]
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.name}/train"
+
+    def done(self) -> bool:
+        """Raises ``ValueError`` if the model is of a run of another recipe."""
+        folder = self.run.folder
+        if not (folder / "model" / "config.json").is_file():
+            return False
+        RunFolder(folder).check(self.run.recipe)
+        return True
+
+    def do(self, ranks: Ranks) -> None:
+        start = self.run.start
+        if start and ranks.rank == 0:
+            export_checkpoint(start.checkpoint)
+        ranks.gather(None)  # the others wait for it
+        recipe = inherit(self.run.recipe, self.run.folder).recipe
+        Trainer(recipe, self.run.folder, ranks, open_tokenizer(recipe.model.tokenizer)).train()
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One test of the model of a job.
+
+    Its file has the score card, the prompts, and each score of every sample.
+
+    Attributes:
+        needs: the run that makes the model.
+        data: the root of official data sets.
+    """
+
+    job: Job
+    test: TestSpec
+    needs: Sequence[Training]
+    data: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.job.model}/{self._stem}"
+
+    @property
+    def file(self) -> Path:
+        """Where its result is."""
+        return home() / "runs" / self.job.model / "scores" / f"{self._stem}.json"
+
+    @property
+    def _stem(self) -> str:
+        test = self.test
+        options = (f"{key}-{value}" for key, value in sorted(test.options.items()))
+        return "-".join(filter(None, [file_stem(test.benchmark or test.source), test.task, *options]))
+
+    def done(self) -> bool:
+        return bool(self.result())
+
+    def result(self) -> dict[str, Any]:
+        """What is in its file; empty before, and if the test has changed since."""
+        if not self.file.is_file():
+            return {}
+        found: dict[str, Any] = json.loads(self.file.read_text("utf-8"))
+        return found if found["test"] == self.test.model_dump() else {}
+
+    def do(self, ranks: Ranks) -> None:
+        benchmark = self.test.open()
+        pali = Pali.from_pretrained(self.job.model, device=ranks.device)
+        answers = self.file.with_suffix(".jsonl") if isinstance(benchmark, AnswerBenchmark) else None
+        with progress_bar(quiet=ranks.rank > 0) as watch:
+            limit = self.test.limit or None
+            done = evaluate(
+                benchmark, pali, self.data, limit=limit, predictions=answers, ranks=ranks, watch=watch(benchmark)
+            )
+        if ranks.rank:
+            return
+        result = {
+            "test": self.test.model_dump(),
+            "card": done.card.as_json(),
+            "prompts": [row.prompt for row in done.rows],
+            "values": done.scores.per_sample,
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        written = self.file.with_name(f".{self.file.name}")
+        written.write_text(json.dumps(result, ensure_ascii=False) + "\n", "utf-8")
+        written.replace(self.file)
+
+
+def units_of(study: Study, plan: Plan, jobs: Sequence[Job], data: Path) -> list[Training | Scoring]:
+    """The work of some jobs of a study, one job after the other."""
+    tests: list[TestSpec] = []
+    for column in study.columns:
+        if column.test not in tests:
+            tests.append(column.test)
+    trainings: dict[str, Training] = {}
+    units: list[Training | Scoring] = []
+    for job in jobs:
+        for run in plan.runs_of([job]):
+            if run.name not in trainings:
+                trainings[run.name] = Training(run, [trainings[name] for name in run.needs])
+                units.append(trainings[run.name])
+        units += [Scoring(job, test, [trainings[job.model]], data) for test in tests]
+    return units
+
+
+def work(units: Sequence[Unit], ranks: Ranks, say: Say) -> None:
+    """Do all units that are not done, beside other processes, until all are done. Collective.
+
+    Raises:
+        ValueError, OSError: a unit fails; the message names it.
+        InterruptedError: SIGTERM or ctrl-C while a run trains.
+    """
+    todo, waits = dict(enumerate(units)), False
+    while True:
+        if ranks.rank == 0:
+            todo = {number: unit for number, unit in todo.items() if not unit.done()}
+        claimed = _claim(todo) if ranks.rank == 0 else None
+        number, left = cast(tuple[int, int], ranks.gather((claimed[0] if claimed else -1, len(todo)))[0])
+        if not left:
+            return
+        if number < 0:
+            if not waits and ranks.rank == 0:
+                say(f"waiting for other processes: {left} of {len(units)} units are left")
+            waits = True
+            time.sleep(WAIT)
+            continue
+        waits, unit = False, units[number]
+        if ranks.rank == 0:
+            say(f"{unit.name}: {left} of {len(units)} units are left")
+        try:
+            unit.do(ranks)
+        except InterruptedError:
+            raise
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{unit.name}: {error}") from error
+        finally:
+            if claimed:
+                claimed[1].close()
+
+
+def _claim(todo: Mapping[int, Unit]) -> tuple[int, BinaryIO] | None:
+    """The first unit that can be done now and that no other process does, with its lock; None if there is none."""
+    for number, unit in todo.items():
+        if not all(need.done() for need in unit.needs):
+            continue
+        folder = home() / "locks" / unit.name
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock(folder)
+        except ValueError:  # another process does it
+            continue
+        if not unit.done():  # it may just have been
+            return number, held
+        held.close()
+    return None
