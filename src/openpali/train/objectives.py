@@ -142,13 +142,13 @@ class SequenceObjective:
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         target = batch["target"]
-        head = cast(VisionLanguageModel, self.model).head
         hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
         real = target != VisionLanguageModel.pad  # [B, T]; logits are computed for these positions only
         lengths = real.sum(1, keepdim=True)
         weights = real / total_weight
         if self.recipe.loss_mean == "example":
             weights = weights / lengths
+        head = cast(VisionLanguageModel, self.model).head  # after the forward pass, which gathers it if sharded
         total, nll = cross_entropy(
             hidden[real],
             head.matrix,
