@@ -111,6 +111,15 @@ def test_a_study_is_planned_as_a_whole(capsys, monkeypatch) -> None:
     assert "the study: 6 runs one after the other, " in printed
 
 
+def test_a_study_that_extends_another_shares_its_runs() -> None:
+    _, plan = opened("table1.toml")
+    _, more = opened("table1-why.toml")
+    assert all(more.runs[name] == run for name, run in plan.runs.items())
+    added = [name for name in more.runs if name not in plan.runs]
+    assert len(added) == 6
+    assert len(more.jobs) == len(plan.jobs) + 3
+
+
 def test_columns_have_benchmarks() -> None:
     for name in ("table1.toml", "table1-5b.toml"):
         study, _ = opened(name)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from openpali.model.layers import matmul_dtype
+
 _KERNEL_STEP = 16  # inputs that the kernel reads at a time, also beyond the last: torch 2.13 does not check
 FEW_ROWS = 32  # up to this many rows, a kernel that reads int8 is faster than widening before the matmul
 
@@ -39,8 +41,7 @@ class Int8Linear(nn.Module):
         return y if self.lora is None else y + cast(Tensor, self.lora(x))
 
     def _frozen(self, x: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
+        x = x.to(matmul_dtype(x))
         rows = x.reshape(-1, x.shape[-1])
         fits = rows.shape[0] <= FEW_ROWS and rows.shape[1] % _KERNEL_STEP == 0
         if rows.requires_grad:

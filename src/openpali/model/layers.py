@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+
+def matmul_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which a matmul of ``x`` computes: autocast's, if it is on."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return x.dtype
 
 
 class _Uninitialised:

@@ -17,11 +17,10 @@ from openpali.messages import reason
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.familiarity import copy_familiarity
 from openpali.weights.find import ADAPTER, FAMILY, candidates, find_model, name_of
-from openpali.weights.format import TOKENIZER, open_model, write_model
+from openpali.weights.format import ANSWERING, TOKENIZER, open_model, write_model
 
 MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
 MASKS = "mask_vqvae"  # the part of a family that is its mask codec
-_PARTS = {"paligemma": MAIN}  # kinds of model that are a part of another name
 
 
 def open_tokenizer(name: str) -> Tokenizer:
@@ -94,7 +93,7 @@ def open_family(folder: Path) -> Family:
     path = folder / FAMILY
     if not path.is_file():
         kind = open_model(folder).kind
-        return Family({_PARTS.get(kind, kind): folder}, {}, ())
+        return Family({MAIN if kind in ANSWERING else kind: folder}, {}, ())
     try:
         described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}
