@@ -22,6 +22,7 @@ from openpali.cli.fairness import fairness
 from openpali.cli.plan import plan
 from openpali.cli.plot import plot
 from openpali.cli.predict import predict
+from openpali.cli.push import push
 from openpali.cli.serve import serve
 from openpali.cli.sizes import sizes
 from openpali.cli.study import study
@@ -43,6 +44,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "quantize": quantize,
     "merge": merge,
+    "push": push,
     "convert": convert,
     "export": export,
 }

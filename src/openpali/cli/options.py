@@ -9,7 +9,9 @@ import typer
 
 Model = Annotated[
     str,
-    typer.Option(help="A model folder, a finished run, a run's checkpoint, or the name of a shipped model (nano)"),
+    typer.Option(
+        help="A model folder, a finished run, a run's checkpoint, the name of a shipped model (nano), or hf://ORG/NAME"
+    ),
 ]
 Engine = Annotated[
     Literal["torch", "openvino", "openvino-int8", "auto"],

@@ -19,6 +19,7 @@ from openpali.train.recipe import Recipe
 from openpali.weights.adapters import Adapter
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import Config, ModelFolder, build, open_model
+from openpali.weights.hub import SCHEME, pinned
 from openpali.weights.tensors import load_exactly
 
 
@@ -75,7 +76,8 @@ def adapter_of(model: nn.Module, recipe: Recipe, tensors: Mapping[str, Tensor]) 
     """The adapter of a run; ``tensors``: its changes by name."""
     lora = recipe.model.lora
     targets = [name for name, module in model.named_modules() if getattr(module, "lora", None) is not None]
-    base = name_of(find_model(recipe.model.start).resolve())
+    start = recipe.model.start
+    base = pinned(start) if start.startswith(SCHEME) else name_of(find_model(start).resolve())
     return Adapter(base, LoraConfig(lora.rank, lora.alpha, targets, lora.dropout), tensors)
 
 

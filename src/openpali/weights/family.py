@@ -18,6 +18,7 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.weights.familiarity import copy_familiarity
 from openpali.weights.find import ADAPTER, FAMILY, candidates, find_model, name_of
 from openpali.weights.format import ANSWERING, TOKENIZER, open_model, write_model
+from openpali.weights.hub import SCHEME
 
 MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
 MASKS = "mask_vqvae"  # the part of a family that is its mask codec
@@ -30,7 +31,8 @@ def open_tokenizer(name: str) -> Tokenizer:
     Raises:
         FileNotFoundError: none of these exists.
     """
-    for path in (Path(name), *(folder / TOKENIZER for folder in candidates(name))):
+    own = () if name.startswith(SCHEME) else (Path(name),)
+    for path in (*own, *(folder / TOKENIZER for folder in candidates(name))):
         if path.is_file():
             return Tokenizer.load(path)
         if (path.parent / ADAPTER).is_file():

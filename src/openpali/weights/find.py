@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.home import home
+from openpali.weights.hub import SCHEME, fetch
 
 SHIPPED = Path(__file__).parents[1] / "models"
 CONFIG = "config.json"
@@ -14,11 +15,15 @@ ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
 
 def find_model(name: str) -> Path:
     """The folder of a model, adapter or family: the path of one or of a finished run; the name of one that ships
-    (``nano``); or the name of a finished run (``nano/0a_siglip``), or of a model in one (``mine-detect/best``).
+    (``nano``); the name of a finished run (``nano/0a_siglip``), or of a model in one (``mine-detect/best``); or a
+    repository of a hub (``hf://ORG/NAME``), which is downloaded.
 
     Raises:
         FileNotFoundError: none of these exists.
+        PermissionError, OSError, ValueError: as :func:`openpali.weights.hub.fetch`.
     """
+    if name.startswith(SCHEME):
+        return fetch(name)
     for folder in candidates(name):
         if any((folder / file).is_file() for file in (CONFIG, FAMILY, ADAPTER)):
             return folder
@@ -41,5 +46,7 @@ def name_of(folder: Path) -> str:
 
 def candidates(name: str) -> tuple[Path, ...]:
     """Where a model of this name may be."""
+    if name.startswith(SCHEME):
+        return (fetch(name),)
     run = home() / "runs" / name
     return Path(name), Path(name) / "model", SHIPPED / name, run / "model", run

@@ -1,0 +1,47 @@
+"""The card that is uploaded with a model: where it comes from, how it was trained, what it scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from openpali.weights.format import ModelFolder
+
+
+def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
+    """Markdown with the hub's metadata.
+
+    Args:
+        model: to describe.
+        licence: of the weights, as the hub names it ("gemma", "apache-2.0"); that of the start weights applies.
+        scores: score cards, as ``openpali eval --json`` writes them.
+
+    Raises:
+        ValueError: a score card cannot be read.
+    """
+    recipe = model.facts.get("recipe")
+    start = model.adapter.base if model.adapter else (recipe or {}).get("model", {}).get("init", {}).get("", "")
+    lines = ["---", f"license: {licence}", "library_name: openpali", "pipeline_tag: image-text-to-text"]
+    if start.startswith("hf://"):
+        lines.append(f"base_model: {start.removeprefix('hf://').partition('@')[0]}")
+    lines += ["---", "", f"# {model.facts.get('run', model.folder.name)}", ""]
+    kind = "A LoRA adapter" if model.adapter else f"A {model.kind}"
+    lines.append(f"{kind} of [OpenPaLI](https://github.com/openpali), {model.facts.get('samples', 0):,} samples.")
+    if start:
+        lines.append(f"It starts from `{start}`, whose licence applies to these weights, too.")
+    if cards := [_read(path) for path in scores]:
+        lines += ["", "## Scores", ""]
+        for card in cards:
+            lines += ["```json", json.dumps(card, indent=1, ensure_ascii=False), "```"]
+    if recipe:
+        lines += ["", "## Recipe", "", "```json", json.dumps(recipe, indent=1, ensure_ascii=False), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no score card: give what `openpali eval --json` writes") from error

@@ -1,0 +1,175 @@
+"""Models on a Hugging Face hub, ``hf://ORG/NAME[@REVISION]``: downloaded when they are named, and uploaded.
+
+Downloads are huggingface_hub's, with its cache, token, endpoint and ``HF_HUB_OFFLINE``. Only weights in
+safetensors, JSON and tokenizer files are taken, and what the hub gives a SHA-256 for is compared with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from openpali.home import home
+
+SCHEME = "hf://"
+FILES = ("*.safetensors", "*.json", "tokenizer.model", "spiece.model")
+_NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+
+_adopters: list[Callable[[Path, Path], None]] = []
+
+
+def adopt_by(adopt: Callable[[Path, Path], None]) -> None:
+    """Say what writes a model folder from a checkpoint of transformers: it is of a higher layer."""
+    _adopters[:] = [adopt]
+
+
+class Remote(NamedTuple):
+    """A repository, and its revision: a branch, tag or commit; None: the main branch."""
+
+    repository: str
+    revision: str | None
+
+
+def parse(name: str) -> Remote:
+    """A repository by name.
+
+    Raises:
+        ValueError: the name is not of this form.
+    """
+    found = _NAME.fullmatch(name)
+    if not found:
+        raise ValueError(f"{name} names no repository: write hf://ORG/NAME or hf://ORG/NAME@REVISION")
+    return Remote(*found.groups())
+
+
+def fetch(name: str) -> Path:
+    """The model folder of a repository; downloaded, checked and adopted unless it is in the cache.
+
+    Raises:
+        FileNotFoundError: there is no such repository, revision or file, or none in the cache while offline.
+        PermissionError: the repository is gated.
+        OSError: the hub cannot be reached, or a file is not what the hub says.
+        ValueError: a wrong name, huggingface_hub is not installed, or a model that cannot be adopted.
+    """
+    remote = parse(name)
+    snapshot = _download(name, remote)
+    place = home() / "hub" / remote.repository.replace("/", "--") / snapshot.name
+    if not place.with_suffix(".verified").is_file():
+        _verify(snapshot)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.with_suffix(".verified").touch()
+    if _is_ours(snapshot):
+        return snapshot
+    if not place.is_dir():
+        written = place.with_name(f".{place.name}-{os.getpid()}")
+        [adopt] = _adopters
+        adopt(snapshot, written)
+        try:
+            written.rename(place)
+        except OSError:  # another process was faster
+            shutil.rmtree(written)
+            if not place.is_dir():
+                raise
+    return place
+
+
+def pinned(name: str) -> str:
+    """The name with the commit that it stands for now."""
+    repository, _ = parse(name)
+    return f"{SCHEME}{repository}@{fetch(name).name}"
+
+
+def push(folder: Path, name: str, card: str) -> str:
+    """Upload a model folder with a model card; returns its address.
+
+    Raises:
+        PermissionError: there is no token, or it may not write there.
+        OSError: the hub cannot be reached.
+        ValueError: a wrong name, or huggingface_hub is not installed.
+    """
+    hub, remote = _library(), parse(name)
+    api = hub.HfApi(endpoint=_endpoint())
+    try:
+        api.create_repo(remote.repository, exist_ok=True)
+        api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=remote.repository)
+        api.upload_folder(
+            folder_path=folder, repo_id=remote.repository, revision=remote.revision, ignore_patterns=["README.md"]
+        )
+    except hub.errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            raise PermissionError(
+                f"{name}: no token that may write there: run `hf auth login`, or set HF_TOKEN"
+            ) from error
+        raise OSError(f"{name} cannot be uploaded: {_first_line(error)}") from error
+    return f"{_endpoint() or 'https://huggingface.co'}/{remote.repository}"
+
+
+def _download(name: str, remote: Remote) -> Path:
+    hub = _library()
+    errors = hub.errors
+    address = f"{_endpoint() or 'https://huggingface.co'}/{remote.repository}"
+    try:
+        found = hub.snapshot_download(
+            remote.repository, revision=remote.revision, allow_patterns=list(FILES), endpoint=_endpoint()
+        )
+    except errors.GatedRepoError as error:
+        raise PermissionError(
+            f"{name} is gated: accept its conditions at {address}, then run `hf auth login` or set HF_TOKEN"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise FileNotFoundError(f"{name}: {address} has no revision {remote.revision!r}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name}: there is no {address}, or it is private: check the name, or run `hf auth login`"
+        ) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise FileNotFoundError(
+            f"{name} is not complete in the cache, and the hub is not reached: connect, or unset HF_HUB_OFFLINE"
+        ) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise OSError(f"{name} cannot be downloaded: {_first_line(error)}; the same command goes on") from error
+    return Path(found)
+
+
+def _verify(snapshot: Path) -> None:
+    """Compare each file with the SHA-256 that the hub gave for it, which is the name of its blob."""
+    for file in sorted(path for path in snapshot.rglob("*") if path.is_file()):
+        blob = file.resolve()
+        if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+            with blob.open("rb") as opened:
+                if hashlib.file_digest(opened, "sha256").hexdigest() != blob.name:
+                    blob.unlink()
+                    file.unlink(missing_ok=True)
+                    raise OSError(f"{file.name} is not what the hub says: it was deleted, so try again")
+
+
+def _is_ours(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in ("family.json", "adapter_config.json")):
+        return True
+    try:
+        return "format" in json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return True  # opening it says what is wrong
+
+
+def _library() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ValueError("hf:// needs the extra hub: pip install 'openpali[hub]'") from error
+    return huggingface_hub
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
