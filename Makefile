@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install -q --no-compile  # most modules are never imported
-STAGES := 0a_siglip 0a_classifier 0b_ul2 0c_mask_vqvae 1_multimodal 2a_resolution 2b_resolution 3_video 3_easyvqa
+STAGES := 0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal 2a_resolution 2b_resolution 3_easyvqa 3_line 3_video
 
 # Parts of the tests, the longest first, for `make -j2`; each takes what is in no other part. One pytest process
 # for each, since one that had run many hundreds of tests has died when it forked.
