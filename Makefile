@@ -11,7 +11,7 @@ TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/
     tests/serve tests/data tests/model
 SOAK := tests/train/test_memory.py
 
-.PHONY: soak demo test lint nano $(TESTS)
+.PHONY: soak soak-serve demo test lint nano $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -25,6 +25,11 @@ $(TESTS): .venv/dev.ready
 # 1,000 steps. Takes minutes.
 soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
+
+# Send 20,000 requests to `openpali serve` from 32 clients, bad ones and disconnects among them, and watch counts and
+# memory. Takes minutes.
+soak-serve: .venv/dev.ready
+	OPENPALI_SERVE_REQUESTS=20000 $(PYTEST) -s --timeout 7200 tests/serve/test_soak.py
 
 lint: .venv/dev.ready
 	$(BIN)/ruff check

@@ -43,6 +43,7 @@ def test_digits_and_clip_art_are_read_from_their_packages(home: Path) -> None:
         (root / name / "deeper").mkdir(parents=True)
         for number in range(12):
             Image.new("RGBA", (600, 300), (255, 0, 0, 128)).save(root / name / "deeper" / f"{name}{number}.png")
+    Image.new("L", (2500, 1700)).save(root / "food" / "large.png")  # left out
     train, test = SETS["clip-art"]()
     assert len(train.labels) + len(test.labels) == 120
     assert set(train.labels) == set(test.labels) == set(small_probes.CLIPART)

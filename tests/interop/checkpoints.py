@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     Gemma2Config,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     GemmaConfig,
     MT5Config,
     MT5ForConditionalGeneration,
@@ -20,6 +22,8 @@ from transformers import (
     SiglipConfig,
     SiglipModel,
     SiglipVisionModel,
+    T5Gemma2Config,
+    T5Gemma2ForConditionalGeneration,
     UMT5Config,
     UMT5ForConditionalGeneration,
 )
@@ -140,6 +144,52 @@ def paligemma(
     return model
 
 
+def gemma3(folder: Path) -> Gemma3ForConditionalGeneration:
+    vision = SiglipConfig(vision_config={**VISION, "image_size": 16, "vision_use_head": False}).vision_config
+    config = Gemma3Config(
+        text_config={**GEMMA, "vocab_size": 300}, vision_config=vision.to_dict(), mm_tokens_per_image=4
+    )
+    model = Gemma3ForConditionalGeneration(config).eval()
+    randomise(model)
+    model.save_pretrained(folder)
+    return model
+
+
+def t5gemma2(
+    folder: Path, *, vocab_size: int = 300, image_token: int = 299, shard: str = "1GB", **shape: object
+) -> T5Gemma2ForConditionalGeneration:
+    """A T5Gemma 2 with images of 4 x 4 patches, averaged 2 x 2, and a window that prompts and texts outgrow."""
+    near = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
+    text = {
+        **GEMMA,
+        "vocab_size": vocab_size,
+        "num_hidden_layers": 4,
+        "query_pre_attn_scalar": 5,
+        "sliding_window": 6,
+        "layer_types": near,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 500.0},
+        },
+        **shape,
+    }
+    places = {"image_token_index": image_token, "boi_token_index": 6, "eoi_token_index": 7}
+    vision = SiglipConfig(vision_config={**VISION, "image_size": 16, "vision_use_head": False}).vision_config
+    config = T5Gemma2Config(
+        encoder={"text_config": text, "vision_config": vision.to_dict(), "mm_tokens_per_image": 4, **places},
+        decoder={**text, "num_hidden_layers": 3, "layer_types": near[:3]},
+        image_token_index=image_token,
+    )
+    model = T5Gemma2ForConditionalGeneration(config).eval()
+    randomise(model)
+    model.get_input_embeddings().weight.data *= 0.1  # or a token is followed by itself
+    for name, weight in model.named_parameters():
+        if name.endswith("norm.weight") and "vision" not in name:
+            weight.data -= 1  # Gemma's norms multiply by 1 + weight
+    model.save_pretrained(folder, max_shard_size=shard)
+    return model
+
+
 # ---- vocabularies
 
 TEXTS = ["a red circle on the table", "two blue stars, and (one) dog", "der Hund läuft", "What is it? 12 + 30"] * 8
@@ -150,8 +200,9 @@ def small_proto(vocab_size: int = 150) -> bytes:
     return train_proto(TEXTS, vocab_size + 356)  # bytes and numbers beside them
 
 
-def gemma_proto() -> bytes:
-    """A SentencePiece model with Gemma's special tokens at its ids, its end of line, and its way with spaces."""
+def gemma_proto(*more: str) -> bytes:
+    """A SentencePiece model with Gemma's special tokens at its ids, its end of line, ``more`` pieces, and its way
+    with spaces."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS),
@@ -163,7 +214,7 @@ def gemma_proto() -> bytes:
         add_dummy_prefix=False,
         remove_extra_whitespaces=False,
         split_digits=True,
-        user_defined_symbols=["<mask>", "\n"],
+        user_defined_symbols=["<mask>", "\n", *more],
         pad_id=0,
         eos_id=1,
         bos_id=2,

@@ -24,6 +24,7 @@ from openpali.interop.export import export
 from openpali.interop.paligemma import adopt_paligemma, read_paligemma
 from openpali.interop.parity import compare_paligemma
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
+from openpali.serve.scheduler import Scheduler
 from openpali.text.tokenizer import Tokenizer, paligemma_pieces
 from openpali.weights.format import open_model
 from openpali.weights.tensors import INDEX, load_exactly
@@ -204,9 +205,17 @@ def test_its_tasks_answer(family: Path) -> None:
         pali.predict([row], [prompt], decoding=Decoding(8))[0] for row, prompt in zip(rows, prompts, strict=True)
     ]
     assert [found.generation.ids for found in together] == [found.generation.ids for found in alone]
+    scheduler = Scheduler(pali)
+    tickets = [
+        scheduler.submit(row, prompt, decoding=Decoding(8)) for row, prompt in zip(rows, prompts, strict=True)
+    ]
+    while scheduler.turn():
+        pass
+    served = [ticket.predictions()[0] for ticket in tickets]
+    assert [found.generation.ids for found in served] == [found.generation.ids for found in alone]
     losses = pali.log_perplexity([[image]], "caption en", ["a dog", "a cat"])
     assert losses.shape == (1, 2)
-    with pytest.raises(ValueError, match="engine openvino cannot run a PaliGemma"):
+    with pytest.raises(ValueError, match="engine openvino cannot run a paligemma"):
         Pali(family, "openvino")
 
 

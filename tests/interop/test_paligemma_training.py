@@ -173,5 +173,5 @@ def test_a_killed_run_goes_on_bit_for_bit_and_its_model_exports(base: Path, data
 
 def test_what_a_gemma_has_not_is_refused(base: Path, data: Path) -> None:
     spec = recipe(base, data, model={"init": {"": str(base)}, "dropout": 0.1})
-    with pytest.raises(ValueError, match="a PaliGemma has no dropout"):
+    with pytest.raises(ValueError, match="a Gemma has no dropout"):
         build_objective(spec, open_tokenizer(str(base)), ())

@@ -14,6 +14,7 @@ from PIL import Image
 
 from openpali.cli.main import main
 from openpali.infer.pali import Pali
+from openpali.text.tokenizer import GEMMA3_PIECES
 from openpali.weights.format import open_model
 
 from . import checkpoints
@@ -41,6 +42,9 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     checkpoints.t5(Path("t5-v1_1-base"), vocab_size=700)
     checkpoints.paligemma(Path("paligemma2-3b-mix-448"), vocab_size=1600)
     (Path("paligemma2-3b-mix-448") / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
+    checkpoints.t5gemma2(Path("t5gemma-2-270m-270m"), vocab_size=400)
+    proto = checkpoints.gemma_proto(*GEMMA3_PIECES)
+    (Path("t5gemma-2-270m-270m") / "tokenizer.model").write_bytes(proto)
     np.savez("vae-oid.npz", **mask_codec_arrays())
     for folder in ("siglip-base-patch16-224", "t5-v1_1-base"):
         (Path(folder) / "spiece.model").write_bytes(checkpoints.small_proto())
@@ -51,8 +55,8 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
         Path(name).write_text(json.dumps(record) + "\n")
 
     assert [shlex.split(command)[1] for command in COMMANDS] == [
-        "convert", "train", "predict", "convert", "export", "convert", "convert", "predict", "export", "quantize",
-        "predict", "predict",
+        "convert", "train", "predict", "convert", "export", "convert", "convert", "predict", "export", "convert",
+        "predict", "export", "quantize", "predict", "predict",
     ]  # fmt: skip
     printed = []
     for command in COMMANDS:

@@ -20,6 +20,7 @@ from openpali.model.sizes import (
     PALIGEMMA,
     PARTS,
     PRESETS,
+    T5GEMMA2,
     Preset,
     Shapes,
     count_parameters,
@@ -28,6 +29,7 @@ from openpali.model.sizes import (
     flops_per_token,
 )
 from openpali.model.t5 import T5Config
+from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
 from openpali.model.vit import ViTConfig
 
 MILLION = 10**6
@@ -77,11 +79,22 @@ TINY_GEMMA = PaliGemmaConfig(
     separator=3,
 )
 
+TINY_ENCODER_DECODER = T5Gemma2Config(
+    replace(TINY.vision, grid=(2, 4)),
+    replace(TINY_GEMMA.text, layers=3, d_ff=12, score_cap=None),
+    replace(TINY_GEMMA.text, kv_heads=1, score_cap=None),
+    pool=2,
+    before=(4, 5),
+    after=(6, 4),
+)
+
 
 def test_the_parts_add_up() -> None:
     assert sum(count_parameters(TINY).values()) == sum(p.numel() for p in PaliModel(TINY.pali).parameters())
     whole = sum(p.numel() for p in PaliGemmaModel(TINY_GEMMA).parameters())
     assert sum(count_parameters(TINY_GEMMA).values()) == whole
+    whole = sum(p.numel() for p in T5Gemma2Model(TINY_ENCODER_DECODER).parameters())
+    assert sum(count_parameters(TINY_ENCODER_DECODER).values()) == whole
 
 
 @pytest.mark.parametrize(
@@ -94,6 +107,18 @@ def test_paligemmas_are_as_large_as_published(name: str, billions: float) -> Non
     assert counts["encoder"] == counts["head"] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("t5gemma2-270m", 786_070_256), ("t5gemma2-1b", 2_116_051_184), ("t5gemma2-4b", 7_509_092_720)],
+)
+def test_t5gemma2s_are_as_large_as_in_transformers(name: str, parameters: int) -> None:
+    """As counted in its `T5Gemma2ForConditionalGeneration`, on the meta device."""
+    counts = count_parameters(T5GEMMA2[name])
+    assert sum(counts.values()) == parameters
+    assert counts["head"] == 0
+    assert count_tokens(T5GEMMA2[name]) == 256
+
+
 def test_a_tied_head_counts_once() -> None:
     tied = replace(TINY, language=replace(TINY.language, tied_head=True))
     assert count_parameters(tied)["head"] == 0
@@ -101,12 +126,13 @@ def test_a_tied_head_counts_once() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("size", "frames", "prompt"), [(None, 1, 5), ((8, 12), 3, 2), ((16, 20), 2, 1)])
-@pytest.mark.parametrize("shapes", [TINY, TINY_GEMMA], ids=["pali", "paligemma"])
+@pytest.mark.parametrize(("size", "frames", "prompt"), [(None, 1, 5), ((8, 16), 3, 2), ((16, 24), 2, 1)])
+@pytest.mark.parametrize("shapes", [TINY, TINY_GEMMA, TINY_ENCODER_DECODER], ids=["pali", "paligemma", "t5gemma2"])
 def test_operations_are_those_that_torch_counts(
     shapes: Shapes, size: tuple[int, int] | None, frames: int, prompt: int
 ) -> None:
-    model = init_weights(PaliGemmaModel(shapes) if shapes is TINY_GEMMA else PaliModel(TINY.pali)).eval()
+    models = {TINY: PaliModel(TINY.pali), TINY_GEMMA: PaliGemmaModel(TINY_GEMMA)}
+    model = init_weights(models.get(shapes) or T5Gemma2Model(TINY_ENCODER_DECODER)).eval()
     if size is not None:
         model.vit.set_grid((size[0] // 4, size[1] // 4))
     images = torch.zeros(1, frames, *model.vit.config.image_size, 3)

@@ -19,7 +19,7 @@ from openpali.eval.predictions import PredictionsFile
 from openpali.home import home
 from openpali.study.runs import plan_study
 from openpali.study.spec import load_study
-from openpali.study.work import _claim, units_of
+from openpali.study.work import Scoring, _claim, units_of
 from openpali.train.recipe import read_record
 from openpali.train.run_folder import lock
 from openpali.train.step import TrainStep
@@ -240,6 +240,13 @@ def test_jobs_are_listed_and_printed_for_slurm(run: Run) -> None:
     ):
         with pytest.raises(AssertionError, match=message):
             run("whole", *arguments)
+
+
+def test_tests_of_a_model_have_files_of_their_own(file: Path) -> None:
+    study = load_study(file, ["columns.1.limit=4"])
+    plan = plan_study(study, file.parent)
+    scorings = [unit for unit in units_of(study, plan, plan.jobs[:1], home()) if isinstance(unit, Scoring)]
+    assert len({unit.file for unit in scorings}) == len(scorings) == 3
 
 
 def test_a_unit_that_another_process_does_is_left_to_it(run: Run, file: Path) -> None:

@@ -43,7 +43,11 @@ def quantize(
 def convert(
     out: Annotated[Path, typer.Option(help="Model folder to write")],
     vision: Annotated[
-        Path | None, typer.Option(help="SigLIP: a transformers folder, or a .npz file of big_vision")
+        Path | None,
+        typer.Option(
+            help="SigLIP, alone or in a PaliGemma, Gemma 3 or T5Gemma 2: a transformers folder, or a .npz file of "
+            "big_vision"
+        ),
     ] = None,
     text: Annotated[
         Path | None,
@@ -51,7 +55,10 @@ def convert(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="PaliGemma, instead of the two: a transformers folder, or a .npz file of big_vision"),
+        typer.Option(
+            help="PaliGemma or T5Gemma 2, instead of the two: a transformers folder, or PaliGemma's .npz file of "
+            "big_vision"
+        ),
     ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="PaliGemma's mask VQ-VAE, vae-oid.npz, with its model or alone")
@@ -65,20 +72,26 @@ def convert(
     ] = 0,
     report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
 ) -> None:
-    """Make a PaLI from public SigLIP and T5 weights, with new projection and mask tokens, or adopt a PaliGemma."""
+    """Make a PaLI from public SigLIP and T5 weights, with new projection and mask tokens, or adopt a model."""
     from openpali.interop import parity
     from openpali.interop.mask_codec import adopt_mask_codec
     from openpali.interop.paligemma import adopt_paligemma
     from openpali.interop.parts import adopt_siglip, assemble, parse_head
+    from openpali.interop.t5gemma2 import adopt_t5gemma2, is_t5gemma2
     from openpali.tasks.example import Size
 
     pixels, policy = Size.parse(size) if size else None, parse_head(head)
     check_not_input(out, *filter(None, (vision, text, model, masks)))
     if (model or masks) and (vision or text):
-        raise ValueError("--model and --masks read a PaliGemma: leave out --vision and --text")
+        raise ValueError("--model and --masks read a whole model: leave out --vision and --text")
     differences: Iterable[str] = ()
     if model is not None:
-        described = adopt_paligemma(model, out, size=pixels, masks=masks)
+        if is_t5gemma2(model):
+            if masks is not None:
+                raise ValueError("--masks belongs to a PaliGemma, and this is a T5Gemma 2: leave it out")
+            described = adopt_t5gemma2(model, out, size=pixels)
+        else:
+            described = adopt_paligemma(model, out, size=pixels, masks=masks)
         differences = parity.compare_model(model)
     elif masks is not None:
         described = adopt_mask_codec(masks, out)

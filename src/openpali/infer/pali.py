@@ -36,8 +36,7 @@ from openpali.infer.pipeline import (
 )
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
-from openpali.model.pali import PaliModel, VisionLanguageModel
-from openpali.model.paligemma import PaliGemmaConfig
+from openpali.model.pali import PaliModel, PaliModelConfig, VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import DEFAULT
@@ -46,7 +45,7 @@ from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, recognise
 from openpali.weights.familiarity import read_familiarity
 from openpali.weights.family import MAIN, MASKS, find_model, mask_codec_of, name_of, open_family
-from openpali.weights.format import ModelFolder, open_model
+from openpali.weights.format import ANSWERING, ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 
 Engine = Literal["torch", "openvino", "openvino-int8", "auto"]
@@ -63,7 +62,7 @@ class Pali:
     Args:
         folder: a model, or a family of them.
         engine: what generates text: torch, or OpenVINO on CPUs with float or int8 weights. "auto" picks OpenVINO on
-            a CPU if it is installed, else torch; the attribute holds the engine picked. A PaliGemma takes torch.
+            a CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI takes OpenVINO.
         dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
             OpenVINO takes "fp32", and computes in bf16 if the processor supports it.
         device: where torch computes, as "cpu" or "cuda".
@@ -83,12 +82,13 @@ class Pali:
         self.device = _device(device)
         plain = dtype == "fp32" and self.device.type == "cpu"
         self.parts, self.by_task, self.languages = open_family(folder)
-        compiles = MAIN not in self.parts or not isinstance(open_model(self.parts[MAIN]).config, PaliGemmaConfig)
+        main = open_model(self.parts[MAIN]) if MAIN in self.parts else None
+        compiles = main is None or isinstance(main.config, PaliModelConfig)
         if engine == "auto":
             engine = "openvino" if plain and compiles and _has_openvino() else "torch"
         if engine != "torch":
-            if not compiles:
-                raise ValueError(f"engine {engine} cannot run a PaliGemma: take engine torch")
+            if main is not None and not compiles:
+                raise ValueError(f"engine {engine} cannot run a {main.kind}: take engine torch")
             require_openvino()
             if not plain:
                 raise ValueError(f"engine {engine} takes dtype fp32 and device cpu: for others, take engine torch")
@@ -370,7 +370,7 @@ class Pali:
         """
         for part in self.parts:
             kind = open_model(self.parts[part]).kind
-            if kind == "pali":
+            if kind in ANSWERING:
                 self.pipeline(part)
             elif part == "siglip":
                 self.load(part)

@@ -390,6 +390,12 @@ class Pipeline:
         ids = self.prompt_ids(prompt) if isinstance(prompt, str) else prompt
         arrays: dict[str, NDArray[Any]] = {"prompt": np.array(ids), "target": np.array(target or [0])}
         images = [to_array(image) for image in frames]
+        place = self.model.image_place
+        if place is not None and (places := ids.count(place)) > len(images):
+            raise ValueError(
+                f"the prompt has {places} times {self.tokenizer.pieces([place])[0]}, and there are {len(images)} "
+                "images: give an image for each"
+            )
         if not images:
             return arrays, Size(1, 1)
         if self.preprocess is None:

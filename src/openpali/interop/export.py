@@ -13,19 +13,21 @@ from openpali.data.media.images import Preprocess
 from openpali.interop.paligemma import write_paligemma
 from openpali.interop.siglip import write_siglip, write_vit
 from openpali.interop.t5 import write_t5
+from openpali.interop.t5gemma2 import write_t5gemma2
 from openpali.model.pali import PaliModelConfig
 from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.siglip import SigLIPConfig
-from openpali.text.tokenizer import Tokenizer
+from openpali.model.t5gemma2 import T5Gemma2Config
+from openpali.text.tokenizer import GEMMA3_PIECES, Tokenizer
 from openpali.weights.format import ModelFolder
 from openpali.weights.tensors import write_tensors
 
 
 def export(source: ModelFolder, out: Path) -> list[Path]:
-    """Write a SigLIP as `SiglipModel`, the halves of a PaLI as `SiglipVisionModel` and T5, a PaliGemma as a whole.
+    """Write a SigLIP as `SiglipModel`, the halves of a PaLI as `SiglipVisionModel` and T5, the others as a whole.
 
-    T5 with a bias in each layer is written as umT5. The projection is left out; ``interop.transformers`` opens a
-    PaLI as a whole.
+    The others are PaliGemma and T5Gemma 2. T5 with a bias in each layer is written as umT5. Of a PaLI, the
+    projection is left out; ``interop.transformers`` opens it as a whole.
 
     Args:
         source: the model.
@@ -43,14 +45,32 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
         source.tokenizer.save(out / "spiece.model")
         return [out]
     if isinstance(config, PaliGemmaConfig):
-        processor = {**_preprocessor(source.preprocess), **_gemma_tokenizer(source.tokenizer)}
+        processor = {
+            **_preprocessor(source.preprocess),
+            **_gemma_tokenizer(source.tokenizer, "PaliGemmaProcessor", image_token="<image>"),
+        }
         processor["preprocessor_config.json"]["image_seq_length"] = config.vision.grid[0] ** 2
         _write(out, *write_paligemma(weights, config), processor)
         source.tokenizer.save(out / "tokenizer.model")
         return [out]
+    if isinstance(config, T5Gemma2Config):
+        rows, columns = config.vision.grid
+        tokens = {"image_token": "<image_soft_token>", "boi_token": GEMMA3_PIECES[0], "eoi_token": GEMMA3_PIECES[1]}
+        processor = {
+            **_preprocessor(source.preprocess, "Gemma3ImageProcessor"),
+            **_gemma_tokenizer(source.tokenizer, "Gemma3Processor", **tokens),
+            "processor_config.json": {
+                "processor_class": "Gemma3Processor",
+                "image_seq_length": rows * columns // config.pool**2,
+            },
+        }
+        _write(out, *write_t5gemma2(weights, config), processor)
+        source.tokenizer.save(out / "tokenizer.model")
+        return [out]
     if not isinstance(config, PaliModelConfig):
         raise ValueError(
-            f"{source.folder} is a {source.kind}: only siglip, pali and paligemma can be exported to transformers"
+            f"{source.folder} is a {source.kind}: only siglip, pali, paligemma and t5gemma2 can be exported to "
+            "transformers"
         )
     vit = {key.removeprefix("vit."): value for key, value in weights.items() if key.startswith("vit.")}
     text = {key.removeprefix("text."): value for key, value in weights.items() if key.startswith("text.")}
@@ -66,11 +86,11 @@ def _write(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any
         (folder / name).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
-def _preprocessor(preprocess: Preprocess | None) -> dict[str, Any]:
+def _preprocessor(preprocess: Preprocess | None, kind: str = "SiglipImageProcessor") -> dict[str, Any]:
     if preprocess is None:
         return {}
     described = {
-        "image_processor_type": "SiglipImageProcessor",
+        "image_processor_type": kind,
         "size": {"height": preprocess.height, "width": preprocess.width},
         "resample": 2,  # Pillow's BILINEAR
         "do_resize": True,
@@ -83,12 +103,16 @@ def _preprocessor(preprocess: Preprocess | None) -> dict[str, Any]:
     return {"preprocessor_config.json": described}
 
 
-def _gemma_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """All special tokens but the image token are pieces of the SentencePiece model."""
+def _gemma_tokenizer(tokenizer: Tokenizer, processor: str, **image_tokens: str) -> dict[str, Any]:
+    """All special tokens are pieces of the SentencePiece model, except what stands for a visual token."""
     ids = {"pad_token": tokenizer.pad_id, "eos_token": tokenizer.eos_id, "bos_token": tokenizer.bos_id}
-    named = dict(zip(ids, tokenizer.pieces(ids.values()), strict=True))
-    image = {"extra_special_tokens": {"image_token": "<image>"}}
-    described = {"tokenizer_class": "GemmaTokenizer", "processor_class": "PaliGemmaProcessor", **named, **image}
+    described = {
+        "tokenizer_class": "GemmaTokenizer",
+        "processor_class": processor,
+        "add_bos_token": processor != "PaliGemmaProcessor",  # which adds it itself
+        **dict(zip(ids, tokenizer.pieces(ids.values()), strict=True)),
+        "extra_special_tokens": image_tokens,
+    }
     return {"tokenizer_config.json": described}
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from openpali.data.media.images import Preprocess
 from openpali.interop import big_vision, siglip
+from openpali.interop.gemma import layer_rules
 from openpali.interop.mask_codec import adopt_mask_codec
 from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
 from openpali.interop.parts import at_size, describe_positions
@@ -202,23 +203,7 @@ def rules(config: PaliGemmaConfig) -> list[Rule]:
             "norm_ff": "pre_feedforward_layernorm",
             "post_ff": "post_feedforward_layernorm",
         }
-    for i in range(config.text.layers):
-        here, there = f"text.layers.{i}", f"language_model.model.layers.{i}"
-        attention = f"{there}.self_attn"
-        found += [
-            *(Rule((f"{here}.{ours}.weight",), (f"{there}.{theirs}.weight",)) for ours, theirs in norms.items()),
-            Rule((f"{here}.attention.query.weight",), (f"{attention}.q_proj.weight",)),
-            Rule(
-                (f"{here}.attention.key_value.weight",),
-                (f"{attention}.k_proj.weight", f"{attention}.v_proj.weight"),
-            ),
-            Rule((f"{here}.attention.out.weight",), (f"{attention}.o_proj.weight",)),
-            *(
-                Rule((f"{here}.ff.{part}.weight",), (f"{there}.mlp.{part}_proj.weight",))
-                for part in ("gate", "up", "down")
-            ),
-        ]
-    return found
+    return found + layer_rules("text", "language_model.model", config.text.layers, norms)
 
 
 def npz_rules(config: PaliGemmaConfig) -> list[Rule]:

@@ -12,14 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openpali.interop import t5gemma2
+from openpali.interop.names import read_config
 from openpali.interop.paligemma import Checkpoint, read_paligemma
 from openpali.interop.parts import Parts
-from openpali.interop.siglip import ImageEncoder
+from openpali.interop.siglip import HOSTS, ImageEncoder
 from openpali.interop.t5 import LanguageModel
 from openpali.model.losses import sigmoid_loss
 from openpali.model.paligemma import PaliGemmaModel
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.t5 import EncoderDecoder
+from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.model.vit import MAPHead, ViT
 from openpali.weights.tensors import load_exactly
 
@@ -61,11 +64,13 @@ def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
 
 
 def compare_model(source: Path) -> Iterator[str]:
-    """A report on a PaliGemma, line by line; one line if there is nothing to compare with."""
+    """A report on a PaliGemma or a T5Gemma 2, line by line; one line if there is nothing to compare with."""
     if importlib.util.find_spec("transformers") is None:
         yield _NOT_INSTALLED
     elif not (source / "config.json").is_file():
         yield f"no parity report of {source}: transformers does not read it"
+    elif t5gemma2.is_t5gemma2(source):
+        yield from _report(compare_t5gemma2(t5gemma2.read_t5gemma2(source), source))
     else:
         yield from _report(compare_paligemma(read_paligemma(source), source))
 
@@ -88,7 +93,7 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
     Raises:
         ImportError: transformers is not installed.
     """
-    from transformers import SiglipModel, SiglipVisionModel
+    from transformers import SiglipModel
 
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, *encoder.image_size, 3, generator=generator) * 2 - 1
@@ -97,7 +102,7 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
     images = images[:, :height, :width]  # transformers' convolution ignores partial patches
     theirs: Any
     if encoder.text is None:
-        theirs = _load(SiglipVisionModel, source)
+        theirs = _load_tower(source)
         vit = _build(lambda: ViT(encoder.vision), encoder, "vit")
         with _outputs(vit.encoder.blocks) as layers:
             tokens = vit(images)
@@ -224,6 +229,75 @@ def compare_paligemma(checkpoint: Checkpoint, source: Path, *, images: int = 2) 
     ]
 
 
+@torch.no_grad()
+def compare_t5gemma2(
+    checkpoint: t5gemma2.Checkpoint, source: Path, *, images: int = 2, length: int = 9
+) -> list[Deviation]:
+    """Visual tokens, each layer of encoder and decoder, and the logits of a text, on two rows of different lengths.
+
+    Args:
+        checkpoint: read from ``source``.
+        source: a transformers checkpoint folder.
+        images: of each row; the last stands within the prompt, the others before it.
+        length: of the longer prompt and of the text, in tokens.
+
+    Raises:
+        ImportError: transformers is not installed.
+    """
+    from transformers import T5Gemma2ForConditionalGeneration
+
+    config = checkpoint.config
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(2, images, *config.vision.image_size, 3, generator=generator) * 2 - 1
+    special = max(*config.before, *config.after, 2) + 1
+    ids = torch.randint(special, config.encoder.vocab_size - 1, (2, 2 * length), generator=generator)
+    prompt, targets = (
+        ids[:, :length] * (torch.arange(length) < torch.tensor([[length], [length // 2 + 1]])),
+        ids[:, length:],
+    )
+    prompt[:, 2] = config.before[-1]
+    with torch.device("meta"):
+        model = T5Gemma2Model(config)
+    load_exactly(model, {key: value.float() for key, value in checkpoint.weights.items()}, str(source))
+    model.eval()
+    visual = model.embed_images(pixels)
+    with _outputs(model.text.encoder.layers) as layers, _outputs(model.text.decoder.layers) as decoder_layers:
+        memory = model.encode_tokens(visual, prompt)
+        logits = model.logits(model.decode(targets, memory))
+    assert memory.mask is not None
+
+    image = [*config.before, *[config.image_token] * (visual.shape[1] // images), *config.after]
+    rows = [
+        [config.bos, *image * (images - 1), *row[:2], *image, *(token for token in row[3:] if token)]
+        for row in prompt.tolist()
+    ]
+    longest = memory.outputs.shape[1]
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    mask = padded != 0
+    theirs = _load(T5Gemma2ForConditionalGeneration, source)
+    flat = pixels.flatten(0, 1).permute(0, 3, 1, 2)
+    reference = theirs(
+        input_ids=padded,
+        pixel_values=flat,
+        attention_mask=mask.long(),
+        decoder_input_ids=model.shift(targets),
+        output_hidden_states=True,
+    )
+    seen = theirs.get_image_features(flat).pooler_output
+    real = memory.mask
+    return [
+        _deviation("visual tokens", visual, seen.unflatten(0, (2, images)).flatten(1, 2)),
+        *_layers(
+            "encoder layer",
+            [x[real] for x in layers[:-1]],
+            [x[mask] for x in reference.encoder_hidden_states[1:-1]],
+        ),
+        _deviation("encoder output", memory.outputs[real], reference.encoder_last_hidden_state[mask]),
+        *_layers("decoder layer", decoder_layers[:-1], reference.decoder_hidden_states[1:-1]),
+        _deviation("logits", logits, reference.logits),
+    ]
+
+
 def _build(build: Callable[[], nn.Module], encoder: ImageEncoder, part: str) -> Any:
     prefix = f"{part}." if part else ""
     with torch.device("meta"):
@@ -235,6 +309,19 @@ def _build(build: Callable[[], nn.Module], encoder: ImageEncoder, part: str) -> 
 
 def _load(cls: Any, source: Path) -> Any:
     return cls.from_pretrained(str(source), dtype=torch.float32, local_files_only=True).eval()
+
+
+def _load_tower(source: Path) -> Any:
+    """An image encoder, alone or within a larger model."""
+    from transformers import AutoModelForImageTextToText, SiglipVisionModel
+
+    if read_config(source)["model_type"] not in HOSTS:
+        return _load(SiglipVisionModel, source)
+    return next(
+        module
+        for name, module in _load(AutoModelForImageTextToText, source).named_modules()
+        if name.endswith("vision_tower")
+    )
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""SigLIP and SigLIP 2 (fixed resolution) in transformers' format: image encoder alone, or both towers.
+"""SigLIP and SigLIP 2 (fixed resolution) in transformers' format: image encoder alone, within a larger model, or
+both towers.
 
 Names as in transformers' `models/siglip/modeling_siglip.py`. For the image encoder alone, whether they start with
 ``vision_model.`` depends on the version that wrote the checkpoint.
@@ -19,6 +20,7 @@ from openpali.model.vit import MAPHead, ViT, ViTConfig
 from openpali.weights.tensors import MappedTensors
 
 _REQUIRED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "num_channels": 3}
+HOSTS = ("paligemma", "gemma3", "t5gemma2")  # kinds of models with a SigLIP in them
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "num_attention_heads": 12}
 """transformers' defaults (size B), for keys that a configuration leaves out."""
 
@@ -54,7 +56,7 @@ class ImageEncoder:
 
 
 def read_siglip(folder: Path) -> ImageEncoder:
-    """Read a transformers checkpoint.
+    """Read a transformers checkpoint: of a SigLIP, of its image encoder, or of one of :data:`HOSTS`.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint.
@@ -62,6 +64,8 @@ def read_siglip(folder: Path) -> ImageEncoder:
     """
     config = read_config(folder)
     kind = config["model_type"]
+    if kind in HOSTS:
+        return _read_within(folder, config)
     if kind not in ("siglip", "siglip_vision_model"):
         hint = ": for SigLIP 2, use a checkpoint of fixed resolution, not NaFlex" if "siglip2" in kind else ""
         raise ValueError(f"{folder} holds a {kind!r}, not a SigLIP{hint}")
@@ -76,6 +80,20 @@ def read_siglip(folder: Path) -> ImageEncoder:
     pool = bool(seen.get("vision_use_head", True)) or any(key.startswith("vision_model.head.") for key in found)
     weights = read(rules(vision, text, pool), parts(vision, text, pool), found, str(folder))
     return ImageEncoder(vision, text, weights, image_size)
+
+
+def _read_within(folder: Path, config: Mapping[str, Any]) -> ImageEncoder:
+    """The image encoder of a larger model."""
+    described = dict(config.get("encoder") or {}) if config["model_type"] == "t5gemma2" else config
+    vision, image_size = vision_config(dict(described.get("vision_config") or {}), str(folder))
+    tensors = MappedTensors(folder)
+    found = {}
+    for key in tensors:
+        _, tower, name = key.rpartition("vision_tower.")
+        if tower:
+            found[f"vision_model.{name.removeprefix('vision_model.')}"] = tensors[key]
+    weights = read(rules(vision, None, pool=False), parts(vision, None, pool=False), found, str(folder))
+    return ImageEncoder(vision, None, weights, image_size, dropped=("projection and language model",))
 
 
 def write_siglip(weights: Mapping[str, Tensor], config: SigLIPConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:

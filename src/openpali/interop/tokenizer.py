@@ -1,8 +1,8 @@
-"""Tokenizers of the T5 family and of PaliGemma.
+"""Tokenizers of the T5 family, of PaliGemma and of T5Gemma 2.
 
 SentencePiece models, and the `tokenizer.json` that transformers makes of T5's, become our single-file tokenizer
 with the same ids. T5's sentinels keep the ids the model was trained with; mode, mask and location tokens are added
-after them. PaliGemma has its own.
+after them. The Gemmas have their own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,25 @@ def read_gemma_tokenizer(folder: Path) -> Tokenizer:
         FileNotFoundError: there is none.
         ValueError: it is not Gemma's: it has no begin token, or none for the end of a line.
     """
+    return _read_gemma(folder, Tokenizer.adopt_gemma)
+
+
+def read_gemma3_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a T5Gemma 2, from a SentencePiece model.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not Gemma 3's: it has no begin token, or none for the end of a line or around images.
+    """
+    return _read_gemma(folder, Tokenizer.adopt_gemma3)
+
+
+def _read_gemma(folder: Path, adopt: Callable[[bytes], Tokenizer]) -> Tokenizer:
     path = next((folder / name for name in _GEMMA if (folder / name).is_file()), None)
     if path is None:
         raise FileNotFoundError(f"no tokenizer in {folder}: put Gemma's SentencePiece model there, {_GEMMA[-2]}")
     try:
-        tokenizer = Tokenizer.adopt_gemma(path.read_bytes())
+        tokenizer = adopt(path.read_bytes())
         tokenizer.piece_id("\n")
         if tokenizer.bos_id < 0:
             raise ValueError("the vocabulary has no begin token")

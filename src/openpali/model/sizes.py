@@ -15,6 +15,7 @@ from openpali.model.pali import PaliModel, PaliModelConfig, VisionLanguageModel
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.siglip import SigLIPConfig, TextTowerConfig
 from openpali.model.t5 import T5Config
+from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model, whole_squares
 from openpali.model.vit import ViTConfig
 
 
@@ -149,7 +150,35 @@ PALIGEMMA: Mapping[str, PaliGemmaConfig] = {
     "paligemma2-10b": PaliGemmaConfig(_SO400M, _GEMMA2_9B),
     "paligemma2-28b": PaliGemmaConfig(_SO400M, _GEMMA2_27B),
 }
-Shapes = Preset | PaliGemmaConfig
+_GEMMA3_270M = GemmaConfig(
+    vocab_size=262_208,
+    d_model=640,
+    d_head=256,
+    heads=4,
+    kv_heads=1,
+    d_ff=2048,
+    layers=18,
+    query_scalar=256,
+    rope_base=1_000_000.0,
+    post_norms=True,
+    window=512,
+    period=6,
+    qk_norms=True,
+    near_base=10_000.0,
+)
+_GEMMA3_1B = replace(_GEMMA3_270M, d_model=1152, d_ff=6912, layers=26)
+_GEMMA3_4B = replace(
+    _GEMMA3_270M, d_model=2560, heads=8, kv_heads=4, d_ff=10_240, layers=34, window=1024, rope_factor=8.0
+)
+_SO400M_896 = replace(_SO400M, grid=(64, 64))
+
+T5GEMMA2: Mapping[str, T5Gemma2Config] = {
+    # SigLIP So400m/14 at 896 pixels, and twice Gemma 3 270M, 1B or 4B
+    "t5gemma2-270m": T5Gemma2Config(_SO400M_896, _GEMMA3_270M, _GEMMA3_270M),
+    "t5gemma2-1b": T5Gemma2Config(_SO400M_896, _GEMMA3_1B, _GEMMA3_1B),
+    "t5gemma2-4b": T5Gemma2Config(_SO400M_896, _GEMMA3_4B, _GEMMA3_4B),
+}
+Shapes = Preset | PaliGemmaConfig | T5Gemma2Config
 
 PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
 
@@ -177,7 +206,13 @@ def count_parameters(preset: Shapes) -> dict[str, int]:
 
 def _hollow(preset: Shapes) -> VisionLanguageModel:
     with torch.device("meta"):
-        return PaliGemmaModel(preset) if isinstance(preset, PaliGemmaConfig) else PaliModel(preset.pali)
+        match preset:
+            case PaliGemmaConfig():
+                return PaliGemmaModel(preset)
+            case T5Gemma2Config():
+                return T5Gemma2Model(preset)
+            case Preset():
+                return PaliModel(preset.pali)
 
 
 def int8_bytes(preset: Shapes) -> int:
@@ -202,13 +237,17 @@ def count_tokens(preset: Shapes, size: tuple[int, int] | None = None) -> int:
     """Visual tokens of one image of ``size`` (height, width in pixels; None: the preset's own).
 
     Raises:
-        ValueError: a side is not a multiple of the patch.
+        ValueError: a side is not a multiple of the patch, or of the square of patches that T5Gemma 2 averages.
     """
     height, width = size or preset.vision.image_size
     patch = preset.vision.patch_size
     if height % patch or width % patch:
         raise ValueError(f"{height} x {width} pixels do not divide into patches of {patch}: use multiples of it")
-    return (height // patch) * (width // patch)
+    grid = height // patch, width // patch
+    if isinstance(preset, T5Gemma2Config):
+        whole_squares(preset.pool, replace(preset.vision, grid=grid))
+        return grid[0] * grid[1] // preset.pool**2
+    return grid[0] * grid[1]
 
 
 def flops_per_image(
@@ -222,7 +261,7 @@ def flops_of_stages(
     preset: Shapes, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
 ) -> dict[str, int]:
     """Floating-point operations before the first token: "vision" (ViT and projection), "encoder" (of PaliGemma: the
-    prefix through Gemma), and "memory" (the keys and values of cross-attention).
+    prefix through Gemma), and "memory" (the decoder's keys and values of the encoder's outputs).
 
     Counts matmuls only, two operations per multiply-add.
 
@@ -232,18 +271,24 @@ def flops_of_stages(
         frames: images per prompt.
         prompt: its length in tokens.
     """
-    v, patches = preset.vision, count_tokens(preset, size)
-    t = preset.text if isinstance(preset, PaliGemmaConfig) else preset.language
-    block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # multiply-adds per token
-    vision = 3 * v.patch_size**2 * v.width + v.depth * block + v.width * t.d_model
-    memory, inner = frames * patches + prompt, t.heads * t.d_head
+    v, tokens = preset.vision, count_tokens(preset, size)
+    patches: int = tokens * (preset.pool**2 if isinstance(preset, T5Gemma2Config) else 1)
+    block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # multiply-adds per patch
+    t, memory = _decoder(preset), _memory(preset, frames * tokens, frames, prompt)
+    vision = patches * (3 * v.patch_size**2 * v.width + v.depth * block) + tokens * v.width * t.d_model
+    costs = {"vision": 2 * frames * vision}
+    inner = t.heads * t.d_head
+    if isinstance(preset, T5Gemma2Config):
+        e, d = preset.encoder, preset.decoder
+        encoder = e.layers * (_gemma_weights(e) + 2 * memory * e.heads * e.d_head)
+        return {**costs, "encoder": 2 * memory * encoder, "memory": 2 * memory * d.layers * _keys_values(d)}
     if isinstance(t, GemmaConfig):
-        prefix = memory + _AROUND
+        prefix = memory + 1  # the separator is fed with it, and once more as the first token
         decoder = t.layers * (_gemma_weights(t) + 2 * prefix * inner)
-        return {"vision": 2 * frames * patches * vision, "encoder": 2 * prefix * decoder, "memory": 0}
+        return {**costs, "encoder": 2 * prefix * decoder, "memory": 0}
     encoder = t.encoder_layers * (4 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * memory * inner)
     cross = t.decoder_layers * 2 * t.d_model * inner
-    return {"vision": 2 * frames * patches * vision, "encoder": 2 * memory * encoder, "memory": 2 * memory * cross}
+    return {**costs, "encoder": 2 * memory * encoder, "memory": 2 * memory * cross}
 
 
 def flops_per_token(
@@ -253,38 +298,64 @@ def flops_per_token(
 
     Counts and takes what :func:`flops_of_stages` does.
     """
-    t = preset.text if isinstance(preset, PaliGemmaConfig) else preset.language
-    memory, inner = frames * count_tokens(preset, size) + prompt, t.heads * t.d_head
+    t, visual = _decoder(preset), frames * count_tokens(preset, size)
+    memory, inner = _memory(preset, visual, frames, prompt), t.heads * t.d_head
     if isinstance(t, GemmaConfig):
-        seen = memory + _AROUND + position  # the separator is fed as the first token
+        seen = memory + position + 1
         return 2 * (t.layers * (_gemma_weights(t) + 2 * seen * inner) + t.d_model * t.vocab_size)
     layer = 6 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * (position + 1 + memory) * inner
     return 2 * (t.decoder_layers * layer + t.d_model * t.vocab_size)
 
 
-_AROUND = 2  # tokens around PaliGemma's prompt: BOS and separator
+def _decoder(preset: Shapes) -> T5Config | GemmaConfig:
+    match preset:
+        case PaliGemmaConfig():
+            return preset.text
+        case T5Gemma2Config():
+            return preset.decoder
+        case Preset():
+            return preset.language
+
+
+def _memory(preset: Shapes, visual: int, frames: int, prompt: int) -> int:
+    """Tokens that a text is generated from, of which ``visual`` are visual tokens; a Gemma's begin with BOS."""
+    match preset:
+        case PaliGemmaConfig():
+            return visual + 1 + prompt
+        case T5Gemma2Config():
+            return visual + 1 + prompt + frames * (len(preset.before) + len(preset.after))
+        case Preset():
+            return visual + prompt
 
 
 def _gemma_weights(t: GemmaConfig) -> int:
     """Weights of the matrices of one layer."""
-    return 2 * t.d_model * (t.heads + t.kv_heads) * t.d_head + 3 * t.d_model * t.d_ff
+    return 2 * t.d_model * t.heads * t.d_head + _keys_values(t) + 3 * t.d_model * t.d_ff
 
 
-RESOLUTIONS = (224, 448, 812, 1064)  # pixels per side; the paper's three, and 448
-PALIGEMMA_RESOLUTIONS = (224, 448, 896)
+def _keys_values(t: GemmaConfig) -> int:
+    """Weights of one layer for keys and values."""
+    return 2 * t.d_model * t.kv_heads * t.d_head
+
+
+_RESOLUTIONS: Mapping[type[Shapes], tuple[int, ...]] = {  # pixels per side
+    Preset: (224, 448, 812, 1064),  # the paper's three, and 448
+    PaliGemmaConfig: (224, 448, 896),
+    T5Gemma2Config: (448, 896),
+}
 
 
 def describe(preset: Shapes) -> dict[str, Any]:
     """What ``openpali sizes`` prints: ``parameters`` of each part and in total, ``bytes`` per dtype, and ``flops``.
 
-    The latter at the preset's own resolution and at :data:`RESOLUTIONS` or :data:`PALIGEMMA_RESOLUTIONS` (rounded
-    to whole patches), with 16 prompt tokens.
+    The latter at the preset's own resolution and at those of its kind of model (rounded to whole patches), with 16
+    prompt tokens.
     """
     parts = count_parameters(preset)
     total = sum(parts.values())
     patch = preset.vision.patch_size
-    resolutions = PALIGEMMA_RESOLUTIONS if isinstance(preset, PaliGemmaConfig) else RESOLUTIONS
-    sides = dict.fromkeys([preset.vision.image_size[0], *(round(r / patch) * patch for r in resolutions)])
+    resolutions = (round(side / patch) * patch for side in _RESOLUTIONS[type(preset)])
+    sides = dict.fromkeys([preset.vision.image_size[0], *resolutions])
     return {
         "parameters": {**parts, "all": total},
         "bytes": {"fp32": 4 * total, "bf16": 2 * total, "int8": int8_bytes(preset)},

@@ -27,12 +27,13 @@ class Question:
     ignored: int = 0
 
 
-def read_chat(messages: Sequence[Message], history: History) -> Question:
+def read_chat(messages: Sequence[Message], history: History, task: str = "") -> Question:
     """The question of a chat.
 
     Args:
         history: "refuse": a chat of more than one message is an error; "last-turn": the last message counts, with
             the newest images.
+        task: writes the prompt, perhaps without a text.
 
     Raises:
         ApiError: the chat has a history, or ends in no question.
@@ -49,7 +50,7 @@ def read_chat(messages: Sequence[Message], history: History) -> Question:
     if last.role != "user":
         raise ApiError(400, f"the last message is of the {last.role}, not of the user", param="messages")
     text = " ".join(_texts(last)).strip()
-    if not text:
+    if not text and not task:
         raise ApiError(400, "the last message has no text: ask something", param="messages")
     asked = ((n, message) for n, message in enumerate(messages) if message.role == "user")
     found = [images for n, message in asked if (images := _images(message, n))]

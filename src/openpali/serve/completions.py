@@ -38,7 +38,7 @@ def completions_router(service: Service) -> APIRouter:
         service.check_model(body.model)
         if body.top_logprobs and not body.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: set it to true", param="top_logprobs")
-        question = read_chat(body.messages, service.history)
+        question = read_chat(body.messages, service.history, body.task)
         limit = body.max_completion_tokens or body.max_tokens
         asked = Asked(
             question.text,

@@ -22,6 +22,7 @@ from openpali.serve.errors import ApiError
 from openpali.serve.guard import Guard
 from openpali.serve.service import Service
 from openpali.serve.vision import vision_router
+from openpali.serve.web import add_page
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ def create_app(service: Service, drain: float = 30.0) -> FastAPI:
     )
     app.include_router(completions_router(service))
     app.include_router(vision_router(service))
+    add_page(app)
 
     @app.get("/v1/models", tags=["OpenAI"])
     async def models() -> Response:
@@ -102,7 +104,18 @@ def create_app(service: Service, drain: float = 30.0) -> FastAPI:
 
 
 def _model(service: Service) -> dict[str, Any]:
-    return {"id": service.name, "object": "model", "created": 0, "owned_by": "openpali"}
+    """The model as OpenAI describes it, and what it can be asked for here."""
+    return {
+        "id": service.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "openpali",
+        "openpali": {
+            "tasks": service.tasks,
+            "languages": list(service.pali.languages),
+            "max_images": service.limits.images,
+        },
+    }
 
 
 def _describe(app: FastAPI, service: Service) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -14,7 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from openpali.infer.generate import Decoding, Written
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Prediction
+from openpali.infer.pipeline import Prediction, Untrained
+from openpali.serve.answers import Json
 from openpali.serve.chat import History
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import Key, Limits
@@ -25,6 +28,8 @@ from openpali.serve.tickets import Failed, QueueFull, Ticket, TooLate, Unavailab
 from openpali.tasks.registry import suited
 
 T = TypeVar("T")
+OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
+"""Tasks of one image, in the order in which the page shows them."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,19 @@ class Service:
     def pali(self) -> Pali:
         """The model."""
         return self.scheduler.pali
+
+    @cached_property
+    def tasks(self) -> list[Json]:
+        """What the model can be asked for: each task with the text that it takes, and a note if it is untrained."""
+        found = []
+        for name in OFFERED:
+            pipeline = self.pali.pipeline(self.pali.part_for(name))
+            with suppress(ValueError), warnings.catch_warnings():  # the model lacks a tool, as masks
+                warnings.simplefilter("ignore", Untrained)
+                task = pipeline.task(name)
+                told = {"name": name, "takes": task.takes, "names_language": task.template.names_language}
+                found.append({**told, "note": pipeline.reservation(name)})
+        return found
 
     def check_model(self, name: str | None) -> None:
         """Raises :class:`ApiError` for another model than this one."""

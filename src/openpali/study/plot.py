@@ -17,7 +17,7 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
         OSError: a file cannot be written.
     """
     try:
-        from matplotlib import rc_context
+        from matplotlib import colormaps, rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError("the plot of a study needs matplotlib: pip install 'openpali[train]'") from error
@@ -29,7 +29,7 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
         if len(points := curve_of(study, rows, column.name, size)) > 1
     }
     names = list(dict.fromkeys(row.column.name for row in whole))
-    figure = Figure(figsize=(13 if curves else 7, 1.5 + 0.35 * len(names)), layout="constrained")
+    figure = Figure(figsize=(15 if curves else 7, 1.5 + 0.35 * len(names)), layout="constrained")
     left, *right = figure.subplots(1, 1 + bool(curves), squeeze=False).flat
     left.axvline(0, color="grey", linewidth=1)
     for number, size in enumerate(dict.fromkeys(row.size for row in whole)):
@@ -58,12 +58,13 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
     left.legend(fontsize="small")
     for panel in right:
         panel.axhline(0, color="grey", linewidth=1)
+        panel.set_prop_cycle(color=[colormaps["tab20"](number) for number in range(20)])
         for (name, size), points in curves.items():
             panel.plot(range(len(points)), [each.value for _, each in points], marker="o", label=f"{name}, {size}")
         longest = max(curves.values(), key=len)
         panel.set_xticks(range(len(longest)), ["all" if n is None else f"{n:,}" for n, _ in longest])
         panel.set_xlabel("samples of the encoder")
-        panel.legend(fontsize="x-small")
+        panel.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     files = [folder / f"table.{ending}" for ending in ("svg", "png")]
     with rc_context({"svg.hashsalt": study.name}):  # the same file for the same table
         for file in files:

@@ -164,7 +164,8 @@ def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     others = [arm for arm in study.arms if arm not in (study.baseline, study.compared)]
     others = [arm for arm in others if any(arm in row.differences for row in rows)]
     head = ["column", "samples", study.baseline, study.compared, "difference"]
-    head += [f"{arm}, difference" for arm in others]
+    seeds = {arm: max(len(row.seeds.get(arm, ())) for row in rows) for arm in others}
+    head += [f"{arm}, difference ({seeds[arm]} of {len(study.seeds)} seeds)" for arm in others]
     yield _line([*head, "paper", "paper's baseline", "paper's difference", "sign agrees"])
     yield _line(["---"] * (len(head) + 4))
     for row in rows:

@@ -115,8 +115,9 @@ class Scoring:
     @property
     def _stem(self) -> str:
         test = self.test
-        options = (f"{key}-{value}" for key, value in sorted(test.options.items()))
-        return "-".join(filter(None, [file_stem(test.benchmark or test.source), test.task, *options]))
+        options = [f"{key}-{value}" for key, value in sorted(test.options.items())]
+        limit = f"first-{test.limit}" if test.limit else ""
+        return file_stem("-".join(filter(None, [test.benchmark or test.source, test.task, *options, limit])))
 
     def done(self) -> bool:
         return bool(self.result())

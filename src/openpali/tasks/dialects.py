@@ -144,7 +144,24 @@ PALIGEMMA = Dialect(  # PaliGemma section 3.2.5; the outputs of its "mix" checkp
     },
 )
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3, PALIGEMMA)}
+PLAIN = (
+    Dialect(  # for models that were only pretrained, as T5Gemma 2: a question is asked as it is, the rest is ours
+        name="plain",
+        prompts={
+            "caption": "Caption in {lang}:",
+            "ocr": "Text in the image:",
+            "question_generation": "Question in {lang} with the answer {text}:",
+            "vqa": "{text}",
+            "detect": "Boxes of {text}:",
+            "refseg": "Box and mask of {text}:",
+        },
+        ocr="OCR: {text}",
+        names_joiner=" and ",
+        masks=MaskText("<seg", digits=3, joiner=""),
+    )
+)
+
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3, PALIGEMMA, PLAIN)}
 DEFAULT = PALI3.name
 
 

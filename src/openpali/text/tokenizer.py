@@ -5,7 +5,8 @@ model, so that one file is the whole tokenizer. Like T5's sentinels, special tok
 the space before them ("▁<extra_id_0>" is one piece): they are recognised at the start of a text and after a space.
 Directly after another character, they are tokenized like any other text.
 
-PaliGemma's vocabulary, which is Gemma's, has a begin token too, and location and mask tokens of its own.
+PaliGemma's vocabulary, which is Gemma's, has a begin token too, and location and mask tokens of its own. That of
+T5Gemma 2, which is Gemma 3's, has tokens around images.
 
 Vocabularies trained here are lossless: ``decode(encode(s)) == s`` for every text, see :func:`train_proto`.
 Adopted vocabularies (T5, mT5) keep their own normalisation; :meth:`Tokenizer.lost` says what they lose.
@@ -29,6 +30,7 @@ spm: Any = sentencepiece_model_pb2  # generated code, opaque to mypy
 SENTINELS = 100
 MASK_TOKENS = 128
 MODES = ("[R]", "[S]", "[X]")
+GEMMA3_PIECES = ("<start_of_image>", "<end_of_image>")
 LARGEST_NUMBER = 99
 """Numbers up to this one are a single piece after a space, in vocabularies trained here."""
 
@@ -143,7 +145,7 @@ class Tokenizer:
         if self.pad_id < 0 or self.eos_id < 0:
             raise ValueError("the SentencePiece model has no pad or no end-of-sentence piece")
         ours = f"{_SPACE}<mask_token0>", f"{_SPACE}<extra_id_0>"
-        if None in map(self._id, ours) and None in map(self._id, paligemma_pieces()):
+        if all(None in map(self._id, pieces) for pieces in (ours, paligemma_pieces(), GEMMA3_PIECES)):
             raise ValueError("the SentencePiece model has no special tokens; read it with Tokenizer.adopt")
         self._bytes = [self._id(piece) for piece in _SPACE_BYTES]
 
@@ -174,6 +176,21 @@ class Tokenizer:
     def adopt_gemma(cls, proto: bytes) -> Tokenizer:
         """A tokenizer from Gemma's SentencePiece model, with PaliGemma's pieces."""
         return cls(extend_proto(proto, paligemma_pieces()))
+
+    @classmethod
+    def adopt_gemma3(cls, proto: bytes) -> Tokenizer:
+        """A tokenizer from Gemma 3's SentencePiece model, which reads the tokens around images in texts.
+
+        Raises:
+            ValueError: it has no such tokens.
+        """
+        model = spm.ModelProto.FromString(extend_proto(proto, ()))
+        found = [piece for piece in model.pieces if piece.piece in GEMMA3_PIECES]
+        if len(found) != len(GEMMA3_PIECES):
+            raise ValueError(f"the vocabulary has no tokens {' and '.join(GEMMA3_PIECES)}, so it is not Gemma 3's")
+        for piece in found:
+            piece.type = _PIECE.USER_DEFINED
+        return cls(model.SerializeToString(deterministic=True))
 
     @classmethod
     def train(

@@ -30,6 +30,7 @@ from openpali.model.pali import PaliModelConfig, VisionLanguageModel
 from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
 from openpali.model.sizes import PRESETS
+from openpali.model.t5gemma2 import T5Gemma2Config
 from openpali.model.vit import Classifier
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
@@ -38,6 +39,7 @@ from openpali.weights.family import find_model
 from openpali.weights.format import ClassifierConfig, Config, build, open_model
 
 C = TypeVar("C", bound=Config)
+SequenceConfig = PaliModelConfig | PaliGemmaConfig | T5Gemma2Config
 
 
 @dataclass
@@ -125,7 +127,7 @@ class SequenceObjective:
     """Cross-entropy of the target given images and prompt: stages 0b (UL2), 1, 2 and 3."""
 
     def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
-        shape = cast(PaliModelConfig | PaliGemmaConfig, _shape(recipe, PaliModelConfig, PaliGemmaConfig))
+        shape = cast(SequenceConfig, _shape(recipe, PaliModelConfig, PaliGemmaConfig, T5Gemma2Config))
         self.config: Config = _for_sequences(shape, recipe, tokenizer)
         self.model = build(self.config)
         self.encoder: Encoder = SequenceEncoder(
@@ -140,13 +142,13 @@ class SequenceObjective:
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         target = batch["target"]
-        head = cast(VisionLanguageModel, self.model).head
         hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
         real = target != VisionLanguageModel.pad  # [B, T]; logits are computed for these positions only
         lengths = real.sum(1, keepdim=True)
         weights = real / total_weight
         if self.recipe.loss_mean == "example":
             weights = weights / lengths
+        head = cast(VisionLanguageModel, self.model).head  # after the forward pass, which gathers it if sharded
         total, nll = cross_entropy(
             hidden[real],
             head.matrix,
@@ -230,19 +232,18 @@ def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str])
             raise TypeError(f"{type(recipe).__name__} has no objective")
 
 
-def _for_sequences(
-    shape: PaliModelConfig | PaliGemmaConfig, recipe: SequenceRecipe, tokenizer: Tokenizer
-) -> PaliModelConfig | PaliGemmaConfig:
+def _for_sequences(shape: SequenceConfig, recipe: SequenceRecipe, tokenizer: Tokenizer) -> SequenceConfig:
     """The shape with the recipe's vocabulary and dropout; a Gemma's are its own."""
     if isinstance(shape, PaliModelConfig):
         text = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
         return dataclasses.replace(shape, text=text)
     if recipe.model.dropout:
-        raise ValueError(f"model.dropout = {recipe.model.dropout}, but a PaliGemma has no dropout: remove it")
-    if tokenizer.vocab_size > shape.text.vocab_size:
+        raise ValueError(f"model.dropout = {recipe.model.dropout}, but a Gemma has no dropout: remove it")
+    rows = (shape.text if isinstance(shape, PaliGemmaConfig) else shape.decoder).vocab_size
+    if tokenizer.vocab_size > rows:
         raise ValueError(
-            f"model.tokenizer has {tokenizer.vocab_size} ids, more than the {shape.text.vocab_size} rows of the "
-            "model's embedding: remove it, and the start model's is used"
+            f"model.tokenizer has {tokenizer.vocab_size} ids, more than the {rows} rows of the model's embedding: "
+            "remove it, and the start model's is used"
         )
     return shape
 

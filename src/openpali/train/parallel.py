@@ -28,6 +28,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from openpali.distributed import Ranks
 from openpali.model.gemma import Layer as GemmaLayer
 from openpali.model.t5 import DecoderLayer, EncoderLayer
+from openpali.model.t5gemma2 import DecoderLayer as MergedLayer
 from openpali.model.vit import Block, ViT
 from openpali.train.recipe import ParallelSpec
 
@@ -144,6 +145,8 @@ def _shard(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtyp
     for block in blocks_of(model):
         if isinstance(block, DecoderLayer):
             cut(block.cross.key_value, mp_policy=low, ignored_params=vectors)  # it is called before the layer
+        elif isinstance(block, MergedLayer):
+            cut(block.attention.key_value, mp_policy=low, ignored_params=vectors)
         cut(block, mp_policy=low, ignored_params=vectors)
     cut(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), ignored_params=positions | vectors)
     for module in model.modules():

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from openpali.data.pipeline.encode import Batch
 from openpali.distributed import Ranks
+from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.model.vit import ViT, resample_positions
 from openpali.rng import derive_seed
 from openpali.tasks.example import Size
@@ -188,14 +189,16 @@ def check_sizes(recipe: Recipe, model: nn.Module) -> None:
     """Check the image size of every phase.
 
     Raises:
-        ValueError: a size that is not a multiple of the model's patch size.
+        ValueError: a size that is not a multiple of the model's patch size, or of several if it averages patches.
     """
     vit = vit_of(model)
+    if vit is None:
+        return
+    patch, pool = vit.config.patch_size, model.config.pool if isinstance(model, T5Gemma2Model) else 1
     for number, phase in enumerate(recipe.phases):
-        if vit is not None and any(side % vit.config.patch_size for side in phase.pixels):
-            raise ValueError(
-                f"phases.{number}.size = {phase.size} is not a multiple of the patch size {vit.config.patch_size}"
-            )
+        if any(side % (pool * patch) for side in phase.pixels):
+            size = f"the patch size {patch}" if pool == 1 else f"{pool} patches of {patch}"
+            raise ValueError(f"phases.{number}.size = {phase.size} is not a multiple of {size}")
 
 
 def set_resolution(model: nn.Module, size: Size) -> None:

@@ -16,12 +16,11 @@ from openpali.home import data_folder, home
 from openpali.messages import reason
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.familiarity import copy_familiarity
-from openpali.weights.format import FAMILY, TOKENIZER, open_model, write_model
+from openpali.weights.format import ANSWERING, FAMILY, TOKENIZER, open_model, write_model
 
 SHIPPED = Path(__file__).parents[1] / "models"
 MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
 MASKS = "mask_vqvae"  # the part of a family that is its mask codec
-_PARTS = {"paligemma": MAIN}  # kinds of model that are a part of another name
 
 
 def find_model(name: str) -> Path:
@@ -119,7 +118,7 @@ def open_family(folder: Path) -> Family:
     path = folder / FAMILY
     if not path.is_file():
         kind = open_model(folder).kind
-        return Family({_PARTS.get(kind, kind): folder}, {}, ())
+        return Family({MAIN if kind in ANSWERING else kind: folder}, {}, ())
     try:
         described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}

@@ -28,6 +28,7 @@ from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.siglip import SigLIP, SigLIPConfig
+from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
 from openpali.model.vit import Classifier, ViTConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.tensors import MappedTensors, WidenedTensors, load_exactly, write_tensors
@@ -38,6 +39,7 @@ FAMILIARITY = "familiarity"  # folder of what the model knows, see `weights.fami
 MODEL_TYPE = "openpali"  # how transformers finds the class of a pali, see `interop.transformers`
 TOKENIZER = "tokenizer.model"
 FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
+ANSWERING = frozenset({"pali", "paligemma", "t5gemma2"})  # kinds of models that take prompts
 STORAGE = frozenset({"base", "int8"})  # facts about how a folder stores its tensors; other writers drop them
 Json = dict[str, Any]
 
@@ -50,13 +52,14 @@ class ClassifierConfig:
     labels: tuple[str, ...]
 
 
-Config = SigLIPConfig | ClassifierConfig | PaliModelConfig | PaliGemmaConfig | MaskVQVAEConfig
+Config = SigLIPConfig | ClassifierConfig | PaliModelConfig | PaliGemmaConfig | T5Gemma2Config | MaskVQVAEConfig
 
 _KINDS: Mapping[str, type[Config]] = {
     "siglip": SigLIPConfig,
     "classifier": ClassifierConfig,
     "pali": PaliModelConfig,
     "paligemma": PaliGemmaConfig,
+    "t5gemma2": T5Gemma2Config,
     "mask_vqvae": MaskVQVAEConfig,
 }
 
@@ -72,6 +75,8 @@ def build(config: Config) -> nn.Module:
             return PaliModel(config)
         case PaliGemmaConfig():
             return PaliGemmaModel(config)
+        case T5Gemma2Config():
+            return T5Gemma2Model(config)
         case MaskVQVAEConfig():
             return MaskVQVAE(config)
 
@@ -91,7 +96,7 @@ class ModelFolder:
 
     @property
     def kind(self) -> str:
-        """The kind of model: "pali", "paligemma", "siglip", "classifier" or "mask_vqvae"."""
+        """The kind of model: "pali", "paligemma", "t5gemma2", "siglip", "classifier" or "mask_vqvae"."""
         return _kind_of(self.config)
 
     @cached_property

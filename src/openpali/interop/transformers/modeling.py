@@ -169,7 +169,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         model = PaliModel(config.core)
         self.vit: ViT = model.vit
-        self.project: nn.Linear = model.project
+        self.project: nn.Module = model.project
         self.text: EncoderDecoder = model.text
         for stack, layer_class in (
             (self.vit.encoder.blocks, PaliVisionLayer),

@@ -1,4 +1,4 @@
-"""PaliGemma's prefix-LM: what may see what, and the cache. `tests/interop` compares it with transformers."""
+"""PaliGemma and T5Gemma 2: what may see what, and the cache. `tests/interop` compares them with transformers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor
 from openpali.model import attention
 from openpali.model.gemma import GemmaConfig, prefix_masks
 from openpali.model.init import init_weights
+from openpali.model.pali import VisionLanguageModel
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
+from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model, both_ways, merged_masks
 from openpali.model.vit import ViTConfig
 
 GEMMA = GemmaConfig(
@@ -21,10 +23,23 @@ GEMMA2 = dataclasses.replace(GEMMA, post_norms=True, score_cap=2.0, logit_cap=3.
 VISION = ViTConfig(patch_size=4, grid=(2, 2), width=8, depth=1, mlp_dim=8, heads=2)
 
 
-@pytest.fixture(params=[GEMMA, GEMMA2], ids=["gemma", "gemma2"])
-def model(request: pytest.FixtureRequest) -> PaliGemmaModel:
+GEMMA3 = dataclasses.replace(
+    GEMMA, post_norms=True, window=3, period=3, qk_norms=True, near_base=20.0, rope_factor=2.0
+)
+KINDS = {
+    "gemma": lambda: PaliGemmaModel(PaliGemmaConfig(VISION, GEMMA, bos=2, separator=3)),
+    "gemma2": lambda: PaliGemmaModel(PaliGemmaConfig(VISION, GEMMA2, bos=2, separator=3)),
+    "t5gemma2": lambda: T5Gemma2Model(T5Gemma2Config(VISION, GEMMA3, GEMMA3, 2, 2, (4, 5), (6, 4))),
+}
+
+
+@pytest.fixture(params=KINDS)
+def model(request: pytest.FixtureRequest) -> VisionLanguageModel:
     torch.manual_seed(0)
-    return init_weights(PaliGemmaModel(PaliGemmaConfig(VISION, request.param, bos=2, separator=3))).eval()
+    return init_weights(KINDS[request.param]()).eval()
+
+
+prefix_lms = pytest.mark.parametrize("model", ["gemma", "gemma2"], indirect=True)
 
 
 @pytest.fixture
@@ -37,7 +52,7 @@ TEXTS = torch.tensor([[21, 22, 23, 24, 25, 26], [27, 28, 29, 30, 31, 1]])
 
 
 def same(a: Tensor, b: Tensor) -> None:
-    torch.testing.assert_close(a, b, rtol=0, atol=2e-6)
+    torch.testing.assert_close(a, b, rtol=0, atol=5e-6)
 
 
 def test_masks_by_hand() -> None:
@@ -63,8 +78,26 @@ def test_masks_by_hand() -> None:
         assert ["".join(".1"[seen] for seen in row) for row in mask[0, 0].tolist()] == drawn.split()
 
 
+def test_masks_of_an_encoder_decoder_by_hand() -> None:
+    drawn = """
+        111...
+        1111..
+        .1111.
+        ..111.
+        ...11.
+        ....1."""
+    real = torch.tensor([[True] * 5 + [False]])
+    seen = both_ways(real, 4)  # one before, two after: an even window has one more after
+    assert ["".join(".1"[key] for key in row) for row in seen.near[0, 0].tolist()] == drawn.split()
+    assert seen.full.tolist() == [[real.tolist()]]
+    masks = merged_masks(torch.tensor([[2, 3]]), 4, torch.tensor([[True, False]]), 2)
+    assert masks.full.int().tolist() == [[[[1, 0, 1, 1, 1, 0], [1, 0, 1, 1, 1, 1]]]]
+    assert masks.near.int().tolist() == [[[[1, 0, 0, 1, 1, 0], [1, 0, 0, 0, 1, 1]]]]
+
+
+@prefix_lms
 @torch.no_grad()
-def test_the_prefix_sees_all_of_itself_and_a_text_only_its_past(model: PaliGemmaModel, images: Tensor) -> None:
+def test_the_prefix_sees_all_of_itself_and_a_text_only_its_past(model: VisionLanguageModel, images: Tensor) -> None:
     before = model(images, PROMPTS, TEXTS)
     changed = model(images, PROMPTS, torch.cat([TEXTS[:, :3], TEXTS[:, 3:].flip(1)], dim=1))
     same(changed[:, :4], before[:, :4])
@@ -78,7 +111,7 @@ def test_the_prefix_sees_all_of_itself_and_a_text_only_its_past(model: PaliGemma
 
 
 @torch.no_grad()
-def test_neighbours_and_missing_frames_change_nothing(model: PaliGemmaModel, images: Tensor) -> None:
+def test_neighbours_and_missing_frames_change_nothing(model: VisionLanguageModel, images: Tensor) -> None:
     together = model(images, PROMPTS, TEXTS, torch.tensor([2, 1]))
     same(together[:1], model(images[:1], PROMPTS[:1], TEXTS[:1]))
     same(together[1:], model(images[1:, :1], PROMPTS[1:, :2], TEXTS[1:]))
@@ -87,8 +120,30 @@ def test_neighbours_and_missing_frames_change_nothing(model: PaliGemmaModel, ima
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("model", ["t5gemma2"], indirect=True)
+def test_images_stand_where_the_prompt_has_their_marks(model: T5Gemma2Model, images: Tensor) -> None:
+    start, end, blank, bos = 5, 6, 4, 2
+    visual = model.embed_images(images)  # [2, 2, D]: one token each
+    prompts = torch.tensor([[11, start, 12, 13], [15, start, 0, 0]])
+    x, real = model.assemble(visual, prompts)
+    one = [blank, start, 0, end, blank]
+    expected = [[bos, *one, 11, *one, 12, 13], [bos, *one, 15, *one]]
+    assert real.sum(1).tolist() == [len(row) for row in expected]
+    for row, ids, seen in zip(x, expected, visual, strict=True):
+        embedded = model.text.embed(torch.tensor(ids))
+        embedded[[i for i, token in enumerate(ids) if token == 0]] = seen
+        same(row[: len(ids)], embedded)
+    x, real = model.assemble(visual[:, :1], prompts, torch.tensor([1, 0]))
+    assert real.sum(1).tolist() == [1 + 8, 3]
+    same(x[1, :3], model.text.embed(torch.tensor([bos, 15, start])))
+    model.vit.set_grid((2, 3))
+    with pytest.raises(ValueError, match=r"2 x 3 patches cannot be averaged 2 x 2 .* multiples of 8 pixels"):
+        model.embed_images(torch.zeros(1, 1, 8, 12, 3))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("sizes", [[1] * 6, [2, 1, 3]])
-def test_steps_equal_the_whole(model: PaliGemmaModel, images: Tensor, sizes: list[int]) -> None:
+def test_steps_equal_the_whole(model: VisionLanguageModel, images: Tensor, sizes: list[int]) -> None:
     memory = model.encode(images, PROMPTS)
     cache = model.start(memory, 6)
     steps = [model.step(ids, cache) for ids in model.shift(TEXTS).split(sizes, dim=1)]
@@ -96,7 +151,7 @@ def test_steps_equal_the_whole(model: PaliGemmaModel, images: Tensor, sizes: lis
 
 
 @torch.no_grad()
-def test_rows_share_a_prefix_part_and_differ_in_length(model: PaliGemmaModel, images: Tensor) -> None:
+def test_rows_share_a_prefix_part_and_differ_in_length(model: VisionLanguageModel, images: Tensor) -> None:
     memory = model.encode(images, PROMPTS)
     whole = model.logits(model.decode(TEXTS, memory))
     inputs = model.shift(TEXTS)
@@ -110,7 +165,7 @@ def test_rows_share_a_prefix_part_and_differ_in_length(model: PaliGemmaModel, im
 
 
 @torch.no_grad()
-def test_rows_join_at_any_step(model: PaliGemmaModel, images: Tensor) -> None:
+def test_rows_join_at_any_step(model: VisionLanguageModel, images: Tensor) -> None:
     memory, other = model.encode(images, PROMPTS), model.encode(images[:, :1], PROMPTS[:, :2])
     first, second = model.logits(model.decode(TEXTS, memory)), model.logits(model.decode(TEXTS, other))
     inputs = model.shift(TEXTS)
@@ -128,7 +183,7 @@ def test_rows_join_at_any_step(model: PaliGemmaModel, images: Tensor) -> None:
 
 @torch.no_grad()
 def test_blocks_of_queries_change_nothing(
-    model: PaliGemmaModel, images: Tensor, monkeypatch: pytest.MonkeyPatch
+    model: VisionLanguageModel, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = model(images, PROMPTS, TEXTS)
     monkeypatch.setattr(attention, "SCORES", 2 * 4 * 19 * 5)  # five queries at a time
@@ -136,7 +191,7 @@ def test_blocks_of_queries_change_nothing(
 
 
 def test_blocks_of_queries_have_the_same_gradients(
-    model: PaliGemmaModel, images: Tensor, monkeypatch: pytest.MonkeyPatch
+    model: VisionLanguageModel, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gradients() -> list[Tensor]:
         model.zero_grad()
@@ -149,7 +204,8 @@ def test_blocks_of_queries_have_the_same_gradients(
         same(a, b)
 
 
-def test_scores_and_logits_are_bounded(model: PaliGemmaModel) -> None:
+@prefix_lms
+def test_scores_and_logits_are_bounded(model: VisionLanguageModel) -> None:
     capped = model.config.text.logit_cap is not None
     assert (model.logits(torch.full((1, 16), 100.0)).abs().max() <= 3) == capped
     q = torch.tensor([[[[3.0, 0.0]], [[0.0, 5.0]]]])  # two heads of queries, which share keys

@@ -1,0 +1,35 @@
+"""Names of the layers of Gemma, Gemma 2 and Gemma 3 in transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from openpali.interop.names import Rule
+
+
+def layer_rules(ours: str, theirs: str, layers: int, norms: Mapping[str, str]) -> list[Rule]:
+    """The layers of a :class:`openpali.model.gemma.Stack`.
+
+    Args:
+        ours, theirs: names of the stack.
+        layers: how many there are.
+        norms: names in a layer, ours -> theirs.
+    """
+    found = []
+    for i in range(layers):
+        here, there = f"{ours}.layers.{i}", f"{theirs}.layers.{i}"
+        attention = f"{there}.self_attn"
+        found += [
+            *(Rule((f"{here}.{name}.weight",), (f"{there}.{other}.weight",)) for name, other in norms.items()),
+            Rule((f"{here}.attention.query.weight",), (f"{attention}.q_proj.weight",)),
+            Rule(
+                (f"{here}.attention.key_value.weight",),
+                (f"{attention}.k_proj.weight", f"{attention}.v_proj.weight"),
+            ),
+            Rule((f"{here}.attention.out.weight",), (f"{attention}.o_proj.weight",)),
+            *(
+                Rule((f"{here}.ff.{part}.weight",), (f"{there}.mlp.{part}_proj.weight",))
+                for part in ("gate", "up", "down")
+            ),
+        ]
+    return found

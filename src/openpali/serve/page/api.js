@@ -1,0 +1,89 @@
+// The server: what it can do, a question as a stream, and the command that asks the same.
+
+const CHAT = "v1/chat/completions";
+
+/** An answer of the server that is an error; `status` is 0 if there was no answer. */
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The model that answers here: {id, openpali: {tasks, languages, max_images}}. */
+export async function findModel(key) {
+  const answer = await call("v1/models", { headers: headers(key) });
+  return (await answer.json()).data[0];
+}
+
+/** Ask, and hand on each piece of text. Returns the last choice, and all that came. */
+export async function ask(question, urls, key, signal, onText) {
+  const body = JSON.stringify({ ...request(question, urls), stream: true });
+  const sent = { method: "POST", headers: { ...headers(key), "Content-Type": "application/json" }, body, signal };
+  const answer = await call(CHAT, sent);
+  let raw = "";
+  let read = 0;
+  let choice = null;
+  for await (const text of texts(answer.body)) {
+    raw += text;
+    for (let end; (end = raw.indexOf("\n\n", read)) >= 0; read = end + 2) {
+      const data = raw.slice(read, end).replace(/^data: /, "");
+      if (data === "[DONE]") continue;
+      const event = JSON.parse(data);
+      if (event.error) throw new Refused(event.error.message, 500);
+      choice = event.choices[0] ?? choice;
+      if (choice?.delta.content) onText(choice.delta.content);
+    }
+  }
+  if (!choice?.openpali) throw new Refused("The server broke off its answer.", 0);
+  return { choice, raw };
+}
+
+async function* texts(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.releaseLock();
+  }
+}
+
+async function call(path, options) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("The server does not answer.", 0);
+  }
+  if (answer.ok) return answer;
+  const told = await answer.json().catch(() => null);
+  throw new Refused(told?.error?.message ?? `The server answered with status ${answer.status}.`, answer.status);
+}
+
+function headers(key) {
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+function request({ task, text, lang }, urls) {
+  const images = urls.map((url) => ({ type: "image_url", image_url: { url } }));
+  const message = { role: "user", content: [{ type: "text", text }, ...images] };
+  return { messages: [message], ...(task && { task }), ...(task && lang && { lang }) };
+}
+
+/** A command for a shell that asks the same, with the images in files of these names. */
+export function curl(question, images, key) {
+  const places = images.map((_, i) => `data:image;base64,@${i}@`);
+  const body = JSON.stringify(request(question, places)).replace(/[\\$`]/g, "\\$&");
+  const filled = images.reduce(
+    (all, { name }, i) => all.replace(`@${i}@`, () => `$(base64 < '${name.replaceAll("'", `'\\''`)}' | tr -d '\\n')`),
+    body,
+  );
+  const auth = key ? ` -H "Authorization: Bearer $OPENPALI_API_KEY"` : "";
+  const url = new URL(CHAT, document.baseURI);
+  return `curl -s ${url}${auth} -H "Content-Type: application/json" -d @- <<END\n${filled}\nEND\n`;
+}

@@ -1,0 +1,364 @@
+// The page: images on one side, questions and their answers on the other.
+
+import { Refused, ask, curl, findModel } from "./api.js";
+import { dataUrl, readFiles } from "./images.js";
+import { coloursOf, draw, fill, labelOf, percent } from "./overlay.js";
+
+const TASKS = {
+  caption: { label: "Describe" },
+  vqa: { label: "Question", hint: "How many apples are in the image?" },
+  detect: { label: "Find", hint: "red apple" },
+  refseg: { label: "Outline", hint: "the red apple on the left" },
+  ocr: { label: "Read" },
+  "": { label: "Prompt", hint: "Answer in en: what is it? <extra_id_0>" },
+};
+const RETRY = 3000; // milliseconds between looks for a server that does not answer
+
+const $ = (id) => document.getElementById(id);
+const languages = new Intl.DisplayNames(["en"], { type: "language" });
+const state = { model: null, images: [], current: null, shown: null, texts: {}, running: null };
+
+// The server
+
+async function connect() {
+  try {
+    state.model = await findModel(key());
+  } catch (error) {
+    if (error.status === 401) return openDoor();
+    say(`${error.message} Trying again …`);
+    setTimeout(connect, RETRY);
+    return;
+  }
+  say("");
+  $("model").textContent = state.model.id;
+  $("model").hidden = false;
+  document.title = `${state.model.id} · OpenPaLI`;
+  const { tasks, languages: codes } = state.model.openpali;
+  const offered = tasks.filter(({ name }) => name in TASKS);
+  const trained = offered.find(({ note }) => !note) ?? offered[0];
+  $("tasks").append(...[...offered, { name: "", takes: "prompt" }].map((task) => taskButton(task, task === trained)));
+  $("lang").append(...codes.map((code) => new Option(languages.of(code), code)));
+  const own = navigator.language.split("-")[0];
+  $("lang").value = codes.includes(own) ? own : codes.includes("en") ? "en" : codes[0];
+  changeTask();
+}
+
+function key() {
+  return sessionStorage.getItem("key") ?? "";
+}
+
+function openDoor() {
+  $("door").showModal();
+}
+
+$("door").addEventListener("close", () => {
+  sessionStorage.setItem("key", $("key").value);
+  connect();
+});
+$("door").addEventListener("cancel", (event) => event.preventDefault());
+
+function say(text) {
+  $("banner").textContent = text;
+  $("banner").hidden = !text;
+}
+
+// The task
+
+function taskButton(task, checked) {
+  const label = document.createElement("label");
+  const radio = Object.assign(document.createElement("input"), { type: "radio", name: "task", value: task.name, checked });
+  radio.task = task;
+  label.append(radio, TASKS[task.name].label);
+  return label;
+}
+
+function task() {
+  return document.querySelector("[name=task]:checked").task;
+}
+
+function changeTask() {
+  const { name, takes, note, names_language: named } = task();
+  $("text").hidden = !takes;
+  $("text").placeholder = TASKS[name].hint ?? "";
+  $("text").setAttribute("aria-label", takes || "text");
+  $("text").value = state.texts[name] ?? "";
+  $("language").hidden = !named;
+  $("note").textContent = note ?? "";
+  $("note").hidden = !note;
+  grow();
+  refresh();
+}
+
+/** As many lines as the text has. */
+function grow() {
+  $("text").style.height = "auto";
+  $("text").style.height = `${$("text").scrollHeight + 2}px`;
+}
+
+function refresh() {
+  const { name, takes } = state.model ? task() : { takes: "" };
+  const asked = !takes || $("text").value.trim();
+  $("ask").disabled = !state.model || !asked || (name !== "" && !state.current);
+  $("ask").title = state.model && name !== "" && !state.current ? "Choose an image first" : "";
+  $("ask").hidden = Boolean(state.running);
+  $("stop").hidden = !state.running;
+}
+
+$("tasks").addEventListener("change", changeTask);
+$("text").addEventListener("input", () => {
+  state.texts[task().name] = $("text").value;
+  grow();
+  refresh();
+});
+$("text").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  if (!$("ask").disabled && !state.running) $("form").requestSubmit();
+});
+
+// Images
+
+async function add(files) {
+  if (!files.length) return;
+  say("");
+  document.body.classList.add("reading");
+  try {
+    const some = await readFiles(files);
+    const room = state.model?.openpali.max_images ?? Infinity;
+    const video = some.length > 1 && [...files].every((file) => file.type.startsWith("video/"));
+    state.images = video ? some : [...state.images, ...some];
+    if (video) $("together").firstChild.checked = true;
+    if (state.images.length > room) {
+      state.images = state.images.slice(-room);
+      say(`This server takes ${room} images at a time: the newest stay.`);
+    }
+    select(video ? some[0] : state.images.at(-1));
+  } catch (error) {
+    say(error.message);
+  } finally {
+    document.body.classList.remove("reading");
+    $("files").value = "";
+  }
+}
+
+/** Show an image, with the objects of its latest answer or of another one. */
+function select(image, answer = null) {
+  state.current = image;
+  state.shown = answer ?? [...answers].find((each) => each.images[0] === image && each.objects.length) ?? null;
+  const many = state.images.length > 1;
+  $("empty").hidden = Boolean(image);
+  $("figure").hidden = !image;
+  $("strip").hidden = !image;
+  $("together").hidden = !many;
+  if (!many) $("together").firstChild.checked = false;
+  $("thumbs").replaceChildren(...(many ? state.images.map(thumbOf) : []));
+  if (image) {
+    $("image").src = image.url;
+    $("image").alt = image.name;
+    $("picture").style.setProperty("--ratio", image.width / image.height);
+    $("about").textContent = `${image.name} · ${image.width} × ${image.height}`;
+  }
+  showObjects();
+  refresh();
+}
+
+function thumbOf(image) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "thumb";
+  button.title = image.name;
+  button.setAttribute("aria-pressed", image === state.current);
+  button.append(picture(image));
+  button.addEventListener("click", () => select(image));
+  return button;
+}
+
+function picture(image) {
+  return Object.assign(new Image(), { src: image.url, alt: image.name });
+}
+
+function remove(image) {
+  const at = state.images.indexOf(image);
+  state.images = state.images.filter((each) => each !== image);
+  select(state.images[Math.min(at, state.images.length - 1)] ?? null);
+  if (!state.current) $("files").focus();
+}
+
+$("files").addEventListener("change", () => add([...$("files").files]));
+$("remove").addEventListener("click", () => remove(state.current));
+document.addEventListener("paste", (event) => {
+  const files = [...event.clipboardData.files];
+  if (!files.length) return;
+  event.preventDefault();
+  add(files);
+});
+for (const name of ["dragenter", "dragover"]) {
+  document.addEventListener(name, (event) => {
+    if (![...event.dataTransfer.types].includes("Files")) return;
+    event.preventDefault();
+    $("dropping").hidden = false;
+  });
+}
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("dropping").hidden = true;
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("dropping").hidden = true;
+  add([...event.dataTransfer.files]);
+});
+
+// Answers, the newest first
+
+const answers = [];
+
+async function run(question, images) {
+  const answer = cardOf(question, images);
+  answers.unshift(answer);
+  $("answers").prepend(answer.card);
+  $("none").hidden = true;
+  const control = new AbortController();
+  state.running = control;
+  refresh();
+  const began = performance.now();
+  answer.card.classList.add("running");
+  try {
+    const urls = await Promise.all(images.map(dataUrl));
+    const found = await ask(question, urls, key(), control.signal, (text) => answer.said.append(text));
+    finish(answer, found, performance.now() - began);
+  } catch (error) {
+    fail(answer, error);
+  } finally {
+    answer.card.classList.remove("running");
+    state.running = null;
+    refresh();
+  }
+}
+
+function cardOf(question, images) {
+  const card = $("card").content.cloneNode(true).firstElementChild;
+  const find = (name) => card.querySelector(name);
+  find("h2").textContent = [TASKS[question.task].label, question.text].filter(Boolean).join(": ");
+  const place = images.length > 1 ? `${images.length} frames` : (images[0]?.name ?? "no image");
+  find(".meta").textContent = [question.lang && languages.of(question.lang), place].filter(Boolean).join(" · ");
+  find(".said").lang = question.lang;
+  if (images.length) find(".show").append(picture(images[0]));
+  else find(".show").remove();
+  const answer = { card, question, images, objects: [], items: [], said: find(".said") };
+  card.querySelector(".show")?.addEventListener("click", () => show(answer));
+  find(".again").addEventListener("click", () => state.running || run(question, images));
+  find(".save").addEventListener("click", () => save(answer));
+  find(".curl pre").textContent = curl(question, images, key());
+  find(".copy").addEventListener("click", (event) => copy(find(".curl pre").textContent, event.target));
+  find(".curl").hidden = false;
+  return answer;
+}
+
+function finish(answer, { choice, raw }, milliseconds) {
+  const { openpali: own, finish_reason: reason } = choice;
+  const find = (name) => answer.card.querySelector(name);
+  const seconds = milliseconds < 950 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+  find(".meta").append(` · ${seconds}`);
+  if (own.confidence !== null) find(".meta").append(` · ${percent(own.confidence)} sure`);
+  find(".raw pre").textContent = raw.trim();
+  find(".raw").hidden = false;
+  if (!answer.said.textContent) answer.said.textContent = "Nothing.";
+  if (reason === "length") answer.said.append(" …");
+  if (own.unlike) {
+    find(".warning").textContent =
+      `This image is unlike what ${state.model.id} was trained on, so do not trust the answer.`;
+    find(".warning").hidden = false;
+  }
+  answer.objects = own.objects;
+  answer.said.hidden = own.objects.length > 0; // coordinates, which are drawn now
+  const colours = coloursOf(own.objects);
+  answer.items = own.objects.map((each, i) => itemOf(answer, each, i, colours[i]));
+  find(".objects").append(...answer.items);
+  find(".save").hidden = !own.objects.length;
+  if (own.objects.length) show(answer);
+}
+
+function fail(answer, error) {
+  const stopped = error.name === "AbortError";
+  if (!stopped && !(error instanceof Refused)) console.error(error);
+  answer.card.classList.add(stopped ? "stopped" : "failed");
+  answer.card.querySelector(".meta").append(stopped ? " · stopped" : "");
+  if (!stopped) answer.said.textContent = error.message;
+  answer.card.querySelector(".again").hidden = false;
+  if (error.status === 401) openDoor();
+}
+
+function itemOf(answer, object, index, colour) {
+  const item = document.createElement("li");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.style.setProperty("--colour", colour);
+  button.append(object.name || answer.question.text || "object");
+  if (object.confidence !== null) {
+    const bar = document.createElement("meter");
+    bar.value = object.confidence;
+    button.append(bar, percent(object.confidence));
+  }
+  button.title = `top ${Math.round(object.box[0])}, left ${Math.round(object.box[1])}, bottom ${Math.round(
+    object.box[2],
+  )}, right ${Math.round(object.box[3])}`;
+  for (const name of ["pointerenter", "focus"]) button.addEventListener(name, () => highlight(answer, index));
+  for (const name of ["pointerleave", "blur"]) button.addEventListener(name, () => highlight(answer, null));
+  button.addEventListener("click", () => show(answer));
+  item.append(button);
+  return item;
+}
+
+/** Show the objects of an answer on its image. */
+function show(answer) {
+  if (!state.images.includes(answer.images[0])) state.images = [...state.images, answer.images[0]];
+  select(answer.images[0], answer);
+}
+
+function showObjects() {
+  const answer = state.shown;
+  for (const each of answers) each.card.classList.toggle("shown", each === answer);
+  state.parts = answer ? fill($("layer"), state.current, answer.objects) : ($("layer").replaceChildren(), []);
+  state.parts.forEach(([box], i) => {
+    box.addEventListener("pointerenter", () => highlight(answer, i));
+    box.addEventListener("pointerleave", () => highlight(answer, null));
+    box.setAttribute("role", "img");
+    box.setAttribute("aria-label", labelOf(answer.objects[i]));
+  });
+}
+
+/** Bring one object of an answer out, here and in its card; null: all alike. */
+function highlight(answer, index) {
+  if (index !== null && state.shown !== answer) show(answer);
+  $("layer").classList.toggle("some", index !== null);
+  state.parts.forEach((some, i) => some.forEach((part) => part.classList.toggle("hot", i === index)));
+  answer.items.forEach((item, i) => item.classList.toggle("hot", i === index));
+}
+
+async function save(answer) {
+  const url = URL.createObjectURL(await draw(answer.images[0], answer.objects));
+  const name = answer.images[0].name.replace(/\.[^.]*$/, "");
+  Object.assign(document.createElement("a"), { href: url, download: `${name}-${answer.question.task || "answer"}.png` }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+async function copy(text, button) {
+  await navigator.clipboard.writeText(text);
+  button.textContent = "Copied";
+  setTimeout(() => (button.textContent = "Copy"), 1500);
+}
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (state.running || $("ask").disabled) return;
+  const { name, takes, names_language: named } = task();
+  const together = $("together").firstChild.checked;
+  const images = together ? state.images : state.current ? [state.current] : [];
+  run({ task: name, text: takes ? $("text").value.trim() : "", lang: named ? $("lang").value : "" }, images);
+});
+$("stop").addEventListener("click", () => state.running?.abort());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") state.running?.abort();
+});
+
+connect();

@@ -1,0 +1,70 @@
+// Images as the page holds them: {name, blob, url, width, height}, and of a video the frames that are sent.
+
+const FRAMES = 8; // of a video, as `openpali predict` takes
+
+/** The images in files; a video becomes its frames. Throws an Error that says which file cannot be read. */
+export async function readFiles(files) {
+  const found = [];
+  for (const file of files) {
+    if (file.type.startsWith("video/")) found.push(...(await framesOf(file)));
+    else found.push(await readImage(file, file.name || "pasted.png"));
+  }
+  return found;
+}
+
+async function readImage(blob, name) {
+  const url = URL.createObjectURL(blob);
+  const image = new Image();
+  image.src = url;
+  try {
+    await image.decode();
+  } catch {
+    URL.revokeObjectURL(url);
+    throw new Error(`${name} is not an image that this browser can show.`);
+  }
+  return { name, blob, url, width: image.naturalWidth, height: image.naturalHeight };
+}
+
+/** Frames spread evenly over a video, the first and the last among them. */
+async function framesOf(file) {
+  const video = document.createElement("video");
+  video.muted = true;
+  video.preload = "auto";
+  video.src = URL.createObjectURL(file);
+  try {
+    await once(video, "loadeddata");
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    const last = Number.isFinite(video.duration) ? Math.max(0, video.duration - 0.05) : 0;
+    const frames = [];
+    for (let i = 0; i < (last ? FRAMES : 1); i++) {
+      video.currentTime = (last * i) / (FRAMES - 1);
+      await once(video, "seeked");
+      canvas.getContext("2d").drawImage(video, 0, 0);
+      const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+      frames.push(await readImage(blob, `${file.name}-${i + 1}.png`));
+    }
+    return frames;
+  } catch {
+    throw new Error(`${file.name} is not a video that this browser can play.`);
+  } finally {
+    URL.revokeObjectURL(video.src);
+  }
+}
+
+function once(target, event) {
+  return new Promise((resolve, reject) => {
+    target.addEventListener(event, resolve, { once: true });
+    target.addEventListener("error", reject, { once: true });
+  });
+}
+
+/** An image as a data URL, byte for byte. */
+export function dataUrl(image) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(new Error(`${image.name} cannot be read any more: choose it again.`));
+    reader.readAsDataURL(image.blob);
+  });
+}

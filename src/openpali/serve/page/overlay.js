@@ -1,0 +1,93 @@
+// Boxes and masks over an image, on the page and in a file.
+
+const COLOURS = ["#2563eb", "#d92d20", "#15803d", "#b45309", "#7c3aed", "#0e7490", "#be185d", "#4d7c0f"];
+const MASK = 0.45; // opacity
+
+/** A colour for each object: one for each name. */
+export function coloursOf(objects) {
+  const names = [...new Set(objects.map((each) => each.name))];
+  return objects.map((each) => COLOURS[names.indexOf(each.name) % COLOURS.length]);
+}
+
+export function percent(confidence) {
+  return confidence === null ? "" : `${Math.round(confidence * 100)}\u00a0%`;
+}
+
+export function labelOf(object) {
+  return [object.name, percent(object.confidence)].filter(Boolean).join(" ");
+}
+
+/** Fill a layer over an image with its objects. Returns an element for each, in their order. */
+export function fill(layer, image, objects) {
+  const colours = coloursOf(objects);
+  const masks = objects.map((each, i) => each.mask && maskOf(each.mask, colours[i]));
+  const boxes = objects.map((each, i) => {
+    const [top, left, bottom, right] = each.box;
+    const box = document.createElement("div");
+    box.className = "box";
+    box.style.setProperty("--colour", colours[i]);
+    box.style.top = `${(100 * top) / image.height}%`;
+    box.style.left = `${(100 * left) / image.width}%`;
+    box.style.height = `${(100 * (bottom - top)) / image.height}%`;
+    box.style.width = `${(100 * (right - left)) / image.width}%`;
+    const label = document.createElement("span");
+    label.textContent = labelOf(each);
+    label.classList.toggle("inside", top < image.height * 0.08);
+    label.classList.toggle("left", left > image.width * 0.6);
+    if (label.textContent) box.append(label);
+    return box;
+  });
+  layer.replaceChildren(...masks.filter(Boolean), ...boxes);
+  return boxes.map((box, i) => [box, masks[i]].filter(Boolean));
+}
+
+/** COCO's run lengths, down the columns, as a canvas. */
+function maskOf({ size: [height, width], counts }, colour) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(width, height);
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  let at = 0;
+  counts.forEach((count, run) => {
+    for (const end = at + count; at < end; at++) {
+      if (run % 2) pixels.data.set([red, green, blue, 255], 4 * ((at % height) * width + Math.floor(at / height)));
+    }
+  });
+  context.putImageData(pixels, 0, 0);
+  canvas.className = "mask";
+  canvas.style.opacity = MASK;
+  return canvas;
+}
+
+/** The image with its objects, as a PNG file. */
+export async function draw(image, objects) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.width, image.height];
+  const context = canvas.getContext("2d");
+  const picture = new Image();
+  picture.src = image.url;
+  await picture.decode();
+  context.drawImage(picture, 0, 0);
+  const colours = coloursOf(objects);
+  context.globalAlpha = MASK;
+  objects.forEach((each, i) => each.mask && context.drawImage(maskOf(each.mask, colours[i]), 0, 0));
+  context.globalAlpha = 1;
+  const unit = Math.max(1, Math.min(image.width, image.height) / 300);
+  context.lineWidth = 2 * unit;
+  context.font = `600 ${11 * unit}px system-ui, sans-serif`;
+  objects.forEach((each, i) => {
+    const [top, left, bottom, right] = each.box;
+    context.strokeStyle = context.fillStyle = colours[i];
+    context.strokeRect(left, top, right - left, bottom - top);
+    const label = labelOf(each);
+    if (!label) return;
+    const width = context.measureText(label).width + 8 * unit;
+    const x = Math.max(0, Math.min(left, image.width - width));
+    const y = top < 16 * unit ? top : top - 16 * unit;
+    context.fillRect(x, y, width, 16 * unit);
+    context.fillStyle = "#fff";
+    context.fillText(label, x + 4 * unit, y + 12 * unit);
+  });
+  return new Promise((done) => canvas.toBlob(done, "image/png"));
+}

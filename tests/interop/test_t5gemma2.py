@@ -1,0 +1,295 @@
+"""T5Gemma 2 as transformers writes it: every layer, generated tokens, and files in and out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoProcessor, T5Gemma2ForConditionalGeneration
+
+import openpali.train.monitor as monitor
+import openpali.train.trainer as trainer_module
+from openpali.cli.main import main
+from openpali.distributed import Ranks
+from openpali.infer.generate import Decoding, generate
+from openpali.infer.pali import Pali
+from openpali.interop.export import export
+from openpali.interop.parity import compare_t5gemma2
+from openpali.interop.t5gemma2 import adopt_t5gemma2, read_t5gemma2
+from openpali.model.t5gemma2 import T5Gemma2Model
+from openpali.serve.scheduler import Scheduler
+from openpali.text.tokenizer import GEMMA3_PIECES
+from openpali.train.recipe import parse_recipe
+from openpali.train.start import inherit
+from openpali.train.step import check_sizes
+from openpali.train.trainer import Trainer
+from openpali.weights.format import open_model
+from openpali.weights.tensors import INDEX, load_exactly
+
+from . import checkpoints
+
+Saved = tuple[Path, T5Gemma2ForConditionalGeneration]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """A folder as if downloaded: in shards, with Gemma 3's vocabulary and more rows than tokens."""
+    folder = tmp_path_factory.mktemp("t5gemma2")
+    (folder / "tokenizer.model").write_bytes(checkpoints.gemma_proto(*GEMMA3_PIECES, "\n\n"))
+    return folder, checkpoints.t5gemma2(folder, vocab_size=400, image_token=340, shard="60KB")
+
+
+@pytest.mark.parametrize(("images", "length"), [(1, 5), (3, 40)])
+def test_every_layer_agrees(images: int, length: int, saved: Saved) -> None:
+    """In shards, with padding, an image within the prompt, and a window shorter than prompts and texts."""
+    folder, _ = saved
+    assert (folder / INDEX).is_file()
+    parities = compare_t5gemma2(read_t5gemma2(folder), folder, images=images, length=length)
+    assert len(parities) == 1 + 3 + 1 + 2 + 1
+    assert all(p.relative <= 1e-5 for p in parities), parities
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_generated_tokens_are_the_same(beams: int, saved: Saved) -> None:
+    """For a batch with padding and its rows alone, longer than the window; beams at a fixed length, since they end
+    by different rules."""
+    folder, theirs = saved
+    found = read_t5gemma2(folder)
+    model = T5Gemma2Model(found.config).eval()
+    load_exactly(model, found.weights, "it")
+    images = torch.rand(2, 2, 16, 16, 3, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    prompts = torch.tensor([[21, 6, 23, 6, 25], [6, 27, 6, 0, 0]])
+    allowed = torch.ones(400, dtype=torch.bool)
+    allowed[1] = beams == 1
+    written = set()
+    for rows in (slice(0, 2), slice(0, 1), slice(1, 2)):
+        ours = generate(model, images[rows], prompts[rows], None, Decoding(12, beams), 1, allowed)
+        assert [row[0].ids for row in ours] == transformers_generate(theirs, images[rows], prompts[rows], beams)
+        written |= {token for row in ours for token in row[0].ids}
+    assert len(written) > 2  # not one token again and again
+
+
+def transformers_generate(
+    theirs: T5Gemma2ForConditionalGeneration, images: Tensor, prompts: Tensor, beams: int
+) -> list[list[int]]:
+    image = [6, *[340] * 4, 7]
+    rows = [
+        [2, *(token for part in prompt if part for token in (image if part == 6 else [part]))]
+        for prompt in prompts.tolist()
+    ]
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    out: Any = theirs.generate(
+        input_ids=ids,
+        attention_mask=(ids != 0).long(),
+        pixel_values=images.flatten(0, 1).permute(0, 3, 1, 2),
+        max_new_tokens=12,
+        num_beams=beams,
+        do_sample=False,
+        length_penalty=0.0,
+        suppress_tokens=None if beams == 1 else [1],
+        early_stopping=False,
+    )
+    texts = out[:, 1:].tolist()
+    return [text[: text.index(1)] if 1 in text else text for text in texts]
+
+
+@pytest.fixture(scope="module")
+def adopted(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adopted")
+    [line, vocabulary] = adopt_t5gemma2(saved[0], folder)
+    assert line.startswith("T5Gemma 2: 119 tensors")
+    assert line.endswith("16 x 16 pixels, 4 visual tokens, language model of 4 + 3 layers of 24")
+    assert vocabulary == "vocabulary: 340 tokens, 400 rows"
+    return folder
+
+
+def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, adopted: Path, tmp_path: Path) -> None:
+    made = open_model(adopted)
+    assert (made.config.before, made.config.after) == ((8, 6), (7, 8))
+    export(made, tmp_path)
+    before = saved[1]
+    after, info = T5Gemma2ForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values()), info
+    assert before.state_dict().keys() == after.state_dict().keys()
+    pairs = zip(before.state_dict().values(), after.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    for ours, theirs in (
+        (after.config.decoder, before.config.decoder),
+        (after.config.encoder.text_config, before.config.encoder.text_config),
+    ):
+        for name in ("query_pre_attn_scalar", "sliding_window", "layer_types", "rope_parameters", "vocab_size"):
+            assert getattr(ours, name) == getattr(theirs, name), name
+    again = read_t5gemma2(tmp_path)
+    assert all(torch.equal(again.weights[key], value) for key, value in made.weights().items())
+
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    image, text = np.full((20, 30, 3), 90, np.uint8), "one <start_of_image> two"
+    asked = processor(text=text, images=[image], return_tensors="pt")
+    pipeline = Pali(adopted).pipeline()
+    batch = pipeline.collate([pipeline.arrays([image], text)[0]])
+    with torch.no_grad():
+        memory = pipeline.model.encode(batch["images"], batch["prompt"])
+        pixels = batch["images"][0].permute(0, 3, 1, 2) / 127.5 - 1
+        theirs = after.eval().model.encoder(input_ids=asked.input_ids, pixel_values=pixels).last_hidden_state
+    torch.testing.assert_close(memory.outputs[:, : theirs.shape[1]], theirs, atol=1e-5, rtol=1e-5)
+    assert (asked.pixel_values - pixels).abs().max() <= 1.01 / 127.5
+
+
+def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    printed = capsys.readouterr()
+    return str(end.value.code) if end.value.code else printed.out + printed.err
+
+
+def test_commands_take_it(
+    saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = partial(openpali, capsys, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert "worst: " in run("convert", "--model", saved[0], "--out", "t5", "--size", 24, "--report")
+    assert open_model(Path("t5")).preprocess.height == 24
+    assert "multiples of 8 pixels" in run("convert", "--model", saved[0], "--out", "t5", "--size", 20)
+    assert "--masks belongs" in run("convert", "--model", saved[0], "--masks", "x", "--out", "y")
+    Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
+    record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
+    Path("mine.jsonl").write_text(json.dumps(record) + "\n")
+    assert "What is it?" in run("data", "validate", "mine.jsonl", "--model", "t5")
+    assert "exact_match" in run("eval", "mine.jsonl", "--task", "vqa", "--model", "t5")
+    run("quantize", "t5", "--out", "small")
+    assert open_model(Path("small")).facts["int8"]
+    two = ("photo.png", "photo.png", "--as-frames", "<start_of_image> or <start_of_image>?")
+    assert run("predict", *two, "--model", "small", "--dtype", "bf16") is not None
+    alone = run("predict", "photo.png", "<start_of_image> or <start_of_image>?", "--model", "t5")
+    assert "has 2 times <start_of_image>, and there are 1 images" in alone
+
+
+def test_it_answers_and_the_server_says_the_same(adopted: Path) -> None:
+    pali = Pali.from_pretrained(adopted, engine="auto")
+    assert pali.engine == "torch"
+    images = [np.full((20, 30, 3), shade, np.uint8) for shade in (90, 200)]
+    caption = pali.word(pali.task("caption"), lang="de")
+    assert caption == "Caption in de:"
+    assert pali.word(pali.task("vqa"), "in this image, there is") == "in this image, there is"
+    rows = [[images[0]], images, [], [images[1]]]
+    prompts = [caption, "<start_of_image> or <start_of_image>?", "a longer text without any image", caption]
+    decoding = Decoding(10)
+    alone = [pali.predict([row], [p], decoding=decoding)[0] for row, p in zip(rows, prompts, strict=True)]
+    together = pali.predict(rows, prompts, decoding=decoding)
+    scheduler = Scheduler(pali, slots=3)
+    tickets = [scheduler.submit(row, p, decoding=decoding) for row, p in zip(rows, prompts, strict=True)]
+    while scheduler.turn():
+        pass
+    served = [ticket.predictions()[0] for ticket in tickets]
+    ids = [found.generation.ids for found in alone]
+    assert ids == [found.generation.ids for found in together] == [found.generation.ids for found in served]
+    assert len({tuple(each) for each in ids}) == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
+        ({"layer_types": ["sliding_attention", "full_attention", "full_attention"]}, "layer_types"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type = 'yarn'"),
+        ({"hidden_size": 32}, "has shape"),
+    ],
+)
+def test_other_models_are_refused(config: dict[str, Any], message: str, saved: Saved, tmp_path: Path) -> None:
+    for file in saved[0].iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    described = json.loads((saved[0] / "config.json").read_text())
+    described["decoder"] |= config
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=message):
+        read_t5gemma2(tmp_path)
+
+
+def test_the_tokenizer_must_be_its_own(saved: Saved, tmp_path: Path) -> None:
+    for file in saved[0].iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    for proto, message in (
+        (checkpoints.gemma_proto(), "no tokens <start_of_image> and <end_of_image>"),
+        (checkpoints.gemma_proto("x", *GEMMA3_PIECES), "6 and 7 are <start_of_image> and <end_of_image>"),
+    ):
+        (tmp_path / "tokenizer.model").unlink()
+        (tmp_path / "tokenizer.model").write_bytes(proto)
+        with pytest.raises(ValueError, match=message):
+            adopt_t5gemma2(tmp_path, tmp_path / "out")
+
+
+def test_it_trains_with_the_loss_of_transformers(
+    saved: Saved, adopted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
+    monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
+    monkeypatch.chdir(tmp_path)
+    with Path("mine.jsonl").open("w") as file:
+        for shade, answer in ((20, "a dog"), (200, "two blue stars")):
+            Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(f"{shade}.png")
+            line = {"images": [f"{shade}.png"], "question": "a <start_of_image>?", "answers": [answer]}
+            file.write(json.dumps(line) + "\n")
+    mine = {"source": "mine.jsonl", "task": "vqa"}
+    raw = {
+        "name": "mine",
+        "objective": "sequence",
+        "batch": 2,
+        "workers": 0,
+        "precision": "fp32",
+        "model": {"init": {"": str(adopted)}},
+        "optimizer": {"lr": 1e-2, "schedule": "constant"},
+        "phases": [{"samples": 4, "size": 16, "mixture": [mine]}],
+        "evals": [{"name": "held", **mine, "every": 2}],
+    }
+    recipe = inherit(parse_recipe(raw)).recipe
+    tokenizer = open_model(adopted).tokenizer
+    run = Trainer(recipe, tmp_path / "run", Ranks(0, 1, torch.device("cpu")), tokenizer)
+    images = torch.randint(0, 256, (2, 1, 16, 16, 3), dtype=torch.uint8)
+    prompts, targets = torch.tensor([[21, 6, 23], [6, 0, 0]]), torch.tensor([[31, 32, 1, 0], [33, 34, 35, 1]])
+    batch = {"images": images, "prompt": prompts, "target": targets}
+    objective = run.objective
+    losses = objective.losses(batch, objective.weight(batch))
+    losses.total.backward()
+    image = [8, 6, *[340] * 4, 7, 8]
+    ids = torch.tensor([[2, 21, *image, 23], [2, *image, 0, 0]])
+    theirs = T5Gemma2ForConditionalGeneration.from_pretrained(saved[0]).eval()
+    reference = theirs(
+        input_ids=ids,
+        attention_mask=(ids != 0).long(),
+        pixel_values=images[:, 0].permute(0, 3, 1, 2) / 127.5 - 1,
+        labels=targets.masked_fill(targets == 0, -100),
+    )
+    reference.loss.backward()
+    torch.testing.assert_close(losses.total, reference.loss, rtol=1e-5, atol=0)
+    ours, there = objective.model, theirs.model
+    keys = there.decoder.layers[1].self_attn.k_norm.weight
+    for got, expected in (
+        (ours.project.linear.weight, there.encoder.multi_modal_projector.mm_input_projection_weight.grad.T),
+        (ours.text.embed.weight, there.encoder.text_model.embed_tokens.weight.grad),
+        (ours.text.embed.after_image, there.encoder.text_model.embed_tokens.eoi_embedding.grad),
+        (ours.text.encoder.layers[0].ff.down.weight, there.encoder.text_model.layers[0].mlp.down_proj.weight.grad),
+        (ours.text.decoder.layers[1].attention.norm_key.weight, keys.grad),
+    ):
+        torch.testing.assert_close(got.grad, expected, rtol=1e-3, atol=1e-6)
+    ours.zero_grad()
+    run.train()
+    trained, started = open_model(tmp_path / "run" / "model"), open_model(adopted)
+    after, before = trained.weights(), started.weights()
+    assert not any(torch.equal(after[key], before[key]) for key in before)
+    assert (trained.preprocess, trained.facts["dialect"]) == (started.preprocess, "plain")
+    export(trained, tmp_path / "exported")
+    assert all(torch.equal(read_t5gemma2(tmp_path / "exported").weights[key], after[key]) for key in after)
+    elsewhere = {"samples": 4, "size": 12, "mixture": [mine]}
+    with pytest.raises(ValueError, match=r"phases\.0\.size = 12 is not a multiple of 2 patches of 4"):
+        check_sizes(parse_recipe({**raw, "phases": [elsewhere]}), objective.model)

@@ -1,0 +1,278 @@
+"""The page, in a real browser: Debian's Chromium. Without one the tests are skipped, but not in CI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from requests_to import LIMITS, chat, data_url, service_of, serving
+
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Prediction
+from openpali.serve.limits import Limits
+from openpali.serve.service import Service
+from openpali.tasks.base import Answer, Task
+from openpali.tasks.example import Box, Image, Object
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM or os.environ.get("CI")), reason="no Chromium here: apt-get install chromium"
+)
+MASK = np.zeros((60, 90), bool)
+MASK[20:40, 50:80] = True
+FOUND = [Object("horse", Box(10, 20, 40, 60), confidence=0.875), Object("cat", Box(20, 50, 40, 80), MASK, 0.25)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=60_000)  # milliseconds: other tests run beside
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def service(pali: Pali) -> Service:
+    return service_of(pali)
+
+
+@pytest.fixture(scope="module")
+def url(service: Service) -> Iterator[str]:
+    """A server whose model, which knows nothing, finds a horse and a cat."""
+    pipeline = service.pali.pipeline()
+    predict = pipeline.prediction
+
+    def prediction(prompt: str, task: Task, *given: Any) -> Prediction:
+        found = predict(prompt, task, *given)
+        if task.name != "detect":
+            return found
+        return Prediction(prompt, Answer("two", FOUND), found.generation, strangeness=1.5)
+
+    pipeline.prediction = prediction  # type: ignore[method-assign, assignment]
+    with serving(service) as address:
+        yield address
+    del pipeline.prediction
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    """The page, opened; at the end nothing was loaded from elsewhere, and no script had an error."""
+    context = browser.new_context(locale="en-GB", viewport={"width": 1200, "height": 800})
+    page, asked, errors = context.new_page(), list[str](), list[str]()
+    page.set_default_timeout(60_000)
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(url)
+    expect(page.locator("#model")).to_have_text("tiny")
+    yield page
+    context.close()
+    assert not [each for each in asked if not each.startswith((url, "blob:", "data:"))]
+    assert not [each for each in errors if "the server responded with a status of 4" not in each]
+
+
+@pytest.fixture
+def photo(tmp_path: Path, images: Sequence[Image]) -> Path:
+    path = tmp_path / "it's a photo.png"
+    PILImage.fromarray(images[0]).save(path)
+    return path
+
+
+def choose(page: Page, task: str, *, text: str = "", lang: str = "") -> None:
+    page.get_by_role("radio", name=task).check(force=True)
+    if text:
+        page.locator("#text").fill(text)
+    if lang:
+        page.locator("#lang").select_option(lang)
+
+
+def test_a_caption_in_japanese(page: Page, url: str, images: Sequence[Image], photo: Path) -> None:
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#ask")).to_be_disabled()
+    page.set_input_files("#files", photo)
+    expect(page.locator("#about")).to_have_text("it's a photo.png · 90 × 60")
+    choose(page, "Describe", lang="ja")
+    expect(page.locator("#note")).to_contain_text("not trained on task caption")
+    pieces = page.evaluate_handle(
+        """() => { const seen = []; new MutationObserver((all) => all.forEach((each) =>
+        each.target.className === "said" && each.addedNodes.forEach((node) => seen.push(node.data))))
+        .observe(document.body, { childList: true, subtree: true }); return seen; }"""
+    )
+    page.locator("#ask").click()
+    body = chat("", data_url(images[0]), task="caption", lang="ja")
+    [choice] = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()["choices"]
+    assert choice["openpali"]["prompt"] == "Generate the alt_text in ja at 0: <extra_id_0>"
+    text = choice["message"]["content"]
+    card = page.locator(".card")
+    expect(card.locator(".meta")).to_contain_text(re.compile(r"Japanese · it's a photo.png · \d"))
+    assert (card.locator(".said").text_content() or "").removesuffix(" …") == text
+    assert card.locator(".said").get_attribute("lang") == "ja"
+    assert len([piece for piece in pieces.json_value() if piece]) > 3, "it came as a stream"
+
+
+def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
+    page.set_input_files("#files", photo)
+    choose(page, "Find", text="horse and cat")
+    page.keyboard.press("Enter")
+    expect(page.locator(".box")).to_have_count(2)
+    frame = page.locator("#image").bounding_box()
+    assert frame is not None
+    scale = frame["width"] / 90
+    assert frame["height"] == pytest.approx(60 * scale, abs=1)
+    for i, each in enumerate(FOUND):
+        at = page.locator(".box").nth(i).bounding_box()
+        assert at is not None
+        edges = [at["y"] - frame["y"], at["x"] - frame["x"], at["height"], at["width"]]
+        y, x, bottom, right = each.box
+        assert edges == pytest.approx([y * scale, x * scale, (bottom - y) * scale, (right - x) * scale], abs=1.5)
+    mask = page.locator(".mask").evaluate(
+        "each => [...each.getContext('2d').getImageData(0, 0, 90, 60).data].filter((_, i) => i % 4 === 3)"
+    )
+    np.testing.assert_array_equal(np.array(mask).reshape(60, 90) > 0, MASK)
+    expect(page.locator(".objects")).to_have_text(re.compile("horse.*88.%.*cat.*25.%"))
+    expect(page.locator(".warning")).to_have_text(re.compile("unlike what tiny was trained on"))
+    page.locator(".objects button").nth(1).hover()
+    expect(page.locator(".box.hot")).to_have_text(re.compile("cat 25.%"))
+    page.locator(".box").first.hover(position={"x": 5, "y": 30})
+    expect(page.locator(".objects .hot")).to_contain_text("horse")
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Download overlay").click()
+    assert downloading.value.suggested_filename == "it's a photo-detect.png"
+    drawn = np.array(PILImage.open(downloading.value.path()).convert("RGB")).astype(int)
+    assert drawn.shape == (60, 90, 3)
+    blue = np.abs(drawn - [0x25, 0x63, 0xEB]).sum(-1) < 60
+    assert blue[27:39, 20].all(), "the left edge of the horse's box"
+    assert blue[45:].mean() < 0.05, "nothing is drawn there"
+
+
+def test_many_questions_about_one_image_by_keyboard_and_curl(page: Page, url: str, photo: Path) -> None:
+    page.set_input_files("#files", photo)
+    page.get_by_role("radio", name="Find").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Tab")
+    page.keyboard.type("what costs $5 `or` \\6?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".card")).to_have_count(1)
+    expect(page.locator("#ask")).to_be_visible()
+    choose(page, "Find", text="horse")
+    page.keyboard.press("Enter")
+    expect(page.locator(".card h2").first).to_have_text("Find: horse")
+    expect(page.locator(".card h2").last).to_have_text("Question: what costs $5 `or` \\6?")
+    question = page.locator(".card").last
+    command = question.locator(".curl pre").text_content() or ""
+    done = subprocess.run(["bash", "-euc", command], cwd=photo.parent, capture_output=True, text=True)
+    raw = question.locator(".raw pre").text_content() or ""
+    said = "".join(re.findall(r'"content": "(.*?)"', raw))
+    assert f'"content":"{said}"' in done.stdout
+    assert "what costs $5 `or` \\\\6?" in done.stdout
+
+
+def test_errors_are_told_and_asked_again(page: Page, photo: Path) -> None:
+    page.set_input_files("#files", __file__)
+    expect(page.locator("#banner")).to_contain_text("is not an image that this browser can show")
+    page.set_input_files("#files", photo)
+    expect(page.locator("#banner")).to_be_hidden()
+    choose(page, "Prompt", text="word " * 600)
+    page.locator("#ask").click()
+    expect(page.locator(".card.failed .said")).to_contain_text("shorten it")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".card.failed")).to_have_count(2)
+
+
+def test_a_stream_is_cancelled(page: Page, photo: Path, service: Service) -> None:
+    turn = service.scheduler.turn
+    service.scheduler.turn = lambda: (time.sleep(0.2), turn())[1]  # type: ignore[method-assign]
+    try:
+        page.set_input_files("#files", photo)
+        choose(page, "Prompt", text="Answer in en: what? <extra_id_0>")
+        page.locator("#ask").click()
+        expect(page.locator(".running .said")).not_to_be_empty()
+        page.locator("#stop").click()
+        expect(page.locator(".card.stopped .meta")).to_contain_text("stopped")
+        until = time.monotonic() + 20
+        while service.scheduler.used and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not service.scheduler.used
+    finally:
+        service.scheduler.turn = turn  # type: ignore[method-assign]
+    expect(page.locator("#ask")).to_be_enabled()
+
+
+def test_images_are_pasted_and_dropped_and_a_video_is_frames(
+    page: Page, images: Sequence[Image], tmp_path: Path
+) -> None:
+    for i, way in enumerate(("paste", "drop"), 1):
+        page.evaluate(
+            """([way, bytes]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([Uint8Array.from(atob(bytes), (each) => each.charCodeAt())], `${way}.png`,
+              { type: "image/png" }));
+            const event = way === "paste" ? new ClipboardEvent(way, { clipboardData: data, bubbles: true })
+              : new DragEvent(way, { dataTransfer: data, bubbles: true });
+            document.body.dispatchEvent(event); }""",
+            [way, data_url(images[i]).partition(",")[2]],
+        )
+        expect(page.locator("#about")).to_contain_text(f"{way}.png")
+    expect(page.locator("#thumbs .thumb")).to_have_count(2)
+    video = tmp_path / "clip.webm"
+    with av.open(video, "w") as out:
+        stream = out.add_stream("libvpx", rate=10)
+        stream.width, stream.height = 96, 64
+        for i in range(20):
+            frame = np.full((64, 96, 3), 12 * i, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(stream.encode())
+    page.set_input_files("#files", video)
+    expect(page.locator("#about")).to_contain_text(re.compile("clip.webm-.*96 × 64"))
+    most = LIMITS.images
+    expect(page.locator("#thumbs .thumb")).to_have_count(most)
+    expect(page.locator("#banner")).to_contain_text(f"takes {most} images")
+    expect(page.locator("#together input")).to_be_checked()
+    choose(page, "Describe")
+    page.locator("#ask").click()
+    expect(page.locator(".card .meta")).to_contain_text(re.compile(rf"{most} frames · \d"))
+
+
+def test_a_key_is_asked_for(browser: Browser, pali: Pali) -> None:
+    with serving(service_of(pali, Limits(), key="secret")) as url:
+        page = browser.new_page()
+        page.goto(url)
+        for key in ("wrong", "secret"):
+            page.locator("#key").fill(key)
+            page.locator("#door .button").click()
+        expect(page.locator("#model")).to_have_text("tiny")
+        page.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_fits_a_phone_in_both_themes(browser: Browser, url: str, photo: Path, theme: Any) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme=theme)
+    page.goto(url)
+    expect(page.locator("#model")).to_be_visible()
+    page.set_input_files("#files", photo)
+    choose(page, "Find", text="a very long name of a thing")
+    page.locator("#ask").click()
+    expect(page.locator(".box")).to_have_count(2)
+    page.locator(".curl summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    [red, *_] = re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert (int(red) < 100) == (theme == "dark")
+    page.close()
+
+
+def test_the_documentation_is_drawn(page: Page, url: str) -> None:
+    page.goto(f"{url}/docs")
+    expect(page.locator(".opblock").first).to_be_visible()

@@ -1,0 +1,75 @@
+"""Two ranks share a PaliGemma and a T5Gemma 2, for `test_gemma_ranks.py`: ``python gemma_ranks.py``."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from _ranks import fork_ranks
+from openpali.distributed import Ranks, join_ranks
+from openpali.infer.generate import Decoding, generate
+from openpali.model.gemma import GemmaConfig
+from openpali.model.init import init_weights
+from openpali.model.pali import VisionLanguageModel
+from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
+from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
+from openpali.model.vit import ViTConfig
+from openpali.train.parallel import blocks_of, place, runnable, whole
+from openpali.train.recipe import ParallelSpec
+
+GEMMA = GemmaConfig(50, 16, 8, 4, 2, 24, 3, 8.0, rope_base=100.0, post_norms=True, window=3, period=3)
+VISION = ViTConfig(patch_size=4, grid=(2, 2), width=8, depth=1, mlp_dim=8, heads=2)
+ROWS = 4
+
+
+def loss(model: VisionLanguageModel, rows: slice) -> Tensor:
+    """The share of ``rows`` in the loss of all."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(ROWS, 2, 8, 8, 3, generator=generator) * 2 - 1
+    prompts, texts = torch.randint(7, 50, (2, ROWS, 6), generator=generator)
+    prompts[:, 1] = 5  # a place for an image in T5Gemma 2
+    prompts[1, 3:] = 0
+    hidden = model(images[rows], prompts[rows], texts[rows])
+    return F.cross_entropy((hidden @ model.head.matrix.T).flatten(0, 1), texts[rows].flatten(), reduction="sum")
+
+
+def write(model: VisionLanguageModel) -> list[list[int]]:
+    images, prompts = torch.zeros(2, 1, 8, 8, 3), torch.tensor([[11, 5, 12], [13, 0, 0]])
+    return [row[0].ids for row in generate(model, images, prompts, None, Decoding(5))]
+
+
+def compare(model: VisionLanguageModel, ranks: Ranks) -> None:
+    alone = copy.deepcopy(model)
+    loss(alone, slice(0, ROWS)).backward()
+    expected, texts = {name: p.grad for name, p in alone.named_parameters()}, write(alone)
+    place(model, ParallelSpec(shard="full", checkpointing="selective"), ranks, torch.float32)
+    assert all(p.to_local().numel() < p.numel() for b in blocks_of(model) for p in b.parameters() if p.ndim > 1)
+    half = ROWS // 2
+    loss(model, slice(half * ranks.rank, half * (ranks.rank + 1))).backward()
+    ranks.sum_gradients([p for p in model.parameters() if not hasattr(p, "to_local")])
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(whole(p.grad), expected[name], atol=1e-5, rtol=1e-4, msg=name)
+    with runnable(model):
+        assert write(model) == texts
+
+
+def main(rank: int) -> None:
+    torch.manual_seed(0)
+    gemma3 = T5Gemma2Config(VISION, GEMMA, GEMMA, pool=2, before=(4, 5), after=(6, 4))
+    with join_ranks() as ranks:
+        for model in (PaliGemmaModel(PaliGemmaConfig(VISION, GEMMA, separator=3)), T5Gemma2Model(gemma3)):
+            compare(init_weights(model), ranks)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    started = fork_ranks(2, 2, main)
+    sys.exit(any([os.waitpid(child, 0)[1] for child in started]))
