@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from openpali.eval import encoders
 from openpali.eval.cards import intervals_of
 from openpali.eval.features import BATCH, FeatureEncoder, center_crop
+from openpali.eval.nano import heldout
 from openpali.eval.probes import logistic
 from openpali.eval.registry import find_benchmark
 from openpali.eval.retrieval import retrieve
@@ -237,3 +239,31 @@ def test_stamps(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"img2txt_recall@1", "txt2img_recall@1/en", "first/img2txt_recall@10/ja"} <= found.keys()
     monkeypatch.setattr(encoders, "LEAST", 8)
     assert 0 <= run("stamps-fewshot", pali)["acc/10-shot"] <= 1
+
+
+def test_the_same_thing_is_found_by_the_most_similar_features(world_with_vocabulary: Path, monkeypatch) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(world_with_vocabulary))
+    count = 140  # 128 things are shown once before any is shown again
+    source = heldout("nano", "single")
+    names = np.array([source[i].objects[0].name for i in range(count)])
+    truth = (names[:, None] == np.unique(names)).astype(float)
+
+    class Known:
+        def __init__(self, features: np.ndarray) -> None:
+            self.found = features
+
+        def features(self, loads: object, advance: Callable[[int], None]) -> np.ndarray:
+            return self.found.copy()
+
+        def facts(self) -> dict[str, dict[str, object]]:
+            return {}
+
+    def recall(features: np.ndarray) -> float:
+        monkeypatch.setattr("openpali.eval.nano.FeatureEncoder", lambda model, crop: Known(features))
+        found = find_benchmark("nano/same").run(None, Path(), count, lambda done, total: None)  # type: ignore[attr-defined, arg-type]
+        assert found.n == len(found.scores.per_sample["r@1"]) == count
+        return found.scores.summary["r@1"]
+
+    shown_again = np.mean([(names == name).sum() > 1 for name in names])
+    assert 0 < recall(truth) == pytest.approx(shown_again)
+    assert recall(np.random.default_rng(0).normal(size=truth.shape)) < shown_again / 2

@@ -14,6 +14,7 @@ from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
 from openpali.eval.registry import find_benchmark
+from openpali.plan.planner import make_plan
 from openpali.study.runs import Plan, plan_study
 from openpali.study.spec import Study, load_study
 from openpali.train.recipe import Recipe, SequenceRecipe, load_recipe, parse_recipe
@@ -100,6 +101,13 @@ def test_each_expression_is_of_one_kind() -> None:
 
 
 def test_a_study_is_planned_as_a_whole(capsys, monkeypatch) -> None:
+    made: list[object] = []
+
+    def make_once(*arguments: object) -> object:
+        made.append(made[0] if made else make_plan(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("openpali.plan.planner.make_plan", make_once)
     small = ['sizes={pico=["model.preset=pico"]}', "batch=64", "phases.0.size=72"]
     monkeypatch.setattr(sys, "argv", ["openpali", "plan", str(RECIPES / "table1-5b.toml"), *small])
     with pytest.raises(SystemExit) as end:
@@ -108,6 +116,7 @@ def test_a_study_is_planned_as_a_whole(capsys, monkeypatch) -> None:
     printed = capsys.readouterr().out
     assert "2 x pali, pico:" in printed
     assert "1 x text, pico:" in printed
+    assert len(made) == 6 - 1  # both arms have a pali
     assert "the study: 6 runs one after the other, " in printed
 
 
