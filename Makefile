@@ -27,9 +27,10 @@ soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
 
 # Send 20,000 requests to `openpali serve` from 32 clients, bad ones and disconnects among them, and watch counts and
-# memory. Takes minutes.
+# memory; then 10,000 that are drawn from the API's description. Takes minutes.
 soak-serve: .venv/dev.ready
-	OPENPALI_SERVE_REQUESTS=20000 $(PYTEST) -s --timeout 7200 tests/serve/test_soak.py
+	OPENPALI_SERVE_REQUESTS=20000 OPENPALI_SERVE_CASES=10000 $(PYTEST) -s --timeout 14400 tests/serve/test_soak.py \
+	    tests/serve/test_schema.py
 
 lint: .venv/dev.ready
 	$(BIN)/ruff check

@@ -24,13 +24,21 @@ from torch import nn
 
 from _report import cost, machine, report
 from openpali.interop.paligemma import read_paligemma
-from openpali.interop.parity import AGREEMENT, Deviation, compare_images, compare_paligemma, compare_texts
+from openpali.interop.parity import (
+    AGREEMENT,
+    Deviation,
+    compare_images,
+    compare_paligemma,
+    compare_t5gemma2,
+    compare_texts,
+)
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
+from openpali.interop.t5gemma2 import read_t5gemma2
 
 ROUNDING = 2**-24  # of float32, relative
 GEMMAS = {"PaliGemma": transformers.GemmaConfig, "PaliGemma 2": transformers.Gemma2Config}
-FAMILIES = ("SigLIP", "T5 v1.1, Flan-T5", "mT5", "umT5", "UL2", *GEMMAS)
+FAMILIES = ("SigLIP", "T5 v1.1, Flan-T5", "mT5", "umT5", "UL2", *GEMMAS, "T5Gemma 2")
 TOWERS: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 12, "num_attention_heads": 4},
     "base": {},
@@ -80,6 +88,24 @@ def paligemma(kind: str, size: str) -> nn.Module:
     return transformers.PaliGemmaForConditionalGeneration(config)
 
 
+def t5gemma2(size: str) -> nn.Module:
+    """With prompts and texts longer than the window, and Gemma 3 4B's rotations."""
+    rope = {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+    }
+    text = {**GEMMA[size], "sliding_window": 32, "rope_parameters": rope}
+    vision = {**TOWERS[size], "patch_size": 14, "image_size": 224, "vision_use_head": False}
+    places = {"boi_token_index": 5, "eoi_token_index": 6, "mm_tokens_per_image": 16}
+    encoder = {"text_config": text, "vision_config": transformers.SiglipVisionConfig(**vision).to_dict(), **places}
+    token = text["vocab_size"] - 1
+    config = transformers.T5Gemma2Config(encoder=encoder, decoder=text, image_token_index=token)
+    model = transformers.T5Gemma2ForConditionalGeneration(config)
+    projector = model.get_encoder().multi_modal_projector
+    nn.init.normal_(projector.mm_input_projection_weight, std=0.02)  # zeros in a new model
+    return model
+
+
 def language(kind: str, size: str) -> nn.Module:
     shape = LANGUAGE[size]
     config, model = {
@@ -103,6 +129,9 @@ def compared(kind: str, size: str) -> list[Deviation]:
         if kind in GEMMAS:
             paligemma(kind, size).save_pretrained(folder)
             return compare_paligemma(read_paligemma(folder), folder)
+        if kind == "T5Gemma 2":
+            t5gemma2(size).save_pretrained(folder)
+            return compare_t5gemma2(read_t5gemma2(folder), folder, length=64)
         language(kind, size).save_pretrained(folder)
         return compare_texts(read_t5(folder), folder)
 

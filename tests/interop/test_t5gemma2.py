@@ -25,6 +25,7 @@ from openpali.interop.export import export
 from openpali.interop.parity import compare_t5gemma2
 from openpali.interop.t5gemma2 import adopt_t5gemma2, read_t5gemma2
 from openpali.model.t5gemma2 import T5Gemma2Model
+from openpali.plan.planner import find_device, rehearse
 from openpali.serve.scheduler import Scheduler
 from openpali.text.tokenizer import GEMMA3_PIECES
 from openpali.train.recipe import parse_recipe
@@ -290,6 +291,8 @@ def test_it_trains_with_the_loss_of_transformers(
     assert (trained.preprocess, trained.facts["dialect"]) == (started.preprocess, "plain")
     export(trained, tmp_path / "exported")
     assert all(torch.equal(read_t5gemma2(tmp_path / "exported").weights[key], after[key]) for key in after)
+    costs = rehearse(recipe, recipe.phases[0], find_device("h100", 1), 1)
+    assert costs.memory["weights"] == 4 * sum(p.numel() for p in ours.parameters())
     elsewhere = {"samples": 4, "size": 12, "mixture": [mine]}
     with pytest.raises(ValueError, match=r"phases\.0\.size = 12 is not a multiple of 2 patches of 4"):
         check_sizes(parse_recipe({**raw, "phases": [elsewhere]}), objective.model)

@@ -14,7 +14,8 @@ from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS
 from openpali.train.recipe import Recipe, SequenceRecipe, load_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import find_model, open_family, open_tokenizer, pack_family
+from openpali.weights.family import open_family, open_tokenizer, pack_family
+from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 
 RECIPES = Path(__file__).parents[2] / "recipes"
