@@ -25,7 +25,7 @@ from openpali.interop.paligemma import adopt_paligemma, read_paligemma
 from openpali.model.losses import cross_entropy
 from openpali.train.checkpoint import checkpoints
 from openpali.train.objectives import build_objective
-from openpali.train.recipe import Recipe, parse_recipe
+from openpali.train.recipe import Recipe, load_recipe, parse_recipe
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
@@ -205,6 +205,36 @@ def test_the_way_with_an_adapter_runs(
     assert small.int8
     assert open_model(best).adapter is not None
     assert open_model(Path("models/merged")).adapter is None
+
+
+PUBLISHED = {  # task: pixels, learning rate, weight decay in big_vision's convention, epochs, examples, batch
+    "cococap": (448, 1e-5, 1e-6, 5, 113_287, 256),
+    "vqav2": (448, 1e-5, 0, 10, 647_871, 256),
+    "okvqa": (448, 5e-6, 0, 10, 9_009, 128),
+    "textvqa": (896, 3e-6, 0, 10, 34_602, 256),
+    "tallyqa": (448, 1e-5, 1e-6, 2, 249_318, 256),
+    "docvqa": (896, 1e-5, 1e-6, 10, 39_463, 256),
+    "infovqa": (896, 3e-6, 3e-7, 3, 23_946, 32),
+    "chartqa": (448, 1e-5, 1e-6, 30, 28_299, 256),
+}
+
+
+def test_the_published_transfers_are_recipes(base: Path, data: Path, tmp_path: Path) -> None:
+    folder = Path(__file__).parents[2] / "recipes" / "transfer" / "paligemma"
+    assert {path.stem for path in folder.glob("*.toml")} == PUBLISHED.keys()
+    for name, (size, lr, decay, epochs, examples, batch) in PUBLISHED.items():
+        spec = load_recipe(folder / f"{name}.toml", ['model.preset="x"', 'model.tokenizer="x"'])
+        [phase], optimizer = spec.phases, spec.optimizer
+        assert (phase.size, optimizer.lr, spec.batch) == (size, lr, batch)
+        assert optimizer.lr * optimizer.weight_decay == pytest.approx(decay)
+        assert 0 <= phase.samples - epochs * examples < batch
+        assert optimizer.warmup == pytest.approx(0.05 * phase.samples, abs=1)
+        assert spec.model.start == f"hf://google/paligemma-3b-pt-{size}"
+    short = [f'model.init={{"" = "{base}"}}', "batch=2", "phases.0.samples=2", "phases.0.size=8", "workers=0"]
+    short += [f'phases.0.mixture.0.source="{data}"', "optimizer.warmup=0"]
+    one = inherit(load_recipe(folder / "vqav2.toml", short)).recipe
+    written = train(one, tmp_path / "run").train()
+    assert open_model(written).preprocess.filter == "bilinear-antialias"
 
 
 def test_what_a_gemma_has_not_is_refused(base: Path, data: Path) -> None:
