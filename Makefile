@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install -q --no-compile  # most modules are never imported
-STAGES := 0a_siglip 0a_classifier 0b_ul2 0c_mask_vqvae 1_multimodal 2a_resolution 2b_resolution 3_video 3_easyvqa
+STAGES := 0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal 2a_resolution 2b_resolution 3_easyvqa 3_line 3_video
 
 # Parts of the tests, the longest first, for `make -j2`; each takes what is in no other part. One pytest process
 # for each, since one that had run many hundreds of tests has died when it forked.
@@ -27,9 +27,10 @@ soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
 
 # Send 20,000 requests to `openpali serve` from 32 clients, bad ones and disconnects among them, and watch counts and
-# memory. Takes minutes.
+# memory; then 10,000 that are drawn from the API's description. Takes minutes.
 soak-serve: .venv/dev.ready
-	OPENPALI_SERVE_REQUESTS=20000 $(PYTEST) -s --timeout 7200 tests/serve/test_soak.py
+	OPENPALI_SERVE_REQUESTS=20000 OPENPALI_SERVE_CASES=10000 $(PYTEST) -s --timeout 14400 tests/serve/test_soak.py \
+	    tests/serve/test_schema.py
 
 lint: .venv/dev.ready
 	$(BIN)/ruff check

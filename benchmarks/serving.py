@@ -44,7 +44,8 @@ from openpali.model.init import init_weights
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.sizes import parameters_per_token
 from openpali.serve.scheduler import Scheduler
-from openpali.weights.family import SHIPPED, open_tokenizer
+from openpali.weights.family import open_tokenizer
+from openpali.weights.find import SHIPPED
 from openpali.weights.format import write_model
 
 GATHER = 0.02  # seconds that a static batch waits for more requests

@@ -21,7 +21,8 @@ from openpali.synth.vocabulary_texts import train_nano_vocabulary
 from openpali.synth.world import World
 from openpali.train.recipe import parse_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import find_model, open_tokenizer, pack_family
+from openpali.weights.family import open_tokenizer, pack_family
+from openpali.weights.find import find_model
 from world_fixture import world, world_home, write_world
 
 __all__ = ["world", "world_home"]  # fixtures
@@ -108,7 +109,7 @@ def shipped(family: Path, world_with_vocabulary: Path, monkeypatch: pytest.Monke
     if not folder.is_dir():
         folder.mkdir()
         (folder / "nano").symlink_to(family)
-    monkeypatch.setattr("openpali.weights.family.SHIPPED", folder)
+    monkeypatch.setattr("openpali.weights.find.SHIPPED", folder)
     return folder
 
 

@@ -36,7 +36,8 @@ from openpali.tasks.scoring import CLAIMS, Answered
 from openpali.text.masks import MaskText
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.familiarity import fit_familiarity, read_familiarity, write_familiarity
-from openpali.weights.family import SHIPPED, open_tokenizer
+from openpali.weights.family import open_tokenizer
+from openpali.weights.find import SHIPPED
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.quantize import write_int8
 

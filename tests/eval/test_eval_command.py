@@ -113,7 +113,7 @@ def test_the_library_works_as_documented(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "nano").symlink_to(family)
-    monkeypatch.setattr("openpali.weights.family.SHIPPED", tmp_path)
+    monkeypatch.setattr("openpali.weights.find.SHIPPED", tmp_path)
     document = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
     [block] = re.findall(r"```python\n(.*?)```", document, re.S)
     exec(compile(block, "evaluation.md", "exec"), {})

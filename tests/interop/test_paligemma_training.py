@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
+from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.interop.export import export
 from openpali.interop.paligemma import adopt_paligemma, read_paligemma
@@ -169,6 +173,38 @@ def test_a_killed_run_goes_on_bit_for_bit_and_its_model_exports(base: Path, data
     export(whole, tmp_path / "exported")
     back = read_paligemma(tmp_path / "exported")
     assert all(torch.equal(back.weights[key], before[key]) for key in before)
+
+
+def test_the_way_with_an_adapter_runs(
+    base: Path, world_with_vocabulary: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command of that section of docs/finetune.md, on the tiny model."""
+    root = Path(__file__).parents[2]
+    section = (root / "docs" / "finetune.md").read_text("utf-8").partition("## With an adapter")[2]
+    lines = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("openpali ")]
+    assert [line.split()[1] for line in lines][-4:] == ["train", "eval", "predict", "merge"]
+    shutil.copytree(base.parent / "theirs", tmp_path / "paligemma2-3b-pt-224")
+    shutil.copy(root / "recipes" / "transfer" / "vqa.toml", tmp_path)
+    for part in ("train", "test"):
+        shutil.copy(data, tmp_path / f"mine-{part}.jsonl")
+    (tmp_path / "images").mkdir()
+    shutil.copy(tmp_path / "0.png", tmp_path / "images" / "00000.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("openpali.reports.curves.draw_curves", lambda *_: None)  # takes most of the time
+    monkeypatch.setattr("openpali.reports.samples.draw_samples", lambda *_: None)
+    short = "batch=2 workers=0 phases.0.samples=4 phases.0.size=8 optimizer.warmup=0 max_target=8 evals.0.limit=1"
+    for line in lines:
+        arguments = shlex.split(line)
+        if arguments[1] in ("train", "plan"):
+            arguments += short.split()
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code, (line, end.value.code)
+    small, best = open_model(Path("models/small")), world_with_vocabulary / "runs" / "mine-lora" / "best"
+    assert small.int8
+    assert open_model(best).adapter is not None
+    assert open_model(Path("models/merged")).adapter is None
 
 
 def test_what_a_gemma_has_not_is_refused(base: Path, data: Path) -> None:

@@ -27,7 +27,7 @@ def test_the_page_is_current(tmp_path: Path) -> None:
 def test_every_key_that_a_recipe_takes_is_on_it() -> None:
     sections = dict(re.findall(r"(?ms)^### (.*?)$(.*?)(?=^### |\Z)", render()))
     rows = {title: re.findall(r"(?m)^\| `([\w.]+)` \|", text) for title, text in sections.items()}
-    tables = {"model": "model", "optimizer": "optimizer", "parallel": "parallel"}
+    tables = {"model": "model", "model.lora": "model.lora", "optimizer": "optimizer", "parallel": "parallel"}
     tables |= {"phases.0": "[phases]", "phases.0.mixture.0": "[phases.mixture]", "evals.0": "[evals]"}
     listed = {f"{key}.{name}" for key, title in tables.items() for name in rows[f"`[{title}]`"]}
     listed |= {*rows["Every recipe"]}

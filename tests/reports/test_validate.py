@@ -26,7 +26,8 @@ from openpali.tasks.registry import TASKS, get_task
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.phases import training_terms
 from openpali.train.recipe import Recipe, SourceSpec, parse_recipe
-from openpali.weights.family import SHIPPED, open_tokenizer
+from openpali.weights.family import open_tokenizer
+from openpali.weights.find import SHIPPED
 from openpali.weights.known import known_terms
 
 DOCS = Path(__file__).parents[2] / "docs/data.md"

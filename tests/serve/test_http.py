@@ -262,6 +262,22 @@ def test_embeddings_and_similarities(
     np.testing.assert_allclose(matched["similarity"], pali.similarity(images[:2], ["a cat", "b", "c"]), atol=1e-5)
 
 
+def test_the_model_tells_what_it_can_be_asked(client: Any, pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    [model] = client.get("/v1/models").json()["data"]
+    tasks = {each.pop("name"): each for each in model["openpali"]["tasks"]}
+    assert list(tasks) == ["caption", "vqa", "detect", "refseg", "ocr"]
+    assert tasks["detect"] == {"takes": "names", "names_language": False, "note": ""}
+    assert tasks["caption"]["names_language"]
+    assert "not trained on task caption" in tasks["caption"]["note"]
+    assert (model["openpali"]["languages"], model["openpali"]["max_images"]) == (["en", "de", "fr", "ja"], 3)
+
+    def lacks(*_: object) -> str:
+        raise ValueError("no such part")
+
+    monkeypatch.setattr(pali, "part_for", lacks)
+    assert service_of(pali).tasks == []
+
+
 def test_a_task_writes_the_prompt(client: Any, encoded: Sequence[str]) -> None:
     body = chat("what?", encoded[0], task="vqa", lang="de", max_tokens=3)
     choice = client.post("/v1/chat/completions", json=body).json()["choices"][0]

@@ -23,7 +23,7 @@ from openpali.study.work import Scoring, _claim, units_of
 from openpali.train.recipe import read_record
 from openpali.train.run_folder import lock
 from openpali.train.step import TrainStep
-from openpali.weights.family import find_model
+from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 
 RECIPE = """

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from openpali.data.media.images import Preprocess
-from openpali.weights.family import find_model, open_family, open_tokenizer, pack_family
+from openpali.weights.family import open_family, open_tokenizer, pack_family
+from openpali.weights.find import find_model
 from openpali.weights.format import open_model, write_model
 
 from .folders import CONFIGS, write

@@ -39,7 +39,7 @@ def test_int8_models_are_close_to_the_original(tmp_path, tokenizer, kind: str) -
     weights = opened.weights()
     assert list(weights) == list(open_model(source).weights())
     assert all(torch.equal(weights[name].float(), wide[name]) for name in weights)
-    floats = opened.model(int8=False).state_dict()
+    floats = opened.model(plain=True).state_dict()
     assert all(torch.equal(floats[name], wide[name]) for name in floats)
     with pytest.raises(ValueError, match="has int8 weights already"):
         write_int8(opened, tmp_path / "again")
@@ -64,7 +64,7 @@ def widened(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor:
 def test_int8_models_are_packed_and_transplanted_as_floats(tmp_path, tokenizer) -> None:
     write(tmp_path / "float", "pali", tokenizer)
     write_int8(open_model(tmp_path / "float"), tmp_path / "int8")
-    expected = open_model(tmp_path / "int8").model(int8=False).state_dict()
+    expected = open_model(tmp_path / "int8").model(plain=True).state_dict()
     description = tmp_path / "family.toml"
     description.write_text(f'[parts]\npali = "{tmp_path / "int8"}"\n')
     pack_family(description, tmp_path / "family")

@@ -1,4 +1,4 @@
-"""``openpali pack``, ``quantize``, ``convert`` and ``export``: from one form of weights to another."""
+"""``openpali pack``, ``quantize``, ``merge``, ``convert`` and ``export``: from one form of weights to another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def quantize(
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
     """Write a copy of a model with int8 linear weights, about half the size of bf16, for inference."""
-    from openpali.weights.family import find_model
+    from openpali.weights.find import find_model
     from openpali.weights.format import open_model
     from openpali.weights.quantize import write_int8
 
@@ -38,6 +38,20 @@ def quantize(
     write_int8(source, out)
     size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     typer.echo(f"model written to {out}, {size / 1e6:,.2f} MB of weights")
+
+
+def merge(
+    adapter: Annotated[str, typer.Argument(help="A folder with a LoRA adapter, or a finished run of one")],
+    out: Annotated[Path, typer.Option(help="Folder to write")],
+) -> None:
+    """Write the model that a LoRA adapter and its base are together."""
+    from openpali.weights.find import find_model
+    from openpali.weights.format import open_model, write_merged
+
+    source = open_model(find_model(adapter))
+    check_not_input(out, source.folder)
+    write_merged(source, out)
+    typer.echo(f"model written to {out}")
 
 
 def convert(
@@ -115,7 +129,8 @@ def export(
 ) -> None:
     """Write a model's parts as checkpoints for transformers' own classes."""
     from openpali.interop.export import export as write
-    from openpali.weights.family import find_model, open_family
+    from openpali.weights.family import open_family
+    from openpali.weights.find import find_model
     from openpali.weights.format import open_model
 
     origin = find_model(model)

@@ -14,7 +14,7 @@ import typer
 
 from openpali.cli import data, recipe
 from openpali.cli.calibrate import calibrate
-from openpali.cli.convert import convert, export, pack, quantize
+from openpali.cli.convert import convert, export, merge, pack, quantize
 from openpali.cli.demo import demo
 from openpali.cli.eval import evaluate
 from openpali.cli.explain import explain
@@ -42,6 +42,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "pack": pack,
     "calibrate": calibrate,
     "quantize": quantize,
+    "merge": merge,
     "convert": convert,
     "export": export,
 }

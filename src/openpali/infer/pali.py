@@ -44,7 +44,8 @@ from openpali.tasks.example import Object, Size
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, recognise
 from openpali.weights.familiarity import read_familiarity
-from openpali.weights.family import MAIN, MASKS, find_model, mask_codec_of, name_of, open_family
+from openpali.weights.family import MAIN, MASKS, mask_codec_of, open_family
+from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ANSWERING, ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -311,7 +312,7 @@ class Pali:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
             stored = open_model(self.parts[part])
             dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-            model = stored.model(dtype, int8=self.engine == "torch")  # OpenVINO compiles and quantizes floats
+            model = stored.model(dtype, plain=self.engine != "torch")  # OpenVINO compiles and quantizes floats
             self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
 

@@ -6,18 +6,21 @@ exact in bf16, so no dtype rounds them. Activations keep their dtype.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from openpali.model.layers import matmul_dtype
 
 _KERNEL_STEP = 16  # inputs that the kernel reads at a time, also beyond the last: torch 2.13 does not check
 FEW_ROWS = 32  # up to this many rows, a kernel that reads int8 is faster than widening before the matmul
 
 
 class Int8Linear(nn.Module):
-    """``[..., I] -> [..., O]`` like ``nn.Linear``, for inference.
+    """``[..., I] -> [..., O]`` like ``nn.Linear``, frozen, and the change to it (:mod:`openpali.model.lora`).
 
     State: ``weight`` int8 ``[O, I]``, ``scale`` ``[O]`` (one per output), ``bias`` ``[O]`` or None.
     """
@@ -31,17 +34,41 @@ class Int8Linear(nn.Module):
         self.register_buffer("weight", torch.empty(outputs, inputs, dtype=torch.int8))
         self.register_buffer("scale", torch.empty(outputs))
         self.register_buffer("bias", torch.empty(outputs) if bias else None)
+        self.lora: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self._frozen(x)
+        return y if self.lora is None else y + cast(Tensor, self.lora(x))
+
+    def _frozen(self, x: Tensor) -> Tensor:
+        x = x.to(matmul_dtype(x))
         rows = x.reshape(-1, x.shape[-1])
         fits = rows.shape[0] <= FEW_ROWS and rows.shape[1] % _KERNEL_STEP == 0
-        if fits and x.dtype == torch.bfloat16 and not x.is_cuda:
+        if rows.requires_grad:
+            y = cast(Tensor, _WidenedMatmul.apply(rows, self.weight))  # type: ignore[no-untyped-call]
+            y = y * self.scale.to(x.dtype)
+        elif fits and x.dtype == torch.bfloat16 and not x.is_cuda:
             y = torch._weight_int8pack_mm(rows, self.weight, self.scale.to(x.dtype))
         else:
             y = F.linear(rows, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
         if self.bias is not None:
             y = y + self.bias.to(x.dtype)
         return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+class _WidenedMatmul(torch.autograd.Function):
+    """``x @ weight.T`` whose backward pass widens the weight again, instead of keeping it wide."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return F.linear(x, weight.to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        [weight] = ctx.saved_tensors
+        return grad @ weight.to(grad.dtype), None
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:

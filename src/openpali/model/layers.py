@@ -6,7 +6,18 @@ takes longer than an answer of a small model.
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def matmul_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which a matmul of ``x`` computes: autocast's, if it is on."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return x.dtype
 
 
 class _Uninitialised:
@@ -19,7 +30,15 @@ class _Uninitialised:
 
 
 class Linear(_Uninitialised, nn.Linear):
-    """``nn.Linear``."""
+    """``nn.Linear``, and the change to it if it has one (:mod:`openpali.model.lora`)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lora: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if self.lora is None else y + self.lora(x)
 
 
 class Embedding(_Uninitialised, nn.Embedding):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from openpali.model.layers import matmul_dtype
 from openpali.model.siglip import Embeddings, Regions
 
 _MULTIPLE = 32  # tokens are padded to a multiple of it
@@ -211,7 +212,7 @@ class _CrossEntropy(torch.autograd.Function):
         needs_hidden, needs_head = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_head = torch.zeros_like(head, dtype=torch.float32) if needs_head else None
-        matrix = head.to(hidden.dtype)
+        matrix = head.to(matmul_dtype(hidden))  # here rather than by autocast, once a chunk
         vocab = head.shape[0]
         low = smoothing / (vocab - 1) if smoothing else 0.0
         high = 1.0 - smoothing

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from openpali.model.attention import AttentionLayer, Scoring, attend_with_bias, merge_heads, split_heads
 from openpali.model.init import init_children, init_normal, init_weights
+from openpali.model.int8 import Int8Linear, widen
 from openpali.model.layers import Embedding, Linear
 from openpali.model.rows import RowBuffer, append_masks, shared_memory
 from openpali.model.vit import LayerCall
@@ -468,7 +469,10 @@ class EncoderDecoder(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """Output embedding ``[V, D]``."""
-        return self.embed.weight if self.config.tied_head else self.head.weight
+        if self.config.tied_head:
+            return self.embed.weight
+        head: nn.Module = self.head  # may have become int8
+        return widen(head.weight, head.scale) if isinstance(head, Int8Linear) else self.head.weight
 
     def encode(self, x_BND: Tensor, mask_BN: Tensor | None, call: LayerCall = nn.Module.__call__) -> Tensor:
         """Embedded inputs ``[B, N, D]`` and which of them are real (bool, or None for all) -> outputs."""

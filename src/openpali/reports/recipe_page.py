@@ -26,6 +26,7 @@ from openpali.tasks.registry import TASKS
 from openpali.train.recipe import (
     ClassifyRecipe,
     EvalSpec,
+    LoraSpec,
     MaskRecipe,
     ModelSpec,
     OptimizerSpec,
@@ -106,6 +107,7 @@ def _sections() -> Iterator[tuple[str, str, list[Key]]]:
     ]
     yield "Every recipe", "", shared
     yield "`[model]`", "", recipe_keys(ModelSpec)
+    yield "`[model.lora]`", _summary(LoraSpec), recipe_keys(LoraSpec)
     yield "`[optimizer]`", _summary(OptimizerSpec), recipe_keys(OptimizerSpec)
     yield "`[parallel]`", _summary(ParallelSpec), recipe_keys(ParallelSpec)
     yield "`[[phases]]`", "", recipe_keys(PhaseSpec)

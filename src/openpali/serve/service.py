@@ -85,9 +85,9 @@ class Service:
         """What the model can be asked for: each task with the text that it takes, and a note if it is untrained."""
         found = []
         for name in OFFERED:
-            pipeline = self.pali.pipeline(self.pali.part_for(name))
-            with suppress(ValueError), warnings.catch_warnings():  # the model lacks a tool, as masks
+            with suppress(ValueError), warnings.catch_warnings():  # the model lacks a part, or a tool as masks
                 warnings.simplefilter("ignore", Untrained)
+                pipeline = self.pali.pipeline(self.pali.part_for(name))
                 task = pipeline.task(name)
                 told = {"name": name, "takes": task.takes, "names_language": task.template.names_language}
                 found.append({**told, "note": pipeline.reservation(name)})

@@ -33,7 +33,7 @@ class Start:
 
     @property
     def model(self) -> str:
-        """The model that is made of it, as :func:`~openpali.weights.family.find_model` takes it."""
+        """The model that is made of it, as :func:`~openpali.weights.find.find_model` takes it."""
         return f"{self.run}/models/{self._step}"
 
     @property

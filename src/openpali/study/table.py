@@ -107,7 +107,7 @@ def values_of(column: ColumnSpec, result: Mapping[str, Any], job: Job) -> Values
 
 
 def as_json(study: Study, rows: Sequence[Row], missing: int) -> dict[str, Any]:
-    """The whole table. ``missing``: number of models that are not scored yet."""
+    """The whole table. ``missing``: number of tests of models that are left."""
     return {
         "study": study.name,
         "baseline": study.baseline,
@@ -121,7 +121,7 @@ def as_markdown(study: Study, rows: Sequence[Row], missing: int) -> str:
     """A table for each size, and one for the curve."""
     lines = [f"# {study.name}", "", _introduction(study)]
     if missing:
-        lines += ["", f"Not complete: {missing} tests of models are left."]
+        lines += ["", f"Not complete: tests of models that are left: {missing}."]
     whole = [row for row in rows if row.samples is None]
     for size in dict.fromkeys(row.size for row in whole):
         lines += ["", f"## {size}", "", *_table(study, [row for row in whole if row.size == size])]

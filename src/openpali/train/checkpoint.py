@@ -29,6 +29,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from openpali.distributed import Ranks
+from openpali.model.lora import lora_names
 
 Json = dict[str, Any]
 PATIENCE = 60.0  # seconds to let a pending checkpoint finish after another rank has failed
@@ -205,6 +206,7 @@ def tensors_of(
 ) -> dict[str, Tensor]:
     """The tensors of a checkpoint, by name: ``model.NAME``, ``optimizer.NAME.KEY``, ``average.NAME``.
 
+    Of a model with an adapter, they are the adapter's alone.
     These are the run's own tensors, not copies: for saving, or for :meth:`Checkpoints.load` to fill. The optimizer
     must have its state, from a step or from :func:`allocate`.
     """
@@ -214,7 +216,8 @@ def tensors_of(
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
-    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+    changes = lora_names(model)  # of an adapter, which leaves all else as it is
+    weights = {f"model.{k}": value for k, value in model.state_dict().items() if not changes or k in changes}
     return {**weights, **moments, **{f"average.{name}": value for name, value in average.items()}}
 
 

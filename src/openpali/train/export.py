@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from openpali.distributed import Ranks
+from openpali.model.lora import lora_names
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
+from openpali.train.adapt import adapter_of, build_adaptable
 from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of
 from openpali.train.recipe import Recipe, SequenceRecipe
 from openpali.train.step import TrainStep, vit_of
-from openpali.weights.format import Config, build, write_model
+from openpali.weights.format import Config, write_adapted, write_model
 
 
 def gather_weights(
@@ -70,20 +73,26 @@ def unsharded_copy(step: TrainStep) -> nn.Module:
     if step.ranks.rank:
         return step.model
     with torch.device("meta"):
-        model: nn.Module = build(current_config(step)).eval()
+        model: nn.Module = build_adaptable(current_config(step), step.recipe).eval()
     model.load_state_dict(weights, assign=True)
     return model
 
 
 def export_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, tokenizer: Tokenizer) -> None:
-    """Write the model folder of a run on rank 0, with averaged weights if the recipe has ``ema``. Collective."""
-    weights = gather_weights({**step.model.state_dict(), **step.average}, step.ranks)
+    """Write the model folder of a run on rank 0, with averaged weights if the recipe has ``ema``. Collective.
+
+    With ``model.lora`` it holds the adapter alone.
+    """
+    changes = lora_names(step.model)
+    own = {name: value for name, value in step.model.state_dict().items() if not changes or name in changes}
+    weights = gather_weights({**own, **step.average}, step.ranks)
     if step.ranks.rank:
         return
     vit = vit_of(step.model)
-    write_model(
-        folder,
-        weights,
+    write = partial(write_model, folder, weights)
+    if changes:
+        write = partial(write_adapted, folder, adapter_of(step.model, recipe, weights))
+    write(
         current_config(step),
         preprocess=None if vit is None else recipe.model.preprocess(Size(*vit.config.image_size)),
         tokenizer=tokenizer,

@@ -34,9 +34,10 @@ from openpali.model.t5gemma2 import T5Gemma2Config
 from openpali.model.vit import Classifier
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
+from openpali.train.adapt import build_adaptable
 from openpali.train.recipe import ClassifyRecipe, MaskRecipe, Recipe, SequenceRecipe, SiglipRecipe
-from openpali.weights.family import find_model
-from openpali.weights.format import ClassifierConfig, Config, build, open_model
+from openpali.weights.find import find_model
+from openpali.weights.format import ClassifierConfig, Config, open_model
 
 C = TypeVar("C", bound=Config)
 SequenceConfig = PaliModelConfig | PaliGemmaConfig | T5Gemma2Config
@@ -81,7 +82,7 @@ class SiglipObjective:
         shape = _shape(recipe, SigLIPConfig)
         tower = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size)
         self.config: Config = SigLIPConfig(shape.vision, tower, recipe.model.temperature, recipe.model.bias)
-        self.model = build(self.config)
+        self.model = build_adaptable(self.config, recipe)
         self.regions = recipe.regions
         wording: Wording = "as is" if recipe.keep_case else "lower"
         self.encoder: Encoder = PairEncoder(tokenizer, tower.length, wording, regions=recipe.regions > 0)
@@ -110,7 +111,7 @@ class ClassifyObjective:
 
     def __init__(self, recipe: ClassifyRecipe, labels: Sequence[str]) -> None:
         self.config: Config = ClassifierConfig(_shape(recipe, SigLIPConfig).vision, tuple(labels))
-        self.model = build(self.config)
+        self.model = build_adaptable(self.config, recipe)
         self.encoder: Encoder = LabelEncoder(tuple(labels))
         self.smoothing = recipe.label_smoothing
 
@@ -129,7 +130,7 @@ class SequenceObjective:
     def __init__(self, recipe: SequenceRecipe, tokenizer: Tokenizer) -> None:
         shape = cast(SequenceConfig, _shape(recipe, PaliModelConfig, PaliGemmaConfig, T5Gemma2Config))
         self.config: Config = _for_sequences(shape, recipe, tokenizer)
-        self.model = build(self.config)
+        self.model = build_adaptable(self.config, recipe)
         self.encoder: Encoder = SequenceEncoder(
             tokenizer, recipe.max_prompt, recipe.max_target, cut=recipe.too_long == "cut"
         )
@@ -167,7 +168,7 @@ class MaskObjective:
 
     def __init__(self, recipe: MaskRecipe) -> None:
         self.config: Config = _shape(recipe, MaskVQVAEConfig)
-        self.model = build(self.config)
+        self.model = build_adaptable(self.config, recipe)
         self.encoder: Encoder = MaskEncoder()
 
     def weight(self, batch: Batch) -> float:

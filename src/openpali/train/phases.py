@@ -19,7 +19,7 @@ from openpali.tasks.vqa import Classify
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import PhaseSpec, Recipe, SequenceRecipe
 from openpali.train.recipe_file import quote
-from openpali.weights.family import find_model
+from openpali.weights.find import find_model
 from openpali.weights.mask_codec import open_mask_codec
 
 

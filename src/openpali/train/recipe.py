@@ -158,6 +158,22 @@ class EvalSpec(BenchmarkEvalSpec):
         return self
 
 
+class LoraSpec(_Table):
+    """An adapter that learns while all other weights stay as they are (LoRA); a run then writes it alone.
+
+    Attributes:
+        rank: of the change to each layer; 0: no adapter.
+        alpha: the change is multiplied by ``alpha / rank``.
+        dropout: of what enters the change.
+        targets: parts of the model or last names of layers, as "query": their linear layers change.
+    """
+
+    rank: Annotated[int, Field(ge=0)] = 0
+    alpha: _Rate = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[list[str], Field(min_length=1)] = ["text"]
+
+
 class ModelSpec(_Table):
     """Shapes of the model, and the weights that its parts start from.
 
@@ -172,6 +188,7 @@ class ModelSpec(_Table):
             grey on the right and below; by default as the start model does, or else "squash".
         filter: how pixels are interpolated ("bilinear" is without antialiasing); by default as
             the start model does, or else the first.
+        lora: an adapter to train instead of the weights, see below.
     """
 
     preset: str = ""
@@ -180,6 +197,8 @@ class ModelSpec(_Table):
     frozen: list[str] = []
     resize: Literal["", Policy] = ""
     filter: Literal["", "bilinear-antialias", "bicubic-antialias", "bilinear"] = ""
+
+    lora: LoraSpec = LoraSpec()
 
     def preprocess(self, size: Size) -> Preprocess:
         """How images get their size."""
@@ -199,6 +218,13 @@ class ModelSpec(_Table):
                     f"model.{key} is missing: name it, or a model that the whole run starts from, as in "
                     'model.init = { "" = "nano/pali" }'
                 )
+        if self.lora.rank and (not self.start or len(self.init) > 1):
+            raise ValueError(
+                "model.lora changes one model: name it, and nothing else, in model.init, as in "
+                'model.init = { "" = "nano/pali" }'
+            )
+        if not self.lora.rank and self.lora != LoraSpec():
+            raise ValueError("model.lora needs a rank, such as 16")
         return self
 
 
@@ -363,6 +389,8 @@ class Recipe(_Table):
                 f'optimizer.qk_clip needs whole weight matrices, and parallel.shard = "{self.parallel.shard}" cuts '
                 'them: remove optimizer.qk_clip, or set parallel.shard = "none"'
             )
+        if self.optimizer.qk_clip and self.model.lora.rank:
+            raise ValueError("optimizer.qk_clip changes weights that model.lora freezes: remove one of the two")
         return self
 
     @property

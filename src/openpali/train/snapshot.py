@@ -42,7 +42,10 @@ def export_checkpoint(checkpoint: Path) -> Path:
     labels = class_names(open_phases(recipe, tokenizer)) if isinstance(recipe, ClassifyRecipe) else ()
     with torch.device("meta"):
         objective = build_objective(recipe, tokenizer, labels)
-    materialise(objective.model)
+    if recipe.model.lora.rank:  # the adapter's base is not written, and so not read
+        objective.model.to_empty(device="cpu")
+    else:
+        materialise(objective.model)
     set_resolution(objective.model, recipe.phases[state["phase"]].pixels)
     alone = Ranks(0, 1, torch.device("cpu"))
     step = TrainStep(recipe, objective, alone, torch.float32)

@@ -17,7 +17,8 @@ from openpali.tasks.registry import TASKS, default_options
 from openpali.train.checkpoint import checkpoints
 from openpali.train.recipe import Recipe, SequenceRecipe, SourceSpec, parse_recipe, read_record
 from openpali.train.recipe_file import quote
-from openpali.weights.family import find_model, mask_codec_of
+from openpali.weights.family import mask_codec_of
+from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 
 # Of the recipe's model table, which a run can inherit.

@@ -21,6 +21,7 @@ from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.model.vit import ViT, resample_positions
 from openpali.rng import derive_seed
 from openpali.tasks.example import Size
+from openpali.train.adapt import freeze_base
 from openpali.train.objectives import Losses, Objective
 from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, rate
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
@@ -80,6 +81,8 @@ class TrainStep:
         self.recipe, self.objective, self.model = recipe, objective, objective.model
         self.ranks, self.dtype, self.on_stage = ranks, dtype, on_stage
         freeze(self.model, recipe.model.frozen)
+        if recipe.model.lora.rank:
+            freeze_base(self.model, dtype)
         on_stage("place")
         place(self.model, recipe.parallel, ranks, dtype)
         self.learning = {name: p for name, p in self.model.named_parameters() if p.requires_grad}

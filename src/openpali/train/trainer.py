@@ -23,6 +23,7 @@ from openpali.data.pipeline.stream import Loaded, Stream, load
 from openpali.distributed import Ranks
 from openpali.model.init import materialise
 from openpali.text.tokenizer import Tokenizer
+from openpali.train.adapt import load_base
 from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, read_state, tensors_of
 from openpali.train.diagnose import explain_high_loss, explain_not_finite
 from openpali.train.evals import Evaluated, Evaluations
@@ -83,14 +84,17 @@ class Trainer:
         self.sharded = is_sharded(recipe.parallel, ranks)
         [found, *_] = cast(list[list[Path]], ranks.gather(checkpoints(run)))  # of rank 0: file systems may lag
         newest = found[-1] if found else None
-        # otherwise weights come from rank 0, or from a checkpoint
-        makes_weights = not self.sharded or (ranks.rank == 0 and newest is None)
+        # otherwise weights come from rank 0, or from a checkpoint, which has none of an adapter's base
+        adapts = recipe.model.lora.rank > 0
+        makes_weights = not self.sharded or (ranks.rank == 0 and (newest is None or adapts))
         torch.manual_seed(recipe.seed)
         labels = class_names(self.phases) if isinstance(recipe, ClassifyRecipe) else ()
         with torch.device("meta"):
             self.objective = build_objective(recipe, tokenizer, labels)
         self.model = self.objective.model
-        if makes_weights:
+        if makes_weights and adapts:
+            load_base(self.model, recipe)
+        elif makes_weights:
             materialise(self.model)
         self.stream = Stream(self.phases, self.objective.encoder, recipe.seed)
         check_sizes(recipe, self.model)
@@ -110,7 +114,7 @@ class Trainer:
         self.phase: int = state["phase"]  # at a boundary the phase that ended: weights have its resolution
 
         set_resolution(self.model, recipe.phases[self.phase].pixels)
-        if makes_weights and newest is None:
+        if makes_weights and newest is None and not adapts:
             for part, origin in recipe.model.init.items():
                 transplant(self.model, part, origin, tokenizer)
         self.train_step = TrainStep(

@@ -1,4 +1,4 @@
-"""Finding models by name, and families: several models that answer together."""
+"""Tokenizers by name, and families: several models that answer together."""
 
 from __future__ import annotations
 
@@ -12,37 +12,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from openpali.home import data_folder, home
+from openpali.home import data_folder
 from openpali.messages import reason
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.familiarity import copy_familiarity
-from openpali.weights.format import ANSWERING, FAMILY, TOKENIZER, open_model, write_model
+from openpali.weights.find import ADAPTER, FAMILY, candidates, find_model, name_of
+from openpali.weights.format import ANSWERING, TOKENIZER, open_model, write_model
 
-SHIPPED = Path(__file__).parents[1] / "models"
 MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
 MASKS = "mask_vqvae"  # the part of a family that is its mask codec
-
-
-def find_model(name: str) -> Path:
-    """The folder of a model or family: the path of one or of a finished run; the name of one that ships (``nano``);
-    or the name of a finished run (``nano/0a_siglip``), or of a model in one (``mine-detect/best``).
-
-    Raises:
-        FileNotFoundError: none of these exists.
-    """
-    for folder in _candidates(name):
-        if (folder / "config.json").is_file() or (folder / FAMILY).is_file():
-            return folder
-    if (Path(name) / "state.json").is_file():
-        raise FileNotFoundError(
-            f"{name} is a checkpoint, which `openpali predict` and `openpali eval` take; elsewhere give the model "
-            "folder that openpali.train.snapshot.export_checkpoint writes"
-        )
-    if unfinished := sorted((Path(name) / "checkpoints").glob("step-*")):
-        raise FileNotFoundError(f"the run {name} is not finished: give a checkpoint of it, {unfinished[-1]}")
-    raise FileNotFoundError(
-        f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
-    )
 
 
 def open_tokenizer(name: str) -> Tokenizer:
@@ -52,9 +30,11 @@ def open_tokenizer(name: str) -> Tokenizer:
     Raises:
         FileNotFoundError: none of these exists.
     """
-    for path in (Path(name), *(folder / TOKENIZER for folder in _candidates(name))):
+    for path in (Path(name), *(folder / TOKENIZER for folder in candidates(name))):
         if path.is_file():
             return Tokenizer.load(path)
+        if (path.parent / ADAPTER).is_file():
+            return open_model(path.parent).tokenizer
     from openpali.synth.builders.vocabularies import BUILDERS  # slow to import, not needed to answer
 
     if name in BUILDERS:
@@ -63,11 +43,6 @@ def open_tokenizer(name: str) -> Tokenizer:
         f"no tokenizer {name!r}: give its file, a model folder or finished run that has one, or one of "
         f"{', '.join(BUILDERS)}"
     )
-
-
-def name_of(folder: Path) -> str:
-    """What :func:`find_model` takes for a folder: the name of a model that ships, or else the path."""
-    return folder.relative_to(SHIPPED).as_posix() if folder.is_relative_to(SHIPPED) else str(folder)
 
 
 def mask_codec_of(folder: Path) -> str:
@@ -169,12 +144,6 @@ def write_family(
     """Write the ``family.json`` of a folder that has each part in a subfolder of its name, see :class:`Family`."""
     family = {"parts": {part: part for part in parts}, "tasks": tasks, "languages": languages}
     (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
-
-
-def _candidates(name: str) -> tuple[Path, ...]:
-    """Where a model of this name may be."""
-    run = home() / "runs" / name
-    return Path(name), Path(name) / "model", SHIPPED / name, run / "model", run
 
 
 def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -24,21 +24,23 @@ from openpali.data.media.images import Preprocess
 from openpali.messages import reason
 from openpali.metrics.calibration import Calibration
 from openpali.model.int8 import use_int8
+from openpali.model.lora import add_lora
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
-from openpali.model.vit import Classifier, ViTConfig
+from openpali.model.vit import Classifier, ViTConfig, resample_positions
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, write_adapter
+from openpali.weights.find import ADAPTER, CONFIG, FAMILY, find_model
 from openpali.weights.tensors import MappedTensors, WidenedTensors, load_exactly, write_tensors
 
 FORMAT = 1
-CONFIG = "config.json"
 FAMILIARITY = "familiarity"  # folder of what the model knows, see `weights.familiarity`
 MODEL_TYPE = "openpali"  # how transformers finds the class of a pali, see `interop.transformers`
 TOKENIZER = "tokenizer.model"
-FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
+POSITIONS = "vit.positions"
 ANSWERING = frozenset({"pali", "paligemma", "t5gemma2"})  # kinds of models that take prompts
 STORAGE = frozenset({"base", "int8"})  # facts about how a folder stores its tensors; other writers drop them
 Json = dict[str, Any]
@@ -86,7 +88,8 @@ class ModelFolder:
     """An opened model folder. Weights are read on request, the tokenizer is parsed once.
 
     ``facts["base"]``, if set, names a sibling folder that holds the tensors missing here: a transfer with a frozen
-    ViT ships without it. ``facts["int8"]`` says that the weights of linear layers are stored in int8.
+    ViT ships without it. ``facts["int8"]`` says that the weights of linear layers are stored in int8. A folder with
+    an adapter holds what changes in another model, its base.
     """
 
     folder: Path
@@ -102,21 +105,47 @@ class ModelFolder:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that belongs to the weights."""
-        return Tokenizer.load(self.folder / TOKENIZER)
+        own = self.folder / TOKENIZER
+        return self.base.tokenizer if self.base and not own.is_file() else Tokenizer.load(own)
 
     @property
     def has_tokenizer(self) -> bool:
         """Whether the folder holds a tokenizer."""
-        return (self.folder / TOKENIZER).is_file()
+        return (self.folder / TOKENIZER).is_file() or bool(self.base and self.base.has_tokenizer)
+
+    @cached_property
+    def adapter(self) -> Adapter | None:
+        """The adapter, if the folder holds one instead of a model.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        return read_adapter(self.folder) if (self.folder / ADAPTER).is_file() else None
+
+    @cached_property
+    def base(self) -> ModelFolder | None:
+        """The model that the adapter changes.
+
+        Raises:
+            FileNotFoundError: it is not here.
+            ValueError: it cannot be read.
+        """
+        return _open_base(self.folder, self.adapter) if self.adapter else None
+
+    @property
+    def int8(self) -> bool:
+        """Whether linear layers are stored in int8."""
+        return self.base.int8 if self.base else bool(self.facts.get("int8"))
 
     def weights(self) -> Mapping[str, Tensor]:
-        """All tensors by name, int8 ones widened to float32. Each is mapped, and read when it is touched.
+        """All tensors by name, int8 ones widened to float32, an adapter merged. Each is read when it is touched.
 
         Raises:
             ValueError: a file is damaged.
         """
-        stored = self._stored()
-        return WidenedTensors(stored) if self.facts.get("int8") else stored
+        stored = self.stored()
+        widened = WidenedTensors(stored) if self.int8 else stored
+        return MergedTensors(widened, self.adapter) if self.adapter else widened
 
     @property
     def calibrations(self) -> dict[str, Calibration]:
@@ -135,8 +164,10 @@ class ModelFolder:
         """The facts that stay true of :meth:`weights` wherever they are written."""
         return {key: value for key, value in self.facts.items() if key not in STORAGE}
 
-    def _stored(self) -> Mapping[str, Tensor]:
-        """All tensors by name, as they are on disk."""
+    def stored(self) -> Mapping[str, Tensor]:
+        """All tensors by name, as they are on disk; of an adapter, those of its base, at its own resolution."""
+        if self.base:
+            return _at_grid(self.base, self.config)
         own = MappedTensors(self.folder)
         base = self.facts.get("base")
         if not base:
@@ -144,22 +175,24 @@ class ModelFolder:
         theirs = open_model(self.folder.parent / base).weights()
         return ChainMap(own, theirs)  # type: ignore[arg-type]  # only read, never written
 
-    def model(self, dtype: torch.dtype = torch.float32, *, int8: bool = True) -> nn.Module:
+    def model(self, dtype: torch.dtype = torch.float32, *, plain: bool = False) -> nn.Module:
         """The model with its weights, in evaluation mode. Tensors stored in ``dtype`` stay mapped.
 
         Args:
             dtype: of all floats.
-            int8: keep weights that are stored in int8; otherwise widen them.
+            plain: widen weights that are stored in int8, and merge an adapter.
 
         Raises:
             ValueError: tensors are missing, unknown, or have another shape.
         """
         with torch.device("meta"):
             model = build(self.config)
-        int8 = int8 and bool(self.facts.get("int8"))
-        if int8:
+        if self.int8 and not plain:
             use_int8(model)
-        stored = self._stored() if int8 else self.weights()
+        stored = self.weights() if plain else self.stored()
+        if self.adapter and not plain:
+            add_lora(model, self.adapter.config)
+            stored = ChainMap(self.adapter.tensors, stored)  # type: ignore[arg-type]  # only read, never written
         weights = {k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in stored.items()}
         load_exactly(model, weights, str(self.folder))
         return model.eval()
@@ -173,6 +206,9 @@ def open_model(folder: Path) -> ModelFolder:
         ValueError: its configuration cannot be read, or it holds another library's model or a family.
     """
     path = folder / CONFIG
+    if not path.is_file() and (folder / ADAPTER).is_file():  # of PEFT
+        base = _open_base(folder, read_adapter(folder))
+        return ModelFolder(folder, base.config, base.preprocess, base.lasting_facts)
     if not path.is_file():
         if (folder / FAMILY).is_file():
             parts = ", ".join(str(part.parent) for part in sorted(folder.glob("*/config.json")))
@@ -211,6 +247,31 @@ def write_model(
         OSError: it cannot be written.
     """
     write_tensors(folder, weights)
+    _describe(folder, config, preprocess, tokenizer, facts)
+
+
+def write_adapted(
+    folder: Path,
+    adapter: Adapter,
+    config: Config,
+    *,
+    preprocess: Preprocess | None,
+    tokenizer: Tokenizer | None,
+    facts: Json,
+) -> None:
+    """Write a folder with an adapter in the place of weights, otherwise as :func:`write_model`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_adapter(folder, adapter)
+    _describe(folder, config, preprocess, tokenizer, facts)
+
+
+def _describe(
+    folder: Path, config: Config, preprocess: Preprocess | None, tokenizer: Tokenizer | None, facts: Json
+) -> None:
+    """Write what a model folder holds beside its tensors."""
     shutil.rmtree(folder / FAMILIARITY, ignore_errors=True)
     if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)
@@ -226,6 +287,30 @@ def write_model(
     _write_config(folder, described)
 
 
+def write_merged(source: ModelFolder, out: Path) -> None:
+    """Write the model that an adapter and its base are together, in the base's dtypes; int8 layers as bf16.
+
+    Raises:
+        ValueError: the folder holds no adapter.
+        OSError: it cannot be written.
+    """
+    if source.adapter is None:
+        raise ValueError(f"{source.folder} holds no adapter, but a whole model: there is nothing to merge")
+    stored, wide = source.stored(), torch.bfloat16
+    weights = {
+        key: value.to(wide if stored[key].dtype == torch.int8 else stored[key].dtype)
+        for key, value in source.weights().items()
+    }
+    write_model(
+        out,
+        weights,
+        source.config,
+        preprocess=source.preprocess,
+        tokenizer=source.tokenizer if source.has_tokenizer else None,
+        facts=source.lasting_facts,
+    )
+
+
 def add_facts(folder: Path, **facts: Any) -> None:
     """Record more facts of a model folder, in place of those of the same names.
 
@@ -235,6 +320,27 @@ def add_facts(folder: Path, **facts: Any) -> None:
     described = json.loads((folder / CONFIG).read_text("utf-8"))
     described["facts"] |= facts
     _write_config(folder, described)
+
+
+def _open_base(folder: Path, adapter: Adapter) -> ModelFolder:
+    try:
+        return open_model(find_model(adapter.base))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the adapter {folder} changes the model {adapter.base}, which is not here: fetch it, or correct "
+            f"base_model_name_or_path in {folder / ADAPTER}"
+        ) from error
+
+
+def _at_grid(base: ModelFolder, config: Config) -> Mapping[str, Tensor]:
+    """A base's tensors, with position embeddings for the grid of ``config``."""
+    stored = base.stored()
+    if isinstance(config, MaskVQVAEConfig) or isinstance(base.config, MaskVQVAEConfig):
+        return stored
+    if base.config.vision.grid == config.vision.grid:
+        return stored
+    positions = resample_positions(stored[POSITIONS].float(), base.config.vision.grid, config.vision.grid)
+    return ChainMap({POSITIONS: positions}, stored)  # type: ignore[arg-type]  # only read, never written
 
 
 def _write_config(folder: Path, described: Json) -> None:

@@ -7,7 +7,8 @@ from functools import cache
 from openpali.data.validate import Terms
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import TASKS, Tools, find_family, open_task, openable
-from openpali.weights.family import MAIN, find_model, mask_codec_of, open_family
+from openpali.weights.family import MAIN, mask_codec_of, open_family
+from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.mask_codec import open_mask_codec
 

@@ -18,7 +18,7 @@ def write_int8(source: ModelFolder, out: Path) -> None:
         ValueError: it has int8 layers already.
         OSError: it cannot be written.
     """
-    if source.facts.get("int8"):
+    if source.int8 and not source.adapter:
         raise ValueError(f"{source.folder} has int8 weights already")
     with torch.device("meta"):
         stored = storage_of(build(source.config))

@@ -98,30 +98,33 @@ class WidenedTensors(Mapping[str, Tensor]):
         return len(self.names)
 
 
-def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write tensors into a folder, in shards of at most ``shard_bytes``.
+def write_tensors(
+    folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: int = SHARD_BYTES, name: str = WEIGHTS
+) -> None:
+    """Write tensors into a folder, in shards of at most ``shard_bytes``, or in one file of another ``name``.
 
     Old files are replaced by new ones, not changed: processes that have them mapped keep the old values.
 
     Raises:
         OSError: they cannot be written; the old files are still there.
     """
+    alone = name != WEIGHTS
     shards: list[dict[str, Tensor]] = [{}]
     filled = 0
     for key, tensor in tensors.items():
-        if filled and filled + tensor.nbytes > shard_bytes:
+        if not alone and filled and filled + tensor.nbytes > shard_bytes:
             shards.append({})
             filled = 0
         shards[-1][key] = tensor.detach()
         filled += tensor.nbytes
-    names = [WEIGHTS]
+    names = [name]
     if len(shards) > 1:
         names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     try:
-        for name, shard in zip(names, shards, strict=True):
-            written.append(folder / f".{name}")
+        for file, shard in zip(names, shards, strict=True):
+            written.append(folder / f".{file}")
             written[-1].touch()
             mode = written[-1].stat().st_mode  # others may read it as any new file, which safetensors forbids
             save_file({k: v.contiguous() for k, v in shard.items()}, written[-1], metadata={"format": "pt"})
@@ -129,12 +132,12 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, shard_bytes: i
     except (OSError, SafetensorError) as error:
         for path in written:
             path.unlink(missing_ok=True)
-        raise OSError(f"{folder / WEIGHTS} cannot be written: {error}") from error
-    for path, name in zip(written, names, strict=True):
-        path.replace(folder / name)
+        raise OSError(f"{folder / name} cannot be written: {error}") from error
+    for path, file in zip(written, names, strict=True):
+        path.replace(folder / file)
     if len(shards) > 1:
         size = sum(tensor.nbytes for tensor in tensors.values())
-        where = {key: name for name, shard in zip(names, shards, strict=True) for key in sorted(shard)}
+        where = {key: file for file, shard in zip(names, shards, strict=True) for key in sorted(shard)}
         index = {"metadata": {"total_size": size}, "weight_map": where}
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", "utf-8")
     for old in (*folder.glob("model-*-of-*.safetensors"), folder / WEIGHTS, folder / INDEX):

@@ -7,7 +7,7 @@ from torch import nn
 from openpali.model.mask_vqvae import MaskVQVAEConfig
 from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.family import find_model
+from openpali.weights.find import find_model
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.tensors import load_exactly
 

@@ -34,10 +34,11 @@ async function connect() {
   $("model").hidden = false;
   document.title = `${state.model.id} · OpenPaLI`;
   const { tasks, languages: codes } = state.model.openpali;
-  const offered = tasks.filter(({ name }) => name in TASKS);
-  const trained = offered.find(({ note }) => !note) ?? offered[0];
-  $("tasks").append(...[...offered, { name: "", takes: "prompt" }].map((task) => taskButton(task, task === trained)));
-  $("lang").append(...codes.map((code) => new Option(languages.of(code), code)));
+  const offered = [...tasks.filter(({ name }) => name in TASKS), { name: "", takes: "prompt" }];
+  const trained = offered.find(({ note }) => !note);
+  const buttons = offered.map((task) => taskButton(task, task === trained));
+  $("tasks").replaceChildren($("tasks").firstElementChild, ...buttons);
+  $("lang").replaceChildren(...codes.map((code) => new Option(languages.of(code), code)));
   const own = navigator.language.split("-")[0];
   $("lang").value = codes.includes(own) ? own : codes.includes("en") ? "en" : codes[0];
   changeTask();

@@ -1,0 +1,101 @@
+"""LoRA (arXiv 2106.09685): frozen linear layers with changes of low rank that learn.
+
+    y = W x + b + alpha / rank * up(down(dropout(x)))
+
+A layer holds its change as ``lora``, so its own parameters keep their names, and int8 layers take one, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openpali.model.int8 import Int8Linear
+from openpali.model.layers import Linear
+
+HEAD = "head"  # training computes its loss from the head's matrix, without calling the layer
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Attributes:
+    rank: of each change.
+    alpha: the change is multiplied by ``alpha / rank``.
+    targets: names of the layers that change.
+    dropout: of what enters the change, in training.
+    """
+
+    rank: int
+    alpha: float
+    targets: Sequence[str]
+    dropout: float = 0.0
+
+    @property
+    def scale(self) -> float:
+        """The factor on a change."""
+        return self.alpha / self.rank
+
+
+class Lora(nn.Module):
+    """``[..., I] -> [..., O]``: what is added to a layer's output; 0 at first."""
+
+    def __init__(self, inputs: int, outputs: int, config: LoraConfig) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.empty(config.rank, inputs))
+        self.up = nn.Parameter(torch.empty(outputs, config.rank))
+        self.scale = config.scale
+        self.dropout = nn.Dropout(config.dropout)
+
+    def init_weights(self) -> None:
+        nn.init.kaiming_uniform_(self.down, a=5**0.5)  # as PEFT does
+        nn.init.zeros_(self.up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(self.dropout(x), self.down), self.up) * self.scale
+
+
+def find_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
+    """Names of the linear layers in parts of a model, or with the given last names ("query"), without output heads.
+
+    Raises:
+        ValueError: a target names no linear layer.
+    """
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, Linear | Int8Linear) and name.rpartition(".")[2] != HEAD
+    ]
+    found: dict[str, None] = {}
+    for target in targets:
+        named = [n for n in linear if n == target or n.startswith(f"{target}.") or n.endswith(f".{target}")]
+        if not named:
+            last = sorted({name.rpartition(".")[2] for name in linear})
+            raise ValueError(
+                f"model.lora.targets names {target!r}, which is no linear layer: name parts of the model or layers "
+                f"({', '.join(last)})"
+            )
+        found |= dict.fromkeys(named)
+    return [name for name in linear if name in found]
+
+
+def add_lora(model: nn.Module, config: LoraConfig) -> None:
+    """Give the layers ``config.targets`` a change without values, on their device."""
+    for name in config.targets:
+        layer = model.get_submodule(name)
+        outputs, inputs = layer.weight.shape  # type: ignore[misc]
+        with torch.device(layer.weight.device):  # type: ignore[arg-type]
+            layer.lora = Lora(inputs, outputs, config)
+
+
+def lora_names(model: nn.Module) -> set[str]:
+    """Names of the parameters that belong to changes; empty for a model without."""
+    return {
+        f"{name}.{own}"
+        for name, module in model.named_modules()
+        if isinstance(module, Lora)
+        for own, _ in module.named_parameters()
+    }

@@ -1,0 +1,87 @@
+"""Training a LoRA adapter: the model with room for its changes, and what is frozen beneath them.
+
+The base is read as it is stored: int8 stays int8, and linear layers in bf16 stay mapped. Linear layers are held in
+the computing dtype, to which autocast would round them anyway, so nothing is computed differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from openpali.model.init import init_weights
+from openpali.model.int8 import use_int8
+from openpali.model.layers import Linear
+from openpali.model.lora import Lora, LoraConfig, add_lora, find_targets, lora_names
+from openpali.train.recipe import Recipe
+from openpali.weights.adapters import Adapter
+from openpali.weights.find import find_model, name_of
+from openpali.weights.format import Config, ModelFolder, build, open_model
+from openpali.weights.tensors import load_exactly
+
+
+def build_adaptable(config: Config, recipe: Recipe) -> nn.Module:
+    """The model of a configuration as :func:`build`; of a recipe with an adapter, with room for its changes.
+
+    Raises:
+        ValueError: a target of the adapter is no linear layer.
+    """
+    model = build(config)
+    lora = recipe.model.lora
+    if not lora.rank:
+        return model
+    base = _base(recipe)
+    if base is not None and base.int8:
+        use_int8(model)
+    add_lora(model, LoraConfig(lora.rank, lora.alpha, find_targets(model, lora.targets), lora.dropout))
+    return model
+
+
+def load_base(model: nn.Module, recipe: Recipe) -> None:
+    """Fill a model of :func:`build_adaptable`, on the meta device: the base's weights, and new changes.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no base, or its tensors do not fit.
+    """
+    base = _base(recipe)
+    if base is None:
+        raise FileNotFoundError(f"model.init: no model {recipe.model.start!r}")
+    changes = {name: p for name, p in model.state_dict().items() if name in lora_names(model)}
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Linear)}
+    stored = base.stored() if base.int8 else base.weights()
+    tensors = {k: v if k in linear or v.dtype == torch.int8 else v.float() for k, v in stored.items()}
+    empty = {name: torch.empty(p.shape) for name, p in changes.items()}
+    load_exactly(model, {**tensors, **empty}, recipe.model.start)
+    for module in model.modules():
+        if isinstance(module, Lora):
+            init_weights(module)
+
+
+def freeze_base(model: nn.Module, dtype: torch.dtype) -> None:
+    """Let only the changes learn, and hold other linear layers in ``dtype``; in place."""
+    learning = lora_names(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name in learning)
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.weight.data = module.weight.data.to(dtype)
+            if module.bias is not None:
+                module.bias.data = module.bias.data.to(dtype)
+
+
+def adapter_of(model: nn.Module, recipe: Recipe, tensors: Mapping[str, Tensor]) -> Adapter:
+    """The adapter of a run; ``tensors``: its changes by name."""
+    lora = recipe.model.lora
+    targets = [name for name, module in model.named_modules() if getattr(module, "lora", None) is not None]
+    base = name_of(find_model(recipe.model.start).resolve())
+    return Adapter(base, LoraConfig(lora.rank, lora.alpha, targets, lora.dropout), tensors)
+
+
+def _base(recipe: Recipe) -> ModelFolder | None:
+    """The model beneath the adapter; None if it is not here, as when a recipe is planned before it is trained."""
+    try:
+        return open_model(find_model(recipe.model.start))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,45 @@
+"""Finding models by name: folders, models that ship with the package, and runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from openpali.home import home
+
+SHIPPED = Path(__file__).parents[1] / "models"
+CONFIG = "config.json"
+FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
+ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model, adapter or family: the path of one or of a finished run; the name of one that ships
+    (``nano``); or the name of a finished run (``nano/0a_siglip``), or of a model in one (``mine-detect/best``).
+
+    Raises:
+        FileNotFoundError: none of these exists.
+    """
+    for folder in candidates(name):
+        if any((folder / file).is_file() for file in (CONFIG, FAMILY, ADAPTER)):
+            return folder
+    if (Path(name) / "state.json").is_file():
+        raise FileNotFoundError(
+            f"{name} is a checkpoint, which `openpali predict` and `openpali eval` take; elsewhere give the model "
+            "folder that openpali.train.snapshot.export_checkpoint writes"
+        )
+    if unfinished := sorted((Path(name) / "checkpoints").glob("step-*")):
+        raise FileNotFoundError(f"the run {name} is not finished: give a checkpoint of it, {unfinished[-1]}")
+    raise FileNotFoundError(
+        f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
+    )
+
+
+def name_of(folder: Path) -> str:
+    """What :func:`find_model` takes for a folder: the name of a model that ships, or else the path."""
+    return folder.relative_to(SHIPPED).as_posix() if folder.is_relative_to(SHIPPED) else str(folder)
+
+
+def candidates(name: str) -> tuple[Path, ...]:
+    """Where a model of this name may be."""
+    run = home() / "runs" / name
+    return Path(name), Path(name) / "model", SHIPPED / name, run / "model", run

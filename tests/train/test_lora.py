@@ -1,0 +1,152 @@
+"""LoRA in a recipe: what learns, what is written, exact resume, int8 bases, and PEFT's file format."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_runs import Killed, assert_same_run, kill_at, make_recipe
+
+import openpali.train.trainer as trainer_module
+from openpali.cli.main import main
+from openpali.infer.pali import Pali
+from openpali.model.int8 import Int8Linear
+from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
+from openpali.train.recipe import Recipe
+from openpali.train.snapshot import export_checkpoint
+from openpali.train.start import inherit
+from openpali.weights.adapters import read_adapter
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
+
+ALWAYS = 1e-9  # minutes between checkpoints
+CAPTION = {"source": "nano/single", "task": "caption"}
+
+
+@pytest.fixture(scope="module")
+def base(family: Path) -> Path:
+    return family / "pali"
+
+
+def lora_recipe(base: Path, /, lora: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    model = {"init": {"": str(base)}, "lora": {"rank": 2, "dropout": 0.1, **(lora or {})}}
+    return inherit(
+        make_recipe(**{"model": model, "max_target": 32, "optimizer__lr": 1e-2, **changes})  # type: ignore[arg-type]
+    ).recipe
+
+
+def test_a_killed_run_equals_one_that_was_not(base, make_trainer, tmp_path, monkeypatch) -> None:
+    """With dropout, an average and the best of its evaluations; the folder holds the adapter alone."""
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)
+    held = {"name": "held", **CAPTION, "every": 12, "limit": 2}
+    recipe = lora_recipe(base, ema=0.5, evals=[held], keep_best="held/loss", save_minutes=ALWAYS, keep=10)
+    before = {k: v.clone() for k, v in open_model(base).weights().items()}
+    make_trainer(recipe, "whole").train()
+    trainer = make_trainer(recipe, "broken")
+    kill_at(trainer, 4)
+    with pytest.raises(Killed):
+        trainer.train()
+    make_trainer(recipe, "broken").train()
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    written = tmp_path / "whole" / "model"
+    files = {"adapter_config.json", "adapter_model.safetensors", "config.json", "tokenizer.model"}
+    assert {path.name for path in written.iterdir()} == files
+    assert all(torch.equal(before[k], v) for k, v in open_model(base).weights().items())
+    changed = {k for k, v in open_model(written).weights().items() if not torch.equal(v, before[k].float())}
+    expected = {f"{name}.weight" for name in find_targets(open_model(base).model(), ["text"])}
+    assert changed == expected
+    stored = read_adapter(written)
+    assert (tmp_path / "whole" / "best" / "adapter_config.json").is_file()
+    snapshot = export_checkpoint(sorted((tmp_path / "whole" / "checkpoints").iterdir())[-1])
+    again = read_adapter(snapshot)
+    assert all(torch.equal(again.tensors[k], v) for k, v in stored.tensors.items())
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_apart_and_merged_are_the_same_model(base, int8, make_trainer, tmp_path, monkeypatch, capsys) -> None:
+    if int8:
+        write_int8(open_model(base), tmp_path / "int8")
+        base = tmp_path / "int8"
+    written = make_trainer(lora_recipe(base, lora={"targets": ["text", "vit"]}, phases__0__samples=8)).train()
+    adapted = open_model(written)
+    apart, plain = adapted.model(), adapted.model(plain=True)
+    assert any(isinstance(module, Int8Linear) for module in apart.modules()) == int8
+    images = torch.randint(0, 256, (2, 1, 72, 72, 3), dtype=torch.uint8)
+    inputs = images, torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[11, 12], [13, 1]])
+    torch.testing.assert_close(apart(*inputs), plain(*inputs), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(apart(*inputs), open_model(base).model()(*inputs), rtol=1e-2, atol=1e-2)
+    monkeypatch.setattr(sys, "argv", ["openpali", "merge", str(written), "--out", str(tmp_path / "merged")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    merged = open_model(tmp_path / "merged")
+    assert merged.adapter is None
+    for key, value in adapted.weights().items():
+        torch.testing.assert_close(merged.weights()[key].float(), value.float(), rtol=1e-2, atol=1e-3)
+    [said] = Pali.from_pretrained(written).caption([images[0, 0].numpy()])
+    assert isinstance(said, str)
+
+
+def test_peft_loads_it_onto_our_model_of_transformers(base, make_trainer, tmp_path) -> None:
+    from peft import LoraConfig as Theirs
+    from peft import PeftModel, get_peft_model
+
+    from openpali.interop.transformers.modeling import PaliForConditionalGeneration
+
+    written = make_trainer(lora_recipe(base, phases__0__samples=8)).train()
+    theirs = PeftModel.from_pretrained(
+        PaliForConditionalGeneration.from_pretrained(base, dtype=torch.float32), written
+    ).eval()
+    images = torch.rand(1, 1, 72, 72, 3) * 2 - 1
+    prompt, target = torch.tensor([[5, 6, 7]]), torch.tensor([[0, 11, 12]])
+    ours = open_model(written).model()
+    expected = ours.logits(ours(images, prompt, torch.tensor([[11, 12, 13]])))
+    found = theirs(input_ids=prompt, pixel_values=images.movedim(-1, 2), decoder_input_ids=target).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+    fresh = PaliForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    made = get_peft_model(fresh, Theirs(r=3, target_modules=["query", "gate"], init_lora_weights=False))
+    made.save_pretrained(tmp_path / "peft")
+    model = open_model(tmp_path / "peft").model()
+    made.eval()
+    expected = made(input_ids=prompt, pixel_values=images.movedim(-1, 2), decoder_input_ids=target).logits
+    torch.testing.assert_close(
+        model.logits(model(images, prompt, torch.tensor([[11, 12, 13]]))), expected, rtol=1e-4, atol=1e-4
+    )
+    described = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    (tmp_path / "peft" / "adapter_config.json").write_text(json.dumps({**described, "use_dora": True}))
+    with pytest.raises(ValueError, match="only plain LoRA"):
+        open_model(tmp_path / "peft")
+
+
+def test_a_lost_base_is_named(base, tmp_path, make_trainer) -> None:
+    written = make_trainer(lora_recipe(base, phases__0__samples=4)).train()
+    file = written / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": "gone"}))
+    with pytest.raises(FileNotFoundError, match=r"the model gone, which is not here: .*base_model_name"):
+        open_model(written).model()
+
+
+def test_impossible_recipes_are_refused(base) -> None:
+    with pytest.raises(ValueError, match=r"model\.lora changes one model"):
+        make_recipe(model__lora={"rank": 2})
+    with pytest.raises(ValueError, match=r"model\.lora needs a rank"):
+        lora_recipe(base, lora={"rank": 0, "alpha": 2.0})
+    with pytest.raises(ValueError, match="qk_clip changes weights that"):
+        lora_recipe(base, optimizer__qk_clip=1.0)
+    with pytest.raises(ValueError, match=r"targets names 'nope', .* \(down, gate, key_value"):
+        find_targets(open_model(base).model(), ["nope"])
+
+
+def test_changes_keep_the_names_of_layers_and_the_head_is_none(base) -> None:
+    model = open_model(base).model()
+    before = set(model.state_dict())
+    names = find_targets(model, ["text", "query"])
+    assert "text.head" not in names
+    add_lora(model, LoraConfig(2, 4.0, names))
+    assert set(model.state_dict()) - before == lora_names(model)
+    assert len(lora_names(model)) == 2 * len(names)
