@@ -226,9 +226,8 @@ def attend_grouped(
             Of a :class:`Band`, each block of queries takes the keys that it sees alone.
     """
     shared, length, n = q.shape[1] // k.shape[1], q.shape[2], k.shape[2]
-    if length == 1 and not isinstance(
-        mask, Band
-    ):  # the heads that share keys are as many queries of one head: no key is copied
+    if length == 1 and not isinstance(mask, Band):
+        # the heads that share keys are as many queries of one head: no key is copied
         how = Scoring(mask, scale, None, cap)
         return attend(q.reshape(len(q), k.shape[1], shared, -1), k, v, how).reshape(q.shape)
     k, v = (t.repeat_interleave(shared, 1) for t in (k, v))
