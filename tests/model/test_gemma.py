@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from openpali.model import attention
+from openpali.model.attention import Band
 from openpali.model.gemma import GemmaConfig, prefix_masks
 from openpali.model.init import init_weights
 from openpali.model.pali import VisionLanguageModel
@@ -88,7 +89,12 @@ def test_masks_of_an_encoder_decoder_by_hand() -> None:
         ....1."""
     real = torch.tensor([[True] * 5 + [False]])
     seen = both_ways(real, 4)  # one before, two after: an even window has one more after
-    assert ["".join(".1"[key] for key in row) for row in seen.near[0, 0].tolist()] == drawn.split()
+    assert isinstance(seen.near, Band)
+    for start, end in ((0, 6), (2, 4), (5, 6)):  # of each block, the keys outside are seen by none
+        keys, mask = seen.near.block(start, end)
+        rows = ["".join(".1"[key] for key in row) for row in mask[0, 0].tolist()]
+        assert rows == [row[keys] for row in drawn.split()[start:end]]
+        assert all("1" not in row[: keys.start] + row[keys.stop :] for row in drawn.split()[start:end])
     assert seen.full.tolist() == [[real.tolist()]]
     masks = merged_masks(torch.tensor([[2, 3]]), 4, torch.tensor([[True, False]]), 2)
     assert masks.full.int().tolist() == [[[[1, 0, 1, 1, 1, 0], [1, 0, 1, 1, 1, 1]]]]

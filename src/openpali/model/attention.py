@@ -186,8 +186,34 @@ def attend_with_bias(
     return _in_blocks(block, q.shape[2], copies * q.shape[1] * k.shape[2])
 
 
+class Band(NamedTuple):
+    """A mask of queries that see the keys near their own position, as many as there are queries.
+
+    Attributes:
+        real: which keys may be seen at all, bool ``[B, N]``.
+        before, after: how many before and after its own a query sees.
+    """
+
+    real: Tensor
+    before: int
+    after: int
+
+    def block(self, start: int, end: int) -> tuple[slice, Tensor]:
+        """The keys that queries ``start..end - 1`` may see, and the mask over these, bool ``[B, 1, L, keys]``."""
+        keys = slice(max(0, start - self.before), end + self.after)
+        places = torch.arange(self.real.shape[1], device=self.real.device)
+        ahead = places[keys] - places[start:end, None]
+        return keys, self.real[:, None, None, keys] & (ahead >= -self.before) & (ahead <= self.after)
+
+
 def attend_grouped(
-    attend: Backend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float | None = None
+    attend: Backend,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | Band | None,
+    scale: float,
+    cap: float | None = None,
 ) -> Tensor:
     """Attention where several heads of queries share one of keys and values, as many queries at a time as memory
     allows.
@@ -197,18 +223,24 @@ def attend_grouped(
         q: ``[B, h, L, d]``.
         k, v: ``[B, g, N, d]``; the first ``h / g`` heads of ``q`` see the first head of these, and so on.
         mask, scale, cap: as in :class:`Scoring`; the mask is the same for all heads, ``[B, 1, L, N]`` (or 1 for L).
+            Of a :class:`Band`, each block of queries takes the keys that it sees alone.
     """
-    shared, length = q.shape[1] // k.shape[1], q.shape[2]
-    if length == 1:  # the heads that share keys are as many queries of one head: no key is copied
+    shared, length, n = q.shape[1] // k.shape[1], q.shape[2], k.shape[2]
+    if length == 1 and not isinstance(mask, Band):
+        # the heads that share keys are as many queries of one head: no key is copied
         how = Scoring(mask, scale, None, cap)
         return attend(q.reshape(len(q), k.shape[1], shared, -1), k, v, how).reshape(q.shape)
     k, v = (t.repeat_interleave(shared, 1) for t in (k, v))
 
     def block(start: int, end: int) -> Tensor:
-        own = mask if mask is None or mask.shape[2] == 1 else mask[:, :, start:end]
-        return attend(q[:, :, start:end], k, v, Scoring(own, scale, None, cap))
+        if isinstance(mask, Band):
+            keys, own = mask.block(start, end)
+            return attend(q[:, :, start:end], k[:, :, keys], v[:, :, keys], Scoring(own, scale, None, cap))
+        rows = mask if mask is None or mask.shape[2] == 1 else mask[:, :, start:end]
+        return attend(q[:, :, start:end], k, v, Scoring(rows, scale, None, cap))
 
-    return _in_blocks(block, length, len(q) * q.shape[1] * k.shape[2])
+    seen = min(n, QUERY_BLOCK + mask.before + mask.after) if isinstance(mask, Band) else n
+    return _in_blocks(block, length, len(q) * q.shape[1] * seen)
 
 
 def _in_blocks(block: Callable[[int, int], Tensor], length: int, scores: int) -> Tensor:

@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from openpali.model.attention import AttentionLayer, attend_grouped, merge_heads, split_heads
+from openpali.model.attention import AttentionLayer, Band, attend_grouped, merge_heads, split_heads
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.layers import Embedding, Linear
 from openpali.model.t5 import FeedForward, KVCache, LayerCache
@@ -109,7 +109,7 @@ class Masks(NamedTuple):
     """Which keys each query may see, bool, broadcasting to ``[B, 1, L, N]``: in all, and within the window."""
 
     full: Tensor
-    near: Tensor
+    near: Tensor | Band
 
 
 def prefix_masks(queries_BL: Tensor, keys_BN: Tensor, prefix_B: Tensor, window: int | None) -> Masks:
@@ -147,7 +147,7 @@ class Attention(AttentionLayer):
         k, v = self.key_value(x_BND).chunk(2, dim=-1)
         return self.norm_key(split_heads(k, self.kv_heads)), split_heads(v, self.kv_heads)
 
-    def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor | Band, cache: KVCache | None) -> Tensor:
         k, v = self.memory(x_BLD)
         q, k = rotate(self.norm_query(split_heads(self.query(x_BLD), self.heads))), rotate(k)
         if cache is not None:
@@ -168,7 +168,7 @@ class Layer(nn.Module):
         self.ff = FeedForward(config.d_model, config.d_ff, "gelu")
         self.post_ff = norm() if config.post_norms else nn.Identity()
 
-    def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor | Band, cache: KVCache | None = None) -> Tensor:
         """The next L positions, after those that ``cache`` holds; ``mask`` as in :class:`Masks`."""
         x = x_BLD + self.post_attention(self.attention(self.norm_attention(x_BLD), rotate, mask, cache))
         return cast(Tensor, x + self.post_ff(self.ff(self.norm_ff(x))))

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openpali.model.attention import Band
 from openpali.model.gemma import (
     GemmaConfig,
     Layer,
@@ -256,9 +257,7 @@ def both_ways(real_BN: Tensor, window: int | None) -> Masks:
     full = real_BN[:, None, None, :]
     if window is None:
         return Masks(full, full)
-    place = torch.arange(real_BN.shape[1], device=real_BN.device)
-    ahead = place[None, :] - place[:, None]
-    return Masks(full, full & (ahead > -((window + 1) // 2)) & (ahead <= window // 2))
+    return Masks(full, Band(real_BN, (window - 1) // 2, window // 2))
 
 
 def merged_masks(queries_BL: Tensor, length: int, real_BN: Tensor, window: int | None) -> Masks:
