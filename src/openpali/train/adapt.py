@@ -67,9 +67,9 @@ def freeze_base(model: nn.Module, dtype: torch.dtype) -> None:
         parameter.requires_grad_(parameter.requires_grad and name in learning)
     for module in model.modules():
         if isinstance(module, Linear):
-            module.weight.data = module.weight.data.to(dtype)
-            if module.bias is not None:
-                module.bias.data = module.bias.data.to(dtype)
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                if parameter.dtype != dtype:  # replaced, not changed: a plan holds fake tensors
+                    setattr(module, name, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
 
 
 def adapter_of(model: nn.Module, recipe: Recipe, tensors: Mapping[str, Tensor]) -> Adapter:
