@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from openpali.model.init import init_weights
 from openpali.model.int8 import use_int8
@@ -68,8 +69,9 @@ def freeze_base(model: nn.Module, dtype: torch.dtype) -> None:
     for module in model.modules():
         if isinstance(module, Linear):
             for name, parameter in list(module.named_parameters(recurse=False)):
-                if parameter.dtype != dtype:  # replaced, not changed: a plan holds fake tensors
-                    setattr(module, name, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
+                if parameter.dtype != dtype:
+                    with _disable_current_modes():  # a plan moves meta tensors to its fake device later
+                        setattr(module, name, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
 
 
 def adapter_of(model: nn.Module, recipe: Recipe, tensors: Mapping[str, Tensor]) -> Adapter:
