@@ -28,7 +28,7 @@ def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
         lines.append(f"base_model: {start.removeprefix('hf://').partition('@')[0]}")
     lines += ["---", "", f"# {model.facts.get('run', model.folder.name)}", ""]
     kind = "A LoRA adapter" if model.adapter else f"A {model.kind}"
-    lines.append(f"{kind} of [OpenPaLI](https://github.com/openpali), {model.facts.get('samples', 0):,} samples.")
+    lines.append(f"{kind} of OpenPaLI, {model.facts.get('samples', 0):,} samples.")
     if start:
         lines.append(f"It starts from `{start}`, whose licence applies to these weights, too.")
     if cards := [_read(path) for path in scores]:
