@@ -100,6 +100,11 @@ def test_a_note_replaces_words_that_no_font_can_write() -> None:
     np.testing.assert_array_equal(both, strip(draw_answer(GREY, text=f"red {NO_FONT} apple")))
 
 
+def test_a_character_that_cannot_be_shaped_is_no_error() -> None:
+    """Raqm refuses an unassigned character that is ignorable, with the font of Korean."""
+    draw_prediction(np.zeros((60, 80, 3), np.uint8), Answer("한\U000e0297"))
+
+
 def test_names_of_boxes_are_drawn_too(fonts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     box = Box(5, 5, 55, 190)
     drawn = [draw_answer(GREY, [Object(text, box)]) for text in (GEORGIAN, SAMPLES["zh"])]

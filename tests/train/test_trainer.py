@@ -76,7 +76,7 @@ def test_images_that_are_not_square_keep_their_proportions(make_trainer) -> None
     assert found.preprocess == Preprocess(24, 96, policy="pad")
     assert found.model().vit.config.grid == (2, 8)
     again = inherit(make_recipe(model__init={"": str(trained)}, phases=phases)).recipe
-    assert again.model.policy == "pad"
+    assert again.model.resize == "pad"
 
 
 def test_a_later_phase_is_checked_at_the_start(make_trainer) -> None:

@@ -23,4 +23,7 @@ def font(file: Path | str, size: int) -> ImageFont.FreeTypeFont:
 def has_glyph(file: Path | str, character: str) -> bool:
     """Whether the font in ``file`` draws ``character`` differently from a character that no font contains."""
     face = font(file, 24)
-    return bytes(face.getmask(character)) != bytes(face.getmask("\U0010ffff"))
+    try:
+        return bytes(face.getmask(character)) != bytes(face.getmask("\U0010ffff"))
+    except ValueError:  # Raqm cannot shape some characters alone, such as unassigned ones that are ignorable
+        return False
