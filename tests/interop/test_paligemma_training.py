@@ -88,7 +88,7 @@ def test_the_loss_is_that_of_transformers(base: Path, data: Path) -> None:
     objective = build_objective(spec, tokenizer, ())
     transplant(objective.model, "", str(base), tokenizer)
     prompts, targets = [[21, 22, 23, 24, 25], [26, 27]], [[31, 32, 1], [33, 34, 35, 36, 37, 38, 1]]
-    images = torch.randint(0, 256, (2, 1, 8, 8, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 1, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batch = {"images": images, "prompt": pad(prompts), "target": pad(targets)}
     losses = objective.losses(batch, objective.weight(batch))
     losses.total.backward()
@@ -119,7 +119,8 @@ def test_the_loss_is_that_of_transformers(base: Path, data: Path) -> None:
         (ours.text.layers[1].ff.down.weight, layer.mlp.down_proj.weight),
     ):
         expected = wanted.grad.permute(0, 2, 3, 1).flatten(1) if wanted.ndim == 4 else wanted.grad
-        torch.testing.assert_close(got.grad.view_as(expected), expected, rtol=1e-3, atol=1e-6)
+        rounding = 1e-4 * float(expected.abs().max())  # small gradients are sums of large ones
+        torch.testing.assert_close(got.grad.view_as(expected), expected, rtol=1e-3, atol=rounding)
 
 
 def pad(rows: list[list[int]]) -> Tensor:

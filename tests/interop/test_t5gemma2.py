@@ -256,7 +256,7 @@ def test_it_trains_with_the_loss_of_transformers(
     recipe = inherit(parse_recipe(raw)).recipe
     tokenizer = open_model(adopted).tokenizer
     run = Trainer(recipe, tmp_path / "run", Ranks(0, 1, torch.device("cpu")), tokenizer)
-    images = torch.randint(0, 256, (2, 1, 16, 16, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     prompts, targets = torch.tensor([[21, 6, 23], [6, 0, 0]]), torch.tensor([[31, 32, 1, 0], [33, 34, 35, 1]])
     batch = {"images": images, "prompt": prompts, "target": targets}
     objective = run.objective
@@ -282,7 +282,8 @@ def test_it_trains_with_the_loss_of_transformers(
         (ours.text.encoder.layers[0].ff.down.weight, there.encoder.text_model.layers[0].mlp.down_proj.weight.grad),
         (ours.text.decoder.layers[1].attention.norm_key.weight, keys.grad),
     ):
-        torch.testing.assert_close(got.grad, expected, rtol=1e-3, atol=1e-6)
+        rounding = 1e-4 * float(expected.abs().max())  # small gradients are sums of large ones
+        torch.testing.assert_close(got.grad, expected, rtol=1e-3, atol=rounding)
     ours.zero_grad()
     run.train()
     trained, started = open_model(tmp_path / "run" / "model"), open_model(adopted)
