@@ -1,10 +1,37 @@
-"""Names of the layers of Gemma, Gemma 2 and Gemma 3 in transformers."""
+"""Names of the layers and shapes of Gemma, Gemma 2 and Gemma 3 in transformers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from openpali.interop.names import Rule
+from openpali.model.gemma import GemmaConfig
+
+_SHAPES = {  # ours -> theirs
+    "vocab_size": "vocab_size",
+    "d_model": "hidden_size",
+    "d_ff": "intermediate_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "d_head": "head_dim",
+}
+
+
+def read_shapes(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of :class:`openpali.model.gemma.GemmaConfig` that are shapes.
+
+    Args:
+        described: a text configuration without gaps.
+    """
+    return {ours: described[theirs] for ours, theirs in _SHAPES.items()}
+
+
+def describe_shapes(config: GemmaConfig) -> dict[str, Any]:
+    """What all text configurations have in common."""
+    shapes = {theirs: getattr(config, ours) for ours, theirs in _SHAPES.items()}
+    return {**shapes, "rms_norm_eps": config.norm_eps}
 
 
 def layer_rules(ours: str, theirs: str, layers: int, norms: Mapping[str, str]) -> list[Rule]:

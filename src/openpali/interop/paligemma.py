@@ -17,7 +17,7 @@ from torch import Tensor
 
 from openpali.data.media.images import Preprocess
 from openpali.interop import big_vision, siglip
-from openpali.interop.gemma import layer_rules
+from openpali.interop.gemma import describe_shapes, layer_rules, read_shapes
 from openpali.interop.mask_codec import adopt_mask_codec
 from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
 from openpali.interop.parts import at_size, describe_positions
@@ -153,14 +153,7 @@ def write_paligemma(
     kind, activation = ("gemma2", "hidden_activation") if t.post_norms else ("gemma", "hidden_act")
     text = {
         "model_type": kind,
-        "vocab_size": t.vocab_size,
-        "hidden_size": t.d_model,
-        "intermediate_size": t.d_ff,
-        "num_hidden_layers": t.layers,
-        "num_attention_heads": t.heads,
-        "num_key_value_heads": t.kv_heads,
-        "head_dim": t.d_head,
-        "rms_norm_eps": t.norm_eps,
+        **describe_shapes(t),
         "rope_theta": t.rope_base,
         activation: "gelu_pytorch_tanh",
         **tokens,
@@ -287,13 +280,7 @@ def _text_config(described: dict[str, Any], where: str) -> GemmaConfig:
     if gemma2:
         require_settings(c, {"layer_types": alternating}, where)
     return GemmaConfig(
-        vocab_size=c["vocab_size"],
-        d_model=c["hidden_size"],
-        d_head=c["head_dim"],
-        heads=c["num_attention_heads"],
-        kv_heads=c["num_key_value_heads"],
-        d_ff=c["intermediate_size"],
-        layers=c["num_hidden_layers"],
+        **read_shapes(c),
         query_scalar=c["query_pre_attn_scalar"] if gemma2 else c["head_dim"],
         rope_base=rope["rope_theta"],
         norm_eps=c.get("rms_norm_eps", 1e-6),

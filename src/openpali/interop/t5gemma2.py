@@ -13,7 +13,7 @@ from torch import Tensor
 
 from openpali.data.media.images import Preprocess
 from openpali.interop import siglip
-from openpali.interop.gemma import layer_rules
+from openpali.interop.gemma import describe_shapes, layer_rules, read_shapes
 from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
 from openpali.interop.parts import at_size, describe_positions
 from openpali.interop.tokenizer import read_gemma3_tokenizer
@@ -235,13 +235,7 @@ def _text_config(described: Mapping[str, Any], where: str) -> GemmaConfig:
     near = ["sliding" in kind for kind in c.get("layer_types") or []]
     period = near.index(False) + 1 if False in near else len(near) + 1 if near else _PERIOD
     config = GemmaConfig(
-        vocab_size=c["vocab_size"],
-        d_model=c["hidden_size"],
-        d_head=c["head_dim"],
-        heads=c["num_attention_heads"],
-        kv_heads=c["num_key_value_heads"],
-        d_ff=c["intermediate_size"],
-        layers=c["num_hidden_layers"],
+        **read_shapes(c),
         query_scalar=c["query_pre_attn_scalar"],
         rope_base=ropes["full_attention"][0],
         norm_eps=c["rms_norm_eps"],
@@ -276,14 +270,7 @@ def _layer_types(config: GemmaConfig) -> list[str]:
 def _describe_text(t: GemmaConfig) -> dict[str, Any]:
     scaled = {"rope_type": "default"} if t.rope_factor == 1 else {"rope_type": "linear", "factor": t.rope_factor}
     return {
-        "vocab_size": t.vocab_size,
-        "hidden_size": t.d_model,
-        "intermediate_size": t.d_ff,
-        "num_hidden_layers": t.layers,
-        "num_attention_heads": t.heads,
-        "num_key_value_heads": t.kv_heads,
-        "head_dim": t.d_head,
-        "rms_norm_eps": t.norm_eps,
+        **describe_shapes(t),
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": t.query_scalar,
         "sliding_window": t.window,
