@@ -1,8 +1,10 @@
-"""The cache folder of fetched packages and built data sets."""
+"""The cache folder of fetched packages and built data sets, which several processes may write at once."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -20,4 +22,27 @@ def data_folder(name: str) -> Path:
     folder = home() / "data" / name
     if not folder.is_dir():
         raise FileNotFoundError(f"the data set {name} is not built: run `openpali data build {name}`")
+    return folder
+
+
+def make_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """The folder, made beside its place and moved there, unless it exists; several processes may try.
+
+    Args:
+        folder: to make.
+        make: writes a folder, given its path beside ``folder``.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if folder.is_dir():
+        return folder
+    written = folder.with_name(f".{folder.name}-{os.getpid()}")
+    make(written)
+    try:
+        written.rename(folder)
+    except OSError:  # another process was faster
+        shutil.rmtree(written)
+        if not folder.is_dir():
+            raise
     return folder

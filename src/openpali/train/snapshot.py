@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from openpali.distributed import Ranks
+from openpali.home import make_once
 from openpali.model.init import materialise
 from openpali.train.checkpoint import load_checkpoint, read_state, tensors_of
 from openpali.train.export import export_model
@@ -33,10 +33,11 @@ def export_checkpoint(checkpoint: Path) -> Path:
         OSError: the folder cannot be written.
     """
     checkpoint = checkpoint.resolve()
+    return make_once(checkpoint.parents[1] / "models" / checkpoint.name, partial(_export, checkpoint))
+
+
+def _export(checkpoint: Path, folder: Path) -> None:
     run = checkpoint.parents[1]
-    folder = run / "models" / checkpoint.name
-    if folder.is_dir():
-        return folder
     state, recipe = read_state(checkpoint), read_record((run / "recipe.json").read_text("utf-8"))
     tokenizer = open_tokenizer(recipe.model.tokenizer)
     labels = class_names(open_phases(recipe, tokenizer)) if isinstance(recipe, ClassifyRecipe) else ()
@@ -50,12 +51,4 @@ def export_checkpoint(checkpoint: Path) -> Path:
     alone = Ranks(0, 1, torch.device("cpu"))
     step = TrainStep(recipe, objective, alone, torch.float32)
     load_checkpoint(checkpoint, tensors_of(step.model, step.optimizer, step.average), alone)
-    written = folder.with_name(f".{folder.name}-{os.getpid()}")
-    export_model(written, step, recipe, state["samples"], tokenizer)
-    try:
-        written.rename(folder)
-    except OSError:  # another process was faster
-        shutil.rmtree(written)
-        if not folder.is_dir():
-            raise
-    return folder
+    export_model(folder, step, recipe, state["samples"], tokenizer)

@@ -10,12 +10,11 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openpali.home import home
+from openpali.home import home, make_once
 
 SCHEME = "hf://"
 FILES = ("*.safetensors", "*.json", "tokenizer.model", "spiece.model")
@@ -66,17 +65,7 @@ def fetch(name: str) -> Path:
         place.with_suffix(".verified").touch()
     if _is_ours(snapshot):
         return snapshot
-    if not place.is_dir():
-        written = place.with_name(f".{place.name}-{os.getpid()}")
-        [adopt] = _adopters
-        adopt(snapshot, written)
-        try:
-            written.rename(place)
-        except OSError:  # another process was faster
-            shutil.rmtree(written)
-            if not place.is_dir():
-                raise
-    return place
+    return make_once(place, lambda written: _adopters[0](snapshot, written))
 
 
 def pinned(name: str) -> str:
