@@ -144,21 +144,20 @@ PALIGEMMA = Dialect(  # PaliGemma section 3.2.5; the outputs of its "mix" checkp
     },
 )
 
-PLAIN = (
-    Dialect(  # for models that were only pretrained, as T5Gemma 2: a question is asked as it is, the rest is ours
-        name="plain",
-        prompts={
-            "caption": "Caption in {lang}:",
-            "ocr": "Text in the image:",
-            "question_generation": "Question in {lang} with the answer {text}:",
-            "vqa": "{text}",
-            "detect": "Boxes of {text}:",
-            "refseg": "Box and mask of {text}:",
-        },
-        ocr="OCR: {text}",
-        names_joiner=" and ",
-        masks=MaskText("<seg", digits=3, joiner=""),
-    )
+# for models that were only pretrained, as T5Gemma 2: a question is asked as it is, the other prompts are ours
+PLAIN = Dialect(
+    name="plain",
+    prompts={
+        "caption": "Caption in {lang}:",
+        "ocr": "Text in the image:",
+        "question_generation": "Question in {lang} with the answer {text}:",
+        "vqa": "{text}",
+        "detect": "Boxes of {text}:",
+        "refseg": "Box and mask of {text}:",
+    },
+    ocr="OCR: {text}",
+    names_joiner=" and ",
+    masks=MaskText("<seg", digits=3, joiner=""),
 )
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3, PALIGEMMA, PLAIN)}
