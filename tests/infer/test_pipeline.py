@@ -11,12 +11,13 @@ import torch
 
 from openpali.data.sources.registry import open_source
 from openpali.infer.engines.openvino import OpenVinoPali
-from openpali.infer.generate import Decoding, generate
+from openpali.infer.generate import Decoding, Generation, generate
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
+from openpali.infer.pipeline import EmbeddingPipeline, Pipeline, Prediction
 from openpali.model.pali import PaliModel
 from openpali.rng import generator
-from openpali.tasks.base import Sample
+from openpali.tasks.base import Answer, Sample
+from openpali.tasks.example import Box, Object
 from openpali.tasks.registry import get_task
 
 PROMPTS = [
@@ -217,3 +218,15 @@ def test_prompts_of_several_tasks_go_to_their_parts(pali: Pali, images: list[np.
 def test_a_part_that_takes_no_prompts_is_named(pali: Pali) -> None:
     with pytest.raises(ValueError, match=r"part 'siglip' of .* is a siglip, which takes no prompts"):
         pali.predict([[]], ["what?"], part="siglip")
+
+
+@pytest.mark.parametrize(("strangeness", "sure"), [(None, True), (0.9, True), (1.1, False)])
+def test_people_see_no_confidence_in_answers_about_images_that_the_model_does_not_know(
+    strangeness: float | None, sure: bool
+) -> None:
+    answer = Answer("horse", [Object("horse", Box(1, 2, 3, 4), confidence=0.9)], confidence=0.8)
+    prediction = Prediction("detect: horse", answer, Generation([1], 0.0, "stop", [0.0]), strangeness)
+    shown = prediction.shown
+    assert [shown.confidence, shown.objects[0].confidence] == ([0.8, 0.9] if sure else [None, None])
+    assert (shown.text, shown.objects[0].box) == ("horse", Box(1, 2, 3, 4))
+    assert prediction.answer is answer

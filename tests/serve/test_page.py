@@ -51,7 +51,7 @@ def service(pali: Pali) -> Service:
 
 @pytest.fixture(scope="module")
 def url(service: Service) -> Iterator[str]:
-    """A server whose model, which knows nothing, finds a horse and a cat."""
+    """A server whose model, which knows nothing, finds a horse and a cat; images with a stranger are unlike."""
     pipeline = service.pali.pipeline()
     predict = pipeline.prediction
 
@@ -59,7 +59,7 @@ def url(service: Service) -> Iterator[str]:
         found = predict(prompt, task, *given)
         if task.name != "detect":
             return found
-        return Prediction(prompt, Answer("two", FOUND), found.generation, strangeness=1.5)
+        return Prediction(prompt, Answer("two", FOUND), found.generation, strangeness=1.5 if "stranger" in prompt else 0.5)
 
     pipeline.prediction = prediction  # type: ignore[method-assign, assignment]
     with serving(service) as address:
@@ -143,7 +143,7 @@ def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
     )
     np.testing.assert_array_equal(np.array(mask).reshape(60, 90) > 0, MASK)
     expect(page.locator(".objects")).to_have_text(re.compile("horse.*88.%.*cat.*25.%"))
-    expect(page.locator(".warning")).to_have_text(re.compile("unlike what tiny was trained on"))
+    expect(page.locator(".warning")).to_be_hidden()
     page.locator(".objects button").nth(1).hover()
     expect(page.locator(".box.hot")).to_have_text(re.compile("cat 25.%"))
     page.locator(".box").first.hover(position={"x": 5, "y": 30})
@@ -156,6 +156,15 @@ def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
     blue = np.abs(drawn - [0x25, 0x63, 0xEB]).sum(-1) < 60
     assert blue[27:39, 20].all(), "the left edge of the horse's box"
     assert blue[45:].mean() < 0.05, "nothing is drawn there"
+
+
+def test_no_confidence_is_shown_for_an_image_that_the_model_does_not_know(page: Page, photo: Path) -> None:
+    page.set_input_files("#files", photo)
+    choose(page, "Find", text="a stranger")
+    page.keyboard.press("Enter")
+    expect(page.locator(".warning")).to_have_text(re.compile("unlike what tiny was trained on"))
+    expect(page.locator(".objects")).to_have_text(re.compile("horse.*cat"))
+    assert "%" not in "".join(page.locator(each).inner_text() for each in (".meta", ".objects", "#layer"))
 
 
 def test_many_questions_about_one_image_by_keyboard_and_curl(page: Page, url: str, photo: Path) -> None:

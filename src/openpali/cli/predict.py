@@ -123,7 +123,7 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_js
         elif reply.prediction.unlike:
             typer.echo(f"openpali: {reply.key}: {unlike(pali.name)}", err=True)
         if out is not None and reply.prediction is not None:
-            draw_prediction(files[0].images[0], reply.prediction.answer).save(out)
+            draw_prediction(files[0].images[0], reply.prediction.shown).save(out)
         if as_json and (reply.prediction or len(files) > 1):
             typer.echo(json.dumps(reply.as_json(), ensure_ascii=False))
         elif reply.prediction is not None:
@@ -136,7 +136,7 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_js
 def _print(prediction: Prediction, text: str, before: str) -> None:
     from openpali.reports.drawing import sure
 
-    answer = prediction.answer
+    answer = prediction.shown
     typer.echo(f"{before}{answer.text}" + ("" if answer.confidence is None else f"  ({sure(answer.confidence)})"))
     for found in answer.objects:
         box = ", ".join(f"{name} {value:.0f}" for name, value in found.box._asdict().items())

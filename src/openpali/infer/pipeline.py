@@ -78,6 +78,11 @@ class Prediction:
         """Whether the images are unlike those that the model knows, so that no answer can be trusted."""
         return None if self.strangeness is None else self.strangeness > 1
 
+    @property
+    def shown(self) -> Answer:
+        """The answer for people: without confidence if the images are unlike, since it was fitted on known ones."""
+        return self.answer.unsure() if self.unlike else self.answer
+
 
 class Pipeline:
     """Preprocesses images, encodes prompts, generates, and parses answers, with a model in memory.

@@ -85,7 +85,7 @@ def write_demo(pali: Pali, path: Path) -> Sequence[AnsweredQuestion]:
 
 
 def _card(shown: AnsweredQuestion) -> str:
-    example, sample, answer = shown.asked.example, shown.asked.sample, shown.prediction.answer
+    example, sample, answer = shown.asked.example, shown.asked.sample, shown.prediction.shown
     verdict = '<span class="good">right</span>' if shown.right else '<span class="bad">wrong</span>'
     confidences = [answer.confidence, *(thing.confidence for thing in answer.objects)]
     told = ", ".join(sure(each) for each in confidences if each is not None)

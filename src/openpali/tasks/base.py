@@ -75,6 +75,11 @@ class Answer:
         pairs = zip(self.objects, confidences, strict=True)
         return dataclasses.replace(self, objects=tuple(dataclasses.replace(o, confidence=c) for o, c in pairs))
 
+    def unsure(self) -> Answer:
+        """The answer without any confidence."""
+        objects = tuple(dataclasses.replace(thing, confidence=None) for thing in self.objects)
+        return dataclasses.replace(self, objects=objects, confidence=None)
+
     def scaled(self, factor: int) -> Answer:
         """The answer for the image enlarged ``factor`` times."""
         return dataclasses.replace(self, objects=tuple(thing.scaled(factor) for thing in self.objects))

@@ -257,6 +257,11 @@ function cardOf(question, images) {
 
 function finish(answer, { choice, raw }, milliseconds) {
   const { openpali: own, finish_reason: reason } = choice;
+  if (own.unlike) {
+    // Confidences were fitted on images that the model knows.
+    own.confidence = null;
+    for (const object of own.objects) object.confidence = null;
+  }
   const find = (name) => answer.card.querySelector(name);
   const seconds = milliseconds < 950 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
   find(".meta").append(` · ${seconds}`);
