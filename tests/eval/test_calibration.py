@@ -17,7 +17,8 @@ import openpali
 from openpali.cli.main import app
 from openpali.data.sources.registry import open_source
 from openpali.eval.calibrate import calibrate, confidence_scores, familiarise
-from openpali.eval.nano import heldout
+from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.nano import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, First, heldout
 from openpali.eval.registry import BENCHMARKS
 from openpali.eval.runner import run
 from openpali.infer.bulk import Reply
@@ -28,9 +29,10 @@ from openpali.metrics.boxes import Detection, right_boxes
 from openpali.metrics.calibration import Calibration, auroc, expected_calibration_error, fit_calibration
 from openpali.synth.builders.output import write_shards
 from openpali.synth.builders.unlike import SOURCES
+from openpali.synth.world import World
 from openpali.tasks.caption import Caption
 from openpali.tasks.detect import Detect
-from openpali.tasks.example import Size
+from openpali.tasks.example import Example, Size
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.scoring import CLAIMS, Answered
 from openpali.text.masks import MaskText
@@ -187,6 +189,33 @@ def test_the_claims_of_a_segmentation_are_its_objects(tokenizer: Tokenizer) -> N
     assert RefSeg.right_claims(Answered(0, "k", "p", "", (), "", values)) == [True]
     assert RefSeg.right_claims(Answered(0, "k", "p", "", (), "", {**values, "intersection": 4})) == [False]
     assert RefSeg.right_claims(Answered(0, "k", "p", "", (), "", {**values, "invalid": 1.0})) == []
+
+
+# ---- the samples
+
+
+@pytest.mark.parametrize(
+    "name", ["nano/caption", "nano/ocr", "nano/vqa", "nano/detect", "nano/refseg", "nano/video"]
+)
+def test_confidence_is_fitted_on_samples_of_the_training_split_with_a_seed_of_their_own(
+    tmp_path: Path, world: World, name: str
+) -> None:
+    benchmark = BENCHMARKS[name]
+    assert isinstance(benchmark, AnswerBenchmark)
+    assert benchmark.calibration is not None
+    asked, fitted = benchmark.open(tmp_path), benchmark.calibration(tmp_path)
+    assert isinstance(asked, Composed)
+    assert isinstance(fitted, Composed)
+    assert (asked.split, fitted.split, fitted.seed) == ("heldout", "train", CALIBRATION_SEED)
+    assert (fitted.kind, fitted.options, len(fitted)) == (asked.kind, asked.options, CALIBRATION_SIZE)
+
+
+def test_the_first_examples_of_a_source_are_no_more_than_it_has() -> None:
+    source = [Example(str(number)) for number in range(5)]
+    assert [First(source, 3)[i].key for i in range(len(First(source, 3)))] == ["0", "1", "2"]
+    assert len(First(source, 9)) == 5
+    with pytest.raises(IndexError, match="sample 3 of 3"):
+        First(source, 3)[3]
 
 
 # ---- a calibrated model

@@ -85,6 +85,22 @@ class Composed:
         return self.view(self.source[index], index)
 
 
+@dataclass(frozen=True)
+class First:
+    """The first examples of a source."""
+
+    source: Source
+    size: int
+
+    def __len__(self) -> int:
+        return min(self.size, len(self.source))
+
+    def __getitem__(self, index: int, /) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return self.source[index]
+
+
 def heldout(world: str, kind: str, **options: Any) -> WorldSource:
     """The held-out split of a world, drawn with the seed of evaluations."""
     return _split(world, kind, split="heldout", seed=SEED, **options)
@@ -302,7 +318,7 @@ EASY_VQA = AnswerBenchmark(
     metric="acc",
     home="the package easy-vqa; `openpali data build easy-vqa` fetches it",
     open=lambda root: open_source("easy-vqa", {"split": "test"}),
-    calibration=lambda root: open_source("easy-vqa", {"split": "train"}),
+    calibration=lambda root: First(open_source("easy-vqa", {"split": "train"}), CALIBRATION_SIZE),
     task="vqa",
     decoding=_greedy("vqa"),
     scorer=answers,
