@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from openpali.data.sources.jsonl import JsonlSource
 from openpali.eval.evaluators import Asked, measured
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
-from openpali.reports.drawing import draw_answer, film_strip, sure
+from openpali.reports.drawing import count_mask_tokens, draw_answer, film_strip, sure
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.synth.demo import FOLDER, SAMPLES, SEED
@@ -118,9 +117,6 @@ def _draw(shown: AnsweredQuestion) -> PilImage.Image:
 
 
 def _text(text: str, lang: str) -> str:
-    """A text as HTML, with the number of mask tokens in place of the tokens, since the mask is drawn."""
-    told = _MASK_TOKENS.sub(lambda run: f"[{run[0].count('<')} mask tokens]", text)
+    """A text as HTML."""
+    told = count_mask_tokens(text)
     return f'<span lang="{escape(lang)}">{escape(told)}</span>' if told else "<i>nothing</i>"
-
-
-_MASK_TOKENS = re.compile(r"<(?:mask_token|seg)\d+>(?: ?<(?:mask_token|seg)\d+>)*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
@@ -25,6 +26,7 @@ COLORS = (
 )
 _OPACITY = 0.45  # of a mask's tint
 _MARGIN = 4  # pixels around the text below an image
+_MASK_TOKENS = re.compile(r"<(?:mask_token|seg)\d+>(?: ?<(?:mask_token|seg)\d+>)*")
 NO_FONT = "(no font for this script: `openpali data build stamps` brings some)"
 
 
@@ -96,6 +98,11 @@ def enlarge(image: Image, factor: int) -> Image:
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
+def count_mask_tokens(text: str) -> str:
+    """The text with "[16 mask tokens]" in place of such a run, since the mask is drawn."""
+    return _MASK_TOKENS.sub(lambda run: f"[{run[0].count('<')} mask tokens]", text)
+
+
 def sheet(tiles: Sequence[PilImage.Image], columns: int = 4) -> PilImage.Image:
     """Images side by side on white, ``columns`` in a row, in cells of the largest width and height."""
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
@@ -103,6 +110,16 @@ def sheet(tiles: Sequence[PilImage.Image], columns: int = 4) -> PilImage.Image:
     page = PilImage.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
     for i, tile in enumerate(tiles):
         page.paste(tile, (i % columns * width, i // columns * height))
+    return page
+
+
+def stack(images: Sequence[PilImage.Image]) -> PilImage.Image:
+    """Images below each other on white, flush left."""
+    page = PilImage.new("RGB", (max(each.width for each in images), sum(each.height for each in images)), "white")
+    top = 0
+    for each in images:
+        page.paste(each, (0, top))
+        top += each.height
     return page
 
 
