@@ -376,7 +376,7 @@ def test_the_benchmark_separates_strangers_from_the_world(
 def test_nano_knows_the_demo_and_not_a_chart() -> None:
     pipeline = Pali.from_pretrained(SHIPPED / "nano").pipeline()
     assert pipeline.familiarity is not None
-    chart = Path(__file__).parents[2] / "docs" / "results" / "nano" / "curves-3_video.png"
+    chart = Path(__file__).parents[2] / "docs" / "results" / "nano" / "curves-0a_siglip.png"
     own = sorted((Path(openpali.__file__).parent / "demo" / "images").glob("*-1.png"))
     strange = (pipeline.familiarity.strangeness(pipeline.describe([chart, *own])) > 1).tolist()
     assert strange == [True] + [False] * len(own)
