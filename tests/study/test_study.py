@@ -182,8 +182,7 @@ def test_a_killed_study_goes_on_to_the_same_scores(run: Run, monkeypatch: pytest
             dies(patch, cls, method, time)
             with pytest.raises(Killed):
                 run("killed", "--job", 1)
-    run("killed", "--job", 1)
-    run("killed", "--job", 5)
+    run("killed", "--job", 1, "--job", 5)
     assert results() == expected_results
     assert table()["missing"] == 8
     run("whole", "--report")

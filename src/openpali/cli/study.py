@@ -22,7 +22,9 @@ def study(
         list[str] | None,
         typer.Argument(help="key=value, replaces a value of the study, or else of each of its recipes"),
     ] = None,
-    job: Annotated[int | None, typer.Option(help="Do only this job of the list, from 0", min=0)] = None,
+    job: Annotated[
+        list[int] | None, typer.Option(help="Do only this job of the list, from 0; may be repeated", min=0)
+    ] = None,
     show: Annotated[bool, typer.Option("--list", help="Only print the jobs and how far each is")] = False,
     slurm: Annotated[bool, typer.Option(help="Print a Slurm array script, a task for each job")] = False,
     report: Annotated[bool, typer.Option(help="Only write the table of what has been scored so far")] = False,
@@ -38,8 +40,10 @@ def study(
     from openpali.study.work import units_of, work
 
     spec, plan = open_study(file, overrides or [])
-    if job is not None and job >= len(plan.jobs):
-        raise ValueError(f"there is no job {job}: {spec.name} has jobs 0 to {len(plan.jobs) - 1}, see --list")
+    if unknown := [number for number in job or [] if number >= len(plan.jobs)]:
+        raise ValueError(
+            f"there is no job {unknown[0]}: {spec.name} has jobs 0 to {len(plan.jobs) - 1}, see --list"
+        )
     if slurm:
         typer.echo(_slurm(spec, plan, ["openpali", "study", str(file), *(overrides or [])]))
         return
@@ -53,7 +57,7 @@ def study(
         return
     rank = 0
     if not report:
-        chosen = plan.jobs if job is None else [plan.jobs[job]]
+        chosen = [plan.jobs[number] for number in job] if job else plan.jobs
         with join_ranks(PATIENCE_OF_RANKS) as ranks:
             work(units_of(spec, plan, chosen, root), ranks, typer.echo)
             rank = ranks.rank
