@@ -169,7 +169,7 @@ def results() -> dict[str, object]:
         found[model] = open_model(folder / "model").weights()["text.head.weight"].tolist()
         for file in sorted((folder / "scores").glob("*.json")):
             result = json.loads(file.read_text())
-            found[f"{model}/{file.name}"] = [result[key] for key in ("test", "prompts", "values")]
+            found[f"{model}/{file.name}"] = [result[key] for key in ("test", "prompts", "asked", "values")]
     return found
 
 
@@ -222,8 +222,8 @@ def test_models_start_from_their_encoders_and_from_what_is_shared(run: Run) -> N
 def test_jobs_are_listed_and_printed_for_slurm(run: Run) -> None:
     run("whole", "--report")
     listed = run("whole", "--list").splitlines()
-    assert listed[1] == "1: siglip, pico, seed 1: 5 of 5 done"
-    assert listed[-1] == "5: siglip, pico, seed 1, after 4 samples: 5 of 5 done"
+    assert listed[1] == "1: siglip, pico, seed 1: 2 of 2 scored"
+    assert listed[-1] == "5: siglip, pico, seed 1, after 4 samples: 2 of 2 scored"
     script = run("whole", "--slurm", "optimizer.lr=1e-4").splitlines()
     assert "#SBATCH --array=0-5" in script
     assert script[-1].endswith("study.toml optimizer.lr=1e-4 --job $SLURM_ARRAY_TASK_ID")
@@ -239,6 +239,43 @@ def test_jobs_are_listed_and_printed_for_slurm(run: Run) -> None:
     ):
         with pytest.raises(AssertionError, match=message):
             run("whole", *arguments)
+
+
+def test_finished_jobs_need_no_models(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, end = tmp_path / "kept", "pico-1/siglip+pali"
+    run("whole", "--report", "--results", kept)
+    expected = (kept / "table.json").read_text()
+    assert json.loads(expected)["missing"] == 0
+    assert (kept / "text" / "recipe.json").is_file()
+    captions, questions = json.loads((kept / end / "scores.json").read_text()).values()
+    assert [len(each["asked"]) for each in (captions, questions)] == [8, 0]  # only where a column chooses by prompt
+    assert list(captions["values"]) == [captions["card"]["metric"]]
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module.Trainer, "train", lambda *_: pytest.fail("a finished job is trained again"))
+        run("taken-up", "--results", kept)
+    assert (kept / "table.json").read_text() == expected
+    assert not [*(home() / "runs").glob("**/model")]
+    run("taken-up", "--out", tmp_path / "again")  # the folder is not needed any more
+    assert (tmp_path / "again" / "table.json").read_text() == expected
+    for name, arguments in (("taken-up", []), ("other-recipe", ["--results", kept])):
+        with pytest.raises(
+            AssertionError, match=r"classify\S* holds a run with another phases: .* study another name"
+        ):
+            run(name, *arguments, "phases.0.samples=16")
+    (kept / end / "scores.json").unlink()
+    listed = run("in-part", "--list", "--results", kept).splitlines()
+    assert [line.partition(": ")[2] for line in listed if "0 of 2" in line] == [
+        "siglip, pico, seed 1: 0 of 2 scored, 3 runs to train"
+    ]
+    encoder = home() / "runs" / "tiny" / "pico-1" / "siglip" / "recipe.json"
+    encoder.write_text(encoder.read_text().replace('"seed": 1', '"seed": 9'))
+    with pytest.raises(AssertionError, match="siglip holds a run with another seed"):
+        run("in-part", "--list")
+    encoder.unlink()
+    assert "1: siglip, pico, seed 1: 0 of 2" in run("in-part", "--list")
+    (home() / "runs" / "tiny" / "pico-1" / "siglip@4+pali" / "recipe.json").unlink()
+    with pytest.raises(AssertionError, match=r"siglip@4\+pali has no recipe.json"):
+        run("in-part", "--list")
 
 
 def test_tests_of_a_model_have_files_of_their_own(file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,9 @@ import typer
 from openpali.cli.options import DataRoot
 
 if TYPE_CHECKING:
-    from openpali.study.runs import Plan
+    from openpali.study.runs import Job, Plan
     from openpali.study.spec import Study
+    from openpali.study.work import Scoring, Training
 
 
 def study(
@@ -29,15 +31,21 @@ def study(
     slurm: Annotated[bool, typer.Option(help="Print a Slurm array script, a task for each job")] = False,
     report: Annotated[bool, typer.Option(help="Only write the table of what has been scored so far")] = False,
     data: DataRoot = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder that takes the recipes and scores of finished jobs; those in it are done"),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the table (JSON, Markdown) and its plot; default: the study's")
+        Path | None,
+        typer.Option(help="Folder of the table (JSON, Markdown) and its plot; default: --results, or the study's"),
     ] = None,
 ) -> None:
     """Train and score all arms of a study, and write its table; the same command resumes, or helps another one."""
     from openpali.distributed import join_ranks
     from openpali.eval.runner import PATIENCE_OF_RANKS
     from openpali.home import home
-    from openpali.study.work import units_of, work
+    from openpali.study.results import Results
+    from openpali.study.work import Scoring, Unit, units_of, work
 
     spec, plan = open_study(file, overrides or [])
     if unknown := [number for number in job or [] if number >= len(plan.jobs)]:
@@ -45,24 +53,33 @@ def study(
             f"there is no job {unknown[0]}: {spec.name} has jobs 0 to {len(plan.jobs) - 1}, see --list"
         )
     if slurm:
-        typer.echo(_slurm(spec, plan, ["openpali", "study", str(file), *(overrides or [])]))
+        kept = ["--results", str(results)] if results else []
+        typer.echo(_slurm(spec, plan, ["openpali", "study", str(file), *(overrides or []), *kept]))
         return
-    root, folder = data or home() / "data", out or home() / "runs" / spec.name
+    root, folder = data or home() / "data", out or results or home() / "runs" / spec.name
+    store = Results(results, spec, plan, root) if results else None
     if show:
+        if store:
+            store.take_up()
         for number, each in enumerate(plan.jobs):
-            own = units_of(spec, plan, [each], root)
-            after = "" if each.samples is None else f", after {each.samples:,} samples"
-            done = sum(unit.done() for unit in own)
-            typer.echo(f"{number}: {each.arm}, {each.size}, seed {each.seed}{after}: {done} of {len(own)} done")
+            typer.echo(f"{number}: {_state(each, units_of(spec, plan, [each], root))}")
         return
-    rank = 0
-    if not report:
-        chosen = [plan.jobs[number] for number in job] if job else plan.jobs
-        with join_ranks(PATIENCE_OF_RANKS) as ranks:
-            work(units_of(spec, plan, chosen, root), ranks, typer.echo)
-            rank = ranks.rank
-    if rank == 0:
-        _write(spec, plan, root, folder)
+
+    def keep(unit: Unit) -> None:
+        if store and isinstance(unit, Scoring):
+            store.keep(unit.job)
+
+    with join_ranks(PATIENCE_OF_RANKS) as ranks:
+        if store and ranks.rank == 0:
+            store.take_up()
+        if not report:
+            chosen = [plan.jobs[number] for number in job] if job else plan.jobs
+            work(units_of(spec, plan, chosen, root), ranks, typer.echo, after=keep)
+        if ranks.rank == 0:
+            if store:
+                for each in plan.jobs:
+                    store.keep(each)
+            _write(spec, plan, root, folder)
 
 
 def open_study(file: Path, overrides: list[str]) -> tuple[Study, Plan]:
@@ -73,6 +90,18 @@ def open_study(file: Path, overrides: list[str]) -> tuple[Study, Plan]:
     own = [each for each in overrides if each.partition("=")[0].partition(".")[0] in Study.model_fields]
     spec = load_study(file, own)
     return spec, plan_study(spec, file.parent, [each for each in overrides if each not in own])
+
+
+def _state(job: Job, units: Sequence[Training | Scoring]) -> str:
+    """What a job is, and what is left to do of it."""
+    from openpali.study.work import Scoring, left
+
+    tests = [unit for unit in units if isinstance(unit, Scoring)]
+    after = "" if job.samples is None else f", after {job.samples:,} samples"
+    runs = sum(not isinstance(unit, Scoring) for unit in left(units))
+    training = f", {runs} run{'s' * (runs > 1)} to train" if runs else ""
+    done = sum(test.done() for test in tests)
+    return f"{job.arm}, {job.size}, seed {job.seed}{after}: {done} of {len(tests)} scored{training}"
 
 
 def _write(spec: Study, plan: Plan, root: Path, folder: Path) -> None:

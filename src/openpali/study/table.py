@@ -94,13 +94,19 @@ def values_of(column: ColumnSpec, result: Mapping[str, Any], job: Job) -> Values
         ValueError: as :func:`rows_of`.
     """
     score = column.score or result["card"]["metric"]
-    values, prompts = result["values"].get(score), result["prompts"]
-    if values is None or (column.prompt and len(values) != len(prompts)):
+    values, prompts, asked = result["values"].get(score), result["prompts"], result["asked"]
+    if values is None:
         raise ValueError(
             f"column {column.name}: samples of {result['card']['benchmark']} have no score {score!r}, but "
             f"{', '.join(result['values'])}: name one of them"
         )
-    kept = [i for i, _ in enumerate(values) if not column.prompt or re.search(column.prompt, prompts[i])]
+    if column.prompt and len(values) != len(asked):
+        raise ValueError(
+            f"column {column.name}: the scores of {job.model} have no prompts to choose from: leave prompt out, or "
+            "delete them, and the model is asked again"
+        )
+    chosen = [not column.prompt or re.search(column.prompt, prompt) for prompt in prompts]
+    kept = [i for i, _ in enumerate(values) if not column.prompt or chosen[asked[i]]]
     if not kept:
         raise ValueError(f"column {column.name}: {column.prompt!r} is found in no prompt of {job.model}")
     return np.array(values, np.float64)[kept] * (1 if is_cider(score) else 100)

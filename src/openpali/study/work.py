@@ -2,14 +2,15 @@
 
 Any number of processes may work on one study, on machines that share the cache's file system. Each unit of work is
 locked by the process that does it. One that was killed is resumed by whoever comes next: training from its newest
-checkpoint, scoring from the answers so far.
+checkpoint, scoring from the answers so far. A model is trained only for tests that have no scores yet, so that the
+records and scores of a finished job are all that must be kept of it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -30,6 +31,8 @@ from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
 
+INSTEAD = "give the study another name"  # than to delete a run of another recipe
+DIGITS = 5  # of a sample's score, after the point
 WAIT = 10.0  # seconds from one look for work to the next, while other processes do what is needed first
 
 
@@ -71,12 +74,26 @@ class Training:
         return f"{self.run.name}/train"
 
     def done(self) -> bool:
-        """Raises ``ValueError`` if the model is of a run of another recipe."""
-        folder = self.run.folder
-        if not (folder / "model" / "config.json").is_file():
+        """Raises as :meth:`check`."""
+        if not (self.run.folder / "model" / "config.json").is_file():
             return False
-        RunFolder(folder).check(self.run.recipe)
+        self.check()
         return True
+
+    def check(self) -> None:
+        """Check that the run, and those before it whose records are kept, are of the study's recipes.
+
+        Raises:
+            ValueError: they are not.
+            FileNotFoundError: the run has no record.
+        """
+        folder = RunFolder(self.run.folder)
+        if not folder.record.is_file():
+            raise FileNotFoundError(f"{folder.path} has no recipe.json that says what it is of: delete the folder")
+        folder.check(self.run.recipe, INSTEAD)
+        for need in self.needs:
+            if RunFolder(need.run.folder).record.is_file():
+                need.check()
 
     def do(self, ranks: Ranks) -> None:
         start = self.run.start
@@ -91,7 +108,8 @@ class Training:
 class Scoring:
     """One test of the model of a job.
 
-    Its file has the score card, the prompts, and each score of every sample.
+    Its file has the test, the score card, the different prompts, the number of each sample's prompt among them, and
+    each score of every sample.
 
     Attributes:
         needs: the run that makes the model.
@@ -105,15 +123,16 @@ class Scoring:
 
     @property
     def name(self) -> str:
-        return f"{self.job.model}/{self._stem}"
+        return f"{self.job.model}/{self.stem}"
 
     @property
     def file(self) -> Path:
         """Where its result is."""
-        return home() / "runs" / self.job.model / "scores" / f"{self._stem}.json"
+        return home() / "runs" / self.job.model / "scores" / f"{self.stem}.json"
 
     @property
-    def _stem(self) -> str:
+    def stem(self) -> str:
+        """Of the file's name."""
         test = self.test
         options = [f"{key}-{value}" for key, value in sorted(test.options.items())]
         limit = f"first-{test.limit}" if test.limit else ""
@@ -123,11 +142,26 @@ class Scoring:
         return bool(self.result())
 
     def result(self) -> dict[str, Any]:
-        """What is in its file; empty before, and if the test has changed since."""
+        """What is in its file; empty before, and if the test has changed since.
+
+        Raises:
+            ValueError, FileNotFoundError: as :meth:`Training.check`.
+        """
         if not self.file.is_file():
             return {}
         found: dict[str, Any] = json.loads(self.file.read_text("utf-8"))
-        return found if found["test"] == self.test.model_dump() else {}
+        if found["test"] != self.test.model_dump():
+            return {}
+        for need in self.needs:
+            need.check()
+        return found
+
+    def write(self, result: Mapping[str, Any]) -> None:
+        """Write its file."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        written = self.file.with_name(f".{self.file.name}")
+        written.write_text(json.dumps(result, ensure_ascii=False) + "\n", "utf-8")
+        written.replace(self.file)
 
     def do(self, ranks: Ranks) -> None:
         benchmark = self.test.open()
@@ -140,16 +174,16 @@ class Scoring:
             )
         if ranks.rank:
             return
-        result = {
-            "test": self.test.model_dump(),
-            "card": done.card.as_json(),
-            "prompts": [row.prompt for row in done.rows],
-            "values": done.scores.per_sample,
-        }
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        written = self.file.with_name(f".{self.file.name}")
-        written.write_text(json.dumps(result, ensure_ascii=False) + "\n", "utf-8")
-        written.replace(self.file)
+        prompts = {prompt: i for i, prompt in enumerate(dict.fromkeys(row.prompt for row in done.rows))}
+        self.write(
+            {
+                "test": self.test.model_dump(),
+                "card": done.card.as_json(),
+                "prompts": list(prompts),
+                "asked": [prompts[row.prompt] for row in done.rows],
+                "values": {name: [_short(value) for value in own] for name, own in done.scores.per_sample.items()},
+            }
+        )
 
 
 def units_of(study: Study, plan: Plan, jobs: Sequence[Job], data: Path) -> list[Training | Scoring]:
@@ -169,30 +203,50 @@ def units_of(study: Study, plan: Plan, jobs: Sequence[Job], data: Path) -> list[
     return units
 
 
-def work(units: Sequence[Unit], ranks: Ranks, say: Say) -> None:
-    """Do all units that are not done, beside other processes, until all are done. Collective.
+def left(units: Sequence[Unit]) -> list[Unit]:
+    """The units that must still be done.
+
+    They are those that no other unit needs and that are not done, and what is not done of their needs.
+
+    Args:
+        units: each after those that it needs.
+    """
+    needed = {need.name for unit in units for need in unit.needs}
+    wanted = {unit.name for unit in units if unit.name not in needed and not unit.done()}
+    for unit in reversed(units):
+        if unit.name in wanted:
+            wanted |= {need.name for need in unit.needs if not need.done()}
+    return [unit for unit in units if unit.name in wanted]
+
+
+def work(units: Sequence[Unit], ranks: Ranks, say: Say, after: Callable[[Unit], None] = lambda unit: None) -> None:
+    """Do all units that are left, beside other processes, until none is. Collective.
+
+    Args:
+        after: called on rank 0 when a unit has been done.
 
     Raises:
         ValueError, OSError: a unit fails; the message names it.
         InterruptedError: SIGTERM or ctrl-C while a run trains.
     """
-    todo, waits = dict(enumerate(units)), False
+    names = {unit.name for unit in left(units)} if ranks.rank == 0 else set()
+    todo, waits = {number: unit for number, unit in enumerate(units) if unit.name in names}, False
     while True:
         if ranks.rank == 0:
             todo = {number: unit for number, unit in todo.items() if not unit.done()}
         claimed = _claim(todo) if ranks.rank == 0 else None
-        number, left = cast(tuple[int, int], ranks.gather((claimed[0] if claimed else -1, len(todo)))[0])
-        if not left:
+        number, count = cast(tuple[int, int], ranks.gather((claimed[0] if claimed else -1, len(todo)))[0])
+        if not count:
             return
         if number < 0:
             if not waits and ranks.rank == 0:
-                say(f"waiting for other processes: {left} of {len(units)} units are left")
+                say(f"waiting for other processes: {count} of {len(units)} units are left")
             waits = True
             time.sleep(WAIT)
             continue
         waits, unit = False, units[number]
         if ranks.rank == 0:
-            say(f"{unit.name}: {left} of {len(units)} units are left")
+            say(f"{unit.name}: {count} of {len(units)} units are left")
         try:
             unit.do(ranks)
         except InterruptedError:
@@ -202,6 +256,8 @@ def work(units: Sequence[Unit], ranks: Ranks, say: Say) -> None:
         finally:
             if claimed:
                 claimed[1].close()
+        if ranks.rank == 0:
+            after(unit)
 
 
 def _claim(todo: Mapping[int, Unit]) -> tuple[int, BinaryIO] | None:
@@ -219,3 +275,8 @@ def _claim(todo: Mapping[int, Unit]) -> tuple[int, BinaryIO] | None:
             return number, held
         held.close()
     return None
+
+
+def _short(value: float) -> float:
+    """A score in few characters of JSON."""
+    return int(value) if float(value).is_integer() else round(float(value), DIGITS)

@@ -65,8 +65,11 @@ class RunFolder:
             written.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             written.replace(file)
 
-    def check(self, recipe: Recipe) -> None:
+    def check(self, recipe: Recipe, instead: str = "name another folder with --run") -> None:
         """Compare the recipe of the run in the folder with another one, in what cannot change during a run.
+
+        Args:
+            instead: what one may do instead of deleting the run, for the message.
 
         Raises:
             ValueError: they differ, or the record cannot be read.
@@ -76,17 +79,13 @@ class RunFolder:
             before = read_record(self.record.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(
-                f"{self.record} is not a recipe that this version can read ({error}): name another folder "
-                "with --run"
+                f"{self.record} is not a recipe that this version can read ({error}): {instead}"
             ) from error
         changed = [key for key in FIXED if getattr(before, key) != getattr(recipe, key)]
         if before.optimizer.name != recipe.optimizer.name:
             changed.append("optimizer.name")
         if changed:
-            raise ValueError(
-                f"{self.path} holds a run with another {', '.join(changed)}: delete it, or name another folder "
-                "with --run"
-            )
+            raise ValueError(f"{self.path} holds a run with another {', '.join(changed)}: delete it, or {instead}")
 
     def rewind(self, samples: int) -> None:
         """Drop what the logs say of steps after the first ``samples`` samples: a resumed run writes it again.

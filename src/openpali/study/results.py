@@ -1,0 +1,116 @@
+"""The results of a study in a folder that outlives its runs: of each finished job the recipes and the scores.
+
+The folder is laid out as the study's runs are: ``SIZE-SEED/STAGES/recipe.json`` of every run of a finished job, and
+``scores.json`` beside that of the run that is scored. It has what the table needs and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openpali.study.runs import Job, Plan
+from openpali.study.spec import Study
+from openpali.study.work import INSTEAD, Scoring, units_of
+from openpali.train.run_folder import RunFolder
+
+
+class Results:
+    """The results of a study in a folder.
+
+    Args:
+        folder: made by :meth:`keep`.
+        data: the root of official data sets.
+    """
+
+    def __init__(self, folder: Path, study: Study, plan: Plan, data: Path) -> None:
+        self.folder, self.study, self.plan, self.data = folder, study, plan, data
+
+    def take_up(self) -> None:
+        """Give the study's runs the recipes and scores of the folder that they do not have.
+
+        Raises:
+            ValueError: a run is of another recipe than the study's, or a file cannot be read.
+            OSError: a file cannot be copied.
+        """
+        for run in self.plan.runs.values():
+            kept = RunFolder(self._place(run.name))
+            if kept.record.is_file():
+                kept.check(run.recipe, INSTEAD)
+                run.folder.mkdir(parents=True, exist_ok=True)
+                if not (run.folder / kept.record.name).exists():
+                    _copy(kept.record, run.folder)
+        for job in self.plan.jobs:
+            scores = self._read(job)
+            for scoring in self._scorings(job):
+                if scoring.stem in scores and not scoring.file.exists():
+                    scoring.write(scores[scoring.stem])
+
+    def keep(self, job: Job) -> None:
+        """Write the recipes and scores of a job if all its tests have been scored.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        scorings = self._scorings(job)
+        if not all(scoring.done() for scoring in scorings):
+            return
+        for run in self.plan.runs_of([job]):
+            record = RunFolder(run.folder).record
+            if record.is_file():
+                self._place(run.name).mkdir(parents=True, exist_ok=True)
+                _copy(record, self._place(run.name))
+        scores = self._read(job) | {scoring.stem: self._compact(scoring) for scoring in scorings}
+        lines = [f"{json.dumps(stem)}: {_line(result)}" for stem, result in sorted(scores.items())]
+        file = self._file(job)
+        written = file.with_name(f".{file.name}")
+        written.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+        written.replace(file)
+
+    def _compact(self, scoring: Scoring) -> dict[str, Any]:
+        """What the columns need of a result, and its card without samples."""
+        result = scoring.result()
+        columns = [column for column in self.study.columns if column.test == scoring.test]
+        names = {column.score or result["card"]["metric"] for column in columns}
+        needed = any(column.prompt for column in columns)
+        return {
+            "test": result["test"],
+            "card": {key: value for key, value in result["card"].items() if key != "worst"},
+            "prompts": result["prompts"] if needed else [],
+            "asked": result["asked"] if needed else [],
+            "values": {name: values for name, values in result["values"].items() if name in names},
+        }
+
+    def _scorings(self, job: Job) -> list[Scoring]:
+        units = units_of(self.study, self.plan, [job], self.data)
+        return [unit for unit in units if isinstance(unit, Scoring)]
+
+    def _read(self, job: Job) -> dict[str, Any]:
+        """Stem -> result of each test of a job; empty before it is kept."""
+        file = self._file(job)
+        if not file.is_file():
+            return {}
+        try:
+            found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} has no scores that can be read ({error}): delete it") from error
+        return found
+
+    def _file(self, job: Job) -> Path:
+        return self._place(job.model) / "scores.json"
+
+    def _place(self, run: str) -> Path:
+        return self.folder / run.removeprefix(f"{self.study.name}/")
+
+
+def _copy(file: Path, folder: Path) -> None:
+    written = folder / f".{file.name}"
+    shutil.copyfile(file, written)
+    written.replace(folder / file.name)
+
+
+def _line(result: Mapping[str, Any]) -> str:
+    return json.dumps(result, ensure_ascii=False, separators=(",", ":"))
