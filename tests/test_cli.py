@@ -391,7 +391,7 @@ def test_help_names_all_data_sets_that_can_be_built() -> None:
     for name in ("data", "build"):
         command = command.commands[name]
     [text] = [parameter.help for parameter in command.params if parameter.name == "name"]
-    assert text == f"{', '.join(BUILDERS)}, or all"
+    assert text == f"{', '.join(BUILDERS)}, or all (without emoji, which need npm)"
 
 
 def test_help_names_all_formats_that_can_be_imported() -> None:

@@ -1,4 +1,4 @@
-"""The eight small data sets of the few-shot probe, on stand-ins in the layout of the packages."""
+"""The nine small data sets of the few-shot probe, on stand-ins in the layout of the packages."""
 
 from __future__ import annotations
 
@@ -69,6 +69,22 @@ def test_shapes_and_colours_are_those_of_easy_vqa(home: Path) -> None:
         train, test = SETS[name]()
         assert list(train.labels) == list(test.labels) == [answer]
         assert test.images[0]().shape == (64, 64, 3)
+
+
+def test_emoji_are_trained_on_one_artist_and_asked_of_two(home: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="openpali data build emoji"):
+        SETS["emoji"]()
+    for value, artist in enumerate(("noto", "twemoji", "emojione")):
+        for group in ("food", "symbols"):
+            folder = home / "data/emoji" / artist / group
+            folder.mkdir(parents=True)
+            for code in range(30):
+                Image.new("RGB", (64, 64), (value, 0, 0)).save(folder / f"{code:04x}.png")
+    train, test = SETS["emoji"]()
+    assert Counter(train.labels) == {"food": TRAIN, "symbols": TRAIN}
+    assert {int(load()[0, 0, 0]) for load in train.images} == {0}
+    assert Counter(int(load()[0, 0, 0]) for load in test.images) == {1: 60, 2: 60}
+    assert Counter(test.labels) == {"food": 60, "symbols": 60}
 
 
 def test_letters_are_of_26_classes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import subprocess
 import tarfile
@@ -17,10 +18,11 @@ from PIL import Image
 
 from openpali.data.sources.registry import open_source
 from openpali.home import data_folder, home
-from openpali.synth.builders import clipart, lines, output, packages, stamps, unlike
+from openpali.synth.builders import clipart, emoji, lines, output, packages, stamps, unlike
 from openpali.synth.builders.output import write_shards
-from openpali.synth.builders.registry import BUILDERS, MINUTES, PACKAGES, build, expect
+from openpali.synth.builders.registry import ALL, BUILDERS, MINUTES, PACKAGES, build, expect
 from openpali.synth.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
+from openpali.synth.fonts import SHIPPED
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +43,7 @@ def test_home_is_named_by_the_environment(cache: Path, monkeypatch: pytest.Monke
 
 
 class Managers:
-    """A fake ``subprocess.run`` that acts as apt-get, dpkg-deb and pip, and records their commands."""
+    """A fake ``subprocess.run`` that acts as apt-get, dpkg-deb, pip and npm, and records their commands."""
 
     def __init__(self, *, lists: bool = True, known: bool = True) -> None:
         self.lists, self.known, self.asked = lists, known, []
@@ -58,6 +60,13 @@ class Managers:
                 (cwd / "thing_1_all.deb").write_bytes(b"deb")
             case ["dpkg-deb", "-x"]:
                 (Path(command[3]) / "usr/share").mkdir(parents=True)
+            case ["npm", "pack"]:
+                if not self.known:
+                    return failed
+                with tarfile.open(cwd / "thing-1.tgz", "w:gz") as archive:
+                    member = tarfile.TarInfo("package/data.txt")
+                    member.size = 5
+                    archive.addfile(member, io.BytesIO(b"hello"))
             case ["pip", "download"]:
                 if not self.known:
                     return failed
@@ -91,7 +100,7 @@ def test_package_lists_are_fetched_where_there_are_none(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("tools")
-@pytest.mark.parametrize("fetch", [packages.debian, packages.pypi])
+@pytest.mark.parametrize("fetch", [packages.debian, packages.pypi, packages.npm])
 def test_a_failed_download_says_why_and_leaves_nothing(
     fetch: object, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +115,17 @@ def test_a_wheel_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (packages.pypi("thing") / "thing/data.txt").read_text() == "hello"
     packages.pypi("thing")
     assert managers.asked == [["pip", "download"]]
+
+
+@pytest.mark.usefixtures("tools")
+def test_an_npm_package_is_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.subprocess, "run", managers := Managers())
+    assert (packages.npm("thing") / "data.txt").read_text() == "hello"
+    packages.npm("thing")
+    assert managers.asked == [["npm", "pack"]]
+    monkeypatch.setattr(packages.shutil, "which", lambda tool: None)
+    with pytest.raises(FileNotFoundError, match=r"npm is missing, .* install Node\.js with npm"):
+        packages.npm("emoji-datasource-twitter")
 
 
 def test_a_machine_without_apt_is_told_what_to_do_instead(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +182,7 @@ def test_downloads_and_minutes_are_announced_before_and_followed(
     assert expect(["wordnet"]) == (
         "to build: wordnet; to download: 7 MB in 1 package; expected: less than a minute at 5 MB/s"
     )
-    assert "to download: 522 MB in 53 packages; expected: about 5 minutes" in expect(BUILDERS)
+    assert "to download: 522 MB in 53 packages; expected: about 5 minutes" in expect(ALL)
     lines: list[str] = []
 
     @contextmanager
@@ -190,9 +210,10 @@ def test_every_package_of_a_builder_has_its_size_and_every_builder_its_minutes(
     fetched: list[str] = []
     monkeypatch.setattr(packages, "debian", lambda name: fetched.append(f"debian {name}"))
     monkeypatch.setattr(packages, "pypi", lambda name: fetched.append(f"pypi {name}"))
-    packages.fetch("easy-vqa")
-    packages.fetch("wamerican")
-    assert fetched == ["pypi easy-vqa", "debian wamerican"]
+    monkeypatch.setattr(packages, "npm", lambda name: fetched.append(f"npm {name}"))
+    for name in ("easy-vqa", "wamerican", "emoji-datasource-twitter"):
+        packages.fetch(name)
+    assert fetched == ["pypi easy-vqa", "debian wamerican", "npm emoji-datasource-twitter"]
 
 
 def test_unknown_and_unbuilt_sets_are_named() -> None:
@@ -406,6 +427,33 @@ def test_fashion_mnist(debian: Path) -> None:
         assert arrays["labels"].tolist() == [3, 9]
     classes = (folder / "classes.txt").read_text().splitlines()
     assert (len(classes), classes[3], classes[9]) == (10, "Dress", "Ankle boot")
+
+
+def test_emoji_are_those_that_all_artists_drew(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noto, emojione, twemoji = (package(debian, name) for name in emoji.needed())
+    fonts = noto / "usr/share/fonts/truetype/noto"
+    fonts.mkdir(parents=True)
+    letters = sorted(SHIPPED.glob("*.ttf"))[0]
+    (fonts / "NotoColorEmoji.ttf").symlink_to(letters)  # letters stand in for emoji
+    gem = emojione / "usr/share/rubygems-integration/all/gems/gemojione-1/assets/png"
+    known = {"0061": "Food & Drink", "0062-FE0F": "Symbols", "0063": "Symbols", "0064": "Flags", "61-62": "Symbols"}
+    known |= {"10FFFF": "Objects"}  # not in the font
+    for code in ("0061", "0062", "0064", "10ffff"):  # no 0063
+        write_image(gem / f"{code}.png", (32, 16))
+    for code in known:
+        write_image(twemoji / f"img/twitter/64/{code.lower()}.png", (64, 64))
+    (twemoji / "emoji.json").write_text(json.dumps([{"unified": u, "category": c} for u, c in known.items()]))
+    monkeypatch.setattr(packages, "npm", lambda name: twemoji)
+    folder = build("emoji")
+    names = {"food/0061.png", "symbols/0062.png"}
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*.png")} == {
+        f"{artist}/{name}" for artist in emoji.ARTISTS for name in names
+    }
+    drawn = [np.asarray(Image.open(folder / artist / "food/0061.png")) for artist in emoji.ARTISTS]
+    assert all(image.shape == (64, 64, 3) for image in drawn)
+    assert drawn[0].min() < 100 < drawn[0][0, 0].min()
+    assert (drawn[2][0, 0].tolist(), drawn[2][32, 32].tolist()) == ([255] * 3, drawn[1][32, 32].tolist())
+    assert "CC-BY 4.0" in (folder / "ATTRIBUTION.md").read_text()
 
 
 def test_strangers_are_small_jpegs_of_the_named_files(

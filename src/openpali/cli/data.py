@@ -19,18 +19,18 @@ def build(
     name: Annotated[
         str,
         typer.Argument(
-            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, unlike, nano-vocabulary, "
-            "mini-vocabulary, or all"
+            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, unlike, emoji, nano-vocabulary, "
+            "mini-vocabulary, or all (without emoji, which need npm)"
         ),
     ],
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
 ) -> None:
     """Download packages by name and build a data set from them, in the cache."""
     from openpali.progress import working
-    from openpali.synth.builders.registry import BUILDERS, expect
+    from openpali.synth.builders.registry import ALL, expect
     from openpali.synth.builders.registry import build as build_one
 
-    names = list(BUILDERS) if name == "all" else [name]
+    names = ALL if name == "all" else [name]
     typer.echo(expect(names, force=force))
     for each in names:
         typer.echo(f"{each}: {build_one(each, force=force, working=working)}")

@@ -1,4 +1,4 @@
-"""The few-shot probe on eight small data sets that package managers carry, or that are rendered on demand."""
+"""The few-shot probe on nine small data sets that package managers carry, or that are rendered on demand."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from openpali.eval.datasets.fewshot import HEADLINE, Labelled, Split, probe_spli
 from openpali.eval.encoders import fashion_images, on_white, stamps_by_category
 from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Load
 from openpali.eval.probes import SHOTS
-from openpali.home import home
+from openpali.home import data_folder, home
 from openpali.rng import generator
 from openpali.synth.builders import packages
+from openpali.synth.builders.emoji import ARTISTS
 from openpali.tasks.example import Example, Image
 
 TRAIN = max(SHOTS)  # images of each class to draw shots from
@@ -89,6 +90,20 @@ def _clipart() -> Split:
     return _chosen(*found)
 
 
+def _emoji() -> Split:
+    """Unicode's groups of emoji, drawn by one artist to train on and by two others to test on."""
+    root = data_folder("emoji")
+    drawn = {
+        artist: [
+            (partial(_drawn, path), path.parent.name)
+            for path in sorted((root / artist).glob("*/*.png"), key=lambda path: _hash(path.name))
+        ]
+        for artist in ARTISTS
+    }
+    train, *tests = drawn.values()
+    return _chosen(train, [row for rows in zip(*tests, strict=True) for row in rows])
+
+
 def _rendered(world_kind: str, options: Mapping[str, Any], label: Callable[[Example], str], classes: int) -> Split:
     """Images of a world, drawn from both splits with the seed of evaluations."""
     splits = []
@@ -116,11 +131,12 @@ SETS: Mapping[str, Callable[[], Split]] = {
         lambda example: example.lang,
         len(LANGUAGES),
     ),
+    "emoji": _emoji,
 }
 
 
 def small_fewshot(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Accuracy at 1, 5, 10 and 25 shots, mean of three seeds, per data set and over all eight."""
+    """Accuracy at 1, 5, 10 and 25 shots, mean of three seeds, per data set and over all nine."""
     splits = {name: open_set() for name, open_set in SETS.items()}
     return probe_splits(FeatureEncoder(model, crop=False, cache=home() / CACHE), splits, limit, advance)
 
@@ -180,11 +196,12 @@ def _hash(name: str) -> bytes:
 
 SMALL_FEWSHOT = EncoderBenchmark(
     name="small-fewshot",
-    title="Few-shot probe, 8 small tasks",
+    title="Few-shot probe, 9 small tasks",
     split=f"{TEST} pictures of each, at most",
     metric=f"acc/{HEADLINE}-shot",
-    home="`openpali data build all` fetches them",
+    home="`openpali data build all` and `openpali data build emoji` fetch them",
     note="Fashion-MNIST, scikit-learn's digits, categories of stamps, shapes and colours of easy-VQA, folders of "
-    f"Debian's clip art, capital letters, and {len(LANGUAGES)} scripts. Images are resized whole.",
+    f"Debian's clip art, capital letters, {len(LANGUAGES)} scripts, and groups of emoji, learned from one "
+    "artist and asked of two others. Images are resized whole.",
     run=small_fewshot,
 )

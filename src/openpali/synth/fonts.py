@@ -20,9 +20,9 @@ def font(file: Path | str, size: int) -> ImageFont.FreeTypeFont:
 
 
 @lru_cache(maxsize=65536)
-def has_glyph(file: Path | str, character: str) -> bool:
+def has_glyph(file: Path | str, character: str, size: int = 24) -> bool:
     """Whether the font in ``file`` draws ``character`` differently from a character that no font contains."""
-    face = font(file, 24)
+    face = font(file, size)
     try:
         return bytes(face.getmask(character)) != bytes(face.getmask("\U0010ffff"))
     except ValueError:  # Raqm cannot shape some characters alone, such as unassigned ones that are ignorable

@@ -10,6 +10,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -70,11 +71,16 @@ MEGABYTES = {
     "python3-skimage": 21,
     "python3-sklearn": 3,
     "debian-handbook": 35,
+    "fonts-noto-color-emoji": 11,
+    "ruby-gemojione": 18,
     "easy-vqa": 4,
+    "emoji-datasource-twitter": 62,
 }
-"""Package -> size of its download, rounded up, in Debian 13 and on PyPI."""
+"""Package -> size of its download, rounded up, in Debian 13, on PyPI and of npm."""
 WHEELS = frozenset({"easy-vqa"})
-"""Those of the packages that are Python's; the others are Debian's."""
+"""Those of the packages that are Python's."""
+MODULES = frozenset({"emoji-datasource-twitter"})
+"""Those of the packages that are npm's; the others are Debian's."""
 Fonts = Mapping[str, Sequence[tuple[str, Sequence[str]]]]
 """Group -> Debian packages, and the names of the fonts to take from each."""
 
@@ -85,18 +91,21 @@ def is_fetched(name: str) -> bool:
 
 
 def fetch(name: str) -> Path:
-    """The folder of a package of :data:`MEGABYTES`: see :func:`debian` and :func:`pypi`."""
-    return pypi(name) if name in WHEELS else debian(name)
+    """The folder of a package of :data:`MEGABYTES`: see :func:`debian`, :func:`pypi` and :func:`npm`."""
+    if name in WHEELS:
+        return pypi(name)
+    return npm(name) if name in MODULES else debian(name)
 
 
 def check_tools(names: Iterable[str]) -> None:
     """Check that this machine can fetch packages.
 
     Raises:
-        FileNotFoundError: apt-get, dpkg-deb or pip is missing; the message says how to get all packages without it.
+        FileNotFoundError: apt-get, dpkg-deb, pip or npm is missing; the message says how to do without.
     """
     names = list(names)
-    wheels, debs = [n for n in names if n in WHEELS], [n for n in names if n not in WHEELS]
+    wheels, modules = [n for n in names if n in WHEELS], [n for n in names if n in MODULES]
+    debs = [n for n in names if n not in WHEELS | MODULES]
     folder = home() / "packages"
     if debs and (missing := next((tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None), "")):
         unpack = 'for deb in *.deb; do dpkg-deb -x "$deb" "/packages/${deb%%_*}"; done'
@@ -110,6 +119,11 @@ def check_tools(names: Iterable[str]) -> None:
         raise FileNotFoundError(
             f"this environment has no pip, which fetches the Python package {wheels[0]}: run "
             f"`python -m ensurepip`, or unzip its wheel by hand into {folder / wheels[0]}"
+        )
+    if modules and shutil.which("npm") is None:
+        raise FileNotFoundError(
+            f"npm is missing, which fetches the package {modules[0]}: install Node.js with npm, or run "
+            f"`npm pack {modules[0]}` elsewhere and unpack its folder package as {folder / modules[0]}"
         )
 
 
@@ -142,6 +156,15 @@ def pypi(name: str) -> Path:
     return _cached(name, _unpack_pypi)
 
 
+def npm(name: str) -> Path:
+    """Folder with the files of the newest version of the npm package ``name``, without its dependencies.
+
+    Raises:
+        FileNotFoundError: see :func:`check_tools`, or there is no such package.
+    """
+    return _cached(name, _unpack_npm)
+
+
 def _cached(name: str, unpack: Callable[[str, Path], None]) -> Path:
     folder = home() / "packages" / name
     if not folder.is_dir():
@@ -168,6 +191,14 @@ def _unpack_pypi(name: str, work: Path) -> None:
     _run(pip, work, name)
     with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
         wheel.extractall(work / "files")
+
+
+def _unpack_npm(name: str, work: Path) -> None:
+    check_tools([name])
+    _run(["npm", "pack", "--silent", "--ignore-scripts", "--cache", str(work / "cache"), name], work, name)
+    with tarfile.open(next(work.glob("*.tgz"))) as archive:
+        archive.extractall(work / "unpacked", filter="data")
+    (work / "unpacked" / "package").rename(work / "files")
 
 
 def _succeeds(command: list[str], work: Path) -> bool:

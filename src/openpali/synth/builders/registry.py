@@ -11,6 +11,7 @@ from openpali.progress import Working, unseen
 from openpali.synth.builders import (
     clipart,
     easy_vqa,
+    emoji,
     fashion_mnist,
     lines,
     packages,
@@ -31,9 +32,12 @@ BUILDERS: dict[str, Builder] = {
     "wordnet": wordnet.build,
     "lines": lines.build,
     "unlike": unlike.build,
+    "emoji": emoji.build,
     **vocabularies.BUILDERS,
 }
 """Name of the data set -> its builder. Data sets that are built from others come after them."""
+ALL = [name for name in BUILDERS if name != "emoji"]
+"""What ``all`` stands for: emoji need npm, which not everybody has, and are for one probe alone."""
 
 PACKAGES: dict[str, Callable[[], Sequence[str]]] = {
     "stamps": stamps.needed,
@@ -43,6 +47,7 @@ PACKAGES: dict[str, Callable[[], Sequence[str]]] = {
     "wordnet": lambda: [wordnet.PACKAGE],
     "lines": lines.needed,
     "unlike": unlike.needed,
+    "emoji": emoji.needed,
 }
 """Name of the data set -> the packages that it is built from."""
 
@@ -54,6 +59,7 @@ MINUTES = {
     "wordnet": 0.1,
     "lines": 0.1,
     "unlike": 0.2,
+    "emoji": 0.2,
     "nano-vocabulary": 0.5,
     "mini-vocabulary": 0.5,
 }
