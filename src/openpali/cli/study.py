@@ -97,21 +97,20 @@ def _state(job: Job, units: Sequence[Training | Scoring]) -> str:
     from openpali.study.work import Scoring, left
 
     tests = [unit for unit in units if isinstance(unit, Scoring)]
-    after = "" if job.samples is None else f", after {job.samples:,} samples"
     runs = sum(not isinstance(unit, Scoring) for unit in left(units))
     training = f", {runs} run{'s' * (runs > 1)} to train" if runs else ""
     done = sum(test.done() for test in tests)
-    return f"{job.arm}, {job.size}, seed {job.seed}{after}: {done} of {len(tests)} scored{training}"
+    return f"{job}: {done} of {len(tests)} scored{training}"
 
 
 def _write(spec: Study, plan: Plan, root: Path, folder: Path) -> None:
     """Write table and plot, and print the table."""
     from openpali.study.plot import draw_table
-    from openpali.study.table import as_json, as_markdown, rows_of
+    from openpali.study.table import as_json, as_markdown, missing_of, rows_of
     from openpali.study.work import Scoring, units_of
 
     scorings = [unit for unit in units_of(spec, plan, plan.jobs, root) if isinstance(unit, Scoring)]
-    rows, missing = rows_of(spec, scorings), sum(not each.done() for each in scorings)
+    rows, missing = rows_of(spec, scorings), missing_of(scorings)
     folder.mkdir(parents=True, exist_ok=True)
     table = as_markdown(spec, rows, missing)
     (folder / "table.json").write_text(json.dumps(as_json(spec, rows, missing), indent=1) + "\n", "utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openpali.study.spec import Study
-from openpali.study.table import Row, curve_of
+from openpali.study.table import TOO_LOW, Row, curve_of, seeds_of
 
 
 def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -40,7 +40,7 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
             [names.index(row.column.name) + 0.2 * (number + 1) for row in own],
             xerr=[[each.value - each.low for each in found], [each.high - each.value for each in found]],
             fmt="o",
-            label=size,
+            label=f"{size}, {seeds_of(study, own)}",
         )
     paper = [row.column for row in whole if row.column.paper]
     marks = {column.name: column.paper[1] for column in paper}
@@ -52,7 +52,8 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
         fillstyle="none",
         label="paper",
     )
-    left.set_yticks(range(len(names)), names)
+    told = {row.column.name for row in whole if row.sign(study) != TOO_LOW}
+    left.set_yticks(range(len(names)), [name if name in told else f"{name}: {TOO_LOW}" for name in names])
     left.invert_yaxis()
     left.set_xlabel(f"{study.compared} - {study.baseline}, percent (CIDEr on its own scale)")
     left.legend(fontsize="small")

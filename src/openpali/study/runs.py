@@ -80,7 +80,11 @@ class Job:
     size: str
     seed: int
     samples: int | None
-    runs: Sequence[str]
+    runs: tuple[str, ...]
+
+    def __str__(self) -> str:
+        after = "" if self.samples is None else f", after {self.samples:,} samples"
+        return f"{self.arm}, {self.size}, seed {self.seed}{after}"
 
     @property
     def model(self) -> str:
@@ -134,7 +138,7 @@ class _Builder:
                 if points:
                     limits += [(arm, curve.arms), (size, curve.sizes), (seed, curve.seeds)]
                 if all(not some or each in some for each, some in limits):
-                    yield Job(arm, size, seed, samples, self._chain(spec.stages, size, seed, samples))
+                    yield Job(arm, size, seed, samples, tuple(self._chain(spec.stages, size, seed, samples)))
 
     def _chain(self, stages: Sequence[str], size: str, seed: int, samples: int | None) -> list[str]:
         """Plan the runs of a chain of stages; returns their names."""

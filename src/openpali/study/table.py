@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,13 @@ from openpali.study.work import Scoring
 MEMORY = "from memory of the paper, ViT-G/14"
 INTRODUCTION = (
     "Scores in percent, CIDEr on its own scale. A difference is to the arm {baseline}, with its 95 % interval over "
-    "seeds and samples; seeds: {seeds}. The paper's numbers are " + MEMORY + "; never ours. The sign agrees (yes), "
-    "disagrees (no), or is open: the interval contains 0."
+    "seeds and samples. The paper's numbers are "
+    + MEMORY
+    + "; never ours. The sign agrees (yes), disagrees (no), or is "
+    "open: the interval contains 0. Where both arms are below {floor}, it is too low to tell."
 )
+FLOOR = 3  # percent, or CIDEr
+TOO_LOW = "too low to tell"
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,23 @@ class Row:
     scores: Mapping[str, Estimate]
     differences: Mapping[str, Estimate]
 
-    def sign(self, compared: str) -> str:
-        """Whether the sign of the difference is the paper's: "yes", "no", "open", or "" where there is none."""
-        found = self.differences.get(compared)
-        if found is None or not self.column.paper:
+    def sign(self, study: Study) -> str:
+        """Whether the sign of the difference is the paper's: "yes", "no", "open", or "" where there is none.
+
+        :data:`TOO_LOW` where both arms have learned next to nothing, with or without a number of the paper.
+        """
+        found = self.differences.get(study.compared)
+        if found is None:
+            return ""
+        if max(self.scores[arm].value for arm in (study.baseline, study.compared)) < FLOOR:
+            return TOO_LOW
+        if not self.column.paper:
             return ""
         if found.low <= 0 <= found.high:
             return "open"
         return "yes" if (found.value > 0) == (self.column.paper[1] > 0) else "no"
 
-    def as_json(self, compared: str) -> dict[str, Any]:
+    def as_json(self, study: Study) -> dict[str, Any]:
         """Plain JSON values."""
         return {
             "column": self.column.name,
@@ -64,7 +76,7 @@ class Row:
             "scores": {arm: each._asdict() for arm, each in self.scores.items()},
             "differences": {arm: each._asdict() for arm, each in self.differences.items()},
             "paper": {"from": MEMORY, "column": self.column.paper_name, "values": self.column.paper},
-            "sign": self.sign(compared),
+            "sign": self.sign(study),
         }
 
 
@@ -112,25 +124,43 @@ def values_of(column: ColumnSpec, result: Mapping[str, Any], job: Job) -> Values
     return np.array(values, np.float64)[kept] * (1 if is_cider(score) else 100)
 
 
-def as_json(study: Study, rows: Sequence[Row], missing: int) -> dict[str, Any]:
-    """The whole table. ``missing``: number of tests of models that are left."""
+def missing_of(scorings: Sequence[Scoring]) -> dict[Job, int]:
+    """Job -> number of its tests that are not scored, of those that are not complete."""
+    return dict(Counter(scoring.job for scoring in scorings if not scoring.done()))
+
+
+def seeds_of(study: Study, rows: Sequence[Row]) -> str:
+    """How many seeds both arms have in all of these rows."""
+    arms = (study.baseline, study.compared)
+    counts = sorted({min(len(row.seeds.get(arm, ())) for arm in arms) for row in rows})
+    shown = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    return f"{shown} seed{'s' * (counts[-1] != 1)}"
+
+
+def as_json(study: Study, rows: Sequence[Row], missing: Mapping[Job, int]) -> dict[str, Any]:
+    """The whole table. ``missing``: as :func:`missing_of`."""
     return {
         "study": study.name,
         "baseline": study.baseline,
         "compared": study.compared,
-        "missing": missing,
-        "rows": [row.as_json(study.compared) for row in rows],
+        "missing": [
+            {"arm": job.arm, "size": job.size, "seed": job.seed, "samples": job.samples, "tests": tests}
+            for job, tests in missing.items()
+        ],
+        "rows": [row.as_json(study) for row in rows],
     }
 
 
-def as_markdown(study: Study, rows: Sequence[Row], missing: int) -> str:
-    """A table for each size, and one for the curve."""
-    lines = [f"# {study.name}", "", _introduction(study)]
+def as_markdown(study: Study, rows: Sequence[Row], missing: Mapping[Job, int]) -> str:
+    """A table for each size, and one for the curve. ``missing``: as :func:`missing_of`."""
+    lines = [f"# {study.name}", "", INTRODUCTION.format(baseline=study.baseline, floor=FLOOR)]
     if missing:
-        lines += ["", f"Not complete: tests of models that are left: {missing}."]
+        lines += ["", "Not complete. These are missing:", ""]
+        lines += [f"- {job}: {tests} test{'s' * (tests > 1)}" for job, tests in missing.items()]
     whole = [row for row in rows if row.samples is None]
     for size in dict.fromkeys(row.size for row in whole):
-        lines += ["", f"## {size}", "", *_table(study, [row for row in whole if row.size == size])]
+        own = [row for row in whole if row.size == size]
+        lines += ["", f"## {size}", "", _seeds(study, own), "", *_table(study, own)]
     if curve := [*_curve(study, rows)]:
         lines += ["", "## After fewer samples of the encoder", "", *curve]
     return "\n".join(lines) + "\n"
@@ -162,8 +192,12 @@ def _row(
     )
 
 
-def _introduction(study: Study) -> str:
-    return INTRODUCTION.format(baseline=study.baseline, seeds=len(study.seeds))
+def _seeds(study: Study, rows: Sequence[Row]) -> str:
+    """Which seeds have been scored, in all columns or in some, of those of the study."""
+    main = (study.baseline, study.compared)
+    arms = {arm: sorted({seed for row in rows for seed in row.seeds.get(arm, ())}) for arm in study.arms}
+    found = [f"{arm}: {_numbers(seeds) or 'none'}" for arm, seeds in arms.items() if seeds or arm in main]
+    return f"Scored seeds, of {_numbers(study.seeds)}: {'; '.join(found)}."
 
 
 def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
@@ -180,18 +214,25 @@ def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         cells += [f"{row.scores[arm].value:.1f}" if arm in row.scores else "" for arm in head[2:4]]
         cells += [_shown(row.differences.get(arm)) for arm in (study.compared, *others)]
         cells += [row.column.paper_name, f"{paper[0]:.1f}", f"{paper[1]:+.1f}"] if paper else ["", "", ""]
-        yield _line([*cells, row.sign(study.compared)])
+        yield _line([*cells, row.sign(study)])
 
 
 def _curve(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Differences over samples, for each column and size that has points."""
     points = list(dict.fromkeys(row.samples for row in rows if row.samples is not None))
     for size in dict.fromkeys(row.size for row in rows if row.samples is not None):
-        yield _line(["column", "size", *(f"{samples:,}" for samples in points), "all"])
+        own = {at: [row for row in rows if (row.size, row.samples) == (size, at)] for at in (*points, None)}
+        heads = ["all" if at is None else f"{at:,}" for at in own]
+        seeds = [seeds_of(study, found) if found else "0 seeds" for found in own.values()]
+        yield _line(["column", "size", *map(", ".join, zip(heads, seeds, strict=True))])
         yield _line(["---"] * (len(points) + 3))
         for column in study.columns:
             known = dict(curve_of(study, rows, column.name, size))
             yield _line([column.name, size, *(_shown(known.get(samples)) for samples in (*points, None))])
+
+
+def _numbers(found: Sequence[int]) -> str:
+    return ", ".join(map(str, found))
 
 
 def _shown(found: Estimate | None) -> str:
