@@ -263,10 +263,12 @@ def test_finished_jobs_need_no_models(run: Run, tmp_path: Path, monkeypatch: pyt
     assert not [*(home() / "runs").glob("**/model")]
     run("taken-up", "--out", tmp_path / "again")  # the folder is not needed any more
     assert (tmp_path / "again" / "table.json").read_text() == expected
-    for name, arguments in (("taken-up", []), ("other-recipe", ["--results", kept])):
-        with pytest.raises(
-            AssertionError, match=r"classify\S* holds a run with another phases: .* study another name"
-        ):
+    for name, arguments, run_name in (
+        ("other-recipe", ["--results", kept], "kept/pico-1/classify"),
+        ("taken-up", [], r"home-taken-up/runs/tiny/pico-1/classify\+pali"),
+    ):
+        message = f"{run_name} holds a run with another phases: delete it, or give the study another name"
+        with pytest.raises(AssertionError, match=message):
             run(name, *arguments, "phases.0.samples=16")
     (kept / end / "scores.json").unlink()
     listed = run("in-part", "--list", "--results", kept).splitlines()
