@@ -59,7 +59,9 @@ def url(service: Service) -> Iterator[str]:
         found = predict(prompt, task, *given)
         if task.name != "detect":
             return found
-        return Prediction(prompt, Answer("two", FOUND), found.generation, strangeness=1.5 if "stranger" in prompt else 0.5)
+        return Prediction(
+            prompt, Answer("two", FOUND), found.generation, strangeness=1.5 if "stranger" in prompt else 0.5
+        )
 
     pipeline.prediction = prediction  # type: ignore[method-assign, assignment]
     with serving(service) as address:
