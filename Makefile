@@ -11,7 +11,7 @@ TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/
     tests/serve tests/data tests/model
 SOAK := tests/train/test_memory.py
 
-.PHONY: soak soak-serve demo test lint nano $(TESTS)
+.PHONY: soak soak-serve demo test lint nano release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -37,6 +37,13 @@ lint: .venv/dev.ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Build a wheel and an sdist in dist/ and check both; the version is in src/openpali/__init__.py.
+release: .venv/dev.ready
+	$(INSTALL) build 'twine>=6.1'
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 # Train the shipped checkpoint from scratch: hours on two cores, as two ranks of one thread each, which is faster than one
 # rank of two threads. It can be interrupted; the same command resumes it.

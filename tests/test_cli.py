@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -29,6 +30,10 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         main()
     assert not end.value.code, end.value.code
     return capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_installed_package(capsys, monkeypatch) -> None:
+    assert openpali(capsys, monkeypatch, "--version") == f"openpali {importlib.metadata.version('openpali')}\n"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from openpali.data.split import split_data
 from openpali.synth.builders.registry import BUILDERS
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.S)
+BLOCKS = BLOCK.findall((ROOT / "README.md").read_text("utf-8"))
 COMMANDS = [
     line
     for language, block in BLOCKS
@@ -75,3 +76,11 @@ def test_commands_run(
 @pytest.mark.parametrize("block", PYTHON)
 def test_python_runs(block: str, bench: Path) -> None:
     exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_page_of_the_package_has_lines_of_the_readme_and_no_relative_link() -> None:
+    """Package indexes show it, where a link to another file of the repository leads nowhere."""
+    package = (ROOT / "docs" / "package.md").read_text("utf-8")
+    tested = {line for _, block in BLOCKS for line in block.splitlines()} | {"openpali demo"}  # in test_cli.py
+    assert {line for _, block in BLOCK.findall(package) for line in block.splitlines()} <= tested
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]*)\)", package))

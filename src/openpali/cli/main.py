@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from openpali import __version__
 from openpali.cli import data, recipe
 from openpali.cli.calibrate import calibrate
 from openpali.cli.convert import convert, export, merge, pack, quantize
@@ -52,8 +53,18 @@ VERBS: dict[str, Callable[..., None]] = {
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"openpali {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _openpali() -> None:
+def _openpali(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit")
+    ] = False,
+) -> None:
     """PaLI-3 style vision-language models: predict, train, evaluate."""
 
 
