@@ -11,7 +11,7 @@ TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/
     tests/serve tests/data tests/model
 SOAK := tests/train/test_memory.py
 
-.PHONY: soak soak-serve demo test lint nano release $(TESTS)
+.PHONY: soak soak-serve demo test lint site nano release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -38,10 +38,14 @@ lint: .venv/dev.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Build the documentation site in build/site; it works without a network and without a server.
+site: .venv/dev.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Build a wheel and an sdist in dist/ and check both; the version is in src/openpali/__init__.py.
 release: .venv/dev.ready
 	$(INSTALL) build 'twine>=6.1'
-	rm -rf build dist
+	rm -rf build/lib build/bdist* dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
