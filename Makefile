@@ -10,8 +10,9 @@ TRAINING := parallel evals benchmarks resume kills
 TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/eval tests/interop tests/infer \
     tests/serve tests/data tests/model
 SOAK := tests/train/test_memory.py
+APART := $(SOAK) tests/eval/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve demo test lint site nano release $(TESTS)
+.PHONY: soak soak-serve test-ocr demo test lint site nano release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -19,7 +20,7 @@ demo: .venv/demo.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 test: $(TESTS)
 $(TESTS): .venv/dev.ready
-	$(PYTEST) $@ $(addprefix --ignore=,$(filter $@/%,$(TESTS) $(SOAK)))
+	$(PYTEST) $@ $(addprefix --ignore=,$(filter $@/%,$(TESTS) $(APART)))
 
 # Kill runs 200 times at random moments and compare each resumed run with an uninterrupted one; watch the memory of
 # 1,000 steps. Takes minutes.
@@ -31,6 +32,11 @@ soak: .venv/dev.ready
 soak-serve: .venv/dev.ready
 	OPENPALI_SERVE_REQUESTS=20000 OPENPALI_SERVE_CASES=10000 $(PYTEST) -s --timeout 14400 tests/serve/test_soak.py \
 	    tests/serve/test_schema.py
+
+# Read images with RapidOCR itself; other tests have a stand-in for it.
+test-ocr: .venv/dev.ready
+	$(INSTALL) -e '.[ocr]'
+	$(PYTEST) tests/eval/test_rapidocr.py
 
 lint: .venv/dev.ready
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: pages that have another home, links that leave docs/, and a check that it is offline.
+"""Hooks of the documentation site: pages from other files, links that leave docs/, a check that it is offline.
 
 README, the changelog and the notebooks become pages, so that no text is written twice.
 """
@@ -19,7 +19,7 @@ DOCS = "docs"
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 LINK = re.compile(r"(?<!!)\[(?P<label>[^\]]*)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 IMAGE = re.compile(r'(?P<before><img [^>]*src="|!\[[^\]]*\]\()(?P<target>[^":)]+)')
-LOADED = re.compile(r"""<(?:script|img|iframe|source|link(?![^>]*canonical))\b[^>]*\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
+LOADED = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*\s(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
 

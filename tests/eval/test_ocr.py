@@ -7,13 +7,14 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from openpali.cli.main import main
-from openpali.eval.ocr import Cached, JsonTexts, Tesseract, WithOcr, image_hash, open_ocr
+from openpali.eval.ocr import Cached, JsonTexts, RapidOcr, Tesseract, WithOcr, image_hash, open_ocr
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
 from openpali.tasks.vqa import Vqa
@@ -75,6 +76,29 @@ def test_tesseract_reads() -> None:
     assert engine.name.startswith("tesseract ")
     assert engine.read(sign("HELLO WORLD 42"), "k") == "HELLO WORLD 42"
     assert engine.read(np.full((60, 80, 3), 255, np.uint8), "k") == ""
+
+
+def test_rapidocr_gets_an_image_that_is_not_too_tall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in; test_rapidocr.py asks the engine itself."""
+    seen = []
+
+    def read(image: Image.Image) -> SimpleNamespace:
+        seen.append(image.size)
+        if image.size == (7, 7):
+            raise RuntimeError("a tensor\nis empty")
+        return SimpleNamespace(txts=None if image.getextrema() == ((255, 255),) * 3 else ("two ", "lines"))
+
+    for module in ("rapidocr", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(RapidOCR=lambda params: read))
+    engine = RapidOcr()
+    assert engine.read(sign("A"), "k") == "two lines"
+    assert engine.read(np.full((801, 3, 3), 255, np.uint8), "k") == ""
+    assert seen == [(90, 90), (101, 801)]
+    with pytest.raises(ValueError, match=r"OCR of sample k: RapidOCR failed: RuntimeError: a tensor is empty"):
+        engine.read(np.zeros((7, 7, 3), np.uint8), "k")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match=r"RapidOCR cannot be imported \(.*\): pip install 'openpali\[ocr\]'"):
+        _ = RapidOcr().name
 
 
 def test_an_image_is_read_once_whatever_its_key(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """OCR text for prompts "with OCR input" (PaLI-3 section 4.1).
 
-The paper uses a commercial service. This module runs the Tesseract command, or reads a JSON file with the texts of
-any other engine. Texts are cached by a hash of the image's pixels.
+The paper uses a commercial service. This module runs the Tesseract command or RapidOCR, or reads a JSON file with
+the texts of any other engine. Texts are cached by a hash of the image's pixels.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 from PIL import Image as PILImage
 
 from openpali.data.sources.base import Source
 from openpali.home import home
+from openpali.messages import reason, shorten
 from openpali.tasks.example import Example, Image
 
 TIMEOUT = 120  # seconds per image
+MOST_TALL = 8  # height per width that RapidOCR gets
 
 
 class OcrEngine(Protocol):
@@ -93,7 +97,7 @@ class Tesseract:
         if program is None:
             raise ValueError(
                 f"the command {self.command!r} is not installed: install tesseract-ocr (Debian), or give "
-                "a JSON file with the texts"
+                "rapidocr, or a JSON file with the texts"
             )
         one_thread = {**os.environ, "OMP_THREAD_LIMIT": "1"}  # its threads slow down images of this size
         try:
@@ -113,6 +117,41 @@ class Tesseract:
         return done.stdout.decode("utf-8", "replace")
 
 
+@dataclass(frozen=True)
+class RapidOcr:
+    """RapidOCR: PaddleOCR's models, which are in its wheel, on ONNX Runtime (extra ``ocr``).
+
+    Raises:
+        ValueError: on first use, if it is not installed.
+    """
+
+    @cached_property
+    def name(self) -> str:
+        self._engine  # noqa: B018  # without the package there is no name
+        return " ".join(f"{package} {version(package)}" for package in ("rapidocr", "onnxruntime"))
+
+    def read(self, image: Image, key: str) -> str:
+        height, width = image.shape[:2]
+        # It enlarges the shorter side of a tall image to 736 pixels, however long the other one gets.
+        missing = max(0, -(-height // MOST_TALL) - width)
+        padded = np.pad(image, ((0, 0), (0, missing), (0, 0)), "edge")
+        try:
+            lines = self._engine(PILImage.fromarray(padded)).txts or ()
+        except Exception as error:  # of any of its libraries
+            complaint = shorten(" ".join(reason(error).split()), 300)
+            raise ValueError(f"OCR of sample {key}: RapidOCR failed: {complaint}") from error
+        return " ".join(" ".join(lines).split())
+
+    @cached_property
+    def _engine(self) -> Any:
+        try:
+            import onnxruntime  # noqa: F401  # which RapidOCR does not require
+            from rapidocr import RapidOCR
+        except ImportError as error:
+            raise ValueError(f"RapidOCR cannot be imported ({error}): pip install 'openpali[ocr]'") from error
+        return RapidOCR(params={"Global.log_level": "critical"})
+
+
 class JsonTexts:
     """Texts from a JSON object that maps :func:`image_hash`, or the sample's key, to text.
 
@@ -123,7 +162,9 @@ class JsonTexts:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is neither an OCR engine nor a file: give tesseract, or a JSON file")
+            raise FileNotFoundError(
+                f"{path} is neither an OCR engine nor a file: give tesseract, rapidocr, or a JSON file"
+            )
         data = path.read_bytes()
         try:
             texts = json.loads(data)
@@ -174,7 +215,7 @@ class Cached:
 
 
 def open_ocr(name: str) -> OcrEngine:
-    """An engine by name: ``tesseract`` (or ``tesseract:eng+deu``), cached, or the path of a JSON file.
+    """An engine: ``tesseract`` (or ``tesseract:eng+deu``) or ``rapidocr``, cached, or the path of a JSON file.
 
     Raises:
         FileNotFoundError, ValueError: no engine or file has this name, or the file holds something else.
@@ -182,6 +223,8 @@ def open_ocr(name: str) -> OcrEngine:
     engine, _, languages = name.partition(":")
     if engine == "tesseract":
         return Cached(Tesseract(languages or "eng"), home() / "ocr")
+    if name == "rapidocr":
+        return Cached(RapidOcr(), home() / "ocr")
     return JsonTexts(Path(name))
 
 
