@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
 from drawn_data import DATA, draw
-from openpali.cli.main import main
 from openpali.home import home
+from typed_commands import run_typed
 
 TEXT = (Path(__file__).parents[1] / "docs" / "finetune.md").read_text("utf-8")
 SHORT = ["batch=2", "workers=0", "phases.0.samples=4", "phases.0.size=72", "optimizer.warmup=0"]
@@ -50,20 +48,12 @@ def test_commands_run(
     monkeypatch.chdir(draw(task, tmp_path / task, 12))
     for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
-    for line in lines:
-        command, _, redirected = line.partition(" > ")
-        arguments = shlex.split(command)
-        if arguments[1] == "train":
-            arguments += SHORT
+
+    def hold_out_half(arguments: list[str]) -> None:
         if "--held-out" in arguments:
             arguments[-1] = "0.5"  # of so few
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert not end.value.code, (line, end.value.code)
-        printed = capsys.readouterr().out
-        assert printed
-        if redirected:
-            Path(redirected).write_text(printed, "utf-8")
+
+    for line in lines:
+        run_typed(line, monkeypatch, capsys, {"train": SHORT}, hold_out_half)
     run = home() / "runs" / f"mine-{task}"
     assert {"model", "best"} <= {path.name for path in run.iterdir()}
