@@ -140,8 +140,13 @@ def report(results: Sequence[Result], facts: Mapping[str, Any], file: Path | Non
         table.add_row(result.name, *numbers, result.unit, f"{result.ratio:.2f}", result.peer_name)
     Console().print(table)
     if file is not None:
-        record = {"machine": facts, "results": [asdict(result) for result in results]}
-        file.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        write(results, facts, file)
+
+
+def write(results: Sequence[Result], facts: Mapping[str, Any], file: Path) -> None:
+    """Write ``{"machine", "results"}``."""
+    record = {"machine": facts, "results": [asdict(result) for result in results]}
+    file.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def _cpu() -> str:

@@ -36,7 +36,7 @@ from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS, Preset
 from openpali.plan.planner import Lengths, build_without_data, make_batch
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
-from openpali.train.recipe import parse_recipe
+from openpali.train.recipe import Recipe, parse_recipe
 from openpali.train.step import TrainStep
 
 PROMPT, TARGET = 16, 32
@@ -77,9 +77,16 @@ def _measure(name: str, dtype: torch.dtype, peak: float, options: argparse.Names
     make_theirs = make_open_clip if peer == "open_clip" else make_transformers
 
     def makers(preset: str) -> dict[str, Callable[[], Side]]:
-        plain = {name: lambda: make_ours(name, preset, batch, dtype)}
-        compiled = {f"{name}, compiled": lambda: make_ours(name, preset, batch, dtype, compiled=True)}
-        theirs = {peer: lambda: make_theirs(PRESETS[preset], batch, dtype, frozen=name == "stage 1")}
+        shape = PRESETS[preset]
+        vocabulary = (shape.text_tower if name == "siglip" else shape.language).vocab_size
+
+        def ours(compiled: bool) -> Side:
+            recipe = recipe_of(name, preset, shape.vision.image_size[0], batch, compiled=compiled)
+            return make_ours(recipe, vocabulary, dtype)
+
+        plain = {name: lambda: ours(False)}
+        compiled = {f"{name}, compiled": lambda: ours(True)}
+        theirs = {peer: lambda: make_theirs(shape, batch, dtype, frozen=name == "stage 1")}
         return plain | (compiled if options.compiled else {}) | theirs
 
     ours = [side for side in makers(options.preset) if side != peer]
@@ -126,43 +133,55 @@ def peak_memory(make: Callable[[], Side], within: Callable[[], AbstractContextMa
         return resident("VmHWM") - before
 
 
-def make_ours(name: str, preset: str, batch: int, dtype: torch.dtype, *, compiled: bool = False) -> Side:
-    """The trainer's step."""
-    shape = PRESETS[preset]
+def recipe_of(
+    name: str,
+    preset: str,
+    size: int,
+    batch: int,
+    *,
+    compiled: bool = False,
+    optimizer: str = "adamw",
+    checkpointing: str = "none",
+    precision: str = "bf16",
+) -> Recipe:
+    """The recipe of a step on images of ``size`` pixels."""
     siglip = name == "siglip"
-    recipe = parse_recipe(
+    return parse_recipe(
         {
             "name": name,
             "objective": "siglip" if siglip else "sequence",
             "batch": batch,
             **({} if siglip else {"max_prompt": PROMPT, "max_target": TARGET}),
             "model": {"preset": preset, "tokenizer": "none", "frozen": ["vit"] if name == "stage 1" else []},
-            "optimizer": {"lr": 1e-4, "weight_decay": 1e-4},
-            "parallel": {"compile": compiled},
+            "optimizer": {"name": optimizer, "lr": 1e-4, "weight_decay": 1e-4},
+            "precision": precision,
+            "parallel": {"compile": compiled, "checkpointing": checkpointing},
             "phases": [
                 {
                     "samples": batch,
-                    "size": shape.vision.image_size[0],
+                    "size": size,
                     "mixture": [{"source": "none", "task": "contrastive" if siglip else "caption"}],
                 }
             ],
         }
     )
-    ranks, phase = Ranks(0, 1, CPU), recipe.phases[0]
-    train_step = TrainStep(recipe, build_without_data(recipe, phase, "cpu"), ranks, dtype)
-    shapes = make_batch(recipe, phase, train_step.objective, batch, Lengths())
-    drawn = {key: _random_like(key, value, shape) for key, value in shapes.items()}
+
+
+def make_ours(recipe: Recipe, vocabulary: int, dtype: torch.dtype, device: torch.device = CPU) -> Side:
+    """The trainer's step, on random images and on ids below ``vocabulary``."""
+    phase = recipe.phases[0]
+    objective = build_without_data(recipe, phase, str(device))
+    train_step = TrainStep(recipe, objective, Ranks(0, 1, device), dtype)
+    drawn = {}
+    for key, value in make_batch(recipe, phase, objective, recipe.batch, Lengths()).items():
+        random = torch.randint_like(value, 256) if key == "images" else torch.randint_like(value, 2, vocabulary)
+        drawn[key] = random.pin_memory() if device.type == "cuda" else random  # as the trainer's workers do
     return train_step.model, lambda: train_step.run([drawn], weight=1.0)
 
 
-def _random_like(key: str, value: Tensor, shape: Preset) -> Tensor:
-    if key == "images":
-        return torch.randint_like(value, 256)
-    vocabulary = shape.text_tower.vocab_size if key == "ids" else shape.language.vocab_size
-    return torch.randint_like(value, 2, vocabulary)
-
-
-def make_open_clip(preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bool) -> Side:
+def make_open_clip(
+    preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bool = False, device: torch.device = CPU
+) -> Side:
     """open_clip's SigLIP with its own loss, and its parameter groups with and without weight decay."""
     import timm
     from open_clip.loss import SigLipLoss
@@ -201,17 +220,18 @@ def make_open_clip(preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bo
         num_heads=vision.heads,
         mlp_ratio=vision.mlp_dim / vision.width,
     )
+    model.to(device)
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": others, "weight_decay": 0.0}, {"params": matrices, "weight_decay": 0.2}]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.95), fused=True)
     loss = SigLipLoss()
-    images = torch.rand(batch, 3, *vision.image_size) * 2 - 1
-    ids = torch.randint(2, text.vocab_size, (batch, text.length))
+    images = torch.rand(batch, 3, *vision.image_size, device=device) * 2 - 1
+    ids = torch.randint(2, text.vocab_size, (batch, text.length), device=device)
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             out = model(images, ids)
             total = loss(**out)
         total.backward()

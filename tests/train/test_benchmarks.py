@@ -111,6 +111,21 @@ def test_full_size_on_a_small_preset(tmp_path) -> None:
         assert {name for name, _ in found if name.startswith(kind)} == wanted
 
 
+def test_a_gpu_is_measured_row_by_row(tmp_path, capsys) -> None:
+    """At tiny shapes on this machine, which may have no GPU."""
+    found = results_of("gpu.py", tmp_path / "x.json", "--tiny", run=run_here)
+    steps = [f"{stage}, {preset}" for preset in ("base", "large", "pali3-5b") for stage in ("stage 1", "stage 2")]
+    wanted = {"ViT, 24 px, batch 2", "ViT, 48 px, batch 1"}
+    wanted |= {f"generation, batch {batch}{what}" for batch in (1, 2) for what in ("", ": peak memory")}
+    wanted |= {f"{step}: {what}" for step in steps for what in ("matmuls", "step")}
+    assert wanted <= {name for name, _ in found}
+    capsys.readouterr()
+    run_here("gpu.py", "--tiny", "--seconds", "0", "--only", "ViT")
+    printed = capsys.readouterr().out
+    assert "ViT, 24 px: left out, 0 seconds are over" in printed
+    assert "generation" not in printed
+
+
 def test_the_quality_of_int8(tmp_path) -> None:
     found = results_of(
         "quality.py", tmp_path / "x.json", "--sets", "nano/vqa", "nano/ocr", "--limit", "4", run=run_here
