@@ -141,7 +141,7 @@ def _figure(row: Answered, value: float | None, run: Run, example: Example, task
         kinds += ["wide", "located"] if len(drawn) > 1 else []
         for label, answer in drawn:
             tag = f"<b>{label}</b>" if label else ""
-            uri = data_uri(_draw(example, answer))
+            uri = data_uri(draw_sample(example, answer))
             images.append(f'<div><img alt="{escape(row.key)}" src="{uri}">{tag}</div>')
     verdict = ""
     if value is not None:
@@ -161,7 +161,7 @@ def _figure(row: Answered, value: float | None, run: Run, example: Example, task
     )
 
 
-def _draw(example: Example, answer: Answer) -> PilImage.Image:
+def draw_sample(example: Example, answer: Answer) -> PilImage.Image:
     """The answer on the image (or first frame), at a size that is easy to see; further frames follow in rows."""
     first, video = example.images[0], len(example.images) > 1
     factor = max(1, SIDE // max(first.shape[:2])) if max(first.shape[:2]) < SMALL else 1
