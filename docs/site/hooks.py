@@ -28,6 +28,8 @@ def on_files(files: Files, config: Any) -> Files:
     for source, page in PAGES.items():
         text = _place_links((ROOT / source).read_text("utf-8"), PurePosixPath(source), PurePosixPath(page))
         files.append(File.generated(config, page, content=text))
+    for font in sorted((ROOT / "src" / "openpali" / "fonts").glob("*.[ot]tf")):  # of names in ten languages
+        files.append(File.generated(config, f"site/fonts/{font.name}", abs_src_path=str(font)))
     for notebook in sorted((ROOT / DOCS / "notebooks").glob("*.ipynb")):
         page = f"notebooks/{notebook.stem}.md"
         files.append(File.generated(config, page, content=notebook_text(notebook)))
@@ -81,7 +83,7 @@ def _place_links(text: str, source: PurePosixPath, page: PurePosixPath) -> str:
         if target is not None:
             return f"[{label}]({target}{match['anchor'] or ''})"
         path = os.path.normpath(source.parent / match["target"])
-        return label if label.strip("`") == path else f"{label} (`{path}`)"
+        return f"`{path}`" if path.endswith(label.strip("`/")) else f"{label} (`{path}`)"
 
     def image(match: re.Match[str]) -> str:
         return match["before"] + (find(match["target"]) or match["target"])
