@@ -8,7 +8,6 @@ them; none is chosen by hand. Needs the data sets `stamps` and `clipart`.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from html import escape
@@ -19,6 +18,7 @@ from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.home import home
 from openpali.infer.pali import Pali
+from openpali.reports.drawing import count_mask_tokens
 from openpali.reports.eval_page import draw_sample
 
 DOCS = Path(__file__).parents[1]
@@ -33,7 +33,6 @@ BENCHMARKS = {
 }
 EACH, ASKED = 4, 60  # answers of each kind; samples that are asked
 SIDE = 256  # pixels
-MASK_TOKENS = re.compile(r"(?:<mask_token\d+> ?)+")
 HEAD = """# Gallery
 
 Held-out images with the answers of nano: of each benchmark, the first answers that are right and the first that are
@@ -79,7 +78,7 @@ def figures_of(done: Run, stem: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    return escape(MASK_TOKENS.sub("[mask] ", text).strip())
+    return escape(count_mask_tokens(text))
 
 
 if __name__ == "__main__":
