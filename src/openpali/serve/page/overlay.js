@@ -9,8 +9,9 @@ export function coloursOf(objects) {
   return objects.map((each) => COLOURS[names.indexOf(each.name) % COLOURS.length]);
 }
 
+/** A confidence for people to read; neither 0 nor 100, since no fit knows that. */
 export function percent(confidence) {
-  return confidence === null ? "" : `${Math.round(confidence * 100)}\u00a0%`;
+  return confidence === null ? "" : `${Math.min(Math.max(Math.round(confidence * 100), 1), 99)}\u00a0%`;
 }
 
 export function labelOf(object) {
