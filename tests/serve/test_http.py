@@ -582,6 +582,23 @@ def test_requests_of_a_client_and_origins_are_limited(direct: Any, pali: Pali) -
     assert allowed.headers["access-control-allow-origin"] == "https://page.example"
 
 
+def test_a_page_of_an_allowed_origin_reads_the_answers_of_a_server_with_a_key(direct: Any, pali: Pali) -> None:
+    client = direct(service_of(pali, key="secret", origins=["https://page.example"]))
+    origin = {"Origin": "https://page.example"}
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    preflight = client.options("/v1/chat/completions", headers={**origin, **asks})
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "https://page.example"
+    assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
+    for headers, status in ((origin, 401), ({**origin, "Authorization": "Bearer secret"}, 200)):
+        answer = client.get("/v1/models", headers=headers)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, origin["Origin"])
+        assert "Retry-After" in answer.headers["access-control-expose-headers"]
+    other = client.options("/v1/chat/completions", headers={"Origin": "https://other.example", **asks})
+    assert other.status_code == 400
+    assert "access-control-allow-origin" not in other.headers
+
+
 def test_the_last_turn_of_a_chat(pali: Pali, images: Sequence[Image], encoded: Sequence[str]) -> None:
     turns: list[dict[str, Any]] = [
         {"role": "system", "content": "be kind"},

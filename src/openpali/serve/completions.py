@@ -24,6 +24,8 @@ from openpali.serve.schemas import ChatRequest, CompletionRequest, Generating
 from openpali.serve.service import Asked, Service
 from openpali.serve.tickets import Ticket
 
+HISTORY = "X-OpenPaLI-History"
+"""Header that says how many messages of a chat were ignored."""
 BROKEN = "\ufffd"  # stands for the first bytes of a character
 
 
@@ -51,7 +53,7 @@ def completions_router(service: Service) -> APIRouter:
         )
         headers = {}
         if question.ignored:
-            headers["X-OpenPaLI-History"] = f"last-turn; {question.ignored} earlier messages ignored"
+            headers[HISTORY] = f"last-turn; {question.ignored} earlier messages ignored"
         return await _complete(service, request, body, asked, _Chat(service, body.logprobs), headers)
 
     @router.post("/v1/completions", openapi_extra=describe_body(CompletionRequest))

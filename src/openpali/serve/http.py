@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from openpali import __version__
 from openpali.serve import schemas
 from openpali.serve.bodies import schemas_of
-from openpali.serve.completions import completions_router
+from openpali.serve.completions import HISTORY, completions_router
 from openpali.serve.errors import ApiError
 from openpali.serve.guard import Guard
 from openpali.serve.service import Service
@@ -97,9 +97,15 @@ def create_app(service: Service, drain: float = 30.0) -> FastAPI:
         return JSONResponse(ApiError(500, "the server has made a mistake; its log says which").as_json(), 500)
 
     app.openapi = lambda: _describe(app, service)  # type: ignore[method-assign]
-    if service.origins:
-        app.add_middleware(CORSMiddleware, allow_origins=service.origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(Guard, key=service.key, limits=service.limits, metrics=service.metrics)
+    if service.origins:  # in front of the guard: a browser asks whether it may send a key without sending it
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", HISTORY],
+        )
     return app
 
 
