@@ -12,7 +12,7 @@ TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/
 SOAK := tests/train/test_memory.py
 APART := $(SOAK) tests/eval/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve test-ocr demo test lint site nano release $(TESTS)
+.PHONY: soak soak-serve served test-ocr demo test lint site nano release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -28,10 +28,16 @@ soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
 
 # Send 20,000 requests to `openpali serve` from 32 clients, bad ones and disconnects among them, and watch counts and
-# memory; then 10,000 that are drawn from the API's description. Takes minutes.
+# memory; break off 500 streams; then send 10,000 requests that are drawn from the API's description. Takes minutes.
 soak-serve: .venv/dev.ready
-	OPENPALI_SERVE_REQUESTS=20000 OPENPALI_SERVE_CASES=10000 $(PYTEST) -s --timeout 14400 tests/serve/test_soak.py \
-	    tests/serve/test_schema.py
+	OPENPALI_SERVE_REQUESTS=20000 OPENPALI_SERVE_DISCONNECTS=500 OPENPALI_SERVE_CASES=10000 $(PYTEST) -s \
+	    --timeout 14400 $(addprefix tests/serve/test_,soak.py disconnects.py schema.py)
+
+# Ask `openpali serve` about the held-out sets of the nano world, from 32 clients: the answers must be those of
+# `openpali eval`. Takes minutes.
+served: .venv/dev.ready
+	OPENPALI_SERVED_SAMPLES=$${OPENPALI_SERVED_SAMPLES:-all} $(PYTEST) -s --timeout 14400 \
+	    tests/serve/test_served_equals_evaluated.py
 
 # Read images with RapidOCR itself; other tests have a stand-in for it.
 test-ocr: .venv/dev.ready

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 from PIL import Image as PILImage
 
 from openpali.infer.pali import Pali
@@ -52,6 +56,28 @@ def serving(service: Service) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def serving_nano(*options: str) -> Iterator[tuple[str, int]]:
+    """The address of a server of the shipped model in a process of its own, and its id."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "openpali", "serve", "--port", str(port), *options])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                httpx.get(f"{url}/health/ready").raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert process.poll() is None
+                time.sleep(0.2)
+        yield url, process.pid
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
 
 
 def chat(text: str, *urls: str, **options: Any) -> dict[str, Any]:

@@ -9,19 +9,16 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-from requests_to import chat, data_url, service_of, serving
+from requests_to import chat, data_url, service_of, serving, serving_nano
 
 from openpali.infer.pali import Pali
 from openpali.serve.limits import Limits
@@ -31,28 +28,6 @@ CLIENTS = 32 if REQUESTS else 8
 FLAT = 1.05  # memory at the end, over that after a quarter of the requests
 GONE = "gone"
 ASK = "Answer in en: what? <extra_id_0>"
-
-
-@contextmanager
-def nano() -> Iterator[tuple[str, int]]:
-    """The address of a server in a process of its own, and its id."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "openpali", "serve", "--port", str(port)])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            try:
-                httpx.get(f"{url}/health/ready").raise_for_status()
-                break
-            except httpx.HTTPError:
-                assert process.poll() is None
-                time.sleep(0.2)
-        yield url, process.pid
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
 
 
 def resident(pid: int) -> int:
@@ -170,7 +145,7 @@ def soak(url: str, count: int, pid: int | None = None) -> None:
 
 def test_every_request_is_accounted_for(pali: Pali) -> None:
     if REQUESTS:
-        with nano() as (url, pid):
+        with serving_nano() as (url, pid):
             soak(url, REQUESTS, pid)
     else:
         with serving(service_of(pali, Limits())) as url:

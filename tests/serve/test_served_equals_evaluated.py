@@ -1,0 +1,92 @@
+"""Held-out sets of the nano world through the server, from 32 clients: its answers are those of `openpali eval`.
+
+A short form in CI, with a tiny model. ``make served`` asks ``openpali serve`` with nano about whole sets; so many
+samples of each, and another engine:
+
+    OPENPALI_SERVED_SAMPLES=100 OPENPALI_SERVED_ENGINE=openvino-int8 make served
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import numpy as np
+import pytest
+from requests_to import chat, data_url, service_of, serving, serving_nano
+
+from openpali.data.sources.base import Source
+from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.registry import find_benchmark
+from openpali.eval.runner import Run, run
+from openpali.infer.bulk import object_as_json
+from openpali.infer.pali import Engine, Pali
+from openpali.serve.limits import Limits
+from openpali.tasks.base import Task
+from openpali.tasks.example import Example
+from openpali.tasks.scoring import Answered
+
+SAMPLES = os.environ.get("OPENPALI_SERVED_SAMPLES", "")  # of each set; "all"; "": the short form
+ENGINE = cast(Engine, os.environ.get("OPENPALI_SERVED_ENGINE", "torch"))
+CLIENTS = 32
+SETS = ["caption", "ocr", "vqa", "detect", "refseg", "video"]
+
+
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest) -> Pali:
+    return Pali.from_pretrained("nano", ENGINE) if SAMPLES else request.getfixturevalue("pali")
+
+
+@pytest.fixture(scope="module")
+def url(model: Pali) -> Iterator[str]:
+    if SAMPLES:
+        with serving_nano("--engine", ENGINE) as (address, _):
+            yield address
+    else:
+        with serving(service_of(model, Limits())) as address:
+            yield address
+
+
+def answer(client: httpx.Client, name: str, row: Answered, example: Example) -> dict[str, Any]:
+    """What the server answers to the prompt of an evaluation."""
+    urls = [data_url(image) for image in example.images]
+    if name == "refseg":  # its prompt is that of detection
+        body = {"image": urls[0], "expression": row.prompt.removeprefix("detect: ")}
+        found = client.post("/v1/segment", json=body).raise_for_status().json()
+        assert found["prompt"] == row.prompt
+        return dict(found)
+    benchmark = cast(AnswerBenchmark, find_benchmark(f"nano/{name}"))
+    body = chat(row.prompt, *urls, max_tokens=benchmark.decoding.max_tokens)
+    [choice] = client.post("/v1/chat/completions", json=body).raise_for_status().json()["choices"]
+    return {"text": choice["message"]["content"], **choice["openpali"]}
+
+
+def test_served_equals_evaluated(model: Pali, url: str) -> None:
+    """All sets at once, in random order, so that requests of every kind are each other's neighbours."""
+    limit = {"": 6, "all": None}[SAMPLES] if SAMPLES in ("", "all") else int(SAMPLES)
+    done: dict[str, Run] = {}
+    for name in SETS:
+        benchmark = find_benchmark(f"nano/{name}")
+        done[name] = run(benchmark, model, Path(), limit=limit)
+        print(f"{benchmark.name}: {benchmark.metric} {done[name].scores.summary[benchmark.metric]}", flush=True)
+    asked = [(name, row) for name in SETS for row in done[name].rows]
+    np.random.default_rng(0).shuffle(asked)  # type: ignore[arg-type]  # a list, in place
+
+    def differs(each: tuple[str, Answered]) -> tuple[str, str, str] | None:
+        """The name of the set and both answers, if they are two."""
+        name, row = each
+        example, task = cast(Source, done[name].source)[row.index], cast(Task, done[name].task)
+        found = answer(client, name, row, example)
+        things = [object_as_json(thing) for thing in task.parse(row.text, example.size).objects]
+        told = [(thing["name"], thing["box"], thing["mask"]) for thing in found["objects"]]
+        same = found["text"] == row.text and told == [(each["name"], each["box"], each["mask"]) for each in things]
+        return None if same else (name, row.text, found["text"])
+
+    with httpx.Client(base_url=url, timeout=300) as client, ThreadPoolExecutor(CLIENTS) as clients:
+        differing = [found for found in clients.map(differs, asked) if found]
+    print(f"{len(asked)} answers through the server, {len(differing)} differ", flush=True)
+    assert not differing
