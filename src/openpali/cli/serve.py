@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,39 +50,31 @@ def serve(
         from openpali.serve.server import serve as listen
     except ImportError as error:
         raise ValueError("serving needs the extra serve: pip install 'openpali[serve]'") from error
-    from openpali.serve.limits import Key, Limits
-    from openpali.serve.media import Media
-    from openpali.serve.metrics import Metrics
-    from openpali.serve.scheduler import Scheduler
-    from openpali.serve.service import Service
+    from openpali.serve.options import Options, open_service
 
-    key = Key(_key(api_key, api_key_file))
-    pali = open_pali(model, engine, dtype, device)
-    limits = Limits(new_tokens=max_tokens, per_client=per_client, seconds=timeout)
-    metrics = Metrics()
-    scheduler = Scheduler(pali, slots=slots, queue=queue, features=image_cache * 2**20, finished=metrics.finished)
-    metrics.watch(scheduler)
-    typer.echo(f"loading {pali.name}", err=True)
-    pali.load_all()
-    service = Service(
-        scheduler,
-        name=pali.folder.name if pali.name == str(pali.folder) else pali.name,
-        limits=limits,
-        media=Media(limits, allow_media or ()),
-        metrics=metrics,
-        key=key,
+    options = Options(
+        model=model,
+        engine=engine,
+        dtype=dtype,
+        device=device,
+        slots=slots,
+        queue=queue,
+        image_cache=image_cache,
+        max_tokens=max_tokens,
+        per_client=per_client,
+        timeout=timeout,
+        drain=drain,
         history=history,
-        origins=allow_origin or (),
+        allow_media=allow_media or [],
+        allow_origin=allow_origin or [],
+        api_key=api_key,
+        api_key_file=api_key_file,
     )
-    if host not in LOOPBACK and not key.required:
+    options.key()  # a bad one is refused before a model is loaded
+    pali = open_pali(model, engine, dtype, device)
+    typer.echo(f"loading {pali.name}", err=True)
+    service = open_service(pali, options)
+    if host not in LOOPBACK and not service.key.required:
         typer.echo(f"warning: {host} is reachable from other machines, and no --api-key is asked for", err=True)
     typer.echo(f"{service.name} with {pali.engine}: http://{host}:{port}", err=True)
-    listen(create_app(service, drain), host, port, drain, limits.pause)
-
-
-def _key(given: str | None, file: Path | None) -> str | None:
-    if given is not None and file is not None:
-        raise ValueError("--api-key and --api-key-file exclude each other: give one of them")
-    if file is not None:
-        return file.read_text("utf-8")
-    return given if given is not None else os.environ.get("OPENPALI_API_KEY")
+    listen(create_app(service, drain), host, port, drain, service.limits.pause)

@@ -1,0 +1,112 @@
+"""How a model is served, by one process or by many."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from openpali.infer.pali import Pali
+from openpali.serve.chat import History
+from openpali.serve.limits import Key, Limits
+from openpali.serve.media import Media
+from openpali.serve.metrics import Metrics
+from openpali.serve.scheduler import QUEUE, SLOTS, Scheduler
+from openpali.serve.service import Service
+
+
+class Options(BaseModel):
+    """The options of ``openpali serve`` that do not depend on where it listens.
+
+    Attributes:
+        model, engine, dtype, device: as for :meth:`Pali.from_pretrained`.
+        slots: answers that are generated together.
+        queue: requests that may wait.
+        image_cache: MiB of image features to keep.
+        max_tokens: of an answer, at most.
+        per_client: requests of an address at a time, at most.
+        timeout: seconds after which a request is given up.
+        drain: seconds to finish requests when told to stop.
+        history: what to do with chats of several messages.
+        allow_media: hosts from which images may be fetched.
+        allow_origin: web pages that may call the API (CORS).
+        api_key, api_key_file: the key that clients must send; by default ``OPENPALI_API_KEY``, if there is one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "nano"
+    engine: Literal["torch", "openvino", "openvino-int8", "auto"] = "torch"
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    device: str = "cpu"
+    slots: int = SLOTS
+    queue: int = QUEUE
+    image_cache: int = 256
+    max_tokens: int = 1024
+    per_client: int = 64
+    timeout: float = 300
+    drain: float = 30
+    history: History = "refuse"
+    allow_media: list[str] = []
+    allow_origin: list[str] = []
+    api_key: str | None = None
+    api_key_file: Path | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What a client may ask for."""
+        return Limits(new_tokens=self.max_tokens, per_client=self.per_client, seconds=self.timeout)
+
+    def secret(self) -> str | None:
+        """The key that clients must send, if there is one.
+
+        Raises:
+            ValueError: it is given twice.
+            OSError: its file cannot be read.
+        """
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("--api-key and --api-key-file exclude each other: give one of them")
+        if self.api_key_file is not None:
+            return self.api_key_file.read_text("utf-8")
+        return self.api_key if self.api_key is not None else os.environ.get("OPENPALI_API_KEY")
+
+    def key(self) -> Key:
+        """What checks that clients send it.
+
+        Raises:
+            ValueError: it is empty, or as :meth:`secret`.
+            OSError: as :meth:`secret`.
+        """
+        return Key(self.secret())
+
+
+def open_service(pali: Pali, options: Options) -> Service:
+    """A model ready to be served, with every part loaded; its scheduler does not run yet.
+
+    Raises:
+        ValueError: the key is empty, or as :meth:`Pali.load_all`.
+        OSError: a file cannot be read.
+    """
+    metrics, limits = Metrics(), options.limits
+    scheduler = Scheduler(
+        pali,
+        slots=options.slots,
+        queue=options.queue,
+        features=options.image_cache * 2**20,
+        finished=metrics.finished,
+    )
+    metrics.watch(scheduler)
+    service = Service(
+        scheduler,
+        name=pali.folder.name if pali.name == str(pali.folder) else pali.name,
+        limits=limits,
+        media=Media(limits, options.allow_media),
+        metrics=metrics,
+        key=options.key(),
+        history=options.history,
+        origins=options.allow_origin,
+    )
+    pali.load_all()
+    return service
