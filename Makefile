@@ -10,9 +10,10 @@ TRAINING := parallel evals benchmarks resume kills
 TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/eval tests/interop tests/infer \
     tests/serve tests/data tests/model
 SOAK := tests/train/test_memory.py
-APART := $(SOAK) tests/eval/test_rapidocr.py  # what has a target of its own
+CLUSTER := tests/serve/cluster
+APART := $(SOAK) $(CLUSTER) tests/eval/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve served test-ocr demo test lint site nano release $(TESTS)
+.PHONY: soak soak-serve served test-ocr test-ray demo test lint site nano release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -38,6 +39,10 @@ soak-serve: .venv/dev.ready
 served: .venv/dev.ready
 	OPENPALI_SERVED_SAMPLES=$${OPENPALI_SERVED_SAMPLES:-all} $(PYTEST) -s --timeout 14400 \
 	    tests/serve/test_served_equals_evaluated.py
+
+# Serve and answer in bulk on a Ray cluster of this machine, and kill its processes. Takes minutes.
+test-ray: .venv/ray.ready
+	$(PYTEST) -s --timeout 1200 $(CLUSTER)
 
 # Read images with RapidOCR itself; other tests have a stand-in for it.
 test-ocr: .venv/dev.ready
@@ -79,4 +84,8 @@ nano: .venv/demo.ready
 .venv/dev.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -e '.[dev]'
+	touch $@
+
+.venv/ray.ready: .venv/dev.ready
+	$(INSTALL) -e '.[dev,ray]'
 	touch $@

@@ -210,3 +210,27 @@ def test_run_lengths_are_read_back(height: int, width: int, data: st.DataObject)
     mask = np.array(pixels).reshape(height, width)
     lengths = read_run_lengths(json.loads(json.dumps(RunLengths.of(mask).as_json())))
     assert np.array_equal(lengths.draw(Size(height, width)), mask)
+
+
+def test_a_folder_of_a_cluster_is_checked_and_counted(
+    openpali, family: Path, questions: Path, tmp_path: Path
+) -> None:
+    """One that is complete, so that no cluster is needed; ``make test-ray`` starts one."""
+    (tmp_path / "3.png").write_bytes(b"no image")
+    one, out = tmp_path / "one.jsonl", tmp_path / "answers"
+    asked = ["predict", "--input", questions, "--model", family, "--batch-size", 2]
+    openpali(*asked, "--output", one)
+    lines = one.read_bytes().splitlines(keepends=True)
+    out.mkdir()
+    for start in (0, 8):
+        (out / f"{start:012}.jsonl").write_bytes(b"".join(lines[start : start + 8]))
+    asked += ["--output", out, "--ray"]
+    assert "11 samples, 1 with an error" in openpali(*asked)
+    assert "holds answers of another run" in openpali(*asked, "--task", "caption")
+    assert "of another --batch-size" in openpali(*asked[:6], 3, *asked[7:])
+    records = lines_of(questions)
+    write(questions, [*records[:8], {**records[8], "question": "who?"}, *records[9:]])
+    assert "its first line is about ('k8', 'Answer in en: what" in openpali(*asked)
+    (out / "000000000000.jsonl").write_text("{}\n")
+    assert "is no file of answers" in openpali(*asked)
+    assert "give both" in openpali("predict", questions, "what?", "--ray")

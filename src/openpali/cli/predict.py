@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +52,10 @@ def predict(
         Path | None, typer.Option(help="Write a line of JSON for each sample of --input; resumes from this file")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Answer --input on a Ray cluster; --output is a folder (extra ray)")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="With --ray: models that answer at the same time", min=1)] = 1,
 ) -> None:
     """Ask a model about each image, each video, or each sample of a file."""
     from openpali.infer.bulk import Request
@@ -65,10 +70,12 @@ def predict(
         if as_frames or out:
             raise ValueError("--as-frames and --out are for images on the command line, not for --input")
         check_not_input(output, source)
-        check_writable(output)
-        pali = open_pali(model, engine, dtype, device)
-        _answer_file(pali, source, output, request, batch_size, frames, stride)
+        check_writable(output / "000000000000.jsonl" if ray else output)
+        bulk = _Bulk(open_pali(model, engine, dtype, device), source, output, request, batch_size, frames, stride)
+        bulk.answer_with_ray(workers) if ray else bulk.answer()
         return
+    if ray:
+        raise ValueError("--ray answers the samples of --input, and writes the folder --output: give both")
     files = _Files.of(paths, as_frames, frames, stride)
     if out is not None:
         if len(files) > 1:
@@ -79,36 +86,81 @@ def predict(
     _answer_files(pali, files, request, batch_size, as_json, out)
 
 
-def _answer_file(
-    pali: Pali, source: str, output: Path, request: Request, batch: int, frames: int, stride: int | None
-) -> None:
-    import hashlib
+class _Bulk:
+    """The samples of a file and their answers."""
 
-    from openpali.data.sources.registry import holds_records, open_source
-    from openpali.eval.cards import hash_model
-    from openpali.eval.datasets.base import Benchmark
-    from openpali.infer.bulk import AnswersFile, replies
-    from openpali.infer.pipeline import unlike
-    from openpali.reports.progress import progress_bar
+    def __init__(
+        self, pali: Pali, source: str, output: Path, request: Request, batch: int, frames: int, stride: int | None
+    ) -> None:
+        import hashlib
 
-    options = {"frames": frames, "stride": stride} if holds_records(source) else {}
-    samples = open_source(source, options)
-    settings = (hash_model(pali), pali.engine, pali.dtype, request, options)
-    file = AnswersFile(output, hashlib.sha256(repr(settings).encode()).hexdigest()[:16])
-    done, total = file.resume(pali, samples, request), len(samples)
-    errors = strange = 0
-    with progress_bar() as start:
-        watch = start(Benchmark(name=str(output), title="answers", split="all", metric=""))
-        watch(done, total, {})
-        for some in replies(pali, samples, request, batch=batch, skip=done):
-            file.append(some)
-            done += len(some)
-            errors += sum(bool(reply.error) for reply in some)
-            strange += sum(bool(reply.prediction and reply.prediction.unlike) for reply in some)
-            watch(done, total, {})
-    typer.echo(f"{output}: {total:,} samples" + (f", {errors:,} with an error, see its line" if errors else ""))
-    if strange:
-        typer.echo(f'openpali: {strange:,} samples are marked "unlike": {unlike(pali.name)}', err=True)
+        from openpali.data.sources.registry import holds_records, open_source
+        from openpali.eval.cards import hash_model
+
+        options = {"frames": frames, "stride": stride} if holds_records(source) else {}
+        path = str(Path.cwd() / source) if holds_records(source) and "://" not in source else source
+        self.open_source = partial(open_source, path, options)  # also for processes with another working folder
+        self.samples = open_source(source, options)
+        self.pali, self.output, self.request, self.batch = pali, output, request, batch
+        settings = (hash_model(pali), pali.engine, pali.dtype, request, options)
+        self.run = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+    def answer(self) -> None:
+        """Write a file of answers."""
+        from openpali.infer.bulk import AnswersFile, replies
+
+        file = AnswersFile(self.output, self.run)
+        done = file.resume(self.pali, self.samples, self.request)
+
+        def written() -> Iterator[tuple[int, int, int]]:
+            yield done, 0, 0
+            for some in replies(self.pali, self.samples, self.request, batch=self.batch, skip=done):
+                file.append(some)
+                strange = sum(bool(reply.prediction and reply.prediction.unlike) for reply in some)
+                yield len(some), sum(bool(reply.error) for reply in some), strange
+
+        self._report(written())
+
+    def answer_with_ray(self, workers: int) -> None:
+        """Write a folder of answers."""
+        import torch
+
+        try:
+            from openpali.infer.bulk_ray import Job, answer_with_ray
+        except ImportError as error:
+            raise ValueError("--ray needs the extra ray: pip install 'openpali[ray]'") from error
+        from openpali.infer.pali import Pali
+
+        pali = self.pali
+        job = Job(
+            self.open_source,
+            partial(Pali.from_pretrained, pali.folder.resolve(), pali.engine, pali.dtype, pali.device),
+            self.request,
+            self.run,
+            self.output.resolve(),
+            self.batch,
+            torch.get_num_threads(),
+        )
+        windows = answer_with_ray(job, pali, self.samples, workers=workers, gpus=int(pali.device.type == "cuda"))
+        self._report((done.samples, done.errors, done.strange) for done in windows)
+
+    def _report(self, written: Iterable[tuple[int, int, int]]) -> None:
+        """Show how many samples are answered, with an error, and about images that the model does not know."""
+        from openpali.eval.datasets.base import Benchmark
+        from openpali.infer.pipeline import unlike
+        from openpali.reports.progress import progress_bar
+
+        done = errors = strange = 0
+        total = len(self.samples)
+        with progress_bar() as start:
+            watch = start(Benchmark(name=str(self.output), title="answers", split="all", metric=""))
+            for counts in written:
+                done, errors, strange = done + counts[0], errors + counts[1], strange + counts[2]
+                watch(done, total, {})
+        told = f", {errors:,} with an error, see its line" if errors else ""
+        typer.echo(f"{self.output}: {total:,} samples{told}")
+        if strange:
+            typer.echo(f'openpali: {strange:,} samples are marked "unlike": {unlike(self.pali.name)}', err=True)
 
 
 def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_json: bool, out: Path | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,17 +98,18 @@ def replies(
         with warnings.catch_warnings():  # about the task that each sample is asked
             warnings.simplefilter("ignore", Untrained)
             pali.task(request.task)
-    asking = _Asking(pali, request)
+    asking = Asking(pali, request)
     for window in windows(len(source), batch):
-        if window.stop <= skip:
-            continue
-        read = {index: asking.read(source, index) for index in window}
-        found = {index: each for index, each in read.items() if isinstance(each, Reply)}
-        asked = [each for each in read.values() if isinstance(each, _Asked)]
-        for chunk in cut(asked, batch, lambda each: (len(each.images), len(each.prompt))):
-            if any(each.index >= skip for each in chunk):
-                found |= asking.answer(chunk)
-        yield [found[index] for index in window if index >= skip]
+        if window.stop > skip:
+            yield asking.answer(((index, fetch(source, index)) for index in window), batch, skip)
+
+
+def fetch(source: Source, index: int) -> Example | Reply:
+    """A sample, or the reply that says why it cannot be read."""
+    try:
+        return source[index]
+    except (ValueError, OSError) as error:
+        return Reply(_key(source, index), error=str(error))
 
 
 class AnswersFile:
@@ -132,7 +133,7 @@ class AnswersFile:
         kept = whole_lines(self.path)
         try:
             lines = [json.loads(line) for line in kept.splitlines()]  # of bytes: a text may hold U+2028
-            runs, keys = {line["run"] for line in lines}, [line["key"] for line in lines]
+            runs = {line["run"] for line in lines}
             if not kept and self.path.is_file() and not _HEAD.startswith(self.path.read_bytes()[: len(_HEAD)]):
                 raise ValueError("it has no whole line")
         except (ValueError, KeyError, TypeError) as error:
@@ -140,11 +141,10 @@ class AnswersFile:
         other = f"{self.path} holds answers of another run: name another file, or delete this one"
         if runs - {self.run} or len(lines) > len(source):
             raise ValueError(other)
+        asking = Asking(pali, request)
         for index in sorted({0, len(lines) - 1} if lines else ()):
-            now = _Asking(pali, request).read(source, index)
-            then = keys[index], lines[index].get("prompt", "")
-            if isinstance(now, _Asked) and "error" not in lines[index] and then != (now.key, now.prompt):
-                raise ValueError(f"{other}; its line {index + 1} is about {shorten(repr(then), 80)}")
+            if then := asking.differs(source, index, lines[index]):
+                raise ValueError(f"{other}; its line {index + 1} is about {then}")
         drop_torn_line(self.path)
         return len(lines)
 
@@ -154,7 +154,7 @@ class AnswersFile:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A sample on its way to a part; its images have the part's size, ``size`` is the first one's own."""
 
     index: int
@@ -166,29 +166,55 @@ class _Asked:
     prompt: str
 
 
-class _Asking:
+class Asking:
     """Turns samples into prompts, and these into answers."""
 
     def __init__(self, pali: Pali, request: Request) -> None:
         self.pali, self.request = pali, request
         self.tasks: dict[str, Task] = {}
 
-    def read(self, source: Source, index: int) -> _Asked | Reply:
+    def answer(
+        self, samples: Iterable[tuple[int, Example | Reply]], batch: int = BATCH, skip: int = 0
+    ) -> list[Reply]:
+        """The replies to a window of samples, in their order.
+
+        Args:
+            samples: index, and sample or what is wrong with it.
+            batch: samples that go through the model together.
+            skip: leave out the replies to samples before this index.
+        """
+        read = {index: self.prepare(index, each) for index, each in samples}  # one by one: images are large
+        found = {index: each for index, each in read.items() if isinstance(each, Reply)}
+        asked = [each for each in read.values() if isinstance(each, Asked)]
+        for chunk in cut(asked, batch, lambda each: (len(each.images), len(each.prompt))):
+            if any(each.index >= skip for each in chunk):
+                found |= self._predict(chunk)
+        return [found[index] for index in read if index >= skip]
+
+    def prepare(self, index: int, sample: Example | Reply) -> Asked | Reply:
         """A sample, ready to be asked about, or what is wrong with it."""
+        if isinstance(sample, Reply):
+            return sample
         try:
-            example = source[index]
-            task, prompt = self._prompt(example)
-            size = example.size if example.images else None
+            task, prompt = self._prompt(sample)
+            size = sample.size if sample.images else None
             part = self.pali.part_for(task.name, size)
             pipeline = self.pali.pipeline(part)
             pipeline.prompt_ids(prompt)
         except (ValueError, OSError) as error:
-            return Reply(_key(source, index), error=str(error))
+            return Reply(sample.key, error=str(error))
         resize = pipeline.preprocess or (lambda image: image)
-        images = [resize(image) for image in example.images]
-        return _Asked(index, example.key, images, size or Size(1, 1), task, part, prompt)
+        images = [resize(image) for image in sample.images]
+        return Asked(index, sample.key, images, size or Size(1, 1), task, part, prompt)
 
-    def answer(self, chunk: Sequence[_Asked]) -> dict[int, Reply]:
+    def differs(self, source: Source, index: int, line: Json) -> str:
+        """What a line of answers is about, if that is not the sample at this index; else empty."""
+        now = self.prepare(index, fetch(source, index))
+        then = line.get("key"), line.get("prompt", "")
+        same = not isinstance(now, Asked) or "error" in line or then == (now.key, now.prompt)
+        return "" if same else shorten(repr(then), 80)
+
+    def _predict(self, chunk: Sequence[Asked]) -> dict[int, Reply]:
         """The replies to samples, by their index."""
         found: dict[int, Reply] = {}
         for (name, part), places in group([(each.task.name, each.part) for each in chunk]).items():

@@ -1,9 +1,10 @@
-"""Files of JSON lines that a killed process continues: appended in whole lines, a torn last one is dropped."""
+"""Files of JSON lines that a killed process continues: whole lines are appended, or whole files are written."""
 
 from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,21 @@ def drop_torn_line(path: Path) -> None:
             file.truncate(length)
 
 
+def as_lines(values: Iterable[Mapping[str, Any]]) -> bytes:
+    """JSON objects, one per line."""
+    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode("utf-8")
+
+
 def append_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     """Append JSON objects, one per line; they are on disk when this returns."""
     with path.open("ab") as file:
-        file.write("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode("utf-8"))
+        file.write(as_lines(values))
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file at once: it is there whole or not at all, also if several processes write it."""
+    written = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    written.write_bytes(data)
+    written.replace(path)

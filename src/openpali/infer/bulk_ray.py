@@ -1,0 +1,178 @@
+"""Bulk predictions on a Ray cluster: whichever process is free reads, answers or writes the next window of samples.
+
+Each window becomes a file of a folder, written whole: every sample has one line, however often a process dies or
+the whole job is started again. Windows and batches are those of one process, and so are the lines:
+``cat FOLDER/*.jsonl`` is what ``openpali predict --output FILE`` writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openpali.data.sources.base import Source
+from openpali.infer.batches import windows
+from openpali.infer.bulk import Asking, Reply, Request, fetch
+from openpali.infer.lines import as_lines, whole_lines, write_whole
+from openpali.infer.pali import Pali
+from openpali.messages import reason
+from openpali.tasks.example import Example
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process knows.
+
+    Attributes:
+        open_source: opens the samples, by a path that every machine has.
+        open_model: opens the model, likewise.
+        request: what to ask.
+        run: identifies model, engine and request; each line holds it.
+        folder: of the answers, on a disk that every machine sees.
+        batch: samples that go through the model together.
+        threads: that torch computes with; another number may change the last digit of a score.
+    """
+
+    open_source: Callable[[], Source]
+    open_model: Callable[[], Pali]
+    request: Request
+    run: str
+    folder: Path
+    batch: int
+    threads: int
+
+    def file(self, start: int) -> Path:
+        """The file of the window that begins at a sample."""
+        return self.folder / f"{start:012}.jsonl"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A window that is written: how many samples, errors, and answers about images that the model does not know."""
+
+    samples: int
+    errors: int
+    strange: int
+
+
+def answer_with_ray(job: Job, pali: Pali, source: Source, *, workers: int, gpus: int = 0) -> Iterator[Done]:
+    """Answer what is not answered yet, and tell of each window, first of those that are there already.
+
+    Args:
+        pali, source: the model and the samples, to check what is there already.
+        workers: models that answer at the same time.
+        gpus: of each of them.
+
+    Raises:
+        ValueError: the folder holds other answers, or the cluster is too small.
+        OSError: the folder cannot be written.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    there = _resume(job, pali, source)
+    yield from there.values()
+    left = [window for window in windows(len(source), job.batch) if window.start not in there]
+    if left:
+        yield from _answer(job, left, workers, gpus)
+
+
+def _resume(job: Job, pali: Pali, source: Source) -> dict[int, Done]:
+    """The windows that are written, by their first sample."""
+    expected = {job.file(window.start): window for window in windows(len(source), job.batch)}
+    asking, paths = Asking(pali, job.request), sorted(job.folder.glob("*.jsonl"))
+    found: dict[int, Done] = {}
+    for path in paths:
+        other = (
+            f"{path} holds answers of another run, or of another --batch-size: name another folder, or delete it"
+        )
+        try:
+            lines = [json.loads(line) for line in whole_lines(path).splitlines()]
+            runs = {line["run"] for line in lines}
+            if path not in expected or len(lines) != len(expected[path]) or runs != {job.run}:
+                raise ValueError(other)
+            start = expected[path].start
+            if path in (paths[0], paths[-1]) and (then := asking.differs(source, start, lines[0])):
+                raise ValueError(f"{other}; its first line is about {then}")
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no file of answers ({reason(error)}): name another folder") from error
+        found[start] = _done(lines)
+    return found
+
+
+def _answer(job: Job, left: Sequence[range], workers: int, gpus: int) -> Iterator[Done]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
+    import ray
+    import ray.data
+
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    has = ray.cluster_resources()
+    for kind, needed in (("CPU", workers), ("GPU", workers * gpus)):
+        if has.get(kind, 0) < needed:
+            raise ValueError(
+                f"{workers} workers need {needed} {kind}s, and Ray has {has.get(kind, 0):.0f}: take fewer --workers"
+            )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    items = [{"start": window.start, "stop": window.stop} for window in left]
+    done = (
+        ray.data.from_items(items, override_num_blocks=len(items))
+        .map(_Reader, fn_constructor_args=[job], concurrency=(1, workers), num_cpus=0)
+        .map(_Answerer, fn_constructor_args=[job], concurrency=workers, num_cpus=1, num_gpus=gpus)
+        .map(_Writer(job), num_cpus=0)
+    )
+    for row in done.iter_rows():
+        yield Done(**row)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A window of samples, and what is wrong with those that cannot be read."""
+
+    samples: Sequence[tuple[int, Example | Reply]]
+
+
+class _Reader:
+    """Reads and decodes windows."""
+
+    def __init__(self, job: Job) -> None:
+        self._source = job.open_source()
+
+    def __call__(self, row: Mapping[str, Any]) -> Json:
+        window = range(row["start"], row["stop"])
+        return {"start": window.start, "read": _Read([(i, fetch(self._source, i)) for i in window])}
+
+
+class _Answerer:
+    """A model that encodes windows and generates their answers."""
+
+    def __init__(self, job: Job) -> None:
+        torch.set_num_threads(job.threads)
+        self._job = job
+        self._asking = Asking(job.open_model(), job.request)
+
+    def __call__(self, row: Mapping[str, Any]) -> Json:
+        replies = self._asking.answer(row["read"].samples, self._job.batch)
+        lines = as_lines({**reply.as_json(), "run": self._job.run} for reply in replies)
+        return {"start": row["start"], "lines": lines}
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes answered windows."""
+
+    job: Job
+
+    def __call__(self, row: Mapping[str, Any]) -> Json:
+        write_whole(self.job.file(int(row["start"])), row["lines"])
+        return vars(_done([json.loads(line) for line in row["lines"].splitlines()]))
+
+
+def _done(lines: Sequence[Json]) -> Done:
+    return Done(len(lines), sum("error" in line for line in lines), sum(bool(line.get("unlike")) for line in lines))
