@@ -26,6 +26,7 @@ from openpali.serve.tickets import Ticket
 
 HISTORY = "X-OpenPaLI-History"
 """Header that says how many messages of a chat were ignored."""
+DONE = "data: [DONE]\n\n"  # last event of a stream
 BROKEN = "\ufffd"  # stands for the first bytes of a character
 
 
@@ -120,10 +121,10 @@ async def _events(
     pieces = _Pieces(ticket)
     try:
         for start in form.starts():
-            yield _event({**form.head(True), "choices": [start]})
+            yield event({**form.head(True), "choices": [start]})
         async for each in written:
             if piece := pieces.add(each.ids):
-                yield _event({**form.head(True), "choices": [form.piece(0, piece, ticket, each, pieces)]})
+                yield event({**form.head(True), "choices": [form.piece(0, piece, ticket, each, pieces)]})
         predictions = await service.run(ticket.predictions)
         counts = usage(service.prompt_tokens(ticket), [p.generation for p in predictions])
         for i, prediction in enumerate(predictions):
@@ -132,19 +133,20 @@ async def _events(
             choice = form.piece(i, rest, ticket, _written(generation), pieces)
             choice |= {"finish_reason": FINISH[generation.finish_reason], "openpali": own(prediction)}
             last = {"usage": counts} if in_last and i == len(predictions) - 1 else {}
-            yield _event({**form.head(True), "choices": [choice], **last})
+            yield event({**form.head(True), "choices": [choice], **last})
         if not in_last:
-            yield _event({**form.head(True), "choices": [], "usage": counts})
+            yield event({**form.head(True), "choices": [], "usage": counts})
     except ApiError as error:
-        yield _event(error.as_json())
-    yield "data: [DONE]\n\n"
+        yield event(error.as_json())
+    yield DONE
 
 
 def _written(generation: Generation) -> Written:
     return Written(generation.ids, generation.log_probs, generation.alternatives)
 
 
-def _event(data: Json) -> str:
+def event(data: Json) -> str:
+    """One event of a stream."""
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 

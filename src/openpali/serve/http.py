@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
@@ -20,9 +21,13 @@ from openpali.serve.bodies import schemas_of
 from openpali.serve.completions import HISTORY, completions_router
 from openpali.serve.errors import ApiError
 from openpali.serve.guard import Guard
+from openpali.serve.limits import Key, Limits
+from openpali.serve.metrics import Metrics
 from openpali.serve.service import Service
 from openpali.serve.vision import vision_router
 from openpali.serve.web import add_page
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what Prometheus reads
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +85,7 @@ def create_app(service: Service, drain: float = 30.0) -> FastAPI:
     @app.get("/metrics", tags=["health"])
     async def metrics() -> Response:
         """For Prometheus."""
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(service.metrics.text(), media_type=METRICS_TYPE)
 
     @app.exception_handler(ApiError)
     async def refused(_: Request, error: ApiError) -> Response:
@@ -97,16 +102,26 @@ def create_app(service: Service, drain: float = 30.0) -> FastAPI:
         return JSONResponse(ApiError(500, "the server has made a mistake; its log says which").as_json(), 500)
 
     app.openapi = lambda: _describe(app, service)  # type: ignore[method-assign]
-    app.add_middleware(Guard, key=service.key, limits=service.limits, metrics=service.metrics)
-    if service.origins:  # in front of the guard: a browser asks whether it may send a key without sending it
+    protect(app, service.key, service.limits, service.metrics, service.origins)
+    return app
+
+
+def protect(app: Starlette, key: Key, limits: Limits, metrics: Metrics, origins: Sequence[str]) -> None:
+    """Put before every endpoint what decides who may call it.
+
+    Args:
+        key, limits, metrics: see :class:`openpali.serve.guard.Guard`.
+        origins: web pages that may call it (CORS).
+    """
+    app.add_middleware(Guard, key=key, limits=limits, metrics=metrics)
+    if origins:  # in front of the guard: a browser asks whether it may send a key without sending it
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=service.origins,
+            allow_origins=origins,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["Retry-After", HISTORY],
         )
-    return app
 
 
 def _model(service: Service) -> dict[str, Any]:
