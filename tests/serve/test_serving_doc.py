@@ -1,4 +1,7 @@
-"""Every command of docs/serving.md runs, against a server that is a process of its own and ends as it should."""
+"""Every command of docs/serving.md runs, against a server that is a process of its own and ends as it should.
+
+Those that need a Ray cluster are run by the tests in ``cluster/``.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ from openpali.cli.main import main
 from openpali.tasks.example import Image
 
 TEXT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
-BASH = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+CLUSTER = re.search(r"^## On a cluster$.*?^(?=## )", TEXT, re.S | re.M)
+assert CLUSTER is not None
+HERE = TEXT.replace(CLUSTER.group(), "")
+BASH = [line for block in re.findall(r"```bash\n(.*?)```", HERE, re.S) for line in block.splitlines()]
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 ADDRESS = "http://127.0.0.1:8000"
 
@@ -78,7 +84,7 @@ def test_commands_run(process: tuple[str, subprocess.Popen[str]], folder: Path) 
             assert "error" not in json.loads(done.stdout), (line, done.stdout)
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=["client", "scheduler"])
+@pytest.mark.parametrize("block", PYTHON, ids=["client", "scheduler", "load"])
 def test_python_runs(
     block: str,
     process: tuple[str, subprocess.Popen[str]],
@@ -115,11 +121,13 @@ def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.Monkey
 def test_options_of_the_page_exist() -> None:
     import inspect
 
+    from openpali.cli.predict import predict
     from openpali.cli.serve import serve
 
     named = {name.removeprefix("--").replace("-", "_") for name in re.findall(r"--[a-z][a-z-]+", TEXT)}
     others = {"model_args", "tasks", "rm"}  # of lmms-eval and podman
-    assert named - others <= set(inspect.signature(serve).parameters)
+    known = {*inspect.signature(serve).parameters, *inspect.signature(predict).parameters, "input"}
+    assert named - others <= known
 
 
 def test_at_the_end_it_finishes_what_it_accepted(process: tuple[str, subprocess.Popen[str]]) -> None:
