@@ -1,4 +1,4 @@
-"""A server in a thread, and what tests send to it."""
+"""A server in a thread, adapters for it, and what tests send to it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
 from PIL import Image as PILImage
 
 from openpali.infer.pali import Pali
+from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
 from openpali.serve.http import create_app
 from openpali.serve.limits import Key, Limits
 from openpali.serve.media import Media
@@ -25,6 +28,8 @@ from openpali.serve.scheduler import Scheduler
 from openpali.serve.server import open_server
 from openpali.serve.service import Service
 from openpali.tasks.example import Image
+from openpali.weights.adapters import Adapter, write_adapter
+from openpali.weights.format import open_model
 
 LIMITS = Limits(body=400_000, pixels=100_000, images=3, new_tokens=300, texts=8)
 
@@ -37,7 +42,7 @@ def data_url(image: Image) -> str:
 
 def service_of(pali: Pali, limits: Limits = LIMITS, key: str | None = None, **options: Any) -> Service:
     metrics = Metrics()
-    own = {name: options.pop(name) for name in ("history", "origins") if name in options}
+    own = {name: options.pop(name) for name in ("history", "origins", "adapters") if name in options}
     scheduler = Scheduler(pali, finished=metrics.finished, **options)
     metrics.watch(scheduler)
     return Service(scheduler, "tiny", limits, Media(limits), metrics, Key(key), **own)
@@ -78,6 +83,20 @@ def serving_nano(*options: str) -> Iterator[tuple[str, int]]:
     finally:
         process.terminate()
         assert process.wait(60) == 0
+
+
+def make_adapter(base: Path, folder: Path, seed: int, targets: Sequence[str] = ("text",)) -> Path:
+    """An adapter that changes answers."""
+    with torch.device("meta"):
+        model = open_model(base).model()
+    config = LoraConfig(2, 4.0, find_targets(model, targets))
+    add_lora(model, config)
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {name: model.get_parameter(name).shape for name in sorted(lora_names(model))}
+    tensors = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    folder.mkdir(parents=True)
+    write_adapter(folder, Adapter(str(base), config, tensors))
+    return folder
 
 
 def chat(text: str, *urls: str, **options: Any) -> dict[str, Any]:

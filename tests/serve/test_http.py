@@ -275,7 +275,7 @@ def test_the_model_tells_what_it_can_be_asked(client: Any, pali: Pali, monkeypat
         raise ValueError("no such part")
 
     monkeypatch.setattr(pali, "part_for", lacks)
-    assert service_of(pali).tasks == []
+    assert service_of(pali).model(None).tasks == []
 
 
 def test_a_task_writes_the_prompt(client: Any, encoded: Sequence[str]) -> None:

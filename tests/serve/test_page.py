@@ -52,7 +52,7 @@ def service(pali: Pali) -> Service:
 @pytest.fixture(scope="module")
 def url(service: Service) -> Iterator[str]:
     """A server whose model, which knows nothing, finds a horse and a cat; images with a stranger are unlike."""
-    pipeline = service.pali.pipeline()
+    pipeline = service.scheduler.pali.pipeline()
     predict = pipeline.prediction
 
     def prediction(prompt: str, task: Task, *given: Any) -> Prediction:

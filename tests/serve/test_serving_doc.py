@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image as PILImage
-from requests_to import chat
+from requests_to import chat, make_adapter
 
 from openpali.cli.main import main
 from openpali.tasks.example import Image
@@ -37,9 +37,10 @@ ADDRESS = "http://127.0.0.1:8000"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, family: Path, images: Sequence[Image]) -> Path:
-    """A working folder with the model and the image that the page names."""
+    """A working folder with the model, the adapter and the image that the page names."""
     folder = tmp_path_factory.mktemp("serving")
     (folder / "nano").symlink_to(family)
+    make_adapter(family / "pali", folder / "mine-lora" / "best", 1)
     PILImage.fromarray(images[0]).save(folder / "photo.png")
     return folder
 
@@ -98,11 +99,12 @@ def test_python_runs(
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", [line for line in BASH if "openpali serve " in line])
+@pytest.mark.parametrize("line", [line for line in BASH if "openpali serve --" in line])
 def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to where the server would listen."""
     started: list[tuple[object, ...]] = []
     monkeypatch.setattr("openpali.serve.server.serve", lambda *given: started.append(given))
+    monkeypatch.chdir(folder)
     before, _, command = line.rpartition("openpali serve")
     for setting in before.split():
         monkeypatch.setenv(*setting.split("=", 1))
@@ -115,7 +117,7 @@ def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.Monkey
         main()
     assert not end.value.code
     [(_, host, port, *_)] = started
-    assert (host, port) == ("0.0.0.0", 8000)
+    assert (host, port) == ("0.0.0.0" if "0.0.0.0" in line else "127.0.0.1", 8000)
 
 
 def test_options_of_the_page_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,10 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def serve(
     model: Model = "nano",
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER: also serve this LoRA adapter of the model, as NAME; repeat it for more"),
+    ] = None,
     engine: Engine = "torch",
     dtype: Dtype = "fp32",
     device: Device = "cpu",
@@ -57,6 +62,7 @@ def serve(
         engine=engine,
         dtype=dtype,
         device=device,
+        adapters=_named(adapter or ()),
         slots=slots,
         queue=queue,
         image_cache=image_cache,
@@ -71,10 +77,23 @@ def serve(
         api_key_file=api_key_file,
     )
     options.key()  # a bad one is refused before a model is loaded
-    pali = open_pali(model, engine, dtype, device)
-    typer.echo(f"loading {pali.name}", err=True)
+    pali = open_pali(model, "torch" if adapter and engine == "auto" else engine, dtype, device)
+    typer.echo(f"loading {', '.join([pali.name, *options.adapters])}", err=True)
     service = open_service(pali, options)
     if host not in LOOPBACK and not service.key.required:
         typer.echo(f"warning: {host} is reachable from other machines, and no --api-key is asked for", err=True)
-    typer.echo(f"{service.name} with {pali.engine}: http://{host}:{port}", err=True)
+    typer.echo(f"{', '.join(service.models)} with {pali.engine}: http://{host}:{port}", err=True)
     listen(create_app(service, drain), host, port, drain, service.limits.pause)
+
+
+def _named(adapters: Sequence[str]) -> dict[str, str]:
+    """Adapters by the name under which they are served."""
+    found: dict[str, str] = {}
+    for each in adapters:
+        name, equals, folder = each.partition("=")
+        if not (name and equals and folder):
+            raise ValueError(f"--adapter {each}: write NAME=FOLDER, such as plates=mine-lora/best")
+        if name in found:
+            raise ValueError(f"--adapter {each}: there is an adapter {name!r} already: give it another name")
+        found[name] = folder
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,7 +45,7 @@ from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, recognise
 from openpali.weights.familiarity import read_familiarity
 from openpali.weights.family import MAIN, MASKS, mask_codec_of, open_family
-from openpali.weights.find import find_model, name_of
+from openpali.weights.find import FAMILY, find_model, name_of
 from openpali.weights.format import ANSWERING, ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -101,6 +101,7 @@ class Pali:
         self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._temporary: TemporaryDirectory[str] | None = None
+        self._beneath: Callable[[], torch.nn.Module] | None = None
 
     @classmethod
     def from_pretrained(
@@ -153,6 +154,33 @@ class Pali:
         pali = cls(folder)
         pali._temporary = temporary
         return pali
+
+    def adapted(self, name: str | Path) -> Pali:
+        """The model that a LoRA adapter makes of this one, or of a part of it. Both share the weights in memory.
+
+        Args:
+            name: of the adapter, as for :meth:`from_pretrained`.
+
+        Raises:
+            FileNotFoundError: there is no such adapter.
+            ValueError: it is no adapter, or one of another model; or the engine is not torch.
+        """
+        folder = find_model(str(name))
+        stored = None if (folder / FAMILY).is_file() else open_model(folder)
+        if stored is None or stored.adapter is None or stored.base is None:
+            raise ValueError(f"{name} is a whole model, not an adapter: serve or open it by itself")
+        if self.engine != "torch":
+            raise ValueError(f"adapters share their base's weights with engine torch, not with {self.engine}")
+        beneath = stored.base.folder.resolve()
+        part = next((part for part, own in self.parts.items() if own.resolve() == beneath), None)
+        if part is None:
+            raise ValueError(
+                f"the adapter {name} changes the model {stored.adapter.base}, not {self.name}: give one that was "
+                "trained on this model"
+            )
+        adapted = Pali(folder, self.engine, self.dtype, self.device)
+        adapted._beneath = lambda: self.load(part)[1]
+        return adapted
 
     def caption(self, images: Sequence[ImageLike], lang: str = "en") -> list[str]:
         """Describe each image in a language."""
@@ -312,7 +340,9 @@ class Pali:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
             stored = open_model(self.parts[part])
             dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-            model = stored.model(dtype, plain=self.engine != "torch")  # OpenVINO compiles and quantizes floats
+            plain = self.engine != "torch"  # OpenVINO compiles and quantizes floats
+            base = self._beneath() if self._beneath and part == MAIN else None
+            model = stored.model(dtype, plain=plain, base=base)
             self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
 

@@ -38,12 +38,13 @@ def completions_router(service: Service) -> APIRouter:
     async def chat(request: Request) -> Response:
         """Ask about images. One message of the user; several images are the frames of a video."""
         body = await read_body(request, ChatRequest)
-        service.check_model(body.model)
+        model = service.model(body.model)
         if body.top_logprobs and not body.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: set it to true", param="top_logprobs")
         question = read_chat(body.messages, service.history, body.task)
         limit = body.max_completion_tokens or body.max_tokens
         asked = Asked(
+            model,
             question.text,
             question.images,
             body.task,
@@ -55,17 +56,18 @@ def completions_router(service: Service) -> APIRouter:
         headers = {}
         if question.ignored:
             headers[HISTORY] = f"last-turn; {question.ignored} earlier messages ignored"
-        return await _complete(service, request, body, asked, _Chat(service, body.logprobs), headers)
+        return await _complete(service, request, body, asked, _Chat(model.name, body.logprobs), headers)
 
     @router.post("/v1/completions", openapi_extra=describe_body(CompletionRequest))
     async def complete(request: Request) -> Response:
         """Continue a prompt as the model was trained on, with images or without."""
         body = await read_body(request, CompletionRequest)
-        service.check_model(body.model)
+        model = service.model(body.model)
         images = [(url, f"images[{i}]") for i, url in enumerate(body.images)]
         decoding = partial(decoding_of, body, body.max_tokens, service.limits)
-        asked = Asked(body.prompt, images, decoding=decoding, stops=body.stops, alternatives=body.logprobs or 0)
-        return await _complete(service, request, body, asked, _Plain(service, body.logprobs is not None), {})
+        alternatives = body.logprobs or 0
+        asked = Asked(model, body.prompt, images, decoding=decoding, stops=body.stops, alternatives=alternatives)
+        return await _complete(service, request, body, asked, _Plain(model.name, body.logprobs is not None), {})
 
     return router
 
@@ -178,9 +180,9 @@ class _Form(ABC):
     piece_kind: str
     prefix: str
 
-    def __init__(self, service: Service, with_log_probs: bool) -> None:
+    def __init__(self, model: str, with_log_probs: bool) -> None:
         self.with_log_probs = with_log_probs
-        self._head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.name}
+        self._head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
     def head(self, stream: bool) -> Json:
         """What every answer begins with."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from openpali.tasks.example import Image
 
-Key = tuple[str, bytes]
-"""The part of the family whose image encoder it is, and the hash of the pixels."""
+Key = tuple[Hashable, bytes]
+"""Whose image encoder it is, and the hash of the pixels."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from openpali.serve.errors import ApiError
 from openpali.serve.guard import Guard
 from openpali.serve.limits import Key, Limits
 from openpali.serve.metrics import Metrics
-from openpali.serve.service import Service
+from openpali.serve.service import Served, Service
 from openpali.serve.vision import vision_router
 from openpali.serve.web import add_page
 
@@ -59,14 +59,14 @@ def create_app(service: Service, drain: float = 30.0) -> FastAPI:
 
     @app.get("/v1/models", tags=["OpenAI"])
     async def models() -> Response:
-        """The model that answers here."""
-        return JSONResponse({"object": "list", "data": [_model(service)]})
+        """The models that answer here: first the one that is asked where none is named, then its adapters."""
+        described = [_model(each, service.limits) for each in service.models.values()]
+        return JSONResponse({"object": "list", "data": described})
 
     @app.get("/v1/models/{name:path}", tags=["OpenAI"])
     async def model(name: str) -> Response:
         """A model by its name."""
-        service.check_model(name)
-        return JSONResponse(_model(service))
+        return JSONResponse(_model(service.model(name), service.limits))
 
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
@@ -124,17 +124,17 @@ def protect(app: Starlette, key: Key, limits: Limits, metrics: Metrics, origins:
         )
 
 
-def _model(service: Service) -> dict[str, Any]:
-    """The model as OpenAI describes it, and what it can be asked for here."""
+def _model(served: Served, limits: Limits) -> dict[str, Any]:
+    """A model as OpenAI describes it, and what it can be asked for here."""
     return {
-        "id": service.name,
+        "id": served.name,
         "object": "model",
         "created": 0,
         "owned_by": "openpali",
         "openpali": {
-            "tasks": service.tasks,
-            "languages": list(service.pali.languages),
-            "max_images": service.limits.images,
+            "tasks": served.tasks,
+            "languages": list(served.pali.languages),
+            "max_images": limits.images,
         },
     }
 

@@ -22,6 +22,7 @@ class Options(BaseModel):
 
     Attributes:
         model, engine, dtype, device: as for :meth:`Pali.from_pretrained`.
+        adapters: name under which it is served -> LoRA adapter of the model.
         slots: answers that are generated together.
         queue: requests that may wait.
         image_cache: MiB of image features to keep.
@@ -41,6 +42,7 @@ class Options(BaseModel):
     engine: Literal["torch", "openvino", "openvino-int8", "auto"] = "torch"
     dtype: Literal["fp32", "bf16"] = "fp32"
     device: str = "cpu"
+    adapters: dict[str, str] = {}
     slots: int = SLOTS
     queue: int = QUEUE
     image_cache: int = 256
@@ -86,9 +88,13 @@ def open_service(pali: Pali, options: Options) -> Service:
     """A model ready to be served, with every part loaded; its scheduler does not run yet.
 
     Raises:
-        ValueError: the key is empty, or as :meth:`Pali.load_all`.
+        ValueError: the key is empty, an adapter has the model's name or another base, or as :meth:`Pali.load_all`.
         OSError: a file cannot be read.
     """
+    name = pali.folder.name if pali.name == str(pali.folder) else pali.name
+    if name in options.adapters:
+        raise ValueError(f"--adapter {name}=...: the model itself is called {name!r}: give it another name")
+    adapters = {own: pali.adapted(folder) for own, folder in options.adapters.items()}
     metrics, limits = Metrics(), options.limits
     scheduler = Scheduler(
         pali,
@@ -100,13 +106,15 @@ def open_service(pali: Pali, options: Options) -> Service:
     metrics.watch(scheduler)
     service = Service(
         scheduler,
-        name=pali.folder.name if pali.name == str(pali.folder) else pali.name,
+        name=name,
         limits=limits,
         media=Media(limits, options.allow_media),
         metrics=metrics,
         key=options.key(),
         history=options.history,
         origins=options.allow_origin,
+        adapters=adapters,
     )
-    pali.load_all()
+    for each in (pali, *adapters.values()):
+        each.load_all()
     return service

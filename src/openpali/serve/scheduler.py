@@ -62,7 +62,7 @@ class _Lane:
         length: tokens of the first memory.
     """
 
-    part: str
+    pipeline: Pipeline
     beams: int
     length: int
     rows: Rows
@@ -130,6 +130,7 @@ class Scheduler:
         *,
         task: Task | None = None,
         part: str = "",
+        pali: Pali | None = None,
         decoding: Decoding | None = None,
         stops: Sequence[str] = (),
         alternatives: int = 0,
@@ -140,6 +141,7 @@ class Scheduler:
 
         Args:
             frames, prompt, task, part, decoding: as for one row of :meth:`openpali.infer.pali.Pali.predict`.
+            pali: who answers: this scheduler's model, or one that an adapter makes of it.
             stops: texts before which the answer ends.
             alternatives: how many of the likeliest tokens to note at each place.
             seconds: after them it is given up; None: never.
@@ -151,7 +153,7 @@ class Scheduler:
             Unavailable: no requests are taken.
         """
         self._check_room()
-        pali = self.pali
+        pali = pali or self.pali
         name = task.name if task else pali.recognise(prompt, len(frames))
         if not part:
             part, frames = pali.route(name, frames)
@@ -161,10 +163,10 @@ class Scheduler:
         arrays, size = pipeline.arrays(frames, prompt)
         decoding = decoding or Decoding(max_tokens=task.max_target_tokens)
         stop = _stop(pipeline, stops) if stops else None
-        keys = [(part, hash_pixels(image)) for image in arrays.get("images", ())]
+        keys = [(pipeline, hash_pixels(image)) for image in arrays.get("images", ())]
         until = None if seconds is None else time.monotonic() + seconds
         ask = Ask(decoding, stop=stop, alternatives=alternatives)
-        ticket = Ticket(part, pipeline, task, prompt, size, arrays, keys, ask, stops, until, watch)
+        ticket = Ticket(pipeline, task, prompt, size, arrays, keys, ask, stops, until, watch)
         if ticket.width > self.slots:
             raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")
         with self._change:
@@ -287,10 +289,11 @@ class Scheduler:
         """Where a request with a memory of so many tokens is decoded."""
         beams = ticket.ask.decoding.beams
         for lane in self._lanes:
-            if (lane.part, lane.beams) == (ticket.part, beams) and lane.length <= 2 * length <= 4 * lane.length:
+            alike = lane.length <= 2 * length <= 4 * lane.length
+            if alike and (lane.pipeline, lane.beams) == (ticket.pipeline, beams):
                 return lane
         rows = Rows(ticket.pipeline.engine, ticket.pipeline.tokenizer.eos_id)
-        self._lanes.append(_Lane(ticket.part, beams, length, rows))
+        self._lanes.append(_Lane(ticket.pipeline, beams, length, rows))
         return self._lanes[-1]
 
     @torch.inference_mode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,52 +33,11 @@ OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request as endpoints give it on.
+class Served:
+    """A model under the name that clients know."""
 
-    Attributes:
-        text: the prompt; with ``task``, what the task asks about.
-        images: data URLs or URLs, with the name that errors give them.
-        task, lang: write the prompt.
-        decoding: how to generate, given the longest answer of the task in tokens.
-        stops: texts before which the answer ends.
-        alternatives: how many of the likeliest tokens to note at each place.
-    """
-
-    text: str
-    images: Sequence[tuple[str, str]]
-    task: str = ""
-    lang: str = "en"
-    decoding: Callable[[int], Decoding] = lambda tokens: Decoding(max_tokens=tokens)
-    stops: Sequence[str] = ()
-    alternatives: int = 0
-
-
-@dataclass
-class Service:
-    """A model that is served.
-
-    Attributes:
-        name: of the model, for clients.
-        scheduler: answers; another one could answer elsewhere.
-        history: what to do with chats of several messages.
-        origins: web pages that may call it (CORS).
-    """
-
-    scheduler: Scheduler
     name: str
-    limits: Limits
-    media: Media
-    metrics: Metrics
-    key: Key = field(default_factory=lambda: Key(None))
-    history: History = "refuse"
-    origins: Sequence[str] = ()
-    embedding: Lock = field(default_factory=Lock)  # one call at a time
-
-    @property
-    def pali(self) -> Pali:
-        """The model."""
-        return self.scheduler.pali
+    pali: Pali
 
     @cached_property
     def tasks(self) -> list[Json]:
@@ -93,12 +52,72 @@ class Service:
                 found.append({**told, "note": pipeline.reservation(name)})
         return found
 
-    def check_model(self, name: str | None) -> None:
-        """Raises :class:`ApiError` for another model than this one."""
-        if name not in (None, self.name):
-            raise ApiError(
-                404, f"no model {name!r} here: it is {self.name!r}", param="model", code="model_not_found"
-            )
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as endpoints give it on.
+
+    Attributes:
+        model: who is asked.
+        text: the prompt; with ``task``, what the task asks about.
+        images: data URLs or URLs, with the name that errors give them.
+        task, lang: write the prompt.
+        decoding: how to generate, given the longest answer of the task in tokens.
+        stops: texts before which the answer ends.
+        alternatives: how many of the likeliest tokens to note at each place.
+    """
+
+    model: Served
+    text: str
+    images: Sequence[tuple[str, str]]
+    task: str = ""
+    lang: str = "en"
+    decoding: Callable[[int], Decoding] = lambda tokens: Decoding(max_tokens=tokens)
+    stops: Sequence[str] = ()
+    alternatives: int = 0
+
+
+@dataclass
+class Service:
+    """A model that is served, and those that adapters make of it.
+
+    Attributes:
+        scheduler: answers; another one could answer elsewhere.
+        name: of the scheduler's model, for clients.
+        adapters: by name, what :meth:`Pali.adapted` makes of it.
+        history: what to do with chats of several messages.
+        origins: web pages that may call it (CORS).
+    """
+
+    scheduler: Scheduler
+    name: str
+    limits: Limits
+    media: Media
+    metrics: Metrics
+    key: Key = field(default_factory=lambda: Key(None))
+    history: History = "refuse"
+    origins: Sequence[str] = ()
+    adapters: Mapping[str, Pali] = field(default_factory=dict)
+    embedding: Lock = field(default_factory=Lock)  # one call at a time
+
+    @cached_property
+    def models(self) -> Mapping[str, Served]:
+        """All models by name; first the one that is asked where none is named."""
+        named = {self.name: self.scheduler.pali, **self.adapters}
+        return {name: Served(name, pali) for name, pali in named.items()}
+
+    def model(self, name: str | None) -> Served:
+        """A model by its name.
+
+        Raises:
+            ApiError: there is none.
+        """
+        found = self.models.get(self.name if name is None else name)
+        if found is None:
+            here = ", ".join(map(repr, self.models))
+            verb = "there are" if len(self.models) > 1 else "it is"
+            raise ApiError(404, f"no model {name!r} here: {verb} {here}", param="model", code="model_not_found")
+        return found
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run blocking work in a thread, with errors as clients know them."""
@@ -114,7 +133,11 @@ class Service:
         except Failed as error:
             raise ApiError(500, "the model could not read this request", code="failed") from error
         except ValueError as error:
-            raise ApiError(400, str(error).replace(str(self.pali.folder), self.name)) from error
+            told = str(error)
+            folders = {str(served.pali.folder): name for name, served in self.models.items()}
+            for folder in sorted(folders, key=len, reverse=True):  # one may begin as another
+                told = told.replace(folder, folders[folder])
+            raise ApiError(400, told) from error
 
     async def submit(self, asked: Asked, watch: Callable[[Written], None] | None = None) -> Ticket:
         """Queue a request.
@@ -129,13 +152,15 @@ class Service:
 
         def work() -> Ticket:
             images = [self.media.image(url, param) for url, param in asked.images]
-            name = suited(asked.task or self.pali.recognise(asked.text, len(images)), len(images))
-            task = self.pali.task(name)
-            prompt = self.pali.word(task, asked.text, asked.lang) if asked.task else asked.text
+            pali = asked.model.pali
+            name = suited(asked.task or pali.recognise(asked.text, len(images)), len(images))
+            task = pali.task(name)
+            prompt = pali.word(task, asked.text, asked.lang) if asked.task else asked.text
             return self.scheduler.submit(
                 images,
                 prompt,
                 task=task,
+                pali=pali,
                 decoding=asked.decoding(min(task.max_target_tokens, self.limits.new_tokens)),
                 stops=asked.stops,
                 alternatives=asked.alternatives,

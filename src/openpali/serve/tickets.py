@@ -52,7 +52,7 @@ class Ticket:
     """A request.
 
     Attributes:
-        part, pipeline, task, prompt, size: who answers what, about an image of which size.
+        pipeline, task, prompt, size: who answers what, about an image of which size.
         arrays: prompt and images as the model takes them.
         keys: of the images, for the feature cache.
         ask: how to generate.
@@ -64,7 +64,6 @@ class Ticket:
         strangeness: of its images; None while it waits, without images, and if the model does not say.
     """
 
-    part: str
     pipeline: Pipeline
     task: Task
     prompt: str
@@ -93,10 +92,10 @@ class Ticket:
         return max(self.ask.decoding.beams, self.ask.decoding.samples)
 
     @property
-    def shape(self) -> tuple[str, int, int, int]:
-        """What requests have in common that are encoded together: part, frames, prompt tokens / 8, beams."""
+    def shape(self) -> tuple[Pipeline, int, int, int]:
+        """What requests have in common that are encoded together: who answers, frames, prompt tokens / 8, beams."""
         frames = len(self.arrays["images"]) if "images" in self.arrays else 0
-        return self.part, frames, -(-len(self.arrays["prompt"]) // 8), self.ask.decoding.beams
+        return self.pipeline, frames, -(-len(self.arrays["prompt"]) // 8), self.ask.decoding.beams
 
     def cancel(self) -> None:
         """Give it up: its slots are free before the scheduler's next step."""

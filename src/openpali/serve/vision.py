@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Floats
 from openpali.serve.answers import Json, own, usage
 from openpali.serve.bodies import describe_body, read_body
@@ -33,15 +34,15 @@ def vision_router(service: Service) -> APIRouter:
     async def ask(
         request: Request, body: ImageRequest, task: str, text: str, lang: str = "en", masks: MaskFormat = "rle"
     ) -> Response:
-        service.check_model(body.model)
+        model = service.model(body.model)
 
         def decoding(longest: int) -> Decoding:
             return Decoding(max_tokens=longest, beams=body.beams)
 
-        ticket = await service.submit(Asked(text, [(body.image, "image")], task, lang, decoding))
+        ticket = await service.submit(Asked(model, text, [(body.image, "image")], task, lang, decoding))
         [prediction] = await service.answer(request, ticket)
         counts = usage(service.prompt_tokens(ticket), [prediction.generation])
-        answer: Json = {"model": service.name, "task": task, "text": prediction.answer.text}
+        answer: Json = {"model": model.name, "task": task, "text": prediction.answer.text}
         answer |= {"size": list(ticket.size), **own(prediction, masks), "usage": counts}
         return JSONResponse(answer)
 
@@ -69,18 +70,18 @@ def vision_router(service: Service) -> APIRouter:
         body = await read_body(request, SegmentRequest)
         return await ask(request, body, "refseg", body.expression, masks=body.mask_format)
 
-    async def embed_images(urls: Sequence[str]) -> Floats:
+    async def embed_images(pali: Pali, urls: Sequence[str]) -> Floats:
         def work() -> Floats:
             images = [service.media.image(url, f"images[{i}]") for i, url in enumerate(urls)]
             with service.embedding:
-                return service.pali.embed_image(images)
+                return pali.embed_image(images)
 
         return await service.run(work)
 
-    async def embed_texts(texts: Sequence[str]) -> Floats:
+    async def embed_texts(pali: Pali, texts: Sequence[str]) -> Floats:
         def work() -> Floats:
             with service.embedding:
-                return service.pali.embed_text(texts)
+                return pali.embed_text(texts)
 
         return await service.run(work)
 
@@ -92,31 +93,32 @@ def vision_router(service: Service) -> APIRouter:
     async def embeddings(request: Request) -> Response:
         """Embed texts and images in one space; their cosine says how well they match."""
         body = await read_body(request, EmbeddingRequest)
-        service.check_model(body.model)
+        model = service.model(body.model)
         texts = [body.input] if isinstance(body.input, str) else body.input
         check_count(len(texts) + len(body.images))
-        rows = np.concatenate([await embed_texts(texts), await embed_images(body.images)])
+        pali = model.pali
+        rows = np.concatenate([await embed_texts(pali, texts), await embed_images(pali, body.images)])
         data = [
             {"object": "embedding", "index": i, "embedding": _encoded(row, body.encoding_format)}
             for i, row in enumerate(rows)
         ]
-        tokens = sum(len(service.pali.embedding.tokenizer.encode(text)) for text in texts)
+        tokens = sum(len(pali.embedding.tokenizer.encode(text)) for text in texts)
         counts = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return JSONResponse({"object": "list", "data": data, "model": service.name, "usage": counts})
+        return JSONResponse({"object": "list", "data": data, "model": model.name, "usage": counts})
 
     @router.post("/v1/similarity", openapi_extra=describe_body(SimilarityRequest, form=True))
     async def similarity(request: Request) -> Response:
         """The probability that each image and each text match: a row for each image."""
         body = await read_body(request, SimilarityRequest)
-        service.check_model(body.model)
+        model = service.model(body.model)
         check_count(len(body.images) + len(body.texts))
 
         def work() -> Floats:
             images = [service.media.image(url, f"images[{i}]") for i, url in enumerate(body.images)]
             with service.embedding:
-                return service.pali.similarity(images, body.texts)
+                return model.pali.similarity(images, body.texts)
 
-        return JSONResponse({"model": service.name, "similarity": (await service.run(work)).tolist()})
+        return JSONResponse({"model": model.name, "similarity": (await service.run(work)).tolist()})
 
     return router
 

@@ -167,7 +167,7 @@ class ModelFolder:
     def stored(self) -> Mapping[str, Tensor]:
         """All tensors by name, as they are on disk; of an adapter, those of its base, at its own resolution."""
         if self.base:
-            return _at_grid(self.base, self.config)
+            return _at_grid(self.base.stored(), self.base.config, self.config)
         own = MappedTensors(self.folder)
         base = self.facts.get("base")
         if not base:
@@ -175,12 +175,16 @@ class ModelFolder:
         theirs = open_model(self.folder.parent / base).weights()
         return ChainMap(own, theirs)  # type: ignore[arg-type]  # only read, never written
 
-    def model(self, dtype: torch.dtype = torch.float32, *, plain: bool = False) -> nn.Module:
+    def model(
+        self, dtype: torch.dtype = torch.float32, *, plain: bool = False, base: nn.Module | None = None
+    ) -> nn.Module:
         """The model with its weights, in evaluation mode. Tensors stored in ``dtype`` stay mapped.
 
         Args:
             dtype: of all floats.
             plain: widen weights that are stored in int8, and merge an adapter.
+            base: of an adapter, its base as this method loads it, in the same dtype: all tensors but position
+                embeddings of another resolution are shared with it.
 
         Raises:
             ValueError: tensors are missing, unknown, or have another shape.
@@ -189,7 +193,10 @@ class ModelFolder:
             model = build(self.config)
         if self.int8 and not plain:
             use_int8(model)
-        stored = self.weights() if plain else self.stored()
+        if base is not None and self.base:
+            stored: Mapping[str, Tensor] = _at_grid(base.state_dict(), self.base.config, self.config)
+        else:
+            stored = self.weights() if plain else self.stored()
         if self.adapter and not plain:
             add_lora(model, self.adapter.config)
             stored = ChainMap(self.adapter.tensors, stored)  # type: ignore[arg-type]  # only read, never written
@@ -332,14 +339,13 @@ def _open_base(folder: Path, adapter: Adapter) -> ModelFolder:
         ) from error
 
 
-def _at_grid(base: ModelFolder, config: Config) -> Mapping[str, Tensor]:
-    """A base's tensors, with position embeddings for the grid of ``config``."""
-    stored = base.stored()
-    if isinstance(config, MaskVQVAEConfig) or isinstance(base.config, MaskVQVAEConfig):
+def _at_grid(stored: Mapping[str, Tensor], old: Config, new: Config) -> Mapping[str, Tensor]:
+    """The tensors of a model of one configuration, with position embeddings for the grid of another."""
+    if isinstance(new, MaskVQVAEConfig) or isinstance(old, MaskVQVAEConfig):
         return stored
-    if base.config.vision.grid == config.vision.grid:
+    if old.vision.grid == new.vision.grid:
         return stored
-    positions = resample_positions(stored[POSITIONS].float(), base.config.vision.grid, config.vision.grid)
+    positions = resample_positions(stored[POSITIONS].float(), old.vision.grid, new.vision.grid)
     return ChainMap({POSITIONS: positions}, stored)  # type: ignore[arg-type]  # only read, never written
 
 

@@ -1,0 +1,133 @@
+"""Several LoRA adapters over one model: shared weights, names for clients, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from requests_to import chat, make_adapter, service_of, serving
+
+from openpali.cli.main import main
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
+from openpali.model.lora import lora_names
+from openpali.serve.scheduler import Scheduler
+from openpali.tasks.example import Image
+from openpali.weights.format import open_model, write_merged
+from openpali.weights.quantize import write_int8
+
+ASK = "Answer in en: what? <extra_id_0>"
+SHORT = Decoding(max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def folders(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Two adapters of the family's main part; the second changes the image encoder, too."""
+    root = tmp_path_factory.mktemp("adapters")
+    return {
+        "one": make_adapter(family / "pali", root / "one", 1),
+        "two": make_adapter(family / "pali", root / "two", 2, ("text", "vit")),
+    }
+
+
+@pytest.fixture(scope="module")
+def adapters(pali: Pali, folders: Mapping[str, Path]) -> Mapping[str, Pali]:
+    return {name: pali.adapted(folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def client(pali: Pali, adapters: Mapping[str, Pali]) -> Iterator[Any]:
+    with serving(service_of(pali, adapters=adapters)) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+@pytest.mark.parametrize("form", ["fp32", "bf16", "int8"])
+def test_they_hold_no_second_copy_of_the_base(form: str, family: Path, tmp_path: Path) -> None:
+    base = family / "pali"
+    if form == "int8":
+        write_int8(open_model(base), tmp_path / "int8")
+        base = tmp_path / "int8"
+    pali = Pali.from_pretrained(base, dtype="bf16" if form == "bf16" else "fp32")
+    adapted = pali.adapted(make_adapter(base, tmp_path / "lora", 1)).pipeline().model
+    held = {name: tensor.data_ptr() for name, tensor in pali.pipeline().model.state_dict().items()}
+    own = {name for name, tensor in adapted.state_dict().items() if held.get(name) != tensor.data_ptr()}
+    assert own == lora_names(adapted)
+
+
+def test_each_answers_as_it_does_alone(
+    pali: Pali, adapters: Mapping[str, Pali], folders: Mapping[str, Path], images: Sequence[Image]
+) -> None:
+    """Asked together, about the same images, in the same turns of one scheduler."""
+    scheduler = Scheduler(pali, slots=5)
+    asked = [(name, image) for image in images[:3] for name in ("", "one", "two")]
+    tickets = [scheduler.submit([i], ASK, pali=adapters.get(name), decoding=SHORT) for name, i in asked]
+    while scheduler.turn():
+        pass
+    alone = {name: Pali.from_pretrained(folder) for name, folder in folders.items()} | {"": pali}
+    expected = [alone[name].predict([[image]], [ASK], decoding=SHORT)[0] for name, image in asked]
+    found = [ticket.predictions(0)[0] for ticket in tickets]
+    assert [each.generation.ids for each in found] == [each.generation.ids for each in expected]
+    assert len({tuple(each.generation.ids) for each in found[:3]}) == 3
+
+
+def test_clients_choose_by_name(client: Any, adapters: Mapping[str, Pali], encoded: Sequence[str]) -> None:
+    listed = client.get("/v1/models").json()["data"]
+    assert [each["id"] for each in listed] == ["tiny", "one", "two"]
+    assert {task["name"] for task in listed[1]["openpali"]["tasks"]} >= {"caption", "vqa", "detect"}
+    assert client.get("/v1/models/two").json() == listed[2]
+    said = {}
+    for name in (None, "tiny", "one", "two"):
+        own = {} if name is None else {"model": name}
+        body = client.post("/v1/chat/completions", json=chat(ASK, encoded[0], max_tokens=12, **own)).json()
+        assert body["model"] == (name or "tiny")
+        said[name] = body["choices"][0]["message"]["content"]
+        found = client.post("/v1/detect", json={"image": encoded[0], "name": "horse", **own}).json()
+        assert found["model"] == (name or "tiny")
+        said[name] += found["text"]
+    assert said[None] == said["tiny"]
+    assert len(set(said.values())) == 3
+    api = openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="any")
+    streamed = api.completions.create(model="two", prompt=ASK, max_tokens=8, stream=True)
+    assert {piece.model for piece in streamed} == {"two"}
+    wrong = client.post("/v1/completions", json={"model": "three", "prompt": ASK})
+    assert wrong.status_code == 404
+    assert wrong.json()["error"]["message"] == "no model 'three' here: there are 'tiny', 'one', 'two'"
+    lacks = client.post("/v1/embeddings", json={"model": "one", "input": "a"})
+    assert lacks.status_code == 400
+    assert lacks.json()["error"]["message"] == "the model one has no part 'siglip'; it has pali"
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    monkeypatch.setattr(sys, "argv", ["openpali", "serve", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return str(end.value.code)
+
+
+def test_what_does_not_belong_to_the_model_is_refused(
+    family: Path, folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = folders["one"]
+    other = tmp_path / "other"
+    write_merged(open_model(one), other)
+    said = refused(monkeypatch, "--model", other, "--adapter", f"one={one}")
+    assert f"changes the model {family / 'pali'}, not {other}: give one that was trained on this" in said
+    for each, message in (
+        (one, "write NAME=FOLDER"),
+        (f"family={one}", "there is a model 'family' already"),
+        (f"other={other}", "is a whole model, not an adapter"),
+        (f"all={family}", "is a whole model, not an adapter"),
+        ("gone=gone", "no model 'gone'"),
+    ):
+        assert message in refused(monkeypatch, "--model", family, "--adapter", each)
+    twice = "--adapter", f"one={one}", "--adapter", f"one={one}"
+    assert "there is a model 'one' already" in refused(monkeypatch, "--model", family, *twice)
+    fast = "--engine", "openvino"
+    assert "share their base's weights with engine torch" in refused(
+        monkeypatch, "--model", family, "--adapter", f"one={one}", *fast
+    )
