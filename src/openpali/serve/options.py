@@ -15,6 +15,7 @@ from openpali.serve.media import Media
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import QUEUE, SLOTS, Scheduler
 from openpali.serve.service import Service
+from openpali.weights.hub import SCHEME, parse
 
 
 class Options(BaseModel):
@@ -91,7 +92,7 @@ def open_service(pali: Pali, options: Options) -> Service:
         ValueError: the key is empty, an adapter has the model's name or another base, or as :meth:`Pali.load_all`.
         OSError: a file cannot be read.
     """
-    name = pali.folder.name if pali.name == str(pali.folder) else pali.name
+    name = _name(options.model, pali)
     if name in options.adapters:
         raise ValueError(f"--adapter {name}=...: the model itself is called {name!r}: give it another name")
     adapters = {own: pali.adapted(folder) for own, folder in options.adapters.items()}
@@ -118,3 +119,10 @@ def open_service(pali: Pali, options: Options) -> Service:
     for each in (pali, *adapters.values()):
         each.load_all()
     return service
+
+
+def _name(model: str, pali: Pali) -> str:
+    """What clients call the model: its repository, its name in the package, or its folder without the way there."""
+    if model.startswith(SCHEME):
+        return parse(model).repository
+    return pali.folder.name if pali.name == str(pali.folder) else pali.name

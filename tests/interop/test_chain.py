@@ -1,0 +1,165 @@
+"""A public checkpoint, from the hub to a server that finds things: each step a command, on tiny random models."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+
+import openpali.train.monitor as monitor
+import openpali.train.trainer as trainer_module
+from openpali.cli.main import main
+from openpali.home import home
+from openpali.serve.server import open_server
+from openpali.text.tokenizer import GEMMA3_PIECES
+from openpali.weights.format import open_model
+
+from . import checkpoints
+from .hub_endpoint import hub_of
+
+BOX = [0, 0, 4, 4]  # of images of 8 x 8
+RECIPE = """
+name = "mine"
+objective = "sequence"
+batch = 2
+workers = 0
+precision = "fp32"
+max_target = 40
+keep_best = "mine/iou"
+
+[model]
+init = {{ "" = "hf://org/{name}" }}
+lora = {{ rank = 8 }}
+
+[optimizer]
+name = "adamw"
+lr = {lr}
+schedule = "constant"
+
+[[phases]]
+samples = 80
+size = {size}
+
+[[phases.mixture]]
+source = "mine.jsonl"
+task = "detect"
+
+[[evals]]
+name = "mine"
+source = "mine.jsonl"
+task = "detect"
+every = 80
+"""
+
+
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints as transformers writes them, with Gemma's vocabularies."""
+    root = tmp_path_factory.mktemp("repos")
+    checkpoints.paligemma(root / "org" / "paligemma2", vocab_size=1600)
+    (root / "org" / "paligemma2" / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
+    checkpoints.t5gemma2(root / "org" / "t5gemma2", vocab_size=400, image_token=340)
+    proto = checkpoints.gemma_proto(*GEMMA3_PIECES, "\n\n")
+    (root / "org" / "t5gemma2" / "tokenizer.model").write_bytes(proto)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def workplace(repositories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub, and two images with a square in the same place."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
+    monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
+    monkeypatch.setattr("openpali.reports.curves.draw_curves", lambda *_: None)
+    monkeypatch.setattr("openpali.reports.samples.draw_samples", lambda *_: None)
+    with Path("mine.jsonl").open("w") as file:
+        for shade in (90, 200):
+            pixels = np.full((8, 8, 3), shade, np.uint8)
+            pixels[0:4, 0:4] = 255
+            Image.fromarray(pixels).save(f"{shade}.png")
+            found = [{"name": "star", "box": BOX}]
+            file.write(json.dumps({"images": [f"{shade}.png"], "objects": found}) + "\n")
+    with hub_of(repositories, tmp_path):
+        yield
+
+
+def served(ask: Callable[[httpx.Client], None]) -> Callable[..., None]:
+    """In the place of the function that listens: serve in a thread while a client asks."""
+
+    def serve(app: FastAPI, host: str, port: int, *limits: float) -> None:
+        server = open_server(app, host, 0, *limits)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        [listening] = server.servers[0].sockets
+        try:
+            with httpx.Client(base_url=f"http://{host}:{listening.getsockname()[1]}", timeout=60) as client:
+                ask(client)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+    return serve
+
+
+@pytest.mark.parametrize(("name", "size", "lr"), [("paligemma2", 8, 1e-2), ("t5gemma2", 16, 2e-2)])
+def test_from_the_hub_to_the_server(
+    name: str, size: int, lr: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its weights are random and frozen, and the adapter still learns the only answer there is."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code, (arguments, end.value.code)
+        return capsys.readouterr().out
+
+    def serve(ask: Callable[[httpx.Client], None], *arguments: object) -> None:
+        monkeypatch.setattr("openpali.serve.server.serve", served(ask))
+        run("serve", *arguments)
+
+    hub = f"hf://org/{name}"
+    assert "no problems found" in run("data", "validate", "mine.jsonl", "--task", "detect", "--model", hub)
+    Path("mine.toml").write_text(RECIPE.format(name=name, size=size, lr=lr))
+    run("train", "mine.toml")
+    logged = (home() / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()
+    before, *_, after = [line["scores"] for line in map(json.loads, logged) if "eval" in line]
+    assert (before["f1@0.5"], after["f1@0.5"]) == (0, 1)
+    run("merge", "mine/best", "--out", "merged")
+    run("quantize", "merged", "--out", "small")
+    assert open_model(Path("small")).int8
+    asked = {"image": data_url("90.png"), "name": "star"}
+    expected = json.loads(run("predict", "90.png", "--task", "detect", "star", "--model", "small", "--json"))
+
+    def ask(client: httpx.Client) -> None:
+        found = client.post("/v1/detect", json=asked).json()
+        assert (found["model"], found["text"]) == ("small", expected["text"])
+        assert found["objects"] == expected["objects"]
+        [thing] = found["objects"]
+        assert thing["name"] == "star"
+        assert thing["box"] == pytest.approx(BOX, abs=0.01)
+
+    serve(ask, "--model", "small")
+
+    def choose(client: httpx.Client) -> None:
+        assert [model["id"] for model in client.get("/v1/models").json()["data"]] == [f"org/{name}", "mine"]
+        adapted = client.post("/v1/detect", json={**asked, "model": "mine"}).json()
+        assert (adapted["text"], client.post("/v1/detect", json=asked).json()["objects"]) == (expected["text"], [])
+
+    serve(choose, "--model", hub, "--adapter", "mine=mine/best")
+
+
+def data_url(file: str) -> str:
+    return f"data:image/png;base64,{base64.b64encode(Path(file).read_bytes()).decode()}"
