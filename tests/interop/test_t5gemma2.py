@@ -28,11 +28,13 @@ from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.plan.planner import find_device, rehearse
 from openpali.serve.scheduler import Scheduler
 from openpali.text.tokenizer import GEMMA3_PIECES
-from openpali.train.recipe import parse_recipe
+from openpali.train.recipe import Recipe, parse_recipe
 from openpali.train.start import inherit
 from openpali.train.step import check_sizes
 from openpali.train.trainer import Trainer
+from openpali.weights.family import open_tokenizer
 from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
 from openpali.weights.tensors import INDEX, load_exactly
 
 from . import checkpoints
@@ -230,9 +232,9 @@ def test_the_tokenizer_must_be_its_own(saved: Saved, tmp_path: Path) -> None:
             adopt_t5gemma2(tmp_path, tmp_path / "out")
 
 
-def test_it_trains_with_the_loss_of_transformers(
-    saved: Saved, adopted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two samples, and runs that take a second."""
     monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
     monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
     monkeypatch.chdir(tmp_path)
@@ -241,21 +243,35 @@ def test_it_trains_with_the_loss_of_transformers(
             Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(f"{shade}.png")
             line = {"images": [f"{shade}.png"], "question": "a <start_of_image>?", "answers": [answer]}
             file.write(json.dumps(line) + "\n")
-    mine = {"source": "mine.jsonl", "task": "vqa"}
-    raw = {
+
+
+MINE = {"source": "mine.jsonl", "task": "vqa"}
+
+
+def raw_recipe(base: Path, **model: Any) -> dict[str, Any]:
+    return {
         "name": "mine",
         "objective": "sequence",
         "batch": 2,
         "workers": 0,
         "precision": "fp32",
-        "model": {"init": {"": str(adopted)}},
+        "model": {"init": {"": str(base)}, **model},
         "optimizer": {"lr": 1e-2, "schedule": "constant"},
-        "phases": [{"samples": 4, "size": 16, "mixture": [mine]}],
-        "evals": [{"name": "held", **mine, "every": 2}],
+        "phases": [{"samples": 4, "size": 16, "mixture": [MINE]}],
+        "evals": [{"name": "held", **MINE, "every": 2}],
     }
+
+
+def trainer(recipe: Recipe, run: Path) -> Trainer:
+    tokenizer = open_tokenizer(recipe.model.tokenizer)
+    return Trainer(recipe, run, Ranks(0, 1, torch.device("cpu")), tokenizer)
+
+
+@pytest.mark.usefixtures("data")
+def test_it_trains_with_the_loss_of_transformers(saved: Saved, adopted: Path, tmp_path: Path) -> None:
+    raw = raw_recipe(adopted)
     recipe = inherit(parse_recipe(raw)).recipe
-    tokenizer = open_model(adopted).tokenizer
-    run = Trainer(recipe, tmp_path / "run", Ranks(0, 1, torch.device("cpu")), tokenizer)
+    run = trainer(recipe, tmp_path / "run")
     images = torch.randint(0, 256, (2, 1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     prompts, targets = torch.tensor([[21, 6, 23], [6, 0, 0]]), torch.tensor([[31, 32, 1, 0], [33, 34, 35, 1]])
     batch = {"images": images, "prompt": prompts, "target": targets}
@@ -294,6 +310,46 @@ def test_it_trains_with_the_loss_of_transformers(
     assert all(torch.equal(read_t5gemma2(tmp_path / "exported").weights[key], after[key]) for key in after)
     costs = rehearse(recipe, recipe.phases[0], find_device("h100", 1), 1)
     assert costs.memory["weights"] == 4 * sum(p.numel() for p in ours.parameters())
-    elsewhere = {"samples": 4, "size": 12, "mixture": [mine]}
+    elsewhere = {"samples": 4, "size": 12, "mixture": [MINE]}
     with pytest.raises(ValueError, match=r"phases\.0\.size = 12 is not a multiple of 2 patches of 4"):
         check_sizes(parse_recipe({**raw, "phases": [elsewhere]}), objective.model)
+
+
+@pytest.mark.usefixtures("data")
+def test_an_adapter_of_it_in_int8_trains_resumes_and_answers(
+    adopted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed in its last step, the run goes on bit for bit; `predict` and `eval` take what it writes."""
+    base = tmp_path / "int8"
+    write_int8(open_model(adopted), base)
+    lora = {"rank": 2, "dropout": 0.1}
+    recipe = inherit(parse_recipe({**raw_recipe(base, lora=lora), "save_minutes": 1e-9, "ema": 0.5})).recipe
+    whole = open_model(trainer(recipe, tmp_path / "whole").train())
+    broken = trainer(recipe, tmp_path / "broken")
+    update = broken.optimizer.step
+
+    def die_in_the_second(*_: Any) -> None:
+        if broken.step == 1:
+            raise KeyboardInterrupt
+        update()
+
+    broken.optimizer.step = die_in_the_second  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        broken.train()
+    again = trainer(recipe, tmp_path / "broken")
+    assert again.step == 1
+    resumed = open_model(again.train())
+    assert whole.adapter is not None
+    assert resumed.adapter is not None
+    assert {name.split(".")[1] for name in whole.adapter.config.targets} == {"encoder", "decoder"}
+    assert all(torch.equal(resumed.adapter.tensors[key], value) for key, value in whole.adapter.tensors.items())
+    assert all(value.any() for value in whole.adapter.tensors.values())
+    inputs = torch.zeros(1, 1, 16, 16, 3), torch.tensor([[21, 6, 23]]), torch.tensor([[31, 32, 1]])
+    models = whole.model(), whole.model(plain=True), open_model(base).model()
+    apart, merged, before = (model(*inputs) for model in models)
+    torch.testing.assert_close(apart, merged, rtol=1e-2, atol=1e-2)
+    assert not torch.allclose(apart, before, rtol=1e-2, atol=1e-2)
+    run = partial(openpali, capsys, monkeypatch)
+    asked = "predict", "20.png", "a <start_of_image>?", "--json", "--model"
+    assert '"score": ' in run(*asked, "whole")
+    assert "exact_match" in run("eval", "mine.jsonl", "--task", "vqa", "--model", "whole")

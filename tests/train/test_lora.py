@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from openpali.train.start import inherit
 from openpali.weights.adapters import read_adapter
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
+from openpali.weights.tensors import write_tensors
 
 ALWAYS = 1e-9  # minutes between checkpoints
 CAPTION = {"source": "nano/single", "task": "caption"}
@@ -129,6 +131,23 @@ def test_a_lost_base_is_named(base, tmp_path, make_trainer) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": "gone"}))
     with pytest.raises(FileNotFoundError, match=r"the model gone, which is not here: .*base_model_name"):
         open_model(written).model()
+
+
+def test_a_changed_base_is_refused(base, tmp_path, make_trainer) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(base, start)
+    recipe = lora_recipe(start, phases__0__samples=8, save_minutes=ALWAYS)
+    trainer = make_trainer(recipe)
+    kill_at(trainer, 2)
+    with pytest.raises(Killed):
+        trainer.train()
+    weights = {name: value.clone() for name, value in open_model(start).weights().items()}
+    matrix = weights["text.encoder.0.ff.down.weight"]
+    write_tensors(start, {**weights, "text.encoder.0.ff.down.weight": matrix + 1e-3})
+    with pytest.raises(ValueError, match=r"the model .*start, which this run adapts, has other weights"):
+        make_trainer(recipe)
+    write_tensors(start, weights)
+    make_trainer(recipe).train()
 
 
 def test_impossible_recipes_are_refused(base) -> None:

@@ -21,7 +21,7 @@ from openpali.weights.adapters import Adapter
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import Config, ModelFolder, build, open_model
 from openpali.weights.hub import SCHEME, pinned
-from openpali.weights.tensors import load_exactly
+from openpali.weights.tensors import fingerprint, load_exactly
 
 
 def build_adaptable(config: Config, recipe: Recipe) -> nn.Module:
@@ -41,8 +41,11 @@ def build_adaptable(config: Config, recipe: Recipe) -> nn.Module:
     return model
 
 
-def load_base(model: nn.Module, recipe: Recipe) -> None:
+def load_base(model: nn.Module, recipe: Recipe) -> str:
     """Fill a model of :func:`build_adaptable`, on the meta device: the base's weights, and new changes.
+
+    Returns:
+        The base's :func:`~openpali.weights.tensors.fingerprint`.
 
     Raises:
         FileNotFoundError, ValueError: there is no base, or its tensors do not fit.
@@ -59,6 +62,7 @@ def load_base(model: nn.Module, recipe: Recipe) -> None:
     for module in model.modules():
         if isinstance(module, Lora):
             init_weights(module)
+    return fingerprint(stored)
 
 
 def freeze_base(model: nn.Module, dtype: torch.dtype) -> None:

@@ -92,8 +92,9 @@ class Trainer:
         with torch.device("meta"):
             self.objective = build_objective(recipe, tokenizer, labels)
         self.model = self.objective.model
+        self.base = ""  # the fingerprint of what an adapter changes; its weights are in no checkpoint
         if makes_weights and adapts:
-            load_base(self.model, recipe)
+            self.base = load_base(self.model, recipe)
         elif makes_weights:
             materialise(self.model)
         self.stream = Stream(self.phases, self.objective.encoder, recipe.seed)
@@ -104,6 +105,11 @@ class Trainer:
             self.folder.claim(recipe)
         fresh = {"samples": 0, "step": 0, "bad": 0, "phase": 0}
         state: dict[str, Any] = read_state(newest) if newest else fresh
+        if self.base and state.get("base", self.base) != self.base:
+            raise ValueError(
+                f"{run}: the model {recipe.model.start}, which this run adapts, has other weights than when it "
+                "began: restore them, or name another folder with --run to start anew"
+            )
         self.evaluations = Evaluations(recipe, tokenizer, state.get("best"))
         self.checkpoints = Checkpoints(
             run, ranks, recipe.keep, recipe.keep_every / recipe.batch, self.evaluations.kept
@@ -384,6 +390,7 @@ class Trainer:
             "window": self._window_of_all_ranks().state,
             "unreached": sorted(self._unreached_everywhere()),
             "best": self.evaluations.state,
+            "base": self.base,
         }
         tensors = tensors_of(self.model, self.optimizer, self.train_step.average)
         self.checkpoints.save(self.step, tensors, state, self.evaluations.kept)

@@ -8,6 +8,7 @@ pages that the OS can drop again. Pickles are never opened.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from openpali.model.int8 import widen
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
+SAMPLED = 64  # values of each tensor in a fingerprint
 LISTED = 5  # names of a kind in an error; more are counted
 _MADV_PAGEOUT = 21  # from <sys/mman.h>; unlike MADV_DONTNEED it keeps memory that no file backs
 Shape = tuple[int, ...]
@@ -159,6 +161,20 @@ def give_back(tensors: Iterable[Tensor]) -> None:
         length = tensor.data_ptr() + tensor.nbytes - first
         if length > 0:  # refused before Linux 5.4, where they stay in memory
             madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_PAGEOUT)
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of names, shapes, dtypes and up to 64 values of each tensor, evenly spaced.
+
+    It tells models that were trained apart, but may not see a change of a few values.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        values = tensor.detach().flatten()
+        picked = values[:: max(1, len(values) // SAMPLED)][:SAMPLED]
+        digest.update(repr((name, tuple(tensor.shape), str(tensor.dtype), picked.tolist())).encode())
+    return digest.hexdigest()
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
