@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import constants
 
 from openpali.cli.main import main
@@ -28,6 +30,10 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
         checkpoints.paligemma(root / name, vocab_size=1600)
         (root / name / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
         (root / name / "pytorch_model.bin").write_bytes(b"a pickle")
+    checkpoints.siglip(root / "org" / "siglip", vocab_size=600)
+    checkpoints.t5(root / "org" / "t5", vocab_size=700)
+    for name in ("siglip", "t5"):
+        (root / "org" / name / "spiece.model").write_bytes(checkpoints.small_proto())
     return root
 
 
@@ -80,6 +86,26 @@ def openpali(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | None:
     with pytest.raises(SystemExit) as end:
         main()
     return str(end.value.code) if end.value.code else None
+
+
+def test_checkpoints_are_converted_by_name(
+    endpoint: type[Endpoint], repositories: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Whole, at another size; its image encoder alone, under a T5; a SigLIP; and what cannot be had."""
+    run = partial(openpali, monkeypatch)
+    assert run("convert", "--model", "hf://org/pg@v1", "--out", tmp_path / "pg", "--size", 16) is None
+    whole = open_model(tmp_path / "pg")
+    assert (whole.kind, whole.preprocess.height) == ("paligemma", 16)
+    halves = ["--vision", "hf://org/pg", "--text", "hf://org/t5"]
+    assert run("convert", *halves, "--out", tmp_path / "pali", "--report") is None
+    assert "language model: " in capsys.readouterr().out
+    pali = open_model(tmp_path / "pali").weights()
+    assert torch.equal(pali["vit.patch_embed.weight"], whole.weights()["vit.patch_embed.weight"])
+    assert run("convert", "--vision", "hf://org/siglip", "--out", tmp_path / "siglip") is None
+    assert open_model(tmp_path / "siglip").kind == "siglip"
+    assert not (tmp_path / "home" / "hub" / "org--siglip" / COMMIT).exists()  # nothing was adopted beside it
+    assert "write hf://ORG/NAME" in (run("convert", "--model", "hf://pg", "--out", tmp_path / "x") or "")
+    assert "org/gated, then run" in (run("convert", "--vision", "hf://org/gated", "--out", tmp_path / "x") or "")
 
 
 def test_push_shows_first_and_names_a_missing_token(

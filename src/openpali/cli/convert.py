@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from openpali.cli.outputs import check_not_input
+from openpali.weights.hub import SCHEME, download
 
 
 def pack(
@@ -57,21 +58,24 @@ def merge(
 def convert(
     out: Annotated[Path, typer.Option(help="Model folder to write")],
     vision: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="SigLIP, alone or in a PaliGemma, Gemma 3 or T5Gemma 2: a transformers folder, or a .npz file of "
-            "big_vision"
+            help="SigLIP, alone or in a PaliGemma, Gemma 3 or T5Gemma 2: a transformers folder, hf://ORG/NAME, or "
+            "a .npz file of big_vision"
         ),
     ] = None,
     text: Annotated[
-        Path | None,
-        typer.Option(help="T5, mT5, umT5 or UL2: a transformers folder; without it, only SigLIP is converted"),
+        str | None,
+        typer.Option(
+            help="T5, mT5, umT5 or UL2: a transformers folder, or hf://ORG/NAME; without it, only SigLIP is "
+            "converted"
+        ),
     ] = None,
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="PaliGemma or T5Gemma 2, instead of the two: a transformers folder, or PaliGemma's .npz file of "
-            "big_vision"
+            help="PaliGemma or T5Gemma 2, instead of the two: a transformers folder, hf://ORG/NAME, or PaliGemma's "
+            ".npz file of big_vision"
         ),
     ] = None,
     masks: Annotated[
@@ -95,30 +99,36 @@ def convert(
     from openpali.tasks.example import Size
 
     pixels, policy = Size.parse(size) if size else None, parse_head(head)
-    check_not_input(out, *filter(None, (vision, text, model, masks)))
+    check_not_input(out, *(each for each in (vision, text, model, masks) if each))
     if (model or masks) and (vision or text):
         raise ValueError("--model and --masks read a whole model: leave out --vision and --text")
     differences: Iterable[str] = ()
-    if model is not None:
-        if is_t5gemma2(model):
+    images, words, whole = (each and _find_checkpoint(each) for each in (vision, text, model))
+    if whole:
+        if is_t5gemma2(whole):
             if masks is not None:
                 raise ValueError("--masks belongs to a PaliGemma, and this is a T5Gemma 2: leave it out")
-            described = adopt_t5gemma2(model, out, size=pixels)
+            described = adopt_t5gemma2(whole, out, size=pixels)
         else:
-            described = adopt_paligemma(model, out, size=pixels, masks=masks)
-        differences = parity.compare_model(model)
+            described = adopt_paligemma(whole, out, size=pixels, masks=masks)
+        differences = parity.compare_model(whole)
     elif masks is not None:
         described = adopt_mask_codec(masks, out)
-    elif vision is None:
+    elif not images:
         raise ValueError("name what to convert: --vision, --model or --masks")
     else:
-        if text is None:
-            parts = adopt_siglip(vision, out, size=pixels)
+        if words:
+            parts = assemble(images, words, out, size=pixels, head=policy, locations=locations)
         else:
-            parts = assemble(vision, text, out, size=pixels, head=policy, locations=locations)
-        described, differences = parts.describe(), parity.compare(parts, vision, text)
+            parts = adopt_siglip(images, out, size=pixels)
+        described, differences = parts.describe(), parity.compare(parts, images, words or None)
     for line in (*described, *(differences if report else ()), f"model written to {out}"):
         typer.echo(line)
+
+
+def _find_checkpoint(name: str) -> Path:
+    """A checkpoint of another library: a path, or a repository of a hub, which is downloaded."""
+    return download(name) if name.startswith(SCHEME) else Path(name)
 
 
 def export(

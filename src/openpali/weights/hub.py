@@ -56,16 +56,26 @@ def fetch(name: str) -> Path:
         OSError: the hub cannot be reached, or a file is not what the hub says.
         ValueError: a wrong name, huggingface_hub is not installed, or a model that cannot be adopted.
     """
-    remote = parse(name)
-    snapshot = _download(name, remote)
-    place = home() / "hub" / remote.repository.replace("/", "--") / snapshot.name
-    if not place.with_suffix(".verified").is_file():
-        _verify(snapshot)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.with_suffix(".verified").touch()
+    snapshot = download(name)
     if _is_ours(snapshot):
         return snapshot
-    return make_once(place, lambda written: _adopters[0](snapshot, written))
+    return make_once(_place(name, snapshot), lambda written: _adopters[0](snapshot, written))
+
+
+def download(name: str) -> Path:
+    """The files of a repository as they are there; downloaded and checked unless they are in the cache.
+
+    Raises:
+        FileNotFoundError, PermissionError, OSError: as :func:`fetch`.
+        ValueError: a wrong name, or huggingface_hub is not installed.
+    """
+    snapshot = _download(name, parse(name))
+    verified = _place(name, snapshot).with_suffix(".verified")
+    if not verified.is_file():
+        _verify(snapshot)
+        verified.parent.mkdir(parents=True, exist_ok=True)
+        verified.touch()
+    return snapshot
 
 
 def pinned(name: str) -> str:
@@ -125,6 +135,11 @@ def _download(name: str, remote: Remote) -> Path:
     except (errors.HfHubHTTPError, OSError) as error:
         raise OSError(f"{name} cannot be downloaded: {_first_line(error)}; the same command goes on") from error
     return Path(found)
+
+
+def _place(name: str, snapshot: Path) -> Path:
+    """Where the model folder of a snapshot is."""
+    return home() / "hub" / parse(name).repository.replace("/", "--") / snapshot.name
 
 
 def _verify(snapshot: Path) -> None:
