@@ -218,6 +218,7 @@ PUBLISHED = {  # task: pixels, learning rate, weight decay in big_vision's conve
     "infovqa": (896, 3e-6, 3e-7, 3, 23_946, 32),
     "chartqa": (448, 1e-5, 1e-6, 30, 28_299, 256),
 }
+FROM_MEMORY = {"okvqa", "textvqa", "tallyqa", "docvqa"}  # sizes of data sets without a source that was read
 
 
 def test_the_published_transfers_are_recipes(base: Path, data: Path, tmp_path: Path) -> None:
@@ -229,6 +230,8 @@ def test_the_published_transfers_are_recipes(base: Path, data: Path, tmp_path: P
         assert (phase.size, optimizer.lr, spec.batch) == (size, lr, batch)
         assert optimizer.lr * optimizer.weight_decay == pytest.approx(decay)
         assert 0 <= phase.samples - epochs * examples < batch
+        told = "from memory" in (folder / f"{name}.toml").read_text()
+        assert told == (name in FROM_MEMORY)
         assert optimizer.warmup == pytest.approx(0.05 * phase.samples, abs=1)
         assert spec.model.start == f"hf://google/paligemma-3b-pt-{size}"
     short = [f'model.init={{"" = "{base}"}}', "batch=2", "phases.0.samples=2", "phases.0.size=8", "workers=0"]
