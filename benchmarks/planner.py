@@ -1,4 +1,4 @@
-"""What `openpali plan` predicts against measurements: memory and FLOPs of training steps of eleven shapes.
+"""What `openpali plan` predicts against measurements: memory and FLOPs of training steps of twelve shapes.
 
     python benchmarks/planner.py --json planner.json                      # what a step holds: a minute
     python benchmarks/planner.py --kept --json planner-kept.json          # what the trainer holds on a CPU
@@ -49,6 +49,7 @@ SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, changes to a
     "checkpointing": (1, {"batch": 32, "checkpointing": "full"}),
     "selective, and Adafactor": (1, {"batch": 16, "checkpointing": "selective", "optimizer": "adafactor"}),
     "text, and an average": (1, {"batch": 16, "task": "denoise", "frozen": ["vit", "project"], "ema": 0.9}),
+    "an adapter": (1, {"batch": 16, "lora": {"rank": 8}}),
     "whole on 2": (2, {"batch": 16}),
     "cut over 3": (3, {"batch": 48, "shard": "full"}),
     "cut over 2 of 4, and an average": (4, {"batch": 64, "shard": "hybrid", "ema": 0.9}),
@@ -143,6 +144,7 @@ def recipe_of(name: str, precision: str = "fp32") -> Recipe:
     wanted = dict(SHAPES[name][1])
     task = wanted.pop("task", "caption")
     objective = wanted.pop("objective", "sequence")
+    lora = wanted.pop("lora", None)
     return parse_recipe(
         {
             "name": name,
@@ -156,6 +158,7 @@ def recipe_of(name: str, precision: str = "fp32") -> Recipe:
                 "preset": wanted.pop("preset", "nano"),
                 "tokenizer": "nowhere",
                 "frozen": wanted.pop("frozen", []),
+                **({"init": {"": "nowhere"}, "lora": lora} if lora else {}),
             },
             "optimizer": {
                 "lr": 1e-3,

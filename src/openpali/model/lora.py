@@ -91,6 +91,13 @@ def add_lora(model: nn.Module, config: LoraConfig) -> None:
             layer.lora = Lora(inputs, outputs, config)
 
 
+def init_lora(model: nn.Module) -> None:
+    """Draw the changes anew, so that the model computes what it does without them."""
+    for module in model.modules():
+        if isinstance(module, Lora):
+            module.init_weights()
+
+
 def lora_names(model: nn.Module) -> set[str]:
     """Names of the parameters that belong to changes; empty for a model without."""
     return {

@@ -24,6 +24,7 @@ from openpali.distributed import Ranks
 from openpali.messages import duration
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
+from openpali.model.lora import init_lora
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.sizes import PRESETS
 from openpali.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
@@ -360,6 +361,7 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
     check_sizes(recipe, objective.model)
     if device != "meta":
         materialise(objective.model, device)
+        init_lora(objective.model)  # which its layers do not draw
     set_resolution(objective.model, phase.pixels)
     return objective
 

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from openpali.model.init import init_weights
 from openpali.model.int8 import use_int8
 from openpali.model.layers import Linear
-from openpali.model.lora import Lora, LoraConfig, add_lora, find_targets, lora_names
+from openpali.model.lora import LoraConfig, add_lora, find_targets, init_lora, lora_names
 from openpali.train.recipe import Recipe
 from openpali.weights.adapters import Adapter
 from openpali.weights.find import find_model, name_of
@@ -59,9 +58,7 @@ def load_base(model: nn.Module, recipe: Recipe) -> str:
     tensors = {k: v if k in linear or v.dtype == torch.int8 else v.float() for k, v in stored.items()}
     empty = {name: torch.empty(p.shape) for name, p in changes.items()}
     load_exactly(model, {**tensors, **empty}, recipe.model.start)
-    for module in model.modules():
-        if isinstance(module, Lora):
-            init_weights(module)
+    init_lora(model)
     return fingerprint(stored)
 
 
