@@ -31,7 +31,8 @@ import torch
 
 from _report import Result, cost, machine, rate, read_bandwidth, report, resident
 from openpali.data.media.images import Preprocess
-from openpali.model.pali import Memory, PaliModel
+from openpali.model.pali import Memory, PaliModel, PaliModelConfig
+from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.sizes import PRESETS, count_parameters, count_tokens, flops_of_stages, parameters_per_token
 from openpali.train.machine import matmul_peak
 from openpali.weights.format import build, open_model, write_model
@@ -65,7 +66,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
     """Build both models, then ask each at each resolution."""
     preset = PRESETS[options.preset]
     began = time.perf_counter()
-    write_random(options.preset, folder / "bf16")
+    write_random(preset.pali, folder / "bf16")
     print(f"built and saved in bf16: {time.perf_counter() - began:.0f} s")
     began = time.perf_counter()
     write_int8(open_model(folder / "bf16"), folder / "int8")
@@ -126,9 +127,8 @@ def ask(folder: Path, side: int) -> dict[str, float]:
     return seen
 
 
-def write_random(preset: str, folder: Path) -> None:
+def write_random(config: PaliModelConfig | PaliGemmaConfig, folder: Path) -> None:
     """Write a model of random weights, in bf16."""
-    config = PRESETS[preset].pali
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in build(config).state_dict().items()}
     torch.manual_seed(0)

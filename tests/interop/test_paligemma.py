@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import sys
 from functools import partial
@@ -325,3 +326,27 @@ def test_a_tokenizer_that_is_not_gemmas_is_refused(tmp_path: Path) -> None:
     checkpoints.paligemma(tmp_path, vocab_size=1000)
     with pytest.raises(ValueError, match="1000 rows"):
         adopt_paligemma(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_benchmark_beside_transformers_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: a new one imports transformers for seconds."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    benchmark = importlib.import_module("paligemma")
+    asking = {"ours": benchmark.ask_ours, "theirs": benchmark.ask_theirs}
+    monkeypatch.setattr(benchmark, "run", lambda who, *given: asking[who](*given))
+    vision = {"patch_size": 4, "width": 16, "depth": 1, "heads": 2, "mlp_dim": 32, "grid": [2, 2]}
+    text = {"vocab_size": 300, "d_model": 24, "d_head": 8, "heads": 4, "kv_heads": 2, "d_ff": 48, "layers": 2}
+    text |= {"query_scalar": 8, "post_norms": True, "score_cap": 50.0, "logit_cap": 30.0, "window": 64}
+    shapes = tmp_path / "shapes.json"
+    shapes.write_text(json.dumps({"vision": vision, "text": text, "image_token": 299}))
+    options = ["--config", str(shapes), "--tokens", "3", "--json", str(tmp_path / "x.json")]
+    monkeypatch.setattr(sys, "argv", ["paligemma.py", *options])
+    benchmark.main()
+    found = json.loads((tmp_path / "x.json").read_text())["results"]
+    assert [result["name"] for result in found if result["peer_name"] == "transformers, bf16"] == [
+        f"{kind}: {measured}"
+        for kind in ("bf16", "int8")
+        for measured in ("peak memory", "image, prompt and first token", "tokens")
+    ]
+    assert all(result["ours"] > 0 and result["peer"] > 0 for result in found)
