@@ -94,6 +94,6 @@ def _named(adapters: Sequence[str]) -> dict[str, str]:
         if not (name and equals and folder):
             raise ValueError(f"--adapter {each}: write NAME=FOLDER, such as plates=mine-lora/best")
         if name in found:
-            raise ValueError(f"--adapter {each}: there is an adapter {name!r} already: give it another name")
+            raise ValueError(f"--adapter {each}: there is a model {name!r} already: give it another name")
         found[name] = folder
     return found

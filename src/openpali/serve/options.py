@@ -94,7 +94,7 @@ def open_service(pali: Pali, options: Options) -> Service:
     """
     name = _name(options.model, pali)
     if name in options.adapters:
-        raise ValueError(f"--adapter {name}=...: the model itself is called {name!r}: give it another name")
+        raise ValueError(f"--adapter {name}=...: there is a model {name!r} already: give it another name")
     adapters = {own: pali.adapted(folder) for own, folder in options.adapters.items()}
     metrics, limits = Metrics(), options.limits
     scheduler = Scheduler(
