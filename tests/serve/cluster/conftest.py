@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+collect_ignore_glob = [] if importlib.util.find_spec("ray") else ["test_*.py"]
 sys.path.insert(0, str(Path(__file__).parent))
 
 SETTINGS = {
