@@ -127,7 +127,7 @@ def test_what_does_not_belong_to_the_model_is_refused(
         assert message in refused(monkeypatch, "--model", family, "--adapter", each)
     twice = "--adapter", f"one={one}", "--adapter", f"one={one}"
     assert "there is a model 'one' already" in refused(monkeypatch, "--model", family, *twice)
-    fast = "--engine", "openvino"
-    assert "share their base's weights with engine torch" in refused(
-        monkeypatch, "--model", family, "--adapter", f"one={one}", *fast
-    )
+    fast = Pali.from_pretrained(family)
+    fast.engine = "openvino"
+    with pytest.raises(ValueError, match="share their base's weights with engine torch"):
+        fast.adapted(one)
