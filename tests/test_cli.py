@@ -197,7 +197,7 @@ def test_data_validate_needs_no_built_data_set(capsys, monkeypatch, tmp_path: Pa
     thing = {"name": "cat", "box": [0, 10, 40, 80]}
     Path("mine.jsonl").write_text(json.dumps({"images": "a.png", "objects": [thing]}) + "\n")
     printed = openpali(capsys, monkeypatch, "data", "validate", "mine.jsonl", "--task", "detect")
-    assert "target 0 2 8 15 cat" in " ".join(printed.split())
+    assert "target 0 6 24 47 cat" in " ".join(printed.split())
     recipe = Path(__file__).parents[1] / "recipes" / "transfer" / "detect.toml"
     text = recipe.read_text().replace("mine-train.jsonl", "mine.jsonl")
     Path("my.toml").write_text(text)

@@ -197,11 +197,11 @@ def test_a_new_user_validates_with_the_shipped_model(folder: Path) -> None:
     path = write(folder, cat([10, 20, 50, 60], mask=inside) | {"expression": "the cat", "referred": [0]})
     report = validate(path, known_terms("nano", "detect"))
     assert report.ok
-    assert report.shown[0].target == "2 3 9 9 cat"  # 16 bins, of 80 x 100 pixels
+    assert report.shown[0].target == "6 9 29 28 cat"  # 48 bins, of 80 x 100 pixels
     shipped = open_tokenizer("nano/pali")
-    assert list(report.shown[0].target_pieces) == [*shipped.pieces(shipped.encode("2 3 9 9 cat")), "</s>"]
+    assert list(report.shown[0].target_pieces) == [*shipped.pieces(shipped.encode("6 9 29 28 cat")), "</s>"]
     [shown] = validate(path, known_terms("nano", "refseg")).shown
-    assert re.fullmatch(r"2 3 9 9( <mask_token\d+>){16}", shown.target)
+    assert re.fullmatch(r"6 9 29 28( <mask_token\d+>){16}", shown.target)
     assert {"detect": 1, "refseg": 1, "vqa": 0}.items() <= validate(path, known_terms("nano")).feeds.items()
 
 
