@@ -187,4 +187,4 @@ def test_the_recipes_for_ones_own_data_name_no_more_than_their_start_model() -> 
     recipe, _ = inherit(load_recipe(file))
     assert recipe.model.preset == recipe.model.tokenizer == "nano/pali"
     assert recipe.model.masks == "nano/mask_vqvae"
-    assert recipe.phases[0].mixture[0].task_options == {"bins": 16}
+    assert recipe.phases[0].mixture[0].task_options == {"bins": 48}
