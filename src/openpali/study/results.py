@@ -7,11 +7,11 @@ The folder is laid out as the study's runs are: ``SIZE-SEED/STAGES/recipe.json``
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from openpali.infer.lines import write_whole
 from openpali.study.runs import Job, Plan
 from openpali.study.spec import Study
 from openpali.study.work import INSTEAD, Scoring, units_of
@@ -65,10 +65,7 @@ class Results:
                 _copy(record, self._place(run.name))
         scores = self._read(job) | {scoring.stem: self._compact(scoring) for scoring in scorings}
         lines = [f"{json.dumps(stem)}: {_line(result)}" for stem, result in sorted(scores.items())]
-        file = self._file(job)
-        written = file.with_name(f".{file.name}")
-        written.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
-        written.replace(file)
+        write_whole(self._file(job), ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8"))
 
     def _compact(self, scoring: Scoring) -> dict[str, Any]:
         """What the columns need of a result, and its card without samples."""
@@ -107,9 +104,7 @@ class Results:
 
 
 def _copy(file: Path, folder: Path) -> None:
-    written = folder / f".{file.name}"
-    shutil.copyfile(file, written)
-    written.replace(folder / file.name)
+    write_whole(folder / file.name, file.read_bytes())
 
 
 def _line(result: Mapping[str, Any]) -> str:

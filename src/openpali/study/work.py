@@ -20,6 +20,7 @@ from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.runner import run as evaluate
 from openpali.eval.suites import file_stem
 from openpali.home import home
+from openpali.infer.lines import as_lines, write_whole
 from openpali.infer.pali import Pali
 from openpali.progress import Say
 from openpali.reports.progress import progress_bar
@@ -159,9 +160,7 @@ class Scoring:
     def write(self, result: Mapping[str, Any]) -> None:
         """Write its file."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        written = self.file.with_name(f".{self.file.name}")
-        written.write_text(json.dumps(result, ensure_ascii=False) + "\n", "utf-8")
-        written.replace(self.file)
+        write_whole(self.file, as_lines([result]))
 
     def do(self, ranks: Ranks) -> None:
         benchmark = self.test.open()
