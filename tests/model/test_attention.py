@@ -12,10 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openpali.model import attention
 from openpali.model.attention import (
     AttentionLayer,
     Scoring,
+    attend_with_bias,
     auto,
+    blockwise,
     eager,
     eager_with_weights,
     recorded_weights,
@@ -62,7 +65,7 @@ def _fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-@pytest.mark.parametrize("backend", [auto, eager, sdpa])
+@pytest.mark.parametrize("backend", [auto, eager, blockwise, sdpa])
 @pytest.mark.parametrize("queries", [1, 5, 40])
 def test_backends_in_bf16_agree_with_float32(backend, queries: int) -> None:
     q, k, v = _inputs(2, queries, 40)
@@ -98,21 +101,69 @@ def test_eager_and_fused_agree_forward_and_backward(masked: str) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("learning", [True, False])
-def test_auto_is_eager_in_bf16_on_a_cpu_for_few_scores_or_a_bias_that_learns(learning, monkeypatch) -> None:
+def test_auto_is_eager_in_bf16_on_a_cpu_for_few_scores_or_a_bias_that_learns(monkeypatch) -> None:
     fused = _fused_calls(monkeypatch)
-    with torch.set_grad_enabled(learning):
-        for tokens in (256, 257):
-            x = torch.randn(1, 1, tokens, 4, dtype=torch.bfloat16)
-            auto(x, x, x)
-        bias = torch.zeros(tokens, tokens, dtype=torch.bfloat16)
-        auto(x, x, x, Scoring(bias=bias))
-        auto(x, x, x, Scoring(bias=bias.requires_grad_()))
-        assert fused == [257, 257]
-        x = x[:, :, :9].float()
+    for tokens in (256, 257):
+        x = torch.randn(1, 1, tokens, 4, dtype=torch.bfloat16)
         auto(x, x, x)
-        auto(*(t.to("meta") for t in _inputs(1, 2, 5)))  # as on a GPU: not on a CPU
+    bias = torch.zeros(tokens, tokens, dtype=torch.bfloat16)
+    auto(x, x, x, Scoring(bias=bias))
+    auto(x, x, x, Scoring(bias=bias.requires_grad_()))
+    assert fused == [257, 257]
+    with torch.no_grad():
+        auto(x, x, x)
+    x = x[:, :, :9].float()
+    auto(x, x, x)
+    auto(*(t.to("meta") for t in _inputs(1, 2, 5)))  # as on a GPU: not on a CPU
     assert fused == [257, 257, 9, 5]
+
+
+@pytest.mark.parametrize("cached", [1, 2 * 11 * 8, 3 * 3 * 11 * 8])
+def test_blockwise_is_eager_a_block_at_a_time(cached: int, monkeypatch) -> None:
+    monkeypatch.setattr(attention, "CACHED", cached)
+    monkeypatch.setattr(attention, "FEWEST_ROWS", 2)
+    monkeypatch.setattr(attention, "MOST_ROWS", 11)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    q, k, v = (t.double() for t in _inputs(5, 30, 8))
+    sizes = list[tuple[int, ...]]()
+    shift = attention._shift
+
+    def note(scores: Tensor, how: Scoring) -> Tensor:
+        sizes.append(tuple(scores.shape[:3]))
+        return shift(scores, how)
+
+    for mask, bias in _masks(5, 30, 8):
+        for cap in (None, 2.0):
+            how = Scoring(mask, 0.7, None if bias is None else bias.double(), cap)
+            expected = eager(q, k, v, how)
+            with monkeypatch.context() as patch, torch.inference_mode():
+                patch.setattr(attention, "_shift", note)
+                torch.testing.assert_close(blockwise(q, k, v, how), expected)
+    largest = {1: (1, 1, 2), 2 * 11 * 8: (1, 2, 11), 3 * 3 * 11 * 8: (3, 3, 11)}[cached]
+    assert tuple(max(each) for each in zip(*sizes, strict=True)) == largest
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_bias_per_distance_is_that_per_query_and_key(causal: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 8) for n in (4, 9, 9))
+    bias = torch.randn(3, 9 + 4 - 1)
+    mask = torch.rand(2, 1, 1, 9) > 0.2
+    full = torch.tensor(
+        [[[bias[h, key - (query + 5) + 8] for key in range(9)] for query in range(4)] for h in range(3)]
+    )
+    seen = torch.ones(4, 9, dtype=torch.bool).tril(5) if causal else torch.ones(4, 9, dtype=torch.bool)
+    out, weights = eager_with_weights(q, k, v, Scoring(mask & seen, 1.0, full[None]))
+    noted = []
+
+    def note(*args: Any) -> Tensor:
+        out, weights = eager_with_weights(*args)
+        noted.append(weights)
+        return out
+
+    for backend in (eager, sdpa, auto, note):
+        torch.testing.assert_close(attend_with_bias(backend, q, k, v, bias, mask, causal), out)
+    torch.testing.assert_close(noted[0], weights)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from typing import NamedTuple, Protocol
 
 import torch
@@ -22,6 +23,9 @@ from torch.utils.checkpoint import checkpoint
 QUERY_BLOCK = 1024  # most queries whose bias is materialised at a time: heads x block x keys, never heads x N x N
 SCORES = 2**25  # without gradients, most elements of bias at a time: the number of queries follows from the keys
 FEW_SCORES = 256**2  # per head; up to here holding the scores costs less than a fused kernel saves
+CACHED = 2**19  # scores per thread that stay in its cache until the values are weighted
+FEWEST_ROWS = 64  # queries of a block; a matmul of fewer is slower
+MOST_ROWS = 512  # with more, a block has one head, which many threads cannot share
 
 
 class Scoring(NamedTuple):
@@ -33,12 +37,19 @@ class Scoring(NamedTuple):
         bias: added to the scores, float of the queries' dtype; broadcasts to ``[..., L, N]``. It may hide keys with
             -inf, but not all keys of a query.
         cap: bounds the scores before the bias, ``cap * tanh(scores / cap)``, which no fused kernel does.
+        backwards: the queries come last first, and so do mask and bias.
     """
 
     mask: Tensor | None = None
     scale: float | None = None
     bias: Tensor | None = None
     cap: float | None = None
+    backwards: bool = False
+
+    def block(self, at: tuple[slice, slice, slice]) -> Scoring:
+        """How the scores of these rows of the batch, heads and queries become weights."""
+        mask, bias = (None if t is None else _block_of(t, at) for t in (self.mask, self.bias))
+        return self._replace(mask=mask, bias=bias)
 
     @property
     def fused(self) -> Tensor | None:
@@ -71,7 +82,10 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     """torch's fused kernels; :func:`eager` for scores with a bound."""
     if how.cap is not None:
         return eager(q, k, v, how)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=how.fused, scale=how.scale)
+    added = how.fused
+    if added is not None and q.device.type != "cpu":
+        added = added.contiguous()  # kernels of GPUs take rows that are aligned
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=how.scale)
 
 
 def eager(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
@@ -80,42 +94,90 @@ def eager(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     return out if how.mask is None else out * how.mask.any(-1, keepdim=True)
 
 
+def blockwise(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
+    """:func:`eager` of so few ``[B, h, L, d]`` queries at a time that their scores stay in the cache."""
+    if how.mask is not None and bool(how.mask.all()):
+        how = how._replace(mask=None)  # gives the same bits in less time
+    batch, heads, length, _ = q.shape
+    n, most = k.shape[2], CACHED * torch.get_num_threads()
+    # the most queries, then heads, then rows of the batch
+    rows = min(length, MOST_ROWS, max(FEWEST_ROWS, most // n))
+    group = min(heads, max(1, most // (rows * n)))
+    some = min(batch, max(1, most // (group * rows * n)))
+    if (some, group, rows) == (batch, heads, length):
+        return eager(q, k, v, how)
+    q, k, v = (t.contiguous() for t in (_scaled(q, how.scale), k, v))
+    out = q.new_empty(*q.shape[:3], v.shape[3])
+    # the memory of all blocks: new memory for each would take longer than its softmax
+    scores, weights = (q.new_empty(some * group * rows * n) for _ in range(2))
+    for at in product(_slices(batch, some), _slices(heads, group), _slices(length, rows)):
+        queries = q[at]
+        size = queries.shape[:3].numel() * n
+        raw, soft = (t[:size].view(-1, queries.shape[2], n) for t in (scores, weights))
+        torch.bmm(queries.flatten(0, 1), k[at[:2]].flatten(0, 1).transpose(1, 2), out=raw)
+        final = _shift(raw.view(*queries.shape[:3], n), how.block(at))
+        torch.softmax(final.flatten(0, 1), -1, out=soft)
+        out[at] = (soft @ v[at[:2]].flatten(0, 1)).view(*queries.shape[:3], -1)
+    return out if how.mask is None else out * how.mask.any(-1, keepdim=True)
+
+
 def eager_with_weights(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> tuple[Tensor, Tensor]:
-    """The output of :func:`eager`, and the attention weights ``[..., L, N]``."""
+    """The output of :func:`eager`, and the attention weights ``[..., L, N]``, of the first query first."""
     weights = _weights(q, k, how)
     if how.mask is not None:
         weights = weights * how.mask.any(-1, keepdim=True)
-    return weights @ v, weights
+    return weights @ v, weights.flip(-2) if how.backwards else weights
 
 
 def _weights(q: Tensor, k: Tensor, how: Scoring) -> Tensor:
     """Attention weights ``[..., L, N]``; finite and without meaning for a query that may see no key."""
-    mask, scale, bias, cap = how
+    return _shift(_scaled(q, how.scale) @ k.transpose(-2, -1), how).softmax(-1)
+
+
+def _scaled(q: Tensor, scale: float | None) -> Tensor:
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    scores = (q if scale == 1.0 else q * scale) @ k.transpose(-2, -1)
-    # in place: on a CPU, new memory for the scores takes as long as their softmax
-    if cap is not None:
-        scores = scores.div_(cap).tanh_().mul(cap)  # the last not in place: the gradient needs the tangents
-    if bias is not None:
-        scores.add_(bias)
-    if mask is not None:
+    return q if scale == 1.0 else q * scale
+
+
+def _shift(scores: Tensor, how: Scoring) -> Tensor:
+    """Bound, bias and mask on scores, in place: on a CPU, new memory for them takes as long as their softmax."""
+    if how.cap is not None:
+        # the last not in place: the gradient needs the tangents
+        scores = scores.div_(how.cap).tanh_().mul(how.cap)
+    if how.bias is not None:
+        scores.add_(how.bias)
+    if how.mask is not None:
         # finite: the softmax of a row of -inf is nan, and so is its gradient
-        scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(-1)
+        scores.masked_fill_(~how.mask, torch.finfo(scores.dtype).min)
+    return scores
 
 
 def auto(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
-    """The faster of :func:`sdpa` and :func:`eager`: eager in bf16 on a CPU for few scores, or if the bias learns.
+    """The fastest that memory allows: in bf16 on a CPU :func:`blockwise` without gradients, and with them
+    :func:`eager` for few scores or if the bias learns; else :func:`sdpa`.
 
     There the fused kernel takes 14 times as long for one query over 3,380 keys, 4 times for a training step over
-    36 tokens, and 1.7 times over 1,040; but it holds no scores, and those of many tokens are most of a step's
-    memory. With a bias that learns it holds them too, in float32.
+    36 tokens, and 1.6 times for 3,364 over as many; but it holds no scores, and those of many tokens are most of a
+    training step's memory. With a bias that learns it holds them too, in float32.
     """
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+        if not torch.is_grad_enabled():
+            return blockwise(q, k, v, how)
         learns = how.bias is not None and how.bias.requires_grad
         if learns or q.shape[-2] * k.shape[-2] <= FEW_SCORES:
             return eager(q, k, v, how)
     return sdpa(q, k, v, how)
+
+
+def _slices(length: int, most: int) -> list[slice]:
+    return [slice(start, start + most) for start in range(0, length, most)]
+
+
+def _block_of(t: Tensor, at: tuple[slice, slice, slice]) -> Tensor:
+    """Of a tensor that broadcasts to ``[B, h, L, N]``, what broadcasts to a block of it."""
+    t = t[(None,) * (4 - t.ndim)]
+    whole = slice(None)
+    return t[tuple(whole if size == 1 else place for size, place in zip(t.shape[:3], at, strict=True))]
 
 
 class AttentionLayer(nn.Module):
@@ -180,9 +242,9 @@ def attend_with_bias(
     if bias.ndim == 4:
         assert mask is None
         return attend(q, k, v, Scoring(None, 1.0, bias.to(q.dtype)))
+    block = partial(_attend_block, attend, q, k, v, bias, mask, causal=causal)
     # with a mask, scores differ between the rows of a batch
     copies = 1 if mask is None else len(mask)
-    block = partial(_attend_block, attend, q, k, v, bias, mask, causal=causal)
     return _in_blocks(block, q.shape[2], copies * q.shape[1] * k.shape[2])
 
 
@@ -268,13 +330,16 @@ def _attend_block(
     causal: bool,
 ) -> Tensor:
     length, n = q.shape[2], k.shape[2]
-    rows = bias.to(q.dtype).unfold(-1, n, 1)  # [h, L, N] view; row r belongs to the query L - 1 - r
-    scores = rows[:, length - end : length - start].flip(1)[None]  # [1, h, end - start, N], a copy
+    # Last query first: the bias of each is that of the one before, moved on by one, so those of all are a view.
+    # A copy takes as long as the scores.
+    bias = bias.to(q.dtype).contiguous()
+    added = bias.unfold(-1, n, 1)[None, :, length - end : length - start]  # [1, h, end - start, N]
     if causal and length > 1:
-        query = torch.arange(start, end, device=q.device) + (n - length)
+        query = torch.arange(end - 1, start - 1, -1, device=q.device) + (n - length)
         future = torch.arange(n, device=q.device)[None] > query[:, None]
-        scores = scores.masked_fill_(future, -math.inf)
-    return attend(q[:, :, start:end], k, v, Scoring(mask, 1.0, scores))
+        added = added.masked_fill(future, -math.inf)
+    how = Scoring(mask, 1.0, added, backwards=True)
+    return attend(q[:, :, start:end].flip(2), k, v, how).flip(2)
 
 
 def unfold_bias(bias: Tensor, keys: int) -> Tensor:
