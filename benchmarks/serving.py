@@ -37,7 +37,8 @@ from _report import Result, announce, cost, machine, rate, read_bandwidth, repor
 from generation import TINY, Shape, random_models
 from openpali.data.media.images import Preprocess
 from openpali.infer.generate import Ask, Decoding, Rows
-from openpali.infer.pali import Engine, Pali
+from openpali.infer.names import Engine
+from openpali.infer.pali import Pali
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
 from openpali.model.init import init_weights

@@ -16,6 +16,9 @@ from PIL import Image
 from openpali.cli.main import main
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.pali import EngineMissing, Pali, _has_openvino
+from openpali.model.int8 import Int8Linear
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | int | None:
@@ -54,7 +57,7 @@ def test_predict_asks_the_engine_that_was_named(
     assert [type(each.engine) for each in pali._pipelines.values()] == [OpenVinoPali]
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino-int8"])
+@pytest.mark.parametrize("engine", ["torch", "torch-int8", "openvino-int8"])
 def test_a_score_card_names_the_engine(
     monkeypatch, family: Path, tmp_path: Path, opened: list[Pali], engine: str
 ) -> None:
@@ -64,7 +67,30 @@ def test_a_score_card_names_the_engine(
     found = json.loads(card.read_text())["model"]
     assert found["engine"] == engine
     assert found["dtype"] == opened[0].pipeline().precision  # OpenVINO computes in bf16 where the processor can
-    assert isinstance(opened[0].pipeline().engine, OpenVinoPali) == (engine != "torch")
+    assert isinstance(opened[0].pipeline().engine, OpenVinoPali) == (engine == "openvino-int8")
+
+
+@pytest.mark.parametrize("stored", ["floats", "int8"])
+def test_torch_int8_computes_in_int8_whatever_is_stored(stored: str, family: Path, tmp_path: Path) -> None:
+    exact_pali = Pali.from_pretrained(family)
+    folder = exact_pali.parts["pali"]
+    if stored == "int8":
+        write_int8(open_model(folder), folder := tmp_path / "int8")
+    pipeline = Pali.from_pretrained(folder, "torch-int8").pipeline()
+    linears = [m for m in pipeline.model.modules() if isinstance(m, (torch.nn.Linear, Int8Linear))]
+    assert linears
+    assert all(isinstance(m, Int8Linear) and m.rounds for m in linears)
+    prompt = torch.randint(2, 99, (1, 9))
+    images = torch.randint(0, 256, (1, 1, *pipeline.model.vit.config.image_size, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        seen, exact = (p.model.encode(images, prompt).outputs for p in (pipeline, exact_pali.pipeline()))
+    assert 0 < (seen - exact).norm() / exact.norm() < 0.05
+
+
+def test_torch_int8_is_refused_off_the_cpu(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openpali.infer.pali._device", torch.device)
+    with pytest.raises(ValueError, match="engine torch-int8 computes on a cpu, not on cuda: take engine torch"):
+        Pali.from_pretrained(family, "torch-int8", device="cuda")
 
 
 @pytest.mark.parametrize("command", [["predict", "PHOTO", "what?"], ["eval", "nano/caption"]])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from openpali.model.init import init_weights
-from openpali.model.int8 import FEW_ROWS, Int8Linear, quantize, use_int8
+from openpali.model.int8 import FEW_ROWS, ROUNDED_ROWS, Int8Linear, compute_in_int8, quantize, use_int8
 from openpali.model.pali import PaliModel
 from openpali.model.sizes import PRESETS
 
@@ -48,6 +48,34 @@ def test_the_same_product_by_either_kernel(rows: int, dtype: torch.dtype, inputs
     tolerance = 1e-5 if dtype == torch.float32 else 3e-2
     torch.testing.assert_close(y.double(), exact, atol=tolerance, rtol=tolerance)
     torch.testing.assert_close(y.double(), linear(x.float()).double(), atol=3e-2, rtol=3e-2)
+
+
+@pytest.mark.parametrize("rows", [FEW_ROWS + 1, 2 * ROUNDED_ROWS + 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activations_of_many_rows_are_rounded_when_told(rows: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(40, 32)
+    model = nn.Sequential(linear)
+    compute_in_int8(model)
+    x = torch.randn(rows, 40).to(dtype) * torch.logspace(-6, 6, rows)[:, None].to(dtype)
+    x[1] = 0
+    x[2] = x[2].sign() * 3.1  # the whole row is its largest value
+    exact = linear(x.float())
+    with torch.no_grad():
+        y = model(x)
+        few = model(x[:FEW_ROWS])
+    assert y.dtype == dtype
+    errors = (y.float() - exact).norm(dim=1) / exact.norm(dim=1)
+    assert 0 < errors.max() < 0.03
+    weights_alone = use_weights_alone(linear, x)
+    torch.testing.assert_close(few.float(), weights_alone[:FEW_ROWS], rtol=2e-2, atol=2e-2)
+    learning = model(x.requires_grad_())
+    torch.testing.assert_close(learning.float(), weights_alone, rtol=2e-2, atol=2e-2 * exact.abs().max().item())
+
+
+def use_weights_alone(linear: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    weight, scale = quantize(linear.weight.detach())
+    return nn.functional.linear(x.float(), weight * scale[:, None], linear.bias).detach()
 
 
 def test_every_linear_layer_is_replaced_and_nothing_else() -> None:

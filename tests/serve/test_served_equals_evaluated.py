@@ -24,7 +24,8 @@ from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.infer.bulk import object_as_json
-from openpali.infer.pali import Engine, Pali
+from openpali.infer.names import Engine
+from openpali.infer.pali import Pali
 from openpali.serve.limits import Limits
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
+
+from openpali.infer.names import Dtype, Engine
 
 if TYPE_CHECKING:
     from openpali.infer.pali import Pali
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 
 def open_pali(
     model: str,
-    engine: Literal["torch", "openvino", "openvino-int8", "auto"],
-    dtype: Literal["fp32", "bf16"],
+    engine: Engine,
+    dtype: Dtype,
     device: str,
 ) -> Pali:
     """As :meth:`Pali.from_pretrained`; also a checkpoint of a run, of which it writes the model folder.

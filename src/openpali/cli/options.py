@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from openpali.infer import names
 
 Model = Annotated[
     str,
@@ -14,12 +16,10 @@ Model = Annotated[
     ),
 ]
 Engine = Annotated[
-    Literal["torch", "openvino", "openvino-int8", "auto"],
+    names.Engine,
     typer.Option(help="Engine that generates text; OpenVINO is faster on CPUs and needs the extra cpu"),
 ]
-Dtype = Annotated[
-    Literal["fp32", "bf16"], typer.Option(help="Dtype that torch computes in; bf16 halves the memory")
-]
+Dtype = Annotated[names.Dtype, typer.Option(help="Dtype that torch computes in; bf16 halves the memory")]
 Device = Annotated[
     str, typer.Option(help="Device that torch computes on: cpu or cuda; under torchrun, each rank's own GPU")
 ]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import torch
 
@@ -21,6 +21,7 @@ from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Wording
 from openpali.infer.engines.openvino import OpenVinoPali, require_openvino
 from openpali.infer.generate import Decoding
+from openpali.infer.names import Dtype, Engine
 from openpali.infer.pipeline import (
     BATCH,
     LONGEST_PROMPT,
@@ -36,6 +37,7 @@ from openpali.infer.pipeline import (
 )
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
+from openpali.model.int8 import compute_in_int8
 from openpali.model.pali import PaliModel, PaliModelConfig, VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
@@ -49,9 +51,6 @@ from openpali.weights.find import FAMILY, find_model, name_of
 from openpali.weights.format import ANSWERING, ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 
-Engine = Literal["torch", "openvino", "openvino-int8", "auto"]
-Dtype = Literal["fp32", "bf16"]
-
 
 class EngineMissing(UserWarning):
     """A faster engine for generation is not installed."""
@@ -62,8 +61,9 @@ class Pali:
 
     Args:
         folder: a model, or a family of them.
-        engine: what generates text: torch, or OpenVINO on CPUs with float or int8 weights. "auto" picks OpenVINO on
-            a CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI takes OpenVINO.
+        engine: what generates text: torch, or OpenVINO on CPUs with float or int8 weights. "torch-int8" is torch
+            with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO on a
+            CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI takes OpenVINO.
         dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
             OpenVINO takes "fp32", and computes in bf16 if the processor supports it.
         device: where torch computes, as "cpu" or "cuda".
@@ -87,7 +87,9 @@ class Pali:
         compiles = main is None or isinstance(main.config, PaliModelConfig)
         if engine == "auto":
             engine = "openvino" if plain and compiles and _has_openvino() else "torch"
-        if engine != "torch":
+        if engine == "torch-int8" and self.device.type != "cpu":
+            raise ValueError(f"engine torch-int8 computes on a cpu, not on {self.device}: take engine torch")
+        if engine.startswith("openvino"):
             if main is not None and not compiles:
                 raise ValueError(f"engine {engine} cannot run a {main.kind}: take engine torch")
             require_openvino()
@@ -340,9 +342,11 @@ class Pali:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
             stored = open_model(self.parts[part])
             dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-            plain = self.engine != "torch"  # OpenVINO compiles and quantizes floats
+            plain = self.engine.startswith("openvino")  # it compiles and quantizes floats
             base = self._beneath() if self._beneath and part == MAIN else None
             model = stored.model(dtype, plain=plain, base=base)
+            if self.engine == "torch-int8":
+                compute_in_int8(model)
             self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
 
@@ -362,7 +366,7 @@ class Pali:
             if not isinstance(model, VisionLanguageModel):
                 raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
             engine = None
-            if self.engine != "torch":
+            if self.engine.startswith("openvino"):
                 engine = OpenVinoPali(cast(PaliModel, model), int8=self.engine == "openvino-int8")
             tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
             self._pipelines[part] = Pipeline(

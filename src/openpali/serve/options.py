@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from openpali.infer.names import Dtype, Engine
 from openpali.infer.pali import Pali
 from openpali.serve.chat import History
 from openpali.serve.limits import Key, Limits
@@ -40,8 +40,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = "nano"
-    engine: Literal["torch", "openvino", "openvino-int8", "auto"] = "torch"
-    dtype: Literal["fp32", "bf16"] = "fp32"
+    engine: Engine = "torch"
+    dtype: Dtype = "fp32"
     device: str = "cpu"
     adapters: dict[str, str] = {}
     slots: int = SLOTS
