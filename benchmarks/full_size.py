@@ -1,12 +1,14 @@
 """PaLI-3 at full size on this machine: save, load, read one image and answer, in bf16 and in int8.
 
     python benchmarks/full_size.py --json full_size.json
+    python benchmarks/full_size.py --sides 224 812 1064    # the paper's largest, too: 20 minutes
 
 Weights are random (no trained ones are public), so the answers are noise; times, bytes and memory equal the real
 model's. Each measurement runs in a separate process, whose peak memory the system reports (VmHWM, including pages
 of the mapped file). The peer of a time is the bound of this machine: the necessary FLOPs at the rate of a large
 matmul, or the bytes of decoder weights that each token must read at the memory bandwidth.
 
+"int8" are weights alone, "torch-int8" also rounds the activations of image and prompt (`--engine torch-int8`).
 "load" maps the file and touches every page of it: first after the file was dropped from the page cache, then again.
 After the image is encoded, the ViT's pages are released (`openpali.weights.tensors.give_back`), which its time
 includes. The bound of a token counts the weights, keys and values that it reads. Memory per token is the growth of
@@ -29,8 +31,9 @@ from pathlib import Path
 
 import torch
 
-from _report import Result, cost, machine, rate, read_bandwidth, report, resident
+from _report import Result, announce, cost, machine, rate, read_bandwidth, report, resident
 from openpali.data.media.images import Preprocess
+from openpali.model.int8 import compute_in_int8
 from openpali.model.pali import Memory, PaliModel, PaliModelConfig
 from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.sizes import PRESETS, count_parameters, count_tokens, flops_of_stages, parameters_per_token
@@ -41,21 +44,21 @@ from openpali.weights.tensors import give_back
 
 PROMPT, NEW = 16, 16
 STAGES = {"vision": "ViT", "encoder": "encoder", "memory": "keys and values"}
+KINDS = (("bf16", "bf16", 2), ("int8", "int8", 1), ("torch-int8", "int8", 1))
+"""What is measured: its name, the folder's, and bytes of a weight."""
 TARGETS = {"bf16": 12e9, "int8": 7e9}  # bytes at the peak of pali3-5b on a machine of 24 GB
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="pali3-5b", choices=PRESETS)
-    parser.add_argument(
-        "--sides", type=int, nargs="+", default=[224, 812, 1064], help="pixels; multiples of a patch"
-    )
+    parser.add_argument("--sides", type=int, nargs="+", default=[224, 812], help="pixels; multiples of a patch")
     parser.add_argument("--folder", type=Path, help="where the models go, 17 GB; by default a temporary folder")
     parser.add_argument("--json", type=Path, dest="file")
-    parser.add_argument("--answer", nargs=2, metavar=("MODEL", "SIDE"), help=argparse.SUPPRESS)
+    parser.add_argument("--answer", nargs=3, metavar=("MODEL", "SIDE", "KIND"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.answer:
-        print(json.dumps(answer(Path(options.answer[0]), int(options.answer[1]))))
+        print(json.dumps(answer(Path(options.answer[0]), int(options.answer[1]), options.answer[2])))
         return
     facts = machine()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -80,49 +83,47 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
     held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values
     with torch.device("meta"):
         read = parameters_per_token(PaliModel(preset.pali))
-    results = []
-    for kind, width in (("bf16", 2), ("int8", 1)):
-        files = sum(file.stat().st_size for file in (folder / kind).glob("*.safetensors"))
-        results.append(cost(f"{kind}: file", files / 1e9, width * sum(parts.values()) / 1e9, "parameters", "GB"))
+    results = list[Result]()
+
+    def tell(result: Result) -> None:
+        announce(result)
+        results.append(result)
+
+    for kind, stored, width in KINDS:
+        files = sum(file.stat().st_size for file in (folder / stored).glob("*.safetensors"))
+        if kind == stored:
+            tell(cost(f"{kind}: file", files / 1e9, width * sum(parts.values()) / 1e9, "parameters", "GB"))
         peaks = {}
         for side in options.sides:
-            seen = ask(folder / kind, side)
+            seen = ask(folder / stored, side, kind)
             peaks[side] = seen["peak"]
             name, bounds = f"{kind}, {side} px", flops_of_stages(preset, (side, side), prompt=PROMPT)
-            results += [
-                *(
-                    cost(f"{name}: load, {each}", seen[each], files / bandwidth, "reading it from memory", "s")
-                    for each in ("cold", "warm")
-                ),
-                *(
-                    cost(f"{name}: {title}", seen[stage], bounds[stage] / flops, "FLOPs at matmul peak", "s")
-                    for stage, title in STAGES.items()
-                ),
-                rate(
-                    f"{name}: tokens",
-                    1 / seen["token"],
-                    bandwidth / (width * read + held * (count_tokens(preset, (side, side)) + PROMPT)),
-                    "reading the decoder, keys and values",
-                    "tokens/s",
-                ),
-                cost(f"{name}: peak memory", peaks[side] / 1e9, files / 1e9, "size of the file", "GB"),
-            ]
+            for each in ("cold", "warm"):
+                tell(cost(f"{name}: load, {each}", seen[each], files / bandwidth, "reading it from memory", "s"))
+            for stage, title in STAGES.items():
+                tell(cost(f"{name}: {title}", seen[stage], bounds[stage] / flops, "FLOPs at matmul peak", "s"))
+            first = sum(seen[stage] for stage in STAGES) + seen["token"]
+            tell(cost(f"{name}: first token", first, sum(bounds.values()) / flops, "FLOPs at matmul peak", "s"))
+            read_per_token = width * read + held * (count_tokens(preset, (side, side)) + PROMPT)
+            bound = "reading the decoder, keys and values"
+            tell(rate(f"{name}: tokens", 1 / seen["token"], bandwidth / read_per_token, bound, "tokens/s"))
+            tell(cost(f"{name}: peak memory", peaks[side] / 1e9, files / 1e9, "size of the file", "GB"))
             if options.preset == "pali3-5b":
-                results.append(cost(f"{name}: peak memory", peaks[side] / 1e9, TARGETS[kind] / 1e9, "target", "GB"))
+                tell(cost(f"{name}: peak memory", peaks[side] / 1e9, TARGETS[stored] / 1e9, "target", "GB"))
         for small, large in pairwise(options.sides):
             more = count_tokens(preset, (large, large)) - count_tokens(preset, (small, small))
             grown = max(peaks[large] - peaks[small], 1) / more  # the system counts in pages
             name = f"{kind}, {small} to {large} px: memory per token"
-            results.append(cost(name, grown / 1e6, held / 1e6, "keys and values", "MB"))
+            tell(cost(name, grown / 1e6, held / 1e6, "keys and values", "MB"))
     return results
 
 
-def ask(folder: Path, side: int) -> dict[str, float]:
+def ask(folder: Path, side: int, kind: str) -> dict[str, float]:
     """:func:`answer` in a separate process."""
-    command = [sys.executable, __file__, "--answer", str(folder), str(side)]
+    command = [sys.executable, __file__, "--answer", str(folder), str(side), kind]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{folder.name} at {side} px failed:\n{done.stderr}")
+        raise RuntimeError(f"{kind} at {side} px failed:\n{done.stderr}")
     seen: dict[str, float] = json.loads(done.stdout)
     return seen
 
@@ -141,7 +142,7 @@ def write_random(config: PaliModelConfig | PaliGemmaConfig, folder: Path) -> Non
     write_model(folder, weights, config, preprocess=size, tokenizer=None, facts={"run": "random"})
 
 
-def answer(folder: Path, side: int) -> dict[str, float]:
+def answer(folder: Path, side: int, kind: str) -> dict[str, float]:
     """Load, encode one image of ``side`` pixels, write :data:`NEW` tokens: seconds of each, peak in bytes."""
     for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
@@ -153,6 +154,8 @@ def answer(folder: Path, side: int) -> dict[str, float]:
         model = load(folder)
         seconds[name] = time.perf_counter() - began
     assert model is not None
+    if kind == "torch-int8":
+        compute_in_int8(model)
     patch = model.config.vision.patch_size
     model.vit.set_grid((side // patch, side // patch))
     image = torch.randint(0, 256, (1, 1, side, side, 3), dtype=torch.uint8)

@@ -4,10 +4,10 @@
     python benchmarks/quality.py --json quality.json     # 20 minutes
     python benchmarks/quality.py --limit 100             # a quick check that it works
 
-Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is `--engine`, by default
-OpenVINO with int8 weights (`openvino-int8`), the peer is torch in float32. Scores are in percent; CIDEr has its own scale.
-The largest difference is printed; the target is half a point. Scores of SigLIP and of the probes involve no
-generated text and are omitted.
+Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is `--engine`, by
+default OpenVINO with int8 weights (`openvino-int8`), the peer is torch in float32. Scores are in percent; CIDEr has
+its own scale. The largest difference is printed; the target is half a point. Scores of SigLIP and of the probes
+involve no generated text and are omitted.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@
 
 A SigLIP B/16 at 224 px and a T5 v1.1 base of random weights answer questions of 4 to 32 tokens, each about an image
 of its own, with 8 to 64 tokens. All servers are driven by threads of one process, without HTTP. Closed loop: each
-client asks again once it is answered. Poisson: requests arrive at random, at 70 % of the highest rate so far. Each
-measurement lasts ``--seconds``, and until the last request is answered.
+client asks again once it is answered; one client asks "ours" and "predict" in turn. Poisson: requests arrive at
+random, at 70 % of the highest rate so far. Each measurement lasts ``--seconds``, and until the last request is
+answered.
 
 "ours" is the scheduler of ``openpali serve``. "predict" is ``Pali.predict`` one by one, "static" gathers requests
 for 20 ms and decodes up to 32 together, with the same engine; rows leave as they finish, but none joins.
@@ -189,10 +190,15 @@ def _measure(folder: Path, shape: Shape, clients: Sequence[int], seconds: float,
 
     fastest = 0.0
     for count in clients:
-        ours = _closed(lambda: Ours(pali), count, shape, seconds)
-        fastest = max(fastest, _rate(ours) / _length(ours))
         name = f"closed loop, {count} client{'s' * (count > 1)}"
-        for peer in ("predict", "transformers") if count == 1 else ("static",):
+        if count == 1:
+            ours, predicted = _in_turn([lambda: Ours(pali), peers["predict"]], shape, 2 * seconds)
+            tell(rate(name, _rate(ours), _rate(predicted), _told("predict", count), "tokens/s"))
+            tell(cost(f"{name}, first token", 1e3 * _first(ours), 1e3 * _first(predicted), "predict", "ms"))
+        else:
+            ours = _closed(lambda: Ours(pali), count, shape, seconds)
+        fastest = max(fastest, _rate(ours) / _length(ours))
+        for peer in ("transformers",) if count == 1 else ("static",):
             theirs = _closed(peers[peer], count, shape, seconds)
             if peer == "transformers":
                 slow = theirs
@@ -233,6 +239,26 @@ def _closed(open_server: Callable[[], Any], clients: int, shape: Shape, seconds:
     for thread in threads:
         thread.join()
     server.close()
+    return done
+
+
+def _in_turn(open_servers: Sequence[Callable[[], Any]], shape: Shape, seconds: float) -> list[list[Done]]:
+    """One client that asks each server the same, in turn; times as if it had asked each alone."""
+    servers, draw = [each() for each in open_servers], random.Random(0)
+    done: list[list[Done]] = [[] for _ in servers]
+    for server in servers:
+        _ask(server, shape, 10_000)  # warm
+    turns = list(zip(servers, done, strict=True))
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        request = _request(draw, shape)
+        for server, each in turns:
+            one = server.submit(request).result()
+            later = (each[-1].end if each else 0.0) - one.asked
+            each.append(Done(one.asked + later, one.first + later, one.end + later, one.tokens))
+        turns.reverse()
+    for server in servers:
+        server.close()
     return done
 
 
