@@ -26,8 +26,8 @@ from pathlib import Path
 import openpali.cli.main
 from openpali.data.pipeline.stream import start_method
 from openpali.infer.pali import Pali
+from openpali.locks import lock
 from openpali.train.machine import kept_memory, peak_memory
-from openpali.train.run_folder import lock
 from openpali.train.trainer import Trainer
 from openpali.weights.tensors import give_back
 
@@ -35,7 +35,7 @@ warnings.simplefilter("always")
 cpu, run = torch.device("cpu"), Path(sys.argv[1])
 for sys.platform in ("win32", "darwin"):
     with kept_memory(cpu), warnings.catch_warnings(record=True) as said:
-        lock(run).close()
+        lock(run / ".lock", "").close()
         give_back([torch.zeros(9999)])
     print(sys.platform, peak_memory(cpu), start_method(), *(each.message for each in said), sep="; ")
 """
@@ -46,7 +46,7 @@ def test_the_package_works_without_the_modules_of_unix(tmp_path: Path) -> None:
         [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    said = f"this system has no file locks: let no second process train in {tmp_path}"
+    said = f"this system has no file locks: let no second process write in {tmp_path}"
     assert done.stdout.splitlines() == [f"{name}; 0; spawn; {said}" for name in ("win32", "darwin")]
 
 

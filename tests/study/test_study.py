@@ -17,11 +17,11 @@ import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.eval.predictions import PredictionsFile
 from openpali.home import home
+from openpali.locks import lock
 from openpali.study.runs import plan_study
 from openpali.study.spec import load_study
 from openpali.study.work import Scoring, _claim, units_of
 from openpali.train.recipe import read_record
-from openpali.train.run_folder import lock
 from openpali.train.step import TrainStep
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
@@ -303,7 +303,7 @@ def test_a_unit_that_another_process_does_is_left_to_it(run: Run, file: Path) ->
     if not (child := os.fork()):
         folder = home() / "locks" / units[0].name
         folder.mkdir(parents=True)
-        held = lock(folder)
+        held = lock(folder / ".lock", "")
         os.write(done, b"x")
         signal.pause()
     try:

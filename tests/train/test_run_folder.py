@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 import torch
 
-import openpali.train.run_folder as run_folder_module
 from openpali.distributed import Ranks
-from openpali.train.run_folder import Unlocked, lock, rewind
+from openpali.train.run_folder import rewind
 from openpali.train.trainer import StepMessage
 
 CPU = torch.device("cpu")
@@ -28,12 +26,6 @@ def test_a_message_is_summed_field_by_field() -> None:
     assert Ranks(0, 1, CPU).sum_message(message) == message
     summed = _ThreeRanks(0, 3, CPU).sum_message(message)
     assert summed == StepMessage(weight=7.5, images=[3, 0], stop=0, due=3, failed=0, bad=6)
-
-
-def test_without_locks_a_folder_can_still_be_used(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(run_folder_module, "fcntl", None)  # as on Windows
-    with pytest.warns(Unlocked, match="no file locks"), lock(tmp_path), lock(tmp_path):
-        assert (tmp_path / ".lock").is_file()
 
 
 def test_rewind_drops_later_and_truncated_lines(tmp_path: Path) -> None:

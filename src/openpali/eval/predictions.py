@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
+from openpali.locks import lock_output
 from openpali.messages import reason
 from openpali.tasks.scoring import Answered
 
@@ -35,13 +36,15 @@ class PredictionsFile:
         self.path, self.run = path, run
 
     def resume(self) -> list[Line]:
-        """The answers in the file, in order of index. Truncates a last line that a kill left incomplete.
+        """The answers in the file, in order of index. Truncates a last line that a kill left incomplete, and keeps
+        other processes from writing until this object is gone.
 
         Raises:
-            ValueError: the file belongs to another run (the message names the setting that differs), or is not a
-                predictions file. The file stays as it is.
+            ValueError: another process writes the file, it belongs to another run (the message names the setting
+                that differs), or it is not a predictions file. The file stays as it is.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_output(self.path)
         kept = whole_lines(self.path)
         begins = self.path.read_bytes()[: len(_HEAD)] if self.path.is_file() else b""
         if not kept and not _HEAD.startswith(begins):  # neither empty nor an incomplete first line

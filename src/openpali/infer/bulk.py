@@ -21,6 +21,7 @@ from openpali.infer.batches import cut, windows
 from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Prediction, Untrained, group
+from openpali.locks import lock_output
 from openpali.messages import reason, shorten
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Image, Object, Size
@@ -124,12 +125,15 @@ class AnswersFile:
         self.path, self.run = path, run
 
     def resume(self, pali: Pali, source: Source, request: Request) -> int:
-        """How many samples are answered. Drops a last line that a kill left incomplete.
+        """How many samples are answered. Drops a last line that a kill left incomplete, and keeps other processes
+        from writing until this object is gone.
 
         Raises:
-            ValueError: the file is of another run or of other samples, or no file of answers. It stays as it is.
+            ValueError: another process writes the file, or it is of another run or of other samples, or no file of
+                answers. It stays as it is.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_output(self.path)
         kept = whole_lines(self.path)
         try:
             lines = [json.loads(line) for line in kept.splitlines()]  # of bytes: a text may hold U+2028

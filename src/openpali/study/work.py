@@ -22,11 +22,12 @@ from openpali.eval.suites import file_stem
 from openpali.home import home
 from openpali.infer.lines import as_lines, write_whole
 from openpali.infer.pali import Pali
+from openpali.locks import lock
 from openpali.progress import Say
 from openpali.reports.progress import progress_bar
 from openpali.study.runs import Job, Plan, PlannedRun
 from openpali.study.spec import Study, TestSpec
-from openpali.train.run_folder import RunFolder, lock
+from openpali.train.run_folder import RunFolder
 from openpali.train.snapshot import export_checkpoint
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
@@ -267,7 +268,7 @@ def _claim(todo: Mapping[int, Unit]) -> tuple[int, BinaryIO] | None:
         folder = home() / "locks" / unit.name
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            held = lock(folder)
+            held = lock(folder / ".lock", f"another process does {unit.name}")
         except ValueError:  # another process does it
             continue
         if not unit.done():  # it may just have been

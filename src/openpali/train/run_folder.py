@@ -7,28 +7,17 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
+from openpali.locks import lock
 from openpali.train.checkpoint import checkpoints, read_state, unwritable
 from openpali.train.recipe import Recipe, read_record
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
-
-
-class Unlocked(UserWarning):
-    """A run's folder cannot be locked on this system."""
 
 
 class RunFolder:
@@ -54,7 +43,8 @@ class RunFolder:
         file = self.record
         with self._claiming():
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = lock(self.path)
+            busy = f"{self.path} is trained by another process: wait for its end, or name another folder with --run"
+            self._lock = lock(self.path / ".lock", busy)
         found = checkpoints(self.path)
         if file.is_file() and found:
             self.check(recipe)
@@ -134,31 +124,6 @@ class RunFolder:
                 f"{self.path} holds a run that was extended to {done:,} samples, and this recipe ends at "
                 f"{recipe.samples:,}: add more_samples={done - own}, or a larger number to let it go on"
             )
-
-
-def lock(run: Path) -> BinaryIO:
-    """Lock a run's folder for this process, until it ends or the returned file is closed.
-
-    File systems without locks, and Windows, are not protected: there, start only one process per folder. On Windows
-    a warning (:class:`Unlocked`) says so.
-
-    Raises:
-        ValueError: another process holds the lock.
-    """
-    file = (run / ".lock").open("ab")
-    if fcntl is None:
-        warnings.warn(
-            f"this system has no file locks: let no second process train in {run}", Unlocked, stacklevel=2
-        )
-        return file
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock, whose lock data workers would inherit
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):  # otherwise the file system has no locks
-            raise ValueError(
-                f"{run} is trained by another process: wait for its end, or name another folder with --run"
-            ) from error
-    return file
 
 
 def rewind(file: Path, samples: int) -> None:
