@@ -90,8 +90,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
 
 def eager(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     """Two matmuls and a softmax."""
-    out = _weights(q, k, how) @ v
-    return out if how.mask is None else out * how.mask.any(-1, keepdim=True)
+    return _seeing(_weights(q, k, how) @ v, how.mask)
 
 
 def blockwise(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
@@ -118,20 +117,23 @@ def blockwise(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
         final = _shift(raw.view(*queries.shape[:3], n), how.block(at))
         torch.softmax(final.flatten(0, 1), -1, out=soft)
         out[at] = (soft @ v[at[:2]].flatten(0, 1)).view(*queries.shape[:3], -1)
-    return out if how.mask is None else out * how.mask.any(-1, keepdim=True)
+    return _seeing(out, how.mask)
 
 
 def eager_with_weights(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> tuple[Tensor, Tensor]:
     """The output of :func:`eager`, and the attention weights ``[..., L, N]``, of the first query first."""
-    weights = _weights(q, k, how)
-    if how.mask is not None:
-        weights = weights * how.mask.any(-1, keepdim=True)
+    weights = _seeing(_weights(q, k, how), how.mask)
     return weights @ v, weights.flip(-2) if how.backwards else weights
 
 
 def _weights(q: Tensor, k: Tensor, how: Scoring) -> Tensor:
     """Attention weights ``[..., L, N]``; finite and without meaning for a query that may see no key."""
     return _shift(_scaled(q, how.scale) @ k.transpose(-2, -1), how).softmax(-1)
+
+
+def _seeing(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """Rows ``[..., L, *]`` of queries, zeros for one that may see no key."""
+    return rows if mask is None else rows * mask.any(-1, keepdim=True)
 
 
 def _scaled(q: Tensor, scale: float | None) -> Tensor:
