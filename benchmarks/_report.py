@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -129,6 +129,15 @@ def announce(result: Result) -> None:
     """Print a result as soon as it is known."""
     ours, peer = (f"{value:,.4g}" for value in (result.ours, result.peer))
     print(f"{result.name}: {ours} {result.unit}, {result.peer_name} {peer}, ratio {result.ratio:.2f}", flush=True)
+
+
+def told(results: Iterable[Result]) -> list[Result]:
+    """Print each result as it comes."""
+    found = []
+    for result in results:
+        announce(result)
+        found.append(result)
+    return found
 
 
 def report(results: Sequence[Result], facts: Mapping[str, Any], file: Path | None) -> None:

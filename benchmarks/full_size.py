@@ -26,12 +26,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
-from _report import Result, announce, cost, machine, rate, read_bandwidth, report, resident
+from _report import Result, cost, machine, rate, read_bandwidth, report, resident, told
 from openpali.data.media.images import Preprocess
 from openpali.model.int8 import compute_in_int8
 from openpali.model.pali import Memory, PaliModel, PaliModelConfig
@@ -62,10 +63,10 @@ def main() -> None:
         return
     facts = machine()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        report(measure(options, Path(folder)), facts, options.file)
+        report(told(measure(options, Path(folder))), facts, options.file)
 
 
-def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
+def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     """Build both models, then ask each at each resolution."""
     preset = PRESETS[options.preset]
     began = time.perf_counter()
@@ -83,39 +84,32 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
     held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values
     with torch.device("meta"):
         read = parameters_per_token(PaliModel(preset.pali))
-    results = list[Result]()
-
-    def tell(result: Result) -> None:
-        announce(result)
-        results.append(result)
-
     for kind, stored, width in KINDS:
         files = sum(file.stat().st_size for file in (folder / stored).glob("*.safetensors"))
         if kind == stored:
-            tell(cost(f"{kind}: file", files / 1e9, width * sum(parts.values()) / 1e9, "parameters", "GB"))
+            yield cost(f"{kind}: file", files / 1e9, width * sum(parts.values()) / 1e9, "parameters", "GB")
         peaks = {}
         for side in options.sides:
             seen = ask(folder / stored, side, kind)
             peaks[side] = seen["peak"]
             name, bounds = f"{kind}, {side} px", flops_of_stages(preset, (side, side), prompt=PROMPT)
             for each in ("cold", "warm"):
-                tell(cost(f"{name}: load, {each}", seen[each], files / bandwidth, "reading it from memory", "s"))
+                yield cost(f"{name}: load, {each}", seen[each], files / bandwidth, "reading it from memory", "s")
             for stage, title in STAGES.items():
-                tell(cost(f"{name}: {title}", seen[stage], bounds[stage] / flops, "FLOPs at matmul peak", "s"))
+                yield cost(f"{name}: {title}", seen[stage], bounds[stage] / flops, "FLOPs at matmul peak", "s")
             first = sum(seen[stage] for stage in STAGES) + seen["token"]
-            tell(cost(f"{name}: first token", first, sum(bounds.values()) / flops, "FLOPs at matmul peak", "s"))
+            yield cost(f"{name}: first token", first, sum(bounds.values()) / flops, "FLOPs at matmul peak", "s")
             read_per_token = width * read + held * (count_tokens(preset, (side, side)) + PROMPT)
             bound = "reading the decoder, keys and values"
-            tell(rate(f"{name}: tokens", 1 / seen["token"], bandwidth / read_per_token, bound, "tokens/s"))
-            tell(cost(f"{name}: peak memory", peaks[side] / 1e9, files / 1e9, "size of the file", "GB"))
+            yield rate(f"{name}: tokens", 1 / seen["token"], bandwidth / read_per_token, bound, "tokens/s")
+            yield cost(f"{name}: peak memory", peaks[side] / 1e9, files / 1e9, "size of the file", "GB")
             if options.preset == "pali3-5b":
-                tell(cost(f"{name}: peak memory", peaks[side] / 1e9, TARGETS[stored] / 1e9, "target", "GB"))
+                yield cost(f"{name}: peak memory", peaks[side] / 1e9, TARGETS[stored] / 1e9, "target", "GB")
         for small, large in pairwise(options.sides):
             more = count_tokens(preset, (large, large)) - count_tokens(preset, (small, small))
             grown = max(peaks[large] - peaks[small], 1) / more  # the system counts in pages
             name = f"{kind}, {small} to {large} px: memory per token"
-            tell(cost(name, grown / 1e6, held / 1e6, "keys and values", "MB"))
-    return results
+            yield cost(name, grown / 1e6, held / 1e6, "keys and values", "MB")
 
 
 def ask(folder: Path, side: int, kind: str) -> dict[str, float]:

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from _report import Result, announce, cost, machine, rate, report, resident
+from _report import Result, cost, machine, rate, report, resident, told
 from full_size import write_random
 from openpali.interop.paligemma import write_paligemma
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
@@ -77,9 +77,7 @@ def compare(options: argparse.Namespace, config: PaliGemmaConfig, folder: Path) 
             cost(f"{kind}: image, prompt and first token", ours["first"], theirs["first"], PEER, "s"),
             rate(f"{kind}: tokens", 1 / ours["token"], 1 / theirs["token"], PEER, "tokens/s"),
         ]
-        for result in found:
-            announce(result)
-        results += found
+        results += told(found)
         report(results, facts, options.file)
 
 

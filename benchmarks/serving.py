@@ -25,7 +25,7 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from _report import Result, announce, cost, machine, rate, read_bandwidth, report
+from _report import Result, cost, machine, rate, read_bandwidth, report, told
 from generation import TINY, Shape, random_models
 from openpali.data.media.images import Preprocess
 from openpali.infer.generate import Ask, Decoding, Rows
@@ -162,15 +162,17 @@ def main() -> None:
     facts = machine("transformers", "openvino") | {"seconds": options.seconds, "engine": options.engine}
     shape = replace(TINY, image=32, vocab=6656) if options.tiny else Shape()
     with tempfile.TemporaryDirectory() as folder:
-        results = _measure(Path(folder), shape, options.clients, options.seconds, options.engine)
+        results = told(_measure(Path(folder), shape, options.clients, options.seconds, options.engine))
     report(results, facts, options.file)
 
 
-def _measure(folder: Path, shape: Shape, clients: Sequence[int], seconds: float, engine: Engine) -> list[Result]:
+def _measure(
+    folder: Path, shape: Shape, clients: Sequence[int], seconds: float, engine: Engine
+) -> Iterator[Result]:
     torch.manual_seed(0)
     t5, siglip = random_models(folder, shape)
     pali = _ours(folder, shape, engine)
-    pipeline, results = pali.pipeline(), list[Result]()
+    pipeline = pali.pipeline()
     limit = read_bandwidth() / parameters_per_token(pipeline.model)
 
     def predict(requests: Sequence[Request]) -> float:
@@ -184,40 +186,35 @@ def _measure(folder: Path, shape: Shape, clients: Sequence[int], seconds: float,
         "transformers": lambda: Batches(_one_by_one(t5.to(torch.bfloat16), siglip.to(torch.bfloat16))),
     }
 
-    def tell(result: Result) -> None:
-        announce(result)
-        results.append(result)
-
     fastest = 0.0
     for count in clients:
         name = f"closed loop, {count} client{'s' * (count > 1)}"
         if count == 1:
             ours, predicted = _in_turn([lambda: Ours(pali), peers["predict"]], shape, 2 * seconds)
-            tell(rate(name, _rate(ours), _rate(predicted), _told("predict", count), "tokens/s"))
-            tell(cost(f"{name}, first token", 1e3 * _first(ours), 1e3 * _first(predicted), "predict", "ms"))
+            yield rate(name, _rate(ours), _rate(predicted), _aimed("predict", count), "tokens/s")
+            yield cost(f"{name}, first token", 1e3 * _first(ours), 1e3 * _first(predicted), "predict", "ms")
         else:
             ours = _closed(lambda: Ours(pali), count, shape, seconds)
         fastest = max(fastest, _rate(ours) / _length(ours))
-        for peer in ("transformers",) if count == 1 else ("static",):
-            theirs = _closed(peers[peer], count, shape, seconds)
-            if peer == "transformers":
-                slow = theirs
-            tell(rate(name, _rate(ours), _rate(theirs), _told(peer, count), "tokens/s"))
-            tell(cost(f"{name}, first token", 1e3 * _first(ours), 1e3 * _first(theirs), peer, "ms"))
+        peer = "transformers" if count == 1 else "static"
+        theirs = _closed(peers[peer], count, shape, seconds)
+        if count == 1:
+            slow = theirs
+        yield rate(name, _rate(ours), _rate(theirs), _aimed(peer, count), "tokens/s")
+        yield cost(f"{name}, first token", 1e3 * _first(ours), 1e3 * _first(theirs), peer, "ms")
         if count > 1 and 1 in clients:  # one by one, its rate does not depend on the number of clients
-            tell(rate(name, _rate(ours), _rate(slow), _told("transformers", count), "tokens/s"))
-        tell(rate(name, _rate(ours), limit * count, "roofline", "tokens/s"))
+            yield rate(name, _rate(ours), _rate(slow), _aimed("transformers", count), "tokens/s")
+        yield rate(name, _rate(ours), limit * count, "roofline", "tokens/s")
     for peer in ("static",):
         ours, theirs = (
             _poisson(server, 0.7 * fastest, shape, seconds) for server in (lambda: Ours(pali), peers[peer])
         )
         name = f"Poisson, {0.7 * fastest:.2g} requests/s"
-        tell(rate(name, _rate(ours), _rate(theirs), peer, "tokens/s"))
-        tell(cost(f"{name}, first token", 1e3 * _first(ours), 1e3 * _first(theirs), peer, "ms"))
-    return results
+        yield rate(name, _rate(ours), _rate(theirs), peer, "tokens/s")
+        yield cost(f"{name}, first token", 1e3 * _first(ours), 1e3 * _first(theirs), peer, "ms")
 
 
-def _told(peer: str, clients: int) -> str:
+def _aimed(peer: str, clients: int) -> str:
     aimed = clients == 1 if peer == "predict" else clients == 32
     return f"{peer} (target {TARGETS[peer]:.3g})" if aimed else peer
 
