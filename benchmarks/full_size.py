@@ -1,17 +1,21 @@
 """PaLI-3 at full size on this machine: save, load, read one image and answer, in bf16 and in int8.
 
     python benchmarks/full_size.py --json full_size.json
-    python benchmarks/full_size.py --sides 224 812 1064    # the paper's largest, too: 20 minutes
+    python benchmarks/full_size.py --sides 224 812 1064          # the paper's largest, too: 20 minutes
+    python benchmarks/full_size.py --kinds openvino int8         # what the default leaves out: 5 minutes
 
 Weights are random (no trained ones are public), so the answers are noise; times, bytes and memory equal the real
 model's. Each measurement runs in a separate process, whose peak memory the system reports (VmHWM, including pages
 of the mapped file). The peer of a time is the bound of this machine: the necessary FLOPs at the rate of a large
 matmul, or the bytes of decoder weights that each token must read at the memory bandwidth.
 
-"int8" are weights alone, "torch-int8" also rounds the activations of image and prompt (`--engine torch-int8`).
+"bf16" and "int8" are torch with weights of that dtype; "torch-int8" also rounds the activations of images and
+prompts. "openvino" and "openvino-int8" encode these like "bf16" and "torch-int8", and generate the text with
+OpenVINO (`--engine openvino-int8 --dtype bf16`); "compile" is what it needs before.
+
 "load" maps the file and touches every page of it: first after the file was dropped from the page cache, then again.
-After the image is encoded, the ViT's pages are released (`openpali.weights.tensors.give_back`), which its time
-includes. The bound of a token counts the weights, keys and values that it reads. Memory per token is the growth of
+Once ViT and encoder have run, their pages are released (`openpali.weights.tensors.give_back`), which their times
+include. The bound of a token counts the weights, keys and values that it reads. Memory per token is the growth of
 the peak from one resolution to the next; its peer is the size of the keys and values that the decoder keeps per
 token.
 """
@@ -34,8 +38,9 @@ import torch
 
 from _report import Result, cost, machine, rate, read_bandwidth, report, resident, told
 from openpali.data.media.images import Preprocess
+from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.model.int8 import compute_in_int8
-from openpali.model.pali import Memory, PaliModel, PaliModelConfig
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.sizes import PRESETS, count_parameters, count_tokens, flops_of_stages, parameters_per_token
 from openpali.train.machine import matmul_peak
@@ -45,8 +50,14 @@ from openpali.weights.tensors import give_back
 
 PROMPT, NEW = 16, 16
 STAGES = {"vision": "ViT", "encoder": "encoder", "memory": "keys and values"}
-KINDS = (("bf16", "bf16", 2), ("int8", "int8", 1), ("torch-int8", "int8", 1))
-"""What is measured: its name, the folder's, and bytes of a weight."""
+KINDS = {
+    "bf16": ("bf16", 2),
+    "openvino": ("bf16", 2),
+    "int8": ("int8", 1),
+    "torch-int8": ("int8", 1),
+    "openvino-int8": ("int8", 1),
+}
+"""What is measured, the folder that it reads, and bytes of a weight."""
 TARGETS = {"bf16": 12e9, "int8": 7e9}  # bytes at the peak of pali3-5b on a machine of 24 GB
 
 
@@ -54,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="pali3-5b", choices=PRESETS)
     parser.add_argument("--sides", type=int, nargs="+", default=[224, 812], help="pixels; multiples of a patch")
+    parser.add_argument("--kinds", nargs="+", default=["bf16", "torch-int8", "openvino-int8"], choices=KINDS)
     parser.add_argument("--folder", type=Path, help="where the models go, 17 GB; by default a temporary folder")
     parser.add_argument("--json", type=Path, dest="file")
     parser.add_argument("--answer", nargs=3, metavar=("MODEL", "SIDE", "KIND"), help=argparse.SUPPRESS)
@@ -84,7 +96,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values
     with torch.device("meta"):
         read = parameters_per_token(PaliModel(preset.pali))
-    for kind, stored, width in KINDS:
+    for kind in options.kinds:
+        stored, width = KINDS[kind]
         files = sum(file.stat().st_size for file in (folder / stored).glob("*.safetensors"))
         if kind == stored:
             yield cost(f"{kind}: file", files / 1e9, width * sum(parts.values()) / 1e9, "parameters", "GB")
@@ -95,6 +108,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
             name, bounds = f"{kind}, {side} px", flops_of_stages(preset, (side, side), prompt=PROMPT)
             for each in ("cold", "warm"):
                 yield cost(f"{name}: load, {each}", seen[each], files / bandwidth, "reading it from memory", "s")
+            if "compile" in seen:
+                yield cost(f"{name}: compile", seen["compile"], files / bandwidth, "reading it from memory", "s")
             for stage, title in STAGES.items():
                 yield cost(f"{name}: {title}", seen[stage], bounds[stage] / flops, "FLOPs at matmul peak", "s")
             first = sum(seen[stage] for stage in STAGES) + seen["token"]
@@ -148,24 +163,29 @@ def answer(folder: Path, side: int, kind: str) -> dict[str, float]:
         model = load(folder)
         seconds[name] = time.perf_counter() - began
     assert model is not None
-    if kind == "torch-int8":
-        compute_in_int8(model)
     patch = model.config.vision.patch_size
     model.vit.set_grid((side // patch, side // patch))
+    if kind.endswith("-int8"):
+        compute_in_int8(model)
+    engine: PaliModel | OpenVinoPali = model
+    if kind.startswith("openvino"):
+        began = time.perf_counter()
+        engine = OpenVinoPali(model)
+        seconds["compile"] = time.perf_counter() - began
     image = torch.randint(0, 256, (1, 1, side, side, 3), dtype=torch.uint8)
     prompt = torch.randint(2, model.config.text.vocab_size, (1, PROMPT))
     marks, ids = [time.perf_counter()], torch.zeros(1, 1, dtype=torch.long)
     with torch.inference_mode():
-        visual = model.embed_images(image)
+        visual = engine.embed_images(image)
         give_back(model.vit.state_dict().values())
         marks.append(time.perf_counter())
-        x, real = model.assemble(visual, prompt)
-        memory = Memory(model.text.encode(x, real), real)
+        memory = engine.encode_tokens(visual, prompt)
+        give_back(model.text.encoder.state_dict().values())
         marks.append(time.perf_counter())
-        cache = model.start(memory, NEW)
+        cache = engine.start(memory, NEW)
         for _ in range(NEW):
             marks.append(time.perf_counter())
-            ids = model.step(ids, cache).argmax(-1)
+            ids = engine.step(ids, cache).argmax(-1)
     marks.append(time.perf_counter())
     spans = [b - a for a, b in pairwise(marks)]
     seconds |= dict(zip(STAGES, spans, strict=False)) | {"token": statistics.median(spans[len(STAGES) :])}

@@ -37,6 +37,7 @@ from openpali.infer.generate import Decoding, generate
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
 from openpali.model.init import init_weights
+from openpali.model.int8 import compute_in_int8
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.sizes import parameters_per_token
 
@@ -98,7 +99,9 @@ def _measure(folder: Path, shape: Shape, batches: list[int], rounds: int) -> lis
     ours.text.load_state_dict(dict(language.weights))
     ours.vit.load_state_dict(vision.vit)
     ours.to(torch.float32)
-    int8, floats = OpenVinoPali(ours, int8=True), OpenVinoPali(ours, int8=False)
+    read, floats = parameters_per_token(ours), OpenVinoPali(ours)
+    compute_in_int8(ours)
+    int8 = OpenVinoPali(ours)
     t5_bf16, siglip_bf16 = t5.to(torch.bfloat16), siglip.to(torch.bfloat16)
     ct2 = _ctranslate2(folder)
 
@@ -106,7 +109,7 @@ def _measure(folder: Path, shape: Shape, batches: list[int], rounds: int) -> lis
     for batch in batches:
         results += _texts(shape, batch, rounds, int8, floats, t5_bf16, ct2)
         results += _images(shape, batch, rounds, int8, floats, siglip_bf16)
-    limit = read_bandwidth() / parameters_per_token(ours)  # one byte each; keys and values are not counted
+    limit = read_bandwidth() / read  # one byte each; keys and values are not counted
     for first in [r for r in results if r.name == "greedy, batch 1"][:1]:
         results.append(rate(first.name, first.ours, limit, "int8 roofline", "tokens/s"))
     return results

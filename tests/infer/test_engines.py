@@ -87,10 +87,11 @@ def test_torch_int8_computes_in_int8_whatever_is_stored(stored: str, family: Pat
     assert 0 < (seen - exact).norm() / exact.norm() < 0.05
 
 
-def test_torch_int8_is_refused_off_the_cpu(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", ["torch-int8", "openvino", "openvino-int8"])
+def test_engines_of_cpus_are_refused_elsewhere(engine: Any, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openpali.infer.pali._device", torch.device)
-    with pytest.raises(ValueError, match="engine torch-int8 computes on a cpu, not on cuda: take engine torch"):
-        Pali.from_pretrained(family, "torch-int8", device="cuda")
+    with pytest.raises(ValueError, match=f"engine {engine} computes on a cpu, not on cuda: take engine torch"):
+        Pali.from_pretrained(family, engine, device="cuda")
 
 
 @pytest.mark.parametrize("command", [["predict", "PHOTO", "what?"], ["eval", "nano/caption"]])

@@ -13,6 +13,7 @@ from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
 from openpali.model.attention import AttentionLayer, eager, set_attention
+from openpali.model.int8 import Int8Linear, compute_in_int8
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
 
@@ -40,7 +41,7 @@ def test_compiling_leaves_the_model_as_it_is() -> None:
     model.vit.eval()
     set_attention(model, eager)
     modes = [module.training for module in model.modules()]
-    OpenVinoPali(model, int8=False, precision="f32")
+    OpenVinoPali(model, precision="f32")
     assert [module.training for module in model.modules()] == modes
     assert {layer.attend for layer in model.modules() if isinstance(layer, AttentionLayer)} == {eager}
 
@@ -48,7 +49,9 @@ def test_compiling_leaves_the_model_as_it_is() -> None:
 def test_int8_weights_move_logits_little() -> None:
     model = tiny(0)
     images, prompt, frames = inputs(1)
-    int8 = OpenVinoPali(model, int8=True, precision="f32")
+    rounded = tiny(0)
+    compute_in_int8(rounded)
+    int8 = OpenVinoPali(rounded, precision="f32")
     memory, reference = int8.encode(images, prompt, frames), model.encode(images, prompt, frames)
     cache, reference_cache = int8.start(memory, 4), model.start(reference, 4)
     for token in (0, 3, 5):
@@ -87,11 +90,32 @@ def test_memories_and_caches_of_one_model_do_not_disturb_each_other(compiled) ->
         assert not torch.allclose(one, other, atol=1e-2)
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_decoder_alone_of_a_model_that_is_not_float32(int8: bool) -> None:
+    """Torch encodes; the decoder is compiled from the weights as they are stored, which stay."""
+    model = tiny(0).bfloat16()
+    if int8:
+        compute_in_int8(model)
+    reference = tiny(0)
+    reference.load_state_dict({name: tensor.float() for name, tensor in tiny(0).bfloat16().state_dict().items()})
+    before = {name: (each.data_ptr(), each.dtype) for name, each in model.state_dict().items()}
+    compiled = OpenVinoPali(model, precision="f32")
+    assert {name: (each.data_ptr(), each.dtype) for name, each in model.state_dict().items()} == before
+    images, prompt, frames = inputs(1)
+    memory, exact = compiled.encode(images, prompt, frames), reference.encode(images, prompt, frames)
+    assert memory.outputs.dtype == torch.bfloat16
+    cache, exact_cache = compiled.start(memory, 4), reference.start(exact, 4)
+    for token in (0, 3, 5):
+        ids = torch.full((5, 1), token)
+        got, expected = compiled.step(ids, cache), reference.step(ids, exact_cache)
+        assert (got - expected).abs().max() < (0.05 if int8 else 0.02) * expected.abs().max()
+
+
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="the processor does not multiply bf16")
 def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
     model = tiny(0)
     batch = inputs(1)
-    compiled = OpenVinoPali(model, int8=False, precision="bf16")
+    compiled = OpenVinoPali(model, precision="bf16")
     cache, reference = (m.start(m.encode(*batch), 4) for m in (compiled, model))
     rows = torch.tensor([4, 2, 2])  # a row that ends, two hypotheses of another
     for token, count in ((0, 5), (3, 5), (5, 3), (7, 3)):
@@ -104,20 +128,33 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
         assert not torch.equal(got, got.bfloat16().float())
 
 
-def test_an_int8_folder_is_compiled_from_the_floats_that_it_stands_for(family, tmp_path) -> None:
+@pytest.mark.parametrize("name", ["openvino", "openvino-int8"])
+def test_an_int8_folder_gives_what_its_floats_give(family, tmp_path, name: str) -> None:
     write_int8(open_model(family / "pali"), tmp_path / "int8")
     assert open_model(tmp_path / "int8").facts["int8"]
-    for name in ("openvino", "openvino-int8"):
-        pali = Pali.from_pretrained(tmp_path / "int8", name)
-        image = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
-        expected = open_model(family / "pali").model().embed_images(image)
-        seen = pali.pipeline().engine.embed_images(image)
-        assert (seen - expected).norm() < 0.05 * expected.norm()
+    image = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
+    exact = open_model(family / "pali").model().embed_images(image)
+    floats, stored = (
+        Pali.from_pretrained(each, name).pipeline().engine.embed_images(image)
+        for each in (family / "pali", tmp_path / "int8")
+    )
+    assert (stored - exact).norm() < 0.05 * exact.norm()
+    assert torch.equal(stored, floats) == (name == "openvino-int8")  # quantized when loaded, by the same rule
+
+
+def test_what_stands_in_for_stored_weights_is_never_written() -> None:
+    model = tiny(0)
+    compute_in_int8(model)
+    with engine._stand_ins(model) as layers:
+        standing = [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
+        assert len(layers) == len(standing) > 10
+        assert all(int(each.weight.count_nonzero()) <= 1 for each in standing)
+    assert set(layers.values()) == {each for each in model.modules() if isinstance(each, Int8Linear)}
 
 
 def test_a_model_of_another_resolution_is_compiled_for_it() -> None:
     model = tiny(0)
     model.vit.set_grid((3, 1))
     images = torch.randint(0, 256, (2, 1, 12, 4, 3), dtype=torch.uint8)
-    seen = OpenVinoPali(model, int8=False, precision="f32").embed_images(images)
+    seen = OpenVinoPali(model, precision="f32").embed_images(images)
     torch.testing.assert_close(seen, model.embed_images(images), rtol=0, atol=1e-4)

@@ -211,5 +211,3 @@ def test_missing_devices_and_dtypes_are_refused(family: Path, monkeypatch) -> No
             Pali.from_pretrained(family, device="cuda")
     with pytest.raises(ValueError, match="no dtype 'fp16': there are fp32, bf16"):
         Pali.from_pretrained(family, dtype="fp16")
-    with pytest.raises(ValueError, match="engine openvino takes dtype fp32 and device cpu"):
-        Pali.from_pretrained(family, "openvino", dtype="bf16")

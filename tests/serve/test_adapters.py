@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import torch
 from requests_to import chat, make_adapter, service_of, serving
 
 from openpali.cli.main import main
@@ -73,6 +74,23 @@ def test_each_answers_as_it_does_alone(
     found = [ticket.predictions(0)[0] for ticket in tickets]
     assert [each.generation.ids for each in found] == [each.generation.ids for each in expected]
     assert len({tuple(each.generation.ids) for each in found[:3]}) == 3
+
+
+@pytest.mark.parametrize("engine", ["torch-int8", "openvino", "openvino-int8"])
+def test_engines_that_quantize_merge_them(engine: Any, pali: Pali, folders: Mapping[str, Path]) -> None:
+    prompt = torch.randint(2, 99, (1, 9), generator=torch.Generator().manual_seed(0))
+
+    def encode(whole: Pali) -> torch.Tensor:
+        pipeline = whole.pipeline()
+        encoder = pipeline.engine or pipeline.model
+        with torch.inference_mode():
+            outputs: torch.Tensor = encoder.encode(None, prompt).outputs.float()
+        return outputs
+
+    base = encode(pali)
+    adapted = encode(Pali.from_pretrained(folders["one"]))
+    seen = encode(Pali.from_pretrained(folders["one"], engine))
+    assert (seen - adapted).norm() < 0.1 * (base - adapted).norm()
 
 
 def test_clients_choose_by_name(client: Any, adapters: Mapping[str, Pali], encoded: Sequence[str]) -> None:

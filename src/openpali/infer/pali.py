@@ -65,7 +65,8 @@ class Pali:
             with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO on a
             CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI takes OpenVINO.
         dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
-            OpenVINO takes "fp32", and computes in bf16 if the processor supports it.
+            OpenVINO computes in bf16 if the processor supports it, whatever this is: with "bf16" it only generates,
+            from the weights as they are stored, and torch encodes images and prompts.
         device: where torch computes, as "cpu" or "cuda".
 
     Raises:
@@ -87,14 +88,12 @@ class Pali:
         compiles = main is None or isinstance(main.config, PaliModelConfig)
         if engine == "auto":
             engine = "openvino" if plain and compiles and _has_openvino() else "torch"
-        if engine == "torch-int8" and self.device.type != "cpu":
-            raise ValueError(f"engine torch-int8 computes on a cpu, not on {self.device}: take engine torch")
+        if engine != "torch" and self.device.type != "cpu":
+            raise ValueError(f"engine {engine} computes on a cpu, not on {self.device}: take engine torch")
         if engine.startswith("openvino"):
             if main is not None and not compiles:
                 raise ValueError(f"engine {engine} cannot run a {main.kind}: take engine torch")
             require_openvino()
-            if not plain:
-                raise ValueError(f"engine {engine} takes dtype fp32 and device cpu: for others, take engine torch")
         self.folder = folder
         self.engine = engine
         self.dtype = dtype
@@ -342,10 +341,11 @@ class Pali:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
             stored = open_model(self.parts[part])
             dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-            plain = self.engine.startswith("openvino")  # it compiles and quantizes floats
+            # OpenVINO compiles floats if not int8; a change to weights is merged before they are rounded
+            plain = self.engine == "openvino" or (self.engine != "torch" and stored.adapter is not None)
             base = self._beneath() if self._beneath and part == MAIN else None
             model = stored.model(dtype, plain=plain, base=base)
-            if self.engine == "torch-int8":
+            if self.engine.endswith("int8"):
                 compute_in_int8(model)
             self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
@@ -367,7 +367,7 @@ class Pali:
                 raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
             engine = None
             if self.engine.startswith("openvino"):
-                engine = OpenVinoPali(cast(PaliModel, model), int8=self.engine == "openvino-int8")
+                engine = OpenVinoPali(cast(PaliModel, model))
             tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
             self._pipelines[part] = Pipeline(
                 model,

@@ -1,4 +1,4 @@
-"""The model on CPUs through OpenVINO: image encoder, encoder and decoder step as compiled graphs, optionally int8.
+"""The model on CPUs through OpenVINO: image encoder, encoder and decoder step as compiled graphs.
 
 A compiled step has no Python overhead, which on a CPU takes as long as a token's arithmetic; int8 weights have a
 quarter of the bytes to read. Needs the extra ``openpali[cpu]``.
@@ -10,9 +10,11 @@ D width, h heads, d head width, V vocabulary.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from mmap import ACCESS_COPY, mmap
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from openpali.infer.generate import evaluating
 from openpali.model.attention import attending, sdpa, unfold_bias
+from openpali.model.int8 import Int8Linear
 from openpali.model.pali import PaliModel
 from openpali.model.rows import RowBuffer, shared_memory
 from openpali.model.t5 import DecoderLayer, EncoderDecoder
@@ -36,6 +39,9 @@ SPARE = 64  # positions of the past that no row sees, beside as many as the long
 GROUP = 128  # activation values that share a scale in int8 matmuls; OpenVINO's default of 32 is slower
 
 Precision = Literal["f32", "bf16"]
+Input = tuple[Tensor, list[int]]
+"""Of a graph: an example, and the shape with -1 for dimensions that vary."""
+MASK: dict[str, Input] = {"mask": (torch.zeros(1, 1, 1, 5), [-1, 1, 1, -1])}
 
 
 @dataclass(frozen=True)
@@ -140,8 +146,9 @@ class OpenVinoPali:
     """What :func:`openpali.infer.generate.generate` needs of a model, compiled for this CPU.
 
     Args:
-        model: in float32; it stays as it is. Kept for inputs that are too long for the compiled encoder.
-        int8: quantise matmul weights to int8, one scale per output.
+        model: its linear layers may be int8 (:mod:`openpali.model.int8`); their matmuls also round activations. All
+            else is float32, or else torch encodes images and prompts, and the decoder alone is compiled, without a
+            float32 copy of its weights. The model stays as it is.
         precision: of activations; "auto": bf16 if the processor multiplies it natively. Logits are float32: in bf16
             too many would tie.
 
@@ -151,64 +158,70 @@ class OpenVinoPali:
 
     first = PaliModel.first
 
-    def __init__(
-        self, model: PaliModel, int8: bool = True, precision: Precision | Literal["auto"] = "auto"
-    ) -> None:
+    def __init__(self, model: PaliModel, precision: Precision | Literal["auto"] = "auto") -> None:
         self.model = model
         self.text = model.text
         if precision == "auto":
             precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
         self.precision = precision
-        with evaluating(model), attending(model, sdpa):  # one operator of the traced graph
-            self._compile(model, int8, precision)
+        self._vision = self._encoder = None
+        # attention as one operator of the traced graph
+        with evaluating(model), attending(model, sdpa), _stand_ins(model) as stored:
+            memory = self._compile_decoder(stored)
+            if self.text.embed.weight.dtype == torch.float32:
+                self._compile_encoder(memory, stored)
 
-    def _compile(self, model: PaliModel, int8: bool, precision: Precision) -> None:
-        config = model.config.text
+    def _compile_decoder(self, stored: Mapping[int, nn.Module]) -> dict[str, Input]:
+        """Compile the step and the head; the step's inputs of keys and values of the memory."""
+        config = self.model.config.text
         heads, width, d = config.heads, config.d_model, config.d_head
-        layers, biases = config.decoder_layers, len(self.text.decoder_bias)
-        kv = [f"{name}.{i}" for i in range(layers) for name in ("key", "value")]
-        memory = {f"memory_{name}": (torch.zeros(1, heads, 5, d), [-1, heads, -1, d]) for name in kv}
-        mask = {"mask": (torch.zeros(1, 1, 1, 5), [-1, 1, 1, -1])}
+        kv = [f"{name}.{i}" for i in range(config.decoder_layers) for name in ("key", "value")]
+        memory: dict[str, Input] = {
+            f"memory_{name}": (torch.zeros(1, heads, 5, d), [-1, heads, -1, d]) for name in kv
+        }
         past = {f"past_{name}": (torch.zeros(2, heads, 3, d), [-1, heads, -1, d]) for name in kv}
-        size = model.vit.config.image_size
-        self._vision = _compiled(
-            _Vision(model), {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}, ["visual"], int8, precision
-        )
-        self._encoder = _compiled(
-            _Encoder(self.text),
-            {
-                "x": (torch.zeros(1, 5, width), [-1, -1, width]),
-                **mask,
-                **{
-                    f"bias.{i}": (torch.zeros(1, heads, 5, 5), [1, heads, -1, -1])
-                    for i in range(len(self.text.encoder_bias))
-                },
-            },
-            ["outputs", *memory],
-            int8,
-            precision,
-            narrow=memory,
-        )
+        biases = range(len(self.text.decoder_bias))
         self._step = _compiled(
             _Step(self.text),
             {
-                "ids": (torch.zeros(2, 1, dtype=torch.long), [-1, 1]),
+                "x": (torch.zeros(2, 1, width), [-1, 1, width]),
                 "rows": (torch.arange(2, dtype=torch.int32), [-1]),
-                **{f"bias.{i}": (torch.zeros(2, heads, 1, 4), [-1, heads, 1, -1]) for i in range(biases)},
-                **mask,
+                **{f"bias.{i}": (torch.zeros(2, heads, 1, 4), [-1, heads, 1, -1]) for i in biases},
+                **MASK,
                 **memory,
                 **past,
             },
             ["hidden", *(f"next_{name}" for name in kv)],
-            int8,
-            precision,
+            stored,
+            self.precision,
             narrow=memory,
             state={f"past_{name}": f"next_{name}" for name in kv},
         )
         self._head = _compiled(
-            _Head(self.text), {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])}, ["logits"], int8, "f32"
+            _Head(self.text), {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])}, ["logits"], stored, "f32"
         )
         self._memory_names = [*memory, "mask"]
+        return memory
+
+    def _compile_encoder(self, memory: Mapping[str, Input], stored: Mapping[int, nn.Module]) -> None:
+        """Compile the image encoder, and the encoder with its outputs as keys and values of the decoder."""
+        size = self.model.vit.config.image_size
+        pixels = {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}
+        self._vision = _compiled(_Vision(self.model), pixels, ["visual"], stored, self.precision)
+        heads, width = self.model.config.text.heads, self.model.config.text.d_model
+        biases = range(len(self.text.encoder_bias))
+        self._encoder = _compiled(
+            _Encoder(self.text),
+            {
+                "x": (torch.zeros(1, 5, width), [-1, -1, width]),
+                **MASK,
+                **{f"bias.{i}": (torch.zeros(1, heads, 5, 5), [1, heads, -1, -1]) for i in biases},
+            },
+            ["outputs", *memory],
+            stored,
+            self.precision,
+            narrow=memory,
+        )
 
     @torch.inference_mode()
     def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> OpenVinoMemory:
@@ -221,11 +234,11 @@ class OpenVinoPali:
         x, real = self.model.assemble(visual, prompt, frames)
         mask = torch.zeros(real.shape).masked_fill(~real, HIDDEN)[:, None, None]
         n = x.shape[1]
-        if self.model.config.text.heads * n * n > LARGEST_BIAS:
-            with evaluating(self.text):
+        if self._encoder is None or self.model.config.text.heads * n * n > LARGEST_BIAS:
+            with evaluating(self.text), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
                 outputs = self.text.encode(x, real)
-            pairs = [cast(DecoderLayer, layer).cross.memory(outputs) for layer in self.text.decoder]
-            memory = [_narrow(t, self.precision) for pair in pairs for t in pair]
+                pairs = (cast(DecoderLayer, layer).cross.memory(outputs) for layer in self.text.decoder)
+                memory = [_narrow(t, self.precision) for pair in pairs for t in pair]
             return OpenVinoMemory(outputs, [*memory, _tensor(mask.numpy())])
         biases = [unfold_bias(bias(1 - n, n - 1), n)[None] for bias in self.text.encoder_bias]
         request = self._encoder.create_infer_request()  # one per memory: its outputs are the memory
@@ -233,8 +246,12 @@ class OpenVinoPali:
         outputs, *memory = [request.get_tensor(port) for port in self._encoder.outputs]
         return OpenVinoMemory(torch.from_numpy(outputs.data), [*memory, _tensor(mask.numpy())])
 
+    @torch.inference_mode()
     def embed_images(self, images: Tensor) -> Tensor:
         """As :meth:`openpali.model.pali.PaliModel.embed_images`."""
+        if self._vision is None:
+            with evaluating(self.model):
+                return self.model.embed_images(images)
         pixels = images.flatten(0, 1)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float().div_(127.5).sub_(1)
@@ -251,8 +268,8 @@ class OpenVinoPali:
         for name, tensor in zip(self._memory_names, cache.changed_memory(), strict=False):
             cache.request.set_tensor(name, tensor)
         for i, bias in enumerate(self.text.decoder_bias):
-            cache.request.set_tensor(f"bias.{i}", _tensor(cache.bias(bias(-cache.length, 0))))
-        cache.request.set_tensor("ids", _tensor(ids.numpy()))
+            cache.request.set_tensor(f"bias.{i}", _tensor(cache.bias(bias(-cache.length, 0).float())))
+        cache.request.set_tensor("x", _tensor(self.text.embed(ids).float().numpy()))
         cache.request.set_tensor("rows", _tensor(cache.past))
         cache.request.infer()
         cache.stepped()
@@ -312,13 +329,13 @@ class _Step(nn.Module):
         super().__init__()
         self.text = text
 
-    def forward(self, ids: Tensor, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         count = len(self.text.decoder_bias)
         biases, mask, others = tensors[:count], tensors[count], tensors[count + 1 :]
         pairs = list(zip(others[::2], others[1::2], strict=True))  # keys and values by layer: memory, then past
         memories, pasts = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
         caches = [_Past(keys, values, rows) for keys, values in pasts]
-        x = self.text.run_decoder(self.text.embed(ids), biases, memories, mask, caches=caches)
+        x = self.text.run_decoder(x, biases, memories, mask, caches=caches)
         return (x, *(t for cache in caches for t in (cache.keys, cache.values)))
 
 
@@ -333,9 +350,9 @@ class _Head(nn.Module):
 
 def _compiled(
     module: nn.Module,
-    inputs: Mapping[str, tuple[Tensor, list[int]]],
+    inputs: Mapping[str, Input],
     outputs: list[str],
-    int8: bool,
+    stored: Mapping[int, nn.Module],
     precision: Precision,
     narrow: Iterable[str] = (),
     state: Mapping[str, str] | None = None,
@@ -343,8 +360,9 @@ def _compiled(
     """Trace a module and compile it for this CPU.
 
     Args:
-        inputs: by name, in order: an example, and the shape with -1 for dimensions that vary.
+        inputs: by name, in order.
         outputs: their names.
+        stored: linear layers by the address of the float32 weight that stands for each, see :func:`_stand_ins`.
         narrow: inputs and outputs with dtype ``precision``; others have the dtype of their examples.
         state: input -> output of the previous call that it continues, see :func:`_keep`.
     """
@@ -364,8 +382,7 @@ def _compiled(
     if state:
         _keep(graph, state)
     _keep_mlps_apart(graph)
-    if int8:
-        _to_int8(graph)
+    _put_stored(graph, stored)
     ports = openvino.preprocess.PrePostProcessor(graph)
     for name in narrow:
         port = ports.input(name) if name in inputs else ports.output(name)
@@ -426,23 +443,63 @@ def _keep(graph: Any, state: Mapping[str, str]) -> None:
     graph.validate_nodes_and_infer_types()
 
 
-def _to_int8(graph: Any) -> None:
-    """Quantise constant matmul weights to int8, one scale per output, in place."""
+@contextmanager
+def _stand_ins(model: nn.Module) -> Iterator[dict[int, nn.Module]]:
+    """Within it, all but embeddings is float32, to be traced; linear layers that are not stand aside for others.
+
+    The weights of these are zeros that are mapped but never written, so they take no memory: only their addresses
+    matter, by which the layers are found.
+    """
+    layers: dict[str, nn.Module] = {}
+    narrow: list[tuple[nn.Module, str, nn.Parameter]] = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Int8Linear) and module.weight.dtype != torch.float32:
+            layers[name] = module
+        elif not isinstance(module, nn.Embedding):
+            own = module.named_parameters(recurse=False)
+            narrow += [(module, key, value) for key, value in own if value.dtype != torch.float32]
+    traced: dict[int, nn.Module] = {}
+    for number, (name, layer) in enumerate(layers.items()):
+        outputs, inputs = cast(Tensor, layer.weight).shape
+        zeros = torch.frombuffer(mmap(-1, 4 * outputs * inputs, access=ACCESS_COPY), dtype=torch.float32)
+        zeros[0] = number  # OpenVINO would merge equal weights
+        linear = nn.Linear(inputs, outputs, bias=layer.bias is not None, device="meta")
+        linear.weight = nn.Parameter(zeros.view(outputs, inputs))
+        if layer.bias is not None:
+            linear.bias = nn.Parameter(cast(Tensor, layer.bias).float())
+        traced[zeros.data_ptr()] = layer
+        model.set_submodule(name, linear)
+    for module, key, value in narrow:
+        setattr(module, key, nn.Parameter(value.float()))
+    try:
+        yield traced
+    finally:
+        for name, layer in layers.items():
+            model.set_submodule(name, layer)
+        for module, key, value in narrow:
+            setattr(module, key, value)
+
+
+def _put_stored(graph: Any, layers: Mapping[int, nn.Module]) -> None:
+    """Give matmuls the weights of ``layers``, by the address of the floats that stand for them, in place."""
+    import openvino
     from openvino import opset13
 
     for matmul in graph.get_ops():
         if matmul.get_type_name() != "MatMul":
             continue
         constant = matmul.input_value(1).get_node()
-        if constant.get_type_name() != "Constant":
+        if constant.get_type_name() != "Constant" or (layer := layers.get(constant.data.ctypes.data)) is None:
             continue
-        weight = constant.data  # [outputs, inputs] if transpose_b
-        axis = -1 if matmul.get_attributes()["transpose_b"] else -2
-        scale = np.abs(weight).max(axis, keepdims=True).clip(1e-12) / 127
-        rounded = opset13.constant(np.round(weight / scale).astype(np.int8))
-        matmul.input(1).replace_source_output(
-            opset13.multiply(opset13.convert(rounded, "f32"), opset13.constant(scale)).output(0)
-        )
+        if isinstance(layer, Int8Linear):
+            weight = opset13.constant(layer.weight.numpy(), shared_memory=True)
+            scale = opset13.constant(layer.scale.float()[:, None].numpy())
+            wide = opset13.multiply(opset13.convert(weight, "f32"), scale)
+        else:
+            bits = cast(Tensor, layer.weight).detach().view(torch.int16).numpy()
+            weight = openvino.op.Constant(_tensor(bits, openvino.Type.bf16), shared_memory=True)
+            wide = opset13.convert(weight, "f32")
+        matmul.input(1).replace_source_output(wide.output(0))
 
 
 def _tensor(array: NDArray[Any], kind: Any = None) -> Any:
@@ -457,7 +514,7 @@ def _narrow(tensor: Tensor, precision: Precision) -> Any:
     import openvino
 
     if precision == "f32":
-        return _tensor(tensor.numpy())
+        return _tensor(tensor.float().numpy())
     return _tensor(tensor.bfloat16().view(torch.int16).numpy(), openvino.Type.bf16)
 
 
