@@ -276,9 +276,13 @@ class VisionT5(nn.Module):
         # recent versions tie the head in spite of the configuration
         self.t5.lm_head = nn.Linear(language.d_model, language.vocab_size, bias=False)
 
+    def tokens(self, images: Tensor) -> Tensor:
+        """Projected patches of images ``[B, 3, H, W]``, ``[B, N, D]``."""
+        projected: Tensor = self.project(self.vit(pixel_values=images).last_hidden_state)
+        return projected
+
     def forward(self, images: Tensor, prompt: Tensor, target: Tensor) -> Tensor:
-        tokens = self.project(self.vit(pixel_values=images).last_hidden_state)
-        embedded = torch.cat([tokens, self.t5.get_input_embeddings()(prompt)], dim=1)
+        embedded = torch.cat([self.tokens(images), self.t5.get_input_embeddings()(prompt)], dim=1)
         mask = torch.ones(embedded.shape[:2], dtype=torch.long)
         loss: Tensor = self.t5(inputs_embeds=embedded, attention_mask=mask, labels=target).loss
         return loss

@@ -103,7 +103,10 @@ def test_text_beside_transformers(tmp_path) -> None:
 
 @needs_proc
 def test_full_size_on_a_small_preset(tmp_path) -> None:
-    found = results_of("full_size.py", tmp_path / "x.json", "--preset", "pico", "--sides", "72", "144")
+    kinds = ("bf16", "openvino", "int8", "torch-int8", "openvino-int8")
+    found = results_of(
+        "full_size.py", tmp_path / "x.json", "--preset", "pico", "--sides", "72", "144", "--kinds", *kinds
+    )
     stages = (
         "load, cold",
         "load, warm",
@@ -115,10 +118,32 @@ def test_full_size_on_a_small_preset(tmp_path) -> None:
         "peak memory",
     )
     wanted = {"bf16: file", "int8: file"}
-    for kind in ("bf16", "int8", "torch-int8"):
-        wanted |= {f"{kind}, {side} px: {stage}" for side in (72, 144) for stage in stages}
+    for kind in kinds:
+        compiled = ("compile",) if kind.startswith("openvino") else ()
+        wanted |= {f"{kind}, {side} px: {stage}" for side in (72, 144) for stage in (*stages, *compiled)}
         wanted |= {f"{kind}, 72 to 144 px: memory per token"}
     assert {name for name, _ in found} == wanted
+
+
+def test_high_resolution_beside_transformers(tmp_path) -> None:
+    found = results_of("resolution.py", tmp_path / "x.json", "--preset", "pico", "--sides", "72", run=run_here)
+    stages = [f"pico, 72 px: {stage}" for stage in ("ViT", "encoder")]
+    wanted = {(stage + kind, "transformers bf16") for stage in stages for kind in ("", ", torch-int8")}
+    assert found.keys() == wanted | {(f"{stage}, matmuls", "matmul peak") for stage in stages}
+
+
+def test_memory_of_a_run_since_it_was_last_resumed(tmp_path) -> None:
+    reports = [(10, 9.0), (20, 5.0), (30, 6.0), (40, 6.0), (60, 6.06)]
+    lines = [{"samples": samples, "memory": memory * 1e9} for samples, memory in reports]
+    lines.insert(3, {"samples": 30, "eval": "held out", "scores": {}})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    image = tmp_path / "memory.png"
+    found = results_of("memory.py", tmp_path / "x.json", str(tmp_path / "run"), "--image", str(image), run=run_here)
+    [((name, peer), row)] = found.items()
+    assert (name, peer) == ("run: peak memory after 60 samples", "after 20 samples (target 0.98)")
+    assert (row["ours"], row["peer"]) == (pytest.approx(6.06), pytest.approx(5.0))
+    assert image.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_gpu_is_measured_row_by_row(tmp_path, capsys) -> None:

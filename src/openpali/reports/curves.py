@@ -15,6 +15,8 @@ PANELS: Mapping[str, Callable[[Row], Mapping[str, float]]] = {
     "loss per source": lambda row: row["losses"],
     "other values": lambda row: {**row["extra"], "gradient norm": row.get("gradient_norm", math.nan)},
     "samples per second": lambda row: {"samples/s": row["samples_per_second"]},
+    "peak memory, GB": lambda row: {"of any rank": row["memory"] / 1e9},
+    "share of time waiting for data": lambda row: {"waiting": row["data_wait"]},
 }
 
 HELD_OUT: Mapping[str, Callable[[Row], Mapping[str, float]]] = {  # of evaluations, which have rows of their own
@@ -28,7 +30,7 @@ HELD_OUT: Mapping[str, Callable[[Row], Mapping[str, float]]] = {  # of evaluatio
 
 
 def draw_curves(run: Path, path: Path | None = None) -> Path:
-    """Draw a run's loss, loss per source, other values and speed over the number of samples.
+    """Draw a run's loss, loss per source, other values, speed and memory over the number of samples.
 
     Below them stand the held-out scores and losses of its evaluations, if it has any.
 
@@ -43,14 +45,11 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
         FileNotFoundError: the run has no metrics yet.
         ValueError: matplotlib (``pip install openpali[train]``) is missing, or ``metrics.jsonl`` is damaged.
     """
-    metrics = run / "metrics.jsonl"
-    if not metrics.is_file():
-        raise FileNotFoundError(f"{run} has no curves to draw: it has no metrics.jsonl")
+    rows = read_metrics(run)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError("curves need matplotlib: pip install 'openpali[train]'") from error
-    rows = _rows(metrics)
     evaluations = [row for row in rows if "eval" in row]
     reports = [row for row in rows if "eval" not in row]
     drawn = [(title, values, reports, "") for title, values in PANELS.items()]
@@ -83,8 +82,15 @@ def _is_score(row: Row, name: str) -> bool:
     return bool(name == row["metric"] or (name != "loss" and "/" not in name))
 
 
-def _rows(metrics: Path) -> list[Row]:
-    """All rows, without an incomplete last line, which a killed run leaves and a resumed run removes."""
+def read_metrics(run: Path) -> list[Row]:
+    """Reports and evaluations of a run, without an incomplete last line, as a killed run leaves it.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`draw_curves`.
+    """
+    metrics = run / "metrics.jsonl"
+    if not metrics.is_file():
+        raise FileNotFoundError(f"{run} has no curves to draw: it has no metrics.jsonl")
     rows: list[Row] = []
     lines = metrics.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
