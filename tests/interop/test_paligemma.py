@@ -252,6 +252,7 @@ def test_files_are_checked_asked_and_scored(
     assert "f1@0.5" in run("eval", "mine.jsonl", "--task", "detect", "--model", family)
     run("quantize", family / "pali", "--out", "small")
     assert open_model(Path("small")).facts["int8"]
+    assert open_model(Path("small")).stored()["text.embed.weight"].dtype == torch.int8  # each token reads all of it
     assert run("predict", "photo.png", "--task", "ocr", "--model", "small", "--dtype", "bf16") is not None
 
 

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from openpali.model.init import init_weights
-from openpali.model.int8 import FEW_ROWS, ROUNDED_ROWS, Int8Linear, compute_in_int8, quantize, use_int8
+from openpali.model.int8 import (
+    FEW_ROWS,
+    ROUNDED_ROWS,
+    Int8Linear,
+    TiedEmbedding,
+    compute_in_int8,
+    quantize,
+    use_int8,
+)
+from openpali.model.layers import Embedding
 from openpali.model.pali import PaliModel
 from openpali.model.sizes import PRESETS
 
@@ -82,6 +91,34 @@ def test_every_linear_layer_is_replaced_and_nothing_else() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 1, bias=False)))
     assert use_int8(model) == ["0", "1.1"]
     assert [type(m) for m in (model[0], model[1][0], model[1][1])] == [Int8Linear, nn.LayerNorm, Int8Linear]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_tied_embedding_embeds_and_scores_with_the_same_int8_rows(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    embed = init_weights(TiedEmbedding(20, 32))
+    exact = embed.weight.detach().clone()
+    model = nn.ModuleDict({"embed": embed, "positions": Embedding(5, 32)})
+    assert use_int8(model) == ["embed"]
+    weight, scale = quantize(exact)
+    embed.load_state_dict({"weight": weight, "scale": scale.to(dtype)}, assign=True)
+    ids = torch.tensor([[0, 19], [3, 3]])
+    rows = embed(ids)
+    assert rows.dtype == dtype
+    assert torch.equal(rows.float(), (weight[ids].to(dtype) * scale[ids][..., None].to(dtype)).float())
+    hidden = torch.randn(2, 3, 32).to(dtype)
+    assert embed.logits(hidden).dtype == dtype
+    tolerance = 1e-4 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(
+        embed.logits(hidden).float(), hidden.float() @ embed.matrix.float().T, atol=10 * tolerance, rtol=tolerance
+    )
+    assert (embed.matrix - exact).abs().max() < exact.abs().max() / 127
+    again = nn.ModuleDict({"embed": TiedEmbedding(20, 32)})
+    again["embed"].load_state_dict({"weight": exact})
+    compute_in_int8(again)
+    assert torch.equal(again["embed"].weight, weight)
+    compute_in_int8(again)  # what is int8 stays
+    assert torch.equal(again["embed"].weight, weight)
 
 
 def test_scales_are_numbers_of_bf16() -> None:

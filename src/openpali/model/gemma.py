@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from openpali.model.attention import AttentionLayer, Band, attend_grouped, merge_heads, split_heads
 from openpali.model.init import init_children, init_normal, init_weights
-from openpali.model.layers import Embedding, Linear
+from openpali.model.int8 import TiedEmbedding
+from openpali.model.layers import Linear
 from openpali.model.t5 import FeedForward, KVCache, LayerCache
 from openpali.model.vit import LayerCall
 
@@ -174,7 +175,7 @@ class Layer(nn.Module):
         return cast(Tensor, x + self.post_ff(self.ff(self.norm_ff(x))))
 
 
-class ScaledEmbedding(Embedding):
+class ScaledEmbedding(TiedEmbedding):
     """Token ids ``[..., L]`` -> ``[..., L, D]``, scaled by the root of D, which is rounded to their dtype."""
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -227,9 +228,9 @@ class Gemma(Stack):
         return tied_logits(hidden, self.embed, self.config.logit_cap)
 
 
-def tied_logits(hidden: Tensor, embed: nn.Embedding, cap: float | None) -> Tensor:
+def tied_logits(hidden: Tensor, embed: TiedEmbedding, cap: float | None) -> Tensor:
     """Hidden states ``[..., D]`` -> ``[..., V]``, by an embedding; ``cap`` bounds them, ``cap * tanh(x / cap)``."""
-    logits = hidden @ embed.weight.to(hidden.dtype).T
+    logits = embed.logits(hidden)
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 

@@ -1,4 +1,5 @@
-"""Linear layers with int8 weights: half the memory of bf16, and half the memory traffic per generated token.
+"""Linear layers and tied embeddings with int8 weights: half the memory of bf16, and half the memory traffic per
+generated token.
 
 Symmetric, with one scale per output: ``y = (x @ W.T) * scale + bias``, W in -127..127. Scales are exact in bf16, so
 no dtype rounds them. Activations keep their dtype, unless :func:`compute_in_int8` rounds those of many rows, too:
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from openpali.model.layers import matmul_dtype
+from openpali.model.layers import Embedding, matmul_dtype
 
 _KERNEL_STEP = 16  # inputs that the kernel reads at a time, also beyond the last: torch 2.13 does not check
 FEW_ROWS = 32  # up to this many rows, a kernel that reads int8 is faster than widening before the matmul
@@ -47,22 +48,58 @@ class Int8Linear(nn.Module):
         return y if self.lora is None else y + cast(Tensor, self.lora(x))
 
     def _frozen(self, x: Tensor) -> Tensor:
-        x = x.to(matmul_dtype(x))
-        rows = x.reshape(-1, x.shape[-1])
-        few = rows.shape[0] <= FEW_ROWS
-        fits = few and rows.shape[1] % _KERNEL_STEP == 0
-        if rows.requires_grad:
-            y = cast(Tensor, _WidenedMatmul.apply(rows, self.weight))  # type: ignore[no-untyped-call]
-            y = y * self.scale.to(x.dtype)
-        elif fits and x.dtype == torch.bfloat16 and not x.is_cuda:
-            y = torch._weight_int8pack_mm(rows, self.weight, self.scale.to(x.dtype))
-        elif self.rounds and not few and not x.is_cuda:
-            y = _rounded_matmul(rows, self.weight, self.scale)
-        else:
-            y = F.linear(rows, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
-        if self.bias is not None:
-            y = y + self.bias.to(x.dtype)
-        return y.reshape(*x.shape[:-1], y.shape[-1])
+        y = _multiply(x, self.weight, self.scale, self.rounds)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+
+class TiedEmbedding(Embedding):
+    """An embedding ``[V, D]`` that is the head, too. Its ``weight`` may be int8, with a ``scale`` ``[V]``."""
+
+    scale: Tensor | None
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__(count, width)
+        self.register_buffer("scale", None)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        rows = super().forward(ids)
+        return rows if self.scale is None else rows * self.scale[ids][..., None]
+
+    @property
+    def matrix(self) -> Tensor:
+        """The weight as floats."""
+        return self.weight if self.scale is None else widen(self.weight, self.scale)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states ``[..., D]`` -> ``[..., V]``."""
+        if self.scale is None:
+            return hidden @ self.weight.to(hidden.dtype).T
+        return _multiply(hidden, self.weight, self.scale)
+
+    def use_int8(self) -> None:
+        """Replace the weight by an empty one in int8."""
+        shape, device = self.weight.shape, self.weight.device
+        del self.weight
+        self.register_buffer("weight", torch.empty(shape, dtype=torch.int8, device=device))
+        self.scale = torch.empty(len(self.weight), device=device)
+
+
+def _multiply(x: Tensor, weight: Tensor, scale: Tensor, rounds: bool = False) -> Tensor:
+    """``(x @ weight.T) * scale``; ``rounds``: see :class:`Int8Linear`."""
+    x = x.to(matmul_dtype(x))
+    rows = x.reshape(-1, x.shape[-1])
+    few = rows.shape[0] <= FEW_ROWS
+    fits = few and rows.shape[1] % _KERNEL_STEP == 0
+    if rows.requires_grad:
+        y = cast(Tensor, _WidenedMatmul.apply(rows, weight))  # type: ignore[no-untyped-call]
+        y = y * scale.to(x.dtype)
+    elif fits and x.dtype == torch.bfloat16 and not x.is_cuda:
+        y = torch._weight_int8pack_mm(rows, weight, scale.to(x.dtype))
+    elif rounds and not few and not x.is_cuda:
+        y = _rounded_matmul(rows, weight, scale)
+    else:
+        y = F.linear(rows, weight.to(x.dtype)) * scale.to(x.dtype)
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def _rounded_matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -114,33 +151,41 @@ def widen(weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def use_int8(model: nn.Module) -> list[str]:
-    """Replace every linear layer with an empty :class:`Int8Linear`; returns their names."""
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    """Replace every linear layer with an empty :class:`Int8Linear`, and weights of tied embeddings; returns their
+    names."""
+    names = [name for name, module in model.named_modules() if _quantizes(module)]
     for name in names:
-        linear = cast(nn.Linear, model.get_submodule(name))
-        parent, _, child = name.rpartition(".")
-        with torch.device(linear.weight.device):
-            quantized = Int8Linear(linear.in_features, linear.out_features, linear.bias is not None)
-        setattr(model.get_submodule(parent), child, quantized)
+        module = cast(nn.Linear | TiedEmbedding, model.get_submodule(name))
+        if isinstance(module, TiedEmbedding):
+            module.use_int8()
+            continue
+        with torch.device(module.weight.device):
+            quantized = Int8Linear(module.in_features, module.out_features, module.bias is not None)
+        model.set_submodule(name, quantized)
     return names
 
 
+def _quantizes(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or (isinstance(module, TiedEmbedding) and module.scale is None)
+
+
 def compute_in_int8(model: nn.Module) -> None:
-    """Round the weights of linear layers to int8, if they are not, and activations of many rows as they come
-    (:attr:`Int8Linear.rounds`)."""
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    """Round the weights of linear layers and tied embeddings to int8, if they are not, and activations of many rows
+    as they come (:attr:`Int8Linear.rounds`)."""
+    floats = {name: dict(module.named_parameters()) for name, module in model.named_modules() if _quantizes(module)}
     for name in use_int8(model):
-        layer, linear = cast(Int8Linear, model.get_submodule(name)), linears[name]
-        layer.weight, layer.scale = quantize(linear.weight.detach())
-        layer.bias = None if linear.bias is None else linear.bias.detach()
+        layer, before = cast(Int8Linear | TiedEmbedding, model.get_submodule(name)), floats[name]
+        layer.weight, layer.scale = quantize(before["weight"].detach())
+        if "bias" in before:
+            layer.bias = before["bias"].detach()
     for module in model.modules():
         if isinstance(module, Int8Linear):
             module.rounds = True
 
 
 def storage_of(model: nn.Module) -> dict[str, torch.dtype]:
-    """Name and dtype of the tensors that a model is stored as: weights of linear layers in int8, their scales in
-    float32, everything else in bf16. Replaces its linear layers (:func:`use_int8`)."""
+    """Name and dtype of the tensors that a model is stored as: int8 where :func:`use_int8` replaces weights, float32
+    for their scales, bf16 for everything else."""
     scales = {f"{name}.scale" for name in use_int8(model)}
     return {
         name: tensor.dtype if tensor.dtype == torch.int8 else torch.float32 if name in scales else torch.bfloat16

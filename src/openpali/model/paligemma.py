@@ -70,7 +70,7 @@ class PaliGemmaModel(VisionLanguageModel):
 
     @property
     def head(self) -> Head:
-        return Head(self.text.embed.weight, self.config.text.logit_cap)
+        return Head(self.text.embed.matrix, self.config.text.logit_cap)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         x_BND, real_BN = memory

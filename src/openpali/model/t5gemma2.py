@@ -137,7 +137,7 @@ class T5Gemma2Model(VisionLanguageModel):
 
     @property
     def head(self) -> Head:
-        return Head(self.text.embed.weight, self.config.decoder.logit_cap)
+        return Head(self.text.embed.matrix, self.config.decoder.logit_cap)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         return Cache.over(self.text.memories(memory.outputs), memory.mask, max_length, PrefixCache)

@@ -88,8 +88,8 @@ class ModelFolder:
     """An opened model folder. Weights are read on request, the tokenizer is parsed once.
 
     ``facts["base"]``, if set, names a sibling folder that holds the tensors missing here: a transfer with a frozen
-    ViT ships without it. ``facts["int8"]`` says that the weights of linear layers are stored in int8. A folder with
-    an adapter holds what changes in another model, its base.
+    ViT ships without it. ``facts["int8"]`` says that weights are stored in int8 (:mod:`openpali.model.int8`). A
+    folder with an adapter holds what changes in another model, its base.
     """
 
     folder: Path
@@ -134,7 +134,7 @@ class ModelFolder:
 
     @property
     def int8(self) -> bool:
-        """Whether linear layers are stored in int8."""
+        """Whether weights are stored in int8."""
         return self.base.int8 if self.base else bool(self.facts.get("int8"))
 
     def weights(self) -> Mapping[str, Tensor]:

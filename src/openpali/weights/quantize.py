@@ -1,4 +1,4 @@
-"""Model folders with int8 linear layers."""
+"""Model folders with int8 weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from openpali.weights.format import ModelFolder, build, write_model
 
 
 def write_int8(source: ModelFolder, out: Path) -> None:
-    """Write a model again with int8 linear layers and everything else in bf16 (:func:`storage_of`).
+    """Write a model again with int8 weights of linear layers and tied embeddings, all else in bf16
+    (:func:`storage_of`).
 
     Raises:
-        ValueError: it has int8 layers already.
+        ValueError: it has int8 weights already.
         OSError: it cannot be written.
     """
     if source.int8 and not source.adapter:

@@ -74,7 +74,7 @@ class MappedTensors(Mapping[str, Tensor]):
 
 
 class WidenedTensors(Mapping[str, Tensor]):
-    """Tensors with int8 linear layers, these as float32: each is multiplied by its scales, which are left out.
+    """Tensors of which some are int8, these as float32: each is multiplied by its scales, which are left out.
 
     Args:
         stored: of :class:`openpali.model.int8.Int8Linear`, ``weight`` and ``scale``, among others.
