@@ -184,8 +184,8 @@ def compute_in_int8(model: nn.Module) -> None:
 
 
 def storage_of(model: nn.Module) -> dict[str, torch.dtype]:
-    """Name and dtype of the tensors that a model is stored as: int8 where :func:`use_int8` replaces weights, float32
-    for their scales, bf16 for everything else."""
+    """Name and dtype of the tensors that a model is stored as: weights that :func:`use_int8` replaces in int8,
+    their scales in float32, everything else in bf16."""
     scales = {f"{name}.scale" for name in use_int8(model)}
     return {
         name: tensor.dtype if tensor.dtype == torch.int8 else torch.float32 if name in scales else torch.bfloat16
