@@ -114,7 +114,7 @@ class Ours:
         batches = load(self.stream, start=self.start, batch=self.batch, workers=0)
         for _ in range(self.count // self.batch):
             [loaded] = next(batches)
-            images = loaded.batch["images"].float().div_(127.5).sub_(1)
+            images = loaded.batch["images"].div(127.5).sub_(1)
         assert images.shape == (self.batch, SIZE, SIZE, 3)
         self.start += self.count
 

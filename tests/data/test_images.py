@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from openpali.data.media import images
 from openpali.data.media.images import MAX_PIXELS, Preprocess, decode_image, load_image
 from openpali.tasks.example import Size
 
 GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[:, None], np.arange(0, 160, 5)[None], 40), axis=-1)
 PIXELS: NDArray[np.uint8] = GRADIENT.astype(np.uint8)  # [24, 32, 3]
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
 
 
 def encoded(image: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
@@ -305,6 +307,52 @@ def test_reduced_decoding_changes_little() -> None:
     picked = np.abs(Preprocess(224, 224, filter="bilinear")(load_image(data)).astype(int) - full).mean()
     assert reduced < 3
     assert reduced < 0.5 * picked
+
+
+@pytest.mark.parametrize("size", [(64, 48), (101, 67), (8, 9), (1, 1)])
+@pytest.mark.parametrize("min_size", [None, Size(5, 7), Size(30, 30)])
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {},
+        {"subsampling": "4:4:4"},
+        {"subsampling": "4:2:2", "quality": 30},
+        {"progressive": True},
+        {"keep_rgb": True},
+        {"restart_marker_blocks": 2},
+    ],
+)
+def test_the_faster_decoder_gives_the_pixels_of_pillow(
+    size: tuple[int, int], min_size: Size | None, saved: dict[str, Any], monkeypatch
+) -> None:
+    pytest.importorskip("simplejpeg")
+    data = encoded(NOISE.resize(size), "JPEG", **saved)
+    found = decode_image(data, min_size=min_size)
+    image = Image.open(io.BytesIO(data))
+    if min_size:
+        image.draft(None, min_size[::-1])
+    assert images._decode_jpeg(data, image) is not None  # else both would be Pillow's
+    monkeypatch.setattr(images, "simplejpeg", None)
+    expected = decode_image(data, min_size=min_size)
+    np.testing.assert_array_equal(found[0], expected[0])
+    assert found[1] == expected[1]
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "turned", "cut"])
+def test_pillow_decodes_what_the_faster_decoder_does_not(mode: str) -> None:
+    pytest.importorskip("simplejpeg")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    data = encoded(
+        NOISE.convert(mode if mode in ("L", "CMYK") else "RGB"), "JPEG", exif=turned if mode == "turned" else b""
+    )
+    data = data[:-200] if mode == "cut" else data
+    assert images._decode_jpeg(data, Image.open(io.BytesIO(data))) is None
+    if mode == "cut":
+        with pytest.raises(ValueError, match="truncated or damaged"):
+            load_image(data)
+    else:
+        assert load_image(data).shape == ((64, 48, 3) if mode == "turned" else (48, 64, 3))
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

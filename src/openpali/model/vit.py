@@ -145,7 +145,7 @@ class ViT(nn.Module):
                 f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
             )
         if images_BHWC.dtype == torch.uint8:
-            images_BHWC = images_BHWC.float().div_(127.5).sub_(1)  # in place: fewer passes over large images
+            images_BHWC = images_BHWC.div(127.5).sub_(1)  # few passes over large images
         images_BHWC = images_BHWC.to(self.positions.dtype)  # the patch embedding's weight may be int8
         (rows, columns), p = self.config.grid, self.config.patch_size
         patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]

@@ -41,6 +41,16 @@ class _Contents(NamedTuple):
     damage: NDArray[np.str_]  # []; a sentence about what is left out, "" for a whole shard
 
 
+class _Sample(NamedTuple):
+    """Where a sample is: its shard, its name in errors, its key, and start and size of each member by what follows
+    the key."""
+
+    shard: str
+    where: str
+    key: str
+    spans: dict[str, tuple[int, int]]
+
+
 class DamagedShard(UserWarning):
     """Samples of a damaged shard are left out."""
 
@@ -75,24 +85,32 @@ class ShardSource(RecordSource):
         self._ends = np.cumsum([len(contents.keys) for contents in self._contents])
         if not self._ends[-1]:
             raise ValueError(f"{path} has no samples")
+        self._last: tuple[int, _Sample] | None = None
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def _find(self, index: int) -> tuple[str, _Contents, int]:
-        """The shard that holds a sample, the shard's contents, and the sample's number in it."""
-        index = range(len(self))[index]  # IndexError past the end
-        shard = int(np.searchsorted(self._ends, index, side="right"))
-        contents = self._contents[shard]
-        return self._shards[shard], contents, index - int(self._ends[shard]) + len(contents.keys)
+    def _sample(self, index: int) -> _Sample:
+        """A sample's place. The last is kept, since its record and its images are read one after another."""
+        if self._last is None or self._last[0] != index:
+            number = range(len(self))[index]  # IndexError past the end
+            shard = int(np.searchsorted(self._ends, number, side="right"))
+            name, contents = self._shards[shard], self._contents[shard]
+            i = number - int(self._ends[shard]) + len(contents.keys)
+            spans = {
+                str(contents.suffixes[contents.suffix[m]]): (int(contents.start[m]), int(contents.size[m]))
+                for m in range(*contents.first[i : i + 2])
+            }
+            key = contents.keys[i].decode()
+            self._last = index, _Sample(name, f"{base_name(name)}: {key}", key, spans)
+        return self._last[1]
 
     def where(self, index: int) -> str:
         """Shard and key, "train-00000.tar: cat-7"."""
-        shard, contents, i = self._find(index)
-        return f"{base_name(shard)}: {contents.keys[i].decode()}"
+        return self._sample(index).where
 
     def record(self, index: int) -> Record:
-        where, members = self.where(index), list(self._members(index))
+        _, where, _, members = self._sample(index)
         if "json" in members:
             record = parse_record(self.read(index, "json"), where)
         elif "txt" in members:
@@ -106,21 +124,14 @@ class ShardSource(RecordSource):
         return record
 
     def read(self, index: int, name: str) -> bytes:
-        members = self._members(index)
-        if name not in members:
-            key = self.where(index).partition(": ")[2]
-            has = ", ".join(members)
-            raise FileNotFoundError(f"{self.where(index)}: no member {key}.{name}; the sample has {has}")
-        shard, contents, _ = self._find(index)
+        shard, where, key, spans = self._sample(index)
+        if name not in spans:
+            has = ", ".join(spans)
+            raise FileNotFoundError(f"{where}: no member {key}.{name}; the sample has {has}")
         try:
-            return read_span(shard, int(contents.start[members[name]]), int(contents.size[members[name]]))
+            return read_span(shard, *spans[name])
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.where(index)}: {error}") from error
-
-    def _members(self, index: int) -> dict[str, int]:
-        """Suffix after the key -> number of the member in the shard, for all members of a sample."""
-        _, contents, i = self._find(index)
-        return {str(contents.suffixes[contents.suffix[m]]): m for m in range(*contents.first[i : i + 2])}
+            raise FileNotFoundError(f"{where}: {error}") from error
 
 
 def _contents_of(shard: str) -> _Contents:

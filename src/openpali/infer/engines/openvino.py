@@ -254,7 +254,7 @@ class OpenVinoPali:
                 return self.model.embed_images(images)
         pixels = images.flatten(0, 1)
         if pixels.dtype == torch.uint8:
-            pixels = pixels.float().div_(127.5).sub_(1)
+            pixels = pixels.div(127.5).sub_(1)
         [tokens] = self._vision(pixels.numpy()).values()
         return torch.from_numpy(tokens).reshape(images.shape[0], -1, tokens.shape[-1])
 
