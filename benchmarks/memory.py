@@ -1,11 +1,11 @@
-"""Memory over a training run: its peak at the end beside the peak after a third of the samples.
+"""Memory over a training run: its peak at the end beside the peak after half of the samples.
 
     openpali study recipes/study/table1.toml --job 0        # or any run of `openpali train`
     python benchmarks/memory.py ~/.cache/openpali/runs/table1/nano-1/classify --json memory.json --image memory.png
 
 The trainer reports the peak of resident memory so far, of the rank that has most; a leak lets it grow to the end.
-In the first third, caches of torch and of the data fill, and a run may change its resolution. A run that was
-resumed counts from its last start.
+In the first half, caches of torch and of the data fill, and a run may change its resolution. A run that was resumed
+counts from its last start.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def memory(run: Path) -> list[tuple[int, float]]:
 
 def growth(name: str, points: Sequence[tuple[int, float]]) -> Result:
     last, end = points[-1]
-    first, begin = next((samples, peak) for samples, peak in points if samples >= last / 3)
+    first, begin = next((samples, peak) for samples, peak in points if samples >= last / 2)
     what = f"{name}: peak memory after {last:,} samples"
     return cost(what, end, begin, f"after {first:,} samples (target {1 / TARGET:.2f})", "GB")
 
