@@ -96,11 +96,13 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values
     with torch.device("meta"):
         read = parameters_per_token(PaliModel(preset.pali))
+    seen_files: set[str] = set()
     for kind in options.kinds:
         stored, width = KINDS[kind]
         files = sum(file.stat().st_size for file in (folder / stored).glob("*.safetensors"))
-        if kind == stored:
-            yield cost(f"{kind}: file", files / 1e9, width * sum(parts.values()) / 1e9, "parameters", "GB")
+        if stored not in seen_files:
+            seen_files.add(stored)
+            yield cost(f"{stored}: file", files / 1e9, width * sum(parts.values()) / 1e9, "parameters", "GB")
         peaks = {}
         for side in options.sides:
             seen = ask(folder / stored, side, kind)
@@ -110,9 +112,14 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
                 yield cost(f"{name}: load, {each}", seen[each], files / bandwidth, "reading it from memory", "s")
             if "compile" in seen:
                 yield cost(f"{name}: compile", seen["compile"], files / bandwidth, "reading it from memory", "s")
-            for stage, title in STAGES.items():
+            stages = STAGES
+            if kind.startswith("openvino"):  # whose encoder ends with keys and values
+                stages = {"vision": "ViT", "encoder": "encoder, keys and values"}
+                bounds["encoder"] += bounds.pop("memory")
+                seen["encoder"] += seen.pop("memory")
+            for stage, title in stages.items():
                 yield cost(f"{name}: {title}", seen[stage], bounds[stage] / flops, "FLOPs at matmul peak", "s")
-            first = sum(seen[stage] for stage in STAGES) + seen["token"]
+            first = sum(seen[stage] for stage in stages) + seen["token"]
             yield cost(f"{name}: first token", first, sum(bounds.values()) / flops, "FLOPs at matmul peak", "s")
             read_per_token = width * read + held * (count_tokens(preset, (side, side)) + PROMPT)
             bound = "reading the decoder, keys and values"

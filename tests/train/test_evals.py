@@ -292,7 +292,7 @@ def test_scores_go_to_the_console_the_boards_and_the_curves(
     assert "mine at sample 8: " in shown
     assert "cider 0.0" in shown
     with Image.open(draw_curves(tmp_path / "run")) as curves:
-        assert curves.size == (1200, 1200)  # a line of panels more than without evaluations
+        assert curves.size == (1200, 1600)  # a line of panels more than without evaluations
 
 
 def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, monkeypatch, capsys) -> None:

@@ -29,7 +29,7 @@ def quantize(
     model: Annotated[str, typer.Argument(help="A model folder, a finished run, or a part of a family: nano/pali")],
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
-    """Write a copy of a model with int8 linear weights, about half the size of bf16, for inference."""
+    """Write a copy of a model with int8 weights, about half the size of bf16, for inference."""
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
     from openpali.weights.quantize import write_int8

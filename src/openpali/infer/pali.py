@@ -62,11 +62,12 @@ class Pali:
     Args:
         folder: a model, or a family of them.
         engine: what generates text: torch, or OpenVINO on CPUs with float or int8 weights. "torch-int8" is torch
-            with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO on a
-            CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI takes OpenVINO.
+            with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO for
+            "fp32" on a CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI takes
+            OpenVINO.
         dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
             OpenVINO computes in bf16 if the processor supports it, whatever this is: with "bf16" it only generates,
-            from the weights as they are stored, and torch encodes images and prompts.
+            and torch encodes images and prompts.
         device: where torch computes, as "cpu" or "cuda".
 
     Raises:
@@ -341,11 +342,11 @@ class Pali:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
             stored = open_model(self.parts[part])
             dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-            # OpenVINO compiles floats if not int8; a change to weights is merged before they are rounded
+            # OpenVINO compiles floats if not int8; an adapter is merged before weights are rounded or compiled
             plain = self.engine == "openvino" or (self.engine != "torch" and stored.adapter is not None)
             base = self._beneath() if self._beneath and part == MAIN else None
             model = stored.model(dtype, plain=plain, base=base)
-            if self.engine.endswith("int8"):
+            if self.engine.endswith("int8") and isinstance(model, VisionLanguageModel):
                 compute_in_int8(model)
             self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]

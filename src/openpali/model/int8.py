@@ -171,11 +171,18 @@ def _quantizes(module: nn.Module) -> bool:
 
 def compute_in_int8(model: nn.Module) -> None:
     """Round the weights of linear layers and tied embeddings to int8, if they are not, and activations of many rows
-    as they come (:attr:`Int8Linear.rounds`)."""
+    as they come (:attr:`Int8Linear.rounds`).
+
+    Raises:
+        ValueError: an adapter is not merged (:mod:`openpali.model.lora`).
+    """
+    if any(getattr(module, "lora", None) is not None for module in model.modules()):
+        raise ValueError("merge the adapter before weights are rounded: openpali merge")
     floats = {name: dict(module.named_parameters()) for name, module in model.named_modules() if _quantizes(module)}
     for name in use_int8(model):
         layer, before = cast(Int8Linear | TiedEmbedding, model.get_submodule(name)), floats[name]
-        layer.weight, layer.scale = quantize(before["weight"].detach())
+        layer.weight, scale = quantize(before["weight"].detach())
+        layer.scale = scale.to(before["weight"].dtype)  # as a model folder is read
         if "bias" in before:
             layer.bias = before["bias"].detach()
     for module in model.modules():

@@ -93,7 +93,7 @@ def decode_image(
 
 
 def _decode_jpeg(data: bytes, image: PILImage.Image) -> Image | None:
-    """The pixels of ``image``, in half of Pillow's time; None if it is no upright JPEG in colour, or is damaged."""
+    """The pixels of ``image``, sooner than by Pillow; None if it is no upright JPEG in colour, or is damaged."""
     if simplejpeg is None or image.format != "JPEG" or image.mode != "RGB" or _orientation(image) != 1:
         return None
     try:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from openpali.infer.generate import evaluating
 from openpali.model.attention import attending, sdpa, unfold_bias
 from openpali.model.int8 import Int8Linear
+from openpali.model.lora import lora_names
 from openpali.model.pali import PaliModel
 from openpali.model.rows import RowBuffer, shared_memory
 from openpali.model.t5 import DecoderLayer, EncoderDecoder
@@ -147,13 +148,13 @@ class OpenVinoPali:
 
     Args:
         model: its linear layers may be int8 (:mod:`openpali.model.int8`); their matmuls also round activations. All
-            else is float32, or else torch encodes images and prompts, and the decoder alone is compiled, without a
-            float32 copy of its weights. The model stays as it is.
+            else is float32, or else torch encodes images and prompts, and the decoder alone is compiled. Weights in
+            int8 are compiled as they are; OpenVINO widens those in bf16 meanwhile. The model stays as it is.
         precision: of activations; "auto": bf16 if the processor multiplies it natively. Logits are float32: in bf16
             too many would tie.
 
     Raises:
-        ValueError: OpenVINO is not installed.
+        ValueError: OpenVINO is not installed, or an adapter is not merged.
     """
 
     first = PaliModel.first
@@ -164,11 +165,15 @@ class OpenVinoPali:
         if precision == "auto":
             precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
         self.precision = precision
+        if lora_names(model):
+            raise ValueError("OpenVINO runs no adapter beside its base: merge them first (openpali merge)")
         self._vision = self._encoder = None
+        whole = self.text.embed.weight.dtype == torch.float32
+        left_out = () if whole else ("vit.", "project.", "text.encoder.")
         # attention as one operator of the traced graph
-        with evaluating(model), attending(model, sdpa), _stand_ins(model) as stored:
+        with evaluating(model), attending(model, sdpa), _stand_ins(model, left_out) as stored:
             memory = self._compile_decoder(stored)
-            if self.text.embed.weight.dtype == torch.float32:
+            if whole:
                 self._compile_encoder(memory, stored)
 
     def _compile_decoder(self, stored: Mapping[int, nn.Module]) -> dict[str, Input]:
@@ -444,34 +449,40 @@ def _keep(graph: Any, state: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _stand_ins(model: nn.Module) -> Iterator[dict[int, nn.Module]]:
-    """Within it, all but embeddings is float32, to be traced; linear layers that are not stand aside for others.
+def _stand_ins(model: nn.Module, left_out: tuple[str, ...] = ()) -> Iterator[dict[int, nn.Module]]:
+    """Within it, the model can be traced in float32; gives the layers that were replaced for that.
 
-    The weights of these are zeros that are mapped but never written, so they take no memory: only their addresses
-    matter, by which the layers are found.
+    Linear layers of another dtype are replaced by float32 ones, whose weights are mapped zeros: one value is
+    written to tell them apart, the rest takes no memory. The address of such a weight is the key of the layer.
+    Other parameters are widened, except for embeddings, which are not traced.
+
+    Args:
+        left_out: beginnings of the names of modules that are not traced.
     """
     layers: dict[str, nn.Module] = {}
     narrow: list[tuple[nn.Module, str, nn.Parameter]] = []
     for name, module in model.named_modules():
+        if f"{name}.".startswith(left_out):
+            continue
         if isinstance(module, nn.Linear | Int8Linear) and module.weight.dtype != torch.float32:
             layers[name] = module
         elif not isinstance(module, nn.Embedding):
             own = module.named_parameters(recurse=False)
             narrow += [(module, key, value) for key, value in own if value.dtype != torch.float32]
     traced: dict[int, nn.Module] = {}
-    for number, (name, layer) in enumerate(layers.items()):
-        outputs, inputs = cast(Tensor, layer.weight).shape
-        zeros = torch.frombuffer(mmap(-1, 4 * outputs * inputs, access=ACCESS_COPY), dtype=torch.float32)
-        zeros[0] = number  # OpenVINO would merge equal weights
-        linear = nn.Linear(inputs, outputs, bias=layer.bias is not None, device="meta")
-        linear.weight = nn.Parameter(zeros.view(outputs, inputs))
-        if layer.bias is not None:
-            linear.bias = nn.Parameter(cast(Tensor, layer.bias).float())
-        traced[zeros.data_ptr()] = layer
-        model.set_submodule(name, linear)
-    for module, key, value in narrow:
-        setattr(module, key, nn.Parameter(value.float()))
     try:
+        for number, (name, layer) in enumerate(layers.items()):
+            outputs, inputs = cast(Tensor, layer.weight).shape
+            zeros = torch.frombuffer(mmap(-1, 4 * outputs * inputs, access=ACCESS_COPY), dtype=torch.float32)
+            zeros[0] = number  # OpenVINO would merge equal weights
+            linear = nn.Linear(inputs, outputs, bias=layer.bias is not None, device="meta")
+            linear.weight = nn.Parameter(zeros.view(outputs, inputs))
+            if layer.bias is not None:
+                linear.bias = nn.Parameter(cast(Tensor, layer.bias).float())
+            traced[zeros.data_ptr()] = layer
+            model.set_submodule(name, linear)
+        for module, key, value in narrow:
+            setattr(module, key, nn.Parameter(value.float()))
         yield traced
     finally:
         for name, layer in layers.items():
@@ -481,7 +492,11 @@ def _stand_ins(model: nn.Module) -> Iterator[dict[int, nn.Module]]:
 
 
 def _put_stored(graph: Any, layers: Mapping[int, nn.Module]) -> None:
-    """Give matmuls the weights of ``layers``, by the address of the floats that stand for them, in place."""
+    """Give matmuls the weights of ``layers``, by the address of the floats that stand for them, in place.
+
+    Raises:
+        ValueError: the zeros of a stand-in were copied, so that its layer cannot be found.
+    """
     import openvino
     from openvino import opset13
 
@@ -489,7 +504,11 @@ def _put_stored(graph: Any, layers: Mapping[int, nn.Module]) -> None:
         if matmul.get_type_name() != "MatMul":
             continue
         constant = matmul.input_value(1).get_node()
-        if constant.get_type_name() != "Constant" or (layer := layers.get(constant.data.ctypes.data)) is None:
+        if constant.get_type_name() != "Constant":
+            continue
+        if (layer := layers.get(constant.data.ctypes.data)) is None:
+            if layers and not constant.data[1:].any():
+                raise ValueError(f"OpenVINO {openvino.__version__} copies weights: take engine torch, or update it")
             continue
         if isinstance(layer, Int8Linear):
             weight = opset13.constant(layer.weight.numpy(), shared_memory=True)
