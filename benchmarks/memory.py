@@ -3,7 +3,8 @@
     openpali study recipes/study/table1.toml --job 0        # or any run of `openpali train`
     python benchmarks/memory.py ~/.cache/openpali/runs/table1/nano-1/classify --json memory.json --image memory.png
 
-The trainer reports the peak of resident memory so far, of the rank that has most; a leak lets it grow to the end.
+The trainer reports the peak of memory so far, of the rank that has most: resident, or on its GPU. A leak lets it
+grow to the end.
 In the first half, caches of torch and of the data fill, and a run may change its resolution. A run that was resumed
 counts from its last start.
 """
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="a picture of memory over samples")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
-    series = {run.name: memory(run) for run in options.runs}
+    series = {"/".join(run.resolve().parts[-2:]): memory(run) for run in options.runs}
     results = told(growth(name, points) for name, points in series.items())
     report(results, machine(), options.file)
     if options.image:
@@ -48,7 +49,7 @@ def memory(run: Path) -> list[tuple[int, float]]:
 
 def growth(name: str, points: Sequence[tuple[int, float]]) -> Result:
     last, end = points[-1]
-    first, begin = next((samples, peak) for samples, peak in points if samples >= last / 2)
+    first, begin = next((samples, peak) for samples, peak in points if samples >= (points[0][0] + last) / 2)
     what = f"{name}: peak memory after {last:,} samples"
     return cost(what, end, begin, f"after {first:,} samples (target {1 / TARGET:.2f})", "GB")
 

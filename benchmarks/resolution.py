@@ -6,8 +6,8 @@
 
 One image and a prompt of 16 tokens, base and large shapes, random weights. Ours is `--dtype bf16`, and `--engine
 torch-int8`, which rounds weights and activations of linear layers to int8. The peer is transformers' SigLIP, whose
-projected patches precede the prompt as ``inputs_embeds`` of its T5, in bf16. Sides take turns in one process; times
-are medians. Sides of images are rounded to multiples of a patch.
+projected patches precede the prompt as ``inputs_embeds`` of its T5, in bf16. Ours and theirs take turns in one
+process, once by default. Images are rounded to multiples of a patch.
 
 "matmuls" is the rate of all FLOPs of ours in bf16, attention included, beside that of a large matmul.
 """
