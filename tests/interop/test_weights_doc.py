@@ -56,7 +56,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
 
     assert [shlex.split(command)[1] for command in COMMANDS] == [
         "convert", "train", "predict", "convert", "export", "convert", "convert", "predict", "export", "convert",
-        "predict", "export", "quantize", "predict", "predict",
+        "predict", "export", "quantize", "predict", "predict", "predict",
     ]  # fmt: skip
     printed = []
     for command in COMMANDS:
