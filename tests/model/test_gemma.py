@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import Tensor
 
 from openpali.model import attention
 from openpali.model.attention import Band
-from openpali.model.gemma import GemmaConfig, prefix_masks
+from openpali.model.gemma import prefix_masks
 from openpali.model.init import init_weights
 from openpali.model.pali import VisionLanguageModel
-from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
-from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model, both_ways, merged_masks
-from openpali.model.vit import ViTConfig
-
-GEMMA = GemmaConfig(
-    vocab_size=50, d_model=16, d_head=8, heads=4, kv_heads=2, d_ff=24, layers=3, query_scalar=8, rope_base=100.0
-)
-GEMMA2 = dataclasses.replace(GEMMA, post_norms=True, score_cap=2.0, logit_cap=3.0, window=3)
-VISION = ViTConfig(patch_size=4, grid=(2, 2), width=8, depth=1, mlp_dim=8, heads=2)
-
-
-GEMMA3 = dataclasses.replace(
-    GEMMA, post_norms=True, window=3, period=3, qk_norms=True, near_base=20.0, rope_factor=2.0
-)
-KINDS = {
-    "gemma": lambda: PaliGemmaModel(PaliGemmaConfig(VISION, GEMMA, bos=2, separator=3)),
-    "gemma2": lambda: PaliGemmaModel(PaliGemmaConfig(VISION, GEMMA2, bos=2, separator=3)),
-    "t5gemma2": lambda: T5Gemma2Model(T5Gemma2Config(VISION, GEMMA3, GEMMA3, 2, 2, (4, 5), (6, 4))),
-}
+from openpali.model.t5gemma2 import T5Gemma2Model, both_ways, merged_masks
+from tiny_gemma import KINDS
 
 
 @pytest.fixture(params=KINDS)

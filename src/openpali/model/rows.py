@@ -48,11 +48,18 @@ class RowBuffer:
             self._room[moved, :, :filled] = self._room[rows[moved], :, :filled]
         self._count = len(rows)
 
-    def lengthen(self, length: int) -> None:
-        """Make room for ``length`` positions of each row."""
-        room = self._room.new_zeros(*self._room.shape[:2], length, self._room.shape[3])
+    def move(self, room: Tensor) -> None:
+        """Keep the rows at the front of ``room`` ``[R, h, N, d]``, which is no smaller."""
         room[: self._count, :, : self.length] = self.rows
         self._room, self._shared = room, False
+
+    def is_in(self, room: Tensor) -> bool:
+        """Whether the rows are in this very tensor."""
+        return self._room is room
+
+    def lengthen(self, length: int) -> None:
+        """Make room for ``length`` positions of each row."""
+        self.move(self._room.new_zeros(*self._room.shape[:2], length, self._room.shape[3]))
 
     def append(self, rows: Tensor, length: int) -> None:
         """Add rows ``[B, h, n, d]`` behind the others; every row has room for ``length`` positions or more then.
@@ -62,9 +69,7 @@ class RowBuffer:
         count, length = self._count + len(rows), max(length, self.length)
         if self._shared or count > len(self._room) or length > self.length:
             size = len(self._room) if count <= len(self._room) else max(count, 2 * len(self._room))
-            room = self._room.new_zeros(size, self._room.shape[1], length, self._room.shape[3])
-            room[: self._count, :, : self.length] = self.rows
-            self._room, self._shared = room, False
+            self.move(self._room.new_zeros(size, self._room.shape[1], length, self._room.shape[3]))
         self._room[self._count : count, :, : rows.shape[2]] = rows
         self._count = count
 
