@@ -14,8 +14,9 @@ with Adafactor and selective checkpointing, which recomputes no matmuls. "siglip
 beside open_clip's, both compiled.
 
 "generation" is a T5 of XL shape in bf16: rows of 260 to 440 tokens, 128 new ones, EOS forbidden, the encoder
-included. Its limit is the rate at which the decoder's weights can be read once per step. What TensorRT-LLM states
-for this shape on an H100 stands beside batches of 32 to 128; its texts may end earlier. "ViT" encodes in bf16.
+included, by the engines torch and torch-graphs. Its limit is the rate at which the decoder's weights can be read
+once per step. What TensorRT-LLM states for this shape on an H100 stands beside batches of 32 to 128; its texts may
+end earlier. "ViT" encodes in bf16. "attention" is the encoder's of the 5B, beside a compiled flex_attention.
 """
 
 from __future__ import annotations
@@ -32,9 +33,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 
 from _report import Result, announce, cost, interleaved, machine, rate, report, write
-from openpali.infer.generate import Decoding, generate
+from openpali.infer.engines.graphs import GraphedModel
+from openpali.infer.generate import Decoding, Model, generate
+from openpali.model.attention import attend_with_bias, auto
 from openpali.model.init import materialise
 from openpali.model.pali import PaliModel
 from openpali.model.sizes import PRESETS, Preset, parameters_per_token
@@ -71,6 +75,8 @@ class Bench:
         giant = PRESETS["pico" if self.tiny else "pali3-5b"].vision
         for side, batch in ((24, 2), (48, 1)) if self.tiny else ((224, 128), (812, 8)):
             yield f"ViT, {side} px", partial(self.encoding, giant, side, batch)
+        for tokens in (10, 20) if self.tiny else (320, 3428):
+            yield f"attention, {tokens} tokens", partial(self.attention, tokens)
         for batch in (1, 2) if self.tiny else (1, 32, 64, 128):
             yield f"generation, batch {batch}", partial(self.generation, batch)
         for name, batch in (("stage 1", 128), ("stage 2", 64)):
@@ -113,17 +119,40 @@ class Bench:
         allowed = torch.ones(vocabulary, dtype=torch.bool, device=self.device)
         allowed[EOS] = False
 
-        def step() -> None:
-            texts = generate(model, None, prompt, decoding=Decoding(new, max_repeats=None), allowed=allowed)
+        def write_texts(engine: Model) -> None:
+            texts = generate(engine, None, prompt, decoding=Decoding(new, max_repeats=None), allowed=allowed)
             assert all(len(row[0].ids) == new for row in texts)
 
-        speed = batch * new / self.seconds(step, warm=1, rounds=2)
-        limit = batch * self.card.bandwidth / (BF16.itemsize * parameters_per_token(model))
-        name = f"generation, batch {batch}"
-        yield rate(name, speed, limit, "reading the weights once per step", "tokens/s")
+        graphed = GraphedModel(model) if self.device.type == "cuda" else GraphedModel(model, lambda step: step)
+        seconds = [self.seconds(partial(write_texts, each), warm=1, rounds=2) for each in (model, graphed)]
+        plain, fast = (batch * new / each for each in seconds)
+        name, weights = f"generation, batch {batch}", BF16.itemsize * parameters_per_token(model)
+        limit = batch * self.card.bandwidth / weights, "reading the weights once per step", "tokens/s"
+        yield rate(name, plain, *limit)
+        yield rate(f"{name}, CUDA graphs", fast, *limit)
+        yield rate(f"{name}, CUDA graphs", fast, plain, "without graphs", "tokens/s")
         if batch in PUBLISHED and self.card.name == "h100":
-            yield rate(name, speed, PUBLISHED[batch], "TensorRT-LLM, as published", "tokens/s")
+            yield rate(f"{name}, CUDA graphs", fast, PUBLISHED[batch], "TensorRT-LLM, as published", "tokens/s")
         yield self.memory(name)
+
+    def attention(self, tokens: int) -> Iterator[Result]:
+        """Attention with relative bias, as in the encoder, beside flex_attention."""
+        text = PRESETS["pico" if self.tiny else "pali3-5b"].pali.text
+        shape = 1, text.heads, tokens, text.d_head
+        q, k, v = (torch.randn(shape, dtype=BF16, device=self.device) for _ in range(3))
+        bias = torch.randn(text.heads, 2 * tokens - 1, dtype=BF16, device=self.device)
+
+        def biased(score: Tensor, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return score + bias[head, key - query + tokens - 1]
+
+        flex = flex_attention if self.tiny else torch.compile(flex_attention)
+        ours = partial(attend_with_bias, auto, q, k, v, bias, None)
+        theirs = partial(flex, q, k, v, biased, scale=1.0)
+        with torch.no_grad():
+            torch.testing.assert_close(theirs(), ours(), rtol=0.05, atol=0.05)
+            seconds = [self.seconds(each) for each in (ours, theirs)]
+        name = f"attention with bias, {tokens} tokens"
+        yield cost(name, *(1000 * each for each in seconds), "flex_attention", "ms")
 
     def training(self, name: str, preset: str, batch: int, **changes: str) -> Iterator[Result]:
         """The trainer's step beside the planner's prediction and the peak."""

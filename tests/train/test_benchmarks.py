@@ -151,10 +151,12 @@ def test_memory_of_a_run_since_it_was_last_resumed(tmp_path) -> None:
 def test_a_gpu_is_measured_row_by_row(tmp_path, capsys) -> None:
     """At tiny shapes on this machine, which may have no GPU."""
     steps = ["stage 1, base", "stage 2, pali3-5b"]  # at tiny shapes, all sizes are the same
-    rows = ["ViT", "generation", "siglip", *steps]
+    rows = ["ViT", "attention", "generation", "siglip", *steps]
     found = results_of("gpu.py", tmp_path / "x.json", "--tiny", "--only", *rows, run=run_here)
     wanted = {"ViT, 24 px, batch 2", "ViT, 48 px, batch 1"}
-    wanted |= {f"generation, batch {batch}{what}" for batch in (1, 2) for what in ("", ": peak memory")}
+    wanted |= {f"attention with bias, {tokens} tokens" for tokens in (10, 20)}
+    endings = ("", ", CUDA graphs", ": peak memory")
+    wanted |= {f"generation, batch {batch}{ending}" for batch in (1, 2) for ending in endings}
     wanted |= {f"{step}: {what}" for step in steps for what in ("matmuls", "step")}
     assert wanted <= {name for name, _ in found}
     capsys.readouterr()
