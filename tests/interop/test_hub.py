@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -60,6 +62,14 @@ def test_a_model_is_downloaded_once_and_adopted(endpoint: type[Endpoint], tmp_pa
     with pytest.raises(FileNotFoundError, match="unset HF_HUB_OFFLINE"):
         find_model("hf://org/other")
     assert endpoint.seen == []
+
+
+def test_a_new_process_loads_what_it_needs(tmp_path: Path) -> None:
+    """Here, transformers has loaded modules of huggingface_hub that a new process must load itself."""
+    code = "from openpali.weights.find import find_model; find_model('hf://org/none')"
+    alone = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], env=alone, capture_output=True, text=True, check=False)
+    assert "FileNotFoundError: hf://org/none is not complete in the cache" in run.stderr
 
 
 def test_what_is_wrong_is_said_in_a_sentence(endpoint: type[Endpoint]) -> None:

@@ -166,6 +166,7 @@ def _is_ours(folder: Path) -> bool:
 def _library() -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.errors  # no other import loads it
     except ImportError as error:
         raise ValueError("hf:// needs the extra hub: pip install 'openpali[hub]'") from error
     return huggingface_hub
