@@ -15,6 +15,7 @@ from openpali.infer.generate import Generation, Written
 from openpali.infer.pipeline import Prediction
 from openpali.serve.schemas import MaskFormat
 from openpali.tasks.example import Mask, Object
+from openpali.text.growing import text_after
 from openpali.text.tokenizer import Tokenizer
 
 Json = dict[str, Any]
@@ -50,10 +51,9 @@ def log_probs(tokenizer: Tokenizer, written: Written, first: int = 0) -> list[Js
     """Text, log-probability and alternatives of each token, without EOS, from token ``first`` on."""
     ids, found = list(written.ids), []
     for i in range(first, len(ids)):
-        before, length = ids[:i], len(tokenizer.decode(ids[:i]))
 
-        def as_json(token: int, log_prob: float, before: list[int] = before, length: int = length) -> Json:
-            piece = END if token == tokenizer.eos_id else tokenizer.decode([*before, token])[length:]
+        def as_json(token: int, log_prob: float, before: list[int] = ids[:i]) -> Json:
+            piece = END if token == tokenizer.eos_id else text_after(tokenizer, before, [token])
             return {"token": piece, "logprob": log_prob, "bytes": list(piece.encode())}
 
         others = written.alternatives[i] if written.alternatives else ()

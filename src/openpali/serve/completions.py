@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,11 +23,11 @@ from openpali.serve.limits import Limits
 from openpali.serve.schemas import ChatRequest, CompletionRequest, Generating
 from openpali.serve.service import Asked, Service
 from openpali.serve.tickets import Ticket
+from openpali.text.growing import BROKEN, GrowingText
 
 HISTORY = "X-OpenPaLI-History"
 """Header that says how many messages of a chat were ignored."""
 DONE = "data: [DONE]\n\n"  # last event of a stream
-BROKEN = "\ufffd"  # stands for the first bytes of a character
 
 
 def completions_router(service: Service) -> APIRouter:
@@ -105,7 +105,8 @@ async def _complete(
     ticket = await service.submit(asked)
     predictions = await service.answer(request, ticket)
     counts = usage(service.prompt_tokens(ticket), [p.generation for p in predictions])
-    choices = [form.whole(i, ticket, prediction) for i, prediction in enumerate(predictions)]
+    wholes = [partial(form.whole, i, ticket, prediction) for i, prediction in enumerate(predictions)]
+    choices = [await service.run(whole) for whole in wholes]
     return JSONResponse({**form.head(False), "choices": choices, "usage": counts}, headers=headers)
 
 
@@ -122,7 +123,7 @@ async def _events(
     """
     pieces = _Pieces(ticket)
     try:
-        for start in form.starts():
+        for start in form.starts(ticket.ask.decoding.samples):
             yield event({**form.head(True), "choices": [start]})
         async for each in written:
             if piece := pieces.add(each.ids):
@@ -131,8 +132,9 @@ async def _events(
         counts = usage(service.prompt_tokens(ticket), [p.generation for p in predictions])
         for i, prediction in enumerate(predictions):
             generation = prediction.generation
-            rest = pieces.rest(prediction.answer.text) if len(predictions) == 1 else prediction.answer.text
-            choice = form.piece(i, rest, ticket, _written(generation), pieces)
+            sent = pieces if len(predictions) == 1 else _Pieces(ticket)  # of several, nothing is sent before
+            rest = sent.rest(prediction.answer.text)
+            choice = await service.run(partial(form.piece, i, rest, ticket, _written(generation), sent))
             choice |= {"finish_reason": FINISH[generation.finish_reason], "openpali": own(prediction)}
             last = {"usage": counts} if in_last and i == len(predictions) - 1 else {}
             yield event({**form.head(True), "choices": [choice], **last})
@@ -156,14 +158,14 @@ class _Pieces:
     """Cuts a text that grows into pieces that do not change any more."""
 
     def __init__(self, ticket: Ticket) -> None:
-        self._decode: Callable[[Sequence[int]], str] = ticket.pipeline.tokenizer.decode
+        self._text = GrowingText(ticket.pipeline.tokenizer)
         self._stops = ticket.stops
         self._held = max((len(stop) for stop in ticket.stops), default=1) - 1  # may be the start of a stop
         self.sent = ""
         self.tokens = 0  # whose log-probabilities are sent
 
     def add(self, ids: Sequence[int]) -> str:
-        text = cut_at(self._decode(ids), self._stops).lstrip()
+        text = cut_at(self._text.of(ids), self._stops).lstrip()
         text = text[: len(text) - self._held].rstrip().rstrip(BROKEN)
         piece = text[len(self.sent) :] if text.startswith(self.sent) else ""
         self.sent += piece
@@ -188,8 +190,8 @@ class _Form(ABC):
         """What every answer begins with."""
         return {**self._head, "object": self.piece_kind if stream else self.kind}
 
-    def starts(self) -> list[Json]:
-        """Choices of the first event of a stream."""
+    def starts(self, count: int) -> list[Json]:
+        """Of a stream with so many choices, what comes first."""
         return []
 
     def whole(self, index: int, ticket: Ticket, prediction: Prediction) -> Json:
@@ -221,10 +223,9 @@ class _Form(ABC):
 class _Chat(_Form):
     kind, piece_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
-    def starts(self) -> list[Json]:
-        return [
-            {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
-        ]
+    def starts(self, count: int) -> list[Json]:
+        start = {"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+        return [{"index": i, **start} for i in range(count)]
 
     def text(self, text: str, stream: bool) -> Json:
         return {"delta": {"content": text}} if stream else {"message": {"role": "assistant", "content": text}}
