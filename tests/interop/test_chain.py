@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from PIL import Image
 
 import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.home import home
-from openpali.serve.server import open_server
+from openpali.serve.server import Server
 from openpali.text.tokenizer import GEMMA3_PIECES
 from openpali.weights.format import open_model
 
 from . import checkpoints
 from .hub_endpoint import hub_of
 
+RUN = Server.run
 BOX = [0, 0, 4, 4]  # of images of 8 x 8
 RECIPE = """
 name = "mine"
@@ -94,17 +94,14 @@ def workplace(repositories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def served(ask: Callable[[httpx.Client], None]) -> Callable[..., None]:
-    """In the place of the function that listens: serve in a thread while a client asks."""
+    """In the place of the method that serves: do so in a thread while a client asks."""
 
-    def serve(app: FastAPI, host: str, port: int, *limits: float) -> None:
-        server = open_server(app, host, 0, *limits)
-        thread = threading.Thread(target=server.run)
+    def serve(server: Server, sockets: list[socket.socket]) -> None:
+        thread = threading.Thread(target=RUN, args=[server, sockets])
         thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        [listening] = server.servers[0].sockets
+        host, port = sockets[0].getsockname()
         try:
-            with httpx.Client(base_url=f"http://{host}:{listening.getsockname()[1]}", timeout=60) as client:
+            with httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
                 ask(client)
         finally:
             server.should_exit = True
@@ -127,8 +124,8 @@ def test_from_the_hub_to_the_server(
         return capsys.readouterr().out
 
     def serve(ask: Callable[[httpx.Client], None], *arguments: object) -> None:
-        monkeypatch.setattr("openpali.serve.server.serve", served(ask))
-        run("serve", *arguments)
+        monkeypatch.setattr(Server, "run", served(ask))
+        run("serve", "--port", 0, *arguments)
 
     hub = f"hf://org/{name}"
     assert "no problems found" in run("data", "validate", "mine.jsonl", "--task", "detect", "--model", hub)

@@ -20,12 +20,11 @@ from PIL import Image as PILImage
 
 from openpali.infer.pali import Pali
 from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
-from openpali.serve.http import create_app
 from openpali.serve.limits import Key, Limits
 from openpali.serve.media import Media
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import Scheduler
-from openpali.serve.server import open_server
+from openpali.serve.server import Server, listen
 from openpali.serve.service import Service
 from openpali.tasks.example import Image
 from openpali.weights.adapters import Adapter, write_adapter
@@ -49,15 +48,16 @@ def service_of(pali: Pali, limits: Limits = LIMITS, key: str | None = None, **op
 
 
 @contextmanager
-def serving(service: Service) -> Iterator[str]:
+def serving(service: Service, drain: float = 5) -> Iterator[str]:
     """The address of a server that runs within the block."""
-    server = open_server(create_app(service), "127.0.0.1", 0, 5, service.limits.pause)
-    thread = threading.Thread(target=server.run)
+    server = Server(service, drain)
+    sockets, url = listen("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, args=[sockets])
     thread.start()
     while not server.started:
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield url
     finally:
         server.should_exit = True
         thread.join()

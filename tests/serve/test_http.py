@@ -112,6 +112,19 @@ def test_a_stream_is_the_answer_in_pieces(client: Any, encoded: Sequence[str]) -
     assert stopped[-1]["choices"][0]["finish_reason"] == "stop"
 
 
+def test_a_stream_of_several_answers_holds_what_they_hold(client: Any, encoded: Sequence[str]) -> None:
+    body = chat(ASK, encoded[1], max_tokens=9, n=2, temperature=1, seed=3, logprobs=True)
+    whole = client.post("/v1/chat/completions", json=body).json()["choices"]
+    found = [each["choices"][0] for each in events(client, body)]
+    for choice in whole:
+        mine = [each for each in found if each["index"] == choice["index"]]
+        assert mine[0]["delta"]["role"] == "assistant"
+        assert "".join(each["delta"]["content"] for each in mine) == choice["message"]["content"]
+        assert [t for each in mine if each["logprobs"] for t in each["logprobs"]["content"]] == (
+            choice["logprobs"]["content"]
+        )
+
+
 def test_the_likeliest_tokens_at_each_place(client: Any, encoded: Sequence[str]) -> None:
     body = chat(ASK, encoded[1], max_tokens=6, logprobs=True, top_logprobs=3)
     [choice] = client.post("/v1/chat/completions", json=body).json()["choices"]
@@ -512,6 +525,27 @@ def test_slots_of_a_client_that_goes_away_are_free_soon(url: str, service: Servi
         assert len(steps) <= 3, "two steps, and the one that was under way"
 
 
+def test_what_is_not_finished_in_time_is_told_so(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = service_of(pali)
+    turn = service.scheduler.turn
+    monkeypatch.setattr(service.scheduler, "turn", lambda: (time.sleep(0.02), turn())[1])
+    body, found = chat(ASK, max_tokens=300, temperature=2, seed=1), list[httpx.Response]()
+
+    def ask(stream: bool) -> None:
+        found.append(httpx.post(f"{url}/v1/chat/completions", json={**body, "stream": stream}, timeout=60))
+
+    with ThreadPoolExecutor() as clients:
+        with serving(service, drain=0.2) as url:
+            for stream in (True, False):
+                clients.submit(ask, stream)
+            while service.scheduler.used < 2:
+                time.sleep(0.005)
+            began = time.monotonic()
+        assert time.monotonic() - began < 2, "the time to drain, and a step"
+    assert sorted(each.status_code for each in found) == [200, 503], "a stream has begun"
+    assert all('"the server is stopping"' in each.text for each in found)
+
+
 @pytest.fixture
 def direct(pali: Pali) -> Any:
     """A client of an application whose scheduler rests."""
@@ -552,6 +586,14 @@ def test_a_full_queue_and_a_failed_engine(direct: Any, pali: Pali, images: Seque
     ready = client.get("/health/ready")
     assert (ready.status_code, "/home" in ready.text) == (503, False)
     assert client.get("/health/live").status_code == 200
+
+
+def test_a_mistake_of_the_server_is_counted(direct: Any, pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = service_of(pali)
+    monkeypatch.setattr(Service, "model", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # which httpx hands on; a server answers 500
+        direct(service).post("/v1/chat/completions", json=chat(ASK))
+    assert 'path="/v1/chat/completions",status="500"} 1.0' in service.metrics.text().decode()
 
 
 def test_a_key_opens_all_but_health(direct: Any, pali: Pali) -> None:

@@ -277,6 +277,6 @@ def test_what_was_accepted_is_finished_before_the_thread_ends(pali: Pali, images
     impatient = Scheduler(pali, slots=1)
     with impatient.running(drain=0):
         ticket = impatient.submit([images[0]], PROMPTS[0], decoding=Decoding(max_tokens=256, max_repeats=None))
-    with pytest.raises(Cancelled):
+    with pytest.raises(Unavailable, match="the server is stopping"):
         ticket.predictions(0)
     assert threading.active_count() < 20

@@ -24,6 +24,7 @@ from PIL import Image as PILImage
 from requests_to import chat, make_adapter
 
 from openpali.cli.main import main
+from openpali.serve.server import listen
 from openpali.tasks.example import Image
 
 TEXT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
@@ -103,7 +104,8 @@ def test_python_runs(
 def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to where the server would listen."""
     started: list[tuple[object, ...]] = []
-    monkeypatch.setattr("openpali.serve.server.serve", lambda *given: started.append(given))
+    monkeypatch.setattr("openpali.serve.server.listen", lambda *given: (started.append(given), ([], "http://x"))[1])
+    monkeypatch.setattr("openpali.serve.server.Server.run", lambda *_: None)
     monkeypatch.chdir(folder)
     before, _, command = line.rpartition("openpali serve")
     for setting in before.split():
@@ -116,8 +118,18 @@ def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.Monkey
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code
-    [(_, host, port, *_)] = started
-    assert (host, port) == ("0.0.0.0" if "0.0.0.0" in line else "127.0.0.1", 8000)
+    assert started == [("0.0.0.0" if "0.0.0.0" in line else "127.0.0.1", 8000)]
+
+
+def test_a_port_that_is_taken_is_said_in_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}: Address already in use: choose another --port"):
+            listen("127.0.0.1", port)
+    [found], url = listen("127.0.0.1", 0)
+    with found:
+        assert url == f"http://127.0.0.1:{found.getsockname()[1]}"
+        assert int(found.getsockname()[1]) > 0
 
 
 def test_options_of_the_page_exist() -> None:

@@ -51,8 +51,7 @@ def serve(
 ) -> None:
     """Serve a model: a web page, OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
     try:
-        from openpali.serve.http import create_app
-        from openpali.serve.server import serve as listen
+        from openpali.serve.server import Server, listen
     except ImportError as error:
         raise ValueError("serving needs the extra serve: pip install 'openpali[serve]'") from error
     from openpali.serve.options import Options, open_service
@@ -82,8 +81,9 @@ def serve(
     service = open_service(pali, options)
     if host not in LOOPBACK and not service.key.required:
         typer.echo(f"warning: {host} is reachable from other machines, and no --api-key is asked for", err=True)
-    typer.echo(f"{', '.join(service.models)} with {pali.engine}: http://{host}:{port}", err=True)
-    listen(create_app(service, drain), host, port, drain, service.limits.pause)
+    sockets, url = listen(host, port)
+    typer.echo(f"{', '.join(service.models)} with {pali.engine}: {url}", err=True)
+    Server(service, drain).run(sockets)
 
 
 def _named(adapters: Sequence[str]) -> dict[str, str]:

@@ -54,6 +54,9 @@ class Guard:
                 await JSONResponse(error.as_json(), error.status, error.headers)(scope, receive, counted)
         except ClientDisconnect:
             pass
+        except Exception:
+            status = status if began else 500  # which is sent outside of this
+            raise
         finally:
             self._clients[client] -= 1
             if not self._clients[client]:

@@ -32,17 +32,12 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what Prometheus 
 _log = logging.getLogger(__name__)
 
 
-def create_app(service: Service, drain: float = 30.0) -> FastAPI:
-    """The application; its scheduler runs while it does.
-
-    Args:
-        service: what is served.
-        drain: seconds to finish what was accepted when the application ends.
-    """
+def create_app(service: Service) -> FastAPI:
+    """The application; its scheduler runs while it does. A server ends it when no request waits any more."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with service.scheduler.running(drain):
+        with service.scheduler.running(drain=0):
             yield
 
     # FastAPI's own page of documentation loads Swagger from a CDN; it has no badge that asks a validator elsewhere

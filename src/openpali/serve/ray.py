@@ -105,7 +105,7 @@ class Replica:
     def __init__(self, options: Options) -> None:
         pali = Pali.from_pretrained(options.model, options.engine, options.dtype, options.device)
         self._service = open_service(pali, options)
-        self._app = create_app(self._service, options.drain)
+        self._app = create_app(self._service)
         self._running: AbstractContextManager[object] = self._service.scheduler.running(options.drain)
         self._running.__enter__()
         self._working: set[asyncio.Future[None]] = set()

@@ -106,6 +106,7 @@ class Scheduler:
         self._change = Condition()
         self._loading = Lock()  # a part is loaded once
         self._closing = False
+        self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed
 
     @property
@@ -220,8 +221,7 @@ class Scheduler:
         finally:
             self.close()
             thread.join(drain)
-            for ticket in [*self._waiting, *self._live]:
-                ticket.cancel()
+            self.give_up()
             thread.join()
 
     def close(self) -> None:
@@ -229,6 +229,11 @@ class Scheduler:
         with self._change:
             self._closing = True
             self._change.notify_all()
+
+    def give_up(self) -> None:
+        """End the requests that are not finished, before the next step, and accept no more."""
+        self._given_up = True
+        self.close()
 
     def _check_room(self) -> None:
         if self.failure:
@@ -240,9 +245,13 @@ class Scheduler:
             raise QueueFull(len(self._waiting), max(1.0, turns * self._seconds))
 
     def _drop(self) -> None:
-        """Give up what was cancelled or is too late."""
+        """Give up what was cancelled or is too late, or everything."""
         now = time.monotonic()
-        gone = [t for t in [*self._waiting, *self._live] if t.cancelled or (t.deadline or now) < now]
+
+        def is_over(ticket: Ticket) -> bool:
+            return self._given_up or ticket.cancelled or (ticket.deadline or now) < now
+
+        gone = [ticket for ticket in [*self._waiting, *self._live] if is_over(ticket)]
         if not gone:
             return
         with self._change:
@@ -251,8 +260,12 @@ class Scheduler:
         for lane in self._lanes:
             lane.rows.drop([ticket.text for ticket in gone if ticket.text])
         for ticket in gone:
-            late = TooLate("the request's time was over before its answer was complete")
-            self._end(ticket, Cancelled("the request was cancelled") if ticket.cancelled else late)
+            if ticket.cancelled:
+                self._end(ticket, Cancelled("the request was cancelled"))
+            elif self._given_up:
+                self._end(ticket, Unavailable("the server is stopping"))
+            else:
+                self._end(ticket, TooLate("the request's time was over before its answer was complete"))
 
     def _admit(self) -> None:
         """Encode the requests whose turn it is, those of one shape together, and let them join the decoder."""

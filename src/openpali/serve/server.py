@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI
 
 from openpali.serve.connection import Connection
+from openpali.serve.http import create_app
+from openpali.serve.service import Service
+
+LAST_WORDS = 2.0  # seconds in which clients are told that their requests were given up
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; a signal that stops it ends the process with code 0, once requests are finished."""
+    """uvicorn's server; a signal that stops it ends the process with code 0, once requests are finished.
+
+    Args:
+        service: what it serves.
+        drain: seconds to finish what was accepted; the rest is given up.
+    """
+
+    def __init__(self, service: Service, drain: float) -> None:
+        config = uvicorn.Config(
+            create_app(service),
+            http=Connection,
+            ws="none",
+            log_level="warning",
+            timeout_graceful_shutdown=math.ceil(drain + LAST_WORDS),
+            timeout_keep_alive=math.ceil(service.limits.pause),
+            server_header=False,
+        )
+        super().__init__(config)
+        self._service, self._drain = service, drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, within the time to drain."""
+        end = asyncio.get_running_loop().call_later(self._drain, self._service.scheduler.give_up)
+        await super().shutdown(sockets)
+        end.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -31,32 +61,25 @@ class Server(uvicorn.Server):
                 signal.signal(each, handler)
 
 
-def open_server(app: FastAPI, host: str, port: int, drain: float, pause: float) -> Server:
-    """A server that does not listen yet.
+def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
+    """Sockets that listen at every address of a host, and the URL of the first.
 
     Args:
-        drain: seconds to finish what was accepted.
-        pause: seconds for which a client may be silent (:class:`openpali.serve.connection.Connection`).
-    """
-    return Server(
-        uvicorn.Config(
-            app,
-            host,
-            port,
-            http=Connection,
-            ws="none",
-            log_level="warning",
-            timeout_graceful_shutdown=round(drain),
-            timeout_keep_alive=math.ceil(pause),
-            server_header=False,
-        )
-    )
-
-
-def serve(app: FastAPI, host: str, port: int, drain: float, pause: float) -> None:
-    """Listen until the process is told to stop; arguments as for :func:`open_server`.
+        port: 0: any that is free.
 
     Raises:
-        OSError: the port is taken.
+        OSError: there is no such host, or the port is taken.
     """
-    open_server(app, host, port, drain, pause).run()
+    found: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            found.append(socket.create_server(address, family=family, backlog=2048))
+    except socket.gaierror as error:
+        raise OSError(f"cannot listen at {host}: {error.strerror}: choose another --host") from error
+    except OSError as error:
+        for each in found:
+            each.close()
+        told = os.strerror(error.errno or 0)
+        raise OSError(f"cannot listen at {host}:{port}: {told}: choose another --port") from error
+    name = f"[{host}]" if ":" in host else host
+    return found, f"http://{name}:{found[0].getsockname()[1]}"

@@ -184,9 +184,12 @@ class Service:
                 loop.call_soon_threadsafe(ended.set)
 
         ticket.future.add_done_callback(end)
-        if not await _first(ended.wait(), request):
+        try:
+            if not await _first(ended.wait(), request):
+                raise ClientDisconnect
+        except BaseException:  # nobody waits any more
             ticket.cancel()
-            raise ClientDisconnect
+            raise
         return await self.run(ticket.predictions)
 
     async def stream(self, request: Request, asked: Asked) -> tuple[Ticket, AsyncIterator[Written]]:
