@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.cli.main import main
+from openpali.cli.main import VERBS, main
 from openpali.infer.pali import Pali
 from openpali.text.tokenizer import GEMMA3_PIECES
 from openpali.weights.format import open_model
@@ -29,7 +29,14 @@ COMMANDS = [
     if line.startswith("openpali ") and "hf://" not in line  # see test_hub.py
 ]
 [PYTHON] = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+INLINE = [" ".join(text.split()) for text in re.findall(r"(?s)(?<!`)`(openpali [^`]+)`", TEXT)]
 SHORT = ["batch=2", "workers=0", "phases.0.samples=4", "optimizer.warmup=0"]
+
+
+def test_commands_within_the_text_are_verbs_alone() -> None:
+    """What has arguments stands in a block, and is run."""
+    assert INLINE
+    assert {verb for command in INLINE for verb in command.split()[1:]} <= VERBS.keys()
 
 
 def test_from_two_folders_to_a_pali_that_trains_and_answers(
@@ -55,12 +62,15 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
         Path(name).write_text(json.dumps(record) + "\n")
 
     assert [shlex.split(command)[1] for command in COMMANDS] == [
-        "convert", "train", "predict", "convert", "export", "convert", "convert", "predict", "export", "convert",
-        "predict", "export", "quantize", "predict", "predict", "predict",
+        "convert", "train", "predict", "convert", "export", "convert", "convert", "predict", "train", "quantize",
+        "export", "convert", "predict", "train", "export", "quantize", "predict", "predict", "predict",
     ]  # fmt: skip
+    for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
+        monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
+    monkeypatch.setattr("openpali.train.monitor._tensorboard", lambda *anything: None)  # seconds of imports
     printed = []
     for command in COMMANDS:
-        arguments = shlex.split(command)
+        arguments = shlex.split(re.sub(r"phases.0.size=(448|896)", "phases.0.size=16", command))  # of few patches
         monkeypatch.setattr(sys, "argv", arguments + (SHORT if arguments[1] == "train" else []))
         with pytest.raises(SystemExit) as end:
             main()
@@ -77,6 +87,10 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     assert (before["project.weight"] != after["project.weight"]).any()
     assert open_model(Path("models/start448")).config.vision.grid == (28, 28)
     assert Pali(Path("models/siglip")).similarity(["photo.png"], ["a dog"]).shape == (1, 1)
+
+    tuned = open_model(Path("home/runs/tuned/model"))
+    assert (tuned.kind, tuned.facts["recipe"]["model"]["masks"]) == ("paligemma", "models/paligemma/mask_vqvae")
+    assert open_model(Path("models/paligemma-int8")).int8
 
     names: dict[str, object] = {}
     exec(compile(PYTHON, "docs/weights.md", "exec"), names)

@@ -24,6 +24,7 @@ from openpali.train.phases import open_phases, training_terms
 from openpali.train.recipe import Recipe, load_recipe, parse_recipe, read_record
 from openpali.train.recipe_file import as_toml
 from openpali.train.start import inherit
+from openpali.weights.adapters import read_adapter
 from openpali.weights.family import mask_codec_of
 from openpali.weights.format import FAMILY, Config, build, open_model, write_model
 
@@ -168,6 +169,15 @@ def test_a_run_resumes_as_it_began_whatever_its_start_model_says(tune, start, ma
     assert open_model(tmp_path / "run" / "model").facts["tasks"]["detect"]["bins"] == 16
 
 
+def test_a_family_starts_a_run_with_its_main_part(tune, start, make_trainer) -> None:
+    family = str(Path(start).parent)
+    recipe, [note] = inherit(tune(DETECT, model__init={"": family}, model__lora={"rank": 2}))
+    ours, theirs = recipe.model, inherit(tune(DETECT)).recipe.model
+    assert (ours.preset, ours.tokenizer, ours.masks, ours.knows) == (start, start, theirs.masks, theirs.knows)
+    assert note.startswith(f"inherited from {family}: preset {start}, tokenizer {start}, masks")
+    assert read_adapter(make_trainer(recipe).train()).base == start
+
+
 def test_a_start_model_that_is_not_here(tune) -> None:
     later = make_recipe(model__init={"": "nowhere"})
     assert inherit(later) == (
@@ -176,8 +186,6 @@ def test_a_start_model_that_is_not_here(tune) -> None:
     )
     with pytest.raises(FileNotFoundError, match=r"^model.init: no model 'nowhere'"):
         inherit(tune(DETECT, model__init={"": "nowhere"}))
-    with pytest.raises(ValueError, match=r"^model.init: .*nano is a family of several models"):
-        inherit(tune(DETECT, model__init={"": "nano"}))
     with pytest.raises(ValueError, match=r"^model.preset is missing: name it, or a model"):
         make_recipe(**UNNAMED, model__init={"vit": "nowhere"})
 

@@ -26,15 +26,18 @@ def pack(
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(help="A model folder, a finished run, or a part of a family: nano/pali")],
+    model: Annotated[
+        str, typer.Argument(help="A model folder, a finished run, or a family, of which the main part is written")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
     """Write a copy of a model with int8 weights, about half the size of bf16, for inference."""
+    from openpali.weights.family import main_part
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
     from openpali.weights.quantize import write_int8
 
-    source = open_model(find_model(model))
+    source = open_model(main_part(find_model(model)))
     check_not_input(out, source.folder)
     write_int8(source, out)
     size = sum(file.stat().st_size for file in out.glob("*.safetensors"))

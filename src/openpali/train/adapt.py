@@ -17,6 +17,7 @@ from openpali.model.layers import Linear
 from openpali.model.lora import LoraConfig, add_lora, find_targets, init_lora, lora_names
 from openpali.train.recipe import Recipe
 from openpali.weights.adapters import Adapter
+from openpali.weights.family import main_part
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import Config, ModelFolder, build, open_model
 from openpali.weights.hub import SCHEME, pinned
@@ -80,13 +81,15 @@ def adapter_of(model: nn.Module, recipe: Recipe, tensors: Mapping[str, Tensor]) 
     lora = recipe.model.lora
     targets = [name for name, module in model.named_modules() if getattr(module, "lora", None) is not None]
     start = recipe.model.start
-    base = pinned(start) if start.startswith(SCHEME) else name_of(find_model(start).resolve())
+    folder = find_model(start)
+    part = main_part(folder)
+    base = pinned(start) if start.startswith(SCHEME) and part == folder else name_of(part.resolve())
     return Adapter(base, LoraConfig(lora.rank, lora.alpha, targets, lora.dropout), tensors)
 
 
 def _base(recipe: Recipe) -> ModelFolder | None:
     """The model beneath the adapter; None if it is not here, as when a recipe is planned before it is trained."""
     try:
-        return open_model(find_model(recipe.model.start))
+        return open_model(main_part(find_model(recipe.model.start)))
     except FileNotFoundError:
         return None

@@ -17,8 +17,8 @@ from openpali.tasks.registry import TASKS, default_options
 from openpali.train.checkpoint import checkpoints
 from openpali.train.recipe import Recipe, SequenceRecipe, SourceSpec, parse_recipe, read_record
 from openpali.train.recipe_file import quote
-from openpali.weights.family import mask_codec_of
-from openpali.weights.find import find_model
+from openpali.weights.family import main_part, mask_codec_of
+from openpali.weights.find import find_model, name_of
 from openpali.weights.format import open_model
 
 # Of the recipe's model table, which a run can inherit.
@@ -82,7 +82,7 @@ def _recorded(recipe: Recipe, run: Path | None) -> Known | None:
 
 
 def _read(recipe: Recipe) -> Known | None:
-    """What the start model says of itself; None if it is not here."""
+    """What the start model, or the main part of a family, says of itself; None if it is not here."""
     name = recipe.model.start
     try:
         folder = find_model(name)
@@ -91,12 +91,14 @@ def _read(recipe: Recipe) -> Known | None:
             return None
         raise FileNotFoundError(f"model.init: {error}") from error
     try:
-        model = open_model(folder)
+        part = main_part(folder)
+        model = open_model(part)
     except ValueError as error:
         raise ValueError(f"model.init: {error}") from error
+    own = name if part == folder else name_of(part)
     return {
-        "preset": name,
-        "tokenizer": name if model.has_tokenizer else "",
+        "preset": own,
+        "tokenizer": own if model.has_tokenizer else "",
         **_resizing(model.preprocess),
         "masks": mask_codec_of(folder),
         "dialect": model.facts.get("dialect", DEFAULT),

@@ -104,6 +104,15 @@ def open_family(folder: Path) -> Family:
         raise ValueError(f"{path} is no description of a family ({reason(error)})") from error
 
 
+def main_part(folder: Path) -> Path:
+    """The part of a family that is asked in text; a single model, and a family without one, as it is.
+
+    Raises:
+        ValueError: ``family.json`` cannot be read.
+    """
+    return open_family(folder).parts.get(MAIN, folder) if (folder / FAMILY).is_file() else folder
+
+
 def pack_family(description: Path, folder: Path) -> dict[str, int]:
     """Pack finished runs into a family, in bf16; returns the bytes of each part's weights.
 

@@ -7,6 +7,7 @@ from torch import nn
 from openpali.model.mask_vqvae import MaskVQVAEConfig
 from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.family import main_part
 from openpali.weights.find import find_model
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.tensors import load_exactly
@@ -18,7 +19,8 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
     Args:
         model: the model to change.
         part: name of a submodule; "" for the whole model.
-        origin: what :func:`find_model` takes, optionally with ``#part`` if the part has another name there.
+        origin: what :func:`find_model` takes, of a family its main part; optionally with ``#part`` if the part has
+            another name there.
         tokenizer: the one whose ids ``model`` takes; None if it takes no text.
 
     Raises:
@@ -26,7 +28,7 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
             another vocabulary.
     """
     name, _, there = origin.partition("#")
-    source = open_model(find_model(name))
+    source = open_model(main_part(find_model(name)))
     there = there or part
     weights = {
         key.removeprefix(there + ".") if there else key: value.float()
