@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -125,37 +125,28 @@ def release() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def announce(result: Result) -> None:
-    """Print a result as soon as it is known."""
-    ours, peer = (f"{value:,.4g}" for value in (result.ours, result.peer))
-    print(f"{result.name}: {ours} {result.unit}, {result.peer_name} {peer}, ratio {result.ratio:.2f}", flush=True)
+def report(results: Iterable[Result], facts: Mapping[str, Any], file: Path | None) -> list[Result]:
+    """Print each result as it comes, and a table at the end.
 
-
-def told(results: Iterable[Result]) -> list[Result]:
-    """Print each result as it comes."""
+    Args:
+        results: may be a generator that measures.
+        facts: of :func:`machine`.
+        file: after each result, all so far are written here, as ``{"machine", "results"}``.
+    """
     found = []
-    for result in results:
-        announce(result)
-        found.append(result)
-    return found
-
-
-def report(results: Sequence[Result], facts: Mapping[str, Any], file: Path | None) -> None:
-    """Print a table, and write ``{"machine", "results"}`` to ``file`` if it is given."""
     title = f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']}"
     table = Table("what", "ours", "peer", "unit", "ratio", "peer's name", title=title)
     for result in results:
-        numbers = (f"{value:,.4g}" for value in (result.ours, result.peer))
-        table.add_row(result.name, *numbers, result.unit, f"{result.ratio:.2f}", result.peer_name)
+        found.append(result)
+        ours, peer = (f"{value:,.4g}" for value in (result.ours, result.peer))
+        ratio = f"{result.ratio:.2f}"
+        print(f"{result.name}: {ours} {result.unit}, {result.peer_name} {peer}, ratio {ratio}", flush=True)
+        table.add_row(result.name, ours, peer, result.unit, ratio, result.peer_name)
+        if file is not None:
+            record = {"machine": facts, "results": [asdict(each) for each in found]}
+            file.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     Console().print(table)
-    if file is not None:
-        write(results, facts, file)
-
-
-def write(results: Sequence[Result], facts: Mapping[str, Any], file: Path) -> None:
-    """Write ``{"machine", "results"}``."""
-    record = {"machine": facts, "results": [asdict(result) for result in results]}
-    file.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    return found
 
 
 def _cpu() -> str:

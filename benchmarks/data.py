@@ -19,7 +19,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     facts = machine("webdataset", "torchvision", "simplejpeg", "pillow")
-    results = [result for side in options.sides for result in _measure(side, options)]
-    report(results, facts, options.file)
+    report((result for side in options.sides for result in _measure(side, options)), facts, options.file)
 
 
-def _measure(side: int, options: Any) -> list[Result]:
+def _measure(side: int, options: Any) -> Iterator[Result]:
     jpegs = _jpegs(side, options)
     samples = [
         (f"{i:06d}", {"jpg": jpegs[i % len(jpegs)], "json": json.dumps({"label": LABELS[i % 2]}).encode()})
@@ -91,7 +90,8 @@ def _measure(side: int, options: Any) -> list[Result]:
     name = f"shorter side {side} ({kilobytes:.0f} kB, decoded at {reduction(side)})"
     per_second = {run: options.count / each for run, each in seconds.items()}
     mine = per_second.pop("ours")
-    return [rate(name, mine, theirs, peer, "pictures/s/core") for peer, theirs in per_second.items()]
+    for peer, theirs in per_second.items():
+        yield rate(name, mine, theirs, peer, "pictures/s/core")
 
 
 def reduction(side: int) -> str:

@@ -36,7 +36,7 @@ from pathlib import Path
 
 import torch
 
-from _report import Result, cost, machine, rate, read_bandwidth, report, resident, told
+from _report import Result, cost, machine, rate, read_bandwidth, report, resident
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.model.int8 import compute_in_int8
@@ -75,7 +75,7 @@ def main() -> None:
         return
     facts = machine()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        report(told(measure(options, Path(folder))), facts, options.file)
+        report(measure(options, Path(folder)), facts, options.file)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
@@ -83,14 +83,13 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     preset = PRESETS[options.preset]
     began = time.perf_counter()
     write_random(preset.pali, folder / "bf16")
-    print(f"built and saved in bf16: {time.perf_counter() - began:.0f} s")
+    print(f"built and saved in bf16: {time.perf_counter() - began:.0f} s", flush=True)
     began = time.perf_counter()
     write_int8(open_model(folder / "bf16"), folder / "int8")
-    print(f"made int8: {time.perf_counter() - began:.0f} s")
+    print(f"made int8: {time.perf_counter() - began:.0f} s", flush=True)
     parts = count_parameters(preset)
-    print(
-        f"{sum(parts.values()) / 1e9:.2f}B parameters: {', '.join(f'{k} {v / 1e9:.2f}B' for k, v in parts.items())}"
-    )
+    sizes = ", ".join(f"{part} {size / 1e9:.2f}B" for part, size in parts.items())
+    print(f"{sum(parts.values()) / 1e9:.2f}B parameters: {sizes}", flush=True)
     flops, bandwidth = matmul_peak(torch.device("cpu"), torch.bfloat16), read_bandwidth()
     language = preset.language
     held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values

@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,12 +86,12 @@ def main() -> None:
         print("CTranslate2 is not installed and its rows are omitted: pip install ctranslate2")
     facts = machine(*peers)
     with tempfile.TemporaryDirectory() as folder:
-        results = _measure(Path(folder), TINY if options.tiny else Shape(), options.batches, options.rounds)
-    report(results, facts, options.file)
+        shape = TINY if options.tiny else Shape()
+        report(_measure(Path(folder), shape, options.batches, options.rounds), facts, options.file)
 
 
 @torch.inference_mode()
-def _measure(folder: Path, shape: Shape, batches: list[int], rounds: int) -> list[Result]:
+def _measure(folder: Path, shape: Shape, batches: list[int], rounds: int) -> Iterator[Result]:
     torch.manual_seed(0)
     t5, siglip = random_models(folder, shape)
     language, vision = read_t5(folder / "t5"), read_siglip(folder / "siglip")
@@ -105,14 +105,13 @@ def _measure(folder: Path, shape: Shape, batches: list[int], rounds: int) -> lis
     t5_bf16, siglip_bf16 = t5.to(torch.bfloat16), siglip.to(torch.bfloat16)
     ct2 = _ctranslate2(folder)
 
-    results = []
-    for batch in batches:
-        results += _texts(shape, batch, rounds, int8, floats, t5_bf16, ct2)
-        results += _images(shape, batch, rounds, int8, floats, siglip_bf16)
     limit = read_bandwidth() / read  # one byte each; keys and values are not counted
-    for first in [r for r in results if r.name == "greedy, batch 1"][:1]:
-        results.append(rate(first.name, first.ours, limit, "int8 roofline", "tokens/s"))
-    return results
+    for batch in batches:
+        texts = _texts(shape, batch, rounds, int8, floats, t5_bf16, ct2)
+        yield from texts
+        if batch == 1:
+            yield rate(texts[0].name, texts[0].ours, limit, "int8 roofline", "tokens/s")
+        yield from _images(shape, batch, rounds, int8, floats, siglip_bf16)
 
 
 Run = Callable[[], object]

@@ -26,7 +26,7 @@ import gc
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
-from _report import Result, announce, cost, interleaved, machine, rate, report, write
+from _report import Result, cost, interleaved, machine, rate, report
 from openpali.infer.engines.graphs import GraphedModel
 from openpali.infer.generate import Decoding, Model, generate
 from openpali.model.attention import attend_with_bias, auto
@@ -240,14 +240,11 @@ def main() -> None:
     card = find_device(options.card or (_card() if cuda else "cpu"), 1)
     bench = Bench(torch.device("cuda" if cuda else "cpu"), card, options.tiny)
     facts = machine() | {"card": card.name}
-    measure(bench, tuple(options.only), options.seconds, facts, options.file)
+    report(measure(bench, tuple(options.only), options.seconds), facts, options.file)
 
 
-def measure(
-    bench: Bench, only: tuple[str, ...], limit: float, facts: dict[str, object], file: Path | None
-) -> Sequence[Result]:
-    """Measure row by row; print and write each result at once."""
-    results: list[Result] = []
+def measure(bench: Bench, only: tuple[str, ...], limit: float) -> Iterator[Result]:
+    """Measure row by row."""
     began = time.monotonic()
     torch.manual_seed(0)
     for name, row in bench.rows():
@@ -257,16 +254,10 @@ def measure(
             print(f"{name}: left out, {limit:.0f} seconds are over", flush=True)
             continue
         try:
-            for result in row():
-                announce(result)
-                results.append(result)
-                if file is not None:
-                    write(results, facts, file)
+            yield from row()
         except torch.OutOfMemoryError as error:
             print(f"{name}: out of memory: {error}", flush=True)
         bench.clear()
-    report(results, facts, file)
-    return results
 
 
 def _card() -> str:

@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from _report import Result, cost, machine, report, told
+from _report import Result, cost, machine, report
 from openpali.reports.curves import read_metrics
 
 TARGET = 1.02  # most growth that counts as flat
@@ -28,8 +28,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     series = {"/".join(run.resolve().parts[-2:]): memory(run) for run in options.runs}
-    results = told(growth(name, points) for name, points in series.items())
-    report(results, machine(), options.file)
+    report((growth(name, points) for name, points in series.items()), machine(), options.file)
     if options.image:
         draw(series, options.image)
 

@@ -18,14 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from _report import Result, cost, machine, rate, report, resident, told
+from _report import Result, cost, machine, rate, report, resident
 from full_size import write_random
 from openpali.interop.paligemma import write_paligemma
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
@@ -59,26 +59,21 @@ def main() -> None:
     if options.config:
         config = config_from_json(PaliGemmaConfig, json.loads(options.config.read_text()))
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        compare(options, config, Path(folder))
+        report(compare(options, config, Path(folder)), machine("transformers"), options.file)
 
 
-def compare(options: argparse.Namespace, config: PaliGemmaConfig, folder: Path) -> None:
-    """Build the models, ask transformers and ours, and report after each."""
-    facts, results = machine("transformers"), list[Result]()
+def compare(options: argparse.Namespace, config: PaliGemmaConfig, folder: Path) -> Iterator[Result]:
+    """Build the models, and ask transformers and ours."""
     write_random(config, folder / "bf16")
     theirs = run("theirs", folder / "bf16", options.tokens)
     for kind in options.kinds:
         if kind == "int8":
             write_int8(open_model(folder / "bf16"), folder / "int8")
         ours = run("ours", folder / kind, options.tokens)
-        found = [
-            cost(f"{kind}: peak memory", ours["peak"] / 1e9, theirs["peak"] / 1e9, PEER, "GB"),
-            cost(f"{kind}: peak memory", ours["peak"] / 1e9, TARGETS[kind] / 1e9, "target for a 3B", "GB"),
-            cost(f"{kind}: image, prompt and first token", ours["first"], theirs["first"], PEER, "s"),
-            rate(f"{kind}: tokens", 1 / ours["token"], 1 / theirs["token"], PEER, "tokens/s"),
-        ]
-        results += told(found)
-        report(results, facts, options.file)
+        yield cost(f"{kind}: peak memory", ours["peak"] / 1e9, theirs["peak"] / 1e9, PEER, "GB")
+        yield cost(f"{kind}: peak memory", ours["peak"] / 1e9, TARGETS[kind] / 1e9, "target for a 3B", "GB")
+        yield cost(f"{kind}: image, prompt and first token", ours["first"], theirs["first"], PEER, "s")
+        yield rate(f"{kind}: tokens", 1 / ours["token"], 1 / theirs["token"], PEER, "tokens/s")
 
 
 def run(who: str, folder: Path, tokens: int) -> dict[str, float]:

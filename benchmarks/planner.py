@@ -21,7 +21,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -70,26 +70,22 @@ def main() -> None:
     report(compare(options), facts, options.file)
 
 
-def compare(options: argparse.Namespace) -> list[Result]:
-    """Predictions and measurements of each shape."""
+def compare(options: argparse.Namespace) -> Iterator[Result]:
+    """Predictions and measurements of each shape, which a process of its own writes to a pipe."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if not options.kept:  # by default glibc keeps blocks smaller than the largest one that was freed
         environment["MALLOC_MMAP_THRESHOLD_"] = "65536"
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "measured.jsonl"
-        subprocess.run(
-            [sys.executable, __file__, *sys.argv[1:], "--measure", str(file)], env=environment, check=True
-        )
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-    results = []
-    for line in lines:
-        recipe = recipe_of(line["name"], options.precision)
-        costs = rehearse(recipe, recipe.phases[0], HERE, SHAPES[line["name"]][0])
-        results += [
-            cost(f"{line['name']}: memory", costs.peak / 1e6, line["peak"] / 1e6, "measured", "MB"),
-            cost(f"{line['name']}: FLOPs", costs.flops / 1e9, line["flops"] / 1e9, "measured", "GFLOP"),
-        ]
-    return results
+    end, pipe = os.pipe()
+    command = [sys.executable, __file__, *sys.argv[1:], "--measure", f"/dev/fd/{pipe}"]
+    with subprocess.Popen(command, env=environment, pass_fds=[pipe]) as process, os.fdopen(end) as lines:
+        os.close(pipe)
+        for line in map(json.loads, lines):
+            recipe = recipe_of(line["name"], options.precision)
+            costs = rehearse(recipe, recipe.phases[0], HERE, SHAPES[line["name"]][0])
+            yield cost(f"{line['name']}: memory", costs.peak / 1e6, line["peak"] / 1e6, "measured", "MB")
+            yield cost(f"{line['name']}: FLOPs", costs.flops / 1e9, line["flops"] / 1e9, "measured", "GFLOP")
+    if process.returncode:
+        sys.exit("the measurement failed")
 
 
 def measure_all(options: argparse.Namespace) -> None:

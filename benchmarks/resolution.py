@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from _report import Result, cost, interleaved, machine, need, rate, report, told
+from _report import Result, cost, interleaved, machine, need, rate, report
 from openpali.model.init import init_weights
 from openpali.model.int8 import compute_in_int8
 from openpali.model.pali import PaliModel
@@ -45,9 +45,8 @@ def main() -> None:
     facts = machine("transformers")
     peak = matmul_peak(torch.device("cpu"), torch.bfloat16)
     pairs = [(name, side) for name in options.preset for side in options.sides]
-    report(
-        told(row for name, side in pairs for row in _measure(name, side, options.rounds, peak)), facts, options.file
-    )
+    results = (row for name, side in pairs for row in _measure(name, side, options.rounds, peak))
+    report(results, facts, options.file)
 
 
 @torch.inference_mode()

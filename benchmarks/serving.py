@@ -34,7 +34,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from _report import Result, cost, machine, rate, read_bandwidth, report, told
+from _report import Result, cost, machine, rate, read_bandwidth, report
 from generation import TINY, Shape, random_models
 from openpali.data.media.images import Preprocess
 from openpali.infer.generate import Ask, Decoding, Rows
@@ -162,8 +162,8 @@ def main() -> None:
     facts = machine("transformers", "openvino") | {"seconds": options.seconds, "engine": options.engine}
     shape = replace(TINY, image=32, vocab=6656) if options.tiny else Shape()
     with tempfile.TemporaryDirectory() as folder:
-        results = told(_measure(Path(folder), shape, options.clients, options.seconds, options.engine))
-    report(results, facts, options.file)
+        results = _measure(Path(folder), shape, options.clients, options.seconds, options.engine)
+        report(results, facts, options.file)
 
 
 def _measure(

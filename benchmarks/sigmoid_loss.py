@@ -16,7 +16,7 @@ import json
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,24 +46,19 @@ def main() -> None:
     options = parser.parse_args()
     need("open_clip", "open_clip_torch")
     facts = machine("open_clip_torch")
-    results = [result for world in options.ranks for result in _measure(world, options)]
+    results = (result for world in options.ranks for result in _measure(world, options))
     report(results, {**facts, "pairs": options.pairs, "width": options.width}, options.file)
 
 
-def _measure(world: int, options: argparse.Namespace) -> list[Result]:
+def _measure(world: int, options: argparse.Namespace) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(_run_rank, (world, options, Path(folder), max(1, torch.get_num_threads() // world)), nprocs=world)
         seen = json.loads((Path(folder) / "seen.json").read_text("utf-8"))
     mine = seen.pop(OURS)
     name = f"{world} rank{'s' if world > 1 else ''}"
-    return [
-        result
-        for peer, theirs in seen.items()
-        for result in (
-            cost(name, mine["seconds"], theirs["seconds"], peer, "s"),
-            cost(f"{name}: peak memory", mine["bytes"] / 1e6, theirs["bytes"] / 1e6, peer, "MB"),
-        )
-    ]
+    for peer, theirs in seen.items():
+        yield cost(name, mine["seconds"], theirs["seconds"], peer, "s")
+        yield cost(f"{name}: peak memory", mine["bytes"] / 1e6, theirs["bytes"] / 1e6, peer, "MB")
 
 
 def _run_rank(rank: int, world: int, options: argparse.Namespace, folder: Path, threads: int) -> None:

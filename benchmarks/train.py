@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from _report import Result, cost, interleaved, machine, need, rate, release, report, resident, told
+from _report import Result, cost, interleaved, machine, need, rate, release, report, resident
 from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS, Preset
 from openpali.plan.planner import Lengths, build_without_data, make_batch
@@ -64,7 +64,7 @@ def main() -> None:
     facts = machine(*(packages[module] for module in sorted(needed)))
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     peak = matmul_peak(CPU, dtype, seconds=2.0)
-    results = told(result for name in options.steps for result in _measure(name, dtype, peak, options))
+    results = (result for name in options.steps for result in _measure(name, dtype, peak, options))
     report(results, {**facts, "dtype": options.precision, "batch": options.batch}, options.file)
 
 

@@ -8,7 +8,7 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,21 @@ def results_of(script: str, file: Path, *arguments: str, run: Run = run) -> dict
         more = "/s" in result["unit"] or result["unit"] == "points"
         assert result["ratio"] == pytest.approx(better if more else 1 / better)
     return {(result["name"], result["peer_name"]): result for result in written["results"]}
+
+
+def test_each_row_is_printed_and_written_when_it_is_known(tmp_path, capsys) -> None:
+    from _report import Result, machine, rate, report
+
+    file = tmp_path / "x.json"
+
+    def measure() -> Iterator[Result]:
+        for count in (1, 2):
+            yield rate(f"row {count}", 4.0, 2.0, "the peer", "samples/s")
+            assert capsys.readouterr().out == f"row {count}: 4 samples/s, the peer 2, ratio 2.00\n"
+            assert [row["name"] for row in json.loads(file.read_text())["results"]][count - 1 :] == [f"row {count}"]
+
+    assert len(report(measure(), machine(), file)) == 2
+    assert "row 2" in capsys.readouterr().out  # the table
 
 
 @needs_proc
