@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 def fork_ranks(world: int, node: int, body: Callable[[int], None]) -> list[int]:
@@ -34,3 +36,15 @@ def fork_ranks(world: int, node: int, body: Callable[[int], None]) -> list[int]:
             os._exit(1)
         os._exit(0)
     return children
+
+
+def wait_for(children: Iterable[int]) -> None:
+    """Wait for all ranks. If one fails, end the others, which wait for it, and the program."""
+    running = set(children)
+    while running:
+        child, status = os.wait()
+        running.remove(child)
+        if status:
+            for other in running:
+                os.kill(other, signal.SIGKILL)
+            sys.exit("a rank failed")

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from typing import Any
 import torch
 import torch._dynamo  # once, before ranks are forked
 
-from _ranks import fork_ranks
+from _ranks import fork_ranks, wait_for
 from _report import Result, cost, machine, release, report, resident
 from openpali.distributed import Ranks, join_ranks
 from openpali.plan.planner import Device, Lengths, build_without_data, make_batch, rehearse, rows_of
@@ -92,14 +91,7 @@ def measure_all(options: argparse.Namespace) -> None:
     """Write the memory and FLOPs of each shape to a file, one line each."""
     for world in sorted({ranks for ranks, _ in SHAPES.values()}):
         names = [name for name, (ranks, _) in SHAPES.items() if ranks == world]
-        children = set(fork_ranks(world, HERE.node, partial(measure_rank, names, options)))
-        while children:
-            child, status = os.wait()
-            children.remove(child)
-            if status:
-                for other in children:  # they wait for the failed rank
-                    os.kill(other, signal.SIGKILL)
-                sys.exit(f"a rank of {world} failed")
+        wait_for(fork_ranks(world, HERE.node, partial(measure_rank, names, options)))
 
 
 def measure_rank(names: list[str], options: argparse.Namespace, rank: int) -> None:

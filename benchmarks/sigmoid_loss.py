@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from _ranks import fork_ranks, wait_for
 from _report import Result, cost, interleaved, machine, need, report
 from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import Embeddings, normalize
@@ -52,7 +52,8 @@ def main() -> None:
 
 def _measure(world: int, options: argparse.Namespace) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_run_rank, (world, options, Path(folder), max(1, torch.get_num_threads() // world)), nprocs=world)
+        threads = max(1, torch.get_num_threads() // world)
+        wait_for(fork_ranks(world, world, partial(_run_rank, world, options, Path(folder), threads)))
         seen = json.loads((Path(folder) / "seen.json").read_text("utf-8"))
     mine = seen.pop(OURS)
     name = f"{world} rank{'s' if world > 1 else ''}"
@@ -61,12 +62,12 @@ def _measure(world: int, options: argparse.Namespace) -> Iterator[Result]:
         yield cost(f"{name}: peak memory", mine["bytes"] / 1e6, theirs["bytes"] / 1e6, peer, "MB")
 
 
-def _run_rank(rank: int, world: int, options: argparse.Namespace, folder: Path, threads: int) -> None:
+def _run_rank(world: int, options: argparse.Namespace, folder: Path, threads: int, rank: int) -> None:
     from open_clip.loss import SigLipLoss
 
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore", FutureWarning)  # open_clip calls deprecated functions of torch
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=world)
+    dist.init_process_group("gloo")
     torch.manual_seed(rank)
     image, text = (normalize(torch.randn(options.pairs, options.width)) for _ in range(2))
     inputs = Embeddings(*(t.requires_grad_() for t in (image, text, torch.tensor([2.3]), torch.tensor([-10.0]))))
@@ -92,7 +93,7 @@ def _open_clip(loss: Any, inputs: Embeddings) -> Tensor:
 
 
 def _step(side: Callable[[], Tensor], inputs: Embeddings) -> Tensor:
-    for tensor in inputs:
+    for tensor in inputs[:4]:  # those that are there: no regions
         tensor.grad = None
     total = side()
     total.backward()
@@ -104,7 +105,7 @@ def _check(sides: dict[str, Callable[[], Tensor]], inputs: Embeddings, world: in
     seen = {}
     for name, side in sides.items():
         total = _step(side, inputs)
-        gradients = [t.grad / (1 if name == OURS else world) for t in inputs if t.grad is not None]
+        gradients = [t.grad / (1 if name == OURS else world) for t in inputs[:4]]
         dist.all_reduce(total)
         for scalar in gradients[2:]:
             dist.all_reduce(scalar)

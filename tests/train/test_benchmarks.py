@@ -19,7 +19,6 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]
 TINY_DATA = ["--sides", "256", "896", "--count", "8", "--batch", "4", "--rounds", "1"]
 Run = Callable[..., None]
-needs_open_clip = pytest.mark.skipif(not importlib.util.find_spec("open_clip"), reason="open_clip is not installed")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -71,23 +70,17 @@ def test_each_row_is_printed_and_written_when_it_is_known(tmp_path, capsys) -> N
 
 
 @needs_proc
-def test_steps_beside_transformers(tmp_path) -> None:
-    found = results_of("train.py", tmp_path / "x.json", "--compiled", "--steps", "stage 1", "stage 2", *TINY)
+def test_steps_beside_those_of_their_peers(tmp_path) -> None:
+    found = results_of("train.py", tmp_path / "x.json", "--compiled", *TINY)
+    peers = {"siglip": "open_clip", "stage 1": "transformers", "stage 2": "transformers"}
     assert found.keys() == {
-        (f"{stage}{what}", peer)
-        for stage in ("stage 1", "stage 1, compiled", "stage 2", "stage 2, compiled")
-        for what, peer in (("", "transformers"), (": peak memory", "transformers"), (": matmuls", "matmul peak"))
+        (f"{step}{kind}{what}", peer)
+        for step, theirs in peers.items()
+        for kind in ("", ", compiled")
+        for what, peer in (("", theirs), (": peak memory", theirs), (": matmuls", "matmul peak"))
     }
 
 
-@needs_proc
-@needs_open_clip
-def test_a_step_beside_open_clip(tmp_path) -> None:
-    found = results_of("train.py", tmp_path / "x.json", "--compiled", "--steps", "siglip", *TINY)
-    assert {("siglip", "open_clip"), ("siglip, compiled", "open_clip")} <= found.keys()
-
-
-@needs_open_clip
 def test_the_loss_beside_open_clip(tmp_path) -> None:
     shape = ["--pairs", "96", "--width", "8", "--rounds", "1"]
     found = results_of("sigmoid_loss.py", tmp_path / "x.json", "--ranks", "1", "2", *shape)
@@ -168,7 +161,7 @@ def test_a_gpu_is_measured_row_by_row(tmp_path, capsys) -> None:
     steps = ["stage 1, base", "stage 2, pali3-5b"]  # at tiny shapes, all sizes are the same
     rows = ["ViT", "attention", "generation", "siglip", *steps]
     found = results_of("gpu.py", tmp_path / "x.json", "--tiny", "--only", *rows, run=run_here)
-    wanted = {"ViT, 24 px, batch 2", "ViT, 48 px, batch 1"}
+    wanted = {"ViT, 24 px, batch 2", "ViT, 48 px, batch 1", "siglip, base"}
     wanted |= {f"attention with bias, {tokens} tokens" for tokens in (10, 20)}
     endings = ("", ", CUDA graphs", ": peak memory")
     wanted |= {f"generation, batch {batch}{ending}" for batch in (1, 2) for ending in endings}
@@ -212,9 +205,7 @@ def test_without_their_peer_they_say_what_to_install(script, module, package, mo
 
 
 def test_loading_beside_webdataset(tmp_path) -> None:
-    for package in ("webdataset", "torchvision", "simplejpeg"):
-        pytest.importorskip(package)
-    found = results_of("data.py", tmp_path / "x.json", *TINY_DATA)
+    found = results_of("data.py", tmp_path / "x.json", *TINY_DATA, run=run_here)
     assert len(found) == 2 * 4
     assert [name.rpartition(" at ")[2] for name, _ in list(found)[::4]] == ["full size)", "1/4)"]
 
