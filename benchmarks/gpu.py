@@ -5,13 +5,14 @@
     python benchmarks/gpu.py --tiny               # small shapes, also on a CPU: a check that it runs
 
 Each row is printed and written as soon as it is known; rows that would begin after `--seconds` are named and left
-out, as are those that the planner says do not fit into the memory.
+out.
 
 "stage 1" and "stage 2" are the trainer's own step in bf16, as in `train`, on random weights, images and ids.
 "matmuls" is its throughput of matmuls beside the peak of the data sheet (MFU); "step" and "peak memory" stand
 beside what `openpali plan` predicts for this card (at 0.4 of the peak). base learns with AdamW, large and pali3-5b
-with Adafactor and selective checkpointing, which recomputes no matmuls. "siglip" is the step of both towers of base
-beside open_clip's, both compiled.
+with Adafactor and selective checkpointing, which recomputes no matmuls. Where the plan does not fit, half of the
+layers are left out until it does, and the name says how many are left. "siglip" is the step of both towers of base
+beside open_clip's, both compiled; its memory is ours alone.
 
 "generation" is a T5 of XL shape in bf16: rows of 260 to 440 tokens, 128 new ones, EOS forbidden, the encoder
 included, by the engines torch and torch-graphs. Its limit is the rate at which the decoder's weights can be read
@@ -30,6 +31,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -102,7 +104,9 @@ class Bench:
         flops = count_flops(step)
         seconds = self.seconds(step)
         peak = batch * self.card.bf16 / flops
-        yield rate(f"ViT, {side} px, batch {batch}", batch / seconds, peak, "the data sheet's peak", "images/s")
+        name = f"ViT, {side} px, batch {batch}"
+        yield rate(name, batch / seconds, peak, "the data sheet's peak", "images/s")
+        yield self.memory(name)
 
     def generation(self, batch: int) -> Iterator[Result]:
         """Tokens per second of greedy decoding."""
@@ -156,13 +160,20 @@ class Bench:
 
     def training(self, name: str, preset: str, batch: int, **changes: str) -> Iterator[Result]:
         """The trainer's step beside the planner's prediction and the peak."""
-        shape, label = self.shape(preset), f"{name}, {preset}"
-        recipe = recipe_of(name, *shape, 2 if self.tiny else batch, **changes)
-        costs = rehearse(recipe, recipe.phases[0], self.card, 1)
-        if costs.peak > self.card.memory:
-            print(f"{label}: left out, since its plan of {costs.peak / 1e9:,.0f} GB does not fit", flush=True)
-            return
-        step = self.ours(recipe, PRESETS[shape[0]].language.vocab_size)
+        label, (shape, size) = f"{name}, {preset}", self.shape(preset)
+        with patch.dict(PRESETS):  # for smaller ones
+            while True:
+                recipe = recipe_of(name, shape, size, 2 if self.tiny else batch, **changes)
+                costs = rehearse(recipe, recipe.phases[0], self.card, 1)
+                if costs.peak <= self.card.memory:
+                    break
+                smaller, depths = halved(PRESETS[shape])
+                if smaller == PRESETS[shape]:
+                    print(f"{label}: left out, since {costs.peak / 1e9:,.0f} GB do not fit", flush=True)
+                    return
+                shape = f"{preset} with {' + '.join(map(str, depths))} layers"
+                PRESETS[shape], label = smaller, f"{name}, {shape}"
+            step = self.ours(recipe, PRESETS[shape].language.vocab_size)
         flops = count_flops(step)
         seconds = self.seconds(step)
         predicted = step_seconds(costs, self.card, BF16, EFFICIENCY)
@@ -182,6 +193,9 @@ class Bench:
         batch, preset = 2 if self.tiny else 256, PRESETS[name]
         recipe = recipe_of("siglip", name, size, batch, compiled=not self.tiny)
         ours = self.ours(recipe, preset.text_tower.vocab_size)
+        for _ in range(2):  # the first creates the optimizer's state
+            self.finished(ours)
+        yield self.memory("siglip, base")
         model, theirs = make_open_clip(preset, batch, BF16, device=self.device)
         if not self.tiny:
             model.compile()
@@ -220,6 +234,15 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
+
+
+def halved(preset: Preset) -> tuple[Preset, tuple[int, int, int]]:
+    """A preset with half of the layers of ViT, encoder and decoder, but at least one; and how many these are."""
+    vision, language = preset.vision, preset.language
+    depths = vision.depth, language.encoder_layers, language.decoder_layers
+    vit, encoder, decoder = (max(1, depth // 2) for depth in depths)
+    language = replace(language, encoder_layers=encoder, decoder_layers=decoder)
+    return replace(preset, vision=replace(vision, depth=vit), language=language), (vit, encoder, decoder)
 
 
 def _side(preset: Preset) -> int:

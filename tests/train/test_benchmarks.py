@@ -9,11 +9,15 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from openpali.model.sizes import PRESETS
+from openpali.plan.planner import find_device, rehearse
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]
@@ -161,7 +165,8 @@ def test_a_gpu_is_measured_row_by_row(tmp_path, capsys) -> None:
     steps = ["stage 1, base", "stage 2, pali3-5b"]  # at tiny shapes, all sizes are the same
     rows = ["ViT", "attention", "generation", "siglip", *steps]
     found = results_of("gpu.py", tmp_path / "x.json", "--tiny", "--only", *rows, run=run_here)
-    wanted = {"ViT, 24 px, batch 2", "ViT, 48 px, batch 1", "siglip, base"}
+    alone = ("ViT, 24 px, batch 2", "ViT, 48 px, batch 1", "siglip, base")
+    wanted = {f"{row}{what}" for row in alone for what in ("", ": peak memory")}
     wanted |= {f"attention with bias, {tokens} tokens" for tokens in (10, 20)}
     endings = ("", ", CUDA graphs", ": peak memory")
     wanted |= {f"generation, batch {batch}{ending}" for batch in (1, 2) for ending in endings}
@@ -172,6 +177,20 @@ def test_a_gpu_is_measured_row_by_row(tmp_path, capsys) -> None:
     printed = capsys.readouterr().out
     assert "ViT, 24 px: left out, 0 seconds are over" in printed
     assert "generation" not in printed
+
+
+def test_layers_are_halved_until_the_plan_fits(capsys) -> None:
+    from gpu import Bench, recipe_of
+
+    recipe, card = recipe_of("stage 1", "nano", 72, 2), find_device("h100", 1)
+    whole = rehearse(recipe, recipe.phases[0], card, 1).peak
+    bench = Bench(torch.device("cpu"), replace(card, memory=whole - 1), tiny=False)
+    names = [result.name for result in bench.training("stage 1", "nano", 2)]
+    assert names == [f"stage 1, nano with 3 + 1 + 1 layers: {what}" for what in ("matmuls", "step")]
+    assert PRESETS.keys().isdisjoint(["nano with 3 + 1 + 1 layers"])
+    bench = replace(bench, card=replace(card, memory=1.0), tiny=True)
+    assert list(bench.training("stage 1", "nano", 2)) == []
+    assert "stage 1, nano: left out" in capsys.readouterr().out
 
 
 def test_the_quality_of_int8(tmp_path) -> None:
