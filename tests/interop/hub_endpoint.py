@@ -1,15 +1,18 @@
-"""A small local endpoint with a hub's layout, for ``hf://``."""
+"""A small local endpoint with a hub's layout, for ``hf://``: downloads, and uploads of small files."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from huggingface_hub import constants
@@ -19,11 +22,12 @@ WEIGHTS = "model.safetensors"
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """Serves ``repos/ORG/NAME``. ``org/gated`` answers 401, and what is not there 404."""
+    """Serves ``repos/ORG/NAME``, the main branch, and ``repos/ORG/NAME@BRANCH``. Files of ``org/gated`` answer 401
+    without a token and 403 with one, uploads without one 401, and what is not there 404."""
 
     root: Path
     seen: list[str]
-    cut: dict[str, int]  # how often the body of a file ends halfway
+    cut: dict[str, int]  # how often the body of a file ends halfway, or a POST ("commit") stays without an answer
     spoil = False
 
     def log_message(self, *_: Any) -> None:
@@ -37,38 +41,75 @@ class Endpoint(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.seen.append(f"POST {self.path}")
-        self._send(401, b"{}", {"X-Error-Code": "Unauthorized"})
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        *_, verb, branch = unquote(self.path.partition("?")[0]).split("/")
+        if "Authorization" not in self.headers:
+            return self._send(401, b"{}", {"X-Error-Code": "Unauthorized"})
+        if self._cuts(verb):
+            self.close_connection = True
+            return None
+        if verb == "repos":
+            new = json.loads(sent)
+            (self.root / new["organization"] / new["name"]).mkdir(parents=True, exist_ok=True)
+            return self._json({"url": f"http://{self.headers['Host']}/{new['organization']}/{new['name']}"})
+        if branch == "validate-yaml":
+            return self._json({})
+        repository = "/".join(self.path.split("/")[3:5])
+        if verb == "branch":
+            shutil.copytree(self.root / repository, self.root / f"{repository}@{branch}", dirs_exist_ok=True)
+            return self._json({})
+        folder = self._folder(repository, branch)
+        if folder is None:
+            return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        if verb == "preupload":
+            paths = [file["path"] for file in json.loads(sent)["files"]]
+            kinds = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+            return self._json({"files": [{"path": path, **kinds} for path in paths]})
+        for value in [line["value"] for line in map(json.loads, sent.splitlines()) if line["key"] == "file"]:
+            (folder / value["path"]).write_bytes(base64.b64decode(value["content"]))
+        return self._json({"commitUrl": f"http://{self.headers['Host']}/{repository}", "commitOid": COMMIT})
+
+    def _folder(self, repository: str, revision: str) -> Path | None:
+        """The files of a branch, by its name or commit; None if there is no such branch."""
+        if revision in ("main", "v1", COMMIT):
+            return self.root / repository
+        branches = self.root.glob(f"{repository}@*")
+        return next((f for f in branches if revision in (f.name.partition("@")[2], commit_of(f))), None)
+
+    def _cuts(self, what: str) -> bool:
+        """Whether to cut the connection now."""
+        self.cut[what] = self.cut.get(what, 0) - 1
+        return self.cut[what] >= 0
 
     def _answer(self, body: bool) -> None:
         self.seen.append(f"{self.command} {self.path}")
         parts = self.path.partition("?")[0].strip("/").split("/")
         api = parts[:2] == ["api", "models"]
         repository = "/".join(parts[2:4] if api else parts[:2])
-        folder = self.root / repository
-        if not folder.is_dir():
+        if not (self.root / repository).is_dir():
             return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        folder = self._folder(repository, unquote(parts[5 if api else 3]))
+        if folder is None:
+            return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         files = sorted(path for path in folder.iterdir())
         if api and parts[4] == "revision":
-            if parts[5] not in ("main", "v1", COMMIT):
-                return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            return self._json({"id": repository, "sha": COMMIT, "siblings": [{"rfilename": f.name} for f in files]})
+            siblings = [{"rfilename": file.name} for file in files]
+            return self._json({"id": repository, "sha": commit_of(folder), "siblings": siblings})
         if api:
             return self._json([self._entry(file) for file in files])
         if "gated" in repository:
-            return self._send(403, b"{}", {"X-Error-Code": "GatedRepo"})
+            status = 403 if "Authorization" in self.headers else 401
+            return self._send(status, b"{}", {"X-Error-Code": "GatedRepo"})
         file = folder / parts[-1]
         data, entry = file.read_bytes(), self._entry(file)
         if self.spoil and file.name == WEIGHTS:
             data = bytes(len(data))
         etag = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit_of(folder), "Accept-Ranges": "bytes"}
         first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         if first:
             headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
-        half = None
-        if body and self.cut.get(file.name, 0) > 0:
-            self.cut[file.name] -= 1
-            half = len(data) // 2
+        half = (len(data) - first) // 2 if body and self._cuts(file.name) else None
         self._send(206 if first else 200, data[first:], headers, body=body, stop=half)
 
     @staticmethod
@@ -92,6 +133,12 @@ class Endpoint(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(data[:stop])
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of a branch."""
+    branch = folder.name.partition("@")[2]
+    return hashlib.sha1(branch.encode()).hexdigest() if branch else COMMIT
 
 
 @contextmanager

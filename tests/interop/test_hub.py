@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,13 +17,15 @@ from huggingface_hub import constants
 
 from openpali.cli.main import main
 from openpali.infer.pali import Pali
+from openpali.model.lora import LoraConfig
+from openpali.weights.adapters import Adapter, write_adapter
 from openpali.weights.family import open_tokenizer
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.hub import parse, pinned
 
 from . import checkpoints
-from .hub_endpoint import COMMIT, WEIGHTS, Endpoint, hub_of
+from .hub_endpoint import COMMIT, WEIGHTS, Endpoint, commit_of, hub_of
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +75,13 @@ def test_a_new_process_loads_what_it_needs(tmp_path: Path) -> None:
     assert "FileNotFoundError: hf://org/none is not complete in the cache" in run.stderr
 
 
-def test_what_is_wrong_is_said_in_a_sentence(endpoint: type[Endpoint]) -> None:
-    with pytest.raises(PermissionError, match=r"gated: accept its conditions at http.*org/gated, .* set HF_TOKEN"):
-        find_model("hf://org/gated")
+def test_what_is_wrong_is_said_in_a_sentence(endpoint: type[Endpoint], monkeypatch) -> None:
+    for token in ("", "hf_of_another"):  # answered by 401 and 403
+        monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(
+            PermissionError, match=r"gated: accept its conditions at http.*/org/gated, .* set HF_TOKEN"
+        ):
+            find_model("hf://org/gated")
     with pytest.raises(FileNotFoundError, match=r"there is no http.*/org/none, or it is private"):
         find_model("hf://org/none")
     with pytest.raises(FileNotFoundError, match="has no revision 'v9'"):
@@ -134,3 +141,49 @@ def test_push_shows_first_and_names_a_missing_token(
     assert endpoint.seen == []
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     assert "no token that may write there" in (openpali(monkeypatch, *arguments, "--upload") or "")
+
+
+def test_what_was_pushed_is_fetched(endpoint: type[Endpoint], repositories: Path, monkeypatch, capsys) -> None:
+    """To the main branch, and with its card to one that is made for it."""
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    folder = find_model("hf://org/pg")
+    for name, there in (("hf://me/pushed", "pushed"), ("hf://me/pushed@small", "pushed@small")):
+        assert openpali(monkeypatch, "push", folder, name, "--license", f"of {there}", "--upload") is None
+        printed = capsys.readouterr()
+        assert "/me/pushed" in printed.out
+        assert "which only this machine has" not in printed.err
+        assert f"license: of {there}\n" in (repositories / "me" / there / "README.md").read_text()
+        fetched = find_model(name)
+        assert fetched.name == commit_of(repositories / "me" / there)
+        weights, before = open_model(fetched).weights(), open_model(folder).weights()
+        assert all(torch.equal(weights[key], value) for key, value in before.items())
+    assert "license: of pushed\n" in (repositories / "me" / "pushed" / "README.md").read_text()
+
+
+def test_a_base_that_others_do_not_have_is_said(
+    endpoint: type[Endpoint], tmp_path: Path, monkeypatch, capsys
+) -> None:
+    tensors = {f"text.layers.0.ff.down.lora.{part}": torch.zeros(2, 2) for part in ("down", "up")}
+    config = LoraConfig(2, 4.0, ["text.layers.0.ff.down"])
+    for base, said in ((str(find_model("hf://org/pg")), True), ("nano/pali", False), ("hf://org/pg", False)):
+        write_adapter(tmp_path / "adapter", Adapter(base, config, tensors))
+        assert openpali(monkeypatch, "push", tmp_path / "adapter", "hf://me/mine", "--license", "gemma") is None
+        wanted = (
+            f"it starts from {base}, which only this machine has: push that first, then correct base_model_name"
+        )
+        assert (wanted in capsys.readouterr().err) == said
+
+
+def test_a_lost_connection_is_said_in_a_sentence(endpoint: type[Endpoint], tmp_path: Path, monkeypatch) -> None:
+    """One that is cut again and again, and a hub that is not there."""
+    run, push = partial(openpali, monkeypatch), ["hf://me/lost", "--license", "gemma", "--upload"]
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    folder = find_model("hf://org/pg")
+    endpoint.cut |= {"spiece.model": 100, "commit": 100}
+    fetch = ["convert", "--out", tmp_path / "x", "--vision"]
+    again = "hf://org/siglip cannot be downloaded: .*; the same command goes on"
+    assert re.search(again, run(*fetch, "hf://org/siglip") or "")
+    assert re.search("hf://me/lost cannot be uploaded: .*disconnected", run("push", folder, *push) or "")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    assert "hf://org/t5 is not complete in the cache" in (run(*fetch, "hf://org/t5") or "")
+    assert re.search("hf://me/lost cannot be uploaded: .*refused", run("push", folder, *push) or "")

@@ -26,13 +26,17 @@ def push(
 ) -> None:
     """Upload a model with a generated card; by default, only show what would be uploaded."""
     from openpali.weights import hub
-    from openpali.weights.card import model_card
-    from openpali.weights.find import find_model
+    from openpali.weights.card import model_card, start_of
+    from openpali.weights.find import ADAPTER, find_model, is_only_here
     from openpali.weights.format import open_model
 
     hub.parse(name)
     source = open_model(find_model(model))
     card = model_card(source, licence, scores or ())
+    start = start_of(source)
+    if start and is_only_here(start):
+        fix = f", then correct base_model_name_or_path in {source.folder / ADAPTER}" if source.adapter else ""
+        typer.echo(f"openpali: it starts from {start}, which only this machine has: push that first{fix}", err=True)
     if upload:
         typer.echo(f"uploaded to {hub.push(source.folder, name, card)}")
         return

@@ -10,6 +10,11 @@ from typing import Any
 from openpali.weights.format import ModelFolder
 
 
+def start_of(model: ModelFolder) -> str:
+    """The name of the model that an adapter changes, or that a run started from; empty if there is none."""
+    return model.adapter.base if model.adapter else _recipe(model).get("model", {}).get("init", {}).get("", "")
+
+
 def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
     """Markdown with the hub's metadata.
 
@@ -21,8 +26,7 @@ def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
     Raises:
         ValueError: a score card cannot be read.
     """
-    recipe = model.facts.get("recipe")
-    start = model.adapter.base if model.adapter else (recipe or {}).get("model", {}).get("init", {}).get("", "")
+    recipe, start = _recipe(model), start_of(model)
     lines = ["---", f"license: {licence}", "library_name: openpali", "pipeline_tag: image-text-to-text"]
     if start.startswith("hf://"):
         lines.append(f"base_model: {start.removeprefix('hf://').partition('@')[0]}")
@@ -38,6 +42,10 @@ def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
     if recipe:
         lines += ["", "## Recipe", "", "```json", json.dumps(recipe, indent=1, ensure_ascii=False), "```"]
     return "\n".join(lines) + "\n"
+
+
+def _recipe(model: ModelFolder) -> Any:
+    return model.facts.get("recipe") or {}
 
 
 def _read(path: Path) -> Any:

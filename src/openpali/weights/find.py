@@ -44,6 +44,12 @@ def name_of(folder: Path) -> str:
     return folder.relative_to(SHIPPED).as_posix() if folder.is_relative_to(SHIPPED) else str(folder)
 
 
+def is_only_here(name: str) -> bool:
+    """Whether a model of this name is on this machine alone: it neither ships with the package nor is on a hub."""
+    folder = SHIPPED / name  # a full path stays itself
+    return not name.startswith(SCHEME) and not (folder.is_relative_to(SHIPPED) and folder.is_dir())
+
+
 def candidates(name: str) -> tuple[Path, ...]:
     """Where a model of this name may be."""
     if name.startswith(SCHEME):

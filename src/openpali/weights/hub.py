@@ -85,7 +85,7 @@ def pinned(name: str) -> str:
 
 
 def push(folder: Path, name: str, card: str) -> str:
-    """Upload a model folder with a model card; returns its address.
+    """Upload a model folder with a model card; returns its address. A branch that is missing is made.
 
     Raises:
         PermissionError: there is no token, or it may not write there.
@@ -96,17 +96,18 @@ def push(folder: Path, name: str, card: str) -> str:
     api = hub.HfApi(endpoint=_endpoint())
     try:
         api.create_repo(remote.repository, exist_ok=True)
-        api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=remote.repository)
-        api.upload_folder(
-            folder_path=folder, repo_id=remote.repository, revision=remote.revision, ignore_patterns=["README.md"]
-        )
-    except hub.errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        if status in (401, 403):
+        if remote.revision:
+            api.create_branch(remote.repository, branch=remote.revision, exist_ok=True)
+        there = {"repo_id": remote.repository, "revision": remote.revision}
+        api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", **there)
+        api.upload_folder(folder_path=folder, ignore_patterns=["README.md"], **there)
+    except (hub.errors.HTTPError, OSError) as error:
+        response = getattr(error, "response", None)
+        if response is not None and response.status_code in (401, 403):
             raise PermissionError(
                 f"{name}: no token that may write there: run `hf auth login`, or set HF_TOKEN"
             ) from error
-        raise OSError(f"{name} cannot be uploaded: {_first_line(error)}") from error
+        raise OSError(f"{name} cannot be uploaded: {_first_line(error)}; the same command tries again") from error
     return f"{_endpoint() or 'https://huggingface.co'}/{remote.repository}"
 
 
@@ -132,7 +133,7 @@ def _download(name: str, remote: Remote) -> Path:
         raise FileNotFoundError(
             f"{name} is not complete in the cache, and the hub is not reached: connect, or unset HF_HUB_OFFLINE"
         ) from error
-    except (errors.HfHubHTTPError, OSError) as error:
+    except (errors.HTTPError, OSError) as error:  # the former is that of the HTTP library
         raise OSError(f"{name} cannot be downloaded: {_first_line(error)}; the same command goes on") from error
     return Path(found)
 
