@@ -3,10 +3,10 @@
     pip install 'openpali[bench]'
     OMP_NUM_THREADS=1 python benchmarks/data.py --json data.json
 
-One thread and no workers (all sides scale with workers alike), measured in CPU seconds, so that other programs on
-the machine do not distort the result. Ours reads the shard in the order of a run (a global shuffle), checks each
-record, uses the class of its label and keeps freed memory, as in training; webdataset reads the shard sequentially.
-Images are generated (noise with the spectrum and the JPEG size of photographs) or taken from ``--pictures``.
+One thread and no workers, measured in CPU seconds, so that other programs on the machine do not distort the result.
+Ours reads the shard in the order of a run (a global shuffle), checks each record, uses the class of its label and
+keeps freed memory, as in training; webdataset reads the shard sequentially. Images are generated (noise with the
+spectrum and the JPEG size of photographs) or taken from ``--pictures``.
 
 A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. Ours does so where at least 224 pixels remain: from a shorter
 side of 448 on at 1/2, from 896 at 1/4, from 1,792 at 1/8. Below 448 every side decodes all pixels.
@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 
 from _report import Result, interleaved, machine, need, rate, report
-from openpali.data.media.images import Preprocess
+from openpali.data.media.images import Preprocess, load_image
 from openpali.data.media.loader import MediaLoader
 from openpali.data.pipeline.encode import LabelEncoder
 from openpali.data.pipeline.stream import Entry, Phase, Stream, load
@@ -43,6 +43,7 @@ vision_io, transforms = need("torchvision.io", "torchvision"), need("torchvision
 v2 = need("torchvision.transforms.v2", "torchvision")
 
 SIZE = 224
+PREPROCESS = Preprocess(SIZE, SIZE)
 LABELS = ("a", "b")
 
 
@@ -70,43 +71,39 @@ def _measure(side: int, options: Any) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as work:
         write_shards(Path(work), "x", samples)
         shard = next(Path(work).glob("*.tar"))
+        data = [files["jpg"] for _, files in samples]
+        full, small = (
+            [load_image(jpeg, min_size=size).shape[:2] for jpeg in data] for size in (None, PREPROCESS.min_size)
+        )
         ours = Ours(shard, options.count, options.batch)
         seconds = interleaved(
             {
                 "ours": ours,
                 "webdataset + torchvision transforms": lambda: _webdataset(shard, options.batch, _pil),
                 "webdataset + torchvision.io, v2": lambda: _webdataset(shard, options.batch, _tensor),
-                "libjpeg-turbo alone, full size": lambda: [simplejpeg.decode_jpeg(p["jpg"]) for _, p in samples],
-                "libjpeg-turbo alone, as small as ours": lambda: [
-                    simplejpeg.decode_jpeg(p["jpg"], min_height=SIZE, min_width=SIZE, min_factor=1)
-                    for _, p in samples
-                ],
+                "libjpeg-turbo alone, full size": partial(_libjpeg, data, full),
+                "libjpeg-turbo alone, as small as ours": partial(_libjpeg, data, small),
             },
             options.rounds,
             clock=time.process_time,
             within={"ours": partial(kept_memory, torch.device("cpu"))},
         )
     kilobytes = sum(map(len, jpegs)) / len(jpegs) / 1000
-    name = f"shorter side {side} ({kilobytes:.0f} kB, decoded at {reduction(side)})"
+    factor = round(side / min(small[0]))
+    decoded = "full size" if factor == 1 else f"1/{factor}"
+    name = f"shorter side {side} ({kilobytes:.0f} kB, decoded at {decoded})"
     per_second = {run: options.count / each for run, each in seconds.items()}
     mine = per_second.pop("ours")
     for peer, theirs in per_second.items():
         yield rate(name, mine, theirs, peer, "pictures/s/core")
 
 
-def reduction(side: int) -> str:
-    """The share of its size at which a JPEG is decoded, so that at least ``SIZE`` pixels remain."""
-    factor = next(n for n in (8, 4, 2, 1) if side >= n * SIZE or n == 1)
-    return "full size" if factor == 1 else f"1/{factor}"
-
-
 class Ours:
     """A run's stream from the shard; each call continues after the previous one."""
 
     def __init__(self, shard: Path, count: int, batch: int) -> None:
-        preprocess = Preprocess(SIZE, SIZE)
-        source = ShardSource(shard, MediaLoader(preprocess.min_size))
-        phase = Phase(2**40, preprocess, [Entry("x", source, get_task("classify"), 1.0)])
+        source = ShardSource(shard, MediaLoader(PREPROCESS.min_size))
+        phase = Phase(2**40, PREPROCESS, [Entry("x", source, get_task("classify"), 1.0)])
         self.stream = Stream([phase], LabelEncoder(LABELS), seed=0)
         self.count, self.batch, self.start = count, batch, 0
 
@@ -138,6 +135,12 @@ def _pil(data: bytes) -> torch.Tensor:
 
 def _tensor(data: bytes) -> torch.Tensor:
     return _V2(vision_io.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)))
+
+
+def _libjpeg(data: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> None:
+    for jpeg, (height, width) in zip(data, sizes, strict=True):
+        pixels = simplejpeg.decode_jpeg(jpeg, min_height=height, min_width=width)
+        assert pixels.shape[:2] == (height, width)
 
 
 def _webdataset(shard: Path, batch: int, transform: Any) -> None:

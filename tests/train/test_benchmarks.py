@@ -21,7 +21,7 @@ from openpali.plan.planner import find_device, rehearse
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]
-TINY_DATA = ["--sides", "256", "896", "--count", "8", "--batch", "4", "--rounds", "1"]
+TINY_DATA = ["--sides", "256", "768", "--count", "8", "--batch", "4", "--rounds", "1"]
 Run = Callable[..., None]
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -226,7 +226,7 @@ def test_without_their_peer_they_say_what_to_install(script, module, package, mo
 def test_loading_beside_webdataset(tmp_path) -> None:
     found = results_of("data.py", tmp_path / "x.json", *TINY_DATA, run=run_here)
     assert len(found) == 2 * 4
-    assert [name.rpartition(" at ")[2] for name, _ in list(found)[::4]] == ["full size)", "1/4)"]
+    assert [name.rpartition(" at ")[2] for name, _ in list(found)[::4]] == ["full size)", "1/2)"]
 
 
 def test_live_bytes_are_counted(monkeypatch) -> None:
