@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -144,6 +145,26 @@ def test_a_folder_goes_in_and_out_bit_for_bit(downloaded: Path, tmp_path: Path) 
         assert tokenizer(text, add_special_tokens=False).input_ids == made.tokenizer.encode(text)
     again = read_paligemma(tmp_path / "theirs")
     assert all(torch.equal(again.weights[key], value) for key, value in made.weights().items())
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("q_proj", "self_attn.q_proj, which that model does not have: "),
+        ("embed_tokens", "only LoRA of linear layers"),
+    ],
+)
+def test_an_adapter_with_names_of_transformers_is_refused(
+    layer: str, said: str, downloaded: Path, family: Path, tmp_path: Path
+) -> None:
+    theirs = PaliGemmaForConditionalGeneration.from_pretrained(downloaded)
+    get_peft_model(theirs, LoraConfig(target_modules=[layer])).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    base = {"base_model_name_or_path": str(family / "pali")}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **base}))
+    for plain in (False, True):
+        with pytest.raises(ValueError, match=said):
+            open_model(tmp_path).model(plain=plain)
 
 
 def test_another_resolution(downloaded: Path, tmp_path: Path) -> None:

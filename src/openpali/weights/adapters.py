@@ -7,7 +7,7 @@ An adapter names the model that it was trained on. PEFT loads it onto that model
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,8 @@ def read_adapter(folder: Path) -> Adapter:
     if not base:
         raise ValueError(f"{path} names no base_model_name_or_path: write the model that it was trained on there")
     tensors = {_our_name(key): value for key, value in stored.items()}
+    if strange := [key for key in tensors if ".lora." not in key]:
+        raise ValueError(f"{folder / WEIGHTS} has {strange[0]}: only LoRA of linear layers is supported")
     targets = dict.fromkeys(key.rpartition(".lora.")[0] for key in tensors)
     return Adapter(base, LoraConfig(rank, alpha, list(targets), described.get("lora_dropout", 0.0)), tensors)
 
@@ -89,6 +91,19 @@ def write_adapter(folder: Path, adapter: Adapter) -> None:
     (folder / ADAPTER).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
 
 
+def require_layers(adapter: Adapter, tensors: Container[str]) -> None:
+    """Check that a model, of which these are the names of tensors, has the layers that an adapter changes.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if unknown := [name for name in adapter.config.targets if f"{name}.weight" not in tensors]:
+        raise ValueError(
+            f"the adapter of {adapter.base} changes {unknown[0]}, which that model does not have: if it was "
+            "trained on a model of transformers, merge it there with PEFT's merge_and_unload, and convert the result"
+        )
+
+
 class MergedTensors(Mapping[str, Tensor]):
     """A model's tensors with the changes of an adapter added; changed ones are float32.
 
@@ -98,9 +113,8 @@ class MergedTensors(Mapping[str, Tensor]):
 
     def __init__(self, base: Mapping[str, Tensor], adapter: Adapter) -> None:
         self.base, self.adapter = base, adapter
+        require_layers(adapter, base)
         self.changed = {f"{name}.weight": f"{name}.lora" for name in adapter.config.targets}
-        if unknown := [name for name in self.changed if name not in base]:
-            raise ValueError(f"the adapter of {adapter.base} changes {unknown[0]}, which that model does not have")
 
     def __getitem__(self, key: str) -> Tensor:
         value = self.base[key]

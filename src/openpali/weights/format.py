@@ -32,7 +32,7 @@ from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
 from openpali.model.vit import Classifier, ViTConfig, resample_positions
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, write_adapter
+from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, require_layers, write_adapter
 from openpali.weights.find import ADAPTER, CONFIG, FAMILY, find_model
 from openpali.weights.tensors import MappedTensors, WidenedTensors, load_exactly, write_tensors
 
@@ -198,6 +198,7 @@ class ModelFolder:
         else:
             stored = self.weights() if plain else self.stored()
         if self.adapter and not plain:
+            require_layers(self.adapter, stored)
             add_lora(model, self.adapter.config)
             stored = ChainMap(self.adapter.tensors, stored)  # type: ignore[arg-type]  # only read, never written
         weights = {k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in stored.items()}
