@@ -30,7 +30,7 @@ from openpali.tasks.example import Image
 from openpali.weights.adapters import Adapter, write_adapter
 from openpali.weights.format import open_model
 
-LIMITS = Limits(body=400_000, pixels=100_000, images=3, new_tokens=300, texts=8)
+LIMITS = Limits(body=400_000, pixels=100_000, all_pixels=250_000, images=3, new_tokens=300, texts=8)
 
 
 def data_url(image: Image) -> str:

@@ -15,6 +15,7 @@ from openpali.serve.media import Media, is_public
 
 PRIVATE = ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1"]
 PRIVATE += ["::1", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1", "2002:7f00:1::", "224.0.0.1"]
+PRIVATE += ["::7f00:1", "64:ff9b::7f00:1"]
 
 
 @pytest.mark.parametrize("address", PRIVATE)
@@ -23,7 +24,7 @@ def test_private_addresses(address: str) -> None:
 
 
 def test_public_addresses() -> None:
-    assert all(map(is_public, ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"]))
+    assert all(map(is_public, ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]))
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -65,6 +66,7 @@ def test_only_what_is_allowed_is_fetched(port: int) -> None:
     base = f"http://public.example:{port}"
     assert reader.fetch(f"{base}/image", "image") == b"pixels" * 10 + f"public.example:{port}".encode()
     assert reader.fetch(f"{base}/moved", "image").startswith(b"pixels")
+    assert reader.fetch(f"{base}/image 猫?size=ü", "image").startswith(b"pixels")
     for url, message in (
         (f"http://other.example:{port}/image", "does not fetch images from there"),
         (f"http://public.example@other.example:{port}/image", "does not fetch images from there"),

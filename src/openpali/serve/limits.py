@@ -14,7 +14,8 @@ class Limits:
     Attributes:
         body: bytes of a request.
         pixels: of one image; a larger one is refused before it is decoded.
-        images: of one request.
+        all_pixels: of all images of a request, which are held in memory together.
+        images: of one prompt.
         new_tokens: that a request may generate.
         texts: texts or images of one call for embeddings.
         seconds: after which a request is given up; and in which its body must have come.
@@ -25,6 +26,7 @@ class Limits:
 
     body: int = 32 * 2**20
     pixels: int = 50_000_000
+    all_pixels: int = 100_000_000
     images: int = 16
     new_tokens: int = 1024
     texts: int = 256

@@ -13,8 +13,8 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Collection
-from urllib.parse import SplitResult, urljoin, urlsplit
+from collections.abc import Collection, Sequence
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from openpali.data.media.images import TooManyPixels, load_image
 from openpali.serve.errors import ApiError
@@ -24,6 +24,8 @@ from openpali.tasks.example import Image
 SECONDS = 10.0  # for one image behind a URL, redirects included
 REDIRECTS = 3
 _PORTS = {"http": 80, "https": 443}
+_PATH = "/%:@!$&'()*+,;=~?"  # what stands in a path or a query as it is
+_EMBEDDING = [ipaddress.IPv6Network(each) for each in ("::/96", "64:ff9b::/96")]  # end in an IPv4 address
 
 
 class Media:
@@ -50,6 +52,23 @@ class Media:
         """
         data = _read_data_url(url, param) if url[:5].lower() == "data:" else self.fetch(url, param)
         return self.decode(data, param)
+
+    def images(self, named: Sequence[tuple[str, str]]) -> list[Image]:
+        """The pixels of several images, each with what error messages call it.
+
+        Raises:
+            ApiError: one of them cannot be read or is not allowed, or together they are too large.
+        """
+        found, pixels = list[Image](), 0
+        for url, param in named:
+            image = self.image(url, param)
+            pixels += image.shape[0] * image.shape[1]
+            if pixels > self.limits.all_pixels:
+                most = f"{self.limits.all_pixels:,} pixels"
+                told = f"the images up to {param} have more than {most}: send smaller ones"
+                raise ApiError(413, told, param=param, code="image_too_large")
+            found.append(image)
+        return found
 
     def decode(self, data: bytes, param: str) -> Image:
         """The pixels of an image file.
@@ -106,8 +125,8 @@ class Media:
             raise ApiError(400, f"{param}: its host has no public address", param=param, code="url_not_allowed")
         connection = _Connection(host, port, addresses[0], parts.scheme == "https", until)
         try:
-            target = parts.path or "/"
-            connection.request("GET", f"{target}?{parts.query}" if parts.query else target)
+            target = quote(parts.path or "/", safe=_PATH)
+            connection.request("GET", f"{target}?{quote(parts.query, safe=_PATH)}" if parts.query else target)
             answer = connection.getresponse()
             if answer.status in (301, 302, 303, 307, 308):
                 return answer.getheader("Location") or "", b""
@@ -152,7 +171,8 @@ def is_public(address: str) -> bool:
     """Whether an address is on the public internet: neither private nor local, nor one that embeds such a one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or ip
+        embedded = ipaddress.IPv4Address(int(ip) % 2**32) if any(ip in each for each in _EMBEDDING) else None
+        ip = ip.ipv4_mapped or ip.sixtofour or embedded or ip
     return ip.is_global and not ip.is_multicast
 
 

@@ -30,6 +30,7 @@ from openpali.tasks.registry import suited
 T = TypeVar("T")
 OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
 """Tasks of one image, in the order in which the page shows them."""
+EMBEDDINGS = 16  # calls that wait; each holds one of the 40 threads in which requests are read
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ class Service:
     history: History = "refuse"
     origins: Sequence[str] = ()
     adapters: Mapping[str, Pali] = field(default_factory=dict)
-    embedding: Lock = field(default_factory=Lock)  # one call at a time
+
+    def __post_init__(self) -> None:
+        self._embedding = Lock()
+        self._embeddings = 0  # calls that hold or wait for it
 
     @cached_property
     def models(self) -> Mapping[str, Served]:
@@ -139,6 +143,26 @@ class Service:
                 told = told.replace(folder, folders[folder])
             raise ApiError(400, told) from error
 
+    async def embed(self, work: Callable[[], T]) -> T:
+        """Run work of SigLIP's towers, one call after another.
+
+        Raises:
+            ApiError: too many wait, or as :meth:`run`.
+        """
+
+        def alone() -> T:
+            with self._embedding:
+                return work()
+
+        if self._embeddings >= EMBEDDINGS:
+            told = f"{self._embeddings} calls for embeddings are waiting already: try again in a second"
+            raise ApiError(429, told, code="queue_full", headers={"Retry-After": "1"})
+        self._embeddings += 1
+        try:
+            return await self.run(alone)
+        finally:
+            self._embeddings -= 1
+
     async def submit(self, asked: Asked, watch: Callable[[Written], None] | None = None) -> Ticket:
         """Queue a request.
 
@@ -151,7 +175,7 @@ class Service:
             raise ApiError(400, "lang needs a task: a free prompt names its language itself", param="lang")
 
         def work() -> Ticket:
-            images = [self.media.image(url, param) for url, param in asked.images]
+            images = self.media.images(asked.images)
             pali = asked.model.pali
             name = suited(asked.task or pali.recognise(asked.text, len(images)), len(images))
             task = pali.task(name)

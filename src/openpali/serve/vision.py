@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 
 import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Floats
 from openpali.serve.answers import Json, own, usage
 from openpali.serve.bodies import describe_body, read_body
@@ -25,6 +23,7 @@ from openpali.serve.schemas import (
     SimilarityRequest,
 )
 from openpali.serve.service import Asked, Service
+from openpali.tasks.example import Image
 
 
 def vision_router(service: Service) -> APIRouter:
@@ -70,20 +69,8 @@ def vision_router(service: Service) -> APIRouter:
         body = await read_body(request, SegmentRequest)
         return await ask(request, body, "refseg", body.expression, masks=body.mask_format)
 
-    async def embed_images(pali: Pali, urls: Sequence[str]) -> Floats:
-        def work() -> Floats:
-            images = [service.media.image(url, f"images[{i}]") for i, url in enumerate(urls)]
-            with service.embedding:
-                return pali.embed_image(images)
-
-        return await service.run(work)
-
-    async def embed_texts(pali: Pali, texts: Sequence[str]) -> Floats:
-        def work() -> Floats:
-            with service.embedding:
-                return pali.embed_text(texts)
-
-        return await service.run(work)
+    def images_of(body: EmbeddingRequest | SimilarityRequest) -> list[Image]:
+        return service.media.images([(url, f"images[{i}]") for i, url in enumerate(body.images)])
 
     def check_count(count: int) -> None:
         if not 0 < count <= service.limits.texts:
@@ -97,12 +84,16 @@ def vision_router(service: Service) -> APIRouter:
         texts = [body.input] if isinstance(body.input, str) else body.input
         check_count(len(texts) + len(body.images))
         pali = model.pali
-        rows = np.concatenate([await embed_texts(pali, texts), await embed_images(pali, body.images)])
+
+        def work() -> tuple[Floats, int]:
+            rows = np.concatenate([pali.embed_text(texts), pali.embed_image(images_of(body))])
+            return rows, sum(len(pali.embedding.tokenizer.encode(text)) for text in texts)
+
+        rows, tokens = await service.embed(work)
         data = [
             {"object": "embedding", "index": i, "embedding": _encoded(row, body.encoding_format)}
             for i, row in enumerate(rows)
         ]
-        tokens = sum(len(pali.embedding.tokenizer.encode(text)) for text in texts)
         counts = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JSONResponse({"object": "list", "data": data, "model": model.name, "usage": counts})
 
@@ -114,11 +105,9 @@ def vision_router(service: Service) -> APIRouter:
         check_count(len(body.images) + len(body.texts))
 
         def work() -> Floats:
-            images = [service.media.image(url, f"images[{i}]") for i, url in enumerate(body.images)]
-            with service.embedding:
-                return model.pali.similarity(images, body.texts)
+            return model.pali.similarity(images_of(body), body.texts)
 
-        return JSONResponse({"model": model.name, "similarity": (await service.run(work)).tolist()})
+        return JSONResponse({"model": model.name, "similarity": (await service.embed(work)).tolist()})
 
     return router
 
