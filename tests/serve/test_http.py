@@ -27,7 +27,7 @@ from openpali.infer.pipeline import Prediction
 from openpali.serve.answers import own
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
-from openpali.serve.service import Service
+from openpali.serve.service import EMBEDDINGS, Service
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 from openpali.weights.familiarity import Familiarity
@@ -69,6 +69,7 @@ def test_an_answer_is_that_of_the_model(
 ) -> None:
     [expected] = pali.predict([[images[0]]], [ASK], decoding=Decoding(max_tokens=12))
     body = chat(ASK, encoded[0], max_tokens=12, logprobs=True, model="tiny", top_p=1, temperature=0, user="me")
+    body |= dict.fromkeys(("seed", "n", "stream", "stop"))  # null
     answer = client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 200, answer.text
     found = answer.json()
@@ -297,6 +298,8 @@ def test_a_task_writes_the_prompt(client: Any, encoded: Sequence[str]) -> None:
     assert choice["openpali"]["prompt"] == "Answer in de: what? <extra_id_0>"
 
 
+LOW = {"type": "image_url", "image_url": {"url": "x", "detail": "low"}}
+LARGE = [data_url(np.zeros((300, 300, 3), np.uint8))] * 3
 BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat("a", colour=1), 400, "unknown parameter 'colour'"),
     ("/v1/chat/completions", chat("a", temperature="hot"), 400, "temperature"),
@@ -319,6 +322,12 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat("a", *["data:;base64,"] * 4), 400, "4 images, more than 3"),
     ("/v1/chat/completions", {"messages": []}, 400, "messages"),
     ("/v1/chat/completions", [], 400, "the body"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "images": ["x"]}]}, 400, "messages.0.user.images'"),
+    ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "a"}]}, 400, "messages.0"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [LOW]}]}, 400, "detail: Input should be"),
+    ("/v1/similarity", {"images": LARGE, "texts": ["a"]}, 413, "up to images[2] have more than 250,000 pixels"),
+    ("/v1/embeddings", {"images": LARGE}, 413, "send smaller ones"),
+    ("/v1/chat/completions", chat("a", *LARGE), 413, "send smaller ones"),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}] * 2}, 400, "--history last-turn"),
     ("/v1/chat/completions", {"messages": [{"role": "assistant", "content": "a"}]}, 400, "not of the user"),
     ("/v1/completions", {"prompt": "a", "echo": True}, 400, "unknown parameter 'echo'"),
@@ -511,12 +520,12 @@ def test_slots_of_a_client_that_goes_away_are_free_soon(url: str, service: Servi
         body = json.dumps(chat(ASK, encoded[0], max_tokens=300, stream=stream, temperature=2, seed=1)).encode()
         head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
+        service.scheduler.turn = lambda: (time.sleep(0.05), steps.append(1), turn())[2]  # type: ignore[method-assign, assignment]
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(head.encode() + body)
             while not service.scheduler.used:
                 time.sleep(0.002)
             [ticket] = service.scheduler._live
-            service.scheduler.turn = lambda: (time.sleep(0.05), steps.append(1), turn())[2]  # type: ignore[method-assign, assignment]
         steps.clear()
         while service.scheduler.used:
             time.sleep(0.005)
@@ -586,6 +595,16 @@ def test_a_full_queue_and_a_failed_engine(direct: Any, pali: Pali, images: Seque
     ready = client.get("/health/ready")
     assert (ready.status_code, "/home" in ready.text) == (503, False)
     assert client.get("/health/live").status_code == 200
+
+
+def test_few_calls_for_embeddings_wait(direct: Any, pali: Pali) -> None:
+    service = service_of(pali)
+    service._embeddings = EMBEDDINGS
+    answer = direct(service).post("/v1/embeddings", json={"input": "a"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    service._embeddings = EMBEDDINGS - 1
+    assert direct(service).post("/v1/embeddings", json={"input": "a"}).status_code == 200
+    assert service._embeddings == EMBEDDINGS - 1
 
 
 def test_a_mistake_of_the_server_is_counted(direct: Any, pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:

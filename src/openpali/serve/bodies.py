@@ -62,14 +62,18 @@ async def _read_form(request: Request, schema: type[Body]) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, schema: type[Body]) -> ApiError:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    param = ".".join(str(each) for each in first["loc"])[:200]
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    first = max(found, key=lambda each: len(each["loc"]))  # of a union, the kind that fits best
+    param = ".".join(str(each) for each in first["loc"] if not _is_kind(each))[:200]
     if first["type"] == "extra_forbidden":
-        known = ", ".join(schema.model_fields)
-        return ApiError(
-            400, f"unknown parameter {param!r}; there are {known}", param=param, code="unknown_parameter"
-        )
+        known = f"; there are {', '.join(schema.model_fields)}" if len(first["loc"]) == 1 else ""
+        return ApiError(400, f"unknown parameter {param!r}{known}", param=param, code="unknown_parameter")
     return ApiError(400, f"{param or 'the body'}: {first['msg']}", param=param or None, code="invalid_value")
+
+
+def _is_kind(part: int | str) -> bool:
+    """Whether a part of pydantic's way to a value names a kind of a union, and no field."""
+    return isinstance(part, str) and (part == "str" or "[" in part)
 
 
 def describe_body(schema: type[Body], *, form: bool = False) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MaskFormat = Literal["rle", "png"]
 Stops = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=4)]
@@ -15,6 +15,12 @@ class Body(BaseModel):
     """A request's body."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, fields: Any) -> Any:
+        """In OpenAI's API, null is as good as nothing."""
+        return {k: v for k, v in fields.items() if v is not None} if isinstance(fields, dict) else fields
 
     model: str | None = None
     user: str | None = Field(None, description="Accepted and not used")
@@ -81,13 +87,26 @@ class ImagePart(BaseModel):
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
-class Message(BaseModel):
-    """A message of a chat."""
+class UserMessage(BaseModel):
+    """A message of the user, or a system message."""
 
-    model_config = ConfigDict(extra="ignore")  # of earlier answers, clients send back whatever they got
+    model_config = ConfigDict(extra="forbid")
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user"]
     content: str | list[Part] | None = None
+    name: str | None = Field(None, description="Accepted and not used")
+
+
+class AssistantMessage(BaseModel):
+    """An earlier answer; clients send back whatever they got."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["assistant"]
+    content: str | list[Part] | None = None
+
+
+Message = Annotated[UserMessage | AssistantMessage, Field(discriminator="role")]
 
 
 _PIXEL = (
