@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
 from openpali.train.recipe import Recipe
 from openpali.train.snapshot import export_checkpoint
 from openpali.train.start import inherit
-from openpali.weights.adapters import read_adapter
-from openpali.weights.format import open_model
+from openpali.weights.adapters import Adapter, read_adapter, write_adapter
+from openpali.weights.format import BASE_FINGERPRINT, open_model, write_merged
 from openpali.weights.quantize import write_int8
 from openpali.weights.tensors import write_tensors
 
@@ -150,7 +151,43 @@ def test_a_changed_base_is_refused(base, tmp_path, make_trainer) -> None:
     make_trainer(recipe).train()
 
 
-def test_impossible_recipes_are_refused(base) -> None:
+def test_an_adapter_is_not_opened_on_a_changed_base(base, tmp_path, make_trainer) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(base, start)
+    written = make_trainer(lora_recipe(start, phases__0__samples=4, save_minutes=ALWAYS)).train()
+    [checkpoint] = (written.parent / "checkpoints").iterdir()
+    snapshot, beneath = export_checkpoint(checkpoint), open_model(start).model()
+    before = open_model(written).weights()
+    weights = {name: value.clone() for name, value in open_model(start).weights().items()}
+    write_tensors(start, {**weights, "text.head.weight": weights["text.head.weight"] + 1e-3})
+    said = f"start has other weights than when the adapter .* remove {BASE_FINGERPRINT} from .*config.json"
+    for folder in (written, snapshot):
+        opened = open_model(folder)
+        for read in (
+            opened.weights,
+            opened.model,
+            partial(opened.model, plain=True),
+            partial(opened.model, base=beneath),
+        ):
+            with pytest.raises(ValueError, match=said):
+                read()
+        with pytest.raises(ValueError, match=said):
+            write_merged(opened, tmp_path / "merged")
+    described = json.loads((written / "config.json").read_text())
+    del described["facts"][BASE_FINGERPRINT]  # as an older version wrote it
+    (written / "config.json").write_text(json.dumps(described))
+    assert not torch.equal(open_model(written).weights()["text.head.weight"], before["text.head.weight"])
+    write_tensors(start, weights)
+    write_merged(open_model(snapshot), tmp_path / "merged")
+    assert BASE_FINGERPRINT not in open_model(tmp_path / "merged").facts
+
+
+def test_impossible_recipes_are_refused(base, make_trainer, tmp_path) -> None:
+    layer = "text.encoder.0.ff.down"
+    tensors = {f"{layer}.lora.{part}": torch.zeros(1) for part in ("down", "up")}
+    write_adapter(tmp_path / "adapter", Adapter(str(base), LoraConfig(2, 4.0, [layer]), tensors))
+    with pytest.raises(ValueError, match=r"is an adapter itself: .* `openpali merge`"):
+        make_trainer(lora_recipe(tmp_path / "adapter"))
     with pytest.raises(ValueError, match=r"model\.lora changes one model"):
         make_recipe(model__lora={"rank": 2})
     with pytest.raises(ValueError, match=r"model\.lora needs a rank"):

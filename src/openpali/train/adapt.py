@@ -48,14 +48,19 @@ def load_base(model: nn.Module, recipe: Recipe) -> str:
         The base's :func:`~openpali.weights.tensors.fingerprint`.
 
     Raises:
-        FileNotFoundError, ValueError: there is no base, or its tensors do not fit.
+        FileNotFoundError, ValueError: there is no base, it is an adapter, or its tensors do not fit.
     """
     base = _base(recipe)
     if base is None:
         raise FileNotFoundError(f"model.init: no model {recipe.model.start!r}")
+    if base.adapter:
+        raise ValueError(
+            f"model.init: {recipe.model.start} is an adapter itself: make a whole model of it with `openpali "
+            "merge`, and start from that"
+        )
     changes = {name: p for name, p in model.state_dict().items() if name in lora_names(model)}
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Linear)}
-    stored = base.stored() if base.int8 else base.weights()
+    stored = base.stored()
     tensors = {k: v if k in linear or v.dtype == torch.int8 else v.float() for k, v in stored.items()}
     empty = {name: torch.empty(p.shape) for name, p in changes.items()}
     load_exactly(model, {**tensors, **empty}, recipe.model.start)

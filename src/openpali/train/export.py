@@ -22,7 +22,7 @@ from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of
 from openpali.train.recipe import Recipe, SequenceRecipe
 from openpali.train.step import TrainStep, vit_of
-from openpali.weights.format import Config, write_adapted, write_model
+from openpali.weights.format import BASE_FINGERPRINT, Config, write_adapted, write_model
 
 
 def gather_weights(
@@ -78,10 +78,12 @@ def unsharded_copy(step: TrainStep) -> nn.Module:
     return model
 
 
-def export_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, tokenizer: Tokenizer) -> None:
+def export_model(
+    folder: Path, step: TrainStep, recipe: Recipe, samples: int, tokenizer: Tokenizer, base: str
+) -> None:
     """Write the model folder of a run on rank 0, with averaged weights if the recipe has ``ema``. Collective.
 
-    With ``model.lora`` it holds the adapter alone.
+    With ``model.lora`` it holds the adapter alone; ``base`` is the fingerprint of what that changes.
     """
     changes = lora_names(step.model)
     own = {name: value for name, value in step.model.state_dict().items() if not changes or name in changes}
@@ -103,6 +105,7 @@ def export_model(folder: Path, step: TrainStep, recipe: Recipe, samples: int, to
             **({"dialect": dialect} if (dialect := dialect_of(recipe)) != DEFAULT else {}),
             "tasks": task_options(recipe),
             "recipe": recipe.model_dump(mode="json"),
+            **({BASE_FINGERPRINT: base} if base else {}),
         },
     )
 

@@ -51,4 +51,4 @@ def _export(checkpoint: Path, folder: Path) -> None:
     alone = Ranks(0, 1, torch.device("cpu"))
     step = TrainStep(recipe, objective, alone, torch.float32)
     load_checkpoint(checkpoint, tensors_of(step.model, step.optimizer, step.average), alone)
-    export_model(folder, step, recipe, state["samples"], tokenizer)
+    export_model(folder, step, recipe, state["samples"], tokenizer, state.get("base", ""))

@@ -375,7 +375,7 @@ class Trainer:
         """Write a model folder into the run's. Collective."""
         folder = self.folder.path / name
         with self.folder.recording(folder):
-            export_model(folder, self.train_step, self.recipe, self.samples, self.tokenizer)
+            export_model(folder, self.train_step, self.recipe, self.samples, self.tokenizer, self.base)
         return folder
 
     def _passed(self, every: int) -> bool:

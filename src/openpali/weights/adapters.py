@@ -100,7 +100,7 @@ def require_layers(adapter: Adapter, tensors: Container[str]) -> None:
     if unknown := [name for name in adapter.config.targets if f"{name}.weight" not in tensors]:
         raise ValueError(
             f"the adapter of {adapter.base} changes {unknown[0]}, which that model does not have: if it was "
-            "trained on a model of transformers, merge it there with PEFT's merge_and_unload, and convert the result"
+            "trained on transformers' model, merge it there with PEFT's merge_and_unload, and convert the result"
         )
 
 

@@ -34,7 +34,7 @@ from openpali.model.vit import Classifier, ViTConfig, resample_positions
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, require_layers, write_adapter
 from openpali.weights.find import ADAPTER, CONFIG, FAMILY, find_model
-from openpali.weights.tensors import MappedTensors, WidenedTensors, load_exactly, write_tensors
+from openpali.weights.tensors import MappedTensors, WidenedTensors, fingerprint, load_exactly, write_tensors
 
 FORMAT = 1
 FAMILIARITY = "familiarity"  # folder of what the model knows, see `weights.familiarity`
@@ -42,7 +42,8 @@ MODEL_TYPE = "openpali"  # how transformers finds the class of a pali, see `inte
 TOKENIZER = "tokenizer.model"
 POSITIONS = "vit.positions"
 ANSWERING = frozenset({"pali", "paligemma", "t5gemma2"})  # kinds of models that take prompts
-STORAGE = frozenset({"base", "int8"})  # facts about how a folder stores its tensors; other writers drop them
+BASE_FINGERPRINT = "base_fingerprint"  # fact of an adapter: of its base's tensors, as they were in training
+STORAGE = frozenset({"base", "int8", BASE_FINGERPRINT})  # facts about a folder's tensors; other writers drop them
 Json = dict[str, Any]
 
 
@@ -132,6 +133,21 @@ class ModelFolder:
         """
         return _open_base(self.folder, self.adapter) if self.adapter else None
 
+    @cached_property
+    def _true_base(self) -> ModelFolder | None:
+        """The base, with the weights that the adapter was trained on, as far as is known.
+
+        Raises:
+            ValueError: it has others.
+        """
+        known = self.facts.get(BASE_FINGERPRINT)
+        if self.base and self.adapter and known and known != fingerprint(self.base.stored()):
+            raise ValueError(
+                f"{self.adapter.base} has other weights than when the adapter {self.folder} was trained: restore "
+                f"them, or, to use it all the same, remove {BASE_FINGERPRINT} from {self.folder / CONFIG}"
+            )
+        return self.base
+
     @property
     def int8(self) -> bool:
         """Whether weights are stored in int8."""
@@ -141,7 +157,7 @@ class ModelFolder:
         """All tensors by name, int8 ones widened to float32, an adapter merged. Each is read when it is touched.
 
         Raises:
-            ValueError: a file is damaged.
+            ValueError: a file is damaged, or the adapter's base has other weights than in training.
         """
         stored = self.stored()
         widened = WidenedTensors(stored) if self.int8 else stored
@@ -166,8 +182,8 @@ class ModelFolder:
 
     def stored(self) -> Mapping[str, Tensor]:
         """All tensors by name, as they are on disk; of an adapter, those of its base, at its own resolution."""
-        if self.base:
-            return _at_grid(self.base.stored(), self.base.config, self.config)
+        if self._true_base:
+            return _at_grid(self._true_base.stored(), self._true_base.config, self.config)
         own = MappedTensors(self.folder)
         base = self.facts.get("base")
         if not base:
@@ -187,14 +203,14 @@ class ModelFolder:
                 embeddings of another resolution are shared with it.
 
         Raises:
-            ValueError: tensors are missing, unknown, or have another shape.
+            ValueError: tensors are missing, unknown, or have another shape; or as :meth:`weights`.
         """
         with torch.device("meta"):
             model = build(self.config)
         if self.int8 and not plain:
             use_int8(model)
-        if base is not None and self.base:
-            stored: Mapping[str, Tensor] = _at_grid(base.state_dict(), self.base.config, self.config)
+        if base is not None and self._true_base:
+            stored: Mapping[str, Tensor] = _at_grid(base.state_dict(), self._true_base.config, self.config)
         else:
             stored = self.weights() if plain else self.stored()
         if self.adapter and not plain:
