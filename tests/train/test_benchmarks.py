@@ -77,12 +77,20 @@ def test_each_row_is_printed_and_written_when_it_is_known(tmp_path, capsys) -> N
 def test_steps_beside_those_of_their_peers(tmp_path) -> None:
     found = results_of("train.py", tmp_path / "x.json", "--compiled", *TINY)
     peers = {"siglip": "open_clip", "stage 1": "transformers", "stage 2": "transformers"}
-    assert found.keys() == {
+    assert {(name, peer.removesuffix(", compiled")) for name, peer in found} == {
         (f"{step}{kind}{what}", peer)
         for step, theirs in peers.items()
         for kind in ("", ", compiled")
         for what, peer in (("", theirs), (": peak memory", theirs), (": matmuls", "matmul peak"))
     }
+
+
+def test_a_step_stands_beside_the_better_of_its_peers() -> None:
+    from train import better
+
+    seconds = {"siglip": 1.0, "open_clip": 3.0, "siglip, compiled": 1.0, "open_clip, compiled": 2.0}
+    assert better(seconds, "open_clip") == (2.0, "open_clip, compiled")
+    assert better({"siglip": 1.0, "open_clip": 3.0}, "open_clip") == (3.0, "open_clip")
 
 
 def test_the_loss_beside_open_clip(tmp_path) -> None:
