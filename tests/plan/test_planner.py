@@ -19,7 +19,7 @@ import planner
 from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.model.siglip import SigLIP
-from openpali.model.sizes import PRESETS, flops_per_image
+from openpali.model.sizes import PRESETS, SIZES, count_parameters, flops_per_image
 from openpali.plan.evaluations import answer_costs, batches_of
 from openpali.plan.ledger import Ledger, simulated
 from openpali.plan.planner import (
@@ -260,6 +260,18 @@ def test_mistakes_are_named() -> None:
     recipe = recipe_of("sequence")
     with pytest.raises(ValueError, match="leaves no row for each of 64 devices"):
         rehearse(recipe, recipe.phases[0], HERE, 64)
+
+
+@pytest.mark.parametrize("name", ["paligemma2-3b", "t5gemma2-270m"])
+def test_a_size_of_gemma_needs_neither_checkpoint_nor_tokenizer(name: str) -> None:
+    changes = [f"model.preset={name}", "model.tokenizer=later", 'model.init={"" = "later"}']
+    recipe = load_recipe(RECIPES / "transfer" / "paligemma" / "vqav2.toml", changes)
+    model = build_without_data(recipe, recipe.phases[0], "meta").model
+    expected = sum(count_parameters(SIZES[name]).values())  # with positions of another resolution
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(expected, rel=1e-2)
+    pairs = load_recipe(RECIPES / "nano" / "0a_siglip.toml", changes)
+    with pytest.raises(ValueError, match="not a model that objective = siglip trains"):
+        build_without_data(pairs, pairs.phases[0], "meta")
 
 
 def test_the_command_prints_plans(capsys, monkeypatch) -> None:

@@ -11,10 +11,9 @@ from openpali.cli.options import Json
 
 def sizes(as_json: Json = False) -> None:
     """Print each preset's parameters per part, bytes, and FLOPs per image and per generated token."""
-    from openpali.model.sizes import PALIGEMMA, PRESETS, T5GEMMA2, Shapes, describe
+    from openpali.model.sizes import SIZES, describe
 
-    presets: dict[str, Shapes] = {**PRESETS, **PALIGEMMA, **T5GEMMA2}
-    described = {name: describe(preset) for name, preset in presets.items()}
+    described = {name: describe(preset) for name, preset in SIZES.items()}
     if as_json:
         typer.echo(json.dumps(described, indent=1))
         return

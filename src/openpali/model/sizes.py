@@ -179,6 +179,7 @@ T5GEMMA2: Mapping[str, T5Gemma2Config] = {
     "t5gemma2-4b": T5Gemma2Config(_SO400M_896, _GEMMA3_4B, _GEMMA3_4B),
 }
 Shapes = Preset | PaliGemmaConfig | T5Gemma2Config
+SIZES: Mapping[str, Shapes] = {**PRESETS, **PALIGEMMA, **T5GEMMA2}
 
 PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
 
@@ -274,7 +275,7 @@ def flops_of_stages(
     v, tokens = preset.vision, count_tokens(preset, size)
     patches: int = tokens * (preset.pool**2 if isinstance(preset, T5Gemma2Config) else 1)
     block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # multiply-adds per patch
-    t, memory = _decoder(preset), _memory(preset, frames * tokens, frames, prompt)
+    t, memory = decoder_of(preset), _memory(preset, frames * tokens, frames, prompt)
     vision = patches * (3 * v.patch_size**2 * v.width + v.depth * block) + tokens * v.width * t.d_model
     costs = {"vision": 2 * frames * vision}
     inner = t.heads * t.d_head
@@ -298,7 +299,7 @@ def flops_per_token(
 
     Counts and takes what :func:`flops_of_stages` does.
     """
-    t, visual = _decoder(preset), frames * count_tokens(preset, size)
+    t, visual = decoder_of(preset), frames * count_tokens(preset, size)
     memory, inner = _memory(preset, visual, frames, prompt), t.heads * t.d_head
     if isinstance(t, GemmaConfig):
         seen = memory + position + 1
@@ -307,7 +308,8 @@ def flops_per_token(
     return 2 * (t.decoder_layers * layer + t.d_model * t.vocab_size)
 
 
-def _decoder(preset: Shapes) -> T5Config | GemmaConfig:
+def decoder_of(preset: Shapes) -> T5Config | GemmaConfig:
+    """What writes the text, with its vocabulary."""
     match preset:
         case PaliGemmaConfig():
             return preset.text

@@ -26,7 +26,7 @@ from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.lora import init_lora
 from openpali.model.pali import VisionLanguageModel
-from openpali.model.sizes import PRESETS
+from openpali.model.sizes import SIZES, Preset, decoder_of
 from openpali.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
 from openpali.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
 from openpali.progress import Working, unseen
@@ -430,12 +430,12 @@ def _vocabulary(recipe: Recipe) -> Tokenizer:
     try:
         return open_tokenizer(recipe.model.tokenizer)
     except FileNotFoundError:
-        preset = PRESETS.get(recipe.model.preset)
+        preset = SIZES.get(recipe.model.preset)
         if preset is None:
             raise
-        tower = recipe.objective == "siglip"
-        size = preset.text_tower.vocab_size if tower else preset.language.vocab_size
-        return cast(Tokenizer, _Vocabulary(size))
+        if recipe.objective == "siglip" and isinstance(preset, Preset):
+            return cast(Tokenizer, _Vocabulary(preset.text_tower.vocab_size))
+        return cast(Tokenizer, _Vocabulary(decoder_of(preset).vocab_size))
 
 
 def _precision(recipe: Recipe, device: Device) -> torch.dtype:

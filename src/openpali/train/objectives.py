@@ -29,7 +29,7 @@ from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pali import PaliModelConfig, VisionLanguageModel
 from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
-from openpali.model.sizes import PRESETS
+from openpali.model.sizes import SIZES, Preset
 from openpali.model.t5gemma2 import T5Gemma2Config
 from openpali.model.vit import Classifier
 from openpali.tasks.example import Size
@@ -250,20 +250,28 @@ def _for_sequences(shape: SequenceConfig, recipe: SequenceRecipe, tokenizer: Tok
 
 
 def _shape(recipe: Recipe, *kinds: type[C]) -> C:
-    """The configuration that ``model.preset`` names: a preset, or that of a model folder."""
+    """The configuration that ``model.preset`` names: a size, or that of a model folder."""
     name = recipe.model.preset
-    if name in PRESETS:
-        preset = PRESETS[name]
-        known: Sequence[Config] = (preset.siglip, preset.pali, preset.masks)
-        return next(config for config in known if isinstance(config, kinds))
+    known: Sequence[Config]
+    match SIZES.get(name):
+        case None:
+            known = [_of_folder(name)]
+        case Preset() as preset:
+            known = [preset.siglip, preset.pali, preset.masks]
+        case config:
+            known = [config]
+    for each in known:
+        if isinstance(each, kinds):
+            return each
+    raise ValueError(
+        f"model.preset = {name!r} is not a model that objective = {recipe.objective} trains: name another"
+    )
+
+
+def _of_folder(name: str) -> Config:
     try:
-        config = open_model(find_model(name)).config
+        return open_model(find_model(name)).config
     except FileNotFoundError as error:
         raise ValueError(
-            f"model.preset = {name!r} is neither one of {', '.join(PRESETS)} nor a model folder"
+            f"model.preset = {name!r} is neither one of {', '.join(SIZES)} nor a model folder"
         ) from error
-    if not isinstance(config, kinds):
-        raise ValueError(
-            f"model.preset = {name!r} is not a model that objective = {recipe.objective} trains: name another"
-        )
-    return config
