@@ -22,7 +22,8 @@ def commands(section: str) -> list[str]:
 
 
 # that of adapters is run by tests/interop/test_paligemma_training.py
-SECTIONS = [commands(section) for section in re.split(r"(?m)^##", TEXT) if "openpali recipe new " in section]
+WAYS = TEXT.replace(TEXT.partition("## With an adapter")[2].partition("\n## ")[0], "")
+SECTIONS = [commands(section) for section in re.split(r"(?m)^##", WAYS) if "openpali recipe new " in section]
 
 
 def task_of(lines: list[str]) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,11 @@ from transformers import PaliGemmaForConditionalGeneration
 
 import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
-from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.interop.export import export
 from openpali.interop.paligemma import adopt_paligemma, read_paligemma
 from openpali.model.losses import cross_entropy
+from openpali.model.sizes import SIZES
 from openpali.train.checkpoint import checkpoints
 from openpali.train.objectives import build_objective
 from openpali.train.recipe import Recipe, load_recipe, parse_recipe
@@ -31,8 +29,10 @@ from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
 from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
+from typed_commands import run_typed
 
 from . import checkpoints as public
+from .test_mask_codec import arrays as mask_codec_arrays
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -54,8 +54,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with (tmp_path / "mine.jsonl").open("w") as file:
         for i, answer in enumerate(("a dog", "two blue stars", "red", "a red circle on the table")):
             Image.fromarray(np.full((8, 8, 3), 60 * i, np.uint8)).save(tmp_path / f"{i}.png")
-            line = {"images": [f"{i}.png"], "question": "What is it?", "answers": [answer]}
-            file.write(json.dumps(line) + "\n")
+            found = {"name": answer, "mask": [[1, 1, 6, 1, 6, 6, 1, 6]]}
+            line = {"images": [f"{i}.png"], "question": "What is it?", "answers": [answer], "objects": [found]}
+            file.write(json.dumps({**line, "expression": answer, "referred": [0]}) + "\n")
     return tmp_path / "mine.jsonl"
 
 
@@ -177,15 +178,24 @@ def test_a_killed_run_goes_on_bit_for_bit_and_its_model_exports(base: Path, data
 
 
 def test_the_way_with_an_adapter_runs(
-    base: Path, world_with_vocabulary: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path,
+    world_with_vocabulary: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Every command of that section of docs/finetune.md, on the tiny model."""
+    """Every command of that section of docs/finetune.md, on the tiny model, also for the size that it names."""
     root = Path(__file__).parents[2]
     section = (root / "docs" / "finetune.md").read_text("utf-8").partition("## With an adapter")[2]
     lines = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("openpali ")]
-    assert [line.split()[1] for line in lines][-4:] == ["train", "eval", "predict", "merge"]
+    assert [line.split()[1] for line in lines] == [
+        "convert", "quantize", "recipe", "plan", "train", "eval", "predict", "merge",
+        "recipe", "train", "predict", "recipe", "train", "predict", "plan", "recipe",
+    ]  # fmt: skip
+    monkeypatch.setitem(SIZES, "paligemma2-3b", open_model(base).config)
+    np.savez(tmp_path / "vae-oid.npz", **mask_codec_arrays())
     shutil.copytree(base.parent / "theirs", tmp_path / "paligemma2-3b-pt-224")
-    shutil.copy(root / "recipes" / "transfer" / "vqa.toml", tmp_path)
     for part in ("train", "test"):
         shutil.copy(data, tmp_path / f"mine-{part}.jsonl")
     (tmp_path / "images").mkdir()
@@ -193,19 +203,14 @@ def test_the_way_with_an_adapter_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("openpali.reports.curves.draw_curves", lambda *_: None)  # takes most of the time
     monkeypatch.setattr("openpali.reports.samples.draw_samples", lambda *_: None)
-    short = "batch=2 workers=0 phases.0.samples=4 phases.0.size=8 optimizer.warmup=0 max_target=8 evals.0.limit=1"
+    short = ["batch=2", "workers=0", "phases.0.samples=4", "phases.0.size=8", "optimizer.warmup=0", "max_target=40"]
     for line in lines:
-        arguments = shlex.split(line)
-        if arguments[1] in ("train", "plan"):
-            arguments += short.split()
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert not end.value.code, (line, end.value.code)
+        run_typed(line, monkeypatch, capsys, {"train": [*short, "evals.0.limit=1"], "plan": short})
     small, best = open_model(Path("models/small")), world_with_vocabulary / "runs" / "mine-lora" / "best"
     assert small.int8
     assert open_model(best).adapter is not None
     assert open_model(Path("models/merged")).adapter is None
+    assert Path("found.png").is_file()
 
 
 PUBLISHED = {  # task: pixels, learning rate, weight decay in big_vision's convention, epochs, examples, batch
@@ -217,6 +222,7 @@ PUBLISHED = {  # task: pixels, learning rate, weight decay in big_vision's conve
     "docvqa": (896, 1e-5, 1e-6, 10, 39_463, 256),
     "infovqa": (896, 3e-6, 3e-7, 3, 23_946, 32),
     "chartqa": (448, 1e-5, 1e-6, 30, 28_299, 256),
+    "refcoco_seg": (448, 1e-5, 0, 100, 24_400, 256),
 }
 FROM_MEMORY = {"okvqa", "textvqa", "tallyqa", "docvqa"}  # sizes of data sets without a source that was read
 

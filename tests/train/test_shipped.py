@@ -15,8 +15,10 @@ ROOT = Path(__file__).parents[2] / "recipes"
 
 def test_the_package_has_the_recipes_of_the_repository() -> None:
     ours = [path for path in ROOT.glob("*/*.toml") if path.stem != "family" and path.parent.name != "study"]
+    ours += (ROOT / "transfer").glob("*/*.toml")
     assert {path.resolve() for path in shipped_recipes().values()} == {path.resolve() for path in ours}
     assert all(map(describe_recipe, ours))
+    assert {"detect", "nano/3_video", "paligemma/refcoco_seg"} <= shipped_recipes().keys()
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -1,4 +1,5 @@
-"""The recipes that come with the package, by name: ``detect`` is for one's own data, ``nano/3_video`` a stage."""
+"""The recipes that come with the package, by name: ``detect`` is for one's own data, ``nano/3_video`` a stage,
+``paligemma/vqav2`` a published transfer."""
 
 from __future__ import annotations
 
@@ -11,14 +12,15 @@ from openpali.train.recipe import load_recipe
 from openpali.train.recipe_file import as_toml
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-OWN_DATA = "transfer"  # the folder of the recipes whose names have no folder
-STUDIES = "study"  # the folder of what is no recipe, see openpali.study
+OWN_DATA = "transfer"  # the folder that is left out of names
+OTHERS = frozenset({"study", "base"})  # folders of what is no recipe: see openpali.study; and what recipes extend
 
 
 def shipped_recipes() -> Mapping[str, Path]:
     """Name -> file, those for your own data first."""
-    files = sorted(RECIPES.glob("*/*.toml"), key=lambda path: (path.parent.name != OWN_DATA, path))
-    return {_name(path): path for path in files if path.stem != "family" and path.parent.name != STUDIES}
+    files = sorted(RECIPES.rglob("*.toml"), key=lambda path: (path.parent.name != OWN_DATA, path))
+    recipes = [path for path in files if path.stem != "family" and not OTHERS & {*path.relative_to(RECIPES).parts}]
+    return {_name(path): path for path in recipes}
 
 
 def describe_recipe(path: Path) -> str:
@@ -47,4 +49,4 @@ def recipe_text(name: str) -> str:
 
 
 def _name(path: Path) -> str:
-    return path.stem if path.parent.name == OWN_DATA else f"{path.parent.name}/{path.stem}"
+    return path.relative_to(RECIPES).with_suffix("").as_posix().removeprefix(f"{OWN_DATA}/")
