@@ -21,6 +21,7 @@ from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
 from openpali.cli.main import main
 from openpali.infer.generate import Decoding, generate
+from openpali.infer.names import Engine
 from openpali.infer.pali import Pali
 from openpali.interop.export import export
 from openpali.interop.paligemma import adopt_paligemma, read_paligemma
@@ -216,9 +217,10 @@ def test_the_command_adopts_and_compares(
     assert (tmp_path / "theirs" / "pali" / "model.safetensors").is_file()
 
 
-def test_its_tasks_answer(family: Path) -> None:
-    pali = Pali.from_pretrained(family, engine="auto")
-    assert pali.engine == "torch"
+@pytest.mark.parametrize(("engine", "taken"), [("auto", "torch"), ("torch-int8", "torch-int8")])
+def test_its_tasks_answer(engine: Engine, taken: Engine, family: Path) -> None:
+    pali = Pali.from_pretrained(family, engine)
+    assert pali.engine == taken
     image = np.full((20, 30, 3), 90, np.uint8)
     for name, text in (("caption", ""), ("ocr", ""), ("vqa", "why?"), ("detect", "dog ; cat"), ("refseg", "dog")):
         task = pali.task(name)

@@ -24,6 +24,7 @@ from openpali.infer.pali import Pali
 from openpali.interop.export import export
 from openpali.interop.parity import compare_t5gemma2
 from openpali.interop.t5gemma2 import adopt_t5gemma2, read_t5gemma2
+from openpali.model.int8 import Int8Linear
 from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.plan.planner import find_device, rehearse
 from openpali.serve.scheduler import Scheduler
@@ -175,6 +176,14 @@ def test_commands_take_it(
     assert run("predict", *two, "--model", "small", "--dtype", "bf16") is not None
     alone = run("predict", "photo.png", "<start_of_image> or <start_of_image>?", "--model", "t5")
     assert "has 2 times <start_of_image>, and there are 1 images" in alone
+
+
+def test_it_answers_with_int8_activations(adopted: Path) -> None:
+    pali = Pali.from_pretrained(adopted, "torch-int8")
+    image = np.full((20, 30, 3), 90, np.uint8)
+    [found] = pali.predict([[image]], ["<start_of_image> or not"], decoding=Decoding(10))
+    assert found.generation.ids
+    assert any(isinstance(module, Int8Linear) and module.rounds for module in pali.pipeline().model.modules())
 
 
 def test_it_answers_and_the_server_says_the_same(adopted: Path) -> None:

@@ -21,6 +21,7 @@ from openpali.model.int8 import (
 from openpali.model.layers import Embedding
 from openpali.model.pali import PaliModel
 from openpali.model.sizes import PRESETS
+from tiny_gemma import KINDS
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6))
@@ -120,6 +121,24 @@ def test_a_tied_embedding_embeds_and_scores_with_the_same_int8_rows(dtype: torch
     weight = again["embed"].weight
     compute_in_int8(again)  # what is int8 stays
     assert torch.equal(again["embed"].weight, weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_gemma_computes_in_int8(kind: str) -> None:
+    """Images and a prompt of enough rows that activations are rounded, and then a token."""
+    torch.manual_seed(0)
+    model, exact = init_weights(KINDS[kind]()).eval(), KINDS[kind]().eval()
+    exact.load_state_dict(model.state_dict())
+    compute_in_int8(model)
+    assert all(module.rounds for module in model.modules() if isinstance(module, Int8Linear))
+    assert not any(isinstance(module, nn.Linear) for module in model.modules())
+    images, prompt = torch.rand(2, 1, 8, 8, 3) * 2 - 1, torch.randint(7, 50, (2, FEW_ROWS))
+    with torch.inference_mode():
+        states = [each.start(each.encode(images, prompt), 1) for each in (model, exact)]
+        said, wanted = (
+            each.step(torch.full((2, 1), 9), state) for each, state in zip((model, exact), states, strict=True)
+        )
+    assert 0 < (said - wanted).norm() < 0.2 * wanted.norm()  # a width of 16 rounds coarsely
 
 
 def test_scales_are_numbers_of_bf16() -> None:
