@@ -66,7 +66,8 @@ def main() -> None:
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     peak = matmul_peak(CPU, dtype, seconds=2.0)
     results = (result for name in options.steps for result in _measure(name, dtype, peak, options))
-    report(results, {**facts, "dtype": options.precision, "batch": options.batch}, options.file)
+    facts |= {"preset": options.preset, "dtype": options.precision, "batch": options.batch}
+    report(results, facts, options.file)
 
 
 def _measure(name: str, dtype: torch.dtype, peak: float, options: argparse.Namespace) -> Iterator[Result]:
