@@ -1,10 +1,12 @@
-"""Two ranks share a PaliGemma and a T5Gemma 2, for `test_gemma_ranks.py`: ``python gemma_ranks.py``."""
+"""Two ranks share a PaliGemma and a T5Gemma 2, whole or beneath an adapter, for `test_gemma_ranks.py`:
+``python gemma_ranks.py``."""
 
 from __future__ import annotations
 
 import copy
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -18,10 +20,13 @@ from openpali.distributed import Ranks, join_ranks
 from openpali.infer.generate import Decoding, generate
 from openpali.model.gemma import GemmaConfig
 from openpali.model.init import init_weights
+from openpali.model.int8 import quantize, use_int8
+from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
 from openpali.model.vit import ViTConfig
+from openpali.train.adapt import freeze_base
 from openpali.train.parallel import blocks_of, place, runnable, whole
 from openpali.train.recipe import ParallelSpec
 
@@ -46,16 +51,32 @@ def write(model: VisionLanguageModel) -> list[list[int]]:
     return [row[0].ids for row in generate(model, images, prompts, None, Decoding(5))]
 
 
+def adapt(model: VisionLanguageModel, int8: bool) -> VisionLanguageModel:
+    """The model with an adapter on its text part, beneath which it is frozen."""
+    if int8:
+        weights = model.state_dict()
+        for name in use_int8(model):
+            weights[f"{name}.weight"], weights[f"{name}.scale"] = quantize(weights[f"{name}.weight"])
+        model.load_state_dict(weights, assign=True)
+    add_lora(model, LoraConfig(2, 4.0, find_targets(model, ["text"])))
+    freeze_base(model, torch.float32)
+    for change in lora_names(model):
+        torch.nn.init.normal_(model.get_parameter(change), std=0.1)
+    return model
+
+
 def compare(model: VisionLanguageModel, ranks: Ranks) -> None:
     alone = copy.deepcopy(model)
     loss(alone, slice(0, ROWS)).backward()
-    expected, texts = {name: p.grad for name, p in alone.named_parameters()}, write(alone)
+    expected, texts = {name: p.grad for name, p in alone.named_parameters() if p.requires_grad}, write(alone)
     place(model, ParallelSpec(shard="full", checkpointing="selective"), ranks, torch.float32)
     assert all(p.to_local().numel() < p.numel() for b in blocks_of(model) for p in b.parameters() if p.ndim > 1)
     half = ROWS // 2
     loss(model, slice(half * ranks.rank, half * (ranks.rank + 1))).backward()
-    ranks.sum_gradients([p for p in model.parameters() if not hasattr(p, "to_local")])
-    for name, p in model.named_parameters():
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    ranks.sum_gradients([p for p in learning.values() if not hasattr(p, "to_local")])
+    assert learning.keys() == expected.keys()
+    for name, p in learning.items():
         torch.testing.assert_close(whole(p.grad), expected[name], atol=1e-5, rtol=1e-4, msg=name)
     with runnable(model):
         assert write(model) == texts
@@ -65,8 +86,13 @@ def main(rank: int) -> None:
     torch.manual_seed(0)
     gemma3 = T5Gemma2Config(VISION, GEMMA, GEMMA, pool=2, before=(4, 5), after=(6, 4))
     with join_ranks() as ranks:
-        for model in (PaliGemmaModel(PaliGemmaConfig(VISION, GEMMA, separator=3)), T5Gemma2Model(gemma3)):
-            compare(init_weights(model), ranks)
+        for build in (
+            partial(PaliGemmaModel, PaliGemmaConfig(VISION, GEMMA, separator=3)),
+            partial(T5Gemma2Model, gemma3),
+        ):
+            compare(init_weights(build()), ranks)
+            for int8 in (False, True):
+                compare(adapt(init_weights(build()), int8), ranks)
 
 
 if __name__ == "__main__":
