@@ -31,7 +31,7 @@ def test_attention_is_counted() -> None:
     assert backward == pytest.approx(7 * product)  # 2 forward, 5 backward, which recomputes the scores
 
 
-def test_the_peak_does_not_include_the_first_matmul(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_is_of_the_fastest_matmul(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 
     class Matrix:
@@ -39,7 +39,7 @@ def test_the_peak_does_not_include_the_first_matmul(monkeypatch: pytest.MonkeyPa
 
         def __matmul__(self, other: Matrix) -> torch.Tensor:
             Matrix.products += 1
-            clock[0] += 100.0 if Matrix.products == 1 else 1.0  # includes preparing the kernel
+            clock[0] += 100.0 if Matrix.products < 4 else 1.0  # prepares the kernel, then waits for the core
             return torch.zeros(1, 1)
 
     monkeypatch.setattr(torch, "randn", lambda *size, **options: Matrix())
