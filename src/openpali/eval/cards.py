@@ -301,7 +301,7 @@ def is_cider(metric: str) -> bool:
 
 def is_error(metric: str) -> bool:
     """Whether lower is better."""
-    return metric.split("/")[0] in ("cer", "wer")
+    return metric.split("/")[0] in ("cer", "wer", "ece", "invalid")
 
 
 def hash_model(pali: Pali) -> str:
