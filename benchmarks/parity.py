@@ -4,6 +4,8 @@
     python benchmarks/parity.py --size large                     # L/16 and large: 8 GB
     python benchmarks/parity.py --size xl --families SigLIP      # So400m/14: 8 GB; T5's XL needs 26 GB
     python benchmarks/parity.py --size giant --families SigLIP   # g-opt/16: 18 GB
+    python benchmarks/parity.py --size 3b                        # PaliGemma, PaliGemma 2 as published: 16 GB each
+    python benchmarks/parity.py --size 270m                      # T5Gemma 2 as published: 5 GB
 
 Weights are random, since no hub is contacted: transformers writes each checkpoint, `openpali.interop` reads it, and
 both compute the same inputs in float32. Prints the largest difference in any layer, absolute and relative to the
@@ -22,8 +24,8 @@ import torch
 import transformers
 from torch import nn
 
-from _report import cost, machine, report
-from openpali.interop.paligemma import read_paligemma
+from _report import Result, cost, machine, report
+from openpali.interop.paligemma import read_paligemma, write_paligemma
 from openpali.interop.parity import (
     AGREEMENT,
     Deviation,
@@ -34,7 +36,9 @@ from openpali.interop.parity import (
 )
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
-from openpali.interop.t5gemma2 import read_t5gemma2
+from openpali.interop.t5gemma2 import read_t5gemma2, write_t5gemma2
+from openpali.model.sizes import PALIGEMMA, T5GEMMA2
+from openpali.weights.format import build
 
 ROUNDING = 2**-24  # of float32, relative
 GEMMAS = {"PaliGemma": transformers.GemmaConfig, "PaliGemma 2": transformers.Gemma2Config}
@@ -71,12 +75,24 @@ GEMMA: dict[str, dict[str, Any]] = {  # beside the tower of the same size
 }
 
 
+PUBLIC = {  # checkpoints
+    ("PaliGemma", "3b"): "paligemma-3b",
+    ("PaliGemma 2", "3b"): "paligemma2-3b",
+    ("T5Gemma 2", "270m"): "t5gemma2-270m",
+}
+
+
 def siglip(size: str) -> nn.Module:
     vision = {**TOWERS[size], "patch_size": 14 if size == "xl" else 16}
     return transformers.SiglipModel(transformers.SiglipConfig(text_config=TEXT_TOWERS[size], vision_config=vision))
 
 
 def paligemma(kind: str, size: str) -> nn.Module:
+    if (kind, size) in PUBLIC:
+        config = PALIGEMMA[PUBLIC[kind, size]]
+        with torch.device("meta"):
+            _, described = write_paligemma(build(config).state_dict(), config)
+        return transformers.PaliGemmaForConditionalGeneration(transformers.PaliGemmaConfig.from_dict(described))
     text = GEMMAS[kind](**GEMMA[size])
     vision = {**TOWERS[size], "patch_size": 14, "image_size": 224, "vision_use_head": False}
     config = transformers.PaliGemmaConfig(
@@ -89,7 +105,19 @@ def paligemma(kind: str, size: str) -> nn.Module:
 
 
 def t5gemma2(size: str) -> nn.Module:
-    """With prompts and texts longer than the window, and Gemma 3 4B's rotations."""
+    model = transformers.T5Gemma2ForConditionalGeneration(t5gemma2_config(size))
+    projector = model.get_encoder().multi_modal_projector
+    nn.init.normal_(projector.mm_input_projection_weight, std=0.02)  # zeros in a new model
+    return model
+
+
+def t5gemma2_config(size: str) -> Any:
+    """A small one has a window shorter than prompts and texts, and Gemma 3 4B's rotations."""
+    if ("T5Gemma 2", size) in PUBLIC:
+        config = T5GEMMA2[PUBLIC["T5Gemma 2", size]]
+        with torch.device("meta"):
+            _, described = write_t5gemma2(build(config).state_dict(), config)
+        return transformers.T5Gemma2Config.from_dict(described)
     rope = {
         "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
@@ -99,11 +127,7 @@ def t5gemma2(size: str) -> nn.Module:
     places = {"boi_token_index": 5, "eoi_token_index": 6, "mm_tokens_per_image": 16}
     encoder = {"text_config": text, "vision_config": transformers.SiglipVisionConfig(**vision).to_dict(), **places}
     token = text["vocab_size"] - 1
-    config = transformers.T5Gemma2Config(encoder=encoder, decoder=text, image_token_index=token)
-    model = transformers.T5Gemma2ForConditionalGeneration(config)
-    projector = model.get_encoder().multi_modal_projector
-    nn.init.normal_(projector.mm_input_projection_weight, std=0.02)  # zeros in a new model
-    return model
+    return transformers.T5Gemma2Config(encoder=encoder, decoder=text, image_token_index=token)
 
 
 def language(kind: str, size: str) -> nn.Module:
@@ -119,8 +143,14 @@ def language(kind: str, size: str) -> nn.Module:
     return built
 
 
+def exists(kind: str, size: str) -> bool:
+    """Whether a family is compared at a size."""
+    return (kind, size) in PUBLIC or size in (TOWERS if kind == "SigLIP" else LANGUAGE)
+
+
 def compared(kind: str, size: str) -> list[Deviation]:
     """Differences of all layers. The checkpoint is deleted afterwards."""
+    images = 1 if (kind, size) in PUBLIC else 2
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if kind == "SigLIP":
@@ -128,38 +158,43 @@ def compared(kind: str, size: str) -> list[Deviation]:
             return compare_images(read_siglip(folder), folder)
         if kind in GEMMAS:
             paligemma(kind, size).save_pretrained(folder)
-            return compare_paligemma(read_paligemma(folder), folder)
+            return compare_paligemma(read_paligemma(folder), folder, images=images)
         if kind == "T5Gemma 2":
             t5gemma2(size).save_pretrained(folder)
-            return compare_t5gemma2(read_t5gemma2(folder), folder, length=64)
+            return compare_t5gemma2(read_t5gemma2(folder), folder, images=images, length=64)
         language(kind, size).save_pretrained(folder)
         return compare_texts(read_t5(folder), folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=TOWERS, default="base")
-    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES, metavar="FAMILY")
+    sizes = dict.fromkeys([*TOWERS, *(size for _, size in PUBLIC)])
+    parser.add_argument("--size", choices=sizes, default="base")
+    parser.add_argument(
+        "--families", nargs="+", choices=FAMILIES, metavar="FAMILY", help="by default all of the size"
+    )
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
-    if options.size not in LANGUAGE and set(options.families) != {"SigLIP"}:
-        parser.error(f"--size {options.size} is only for SigLIP: add --families SigLIP")
+    known = [kind for kind in FAMILIES if exists(kind, options.size)]
+    families = options.families or known
+    if unknown := [kind for kind in families if kind not in known]:
+        parser.error(f"--size {options.size} is not one of {', '.join(unknown)}: add --families {' '.join(known)}")
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
     facts = machine("transformers")
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, float32, {options.size}")
-    print("| family | compared | worst layer | max difference | relative |")
-    print("|---|---|---|---|---|")
-    results = []
-    for kind in options.families:
-        parities = compared(kind, options.size)
-        worst = max(parities, key=lambda parity: parity.relative)
-        largest = max(parity.absolute for parity in parities)
-        print(f"| {kind} | {len(parities)} | {worst.name} | {largest:.1e} | {worst.relative:.1e} |", flush=True)
-        name = f"{kind}, {options.size}: relative difference"
-        results.append(cost(name, max(worst.relative, ROUNDING), AGREEMENT, "target", "of the largest"))
-    if options.file is not None:
-        report(results, facts, options.file)
+    results = (compare(kind, options.size) for kind in families)
+    report(results, facts | {"size": options.size}, options.file)
+
+
+def compare(kind: str, size: str) -> Result:
+    """The largest relative difference beside the target."""
+    found = compared(kind, size)
+    worst = max(found, key=lambda parity: parity.relative)
+    largest = max(parity.absolute for parity in found)
+    print(f"{kind}: {worst.name} is worst of {len(found)}; at most {largest:.1e} in absolute terms", flush=True)
+    name = f"{kind}, {size}: relative difference"
+    return cost(name, max(worst.relative, ROUNDING), AGREEMENT, "target", "of the largest")
 
 
 if __name__ == "__main__":

@@ -195,16 +195,18 @@ def compare_paligemma(checkpoint: Checkpoint, source: Path, *, images: int = 2) 
         model = PaliGemmaModel(config)
     load_exactly(model, {key: value.float() for key, value in checkpoint.weights.items()}, str(source))
     model.eval()
-    memory = model.encode(pixels, prompt)
+    visual = model.embed_images(pixels)
+    memory = model.encode_tokens(visual, prompt)
     with _outputs(model.text.layers) as layers:
         logits = model.logits(model.decode(targets, memory))
     assert memory.mask is not None
     text = model.shift(targets)
+    del model  # there may be no room for both
     real = torch.cat([memory.mask, torch.ones_like(text, dtype=torch.bool)], dim=1)
 
     # transformers pads on the left, and is asked in the ids that it puts in the place of visual tokens
-    visual = torch.full((2, memory.outputs.shape[1] - 10), config.image_token)
-    rows = torch.cat([visual, torch.full((2, 1), config.bos), prompt, text], dim=1)
+    blanks = torch.full((2, memory.outputs.shape[1] - 10), config.image_token)
+    rows = torch.cat([blanks, torch.full((2, 1), config.bos), prompt, text], dim=1)
     order = torch.argsort(real.long(), dim=1, stable=True)
     suffix = torch.arange(rows.shape[1]).expand_as(rows) > memory.outputs.shape[1]  # the separator is of the prefix
     theirs = _load(PaliGemmaForConditionalGeneration, source)
@@ -219,7 +221,7 @@ def compare_paligemma(checkpoint: Checkpoint, source: Path, *, images: int = 2) 
     )
     seen = theirs.get_image_features(pixels.flatten(0, 1).permute(0, 3, 1, 2)).pooler_output
     return [
-        _deviation("visual tokens", model.embed_images(pixels), seen.unflatten(0, (2, images)).flatten(1, 2)),
+        _deviation("visual tokens", visual, seen.unflatten(0, (2, images)).flatten(1, 2)),
         *_layers(
             "decoder layer",
             [x[real] for x in layers[:-1]],
@@ -274,13 +276,15 @@ def compare_t5gemma2(
     longest = memory.outputs.shape[1]
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     mask = padded != 0
+    decoder_ids = model.shift(targets)
+    del model  # there may be no room for both
     theirs = _load(T5Gemma2ForConditionalGeneration, source)
     flat = pixels.flatten(0, 1).permute(0, 3, 1, 2)
     reference = theirs(
         input_ids=padded,
         pixel_values=flat,
         attention_mask=mask.long(),
-        decoder_input_ids=model.shift(targets),
+        decoder_input_ids=decoder_ids,
         output_hidden_states=True,
     )
     seen = theirs.get_image_features(flat).pooler_output
