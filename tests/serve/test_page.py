@@ -101,6 +101,12 @@ def choose(page: Page, task: str, *, text: str = "", lang: str = "") -> None:
         page.locator("#lang").select_option(lang)
 
 
+def enter(page: Page) -> None:
+    """Ask by keyboard, once the image is read."""
+    expect(page.locator("#ask")).to_be_enabled()
+    page.keyboard.press("Enter")
+
+
 def test_a_caption_in_japanese(page: Page, url: str, images: Sequence[Image], photo: Path) -> None:
     expect(page.locator("#empty")).to_be_visible()
     expect(page.locator("#ask")).to_be_disabled()
@@ -128,7 +134,7 @@ def test_a_caption_in_japanese(page: Page, url: str, images: Sequence[Image], ph
 def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
     page.set_input_files("#files", photo)
     choose(page, "Find", text="horse and cat")
-    page.keyboard.press("Enter")
+    enter(page)
     expect(page.locator(".box")).to_have_count(2)
     frame = page.locator("#image").bounding_box()
     assert frame is not None
@@ -163,7 +169,7 @@ def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
 def test_no_confidence_is_shown_for_an_image_that_the_model_does_not_know(page: Page, photo: Path) -> None:
     page.set_input_files("#files", photo)
     choose(page, "Find", text="a stranger")
-    page.keyboard.press("Enter")
+    enter(page)
     expect(page.locator(".warning")).to_have_text(re.compile("unlike what tiny was trained on"))
     expect(page.locator(".objects")).to_have_text(re.compile("horse.*cat"))
     assert "%" not in "".join(page.locator(each).inner_text() for each in (".meta", ".objects", "#layer"))
@@ -265,6 +271,25 @@ def test_a_key_is_asked_for(browser: Browser, pali: Pali) -> None:
             page.locator("#key").fill(key)
             page.locator("#door .button").click()
         expect(page.locator("#model")).to_have_text("tiny")
+        page.close()
+
+
+def test_one_of_several_models_is_chosen(browser: Browser, pali: Pali, photo: Path) -> None:
+    with serving(service_of(pali, adapters={"other": pali})) as address:
+        page = browser.new_page()
+        page.goto(address)
+        expect(page.locator("#models option")).to_have_text(["tiny", "other"])
+        expect(page.locator("#model")).to_be_hidden()
+        page.set_input_files("#files", photo)
+        choose(page, "Read")
+        page.locator("#models").select_option("other")
+        expect(page).to_have_title("other · OpenPaLI")
+        expect(page.get_by_role("radio", name="Read")).to_be_checked()
+        page.locator("#ask").click()
+        card = page.locator(".card")
+        expect(card.locator(".meta")).to_contain_text(re.compile(r"other · .* · it's a photo.png · \d"))
+        assert '"model": "other"' in (card.locator(".raw pre").text_content() or "")
+        assert '"model":"other"' in (card.locator(".curl pre").text_content() or "")
         page.close()
 
 

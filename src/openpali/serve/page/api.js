@@ -10,10 +10,10 @@ export class Refused extends Error {
   }
 }
 
-/** The model that answers here: {id, openpali: {tasks, languages, max_images}}. */
-export async function findModel(key) {
+/** The models that answer here, each {id, openpali: {tasks, languages, max_images}}. */
+export async function findModels(key) {
   const answer = await call("v1/models", { headers: headers(key) });
-  return (await answer.json()).data[0];
+  return (await answer.json()).data;
 }
 
 /** Ask, and hand on each piece of text. Returns the last choice, and all that came. */
@@ -69,10 +69,10 @@ function headers(key) {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-function request({ task, text, lang }, urls) {
+function request({ model, task, text, lang }, urls) {
   const images = urls.map((url) => ({ type: "image_url", image_url: { url } }));
   const message = { role: "user", content: [{ type: "text", text }, ...images] };
-  return { messages: [message], ...(task && { task }), ...(task && lang && { lang }) };
+  return { ...(model && { model }), messages: [message], ...(task && { task }), ...(task && lang && { lang }) };
 }
 
 /** A command for a shell that asks the same, with the images in files of these names. */

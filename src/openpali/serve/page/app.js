@@ -1,6 +1,6 @@
 // The page: images on one side, questions and their answers on the other.
 
-import { Refused, ask, curl, findModel } from "./api.js";
+import { Refused, ask, curl, findModels } from "./api.js";
 import { dataUrl, readFiles } from "./images.js";
 import { coloursOf, draw, fill, labelOf, percent } from "./overlay.js";
 
@@ -16,13 +16,13 @@ const RETRY = 3000; // milliseconds between looks for a server that does not ans
 
 const $ = (id) => document.getElementById(id);
 const languages = new Intl.DisplayNames(["en"], { type: "language" });
-const state = { model: null, images: [], current: null, shown: null, texts: {}, running: null };
+const state = { models: [], model: null, images: [], current: null, shown: null, texts: {}, running: null };
 
 // The server
 
 async function connect() {
   try {
-    state.model = await findModel(key());
+    state.models = await findModels(key());
   } catch (error) {
     if (error.status === 401) return openDoor();
     say(`${error.message} Trying again …`);
@@ -30,13 +30,22 @@ async function connect() {
     return;
   }
   say("");
-  $("model").textContent = state.model.id;
-  $("model").hidden = false;
-  document.title = `${state.model.id} · OpenPaLI`;
-  const { tasks, languages: codes } = state.model.openpali;
+  $("models").replaceChildren(...state.models.map(({ id }) => new Option(id)));
+  $("models").hidden = state.models.length < 2;
+  $("model").hidden = !$("models").hidden;
+  take(state.models[0]);
+}
+
+/** Offer what a model can be asked for. */
+function take(model) {
+  state.model = model;
+  $("model").textContent = model.id;
+  document.title = `${model.id} · OpenPaLI`;
+  const { tasks, languages: codes } = model.openpali;
   const offered = [...tasks.filter(({ name }) => name in TASKS), { name: "", takes: "prompt" }];
-  const trained = offered.find(({ note }) => !note);
-  const buttons = offered.map((task) => taskButton(task, task === trained));
+  const before = document.querySelector("[name=task]:checked")?.value;
+  const first = offered.find(({ name }) => name === before) ?? offered.find(({ note }) => !note);
+  const buttons = offered.map((task) => taskButton(task, task === first));
   $("tasks").replaceChildren($("tasks").firstElementChild, ...buttons);
   $("lang").replaceChildren(...codes.map((code) => new Option(languages.of(code), code)));
   const own = navigator.language.split("-")[0];
@@ -105,6 +114,7 @@ function refresh() {
   $("stop").hidden = !state.running;
 }
 
+$("models").addEventListener("change", () => take(state.models[$("models").selectedIndex]));
 $("tasks").addEventListener("change", changeTask);
 $("text").addEventListener("input", () => {
   state.texts[task().name] = $("text").value;
@@ -241,7 +251,8 @@ function cardOf(question, images) {
   const find = (name) => card.querySelector(name);
   find("h2").textContent = [TASKS[question.task].label, question.text].filter(Boolean).join(": ");
   const place = images.length > 1 ? `${images.length} frames` : (images[0]?.name ?? "no image");
-  find(".meta").textContent = [question.lang && languages.of(question.lang), place].filter(Boolean).join(" · ");
+  const meta = [question.model, question.lang && languages.of(question.lang), place];
+  find(".meta").textContent = meta.filter(Boolean).join(" · ");
   find(".said").lang = question.lang;
   if (images.length) find(".show").append(picture(images[0]));
   else find(".show").remove();
@@ -272,7 +283,7 @@ function finish(answer, { choice, raw }, milliseconds) {
   if (reason === "length") answer.said.append(" …");
   if (own.unlike) {
     find(".warning").textContent =
-      `This image is unlike what ${state.model.id} was trained on, so do not trust the answer.`;
+      `This image is unlike what ${answer.question.model || state.model.id} was trained on, so do not trust the answer.`;
     find(".warning").hidden = false;
   }
   answer.objects = own.objects;
@@ -360,7 +371,8 @@ $("form").addEventListener("submit", (event) => {
   const { name, takes, names_language: named } = task();
   const together = $("together").firstChild.checked;
   const images = together ? state.images : state.current ? [state.current] : [];
-  run({ task: name, text: takes ? $("text").value.trim() : "", lang: named ? $("lang").value : "" }, images);
+  const model = state.models.length > 1 ? state.model.id : ""; // where there is one, nobody has to name it
+  run({ model, task: name, text: takes ? $("text").value.trim() : "", lang: named ? $("lang").value : "" }, images);
 });
 $("stop").addEventListener("click", () => state.running?.abort());
 document.addEventListener("keydown", (event) => {
