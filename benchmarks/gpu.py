@@ -43,7 +43,7 @@ from openpali.infer.generate import Decoding, Model, generate
 from openpali.model.attention import attend_with_bias, auto
 from openpali.model.init import materialise
 from openpali.model.pali import PaliModel
-from openpali.model.sizes import PRESETS, Preset, parameters_per_token
+from openpali.model.sizes import PRESETS, SIZES, Preset, parameters_per_token
 from openpali.model.vit import ViT, ViTConfig
 from openpali.plan.planner import DEVICES, Device, find_device, rehearse, step_seconds
 from openpali.train.machine import count_flops, peak_memory
@@ -161,19 +161,21 @@ class Bench:
     def training(self, name: str, preset: str, batch: int, **changes: str) -> Iterator[Result]:
         """The trainer's step beside the planner's prediction and the peak."""
         label, (shape, size) = f"{name}, {preset}", self.shape(preset)
-        with patch.dict(PRESETS):  # for smaller ones
+        known = PRESETS[shape]
+        with patch.dict(SIZES) as sizes:  # for smaller ones
             while True:
                 recipe = recipe_of(name, shape, size, 2 if self.tiny else batch, **changes)
                 costs = rehearse(recipe, recipe.phases[0], self.card, 1)
                 if costs.peak <= self.card.memory:
                     break
-                smaller, depths = halved(PRESETS[shape])
-                if smaller == PRESETS[shape]:
+                smaller, depths = halved(known)
+                if smaller == known:
                     print(f"{label}: left out, since {costs.peak / 1e9:,.0f} GB do not fit", flush=True)
                     return
                 shape = f"{preset} with {' + '.join(map(str, depths))} layers"
-                PRESETS[shape], label = smaller, f"{name}, {shape}"
-            step = self.ours(recipe, PRESETS[shape].language.vocab_size)
+                sizes[shape] = known = smaller
+                label = f"{name}, {shape}"
+            step = self.ours(recipe, known.language.vocab_size)
         flops = count_flops(step)
         seconds = self.seconds(step)
         predicted = step_seconds(costs, self.card, BF16, EFFICIENCY)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from openpali.model.sizes import PRESETS
+from openpali.model.sizes import SIZES
 from openpali.plan.planner import find_device, rehearse
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -195,7 +195,7 @@ def test_layers_are_halved_until_the_plan_fits(capsys) -> None:
     bench = Bench(torch.device("cpu"), replace(card, memory=whole - 1), tiny=False)
     names = [result.name for result in bench.training("stage 1", "nano", 2)]
     assert names == [f"stage 1, nano with 3 + 1 + 1 layers: {what}" for what in ("matmuls", "step")]
-    assert PRESETS.keys().isdisjoint(["nano with 3 + 1 + 1 layers"])
+    assert SIZES.keys().isdisjoint(["nano with 3 + 1 + 1 layers"])
     bench = replace(bench, card=replace(card, memory=1.0), tiny=True)
     assert list(bench.training("stage 1", "nano", 2)) == []
     assert "stage 1, nano: left out" in capsys.readouterr().out
