@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,6 +28,7 @@ from openpali.infer.pipeline import Prediction
 from openpali.serve.answers import own
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
+from openpali.serve.options import Options
 from openpali.serve.service import EMBEDDINGS, Service
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
@@ -555,6 +557,15 @@ def test_what_is_not_finished_in_time_is_told_so(pali: Pali, monkeypatch: pytest
     assert all('"the server is stopping"' in each.text for each in found)
 
 
+def test_what_takes_too_long_is_given_up(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = service_of(pali, Limits(seconds=0.3))
+    turn = service.scheduler.turn
+    monkeypatch.setattr(service.scheduler, "turn", lambda: (time.sleep(0.05), turn())[1])
+    with serving(service) as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json=chat(ASK, max_tokens=300, temperature=2, seed=1))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+
 @pytest.fixture
 def direct(pali: Pali) -> Any:
     """A client of an application whose scheduler rests."""
@@ -632,6 +643,12 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali) -> None:
     assert client.get("/openapi.json").json()["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     with pytest.raises(ValueError, match="API key is empty"):
         service_of(pali, key=" ")
+    with pytest.raises(ValueError, match="exclude each other"):
+        Options(api_key="a", api_key_file=Path("b")).key()
+    client = direct(service_of(pali, key="clé à part, ключ à"))
+    for secret, status in (("clé à part, ключ à", 200), ("clé à part", 401)):
+        header = {"Authorization": f"Bearer {secret}".encode()}
+        assert client.get("/v1/models", headers=header).status_code == status
 
 
 def test_requests_of_a_client_and_origins_are_limited(direct: Any, pali: Pali) -> None:

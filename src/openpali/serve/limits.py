@@ -49,7 +49,7 @@ class Key:
     def __init__(self, secret: str | None) -> None:
         if secret is not None and not secret.strip():
             raise ValueError("the API key is empty: give one, or none at all")
-        self._hash = None if secret is None else _hash(secret.strip())
+        self._hash = None if secret is None else _hash(secret.strip().encode())
 
     @property
     def required(self) -> bool:
@@ -57,11 +57,13 @@ class Key:
         return self._hash is not None
 
     def opens(self, header: str) -> bool:
-        """Whether a request with this ``Authorization`` header may pass; takes as long whatever is wrong."""
+        """Whether a request with this ``Authorization`` header, a character for each byte, may pass; takes as long
+        whatever is wrong."""
         scheme, _, secret = header.partition(" ")
-        right = self._hash is None or hmac.compare_digest(_hash(secret.strip()), self._hash)
+        sent = _hash(secret.strip(" \t").encode("latin-1"))
+        right = self._hash is None or hmac.compare_digest(sent, self._hash)
         return right and (self._hash is None or scheme.lower() == "bearer")
 
 
-def _hash(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+def _hash(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()
