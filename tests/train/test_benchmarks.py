@@ -123,7 +123,7 @@ def test_text_beside_transformers(tmp_path) -> None:
 
 @needs_proc
 def test_full_size_on_a_small_preset(tmp_path) -> None:
-    kinds = ("bf16", "int8", "torch-int8", "openvino-int8")
+    kinds = ("bf16", "torch-int8", "openvino-int8")
     found = results_of(
         "full_size.py", tmp_path / "x.json", "--preset", "pico", "--sides", "72", "144", "--kinds", *kinds
     )
