@@ -3,6 +3,7 @@
     python benchmarks/planner.py --json planner.json                      # what a step holds: a minute
     python benchmarks/planner.py --kept --json planner-kept.json          # what the trainer holds on a CPU
     python benchmarks/planner.py --precision bf16 --json planner-bf16.json
+    python benchmarks/planner.py --recipe mine.toml batch=1       # a recipe of your own, with random weights
 
 Each shape runs two training steps on real tensors, with one thread per rank, as the planner does on fake ones.
 Memory is the peak resident memory of rank 0 in the second step, minus the memory before the model was built; FLOPs
@@ -35,7 +36,7 @@ from openpali.distributed import Ranks, join_ranks
 from openpali.plan.planner import Device, Lengths, build_without_data, make_batch, rehearse, rows_of
 from openpali.train.machine import count_flops, kept_memory, resolve_precision
 from openpali.train.parallel import is_sharded
-from openpali.train.recipe import Recipe, parse_recipe
+from openpali.train.recipe import Recipe, load_recipe, parse_recipe
 from openpali.train.step import TrainStep
 
 HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # two ranks per node
@@ -59,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kept", action="store_true", help="glibc keeps freed memory, as in the trainer")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--recipe", nargs="+", metavar="FILE", help="a recipe, and KEY=VALUE to change; one rank")
     parser.add_argument("--json", type=Path, dest="file")
     parser.add_argument("--measure", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -79,8 +81,8 @@ def compare(options: argparse.Namespace) -> Iterator[Result]:
     with subprocess.Popen(command, env=environment, pass_fds=[pipe]) as process, os.fdopen(end) as lines:
         os.close(pipe)
         for line in map(json.loads, lines):
-            recipe = recipe_of(line["name"], options.precision)
-            costs = rehearse(recipe, recipe.phases[0], HERE, SHAPES[line["name"]][0])
+            world, recipe = shapes(options)[line["name"]]
+            costs = rehearse(recipe, recipe.phases[0], HERE, world)
             yield cost(f"{line['name']}: memory", costs.peak / 1e6, line["peak"] / 1e6, "measured", "MB")
             yield cost(f"{line['name']}: FLOPs", costs.flops / 1e9, line["flops"] / 1e9, "measured", "GFLOP")
     if process.returncode:
@@ -89,17 +91,27 @@ def compare(options: argparse.Namespace) -> Iterator[Result]:
 
 def measure_all(options: argparse.Namespace) -> None:
     """Write the memory and FLOPs of each shape to a file, one line each."""
-    for world in sorted({ranks for ranks, _ in SHAPES.values()}):
-        names = [name for name, (ranks, _) in SHAPES.items() if ranks == world]
-        wait_for(fork_ranks(world, HERE.node, partial(measure_rank, names, options)))
+    wanted = shapes(options)
+    for world in sorted({ranks for ranks, _ in wanted.values()}):
+        recipes = {name: recipe for name, (ranks, recipe) in wanted.items() if ranks == world}
+        wait_for(fork_ranks(world, HERE.node, partial(measure_rank, recipes, options)))
 
 
-def measure_rank(names: list[str], options: argparse.Namespace, rank: int) -> None:
+def shapes(options: argparse.Namespace) -> dict[str, tuple[int, Recipe]]:
+    """What is measured: by name, on how many ranks which recipe."""
+    if options.recipe:
+        file, *changes = options.recipe
+        recipe = load_recipe(Path(file), changes)
+        return {recipe.name: (1, recipe)}
+    return {name: (ranks, recipe_of(name, options.precision)) for name, (ranks, _) in SHAPES.items()}
+
+
+def measure_rank(recipes: dict[str, Recipe], options: argparse.Namespace, rank: int) -> None:
     torch.set_num_threads(1)
     with join_ranks() as ranks:
         measure(recipe_of("siglip", options.precision), ranks, options.kept)  # so that imports are not counted
-        for name in names:
-            measured = {"name": name, **measure(recipe_of(name, options.precision), ranks, options.kept)}
+        for name, recipe in recipes.items():
+            measured = {"name": name, **measure(recipe, ranks, options.kept)}
             if rank == 0:
                 with options.measure.open("a") as lines:
                     lines.write(json.dumps(measured) + "\n")
