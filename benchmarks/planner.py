@@ -67,7 +67,8 @@ def main() -> None:
     if options.measure:
         measure_all(options)
         return
-    facts = machine() | {"precision": options.precision, "memory": "kept" if options.kept else "given back"}
+    precision = ", ".join({recipe.precision for _, recipe in shapes(options).values()})
+    facts = machine() | {"precision": precision, "memory": "kept" if options.kept else "given back"}
     report(compare(options), facts, options.file)
 
 
