@@ -536,10 +536,15 @@ def test_slots_of_a_client_that_goes_away_are_free_soon(url: str, service: Servi
         assert len(steps) <= 3, "two steps, and the one that was under way"
 
 
+def slow_down(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each step take 50 ms more."""
+    turn = service.scheduler.turn
+    monkeypatch.setattr(service.scheduler, "turn", lambda: (time.sleep(0.05), turn())[1])
+
+
 def test_what_is_not_finished_in_time_is_told_so(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     service = service_of(pali)
-    turn = service.scheduler.turn
-    monkeypatch.setattr(service.scheduler, "turn", lambda: (time.sleep(0.02), turn())[1])
+    slow_down(service, monkeypatch)
     body, found = chat(ASK, max_tokens=300, temperature=2, seed=1), list[httpx.Response]()
 
     def ask(stream: bool) -> None:
@@ -559,8 +564,7 @@ def test_what_is_not_finished_in_time_is_told_so(pali: Pali, monkeypatch: pytest
 
 def test_what_takes_too_long_is_given_up(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     service = service_of(pali, Limits(seconds=0.3))
-    turn = service.scheduler.turn
-    monkeypatch.setattr(service.scheduler, "turn", lambda: (time.sleep(0.05), turn())[1])
+    slow_down(service, monkeypatch)
     with serving(service) as url:
         answer = httpx.post(f"{url}/v1/chat/completions", json=chat(ASK, max_tokens=300, temperature=2, seed=1))
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")

@@ -105,8 +105,7 @@ async def _complete(
     ticket = await service.submit(asked)
     predictions = await service.answer(request, ticket)
     counts = usage(service.prompt_tokens(ticket), [p.generation for p in predictions])
-    wholes = [partial(form.whole, i, ticket, prediction) for i, prediction in enumerate(predictions)]
-    choices = [await service.run(whole) for whole in wholes]
+    choices = await service.run(lambda: [form.whole(i, ticket, each) for i, each in enumerate(predictions)])
     return JSONResponse({**form.head(False), "choices": choices, "usage": counts}, headers=headers)
 
 

@@ -55,7 +55,8 @@ class Guard:
         except ClientDisconnect:
             pass
         except Exception:
-            status = status if began else 500  # which is sent outside of this
+            if not began:
+                status = 500  # is sent outside of this
             raise
         finally:
             self._clients[client] -= 1

@@ -25,7 +25,7 @@ SECONDS = 10.0  # for one image behind a URL, redirects included
 REDIRECTS = 3
 _PORTS = {"http": 80, "https": 443}
 _PATH = "/%:@!$&'()*+,;=~?"  # what stands in a path or a query as it is
-_EMBEDDING = [ipaddress.IPv6Network(each) for each in ("::/96", "64:ff9b::/96")]  # end in an IPv4 address
+_EMBEDDING = [ipaddress.IPv6Network(each) for each in ("::/96", "::ffff:0:0/96", "64:ff9b::/96")]  # end in IPv4
 
 
 class Media:
@@ -172,7 +172,7 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         embedded = ipaddress.IPv4Address(int(ip) % 2**32) if any(ip in each for each in _EMBEDDING) else None
-        ip = ip.ipv4_mapped or ip.sixtofour or embedded or ip
+        ip = ip.sixtofour or embedded or ip
     return ip.is_global and not ip.is_multicast
 
 
