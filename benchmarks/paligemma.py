@@ -27,10 +27,9 @@ from torch import Tensor
 
 from _report import Result, cost, machine, rate, report, resident
 from full_size import write_random
-from openpali.interop.paligemma import write_paligemma
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.sizes import PALIGEMMA
-from openpali.weights.format import build, config_from_json, open_model
+from openpali.weights.format import config_from_json, open_model
 from openpali.weights.quantize import write_int8
 
 PROMPT = 16
@@ -110,14 +109,12 @@ def ask_ours(folder: Path, tokens: int) -> dict[str, float]:
 def ask_theirs(folder: Path, tokens: int) -> dict[str, float]:
     """transformers' class of the same shapes, with weights drawn in memory."""
     from transformers import AutoModelForImageTextToText
-    from transformers import PaliGemmaConfig as TheirConfig
+
+    from _gemmas import their_config
 
     config = open_model(folder).config
     assert isinstance(config, PaliGemmaConfig)
-    with torch.device("meta"):
-        _, described = write_paligemma(build(config).state_dict(), config)
-    their_config = TheirConfig.from_dict(described)
-    model = AutoModelForImageTextToText.from_config(their_config, dtype=torch.bfloat16).eval()
+    model = AutoModelForImageTextToText.from_config(their_config(config), dtype=torch.bfloat16).eval()
     visual = config.vision.grid[0] * config.vision.grid[1]
     pixels = torch.rand(1, 3, *config.vision.image_size, dtype=torch.bfloat16) * 2 - 1
     row = torch.randint(200, min(config.image_token, config.text.vocab_size), (1, PROMPT + 2))

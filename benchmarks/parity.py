@@ -24,8 +24,9 @@ import torch
 import transformers
 from torch import nn
 
+from _gemmas import their_config
 from _report import Result, cost, machine, report
-from openpali.interop.paligemma import read_paligemma, write_paligemma
+from openpali.interop.paligemma import read_paligemma
 from openpali.interop.parity import (
     AGREEMENT,
     Deviation,
@@ -36,9 +37,8 @@ from openpali.interop.parity import (
 )
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
-from openpali.interop.t5gemma2 import read_t5gemma2, write_t5gemma2
+from openpali.interop.t5gemma2 import read_t5gemma2
 from openpali.model.sizes import PALIGEMMA, T5GEMMA2
-from openpali.weights.format import build
 
 ROUNDING = 2**-24  # of float32, relative
 GEMMAS = {"PaliGemma": transformers.GemmaConfig, "PaliGemma 2": transformers.Gemma2Config}
@@ -89,10 +89,7 @@ def siglip(size: str) -> nn.Module:
 
 def paligemma(kind: str, size: str) -> nn.Module:
     if (kind, size) in PUBLIC:
-        config = PALIGEMMA[PUBLIC[kind, size]]
-        with torch.device("meta"):
-            _, described = write_paligemma(build(config).state_dict(), config)
-        return transformers.PaliGemmaForConditionalGeneration(transformers.PaliGemmaConfig.from_dict(described))
+        return transformers.PaliGemmaForConditionalGeneration(their_config(PALIGEMMA[PUBLIC[kind, size]]))
     text = GEMMAS[kind](**GEMMA[size])
     vision = {**TOWERS[size], "patch_size": 14, "image_size": 224, "vision_use_head": False}
     config = transformers.PaliGemmaConfig(
@@ -114,10 +111,7 @@ def t5gemma2(size: str) -> nn.Module:
 def t5gemma2_config(size: str) -> Any:
     """A small one has a window shorter than prompts and texts, and Gemma 3 4B's rotations."""
     if ("T5Gemma 2", size) in PUBLIC:
-        config = T5GEMMA2[PUBLIC["T5Gemma 2", size]]
-        with torch.device("meta"):
-            _, described = write_t5gemma2(build(config).state_dict(), config)
-        return transformers.T5Gemma2Config.from_dict(described)
+        return their_config(T5GEMMA2[PUBLIC["T5Gemma 2", size]])
     rope = {
         "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},

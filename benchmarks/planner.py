@@ -74,7 +74,7 @@ def main() -> None:
 
 def compare(options: argparse.Namespace) -> Iterator[Result]:
     """Predictions and measurements of each shape, which a process of its own writes to a pipe."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    wanted, environment = shapes(options), {**os.environ, "OMP_NUM_THREADS": "1"}
     if not options.kept:  # by default glibc keeps blocks smaller than the largest one that was freed
         environment["MALLOC_MMAP_THRESHOLD_"] = "65536"
     end, pipe = os.pipe()
@@ -82,7 +82,7 @@ def compare(options: argparse.Namespace) -> Iterator[Result]:
     with subprocess.Popen(command, env=environment, pass_fds=[pipe]) as process, os.fdopen(end) as lines:
         os.close(pipe)
         for line in map(json.loads, lines):
-            world, recipe = shapes(options)[line["name"]]
+            world, recipe = wanted[line["name"]]
             costs = rehearse(recipe, recipe.phases[0], HERE, world)
             yield cost(f"{line['name']}: memory", costs.peak / 1e6, line["peak"] / 1e6, "measured", "MB")
             yield cost(f"{line['name']}: FLOPs", costs.flops / 1e9, line["flops"] / 1e9, "measured", "GFLOP")
