@@ -7,6 +7,7 @@ import io
 import json
 import re
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from openpali.serve.answers import own
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
 from openpali.serve.options import Options
+from openpali.serve.server import Server, listen
 from openpali.serve.service import EMBEDDINGS, Service
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
@@ -568,6 +570,21 @@ def test_what_takes_too_long_is_given_up(pali: Pali, monkeypatch: pytest.MonkeyP
     with serving(service) as url:
         answer = httpx.post(f"{url}/v1/chat/completions", json=chat(ASK, max_tokens=300, temperature=2, seed=1))
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+
+def test_an_engine_that_fails_ends_the_server(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("the device is lost")
+
+    service = service_of(pali)
+    monkeypatch.setattr(service.scheduler, "_admit", fail)
+    sockets, url = listen("127.0.0.1", 0)
+    thread = threading.Thread(target=Server(service, drain=5).run, args=[sockets])
+    thread.start()
+    answer = httpx.post(f"{url}/v1/chat/completions", json=chat(ASK), timeout=60)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (503, "the engine has failed")
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 @pytest.fixture

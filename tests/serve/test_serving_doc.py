@@ -24,7 +24,7 @@ from PIL import Image as PILImage
 from requests_to import chat, make_adapter
 
 from openpali.cli.main import main
-from openpali.serve.server import listen
+from openpali.serve.server import Server, listen
 from openpali.tasks.example import Image
 
 TEXT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
@@ -119,6 +119,17 @@ def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.Monkey
         main()
     assert not end.value.code
     assert started == [("0.0.0.0" if "0.0.0.0" in line else "127.0.0.1", 8000)]
+
+
+def test_a_failed_engine_is_an_exit_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(server: Server, _: object) -> None:
+        server._service.scheduler.failure = "RuntimeError: the device is lost"
+
+    monkeypatch.setattr(Server, "run", run)
+    monkeypatch.setattr(sys, "argv", ["openpali", "serve", "--port", "0", "--model", str(folder / "nano")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
 
 
 def test_a_port_that_is_taken_is_said_in_a_sentence() -> None:

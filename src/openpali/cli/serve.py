@@ -84,6 +84,8 @@ def serve(
     sockets, url = listen(host, port)
     typer.echo(f"{', '.join(service.models)} with {pali.engine}: {url}", err=True)
     Server(service, drain).run(sockets)
+    if service.scheduler.failure:
+        raise typer.Exit(1)  # the log says why; a supervisor starts it again
 
 
 def _named(adapters: Sequence[str]) -> dict[str, str]:

@@ -21,7 +21,8 @@ LAST_WORDS = 2.0  # seconds in which clients are told that their requests were g
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; a signal that stops it ends the process with code 0, once requests are finished.
+    """uvicorn's server; a signal that stops it ends the process with code 0, once requests are finished. It also stops
+    when the engine has failed.
 
     Args:
         service: what it serves.
@@ -40,6 +41,10 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._service, self._drain = service, drain
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn's: whether to stop."""
+        return await super().on_tick(counter) or bool(self._service.scheduler.failure)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, within the time to drain."""
