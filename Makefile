@@ -11,7 +11,8 @@ TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/
     tests/serve tests/data tests/model
 SOAK := tests/train/test_memory.py
 CLUSTER := tests/serve/cluster
-APART := $(SOAK) $(CLUSTER) tests/eval/test_rapidocr.py  # what has a target of its own
+WHEEL := tests/wheel
+APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/eval/test_rapidocr.py  # what has a target of its own
 
 .PHONY: soak soak-serve served test-ocr test-ray demo test lint site nano release $(TESTS)
 
@@ -59,12 +60,14 @@ lint: .venv/dev.ready
 site: .venv/dev.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Build a wheel and an sdist in dist/ and check both; the version is in src/openpali/__init__.py.
+# Build a wheel and an sdist in dist/, check both, and use the wheel in an empty environment. Takes minutes. The version is
+# in src/openpali/__init__.py.
 release: .venv/dev.ready
 	$(INSTALL) build 'twine>=6.1'
 	rm -rf build/lib build/bdist* dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
+	$(PYTEST) $(WHEEL)
 
 # Train the shipped checkpoint from scratch: hours on two cores, as two ranks of one thread each, which is faster than one
 # rank of two threads. It can be interrupted; the same command resumes it.
