@@ -39,7 +39,7 @@ class Results:
         for run in self.plan.runs.values():
             kept = RunFolder(self._place(run.name))
             if kept.record.is_file():
-                kept.check(run.recipe, INSTEAD)
+                kept.check_same(run.recipe, INSTEAD)
                 run.folder.mkdir(parents=True, exist_ok=True)
                 if not (run.folder / kept.record.name).exists():
                     _copy(kept.record, run.folder)

@@ -92,12 +92,14 @@ class Training:
         folder = RunFolder(self.run.folder)
         if not folder.record.is_file():
             raise FileNotFoundError(f"{folder.path} has no recipe.json that says what it is of: delete the folder")
-        folder.check(self.run.recipe, INSTEAD)
+        folder.check_same(self.run.recipe, INSTEAD)
         for need in self.needs:
             if RunFolder(need.run.folder).record.is_file():
                 need.check()
 
     def do(self, ranks: Ranks) -> None:
+        if RunFolder(self.run.folder).record.is_file():
+            self.check()
         start = self.run.start
         if start and ranks.rank == 0:
             export_checkpoint(start.checkpoint)

@@ -12,12 +12,17 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from openpali.locks import lock
 from openpali.train.checkpoint import checkpoints, read_state, unwritable
 from openpali.train.recipe import Recipe, read_record
 
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
+BESIDE = {  # recipe keys that do not change what is learned
+    *("name", "micro", "workers", "parallel", "max_bad", "wandb"),
+    *("save_minutes", "keep", "keep_every", "samples_every"),
+}
 
 
 class RunFolder:
@@ -65,17 +70,24 @@ class RunFolder:
             ValueError: they differ, or the record cannot be read.
             OSError: there is no record.
         """
-        try:
-            before = read_record(self.record.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(
-                f"{self.record} is not a recipe that this version can read ({error}): {instead}"
-            ) from error
+        before = self._before(instead)
         changed = [key for key in FIXED if getattr(before, key) != getattr(recipe, key)]
         if before.optimizer.name != recipe.optimizer.name:
             changed.append("optimizer.name")
-        if changed:
-            raise ValueError(f"{self.path} holds a run with another {', '.join(changed)}: delete it, or {instead}")
+        self._refuse(changed, instead)
+
+    def check_same(self, recipe: Recipe, instead: str) -> None:
+        """Compare the recipe of the run in the folder with another one, in all that decides what is learned.
+
+        Args:
+            instead: as for :meth:`check`.
+
+        Raises:
+            ValueError, OSError: as :meth:`check`.
+        """
+        before, now = _learned(self._before(instead)), _learned(recipe)
+        keys = [*now, *(key for key in before if key not in now)]
+        self._refuse([key for key in keys if before.get(key) != now.get(key)], instead)
 
     def rewind(self, samples: int) -> None:
         """Drop what the logs say of steps after the first ``samples`` samples: a resumed run writes it again.
@@ -105,6 +117,19 @@ class RunFolder:
         except OSError as error:
             raise OSError(unwritable(self.path, file, error)) from error
 
+    def _before(self, instead: str) -> Recipe:
+        """The recipe of the run in the folder."""
+        try:
+            return read_record(self.record.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{self.record} is not a recipe that this version can read ({error}): {instead}"
+            ) from error
+
+    def _refuse(self, changed: Sequence[str], instead: str) -> None:
+        if changed:
+            raise ValueError(f"{self.path} holds a run with another {', '.join(changed)}: delete it, or {instead}")
+
     @contextmanager
     def _claiming(self) -> Iterator[None]:
         try:
@@ -124,6 +149,17 @@ class RunFolder:
                 f"{self.path} holds a run that was extended to {done:,} samples, and this recipe ends at "
                 f"{recipe.samples:,}: add more_samples={done - own}, or a larger number to let it go on"
             )
+
+
+def _learned(recipe: Recipe) -> dict[str, Any]:
+    """The keys that decide what is learned, dotted in the tables of model and optimizer. Evaluations do not, unless
+    they can end the run.
+    """
+    raw = recipe.model_dump(exclude=BESIDE)
+    if not raw.get("patience"):
+        raw = {key: value for key, value in raw.items() if key not in ("evals", "keep_best")}
+    tables = {f"{table}.{key}": value for table in ("model", "optimizer") for key, value in raw.pop(table).items()}
+    return raw | tables
 
 
 def rewind(file: Path, samples: int) -> None:
