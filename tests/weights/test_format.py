@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 from openpali.data.media.images import Preprocess
 from openpali.interop.names import read_config
 from openpali.model.init import materialise
+from openpali.model.lora import LoraConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights import tensors
+from openpali.weights.adapters import Adapter
 from openpali.weights.family import open_family, pack_family
-from openpali.weights.format import build, open_model, write_model
+from openpali.weights.format import build, open_model, write_adapted, write_model
 from openpali.weights.tensors import load_exactly
 
 from .folders import CONFIGS, write
@@ -212,3 +214,15 @@ def test_a_base_holds_the_missing_tensors(tmp_path) -> None:
     (tmp_path / "main" / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no model in .*main"):
         open_model(tmp_path / "part").weights()
+
+
+def test_a_folder_holds_an_adapter_or_a_whole_model(tmp_path) -> None:
+    base, folder = (write(tmp_path / name, "classifier") for name in ("base", "model"))
+    adapter = Adapter(str(base), LoraConfig(2, 4.0, []), {})
+    write_adapted(folder, adapter, CONFIGS["classifier"], preprocess=None, tokenizer=None, facts={})
+    assert open_model(folder).base
+    assert not (folder / "model.safetensors").exists()
+    write(folder, "classifier", seed=1)
+    assert open_model(folder).adapter is None
+    assert not torch.equal(open_model(folder).weights()["pool.probe"], open_model(base).weights()["pool.probe"])
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]

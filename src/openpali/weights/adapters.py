@@ -71,7 +71,7 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 def write_adapter(folder: Path, adapter: Adapter) -> None:
-    """Write an adapter; files that are there are replaced.
+    """Write an adapter; files that are there are replaced, and those of a whole model go.
 
     Raises:
         OSError: it cannot be written.
@@ -89,6 +89,12 @@ def write_adapter(folder: Path, adapter: Adapter) -> None:
         "inference_mode": True,
     }
     (folder / ADAPTER).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
+
+
+def remove_adapter(folder: Path) -> None:
+    """Remove the files of an adapter from a folder, if it has any."""
+    for name in (ADAPTER, WEIGHTS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def require_layers(adapter: Adapter, tensors: Container[str]) -> None:

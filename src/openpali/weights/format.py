@@ -32,7 +32,14 @@ from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
 from openpali.model.vit import Classifier, ViTConfig, resample_positions
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, require_layers, write_adapter
+from openpali.weights.adapters import (
+    Adapter,
+    MergedTensors,
+    read_adapter,
+    remove_adapter,
+    require_layers,
+    write_adapter,
+)
 from openpali.weights.find import ADAPTER, CONFIG, FAMILY, find_model
 from openpali.weights.tensors import MappedTensors, WidenedTensors, fingerprint, load_exactly, write_tensors
 
@@ -265,12 +272,13 @@ def write_model(
     """Write a model folder. ``facts`` is whatever else should be recorded: recipe, samples seen, task options.
 
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
-    What was fitted to them, confidence and familiarity, goes.
+    What was fitted to them, confidence and familiarity, goes, and so does an adapter.
 
     Raises:
         OSError: it cannot be written.
     """
     write_tensors(folder, weights)
+    remove_adapter(folder)
     _describe(folder, config, preprocess, tokenizer, facts)
 
 
