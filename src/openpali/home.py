@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from openpali.whole import replacing
 
 
 def home() -> Path:
@@ -37,12 +38,10 @@ def make_once(folder: Path, make: Callable[[Path], object]) -> Path:
     """
     if folder.is_dir():
         return folder
-    written = folder.with_name(f".{folder.name}-{os.getpid()}")
-    make(written)
     try:
-        written.rename(folder)
-    except OSError:  # another process was faster
-        shutil.rmtree(written)
-        if not folder.is_dir():
+        with replacing(folder) as written:
+            make(written)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
             raise
     return folder

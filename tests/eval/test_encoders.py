@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,20 @@ def test_features_are_cached(pali: Pali, tmp_path: Path) -> None:
         assert encoded(other, some) == [BATCH, 3]
     with pytest.raises(ValueError, match="no images"):
         encoder.features([])
+
+
+def test_two_processes_fill_one_cache(pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other, some, save = *(FeatureEncoder(pali, cache=tmp_path) for _ in range(2)), noise(1), np.save
+
+    def meet(*arguments: Any) -> None:
+        save(*arguments)
+        monkeypatch.setattr(np, "save", save)
+        other.features(some)
+
+    monkeypatch.setattr(np, "save", meet)
+    found = one.features(some)
+    assert np.array_equal(other.features(some), found)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 # --- zero-shot ---

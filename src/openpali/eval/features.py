@@ -18,6 +18,7 @@ from openpali.data.media.images import Preprocess
 from openpali.infer.generate import evaluating
 from openpali.model.vit import ViT
 from openpali.tasks.example import Image
+from openpali.whole import replacing
 
 BATCH = 64
 CACHE = "features"  # folder under the home, for benchmarks
@@ -134,10 +135,8 @@ class FeatureEncoder:
         if path.is_file():
             return np.asarray(np.load(path, allow_pickle=False))
         found = self._encode(pixels_BHWC)
-        self.cache.mkdir(parents=True, exist_ok=True)
-        written = path.with_suffix(".part.npy")
-        np.save(written, found)
-        written.replace(path)
+        with replacing(path) as new, new.open("wb") as file:
+            np.save(file, found)
         return found
 
     def _encode(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from openpali.data.sources.base import Source
 from openpali.home import home
 from openpali.messages import reason, shorten
 from openpali.tasks.example import Example, Image
+from openpali.whole import replacing
 
 TIMEOUT = 120  # seconds per image
 MOST_TALL = 8  # height per width that RapidOCR gets
@@ -207,10 +208,8 @@ class Cached:
         if path.is_file():
             return path.read_text("utf-8")
         text = self.engine.read(image, key)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(text, "utf-8")
-        partial.replace(path)  # atomic: no process reads half a text
+        with replacing(path) as new:
+            new.write_text(text, "utf-8")
         return text
 
 

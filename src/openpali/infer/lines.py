@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from openpali.whole import replacing
 
 
 def whole_lines(path: Path) -> bytes:
@@ -39,6 +40,5 @@ def append_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file at once: it is there whole or not at all, also if several processes write it."""
-    written = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    written.write_bytes(data)
-    written.replace(path)
+    with replacing(path) as new:
+        new.write_bytes(data)

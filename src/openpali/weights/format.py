@@ -42,6 +42,7 @@ from openpali.weights.adapters import (
 )
 from openpali.weights.find import ADAPTER, CONFIG, FAMILY, find_model
 from openpali.weights.tensors import MappedTensors, WidenedTensors, fingerprint, load_exactly, write_tensors
+from openpali.whole import replacing
 
 FORMAT = 1
 FAMILIARITY = "familiarity"  # folder of what the model knows, see `weights.familiarity`
@@ -376,9 +377,8 @@ def _at_grid(stored: Mapping[str, Tensor], old: Config, new: Config) -> Mapping[
 
 def _write_config(folder: Path, described: Json) -> None:
     """Write the configuration whole or not at all: a folder with one is a complete model."""
-    written = folder / f".{CONFIG}"
-    written.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    written.replace(folder / CONFIG)
+    with replacing(folder / CONFIG) as new:
+        new.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def config_from_json(cls: type[Any], value: Any) -> Any:

@@ -1,0 +1,31 @@
+"""Writing files and folders that are there whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write at, which becomes ``path`` when the block ends, or is removed if the block raises an error.
+
+    The new file or folder is beside ``path``, under a name of its own, so that several processes may write it; an old
+    file is replaced. Folders above are made. What a crash of the machine leaves is up to the file system.
+
+    Raises:
+        OSError: it cannot be written, or ``path`` is a folder with files.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        yield new
+        new.replace(path)
+    finally:
+        if new.is_dir():
+            shutil.rmtree(new, ignore_errors=True)
+        else:
+            new.unlink(missing_ok=True)
