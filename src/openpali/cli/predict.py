@@ -62,7 +62,7 @@ def predict(
 
     paths, text = ([], " ".join(inputs or [])) if source else _split(inputs or [], task)
     if lang and not task and (text or not source):
-        raise ValueError("--lang needs a --task: a free prompt names its language itself")
+        raise ValueError("--lang needs a --task, such as --task vqa: without one, your text is the whole prompt")
     request = Request(task, text, lang)
     if source or output:
         if not source or output is None:
@@ -215,8 +215,11 @@ class _Files:
         """Checks that the files are there, before a model is loaded."""
         from openpali.data.media.images import check_image_file
         from openpali.data.media.videos import is_video
+        from openpali.data.sources.registry import RECORDS
 
         for path in paths:
+            if Path(path).suffix in RECORDS:
+                raise ValueError(f"{path} holds samples: ask with --input {path} --output answers.jsonl")
             if not is_video(path):
                 check_image_file(path)
             elif as_frames:

@@ -172,7 +172,7 @@ class Service:
         if len(asked.images) > self.limits.images:
             raise ApiError(400, f"{len(asked.images)} images, more than {self.limits.images}", param="images")
         if asked.lang != "en" and not asked.task:
-            raise ApiError(400, "lang needs a task: a free prompt names its language itself", param="lang")
+            raise ApiError(400, "lang needs a task, such as vqa: without one, your text is the whole prompt", param="lang")
 
         def work() -> Ticket:
             images = self.media.images(asked.images)

@@ -133,7 +133,8 @@ def _read(path: Path, above: list[Path]) -> Table:
         if above:
             raise FileNotFoundError(f"{above[-1]} extends {path}, which does not exist")
         known = sorted(str(p.with_suffix("")) for p in path.parent.glob("*.toml"))
-        raise FileNotFoundError(f"no recipe {path}" + (f"; beside it: {', '.join(known)}" if known else ""))
+        others = f"beside it: {', '.join(known)}" if known else "openpali recipe list names those of the package"
+        raise FileNotFoundError(f"no recipe {path}; {others}")
     chain = [*above, path]
     if any(path.samefile(other) for other in above):
         raise ValueError(f"recipes extend each other in a circle: {' -> '.join(map(str, chain))}")
