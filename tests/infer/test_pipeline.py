@@ -153,6 +153,10 @@ def test_token_losses_are_those_of_log_perplexity(live: Pipeline, images: list[n
         assert np.mean(losses) == pytest.approx(alone, rel=1e-5)
     [with_ids] = live.token_losses([[]], [Sample("shown", "shown", ids=([5, 6], [7, 8, 9]))])
     assert len(with_ids) == 4
+    spelled = Sample("what?", "a horse", spelled=True)
+    ids = live.tokenizer.encode("what?"), live.tokenizer.spell("a horse")
+    by_text, by_ids = live.token_losses([rows[0]] * 2, [spelled, Sample("shown", "shown", ids=ids)])
+    assert by_text == pytest.approx(by_ids, rel=1e-5)
 
 
 def test_a_model_of_text_alone_takes_no_images(live: Pipeline, images: list[np.ndarray]) -> None:

@@ -87,6 +87,14 @@ def test_good_data_is_counted_per_task_and_shown(folder: Path, tokenizer: Tokeni
     assert "no problems found" in printed(report)
 
 
+def test_a_spelled_target_is_counted_and_shown_as_it_is_trained(folder: Path, tokenizer: Tokenizer) -> None:
+    path = write(folder, {"images": "a.png", "text": "a cat 12"})  # "▁12" is a piece
+    report = validate(path, Terms([get_task("ocr", spelled=True)], tokenizer=tokenizer))
+    pieces = [*tokenizer.pieces(tokenizer.spell("a cat 12")), "</s>"]
+    assert (list(report.shown[0].target_pieces), report.longest_target) == (pieces, len(pieces))
+    assert len(pieces) > len(tokenizer.encode("a cat 12")) + 1
+
+
 def printed(report: Any) -> str:
     out = io.StringIO()
     Console(file=out, width=200).print(render(report))

@@ -235,10 +235,10 @@ def _check_lengths(
     found: Validation,
 ) -> None:
     for task, sample in written:
-        prompt, target = _ids(sample, tokenizer)
+        prompt = sample.prompt_ids(tokenizer)
         if (most := terms.max_prompt) and len(prompt) > most:
             found.add("long prompt", f"{example.key}: {len(prompt)} tokens as {task.name}, the maximum is {most}")
-        length = len(target) + 1
+        length = len(sample.target_ids(tokenizer)) + 1
         found.longest_target = max(found.longest_target, length)
         if length > (most := terms.max_target or task.max_target_tokens):
             found.add("long target", f"{example.key}: {length} tokens as {task.name}, the maximum is {most}")
@@ -263,13 +263,9 @@ def _preferred(written: Sequence[tuple[Task, Sample]]) -> tuple[Task, Sample] | 
 def _show(example: Example, task: Task, sample: Sample, tokenizer: Tokenizer | None) -> ShownSample:
     pieces: tuple[Sequence[str], Sequence[str]] = ((), ())
     if tokenizer:
-        prompt, target = _ids(sample, tokenizer)
-        pieces = tokenizer.pieces(prompt), tokenizer.pieces([*target, tokenizer.eos_id])
+        target = [*sample.target_ids(tokenizer), tokenizer.eos_id]
+        pieces = tokenizer.pieces(sample.prompt_ids(tokenizer)), tokenizer.pieces(target)
     return ShownSample(example.key, task.name, sample.prompt, sample.target, *pieces)
-
-
-def _ids(sample: Sample, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    return sample.ids or (tokenizer.encode(sample.prompt), tokenizer.encode(sample.target))
 
 
 def _numbers(box: Box) -> list[float]:

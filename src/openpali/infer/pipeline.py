@@ -238,8 +238,8 @@ class Pipeline:
         """
         if not frames or not targets or not all(target.strip() for target in targets):
             raise ValueError("log-perplexity needs at least one row of images and one target, and no empty target")
-        model = self.model
-        ids = [torch.tensor([self._target_ids(target)], device=self.device) for target in targets]
+        model, eos = self.model, self.tokenizer.eos_id
+        ids = [torch.tensor([[*self.tokenizer.encode(target), eos]], device=self.device) for target in targets]
         chunks = []
         with torch.inference_mode(), evaluating(model):
             for some in _chunks(frames, batch):
@@ -272,7 +272,7 @@ class Pipeline:
             for rows in _chunks(range(len(samples)), batch):
                 some = [samples[i] for i in rows]
                 prompts = [self.prompt_ids(s.prompt) if s.ids is None else s.ids[0] for s in some]
-                targets = [self._target_ids(s.target if s.ids is None else s.ids[1]) for s in some]
+                targets = [[*s.target_ids(self.tokenizer), self.tokenizer.eos_id] for s in some]
                 inputs = self.collate(
                     [self.arrays(frames[i], *ids)[0] for i, *ids in zip(rows, prompts, targets, strict=True)]
                 )
@@ -379,10 +379,6 @@ class Pipeline:
         if len(ids) > self.max_prompt:
             raise ValueError(f"the prompt has {len(ids)} tokens, this model takes {self.max_prompt}: shorten it")
         return ids
-
-    def _target_ids(self, target: str | list[int]) -> list[int]:
-        ids = self.tokenizer.encode(target) if isinstance(target, str) else target
-        return [*ids, self.tokenizer.eos_id]
 
     def arrays(
         self, frames: Frames, prompt: str | list[int], target: list[int] | None = None

@@ -52,6 +52,16 @@ class Sample:
     ids: tuple[list[int], list[int]] | None = None
     spelled: bool = False
 
+    def prompt_ids(self, tokenizer: Tokenizer) -> list[int]:
+        """The tokens of the prompt."""
+        return self.ids[0] if self.ids else tokenizer.encode(self.prompt)
+
+    def target_ids(self, tokenizer: Tokenizer) -> list[int]:
+        """The tokens of the target, without EOS."""
+        if self.ids:
+            return self.ids[1]
+        return tokenizer.spell(self.target) if self.spelled else tokenizer.encode(self.target)
+
 
 @dataclass(frozen=True)
 class Answer:
