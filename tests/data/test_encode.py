@@ -13,7 +13,7 @@ from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
 from openpali.rng import generator
 from openpali.tasks.base import Task
-from openpali.tasks.example import Box, Example, Object
+from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
 
@@ -154,6 +154,13 @@ def test_regions_are_where_padding_leaves_them(tokenizer: Tokenizer) -> None:
     padding = Preprocess(8, 16, policy="pad")  # the image takes 4 rows of the 8
     arrays = encoder.encode(wide, get_task("contrastive"), padding, generator(0))
     assert arrays["centres"].tolist() == [[0.25, 0.875]]
+
+
+def test_regions_of_an_image_decoded_smaller_are_in_pixels_of_its_file(tokenizer: Tokenizer) -> None:
+    fields = {"captions": {"en": ["x"]}, "objects": [Object("horse", Box(0, 36, 24, 72))]}
+    small = Example(key="s", images=[IMAGE], original=Size(48, 72), **fields)
+    arrays = PairEncoder(tokenizer, 24, regions=True).encode(small, get_task("contrastive"), SMALL, generator(0))
+    assert arrays["centres"].tolist() == [[0.25, 0.75]]
 
 
 def test_a_spelled_target_has_a_token_for_each_character(tokenizer: Tokenizer) -> None:

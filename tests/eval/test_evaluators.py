@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from openpali.data.media.loader import MediaLoader
+from openpali.data.sources.jsonl import JsonlSource
 from openpali.distributed import Ranks
 from openpali.eval.datasets.base import SEED, AnswerBenchmark, EncoderBenchmark
 from openpali.eval.evaluators import (
@@ -26,12 +30,12 @@ from openpali.eval.features import FeatureEncoder
 from openpali.eval.nano import Composed, answers
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run
-from openpali.infer.generate import Decoding
+from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
 from openpali.model.pali import PaliModel
 from openpali.rng import generator
-from openpali.tasks.example import Example
+from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import get_task
 
 SIZE = 14
@@ -196,6 +200,26 @@ def test_an_error_on_one_rank_is_raised_on_all(pali: Pali, evaluator: Any) -> No
     pipelines = [live(pali) for _ in range(2)]
     ends = on_ranks(2, lambda ranks: damaged.run(pipelines[ranks.rank], ranks))
     assert [str(end) for end in ends] == ["image 9 is damaged"] * 2
+
+
+def test_masks_are_compared_at_the_size_of_the_file(pali: Pali, tmp_path: Path, monkeypatch: Any) -> None:
+    """A large JPEG is decoded smaller."""
+    Image.new("RGB", (576, 576)).save(tmp_path / "a.jpg")
+    thing = {"name": "horse", "mask": [[90, 90, 400, 90, 400, 300, 90, 300]]}
+    record = {"images": "a.jpg", "objects": [thing], "expression": "the horse", "referred": [0]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    source = JsonlSource(tmp_path / "a.jsonl", MediaLoader(min_size=Size(72, 72)))
+    task, pipeline = pali.task("refseg"), live(pali)
+    assert source[0].images[0].shape == (72, 72, 3)
+    right = task.write(source[0], generator(SEED, 0)).target_ids(pipeline.tokenizer)
+    generation = Generation(right, [0.0] * (len(right) + 1), 0.0, "eos")
+    monkeypatch.setattr("openpali.infer.pipeline.generate", lambda *_: [[generation]])
+    assert AnswerEvaluator("masks", source, task).run(pipeline).scores.summary["box_accuracy@0.75"] == 1
+
+
+def test_scores_of_texts_without_images_have_names(pali: Pali) -> None:
+    alone = [Example("t", question="what?", answers=["yes"])]
+    assert AnswerEvaluator("t", alone, get_task("vqa")).score_names(pali.pipeline().tokenizer) == ["exact_match"]
 
 
 def test_embeddings_are_scored_on_rank_0_for_all(pali: Pali, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from openpali.messages import shorten
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
-from openpali.tasks.example import Example
+from openpali.tasks.example import Example, Size
 from openpali.tasks.scoring import CLAIMS, Answered, Score
 from openpali.text.tokenizer import Tokenizer
 
@@ -160,9 +160,9 @@ class AnswerEvaluator:
         for i in range(min(TRIED, count(self.source, self.limit))):
             example = self.source[i]
             sample = self.task.write(example, generator(SEED, i))
-            ids = tokenizer.encode(sample.target)
+            ids = sample.target_ids(tokenizer)
             certain = Generation(ids, [0.0] * (len(ids) + 1), 0.0, "eos")
-            right = Prediction(sample.prompt, self.task.parse(sample.target, example.size), certain)
+            right = Prediction(sample.prompt, self.task.parse(sample.target, _size(example)), certain)
             rows.append(self._line(Asked(i, example, sample), right, tokenizer).answered)
         with warnings.catch_warnings(), suppress(ValueError):
             warnings.simplefilter("ignore")  # of scores that need more samples
@@ -195,6 +195,7 @@ class AnswerEvaluator:
                 task=self.task,
                 decoding=self.decoding,
                 batch=len(chunk),
+                sizes=[_size(asked.example) for asked in chunk],  # images may have been decoded smaller
             )
             lines = [
                 self._line(asked, prediction, pipeline.tokenizer)
@@ -409,6 +410,11 @@ class _Progress:
             ended = time.perf_counter()
             self.next = ended + PATIENCE * (ended - began)
         self.watch(len(rows), self.total, self.scores)
+
+
+def _size(example: Example) -> Size:
+    """What the coordinates of an answer refer to; answers about text alone have none."""
+    return example.size if example.images else Size(1, 1)
 
 
 def _pixels(example: Example) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from openpali.data.media.images import Preprocess
 from openpali.tasks.base import Task, require
-from openpali.tasks.example import Example, Image, Size
+from openpali.tasks.example import Example, Image
 from openpali.tasks.refseg import crop_mask
 from openpali.text.tokenizer import Tokenizer
 
@@ -60,9 +60,8 @@ class SequenceEncoder:
         if "images" in task.needs:
             _first(example)
         sample = task.write(example, rng)
-        write = self.tokenizer.spell if sample.spelled else self.tokenizer.encode
-        texts = sample.ids or (self.tokenizer.encode(sample.prompt), write(sample.target))
-        prompt, target = texts[0], [*texts[1], self.tokenizer.eos_id]
+        prompt = sample.prompt_ids(self.tokenizer)
+        target = [*sample.target_ids(self.tokenizer), self.tokenizer.eos_id]
         if self.cut:
             target = target[: self.max_target]
         for what, ids, limit in (("prompt", prompt, self.max_prompt), ("target", target, self.max_target)):
@@ -148,7 +147,7 @@ class PairEncoder:
 
 def centres(example: Example, preprocess: Preprocess) -> NDArray[np.float32]:
     """(y, x) of each object's centre in the preprocessed first image, as shares of its sides: ``[R, 2]``."""
-    size = Size(*example.images[0].shape[:2])
+    size = example.size  # the image may have been decoded smaller
     corners = np.array([thing.box for thing in example.objects], np.float32).reshape(-1, 2, 2)  # each (y, x)
     scale = np.array(preprocess.covered(size), np.float32) / np.array(size, np.float32)
     return np.asarray(corners.mean(axis=1) * scale, np.float32)
