@@ -62,6 +62,16 @@ def test_a_right_answer_about_some_of_the_names_is_right(example, rng, options, 
     assert TASKS["detect"].score(rows).summary["f1@0.5"] == 1.0
 
 
+def test_an_image_without_true_boxes_is_right_if_nothing_is_found(example, rng, options, tokenizer) -> None:
+    [row] = perfect("detect", example, rng, options, tokenizer, count=1)
+    nothing = {"found": [], "true": []}
+    quiet, wrong = (replace(row, values={**nothing, "found": found}) for found in ([], row.values["found"]))
+    scores = TASKS["detect"].score([row, quiet, wrong])
+    assert scores.per_sample["iou"][1:] == [1, 0]
+    assert "ap/mean" in scores.summary
+    assert TASKS["detect"].score([quiet, wrong]).summary.keys() == {"iou", "f1@0.5", "precision@0.5", "recall@0.5"}
+
+
 def _nothing(row: Answered) -> dict[str, object]:
     if "found" in row.values:
         return {**row.values, "found": []}

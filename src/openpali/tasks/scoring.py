@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any
 
 from openpali.metrics import caption, vqa
-from openpali.metrics.boxes import Detection, box_iou, detection_scores
+from openpali.metrics.boxes import Detection, box_iou, detection_f1, detection_scores
 from openpali.metrics.masks import mask_scores
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores, mean, mean_scores
@@ -102,18 +102,21 @@ def segmentation(rows: Sequence[Answered]) -> Scores:
 
 
 def detections(rows: Sequence[Answered]) -> Scores:
-    """Mean IoU of each true box with the nearest answer, COCO's AP under a confidence policy, F1 at IoU 0.5."""
+    """Mean IoU of each true box with the nearest answer, COCO's AP under a confidence policy, F1 at IoU 0.5.
+
+    Where there is no true box, IoU is 1 for no answer, else 0. There is no AP if no sample has a true box.
+    """
     found, true = (
         [[Detection(name, box, score) for name, *box, score in row.values[side]] for row in rows]
         for side in ("found", "true")
     )
     ious = [
         float(box_iou([thing.box for thing in there], [thing.box for thing in seen]).max(axis=1).mean())
-        if seen
-        else 0.0
+        if seen and there
+        else float(not seen and not there)
         for seen, there in zip(found, true, strict=True)
     ]
-    scores = detection_scores([found], true, [DEFAULT_POLICY])
+    scores = detection_scores([found], true, [DEFAULT_POLICY]) if any(true) else detection_f1(found, true)
     return Scores({"iou": mean(ious)} | scores.summary, {"iou": ious} | scores.per_sample)
 
 
