@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openpali.data.media import images
-from openpali.data.media.images import MAX_PIXELS, Preprocess, decode_image, load_image
+from openpali.data.media.images import MAX_PIXELS, Preprocess, decode_image, load_image, to_rgb
 from openpali.tasks.example import Size
 
 GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[:, None], np.arange(0, 160, 5)[None], 40), axis=-1)
@@ -114,7 +114,11 @@ def test_exif_turns_the_image_upright(orientation: int) -> None:
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_array_equal(load_image(encoded(np.ascontiguousarray(stored), exif=exif)), PIXELS)
+    data = encoded(np.ascontiguousarray(stored), exif=exif)
+    np.testing.assert_array_equal(load_image(data), PIXELS)
+    opened = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(to_rgb(opened), PIXELS)
+    np.testing.assert_array_equal(opened, stored)  # as it was
 
 
 def test_an_animation_gives_its_first_frame() -> None:

@@ -154,10 +154,14 @@ _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def to_rgb(image: PILImage.Image) -> Image:
-    """A Pillow image of any mode as RGB uint8 ``[H, W, 3]``, converted as :func:`load_image` says."""
+    """A Pillow image of any mode as RGB uint8 ``[H, W, 3]``, converted as :func:`load_image` says.
+
+    The image stays as it is.
+    """
     image.load()
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    ImageOps.exif_transpose(image, in_place=True)
+    if _orientation(image) != 1:  # else it would be copied
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # 16 bits and more: scale by the full range instead of clipping at 255
         values = np.asarray(image, dtype=np.float64)
         full = 65535.0 if sixteen or values.max(initial=0) > 255 else 255.0
