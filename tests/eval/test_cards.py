@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from openpali.eval import cards
@@ -27,12 +28,14 @@ from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
 from openpali.metrics.scores import Scores, mean
+from openpali.model.lora import LoraConfig
 from openpali.reports import card_diff as diff
 from openpali.reports import eval_page, suite_table
 from openpali.reports.eval_page import write_report
 from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.scoring import Answered
-from openpali.weights.format import write_model
+from openpali.weights.adapters import Adapter, write_adapter
+from openpali.weights.format import add_facts, open_model, write_model
 
 
 def rows_of(kinds: str) -> list[Answered]:
@@ -129,6 +132,30 @@ def test_hashes_change_with_the_data_and_the_weights(pali: Pali, family: Path, t
     one, other = (cards.hash_model(Pali.from_pretrained(tmp_path / name)) for name in ("same", "other"))
     assert one == cards.hash_model(Pali.from_pretrained(tmp_path / "same"))
     assert one != other
+
+
+def test_the_hash_of_an_adapter_is_of_its_base_too(family: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(family / "pali", base)
+    layer = "text.decoder.0.ff.down"
+    width = open_model(base).weights()[f"{layer}.weight"].shape
+    tensors = {f"{layer}.lora.down": torch.ones(2, width[1]), f"{layer}.lora.up": torch.ones(width[0], 2)}
+
+    def found(alpha: float) -> str:
+        write_adapter(tmp_path / "adapter", Adapter(str(base), LoraConfig(2, alpha, [layer]), tensors))
+        return cards.hash_model(Pali.from_pretrained(tmp_path / "adapter"))
+
+    hashes = [found(4.0), found(4.0), found(8.0)]
+    add_facts(base, samples=99)
+    hashes.append(found(8.0))
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
+
+
+@pytest.mark.parametrize("metric", ["cer", "ece", "invalid/en", "unparsed", "false_alarms"])
+def test_of_errors_less_is_better(metric: str) -> None:
+    assert cards.is_error(metric)
+    assert not cards.is_error("accuracy")
 
 
 def test_only_means_over_samples_or_slices_have_intervals() -> None:

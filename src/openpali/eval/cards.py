@@ -20,7 +20,8 @@ from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.scoring import Answered
-from openpali.weights.format import FAMILIARITY, open_model
+from openpali.weights.find import ADAPTER, CONFIG
+from openpali.weights.format import FAMILIARITY, TOKENIZER, open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
 SCORERS = (  # files under the package that compute scores from answers, embeddings and features
@@ -277,7 +278,7 @@ def languages_of(rows: Sequence[Answered], task: Task) -> list[str]:
 def worst_of(rows: Sequence[Answered], scores: Scores, metric: str, count: int = WORST) -> list[int]:
     """Indices of the worst samples by a metric, the worst first, without perfect ones.
 
-    For error rates ("cer", "wer") the highest value is the worst.
+    For error rates (:func:`is_error`) the highest value is the worst.
     """
     values = scores.per_sample.get(metric, [])
     if len(values) != len(rows):
@@ -301,18 +302,20 @@ def is_cider(metric: str) -> bool:
 
 def is_error(metric: str) -> bool:
     """Whether lower is better."""
-    return metric.split("/")[0] in ("cer", "wer", "ece", "invalid")
+    return metric.split("/")[0] in ("cer", "wer", "ece", "false_alarms", "invalid", "unparsed")
 
 
 def hash_model(pali: Pali) -> str:
-    """SHA-256 over the configuration, weights, tokenizer and familiarity of all parts."""
-    folders = dict(pali.parts)
+    """SHA-256 over the configuration, weights, tokenizer and familiarity of all parts and of their bases."""
+    folders = {}
     for part, folder in pali.parts.items():
-        if base := open_model(folder).facts.get("base"):
-            folders[f"{part}'s base"] = folder.parent / base
+        folders[part] = folder
+        while base := open_model(folder).base_folder:
+            part, folder = f"{part}'s base", base
+            folders[part] = base
     digest = hashlib.sha256()
     for part, folder in sorted(folders.items()):
-        for pattern in ("config.json", "*.safetensors*", "tokenizer.model", f"{FAMILIARITY}/*"):
+        for pattern in (CONFIG, ADAPTER, "*.safetensors*", TOKENIZER, f"{FAMILIARITY}/*"):
             for path in sorted(folder.glob(pattern)):
                 _feed(digest, part, path.relative_to(folder).as_posix(), _hash_file(path))
     return digest.hexdigest()

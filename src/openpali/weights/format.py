@@ -141,6 +141,18 @@ class ModelFolder:
         """
         return _open_base(self.folder, self.adapter) if self.adapter else None
 
+    @property
+    def base_folder(self) -> Path | None:
+        """The folder of another model that holds weights of this one: an adapter's base, or a frozen ViT.
+
+        Raises:
+            FileNotFoundError, ValueError: as :attr:`base`.
+        """
+        if self.base:
+            return self.base.folder
+        name = self.facts.get("base")
+        return self.folder.parent / name if name else None
+
     @cached_property
     def _true_base(self) -> ModelFolder | None:
         """The base, with the weights that the adapter was trained on, as far as is known.
@@ -193,10 +205,9 @@ class ModelFolder:
         if self._true_base:
             return _at_grid(self._true_base.stored(), self._true_base.config, self.config)
         own = MappedTensors(self.folder)
-        base = self.facts.get("base")
-        if not base:
+        if not self.base_folder:
             return own
-        theirs = open_model(self.folder.parent / base).weights()
+        theirs = open_model(self.base_folder).weights()
         return ChainMap(own, theirs)  # type: ignore[arg-type]  # only read, never written
 
     def model(
