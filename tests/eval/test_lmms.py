@@ -139,6 +139,7 @@ def test_generation_options_are_used(adapter: ModuleType, family: Path) -> None:
     assert len(model.generate_until(requests(max_new_tokens=1))[0]) < len(whole)
     stop = whole[1]  # random weights may also begin with it
     assert model.generate_until(requests(until=[stop]))[0] == whole.partition(stop)[0].strip()
+    assert adapter.stops_of({"until": ["", "a"]}) == adapter.stops_of({"until": "a"}) == ["a"]
     assert adapter.decoding_of({"temperature": 0.7, "top_p": 0.9, "num_beams": 3}, 9).beams == 1
     assert adapter.decoding_of({"temperature": 0, "top_p": 0.9, "num_beams": 3}, 9).beams == 3
     assert adapter.decoding_of({}, 9).max_tokens == 9

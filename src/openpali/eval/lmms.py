@@ -18,7 +18,7 @@ from lmms_eval.api.model import lmms
 from openpali.data.media.videos import is_video, load_frames
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Frames
+from openpali.infer.pipeline import Frames, cut_at
 from openpali.tasks.base import Task
 from openpali.tasks.registry import is_prompt
 
@@ -72,7 +72,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
             found = self.pali.predict(frames, prompts, task=task, decoding=decoding, batch=self.batch_size)
             for i, prediction in zip(places, found, strict=True):
                 context, options = requests[i].args[:2]
-                texts[i] = cut(prediction.answer.text, options.get("until") or ())
+                texts[i] = cut_at(prediction.answer.text, stops_of(options)).strip()
                 self.cache_hook.add_partial("generate_until", (context, options), texts[i])
         return texts
 
@@ -127,9 +127,7 @@ def decoding_of(options: dict[str, Any], longest: int) -> Decoding:
     )
 
 
-def cut(text: str, until: str | Sequence[str]) -> str:
-    """The text before the first of the stop strings."""
-    for stop in [until] if isinstance(until, str) else until:
-        if stop:
-            text = text.split(stop)[0]
-    return text.strip()
+def stops_of(options: dict[str, Any]) -> list[str]:
+    """lmms-eval's texts that end an answer, without empty ones."""
+    until = options.get("until") or ()
+    return [stop for stop in ([until] if isinstance(until, str) else until) if stop]
