@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openpali.metrics import caption, ocr, vqa
-from openpali.metrics.boxes import Detection, average_precision, box_accuracy
+from openpali.metrics.boxes import Detection, average_precision
 from openpali.metrics.scores import Scores
 
 WORDS = ("yes", "no", "2", "two", "2.05", "5%", "a cat", "the cat", "T-shirt", "")
@@ -48,7 +48,6 @@ METRICS: dict[str, tuple[Any, Any, Any, str]] = {
     "count": (_one(vqa.count_accuracy), st.tuples(text, text), lambda r: r, "accuracy"),
     "choice": (_choose, st.tuples(text, choices), lambda r: r[0], "accuracy"),
     "rouge": (_one(caption.rouge_l), st.tuples(text, many), None, "rouge_l"),
-    "box": (_one(box_accuracy), st.tuples(st.none() | box, box), lambda r: r, "miou"),
     "ocr": (_one(ocr.ocr), st.tuples(text, text.filter(bool)), lambda r: r, "exact_match"),
 }
 

@@ -12,12 +12,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from openpali.metrics.bootstrap import bootstrap_interval
-from openpali.metrics.boxes import Detection, average_precision, box_accuracy, box_iou, detection_f1
+from openpali.metrics.boxes import Detection, average_precision, box_iou, detection_f1
 from openpali.metrics.edit import edit_distance
-from openpali.metrics.masks import masks
+from openpali.metrics.masks import mask_scores, overlap
 from openpali.metrics.ocr import ocr
 from openpali.metrics.retrieval import language_macro, retrieval
 from openpali.metrics.scores import Scores
+from openpali.tasks.scoring import Answered, segmentation
 
 # --- OCR ---
 
@@ -70,10 +71,11 @@ def test_malformed_boxes(box: tuple[float, ...], message: str) -> None:
         box_iou([box], [(0, 0, 1, 1)])
 
 
-def test_box_accuracy_counts_half_overlap_and_missing_boxes() -> None:
-    scores = box_accuracy([(0, 0, 10, 5), (0, 0, 10, 4), None], [(0, 0, 10, 10)] * 3)
-    assert scores.per_sample == {"accuracy@0.5": [1, 0, 0], "miou": [0.5, 0.4, 0]}
-    assert scores.summary == pytest.approx({"accuracy@0.5": 1 / 3, "miou": 0.3})
+def test_box_accuracy_counts_half_overlap() -> None:
+    rest = {"intersection": 0, "union": 1, "ceiling": 1, "invalid": 0}
+    scores = segmentation([Answered(0, "", "", "", (), values={**rest, "box_iou": iou}) for iou in (0.5, 0.4)])
+    assert scores.per_sample["box_accuracy@0.5"] == [1, 0]
+    assert scores.summary["box_accuracy@0.5"] == 0.5
 
 
 def test_f1_makes_the_most_pairs() -> None:
@@ -178,6 +180,10 @@ def test_average_precision_extremes() -> None:
 # --- masks ---
 
 
+def masks(predictions: list[np.ndarray], references: list[np.ndarray]) -> Scores:
+    return mask_scores([overlap(p, r) for p, r in zip(predictions, references, strict=True)])
+
+
 def _mask(width: int) -> np.ndarray:
     mask = np.zeros((10, 100), dtype=bool)
     mask[0, :width] = True
@@ -208,8 +214,8 @@ def test_malformed_masks() -> None:
         masks([_mask(1)[:5]], [_mask(1)])
     with pytest.raises(ValueError, match="bool array"):
         masks([_mask(1).astype(np.uint8)], [_mask(1)])
-    with pytest.raises(ValueError, match="0 predictions but 1"):
-        masks([], [_mask(1)])
+    with pytest.raises(ValueError, match="no samples"):
+        masks([], [])
 
 
 # --- retrieval ---

@@ -1,4 +1,4 @@
-"""Boxes: overlap, referring-expression accuracy, score-free F1 and COCO average precision.
+"""Boxes: overlap, score-free F1 and COCO average precision.
 
 Boxes are (ymin, xmin, ymax, xmax) with exclusive far edges, in pixels of the original image.
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .scores import Scores, check_paired, mean_scores
+from .scores import Scores, check_paired
 
 Floats = NDArray[np.float64]
 
@@ -53,31 +53,6 @@ def _boxes(boxes: Sequence[Sequence[float]]) -> Floats:
 
 def _area(boxes: Floats) -> Floats:
     return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
-
-
-def box_accuracy(
-    predictions: Sequence[Sequence[float] | None],
-    references: Sequence[Sequence[float]],
-    *,
-    threshold: float = 0.5,
-) -> Scores:
-    """One box per sample (referring expressions): share with IoU >= ``threshold``, and mean IoU.
-
-    Args:
-        predictions: a box, or None if the model's text contains none (IoU 0).
-        references: the true box.
-
-    Returns:
-        ``accuracy@<threshold>`` and ``miou`` in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: on unequal lengths, no samples or a malformed box.
-    """
-    check_paired(predictions, references)
-    ious = [
-        0.0 if p is None else float(box_iou([p], [r])[0, 0]) for p, r in zip(predictions, references, strict=True)
-    ]
-    return mean_scores({f"accuracy@{threshold}": [float(iou >= threshold) for iou in ious], "miou": ious})
 
 
 def detection_f1(
@@ -199,34 +174,6 @@ def right_boxes(predictions: Sequence[Detection], references: Sequence[Detection
         for i, hit in zip(order, _greedy_hits(ious)[0].tolist(), strict=True):
             right[i] = hit
     return right
-
-
-def detection_scores(
-    predictions: Sequence[Sequence[Sequence[Detection]]],
-    references: Sequence[Sequence[Detection]],
-    policies: Sequence[str],
-) -> Scores:
-    """COCO average precision under each policy of confidence (``ap/mean``, ``ap50/mean``, ...), and ``f1@0.5``,
-    which needs no scores.
-
-    Args:
-        predictions: per policy, the scored boxes of each image.
-        references: true boxes of each image.
-        policies: their names, in the order of ``predictions``.
-
-    Raises:
-        ValueError: no policies, unequal numbers, or as :func:`average_precision`.
-    """
-    if not policies or len(policies) != len(predictions):
-        raise ValueError(
-            f"{len(predictions)} lists of scored boxes for {len(policies)} policies: give one for each"
-        )
-    f1 = detection_f1(predictions[0], references)
-    summary = dict(f1.summary)
-    for policy, scored in zip(policies, predictions, strict=True):
-        precision = average_precision(scored, references).summary
-        summary |= {f"{name}/{policy}": value for name, value in precision.items()}
-    return Scores(summary, f1.per_sample)
 
 
 def _precision_recall(

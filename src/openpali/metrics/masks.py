@@ -7,12 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .scores import Scores, check_paired, mean, mean_scores
+from .scores import Scores, mean, mean_scores
 
 PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def masks(predictions: Sequence[NDArray[np.bool_]], references: Sequence[NDArray[np.bool_]]) -> Scores:
+def overlap(prediction: NDArray[np.bool_], reference: NDArray[np.bool_]) -> tuple[int, int]:
+    """Intersection and union of two masks ``[H, W]`` in pixels: all that the scores need of a sample.
+
+    Raises:
+        ValueError: unequal sizes, or arrays that are not bool [H, W].
+    """
+    _check_mask(prediction, "prediction")
+    _check_mask(reference, "reference")
+    if prediction.shape != reference.shape:
+        raise ValueError(
+            f"the prediction is {prediction.shape} but the reference {reference.shape}; "
+            "resize the prediction to the original"
+        )
+    return int(np.count_nonzero(prediction & reference)), int(np.count_nonzero(prediction | reference))
+
+
+def mask_scores(overlaps: Sequence[tuple[int, int]]) -> Scores:
     """mIoU, oIoU and P@0.5 .. P@0.9 of RefCOCO/+/g.
 
     ``miou`` averages the samples' IoU; ``oiou`` (also called cIoU) divides the summed intersections by the summed
@@ -20,41 +36,10 @@ def masks(predictions: Sequence[NDArray[np.bool_]], references: Sequence[NDArray
     share of samples with IoU >= t. Two empty masks agree: IoU 1.
 
     Args:
-        predictions: bool [H, W] per sample.
-        references: bool [H, W] per sample, the same size as its prediction.
+        overlaps: of each sample, as :func:`overlap` counts it.
 
     Returns:
         Summary as above in 0..1; per-sample ``miou`` and ``p@t``.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, unequal sizes, or arrays that are not bool [H, W].
-    """
-    check_paired(predictions, references)
-    return mask_scores(
-        [overlap(p, r, f"sample {i}") for i, (p, r) in enumerate(zip(predictions, references, strict=True))]
-    )
-
-
-def overlap(
-    prediction: NDArray[np.bool_], reference: NDArray[np.bool_], what: str = "the sample"
-) -> tuple[int, int]:
-    """Intersection and union of two masks ``[H, W]`` in pixels: all that the scores need of a sample.
-
-    Raises:
-        ValueError: unequal sizes, or arrays that are not bool [H, W]; the message begins with ``what``.
-    """
-    _check_mask(prediction, what, "prediction")
-    _check_mask(reference, what, "reference")
-    if prediction.shape != reference.shape:
-        raise ValueError(
-            f"{what}: prediction is {prediction.shape} but reference {reference.shape}; "
-            "resize the prediction to the original"
-        )
-    return int(np.count_nonzero(prediction & reference)), int(np.count_nonzero(prediction | reference))
-
-
-def mask_scores(overlaps: Sequence[tuple[int, int]]) -> Scores:
-    """The scores of :func:`masks`, from the intersection and union of each sample in pixels.
 
     Raises:
         ValueError: no samples.
@@ -69,6 +54,6 @@ def mask_scores(overlaps: Sequence[tuple[int, int]]) -> Scores:
     return Scores(summary | precision.summary, {"miou": ious} | precision.per_sample)
 
 
-def _check_mask(mask: NDArray[np.bool_], sample: str, what: str) -> None:
+def _check_mask(mask: NDArray[np.bool_], what: str) -> None:
     if mask.ndim != 2 or mask.dtype != np.bool_:
-        raise ValueError(f"{sample}: {what} must be a bool array [H, W], got {mask.dtype} {mask.shape}")
+        raise ValueError(f"the {what} must be a bool array [H, W], got {mask.dtype} {mask.shape}")

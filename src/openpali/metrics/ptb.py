@@ -117,7 +117,6 @@ def _class(ranges: list[range]) -> str:
 
 _Q = "['\u2019]"
 _H = "[-_\u2010\u2011]"
-_D = r"(?:\d)"
 _RUN = f"[{_class(_RUNS)}]"
 # A letter or a mark: an ASCII letter, or a non-ASCII character of no other class.
 _L = rf"(?:(?![\d\u2019\u2010\u2011]|{_RUN})[A-Za-z\u0080-\uffff])"

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from openpali.model.init import init_children
 from openpali.model.layers import Conv2d, ConvTranspose2d
 
-MASK_SIZE = 64  # side in pixels of the masks
 GRID = 4  # side of the grid of codes, row-major
 
 

@@ -1,9 +1,8 @@
 """Log-probabilities of the parts of an answer, and scores of boxes that a model wrote as text.
 
-A box written as text has no score, only the log-probabilities of its tokens. For average precision, a policy
-combines these into one number that ranks boxes. AP differs between policies, so it is always reported with the name
-of its policy, beside F1, which needs no scores. How likely a box is right is another number,
-:class:`openpali.metrics.calibration.Calibration`.
+A box written as text has no score, only the log-probabilities of its tokens. For average precision, their mean
+ranks boxes. Other scores give another AP, so its name has this one (``ap/mean``), and it is reported beside F1, which
+needs no scores. How likely a box is right is another number, :class:`openpali.metrics.calibration.Calibration`.
 """
 
 from __future__ import annotations
@@ -11,19 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 from openpali.metrics.boxes import Detection
 from openpali.text.locations import Coordinates, LocationCodec
 from openpali.text.tokenizer import Tokenizer
-
-Policy = Literal["mean", "coordinates", "name", "product", "constant"]
-"""How a box's score follows from the probabilities of its tokens: their geometric mean over the whole box
-("mean"), over its four coordinates, or over its name; their product; or 1 for every box, so that AP ranks by order
-alone ("constant")."""
-
-POLICIES: tuple[Policy, ...] = get_args(Policy)
-DEFAULT_POLICY: Policy = "mean"
 
 
 class Generated(Protocol):
@@ -41,32 +32,20 @@ class Generated(Protocol):
 
 
 def scored_boxes(
-    generated: Generated,
-    tokenizer: Tokenizer,
-    codec: LocationCodec,
-    size: tuple[int, int],
-    policy: Policy = DEFAULT_POLICY,
+    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, size: tuple[int, int]
 ) -> list[Detection]:
-    """The boxes of a detection answer, each with a score in 0..1.
+    """The boxes of a detection answer, each with a score in 0..1: the geometric mean of its tokens' probabilities.
 
     Args:
         generated: the tokens with their log-probabilities under the model, also after beam search.
         tokenizer: the tokenizer of these tokens.
         codec: reads the boxes.
         size: height and width of the image in pixels.
-        policy: see :data:`Policy`.
-
-    Raises:
-        ValueError: an unknown policy.
     """
-    if policy not in POLICIES:
-        raise ValueError(f"unknown score policy {policy!r}: choose one of {', '.join(POLICIES)}")
     found = []
     for box, name, words in _boxes(generated, tokenizer, codec, size):
-        logs = [*chain(*{"coordinates": words[:4], "name": words[4:]}.get(policy, words))]
-        total = math.fsum(logs)
-        score = {"constant": 0.0, "product": total}.get(policy, total / max(1, len(logs)))
-        found.append(Detection(name, box, math.exp(score)))
+        logs = [*chain(*words)]
+        found.append(Detection(name, box, math.exp(math.fsum(logs) / max(1, len(logs)))))
     return found
 
 

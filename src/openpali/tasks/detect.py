@@ -119,5 +119,5 @@ class Detect(Task):
 
     @classmethod
     def score(cls, rows: Sequence[Answered]) -> Scores:
-        """Mean IoU of each true box with the nearest answer, COCO's AP under a confidence policy, F1 at IoU 0.5."""
+        """Mean IoU of each true box with the nearest answer, COCO's AP by mean token scores, F1 at IoU 0.5."""
         return scoring.detections(rows)

@@ -9,11 +9,10 @@ from functools import wraps
 from typing import Any
 
 from openpali.metrics import caption, vqa
-from openpali.metrics.boxes import Detection, box_iou, detection_f1, detection_scores
+from openpali.metrics.boxes import Detection, average_precision, box_iou, detection_f1
 from openpali.metrics.masks import mask_scores
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores, mean, mean_scores
-from openpali.tasks.confidence import DEFAULT_POLICY
 
 CLAIMS = "claims"  # among the values of an answer: the result of `Task.claims`
 
@@ -102,7 +101,7 @@ def segmentation(rows: Sequence[Answered]) -> Scores:
 
 
 def detections(rows: Sequence[Answered]) -> Scores:
-    """Mean IoU of each true box with the nearest answer, COCO's AP under a confidence policy, F1 at IoU 0.5.
+    """Mean IoU of each true box with the nearest answer, COCO's AP by mean token scores, F1 at IoU 0.5.
 
     Where there is no true box, IoU is 1 for no answer, else 0. There is no AP if no sample has a true box.
     """
@@ -116,8 +115,10 @@ def detections(rows: Sequence[Answered]) -> Scores:
         else float(not seen and not there)
         for seen, there in zip(found, true, strict=True)
     ]
-    scores = detection_scores([found], true, [DEFAULT_POLICY]) if any(true) else detection_f1(found, true)
-    return Scores({"iou": mean(ious)} | scores.summary, {"iou": ious} | scores.per_sample)
+    f1 = detection_f1(found, true)
+    precision = average_precision(found, true).summary if any(true) else {}
+    named = {f"{name}/mean": value for name, value in precision.items()}  # see `tasks.confidence`
+    return Scores({"iou": mean(ious)} | f1.summary | named, {"iou": ious} | f1.per_sample)
 
 
 # ---- kinds of sample
