@@ -13,8 +13,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write at, which becomes ``path`` when the block ends, or is removed if the block raises an error.
 
-    The new file or folder is beside ``path``, under a name of its own, so that several processes may write it; an old
-    file is replaced. Folders above are made. What a crash of the machine leaves is up to the file system.
+    The new file or folder is beside ``path``, under a name of its own, so that several processes may write it. An
+    old file is replaced; folders above are made. Nothing is flushed to the disk.
 
     Raises:
         OSError: it cannot be written, or ``path`` is a folder with files.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openpali.data.sources.jsonl import JsonlSource
+from openpali.whole import replacing
 
 _ALL = 1 << 256  # number of SHA-256 hashes
 
@@ -66,10 +67,8 @@ def split_data(path: Path, held_out: float) -> tuple[Part, Part]:
     parts = []
     for name, indices in zip(("train", "test"), sides, strict=True):
         out = path.with_name(f"{path.stem}-{name}.jsonl")
-        half = out.with_name(f".{out.name}.part")
-        with half.open("wb") as file:
+        with replacing(out) as new, new.open("wb") as file:
             file.writelines(source.line(index).rstrip(b"\r\n") + b"\n" for index in indices)
-        half.replace(out)
         parts.append(Part(str(out), len(indices), len({digest for i in indices for digest in hashes[i]})))
     return parts[0], parts[1]
 

@@ -17,6 +17,7 @@ from typing import Any
 from openpali.locks import lock
 from openpali.train.checkpoint import checkpoints, read_state, unwritable
 from openpali.train.recipe import Recipe, read_record
+from openpali.whole import replacing
 
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
 BESIDE = {  # recipe keys that do not change what is learned
@@ -55,10 +56,8 @@ class RunFolder:
             self.check(recipe)
         self._check_length(recipe, read_state(found[-1])["samples"] if found else 0)
         resolved = recipe.model_dump(mode="json")
-        with self._claiming():
-            written = file.with_name(".recipe.json")
-            written.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            written.replace(file)
+        with self._claiming(), replacing(file) as new:
+            new.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def check(self, recipe: Recipe, instead: str = "name another folder with --run") -> None:
         """Compare the recipe of the run in the folder with another one, in what cannot change during a run.
@@ -167,9 +166,8 @@ def rewind(file: Path, samples: int) -> None:
     if not file.is_file():
         return
     kept = [line for line in file.read_text(encoding="utf-8").splitlines(True) if _samples(line) <= samples]
-    rewritten = file.with_name(f".{file.name}")
-    rewritten.write_text("".join(kept), encoding="utf-8")
-    rewritten.replace(file)
+    with replacing(file) as new:
+        new.write_text("".join(kept), encoding="utf-8")
 
 
 def _samples(line: str) -> float:

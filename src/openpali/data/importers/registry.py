@@ -11,6 +11,7 @@ from openpali.data.importers import coco, docvqa, table, voc, yolo
 from openpali.data.importers.base import Found, Imported, Importer, Request
 from openpali.data.sources.records import RecordError, parse_record
 from openpali.messages import hint
+from openpali.whole import replacing
 
 IMPORTERS: dict[str, Importer] = {
     "coco": coco.read,
@@ -46,17 +47,12 @@ def import_data(format: str, path: Path, out: Path, *, images: Path | None = Non
         raise ValueError(f"--out {out}: the file is JSONL, so its name must end in .jsonl")
     log = Imported(out=str(out))
     found = IMPORTERS[format](Request(path, images, split), log)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    half = out.with_name(f".{out.name}.part")
-    try:
-        with half.open("w", encoding="utf-8", newline="\n") as file:
+    with replacing(out) as new:
+        with new.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(_lines(found, out, log))
         if not log.samples:
             reasons = [f"{count:,} x {kind} ({log.messages[kind][0]})" for kind, count in log.problems.items()]
             raise ValueError(f"nothing of {path} can be used: {'; '.join(reasons) or 'it has no samples'}")
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)
     return log
 
 
