@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
 from openpali.data.sources.files import base_name, find_files, fingerprint, is_url, open_file, read_span
 from openpali.data.sources.records import Record, RecordError, RecordSource, parse_record
 from openpali.home import home
+from openpali.whole import replacing
 
 _MEDIA = re.compile(r"(?:([0-9]+)\.)?(?:jpe?g|png|webp|mp4|mov|mkv|webm|avi)")
 _FORMAT = 1  # version of the stored tables of contents
@@ -144,11 +144,9 @@ def _contents_of(shard: str) -> _Contents:
             return _Contents(*(arrays[field] for field in _Contents._fields))
     with open_file(shard) as file:
         contents = _scan(file, shard)
-    with suppress(OSError):  # a full or read-only cache: the shard is scanned again the next time
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=stored.parent, suffix=".tmp", delete=False) as new:
-            np.savez(new, stamp=np.array(stamp), **contents._asdict())
-        Path(new.name).replace(stored)
+    # with a full or read-only cache, the shard is scanned again the next time
+    with suppress(OSError), replacing(stored) as new, new.open("wb") as table:
+        np.savez(table, stamp=np.array(stamp), **contents._asdict())
     return contents
 
 
