@@ -488,7 +488,7 @@ def to_array(image: ImageLike) -> Image:
             raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
         return image
     if isinstance(image, PILImage.Image):
-        return to_rgb(image.copy())  # a copy, since it is turned upright in place
+        return to_rgb(image)
     return load_image(image)
 
 
