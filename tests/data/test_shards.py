@@ -243,6 +243,52 @@ def test_samples_after_a_damaged_range_are_found(folder: Path) -> None:
     assert [source[i].label for i in (3, 4)] == ["l3", "l16"]
 
 
+def hostile(kind: bytes = tarfile.REGTYPE, size: int = 0, name: str = "x.json") -> bytes:
+    """A header that claims any size."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape")
+
+
+@pytest.mark.filterwarnings("ignore:.*was cut off or damaged")
+@pytest.mark.parametrize("place", [0, 2048 * 2])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        hostile(size=-1024),
+        hostile(size=-5),
+        hostile(tarfile.GNUTYPE_LONGNAME, 2**70),
+        hostile(tarfile.GNUTYPE_LONGNAME, 2**50),
+        hostile(tarfile.XHDTYPE, 2**70),
+        hostile(tarfile.GNUTYPE_LONGNAME) * 2000 + hostile(),
+    ],
+    ids=["back", "within", "long name", "large name", "pax", "nested"],
+)
+def test_a_header_with_any_size_costs_only_its_neighbours(tmp_path: Path, place: int, headers: bytes) -> None:
+    write_shards(tmp_path, "x", map(sample, range(5)))
+    path = tmp_path / "x-00000.tar"
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + headers + content[place:])
+    source = ShardSource(path)
+    keys = {source.where(i).rpartition(": ")[2] for i in range(len(source))}
+    assert {source[i].label for i in range(len(source))} == {key.replace("s000", "l") for key in keys}
+    assert keys >= ({"s0000", "s0003", "s0004"} if place else {"s0001", "s0002", "s0003", "s0004"})
+
+
+@pytest.mark.filterwarnings("ignore:.*was cut off or damaged")
+def test_a_member_larger_than_its_shard_is_the_last(tmp_path: Path) -> None:
+    write_shards(tmp_path, "x", map(sample, range(3)))
+    path = tmp_path / "x-00000.tar"
+    path.write_bytes(path.read_bytes()[: 2 * 2048] + hostile(size=2**70) + bytes(2048))
+    assert [ShardSource(path)[i].label for i in (0, -1)] == ["l0", "l1"]
+
+
+def test_a_name_may_have_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(hostile(name="b\udcff.txt", size=3) + b"dog".ljust(512, b"\0") + bytes(1024))
+    source = ShardSource(tmp_path / "x.tar")
+    assert (source.where(0), source[0].captions["en"]) == (r"x.tar: b\xff", ("dog",))
+
+
 def test_joined_shards_are_read_to_the_end(folder: Path) -> None:
     joined = folder / "joined.tar"
     joined.write_bytes((folder / "a.tar").read_bytes() + (folder / "b-00000.tar").read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import tarfile
 import warnings
@@ -22,7 +23,7 @@ from openpali.home import home
 from openpali.whole import replacing
 
 _MEDIA = re.compile(r"(?:([0-9]+)\.)?(?:jpe?g|png|webp|mp4|mov|mkv|webm|avi)")
-_FORMAT = 1  # version of the stored tables of contents
+_FORMAT = 2  # version of the stored tables of contents
 
 
 class _Contents(NamedTuple):
@@ -185,7 +186,7 @@ def _scan(file: BinaryIO, shard: str) -> _Contents:
     spans = [(suffixes[suffix], *span) for _, members in whole for suffix, span in members.items()]
     columns: NDArray[np.int64] = np.array(spans, np.int64).reshape(-1, 3)
     return _Contents(
-        keys=np.array([key.encode("utf-8", "surrogateescape") for key, _ in whole], np.bytes_),
+        keys=np.array([key.encode() for key, _ in whole], np.bytes_),
         first=np.cumsum([0, *(len(members) for _, members in whole)]),
         suffix=columns[:, 0].astype(np.int32),
         suffixes=np.array(list(suffixes), np.str_),
@@ -196,25 +197,30 @@ def _scan(file: BinaryIO, shard: str) -> _Contents:
 
 
 def _members_of(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """Every member that can be found, with its end; continues at the next header after a damaged place."""
+    """Every member that can be found, with its end; continues at the next header after a damaged place.
+
+    A header may hold any number as its size. Each step goes forward, so every shard has an end.
+    """
     length = file.seek(0, 2)
-    file.seek(0)
-    try:
-        tar = tarfile.open(fileobj=file, mode="r:", ignore_zeros=True)  # noqa: SIM115
-    except tarfile.TarError:
-        return
-    while True:
+    nothing = io.BytesIO(bytes(tarfile.BLOCKSIZE))  # opening reads the first header, which may be damaged
+    tar = tarfile.open(fileobj=nothing, mode="r:", ignore_zeros=True, errors="backslashreplace")  # noqa: SIM115
+    tar.fileobj, tar.offset = file, file.seek(0)
+    while (start := tar.offset) < length:
         try:
             member = tar.next()
-        except (tarfile.TarError, ValueError):
-            if tar.offset >= length:
-                return
-            tar.offset += tarfile.BLOCKSIZE
+        except (tarfile.TarError, ValueError, OverflowError, MemoryError):
+            tar.offset = max(start, tar.offset) + tarfile.BLOCKSIZE
+            continue
+        except RecursionError:  # a thousand headers, each about the next
+            tar.offset = file.tell()
             continue
         if member is None:
             return
         tar.members.clear()  # type: ignore[attr-defined]  # otherwise they accumulate in memory
-        yield member, tar.offset
+        if member.size < 0 or tar.offset <= member.offset:
+            tar.offset = max(start, member.offset) + tarfile.BLOCKSIZE
+        else:
+            yield member, min(tar.offset, length)
 
 
 def _is_zero(file: BinaryIO, start: int, end: int) -> bool:
