@@ -93,6 +93,8 @@ def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:
         ('{"objects": [{"name": "a"}]}', "objects.0: an object needs a box"),
         ('{"objects": [{"name": "", "mask": "m"}]}', "objects.0.name"),
         ('{"objects": [{"name": "a", "mask": [[1, 2]]}]}', "objects.0.mask: a polygon needs at least three"),
+        ('{"objects": [{"name": "a", "mask": [[1, 2, 3, 4, 1e308, -1e308]]}]}', "objects.0.mask: a polygon needs"),
+        (f'{{"objects": [{{"name": "a", "mask": [[1, 2, 3, 4, 5, 1{"0" * 400}]]}}]}}', "objects.0.mask: a polygon"),
         ('{"objects": [{"name": "a", "mask": 7}]}', "objects.0.mask: a mask is"),
         ('{"objects": [{"name": "a", "mask": {"size": [2, 2], "counts": [3]}}]}', "objects.0.mask: .*add up"),
         (

@@ -121,6 +121,13 @@ def test_errors_name_file_row_and_field(tmp_path: Path) -> None:
     assert validate(tmp_path / "x.parquet").problems == {"missing file": 1, "bad record": 2}
 
 
+@pytest.mark.parametrize("captions", [[{"lang": "de", "text": "Hund"}], ["Hund"], [3]])
+def test_captions_without_their_languages_are_an_error(tmp_path: Path, captions: list[Any]) -> None:
+    source = ParquetSource(write(tmp_path / "x.parquet", [{"captions": captions}]))
+    with pytest.raises(RecordError, match=r"x.parquet:1: captions: input should be an object, not \["):
+        source[0]
+
+
 def test_a_damaged_row_group_is_a_value_error(folder: Path) -> None:
     path = folder / "a.parquet"
     content = bytearray(path.read_bytes())

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from openpali.tasks.example import Mask, Size
 
 
+FAR = 1e9  # pixels from the image that a corner may be
+
+
 @dataclass(frozen=True)
 class Polygons:
     """The union of polygons; each is float ``[N, 2]``, corners (x, y) in pixels."""
@@ -152,7 +155,8 @@ def _corners(part: Any) -> NDArray[np.float64]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    """Whether a value is a coordinate: beyond :data:`FAR`, floats would overflow."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -FAR <= value <= FAR
 
 
 def _is_point(value: Any) -> bool:

@@ -68,8 +68,9 @@ class ParquetSource(RecordSource):
                     fields[field] = json.loads(fields[field])
                 except ValueError as error:
                     raise RecordError(where, {field: f"not valid JSON: {error}"}) from error
-        if isinstance(fields.get("captions"), list):  # a column of Arrow's map type
-            fields["captions"] = dict(fields["captions"])
+        captions = fields.get("captions")
+        if isinstance(captions, list) and all(isinstance(each, tuple) for each in captions):  # Arrow's map type
+            fields["captions"] = dict(captions)
         return parse_record(json.dumps(fields, default=str), where)
 
     def read(self, index: int, name: str) -> bytes:
