@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
 from openpali.home import home
 from openpali.study.spec import Study
 from openpali.train.recipe import Recipe, load_recipe, parse_recipe
+from openpali.train.recipe_file import read_overrides
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,23 @@ class Start:
     batch: int
 
     @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return home() / "runs" / self.run
+
+    @property
     def checkpoint(self) -> Path:
         """Its folder."""
-        return home() / "runs" / self.run / "checkpoints" / self._step
+        return self.folder / "checkpoints" / self._step
+
+    @property
+    def exported(self) -> Path:
+        """The folder of the model that is made of it."""
+        return self.folder / "models" / self._step
 
     @property
     def model(self) -> str:
-        """The model that is made of it, as :func:`~openpali.weights.find.find_model` takes it."""
+        """That model, as :func:`~openpali.weights.find.find_model` takes it."""
         return f"{self.run}/models/{self._step}"
 
     @property
@@ -117,8 +128,14 @@ def plan_study(study: Study, folder: Path, overrides: Sequence[str] = ()) -> Pla
 
     Raises:
         FileNotFoundError: a recipe does not exist.
-        ValueError: a recipe is wrong, or a point of the curve is not between two steps.
+        ValueError: a recipe is wrong, or overrides what the study decides; or there is no checkpoint at a point of
+            the curve.
     """
+    for key, _ in read_overrides([*overrides, *chain.from_iterable(study.sizes.values())]):
+        if key in ("name", "seed"):
+            raise ValueError(
+                f"{key} of each recipe is given by the study: leave it out, or change seeds or name there"
+            )
     builder = _Builder(study, folder, overrides)
     jobs = [job for points in (False, True) for job in builder.jobs(points)]
     return Plan(builder.runs, jobs)
@@ -144,13 +161,10 @@ class _Builder:
         """Plan the runs of a chain of stages; returns their names."""
         names: list[str] = []
         for number, stage in enumerate(stages):
-            last = number == len(stages) - 1
-            cut = f"@{samples}" if last and samples is not None else ""
+            cut = f"@{samples}" if number == len(stages) - 1 and samples is not None else ""
             name = f"{names[-1]}{cut}+{stage}" if names else f"{self.study.name}/{size}-{seed}/{stage}"
             if name not in self.runs:
                 raw = self._recipe(stage, size) | {"name": name, "seed": seed}
-                if not last and self.study.curve.samples:
-                    raw["keep_every"] = math.gcd(*self.study.curve.samples)
                 start = self._start(names[-1], samples) if cut and samples is not None else None
                 if names:
                     raw["model"]["init"]["vit"] = start.model if start else names[-1]
@@ -159,12 +173,16 @@ class _Builder:
         return names
 
     def _start(self, run: str, samples: int) -> Start:
-        before = self.runs[run].recipe
+        """The point of a run that is planned, which then keeps its checkpoints."""
+        planned = self.runs[run]
+        before = planned.recipe
         if samples % before.batch or samples > before.samples:
             raise ValueError(
-                f"curve.samples: {samples} is not a multiple of the batch of {run}, {before.batch}, up to its "
-                f"{before.samples:,} samples"
+                f"curve.samples: {run} has no checkpoint after {samples:,} samples, since it learns from "
+                f"{before.samples:,}, {before.batch} in a step: choose others, or none with curve.samples=[]"
             )
+        kept = before.model_copy(update={"keep_every": math.gcd(*self.study.curve.samples)})
+        self.runs[run] = replace(planned, recipe=kept)
         return Start(run, samples, before.batch)
 
     def _recipe(self, stage: str, size: str) -> dict[str, Any]:
@@ -175,6 +193,11 @@ class _Builder:
     def _add(self, stage: str, size: str, raw: dict[str, Any], needs: Sequence[str], start: Start | None) -> None:
         """Add a run, after the shared ones that its recipe names."""
         model, shared = raw["model"], []
+        if "" in model["init"]:
+            raise ValueError(
+                f'recipe {stage}: model.init has "", a whole model, and a study names the ViT of each run: name '
+                'the other parts, such as text = "nano/pali"'
+            )
         for part, origin in model["init"].items():
             if origin in self.study.recipes:
                 model["init"][part] = self._share(origin)

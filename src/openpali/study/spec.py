@@ -12,8 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from openpali.eval.datasets.base import Benchmark, own_benchmark
 from openpali.eval.registry import find_benchmark
 from openpali.messages import hint
+from openpali.tasks.registry import find_family
 from openpali.train.recipe_errors import explain_error
 from openpali.train.recipe_file import assign, read_overrides, read_table
+
+NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
 
 class _Table(BaseModel):
@@ -92,10 +95,16 @@ class ColumnSpec(TestSpec):
 
     @model_validator(mode="after")
     def _check(self) -> ColumnSpec:
-        if bool(self.benchmark) == bool(self.source and self.task):
-            raise ValueError(f"column {self.name}: give either a benchmark, or a source with its task")
         if self.benchmark:
+            if self.source or self.task or self.options:
+                raise ValueError(
+                    f"column {self.name}: {self.benchmark} has its own source, task and options: leave them out"
+                )
             find_benchmark(self.benchmark)
+        elif self.source and self.task:
+            find_family(self.task)
+        else:
+            raise ValueError(f"column {self.name}: give either a benchmark, or a source with its task")
         if len(self.paper) == 1:
             raise ValueError(f"column {self.name}: paper is the baseline's score and the difference to it")
         try:
@@ -139,6 +148,17 @@ class Study(_Table):
 
     @model_validator(mode="after")
     def _check_names(self) -> Study:
+        for name in (self.name, *self.sizes, *self.recipes):
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name!r} becomes a folder's name: use letters, digits, and - _ . / between them")
+        if self.baseline == self.compared:
+            raise ValueError(f"baseline and compared are both {self.baseline!r}: name two arms")
+        if len({*self.seeds}) < len(self.seeds):
+            raise ValueError(f"seeds = {self.seeds}: name each once")
+        places = {f"arms.{name}.seeds": arm.seeds for name, arm in self.arms.items()}
+        for where, seeds in {**places, "curve.seeds": self.curve.seeds}.items():
+            if unknown := [seed for seed in seeds if seed not in self.seeds]:
+                raise ValueError(f"{where}: {unknown[0]} is not one of seeds = {self.seeds}: change one of the two")
         arms, sizes, recipes = list(self.arms), list(self.sizes), list(self.recipes)
         asked = [("baseline", [self.baseline], arms), ("compared", [self.compared], arms)]
         for name, arm in self.arms.items():
