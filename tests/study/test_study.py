@@ -6,7 +6,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -93,10 +96,12 @@ class Killed(BaseException):
     """Nothing catches it, as nothing catches a kill."""
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)
-    monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: None)
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)
+        patch.setattr(progress_module, "_tensorboard", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -117,31 +122,44 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "study.toml"
 
 
-Run = Callable[..., str]
+Call = Run = Callable[..., str]
 
 
-@pytest.fixture
-def run(file: Path, world_with_vocabulary: Path, tmp_path_factory, monkeypatch, capsys) -> Run:
+@pytest.fixture(scope="module")
+def call(file: Path, world_with_vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> Call:
     """Run `openpali study` on the study, in a home by its name."""
 
-    def run(name: str, *arguments: object) -> str:
+    def call(patch: pytest.MonkeyPatch, name: str, *arguments: object) -> str:
         place = tmp_path_factory.getbasetemp() / f"home-{name}"
         if not place.is_dir():
             place.mkdir()
             (place / "data").symlink_to(world_with_vocabulary / "data")
-        monkeypatch.setenv("OPENPALI_HOME", str(place))
-        monkeypatch.setattr(sys, "argv", ["openpali", "study", str(file), *map(str, arguments)])
-        threads = torch.get_num_threads()
+        patch.setenv("OPENPALI_HOME", str(place))
+        patch.setattr(sys, "argv", ["openpali", "study", str(file), *map(str, arguments)])
+        threads, printed = torch.get_num_threads(), StringIO()
         torch.set_num_threads(1)
         try:
-            with pytest.raises(SystemExit) as end:
+            with pytest.raises(SystemExit) as end, redirect_stdout(printed):
                 main()
         finally:
             torch.set_num_threads(threads)
         assert not end.value.code, end.value.code
-        return capsys.readouterr().out
+        return printed.getvalue()
 
-    return run
+    return call
+
+
+@pytest.fixture(scope="module")
+def whole(call: Call) -> str:
+    """What the study prints that runs to its end, in the home "whole"."""
+    with pytest.MonkeyPatch.context() as patch:
+        return call(patch, "whole")
+
+
+@pytest.fixture
+def run(call: Call, whole: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run it again, there or in another home."""
+    return partial(call, monkeypatch)
 
 
 def dies(monkeypatch: pytest.MonkeyPatch, cls: type, method: str, time: int) -> None:
@@ -173,8 +191,8 @@ def results() -> dict[str, object]:
     return found
 
 
-def test_a_killed_study_goes_on_to_the_same_scores(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    printed = run("whole")
+def test_a_killed_study_goes_on_to_the_same_scores(run: Run, whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("whole", "--report")
     expected, expected_results = table(), results()
     assert len(expected_results) == 6
     for cls, method, time in ((TrainStep, "run", 3), (PredictionsFile, "append", 1)):
@@ -204,8 +222,8 @@ def test_a_killed_study_goes_on_to_the_same_scores(run: Run, monkeypatch: pytest
         ("other languages", None, 7),
         ("questions", None, 6),
     ]
-    assert "| English | 1 |" in printed
-    assert "COCO | 139.9 | +0.4 |" in printed
+    assert "| English | 1 |" in whole
+    assert "COCO | 139.9 | +0.4 |" in whole
     for ending in ("md", "svg", "png"):
         assert (home() / "runs" / "tiny" / f"table.{ending}").stat().st_size
 
@@ -230,9 +248,10 @@ def test_jobs_are_listed_and_printed_for_slurm(run: Run) -> None:
     listed = run("whole", "--list").splitlines()
     assert listed[1] == "1: siglip, pico, seed 1: 2 of 2 scored"
     assert listed[-1] == "5: siglip, pico, seed 1, after 4 samples: 2 of 2 scored"
-    script = run("whole", "--slurm", "optimizer.lr=1e-4").splitlines()
+    folders = "--data d --results r --out o"
+    script = run("whole", "--slurm", "optimizer.lr=1e-4", *folders.split()).splitlines()
     assert "#SBATCH --array=0-5" in script
-    assert script[-1].endswith("study.toml optimizer.lr=1e-4 --job $SLURM_ARRAY_TASK_ID")
+    assert script[-1].endswith(f"study.toml optimizer.lr=1e-4 {folders} --job $SLURM_ARRAY_TASK_ID")
     run("whole", "--job", 1)  # all is done
     for arguments, message in (
         (["--job", "6"], "there is no job 6: tiny has jobs 0 to 5"),
@@ -240,8 +259,8 @@ def test_jobs_are_listed_and_printed_for_slurm(run: Run) -> None:
         (["columns.0.scor=a"], r"unknown key columns.0.scor \(nearest: columns.0.score\)"),
         (["columns.0.score=bleu"], "English: samples of nano/caption have no score 'bleu', but exact/mean"),
         (["columns.0.prompt=zz"], "column English: 'zz' is found in no prompt of tiny/pico-1/classify"),
-        (["curve.samples=[6]"], "curve.samples: 6 is not a multiple of the batch of tiny/pico-1/classify, 4"),
-        (["optimizer.lr=2e-3", "phases.0.samples=16"], "holds a run with another phases"),
+        (["curve.samples=[6]"], "curve.samples: tiny/pico-1/classify has no checkpoint after 6 samples, since it"),
+        (["optimizer.lr=2e-3"], "holds a run with another optimizer.lr: delete it, or give the study another name"),
     ):
         with pytest.raises(AssertionError, match=message):
             run("whole", *arguments)
@@ -263,13 +282,12 @@ def test_finished_jobs_need_no_models(run: Run, tmp_path: Path, monkeypatch: pyt
     assert not [*(home() / "runs").glob("**/model")]
     run("taken-up", "--out", tmp_path / "again")  # the folder is not needed any more
     assert (tmp_path / "again" / "table.json").read_text() == expected
-    for name, arguments, run_name in (
-        ("other-recipe", ["--results", kept], "kept/pico-1/classify"),
-        ("taken-up", [], r"home-taken-up/runs/tiny/pico-1/classify\+pali"),
+    with pytest.raises(AssertionError, match="kept/pico-1/classify holds a run with another phases"):
+        run("other-recipe", "--results", kept, "phases.0.samples=16")
+    with pytest.raises(
+        AssertionError, match=r"home-taken-up/runs/tiny/pico-1/classify\+pali holds a run with another"
     ):
-        message = f"{run_name} holds a run with another phases: delete it, or give the study another name"
-        with pytest.raises(AssertionError, match=message):
-            run(name, *arguments, "phases.0.samples=16")
+        run("taken-up", "phases.0.samples=16")
     (kept / end / "scores.json").unlink()
     listed = run("in-part", "--list", "--results", kept).splitlines()
     assert [line.partition(": ")[2] for line in listed if "0 of 2" in line] == [
@@ -284,6 +302,12 @@ def test_finished_jobs_need_no_models(run: Run, tmp_path: Path, monkeypatch: pyt
     (home() / "runs" / "tiny" / "pico-1" / "siglip@4+pali" / "recipe.json").unlink()
     with pytest.raises(AssertionError, match=r"siglip@4\+pali has no recipe.json"):
         run("in-part", "--list")
+
+
+def test_what_is_asked_is_looked_for_before_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module.Trainer, "train", lambda *_: pytest.fail("something is trained"))
+    with pytest.raises(AssertionError, match=r"no data file missing\.jsonl"):
+        run("fresh", "columns.2.source=missing.jsonl", "columns.2.options={}")
 
 
 def test_tests_of_a_model_have_files_of_their_own(file: Path) -> None:

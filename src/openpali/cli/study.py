@@ -45,7 +45,7 @@ def study(
     from openpali.eval.runner import PATIENCE_OF_RANKS
     from openpali.home import home
     from openpali.study.results import Results
-    from openpali.study.work import Scoring, Unit, units_of, work
+    from openpali.study.work import Scoring, Unit, check_tests, units_of, work
 
     spec, plan = open_study(file, overrides or [])
     if unknown := [number for number in job or [] if number >= len(plan.jobs)]:
@@ -53,8 +53,9 @@ def study(
             f"there is no job {unknown[0]}: {spec.name} has jobs 0 to {len(plan.jobs) - 1}, see --list"
         )
     if slurm:
-        kept = ["--results", str(results)] if results else []
-        typer.echo(_slurm(spec, plan, ["openpali", "study", str(file), *(overrides or []), *kept]))
+        folders = {"--data": data, "--results": results, "--out": out}
+        given = [each for option, folder in folders.items() if folder for each in (option, str(folder))]
+        typer.echo(_slurm(spec, plan, ["openpali", "study", str(file), *(overrides or []), *given]))
         return
     root, folder = data or home() / "data", out or results or home() / "runs" / spec.name
     store = Results(results, spec, plan, root) if results else None
@@ -74,7 +75,10 @@ def study(
             store.take_up()
         if not report:
             chosen = [plan.jobs[number] for number in job] if job else plan.jobs
-            work(units_of(spec, plan, chosen, root), ranks, typer.echo, after=keep)
+            units = units_of(spec, plan, chosen, root)
+            if ranks.rank == 0:
+                check_tests(units)
+            work(units, ranks, typer.echo, after=keep)
         if ranks.rank == 0:
             if store:
                 for each in plan.jobs:
@@ -105,6 +109,7 @@ def _state(job: Job, units: Sequence[Training | Scoring]) -> str:
 
 def _write(spec: Study, plan: Plan, root: Path, folder: Path) -> None:
     """Write table and plot, and print the table."""
+    from openpali.infer.lines import write_whole
     from openpali.study.plot import draw_table
     from openpali.study.table import as_json, as_markdown, missing_of, rows_of
     from openpali.study.work import Scoring, units_of
@@ -113,8 +118,8 @@ def _write(spec: Study, plan: Plan, root: Path, folder: Path) -> None:
     rows, missing = rows_of(spec, scorings), missing_of(scorings)
     folder.mkdir(parents=True, exist_ok=True)
     table = as_markdown(spec, rows, missing)
-    (folder / "table.json").write_text(json.dumps(as_json(spec, rows, missing), indent=1) + "\n", "utf-8")
-    (folder / "table.md").write_text(table, "utf-8")
+    write_whole(folder / "table.json", f"{json.dumps(as_json(spec, rows, missing), indent=1)}\n".encode())
+    write_whole(folder / "table.md", table.encode())
     typer.echo(table)
     files = [folder / "table.json", folder / "table.md", *(draw_table(spec, rows, folder) if rows else [])]
     typer.echo(f"written: {', '.join(map(str, files))}")

@@ -14,7 +14,8 @@ from typing import Any
 from openpali.infer.lines import write_whole
 from openpali.study.runs import Job, Plan
 from openpali.study.spec import Study
-from openpali.study.work import INSTEAD, Scoring, units_of
+from openpali.study.table import values_of
+from openpali.study.work import Scoring, read_scores, units_of
 from openpali.train.run_folder import RunFolder
 
 
@@ -39,7 +40,7 @@ class Results:
         for run in self.plan.runs.values():
             kept = RunFolder(self._place(run.name))
             if kept.record.is_file():
-                kept.check_same(run.recipe, INSTEAD)
+                kept.check_same(run.recipe, "name another folder with --results")
                 run.folder.mkdir(parents=True, exist_ok=True)
                 if not (run.folder / kept.record.name).exists():
                     _copy(kept.record, run.folder)
@@ -52,33 +53,41 @@ class Results:
     def keep(self, job: Job) -> None:
         """Write the recipes and scores of a job if all its tests have been scored.
 
+        What other columns need, and is there, stays.
+
         Raises:
+            ValueError: as :func:`~openpali.study.table.values_of`, or there are scores that cannot be read.
             OSError: a file cannot be written.
         """
         scorings = self._scorings(job)
         if not all(scoring.done() for scoring in scorings):
             return
+        before = self._read(job)
+        scores = before | {each.stem: self._compact(each, before.get(each.stem, {})) for each in scorings}
         for run in self.plan.runs_of([job]):
             record = RunFolder(run.folder).record
             if record.is_file():
                 self._place(run.name).mkdir(parents=True, exist_ok=True)
                 _copy(record, self._place(run.name))
-        scores = self._read(job) | {scoring.stem: self._compact(scoring) for scoring in scorings}
         lines = [f"{json.dumps(stem)}: {_line(result)}" for stem, result in sorted(scores.items())]
         write_whole(self._file(job), ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8"))
 
-    def _compact(self, scoring: Scoring) -> dict[str, Any]:
-        """What the columns need of a result, and its card without samples."""
+    def _compact(self, scoring: Scoring, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What the columns need of a result, and its card without samples, beside what is kept of it."""
         result = scoring.result()
         columns = [column for column in self.study.columns if column.test == scoring.test]
+        for column in columns:
+            values_of(column, result, scoring.job)  # has the scores and prompts that it needs
         names = {column.score or result["card"]["metric"] for column in columns}
         needed = any(column.prompt for column in columns)
+        card = {key: value for key, value in result["card"].items() if key != "worst"}
+        same = before if before.get("card") == card else {"prompts": [], "asked": [], "values": {}}
         return {
             "test": result["test"],
-            "card": {key: value for key, value in result["card"].items() if key != "worst"},
-            "prompts": result["prompts"] if needed else [],
-            "asked": result["asked"] if needed else [],
-            "values": {name: values for name, values in result["values"].items() if name in names},
+            "card": card,
+            "prompts": result["prompts"] if needed else same["prompts"],
+            "asked": result["asked"] if needed else same["asked"],
+            "values": same["values"] | {name: own for name, own in result["values"].items() if name in names},
         }
 
     def _scorings(self, job: Job) -> list[Scoring]:
@@ -88,13 +97,7 @@ class Results:
     def _read(self, job: Job) -> dict[str, Any]:
         """Stem -> result of each test of a job; empty before it is kept."""
         file = self._file(job)
-        if not file.is_file():
-            return {}
-        try:
-            found: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file} has no scores that can be read ({error}): delete it") from error
-        return found
+        return read_scores(file) if file.is_file() else {}
 
     def _file(self, job: Job) -> Path:
         return self._place(job.model) / "scores.json"

@@ -102,6 +102,11 @@ class Training:
             self.check()
         start = self.run.start
         if start and ranks.rank == 0:
+            if not (start.checkpoint.is_dir() or start.exported.is_dir()):
+                raise FileNotFoundError(
+                    f"{start.folder} has no checkpoint after {start.samples:,} samples: delete the folder, and the "
+                    "run is trained again"
+                )
             export_checkpoint(start.checkpoint)
         ranks.gather(None)  # the others wait for it
         recipe = inherit(self.run.recipe, self.run.folder).recipe
@@ -149,16 +154,28 @@ class Scoring:
         """What is in its file; empty before, and if the test has changed since.
 
         Raises:
-            ValueError, FileNotFoundError: as :meth:`Training.check`.
+            ValueError, FileNotFoundError: as :meth:`Training.check`; or it cannot be read.
         """
         if not self.file.is_file():
             return {}
-        found: dict[str, Any] = json.loads(self.file.read_text("utf-8"))
+        found = read_scores(self.file)
+        if missing := [key for key in ("test", "card", "prompts", "asked", "values") if key not in found]:
+            raise ValueError(f"{self.file} has no {missing[0]}: delete it, and the model is asked again")
         if found["test"] != self.test.model_dump():
             return {}
         for need in self.needs:
             need.check()
         return found
+
+    def check(self) -> None:
+        """Check that there is what it asks, before the model is trained.
+
+        Raises:
+            ValueError, FileNotFoundError: there is no such source, or its data is missing.
+        """
+        benchmark = self.test.open()
+        if isinstance(benchmark, AnswerBenchmark):
+            benchmark.open(self.data)
 
     def write(self, result: Mapping[str, Any]) -> None:
         """Write its file."""
@@ -203,6 +220,12 @@ def units_of(study: Study, plan: Plan, jobs: Sequence[Job], data: Path) -> list[
                 units.append(trainings[run.name])
         units += [Scoring(job, test, [trainings[job.model]], data) for test in tests]
     return units
+
+
+def check_tests(units: Sequence[Training | Scoring]) -> None:
+    """Check each test that must still be scored, as :meth:`Scoring.check`."""
+    for unit in {unit.stem: unit for unit in left(units) if isinstance(unit, Scoring)}.values():
+        unit.check()
 
 
 def left(units: Sequence[Unit]) -> list[Unit]:
@@ -260,6 +283,19 @@ def work(units: Sequence[Unit], ranks: Ranks, say: Say, after: Callable[[Unit], 
                 claimed[1].close()
         if ranks.rank == 0:
             after(unit)
+
+
+def read_scores(file: Path) -> dict[str, Any]:
+    """A file of scores.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} has no scores that can be read ({error}): delete it") from error
+    return found
 
 
 def _claim(todo: Mapping[int, Unit]) -> tuple[int, BinaryIO] | None:
