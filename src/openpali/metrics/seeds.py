@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: ArrayLike, level: float = LEVEL) -> Estimate:
-    """The mean of scores ``[seeds, samples]``: of a new seed on new samples, see :func:`difference`.
+    """The mean of scores ``[seeds, samples]``, with an interval as that of :func:`difference`.
 
     Raises:
         ValueError: no scores, or not two axes.
@@ -34,10 +34,11 @@ def estimate(values: ArrayLike, level: float = LEVEL) -> Estimate:
 def difference(ours: ArrayLike, theirs: ArrayLike, level: float = LEVEL) -> Estimate:
     """The difference of the means of two ways to train, ``ours - theirs``, each ``[its seeds, samples]``.
 
-    A t interval. Its variance is the sum of what seeds and samples contribute: the variance of the seeds' means in
-    each of the two, and that of the samples' differences, which are paired. Both contain the noise of single
-    answers, so that the interval is rather too wide. The degrees of freedom are Welch and Satterthwaite's. Of a
-    single seed nothing is known about its variance, and only samples contribute.
+    The interval is of the difference that very many seeds and samples would have; that of another seed varies more.
+    It is a t interval. Its variance is the sum of what seeds and samples contribute: the variance of the seeds'
+    means in each of the two, and that of the samples' differences, which are paired. Both contain the noise of
+    single answers, so that the interval is rather too wide. The degrees of freedom are Welch and Satterthwaite's.
+    Of a single seed nothing is known about its variance, and only samples contribute.
 
     Raises:
         ValueError: no scores, not two axes, or other numbers of samples.

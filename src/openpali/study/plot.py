@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
+from openpali.infer.lines import write_whole
 from openpali.study.spec import Study
-from openpali.study.table import TOO_LOW, Row, curve_of, seeds_of
+from openpali.study.table import ONE_SEED, TOO_LOW, Row, counted_seeds, curve_of, shown_samples
 
 
 def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -32,15 +35,22 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
     figure = Figure(figsize=(15 if curves else 7, 1.5 + 0.35 * len(names)), layout="constrained")
     left, *right = figure.subplots(1, 1 + bool(curves), squeeze=False).flat
     left.axvline(0, color="grey", linewidth=1)
+    narrow: list[tuple[float, float]] = []  # value and place
     for number, size in enumerate(dict.fromkeys(row.size for row in whole)):
         own = [row for row in whole if row.size == size]
         found = [row.differences[study.compared] for row in own]
+        places = [names.index(row.column.name) + 0.2 * (number + 1) for row in own]
         left.errorbar(
             [each.value for each in found],
-            [names.index(row.column.name) + 0.2 * (number + 1) for row in own],
+            places,
             xerr=[[each.value - each.low for each in found], [each.high - each.value for each in found]],
             fmt="o",
-            label=f"{size}, {seeds_of(study, own)}",
+            label=f"{size}, {counted_seeds(study, own)}",
+        )
+        narrow += [(each.value, y) for row, each, y in zip(own, found, places, strict=True) if row.count(study) < 2]
+    if narrow:
+        left.plot(
+            *zip(*narrow, strict=True), "o", color="white", markersize=3, zorder=3, label=f"{ONE_SEED}: too narrow"
         )
     paper = [row.column for row in whole if row.column.paper]
     marks = {column.name: column.paper[1] for column in paper}
@@ -60,14 +70,18 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
     for panel in right:
         panel.axhline(0, color="grey", linewidth=1)
         panel.set_prop_cycle(color=[colormaps["tab20"](number) for number in range(20)])
+        ticks = sorted({at for points in curves.values() for at, _ in points}, key=lambda at: at or math.inf)
         for (name, size), points in curves.items():
-            panel.plot(range(len(points)), [each.value for _, each in points], marker="o", label=f"{name}, {size}")
-        longest = max(curves.values(), key=len)
-        panel.set_xticks(range(len(longest)), ["all" if n is None else f"{n:,}" for n, _ in longest])
+            x, y = zip(*((ticks.index(at), each.value) for at, each in points), strict=True)
+            panel.plot(x, y, marker="o", label=f"{name}, {size}")
+        panel.set_xticks(range(len(ticks)), map(shown_samples, ticks))
         panel.set_xlabel("samples of the encoder")
         panel.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     files = [folder / f"table.{ending}" for ending in ("svg", "png")]
     with rc_context({"svg.hashsalt": study.name}):  # the same file for the same table
         for file in files:
-            figure.savefig(file, dpi=100, metadata={"Date": None} if file.suffix == ".svg" else {})
+            drawn = BytesIO()
+            metadata = {"Date": None} if file.suffix == ".svg" else {}
+            figure.savefig(drawn, format=file.suffix[1:], dpi=100, metadata=metadata)
+            write_whole(file, drawn.getvalue())
     return files

@@ -18,15 +18,13 @@ from openpali.study.spec import ColumnSpec, Study
 from openpali.study.work import Scoring
 
 MEMORY = "from memory of the paper, ViT-G/14"
-INTRODUCTION = (
-    "Scores in percent, CIDEr on its own scale. A difference is to the arm {baseline}, with its 95 % interval over "
-    "seeds and samples. The paper's numbers are "
-    + MEMORY
-    + "; never ours. The sign agrees (yes), disagrees (no), or is "
-    "open: the interval contains 0. Where both arms are below {floor}, it is too low to tell."
-)
 FLOOR = 3  # percent, or CIDEr
 TOO_LOW = "too low to tell"
+ONE_SEED = "one seed"
+INTRODUCTION = f"""Scores in percent, CIDEr on its own scale. A difference is to the arm {{baseline}}, with its \
+95 % interval over seeds and samples. The paper's numbers are {MEMORY}; never ours. The sign agrees (yes), \
+disagrees (no), or is open: the interval contains 0, or has no width. Where both arms are below {FLOOR}, it is \
+{TOO_LOW}. Where an arm has {ONE_SEED}, the interval is too narrow, since nothing is known of other seeds."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,25 @@ class Row:
     def sign(self, study: Study) -> str:
         """Whether the sign of the difference is the paper's: "yes", "no", "open", or "" where there is none.
 
-        :data:`TOO_LOW` where both arms have learned next to nothing, with or without a number of the paper.
+        :data:`TOO_LOW` where both arms have learned next to nothing, and :data:`ONE_SEED` where an arm has no
+        other, with or without a number of the paper.
         """
         found = self.differences.get(study.compared)
         if found is None:
             return ""
         if max(self.scores[arm].value for arm in (study.baseline, study.compared)) < FLOOR:
             return TOO_LOW
+        if self.count(study) < 2:
+            return ONE_SEED
         if not self.column.paper:
             return ""
-        if found.low <= 0 <= found.high:
+        if found.low <= 0 <= found.high or found.low == found.high:
             return "open"
         return "yes" if (found.value > 0) == (self.column.paper[1] > 0) else "no"
+
+    def count(self, study: Study) -> int:
+        """How many seeds both arms have."""
+        return min(len(self.seeds.get(arm, ())) for arm in (study.baseline, study.compared))
 
     def as_json(self, study: Study) -> dict[str, Any]:
         """Plain JSON values."""
@@ -84,18 +89,27 @@ def rows_of(study: Study, scorings: Sequence[Scoring]) -> list[Row]:
     """The rows of all jobs that have been scored so far: the points of the curve, then whole runs.
 
     Raises:
-        ValueError: a score of a column is not one that each sample has, or a prompt is found nowhere.
+        ValueError: a score of a column is not one that each sample has, or a prompt is found nowhere; or two models
+            were asked about different samples.
     """
+    asked: dict[tuple[str, str], tuple[str, int, str]] = {}
     found: dict[tuple[str, int | None, str], dict[str, dict[int, Values]]] = {}
     columns = {column.name: column for column in study.columns}
     for scoring in scorings:
         result, job = scoring.result(), scoring.job
         for column in study.columns if result else ():
             if column.test == scoring.test:
+                values, data = values_of(column, result, job), result["card"]["data"]["hash"]
+                first = asked.setdefault((job.size, column.name), (data, len(values), job.model))
+                if first[:2] != (data, len(values)):
+                    raise ValueError(
+                        f"column {column.name}: {first[2]} and {job.model} were asked about different "
+                        "samples: delete the scores of one of them, and it is asked again"
+                    )
                 arms = found.setdefault((job.size, job.samples, column.name), {})
-                arms.setdefault(job.arm, {})[job.seed] = values_of(column, result, job)
-    order = [*study.sizes], [*columns]
-    keys = sorted(found, key=lambda key: (key[1] or math.inf, order[0].index(key[0]), order[1].index(key[2])))
+                arms.setdefault(job.arm, {})[job.seed] = values
+    sizes, names = [*study.sizes], [*columns]
+    keys = sorted(found, key=lambda key: (key[1] or math.inf, sizes.index(key[0]), names.index(key[2])))
     return [_row(columns[key[2]], key[0], key[1], study.baseline, found[key]) for key in keys]
 
 
@@ -129,10 +143,9 @@ def missing_of(scorings: Sequence[Scoring]) -> dict[Job, int]:
     return dict(Counter(scoring.job for scoring in scorings if not scoring.done()))
 
 
-def seeds_of(study: Study, rows: Sequence[Row]) -> str:
-    """How many seeds both arms have in all of these rows."""
-    arms = (study.baseline, study.compared)
-    counts = sorted({min(len(row.seeds.get(arm, ())) for arm in arms) for row in rows})
+def counted_seeds(study: Study, rows: Sequence[Row]) -> str:
+    """How many seeds both arms have in each of these rows, in words."""
+    counts = sorted({row.count(study) for row in rows})
     shown = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     return f"{shown} seed{'s' * (counts[-1] != 1)}"
 
@@ -153,17 +166,22 @@ def as_json(study: Study, rows: Sequence[Row], missing: Mapping[Job, int]) -> di
 
 def as_markdown(study: Study, rows: Sequence[Row], missing: Mapping[Job, int]) -> str:
     """A table for each size, and one for the curve. ``missing``: as :func:`missing_of`."""
-    lines = [f"# {study.name}", "", INTRODUCTION.format(baseline=study.baseline, floor=FLOOR)]
+    lines = [f"# {study.name}", "", INTRODUCTION.format(baseline=study.baseline)]
     if missing:
         lines += ["", "Not complete. These are missing:", ""]
         lines += [f"- {job}: {tests} test{'s' * (tests > 1)}" for job, tests in missing.items()]
     whole = [row for row in rows if row.samples is None]
     for size in dict.fromkeys(row.size for row in whole):
         own = [row for row in whole if row.size == size]
-        lines += ["", f"## {size}", "", _seeds(study, own), "", *_table(study, own)]
+        lines += ["", f"## {size}", "", _scored_seeds(study, own), "", *_table(study, own)]
     if curve := [*_curve(study, rows)]:
-        lines += ["", "## After fewer samples of the encoder", "", *curve]
+        lines += ["", "## After fewer samples of the encoder", *curve]
     return "\n".join(lines) + "\n"
+
+
+def shown_samples(samples: int | None) -> str:
+    """A point of the curve."""
+    return "all" if samples is None else f"{samples:,}"
 
 
 def curve_of(study: Study, rows: Sequence[Row], column: str, size: str) -> list[tuple[int | None, Estimate]]:
@@ -192,7 +210,7 @@ def _row(
     )
 
 
-def _seeds(study: Study, rows: Sequence[Row]) -> str:
+def _scored_seeds(study: Study, rows: Sequence[Row]) -> str:
     """Which seeds have been scored, in all columns or in some, of those of the study."""
     main = (study.baseline, study.compared)
     arms = {arm: sorted({seed for row in rows for seed in row.seeds.get(arm, ())}) for arm in study.arms}
@@ -218,17 +236,20 @@ def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _curve(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """Differences over samples, for each column and size that has points."""
-    points = list(dict.fromkeys(row.samples for row in rows if row.samples is not None))
-    for size in dict.fromkeys(row.size for row in rows if row.samples is not None):
-        own = {at: [row for row in rows if (row.size, row.samples) == (size, at)] for at in (*points, None)}
-        heads = ["all" if at is None else f"{at:,}" for at in own]
-        seeds = [seeds_of(study, found) if found else "0 seeds" for found in own.values()]
-        yield _line(["column", "size", *map(", ".join, zip(heads, seeds, strict=True))])
-        yield _line(["---"] * (len(points) + 3))
+    """Differences over samples, a table for each size that has points of both arms."""
+    rows = [row for row in rows if study.compared in row.differences]
+    for size in study.sizes:
+        own = [row for row in rows if row.size == size]
+        if all(row.samples is None for row in own):
+            continue
+        points = {at: [row for row in own if row.samples == at] for at in dict.fromkeys(row.samples for row in own)}
+        heads = [f"{shown_samples(at)}, {counted_seeds(study, found)}" for at, found in points.items()]
+        yield ""
+        yield _line(["column", "size", *heads])
+        yield _line(["---"] * (len(heads) + 2))
         for column in study.columns:
             known = dict(curve_of(study, rows, column.name, size))
-            yield _line([column.name, size, *(_shown(known.get(samples)) for samples in (*points, None))])
+            yield _line([column.name, size, *(_shown(known.get(at)) for at in points)])
 
 
 def _numbers(found: Sequence[int]) -> str:
@@ -236,7 +257,10 @@ def _numbers(found: Sequence[int]) -> str:
 
 
 def _shown(found: Estimate | None) -> str:
-    return "" if found is None else f"{found.value:+.1f} ({found.low:+.1f} .. {found.high:+.1f})"
+    if found is None:
+        return ""
+    interval = f" ({found.low:+z.1f} .. {found.high:+z.1f})" if found.low < found.high else ""
+    return f"{found.value:+z.1f}{interval}"
 
 
 def _line(cells: Sequence[str]) -> str:
