@@ -32,6 +32,7 @@ def test_rewind_drops_later_and_truncated_lines(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     rewind(log, 8)
     assert not log.exists()
-    log.write_text('{"samples": 4}\n{"samples": 8}\n{"samples": 12}\n{"samp')
+    kept = '{"samples": 4, "problem": "a\u2028b\x85c"}\n{"samples": 8}\n'
+    log.write_bytes((kept + '{"samples": 12}\n{"samples": 8, "problem": "é').encode()[:-1])
     rewind(log, 8)
-    assert log.read_text() == '{"samples": 4}\n{"samples": 8}\n'
+    assert log.read_text("utf-8") == kept

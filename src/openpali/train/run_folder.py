@@ -165,12 +165,13 @@ def rewind(file: Path, samples: int) -> None:
     """Drop the lines of a JSONL log whose ``samples`` are more than these."""
     if not file.is_file():
         return
-    kept = [line for line in file.read_text(encoding="utf-8").splitlines(True) if _samples(line) <= samples]
+    lines = file.read_bytes().splitlines(True)  # of bytes: a text may hold U+2028
+    kept = [line for line in lines if _samples(line) <= samples]
     with replacing(file) as new:
-        new.write_text("".join(kept), encoding="utf-8")
+        new.write_bytes(b"".join(kept))
 
 
-def _samples(line: str) -> float:
+def _samples(line: bytes) -> float:
     try:
         return float(json.loads(line)["samples"])
     except ValueError:  # the process was killed while it wrote the line

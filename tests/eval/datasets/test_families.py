@@ -31,6 +31,7 @@ from openpali.data.sources.registry import open_source
 from openpali.eval.datasets import refcoco, scoring
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.documents import any_order
+from openpali.eval.datasets.files import Folder
 from openpali.eval.datasets.rico import draw_box
 from openpali.eval.datasets.stvqa import is_held_out
 from openpali.eval.registry import find_benchmark
@@ -279,6 +280,12 @@ def test_ai2d_counts_letters_beside_exact_match(tmp_path: Path) -> None:
     rows = [answered(text, right) for text in (right, f"({letter})", "something else", "")]
     scores = found.score([replace(row, values=values) for row in rows]).summary
     assert (scores["exact_match"], scores["multiple_choice"], scores["unparsed"]) == (0.25, 0.5, 0.5)
+
+
+def test_lines_end_where_json_lines_do(tmp_path: Path) -> None:
+    rows = [{"caption": "a\u2028b\x85"}, {"caption": "c"}]
+    dump_lines(tmp_path / "a.jsonl", rows)
+    assert [row.values for row in Folder(tmp_path, "A", "a.org").rows("a.jsonl")] == rows
 
 
 def test_translations_need_their_image(tmp_path: Path) -> None:

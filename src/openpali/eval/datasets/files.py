@@ -74,7 +74,7 @@ class Folder:
     def lines(self, *names: str, at: Path | None = None) -> list[str]:
         """The lines of a text file that are not blank, stripped."""
         text = (at or self.file(*names)).read_text("utf-8-sig")
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return [line.strip() for line in text.split("\n") if line.strip()]  # JSON may hold U+2028
 
     def image(self, *names: str) -> Image:
         """The image file that exists first among ``names``, RGB uint8 ``[H, W, 3]``."""
