@@ -135,6 +135,21 @@ def test_coco_captions(tmp_path: Path) -> None:
     assert found.ok
 
 
+def test_coco_with_captions_and_instances(tmp_path: Path) -> None:
+    for name in "ab":
+        image(tmp_path / f"coco/images/{name}.jpg")
+    annotations = [
+        {"image_id": 1, "caption": "A dog."},
+        {"image_id": 1, "category_id": 18, "bbox": [1, 2, 9, 9]},
+        {"image_id": 2, "caption": "A man.", "category_id": 1, "bbox": [1, 2, 9]},
+    ]
+    images = [{"id": i, "file_name": f"{name}.jpg"} for i, name in ((1, "a"), (2, "b"))]
+    found, [both, caption] = run("coco", coco(tmp_path / "coco", annotations, images))
+    assert (both.captions, [thing.name for thing in both.objects]) == ({"en": ("A dog.",)}, ["dog"])
+    assert (caption.captions, caption.objects) == ({"en": ("A man.",)}, [])
+    assert found.problems == {"bad object": 1, "image without usable objects": 1}
+
+
 def test_coco_of_another_kind_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "mine.jsonl"
     with pytest.raises(ValueError, match="has no list 'annotations', but 'images', 'data'"):
@@ -143,6 +158,8 @@ def test_coco_of_another_kind_is_refused(tmp_path: Path) -> None:
         import_data("coco", write(tmp_path / "a.json", []), out)
     with pytest.raises(ValueError, match="is not JSON"):
         import_data("coco", write(tmp_path / "a.json", "{"), out)
+    with pytest.raises(ValueError, match="a.json is not JSON"):
+        import_data("coco", write(tmp_path / "a.json", "[" * 10_000), out)
     write(tmp_path / "b.json", {})
     with pytest.raises(ValueError, match=r"give the JSON file of COCO to import \(in it: a.json, b.json\)"):
         import_data("coco", tmp_path, out)
@@ -346,8 +363,10 @@ def test_pascal_voc(tmp_path: Path) -> None:
     image(root / "JPEGImages/b.jpg")
     objects = bounded("horse", 1, 1, 64, 48) + bounded("person", 11.5, 21, 30, 40) + bounded("dog", "", 1, 2, 2)
     voc(root / "Annotations/a.xml", objects + bounded("", 1, 1, 5, 5))
-    voc(root / "Annotations/b.xml", bounded("dog", 5, 5, 9, 9), name="b.jpg")
+    endless = "<width>1e999</width><height>48</height>"
+    voc(root / "Annotations/b.xml", bounded("dog", 5, 5, 9, 9), endless, name="b.jpg")
     write(root / "Annotations/c.xml", "<annotation>")
+    write(root / "Annotations/e.xml", '<?xml version="1.0" encoding="foo"?><annotation/>')
     write(root / "Annotations/d.xml", '<!DOCTYPE x [<!ENTITY a "b">]><annotation/>')
     write(root / "ImageSets/Main/train.txt", "a\n")
     write(root / "ImageSets/Main/val.txt", "b\nnone\n")
@@ -357,7 +376,7 @@ def test_pascal_voc(tmp_path: Path) -> None:
         ("horse", (0, 0, 48, 64)),
         ("person", (20, 10.5, 40, 30)),
     ]
-    assert found.problems == {"bad object": 2, "damaged entry": 2}
+    assert found.problems == {"bad object": 2, "damaged entry": 3}
     assert found.notes == ["all images were taken; --split takes one of train, val"]
     found, [example] = run("voc", root, split="val")
     assert (example.key, found.problems) == ("b", {"no annotation file": 1})

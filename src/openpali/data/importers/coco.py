@@ -45,6 +45,14 @@ class _Annotation(BaseModel):
     iscrowd: int = 0
     caption: str | None = None
 
+    @property
+    def text(self) -> str:
+        return (self.caption or "").strip()
+
+    @property
+    def located(self) -> bool:
+        return bool(self.bbox or self.segmentation)
+
 
 def read(request: Request, log: Imported) -> Iterator[Found]:
     """One sample per image. The path is the JSON file, or a folder with a single one."""
@@ -76,13 +84,17 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
         if (opened := finder.find(image.file_name, where, log)) is None:
             continue
         file, size = opened
-        key = str(image.id)
-        if captions := [entry.caption.strip() for _, entry in mine if entry.caption and entry.caption.strip()]:
-            yield Found(file, {"key": key, "caption": captions})
-            continue
-        annotated = Size(image.height or size.height, image.width or size.width)
-        things = [thing for at, entry in mine for thing in _things(entry, names, at, log)]
-        yield from add_objects(key, file, things, annotated, size, log)
+        fields: dict[str, Any] = {"key": str(image.id)}
+        if captions := [entry.text for _, entry in mine if entry.text]:
+            fields["caption"] = captions
+        shown = [(at, entry) for at, entry in mine if entry.located or not entry.text]
+        if shown or not captions:
+            annotated = Size(image.height or size.height, image.width or size.width)
+            things = [thing for at, entry in shown for thing in _things(entry, names, at, log)]
+            for found in add_objects(fields["key"], file, things, annotated, size, log):
+                fields |= found.fields
+        if len(fields) > 1:
+            yield Found(file, fields)
     for left in entries.values():
         for where, entry in left:
             log.add("annotation of an unlisted image", f"{where}: image_id {entry.image_id}")
