@@ -474,3 +474,19 @@ def test_files_that_are_no_recipe(tmp_path, recipe) -> None:
     recipe.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"tiny.toml is not TOML"):
         load_recipe(recipe)
+    recipe.write_text(f"name = {'[' * 5000}")
+    with pytest.raises(ValueError, match=r"tiny.toml is not TOML"):
+        load_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "it holds a list, not an object"),
+        ("[" * 10_000, "nested too deeply|Expecting value"),
+        ('{"objective": []}', "objective is missing: choose one of"),
+    ],
+)
+def test_records_that_are_no_recipe(text, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_record(text)

@@ -597,8 +597,13 @@ def read_record(text: str) -> Recipe:
     Raises:
         ValueError: it is not JSON, or not a recipe.
     """
-    raw = json.loads(text)
-    known = _KEYS.get(raw.get("objective"), ())
+    try:
+        raw = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"it holds a {type(raw).__name__}, not an object")
+    known = _KEYS.get(str(raw.get("objective")), ())
     unused = {key for keys in _KEYS.values() for key in keys if key not in known}
     kept = {key: value for key, value in raw.items() if key not in unused}
     if isinstance(kept.get("model"), dict):

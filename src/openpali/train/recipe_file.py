@@ -140,7 +140,7 @@ def _read(path: Path, above: list[Path]) -> Table:
         raise ValueError(f"recipes extend each other in a circle: {' -> '.join(map(str, chain))}")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # the last where lists are nested a thousand times
         raise ValueError(f"{path} is not TOML: {error}") from error
     base = raw.pop("extends", None)
     if base is None:

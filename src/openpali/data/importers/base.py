@@ -235,9 +235,10 @@ def read_json(path: Path, title: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give the JSON file of {title}")
+    text = read_text(path)
     try:
-        value = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:  # the last where lists are nested a thousand times
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} is not {title}: it holds a {type(value).__name__}, not an object")

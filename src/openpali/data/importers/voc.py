@@ -30,7 +30,7 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
         try:
             root = _parse(path)
             name = root.findtext("filename") or f"{path.stem}.jpg"
-        except (ElementTree.ParseError, ValueError) as error:
+        except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last of an unknown encoding
             log.add("damaged entry", f"{path.name}: {error}")
             continue
         if (opened := finder.find(name.strip(), path.name, log)) is None:
@@ -63,7 +63,7 @@ def _size(root: ElementTree.Element) -> Size | None:
     """The size by the annotation; tools that do not know it write none, or 0."""
     try:
         height, width = (int(float(root.findtext(f"size/{side}", "0"))) for side in ("height", "width"))
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or an infinite one
         return None
     return Size(height, width) if height > 0 and width > 0 else None
 
