@@ -71,6 +71,15 @@ def test_seeds_and_epochs_differ() -> None:
     assert turns[0] != [mixture[BLOCK + i].source for i in range(BLOCK)]
 
 
+def test_each_source_is_shuffled_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: a shuffle costs more than a draw."""
+    made: list[tuple[int, ...]] = []
+    monkeypatch.setattr("openpali.data.pipeline.mixture.generator", lambda *key: made.append(key) or generator(*key))
+    draws(Mixture([1000] * 40, [1.0] * 40, 987), 500)
+    assert sorted(made) == sorted({*made})
+    assert len(made) == 40 + 1  # one for the order of the sources
+
+
 def test_sources_are_well_mixed() -> None:
     """64 consecutive draws deviate from the rates no more than a fair coin."""
     turns = np.array([d.source for d in draws(Mixture([9, 9], [1, 1], 3), 8 * BLOCK)]).reshape(-1, 64)

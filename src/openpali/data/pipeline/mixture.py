@@ -47,6 +47,7 @@ class Mixture:
         if min(sizes) < 1 or not all(np.isfinite(w) and w > 0 for w in weights):
             raise ValueError("every source of a mixture needs examples and a positive weight")
         self.sizes, self.seed = tuple(sizes), seed
+        self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}  # source -> its last epoch, and the order in it
         self.counts = _apportion(np.asarray(weights, dtype=np.float64))
         if 0 in self.counts:
             least = int(np.argmin(self.counts))
@@ -66,7 +67,15 @@ class Mixture:
             return Draw(source, (position + _start(size, self.seed, source)) % size, epoch)
         if size >= LARGE:
             return Draw(source, _scatter(position, size, _keys(self.seed, source, epoch)), epoch)
-        return Draw(source, int(_permutation(size, self.seed, source, epoch)[position]), epoch)
+        return Draw(source, int(self._order(source, epoch)[position]), epoch)
+
+    def _order(self, source: int, epoch: int) -> NDArray[np.int64]:
+        """The examples of a source in the order of an epoch."""
+        kept = self._orders.get(source)
+        if kept is None or kept[0] != epoch:
+            kept = epoch, generator(self.seed, 1, source, epoch).permutation(self.sizes[source])
+            self._orders[source] = kept
+        return kept[1]
 
     def drawn(self, counter: int) -> NDArray[np.int64]:
         """Number of draws from each source among the first ``counter``, int64 [sources]."""
@@ -92,11 +101,6 @@ def _block(counts: tuple[int, ...], seed: int, block: int) -> tuple[NDArray[np.i
     for source, count in enumerate(counts):
         rank[order == source] = np.arange(count)
     return order, rank
-
-
-@lru_cache(maxsize=16)
-def _permutation(size: int, seed: int, source: int, epoch: int) -> NDArray[np.int64]:
-    return generator(seed, 1, source, epoch).permutation(size)
 
 
 @lru_cache(maxsize=64)
