@@ -158,7 +158,7 @@ def test_coco_of_another_kind_is_refused(tmp_path: Path) -> None:
         import_data("coco", write(tmp_path / "a.json", []), out)
     with pytest.raises(ValueError, match="is not JSON"):
         import_data("coco", write(tmp_path / "a.json", "{"), out)
-    with pytest.raises(ValueError, match="a.json is not JSON"):
+    with pytest.raises(ValueError, match=r"a.json is not JSON"):
         import_data("coco", write(tmp_path / "a.json", "[" * 10_000), out)
     write(tmp_path / "b.json", {})
     with pytest.raises(ValueError, match=r"give the JSON file of COCO to import \(in it: a.json, b.json\)"):

@@ -74,7 +74,9 @@ def test_seeds_and_epochs_differ() -> None:
 def test_each_source_is_shuffled_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are: a shuffle costs more than a draw."""
     made: list[tuple[int, ...]] = []
-    monkeypatch.setattr("openpali.data.pipeline.mixture.generator", lambda *key: made.append(key) or generator(*key))
+    monkeypatch.setattr(
+        "openpali.data.pipeline.mixture.generator", lambda *key: made.append(key) or generator(*key)
+    )
     draws(Mixture([1000] * 40, [1.0] * 40, 987), 500)
     assert sorted(made) == sorted({*made})
     assert len(made) == 40 + 1  # one for the order of the sources

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from openpali.tasks.example import Mask, Size
 
-
 FAR = 1e9  # pixels from the image that a corner may be
 
 
