@@ -17,6 +17,8 @@ from openpali.study.runs import Plan, plan_study
 from openpali.study.spec import Study, load_study
 from openpali.study.table import rows_of
 from openpali.study.work import Scoring, units_of
+from openpali.train.recipe import EvalSpec, SequenceRecipe
+from openpali.train.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 RECIPES, COMMITTED = ROOT / "recipes" / "study", ROOT / "docs" / "results" / "study" / "table1"
@@ -58,6 +60,18 @@ def test_results_of_another_recipe_are_refused(kept: Path, key: str) -> None:
     message = f"holds a run with another {key.partition('=')[0]}: delete it, or name another folder with --results"
     with pytest.raises(ValueError, match=message):
         opened(kept, key).take_up()
+
+
+def test_evaluations_matter_only_if_they_can_end_the_run(kept: Path) -> None:
+    recipe = opened(kept).plan.runs[f"table1/{CLASSIFIER}"].recipe
+    assert isinstance(recipe, SequenceRecipe)
+    spec = EvalSpec(benchmark="nano/vqa", every=64)
+    other = recipe.model_copy(update={"evals": [spec], "keep_best": "nano/vqa"})
+    assert other.evals != recipe.evals
+    run = RunFolder(kept / CLASSIFIER)
+    run.check_same(other, "")
+    with pytest.raises(ValueError, match=r"another .*evals, keep_best, patience"):
+        run.check_same(other.model_copy(update={"patience": 1}), "")
 
 
 def test_a_run_of_another_recipe_is_not_continued(kept: Path) -> None:

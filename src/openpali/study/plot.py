@@ -49,8 +49,16 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
         )
         narrow += [(each.value, y) for row, each, y in zip(own, found, places, strict=True) if row.count(study) < 2]
     if narrow:
+        x, y = zip(*narrow, strict=True)
         left.plot(
-            *zip(*narrow, strict=True), "o", color="white", markersize=3, zorder=3, label=f"{ONE_SEED}: too narrow"
+            x,
+            y,
+            "o",
+            color="white",
+            markeredgecolor="black",
+            markersize=4,
+            zorder=3,
+            label=f"{ONE_SEED}: too narrow",
         )
     paper = [row.column for row in whole if row.column.paper]
     marks = {column.name: column.paper[1] for column in paper}
