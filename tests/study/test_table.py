@@ -93,7 +93,7 @@ def test_seeds_and_what_is_missing_are_those_that_are_scored(study: Study, tmp_p
     assert "Not complete" not in as_markdown(study, rows, {})
     svg = next(file for file in draw_table(study, rows, tmp_path) if file.suffix == ".svg").read_text()
     assert "<!-- pico, 1 to 2 seeds -->" in svg
-    assert "<!-- one seed: too narrow -->" in svg  # of boxes, with siglip
+    assert "<!-- one seed -->" in svg  # of boxes, with siglip
     assert "<!-- boxes: too low to tell -->" in svg
     assert "<!-- questions -->" in svg
 

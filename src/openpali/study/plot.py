@@ -58,7 +58,7 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
             markeredgecolor="black",
             markersize=4,
             zorder=3,
-            label=f"{ONE_SEED}: too narrow",
+            label=ONE_SEED,
         )
     paper = [row.column for row in whole if row.column.paper]
     marks = {column.name: column.paper[1] for column in paper}
