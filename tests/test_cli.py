@@ -306,7 +306,7 @@ def test_sizes(capsys, monkeypatch) -> None:
         (["predict", "PHOTO", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean 'nano/caption'"),
         (["train", "nowhere/vqa.toml"], "no recipe nowhere/vqa.toml; openpali recipe list names"),
-        (["predict", "mine.jsonl", "--task", "caption", "--model", "FAMILY"], "ask with --input mine.jsonl --output"),
+        (["predict", "mine.jsonl", "--task", "caption", "--model", "FAMILY"], "ask with --input mine.jsonl"),
         (["data", "build", "stmaps"], "no data set 'stmaps'"),
         (["data", "import", "cocco", "nowhere", "--out", "new.jsonl"], "no format 'cocco'; did you mean 'coco'?"),
         (["data", "import", "csv", "PHOTO", "--out", "PHOTO"], "is an input and would be overwritten"),

@@ -21,8 +21,9 @@ LAST_WORDS = 2.0  # seconds in which clients are told that their requests were g
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; a signal that stops it ends the process with code 0, once requests are finished. It also stops
-    when the engine has failed.
+    """uvicorn's server; a signal that stops it ends the process with code 0, once requests are finished.
+
+    It also stops when the engine has failed.
 
     Args:
         service: what it serves.

@@ -172,7 +172,8 @@ class Service:
         if len(asked.images) > self.limits.images:
             raise ApiError(400, f"{len(asked.images)} images, more than {self.limits.images}", param="images")
         if asked.lang != "en" and not asked.task:
-            raise ApiError(400, "lang needs a task, such as vqa: without one, your text is the whole prompt", param="lang")
+            told = "lang needs a task, such as vqa: without one, your text is the whole prompt"
+            raise ApiError(400, told, param="lang")
 
         def work() -> Ticket:
             images = self.media.images(asked.images)

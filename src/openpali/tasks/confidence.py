@@ -1,8 +1,8 @@
 """Log-probabilities of the parts of an answer, and scores of boxes that a model wrote as text.
 
 A box written as text has no score, only the log-probabilities of its tokens. For average precision, their mean
-ranks boxes. Other scores give another AP, so its name has this one (``ap/mean``), and it is reported beside F1, which
-needs no scores. How likely a box is right is another number, :class:`openpali.metrics.calibration.Calibration`.
+ranks boxes. Other scores give another AP, so its name says which (``ap/mean``); F1, beside it, needs none. How
+likely a box is right is another number, :class:`openpali.metrics.calibration.Calibration`.
 """
 
 from __future__ import annotations
