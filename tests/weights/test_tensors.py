@@ -6,7 +6,6 @@ import dataclasses
 import gc
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -71,26 +70,26 @@ def test_weights_have_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     assert {file.stat().st_mode for file in tmp_path.iterdir()} == {(tmp_path / "new").stat().st_mode}
 
 
-def test_files_are_mapped_and_pages_read_when_touched(tmp_path: Path) -> None:
+def test_files_are_mapped_and_pages_read_when_touched(disk_path: Path) -> None:
     """Two shards of 32 MB: opening and getting costs nothing, touching one costs one, writing copies its pages."""
     mega = {key: torch.ones(8 << 20) for key in "xy"}
-    write_tensors(tmp_path, mega, shard_bytes=40 << 20)
-    assert not (tmp_path / WEIGHTS).exists()
+    write_tensors(disk_path, mega, shard_bytes=40 << 20)
+    assert not (disk_path / WEIGHTS).exists()
     before = resident_kilobytes("RssFile")
-    x, y = (MappedTensors(tmp_path)[key] for key in "xy")
+    x, y = (MappedTensors(disk_path)[key] for key in "xy")
     assert resident_kilobytes("RssFile") - before < 8 << 10
     x.sum()
     assert 30 << 10 < resident_kilobytes("RssFile") - before < 40 << 10
     y.add_(1)
-    assert MappedTensors(tmp_path)["y"].max() == 1  # the file stays as it is
+    assert MappedTensors(disk_path)["y"].max() == 1  # the file stays as it is
 
 
-def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
+def test_a_model_lives_in_the_pages_of_its_file(disk_path: Path) -> None:
     """No second copy: the weights of a model, once read, occupy pages of the file."""
     base = PRESETS["nano"].pali
     config = dataclasses.replace(base, text=dataclasses.replace(base.text, vocab_size=60_000))  # 100 MB
     write_model(
-        tmp_path,
+        disk_path,
         materialise(build(config)).state_dict(),
         config,
         preprocess=Preprocess(72, 72),
@@ -99,7 +98,7 @@ def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
     )
     gc.collect()
     file, own = resident_kilobytes("RssFile"), resident_kilobytes("RssAnon")
-    model = open_model(tmp_path).model()
+    model = open_model(disk_path).model()
     size = sum(p.numel() * p.element_size() for p in model.parameters()) >> 10
     assert size > 100 << 10
     assert sum(float(p.detach().sum()) for p in model.parameters())
@@ -107,17 +106,16 @@ def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
     assert resident_kilobytes("RssAnon") - own < 0.2 * size
 
 
-def test_pages_that_are_given_back_are_read_again() -> None:
-    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as name:  # /tmp may have no disk to read from
-        write_tensors(Path(name), {"x": torch.arange(8 << 20)})
-        with (Path(name) / WEIGHTS).open("rb") as file:
-            os.fsync(file.fileno())
-        x, own = MappedTensors(Path(name))["x"], torch.arange(8 << 20)
-        total = x.sum()
-        before = resident_kilobytes("RssFile")
-        give_back([x[3:], own, torch.zeros(1)])
-        assert resident_kilobytes("RssFile") < before - (60 << 10)
-        assert x.sum() == own.sum() == total
+def test_pages_that_are_given_back_are_read_again(disk_path: Path) -> None:
+    write_tensors(disk_path, {"x": torch.arange(8 << 20)})
+    with (disk_path / WEIGHTS).open("rb") as file:
+        os.fsync(file.fileno())
+    x, own = MappedTensors(disk_path)["x"], torch.arange(8 << 20)
+    total = x.sum()
+    before = resident_kilobytes("RssFile")
+    give_back([x[3:], own, torch.zeros(1)])
+    assert resident_kilobytes("RssFile") < before - (60 << 10)
+    assert x.sum() == own.sum() == total
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "index", "liar", "nothing"])
