@@ -73,14 +73,16 @@ class Results:
         write_whole(self._file(job), ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8"))
 
     def _compact(self, scoring: Scoring, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What the columns need of a result, and its card without samples, beside what is kept of it."""
+        """What the columns need of a result, and its card without samples and paths, beside what is kept of it."""
         result = scoring.result()
         columns = [column for column in self.study.columns if column.test == scoring.test]
         for column in columns:
             values_of(column, result, scoring.job)  # has the scores and prompts that it needs
         names = {column.score or result["card"]["metric"] for column in columns}
         needed = any(column.prompt for column in columns)
-        card = {key: value for key, value in result["card"].items() if key != "worst"}
+        card = {key: value for key, value in result["card"].items() if key not in ("worst", "predictions")}
+        card["data"] = {key: value for key, value in card["data"].items() if key != "root"}
+        card["model"] = {**card["model"], "name": scoring.job.model}
         same = before if before.get("card") == card else {"prompts": [], "asked": [], "values": {}}
         return {
             "test": result["test"],
