@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -32,13 +31,6 @@ OPTIMIZER = {"lr": 1e-3}
 
 settings.register_profile("busy", deadline=None)  # no test is about the time it takes
 settings.load_profile("busy")
-
-
-@pytest.fixture
-def disk_path() -> Iterator[Path]:
-    """A temporary folder on the disk that holds these tests: that of ``tmp_path`` may be in memory."""
-    with TemporaryDirectory(dir=Path(__file__).parent, prefix=".tmp-") as name:
-        yield Path(name)
 
 
 def _train(name: str, objective: str, task: str, kind: str, **model: object) -> None:
