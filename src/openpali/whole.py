@@ -29,3 +29,9 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(new, ignore_errors=True)
         else:
             new.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file as :func:`replacing` does."""
+    with replacing(path) as new:
+        new.write_bytes(data)

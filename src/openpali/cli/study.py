@@ -109,14 +109,13 @@ def _state(job: Job, units: Sequence[Training | Scoring]) -> str:
 
 def _write(spec: Study, plan: Plan, root: Path, folder: Path) -> None:
     """Write table and plot, and print the table."""
-    from openpali.infer.lines import write_whole
     from openpali.study.plot import draw_table
     from openpali.study.table import as_json, as_markdown, missing_of, rows_of
     from openpali.study.work import Scoring, units_of
+    from openpali.whole import write_whole
 
     scorings = [unit for unit in units_of(spec, plan, plan.jobs, root) if isinstance(unit, Scoring)]
     rows, missing = rows_of(spec, scorings), missing_of(scorings)
-    folder.mkdir(parents=True, exist_ok=True)
     table = as_markdown(spec, rows, missing)
     write_whole(folder / "table.json", f"{json.dumps(as_json(spec, rows, missing), indent=1)}\n".encode())
     write_whole(folder / "table.md", table.encode())

@@ -27,7 +27,7 @@ from openpali.data.sources.base import Source
 from openpali.home import home
 from openpali.messages import reason, shorten
 from openpali.tasks.example import Example, Image
-from openpali.whole import replacing
+from openpali.whole import write_whole
 
 TIMEOUT = 120  # seconds per image
 MOST_TALL = 8  # height per width that RapidOCR gets
@@ -208,8 +208,7 @@ class Cached:
         if path.is_file():
             return path.read_text("utf-8")
         text = self.engine.read(image, key)
-        with replacing(path) as new:
-            new.write_text(text, "utf-8")
+        write_whole(path, text.encode())
         return text
 
 

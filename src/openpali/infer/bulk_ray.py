@@ -19,10 +19,11 @@ import torch
 from openpali.data.sources.base import Source
 from openpali.infer.batches import windows
 from openpali.infer.bulk import Asking, Reply, Request, fetch
-from openpali.infer.lines import as_lines, whole_lines, write_whole
+from openpali.infer.lines import as_lines, whole_lines
 from openpali.infer.pali import Pali
 from openpali.messages import reason
 from openpali.tasks.example import Example
+from openpali.whole import write_whole
 
 Json = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Files of JSON lines that a killed process continues: whole lines are appended, or whole files are written."""
+"""Files of JSON lines that a killed process continues: whole lines are appended."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-from openpali.whole import replacing
 
 
 def whole_lines(path: Path) -> bytes:
@@ -36,9 +34,3 @@ def append_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
         file.write(as_lines(values))
         file.flush()
         os.fsync(file.fileno())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file at once: it is there whole or not at all, also if several processes write it."""
-    with replacing(path) as new:
-        new.write_bytes(data)

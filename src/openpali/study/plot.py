@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
-from openpali.infer.lines import write_whole
 from openpali.study.spec import Study
 from openpali.study.table import ONE_SEED, TOO_LOW, Row, counted_seeds, curve_of, shown_samples
+from openpali.whole import replacing
 
 
 def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -88,8 +87,7 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
     files = [folder / f"table.{ending}" for ending in ("svg", "png")]
     with rc_context({"svg.hashsalt": study.name}):  # the same file for the same table
         for file in files:
-            drawn = BytesIO()
             metadata = {"Date": None} if file.suffix == ".svg" else {}
-            figure.savefig(drawn, format=file.suffix[1:], dpi=100, metadata=metadata)
-            write_whole(file, drawn.getvalue())
+            with replacing(file) as new:
+                figure.savefig(new, format=file.suffix[1:], dpi=100, metadata=metadata)
     return files

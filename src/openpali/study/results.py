@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openpali.infer.lines import write_whole
 from openpali.study.runs import Job, Plan
 from openpali.study.spec import Study
 from openpali.study.table import values_of
 from openpali.study.work import Scoring, read_scores, units_of
 from openpali.train.run_folder import RunFolder
+from openpali.whole import write_whole
 
 
 class Results:
@@ -41,7 +41,6 @@ class Results:
             kept = RunFolder(self._place(run.name))
             if kept.record.is_file():
                 kept.check_same(run.recipe, "name another folder with --results")
-                run.folder.mkdir(parents=True, exist_ok=True)
                 if not (run.folder / kept.record.name).exists():
                     _copy(kept.record, run.folder)
         for job in self.plan.jobs:
@@ -67,7 +66,6 @@ class Results:
         for run in self.plan.runs_of([job]):
             record = RunFolder(run.folder).record
             if record.is_file():
-                self._place(run.name).mkdir(parents=True, exist_ok=True)
                 _copy(record, self._place(run.name))
         lines = [f"{json.dumps(stem)}: {_line(result)}" for stem, result in sorted(scores.items())]
         write_whole(self._file(job), ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8"))

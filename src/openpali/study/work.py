@@ -20,7 +20,7 @@ from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.runner import run as evaluate
 from openpali.eval.suites import file_stem
 from openpali.home import home
-from openpali.infer.lines import as_lines, write_whole
+from openpali.infer.lines import as_lines
 from openpali.infer.pali import Pali
 from openpali.locks import lock
 from openpali.progress import Say
@@ -32,6 +32,7 @@ from openpali.train.snapshot import export_checkpoint
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
+from openpali.whole import write_whole
 
 INSTEAD = "give the study another name"  # than to delete a run of another recipe
 DIGITS = 5  # of a sample's score, after the point
@@ -179,7 +180,6 @@ class Scoring:
 
     def write(self, result: Mapping[str, Any]) -> None:
         """Write its file."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.file, as_lines([result]))
 
     def do(self, ranks: Ranks) -> None:

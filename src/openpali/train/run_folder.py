@@ -17,7 +17,7 @@ from typing import Any
 from openpali.locks import lock
 from openpali.train.checkpoint import checkpoints, read_state, unwritable
 from openpali.train.recipe import Recipe, read_record
-from openpali.whole import replacing
+from openpali.whole import write_whole
 
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
 BESIDE = {  # recipe keys that do not change what is learned
@@ -56,8 +56,8 @@ class RunFolder:
             self.check(recipe)
         self._check_length(recipe, read_state(found[-1])["samples"] if found else 0)
         resolved = recipe.model_dump(mode="json")
-        with self._claiming(), replacing(file) as new:
-            new.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with self._claiming():
+            write_whole(file, f"{json.dumps(resolved, indent=1, ensure_ascii=False)}\n".encode())
 
     def check(self, recipe: Recipe, instead: str = "name another folder with --run") -> None:
         """Compare the recipe of the run in the folder with another one, in what cannot change during a run.
@@ -167,8 +167,7 @@ def rewind(file: Path, samples: int) -> None:
         return
     lines = file.read_bytes().splitlines(True)  # of bytes: a text may hold U+2028
     kept = [line for line in lines if _samples(line) <= samples]
-    with replacing(file) as new:
-        new.write_bytes(b"".join(kept))
+    write_whole(file, b"".join(kept))
 
 
 def _samples(line: bytes) -> float:

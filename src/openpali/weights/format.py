@@ -42,7 +42,7 @@ from openpali.weights.adapters import (
 )
 from openpali.weights.find import ADAPTER, CONFIG, FAMILY, find_model
 from openpali.weights.tensors import MappedTensors, WidenedTensors, fingerprint, load_exactly, write_tensors
-from openpali.whole import replacing
+from openpali.whole import write_whole
 
 FORMAT = 1
 FAMILIARITY = "familiarity"  # folder of what the model knows, see `weights.familiarity`
@@ -388,8 +388,7 @@ def _at_grid(stored: Mapping[str, Tensor], old: Config, new: Config) -> Mapping[
 
 def _write_config(folder: Path, described: Json) -> None:
     """Write the configuration whole or not at all: a folder with one is a complete model."""
-    with replacing(folder / CONFIG) as new:
-        new.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    write_whole(folder / CONFIG, f"{json.dumps(described, indent=1, ensure_ascii=False)}\n".encode())
 
 
 def config_from_json(cls: type[Any], value: Any) -> Any:
