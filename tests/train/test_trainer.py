@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be_written(make_trainer, tmp_path, monkeypatch) ->
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise PermissionError(30, "Read-only file system", str(path))
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(OSError, match=r"run cannot be written to .*Read-only"):
         make_trainer(make_recipe())
 
