@@ -87,7 +87,7 @@ def compare(options: argparse.Namespace) -> Iterator[Result]:
             yield cost(f"{line['name']}: memory", costs.peak / 1e6, line["peak"] / 1e6, "measured", "MB")
             yield cost(f"{line['name']}: FLOPs", costs.flops / 1e9, line["flops"] / 1e9, "measured", "GFLOP")
     if process.returncode:
-        sys.exit("the measurement failed")
+        sys.exit(f"the measurement failed with code {process.returncode}")
 
 
 def measure_all(options: argparse.Namespace) -> None:
