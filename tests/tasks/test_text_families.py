@@ -1,6 +1,7 @@
 """Captions, reading, questions, pretraining."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,13 +192,19 @@ def test_objects_without_an_image_have_no_place(rng) -> None:
 
 
 def test_a_class_is_the_label_the_largest_object_or_one_for_all(example: Example, empty: Example, rng) -> None:
-    def target(**options: str) -> str:
+    def target(**options: Any) -> str:
         return get_task("classify", **options).write(example, rng).target
 
     assert target() == "horse"
     assert target(of="object") == "dog"  # the one at the bottom right is larger than the horse
     assert target(label="text") == "text"
+    assert target(groups={"animal": ["horse", "dog"], "tree": ["oak"]}) == "animal"
+    assert target(of="object", groups={"tree": ["oak"]}) == "dog"
     with pytest.raises(ValueError, match="sample empty-1 has no objects"):
         get_task("classify", of="object").write(empty, rng)
     with pytest.raises(ValueError, match="classify has no of = 'thing'"):
         get_task("classify", of="thing")
+    with pytest.raises(ValueError, match="groups name 'dog' twice: leave it in one place"):
+        get_task("classify", groups={"animal": ["dog"], "pet": ["cat", "dog"]})
+    with pytest.raises(ValueError, match=r"groups = .*: give a table of lists of names"):
+        get_task("classify", groups={"animal": "dog"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from tiny_runs import make_recipe
@@ -30,5 +31,11 @@ def test_the_classes_of_a_mixture_are_those_of_all_its_entries(tokenizer) -> Non
     assert len(names) == 129
     assert {"text", "red circle"} <= set(names)
     assert names == sorted(names)
+    lines[0]["task_options"]["groups"] = {"red": ["red circle", "red square"]}
+    grouped = class_names(open_phases(make_recipe("classify", phases__0__mixture=lines), tokenizer))
+    assert set(grouped) == {*names, "red"} - {"red circle", "red square"}
+    lines[0]["task_options"]["groups"] = {"red": ["red circel"]}
+    with pytest.raises(ValueError, match=r"groups have 'red circel', .*; did you mean 'red circle'"):
+        class_names(open_phases(make_recipe("classify", phases__0__mixture=lines), tokenizer))
     categories = class_names(open_phases(make_recipe("classify"), tokenizer))
     assert categories[0].startswith("shapes/")

@@ -82,7 +82,12 @@ def task_options(family: type[Task]) -> list[Key]:
     """The options of a task that a recipe can give; tools and the dialect are the model's."""
     hints, fields = get_type_hints(family), dataclasses.fields(family)
     return [
-        Key(f"`{f.name}`", _type(hints[f.name]), _default(f.default), _meaning(family, f.name))
+        Key(
+            f"`{f.name}`",
+            _type(hints[f.name]),
+            _default(f.default if f.default_factory is dataclasses.MISSING else f.default_factory()),
+            _meaning(family, f.name),
+        )
         for f in fields
         if f.name not in {"dialect", *family.needs}
     ]
@@ -231,13 +236,18 @@ def _type(kind: Any) -> str:
         return ", ".join(quote(value) for value in inner)
     if origin in (Union, UnionType):
         return " or ".join(_type(each) for each in inner if each is not NoneType)
-    if origin is dict:
-        return "table" if inner[1] is Any else f"table of {_type(inner[1])}s"
+    if origin in (dict, Mapping):
+        return "table" if inner[1] is Any else f"table of {_plural(inner[1])}"
     if origin is tuple and Ellipsis not in inner:
         return f"list of {len(inner)} {_type(inner[0])}s"
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "table"
-    return f"list of {_type(inner[0])}s"
+    return f"list of {_plural(inner[0])}"
+
+
+def _plural(kind: Any) -> str:
+    first, space, rest = _type(kind).partition(" ")
+    return f"{first}s{space}{rest}"
 
 
 def _default(value: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -74,6 +75,7 @@ class Classify(Task):
         question: the question; a data set whose labels are not things ("style of painting") needs a different one.
         of: what names the class: the image's own label ("image"), or its largest object ("object").
         label: the class of every image, instead: for images without a label, such as those of text.
+        groups: coarser class -> the names that belong to it; other names are classes of their own.
     """
 
     name: ClassVar[str] = "classify"
@@ -83,14 +85,24 @@ class Classify(Task):
     question: str = "what is this?"
     of: Literal["image", "object"] = "image"
     label: str = ""
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.of not in ("image", "object"):
             raise ValueError(f'classify has no of = {self.of!r}: choose "image" or "object"')
+        if not isinstance(self.groups, Mapping) or any(isinstance(names, str) for names in self.groups.values()):
+            raise ValueError(f"classify has groups = {self.groups!r}: give a table of lists of names")
+        counts = Counter(name for names in self.groups.values() for name in names)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"classify: groups name {twice[0]!r} twice: leave it in one place")
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
-        label = self.label or self._name(example)
+        label = self.label or self.group_of(self._name(example))
         return Sample(self.ask(), label, (label,))
+
+    def group_of(self, name: str) -> str:
+        """The class of what is called ``name``."""
+        return next((group for group, names in self.groups.items() if name in names), name)
 
     def _name(self, example: Example) -> str:
         if self.of == "image":

@@ -106,12 +106,16 @@ def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
 
 
 def _classes(entry: Entry) -> Sequence[str]:
-    task = entry.task
-    if isinstance(task, Classify) and task.label:
+    task, labels = entry.task, getattr(entry.source, "labels", ())
+    if not isinstance(task, Classify):
+        return labels
+    if task.label:
         return [task.label]
-    if isinstance(task, Classify) and task.of == "object":
-        return entry.source[0].vocabulary
-    return getattr(entry.source, "labels", ())
+    names = entry.source[0].vocabulary if task.of == "object" else labels
+    for name in (name for group in task.groups.values() for name in group):
+        if name not in names:
+            raise ValueError(f"{entry.name}: groups have {name!r}, which is no class of it; {hint(name, names)}")
+    return [task.group_of(name) for name in names]
 
 
 def _same(one: str, other: str) -> bool:
