@@ -125,8 +125,18 @@ def test_a_study_that_extends_another_shares_its_runs() -> None:
     _, more = opened("table1-why.toml")
     assert all(more.runs[name] == run for name, run in plan.runs.items())
     added = [name for name in more.runs if name not in plan.runs]
-    assert len(added) == 6
-    assert len(more.jobs) == len(plan.jobs) + 3
+    assert len(added) == 8
+    assert len(more.jobs) == len(plan.jobs) + 4
+
+
+def test_coarse_labels_have_each_name_once() -> None:
+    _, plan = opened("table1-why.toml")
+    (phase, *_) = plan.runs["table1/nano-1/classify-coarse"].recipe.phases
+    single, scene, word = (entry.task_options for entry in phase.mixture)
+    assert (single["of"], scene["of"], word["label"]) == ("image", "object", "text")
+    assert list(single["groups"]) == list(scene["groups"])
+    assert all(folder.partition("/")[0] == top for top, own in single["groups"].items() for folder in own)
+    assert len({name for names in scene["groups"].values() for name in names}) == 128
 
 
 def test_columns_have_benchmarks() -> None:
