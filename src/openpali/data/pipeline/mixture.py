@@ -103,12 +103,12 @@ def _block(counts: tuple[int, ...], seed: int, block: int) -> tuple[NDArray[np.i
     return order, rank
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=BLOCK)  # a mixture has no more sources
 def _start(size: int, seed: int, source: int) -> int:
     return int(generator(seed, 1, source).integers(size))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=BLOCK)  # a mixture has no more sources
 def _keys(seed: int, source: int, epoch: int) -> tuple[int, ...]:
     return tuple(int(key) for key in generator(seed, 1, source, epoch).integers(2**64, size=6, dtype=np.uint64))
 
