@@ -110,11 +110,11 @@ def test_a_stream_is_the_answer_in_pieces(client: Any, encoded: Sequence[str]) -
     assert (apart[-1]["choices"], apart[-1]["usage"]) == ([], whole["usage"])
     assert "usage" not in apart[-2]
     text = whole["choices"][0]["message"]["content"]
-    stop = text[len(text) // 2 :][:4]
-    stopped = events(client, {**body, "stop": stop})
-    cut = "".join(each["choices"][0]["delta"]["content"] for each in stopped)
-    assert cut == text[: text.index(stop)].strip()
-    assert stopped[-1]["choices"][0]["finish_reason"] == "stop"
+    for stop in (text[len(text) // 2 :][:4], text[2:60]):  # the second is longer than what stands before it
+        stopped = events(client, {**body, "stop": stop})
+        cut = "".join(each["choices"][0]["delta"]["content"] for each in stopped)
+        assert cut == text[: text.index(stop)].strip()
+        assert stopped[-1]["choices"][0]["finish_reason"] == "stop"
 
 
 def test_a_stream_of_several_answers_holds_what_they_hold(client: Any, encoded: Sequence[str]) -> None:

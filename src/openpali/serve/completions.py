@@ -165,7 +165,7 @@ class _Pieces:
 
     def add(self, ids: Sequence[int]) -> str:
         text = cut_at(self._text.of(ids), self._stops).lstrip()
-        text = text[: len(text) - self._held].rstrip().rstrip(BROKEN)
+        text = text[: max(0, len(text) - self._held)].rstrip().rstrip(BROKEN)
         piece = text[len(self.sent) :] if text.startswith(self.sent) else ""
         self.sent += piece
         return piece
