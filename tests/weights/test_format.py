@@ -15,7 +15,7 @@ from openpali.model.init import materialise
 from openpali.model.lora import LoraConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights import tensors
-from openpali.weights.adapters import Adapter
+from openpali.weights.adapters import Adapter, read_adapter, write_adapter
 from openpali.weights.family import open_family, pack_family
 from openpali.weights.format import build, open_model, write_adapted, write_model
 from openpali.weights.tensors import load_exactly
@@ -226,3 +226,26 @@ def test_a_folder_holds_an_adapter_or_a_whole_model(tmp_path) -> None:
     assert open_model(folder).adapter is None
     assert not torch.equal(open_model(folder).weights()["pool.probe"], open_model(base).weights()["pool.probe"])
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_only_plain_adapters_are_read(tmp_path) -> None:
+    """PEFT changes the base, too, when it loads what began as PiSSA and the like."""
+    tensors = {f"layer.lora.{part}": torch.zeros(2, 2) for part in ("down", "up")}
+    write_adapter(tmp_path, Adapter("base", LoraConfig(2, 4.0, ["layer"]), tensors))
+    file = tmp_path / "adapter_config.json"
+    plain = json.loads(file.read_text())
+
+    def set_to(key: str, value: object) -> None:
+        file.write_text(json.dumps({**plain, key: value}))
+
+    for start in (True, False, None, "gaussian", "eva", "orthogonal", "mica"):
+        set_to("init_lora_weights", start)
+        assert read_adapter(tmp_path).tensors.keys() == tensors.keys()
+    for start in ("pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"):
+        set_to("init_lora_weights", start)
+        with pytest.raises(ValueError, match=f"init_lora_weights = '{start}': only plain .* merge_and_unload"):
+            read_adapter(tmp_path)
+    for key, value in {"layer_replication": [[0, 2], [1, 3]], "alora_invocation_tokens": [5, 6]}.items():
+        set_to(key, value)
+        with pytest.raises(ValueError, match=f"{key} = .*: only plain LoRA"):
+            read_adapter(tmp_path)

@@ -25,7 +25,12 @@ WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # of PEFT
 _OURS = {"lora_A": "lora.down", "lora_B": "lora.up"}
 _PLAIN = {"peft_type": "LORA", "bias": "none"}
-_WITHOUT = ("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
+_WITHOUT = (
+    *("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out"),
+    *("layer_replication", "alora_invocation_tokens", "arrow_config", "kasa_config", "use_bdlora"),
+)
+_INIT = "init_lora_weights"
+_INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")  # PEFT changes the base with all others
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,15 @@ def read_adapter(folder: Path) -> Adapter:
         rank, alpha = int(described["r"]), float(described["lora_alpha"])
         other = [key for key in _WITHOUT if described.get(key)]
         other += [key for key, value in _PLAIN.items() if described.get(key, value) != value]
+        other += [_INIT] if described.get(_INIT, True) not in _INITS else []
         stored = load_file(folder / WEIGHTS)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{path} and {WEIGHTS} are no adapter that can be read ({reason(error)})") from error
     if other:
-        raise ValueError(f"{path} has {other[0]} = {described[other[0]]!r}: only plain LoRA is supported")
+        raise ValueError(
+            f"{path} has {other[0]} = {described[other[0]]!r}: only plain LoRA is supported; merge it with PEFT's "
+            "merge_and_unload, and save the whole model"
+        )
     if not base:
         raise ValueError(f"{path} names no base_model_name_or_path: write the model that it was trained on there")
     tensors = {_our_name(key): value for key, value in stored.items()}
