@@ -284,9 +284,25 @@ def test_the_named_part_answers_if_the_family_has_it(
         return predict(self, frames, prompts, **rest)
 
     monkeypatch.setattr(Pipeline, "predict", spy)
-    for part in ("refseg", "nowhere", None):
-        run(replace(QUESTIONS, part=part), pali, tmp_path, limit=1)
-    assert parts == ["refseg", "pali", "pali"]
+    asked = [
+        run(replace(QUESTIONS, part=part), pali, tmp_path, limit=1).card.model["part"]
+        for part in ("refseg", "nowhere", None)
+    ]
+    assert asked == parts == ["refseg", "pali", "pali"]
+
+
+def test_answers_of_another_part_of_a_family_are_refused(pali: Pali, family: Path, tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    run(replace(QUESTIONS, part="refseg"), pali, tmp_path, limit=1, predictions=file)
+    with pytest.raises(ValueError, match="its part is 'refseg', now it is 'pali'"):
+        run(QUESTIONS, pali, tmp_path, limit=1, predictions=file)
+
+    single = Pali.from_pretrained(family / "pali")
+    run(QUESTIONS, single, tmp_path, limit=1, predictions=tmp_path / "old.jsonl")
+    head, *rest = (tmp_path / "old.jsonl").read_text().splitlines(keepends=True)
+    assert '"part": null, ' in head
+    (tmp_path / "old.jsonl").write_text("".join([head.replace('"part": null, ', ""), *rest]))
+    run(QUESTIONS, single, tmp_path, limit=1, predictions=tmp_path / "old.jsonl")
 
 
 def test_ocr_text_is_in_the_prompt_and_its_engine_on_the_card(pali: Pali, tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ class Card:
         intervals: 95 % bootstrap intervals of the scores that are means over samples (or over slices).
         slices: kind of sample, or language if there are several -> ``n``, the main score, and its interval.
         paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
-        model: name, hash (weights, configuration and tokenizer of every part), engine, device, and the dtype that
-            the engine computed in.
+        model: name, hash (weights, configuration and tokenizer of every part), the part of a family that was asked,
+            engine, device, and the dtype that the engine computed in.
         data: split, hash of all samples scored (keys, references and pixels), and how many samples there are; for
             probes, the number of images they were trained on, and how many of these there are.
         prompt: task, its options, and the first prompt; for embeddings, the texts and templates.
@@ -139,6 +139,7 @@ def make_card(
     scores: Scores,
     *,
     model: str,
+    part: str | None = None,
     precision: str,
     data: Json,
     preprocessing: Json,
@@ -149,6 +150,7 @@ def make_card(
 
     Args:
         model: hash of the model.
+        part: the part of a family that was asked; none of a single model, and where embeddings are compared.
         precision: what the engine computed in, "fp32" or "bf16".
         data: facts about the data besides its split.
         preprocessing, rest: further fields of the card.
@@ -167,6 +169,7 @@ def make_card(
         model={
             "name": pali.name,
             "hash": model,
+            "part": part,
             "engine": engine,
             "dtype": precision,
             "device": pali.device.type,

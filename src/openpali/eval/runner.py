@@ -35,6 +35,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
+from openpali.weights.find import FAMILY
 
 PATIENCE_OF_RANKS = timedelta(days=7)  # the others wait while rank 0 embeds a whole data set
 
@@ -106,6 +107,7 @@ def _run_answers(
     began = time.perf_counter()
     source = benchmark.open(data)
     part = benchmark.part if benchmark.part in pali.parts else pali.part_for(benchmark.task)
+    asked = part if (pali.folder / FAMILY).is_file() else None  # a single model has no other
     pipeline = pali.pipeline(part)
     calibration = pipeline.calibration(benchmark.task)
     task = benchmark.task_for(pipeline, ocr=ocr is not None)
@@ -117,6 +119,7 @@ def _run_answers(
         "benchmark": benchmark.name,
         "split": benchmark.split,
         "model": model,
+        "part": asked,
         "engine": pali.engine,
         "dtype": pipeline.precision,
         **prompt,
@@ -145,6 +148,7 @@ def _run_answers(
         scores,
         n=len(rows),
         model=model,
+        part=asked,
         precision=pipeline.precision,
         data={"root": str(data), "hash": hash_samples(rows, pixels), "of": len(source), "seed": SEED},
         intervals=intervals_of(rows, scores),
