@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from openpali.data.media.images import Preprocess
+from openpali.model.lora import LoraConfig
+from openpali.weights.adapters import Adapter
 from openpali.weights.family import open_family, open_tokenizer, pack_family
 from openpali.weights.find import find_model
-from openpali.weights.format import open_model, write_model
+from openpali.weights.format import open_model, write_adapted, write_model
 
 from .folders import CONFIGS, write
 
@@ -90,6 +92,12 @@ def test_a_single_model_is_a_family(tmp_path) -> None:
         ValueError, match=rf"is a family of several models: name one of its parts, {folder}, .*other$"
     ):
         open_model(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a family of models, .*: choose another --out"):
+        write(tmp_path, "classifier")
+    adapter = Adapter(str(folder), LoraConfig(2, 4.0, []), {})
+    with pytest.raises(ValueError, match=r"holds a family of models"):
+        write_adapted(tmp_path, adapter, CONFIGS["siglip"], preprocess=None, tokenizer=None, facts={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["family.json", "model", "other"]
     (folder / "family.json").write_text("{}")
     with pytest.raises(ValueError, match=r"family.json is no description of a family"):
         open_family(folder)

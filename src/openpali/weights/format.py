@@ -287,8 +287,10 @@ def write_model(
     What was fitted to them, confidence and familiarity, goes, and so does an adapter.
 
     Raises:
+        ValueError: the folder holds a family of models.
         OSError: it cannot be written.
     """
+    _require_no_family(folder)
     write_tensors(folder, weights)
     remove_adapter(folder)
     _describe(folder, config, preprocess, tokenizer, facts)
@@ -306,10 +308,17 @@ def write_adapted(
     """Write a folder with an adapter in the place of weights, otherwise as :func:`write_model`.
 
     Raises:
-        OSError: it cannot be written.
+        ValueError, OSError: as :func:`write_model`.
     """
+    _require_no_family(folder)
     write_adapter(folder, adapter)
     _describe(folder, config, preprocess, tokenizer, facts)
+
+
+def _require_no_family(folder: Path) -> None:
+    """Check that no family is found in the place of what is about to be written."""
+    if (folder / FAMILY).is_file():
+        raise ValueError(f"{folder} holds a family of models, which would hide this one: choose another --out")
 
 
 def _describe(
@@ -335,7 +344,7 @@ def write_merged(source: ModelFolder, out: Path) -> None:
     """Write the model that an adapter and its base are together, in the base's dtypes; int8 layers as bf16.
 
     Raises:
-        ValueError: the folder holds no adapter.
+        ValueError: the folder holds no adapter, or ``out`` a family.
         OSError: it cannot be written.
     """
     if source.adapter is None:

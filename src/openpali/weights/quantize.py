@@ -16,7 +16,7 @@ def write_int8(source: ModelFolder, out: Path) -> None:
     (:func:`storage_of`).
 
     Raises:
-        ValueError: it has int8 weights already.
+        ValueError: it has int8 weights already, or ``out`` holds a family.
         OSError: it cannot be written.
     """
     if source.int8 and not source.adapter:
