@@ -276,6 +276,10 @@ def test_embeddings_and_similarities(
     got = np.array([each["embedding"] for each in found["data"]])
     np.testing.assert_allclose(got[:1], pali.embed_text(["a cat"]), atol=1e-5)
     np.testing.assert_allclose(got[1:], pali.embed_image(images[:2]), atol=1e-5)
+    files: list[Any] = [("input", (None, "a cat")), ("input", (None, "b")), ("images", ("1.png", png(images[0])))]
+    form = client.post("/v1/embeddings", files=files).json()
+    assert len(form["data"]) == 3
+    np.testing.assert_allclose(form["data"][0]["embedding"], got[0], atol=1e-5)
     matched = client.post("/v1/similarity", json={"images": encoded[:2], "texts": ["a cat", "b", "c"]}).json()
     np.testing.assert_allclose(matched["similarity"], pali.similarity(images[:2], ["a cat", "b", "c"]), atol=1e-5)
 
@@ -366,6 +370,9 @@ def test_bodies_that_are_no_json(client: Any) -> None:
     ):
         answer = client.post("/v1/detect", content=content, headers={"Content-Type": kind})
         assert (answer.status_code, set(answer.json())) == (status, {"error"})
+    twice = client.post("/v1/detect", files=[("name", (None, "cat")), ("name", (None, "dog"))])
+    assert (twice.status_code, twice.json()["error"]["param"]) == (400, "name")
+    assert "name is given twice" in twice.json()["error"]["message"]
 
 
 def test_bombs_and_long_bodies_are_refused(client: Any, images: Sequence[Image]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
@@ -44,21 +44,27 @@ async def read_body(request: Request, schema: type[B]) -> B:
 
 async def _read_form(request: Request, schema: type[Body]) -> dict[str, Any]:
     """Fields by name; files become data URLs. A field that takes several is a list."""
+    fields: dict[str, Any] = {}
     try:
-        form = await request.form()
+        async with request.form() as form:
+            for name, value in form.multi_items():
+                if isinstance(value, UploadFile):
+                    value = f"data:image;base64,{base64.b64encode(await value.read()).decode()}"
+                known = schema.model_fields.get(name)
+                if known is not None and _takes_several(known.annotation):
+                    fields.setdefault(name, []).append(value)
+                elif known is not None and name in fields:
+                    raise ApiError(400, f"{name} is given twice, but takes one value: leave one out", param=name)
+                else:
+                    fields[name] = value
     except HTTPException as error:
         raise ApiError(400, f"the form cannot be read: {error.detail}") from error
-    fields: dict[str, Any] = {}
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            value = f"data:image;base64,{base64.b64encode(await value.read()).decode()}"
-        known = schema.model_fields.get(name)
-        if known is not None and str(known.annotation).startswith("list"):
-            fields.setdefault(name, []).append(value)
-        else:
-            fields[name] = value
-    await form.close()
     return fields
+
+
+def _takes_several(annotation: Any) -> bool:
+    """Whether a type is a list, or a union with one."""
+    return get_origin(annotation) is list or any(map(_takes_several, get_args(annotation)))
 
 
 def _explain(error: ValidationError, schema: type[Body]) -> ApiError:
