@@ -62,6 +62,15 @@ def test_a_right_answer_about_some_of_the_names_is_right(example, rng, options, 
     assert TASKS["detect"].score(rows).summary["f1@0.5"] == 1.0
 
 
+def test_white_space_in_a_name_does_not_matter(example, rng, options, tokenizer) -> None:
+    spaced = [" big dog ", "big  dog", "big\thorse"]
+    objects = [replace(thing, name=name) for thing, name in zip(example.objects, spaced, strict=True)]
+    example = replace(example, objects=objects, vocabulary=["big horse "])
+    rows = perfect("detect", example, rng, {"detect": {"absent": 1.0}}, tokenizer)
+    assert {name for row in rows for name, *_ in row.values["true"]} == {"big dog", "big horse"}
+    assert TASKS["detect"].rights(rows) == [True] * len(rows)
+
+
 def test_an_image_without_true_boxes_is_right_if_nothing_is_found(example, rng, options, tokenizer) -> None:
     [row] = perfect("detect", example, rng, options, tokenizer, count=1)
     nothing = {"found": [], "true": []}

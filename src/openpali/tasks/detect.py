@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -64,8 +64,9 @@ class Detect(Task):
         return LocationCodec(self.bins, self.style, self.wording.objects_joiner)
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
-        present = sorted({thing.name for thing in example.objects})
-        missing = sorted(set(example.vocabulary) - set(present))
+        objects = self._objects(example)
+        present = sorted({thing.name for thing in objects})
+        missing = sorted({*map(self.codec.spelled, example.vocabulary)} - set(present))
         names: list[str] = []
         if present:
             count = int(rng.integers(1, min(self.max_names, len(present)) + 1))
@@ -76,7 +77,7 @@ class Detect(Task):
                 names = [name for name in names if name in missing]
         require(names, example, "objects")
 
-        things = sorted((thing for thing in example.objects if thing.name in names), key=lambda x: x.box)
+        things = sorted((thing for thing in objects if thing.name in names), key=lambda x: x.box)
         if self.order == "random":
             things = [things[i] for i in rng.permutation(len(things))]
         try:
@@ -112,12 +113,18 @@ class Detect(Task):
         """Boxes as lists of name, four edges and confidence: ``found``, and ``true`` of the names asked for."""
         scored = scored_boxes(generated, tokenizer, self.codec, example.size)
         asked = {thing.name for thing in self.parse(sample.target, example.size).objects}
+        true = [thing for thing in self._objects(example) if thing.name in asked]
         return {
             "found": [[thing.name, *map(float, thing.box), thing.score] for thing in scored],
-            "true": [[thing.name, *map(float, thing.box), 1.0] for thing in example.objects if thing.name in asked],
+            "true": [[thing.name, *map(float, thing.box), 1.0] for thing in true],
         }
 
     @classmethod
     def score(cls, rows: Sequence[Answered]) -> Scores:
         """Mean IoU of each true box with the nearest answer, COCO's AP by mean token scores, F1 at IoU 0.5."""
         return scoring.detections(rows)
+
+    def _objects(self, example: Example) -> list[Object]:
+        """The objects, with their names as answers spell them."""
+        codec = self.codec
+        return [replace(thing, name=codec.spelled(thing.name)) for thing in example.objects]

@@ -131,6 +131,10 @@ class LocationCodec:
         """The words of an answer; each location token is a word, even without spaces around it."""
         return text.split() if self.style == "text" else _LOCATION_OR_WORD.findall(text)
 
+    def spelled(self, name: str) -> str:
+        """A name as it is written and read back: its words, with one space between them."""
+        return " ".join(self.words(name))
+
     def _bin(self, word: str) -> int | None:
         """The bin that a word states, or ``None`` if it is not a coordinate."""
         match = (_NUMBER if self.style == "text" else _LOCATION).fullmatch(word)
@@ -166,4 +170,4 @@ class LocationCodec:
             raise ValueError(f"name {name!r} would be read as coordinates: it must start with a word")
         if between and between in name:
             raise ValueError(f"name {name!r} would be read as two: leave out {between!r}")
-        return " ".join(words)
+        return self.spelled(name)
