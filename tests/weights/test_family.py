@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,28 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
         description.write_text(text)
         with pytest.raises(ValueError, match=r"family.toml must have \[parts\] with a pali"):
             pack_family(description, tmp_path / "third")
+
+
+def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:
+    """A part may have fewer layers than the main one, and may have none of its values."""
+    whole = load_file(write(tmp_path / "main", "pali", tokenizer, seed=1) / "model.safetensors")
+    config = replace(CONFIGS["pali"], text=replace(CONFIGS["pali"].text, decoder_layers=0))
+    fewer = {key: value for key, value in whole.items() if ".decoder.0." not in key}
+    for name, weights in {"few": fewer, "apart": {k: v + 1 for k, v in fewer.items()}}.items():
+        write_model(tmp_path / name, weights, config, preprocess=None, tokenizer=tokenizer, facts={})
+    description, names = tmp_path / "family.toml", {"pali": "main", "few": "few", "apart": "apart"}
+    description.write_text("[parts]\n" + "".join(f'{part} = "{tmp_path / name}"\n' for part, name in names.items()))
+    pack_family(description, tmp_path / "family")
+    parts = open_family(tmp_path / "family").parts
+    few, apart = open_model(parts["few"]), open_model(parts["apart"])
+    assert few.weights().keys() == apart.weights().keys() == fewer.keys()
+    assert (few.facts, apart.facts) == ({"base": "pali"}, {})
+    few.model()
+    apart.model()
+    # a part is not replaced before another that inherits from it is read
+    description.write_text(f'[parts]\npali = "{tmp_path / "apart"}"\nfew = "{parts["few"]}"\n')
+    with pytest.raises(ValueError, match=r"family.few is read for the family and would be overwritten"):
+        pack_family(description, tmp_path / "family")
 
 
 def test_a_single_model_is_a_family(tmp_path) -> None:

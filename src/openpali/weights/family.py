@@ -122,19 +122,25 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
 
     Raises:
         FileNotFoundError: the file or a part does not exist.
-        ValueError: the description cannot be read.
+        ValueError: the description cannot be read, or a part would be overwritten while others are read.
     """
     origins, tasks, languages = _read_description(description)
-    main = _in_bf16(open_model(find_model(origins["pali"])).weights())
+    sources = {part: open_model(find_model(origin)) for part, origin in origins.items()}
+    written = [(folder / part).resolve() for part in origins]
+    for source in sources.values():
+        for read in (source.folder, source.base_folder):
+            if read and read.resolve() in written:
+                raise ValueError(f"{read} is read for the family and would be overwritten: choose another --out")
+    main = _in_bf16(sources["pali"].weights())
     sizes = {}
-    for part, origin in origins.items():
-        source = open_model(find_model(origin))
+    for part, source in sources.items():
         weights = _in_bf16(source.weights())
         facts = source.lasting_facts  # it may belong to a family itself
         if part != "pali" and source.kind == "pali":
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
             weights = {k: v for k, v in weights.items() if k not in shared}
-            facts["base"] = "pali"
+            if shared:
+                facts["base"] = "pali"
         write_model(
             folder / part,
             weights,

@@ -208,7 +208,10 @@ class ModelFolder:
         if not self.base_folder:
             return own
         theirs = open_model(self.base_folder).weights()
-        return ChainMap(own, theirs)  # type: ignore[arg-type]  # only read, never written
+        with torch.device("meta"):
+            needed = build(self.config).state_dict()  # the base may have more layers
+        inherited = {key: theirs[key] for key in needed if key in theirs}
+        return ChainMap(own, inherited)  # type: ignore[arg-type]  # only read, never written
 
     def model(
         self, dtype: torch.dtype = torch.float32, *, plain: bool = False, base: nn.Module | None = None
