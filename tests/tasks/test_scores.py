@@ -49,6 +49,14 @@ def test_the_metric_is_a_score_and_right_answers_beat_wrong_ones(
     assert family.rights(rows[:1]) == [True]
 
 
+@pytest.mark.parametrize("name", ["caption", "vqa", "classify"])
+def test_outer_white_space_of_the_truth_does_not_matter(name: str, example, rng, options, tokenizer) -> None:
+    spaced = {"captions": {"en": [" A red horse.\n"]}, "answers": ["\tred ", " dark red"], "label": "horse "}
+    rows = perfect(name, replace(example, **spaced), rng, options, tokenizer)
+    assert TASKS[name].rights(rows) == [True] * len(rows)
+    assert [TASKS[name].right_claims(row) for row in rows] == [[True]] * len(rows)
+
+
 def test_boxes_are_right_if_each_true_one_is_found_and_no_other(example, rng, options, tokenizer) -> None:
     [row] = perfect("detect", example, rng, options, tokenizer, count=1)
     found = row.values["found"]

@@ -33,7 +33,7 @@ IMAGES: frozenset[Need] = frozenset({"images"})
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt and its target.
+    """A prompt and its target. Target and references lose outer white space, as answers do (:meth:`Task.parse`).
 
     Attributes:
         prompt: the text beside the image.
@@ -51,6 +51,10 @@ class Sample:
     kind: str = ""
     ids: tuple[list[int], list[int]] | None = None
     spelled: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", self.target.strip())
+        object.__setattr__(self, "references", tuple(text.strip() for text in self.references))
 
     def prompt_ids(self, tokenizer: Tokenizer) -> list[int]:
         """The tokens of the prompt."""

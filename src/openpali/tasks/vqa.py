@@ -101,8 +101,8 @@ class Classify(Task):
         return Sample(self.ask(), label, (label,))
 
     def group_of(self, name: str) -> str:
-        """The class of what is called ``name``."""
-        return next((group for group, names in self.groups.items() if name in names), name)
+        """The class of what is called ``name``, as targets spell it: without outer white space."""
+        return next((group for group, names in self.groups.items() if name in names), name).strip()
 
     def _name(self, example: Example) -> str:
         if self.of == "image":

@@ -276,7 +276,7 @@ def test_ai2d_counts_letters_beside_exact_match(tmp_path: Path) -> None:
     options, right = list(example.vocabulary), example.answers[0]
     assert right in options
     letter = "ABCD"[options.index(right)]
-    values = {"choices": options}
+    values = scoring.measure_choices(replace(example, vocabulary=[f"{option} " for option in options]))
     rows = [answered(text, right) for text in (right, f"({letter})", "something else", "")]
     scores = found.score([replace(row, values=values) for row in rows]).summary
     assert (scores["exact_match"], scores["multiple_choice"], scores["unparsed"]) == (0.25, 0.5, 0.5)

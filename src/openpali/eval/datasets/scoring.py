@@ -64,8 +64,8 @@ def wups(rows: Sequence[Answered]) -> Scores:
 
 
 def measure_choices(example: Example) -> dict[str, list[str]]:
-    """The choices of a question (``vocabulary``), for :func:`choices`."""
-    return {"choices": list(example.vocabulary)}
+    """The choices of a question (``vocabulary``), for :func:`choices`: without outer white space, as references."""
+    return {"choices": [choice.strip() for choice in example.vocabulary]}
 
 
 def choices(rows: Sequence[Answered]) -> Scores:
