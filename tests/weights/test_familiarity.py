@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from openpali.model.lora import LoraConfig
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.adapters import Adapter, write_adapter
 from openpali.weights.familiarity import (
     CENTRES,
     Familiarity,
@@ -18,7 +20,7 @@ from openpali.weights.familiarity import (
     write_familiarity,
 )
 from openpali.weights.family import pack_family
-from openpali.weights.format import open_model
+from openpali.weights.format import open_model, write_merged
 from openpali.weights.quantize import write_int8
 
 from .folders import write
@@ -73,7 +75,12 @@ def test_copies_keep_what_a_model_knows_and_new_weights_lose_it(tmp_path: Path, 
     write_int8(open_model(source), tmp_path / "int8")
     (tmp_path / "family.toml").write_text(f'[parts]\npali = "{source}"\n')
     pack_family(tmp_path / "family.toml", tmp_path / "family")
-    for folder in (source, tmp_path / "int8", tmp_path / "family" / "pali"):
+    adapter = Adapter(str(source), LoraConfig(2, 4.0, []), {})
+    write_adapter(tmp_path / "adapter", adapter)
+    assert read_familiarity(tmp_path / "adapter") is None  # its base's is not its own
+    write_familiarity(tmp_path / "adapter", known)
+    write_merged(open_model(tmp_path / "adapter"), tmp_path / "merged")
+    for folder in (source, tmp_path / "int8", tmp_path / "family" / "pali", tmp_path / "merged"):
         found = read_familiarity(folder)
         assert isinstance(found, Familiarity)
         torch.testing.assert_close(found.strangeness(drawn(9, 2)), known.strangeness(drawn(9, 2)))

@@ -16,8 +16,9 @@ from openpali.model.lora import LoraConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights import tensors
 from openpali.weights.adapters import Adapter, read_adapter, write_adapter
-from openpali.weights.family import open_family, pack_family
-from openpali.weights.format import build, open_model, write_adapted, write_model
+from openpali.weights.card import model_card
+from openpali.weights.family import mask_codec_of, open_family, pack_family
+from openpali.weights.format import add_facts, build, open_model, write_adapted, write_model
 from openpali.weights.tensors import load_exactly
 
 from .folders import CONFIGS, write
@@ -249,3 +250,23 @@ def test_only_plain_adapters_are_read(tmp_path) -> None:
         set_to(key, value)
         with pytest.raises(ValueError, match=f"{key} = .*: only plain LoRA"):
             read_adapter(tmp_path)
+
+
+def test_an_adapter_of_peft_has_the_facts_of_its_base_but_not_of_its_run(tmp_path) -> None:
+    """They may be added, as `openpali calibrate` does."""
+    run = {"run": "first", "samples": 7, "recipe": {"model": {"masks": str(tmp_path / "masks")}}}
+    facts = {"tasks": {"detect": {"bins": 48}}, "max_prompt": 9}
+    base = write(tmp_path / "base", "pali", **run, **facts, calibration={"caption": {"temperature": 3.0}})
+    masks, folder = write(tmp_path / "masks", "mask_vqvae"), tmp_path / "adapter"
+    write_adapter(folder, Adapter(str(base), LoraConfig(2, 4.0, []), {}))
+    bare = open_model(folder)
+    assert (bare.facts, bare.calibrations) == (facts, {})
+    assert mask_codec_of(folder) == str(masks)
+    card = model_card(bare, "gemma", ())
+    assert "# adapter\n\nA LoRA adapter of OpenPaLI.\n" in card
+    assert "Recipe" not in card
+    add_facts(folder, calibration={"caption": {"temperature": 2.0}})
+    opened = open_model(folder)
+    assert opened.adapter
+    assert opened.facts == {**facts, "calibration": {"caption": {"temperature": 2.0}}}
+    assert (opened.config, opened.preprocess) == (bare.config, bare.preprocess)

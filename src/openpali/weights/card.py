@@ -32,7 +32,8 @@ def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
         lines.append(f"base_model: {start.removeprefix('hf://').partition('@')[0]}")
     lines += ["---", "", f"# {model.facts.get('run', model.folder.name)}", ""]
     kind = "A LoRA adapter" if model.adapter else f"A {model.kind}"
-    lines.append(f"{kind} of OpenPaLI, {model.facts.get('samples', 0):,} samples.")
+    samples = model.facts.get("samples")
+    lines.append(f"{kind} of OpenPaLI{'' if samples is None else f', {samples:,} samples'}.")
     if start:
         lines.append(f"It starts from `{start}`, whose licence applies to these weights, too.")
     if cards := [_read(path) for path in scores]:

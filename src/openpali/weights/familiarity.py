@@ -5,7 +5,6 @@ Stored in the folder ``familiarity`` of a model, which ``openpali calibrate`` wr
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -101,12 +100,6 @@ def write_familiarity(folder: Path, known: Familiarity) -> None:
         OSError: it cannot be written.
     """
     write_tensors(folder / FAMILIARITY, {field.name: getattr(known, field.name) for field in fields(Familiarity)})
-
-
-def copy_familiarity(source: Path, out: Path) -> None:
-    """Give the copy of a model what the model knows."""
-    if (source / FAMILIARITY).is_dir():
-        shutil.copytree(source / FAMILIARITY, out / FAMILIARITY)
 
 
 def _k_means(x_ND: Tensor) -> Tensor:

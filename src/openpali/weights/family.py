@@ -15,9 +15,8 @@ from torch import Tensor
 from openpali.home import data_folder
 from openpali.messages import reason
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.familiarity import copy_familiarity
 from openpali.weights.find import ADAPTER, FAMILY, candidates, find_model, name_of
-from openpali.weights.format import ANSWERING, TOKENIZER, open_model, write_model
+from openpali.weights.format import ANSWERING, TOKENIZER, copy_familiarity, open_model, write_model
 from openpali.weights.hub import SCHEME
 
 MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
@@ -50,8 +49,8 @@ def open_tokenizer(name: str) -> Tokenizer:
 def mask_codec_of(folder: Path) -> str:
     """The mask VQ-VAE that belongs to a model, as :func:`find_model` takes it; empty if there is none.
 
-    Of a family, and of each of its models, it is the family's; of a run, the one that its recipe names, if that is
-    here.
+    Of a family, and of each of its models, it is the family's; of a run, and of PEFT's adapters to it, the one that
+    its recipe names, if that is here.
 
     Raises:
         FileNotFoundError, ValueError: ``folder`` is no model, or cannot be read.
@@ -63,7 +62,9 @@ def mask_codec_of(folder: Path) -> str:
                 return name_of(parts[MASKS])
     if (folder / FAMILY).is_file():
         return ""
-    named = str(open_model(folder).facts.get("recipe", {}).get("model", {}).get("masks", ""))
+    model = open_model(folder)
+    recipe = (model if "recipe" in model.facts else model.base or model).facts.get("recipe", {})
+    named = str(recipe.get("model", {}).get("masks", ""))
     try:
         return named if named and find_model(named) else ""
     except FileNotFoundError:

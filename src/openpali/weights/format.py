@@ -52,6 +52,7 @@ POSITIONS = "vit.positions"
 ANSWERING = frozenset({"pali", "paligemma", "t5gemma2"})  # kinds of models that take prompts
 BASE_FINGERPRINT = "base_fingerprint"  # fact of an adapter: of its base's tensors, as they were in training
 STORAGE = frozenset({"base", "int8", BASE_FINGERPRINT})  # facts about a folder's tensors; other writers drop them
+OF_A_RUN = frozenset({"run", "samples", "recipe", "calibration"})  # facts that are not true of an adapter's changes
 Json = dict[str, Any]
 
 
@@ -254,7 +255,8 @@ def open_model(folder: Path) -> ModelFolder:
     path = folder / CONFIG
     if not path.is_file() and (folder / ADAPTER).is_file():  # of PEFT
         base = _open_base(folder, read_adapter(folder))
-        return ModelFolder(folder, base.config, base.preprocess, base.lasting_facts)
+        facts = {key: value for key, value in base.lasting_facts.items() if key not in OF_A_RUN}
+        return ModelFolder(folder, base.config, base.preprocess, facts)
     if not path.is_file():
         if (folder / FAMILY).is_file():
             parts = ", ".join(str(part.parent) for part in sorted(folder.glob("*/config.json")))
@@ -331,6 +333,11 @@ def _describe(
     shutil.rmtree(folder / FAMILIARITY, ignore_errors=True)
     if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)
+    _write_config(folder, _configuration(config, preprocess, facts))
+
+
+def _configuration(config: Config, preprocess: Preprocess | None, facts: Json) -> Json:
+    """The content of ``config.json``."""
     described = {
         "format": FORMAT,
         "kind": _kind_of(config),
@@ -338,9 +345,7 @@ def _describe(
         "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
         "facts": facts,
     }
-    if isinstance(config, PaliModelConfig):
-        described["model_type"] = MODEL_TYPE
-    _write_config(folder, described)
+    return described | ({"model_type": MODEL_TYPE} if isinstance(config, PaliModelConfig) else {})
 
 
 def write_merged(source: ModelFolder, out: Path) -> None:
@@ -365,15 +370,28 @@ def write_merged(source: ModelFolder, out: Path) -> None:
         tokenizer=source.tokenizer if source.has_tokenizer else None,
         facts=source.lasting_facts,
     )
+    copy_familiarity(source.folder, out)
+
+
+def copy_familiarity(source: Path, out: Path) -> None:
+    """Give the copy of a model what the model knows, see :mod:`openpali.weights.familiarity`."""
+    if (source / FAMILIARITY).is_dir():
+        shutil.copytree(source / FAMILIARITY, out / FAMILIARITY)
 
 
 def add_facts(folder: Path, **facts: Any) -> None:
     """Record more facts of a model folder, in place of those of the same names.
 
     Raises:
+        FileNotFoundError, ValueError: as :func:`open_model`, of an adapter of PEFT, which has no configuration.
         OSError: it cannot be written.
     """
-    described = json.loads((folder / CONFIG).read_text("utf-8"))
+    path = folder / CONFIG
+    if path.is_file():
+        described = json.loads(path.read_text("utf-8"))
+    else:
+        opened = open_model(folder)
+        described = _configuration(opened.config, opened.preprocess, opened.facts)
     described["facts"] |= facts
     _write_config(folder, described)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from openpali.model.int8 import quantize, storage_of
-from openpali.weights.familiarity import copy_familiarity
-from openpali.weights.format import ModelFolder, build, write_model
+from openpali.weights.format import ModelFolder, build, copy_familiarity, write_model
 
 
 def write_int8(source: ModelFolder, out: Path) -> None:
