@@ -240,6 +240,19 @@ def test_diff_lists_differing_fields_and_flipped_samples(tmp_path: Path) -> None
     assert "0 better, 0 worse" in same
 
 
+def test_diff_of_own_data_scores_by_the_task_of_the_cards(tmp_path: Path) -> None:
+    own = tmp_path / "own.jsonl"  # does not tell its task
+    own.write_text('{"question": "what?", "answers": "yes", "caption": "a cat"}\n')
+    a, b, c = (
+        saved(tmp_path, name, texts, benchmark=str(own), prompt={"task": task})
+        for name, texts, task in (("a", ["yes"], "vqa"), ("b", ["no"], "vqa"), ("c", ["no"], "caption"))
+    )
+    found = diff.compare(a, b)
+    assert (found.metric, [flip.gain for flip in found.flips or ()]) == ("exact_match", [-1.0])
+    with pytest.raises(ValueError, match=r"a\.json is of task vqa and .*c\.json of caption: nothing to compare"):
+        diff.compare(a, c)
+
+
 def test_diff_without_answers_or_of_other_benchmarks(tmp_path: Path) -> None:
     a = saved(tmp_path, "a", ["yes"])
     (tmp_path / "a.jsonl").unlink()

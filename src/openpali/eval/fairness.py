@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
-from openpali.eval.registry import BENCHMARKS, find_benchmark
+from openpali.eval.registry import benchmark_of
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Floats, Frames, Pipeline
 from openpali.metrics.bootstrap import bootstrap_interval
@@ -241,7 +241,7 @@ def benchmark_gap(predictions: Path, groups: Sequence[str], *, least: int = LEAS
     with predictions.open(encoding="utf-8") as file:
         of = json.loads(file.readline())["run"]
     name = of["benchmark"]
-    benchmark = find_benchmark(name, "" if name in BENCHMARKS else of["task"])
+    benchmark = benchmark_of(name, of.get("task", ""))
     assert isinstance(benchmark, AnswerBenchmark)  # others save no predictions
     values = benchmark.score(rows).per_sample.get(benchmark.metric)
     if values is None:

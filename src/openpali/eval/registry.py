@@ -45,3 +45,12 @@ def find_benchmark(name: str, task: str = "") -> Benchmark:
     if name not in BENCHMARKS:
         raise ValueError(f"unknown benchmark {name!r}; {hint(name, BENCHMARKS)}")
     return BENCHMARKS[name]
+
+
+def benchmark_of(name: str, task: str) -> Benchmark:
+    """The benchmark of a card or of saved answers, whose ``task`` tells how your own data was scored.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`find_benchmark`.
+    """
+    return find_benchmark(name, "" if name in BENCHMARKS else task)

@@ -11,7 +11,7 @@ from typing import Any
 from openpali.eval.cards import is_error, read_card, show
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
-from openpali.eval.registry import find_benchmark
+from openpali.eval.registry import benchmark_of
 from openpali.messages import shorten
 from openpali.tasks.scoring import Answered
 
@@ -55,11 +55,13 @@ def compare(first: Path, second: Path) -> Difference:
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a file is not a score card, or the cards are of different benchmarks.
+        ValueError: a file is not a score card, or the cards are of different benchmarks or tasks.
     """
     a, b = read_card(first), read_card(second)
     if a["benchmark"] != b["benchmark"]:
         raise ValueError(f"{first} is of {a['benchmark']} and {second} of {b['benchmark']}: nothing to compare")
+    if _task(a) != _task(b):
+        raise ValueError(f"{first} is of task {_task(a)} and {second} of {_task(b)}: nothing to compare")
     flat_a, flat_b = (dict(_flatten({k: v for k, v in c.items() if k not in _NUMBERS})) for c in (a, b))
     how = {
         name: (flat_a.get(name), flat_b.get(name))
@@ -72,7 +74,7 @@ def compare(first: Path, second: Path) -> Difference:
     rows = [_answers(card, path) for card, path in ((a, first), (b, second))]
     if not all(rows):
         return Difference(how, scores, None)
-    benchmark = find_benchmark(a["benchmark"])
+    benchmark = benchmark_of(a["benchmark"], _task(a))
     assert isinstance(benchmark, AnswerBenchmark)
     before, after = map(_by_key, rows)
     keys = [key for key in before if key in after]
@@ -116,6 +118,10 @@ def render(difference: Difference) -> Iterator[str]:
             yield f"    {flip.before.text!r} -> {flip.after.text!r}, right: {_short(list(flip.after.references))}"
         if len(flips) > LISTED:
             yield f"    and {len(flips) - LISTED} more that are {title}"
+
+
+def _task(card: Mapping[str, Any]) -> str:
+    return str(card.get("prompt", {}).get("task", ""))
 
 
 def _answers(card: Mapping[str, Any], path: Path) -> list[Answered]:
