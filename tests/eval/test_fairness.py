@@ -37,6 +37,9 @@ def test_attributes_are_read_and_combined(tmp_path: Path) -> None:
         groups_of(["9.jpg"], attributes, "gender")
     with pytest.raises(ValueError, match="no column 'key'"):
         read_attributes(path)
+    path.write_text("file,gender\n1.jpg,f,too much\n")
+    with pytest.raises(ValueError, match=r"no column 'key' .*; its columns are file, gender"):
+        read_attributes(path)
     path.write_text("key,gender\na,f\na,m\n")
     with pytest.raises(ValueError, match="attributes of 'a' twice"):
         read_attributes(path)
@@ -94,9 +97,11 @@ def test_gap_needs_two_slices() -> None:
 
 
 def test_word_list_finds_whole_words_and_phrases(tmp_path: Path) -> None:
-    (tmp_path / "toxicity.txt").write_text("idiot\nget lost\n\n")
+    (tmp_path / "toxicity.txt").write_text("idiot\nget lost\n\n", "utf-8-sig")
     found = WordList.read(tmp_path / "toxicity.txt")(["What an IDIOT!", "idiotic", "Get lost, you", "a cat"])
     assert found == {"toxicity": [1.0, 0.0, 1.0, 0.0]}
+    with pytest.raises(ValueError, match="a second word list of 'toxicity': join the two, or rename one"):
+        WordList.read(tmp_path / "toxicity.txt", tmp_path / "toxicity.txt")
     with pytest.raises(FileNotFoundError, match="no word list"):
         WordList.read(tmp_path / "profanity.txt")
     (tmp_path / "empty.txt").write_text("\n")
@@ -213,3 +218,10 @@ def test_the_command_slices_saved_predictions(tmp_path: Path) -> None:
     assert "| y | 30 | 0.3333 |" in done.output
     found = json.loads((tmp_path / "new" / "out.json").read_text())
     assert found["rude"]["gap"] == pytest.approx(2 / 3)
+
+    def failed(*arguments: str) -> str:
+        return str(CliRunner().invoke(app, [*command, *arguments]).exception)
+
+    assert "named 'metric', as the benchmark's own score" in failed("--words", str(tmp_path / "metric.txt"))
+    answers.write_bytes(answers.read_bytes().splitlines(keepends=True)[0])
+    assert f"there are no answers in {answers}" in failed()

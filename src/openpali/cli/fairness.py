@@ -10,6 +10,8 @@ import typer
 
 from openpali.cli.outputs import check_writable
 
+METRIC = "metric"  # the benchmark's own score, among the traits of the result
+
 
 def fairness(
     predictions: Annotated[
@@ -31,9 +33,13 @@ def fairness(
     from openpali.eval.predictions import read_predictions
 
     check_writable(file)
+    if any(path.stem == METRIC for path in words or ()):
+        raise ValueError(f"no word list can be named {METRIC!r}, as the benchmark's own score is: rename it")
     rows = [line.answered for line in read_predictions(predictions)]
+    if not rows:
+        raise ValueError(f"there are no answers in {predictions}: repeat the `openpali eval` that writes them")
     groups = fair.groups_of([row.key for row in rows], fair.read_attributes(attributes, key=key), *column)
-    found = {"metric": fair.benchmark_gap(predictions, groups, least=least)}
+    found = {METRIC: fair.benchmark_gap(predictions, groups, least=least)}
     if words:
         found |= fair.toxicity([row.text for row in rows], groups, fair.WordList.read(*words), least=least)
     typer.echo("\n".join(each.as_markdown() for each in found.values()))

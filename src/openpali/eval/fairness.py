@@ -55,7 +55,7 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     if not rows or key not in rows[0]:
-        there = ", ".join(rows[0]) if rows else "no rows"
+        there = ", ".join(filter(None, rows[0])) if rows else "no rows"  # None holds what exceeds the header
         raise ValueError(f"{path} has no column {key!r} with the keys of the samples; its columns are {there}")
     attributes: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -278,14 +278,16 @@ class WordList:
 
         Raises:
             FileNotFoundError: a file does not exist.
-            ValueError: one is empty, or not in UTF-8.
+            ValueError: one is empty, or not in UTF-8, or two have the same name.
         """
-        words = {}
+        words: dict[str, list[str]] = {}
         for path in paths:
             if not path.is_file():
                 raise FileNotFoundError(f"no word list {path}")
+            if path.stem in words:
+                raise ValueError(f"{path} is a second word list of {path.stem!r}: join the two, or rename one")
             try:
-                words[path.stem] = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+                words[path.stem] = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path} is not text in UTF-8: {error}") from error
         return cls(words)
