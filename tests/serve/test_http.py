@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -22,11 +23,13 @@ import pytest
 import torch
 from PIL import Image as PILImage
 from requests_to import LIMITS, chat, data_url, service_of, serving
+from starlette.requests import ClientDisconnect, Request
 
 from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.serve.answers import own
+from openpali.serve.errors import ApiError
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
 from openpali.serve.options import Options
@@ -609,8 +612,6 @@ class _Transport(httpx.BaseTransport):
         self.app = app
 
     def handle_request(self, request: Any) -> Any:
-        import asyncio
-
         async def send() -> Any:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://x") as client:
                 return await client.request(
@@ -644,6 +645,29 @@ def test_few_calls_for_embeddings_wait(direct: Any, pali: Pali) -> None:
     service._embeddings = EMBEDDINGS - 1
     assert direct(service).post("/v1/embeddings", json={"input": "a"}).status_code == 200
     assert service._embeddings == EMBEDDINGS - 1
+
+
+def test_embeddings_that_nobody_waits_for_are_not_computed(pali: Pali, encoded: Sequence[str]) -> None:
+    service, computed = service_of(pali, Limits(seconds=0.1)), list[Any]()
+
+    async def ask(stays: bool) -> object:
+        async def receive() -> Any:
+            await asyncio.sleep(60 if stays else 0)
+            return {"type": "http.disconnect"}
+
+        request = Request({"type": "http"}, receive)
+        call = service.embed(request, pali, [(encoded[0], "image")], computed.append)
+        async with service._embedding:  # another call is under way
+            [found] = await asyncio.gather(call, return_exceptions=True)
+        while service._embeddings:
+            await asyncio.sleep(0.001)
+        return found
+
+    assert isinstance(asyncio.run(ask(stays=False)), ClientDisconnect)
+    late = asyncio.run(ask(stays=True))
+    assert isinstance(late, ApiError)
+    assert (late.status, late.code) == (504, "deadline_exceeded")
+    assert not computed
 
 
 def test_a_mistake_of_the_server_is_counted(direct: Any, pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:

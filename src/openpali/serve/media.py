@@ -13,7 +13,7 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from openpali.data.media.images import TooManyPixels, load_image
@@ -53,13 +53,13 @@ class Media:
         data = _read_data_url(url, param) if url[:5].lower() == "data:" else self.fetch(url, param)
         return self.decode(data, param)
 
-    def images(self, named: Sequence[tuple[str, str]]) -> list[Image]:
-        """The pixels of several images, each with what error messages call it.
+    def images(self, named: Sequence[tuple[str, str]]) -> Iterator[Image]:
+        """The pixels of several images, each with what error messages call it; read one after another.
 
         Raises:
             ApiError: one of them cannot be read or is not allowed, or together they are too large.
         """
-        found, pixels = list[Image](), 0
+        pixels = 0
         for url, param in named:
             image = self.image(url, param)
             pixels += image.shape[0] * image.shape[1]
@@ -67,8 +67,7 @@ class Media:
                 most = f"{self.limits.all_pixels:,} pixels"
                 told = f"the images up to {param} have more than {most}: send smaller ones"
                 raise ApiError(413, told, param=param, code="image_too_large")
-            found.append(image)
-        return found
+            yield image
 
     def decode(self, data: bytes, param: str) -> Image:
         """The pixels of an image file.

@@ -261,11 +261,11 @@ class Scheduler:
             lane.rows.drop([ticket.text for ticket in gone if ticket.text])
         for ticket in gone:
             if ticket.cancelled:
-                self._end(ticket, Cancelled("the request was cancelled"))
+                self._end(ticket, Cancelled())
             elif self._given_up:
                 self._end(ticket, Unavailable("the server is stopping"))
             else:
-                self._end(ticket, TooLate("the request's time was over before its answer was complete"))
+                self._end(ticket, TooLate())
 
     def _admit(self) -> None:
         """Encode the requests whose turn it is, those of one shape together, and let them join the decoder."""

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
-from threading import Lock
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import TypeVar
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from openpali.infer.generate import Decoding, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction, Untrained
 from openpali.serve.answers import Json
 from openpali.serve.chat import History
+from openpali.serve.clients import Client, first, too_late
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import Key, Limits
 from openpali.serve.media import Media
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.tickets import Failed, QueueFull, Ticket, TooLate, Unavailable
+from openpali.tasks.example import Image
 from openpali.tasks.registry import suited
 
 T = TypeVar("T")
 OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
 """Tasks of one image, in the order in which the page shows them."""
-EMBEDDINGS = 16  # calls that wait; each holds one of the 40 threads in which requests are read
+EMBEDDINGS = 16  # calls that wait; each holds its images
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Service:
     adapters: Mapping[str, Pali] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._embedding = Lock()
+        self._embedding = asyncio.Lock()
         self._embeddings = 0  # calls that hold or wait for it
 
     @cached_property
@@ -133,7 +134,7 @@ class Service:
         except Unavailable as error:
             raise ApiError(503, str(error), code="unavailable") from error
         except TooLate as error:
-            raise ApiError(504, str(error), code="deadline_exceeded") from error
+            raise too_late() from error
         except Failed as error:
             raise ApiError(500, "the model could not read this request", code="failed") from error
         except ValueError as error:
@@ -143,25 +144,42 @@ class Service:
                 told = told.replace(folder, folders[folder])
             raise ApiError(400, told) from error
 
-    async def embed(self, work: Callable[[], T]) -> T:
-        """Run work of SigLIP's towers, one call after another.
+    async def embed(
+        self, request: Request, pali: Pali, named: Sequence[tuple[str, str]], work: Callable[[Sequence[Image]], T]
+    ) -> T:
+        """Run work of SigLIP's towers on images, one call after another.
+
+        Args:
+            pali: whose towers.
+            named: data URLs or URLs of the images, with the name that errors give them.
 
         Raises:
             ApiError: too many wait, or as :meth:`run`.
+            ClientDisconnect: nobody waits for it any more.
         """
+        client = Client(request, self.limits.seconds)
 
-        def alone() -> T:
-            with self._embedding:
-                return work()
+        def read() -> list[Image]:
+            resize = pali.embedding.preprocess  # those that wait hold no large images
+            return [resize(image) for image in self._images(named, client)]
+
+        def compute(images: Sequence[Image]) -> T:
+            client.check()
+            return work(images)
+
+        async def in_turn() -> T:
+            try:
+                images = await self.run(read)
+                async with self._embedding:
+                    return await self.run(partial(compute, images))
+            finally:
+                self._embeddings -= 1
 
         if self._embeddings >= EMBEDDINGS:
             told = f"{self._embeddings} calls for embeddings are waiting already: try again in a second"
             raise ApiError(429, told, code="queue_full", headers={"Retry-After": "1"})
         self._embeddings += 1
-        try:
-            return await self.run(alone)
-        finally:
-            self._embeddings -= 1
+        return await client.wait(in_turn())
 
     async def submit(self, asked: Asked, watch: Callable[[Written], None] | None = None) -> Ticket:
         """Queue a request.
@@ -176,7 +194,7 @@ class Service:
             raise ApiError(400, told, param="lang")
 
         def work() -> Ticket:
-            images = self.media.images(asked.images)
+            images = list(self.media.images(asked.images))
             pali = asked.model.pali
             name = suited(asked.task or pali.recognise(asked.text, len(images)), len(images))
             task = pali.task(name)
@@ -210,8 +228,7 @@ class Service:
 
         ticket.future.add_done_callback(end)
         try:
-            if not await _first(ended.wait(), request):
-                raise ClientDisconnect
+            await first(ended.wait(), request)
         except BaseException:  # nobody waits any more
             ticket.cancel()
             raise
@@ -234,36 +251,23 @@ class Service:
 
         async def written() -> AsyncIterator[Written]:
             try:
-                while found := await _first(queue.get(), request):
-                    each, last = found
+                while True:
+                    each, last = await first(queue.get(), request)
                     if last:
                         return
                     yield each
-                raise ClientDisconnect
             finally:
                 ticket.cancel()
 
         return ticket, written()
 
+    def _images(self, named: Sequence[tuple[str, str]], client: Client) -> Iterator[Image]:
+        """The pixels of images, as long as their client waits."""
+        for image in self.media.images(named):
+            client.check()
+            yield image
+
     def prompt_tokens(self, ticket: Ticket) -> int:
         """Tokens that the encoder read: of the images, and of the prompt."""
         rows, columns = ticket.pipeline.model.vit.config.grid
         return len(ticket.keys) * rows * columns + len(ticket.arrays["prompt"])
-
-
-async def _first(work: Coroutine[Any, Any, T], request: Request) -> T | None:
-    """The result of ``work``, which is not None; None if the client goes away before."""
-    done, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
-    both: set[asyncio.Future[Any]] = {done, gone}
-    try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        return done.result() if done.done() else None
-    finally:
-        for each in both:
-            each.cancel()
-
-
-async def _gone(request: Request) -> None:
-    """Returns when the client has closed the connection. The body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

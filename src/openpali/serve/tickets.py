@@ -38,9 +38,15 @@ class Failed(RuntimeError):
 class Cancelled(RuntimeError):
     """The sender has cancelled the request."""
 
+    def __init__(self) -> None:
+        super().__init__("the request was cancelled")
+
 
 class TooLate(RuntimeError):
     """The request's deadline passed before its answer was complete."""
+
+    def __init__(self) -> None:
+        super().__init__("the request's time was over before its answer was complete")
 
 
 Watch = Callable[[Written], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -69,8 +70,8 @@ def vision_router(service: Service) -> APIRouter:
         body = await read_body(request, SegmentRequest)
         return await ask(request, body, "refseg", body.expression, masks=body.mask_format)
 
-    def images_of(body: EmbeddingRequest | SimilarityRequest) -> list[Image]:
-        return service.media.images([(url, f"images[{i}]") for i, url in enumerate(body.images)])
+    def named(body: EmbeddingRequest | SimilarityRequest) -> list[tuple[str, str]]:
+        return [(url, f"images[{i}]") for i, url in enumerate(body.images)]
 
     def check_count(count: int) -> None:
         if not 0 < count <= service.limits.texts:
@@ -85,11 +86,11 @@ def vision_router(service: Service) -> APIRouter:
         check_count(len(texts) + len(body.images))
         pali = model.pali
 
-        def work() -> tuple[Floats, int]:
-            rows = np.concatenate([pali.embed_text(texts), pali.embed_image(images_of(body))])
+        def work(images: Sequence[Image]) -> tuple[Floats, int]:
+            rows = np.concatenate([pali.embed_text(texts), pali.embed_image(images)])
             return rows, sum(len(pali.embedding.tokenizer.encode(text)) for text in texts)
 
-        rows, tokens = await service.embed(work)
+        rows, tokens = await service.embed(request, pali, named(body), work)
         data = [
             {"object": "embedding", "index": i, "embedding": _encoded(row, body.encoding_format)}
             for i, row in enumerate(rows)
@@ -103,11 +104,13 @@ def vision_router(service: Service) -> APIRouter:
         body = await read_body(request, SimilarityRequest)
         model = service.model(body.model)
         check_count(len(body.images) + len(body.texts))
+        pali = model.pali
 
-        def work() -> Floats:
-            return model.pali.similarity(images_of(body), body.texts)
+        def work(images: Sequence[Image]) -> Floats:
+            return pali.similarity(images, body.texts)
 
-        return JSONResponse({"model": model.name, "similarity": (await service.embed(work)).tolist()})
+        found = await service.embed(request, pali, named(body), work)
+        return JSONResponse({"model": model.name, "similarity": found.tolist()})
 
     return router
 

@@ -1,0 +1,85 @@
+"""Clients that wait for an answer: until when, and whether they are still there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from openpali.serve.errors import ApiError
+from openpali.serve.tickets import Cancelled, TooLate
+
+T = TypeVar("T")
+
+
+class Client:
+    """Waits for work in threads, which cannot be broken off: it asks whether anybody still waits.
+
+    Args:
+        seconds: how long it waits.
+    """
+
+    def __init__(self, request: Request, seconds: float) -> None:
+        self._request = request
+        self._until = time.monotonic() + seconds
+        self._waits = True
+
+    async def wait(self, work: Awaitable[T]) -> T:
+        """The result of ``work``, which goes on if nobody waits any more.
+
+        Raises:
+            ApiError: the time is over.
+            ClientDisconnect: the client has gone away.
+        """
+        running = asyncio.ensure_future(work)
+        try:
+            return await first(asyncio.shield(running), self._request, self._until)
+        except BaseException:
+            self._waits = False
+            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio logs it
+            raise
+
+    def check(self) -> None:
+        """Called by the work, in its thread.
+
+        Raises:
+            Cancelled, TooLate: nobody waits any more.
+        """
+        if time.monotonic() > self._until:
+            raise TooLate
+        if not self._waits:
+            raise Cancelled
+
+
+async def first(work: Awaitable[T], request: Request, until: float | None = None) -> T:
+    """The result of ``work``.
+
+    Raises:
+        ApiError: it is ``until`` before, on the clock of ``time.monotonic``.
+        ClientDisconnect: the client goes away before.
+    """
+    done, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    both: set[asyncio.Future[Any]] = {done, gone}
+    left = None if until is None else until - time.monotonic()
+    try:
+        await asyncio.wait(both, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if done.done():
+            return done.result()
+        raise ClientDisconnect if gone.done() else too_late()
+    finally:
+        for each in both:
+            each.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has closed the connection. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def too_late() -> ApiError:
+    """What clients are told then."""
+    return ApiError(504, str(TooLate()), code="deadline_exceeded")
