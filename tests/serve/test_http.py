@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -24,11 +25,15 @@ import torch
 from PIL import Image as PILImage
 from requests_to import LIMITS, chat, data_url, service_of, serving
 from starlette.requests import ClientDisconnect, Request
+from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.server import ServerState
 
 from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.serve.answers import own
+from openpali.serve.connection import Connection
 from openpali.serve.errors import ApiError
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
@@ -471,6 +476,24 @@ def test_a_client_that_reads_nothing_is_sent_away(pali: Pali, monkeypatch: pytes
         connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(1.6)
         assert len(until_closed(connection)) < 50_000_000
+
+
+def test_a_client_that_reads_slowly_stays() -> None:
+    timers: list[Any] = []
+    loop: Any = SimpleNamespace(call_later=lambda _, look: timers.append(look) or SimpleNamespace(cancel=bool))
+    unread = iter([900, 899, 899, 400, 400, 400])  # bytes; each timer looks, and so does the next one as it starts
+    transport: Any = SimpleNamespace(get_write_buffer_size=lambda: next(unread), abort=lambda: timers.append("end"))
+    connection = Connection(Config(app=print), ServerState(), {}, loop)
+    connection.transport, connection.flow = transport, FlowControl(transport)
+    connection.cycle = SimpleNamespace(response_complete=False)
+    connection.pause_writing()
+    connection.data_received(b"G")
+    assert connection._timer is not None, "that it sends something is no sign that it reads"
+    for look in timers:
+        if look == "end":
+            break
+        look()
+    assert len(timers) == 4, "three looks: it has read, it has read, it has not"
 
 
 def test_a_half_closed_connection_frees_its_slots_and_harms_no_other(

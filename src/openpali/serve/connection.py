@@ -29,17 +29,29 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._free()
+            if not self.flow.write_paused:  # then the limit is on what is read
+                self._free()
         elif self._timer is None:
             self._limit(self.transport.close)  # these are the first bytes of the next request
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._limit(self.transport.abort)  # its buffer would never be empty
+        self._limit_reading()
 
     def resume_writing(self) -> None:
         self._free()
         super().resume_writing()
+
+    def _limit_reading(self) -> None:
+        before = self.transport.get_write_buffer_size()  # nothing is added to it until writing resumes
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() < before:
+                self._limit_reading()
+            else:
+                self.transport.abort()  # close would wait until the buffer is empty
+
+        self._limit(look)
 
     def _limit(self, end: Callable[[], None]) -> None:
         self._free()
