@@ -65,8 +65,15 @@ class Endpoint(BaseHTTPRequestHandler):
             paths = [file["path"] for file in json.loads(sent)["files"]]
             kinds = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
             return self._json({"files": [{"path": path, **kinds} for path in paths]})
-        for value in [line["value"] for line in map(json.loads, sent.splitlines()) if line["key"] == "file"]:
-            (folder / value["path"]).write_bytes(base64.b64decode(value["content"]))
+        for line in map(json.loads, sent.splitlines()):
+            if line["key"] == "header":
+                continue
+            file = folder / line["value"]["path"]
+            if line["key"] == "deletedFile":
+                file.unlink()
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(base64.b64decode(line["value"]["content"]))
         return self._json({"commitUrl": f"http://{self.headers['Host']}/{repository}", "commitOid": COMMIT})
 
     def _folder(self, repository: str, revision: str) -> Path | None:
@@ -91,17 +98,17 @@ class Endpoint(BaseHTTPRequestHandler):
         folder = self._folder(repository, unquote(parts[5 if api else 3]))
         if folder is None:
             return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        files = sorted(path for path in folder.iterdir())
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         if api and parts[4] == "revision":
-            siblings = [{"rfilename": file.name} for file in files]
+            siblings = [{"rfilename": file.relative_to(folder).as_posix()} for file in files]
             return self._json({"id": repository, "sha": commit_of(folder), "siblings": siblings})
         if api:
-            return self._json([self._entry(file) for file in files])
+            return self._json([self._entry(file, folder) for file in files])
         if "gated" in repository:
             status = 403 if "Authorization" in self.headers else 401
             return self._send(status, b"{}", {"X-Error-Code": "GatedRepo"})
-        file = folder / parts[-1]
-        data, entry = file.read_bytes(), self._entry(file)
+        file = folder.joinpath(*parts[4:])
+        data, entry = file.read_bytes(), self._entry(file, folder)
         if self.spoil and file.name == WEIGHTS:
             data = bytes(len(data))
         etag = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
@@ -113,9 +120,9 @@ class Endpoint(BaseHTTPRequestHandler):
         self._send(206 if first else 200, data[first:], headers, body=body, stop=half)
 
     @staticmethod
-    def _entry(file: Path) -> dict[str, Any]:
+    def _entry(file: Path, folder: Path) -> dict[str, Any]:
         data = file.read_bytes()
-        entry: dict[str, Any] = {"type": "file", "path": file.name, "size": len(data)}
+        entry: dict[str, Any] = {"type": "file", "path": file.relative_to(folder).as_posix(), "size": len(data)}
         entry["oid"] = hashlib.sha1(data).hexdigest()
         if file.suffix == ".safetensors":
             entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,10 +20,10 @@ from openpali.cli.main import main
 from openpali.infer.pali import Pali
 from openpali.model.lora import LoraConfig
 from openpali.weights.adapters import Adapter, write_adapter
-from openpali.weights.family import open_tokenizer
+from openpali.weights.family import open_family, open_tokenizer, write_family
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
-from openpali.weights.hub import parse, pinned
+from openpali.weights.hub import parse, pinned, push
 
 from . import checkpoints
 from .hub_endpoint import COMMIT, WEIGHTS, Endpoint, commit_of, hub_of
@@ -158,6 +159,25 @@ def test_what_was_pushed_is_fetched(endpoint: type[Endpoint], repositories: Path
         weights, before = open_model(fetched).weights(), open_model(folder).weights()
         assert all(torch.equal(weights[key], value) for key, value in before.items())
     assert "license: of pushed\n" in (repositories / "me" / "pushed" / "README.md").read_text()
+
+
+def test_a_push_replaces_an_adapter_and_families_keep_their_tokenizers(
+    endpoint: type[Endpoint], repositories: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    folder, there = find_model("hf://org/pg"), repositories / "me" / "new"
+    write_adapter(tmp_path / "adapter", Adapter("hf://org/pg", LoraConfig(2, 4.0, []), {}))
+    for name in ("familiarity/model.safetensors", "onnx/config.json"):
+        (tmp_path / "adapter" / name).parent.mkdir()
+        (tmp_path / "adapter" / name).write_bytes(b"{}")
+    push(tmp_path / "adapter", "hf://me/new", "card")
+    push(folder, "hf://me/new", "card")
+    left = {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()}
+    assert left == {path.name for path in folder.iterdir()} | {"README.md", "onnx/config.json"}
+    shutil.copytree(folder, repositories / "me" / "family" / "pali")
+    write_family(repositories / "me" / "family", ["pali"], {}, [])
+    [part] = open_family(find_model("hf://me/family")).parts.values()
+    assert open_model(part).tokenizer.proto == open_model(folder).tokenizer.proto
 
 
 def test_a_base_that_others_do_not_have_is_said(

@@ -17,7 +17,12 @@ from typing import Any, NamedTuple
 from openpali.home import home, make_once
 
 SCHEME = "hf://"
-FILES = ("*.safetensors", "*.json", "tokenizer.model", "spiece.model")
+FILES = ("*.safetensors", "*.json", "tokenizer.model", "*/tokenizer.model", "spiece.model")
+OURS = (  # of a model, an adapter or a family, and none of its subfolders but one
+    *("config.json", "family.json", "tokenizer.model", "familiarity/*"),
+    *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
+    *("adapter_config.json", "adapter_model.safetensors"),
+)
 _NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 _adopters: list[Callable[[Path, Path], None]] = []
@@ -87,6 +92,8 @@ def pinned(name: str) -> str:
 def push(folder: Path, name: str, card: str) -> str:
     """Upload a model folder with a model card; returns its address. A branch that is missing is made.
 
+    Files of a model that was there go, or an adapter would hide the new weights. All other files stay.
+
     Raises:
         PermissionError: there is no token, or it may not write there.
         OSError: the hub cannot be reached.
@@ -100,7 +107,7 @@ def push(folder: Path, name: str, card: str) -> str:
             api.create_branch(remote.repository, branch=remote.revision, exist_ok=True)
         there = {"repo_id": remote.repository, "revision": remote.revision}
         api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", **there)
-        api.upload_folder(folder_path=folder, ignore_patterns=["README.md"], **there)
+        api.upload_folder(folder_path=folder, ignore_patterns=["README.md"], delete_patterns=list(OURS), **there)
     except (hub.errors.HTTPError, OSError) as error:
         response = getattr(error, "response", None)
         if response is not None and response.status_code in (401, 403):
