@@ -23,8 +23,10 @@ from openpali.infer.bulk import Reply, Request, replies
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
+from openpali.model.pali import PaliModel
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object, Size
+from openpali.weights.family import open_tokenizer
 
 COUNT = 11
 
@@ -79,20 +81,25 @@ def test_each_sample_has_a_line_with_what_predict_says_alone(
         assert line["score"] <= 0
 
 
-def test_a_bad_sample_is_a_line_with_its_error(openpali, family: Path, questions: Path, tmp_path: Path) -> None:
+def test_a_bad_sample_is_a_line_with_its_error(
+    openpali, family: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = open_tokenizer("nano-vocabulary").sentinel_id(0)  # as T5Gemma 2's <start_of_image>
+    monkeypatch.setattr(PaliModel, "image_place", place)
     records = lines_of(questions)
     records[1]["images"] = ["gone.png"]
     (tmp_path / "2.png").write_bytes(b"no image")
     records[3]["question"] = ""
     records[4]["question"] = "what " * 900
     records[5]["colour"] = "red"
+    records[6]["question"] = "what <extra_id_0>?"
     write(questions, records)
     with questions.open("a", encoding="utf-8") as file:
         file.write("{torn\n")
     out = tmp_path / "answers.jsonl"
     command = ["predict", "--input", questions, "--output", out, "--model", family, "--batch-size", 2]
     printed = openpali(*command)
-    assert "12 samples, 6 with an error" in printed
+    assert "12 samples, 7 with an error" in printed
     lines = lines_of(out)
     errors = {i: line["error"] for i, line in enumerate(lines) if "error" in line}
     assert [line["key"] for line in lines[:5]] == [f"k{i}" for i in range(5)]
@@ -101,7 +108,8 @@ def test_a_bad_sample_is_a_line_with_its_error(openpali, family: Path, questions
     assert "no task" in errors[3]
     assert "tokens, this model takes" in errors[4]
     assert "colour" in errors[5]
-    assert list(errors) == [1, 2, 3, 4, 5, COUNT]
+    assert "the prompt has 2 times" in errors[6]
+    assert list(errors) == [1, 2, 3, 4, 5, 6, COUNT]
     assert all(line["text"] is not None for i, line in enumerate(lines) if i not in errors)
 
 

@@ -204,7 +204,7 @@ class Asking:
             size = sample.size if sample.images else None
             part = self.pali.part_for(task.name, size)
             pipeline = self.pali.pipeline(part)
-            pipeline.prompt_ids(prompt)
+            pipeline.check_places(pipeline.prompt_ids(prompt), len(sample.images))
         except (ValueError, OSError) as error:
             return Reply(sample.key, error=str(error))
         resize = pipeline.preprocess or (lambda image: image)

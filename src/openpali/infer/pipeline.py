@@ -380,6 +380,18 @@ class Pipeline:
             raise ValueError(f"the prompt has {len(ids)} tokens, this model takes {self.max_prompt}: shorten it")
         return ids
 
+    def check_places(self, ids: Sequence[int], images: int) -> None:
+        """
+        Raises:
+            ValueError: a prompt has places for more than so many images.
+        """
+        place = self.model.image_place
+        if place is not None and (places := ids.count(place)) > images:
+            raise ValueError(
+                f"the prompt has {places} times {self.tokenizer.pieces([place])[0]}, and there are {images} "
+                "images: give an image for each"
+            )
+
     def arrays(
         self, frames: Frames, prompt: str | list[int], target: list[int] | None = None
     ) -> tuple[Arrays, Size]:
@@ -391,12 +403,7 @@ class Pipeline:
         ids = self.prompt_ids(prompt) if isinstance(prompt, str) else prompt
         arrays: dict[str, NDArray[Any]] = {"prompt": np.array(ids), "target": np.array(target or [0])}
         images = [to_array(image) for image in frames]
-        place = self.model.image_place
-        if place is not None and (places := ids.count(place)) > len(images):
-            raise ValueError(
-                f"the prompt has {places} times {self.tokenizer.pieces([place])[0]}, and there are {len(images)} "
-                "images: give an image for each"
-            )
+        self.check_places(ids, len(images))
         if not images:
             return arrays, Size(1, 1)
         if self.preprocess is None:
