@@ -282,3 +282,5 @@ def test_the_same_thing_is_found_by_the_most_similar_features(world_with_vocabul
     shown_again = np.mean([(names == name).sum() > 1 for name in names])
     assert 0 < recall(truth) == pytest.approx(shown_again)
     assert recall(np.random.default_rng(0).normal(size=truth.shape)) < shown_again / 2
+    with pytest.raises(ValueError, match="limit must be at least 2, not 1"):
+        find_benchmark("nano/same").run(None, Path(), 1, lambda done, total: None)  # type: ignore[attr-defined, arg-type]

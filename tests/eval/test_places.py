@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from openpali.eval.places import by_position, by_script, by_size, names, place_probe, relations
+from openpali.eval.places import Asked, by_position, by_script, by_size, names, place_probe, relations
 from openpali.infer.pali import Pali
 from openpali.rng import generator
 from openpali.tasks.example import Box, Example, Object
@@ -74,6 +75,18 @@ def test_the_relation_of_two_tokens_is_probed(pali: Pali) -> None:
     found = place_probe(Squares(1), Squares(2), relations, pali, 60, lambda *at: None)
     assert found.scores.summary["acc"] > 0.6
     assert found.scores.summary.keys() <= {"acc", "acc/near", "acc/far"}
+
+
+def test_a_limit_that_leaves_nothing_to_ask_is_refused_with_the_least(pali: Pali) -> None:
+    named = names(lambda *at: "")
+
+    def late(example: Example) -> Sequence[Asked]:
+        return named(example) if int(example.key) >= 2 else []
+
+    with pytest.raises(ValueError, match="limit must be at least 3, not 2"):
+        place_probe(Squares(1), Squares(2), late, pali, 2, lambda *at: None)
+    with pytest.raises(ValueError, match="limit must be at least 2, not 1"):  # for a second colour
+        place_probe(Squares(2), Squares(1), named, pali, 1, lambda *at: None)
 
 
 def test_slices_by_script_tell_characters_apart() -> None:

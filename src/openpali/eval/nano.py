@@ -148,9 +148,14 @@ def same_thing(world: str, model: Encoders, data: Path, limit: int | None, advan
     """Recall at 1, from held-out renderings to others: the most similar image shows the same thing.
 
     Similar is the cosine of mean patch tokens, less their mean over images.
+
+    Raises:
+        ValueError: the limit leaves no other image.
     """
     source, seen = heldout(world, "single"), Seen()
     count = min(limit or SIZE, SIZE)
+    if count < 2:
+        raise ValueError(f"limit must be at least 2, not {count}: an image is compared with others")
     examples = [source[i] for i in range(count)]
     encoder = FeatureEncoder(model, crop=False)
     loads = seen.images([partial(np.asarray, example.images[0]) for example in examples])

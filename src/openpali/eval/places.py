@@ -58,7 +58,14 @@ def place_probe(
 
     Returns:
         ``acc``, over all rows, and ``acc/SLICE``; 0..1.
+
+    Raises:
+        ValueError: the limit leaves fewer than two labels to learn, or nothing to score.
     """
+    if limit is not None and limit < (least := max(_needed(train, ask, 2), _needed(test, ask, 1))):
+        raise ValueError(
+            f"limit must be at least {least}, not {limit}: fewer images have too few labels to learn or to score"
+        )
     many, few = (count if limit is None else min(limit, count) for count in (TRAIN, TEST))
     encoder, seen = FeatureEncoder(model, crop=False), Seen()
 
@@ -93,6 +100,16 @@ def place_probe(
     return Embedded(
         scores=Scores(scores, per_row), n=few, of=TEST, train=(many, TRAIN), data=seen.hash, preprocessing=facts
     )
+
+
+def _needed(source: Source, ask: Ask, labels: int) -> int:
+    """How many images it takes until so many different labels are asked for."""
+    found: set[str] = set()
+    for index in range(len(source)):
+        found.update(asked.label for asked in ask(source[index]))
+        if len(found) >= labels:
+            return index + 1
+    return len(source)
 
 
 def _tokens(encoder: FeatureEncoder, source: Source, count: int) -> Iterator[tuple[int, Example, Floats]]:
