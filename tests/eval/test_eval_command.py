@@ -97,6 +97,7 @@ def test_an_empty_home_names_the_command_that_builds_the_data(
         (["--suite", "nona"], "unknown suite 'nona'"),
         (["--suite", "nano", "--json", "card.json"], "--out DIR"),
         (["nano/vqa", "--out", "folder"], "--out is for suites"),
+        (["nano/vqa", "--json", "a.json", "--save-predictions", "./a.json"], "a.json is named for two outputs"),
         (["diff", "a.json"], "name two score cards"),
         (["diff", "a.json", "b.json"], "no score card a.json"),
         (["nano/vqa", "--ocr", "nothing.json", "--model", "FAMILY"], "nothing.json"),

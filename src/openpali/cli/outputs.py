@@ -22,9 +22,14 @@ def check_writable(*files: Path | None) -> None:
     """Create the folders of the files, and check that each file can be written.
 
     Raises:
+        ValueError: two are the same file.
         OSError: a file cannot be written.
     """
+    seen: set[Path] = set()
     for file in filter(None, files):
+        if file.resolve() in seen:
+            raise ValueError(f"{file} is named for two outputs: give each a file of its own")
+        seen.add(file.resolve())
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             if file.is_dir():
