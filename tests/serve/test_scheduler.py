@@ -5,20 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from openpali.data.media.images import Preprocess
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Prediction
+from openpali.infer.pipeline import Pipeline, Prediction
+from openpali.model.init import init_weights
 from openpali.serve.features import FeatureCache, Features
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable
 from openpali.tasks.example import Image
+from openpali.tasks.registry import open_task
 from openpali.weights.familiarity import Familiarity
+from tiny_gemma import KINDS
 
 PROMPTS = [
     "detect: horse",
@@ -81,6 +86,23 @@ def test_so_it_is_through_openvino(family: Path, images: Sequence[Image], monkey
         serve_all(Scheduler(pali, slots=5), requests, 0), requests, strict=True
     ):
         check_same(ticket.predictions(0)[0], pali.predict([frames], [prompt], decoding=decoding)[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "others"),
+    [("gemma", 2 * 4 + 2), ("t5gemma2", 2 * (1 + 4) + 1)],
+    ids=["patches, BOS, separator", "pooled patches, four tokens around each image, BOS"],
+)
+def test_all_tokens_that_a_model_reads_are_counted(kind: str, others: int, images: Sequence[Image]) -> None:
+    tokenizer: Any = SimpleNamespace(encode=lambda _: [7, 8, 9], decode=lambda _: "", pad_id=0, eos_id=1)
+    pipeline = Pipeline(init_weights(KINDS[kind]()).eval(), tokenizer, Preprocess(8, 8))
+    scheduler = Scheduler(SimpleNamespace(pipeline=lambda _: pipeline))  # type: ignore[arg-type]
+    tickets = [
+        scheduler.submit(images[:2], text, task=open_task("vqa"), part="any", decoding=Decoding(max_tokens=1))
+        for text in ("what?", "where?")
+    ]
+    scheduler.turn()
+    assert [ticket.read for ticket in tickets] == [3 + others] * 2
 
 
 def test_requests_begin_in_order_and_as_many_as_there_are_slots(pali: Pali, images: Sequence[Image]) -> None:

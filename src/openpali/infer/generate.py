@@ -34,7 +34,8 @@ _SHORTEST_REPETITION = 24  # fewest tokens of a loop; valid runs, such as 16 equ
 class Model(Protocol):
     """What generation needs from a model: :class:`openpali.model.pali.PaliModel`, or the compiled one.
 
-    A memory has ``outputs`` ``[B, N, D]``; a cache can ``reorder(rows)`` and ``append(cache)``.
+    A memory has ``outputs`` ``[B, N, D]`` and ``mask`` ``[B, N]``, which of them are real; a cache can
+    ``reorder(rows)`` and ``append(cache)``.
     """
 
     @property

@@ -104,7 +104,7 @@ async def _complete(
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
     ticket = await service.submit(asked)
     predictions = await service.answer(request, ticket)
-    counts = usage(service.prompt_tokens(ticket), [p.generation for p in predictions])
+    counts = usage(ticket.read, [p.generation for p in predictions])
     choices = await service.run(lambda: [form.whole(i, ticket, each) for i, each in enumerate(predictions)])
     return JSONResponse({**form.head(False), "choices": choices, "usage": counts}, headers=headers)
 
@@ -128,7 +128,7 @@ async def _events(
             if piece := pieces.add(each.ids):
                 yield event({**form.head(True), "choices": [form.piece(0, piece, ticket, each, pieces)]})
         predictions = await service.run(ticket.predictions)
-        counts = usage(service.prompt_tokens(ticket), [p.generation for p in predictions])
+        counts = usage(ticket.read, [p.generation for p in predictions])
         for i, prediction in enumerate(predictions):
             generation = prediction.generation
             sent = pieces if len(predictions) == 1 else _Pieces(ticket)  # of several, nothing is sent before

@@ -28,6 +28,7 @@ from openpali.infer.generate import Ask, Decoding, Model, Rows
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, cut_at, group
 from openpali.messages import reason
+from openpali.model.paligemma import PaliGemmaModel
 from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
 from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
@@ -295,8 +296,11 @@ class Scheduler:
             self._end(first, Failed(reason(error)))
             return
         rows = self._lane(first, memory.outputs.shape[1]).rows
-        for ticket, text in zip(tickets, rows.join(memory, [t.ask for t in tickets]), strict=True):
-            ticket.text = text
+        texts, read = rows.join(memory, [t.ask for t in tickets]), memory.mask.sum(1).tolist()
+        # PaliGemma's separator is not in the memory, since it starts the text, but ends the prompt
+        separators = isinstance(first.pipeline.model, PaliGemmaModel)
+        for ticket, text, count in zip(tickets, texts, read, strict=True):
+            ticket.text, ticket.read = text, count + separators
 
     def _lane(self, ticket: Ticket, length: int) -> _Lane:
         """Where a request with a memory of so many tokens is decoded."""

@@ -266,8 +266,3 @@ class Service:
         for image in self.media.images(named):
             client.check()
             yield image
-
-    def prompt_tokens(self, ticket: Ticket) -> int:
-        """Tokens that the encoder read: of the images, and of the prompt."""
-        rows, columns = ticket.pipeline.model.vit.config.grid
-        return len(ticket.keys) * rows * columns + len(ticket.arrays["prompt"])

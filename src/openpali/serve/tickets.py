@@ -66,6 +66,7 @@ class Ticket:
         deadline: on the clock of ``time.monotonic``; None: none.
         watch: see :data:`Watch`.
         submitted, started, first_token, finished: times on the same clock; 0 until then.
+        read: tokens that the model read, of the images, of the prompt, and its own beside them; 0 while it waits.
         text: what is being generated; None while it waits.
         strangeness: of its images; None while it waits, without images, and if the model does not say.
     """
@@ -84,6 +85,7 @@ class Ticket:
     started: float = 0.0
     first_token: float = 0.0
     finished: float = 0.0
+    read: int = 0
     text: Text | None = None
     strangeness: float | None = None
     cancelled: bool = False

@@ -47,9 +47,10 @@ MASK: dict[str, Input] = {"mask": (torch.zeros(1, 1, 1, 5), [-1, 1, 1, -1])}
 
 @dataclass(frozen=True)
 class OpenVinoMemory:
-    """Encoder outputs, and keys and values of each decoder layer (OpenVINO tensors)."""
+    """Encoder outputs, which of them are real, and keys and values of each decoder layer (OpenVINO tensors)."""
 
     outputs: Tensor
+    mask: Tensor
     tensors: list[Any]
 
 
@@ -244,12 +245,12 @@ class OpenVinoPali:
                 outputs = self.text.encode(x, real)
                 pairs = (cast(DecoderLayer, layer).cross.memory(outputs) for layer in self.text.decoder)
                 memory = [_narrow(t, self.precision) for pair in pairs for t in pair]
-            return OpenVinoMemory(outputs, [*memory, _tensor(mask.numpy())])
+            return OpenVinoMemory(outputs, real, [*memory, _tensor(mask.numpy())])
         biases = [unfold_bias(bias(1 - n, n - 1), n)[None] for bias in self.text.encoder_bias]
         request = self._encoder.create_infer_request()  # one per memory: its outputs are the memory
         request.infer([_tensor(t.numpy()) for t in (x, mask, *biases)])
         outputs, *memory = [request.get_tensor(port) for port in self._encoder.outputs]
-        return OpenVinoMemory(torch.from_numpy(outputs.data), [*memory, _tensor(mask.numpy())])
+        return OpenVinoMemory(torch.from_numpy(outputs.data), real, [*memory, _tensor(mask.numpy())])
 
     @torch.inference_mode()
     def embed_images(self, images: Tensor) -> Tensor:
