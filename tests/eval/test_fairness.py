@@ -223,5 +223,6 @@ def test_the_command_slices_saved_predictions(tmp_path: Path) -> None:
         return str(CliRunner().invoke(app, [*command, *arguments]).exception)
 
     assert "named 'metric', as the benchmark's own score" in failed("--words", str(tmp_path / "metric.txt"))
+    assert f"{answers} is an input and would be overwritten" in failed("--json", str(answers))
     answers.write_bytes(answers.read_bytes().splitlines(keepends=True)[0])
     assert f"there are no answers in {answers}" in failed()

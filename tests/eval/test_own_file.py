@@ -152,3 +152,8 @@ def test_a_task_is_for_data_of_ones_own(openpali, family: Path) -> None:
     assert "defines its task: leave out --task" in openpali("eval", "nano/vqa", "--task", "vqa", "--model", family)
     assert "of a suite have their tasks" in openpali("eval", "--suite", "nano", "--task", "vqa", "--model", family)
     assert "no data file gone.jsonl" in openpali("eval", "gone.jsonl", "--model", family)
+
+
+def test_a_card_does_not_replace_the_data(openpali, family: Path, tmp_path: Path) -> None:
+    data = write(tmp_path, [dict(FIELDS["vqa"])])
+    assert "is an input and would be overwritten" in openpali("eval", data, "--model", family, "--json", data)

@@ -9,7 +9,7 @@ import typer
 
 from openpali.cli.models import open_pali
 from openpali.cli.options import DataRoot, Device, Dtype, Engine, Model
-from openpali.cli.outputs import check_writable
+from openpali.cli.outputs import check_not_input, check_writable
 
 if TYPE_CHECKING:
     from openpali.eval.runner import Run
@@ -71,8 +71,10 @@ def evaluate(
     if suite and task:
         raise ValueError("--task is for your own data: the benchmarks of a suite have their tasks")
     chosen = find_suite(suite) if suite else [find_benchmark(benchmark, task)]
-    check_writable(file, save_predictions, report, out and out / "table.md")
     own = not suite and benchmark not in BENCHMARKS
+    for each in filter(None, (file, report) if own else ()):
+        check_not_input(each, benchmark)
+    check_writable(file, save_predictions, report, out and out / "table.md")
     root = Path.cwd() if own else data or home() / "data"
     reader = open_ocr(ocr) if ocr else None
     with join_ranks(PATIENCE_OF_RANKS) as ranks, progress_bar(quiet=ranks.rank > 0) as watch:

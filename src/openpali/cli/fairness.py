@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from openpali.cli.outputs import check_writable
+from openpali.cli.outputs import check_not_input, check_writable
 
 METRIC = "metric"  # the benchmark's own score, among the traits of the result
 
@@ -32,6 +32,8 @@ def fairness(
     from openpali.eval import fairness as fair
     from openpali.eval.predictions import read_predictions
 
+    if file is not None:
+        check_not_input(file, predictions, attributes, *(words or ()))
     check_writable(file)
     if any(path.stem == METRIC for path in words or ()):
         raise ValueError(f"no word list can be named {METRIC!r}, as the benchmark's own score is: rename it")
