@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, SiglipTokenizer, SiglipVisionModel, T5Tokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, SiglipTokenizer, SiglipVisionModel, T5Tokenizer
 
 from openpali.cli.main import main
 from openpali.data.pipeline.encode import PairEncoder
 from openpali.infer.pali import Pali
-from openpali.interop.export import export
+from openpali.interop.export import Inexpressible, export
 from openpali.interop.parts import adopt_siglip, assemble, extend_rows
 from openpali.interop.tokenizer import read_tokenizer
 from openpali.model.init import materialise
@@ -23,7 +24,7 @@ from openpali.model.mask_vqvae import MaskVQVAEConfig
 from openpali.model.pali import PaliModelConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import resample_positions
-from openpali.weights.format import build, open_model, write_model
+from openpali.weights.format import add_facts, build, open_model, write_model
 from openpali.weights.quantize import write_int8
 from openpali.weights.tensors import MappedTensors
 
@@ -243,6 +244,27 @@ def test_texts_are_reworded_as_the_checkpoints_tokenizer_does(
     adopt_siglip(folder, tmp_path / "ours")
     assert open_model(tmp_path / "ours").facts["wording"] == wording
     assert Pali(tmp_path / "ours").embedding._encoder.wording == wording
+
+
+def test_an_exported_siglip_keeps_its_wording(sources: Path, tmp_path: Path) -> None:
+    """transformers' tokenizer honours it, but for punctuation, which is said."""
+    adopt_siglip(sources / "siglip", tmp_path / "ours")
+    for facts, wording in (
+        ({}, "canonical"),
+        ({"wording": "lower"}, "lower"),
+        ({"recipe": {"keep_case": True}}, "as is"),
+    ):
+        add_facts(tmp_path / "ours", **facts)
+        ours, said = open_model(tmp_path / "ours"), pytest.warns(Inexpressible, match="SiglipTokenizer removes")
+        with nullcontext() if wording == "canonical" else said:
+            export(ours, tmp_path / "theirs")
+        theirs = AutoTokenizer.from_pretrained(tmp_path / "theirs")
+        assert (type(theirs), theirs.model_max_length) == (SiglipTokenizer, 5)
+        text = "A RED circle" + (", it's!" if wording == "canonical" else "")
+        ids = theirs(text, padding="max_length", max_length=24).input_ids
+        assert ids == PairEncoder(ours.tokenizer, 24, wording).text(text).tolist()
+        adopt_siglip(tmp_path / "theirs", tmp_path / "again")
+        assert open_model(tmp_path / "again").wording == wording
 
 
 def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.encode import Wording
 from openpali.interop.paligemma import write_paligemma
 from openpali.interop.siglip import write_siglip, write_vit
 from openpali.interop.t5 import write_t5
@@ -23,11 +25,16 @@ from openpali.weights.format import ModelFolder
 from openpali.weights.tensors import write_tensors
 
 
+class Inexpressible(UserWarning):
+    """Something of a model that transformers' own classes do otherwise."""
+
+
 def export(source: ModelFolder, out: Path) -> list[Path]:
     """Write a SigLIP as `SiglipModel`, the halves of a PaLI as `SiglipVisionModel` and T5, the others as a whole.
 
     The others are PaliGemma and T5Gemma 2. T5 with a bias in each layer is written as umT5. Of a PaLI, the
-    projection is left out; ``interop.transformers`` opens it as a whole.
+    projection is left out; ``interop.transformers`` opens it as a whole. A warning (:class:`Inexpressible`) says
+    what transformers does otherwise.
 
     Args:
         source: the model.
@@ -41,7 +48,9 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
     """
     weights, config = source.weights(), source.config
     if isinstance(config, SigLIPConfig):
-        _write(out, *write_siglip(weights, config), _preprocessor(source.preprocess))
+        texts = _siglip_tokenizer(source.tokenizer, source.wording, config.text.length)
+        processor = {**_preprocessor(source.preprocess), "tokenizer_config.json": texts}
+        _write(out, *write_siglip(weights, config), processor)
         source.tokenizer.save(out / "spiece.model")
         return [out]
     if isinstance(config, PaliGemmaConfig):
@@ -101,6 +110,27 @@ def _preprocessor(preprocess: Preprocess | None, kind: str = "SiglipImageProcess
         "image_std": [0.5, 0.5, 0.5],
     }
     return {"preprocessor_config.json": described}
+
+
+def _siglip_tokenizer(tokenizer: Tokenizer, wording: Wording, length: int) -> dict[str, Any]:
+    """What makes transformers' tokenizer normalise texts as ours, as far as it can, and tells ``convert`` how."""
+    if wording != "canonical":
+        warnings.warn(
+            "transformers' SiglipTokenizer removes punctuation, which this model's texts keep: leave it out there, "
+            "or embed texts with OpenPaLI",
+            Inexpressible,
+            stacklevel=3,
+        )
+    eos, unk = tokenizer.pieces([tokenizer.eos_id, tokenizer.unk_id])
+    return {
+        "tokenizer_class": "SiglipTokenizer",
+        "do_lower_case": wording != "as is",
+        "wording": wording,
+        "model_max_length": length,
+        "pad_token": eos,
+        "eos_token": eos,
+        "unk_token": unk,
+    }
 
 
 def _gemma_tokenizer(tokenizer: Tokenizer, processor: str, **image_tokens: str) -> dict[str, Any]:

@@ -172,13 +172,15 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
 def _wording(folder: Path) -> Wording:
     """How a checkpoint's tokenizer normalises texts.
 
-    "canonical" for the first SigLIP in transformers, as its tokenizer class does; "lower" for SigLIP 2, which uses
-    Gemma's tokenizer, and for big_vision.
+    What `openpali export` wrote says so. Otherwise, "canonical" for the first SigLIP in transformers, as its
+    tokenizer class does; "lower" for SigLIP 2, which uses Gemma's tokenizer, and for big_vision.
     """
     if not (folder / "config.json").is_file():
         return "lower"
     file = folder / "tokenizer_config.json"
     described = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    if (wording := described.get("wording")) in get_args(Wording):
+        return cast(Wording, wording)
     return "canonical" if "Siglip" in described.get("tokenizer_class", "SiglipTokenizer") else "lower"
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.encode import Wording
 from openpali.messages import reason
 from openpali.metrics.calibration import Calibration
 from openpali.model.int8 import use_int8
@@ -195,6 +196,12 @@ class ModelFolder:
             return {task: Calibration(**values) for task, values in self.facts.get("calibration", {}).items()}
         except (TypeError, AttributeError) as error:
             raise ValueError(f"{self.folder / CONFIG} has a calibration that cannot be read ({error})") from error
+
+    @property
+    def wording(self) -> Wording:
+        """How the texts of a SigLIP are normalised, see :class:`openpali.data.pipeline.encode.PairEncoder`."""
+        wording: Wording = self.facts.get("wording", "lower")
+        return "as is" if self.facts.get("recipe", {}).get("keep_case") else wording
 
     @property
     def lasting_facts(self) -> Json:
