@@ -72,7 +72,7 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
     told = {row.column.name for row in whole if row.sign(study) != TOO_LOW}
     left.set_yticks(range(len(names)), [name if name in told else f"{name}: {TOO_LOW}" for name in names])
     left.invert_yaxis()
-    left.set_xlabel(f"{study.compared} - {study.baseline}, percent (CIDEr on its own scale)")
+    left.set_xlabel(f"{study.compared} - {study.baseline}\npercent (CIDEr on its own scale)")
     left.legend(fontsize="small")
     for panel in right:
         panel.axhline(0, color="grey", linewidth=1)
