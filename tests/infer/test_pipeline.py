@@ -209,6 +209,15 @@ def test_no_images_and_no_texts_have_no_embeddings(pali: Pali) -> None:
     assert pali.similarity([], ["a"]).shape == (0, 1)
 
 
+def test_what_the_towers_read_is_counted_and_nothing_is_cut(pali: Pali) -> None:
+    most = pali.embedding.model.config.text.length - 1  # and its end
+    longest = "A " * (most - 1) + "A"
+    assert len(pali.embedding.tokenizer.encode(longest.lower())) == most
+    assert pali.embedding.count([longest, "a"], images=2) == most + 1 + 2 * 36
+    with pytest.raises(ValueError, match=f"the text 'A A .* has more than the {most} tokens"):
+        pali.embedding.count([f"{longest} A"])
+
+
 def test_prompts_of_several_tasks_go_to_their_parts(pali: Pali, images: list[np.ndarray]) -> None:
     """Each row of a call is answered by the part that its own task needs."""
     frames = [[images[0]], images[:2], [images[1]]]

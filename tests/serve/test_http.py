@@ -280,10 +280,12 @@ def test_masks_are_run_lengths_or_a_png(pali: Pali) -> None:
 def test_embeddings_and_similarities(
     client: Any, pali: Pali, images: Sequence[Image], encoded: Sequence[str]
 ) -> None:
-    found = client.post("/v1/embeddings", json={"input": "a cat", "images": encoded[:2]}).json()
+    found = client.post("/v1/embeddings", json={"input": "A CAT", "images": encoded[:2]}).json()
     got = np.array([each["embedding"] for each in found["data"]])
     np.testing.assert_allclose(got[:1], pali.embed_text(["a cat"]), atol=1e-5)
     np.testing.assert_allclose(got[1:], pali.embed_image(images[:2]), atol=1e-5)
+    tokens = len(pali.embedding.tokenizer.encode("a cat")) + 2 * 36  # patches
+    assert found["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
     files: list[Any] = [("input", (None, "a cat")), ("input", (None, "b")), ("images", ("1.png", png(images[0])))]
     form = client.post("/v1/embeddings", files=files).json()
     assert len(form["data"]) == 3
@@ -350,6 +352,8 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/detect", {"image": "data:;base64,YWJj"}, 400, "name: Field required"),
     ("/v1/embeddings", {}, 400, "give 1 to 8 texts and images, not 0"),
     ("/v1/embeddings", {"input": ["a"] * 9}, 400, "not 9"),
+    ("/v1/embeddings", {"input": ["a", "cat " * 99]}, 400, "tokens that this model reads: shorten it"),
+    ("/v1/similarity", {"images": LARGE[:1], "texts": ["cat " * 99]}, 400, "the text 'cat cat cat"),
     ("/v1/nothing", {}, 404, "POST /v1/nothing: Not Found"),
     ("/health/live", {}, 405, "Method Not Allowed"),
 ]
@@ -679,7 +683,7 @@ def test_embeddings_that_nobody_waits_for_are_not_computed(pali: Pali, encoded: 
             return {"type": "http.disconnect"}
 
         request = Request({"type": "http"}, receive)
-        call = service.embed(request, pali, [(encoded[0], "image")], computed.append)
+        call = service.embed(request, pali, ["a"], [(encoded[0], "image")], computed.append)
         async with service._embedding:  # another call is under way
             [found] = await asyncio.gather(call, return_exceptions=True)
         while service._embeddings:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import get_ident
 from typing import Any, TypeVar, cast
@@ -30,6 +30,7 @@ from openpali.data.media.images import Preprocess, load_image, to_rgb
 from openpali.data.pipeline.encode import Arrays, Batch, PairEncoder, SequenceEncoder, Wording
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
+from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
@@ -448,6 +449,23 @@ class EmbeddingPipeline:
         """The model, and how its images are resized."""
         assert part in self.parts
         return self.model, self.preprocess
+
+    def count(self, texts: Sequence[str], images: int = 0) -> int:
+        """Tokens of texts and patches of images that the towers read, without padding.
+
+        Raises:
+            ValueError: a text is longer than its tower reads, so that its end would be cut.
+        """
+        rows, columns = self.model.config.vision.grid
+        length, total = self.model.config.text.length, images * rows * columns
+        wider = replace(self._encoder, length=length + 1)  # shows what would be cut
+        for text in texts:
+            real = wider.text(text) != self.tokenizer.eos_id
+            if real[length - 1]:
+                told = f"the text {shorten(text, 40)!r} has more than the {length - 1} tokens that this model reads"
+                raise ValueError(f"{told}: shorten it")
+            total += int(real.sum())
+        return total
 
     def embed_image(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Floats:
         """L2-normalised embeddings of images ``[N, D]``, comparable with :meth:`embed_text`."""

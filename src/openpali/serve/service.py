@@ -145,33 +145,40 @@ class Service:
             raise ApiError(400, told) from error
 
     async def embed(
-        self, request: Request, pali: Pali, named: Sequence[tuple[str, str]], work: Callable[[Sequence[Image]], T]
-    ) -> T:
-        """Run work of SigLIP's towers on images, one call after another.
+        self,
+        request: Request,
+        pali: Pali,
+        texts: Sequence[str],
+        named: Sequence[tuple[str, str]],
+        work: Callable[[Sequence[Image]], T],
+    ) -> tuple[T, int]:
+        """Run work of SigLIP's towers on texts and images, one call after another; also how many tokens they read.
 
         Args:
             pali: whose towers.
             named: data URLs or URLs of the images, with the name that errors give them.
+            work: takes the images.
 
         Raises:
-            ApiError: too many wait, or as :meth:`run`.
+            ApiError: too many wait, a text is too long, or as :meth:`run`.
             ClientDisconnect: nobody waits for it any more.
         """
         client = Client(request, self.limits.seconds)
 
-        def read() -> list[Image]:
+        def read() -> tuple[list[Image], int]:
+            tokens = pali.embedding.count(texts, len(named))
             resize = pali.embedding.preprocess  # those that wait hold no large images
-            return [resize(image) for image in self._images(named, client)]
+            return [resize(image) for image in self._images(named, client)], tokens
 
         def compute(images: Sequence[Image]) -> T:
             client.check()
             return work(images)
 
-        async def in_turn() -> T:
+        async def in_turn() -> tuple[T, int]:
             try:
-                images = await self.run(read)
+                images, tokens = await self.run(read)
                 async with self._embedding:
-                    return await self.run(partial(compute, images))
+                    return await self.run(partial(compute, images)), tokens
             finally:
                 self._embeddings -= 1
 

@@ -86,11 +86,10 @@ def vision_router(service: Service) -> APIRouter:
         check_count(len(texts) + len(body.images))
         pali = model.pali
 
-        def work(images: Sequence[Image]) -> tuple[Floats, int]:
-            rows = np.concatenate([pali.embed_text(texts), pali.embed_image(images)])
-            return rows, sum(len(pali.embedding.tokenizer.encode(text)) for text in texts)
+        def work(images: Sequence[Image]) -> Floats:
+            return np.concatenate([pali.embed_text(texts), pali.embed_image(images)])
 
-        rows, tokens = await service.embed(request, pali, named(body), work)
+        rows, tokens = await service.embed(request, pali, texts, named(body), work)
         data = [
             {"object": "embedding", "index": i, "embedding": _encoded(row, body.encoding_format)}
             for i, row in enumerate(rows)
@@ -109,7 +108,7 @@ def vision_router(service: Service) -> APIRouter:
         def work(images: Sequence[Image]) -> Floats:
             return pali.similarity(images, body.texts)
 
-        found = await service.embed(request, pali, named(body), work)
+        found, _ = await service.embed(request, pali, body.texts, named(body), work)
         return JSONResponse({"model": model.name, "similarity": found.tolist()})
 
     return router
