@@ -6,14 +6,25 @@ import json
 import shutil
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, SiglipTokenizer, SiglipVisionModel, T5Tokenizer
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    SiglipTokenizer,
+    SiglipVisionModel,
+    T5Tokenizer,
+)
 
 from openpali.cli.main import main
+from openpali.data.media.images import FILTERS, Policy, Preprocess
 from openpali.data.pipeline.encode import PairEncoder
 from openpali.infer.pali import Pali
 from openpali.interop.export import Inexpressible, export
@@ -255,8 +266,8 @@ def test_an_exported_siglip_keeps_its_wording(sources: Path, tmp_path: Path) -> 
         ({"recipe": {"keep_case": True}}, "as is"),
     ):
         add_facts(tmp_path / "ours", **facts)
-        ours, said = open_model(tmp_path / "ours"), pytest.warns(Inexpressible, match="SiglipTokenizer removes")
-        with nullcontext() if wording == "canonical" else said:
+        ours = open_model(tmp_path / "ours")
+        with nullcontext() if wording == "canonical" else pytest.warns(Inexpressible, match="removes punctuation"):
             export(ours, tmp_path / "theirs")
         theirs = AutoTokenizer.from_pretrained(tmp_path / "theirs")
         assert (type(theirs), theirs.model_max_length) == (SiglipTokenizer, 5)
@@ -280,6 +291,21 @@ def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path:
         expected = theirs(text, padding="max_length", max_length=24, truncation=True).input_ids
         assert PairEncoder(tokenizer, 24, "canonical").text(text).tolist() == expected
     assert PairEncoder(tokenizer, 24).text("a dog?").tolist() != PairEncoder(tokenizer, 24).text("a dog").tolist()
+
+
+@pytest.mark.parametrize(("policy", "filtered"), product(get_args(Policy), FILTERS))
+def test_transformers_sees_the_same_pixels(sources: Path, tmp_path: Path, policy: Policy, filtered: str) -> None:
+    """Where it cannot, that is said."""
+    adopt_siglip(sources / "siglip", tmp_path / "ours")
+    ours = open_model(tmp_path / "ours")
+    preprocess = Preprocess(12, 12, policy, filtered)
+    with pytest.warns(Inexpressible) if filtered == "bilinear" else nullcontext():
+        export(replace(ours, preprocess=preprocess), tmp_path / "theirs")
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "theirs")
+    image = np.random.default_rng(0).integers(0, 256, (48, 24, 3), np.uint8)
+    found = processor(image, return_tensors="pt").pixel_values[0].permute(1, 2, 0)
+    same = torch.allclose(found, torch.from_numpy(preprocess(image)) / 127.5 - 1, atol=1.01 / 127.5)
+    assert same == (filtered != "bilinear")
 
 
 def test_export_of_int8_writes_the_floats_that_it_stands_for(sources: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from openpali.data.media.images import Preprocess
+from openpali.data.media.images import FILTERS, Preprocess
 from openpali.data.pipeline.encode import Wording
 from openpali.interop.paligemma import write_paligemma
 from openpali.interop.siglip import write_siglip, write_vit
@@ -23,6 +23,9 @@ from openpali.model.t5gemma2 import T5Gemma2Config
 from openpali.text.tokenizer import GEMMA3_PIECES, Tokenizer
 from openpali.weights.format import ModelFolder
 from openpali.weights.tensors import write_tensors
+
+_SIGLIP = "SiglipImageProcessor"
+_RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
 
 
 class Inexpressible(UserWarning):
@@ -95,13 +98,29 @@ def _write(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any
         (folder / name).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
-def _preprocessor(preprocess: Preprocess | None, kind: str = "SiglipImageProcessor") -> dict[str, Any]:
+def _preprocessor(preprocess: Preprocess | None, kind: str = _SIGLIP) -> dict[str, Any]:
     if preprocess is None:
         return {}
+    height, width, (mode, antialias) = preprocess.height, preprocess.width, FILTERS[preprocess.filter]
+    side = {"height": height, "width": width}
+    size: dict[str, Any] = {"size": side}
+    if not antialias:
+        _warn(
+            "transformers resizes images with antialiasing, and this model's are resized without: give it images "
+            f"of {height} x {width} pixels, resized by OpenPaLI's Preprocess"
+        )
+    if preprocess.policy == "pad" and kind == _SIGLIP:
+        # It pads at the right and bottom, after it normalises: with 0, which is our grey.
+        size = {"size": {"max_height": height, "max_width": width}, "do_pad": True, "pad_size": side}
+    elif preprocess.policy == "pad":
+        _warn(
+            f"transformers' {kind} squashes images, and this model's keep their proportions: pad them to a square "
+            "first, with grey at the right and bottom"
+        )
     described = {
         "image_processor_type": kind,
-        "size": {"height": preprocess.height, "width": preprocess.width},
-        "resample": 2,  # Pillow's BILINEAR
+        **size,
+        "resample": _RESAMPLE[mode],
         "do_resize": True,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -112,14 +131,16 @@ def _preprocessor(preprocess: Preprocess | None, kind: str = "SiglipImageProcess
     return {"preprocessor_config.json": described}
 
 
+def _warn(message: str) -> None:
+    warnings.warn(message, Inexpressible, stacklevel=4)
+
+
 def _siglip_tokenizer(tokenizer: Tokenizer, wording: Wording, length: int) -> dict[str, Any]:
     """What makes transformers' tokenizer normalise texts as ours, as far as it can, and tells ``convert`` how."""
     if wording != "canonical":
-        warnings.warn(
+        _warn(
             "transformers' SiglipTokenizer removes punctuation, which this model's texts keep: leave it out there, "
-            "or embed texts with OpenPaLI",
-            Inexpressible,
-            stacklevel=3,
+            "or embed texts with OpenPaLI"
         )
     eos, unk = tokenizer.pieces([tokenizer.eos_id, tokenizer.unk_id])
     return {
