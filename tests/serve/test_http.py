@@ -29,10 +29,10 @@ from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
-from openpali.infer.generate import Decoding, Generation
+from openpali.infer.generate import Decoding, Generation, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
-from openpali.serve.answers import own
+from openpali.serve.answers import log_probs, own
 from openpali.serve.connection import Connection
 from openpali.serve.errors import ApiError
 from openpali.serve.http import create_app
@@ -76,6 +76,18 @@ def events(client: Any, body: dict[str, Any]) -> list[Any]:
     return [json.loads(each) for each in found]
 
 
+def text_of(tokens: Sequence[Any]) -> str:
+    """The text of tokens, of which some are bytes; a byte that is part of no character is U+FFFD."""
+    spelt = bytes(byte for token in tokens for byte in token["bytes"])
+    return re.sub("[\udc80-\udcff]", "\ufffd", spelt.decode(errors="surrogateescape"))
+
+
+def tokens_of(stream: Sequence[Any]) -> list[Any]:
+    """The log-probabilities that the events of a stream hold."""
+    found = [each["choices"][0]["logprobs"] for each in stream]
+    return [token for each in found if each for token in each["content"]]
+
+
 def test_an_answer_is_that_of_the_model(
     client: Any, pali: Pali, images: Sequence[Image], encoded: Sequence[str]
 ) -> None:
@@ -91,7 +103,7 @@ def test_an_answer_is_that_of_the_model(
     assert choice["openpali"]["score"] == pytest.approx(expected.generation.score, abs=1e-4)
     values = [each["logprob"] for each in choice["logprobs"]["content"]]
     assert values == pytest.approx(expected.generation.log_probs[: len(expected.generation.ids)], abs=1e-4)
-    assert "".join(each["token"] for each in choice["logprobs"]["content"]).strip() == expected.answer.text
+    assert text_of(choice["logprobs"]["content"]).strip() == expected.answer.text
     prompt = 36 + len(pali.pipeline().tokenizer.encode(ASK))  # of patches, and of text
     written = len(expected.generation.log_probs)
     assert found["usage"] == {
@@ -110,10 +122,7 @@ def test_a_stream_is_the_answer_in_pieces(client: Any, encoded: Sequence[str]) -
     last = found[-1]
     assert last["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
     assert last["usage"] == whole["usage"]
-    tokens = [
-        t for each in found if each["choices"][0]["logprobs"] for t in each["choices"][0]["logprobs"]["content"]
-    ]
-    assert [t["token"] for t in tokens] == [t["token"] for t in whole["choices"][0]["logprobs"]["content"]]
+    assert tokens_of(found) == whole["choices"][0]["logprobs"]["content"]
     apart = events(client, {**body, "stream_options": {"include_usage": True}})
     assert (apart[-1]["choices"], apart[-1]["usage"]) == ([], whole["usage"])
     assert "usage" not in apart[-2]
@@ -123,6 +132,10 @@ def test_a_stream_is_the_answer_in_pieces(client: Any, encoded: Sequence[str]) -
         cut = "".join(each["choices"][0]["delta"]["content"] for each in stopped)
         assert cut == text[: text.index(stop)].strip()
         assert stopped[-1]["choices"][0]["finish_reason"] == "stop"
+        [choice] = client.post("/v1/chat/completions", json={**body, "stop": stop}).json()["choices"]
+        tokens = choice["logprobs"]["content"]
+        assert tokens_of(stopped) == tokens
+        assert len(text_of(tokens[:-1]).strip()) < len(cut) <= len(text_of(tokens)), "it ends where it is cut"
 
 
 def test_a_stream_of_several_answers_holds_what_they_hold(client: Any, encoded: Sequence[str]) -> None:
@@ -138,7 +151,7 @@ def test_a_stream_of_several_answers_holds_what_they_hold(client: Any, encoded: 
         )
 
 
-def test_the_likeliest_tokens_at_each_place(client: Any, encoded: Sequence[str]) -> None:
+def test_the_likeliest_tokens_at_each_place(client: Any, pali: Pali, encoded: Sequence[str]) -> None:
     body = chat(ASK, encoded[1], max_tokens=6, logprobs=True, top_logprobs=3)
     [choice] = client.post("/v1/chat/completions", json=body).json()["choices"]
     places = choice["logprobs"]["content"]
@@ -147,9 +160,13 @@ def test_the_likeliest_tokens_at_each_place(client: Any, encoded: Sequence[str])
         assert len(top) == 3
         assert top[0] == {name: place[name] for name in ("token", "logprob", "bytes")}, "greedy takes the likeliest"
         assert [each["logprob"] for each in top] == sorted((each["logprob"] for each in top), reverse=True)
-        assert all(each["bytes"] == list(each["token"].encode()) for each in top)
+        assert all(each["bytes"] for each in top)
     streamed = [each["choices"][0]["logprobs"] for each in events(client, body)]
     assert [place for each in streamed if each for place in each["content"]] == places
+    ids = (tokenizer := pali.pipeline().tokenizer).encode("a 🦄!")
+    found = log_probs(tokenizer, Written(ids, [-1.0] * len(ids)), 0, len(ids))
+    assert text_of(found) == "a 🦄!"
+    assert "<0xF0>" in [each["token"] for each in found]
     plain = {"prompt": ASK, "max_tokens": 4, "temperature": 1, "seed": 2, "logprobs": 2}
     [choice] = client.post("/v1/completions", json=plain).json()["choices"]
     found = choice["logprobs"]

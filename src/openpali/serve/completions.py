@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
@@ -154,12 +155,14 @@ def event(data: Json) -> str:
 
 
 class _Pieces:
-    """Cuts a text that grows into pieces that do not change any more."""
+    """Cuts a text that grows, and its tokens, into pieces that do not change any more."""
 
     def __init__(self, ticket: Ticket) -> None:
-        self._text = GrowingText(ticket.pipeline.tokenizer)
+        self._text, self._before = (GrowingText(ticket.pipeline.tokenizer) for _ in range(2))
         self._stops = ticket.stops
         self._held = max((len(stop) for stop in ticket.stops), default=1) - 1  # may be the start of a stop
+        self._begins: list[int] = []  # where each token begins
+        self._ended = False
         self.sent = ""
         self.tokens = 0  # whose log-probabilities are sent
 
@@ -170,7 +173,17 @@ class _Pieces:
         self.sent += piece
         return piece
 
+    def begun(self, ids: Sequence[int]) -> int:
+        """How many of the tokens begin before a stop, and before what is held back since it may be one."""
+        if not self._stops:
+            return len(ids)
+        for n in range(len(self._begins), len(ids)):
+            self._begins.append(len(self._before.of(ids[:n]).rstrip(BROKEN)))
+        text = cut_at(self._text.of(ids), self._stops)
+        return bisect_left(self._begins, len(text) if self._ended else len(text.rstrip(BROKEN)) - self._held)
+
     def rest(self, whole: str) -> str:
+        self._ended = True
         return whole[len(self.sent) :] if whole.startswith(self.sent) else ""
 
 
@@ -195,28 +208,34 @@ class _Form(ABC):
 
     def whole(self, index: int, ticket: Ticket, prediction: Prediction) -> Json:
         """A choice."""
-        generation = prediction.generation
+        generation, pieces = prediction.generation, _Pieces(ticket)
         return {
             "index": index,
-            **self.text(prediction.answer.text, stream=False),
-            "logprobs": self.log_probs(ticket, _written(generation), 0),
+            **self.text(pieces.rest(prediction.answer.text), stream=False),
+            "logprobs": self.log_probs(ticket, _written(generation), pieces),
             "finish_reason": FINISH[generation.finish_reason],
             "openpali": own(prediction),
         }
 
     def piece(self, index: int, text: str, ticket: Ticket, written: Written, pieces: _Pieces) -> Json:
         """A choice of a stream."""
-        values = self.log_probs(ticket, written, pieces.tokens)
-        pieces.tokens = len(written.ids)
+        values = self.log_probs(ticket, written, pieces)
         return {"index": index, **self.text(text, stream=True), "logprobs": values, "finish_reason": None}
 
     @abstractmethod
     def text(self, text: str, stream: bool) -> Json:
         """A text, whole or a piece of a stream."""
 
+    def log_probs(self, ticket: Ticket, written: Written, pieces: _Pieces) -> Any:
+        """Log-probabilities of the tokens that are not sent yet; None if they are not asked for."""
+        if not self.with_log_probs:
+            return None
+        first, pieces.tokens = pieces.tokens, pieces.begun(written.ids)
+        return self.of_tokens(log_probs(ticket.pipeline.tokenizer, written, first, pieces.tokens), ticket)
+
     @abstractmethod
-    def log_probs(self, ticket: Ticket, written: Written, first: int) -> Any:
-        """Log-probabilities of the tokens from ``first`` on; None if they are not asked for."""
+    def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:
+        """Log-probabilities as clients know them."""
 
 
 class _Chat(_Form):
@@ -229,10 +248,8 @@ class _Chat(_Form):
     def text(self, text: str, stream: bool) -> Json:
         return {"delta": {"content": text}} if stream else {"message": {"role": "assistant", "content": text}}
 
-    def log_probs(self, ticket: Ticket, written: Written, first: int) -> Any:
-        if not self.with_log_probs:
-            return None
-        return {"content": log_probs(ticket.pipeline.tokenizer, written, first), "refusal": None}
+    def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:
+        return {"content": found, "refusal": None}
 
 
 class _Plain(_Form):
@@ -241,10 +258,7 @@ class _Plain(_Form):
     def text(self, text: str, stream: bool) -> Json:
         return {"text": text}
 
-    def log_probs(self, ticket: Ticket, written: Written, first: int) -> Any:
-        if not self.with_log_probs:
-            return None
-        found = log_probs(ticket.pipeline.tokenizer, written, first)
+    def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:
         top = [{other["token"]: other["logprob"] for other in [*each["top_logprobs"], each]} for each in found]
         return {
             "tokens": [each["token"] for each in found],
