@@ -188,6 +188,13 @@ def test_data_validate_prints_json_and_draws_a_contact_sheet(
     printed = openpali(capsys, monkeypatch, "data", "validate", data, "--task", "caption")
     assert "no problems found" in printed
     assert "what the model will see" not in printed
+    data.write_text('{"imges": "a.png"}\n' * 6)
+    with pytest.raises(SystemExit):
+        app(["data", "validate", str(data), "--json"])
+    assert len(json.loads(capsys.readouterr().out)["messages"]["bad record"]) == 6
+    with pytest.raises(SystemExit):
+        app(["data", "validate", str(data)])
+    assert "--json prints every message" in capsys.readouterr().out
 
 
 def test_data_validate_needs_no_built_data_set(capsys, monkeypatch, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import re
@@ -83,7 +82,7 @@ def test_good_data_is_counted_per_task_and_shown(folder: Path, tokenizer: Tokeni
     assert (first.where, first.task, first.target) == ("data.jsonl:1", "vqa", "a cat")
     assert list(first.target_pieces) == [*tokenizer.pieces(tokenizer.encode("a cat")), "</s>"]
     assert [s.task for s in report.shown] == ["vqa", "caption", "detect", "denoise"]
-    assert json.loads(json.dumps(dataclasses.asdict(report)))["feeds"] == report.feeds
+    assert json.loads(json.dumps(report.as_json()))["feeds"] == report.feeds
     assert "no problems found" in printed(report)
 
 
@@ -117,7 +116,9 @@ def test_each_kind_of_problem_is_found_with_its_line(folder: Path, tokenizer: To
         {"images": "a.png"},
         cat([10, 20, 50, 60]) | {"objects": [{"name": "7 up", "box": [1, 2, 30, 40]}]},
         {"images": "a.png", "caption": "a cat " * 100},
-        cat([-3, 20, 50, 60]),
+        cat([-3, 20, 50, 60]) | {"key": "a"},
+        {"key": "b", "images": "a.png"},
+        {"images": "a.png", "caption": ["a cat", ""], "answers": " ", "question": "what is it?"},
     )
     report = validate(path, Terms(tokenizer=tokenizer))
     lines = {kind: [re.findall(r"data\.jsonl:(\d+)", m)[0] for m in ms] for kind, ms in report.messages.items()}
@@ -127,7 +128,11 @@ def test_each_kind_of_problem_is_found_with_its_line(folder: Path, tokenizer: To
     assert lines["box outside"] == ["5", "6", "7", "12"]
     assert "multiply" in report.messages["box outside"][1]
     assert lines["mask elsewhere"] == ["7"]
-    assert "9" in lines["unusable"]
+    assert lines["unusable"] == ["9", "13"]
+    assert "data.jsonl:12 (key a): objects.0 (cat)" in report.messages["box outside"][3]
+    fields = [message.split(" is empty")[0] for message in report.messages["empty text"]]
+    assert fields == ["data.jsonl:14: captions.en.1", "data.jsonl:14: answers.0"]
+    assert validate(path).problems["empty text"] == 2  # without a tokenizer, too
     assert set(lines["long target"]) == {"11"}
     assert not report.ok
     text = printed(report)
@@ -142,6 +147,7 @@ def test_a_task_names_the_missing_field(folder: Path) -> None:
     assert report.problems == {"unusable": 10}
     assert report.messages["unusable"][0] == "sample data.jsonl:1 has no answers"
     assert len(report.messages["unusable"]) == 5
+    assert report.as_json()["messages"]["unusable"][-1] == "sample data.jsonl:10 has no question"
     assert "and 5 more" in printed(report)
 
 

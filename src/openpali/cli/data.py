@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openpali.cli.options import DataRoot, Json, Model
 from openpali.cli.outputs import check_drawable, check_not_input, check_writable
+
+if TYPE_CHECKING:
+    from openpali.data.problems import Problems
 
 app = typer.Typer(no_args_is_help=True, help="Build and check data sets.")
 
@@ -48,8 +51,6 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Write annotations in another format as JSONL, and count what cannot be used."""
-    from dataclasses import asdict
-
     from rich.console import Console
 
     from openpali.data.importers.registry import import_data
@@ -59,9 +60,10 @@ def import_(
     check_writable(out)
     found = import_data(format, path, out, images=images, split=split)
     if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+        typer.echo(json.dumps(found.as_json(), ensure_ascii=False))
     else:
         Console().print(render_import(found))
+        _mention_more(found)
 
 
 @app.command()
@@ -115,8 +117,6 @@ def validate(
 
     Samples are written as the model knows its tasks, or as the recipe trains them.
     """
-    from dataclasses import asdict
-
     from rich.console import Console
 
     from openpali.data.validate import validate as check
@@ -143,8 +143,14 @@ def validate(
     found = check(path, terms, limit=limit, show=sheet.add if out else None)
     drawn = str(out) if out is not None and sheet.save(out) else ""
     if as_json:
-        typer.echo(json.dumps(asdict(found) | {"sheet": drawn}, ensure_ascii=False))
+        typer.echo(json.dumps(found.as_json() | {"sheet": drawn}, ensure_ascii=False))
     else:
         Console().print(render(found, drawn))
+        _mention_more(found)
     if not found.ok:
         raise typer.Exit(1)
+
+
+def _mention_more(found: Problems) -> None:
+    if found.more:
+        typer.echo("--json prints every message")

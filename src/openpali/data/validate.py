@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from openpali.data.problems import Problems
 from openpali.data.sources.base import Source
-from openpali.data.sources.records import RecordError
+from openpali.data.sources.records import RecordError, RecordSource
 from openpali.data.sources.registry import open_source
 from openpali.data.sources.shards import DamagedShard
 from openpali.metrics.boxes import box_iou
@@ -62,7 +62,7 @@ class ShownSample:
 
 @dataclass
 class Validation(Problems):
-    """What :func:`validate` found; plain data, so that ``dataclasses.asdict`` gives JSON.
+    """What :func:`validate` found.
 
     Attributes:
         path: the data set.
@@ -119,8 +119,7 @@ def validate(
         if example is None:
             continue
         _check_objects(example, found)
-        if tokenizer:
-            _check_texts(example, tokenizer, found)
+        _check_texts(example, tokenizer, found)
         written = _write(example, index, tried, found, required=terms.required)
         if tokenizer:
             _check_lengths(example, written, tokenizer, terms, found)
@@ -157,7 +156,10 @@ def _spread(count: int, limit: int | None) -> list[int]:
 
 def _read(source: Source, index: int, found: Validation) -> Example | None:
     try:
-        return source[index]
+        example = source[index]
+        if isinstance(source, RecordSource) and (where := source.where(index)) != example.key:
+            example = replace(example, key=f"{where} (key {example.key})")  # the name of the sample in all messages
+        return example
     except FileNotFoundError as error:
         found.add("missing file", str(error))
     except RecordError as error:
@@ -187,8 +189,13 @@ def _check_objects(example: Example, found: Validation) -> None:
             found.add("mask elsewhere", f"{what}: the mask is empty")
 
 
-def _check_texts(example: Example, tokenizer: Tokenizer, found: Validation) -> None:
-    for text in _texts(example):
+def _check_texts(example: Example, tokenizer: Tokenizer | None, found: Validation) -> None:
+    for where, text in _texts(example):
+        if not text.strip():
+            found.add("empty text", f"{example.key}: {where} is empty: write a text, or leave it out")
+            continue
+        if tokenizer is None:
+            continue
         found.texts += 1
         if not tokenizer.roundtrips(text):
             found.lost += 1
@@ -197,11 +204,15 @@ def _check_texts(example: Example, tokenizer: Tokenizer, found: Validation) -> N
             found.add("text changed by the tokenizer", f"{example.key}: {text!r}")
 
 
-def _texts(example: Example) -> Iterator[str]:
-    for captions in example.captions.values():
-        yield from captions
-    yield from filter(None, (example.question, *example.answers, example.expression, example.text, example.label))
-    yield from (thing.name for thing in example.objects)
+def _texts(example: Example) -> Iterator[tuple[str, str]]:
+    """Field and text of all that the example has."""
+    for lang, captions in example.captions.items():
+        yield from ((f"captions.{lang}.{number}", text) for number, text in enumerate(captions))
+    yield from ((f"answers.{number}", text) for number, text in enumerate(example.answers))
+    fields = {"question": example.question, "expression": example.expression}
+    fields |= {"text": example.text, "label": example.label}
+    yield from ((name, text) for name, text in fields.items() if text)
+    yield from ((f"objects.{number}.name", thing.name) for number, thing in enumerate(example.objects))
 
 
 def _write(
