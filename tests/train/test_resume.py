@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from tiny_runs import tensors_of as newest_of
 
 import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
+from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
 from openpali.train.optim.optimizer import rate
+from openpali.train.recipe_file import as_toml
 from openpali.weights.format import open_model
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
@@ -69,11 +72,25 @@ def test_a_killed_run_equals_one_that_was_not(case, make_trainer, tmp_path) -> N
     assert_same_run(tmp_path / "broken", tmp_path / "whole")
 
 
-def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path) -> None:
+def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path, monkeypatch, capsys) -> None:
     recipe = make_recipe()
     make_trainer(recipe, "once").train()
-    for _ in range(2):
-        make_trainer(recipe, "twice").train()
+    written = make_trainer(recipe, "twice").train()
+    record, config = tmp_path / "twice" / "recipe.json", written / "config.json"
+    before = record.read_text(), config.read_text(), config.stat().st_mtime_ns
+    other = make_recipe(optimizer__lr=1e-5)
+    (tmp_path / "other.toml").write_text(as_toml(other.model_dump()))
+    command = ["openpali", "train", str(tmp_path / "other.toml"), "--run", str(tmp_path / "twice")]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(trainer_module.Trainer, "_show", lambda *_: None)  # a second
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    assert "tiny/sequence is finished; nothing was trained" in capsys.readouterr().out
+    assert (record.read_text(), config.read_text(), config.stat().st_mtime_ns) == before
+    config.unlink()  # as if the run was killed before it wrote its model
+    make_trainer(other, "twice").train()
+    assert (record.read_text(), config.read_text()) == before[:2]
     assert_same_run(tmp_path / "once", tmp_path / "twice")
     assert len(checkpoints(tmp_path / "twice")) == 1
 

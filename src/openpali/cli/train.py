@@ -48,4 +48,5 @@ def train(
                 draw_samples(model, trainer.stream, trainer.samples, folder / "samples.png")
 
         written = trainer.train(look)
-    typer.echo(f"model written to {written}")
+    finished = f"{named.name} is finished; nothing was trained: its model is"
+    typer.echo(f"{finished if trainer.finished else 'model written to'} {written}")

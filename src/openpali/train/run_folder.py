@@ -39,25 +39,37 @@ class RunFolder:
         self.metrics, self.quarantine = path / "metrics.jsonl", path / "quarantine.jsonl"
 
     def claim(self, recipe: Recipe) -> None:
-        """Lock the folder for this process and write the resolved recipe.
+        """Lock the folder for this process.
 
         Raises:
             ValueError: another process trains there, its checkpoints are of another recipe, or the recipe extends a
                 run that is not finished.
             OSError: the folder cannot be written to.
         """
-        file = self.record
         with self._claiming():
             self.path.mkdir(parents=True, exist_ok=True)
             busy = f"{self.path} is trained by another process: wait for its end, or name another folder with --run"
             self._lock = lock(self.path / ".lock", busy)
         found = checkpoints(self.path)
-        if file.is_file() and found:
+        if self.record.is_file() and found:
             self.check(recipe)
         self._check_length(recipe, read_state(found[-1])["samples"] if found else 0)
+
+    def keep_record(self, recipe: Recipe, *, finished: bool) -> Recipe:
+        """Write the resolved recipe; returns the recipe of the record.
+
+        Args:
+            finished: nothing is left to train. Then a record stays: nothing was trained with another recipe.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if finished and self.record.is_file():
+            return read_record(self.record.read_text(encoding="utf-8"))
         resolved = recipe.model_dump(mode="json")
         with self._claiming():
-            write_whole(file, f"{json.dumps(resolved, indent=1, ensure_ascii=False)}\n".encode())
+            write_whole(self.record, f"{json.dumps(resolved, indent=1, ensure_ascii=False)}\n".encode())
+        return recipe
 
     def check(self, recipe: Recipe, instead: str = "name another folder with --run") -> None:
         """Compare the recipe of the run in the folder with another one, in what cannot change during a run.

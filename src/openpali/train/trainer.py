@@ -36,6 +36,7 @@ from openpali.train.phases import class_names, open_phases
 from openpali.train.recipe import ClassifyRecipe, Recipe
 from openpali.train.run_folder import RunFolder
 from openpali.train.step import Gradients, NotFiniteError, TrainStep, check_sizes, set_resolution
+from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
 
 LOG_EVERY = 20  # steps
@@ -74,6 +75,9 @@ class Trainer:
         ranks: this process.
         tokenizer: of the recipe.
 
+    Attributes:
+        finished: nothing was left to train when this process began.
+
     Raises:
         ValueError: the recipe does not fit the data or the model, or the folder belongs to another recipe.
     """
@@ -111,6 +115,10 @@ class Trainer:
                 "began: restore them, or name another folder with --run to start anew"
             )
         self.evaluations = Evaluations(recipe, tokenizer, state.get("best"))
+        self.finished: bool = state["samples"] == recipe.samples or self.evaluations.exhausted
+        self.recorded = recipe  # on rank 0 what the weights were trained with
+        if ranks.rank == 0:
+            self.recorded = self.folder.keep_record(recipe, finished=self.finished)
         self.checkpoints = Checkpoints(
             run, ranks, recipe.keep, recipe.keep_every / recipe.batch, self.evaluations.kept
         )
@@ -372,10 +380,12 @@ class Trainer:
         self._export("best")
 
     def _export(self, name: str) -> Path:
-        """Write a model folder into the run's. Collective."""
+        """Write a model folder into the run's, unless a finished run has written it. Collective."""
         folder = self.folder.path / name
+        if self.finished and self.ranks.gather(_samples_of(folder) == self.samples)[0]:  # of rank 0
+            return folder
         with self.folder.recording(folder):
-            export_model(folder, self.train_step, self.recipe, self.samples, self.tokenizer, self.base)
+            export_model(folder, self.train_step, self.recorded, self.samples, self.tokenizer, self.base)
         return folder
 
     def _passed(self, every: int) -> bool:
@@ -450,6 +460,14 @@ def _resumed_window(state: dict[str, Any], ranks: Ranks) -> Window:
     """The window of a checkpoint: its sums over rows are of all ranks, so only rank 0 takes them up."""
     whole = Window.joined([state["window"]])
     return whole if ranks.rank == 0 else Window(norms=whole.norms, updates=whole.updates)
+
+
+def _samples_of(folder: Path) -> int | None:
+    """After how many samples a run wrote its model folder; None if it did not, or not to the end."""
+    try:
+        return cast("int | None", open_model(folder).facts.get("samples"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 class _Stop:
