@@ -13,11 +13,13 @@ import pytest
 import torch
 from tiny_runs import Killed, assert_same_run, kill_at, make_recipe
 
+import openpali.reports.samples as samples_module
 import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.infer.pali import Pali
 from openpali.model.int8 import Int8Linear
 from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
+from openpali.reports.samples import draw_samples
 from openpali.train.recipe import Recipe
 from openpali.train.snapshot import export_checkpoint
 from openpali.train.start import inherit
@@ -92,6 +94,13 @@ def test_apart_and_merged_are_the_same_model(base, int8, make_trainer, tmp_path,
         torch.testing.assert_close(merged.weights()[key].float(), value.float(), rtol=1e-2, atol=1e-3)
     [said] = Pali.from_pretrained(written).caption([images[0, 0].numpy()])
     assert isinstance(said, str)
+
+
+def test_images_of_a_run_are_drawn_in_its_precision(base, make_trainer, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(samples_module, "COUNT", 1)
+    trainer = make_trainer(lora_recipe(base, precision="bf16"))
+    trainer._show(lambda model: draw_samples(model, trainer.stream, 0, tmp_path / "samples.png"))
+    assert (tmp_path / "samples.png").is_file()
 
 
 def test_peft_loads_it_onto_our_model_of_transformers(base, make_trainer, tmp_path) -> None:

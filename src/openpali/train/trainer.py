@@ -413,8 +413,11 @@ class Trainer:
         model = unsharded_copy(self.train_step) if copy else self.model
         if self.ranks.rank:
             return
+        device, low = self.ranks.device, self.train_step.dtype == torch.bfloat16
         try:
-            look(model.to(self.ranks.device))
+            # as evaluations do: beneath an adapter, linear layers are in bf16
+            with torch.autocast(device.type, torch.bfloat16, enabled=low):
+                look(model.to(device))
         except Exception as error:  # whatever it is, it must not end the run
             self.progress.say(f"no images of the run at sample {self.samples} ({error!r}); training goes on")
 
