@@ -143,9 +143,17 @@ def test_rows_that_cannot_be_answered_are_refused(pali: Pali, frames: list, prom
         pali.predict(frames, prompts)
 
 
-def test_a_single_image_must_be_in_a_list(pali: Pali) -> None:
-    with pytest.raises(ValueError, match="list of images"):
-        pali.caption("photo.png")  # type: ignore[arg-type]
+def test_a_single_image_or_text_must_be_in_a_list(pali: Pali) -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    for image in ("photo.png", Path("photo.png"), b"", pixels, Image.fromarray(pixels)):
+        for method in (pali.caption, pali.read, pali.embed_image):
+            with pytest.raises(ValueError, match="give a list of images, even for one image"):
+                method(image)
+    for method in (pali.answer, pali.detect, pali.segment, pali.similarity):
+        with pytest.raises(ValueError, match="give a list of texts, even for one text"):
+            method([pixels], "a horse")
+    with pytest.raises(ValueError, match="list of texts"):
+        pali.embed_text("a horse")  # type: ignore[arg-type]
 
 
 def test_an_unknown_model_is_named() -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast, get_args
 
+import numpy as np
 import torch
+from PIL import Image as PILImage
 
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Wording
@@ -190,7 +192,7 @@ class Pali:
 
     def caption(self, images: Sequence[ImageLike], lang: str = "en") -> list[str]:
         """Describe each image in a language."""
-        return [p.answer.text for p in self._ask("caption", images, [""] * len(images), lang)]
+        return [p.answer.text for p in self._ask("caption", images, None, lang)]
 
     def answer(self, images: Sequence[ImageLike], questions: Sequence[str], lang: str = "en") -> list[str]:
         """Answer a question about each image, in a language."""
@@ -198,7 +200,7 @@ class Pali:
 
     def read(self, images: Sequence[ImageLike], lang: str = "en") -> list[str]:
         """Read the text in each image."""
-        return [p.answer.text for p in self._ask("ocr", images, [""] * len(images), lang)]
+        return [p.answer.text for p in self._ask("ocr", images, None, lang)]
 
     def detect(self, images: Sequence[ImageLike], names: Sequence[str]) -> list[Sequence[Object]]:
         """Find all instances of a name (or of several, joined by " and ") in each image."""
@@ -264,14 +266,17 @@ class Pali:
 
     def embed_image(self, images: Sequence[ImageLike]) -> Floats:
         """L2-normalised embeddings of images ``[N, D]``, comparable with :meth:`embed_text`."""
+        _check_lists(images)
         return self.embedding.embed_image(images)
 
     def embed_text(self, texts: Sequence[str]) -> Floats:
         """L2-normalised embeddings of texts ``[N, D]``, padded to the fixed length of training."""
+        _check_lists(texts=texts)
         return self.embedding.embed_text(texts)
 
     def similarity(self, images: Sequence[ImageLike], texts: Sequence[str]) -> Floats:
         """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``."""
+        _check_lists(images, texts)
         return self.embedding.similarity(images, texts)
 
     def task(self, name: str) -> Task:
@@ -417,15 +422,27 @@ class Pali:
             elif part == "siglip":
                 self.load(part)
 
-    def _ask(self, name: str, images: Sequence[ImageLike], texts: Sequence[str], lang: str) -> list[Prediction]:
-        if isinstance(images, str | bytes):
-            raise ValueError("give a list of images, even for one image")
+    def _ask(
+        self, name: str, images: Sequence[ImageLike], texts: Sequence[str] | None, lang: str
+    ) -> list[Prediction]:
+        _check_lists(images, texts)
+        if texts is None:
+            texts = [""] * len(images)
         task = self.task(name)
         return self.predict([[i] for i in images], [self.word(task, text, lang) for text in texts], task=task)
 
     @cached_property
     def _masks(self) -> MaskCodec:
         return open_mask_codec(self.parts[MASKS])
+
+
+def _check_lists(images: Sequence[ImageLike] = (), texts: Sequence[str] | None = None) -> None:
+    if isinstance(images, str | bytes | Path | PILImage.Image) or (
+        isinstance(images, np.ndarray) and images.ndim == 3
+    ):
+        raise ValueError("give a list of images, even for one image")
+    if isinstance(texts, str):
+        raise ValueError("give a list of texts, even for one text")
 
 
 def _device(name: str | torch.device) -> torch.device:
