@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from openpali.infer.pali import Pali
 from openpali.tasks import TASKS, dialects, get_task, open_task, recognise
+from openpali.tasks.detect import CommaInName
 from openpali.tasks.dialects import DIALECTS, PALI3, Dialect, Template
 from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import is_prompt, openable
@@ -165,6 +166,11 @@ def test_paligemma_asks_as_in_its_paper(example: Example, rng: np.random.Generat
         assert task.ask(text, lang="de") == prompt
         assert recognise(prompt, 8 if task.video else 1, "paligemma") == name
         assert is_prompt(prompt, "paligemma")
+    detect = get_task("detect", dialect="paligemma")
+    named = replace(example, objects=[replace(example.objects[0], name="dog, wild")])
+    with pytest.warns(CommaInName, match="a comma is part of a name: write ' ; ' between several") as warned:
+        assert detect.ask("dog, wild") == detect.write(named, rng).prompt == "detect dog, wild"
+    assert len(warned) == 1  # only of the request
     assert recognise("what is this?", dialect="paligemma") == "vqa"
     with pytest.raises(ValueError, match="no place for a text"):
         get_task("split_caption", dialect="paligemma").write(replace(example, captions={"en": ["a b"]}), Last())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -20,6 +21,10 @@ from openpali.text.tokenizer import Tokenizer
 
 NOTHING = "none"
 """The answer if the image shows none of the names asked for."""
+
+
+class CommaInName(UserWarning):
+    """A request for several names may be written with commas, which ask for one name."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,14 @@ class Detect(Task):
         except ValueError as error:
             raise ValueError(f"sample {example.key}: {error}") from error
         target = target or NOTHING
-        return Sample(self.ask(self.wording.names_joiner.join(names)), target, (target,))
+        return Sample(self.template.render(self.wording.names_joiner.join(names)), target, (target,))
+
+    def ask(self, text: str = "", *, lang: str = "en") -> str:
+        """``text`` is a name, or several with the dialect's joiner. A comma is part of a name, and warned of."""
+        if "," in text:  # one text for all requests, so that a server holds and shows it once
+            message = f"a comma is part of a name: write {self.wording.names_joiner!r} between several names"
+            warnings.warn(message, CommaInName, stacklevel=2)
+        return super().ask(text, lang=lang)
 
     def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
         if text.strip() == NOTHING:
