@@ -477,6 +477,9 @@ def test_docvqa(tmp_path: Path) -> None:
     assert run("docvqa", write(root / "i.json", {"data": [row]}))[0].ok
     with pytest.raises(ValueError, match="is not DocVQA: it has no list 'data', but 'questions'"):
         run("docvqa", write(root / "i.json", {"questions": []}))
+    for name, first in (("docvqa", "data"), ("coco", "images")):
+        with pytest.raises(ValueError, match=f"it has no list '{first}', but nothing$"):
+            run(name, write(root / "i.json", {}))
 
 
 # ---- every resize

@@ -226,12 +226,12 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path} is not UTF-8 ({error}): save it in UTF-8") from error
 
 
-def read_json(path: Path, title: str) -> dict[str, Any]:
-    """The object in a JSON file of the format ``title``.
+def read_json(path: Path, title: str, *lists: str) -> dict[str, Any]:
+    """The object in a JSON file of the format ``title``, which has these ``lists``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not JSON in UTF-8, or not an object.
+        ValueError: it is not JSON in UTF-8, or not an object with these lists.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give the JSON file of {title}")
@@ -242,6 +242,10 @@ def read_json(path: Path, title: str) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} is not {title}: it holds a {type(value).__name__}, not an object")
+    for name in lists:
+        if not isinstance(value.get(name), list):
+            others = ", ".join(map(repr, value)) or "nothing"
+            raise ValueError(f"{path} is not {title}: it has no list {name!r}, but {others}")
     return value
 
 

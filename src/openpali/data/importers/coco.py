@@ -58,10 +58,7 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
     """One sample per image. The path is the JSON file, or a folder with a single one."""
     request.refuse_split("a file of COCO")
     path = _file(request.path)
-    whole = read_json(path, TITLE)
-    for name in ("images", "annotations"):
-        if not isinstance(whole.get(name), list):
-            raise ValueError(f"{path} is not {TITLE}: it has no list {name!r}, but {', '.join(map(repr, whole))}")
+    whole = read_json(path, TITLE, "images", "annotations")
     folder, split = path.parent, path.stem.rpartition("_")[2]  # instances_train2017.json, images in train2017
     places = (split, "images", f"images/{split}", "")
     finder = ImageFinder(request, [each / name for each in (folder, folder.parent) for name in places])

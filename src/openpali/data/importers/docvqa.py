@@ -22,9 +22,7 @@ class _Question(BaseModel):
 def read(request: Request, log: Imported) -> Iterator[Found]:
     """One sample per question. The path is a file like ``train_v1.0_withQT.json``."""
     request.refuse_split(f"a file of {TITLE}")
-    path, whole = request.path, read_json(request.path, TITLE)
-    if not isinstance(whole.get("data"), list):
-        raise ValueError(f"{path} is not {TITLE}: it has no list 'data', but {', '.join(map(repr, whole))}")
+    path, whole = request.path, read_json(request.path, TITLE, "data")
     names = ("", "documents", "spdocvqa_images", "infographicsvqa_images", "images")
     finder = ImageFinder(request, [path.parent / name for name in names])
     for i, value in enumerate(whole["data"]):
