@@ -21,6 +21,10 @@ NGram = tuple[str, ...]
 MAX_ORDER = 4
 
 
+class TooFewImages(UserWarning):
+    """CIDEr says nothing about so few images."""
+
+
 @dataclass(frozen=True)
 class DocumentFrequency:
     """Number of images whose references contain each n-gram, from which CIDEr computes its idf.
@@ -75,8 +79,8 @@ def cider(
         df = _document_frequency(cooked_refs)
     if df.images < 2:
         warnings.warn(
-            "CIDEr takes its idf from the references of all images: with a single image every score is 0. "
-            "Score more images together, or give df= of a larger corpus.",
+            "CIDEr is always 0 with the references of a single image: score more images together",
+            TooFewImages,
             stacklevel=2,
         )
     values = []
