@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -256,6 +257,7 @@ def test_sizes(capsys, monkeypatch) -> None:
     assert list(large["flops"]) == ["224", "448", "812", "1064"]
     assert large["flops"]["812"]["visual_tokens"] == (812 // 14) ** 2
     printed = openpali(capsys, monkeypatch, "sizes")
+    assert re.search(r"pico: vision \d+\.\dK, project [1-9]\d*\.\dK", printed)
     assert "pali3-5b: vision 1,842.8M, project 3.4M, encoder 1,157.7M, decoder 1,560.4M, embedding" in printed
     assert "812 px: 3,364 visual tokens, 27,458.9 GFLOP per image, 4.408 per generated token" in printed
 

@@ -18,8 +18,8 @@ def sizes(as_json: Json = False) -> None:
         typer.echo(json.dumps(described, indent=1))
         return
     for name, facts in described.items():
-        millions = ", ".join(f"{part} {count / 1e6:,.1f}M" for part, count in facts["parameters"].items() if count)
-        typer.echo(f"{name}: {millions}")
+        parts = ", ".join(f"{part} {_count(number)}" for part, number in facts["parameters"].items() if number)
+        typer.echo(f"{name}: {parts}")
         typer.echo("  weights: " + ", ".join(f"{dtype} {_bytes(size)}" for dtype, size in facts["bytes"].items()))
         for resolution, cost in facts["flops"].items():
             tokens, image, token = cost["visual_tokens"], cost["per_image"] / 1e9, cost["per_token"] / 1e9
@@ -27,6 +27,10 @@ def sizes(as_json: Json = False) -> None:
                 f"  {resolution:>4} px: {tokens:,} visual tokens, {image:,.1f} GFLOP per image, "
                 f"{token:,.3f} per generated token"
             )
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:,.1f}M" if number >= 1e6 else f"{number / 1e3:,.1f}K"
 
 
 def _bytes(size: int) -> str:
