@@ -316,7 +316,7 @@ def test_sizes(capsys, monkeypatch) -> None:
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean 'nano/caption'"),
         (["train", "nowhere/vqa.toml"], "no recipe nowhere/vqa.toml; openpali recipe list names"),
         (["predict", "mine.jsonl", "--task", "caption", "--model", "FAMILY"], "ask with --input mine.jsonl"),
-        (["data", "build", "stmaps"], "no data set 'stmaps'"),
+        (["data", "build", "stmaps"], "no data set 'stmaps'; did you mean 'stamps'?"),
         (["data", "import", "cocco", "nowhere", "--out", "new.jsonl"], "no format 'cocco'; did you mean 'coco'?"),
         (["data", "import", "csv", "PHOTO", "--out", "PHOTO"], "is an input and would be overwritten"),
         (["data", "import", "csv", "PHOTO", "--out", "new.txt"], "must end in .jsonl"),
@@ -326,7 +326,7 @@ def test_sizes(capsys, monkeypatch) -> None:
     ],
 )
 def test_errors_are_one_sentence_and_change_no_file(
-    monkeypatch, family: Path, photo: Path, arguments: list[str], message: str
+    capsys, monkeypatch, family: Path, photo: Path, arguments: list[str], message: str
 ) -> None:
     named = {"FAMILY": str(family), "FAMILY/pali": str(family / "pali"), "PHOTO": str(photo)}
     named["RECIPE"] = str(Path(__file__).parents[1] / "recipes" / "nano" / "1_multimodal.toml")
@@ -337,6 +337,7 @@ def test_errors_are_one_sentence_and_change_no_file(
         main()
     assert message in str(end.value.code)
     assert "Traceback" not in str(end.value.code)
+    assert not capsys.readouterr().out
     assert [file.read_bytes() for file in files] == before
 
 

@@ -29,10 +29,13 @@ def build(
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
 ) -> None:
     """Download packages by name and build a data set from them, in the cache."""
+    from openpali.messages import hint
     from openpali.progress import working
-    from openpali.synth.builders.registry import ALL, expect
+    from openpali.synth.builders.registry import ALL, BUILDERS, expect
     from openpali.synth.builders.registry import build as build_one
 
+    if name not in ("all", *BUILDERS):
+        raise ValueError(f"there is no data set {name!r}; {hint(name, BUILDERS)}")
     names = ALL if name == "all" else [name]
     typer.echo(expect(names, force=force))
     for each in names:
