@@ -33,13 +33,15 @@ from openpali.infer.generate import Decoding, Generation, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.serve.answers import log_probs, own
+from openpali.serve.clients import Client
 from openpali.serve.connection import Connection
 from openpali.serve.errors import ApiError
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
 from openpali.serve.options import Options
 from openpali.serve.server import Server, listen
-from openpali.serve.service import EMBEDDINGS, Service
+from openpali.serve.service import EMBEDDINGS, FETCHES, Asked, Service
+from openpali.serve.tickets import Ticket
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 from openpali.weights.familiarity import Familiarity
@@ -691,16 +693,21 @@ def test_few_calls_for_embeddings_wait(direct: Any, pali: Pali) -> None:
     assert service._embeddings == EMBEDDINGS - 1
 
 
+def sent(stays: bool = True) -> Request:
+    """A request whose client stays or has gone away."""
+
+    async def receive() -> Any:
+        await asyncio.sleep(60 if stays else 0)
+        return {"type": "http.disconnect"}
+
+    return Request({"type": "http"}, receive)
+
+
 def test_embeddings_that_nobody_waits_for_are_not_computed(pali: Pali, encoded: Sequence[str]) -> None:
     service, computed = service_of(pali, Limits(seconds=0.1)), list[Any]()
 
     async def ask(stays: bool) -> object:
-        async def receive() -> Any:
-            await asyncio.sleep(60 if stays else 0)
-            return {"type": "http.disconnect"}
-
-        request = Request({"type": "http"}, receive)
-        call = service.embed(request, pali, ["a"], [(encoded[0], "image")], computed.append)
+        call = service.embed(sent(stays), pali, ["a"], [(encoded[0], "image")], computed.append)
         async with service._embedding:  # another call is under way
             [found] = await asyncio.gather(call, return_exceptions=True)
         while service._embeddings:
@@ -712,6 +719,49 @@ def test_embeddings_that_nobody_waits_for_are_not_computed(pali: Pali, encoded: 
     assert isinstance(late, ApiError)
     assert (late.status, late.code) == (504, "deadline_exceeded")
     assert not computed
+
+
+def test_slow_hosts_hold_few_threads(
+    pali: Pali, images: Sequence[Image], encoded: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, fetched, go = service_of(pali), list[str](), threading.Event()
+    file = png(images[0])
+    monkeypatch.setattr(service.media, "fetch", lambda *given: (fetched.append(given), go.wait(), file)[2])
+
+    async def ask() -> None:
+        def submit(image: str, stays: bool = True) -> asyncio.Future[Ticket]:
+            asked = Asked(service.model(None), ASK, [(image, "image")])
+            return asyncio.ensure_future(service.submit(sent(stays), asked))
+
+        slow = [submit("http://slow.example") for _ in range(FETCHES + 1)]
+        while len(fetched) < FETCHES:
+            await asyncio.sleep(0.001)
+        with pytest.raises(ClientDisconnect):
+            await submit("http://slow.example", stays=False)
+        assert (await submit(encoded[0])).keys
+        assert len(fetched) == FETCHES
+        released = time.monotonic()
+        go.set()
+        tickets = await asyncio.gather(*slow)
+        assert all((ticket.deadline or 0) < released + service.limits.seconds for ticket in tickets)
+        assert len(fetched) == FETCHES + 1, "none for the client that has gone"
+
+    try:
+        asyncio.run(asyncio.wait_for(ask(), 60))
+    finally:
+        go.set()  # or threads would outlive a failure
+
+
+def test_what_comes_too_late_is_dropped() -> None:
+    dropped = list[str]()
+
+    async def ask() -> None:
+        with pytest.raises(ClientDisconnect):
+            await Client(sent(stays=False), 60).wait(asyncio.sleep(0.01, "a ticket"), dropped.append)
+        while not dropped:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(ask(), 60))
 
 
 def test_a_mistake_of_the_server_is_counted(direct: Any, pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:

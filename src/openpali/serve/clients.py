@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -27,19 +27,33 @@ class Client:
         self._until = time.monotonic() + seconds
         self._waits = True
 
-    async def wait(self, work: Awaitable[T]) -> T:
+    @property
+    def left(self) -> float:
+        """Seconds until it waits no longer."""
+        return self._until - time.monotonic()
+
+    async def wait(self, work: Awaitable[T], drop: Callable[[T], None] | None = None) -> T:
         """The result of ``work``, which goes on if nobody waits any more.
+
+        Args:
+            drop: is given a result that comes too late.
 
         Raises:
             ApiError: the time is over.
             ClientDisconnect: the client has gone away.
         """
+
+        def end(done: asyncio.Future[T]) -> None:
+            failed = done.cancelled() or done.exception()  # asyncio logs an exception for which nobody asks
+            if drop is not None and not failed:
+                drop(done.result())
+
         running = asyncio.ensure_future(work)
         try:
             return await first(asyncio.shield(running), self._request, self._until)
         except BaseException:
             self._waits = False
-            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio logs it
+            running.add_done_callback(end)
             raise
 
     def check(self) -> None:
@@ -48,7 +62,7 @@ class Client:
         Raises:
             Cancelled, TooLate: nobody waits any more.
         """
-        if time.monotonic() > self._until:
+        if self.left < 0:
             raise TooLate
         if not self._waits:
             raise Cancelled

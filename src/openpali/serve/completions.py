@@ -103,7 +103,7 @@ async def _complete(
         always = body.stream_options is None or not body.stream_options.include_usage
         events = _events(service, ticket, written, form, always)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-    ticket = await service.submit(asked)
+    ticket = await service.submit(request, asked)
     predictions = await service.answer(request, ticket)
     counts = usage(ticket.read, [p.generation for p in predictions])
     choices = await service.run(lambda: [form.whole(i, ticket, each) for i, each in enumerate(predictions)])

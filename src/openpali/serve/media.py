@@ -50,7 +50,7 @@ class Media:
         Raises:
             ApiError: it cannot be read, or is not allowed.
         """
-        data = _read_data_url(url, param) if url[:5].lower() == "data:" else self.fetch(url, param)
+        data = self.fetch(url, param) if is_remote(url) else _read_data_url(url, param)
         return self.decode(data, param)
 
     def images(self, named: Sequence[tuple[str, str]]) -> Iterator[Image]:
@@ -173,6 +173,11 @@ def is_public(address: str) -> bool:
         embedded = ipaddress.IPv4Address(int(ip) % 2**32) if any(ip in each for each in _EMBEDDING) else None
         ip = ip.sixtofour or embedded or ip
     return ip.is_global and not ip.is_multicast
+
+
+def is_remote(url: str) -> bool:
+    """Whether an image must be fetched."""
+    return url[:5].lower() != "data:"
 
 
 def _read_data_url(url: str, param: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TypeVar
@@ -21,7 +21,7 @@ from openpali.serve.chat import History
 from openpali.serve.clients import Client, first, too_late
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import Key, Limits
-from openpali.serve.media import Media
+from openpali.serve.media import Media, is_remote
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.tickets import Failed, QueueFull, Ticket, TooLate, Unavailable
@@ -32,6 +32,7 @@ T = TypeVar("T")
 OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
 """Tasks of one image, in the order in which the page shows them."""
 EMBEDDINGS = 16  # calls that wait; each holds its images
+FETCHES = 8  # requests whose images are fetched; each holds one of the 40 threads in which requests are read
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Service:
     def __post_init__(self) -> None:
         self._embedding = asyncio.Lock()
         self._embeddings = 0  # calls that hold or wait for it
+        self._fetching = asyncio.Semaphore(FETCHES)
 
     @cached_property
     def models(self) -> Mapping[str, Served]:
@@ -176,7 +178,7 @@ class Service:
 
         async def in_turn() -> tuple[T, int]:
             try:
-                images, tokens = await self.run(read)
+                images, tokens = await self._read(named, read)
                 async with self._embedding:
                     return await self.run(partial(compute, images)), tokens
             finally:
@@ -188,11 +190,14 @@ class Service:
         self._embeddings += 1
         return await client.wait(in_turn())
 
-    async def submit(self, asked: Asked, watch: Callable[[Written], None] | None = None) -> Ticket:
+    async def submit(
+        self, request: Request, asked: Asked, watch: Callable[[Written], None] | None = None
+    ) -> Ticket:
         """Queue a request.
 
         Raises:
             ApiError: it cannot be answered, or not now.
+            ClientDisconnect: nobody waits for it any more.
         """
         if len(asked.images) > self.limits.images:
             raise ApiError(400, f"{len(asked.images)} images, more than {self.limits.images}", param="images")
@@ -200,8 +205,10 @@ class Service:
             told = "lang needs a task, such as vqa: without one, your text is the whole prompt"
             raise ApiError(400, told, param="lang")
 
+        client = Client(request, self.limits.seconds)
+
         def work() -> Ticket:
-            images = list(self.media.images(asked.images))
+            images = list(self._images(asked.images, client))
             pali = asked.model.pali
             name = suited(asked.task or pali.recognise(asked.text, len(images)), len(images))
             task = pali.task(name)
@@ -214,11 +221,11 @@ class Service:
                 decoding=asked.decoding(min(task.max_target_tokens, self.limits.new_tokens)),
                 stops=asked.stops,
                 alternatives=asked.alternatives,
-                seconds=self.limits.seconds,
+                seconds=client.left,
                 watch=watch,
             )
 
-        return await self.run(work)
+        return await client.wait(self._read(asked.images, work), Ticket.cancel)
 
     async def answer(self, request: Request, ticket: Ticket) -> list[Prediction]:
         """The answers; gives the request up when its client goes away.
@@ -253,7 +260,7 @@ class Service:
             with suppress(RuntimeError):  # the server has stopped
                 loop.call_soon_threadsafe(queue.put_nowait, (each, last))
 
-        ticket = await self.submit(asked, put)
+        ticket = await self.submit(request, asked, put)
         ticket.future.add_done_callback(lambda _: put(Written(), True))
 
         async def written() -> AsyncIterator[Written]:
@@ -268,8 +275,15 @@ class Service:
 
         return ticket, written()
 
+    async def _read(self, named: Sequence[tuple[str, str]], work: Callable[[], T]) -> T:
+        """Run work that reads images; little of it waits for other hosts at a time, since each holds a thread."""
+        fetches = any(is_remote(url) for url, _ in named)
+        async with self._fetching if fetches else nullcontext():
+            return await self.run(work)
+
     def _images(self, named: Sequence[tuple[str, str]], client: Client) -> Iterator[Image]:
         """The pixels of images, as long as their client waits."""
+        client.check()
         for image in self.media.images(named):
-            client.check()
             yield image
+            client.check()

@@ -39,7 +39,7 @@ def vision_router(service: Service) -> APIRouter:
         def decoding(longest: int) -> Decoding:
             return Decoding(max_tokens=longest, beams=body.beams)
 
-        ticket = await service.submit(Asked(model, text, [(body.image, "image")], task, lang, decoding))
+        ticket = await service.submit(request, Asked(model, text, [(body.image, "image")], task, lang, decoding))
         [prediction] = await service.answer(request, ticket)
         counts = usage(ticket.read, [prediction.generation])
         answer: Json = {"model": model.name, "task": task, "text": prediction.answer.text}
