@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -318,13 +319,23 @@ def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, 
         """
     )
     assert load_recipe(recipe, ["scale=0.01", "evals.0.limit=3"]).model_dump()["evals"][0]["every"] == 4
-    monkeypatch.setattr(sys, "argv", ["openpali", "explain", str(recipe), "evals.0.limit=3"])
+    command = ["openpali", "explain", str(recipe), "evals.0.limit=3"]
+    monkeypatch.setattr(sys, "argv", [*command, 'model.frozen=["vit"]'])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "[[evals]]" in shown
     assert "evaluation mine: 3 samples, every 400 of the run; cider counts" in shown
+    assert re.search(r"\nlearns: [\d,]+ parameters \(project [\d,]+, text [\d,]+\)\nfrozen: [\d,]+ .*vit", shown)
+    for override, message in (
+        ('model.frozen=["vitt"]', r"model\.frozen names 'vitt'"),
+        ("phases.0.size=70", r"phases\.0\.size = 70 is not a multiple of the patch size 12"),
+        ("optimizer.lr_scale={vitt=0.1}", r"optimizer\.lr_scale names \['vitt'\]: name parts that learn"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*command, override])
+        with pytest.raises(SystemExit, match=message):
+            main()
     wrong = ["keep_best=mine/nothing", "--run", str(tmp_path / "run")]
     monkeypatch.setattr(sys, "argv", ["openpali", "train", str(recipe), *wrong])
     with pytest.raises(

@@ -9,6 +9,7 @@ import pytest
 from openpali.tasks.registry import TASKS
 from openpali.train.recipe import SequenceRecipe, load_recipe
 from openpali.train.shipped import describe_recipe, recipe_text, shipped_recipes
+from openpali.weights.find import find_model
 
 ROOT = Path(__file__).parents[2] / "recipes"
 
@@ -19,6 +20,17 @@ def test_the_package_has_the_recipes_of_the_repository() -> None:
     assert {path.resolve() for path in shipped_recipes().values()} == {path.resolve() for path in ours}
     assert all(map(describe_recipe, ours))
     assert {"detect", "nano/3_video", "paligemma/refcoco_seg"} <= shipped_recipes().keys()
+
+
+def test_a_model_that_is_missing_names_the_recipe_that_trains_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    masks = "nano/0c_mask_vqvae"
+    with pytest.raises(FileNotFoundError, match=f"no model '{masks}'.*`openpali recipe new {masks}` prints"):
+        find_model(masks)
+    with pytest.raises(FileNotFoundError, match=r"no model 'transfer/vqa': .* finished run$"):
+        find_model("transfer/vqa")  # its runs are called mine-vqa
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

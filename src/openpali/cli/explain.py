@@ -14,15 +14,18 @@ def explain(
     overrides: Overrides = None,
     rows: Annotated[int, typer.Option(help="Number of samples to print", min=0)] = 4,
 ) -> None:
-    """Show a resolved recipe, its mixture, and its first batch token by token with the tokens that carry loss."""
+    """Show a resolved recipe, its mixture, what learns, and its first batch with the tokens that carry loss."""
+    import torch
+
     from openpali.data.explain import explain_batch
-    from openpali.data.pipeline.encode import SequenceEncoder
     from openpali.data.pipeline.stream import Stream, load
     from openpali.train.evals import describe_evaluations, open_evaluations
-    from openpali.train.phases import describe_phases, open_phases
-    from openpali.train.recipe import SequenceRecipe, load_recipe
+    from openpali.train.objectives import build_objective
+    from openpali.train.phases import class_names, describe_phases, open_phases
+    from openpali.train.recipe import ClassifyRecipe, SequenceRecipe, load_recipe
     from openpali.train.recipe_file import as_toml
     from openpali.train.start import inherit
+    from openpali.train.step import describe_learning
     from openpali.weights.family import open_tokenizer
 
     loaded, notes = inherit(load_recipe(recipe, overrides or ()))
@@ -35,8 +38,13 @@ def explain(
         typer.echo(line)
     for line in describe_evaluations(open_evaluations(loaded, tokenizer)):
         typer.echo(line)
+    labels = class_names(phases) if isinstance(loaded, ClassifyRecipe) else ()
+    with torch.device("meta"):
+        objective = build_objective(loaded, tokenizer, labels)
+    for line in describe_learning(loaded, objective.model):
+        typer.echo(line)
     if isinstance(loaded, SequenceRecipe):
-        encoder = SequenceEncoder(tokenizer, loaded.max_prompt, loaded.max_target, loaded.too_long == "cut")
-        [first] = next(load(Stream(phases, encoder, loaded.seed), start=0, batch=loaded.batch, workers=0))
+        stream = Stream(phases, objective.encoder, loaded.seed)
+        [first] = next(load(stream, start=0, batch=loaded.batch, workers=0))
         for line in explain_batch(first.batch, tokenizer, rows=rows):
             typer.echo(line)

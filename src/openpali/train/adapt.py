@@ -28,7 +28,7 @@ def build_adaptable(config: Config, recipe: Recipe) -> nn.Module:
     """The model of a configuration as :func:`build`; of a recipe with an adapter, with room for its changes.
 
     Raises:
-        ValueError: a target of the adapter is no linear layer.
+        ValueError: a target of the adapter is no linear layer, or its base is an adapter.
     """
     model = build(config)
     lora = recipe.model.lora
@@ -48,16 +48,11 @@ def load_base(model: nn.Module, recipe: Recipe) -> str:
         The base's :func:`~openpali.weights.tensors.fingerprint`.
 
     Raises:
-        FileNotFoundError, ValueError: there is no base, it is an adapter, or its tensors do not fit.
+        FileNotFoundError, ValueError: there is no base, or its tensors do not fit.
     """
     base = _base(recipe)
     if base is None:
         raise FileNotFoundError(f"model.init: no model {recipe.model.start!r}")
-    if base.adapter:
-        raise ValueError(
-            f"model.init: {recipe.model.start} is an adapter itself: make a whole model of it with `openpali "
-            "merge`, and start from that"
-        )
     changes = {name: p for name, p in model.state_dict().items() if name in lora_names(model)}
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Linear)}
     stored = base.stored()
@@ -93,8 +88,18 @@ def adapter_of(model: nn.Module, recipe: Recipe, tensors: Mapping[str, Tensor]) 
 
 
 def _base(recipe: Recipe) -> ModelFolder | None:
-    """The model beneath the adapter; None if it is not here, as when a recipe is planned before it is trained."""
+    """The model beneath the adapter; None if it is not here, as when a recipe is planned before it is trained.
+
+    Raises:
+        ValueError: it is an adapter.
+    """
     try:
-        return open_model(main_part(find_model(recipe.model.start)))
+        base = open_model(main_part(find_model(recipe.model.start)))
     except FileNotFoundError:
         return None
+    if base.adapter:
+        raise ValueError(
+            f"model.init: {recipe.model.start} is an adapter itself: make a whole model of it with `openpali "
+            "merge`, and start from that"
+        )
+    return base

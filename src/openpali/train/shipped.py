@@ -10,8 +10,8 @@ from pathlib import Path
 from openpali.messages import hint
 from openpali.train.recipe import load_recipe
 from openpali.train.recipe_file import as_toml
+from openpali.weights.find import RECIPES
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 OWN_DATA = "transfer"  # the folder that is left out of names
 OTHERS = frozenset({"study", "base"})  # folders of what is no recipe: see openpali.study; and what recipes extend
 

@@ -7,7 +7,8 @@ training. A step is a pure function of weights, optimizer state, batches and the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,7 +24,7 @@ from openpali.rng import derive_seed
 from openpali.tasks.example import Size
 from openpali.train.adapt import freeze_base
 from openpali.train.objectives import Losses, Objective
-from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, rate
+from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, group_parameters, rate
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import place
 from openpali.train.recipe import Recipe
@@ -80,9 +81,7 @@ class TrainStep:
     ) -> None:
         self.recipe, self.objective, self.model = recipe, objective, objective.model
         self.ranks, self.dtype, self.on_stage = ranks, dtype, on_stage
-        freeze(self.model, recipe.model.frozen)
-        if recipe.model.lora.rank:
-            freeze_base(self.model, dtype)
+        _freeze(self.model, recipe, dtype)
         on_stage("place")
         place(self.model, recipe.parallel, ranks, dtype)
         self.learning = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -180,6 +179,37 @@ class TrainStep:
         self.optimizer.state.pop(old, None)
         for group in self.optimizer.param_groups:
             group["params"] = [vit.positions if p is old else p for p in group["params"]]
+
+
+def describe_learning(recipe: Recipe, model: nn.Module) -> Iterator[str]:
+    """A line of text about what learns, and one about what is frozen, with numbers of parameters.
+
+    Args:
+        recipe: of the run.
+        model: of its objective, such as one on the meta device; it is frozen as in training.
+
+    Raises:
+        ValueError: as training does: image sizes do not fit, or ``frozen`` or ``lr_scale`` names no part.
+    """
+    check_sizes(recipe, model)
+    _freeze(model, recipe, torch.float32)
+    group_parameters(model, recipe.optimizer)
+    int8 = ((name, buffer) for name, buffer in model.named_buffers() if buffer.dtype == torch.int8)
+    tensors = [*model.named_parameters(), *int8]
+    for kind, learns in (("learns", True), ("frozen", False)):
+        parts: Counter[str] = Counter()
+        for name, tensor in tensors:
+            if tensor.requires_grad == learns:
+                parts[name.partition(".")[0]] += tensor.numel()
+        if parts:
+            of_parts = ", ".join(f"{part} {count:,}" for part, count in parts.items())
+            yield f"{kind}: {parts.total():,} parameters ({of_parts})"
+
+
+def _freeze(model: nn.Module, recipe: Recipe, dtype: torch.dtype) -> None:
+    freeze(model, recipe.model.frozen)
+    if recipe.model.lora.rank:
+        freeze_base(model, dtype)
 
 
 def vit_of(model: nn.Module) -> ViT | None:

@@ -8,6 +8,7 @@ from openpali.home import home
 from openpali.weights.hub import SCHEME, fetch
 
 SHIPPED = Path(__file__).parents[1] / "models"
+RECIPES = SHIPPED.parent / "recipes"
 CONFIG = "config.json"
 FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
 ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
@@ -34,8 +35,11 @@ def find_model(name: str) -> Path:
         )
     if unfinished := sorted((Path(name) / "checkpoints").glob("step-*")):
         raise FileNotFoundError(f"the run {name} is not finished: give a checkpoint of it, {unfinished[-1]}")
+    recipe = RECIPES / f"{name}.toml"
+    trains = recipe.is_file() and f'name = "{name}"' in recipe.read_text("utf-8").splitlines()
     raise FileNotFoundError(
         f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
+        + (f"; the recipe {name} trains it, and `openpali recipe new {name}` prints that" if trains else "")
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,20 @@ def build_optimizer(
     ``dtype`` is the computing precision, in which Muon orthogonalises.
 
     Raises:
+        ValueError: as :func:`group_parameters`.
+    """
+    settings = group_parameters(model, spec)
+    if spec.name == "muon":
+        return Muon(settings, spec.lr, spec.betas, dtype=dtype)
+    if spec.name == "adafactor":
+        return Adafactor(settings, lr=spec.lr)
+    return torch.optim.AdamW(settings, lr=spec.lr, betas=spec.betas, fused=True)
+
+
+def group_parameters(model: nn.Module, spec: OptimizerSpec) -> list[dict[str, Any]]:
+    """The parameters that learn, in groups of the same settings.
+
+    Raises:
         ValueError: ``lr_scale`` names a part that does not learn, or every part is frozen.
     """
     groups: dict[tuple[float, float, bool, bool], list[nn.Parameter]] = {}
@@ -72,7 +87,7 @@ def build_optimizer(
         raise ValueError(f"optimizer.lr_scale names {sorted(unused)}: name parts that learn ({_parts(model)})")
     if not groups:
         raise ValueError("every part is frozen: nothing to train")
-    settings = [
+    return [
         {
             "params": parameters,
             "lr": spec.lr * scale,
@@ -82,11 +97,6 @@ def build_optimizer(
         }
         for (scale, decay, hidden, _), parameters in groups.items()
     ]
-    if spec.name == "muon":
-        return Muon(settings, spec.lr, spec.betas, dtype=dtype)
-    if spec.name == "adafactor":
-        return Adafactor(settings, lr=spec.lr)
-    return torch.optim.AdamW(settings, lr=spec.lr, betas=spec.betas, fused=True)
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
