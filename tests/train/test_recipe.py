@@ -465,9 +465,17 @@ def test_a_missing_objective_is_named(recipe) -> None:
         load_recipe(recipe)
 
 
-def test_files_that_are_no_recipe(tmp_path, recipe) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no recipe .*tyny.toml; beside it: .*tiny"):
-        load_recipe(tmp_path / "tyny.toml")
+def test_files_that_are_no_recipe(tmp_path, recipe, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, instead in (
+        ("tyny.toml", r"did you mean tiny\.toml\?"),
+        ("tiny", r"did you mean tiny\.toml\?"),
+        ("other.toml", r"beside it: tiny\.toml"),
+        ("vqa", "`openpali recipe new vqa > vqa.toml` writes it"),
+        ("nano/3_video", "`openpali recipe new nano/3_video > 3_video.toml` writes it"),
+    ):
+        with pytest.raises(FileNotFoundError, match=rf"^no recipe {name}; {instead}$"):
+            load_recipe(Path(name))
     recipe.write_text("name = ")
     with pytest.raises(ValueError, match=r"tiny.toml is not TOML"):
         load_recipe(recipe)

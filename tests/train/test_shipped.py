@@ -8,7 +8,8 @@ import pytest
 
 from openpali.tasks.registry import TASKS
 from openpali.train.recipe import SequenceRecipe, load_recipe
-from openpali.train.shipped import describe_recipe, recipe_text, shipped_recipes
+from openpali.train.recipe_file import shipped_recipes
+from openpali.train.shipped import describe_recipe, recipe_text
 from openpali.weights.find import find_model
 
 ROOT = Path(__file__).parents[2] / "recipes"

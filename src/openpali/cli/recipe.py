@@ -12,7 +12,8 @@ app = typer.Typer(no_args_is_help=True, help="List and print the recipes that co
 @app.command("list")
 def list_() -> None:
     """List names and purposes."""
-    from openpali.train.shipped import describe_recipe, shipped_recipes
+    from openpali.train.recipe_file import shipped_recipes
+    from openpali.train.shipped import describe_recipe
 
     recipes = shipped_recipes()
     width = max(map(len, recipes), default=0)

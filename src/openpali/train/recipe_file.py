@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from openpali.messages import nearest
+from openpali.weights.find import RECIPES
 
 Table = dict[str, Any]
+
+OWN_DATA = "transfer"  # the folder that is left out of names
+OTHERS = frozenset({"study", "base"})  # folders of what is no recipe: see openpali.study; and what recipes extend
 
 
 def read_table(path: Path) -> Table:
@@ -29,6 +33,14 @@ def read_table(path: Path) -> Table:
         ValueError: a file is not TOML, or files extend each other in a circle.
     """
     return _read(path, [])
+
+
+def shipped_recipes() -> Mapping[str, Path]:
+    """The recipes that come with the package: name -> file, those for your own data first."""
+    files = sorted(RECIPES.rglob("*.toml"), key=lambda path: (path.parent.name != OWN_DATA, path))
+    recipes = [path for path in files if path.stem != "family" and not OTHERS & {*path.relative_to(RECIPES).parts}]
+    names = (path.relative_to(RECIPES).with_suffix("").as_posix() for path in recipes)
+    return {name.removeprefix(f"{OWN_DATA}/"): path for name, path in zip(names, recipes, strict=True)}
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:
@@ -132,9 +144,7 @@ def _read(path: Path, above: list[Path]) -> Table:
     if not path.is_file():
         if above:
             raise FileNotFoundError(f"{above[-1]} extends {path}, which does not exist")
-        known = sorted(str(p.with_suffix("")) for p in path.parent.glob("*.toml"))
-        others = f"beside it: {', '.join(known)}" if known else "openpali recipe list names those of the package"
-        raise FileNotFoundError(f"no recipe {path}; {others}")
+        raise FileNotFoundError(f"no recipe {path}; {_instead_of(path)}")
     chain = [*above, path]
     if any(path.samefile(other) for other in above):
         raise ValueError(f"recipes extend each other in a circle: {' -> '.join(map(str, chain))}")
@@ -148,6 +158,20 @@ def _read(path: Path, above: list[Path]) -> Table:
     if not isinstance(base, str):
         raise ValueError(f"{path}: extends = {quote(base)}: give the path of one recipe file")
     return merge(_read(path.parent / base, chain), raw)
+
+
+def _instead_of(path: Path) -> str:
+    """What may have been meant by a recipe file that does not exist."""
+    name = path.as_posix().removesuffix(".toml")
+    own = Path(name).name
+    beside = {file.stem: str(file) for file in sorted(path.parent.glob("*.toml"))}
+    if name in shipped_recipes() and own not in beside:
+        return f"`openpali recipe new {name} > {own}.toml` writes it"
+    if near := nearest(own, beside):
+        return f"did you mean {beside[near]}?"
+    return (
+        f"beside it: {', '.join(beside.values())}" if beside else "openpali recipe list names those of the package"
+    )
 
 
 def _toml_value(text: str) -> Any:

@@ -4,23 +4,11 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 
 from openpali.messages import hint
 from openpali.train.recipe import load_recipe
-from openpali.train.recipe_file import as_toml
-from openpali.weights.find import RECIPES
-
-OWN_DATA = "transfer"  # the folder that is left out of names
-OTHERS = frozenset({"study", "base"})  # folders of what is no recipe: see openpali.study; and what recipes extend
-
-
-def shipped_recipes() -> Mapping[str, Path]:
-    """Name -> file, those for your own data first."""
-    files = sorted(RECIPES.rglob("*.toml"), key=lambda path: (path.parent.name != OWN_DATA, path))
-    recipes = [path for path in files if path.stem != "family" and not OTHERS & {*path.relative_to(RECIPES).parts}]
-    return {_name(path): path for path in recipes}
+from openpali.train.recipe_file import as_toml, shipped_recipes
 
 
 def describe_recipe(path: Path) -> str:
@@ -46,7 +34,3 @@ def recipe_text(name: str) -> str:
     if "extends" not in tomllib.loads(text):
         return text
     return f"# {describe_recipe(known[name])}.\n{as_toml(load_recipe(known[name]).model_dump())}"
-
-
-def _name(path: Path) -> str:
-    return path.relative_to(RECIPES).with_suffix("").as_posix().removeprefix(f"{OWN_DATA}/")
