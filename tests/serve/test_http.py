@@ -96,6 +96,9 @@ def test_an_answer_is_that_of_the_model(
     [expected] = pali.predict([[images[0]]], [ASK], decoding=Decoding(max_tokens=12))
     body = chat(ASK, encoded[0], max_tokens=12, logprobs=True, model="tiny", top_p=1, temperature=0, user="me")
     body |= dict.fromkeys(("seed", "n", "stream", "stop"))  # null
+    body |= {"store": False, "metadata": {}, "tools": [], "tool_choice": "none", "parallel_tool_calls": True}
+    body |= {"service_tier": "auto"}
+    body["messages"][0]["content"][1]["image_url"]["detail"] = "high"
     answer = client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 200, answer.text
     found = answer.json()
@@ -335,7 +338,7 @@ def test_a_task_writes_the_prompt(client: Any, encoded: Sequence[str]) -> None:
     assert choice["openpali"]["prompt"] == "Answer in de: what? <extra_id_0>"
 
 
-LOW = {"type": "image_url", "image_url": {"url": "x", "detail": "low"}}
+SHARP = {"type": "image_url", "image_url": {"url": "x", "detail": "sharp"}}
 LARGE = [data_url(np.zeros((300, 300, 3), np.uint8))] * 3
 BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat("a", colour=1), 400, "unknown parameter 'colour'"),
@@ -359,9 +362,17 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat("a", *["data:;base64,"] * 4), 400, "4 images, more than 3"),
     ("/v1/chat/completions", {"messages": []}, 400, "messages"),
     ("/v1/chat/completions", [], 400, "the body"),
-    ("/v1/chat/completions", {"messages": [{"role": "user", "images": ["x"]}]}, 400, "messages.0.user.images'"),
-    ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "a"}]}, 400, "messages.0"),
-    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [LOW]}]}, 400, "detail: Input should be"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "images": ["x"]}]}, 400, "'messages.0.images'"),
+    ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "a"}]}, 400, "of the tool, not of the user"),
+    ("/v1/chat/completions", {"messages": [{"role": "judge", "content": "a"}]}, 400, "messages.0: "),
+    (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": [SHARP]}]},
+        400,
+        "messages.0.content.0.image_url.detail: Input should be",
+    ),
+    ("/v1/chat/completions", chat("a", store=True), 400, "store: "),
+    ("/v1/chat/completions", chat("a", tools=[{"type": "function"}]), 400, "tools: "),
     ("/v1/similarity", {"images": LARGE, "texts": ["a"]}, 413, "up to images[2] have more than 250,000 pixels"),
     ("/v1/embeddings", {"images": LARGE}, 413, "send smaller ones"),
     ("/v1/chat/completions", chat("a", *LARGE), 413, "send smaller ones"),
@@ -828,11 +839,12 @@ def test_the_last_turn_of_a_chat(pali: Pali, images: Sequence[Image], encoded: S
         {"role": "system", "content": "be kind"},
         *chat("what?", encoded[0])["messages"],
         *chat("and this?", encoded[1])["messages"],
-        {"role": "assistant", "content": "a horse", "refusal": None},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}], "tool_calls": [{"id": "1"}]},
+        {"role": "tool", "tool_call_id": "1", "content": "a horse"},
         {"role": "user", "content": ASK},
     ]
     with serving(service_of(pali, history="last-turn")) as url:
         answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": turns, "max_tokens": 9}, timeout=60)
-    assert answer.headers["x-openpali-history"] == "last-turn; 4 earlier messages ignored"
+    assert answer.headers["x-openpali-history"] == "last-turn; 5 earlier messages ignored"
     [expected] = pali.predict([[images[1]]], [ASK], decoding=Decoding(max_tokens=9))
     assert answer.json()["choices"][0]["message"]["content"] == expected.answer.text

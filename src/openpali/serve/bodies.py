@@ -70,16 +70,18 @@ def _takes_several(annotation: Any) -> bool:
 def _explain(error: ValidationError, schema: type[Body]) -> ApiError:
     found = error.errors(include_url=False, include_input=False, include_context=False)
     first = max(found, key=lambda each: len(each["loc"]))  # of a union, the kind that fits best
-    param = ".".join(str(each) for each in first["loc"] if not _is_kind(each))[:200]
+    way = first["loc"]
+    param = ".".join(str(each) for i, each in enumerate(way) if not _is_kind(each, way[i - 1] if i else ""))[:200]
     if first["type"] == "extra_forbidden":
         known = f"; there are {', '.join(schema.model_fields)}" if len(first["loc"]) == 1 else ""
         return ApiError(400, f"unknown parameter {param!r}{known}", param=param, code="unknown_parameter")
     return ApiError(400, f"{param or 'the body'}: {first['msg']}", param=param or None, code="invalid_value")
 
 
-def _is_kind(part: int | str) -> bool:
-    """Whether a part of pydantic's way to a value names a kind of a union, and no field."""
-    return isinstance(part, str) and (part == "str" or "[" in part)
+def _is_kind(part: int | str, before: int | str) -> bool:
+    """Whether a part of pydantic's way to a value names a kind of a union, and no field; an index stands ``before``
+    it in a list of messages or their parts."""
+    return isinstance(part, str) and (part == "str" or "[" in part or isinstance(before, int))
 
 
 def describe_body(schema: type[Body], *, form: bool = False) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from openpali.serve.errors import ApiError
-from openpali.serve.schemas import ImagePart, Message, TextPart
+from openpali.serve.schemas import ImagePart, Message, TextPart, UserMessage
 
 History = Literal["refuse", "last-turn"]
 
@@ -47,23 +47,23 @@ def read_chat(messages: Sequence[Message], history: History, task: str = "") -> 
             code="history_not_supported",
         )
     last = messages[-1]
-    if last.role != "user":
+    if not isinstance(last, UserMessage):
         raise ApiError(400, f"the last message is of the {last.role}, not of the user", param="messages")
     text = " ".join(_texts(last)).strip()
     if not text and not task:
         raise ApiError(400, "the last message has no text: ask something", param="messages")
-    asked = ((n, message) for n, message in enumerate(messages) if message.role == "user")
+    asked = ((n, message) for n, message in enumerate(messages) if isinstance(message, UserMessage))
     found = [images for n, message in asked if (images := _images(message, n))]
     return Question(text, found[-1] if found else (), len(messages) - 1)
 
 
-def _texts(message: Message) -> list[str]:
+def _texts(message: UserMessage) -> list[str]:
     if isinstance(message.content, str):
         return [message.content]
     return [part.text for part in message.content or () if isinstance(part, TextPart)]
 
 
-def _images(message: Message, number: int) -> list[tuple[str, str]]:
+def _images(message: UserMessage, number: int) -> list[tuple[str, str]]:
     if message.content is None or isinstance(message.content, str):
         return []
     return [

@@ -63,7 +63,9 @@ class ImageUrl(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: DataUrl
-    detail: Literal["auto"] | None = Field(None, description="The model has one resolution")
+    detail: Literal["auto", "low", "high", "original"] | None = Field(
+        None, description="Accepted and not used: the model has one resolution"
+    )
 
 
 class TextPart(BaseModel):
@@ -88,25 +90,24 @@ Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class UserMessage(BaseModel):
-    """A message of the user, or a system message."""
+    """A message of the user."""
 
     model_config = ConfigDict(extra="forbid")
 
-    role: Literal["system", "developer", "user"]
+    role: Literal["user"]
     content: str | list[Part] | None = None
     name: str | None = Field(None, description="Accepted and not used")
 
 
-class AssistantMessage(BaseModel):
-    """An earlier answer; clients send back whatever they got."""
+class OtherMessage(BaseModel):
+    """A message that is ignored, whatever it holds."""
 
     model_config = ConfigDict(extra="ignore")
 
-    role: Literal["assistant"]
-    content: str | list[Part] | None = None
+    role: Literal["system", "developer", "assistant", "tool", "function"]
 
 
-Message = Annotated[UserMessage | AssistantMessage, Field(discriminator="role")]
+Message = Annotated[UserMessage | OtherMessage, Field(discriminator="role")]
 
 
 _PIXEL = (
@@ -139,6 +140,13 @@ class ChatRequest(Generating):
     response_format: dict[Literal["type"], Literal["text"]] | None = None
     task: str = Field("", description="Write this task's prompt around the text: caption, vqa, ocr, detect, ...")
     lang: str = Field("en", description="Language of the task's answer")
+    # what OpenAI's clients may send without effect
+    store: Literal[False] | None = None
+    metadata: dict[str, str] | None = Field(None, description="Accepted and not used")
+    tools: list[Any] | None = Field(None, max_length=0)
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = Field(None, description="Accepted and not used")
+    service_tier: Literal["auto", "default"] | None = None
 
 
 class CompletionRequest(Generating):
