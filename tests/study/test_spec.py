@@ -11,6 +11,7 @@ import pytest
 from openpali.cli.main import main
 from openpali.study.runs import plan_study
 from openpali.study.spec import load_study
+from openpali.train.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes" / "study"
@@ -35,6 +36,15 @@ TABLE1 = RECIPES / "table1.toml"
 def test_mistakes_are_named(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_study(TABLE1, [override])
+
+
+def test_a_study_is_no_recipe() -> None:
+    with pytest.raises(ValueError, match=r"vqa\.toml is a recipe: use openpali train$"):
+        load_study(ROOT / "recipes" / "transfer" / "vqa.toml")
+    with pytest.raises(ValueError, match=r"table1\.toml is a study: use openpali study$"):
+        load_recipe(TABLE1)
+    with pytest.raises(FileNotFoundError, match=r"no study .*tabel1\.toml; did you mean .*table1\.toml\?$"):
+        load_study(RECIPES / "tabel1.toml")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from openpali.eval.registry import find_benchmark
 from openpali.messages import hint
 from openpali.tasks.registry import find_family
 from openpali.train.recipe_errors import explain_error
-from openpali.train.recipe_file import assign, read_overrides, read_table
+from openpali.train.recipe_file import STUDY, assign, read_overrides, read_table
 
 NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
@@ -180,7 +180,7 @@ def is_study(path: Path) -> bool:
     Raises:
         FileNotFoundError, ValueError: as :func:`~openpali.train.recipe_file.read_table`.
     """
-    return "arms" in read_table(path)
+    return STUDY in read_table(path)
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -190,7 +190,9 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         FileNotFoundError: the file does not exist.
         ValueError: it is not TOML, or has an unknown key or a wrong value; every problem is named.
     """
-    raw = read_table(path)
+    raw = read_table(path, "study")
+    if STUDY not in raw and "objective" in raw:
+        raise ValueError(f"{path} is a recipe: use openpali train")
     try:
         for key, value in read_overrides(overrides):
             assign(raw, key, value)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from openpali.data.media.images import Policy, Preprocess
 from openpali.tasks.example import Size
 from openpali.train.recipe_errors import Keys, explain_error
-from openpali.train.recipe_file import assign, expand_mixtures, read_overrides, read_table
+from openpali.train.recipe_file import STUDY, assign, expand_mixtures, read_overrides, read_table
 
 
 class _Table(BaseModel):
@@ -558,6 +558,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     raw = read_table(path)
+    if STUDY in raw:
+        raise ValueError(f"{path} is a study: use openpali study")
     try:
         changes = read_overrides(overrides)
         for key, value in changes:

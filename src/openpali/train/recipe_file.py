@@ -18,20 +18,27 @@ from openpali.weights.find import RECIPES
 
 Table = dict[str, Any]
 
+STUDY = "arms"  # the key that tells a study from a recipe
 OWN_DATA = "transfer"  # the folder that is left out of names
 OTHERS = frozenset({"study", "base"})  # folders of what is no recipe: see openpali.study; and what recipes extend
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, kind: str = "recipe") -> Table:
     """Read a TOML file and the files that it extends, as one table.
 
     ``extends = "base.toml"`` names another file, relative to this one. Tables are merged key by key; values and
     lists of this file replace those of the other one.
 
+    Args:
+        path: the file.
+        kind: what it is, for messages.
+
     Raises:
         FileNotFoundError: a file does not exist.
         ValueError: a file is not TOML, or files extend each other in a circle.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"no {kind} {path}; {_instead_of(path, kind)}")
     return _read(path, [])
 
 
@@ -142,9 +149,7 @@ def quote(value: Any) -> str:
 
 def _read(path: Path, above: list[Path]) -> Table:
     if not path.is_file():
-        if above:
-            raise FileNotFoundError(f"{above[-1]} extends {path}, which does not exist")
-        raise FileNotFoundError(f"no recipe {path}; {_instead_of(path)}")
+        raise FileNotFoundError(f"{above[-1]} extends {path}, which does not exist")
     chain = [*above, path]
     if any(path.samefile(other) for other in above):
         raise ValueError(f"recipes extend each other in a circle: {' -> '.join(map(str, chain))}")
@@ -160,12 +165,12 @@ def _read(path: Path, above: list[Path]) -> Table:
     return merge(_read(path.parent / base, chain), raw)
 
 
-def _instead_of(path: Path) -> str:
-    """What may have been meant by a recipe file that does not exist."""
+def _instead_of(path: Path, kind: str) -> str:
+    """What may have been meant by a file that does not exist."""
     name = path.as_posix().removesuffix(".toml")
     own = Path(name).name
     beside = {file.stem: str(file) for file in sorted(path.parent.glob("*.toml"))}
-    if name in shipped_recipes() and own not in beside:
+    if kind == "recipe" and name in shipped_recipes() and own not in beside:
         return f"`openpali recipe new {name} > {own}.toml` writes it"
     if near := nearest(own, beside):
         return f"did you mean {beside[near]}?"
