@@ -332,8 +332,10 @@ def test_seeds() -> None:
     short = {tuple(g.ids) for g in once[0] if g.finish_reason == "eos"}
     assert short
     assert short <= {tuple(g.ids) for g in more[0]}, "more and longer samples keep the earlier ones"
-    cold = generate(model, *batch, decoding=replace(decoding, temperature=1e-4, samples=1))
-    assert [g.ids for (g,) in cold] == [g.ids for (g,) in generate(model, *batch, decoding=Decoding(max_tokens=12))]
+    greedy = [g.ids for (g,) in generate(model, *batch, decoding=Decoding(max_tokens=12))]
+    for temperature in (1e-4, 1e-45, 1e-300):
+        cold = generate(model, *batch, decoding=replace(decoding, temperature=temperature, samples=1))
+        assert [g.ids for (g,) in cold] == greedy
 
 
 def test_leaves_the_model_as_it_was() -> None:

@@ -28,6 +28,7 @@ Allowed = Tensor | Callable[[int, list[int]], Sequence[int]]
 (with EOS if the text may end there)."""
 
 _LONGEST_LOOP = 8  # most tokens of an n-gram whose repetition counts as a loop
+_COLDEST = 1e-30  # temperature; below, float32 overflows, and the likeliest token is certain before
 _SHORTEST_REPETITION = 24  # fewest tokens of a loop; valid runs, such as 16 equal mask tokens, are shorter
 
 
@@ -542,7 +543,7 @@ def _restrict(log_probs_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]]) ->
 
 def _sample(choices_LV: Tensor, uniform_L: Tensor, decoding: Decoding) -> Tensor:
     """Tokens ``[L]`` by inverting the cumulative distribution at ``uniform_L``."""
-    scaled = choices_LV / decoding.temperature
+    scaled = choices_LV / max(decoding.temperature, _COLDEST)
     if decoding.top_k is not None and decoding.top_k < scaled.shape[1]:
         least = scaled.topk(decoding.top_k).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -math.inf)
