@@ -19,7 +19,8 @@ from PIL import Image
 from openpali.cli.main import main
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.mask_formats import RunLengths, read_run_lengths
-from openpali.infer.bulk import Reply, Request, replies
+from openpali.eval.predictions import PredictionsFile
+from openpali.infer.bulk import AnswersFile, Reply, Request, replies
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
@@ -151,6 +152,31 @@ def test_a_killed_process_is_continued(openpali, family: Path, questions: Path, 
     assert len(lines_of(unbroken)) == 6 * COUNT
     assert out.read_bytes() == unbroken.read_bytes()
     assert out.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (["predict", "--input", "questions.jsonl", "--output"], AnswersFile),
+        (["eval", "questions.jsonl", "--task", "vqa", "--save-predictions"], PredictionsFile),
+    ],
+)
+def test_an_interrupt_says_that_answers_are_kept(
+    openpali, capsys, monkeypatch, family: Path, questions: Path, command: list[Any], kind: Any
+) -> None:
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    append = kind.append
+    write(questions, [lines_of(questions)[0] | {"answers": "a cat"}])
+    monkeypatch.chdir(questions.parent)
+    monkeypatch.setattr(kind, "append", lambda *arguments: interrupt(append(*arguments)))
+    assert openpali(*command, "out.jsonl", "--model", family) == "130"
+    told = "openpali: interrupted: out.jsonl keeps what is answered, and the same command goes on\n"
+    assert capsys.readouterr().err.endswith(told)
+    monkeypatch.setattr(kind, "resume", interrupt)  # before it is known whether the file is of this run
+    assert openpali(*command, "out.jsonl", "--model", family) == "130"
+    assert "interrupted" not in capsys.readouterr().err
 
 
 def test_answers_of_another_run_or_file_stay(openpali, family: Path, questions: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,13 +31,37 @@ from openpali.cli.sizes import sizes
 from openpali.cli.study import study
 from openpali.cli.train import train
 
+
+def _resumable(verb: Callable[..., None], output: str) -> Callable[..., None]:
+    """A verb that says, if it is interrupted, that the file in its option ``output`` keeps the answers."""
+
+    @wraps(verb)
+    def run(**options: Any) -> None:
+        file: Path | None = options[output]
+        before = _written(file)
+        try:
+            verb(**options)
+        except KeyboardInterrupt:
+            if _written(file) != before:  # so it is a file of this run
+                told = f"{file} keeps what is answered, and the same command goes on"
+                typer.echo(f"openpali: interrupted: {told}", err=True)
+            raise
+
+    return run
+
+
+def _written(file: Path | None) -> int:
+    """When a file was last written, in ns; 0 if there is none."""
+    return file.stat().st_mtime_ns if file is not None and file.is_file() else 0
+
+
 VERBS: dict[str, Callable[..., None]] = {
-    "predict": predict,
+    "predict": _resumable(predict, "output"),
     "serve": serve,
     "train": train,
     "study": study,
     "plot": plot,
-    "eval": evaluate,
+    "eval": _resumable(evaluate, "save_predictions"),
     "fairness": fairness,
     "explain": explain,
     "plan": plan,
