@@ -45,6 +45,8 @@ def test_a_study_is_no_recipe() -> None:
         load_recipe(TABLE1)
     with pytest.raises(FileNotFoundError, match=r"no study .*tabel1\.toml; did you mean .*table1\.toml\?$"):
         load_study(RECIPES / "tabel1.toml")
+    with pytest.raises(FileNotFoundError, match=r"^no study nowhere/vqa; those of the package are in .*study$"):
+        load_study(Path("nowhere/vqa"))
 
 
 @pytest.mark.parametrize(

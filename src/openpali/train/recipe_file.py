@@ -174,9 +174,11 @@ def _instead_of(path: Path, kind: str) -> str:
         return f"`openpali recipe new {name} > {own}.toml` writes it"
     if near := nearest(own, beside):
         return f"did you mean {beside[near]}?"
-    return (
-        f"beside it: {', '.join(beside.values())}" if beside else "openpali recipe list names those of the package"
-    )
+    if beside:
+        return f"beside it: {', '.join(beside.values())}"
+    if kind == "recipe":
+        return "openpali recipe list names those of the package"
+    return f"those of the package are in {RECIPES / 'study'}"
 
 
 def _toml_value(text: str) -> Any:
