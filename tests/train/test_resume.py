@@ -23,6 +23,7 @@ from openpali.distributed import Ranks
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
 from openpali.train.optim.optimizer import rate
 from openpali.train.recipe_file import as_toml
+from openpali.train.run_folder import RunFolder
 from openpali.weights.format import open_model
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
@@ -291,8 +292,15 @@ def test_a_folder_is_claimed_by_its_recipe(make_trainer, tmp_path) -> None:
         make_trainer(make_recipe(seed=2, model__init={"vit": "nowhere"}))
     assert (tmp_path / "run" / "recipe.json").is_file()
     make_trainer(make_recipe()).train()  # the other run saved nothing
-    with pytest.raises(ValueError, match=r"holds a run with another seed, optimizer.name: delete it"):
+    with pytest.raises(ValueError, match=r"another seed \(0, not 1\), optimizer.name \(.adamw., not .ada"):
         make_trainer(make_recipe(seed=1, optimizer__name="adafactor"))
+    with pytest.raises(ValueError, match=r"another phases\.0\.samples \(24, not 32\): .* and add more_samples=8$"):
+        make_trainer(make_recipe(phases__0__samples=32))
+    line = {"source": "nano/word", "task": "ocr", "options": {"a": 1}}
+    with pytest.raises(
+        ValueError, match=r"phases.0.size \(72, not 48\), .*source .*, .*task .*, and 1 more: delete it"
+    ):
+        RunFolder(tmp_path / "run").check(make_recipe(phases__0__size=48, phases__0__mixture__0=line))
     make_trainer(make_recipe(optimizer__lr=1e-4, keep=1))  # these may change during a run
     file = tmp_path / "run" / "recipe.json"
     file.write_text(file.read_text().replace('"masks": "",', ""))  # a run of a version without this key

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from openpali.locks import lock
+from openpali.messages import shorten
 from openpali.train.checkpoint import checkpoints, read_state, unwritable
 from openpali.train.recipe import Recipe, read_record
+from openpali.train.recipe_errors import LONGEST
+from openpali.train.recipe_file import quote
 from openpali.whole import write_whole
 
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
@@ -24,6 +27,7 @@ BESIDE = {  # recipe keys that do not change what is learned
     *("name", "micro", "workers", "parallel", "max_bad", "wandb"),
     *("save_minutes", "keep", "keep_every", "samples_every"),
 }
+SHOWN = 3  # differences that a message names
 
 
 class RunFolder:
@@ -82,9 +86,12 @@ class RunFolder:
             OSError: there is no record.
         """
         before = self._before(instead)
-        changed = [key for key in FIXED if getattr(before, key) != getattr(recipe, key)]
-        if before.optimizer.name != recipe.optimizer.name:
-            changed.append("optimizer.name")
+        old, new = before.model_dump(), recipe.model_dump()
+        changed = [each for key in FIXED for each in _changes(old[key], new[key], key)]
+        changed += _changes(before.optimizer.name, recipe.optimizer.name, "optimizer.name")
+        more, last = recipe.phases[-1].samples - before.phases[-1].samples, len(before.phases) - 1
+        if more > 0 and len(changed) == 1 and changed[0].startswith(f"phases.{last}.samples "):
+            instead += f"; to let it go on, leave that key and add more_samples={more}"
         self._refuse(changed, instead)
 
     def check_same(self, recipe: Recipe, instead: str) -> None:
@@ -98,7 +105,8 @@ class RunFolder:
         """
         before, now = _learned(self._before(instead)), _learned(recipe)
         keys = [*now, *(key for key in before if key not in now)]
-        self._refuse([key for key in keys if before.get(key) != now.get(key)], instead)
+        changed = [each for key in keys for each in _changes(before.get(key), now.get(key), key)]
+        self._refuse(changed, instead)
 
     def rewind(self, samples: int) -> None:
         """Drop what the logs say of steps after the first ``samples`` samples: a resumed run writes it again.
@@ -139,7 +147,8 @@ class RunFolder:
 
     def _refuse(self, changed: Sequence[str], instead: str) -> None:
         if changed:
-            raise ValueError(f"{self.path} holds a run with another {', '.join(changed)}: delete it, or {instead}")
+            named = [*changed[:SHOWN], *([f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else [])]
+            raise ValueError(f"{self.path} holds a run with another {', '.join(named)}: delete it, or {instead}")
 
     @contextmanager
     def _claiming(self) -> Iterator[None]:
@@ -171,6 +180,19 @@ def _learned(recipe: Recipe) -> dict[str, Any]:
         raw = {key: value for key, value in raw.items() if key not in ("evals", "keep_best")}
     tables = {f"{table}.{key}": value for table in ("model", "optimizer") for key, value in raw.pop(table).items()}
     return raw | tables
+
+
+def _changes(before: Any, now: Any, key: str) -> Iterator[str]:
+    """Each dotted key whose values differ, with both."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in [*now, *(name for name in before if name not in now)]:
+            yield from _changes(before.get(name), now.get(name), f"{key}.{name or quote(name)}")
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for place, (old, new) in enumerate(zip(before, now, strict=True)):
+            yield from _changes(old, new, f"{key}.{place}")
+    elif before != now:
+        old, new = ("nothing" if value is None else shorten(quote(value), LONGEST) for value in (before, now))
+        yield f"{key} ({old}, not {new})"
 
 
 def rewind(file: Path, samples: int) -> None:
