@@ -101,6 +101,7 @@ def test_a_bad_sample_is_a_line_with_its_error(
     command = ["predict", "--input", questions, "--output", out, "--model", family, "--batch-size", 2]
     printed = openpali(*command)
     assert "12 samples, 7 with an error" in printed
+    assert openpali(*command) == printed, "those of an earlier run count"
     lines = lines_of(out)
     errors = {i: line["error"] for i, line in enumerate(lines) if "error" in line}
     assert [line["key"] for line in lines[:5]] == [f"k{i}" for i in range(5)]

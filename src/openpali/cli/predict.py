@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from openpali.cli.options import Device, Dtype, Engine, Json, Model
 from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input, check_writable
 
 if TYPE_CHECKING:
-    from openpali.infer.bulk import Request
+    from openpali.infer.bulk import Done, Request
     from openpali.infer.pali import Pali
     from openpali.infer.pipeline import Prediction
     from openpali.tasks.example import Example
@@ -112,14 +113,8 @@ class _Bulk:
         file = AnswersFile(self.output, self.run)
         done = file.resume(self.pali, self.samples, self.request)
 
-        def written() -> Iterator[tuple[int, int, int]]:
-            yield done, 0, 0
-            for some in replies(self.pali, self.samples, self.request, batch=self.batch, skip=done):
-                file.append(some)
-                strange = sum(bool(reply.prediction and reply.prediction.unlike) for reply in some)
-                yield len(some), sum(bool(reply.error) for reply in some), strange
-
-        self._report(written())
+        left = replies(self.pali, self.samples, self.request, batch=self.batch, skip=done.samples)
+        self._report(chain([done], map(file.append, left)))
 
     def answer_with_ray(self, workers: int) -> None:
         """Write a folder of answers."""
@@ -141,10 +136,10 @@ class _Bulk:
             self.batch,
             torch.get_num_threads(),
         )
-        windows = answer_with_ray(job, pali, self.samples, workers=workers, gpus=int(pali.device.type == "cuda"))
-        self._report((done.samples, done.errors, done.strange) for done in windows)
+        gpus = int(pali.device.type == "cuda")
+        self._report(answer_with_ray(job, pali, self.samples, workers=workers, gpus=gpus))
 
-    def _report(self, written: Iterable[tuple[int, int, int]]) -> None:
+    def _report(self, written: Iterable[Done]) -> None:
         """Show how many samples are answered, with an error, and about images that the model does not know."""
         from openpali.eval.datasets.base import Benchmark
         from openpali.infer.pipeline import unlike
@@ -154,8 +149,8 @@ class _Bulk:
         total = len(self.samples)
         with progress_bar() as start:
             watch = start(Benchmark(name=str(self.output), title="answers", split="all", metric=""))
-            for counts in written:
-                done, errors, strange = done + counts[0], errors + counts[1], strange + counts[2]
+            for each in written:
+                done, errors, strange = done + each.samples, errors + each.errors, strange + each.strange
                 watch(done, total, {})
         told = f", {errors:,} with an error, see its line" if errors else ""
         typer.echo(f"{self.output}: {total:,} samples{told}")

@@ -113,6 +113,22 @@ def fetch(source: Source, index: int) -> Example | Reply:
         return Reply(_key(source, index), error=str(error))
 
 
+@dataclass(frozen=True)
+class Done:
+    """Lines that are written: how many, with an error, and about images that the model does not know."""
+
+    samples: int
+    errors: int
+    strange: int
+
+    @classmethod
+    def of(cls, lines: Sequence[Json]) -> Done:
+        """Counts lines."""
+        return cls(
+            len(lines), sum("error" in line for line in lines), sum(bool(line.get("unlike")) for line in lines)
+        )
+
+
 class AnswersFile:
     """A file with one JSON line per sample, in their order, which a killed run continues.
 
@@ -124,8 +140,8 @@ class AnswersFile:
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
 
-    def resume(self, pali: Pali, source: Source, request: Request) -> int:
-        """How many samples are answered. Drops a last line that a kill left incomplete, and keeps other processes
+    def resume(self, pali: Pali, source: Source, request: Request) -> Done:
+        """What is answered. Drops a last line that a kill left incomplete, and keeps other processes
         from writing until this object is gone.
 
         Raises:
@@ -150,11 +166,13 @@ class AnswersFile:
             if then := asking.differs(source, index, lines[index]):
                 raise ValueError(f"{other}; its line {index + 1} is about {then}")
         drop_torn_line(self.path)
-        return len(lines)
+        return Done.of(lines)
 
-    def append(self, some: Sequence[Reply]) -> None:
+    def append(self, some: Sequence[Reply]) -> Done:
         """Append replies; they are on disk when this returns."""
-        append_lines(self.path, ({**reply.as_json(), "run": self.run} for reply in some))
+        lines = [{**reply.as_json(), "run": self.run} for reply in some]
+        append_lines(self.path, lines)
+        return Done.of(lines)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 
 from openpali.data.sources.base import Source
 from openpali.infer.batches import windows
-from openpali.infer.bulk import Asking, Reply, Request, fetch
+from openpali.infer.bulk import Asking, Done, Reply, Request, fetch
 from openpali.infer.lines import as_lines, whole_lines
 from openpali.infer.pali import Pali
 from openpali.messages import reason
@@ -53,15 +53,6 @@ class Job:
     def file(self, start: int) -> Path:
         """The file of the window that begins at a sample."""
         return self.folder / f"{start:012}.jsonl"
-
-
-@dataclass(frozen=True)
-class Done:
-    """A window that is written: how many samples, errors, and answers about images that the model does not know."""
-
-    samples: int
-    errors: int
-    strange: int
 
 
 def answer_with_ray(job: Job, pali: Pali, source: Source, *, workers: int, gpus: int = 0) -> Iterator[Done]:
@@ -103,7 +94,7 @@ def _resume(job: Job, pali: Pali, source: Source) -> dict[int, Done]:
                 raise ValueError(f"{other}; its first line is about {then}")
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no file of answers ({reason(error)}): name another folder") from error
-        found[start] = _done(lines)
+        found[start] = Done.of(lines)
     return found
 
 
@@ -172,8 +163,4 @@ class _Writer:
 
     def __call__(self, row: Mapping[str, Any]) -> Json:
         write_whole(self.job.file(int(row["start"])), row["lines"])
-        return vars(_done([json.loads(line) for line in row["lines"].splitlines()]))
-
-
-def _done(lines: Sequence[Json]) -> Done:
-    return Done(len(lines), sum("error" in line for line in lines), sum(bool(line.get("unlike")) for line in lines))
+        return vars(Done.of([json.loads(line) for line in row["lines"].splitlines()]))
