@@ -29,6 +29,12 @@ def test_find_model(tmp_path, monkeypatch) -> None:
     assert find_model("first").resolve() == run
     with pytest.raises(FileNotFoundError, match=r"no model 'mine/second': neither a model folder"):
         find_model("mine/second")
+    checkpoint = tmp_path / "runs" / "mine" / "second" / "checkpoints" / "step-00000003"
+    checkpoint.mkdir(parents=True)
+    with pytest.raises(
+        FileNotFoundError, match=f"mine/second is not finished: give a checkpoint of it, {checkpoint}"
+    ):
+        find_model("mine/second")
 
 
 def test_a_missing_tokenizer_names_the_command_that_builds_it(tmp_path, monkeypatch, tokenizer) -> None:

@@ -33,7 +33,8 @@ def find_model(name: str) -> Path:
             f"{name} is a checkpoint, which `openpali predict` and `openpali eval` take; elsewhere give the model "
             "folder that openpali.train.snapshot.export_checkpoint writes"
         )
-    if unfinished := sorted((Path(name) / "checkpoints").glob("step-*")):
+    runs = Path(name), home() / "runs" / name
+    if unfinished := [step for run in runs for step in sorted((run / "checkpoints").glob("step-*"))]:
         raise FileNotFoundError(f"the run {name} is not finished: give a checkpoint of it, {unfinished[-1]}")
     recipe = RECIPES / f"{name}.toml"
     trains = recipe.is_file() and f'name = "{name}"' in recipe.read_text("utf-8").splitlines()
