@@ -189,7 +189,9 @@ def test_the_loss_is_better_when_it_is_lower() -> None:
 def test_a_run_without_gain_ends(make_trainer, tmp_path, mine, scripted, capsys) -> None:
     scripted |= {1: 0.1, 2: 0.7, 3: 0.3, 4: 0.6}
     recipe = make_recipe(evals=[{**mine, "every": 4}], keep_best="mine", patience=2)
-    make_trainer(recipe).train()
+    trainer = make_trainer(recipe)
+    trainer.train()
+    assert [*trainer.summary()] == [f"best mine: 0.7000 at sample 8, in {tmp_path / 'run' / 'best'}"]
     assert "mine has not improved for 2 evaluations: the run ends at sample 16; its best is of sample 8" in (
         " ".join(capsys.readouterr().out.split())
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import sys
@@ -84,10 +85,11 @@ def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path, monkeypatch
     command = ["openpali", "train", str(tmp_path / "other.toml"), "--run", str(tmp_path / "twice")]
     monkeypatch.setattr(sys, "argv", command)
     monkeypatch.setattr(trainer_module.Trainer, "_show", lambda *_: None)  # a second
+    monkeypatch.setattr(trainer_module.Trainer, "summary", lambda *_: ["and the summary"])
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code
-    assert "tiny/sequence is finished; nothing was trained" in capsys.readouterr().out
+    assert re.search(r"tiny/sequence is finished; nothing was trained.*\nand the summary", capsys.readouterr().out)
     assert (record.read_text(), config.read_text(), config.stat().st_mtime_ns) == before
     config.unlink()  # as if the run was killed before it wrote its model
     make_trainer(other, "twice").train()
@@ -114,7 +116,10 @@ def test_quarantine_lists_every_bad_sample_once(make_trainer, tmp_path, monkeypa
         trainer.train()
     for newer in checkpoints(tmp_path / "broken")[2:]:
         shutil.rmtree(newer)
-    make_trainer(recipe, "broken").train()
+    trainer = make_trainer(recipe, "broken")
+    trainer.train()
+    log = tmp_path / "broken" / "quarantine.jsonl"
+    assert [*trainer.summary()] == [f"8 samples could not be used; they are listed in {log}"]
     assert_same_run(tmp_path / "broken", tmp_path / "whole")
     logs = [(tmp_path / run / "quarantine.jsonl").read_text() for run in ("whole", "broken")]
     assert logs[0] == logs[1]

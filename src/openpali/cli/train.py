@@ -50,3 +50,5 @@ def train(
         written = trainer.train(look)
     finished = f"{named.name} is finished; nothing was trained: its model is"
     typer.echo(f"{finished if trainer.finished else 'model written to'} {written}")
+    for line in trainer.summary() if ranks.rank == 0 else ():
+        typer.echo(line)

@@ -181,6 +181,14 @@ class Trainer:
         self._show(look)
         return self._export("model")
 
+    def summary(self) -> Iterator[str]:
+        """A sentence about bad samples, and one about the best score, if there are any."""
+        if self.bad:
+            yield f"{self.bad:,} samples could not be used; they are listed in {self.folder.quarantine}"
+        best = self.evaluations.best
+        if best is not None and best.value is not None:
+            yield f"best {best.score}: {best.value:.4f} at sample {best.samples:,}, in {self.folder.path / 'best'}"
+
     # ---- the loop: next batch, step, report, evaluate, save
 
     def _run(self, look: Look | None) -> None:
