@@ -783,7 +783,7 @@ def test_a_mistake_of_the_server_is_counted(direct: Any, pali: Pali, monkeypatch
     assert 'path="/v1/chat/completions",status="500"} 1.0' in service.metrics.text().decode()
 
 
-def test_a_key_opens_all_but_health(direct: Any, pali: Pali) -> None:
+def test_a_key_opens_all_but_health(direct: Any, pali: Pali, tmp_path: Path) -> None:
     client = direct(service_of(pali, key="secret\n"))
     assert client.get("/health/ready").status_code == 200
     for header in (
@@ -802,6 +802,9 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali) -> None:
         service_of(pali, key=" ")
     with pytest.raises(ValueError, match="exclude each other"):
         Options(api_key="a", api_key_file=Path("b")).key()
+    (tmp_path / "p0.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"--api-key-file .*p0\.png holds no text in UTF-8"):
+        Options(api_key_file=tmp_path / "p0.png").key()
     client = direct(service_of(pali, key="clé à part, ключ à"))
     for secret, status in (("clé à part, ключ à", 200), ("clé à part", 401)):
         header = {"Authorization": f"Bearer {secret}".encode()}

@@ -137,6 +137,8 @@ def test_a_port_that_is_taken_is_said_in_a_sentence() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}: Address already in use: choose another --port"):
             listen("127.0.0.1", port)
+    with pytest.raises(OSError, match=r"192\.0\.2\.1:0: Cannot assign requested address: choose another --host"):
+        listen("192.0.2.1", 0)  # an address for documentation, of no machine
     [found], url = listen("127.0.0.1", 0)
     with found:
         assert url == f"http://127.0.0.1:{found.getsockname()[1]}"

@@ -66,13 +66,17 @@ class Options(BaseModel):
         """The key that clients must send, if there is one.
 
         Raises:
-            ValueError: it is given twice.
+            ValueError: it is given twice, or its file holds no text.
             OSError: its file cannot be read.
         """
         if self.api_key is not None and self.api_key_file is not None:
             raise ValueError("--api-key and --api-key-file exclude each other: give one of them")
         if self.api_key_file is not None:
-            return self.api_key_file.read_text("utf-8")
+            try:
+                return self.api_key_file.read_text("utf-8")
+            except UnicodeDecodeError as error:
+                told = f"--api-key-file {self.api_key_file} holds no text in UTF-8: name the file of the key"
+                raise ValueError(told) from error
         return self.api_key if self.api_key is not None else os.environ.get("OPENPALI_API_KEY")
 
     def key(self) -> Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import os
 import signal
@@ -74,7 +75,7 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
         port: 0: any that is free.
 
     Raises:
-        OSError: there is no such host, or the port is taken.
+        OSError: there is no such host, it is another machine's, or the port is taken.
     """
     found: list[socket.socket] = []
     try:
@@ -85,7 +86,7 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
     except OSError as error:
         for each in found:
             each.close()
-        told = os.strerror(error.errno or 0)
-        raise OSError(f"cannot listen at {host}:{port}: {told}: choose another --port") from error
+        told, option = os.strerror(error.errno or 0), "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+        raise OSError(f"cannot listen at {host}:{port}: {told}: choose another --{option}") from error
     name = f"[{host}]" if ":" in host else host
     return found, f"http://{name}:{found[0].getsockname()[1]}"
