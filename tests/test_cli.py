@@ -282,6 +282,10 @@ def test_sizes(capsys, monkeypatch) -> None:
         ),
         (["predict", "--input", "a.jsonl", "--model", "FAMILY"], "--input and --output go together"),
         (["predict", "PHOTO", "what?", "--output", "a.jsonl"], "--input and --output go together"),
+        (
+            ["predict", "PHOTO", "--input", "a.jsonl", "--output", "b.jsonl", "--model", "FAMILY"],
+            "photo.png is a file beside --input, whose samples name their images: leave it out",
+        ),
         (["predict", "--model", "FAMILY"], "give one or more images, then the prompt"),
         (["predict", "what?", "--model", "FAMILY"], "give one or more images, then the prompt"),
         (

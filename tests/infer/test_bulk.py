@@ -94,13 +94,14 @@ def test_a_bad_sample_is_a_line_with_its_error(
     records[4]["question"] = "what " * 900
     records[5]["colour"] = "red"
     records[6]["question"] = "what <extra_id_0>?"
+    del records[7]["images"]
     write(questions, records)
     with questions.open("a", encoding="utf-8") as file:
         file.write("{torn\n")
     out = tmp_path / "answers.jsonl"
     command = ["predict", "--input", questions, "--output", out, "--model", family, "--batch-size", 2]
     printed = openpali(*command)
-    assert "12 samples, 7 with an error" in printed
+    assert "12 samples, 8 with an error" in printed
     assert openpali(*command) == printed, "those of an earlier run count"
     lines = lines_of(out)
     errors = {i: line["error"] for i, line in enumerate(lines) if "error" in line}
@@ -111,7 +112,8 @@ def test_a_bad_sample_is_a_line_with_its_error(
     assert "tokens, this model takes" in errors[4]
     assert "colour" in errors[5]
     assert "the prompt has 2 times" in errors[6]
-    assert list(errors) == [1, 2, 3, 4, 5, 6, COUNT]
+    assert "no image" in errors[7]
+    assert list(errors) == [*range(1, 8), COUNT]
     assert all(line["text"] is not None for i, line in enumerate(lines) if i not in errors)
 
 

@@ -68,6 +68,8 @@ def predict(
     if source or output:
         if not source or output is None:
             raise ValueError("--input and --output go together: samples in, a line of JSON for each of them out")
+        if named := [each for each in inputs or [] if _names_file(each)]:
+            raise ValueError(f"{named[0]} is a file beside --input, whose samples name their images: leave it out")
         if as_frames or out:
             raise ValueError("--as-frames and --out are for images on the command line, not for --input")
         check_not_input(output, source)
@@ -243,7 +245,7 @@ def _split(inputs: list[str], task: str) -> tuple[list[str], str]:
     if task and (_names_file(text) or not paths):  # all inputs are images
         paths, text = [*paths, *filter(None, [text])], ""
     if not paths:
-        raise ValueError("give one or more images, then the prompt")
+        raise ValueError("give one or more images, then the prompt, or a --task, such as --task caption")
     if not task and _names_file(text):
         raise ValueError(f"{text} is a file where the prompt is expected: give the images, then the prompt")
     return paths, text

@@ -23,7 +23,7 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Prediction, Untrained, group
 from openpali.locks import lock_output
 from openpali.messages import reason, shorten
-from openpali.tasks.base import Task
+from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Image, Object, Size
 from openpali.tasks.registry import suited, tasks_of
 
@@ -265,6 +265,8 @@ class Asking:
         if len(told) != 1:
             raise ValueError(f"sample {example.key} is for {' or '.join(told) or 'no task'}: name one with --task")
         task = self._task(suited(told[0], frames))
+        if "images" in task.needs:
+            require(example.images, example, "image")
         text = request.text or _text(task, example)
         return task, self.pali.word(task, text, request.lang or example.lang)
 
