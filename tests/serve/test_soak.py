@@ -56,7 +56,7 @@ def request(number: int) -> tuple[str, dict[str, Any], str]:
             return "/v1/models", {}, kind
         case "bad":
             worse: list[dict[str, Any]] = [
-                {**good, "tools": []},
+                {**good, "tools": [{}]},
                 chat(ASK, image[:-40], **options),
                 chat("word " * 900, image),
                 {"messages": [], **options},
@@ -136,7 +136,7 @@ def soak(url: str, count: int, pid: int | None = None) -> None:
     texts = sum(n for name, n in told.items() if name.endswith(" 200") and "models" not in name)
     assert set(ended) <= {"answered", "Cancelled"}
     assert texts <= ended["answered"] <= ended.total() <= texts + gone
-    assert ended["Cancelled"] > 0
+    assert requests[chats[1]] > 0, "some are given up before they are queued, others while they are answered"
     assert httpx.get(f"{url}/health/ready").status_code == 200
     if pid:
         print(f"{count} requests: {dict(told)}; texts {dict(ended)}; MiB {[size >> 20 for size in sizes]}")
