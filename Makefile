@@ -22,12 +22,13 @@ demo: .venv/demo.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 test: $(TESTS)
 $(TESTS): .venv/dev.ready
-	$(PYTEST) $@ $(addprefix --ignore=,$(filter $@/%,$(TESTS) $(APART)))
+	$(PYTEST) -m "not slow" $@ $(addprefix --ignore=,$(filter $@/%,$(TESTS) $(APART)))
 
 # Kill runs 200 times at random moments and compare each resumed run with an uninterrupted one; watch the memory of
-# 1,000 steps. Takes minutes.
+# 1,000 steps; run the single tests that are marked as slow. Takes minutes.
 soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
+	$(PYTEST) -m slow tests/plan tests/infer
 
 # Send 20,000 requests to `openpali serve` from 32 clients, bad ones and disconnects among them, and watch counts and
 # memory; break off 500 streams; then send 10,000 requests that are drawn from the API's description. Takes minutes.

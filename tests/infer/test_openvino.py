@@ -163,6 +163,7 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
         assert not torch.equal(got, got.bfloat16().float())
 
 
+@pytest.mark.slow
 def test_an_int8_folder_gives_what_its_floats_give(family, tmp_path) -> None:
     write_int8(open_model(family / "pali"), tmp_path / "int8")
     assert open_model(tmp_path / "int8").facts["int8"]

@@ -225,6 +225,7 @@ def test_an_answer_costs_its_tokens_one_by_one() -> None:
     assert [batches_of(70, 32, ranks) for ranks in (1, 2, 4)] == [3, 2, 1]
 
 
+@pytest.mark.slow
 def test_a_recipe_that_does_not_fit_gets_settings_that_do() -> None:
     recipe = recipe_of("sequence")
     small = replace(DEVICES["h100"], memory=0.2e9)
