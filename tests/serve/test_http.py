@@ -725,8 +725,11 @@ def test_embeddings_that_nobody_waits_for_are_not_computed(pali: Pali, encoded: 
             await asyncio.sleep(0.001)
         return found
 
-    assert isinstance(asyncio.run(ask(stays=False)), ClientDisconnect)
-    late = asyncio.run(ask(stays=True))
+    async def both() -> tuple[object, object]:
+        return await ask(stays=False), await ask(stays=True)
+
+    gone, late = asyncio.run(both())
+    assert isinstance(gone, ClientDisconnect)
     assert isinstance(late, ApiError)
     assert (late.status, late.code) == (504, "deadline_exceeded")
     assert not computed
