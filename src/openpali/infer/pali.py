@@ -20,7 +20,6 @@ import torch
 from PIL import Image as PILImage
 
 from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.encode import Wording
 from openpali.infer.engines.graphs import GraphedModel
 from openpali.infer.engines.openvino import OpenVinoPali, require_openvino
 from openpali.infer.generate import Decoding, Model
@@ -405,9 +404,7 @@ class Pali:
         """
         stored, model = self.load("siglip")
         assert stored.preprocess is not None
-        keep_case = stored.facts.get("recipe", {}).get("keep_case", False)
-        wording: Wording = "as is" if keep_case else stored.facts.get("wording", "lower")
-        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, wording)
+        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, stored.wording)
 
     def load_all(self) -> None:
         """Load every part that answers prompts or embeds, so that no request waits for it.
