@@ -53,11 +53,13 @@ class VisionLanguageModel(nn.Module, ABC):
 
     Attributes:
         first: the token that starts a text; it is not part of the text.
+        first_is_read: whether ``first`` is the end of the prompt, and so is read, but not in the memory.
         image_place: the token of a prompt in whose place an image goes; None: images stand before the prompt.
     """
 
     pad = 0
     first: int
+    first_is_read: bool = False
     image_place: int | None = None
 
     def __init__(self, vision: ViTConfig, project: nn.Module) -> None:

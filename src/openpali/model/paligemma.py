@@ -41,6 +41,8 @@ class PaliGemmaConfig:
 class PaliGemmaModel(VisionLanguageModel):
     """Images and prompts in, hidden states or text out; inputs as for :class:`VisionLanguageModel`."""
 
+    first_is_read = True  # the separator
+
     def __init__(self, config: PaliGemmaConfig) -> None:
         super().__init__(config.vision, Dense(config.vision.width, config.text.d_model))
         self.config = config

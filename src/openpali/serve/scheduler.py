@@ -28,7 +28,6 @@ from openpali.infer.generate import Ask, Decoding, Model, Rows
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, cut_at, group
 from openpali.messages import reason
-from openpali.model.paligemma import PaliGemmaModel
 from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
 from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
@@ -297,10 +296,9 @@ class Scheduler:
             return
         rows = self._lane(first, memory.outputs.shape[1]).rows
         texts, read = rows.join(memory, [t.ask for t in tickets]), memory.mask.sum(1).tolist()
-        # PaliGemma's separator is not in the memory, since it starts the text, but ends the prompt
-        separators = isinstance(first.pipeline.model, PaliGemmaModel)
+        beside = int(first.pipeline.model.first_is_read)
         for ticket, text, count in zip(tickets, texts, read, strict=True):
-            ticket.text, ticket.read = text, count + separators
+            ticket.text, ticket.read = text, count + beside
 
     def _lane(self, ticket: Ticket, length: int) -> _Lane:
         """Where a request with a memory of so many tokens is decoded."""
