@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from openpali.locks import lock
 from openpali.messages import shorten
@@ -90,7 +90,7 @@ class RunFolder:
         changed = [each for key in FIXED for each in _changes(old[key], new[key], key)]
         changed += _changes(before.optimizer.name, recipe.optimizer.name, "optimizer.name")
         more, last = recipe.phases[-1].samples - before.phases[-1].samples, len(before.phases) - 1
-        if more > 0 and len(changed) == 1 and changed[0].startswith(f"phases.{last}.samples "):
+        if more > 0 and [each.key for each in changed] == [f"phases.{last}.samples"]:
             instead += f"; to let it go on, leave that key and add more_samples={more}"
         self._refuse(changed, instead)
 
@@ -145,9 +145,11 @@ class RunFolder:
                 f"{self.record} is not a recipe that this version can read ({error}): {instead}"
             ) from error
 
-    def _refuse(self, changed: Sequence[str], instead: str) -> None:
+    def _refuse(self, changed: Sequence[_Change], instead: str) -> None:
         if changed:
-            named = [*changed[:SHOWN], *([f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else [])]
+            named = [str(each) for each in changed[:SHOWN]]
+            if len(changed) > SHOWN:
+                named.append(f"and {len(changed) - SHOWN} more")
             raise ValueError(f"{self.path} holds a run with another {', '.join(named)}: delete it, or {instead}")
 
     @contextmanager
@@ -182,8 +184,20 @@ def _learned(recipe: Recipe) -> dict[str, Any]:
     return raw | tables
 
 
-def _changes(before: Any, now: Any, key: str) -> Iterator[str]:
-    """Each dotted key whose values differ, with both."""
+class _Change(NamedTuple):
+    """A dotted key whose values differ; None: it has none."""
+
+    key: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        old, new = ("nothing" if each is None else shorten(quote(each), LONGEST) for each in self[1:])
+        return f"{self.key} ({old}, not {new})"
+
+
+def _changes(before: Any, now: Any, key: str) -> Iterator[_Change]:
+    """All changes between two values of a recipe."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*now, *(name for name in before if name not in now)]:
             yield from _changes(before.get(name), now.get(name), f"{key}.{name or quote(name)}")
@@ -191,8 +205,7 @@ def _changes(before: Any, now: Any, key: str) -> Iterator[str]:
         for place, (old, new) in enumerate(zip(before, now, strict=True)):
             yield from _changes(old, new, f"{key}.{place}")
     elif before != now:
-        old, new = ("nothing" if value is None else shorten(quote(value), LONGEST) for value in (before, now))
-        yield f"{key} ({old}, not {new})"
+        yield _Change(key, before, now)
 
 
 def rewind(file: Path, samples: int) -> None:
