@@ -1,8 +1,9 @@
 """A stand-in for the built data sets: exactly the layout of the built ``stamps``, ``clipart`` and ``lines``.
 
 ``write_world(home)`` fills ``home/data`` so that ``World.load("nano")`` works with ``OPENPALI_HOME=home`` and no
-network; the fixtures ``world_home`` and ``world`` do so once per session. The 128 stamps carry
-the keys of the nano world and are named "red circle", "blue star", ... in every one of its languages.
+network; the fixtures ``world_home`` and ``world`` do so once per session. 128 stamps carry the keys of the nano
+world and are named "red circle", "blue star", ... in every one of its languages; 32 of two more colours are not in
+that world.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ COLOURS = {
     "pink": (245, 150, 190),
     "grey": (128, 128, 128),
 }
+OTHERS = {"black": (20, 20, 20), "brown": (120, 70, 30)}  # of stamps that are not nano's
 SHAPES = [
     *("circle", "square", "bar", "pillar", "diamond", "ring", "cross", "frame"),
     *("moon", "roof", "valley", "dart", "arrow", "stair", "pair", "trio"),
@@ -97,7 +99,8 @@ def write_world(home: Path) -> None:
     """Writes the stand-ins for ``stamps``, ``clipart`` and ``lines`` into ``home/data``."""
     nano = Path(openpali.synth.__file__).with_name("nano.toml")
     described = tomllib.loads(nano.read_text("utf-8"))
-    names = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
+    names = [f"{colour} {shape}" for colour in COLOURS | OTHERS for shape in SHAPES]
+    keys = [*described["stamps"], *(f"other-{i}" for i in range(len(OTHERS) * len(SHAPES)))]
     stamps = home / "data" / "stamps"
     (stamps / "fonts" / "Latn").mkdir(parents=True)
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -106,7 +109,7 @@ def write_world(home: Path) -> None:
     (stamps / "words-en.txt").write_text("\n".join(sorted(WORDS)) + "\n", "utf-8")
 
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
-        for key, name in zip(described["stamps"], names, strict=True):
+        for key, name in zip(keys, names, strict=True):
             colour, shape = name.split(" ")
             article = "An" if name.startswith("o") else "A"
             captions = {code: f"{name} {code}" for code in described["languages"]} | {"en": f"{article} {name}"}
@@ -116,7 +119,7 @@ def write_world(home: Path) -> None:
                 "photo": False,
                 "mirror": shape != "stair",
             }
-            image = draw_shape(shape, COLOURS[colour])
+            image = draw_shape(shape, (COLOURS | OTHERS)[colour])
             yield key, {"png": png_bytes(image), "json": json.dumps(known | {"file": f"{key}.png"}).encode()}
 
     write_shards(stamps, "stamps", samples())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.eval import small_probes
+from openpali.eval import encoders, small_probes
 from openpali.eval.datasets.fewshot import Labelled
+from openpali.eval.encoders import on_white
 from openpali.eval.registry import find_benchmark
 from openpali.eval.small_probes import SETS, TEST, TRAIN, _chosen
 from openpali.infer.pali import Pali
+from openpali.synth.world import World
+from world_fixture import COLOURS, OTHERS, SHAPES
 
 
 @pytest.fixture
@@ -42,7 +46,8 @@ def test_digits_and_clip_art_are_read_from_their_packages(home: Path) -> None:
     for name in small_probes.CLIPART:
         (root / name / "deeper").mkdir(parents=True)
         for number in range(12):
-            Image.new("RGBA", (600, 300), (255, 0, 0, 128)).save(root / name / "deeper" / f"{name}{number}.png")
+            colour = (255, 4 * small_probes.CLIPART.index(name), 4 * number, 128)
+            Image.new("RGBA", (600, 300), colour).save(root / name / "deeper" / f"{name}{number}.png")
     Image.new("L", (2500, 1700)).save(root / "food" / "large.png")  # left out
     train, test = SETS["clip-art"]()
     assert len(train.labels) + len(test.labels) == 120
@@ -50,7 +55,25 @@ def test_digits_and_clip_art_are_read_from_their_packages(home: Path) -> None:
     drawn = train.images[0]()
     assert drawn.shape == (256, 256, 3)
     assert drawn[0, 0].tolist() == [255, 255, 255]  # beside the image, which is twice as wide as high
-    assert drawn[128, 128].tolist() == [255, 127, 127]
+    assert (drawn[128, 128] >= (255, 127, 127)).all()
+    trained, *_, background, copy = sorted(
+        (root / "tools").rglob("*.png"), key=lambda path: small_probes._hash(path.name)[0] % 2
+    )
+    (root / "shapes").mkdir()
+    shutil.copy(background, root / "shapes" / "of-another-name.png")
+    shutil.copy(trained, copy)
+    left = SETS["clip-art"]()[1]
+    assert len(left.labels) == len(test.labels) - 2
+    assert Counter(test.labels)["tools"] == Counter(left.labels)["tools"] + 2
+
+
+def test_no_stamp_that_nano_is_trained_on_is_tested(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "LEAST", len(COLOURS | OTHERS))
+    own = {on_white(stamp.rgba).tobytes() for stamp in World.load("nano").stamps}
+    train, test = SETS["stamps"]()
+    assert Counter(test.labels) == dict.fromkeys((f"shapes/{shape}" for shape in SHAPES), 1)
+    assert Counter(train.labels) == dict.fromkeys((f"shapes/{shape}" for shape in SHAPES), 5)
+    assert not own & {load().tobytes() for load in test.images}
 
 
 def test_shapes_and_colours_are_those_of_easy_vqa(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from openpali.eval.zero_shot import class_embeddings, prompt_of, zero_shot
 from openpali.home import data_folder, home
 from openpali.metrics.scores import Scores, mean_scores
 from openpali.synth.compose import WorldSource
-from openpali.synth.world import World
+from openpali.synth.world import Stamp, World
 from openpali.tasks.example import Image
 
 LEAST = 20  # smaller categories of stamps are not classes
@@ -84,14 +85,10 @@ def fashion_mnist_zero_shot(model: Encoders, root: Path, limit: int | None, adva
 
 
 def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Few-shot probe of a stamp's category, among the categories with enough stamps.
-
-    Every second stamp of a category is for training, the others are for testing.
-    """
-    rows = stamps_by_category()
-    names = sorted({category for _, category in rows})
-    numbered = [(load, names.index(category)) for load, category in rows]
-    for_training, for_testing = numbered[::2], numbered[1::2]
+    """Few-shot probe of a stamp's category, among the categories with enough stamps."""
+    sides = stamps_by_category()
+    names = sorted({category for rows in sides for _, category in rows})
+    for_training, for_testing = ([(load, names.index(category)) for load, category in rows] for rows in sides)
     kept = limited(np.array([c for _, c in for_training]), limit)
     train, test, seen = [for_training[i] for i in kept], for_testing[:limit], Seen()
     seen.texts(*names, *(c for _, c in (*train, *test)))
@@ -114,7 +111,7 @@ def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advanc
 
 def stamps_retrieval(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Retrieval between stamps on white and captions, in each language that at least half of the stamps have."""
-    world = _world()
+    world = _world("mini")
     stamps = world.stamps[:limit]
     captions = {
         lang: [[s.captions[lang]] if lang in s.captions else [] for s in stamps] for lang in world.languages
@@ -128,12 +125,19 @@ def stamps_retrieval(model: Encoders, root: Path, limit: int | None, advance: Ad
     return Embedded(scores=scores, n=len(stamps), of=len(world.stamps), data=seen.hash, prompt=prompt)
 
 
-def stamps_by_category() -> list[tuple[Load, str]]:
-    """The stamps on white and their categories, sorted by these, without small ones."""
-    stamps = _world().stamps
-    categories = [stamp.category for stamp in stamps]
-    rows = [(partial(on_white, s.rgba), s.category) for s in stamps if categories.count(s.category) >= LEAST]
-    return sorted(rows, key=lambda row: row[1])
+def stamps_by_category() -> tuple[list[tuple[Load, str]], list[tuple[Load, str]]]:
+    """Stamps on white and their categories, without small ones: to train on, and to test on.
+
+    Sorted by category, every second stamp is to train on. Of the others those that nano is trained on are left out.
+    """
+    stamps, own = _world("mini").stamps, {stamp.key for stamp in _world("nano").stamps}
+    sizes = Counter(stamp.category for stamp in stamps)
+    chosen = sorted((s for s in stamps if sizes[s.category] >= LEAST), key=lambda stamp: stamp.category)
+    return _shown(chosen[::2]), _shown([stamp for stamp in chosen[1::2] if stamp.key not in own])
+
+
+def _shown(stamps: Sequence[Stamp]) -> list[tuple[Load, str]]:
+    return [(partial(on_white, stamp.rgba), stamp.category) for stamp in stamps]
 
 
 def fashion_images(split: str) -> tuple[list[Load], Labels]:
@@ -143,8 +147,8 @@ def fashion_images(split: str) -> tuple[list[Load], Labels]:
     return [partial(_rgb, image) for image in images], labels
 
 
-def _world() -> World:
-    source = open_source("mini/single", {})
+def _world(name: str) -> World:
+    source = open_source(f"{name}/single", {})
     assert isinstance(source, WorldSource)
     return source.world
 
@@ -203,7 +207,7 @@ ENCODER_SETS = (
         "acc/10-shot",
         "stamps",
         stamps_probe,
-        f"Categories of {LEAST} stamps and more. 128 of the stamps are those that nano is trained on.",
+        f"Categories of {LEAST} stamps and more. No image of the test is one that nano is trained on.",
     ),
     _benchmark(
         "stamps-retrieval",
@@ -213,6 +217,6 @@ ENCODER_SETS = (
         "stamps",
         stamps_retrieval,
         "Stamps alone on white, in all languages that half of them have a caption in. Some have the same caption, "
-        "and a tie counts against the model.",
+        "and a tie counts against the model. Nano is trained on 128 of them.",
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from openpali.synth.builders import packages
 from openpali.synth.builders.output import json_bytes, png_bytes, read_rgba, write_licences, write_shards
 
 PACKAGE = "openclipart-png"
+FOLDER = "usr/share/openclipart/png"
 KINDS = {  # kind -> (folders under openclipart/png, how many images at most)
     "pattern": (("special/patterns",), 96),
     "symbol": (("decorations", "signs_and_symbols", "computer/buttons", "shapes"), 320),
@@ -19,12 +20,19 @@ KINDS = {  # kind -> (folders under openclipart/png, how many images at most)
 
 def build(folder: Path) -> None:
     """Write the shards ``pattern-*.tar`` and ``symbol-*.tar``."""
-    root = packages.debian(PACKAGE) / "usr/share/openclipart/png"
+    root = packages.debian(PACKAGE) / FOLDER
+    for kind, files in choose(root).items():
+        write_shards(folder, kind, _samples(root, files))
+    write_licences(folder, [PACKAGE])
+
+
+def choose(root: Path) -> Mapping[str, Sequence[Path]]:
+    """Kind -> its files among those of the package, evenly spaced; some may turn out too small to be used."""
+    chosen = {}
     for kind, (sources, most) in KINDS.items():
         files = sorted(path for source in sources for path in (root / source).glob("*.png"))
-        chosen = files[:: max(1, len(files) // most)][:most]
-        write_shards(folder, kind, _samples(root, chosen))
-    write_licences(folder, [PACKAGE])
+        chosen[kind] = files[:: max(1, len(files) // most)][:most]
+    return chosen
 
 
 def _samples(root: Path, files: Iterable[Path]) -> Iterator[tuple[str, dict[str, bytes]]]:
