@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,37 @@ def test_frames_are_the_ones_asked_for(folder: Path, options: dict[str, Any], ex
         example = open_source(str(folder / name), options)[0]
         assert numbers(example.images) == pytest.approx(expected, abs=1)
         assert example.size == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), lambda frame: frame),
+        ((0, 1, -1, 0), lambda frame: np.rot90(frame, -1)),  # a telephone held upright
+        ((-1, 0, 0, -1), lambda frame: np.rot90(frame, 2)),
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((0, 1, 1, 0), lambda frame: frame.swapaxes(0, 1)),
+    ],
+)
+def test_frames_are_turned_by_their_display_matrix(tmp_path: Path, matrix: tuple[int, ...], shown: Any) -> None:
+    frame = np.zeros((48, 64, 3), np.uint8)
+    frame[:16, :16] = 250  # the upper left
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(10))
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    (a, b, c, d), one = matrix, 1 << 16
+    struct.pack_into(">9i", data, data.index(b"tkhd") + 44, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    (tmp_path / "x.jsonl").write_text(json.dumps({"images": "clip.mp4", "caption": "a"}) + "\n")
+    example = open_source(str(tmp_path / "x.jsonl"), {})[0]
+    expected = shown(frame)
+    assert example.size == expected.shape[:2]
+    assert np.abs(example.images[0].astype(int) - expected).mean() < 5
 
 
 def test_one_batch_may_mix_texts_images_and_videos(folder: Path) -> None:

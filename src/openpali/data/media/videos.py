@@ -30,7 +30,7 @@ def load_frames(
     end: float | None = None,
     name: str = "",
 ) -> list[Image]:
-    """Every ``stride``-th frame from the first on, at most ``frames`` of them, each RGB uint8 ``[H, W, 3]``.
+    """Every ``stride``-th frame from the first on, at most ``frames``, each RGB uint8 ``[H, W, 3]``, upright.
 
     Without a stride the frames are spread evenly over the video. Only the returned frames are kept in memory, and
     with a stride decoding stops at the last of them.
@@ -66,7 +66,7 @@ def load_frames(
         if wanted:
             for i, frame in enumerate(islice(_decode(source, start, end), wanted[-1] + 1)):
                 if i == wanted[len(chosen)]:
-                    chosen.append(np.ascontiguousarray(frame.to_ndarray(format="rgb24")))
+                    chosen.append(_upright(frame))
     except (av.error.FFmpegError, IndexError) as error:
         reason = getattr(error, "strerror", None) or "it has no frames"  # without FFmpeg's error number
         raise ValueError(f"{name} is not a video, or is damaged: {reason}") from error
@@ -75,6 +75,21 @@ def load_frames(
         part = "" if whole else f" from {start:g} seconds to {'its end' if end is None else f'{end:g}'}"
         raise ValueError(f"{name} has no frames{part}")
     return chosen
+
+
+def _upright(frame: Any) -> Image:
+    """The pixels of PyAV's frame, turned and mirrored by its display matrix, as players show it.
+
+    Of the matrix, nine int32 in rows (a b u, c d v, x y w), point (x, y) goes to (a x + c y, b x + d y) (FFmpeg's
+    `libavutil/display.h`). Only multiples of 90 degrees are turned, and the rest to the next of them.
+    """
+    pixels: Image = frame.to_ndarray(format="rgb24")
+    if matrix := frame.side_data.get("DISPLAYMATRIX"):
+        (a, b), (c, d) = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
+        if abs(b) > abs(a):
+            pixels, a, d = pixels.swapaxes(0, 1), c, b
+        pixels = pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return np.ascontiguousarray(pixels)
 
 
 def _decode(source: str | Path | bytes, start: float, end: float | None) -> Iterator[Any]:
