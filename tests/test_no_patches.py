@@ -95,3 +95,10 @@ def test_every_way_to_patch_is_found() -> None:
         assert patches(imports + way), way
     for fine in ("self.x = F.relu(y)", "setattr(self, 'x', torch.zeros(1))", "x = torch.zeros(1); x[0] = 1"):
         assert not patches(imports + fine), fine
+
+
+@pytest.mark.parametrize("place", ["data/media", "data/sources", "infer/bulk.py", "infer/pipeline.py", "serve"])
+def test_no_thread_changes_the_filters_of_warnings(place: str) -> None:
+    """They are the process's: two threads that set and restore them at once leave it silent."""
+    found = [SOURCES / place] if place.endswith(".py") else (SOURCES / place).rglob("*.py")
+    assert not [path for path in found if "catch_warnings" in path.read_text("utf-8")]

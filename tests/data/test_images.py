@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import EpsImagePlugin, ExifTags, Image
 
 from openpali.data.media import images
-from openpali.data.media.images import MAX_PIXELS, Preprocess, decode_image, load_image, to_rgb
+from openpali.data.media.images import (
+    MAX_PIXELS,
+    Preprocess,
+    decode_image,
+    decode_mask,
+    load_image,
+    read_size,
+    to_rgb,
+)
 from openpali.tasks.example import Size
 
 GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[:, None], np.arange(0, 160, 5)[None], 40), axis=-1)
@@ -33,6 +42,13 @@ def encoded(image: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any
 
 def near(a: NDArray[np.uint8], b: NDArray[np.uint8], most: float) -> bool:
     return a.shape == b.shape and float(np.abs(a.astype(int) - b.astype(int)).mean()) < most
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 # ---- the right pixels
@@ -67,6 +83,56 @@ def test_16_bit_png_that_is_dark_stays_dark() -> None:
     """Pixels are scaled by the range of the format, not of the image."""
     image = load_image(encoded(np.full((4, 4), 200, np.uint16)))
     assert image.max() <= 1
+
+
+def tiff(values: NDArray[Any], **tags: Any) -> bytes:
+    return encoded(values, "TIFF", tiffinfo={getattr(ExifTags.Base, name): tag for name, tag in tags.items()})
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"P5 3 1 65535\n" + struct.pack(">3H", 0, 200, 65535), [0, 0, 255]),
+        (b"P5 3 1 65535\n" + struct.pack(">3H", 0, 100, 200), [0, 0, 0]),
+        (b"P5 3 1 1000\n" + struct.pack(">3H", 0, 500, 1000), [0, 127, 255]),
+        (b"Pf\n3 1\n-1\n" + struct.pack("<3f", -2, 0, 2), [0, 127, 255]),
+        (tiff(np.array([[0, 0x8000, 0xFFFF]], np.uint16), PhotometricInterpretation=0), [255, 127, 0]),
+        (tiff(np.array([[-50_000, 0, 50_000]], np.int32)), [0, 127, 255]),
+        (tiff(np.array([[0.0, 0.5, 1.0]], np.float32)), [0, 127, 255]),
+        (tiff(np.array([[7.0, np.nan, np.inf]], np.float32)), [0, 0, 255]),
+        (tiff(np.array([[np.nan, np.nan, np.nan]], np.float32)), [0, 0, 0]),
+    ],
+)
+def test_grey_of_other_kinds_is_scaled_by_its_format_or_its_own_range(data: bytes, expected: list[int]) -> None:
+    assert load_image(data)[0].tolist() == [[grey] * 3 for grey in expected]
+
+
+def test_12_bits_are_scaled_by_their_full_range() -> None:
+    """Pillow writes none: the header of a TIFF of 8 bits, told to hold 12."""
+    data = bytearray(tiff(np.array([[0x7F, 0xF0, 0xFF, 0xFF, 0xFF, 0xFF]], np.uint8)))
+    image = Image.open(io.BytesIO(data))
+    entries = struct.unpack_from("<I", data, 4)[0] + 2
+    for tag, value in ((ExifTags.Base.ImageWidth, 4), (ExifTags.Base.BitsPerSample, 12)):
+        [place] = [
+            p
+            for p in range(entries, entries + 12 * len(image.tag_v2), 12)
+            if data[p : p + 2] == struct.pack("<H", tag)
+        ]
+        struct.pack_into("<H", data, place + 8, value)
+    assert load_image(bytes(data))[0, :2, 0].tolist() == [127, 15]
+
+
+@pytest.mark.parametrize("colour", [0, 2])
+def test_a_transparent_value_of_16_bits_is_blended_with_white(colour: int) -> None:
+    channels = 1 if colour == 0 else 3
+    clear, rest = ([value] * channels for value in (0x1234, 0x4321))
+    row = b"\0" + struct.pack(f">{2 * channels}H", *clear, *rest)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, colour, 0, 0, 0))
+    trns = png_chunk(b"tRNS", struct.pack(f">{channels}H", *clear))
+    data = PNG + header + trns + png_chunk(b"IDAT", zlib.compress(row)) + png_chunk(b"IEND", b"")
+    assert load_image(data)[0, 0].tolist() == [255] * 3
+    assert load_image(data)[0, 1].tolist() == pytest.approx([0x43] * 3, abs=1)
+    assert decode_mask(data)[0].tolist() == [False, True]
 
 
 def test_grey_and_one_bit_images_become_rgb() -> None:
@@ -121,6 +187,61 @@ def test_exif_turns_the_image_upright(orientation: int) -> None:
     np.testing.assert_array_equal(opened, stored)  # as it was
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_the_size_is_that_of_the_upright_image(kind: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "image"
+    path.write_bytes(encoded(PIXELS, kind, exif=exif))
+    image, size = decode_image(path)
+    assert size == image.shape[:2] == read_size(path) == ((32, 24) if orientation > 4 else (24, 32))
+
+
+OBJECT = np.zeros((6, 9), bool)
+OBJECT[2:5, 1:4] = True
+VISIBLE = np.where(OBJECT, 255, 0).astype(np.uint8)
+
+
+def one_entry(inside: int, colours: dict[int, tuple[int, int, int]]) -> Image.Image:
+    """A palette image in which the object is one of the entries 0 and 1."""
+    image = Image.fromarray(np.where(OBJECT, inside, 1 - inside).astype(np.uint8), "P")
+    image.putpalette([channel for entry in range(2) for channel in colours[entry]])
+    return image
+
+
+MASKS = {
+    "1": encoded(Image.fromarray(OBJECT)),
+    "L": encoded(VISIBLE // 255),
+    "L, transparent": encoded(Image.fromarray(VISIBLE // 255), transparency=0),
+    "LA": encoded(Image.merge("LA", [Image.new("L", (9, 6), 255), Image.fromarray(VISIBLE)])),
+    "RGB": encoded(np.dstack([VISIBLE * 0, VISIBLE * 0, VISIBLE // 255])),
+    "RGB, transparent": encoded(Image.fromarray(np.dstack([VISIBLE] * 3)), transparency=(0, 0, 0)),
+    "RGBA": encoded(np.dstack([VISIBLE, VISIBLE, VISIBLE, VISIBLE * 0 + 255])),
+    "RGBA, clear around it": encoded(np.dstack([VISIBLE * 0 + 9] * 3 + [VISIBLE])),
+    "RGBA, clear black": encoded(np.dstack([VISIBLE] * 4)),
+    "P": encoded(one_entry(1, {0: (0, 0, 0), 1: (0, 0, 128)})),
+    "P, entries in another order": encoded(one_entry(0, {0: (0, 0, 128), 1: (0, 0, 0)})),
+    "P, transparent": encoded(one_entry(1, {0: (200, 0, 0), 1: (0, 0, 128)}), transparency=0),
+    "P, transparent by entry": encoded(one_entry(0, {0: (200, 0, 0), 1: (9, 9, 9)}), transparency=b"\xff\0"),
+    "16-bit ids": encoded(OBJECT.astype(np.uint16) * 3),
+    "16-bit ids, TIFF": encoded(OBJECT.astype(np.uint16) * 256, "TIFF"),
+    "32-bit ids": encoded(OBJECT.astype(np.int32) * 70_000, "TIFF"),
+    "float": encoded(OBJECT.astype(np.float32) / 3, "TIFF"),
+    "CMYK": encoded(Image.fromarray(np.dstack([VISIBLE] * 3)).convert("CMYK"), "TIFF"),
+    "turned": encoded(
+        np.rot90(VISIBLE).copy(), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", MASKS)
+def test_a_mask_of_any_mode_is_what_is_neither_black_nor_transparent(mode: str) -> None:
+    mask = decode_mask(MASKS[mode])
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, OBJECT)
+
+
 def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
@@ -161,12 +282,31 @@ def test_truncated_images_are_refused(kind: str) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return PNG + header + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    idat = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", idat) + chunk(b"IEND", b"")
+
+def test_a_png_with_a_wrong_checksum_is_refused() -> None:
+    data = bytearray(encoded(PIXELS))
+    data[-13] ^= 1  # of the pixels
+    with pytest.raises(ValueError, match="cat is truncated or damaged"):
+        load_image(bytes(data), "cat")
+
+
+def test_only_formats_that_pillow_decodes_itself_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ghostscript would run a PostScript file."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    with pytest.raises(ValueError, match=r"cat.eps is not an image in a format that Pillow reads"):
+        load_image(encoded(PIXELS, "EPS"), "cat.eps")
+    assert {*images.FORMATS} - {"AVIF"} <= {*Image.OPEN}
+
+
+def test_decoding_leaves_the_filters_of_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They belong to all threads: two that change and restore them at once may leave the process silent."""
+    before, seen = [*warnings.filters], []
+    monkeypatch.setattr(images, "to_rgb", lambda image: seen.append([*warnings.filters]))
+    load_image(encoded(PIXELS))
+    assert seen == [before]
 
 
 @pytest.mark.parametrize("side", [(50_000, 50_000), (11_000, 10_000), (2**31 - 1, 2**31 - 1)])

@@ -109,6 +109,7 @@ def main() -> None:
         return f"openpali: {message}\n" if ours else standard(message, category, *place, **line)
 
     warnings.formatwarning = format_warning
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and broken EXIF; real problems are raised
     try:
         app()
     except (ValueError, OSError) as error:

@@ -7,7 +7,6 @@ for some in replies(pali, source, Request(task="caption")):
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from openpali.data.sources.records import RecordSource
 from openpali.infer.batches import cut, windows
 from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import BATCH, Prediction, Untrained, group
+from openpali.infer.pipeline import BATCH, Prediction, group
 from openpali.locks import lock_output
 from openpali.messages import reason, shorten
 from openpali.tasks.base import Task, require
@@ -96,9 +95,7 @@ def replies(
         ValueError: there is no such task, or the model takes no images.
     """
     if request.task:
-        with warnings.catch_warnings():  # about the task that each sample is asked
-            warnings.simplefilter("ignore", Untrained)
-            pali.task(request.task)
+        pali.pipeline(pali.part_for(request.task)).task(request.task, warn=False)  # each sample's task warns
     asking = Asking(pali, request)
     for window in windows(len(source), batch):
         if window.stop > skip:

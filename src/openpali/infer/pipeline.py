@@ -142,16 +142,16 @@ class Pipeline:
             return {"f32": "fp32"}.get(self.engine.precision, self.engine.precision)
         return DTYPES[next(p.dtype for p in self.model.parameters() if p.is_floating_point())]
 
-    def task(self, name: str) -> Task:
+    def task(self, name: str, *, warn: bool = True) -> Task:
         """A task with the options that it had in training and the tools that it needs.
 
-        Warns (:class:`Untrained`) where the model was trained on no task with this prompt.
+        With ``warn``, warns (:class:`Untrained`) where the model was trained on no task with this prompt.
 
         Raises:
             ValueError: unknown task.
         """
         task = open_task(name, self.options.get(name), self.tools, dialect=self.dialect)
-        if reservation := self.reservation(name):
+        if warn and (reservation := self.reservation(name)):
             warnings.warn(reservation, Untrained, stacklevel=2)
         return task
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from starlette.requests import Request
 
 from openpali.infer.generate import Decoding, Written
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Prediction, Untrained
+from openpali.infer.pipeline import Prediction
 from openpali.serve.answers import Json
 from openpali.serve.chat import History
 from openpali.serve.clients import Client, first, too_late
@@ -47,10 +46,9 @@ class Served:
         """What the model can be asked for: each task with the text that it takes, and a note if it is untrained."""
         found = []
         for name in OFFERED:
-            with suppress(ValueError), warnings.catch_warnings():  # the model lacks a part, or a tool as masks
-                warnings.simplefilter("ignore", Untrained)
+            with suppress(ValueError):  # the model lacks a part, or a tool as masks
                 pipeline = self.pali.pipeline(self.pali.part_for(name))
-                task = pipeline.task(name)
+                task = pipeline.task(name, warn=False)
                 told = {"name": name, "takes": task.takes, "names_language": task.template.names_language}
                 found.append({**told, "note": pipeline.reservation(name)})
         return found

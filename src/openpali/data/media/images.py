@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import ExifTags, ImageOps
 from PIL import Image as PILImage
+from PIL.TiffImagePlugin import TiffImageFile
 from torch.nn.functional import interpolate
 
 try:
@@ -19,9 +22,14 @@ try:
 except ImportError:  # Pillow decodes everything
     simplejpeg = None
 
-from openpali.tasks.example import Image, Size
+from openpali.tasks.example import Image, Mask, Size
 
 MAX_PIXELS = 100_000_000  # a larger image is refused before it is decoded
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "ICO", "CUR", "ICNS", "PSD", "QOI"),
+    *("PCX", "DDS", "SGI", "SUN", "FITS", "XBM", "XPM", "TGA", "AVIF"),  # AVIF last: not every Pillow has it
+)
+"""What is opened: Pillow decodes these itself. EPS, for one, it would give to Ghostscript to run."""
 
 
 class TooManyPixels(ValueError):
@@ -34,7 +42,8 @@ def load_image(
     """Decode an image to RGB uint8 ``[H, W, 3]``, upright by its EXIF orientation.
 
     Palette, grey, CMYK and 16-bit images are converted; transparent pixels are blended with white; an
-    animation gives its first frame.
+    animation gives its first frame. Grey values of 12 and 16 bits are scaled by the range of their format; those of
+    32 bits and floats, for which no value is white, by their least and greatest value.
 
     Args:
         source: a file, or its bytes.
@@ -76,20 +85,44 @@ def decode_image(
         name = name or str(path)
         check_image_file(source)
         data = path.read_bytes()
+    with _opened(data, name, max_pixels) as image:
+        size = _upright_size(image)
+        if min_size is not None and image.format == "JPEG":
+            turned = size != (image.height, image.width)
+            image.draft(None, min_size if turned else min_size[::-1])  # libjpeg skips the finest frequencies
+        fast = _decode_jpeg(data, image)
+        return (to_rgb(image) if fast is None else fast), size
+
+
+def decode_mask(data: bytes, name: str = "the mask") -> Mask:
+    """Decode an object's mask to bool ``[H, W]``, upright by its EXIF orientation.
+
+    Pixels that are neither black nor transparent are the object's, whatever the mode; of grey values, all but 0.
+
+    Raises:
+        ValueError: it is not an image, or is incomplete.
+    """
+    with _opened(data, name) as image:
+        image = _upright(image)
+        if image.mode.startswith(("I", "F")):
+            values = np.asarray(image)
+            return np.asarray((values != 0) & (values != image.info.get("transparency", 0)))
+        rgba = np.asarray((image.convert("RGB") if image.mode == "CMYK" else image).convert("RGBA"))
+        return np.asarray(rgba[..., :3].any(axis=-1) & (rgba[..., 3] > 0))
+
+
+@contextmanager
+def _opened(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[PILImage.Image]:
+    """An image whose pixels are still to be decoded; what fails then becomes one sentence."""
     if not data:
         raise ValueError(_empty(name))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about large images and broken EXIF; real problems are raised
-        image = _open(io.BytesIO(data), name, max_pixels)
-        try:
-            size = _upright_size(image)
-            if min_size is not None and image.format == "JPEG":
-                turned = size != (image.height, image.width)
-                image.draft(None, min_size if turned else min_size[::-1])  # libjpeg skips the finest frequencies
-            fast = _decode_jpeg(data, image)
-            return (to_rgb(image) if fast is None else fast), size
-        except Exception as error:
-            raise ValueError(f"{name} is truncated or damaged: {error}") from error
+    image = _open(io.BytesIO(data), name, max_pixels)
+    try:
+        if image.format == "PNG":  # while it decodes, Pillow skips the checksums
+            PILImage.open(io.BytesIO(data), formats=("PNG",)).verify()
+        yield image
+    except Exception as error:
+        raise ValueError(f"{name} is truncated or damaged: {error}") from error
 
 
 def _decode_jpeg(data: bytes, image: PILImage.Image) -> Image | None:
@@ -112,8 +145,7 @@ def read_size(path: Path) -> Size:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no image file {path}")
-    with warnings.catch_warnings(), path.open("rb") as file:
-        warnings.simplefilter("ignore")
+    with path.open("rb") as file:
         if not file.read(1):
             raise ValueError(_empty(str(path)))
         file.seek(0)
@@ -130,7 +162,7 @@ def _empty(name: str) -> str:
 
 def _open(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> PILImage.Image:
     try:
-        image = PILImage.open(file)
+        image = PILImage.open(file, formats=FORMATS)
     except PILImage.DecompressionBombError as error:
         raise TooManyPixels(f"{name} has more than {max_pixels:,} pixels: shrink it first") from error
     except Exception as error:  # hostile files make Pillow's parsers raise any error
@@ -146,11 +178,26 @@ def _orientation(image: PILImage.Image) -> int:
 
 
 def _upright_size(image: PILImage.Image) -> Size:
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # Pillow turns TIFFs itself, and before it decodes them their size alone
+        width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
     turned = _orientation(image) in _ON_ITS_SIDE
-    return Size(image.width, image.height) if turned else Size(image.height, image.width)
+    return Size(width, height) if turned else Size(height, width)
 
 
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+
+
+def _upright(image: PILImage.Image) -> PILImage.Image:
+    """The image, decoded and turned; a copy only if it must change."""
+    image.load()
+    if _orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple) and max(clear) > 255:  # a colour of 16 bits a channel, of which Pillow keeps 8
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    return image
 
 
 def to_rgb(image: PILImage.Image) -> Image:
@@ -158,19 +205,40 @@ def to_rgb(image: PILImage.Image) -> Image:
 
     The image stays as it is.
     """
-    image.load()
-    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    if _orientation(image) != 1:  # else it would be copied
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):  # 16 bits and more: scale by the full range instead of clipping at 255
-        values = np.asarray(image, dtype=np.float64)
-        full = 65535.0 if sixteen or values.max(initial=0) > 255 else 255.0
-        image = PILImage.fromarray(np.clip(values / full * 255, 0, 255).astype(np.uint8))
+    levels = _levels(image)
+    image = _upright(image)
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        grey = _scaled(values, levels)
+        if (clear := image.info.get("transparency")) is not None:
+            grey[values == clear] = 255
+        image = PILImage.fromarray(grey)
     if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = PILImage.new("RGBA", image.size, "white")
         image = PILImage.alpha_composite(white, image)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _levels(image: PILImage.Image) -> tuple[int, int] | None:
+    """The values of black and white in an image of modes I and F; None where the format does not say."""
+    if image.mode.startswith("I;16") and isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (16,))[0]
+        white_is_zero = image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == 0
+        return (2**bits - 1, 0) if white_is_zero else (0, 2**bits - 1)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return 0, 65535
+    return None
+
+
+def _scaled(values: NDArray[np.generic], levels: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Values as 0 to 255, given those of black and white; by default the least and the greatest. NaN is black."""
+    if levels is None:
+        finite = values[np.isfinite(values)]
+        levels = (finite.min(), finite.max()) if finite.size else (0, 0)
+    black, white = map(float, levels)
+    shares = (values.astype(np.float64) - black) / ((white - black) or 1)
+    return np.nan_to_num(np.clip(shares * 255, 0, 255)).astype(np.uint8)
 
 
 FILTERS = {

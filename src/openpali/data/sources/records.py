@@ -9,7 +9,6 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from openpali.data.media.images import load_image
+from openpali.data.media.images import decode_mask
 from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
 from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
 from openpali.messages import hint
@@ -227,7 +226,7 @@ class RecordSource(ABC):
 def _object(thing: ObjectRecord, size: Size, read: ReadFile) -> Object:
     mask: Mask | None = None
     if isinstance(thing.mask, str):
-        mask = np.any(load_image(read(thing.mask), thing.mask), axis=-1)
+        mask = decode_mask(read(thing.mask), thing.mask)
         if mask.shape != size:
             raise ValueError(
                 f"{thing.mask} is {mask.shape[0]} x {mask.shape[1]}, but the image is {size[0]} x {size[1]}"
