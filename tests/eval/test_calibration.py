@@ -1,4 +1,4 @@
-"""Confidence and familiarity: maths against brute force, errors by hand, and that a model shows what was fitted."""
+"""Confidence and OOD scores: maths against brute force, errors by hand, and that a model shows what was fitted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 import openpali
 from openpali.cli.main import app
 from openpali.data.sources.registry import open_source
-from openpali.eval.calibrate import calibrate, confidence_scores, familiarise
+from openpali.eval.calibrate import calibrate, calibrate_ood, confidence_scores
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.nano import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, First, heldout
 from openpali.eval.registry import BENCHMARKS
@@ -37,10 +37,10 @@ from openpali.tasks.refseg import RefSeg
 from openpali.tasks.scoring import CLAIMS, Answered
 from openpali.text.masks import MaskText
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.familiarity import fit_familiarity, read_familiarity, write_familiarity
 from openpali.weights.family import open_tokenizer
 from openpali.weights.find import SHIPPED
 from openpali.weights.format import add_facts, open_model
+from openpali.weights.ood import fit_ood, read_ood, write_ood
 from openpali.weights.quantize import write_int8
 
 
@@ -298,7 +298,7 @@ def knowing(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(family, folder)
     pipeline = Pali.from_pretrained(folder).pipeline()
     known, others = (pipeline.describe([grey(i) for i in some]) for some in (range(100), range(100, 150)))
-    write_familiarity(folder / "pali", fit_familiarity(known, others))
+    write_ood(folder / "pali", fit_ood(known, others))
     return folder
 
 
@@ -315,13 +315,13 @@ def test_predictions_tell_images_that_the_model_does_not_know(knowing: Path, fam
     image = grey(200)
     rows, prompts = [[image], [NOISE], [image, NOISE], []], ["detect: horse"] * 4
     known, noise, both, text = Pali.from_pretrained(knowing).predict(rows, prompts)
-    assert (known.unlike, noise.unlike, text.unlike) == (False, True, None)
-    assert known.strangeness is not None
-    assert noise.strangeness is not None
-    assert both.strangeness == pytest.approx((known.strangeness + noise.strangeness) / 2, rel=1e-3)
-    assert Reply("k", noise).as_json()["unlike"] is True
+    assert (known.out_of_distribution, noise.out_of_distribution, text.out_of_distribution) == (False, True, None)
+    assert known.ood_score is not None
+    assert noise.ood_score is not None
+    assert both.ood_score == pytest.approx((known.ood_score + noise.ood_score) / 2, rel=1e-3)
+    assert Reply("k", noise).as_json()["out_of_distribution"] is True
     [silent] = Pali.from_pretrained(family).predict([[NOISE]], ["detect: horse"])
-    assert (silent.strangeness, silent.unlike) == (None, None)
+    assert (silent.ood_score, silent.out_of_distribution) == (None, None)
 
 
 def test_the_command_warns_once_of_each_image_that_the_model_does_not_know(
@@ -332,24 +332,24 @@ def test_the_command_warns_once_of_each_image_that_the_model_does_not_know(
     images = [str(tmp_path / f"{name}.png") for name in ("noise", "known")]
     app(["predict", *images, "detect: horse", "--model", str(knowing), "--json"], standalone_mode=False)
     printed = capsys.readouterr()
-    assert printed.err.count("noise.png: this image is unlike what") == 1
+    assert printed.err.count("noise.png: this image is out of the distribution") == 1
     assert "known.png" not in printed.err
-    assert [json.loads(line)["unlike"] for line in printed.out.splitlines()] == [True, False]
+    assert [json.loads(line)["out_of_distribution"] for line in printed.out.splitlines()] == [True, False]
 
 
-def test_familiarity_is_learnt_from_the_samples_for_fitting(family: Path, tmp_path: Path) -> None:
+def test_the_ood_detector_is_fitted_on_the_samples_for_fitting(family: Path, tmp_path: Path) -> None:
     folder = tmp_path / "family"
     shutil.copytree(family, folder)
     benchmarks = [BENCHMARKS[name] for name in ("nano/caption", "nano/detect", "nano/video", "nano/line")]
-    assert dict(familiarise(benchmarks, Pali.from_pretrained(folder), Path(), limit=40)) == {
+    assert dict(calibrate_ood(benchmarks, Pali.from_pretrained(folder), Path(), limit=40)) == {
         "pali": 80,
         "video": 80,
     }
-    assert read_familiarity(folder / "pali") is not None
-    assert dict(familiarise(benchmarks[:1], Pali.from_pretrained(folder), Path(), limit=40)) == {}  # too few
+    assert read_ood(folder / "pali") is not None
+    assert dict(calibrate_ood(benchmarks[:1], Pali.from_pretrained(folder), Path(), limit=40)) == {}  # too few
 
 
-def test_the_benchmark_separates_strangers_from_the_world(
+def test_the_benchmark_separates_the_world_from_other_images(
     knowing: Path, family: Path, world_with_vocabulary: Path
 ) -> None:
     folder = world_with_vocabulary / "data" / "unlike"
@@ -360,23 +360,23 @@ def test_the_benchmark_separates_strangers_from_the_world(
     for kind in SOURCES:
         write_shards(folder, kind, [("noise", {"jpg": jpeg, "json": b"{}"})])
     pali = Pali.from_pretrained(knowing)
-    scores = run(BENCHMARKS["nano/unlike"], pali, Path(), limit=3).scores.summary
+    scores = run(BENCHMARKS["nano/ood"], pali, Path(), limit=3).scores.summary
     own = [heldout("nano", kind)[i].images[0] for kind in ("single", "scene", "word") for i in range(3)]
-    strange = [open_source(str(folder / f"{kind}-00000.tar"), {})[0].images[0] for kind in SOURCES]
+    others = [open_source(str(folder / f"{kind}-00000.tar"), {})[0].images[0] for kind in SOURCES]
     pipeline = pali.pipeline()
-    assert pipeline.familiarity is not None
-    known, others = (pipeline.familiarity.strangeness(pipeline.describe(side)).numpy() for side in (own, strange))
-    assert scores["auroc"] == pytest.approx(np.mean(others[:, None] > known), abs=1e-6)
-    assert scores["auroc/photograph"] == pytest.approx(np.mean(others[0] > known), abs=1e-6)
-    assert (scores["false_alarms"], scores["noticed"]) == (np.mean(known > 1), np.mean(others > 1))
+    assert pipeline.ood is not None
+    known, ood = (pipeline.ood.score(pipeline.describe(side)).numpy() for side in (own, others))
+    assert scores["auroc"] == pytest.approx(np.mean(ood[:, None] > known), abs=1e-6)
+    assert scores["auroc/photograph"] == pytest.approx(np.mean(ood[0] > known), abs=1e-6)
+    assert (scores["false_alarms"], scores["detected"]) == (np.mean(known > 1), np.mean(ood > 1))
     with pytest.raises(ValueError, match="run `openpali calibrate`"):
-        run(BENCHMARKS["nano/unlike"], Pali.from_pretrained(family), Path(), limit=3)
+        run(BENCHMARKS["nano/ood"], Pali.from_pretrained(family), Path(), limit=3)
 
 
 def test_nano_knows_the_demo_and_not_a_chart() -> None:
     pipeline = Pali.from_pretrained(SHIPPED / "nano").pipeline()
-    assert pipeline.familiarity is not None
+    assert pipeline.ood is not None
     chart = Path(__file__).parents[2] / "docs" / "results" / "nano" / "curves-0a_siglip.png"
     own = sorted((Path(openpali.__file__).parent / "demo" / "images").glob("*-1.png"))
-    strange = (pipeline.familiarity.strangeness(pipeline.describe([chart, *own])) > 1).tolist()
-    assert strange == [True] + [False] * len(own)
+    beyond = (pipeline.ood.score(pipeline.describe([chart, *own])) > 1).tolist()
+    assert beyond == [True] + [False] * len(own)

@@ -233,12 +233,12 @@ def test_a_part_that_takes_no_prompts_is_named(pali: Pali) -> None:
         pali.predict([[]], ["what?"], part="siglip")
 
 
-@pytest.mark.parametrize(("strangeness", "sure"), [(None, True), (0.9, True), (1.1, False)])
+@pytest.mark.parametrize(("ood_score", "sure"), [(None, True), (0.9, True), (1.1, False)])
 def test_people_see_no_confidence_in_answers_about_images_that_the_model_does_not_know(
-    strangeness: float | None, sure: bool
+    ood_score: float | None, sure: bool
 ) -> None:
     answer = Answer("horse", [Object("horse", Box(1, 2, 3, 4), confidence=0.9)], confidence=0.8)
-    prediction = Prediction("detect: horse", answer, Generation([1], 0.0, "stop", [0.0]), strangeness)
+    prediction = Prediction("detect: horse", answer, Generation([1], 0.0, "stop", [0.0]), ood_score)
     shown = prediction.shown
     assert [shown.confidence, shown.objects[0].confidence] == ([0.8, 0.9] if sure else [None, None])
     assert (shown.text, shown.objects[0].box) == ("horse", Box(1, 2, 3, 4))

@@ -167,7 +167,7 @@ def test_a_push_replaces_an_adapter_and_families_keep_their_tokenizers(
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     folder, there = find_model("hf://org/pg"), repositories / "me" / "new"
     write_adapter(tmp_path / "adapter", Adapter("hf://org/pg", LoraConfig(2, 4.0, []), {}))
-    for name in ("familiarity/model.safetensors", "onnx/config.json"):
+    for name in ("ood/model.safetensors", "onnx/config.json"):
         (tmp_path / "adapter" / name).parent.mkdir()
         (tmp_path / "adapter" / name).write_bytes(b"{}")
     push(tmp_path / "adapter", "hf://me/new", "card")

@@ -44,7 +44,7 @@ from openpali.serve.service import EMBEDDINGS, FETCHES, Asked, Service
 from openpali.serve.tickets import Ticket
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
-from openpali.weights.familiarity import Familiarity
+from openpali.weights.ood import OodDetector
 
 ASK = "Answer in en: what? <extra_id_0>"
 
@@ -184,20 +184,20 @@ def test_an_image_that_the_model_does_not_know(
     pali: Pali, encoded: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = chat(ASK, encoded[4], max_tokens=4)
-    for limit, unlike in ((None, None), (1e-6, True), (1e6, False)):
+    for limit, ood in ((None, None), (1e-6, True), (1e6, False)):
         if limit is not None:
             d = 2 * pali.pipeline().model.vit.config.width
-            known = Familiarity(torch.ones(d), torch.eye(d), torch.ones(1, d), torch.tensor(limit))
+            known = OodDetector(torch.ones(d), torch.eye(d), torch.ones(1, d), torch.tensor(limit))
             for part in ("pali", "refseg"):
-                monkeypatch.setattr(pali.pipeline(part), "familiarity", known)
+                monkeypatch.setattr(pali.pipeline(part), "ood", known)
         with serving(service_of(pali)) as url:
             own = httpx.post(f"{url}/v1/segment", json={"image": encoded[4], "expression": "it"}, timeout=60).json()
             whole = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()["choices"][0]["openpali"]
             with httpx.Client(base_url=url, timeout=60) as fresh:
                 streamed = events(fresh, body)[-1]["choices"][0]["openpali"]
         for found in (own, whole, streamed):
-            assert found["unlike"] is unlike
-            assert (found["strangeness"] is None) == (unlike is None)
+            assert found["out_of_distribution"] is ood
+            assert (found["ood_score"] is None) == (ood is None)
 
 
 def test_the_openai_client(url: str, pali: Pali, images: Sequence[Image], encoded: Sequence[str]) -> None:

@@ -51,7 +51,7 @@ def service(pali: Pali) -> Service:
 
 @pytest.fixture(scope="module")
 def url(service: Service) -> Iterator[str]:
-    """A server whose model, which knows nothing, finds a horse and a cat; images with a stranger are unlike."""
+    """A server whose model, which knows nothing, finds a horse and a cat; with a stranger, images are OOD."""
     pipeline = service.scheduler.pali.pipeline()
     predict = pipeline.prediction
 
@@ -60,7 +60,7 @@ def url(service: Service) -> Iterator[str]:
         if task.name != "detect":
             return found
         return Prediction(
-            prompt, Answer("two", FOUND), found.generation, strangeness=1.5 if "stranger" in prompt else 0.5
+            prompt, Answer("two", FOUND), found.generation, ood_score=1.5 if "stranger" in prompt else 0.5
         )
 
     pipeline.prediction = prediction  # type: ignore[method-assign, assignment]
@@ -170,7 +170,7 @@ def test_no_confidence_is_shown_for_an_image_that_the_model_does_not_know(page: 
     page.set_input_files("#files", photo)
     choose(page, "Find", text="a stranger")
     enter(page)
-    expect(page.locator(".warning")).to_have_text(re.compile("unlike what tiny was trained on"))
+    expect(page.locator(".warning")).to_have_text(re.compile("out of the distribution that tiny"))
     expect(page.locator(".objects")).to_have_text(re.compile("horse.*cat"))
     assert "%" not in "".join(page.locator(each).inner_text() for each in (".meta", ".objects", "#layer"))
 

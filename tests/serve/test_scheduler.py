@@ -22,7 +22,7 @@ from openpali.serve.scheduler import Scheduler
 from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable
 from openpali.tasks.example import Image
 from openpali.tasks.registry import open_task
-from openpali.weights.familiarity import Familiarity
+from openpali.weights.ood import OodDetector
 from tiny_gemma import KINDS
 
 PROMPTS = [
@@ -154,25 +154,25 @@ def test_an_image_is_embedded_once(pali: Pali, images: Sequence[Image], monkeypa
 
 
 @pytest.mark.parametrize("bytes_", [0, 2**20], ids=["embedded again", "remembered"])
-def test_served_images_are_as_strange_as_predicted(
+def test_served_ood_scores_are_those_of_predictions(
     pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch, bytes_: int
 ) -> None:
     pipeline = pali.pipeline()
     known = pipeline.describe([images[0]])
     d = known.shape[1]
     limit = pipeline.describe(images[1:2]).sub(known).norm() / 1.5  # so the mean of both is .75
-    monkeypatch.setattr(pipeline, "familiarity", Familiarity(known[0], torch.eye(d), torch.zeros(1, d), limit))
+    monkeypatch.setattr(pipeline, "ood", OodDetector(known[0], torch.eye(d), torch.zeros(1, d), limit))
     rows = [[images[0]], [images[1]], [images[0], images[1]], [], [images[1]]]
     expected = pali.predict(rows, [PROMPTS[0]] * 5, part="pali", decoding=SHORT)
-    assert [each.unlike for each in expected] == [False, True, False, None, True]
+    assert [each.out_of_distribution for each in expected] == [False, True, False, None, True]
     scheduler = Scheduler(pali, slots=1, features=bytes_)
     tickets = [scheduler.submit(row, PROMPTS[0], part="pali", decoding=SHORT) for row in rows]
     while scheduler.turn():
         pass
     for ticket, each in zip(tickets, expected, strict=True):
-        got = ticket.predictions(0)[0].strangeness
-        assert (got is None) == (each.strangeness is None)
-        assert (got or 0) == pytest.approx(each.strangeness or 0, rel=1e-3, abs=1e-3)
+        got = ticket.predictions(0)[0].ood_score
+        assert (got is None) == (each.ood_score is None)
+        assert (got or 0) == pytest.approx(each.ood_score or 0, rel=1e-3, abs=1e-3)
 
 
 def test_the_oldest_features_leave() -> None:

@@ -1,4 +1,4 @@
-"""``openpali calibrate``: fit and store how sure a model's answers are, and which images it knows."""
+"""``openpali calibrate``: fit and store how sure a model's answers are, and its OOD detector."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def calibrate(
     limit: Annotated[int | None, typer.Option(help="Fit on the first N samples of each task", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
 ) -> None:
-    """Fit how sure a model's answers are and which images it knows, and store both with the model."""
+    """Fit a model's confidence and its detector of out-of-distribution images, and store both with it."""
     from openpali.cli.models import open_pali
-    from openpali.eval.calibrate import KNOWN_IMAGES, familiarise
+    from openpali.eval.calibrate import OOD_IMAGES, calibrate_ood
     from openpali.eval.calibrate import calibrate as fit
     from openpali.eval.datasets.base import own_benchmark
     from openpali.eval.suites import find_suite
@@ -47,7 +47,7 @@ def calibrate(
             f"{each.part}, {each.task}: temperature {each.calibration.temperature:.3f}, offset "
             f"{each.calibration.offset:.3f}; of {each.claims:,} answers {100 * each.right:.1f} % right"
         )
-    for part, images in familiarise(benchmarks, pali, root, limit=min(limit or KNOWN_IMAGES, KNOWN_IMAGES)):
-        typer.echo(f"{part}: knows images like these {images:,}")
+    for part, images in calibrate_ood(benchmarks, pali, root, limit=min(limit or OOD_IMAGES, OOD_IMAGES)):
+        typer.echo(f"{part}: OOD detector fitted on {images:,} images")
     if not fitted:
         raise ValueError(f"nothing to fit: {model} answers no task of {file or f'the suite {suite}'}")

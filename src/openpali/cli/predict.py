@@ -144,33 +144,34 @@ class _Bulk:
     def _report(self, written: Iterable[Done]) -> None:
         """Show how many samples are answered, with an error, and about images that the model does not know."""
         from openpali.eval.datasets.base import Benchmark
-        from openpali.infer.pipeline import unlike
+        from openpali.infer.pipeline import ood_warning
         from openpali.reports.progress import progress_bar
 
-        done = errors = strange = 0
+        done = errors = ood = 0
         total = len(self.samples)
         with progress_bar() as start:
             watch = start(Benchmark(name=str(self.output), title="answers", split="all", metric=""))
             for each in written:
-                done, errors, strange = done + each.samples, errors + each.errors, strange + each.strange
+                done, errors, ood = done + each.samples, errors + each.errors, ood + each.ood
                 watch(done, total, {})
         told = f", {errors:,} with an error, see its line" if errors else ""
         typer.echo(f"{self.output}: {total:,} samples{told}")
-        if strange:
-            typer.echo(f'openpali: {strange:,} samples are marked "unlike": {unlike(self.pali.name)}', err=True)
+        if ood:
+            told = f'openpali: {ood:,} samples are marked "out_of_distribution": {ood_warning(self.pali.name)}'
+            typer.echo(told, err=True)
 
 
 def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_json: bool, out: Path | None) -> None:
     from openpali.infer.bulk import replies
-    from openpali.infer.pipeline import unlike
+    from openpali.infer.pipeline import ood_warning
     from openpali.reports.drawing import draw_prediction
 
     errors = []
     for reply in (reply for some in replies(pali, files, request, batch=batch) for reply in some):
         if reply.prediction is None:
             errors.append(reply.error)
-        elif reply.prediction.unlike:
-            typer.echo(f"openpali: {reply.key}: {unlike(pali.name)}", err=True)
+        elif reply.prediction.out_of_distribution:
+            typer.echo(f"openpali: {reply.key}: {ood_warning(pali.name)}", err=True)
         if out is not None and reply.prediction is not None:
             draw_prediction(files[0].images[0], reply.prediction.shown).save(out)
         if as_json and (reply.prediction or len(files) > 1):

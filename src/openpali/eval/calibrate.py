@@ -1,9 +1,9 @@
-"""Fit the confidence of a model's answers, and which images it knows.
+"""Fit the confidence of a model's answers, and its detector of out-of-distribution images.
 
 The samples are drawn by neither training nor a benchmark.
 
-``openpali calibrate`` stores both with each part of the model: temperatures and offsets as a fact, known images as
-:mod:`openpali.weights.familiarity`. A model folder that training writes has neither: other weights differ in both.
+``openpali calibrate`` stores both with each part of the model: temperatures and offsets as a fact, the detector as
+:mod:`openpali.weights.ood`. A model folder that training writes has neither: other weights differ in both.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from openpali.metrics.calibration import Calibration, auroc, expected_calibratio
 from openpali.metrics.scores import mean
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import CLAIMS, Answered
-from openpali.weights.familiarity import CENTRES, fit_familiarity, write_familiarity
 from openpali.weights.format import add_facts, open_model
+from openpali.weights.ood import CENTRES, fit_ood, write_ood
 
-KNOWN_IMAGES = 600  # samples of each benchmark
+OOD_IMAGES = 600  # samples of each benchmark
 FRAME_STRIDE = 4
 
 
@@ -82,18 +82,17 @@ def calibrate(
         yield Fitted(part, task.name, calibration, len(right), mean([float(each) for each in right]))
 
 
-def familiarise(
-    benchmarks: Sequence[Benchmark], pali: Pali, data: Path, *, limit: int = KNOWN_IMAGES
+def calibrate_ood(
+    benchmarks: Sequence[Benchmark], pali: Pali, data: Path, *, limit: int = OOD_IMAGES
 ) -> Iterator[tuple[str, int]]:
-    """Learn and store which images each part knows: those of the benchmarks' samples for fitting.
+    """Fit and store the OOD detector of each part, on the images of the benchmarks' samples for fitting.
 
     Args:
         pali, data: as for :func:`calibrate`.
-        limit: learn from this many samples of each benchmark, and set the limit of strangeness by a quarter as many
-            others.
+        limit: fit on this many samples of each benchmark; a quarter as many others set the limit of the score.
 
     Returns:
-        Each part and how many images it has learnt from; parts with fewer than :data:`CENTRES` are left out.
+        Each part and how many images it was fitted on; parts with fewer than :data:`CENTRES` are left out.
 
     Raises:
         FileNotFoundError, ValueError: samples cannot be read.
@@ -113,7 +112,7 @@ def familiarise(
                 side.extend([pali.pipeline(part).describe(images)] if images else [])
         learnt = sum(map(len, known))
         if learnt >= CENTRES and others:
-            write_familiarity(pali.parts[part], fit_familiarity(torch.cat(known), torch.cat(others)))
+            write_ood(pali.parts[part], fit_ood(torch.cat(known), torch.cat(others)))
             yield part, learnt
 
 

@@ -21,7 +21,7 @@ from openpali.tasks.base import Task
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.scoring import Answered
 from openpali.weights.find import ADAPTER, CONFIG
-from openpali.weights.format import FAMILIARITY, TOKENIZER, open_model
+from openpali.weights.format import OOD_FOLDERS, TOKENIZER, open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
 SCORERS = (  # files under the package that compute scores from answers, embeddings and features
@@ -35,7 +35,7 @@ SCORERS = (  # files under the package that compute scores from answers, embeddi
     "eval/probes.py",
     "eval/retrieval.py",
     "eval/small_probes.py",
-    "eval/unlike.py",
+    "eval/ood.py",
     "eval/zero_shot.py",
 )
 WORST = 50  # samples that a card lists
@@ -309,7 +309,7 @@ def is_error(metric: str) -> bool:
 
 
 def hash_model(pali: Pali) -> str:
-    """SHA-256 over the configuration, weights, tokenizer and familiarity of all parts and of their bases."""
+    """SHA-256 over the configuration, weights, tokenizer and OOD detector of all parts and of their bases."""
     folders = {}
     for part, folder in pali.parts.items():
         folders[part] = folder
@@ -318,7 +318,7 @@ def hash_model(pali: Pali) -> str:
             folders[part] = base
     digest = hashlib.sha256()
     for part, folder in sorted(folders.items()):
-        for pattern in (CONFIG, ADAPTER, "*.safetensors*", TOKENIZER, f"{FAMILIARITY}/*"):
+        for pattern in (CONFIG, ADAPTER, "*.safetensors*", TOKENIZER, *(f"{name}/*" for name in OOD_FOLDERS)):
             for path in sorted(folder.glob(pattern)):
                 _feed(digest, part, path.relative_to(folder).as_posix(), _hash_file(path))
     return digest.hexdigest()

@@ -8,14 +8,14 @@ from openpali.eval.datasets.paper import PAPER
 from openpali.eval.encoders import ENCODER_SETS
 from openpali.eval.lines import LINES
 from openpali.eval.nano import EASY_VQA, world_benchmarks
+from openpali.eval.ood import NANO_OOD
 from openpali.eval.small_probes import SMALL_FEWSHOT
-from openpali.eval.unlike import UNLIKE
 from openpali.messages import hint
 
 _ALL = [
     *world_benchmarks("nano"),
     *world_benchmarks("mini"),
-    UNLIKE,
+    NANO_OOD,
     EASY_VQA,
     *LINES,
     *ENCODER_SETS,

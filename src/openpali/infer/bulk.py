@@ -63,7 +63,7 @@ class Reply:
         """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths.
 
         The ``confidence`` of the text, or of each object, is null if the model is not calibrated for the task;
-        ``unlike`` and ``strangeness`` are null if it does not say which images it knows.
+        ``out_of_distribution`` and ``ood_score`` are null without an OOD detector.
         """
         if self.prediction is None:
             return {"key": self.key, "error": self.error}
@@ -76,8 +76,8 @@ class Reply:
             "objects": [object_as_json(thing) for thing in answer.objects],
             "score": generation.score,
             "finish_reason": generation.finish_reason,
-            "unlike": self.prediction.unlike,
-            "strangeness": self.prediction.strangeness,
+            "out_of_distribution": self.prediction.out_of_distribution,
+            "ood_score": self.prediction.ood_score,
             **({"note": self.note} if self.note else {}),
         }
 
@@ -112,18 +112,17 @@ def fetch(source: Source, index: int) -> Example | Reply:
 
 @dataclass(frozen=True)
 class Done:
-    """Lines that are written: how many, with an error, and about images that the model does not know."""
+    """Counts of written lines: samples, errors, out-of-distribution images."""
 
     samples: int
     errors: int
-    strange: int
+    ood: int
 
     @classmethod
     def of(cls, lines: Sequence[Json]) -> Done:
         """Counts lines."""
-        return cls(
-            len(lines), sum("error" in line for line in lines), sum(bool(line.get("unlike")) for line in lines)
-        )
+        ood = sum(bool(line.get("out_of_distribution")) for line in lines)
+        return cls(len(lines), sum("error" in line for line in lines), ood)
 
 
 class AnswersFile:

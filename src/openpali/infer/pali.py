@@ -47,11 +47,11 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Object, Size
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, recognise
-from openpali.weights.familiarity import read_familiarity
 from openpali.weights.family import MAIN, MASKS, mask_codec_of, open_family
 from openpali.weights.find import FAMILY, find_model, name_of
 from openpali.weights.format import ANSWERING, ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
+from openpali.weights.ood import read_ood
 
 
 class EngineMissing(UserWarning):
@@ -391,7 +391,7 @@ class Pali:
                 dialect=stored.facts.get("dialect", self.dialect),
                 languages=self.languages,
                 calibrations=stored.calibrations,
-                familiarity=read_familiarity(stored.folder),
+                ood=read_ood(stored.folder),
             )
         return self._pipelines[part]
 

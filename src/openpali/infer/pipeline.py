@@ -39,7 +39,7 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Image, Size
 from openpali.tasks.registry import Tools, open_task, recognise, same_form
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.familiarity import Familiarity, describe
+from openpali.weights.ood import OodDetector, describe
 
 ImageLike = str | Path | bytes | Image | PILImage.Image
 Frames = Sequence[ImageLike]  # one image, the frames of a video, or nothing for text alone
@@ -65,24 +65,24 @@ class Prediction:
         answer: text, and objects in pixels of the (first) image; with their confidence if the model is calibrated
             for the task.
         generation: token ids, the log-probability of each, the score and the finish reason.
-        strangeness: how unlike its images are to those that the model knows, above 1 where only one in a hundred of
-            these is; None if the model does not say, or without images.
+        ood_score: out-of-distribution score of its images, above 1 for one in a hundred images of the training
+            distribution; None without a detector or without images.
     """
 
     prompt: str
     answer: Answer
     generation: Generation
-    strangeness: float | None = None
+    ood_score: float | None = None
 
     @property
-    def unlike(self) -> bool | None:
-        """Whether the images are unlike those that the model knows, so that no answer can be trusted."""
-        return None if self.strangeness is None else self.strangeness > 1
+    def out_of_distribution(self) -> bool | None:
+        """Whether the images are out of distribution, so that no answer can be trusted; None: not known."""
+        return None if self.ood_score is None else self.ood_score > 1
 
     @property
     def shown(self) -> Answer:
-        """The answer for people: without confidence if the images are unlike, since it was fitted on known ones."""
-        return self.answer.unsure() if self.unlike else self.answer
+        """The answer for people: out of distribution without confidence, which was fitted in distribution."""
+        return self.answer.unsure() if self.out_of_distribution else self.answer
 
 
 class Pipeline:
@@ -99,7 +99,7 @@ class Pipeline:
         dialect: name of the dialect that the model was trained in.
         languages: codes of the languages that it answers in; empty if unknown.
         calibrations: how log-probabilities of answers become confidences, by task; without, there are none.
-        familiarity: which images the model knows; None if it does not say.
+        ood: detector of out-of-distribution images, if the model has one.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Pipeline:
         dialect: str = DEFAULT,
         languages: Sequence[str] = (),
         calibrations: Mapping[str, Calibration] | None = None,
-        familiarity: Familiarity | None = None,
+        ood: OodDetector | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -127,7 +127,7 @@ class Pipeline:
         self.dialect = dialect
         self.languages = languages
         self.calibrations = calibrations or {}
-        self.familiarity = familiarity
+        self.ood = ood
         self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
 
     @property
@@ -299,10 +299,10 @@ class Pipeline:
                 decoding,
                 self.tokenizer.eos_id,
             )
-        strange = self._strangeness(inputs, tokens)
+        scores = self._ood_scores_of(inputs, tokens)
         return [
-            self.prediction(prompt, task, size or own, best, strangeness=odd)
-            for (_, prompt, task, size), [best, *_], own, odd in zip(rows, generations, found, strange, strict=True)
+            self.prediction(prompt, task, size or own, best, ood_score=odd)
+            for (_, prompt, task, size), [best, *_], own, odd in zip(rows, generations, found, scores, strict=True)
         ]
 
     def prediction(
@@ -312,24 +312,24 @@ class Pipeline:
         size: Size,
         generation: Generation,
         stops: Sequence[str] = (),
-        strangeness: float | None = None,
+        ood_score: float | None = None,
     ) -> Prediction:
         """What the tokens of an answer say.
 
         Args:
             size: of the image that it is about.
             stops: the answer ends before the first of these texts; it then has no confidence.
-            strangeness: of the images.
+            ood_score: of the images.
         """
         text = cut_at(self.tokenizer.decode(generation.ids), stops)
         answer, calibration = task.parse(text, size), self.calibration(task.name)
         if calibration is not None and not stops:
             sure = [calibration.confidence(claim) for claim in task.claims(generation, self.tokenizer)]
             answer = answer.assured(sure, of_objects=task.coordinates)
-        return Prediction(prompt, answer, generation, strangeness)
+        return Prediction(prompt, answer, generation, ood_score)
 
     def describe(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Tensor:
-        """What familiarity is judged by, ``[N, 2 D]``: see :func:`openpali.weights.familiarity.describe`.
+        """Features of the OOD detector, ``[N, 2 D]``: see :func:`openpali.weights.ood.describe`.
 
         Raises:
             ValueError: the model takes text alone, or an image cannot be read.
@@ -344,24 +344,24 @@ class Pipeline:
             return cast(Tensor, self.model.vit(images.flatten(0, 1)))
 
     def patch_tokens(self) -> AbstractContextManager[list[Tensor]]:
-        """Collects what the image encoder computes within the block, if :meth:`strangeness` is judged by it."""
-        return _tokens_of(self.model.vit if self.familiarity else None)
+        """Collects what the image encoder computes within the block, if :meth:`ood_scores` needs it."""
+        return _tokens_of(self.model.vit if self.ood else None)
 
-    def strangeness(self, images: Tensor, tokens: Sequence[Tensor]) -> Tensor | None:
-        """Strangeness of images ``[B, F, H, W, 3]``, ``[B, F]``; None if the model does not say.
+    def ood_scores(self, images: Tensor, tokens: Sequence[Tensor]) -> Tensor | None:
+        """Out-of-distribution scores of images ``[B, F, H, W, 3]``, ``[B, F]``; None without a detector.
 
         Args:
             tokens: of :meth:`patch_tokens`; empty if an engine has computed them elsewhere.
         """
-        if self.familiarity is None:
+        if self.ood is None:
             return None
         features = describe(tokens[0] if tokens else self._look(images)).cpu()
-        return self.familiarity.strangeness(features).view(images.shape[:2])
+        return self.ood.score(features).view(images.shape[:2])
 
-    def _strangeness(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
-        """Mean strangeness of each row's images; ``tokens`` as for :meth:`strangeness`."""
+    def _ood_scores_of(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
+        """Mean OOD score of each row's images; ``tokens`` as for :meth:`ood_scores`."""
         images = inputs.get("images")
-        odd_BF = None if images is None else self.strangeness(images, tokens)
+        odd_BF = None if images is None else self.ood_scores(images, tokens)
         if images is None or odd_BF is None:
             return [None] * len(inputs["prompt"])
         counts = inputs["frames"].tolist() if "frames" in inputs else [images.shape[1]] * len(odd_BF)
@@ -492,9 +492,9 @@ class EmbeddingPipeline:
         return torch.cat(chunks).float().cpu().numpy()
 
 
-def unlike(model: str) -> str:
-    """A warning about an image that a model of this name does not know."""
-    return f"this image is unlike what {model} was trained on, so do not trust the answer"
+def ood_warning(model: str) -> str:
+    """The warning about an image that is out of distribution for a model of this name."""
+    return f"this image is out of the distribution that {model} was trained on: do not trust the answer"
 
 
 def cut_at(text: str, stops: Sequence[str]) -> str:

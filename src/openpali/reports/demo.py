@@ -88,7 +88,7 @@ def _card(shown: AnsweredQuestion) -> str:
     verdict = '<span class="good">right</span>' if shown.right else '<span class="bad">wrong</span>'
     confidences = [answer.confidence, *(thing.confidence for thing in answer.objects)]
     told = ", ".join(sure(each) for each in confidences if each is not None)
-    told += " · unlike the model's world" if shown.prediction.unlike else ""
+    told += " · out of distribution" if shown.prediction.out_of_distribution else ""
     truth = "" if shown.right else f'<p class="truth">expected: {_text(sample.target, example.lang)}</p>'
     return (
         f"<figure{' class=located' if shown.task.coordinates else ''}>"

@@ -34,8 +34,8 @@ def own(prediction: Prediction, masks: MaskFormat = "rle") -> Json:
         "objects": [_object(thing, masks) for thing in prediction.answer.objects],
         "score": prediction.generation.score,
         "finish_reason": prediction.generation.finish_reason,
-        "unlike": prediction.unlike,
-        "strangeness": prediction.strangeness,
+        "out_of_distribution": prediction.out_of_distribution,
+        "ood_score": prediction.ood_score,
     }
 
 

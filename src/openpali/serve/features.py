@@ -21,11 +21,11 @@ class Features:
 
     Attributes:
         tokens_ND: visual tokens.
-        strangeness: how unlike it is to images that the model knows; None if the model does not say.
+        ood_score: out-of-distribution score, above 1 beyond the limit; None without a detector.
     """
 
     tokens_ND: Tensor
-    strangeness: float | None = None
+    ood_score: float | None = None
 
 
 def hash_pixels(image: Image) -> bytes:
@@ -66,7 +66,7 @@ class FeatureCache:
         if key in self._found or tokens_ND.nbytes > self.limit:
             return
         tokens_ND = tokens_ND.clone()  # not a view, which would hold the whole batch
-        self._found[key] = Features(tokens_ND, features.strangeness)
+        self._found[key] = Features(tokens_ND, features.ood_score)
         self.size += tokens_ND.nbytes
         while self.size > self.limit:
             self.size -= self._found.popitem(last=False)[1].tokens_ND.nbytes

@@ -336,8 +336,8 @@ class Scheduler:
                 found[key] = features
                 self.features.put(key, features)
         for ticket in tickets:
-            odd = [each for key in ticket.keys if (each := found[key].strangeness) is not None]
-            ticket.strangeness = sum(odd) / len(odd) if odd else None
+            odd = [each for key in ticket.keys if (each := found[key].ood_score) is not None]
+            ticket.ood_score = sum(odd) / len(odd) if odd else None
         return torch.stack([torch.cat([found[key].tokens_ND for key in ticket.keys]) for ticket in tickets])
 
     def _collect(self) -> None:
@@ -390,9 +390,9 @@ def _look(pipeline: Pipeline, images: Sequence[Tensor]) -> list[Features]:
     pixels = torch.stack(list(images))[:, None].to(pipeline.device)
     with pipeline.patch_tokens() as patches:
         tokens_BND = cast(Engine, pipeline.engine).embed_images(pixels)
-    odd = pipeline.strangeness(pixels, patches)
-    strange = [None] * len(images) if odd is None else odd[:, 0].tolist()
-    return [Features(*each) for each in zip(tokens_BND, strange, strict=True)]
+    odd = pipeline.ood_scores(pixels, patches)
+    scores = [None] * len(images) if odd is None else odd[:, 0].tolist()
+    return [Features(*each) for each in zip(tokens_BND, scores, strict=True)]
 
 
 def _stop(pipeline: Pipeline, stops: Sequence[str]) -> Callable[[list[int]], bool]:

@@ -68,7 +68,7 @@ class Ticket:
         submitted, started, first_token, finished: times on the same clock; 0 until then.
         read: tokens that the model read, of the images, of the prompt, and its own beside them; 0 while it waits.
         text: what is being generated; None while it waits.
-        strangeness: of its images; None while it waits, without images, and if the model does not say.
+        ood_score: of its images; None while it waits, without images, and without a detector.
     """
 
     pipeline: Pipeline
@@ -87,7 +87,7 @@ class Ticket:
     finished: float = 0.0
     read: int = 0
     text: Text | None = None
-    strangeness: float | None = None
+    ood_score: float | None = None
     cancelled: bool = False
     future: Future[list[Generation]] = field(default_factory=Future)
 
@@ -118,6 +118,6 @@ class Ticket:
         """
         generations = self.future.result(timeout)
         return [
-            self.pipeline.prediction(self.prompt, self.task, self.size, each, self.stops, self.strangeness)
+            self.pipeline.prediction(self.prompt, self.task, self.size, each, self.stops, self.ood_score)
             for each in generations
         ]

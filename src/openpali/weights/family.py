@@ -16,7 +16,7 @@ from openpali.home import data_folder
 from openpali.messages import reason
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.find import ADAPTER, FAMILY, candidates, find_model, name_of
-from openpali.weights.format import ANSWERING, TOKENIZER, copy_familiarity, open_model, write_model
+from openpali.weights.format import ANSWERING, TOKENIZER, copy_ood, open_model, write_model
 from openpali.weights.hub import SCHEME
 
 MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
@@ -150,7 +150,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
             tokenizer=None if source.kind == "mask_vqvae" else source.tokenizer,
             facts=facts,
         )
-        copy_familiarity(source.folder, folder / part)
+        copy_ood(source.folder, folder / part)
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     write_family(folder, list(origins), tasks, languages)
     return sizes

@@ -46,7 +46,8 @@ from openpali.weights.tensors import MappedTensors, WidenedTensors, fingerprint,
 from openpali.whole import write_whole
 
 FORMAT = 1
-FAMILIARITY = "familiarity"  # folder of what the model knows, see `weights.familiarity`
+OOD = "ood"  # folder of the detector of out-of-distribution images, see `weights.ood`
+OOD_FOLDERS = (OOD, "familiarity")  # and its name in model folders of version 0.1
 MODEL_TYPE = "openpali"  # how transformers finds the class of a pali, see `interop.transformers`
 TOKENIZER = "tokenizer.model"
 POSITIONS = "vit.positions"
@@ -296,7 +297,7 @@ def write_model(
     """Write a model folder. ``facts`` is whatever else should be recorded: recipe, samples seen, task options.
 
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
-    What was fitted to them, confidence and familiarity, goes, and so does an adapter.
+    What was fitted to them, confidence and OOD detector, goes, and so does an adapter.
 
     Raises:
         ValueError: the folder holds a family of models.
@@ -337,7 +338,8 @@ def _describe(
     folder: Path, config: Config, preprocess: Preprocess | None, tokenizer: Tokenizer | None, facts: Json
 ) -> None:
     """Write what a model folder holds beside its tensors."""
-    shutil.rmtree(folder / FAMILIARITY, ignore_errors=True)
+    for name in OOD_FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
     if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)
     _write_config(folder, _configuration(config, preprocess, facts))
@@ -377,13 +379,18 @@ def write_merged(source: ModelFolder, out: Path) -> None:
         tokenizer=source.tokenizer if source.has_tokenizer else None,
         facts=source.lasting_facts,
     )
-    copy_familiarity(source.folder, out)
+    copy_ood(source.folder, out)
 
 
-def copy_familiarity(source: Path, out: Path) -> None:
-    """Give the copy of a model what the model knows, see :mod:`openpali.weights.familiarity`."""
-    if (source / FAMILIARITY).is_dir():
-        shutil.copytree(source / FAMILIARITY, out / FAMILIARITY)
+def copy_ood(source: Path, out: Path) -> None:
+    """Give the copy of a model its OOD detector, see :mod:`openpali.weights.ood`."""
+    if found := ood_folder(source):
+        shutil.copytree(found, out / OOD)
+
+
+def ood_folder(folder: Path) -> Path | None:
+    """Where a model folder holds its OOD detector; None if it has none."""
+    return next((folder / name for name in OOD_FOLDERS if (folder / name).is_dir()), None)
 
 
 def add_facts(folder: Path, **facts: Any) -> None:

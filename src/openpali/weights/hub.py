@@ -19,7 +19,7 @@ from openpali.home import home, make_once
 SCHEME = "hf://"
 FILES = ("*.safetensors", "*.json", "tokenizer.model", "*/tokenizer.model", "spiece.model")
 OURS = (  # of a model, an adapter or a family, and none of its subfolders but one
-    *("config.json", "family.json", "tokenizer.model", "familiarity/*"),
+    *("config.json", "family.json", "tokenizer.model", "ood/*", "familiarity/*"),
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     *("adapter_config.json", "adapter_model.safetensors"),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from openpali.model.int8 import quantize, storage_of
-from openpali.weights.format import ModelFolder, build, copy_familiarity, write_model
+from openpali.weights.format import ModelFolder, build, copy_ood, write_model
 
 
 def write_int8(source: ModelFolder, out: Path) -> None:
@@ -36,4 +36,4 @@ def write_int8(source: ModelFolder, out: Path) -> None:
         tokenizer=source.tokenizer if source.has_tokenizer else None,
         facts={**source.lasting_facts, "int8": True},
     )
-    copy_familiarity(source.folder, out)
+    copy_ood(source.folder, out)

@@ -268,8 +268,8 @@ function cardOf(question, images) {
 
 function finish(answer, { choice, raw }, milliseconds) {
   const { openpali: own, finish_reason: reason } = choice;
-  if (own.unlike) {
-    // Confidences were fitted on images that the model knows.
+  if (own.out_of_distribution) {
+    // Confidences were fitted on images of the training distribution.
     own.confidence = null;
     for (const object of own.objects) object.confidence = null;
   }
@@ -281,9 +281,9 @@ function finish(answer, { choice, raw }, milliseconds) {
   find(".raw").hidden = false;
   if (!answer.said.textContent) answer.said.textContent = "Nothing.";
   if (reason === "length") answer.said.append(" …");
-  if (own.unlike) {
+  if (own.out_of_distribution) {
     find(".warning").textContent =
-      `This image is unlike what ${answer.question.model || state.model.id} was trained on, so do not trust the answer.`;
+      `This image is out of the distribution that ${answer.question.model || state.model.id} was trained on: do not trust the answer.`;
     find(".warning").hidden = false;
   }
   answer.objects = own.objects;

@@ -1,4 +1,4 @@
-"""What a model knows: distances against brute force, the limit, and that copies keep it and new weights do not."""
+"""OOD detector: distances against brute force, the limit, and that copies keep it and new weights do not."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from openpali.model.lora import LoraConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, write_adapter
-from openpali.weights.familiarity import (
-    CENTRES,
-    Familiarity,
-    describe,
-    fit_familiarity,
-    read_familiarity,
-    write_familiarity,
-)
 from openpali.weights.family import pack_family
 from openpali.weights.format import open_model, write_merged
+from openpali.weights.ood import (
+    CENTRES,
+    OodDetector,
+    describe,
+    fit_ood,
+    read_ood,
+    write_ood,
+)
 from openpali.weights.quantize import write_int8
 
 from .folders import write
@@ -35,7 +35,7 @@ def drawn(count: int, seed: int, stretch: float = 1.0) -> torch.Tensor:
 
 
 def test_distances_are_those_of_the_nearest_centre() -> None:
-    known = fit_familiarity(drawn(500, 0), drawn(200, 1))
+    known = fit_ood(drawn(500, 0), drawn(200, 1))
     features = drawn(20, 2)
     expected = [
         min(
@@ -45,21 +45,21 @@ def test_distances_are_those_of_the_nearest_centre() -> None:
         / known.limit.item()
         for x in features
     ]
-    np.testing.assert_allclose(known.strangeness(features).numpy(), expected, rtol=1e-4)
+    np.testing.assert_allclose(known.score(features).numpy(), expected, rtol=1e-4)
 
 
-def test_one_known_image_in_a_hundred_is_strange_and_others_are_where_nothing_varied() -> None:
-    known = fit_familiarity(drawn(2000, 0), drawn(2000, 1))
-    assert 0.003 < (known.strangeness(drawn(2000, 2)) > 1).float().mean() < 0.025
-    assert (known.strangeness(drawn(200, 3, stretch=100)) > 1).float().mean() > 0.5  # outside of one thin direction
-    assert (known.strangeness(drawn(200, 3) + 20) > 1).all()
+def test_one_known_image_in_a_hundred_is_beyond_the_limit_and_others_are_where_nothing_varied() -> None:
+    known = fit_ood(drawn(2000, 0), drawn(2000, 1))
+    assert 0.003 < (known.score(drawn(2000, 2)) > 1).float().mean() < 0.025
+    assert (known.score(drawn(200, 3, stretch=100)) > 1).float().mean() > 0.5  # outside of one thin direction
+    assert (known.score(drawn(200, 3) + 20) > 1).all()
 
 
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(ValueError, match="too few"):
-        fit_familiarity(drawn(CENTRES - 1, 0), drawn(5, 1))
+        fit_ood(drawn(CENTRES - 1, 0), drawn(5, 1))
     with pytest.raises(ValueError, match="too few"):
-        fit_familiarity(drawn(CENTRES, 0), drawn(0, 1))
+        fit_ood(drawn(CENTRES, 0), drawn(0, 1))
 
 
 def test_features_are_mean_and_log_spread_of_the_tokens() -> None:
@@ -69,27 +69,29 @@ def test_features_are_mean_and_log_spread_of_the_tokens() -> None:
 
 def test_copies_keep_what_a_model_knows_and_new_weights_lose_it(tmp_path: Path, tokenizer: Tokenizer) -> None:
     source = write(tmp_path / "source", "pali", tokenizer)
-    assert read_familiarity(source) is None
-    known = fit_familiarity(drawn(100, 0), drawn(50, 1))
-    write_familiarity(source, known)
+    assert read_ood(source) is None
+    known = fit_ood(drawn(100, 0), drawn(50, 1))
+    write_ood(source, known)
     write_int8(open_model(source), tmp_path / "int8")
     (tmp_path / "family.toml").write_text(f'[parts]\npali = "{source}"\n')
     pack_family(tmp_path / "family.toml", tmp_path / "family")
     adapter = Adapter(str(source), LoraConfig(2, 4.0, []), {})
     write_adapter(tmp_path / "adapter", adapter)
-    assert read_familiarity(tmp_path / "adapter") is None  # its base's is not its own
-    write_familiarity(tmp_path / "adapter", known)
+    assert read_ood(tmp_path / "adapter") is None  # its base's is not its own
+    write_ood(tmp_path / "adapter", known)
     write_merged(open_model(tmp_path / "adapter"), tmp_path / "merged")
     for folder in (source, tmp_path / "int8", tmp_path / "family" / "pali", tmp_path / "merged"):
-        found = read_familiarity(folder)
-        assert isinstance(found, Familiarity)
-        torch.testing.assert_close(found.strangeness(drawn(9, 2)), known.strangeness(drawn(9, 2)))
+        found = read_ood(folder)
+        assert isinstance(found, OodDetector)
+        torch.testing.assert_close(found.score(drawn(9, 2)), known.score(drawn(9, 2)))
+    (source / "ood").rename(source / "familiarity")  # as version 0.1 named it
+    assert read_ood(source) is not None
     write(source, "pali", tokenizer, seed=1)
-    assert read_familiarity(source) is None
+    assert read_ood(source) is None
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
-    (tmp_path / "familiarity").mkdir()
-    (tmp_path / "familiarity" / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="familiarity"):
-        read_familiarity(tmp_path)
+    (tmp_path / "ood").mkdir()
+    (tmp_path / "ood" / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="ood"):
+        read_ood(tmp_path)

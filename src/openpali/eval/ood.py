@@ -1,4 +1,4 @@
-"""Whether a model tells images of its own world from photographs and screenshots."""
+"""Whether a model tells images of its own world from out-of-distribution (OOD) ones."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ KINDS = ("single", "scene", "word")  # of the world
 EACH = 300  # images of each kind
 
 
-def strangers(world: str, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
-    """AUROC of strangeness, held-out images of the world against photographs and screenshots.
+def detection(world: str, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
+    """AUROC of the OOD score, held-out images of the world against photographs and screenshots.
 
     Returns:
-        ``auroc``, over all and per kind of stranger; ``false_alarms``, the share of the world's images that are
-        taken for strange, and ``noticed``, that of the strangers.
+        ``auroc``, over all and per kind of OOD image; ``false_alarms``, the share of the world's images that score
+        above 1, and ``detected``, that of the OOD images.
     """
-    if not isinstance(model, Pali) or "pali" not in model.parts or model.pipeline().familiarity is None:
-        raise ValueError(f"{model.name} does not say which images it knows: run `openpali calibrate` on it")
+    if not isinstance(model, Pali) or "pali" not in model.parts or model.pipeline().ood is None:
+        raise ValueError(f"{model.name} has no OOD detector: run `openpali calibrate` on it")
     folder = data_folder("unlike")
     sources: dict[str, Source] = {kind: heldout(world, kind) for kind in KINDS}
     sources |= {kind: open_source(str(folder / f"{kind}-00000.tar"), {}) for kind in SOURCES}
     counts = {kind: min(limit or EACH, EACH, len(source)) for kind, source in sources.items()}
     pipeline, seen, total = model.pipeline(), Seen(), sum(counts.values())
-    assert pipeline.familiarity is not None
+    assert pipeline.ood is not None
     found: dict[str, list[float]] = {}
     for kind, source in sources.items():
         images = [seen.image(source[i].images[0]) for i in range(counts[kind])]
-        found[kind] = pipeline.familiarity.strangeness(pipeline.describe(images)).tolist()
+        found[kind] = pipeline.ood.score(pipeline.describe(images)).tolist()
         advance(sum(map(len, found.values())), total)
-    known, strange = ([each for kind in kinds for each in found[kind]] for kinds in (KINDS, SOURCES))
-    scores = {"auroc": auroc(known, strange), **{f"auroc/{kind}": auroc(known, found[kind]) for kind in SOURCES}}
-    for name, values in (("false_alarms", known), ("noticed", strange)):
+    known, ood = ([each for kind in kinds for each in found[kind]] for kinds in (KINDS, SOURCES))
+    scores = {"auroc": auroc(known, ood), **{f"auroc/{kind}": auroc(known, found[kind]) for kind in SOURCES}}
+    for name, values in (("false_alarms", known), ("detected", ood)):
         scores[name] = mean([float(each > 1) for each in values])
     return Embedded(scores=Scores(scores), n=total, of=total, data=seen.hash)
 
 
-UNLIKE = EncoderBenchmark(
-    name="nano/unlike",
+NANO_OOD = EncoderBenchmark(
+    name="nano/ood",
     title="Images of the world against photographs and screenshots (nano world)",
-    split=f"held out, {len(KINDS) * EACH} pictures, and {len(SOURCES)} kinds of strangers",
+    split=f"held out, {len(KINDS) * EACH} pictures, and {len(SOURCES)} kinds of others",
     metric="auroc",
     home="`openpali data build unlike` fetches them",
-    run=partial(strangers, "nano"),
+    run=partial(detection, "nano"),
 )

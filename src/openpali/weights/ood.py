@@ -1,6 +1,6 @@
-"""Which images a model knows: the distance of an image's patch tokens from those of its training world.
+"""Detection of out-of-distribution (OOD) images, by the distance of patch tokens from those of training images.
 
-Stored in the folder ``familiarity`` of a model, which ``openpali calibrate`` writes.
+Stored in the folder ``ood`` of a model, which ``openpali calibrate`` writes.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from openpali.weights.format import FAMILIARITY
+from openpali.weights.format import OOD, ood_folder
 from openpali.weights.tensors import MappedTensors, write_tensors
 
 CENTRES = 64
 ROUNDS = 20  # of k-means
 RIDGE = 1e-2  # of the mean variance, added to each direction's before whitening
-FALSE_ALARMS = 0.01  # share of known images that a limit takes for strange
+FALSE_ALARMS = 0.01  # share of in-distribution images beyond the limit
 
 
 @dataclass(frozen=True)
-class Familiarity:
-    """Known images, as centres in a whitened space of image features (:func:`describe`).
+class OodDetector:
+    """In-distribution images, as centres in a whitened space of image features (:func:`describe`).
 
     Attributes:
         mean: of the features, ``[D]``.
         whiten: their whitening, ``[D, D]``.
-        centres: k-means of known images, whitened, ``[K, D]``.
-        limit: distance from the nearest centre beyond which :data:`FALSE_ALARMS` of other known images are, ``[]``.
+        centres: k-means of in-distribution images, whitened, ``[K, D]``.
+        limit: distance from the nearest centre beyond which :data:`FALSE_ALARMS` of other such images are, ``[]``.
     """
 
     mean: Tensor
@@ -36,8 +36,8 @@ class Familiarity:
     centres: Tensor
     limit: Tensor
 
-    def strangeness(self, features_ND: Tensor) -> Tensor:
-        """Distance of images from the nearest centre, in units of the limit, ``[N]``: above 1 they are strange."""
+    def score(self, features_ND: Tensor) -> Tensor:
+        """OOD score, ``[N]``: distance of images from the nearest centre, in units of the limit."""
         return self.distance(features_ND) / self.limit
 
     def distance(self, features_ND: Tensor) -> Tensor:
@@ -52,19 +52,19 @@ def describe(tokens_BND: Tensor) -> Tensor:
     return torch.cat([tokens_BND.mean(1), (tokens_BND.std(1, correction=0) + 1e-6).log()], dim=1)
 
 
-def fit_familiarity(features_ND: Tensor, others_MD: Tensor) -> Familiarity:
-    """Learn known images.
+def fit_ood(features_ND: Tensor, others_MD: Tensor) -> OodDetector:
+    """Fit a detector.
 
     Args:
-        features_ND: of known images.
-        others_MD: of other known images, which set the limit.
+        features_ND: of in-distribution images.
+        others_MD: of others, which set the limit.
 
     Raises:
         ValueError: fewer images than centres, or no others.
     """
     if len(features_ND) < CENTRES or not len(others_MD):
         raise ValueError(
-            f"{len(features_ND)} images and {len(others_MD)} others are too few to learn what a model knows: take "
+            f"{len(features_ND)} images and {len(others_MD)} others are too few to fit an OOD detector: take "
             f"{CENTRES} or more, and at least one other"
         )
     x_ND = features_ND.double()
@@ -72,34 +72,34 @@ def fit_familiarity(features_ND: Tensor, others_MD: Tensor) -> Familiarity:
     variances, directions = torch.linalg.eigh(torch.cov(x_ND.T))
     whiten = directions / (variances + RIDGE * variances.mean()).sqrt()
     centres = _k_means((x_ND - mean) @ whiten)
-    half = Familiarity(mean.float(), whiten.half(), centres.half(), torch.tensor(1.0))
+    half = OodDetector(mean.float(), whiten.half(), centres.half(), torch.tensor(1.0))
     limit = half.distance(others_MD).quantile(1 - FALSE_ALARMS)
-    return Familiarity(half.mean, half.whiten, half.centres, limit)
+    return OodDetector(half.mean, half.whiten, half.centres, limit)
 
 
-def read_familiarity(folder: Path) -> Familiarity | None:
-    """What a model folder knows; None if it does not say.
+def read_ood(folder: Path) -> OodDetector | None:
+    """The OOD detector of a model folder; None if it has none.
 
     Raises:
         ValueError: the file is damaged.
     """
-    path = folder / FAMILIARITY
-    if not path.is_dir():
+    path = ood_folder(folder)
+    if path is None:
         return None
     tensors = MappedTensors(path)
-    names = [field.name for field in fields(Familiarity)]
+    names = [field.name for field in fields(OodDetector)]
     if missing := [name for name in names if name not in tensors]:
         raise ValueError(f"{path} has no {missing[0]}: run `openpali calibrate` again")
-    return Familiarity(**{name: tensors[name] for name in names})
+    return OodDetector(**{name: tensors[name] for name in names})
 
 
-def write_familiarity(folder: Path, known: Familiarity) -> None:
-    """Store what a model knows in its folder.
+def write_ood(folder: Path, detector: OodDetector) -> None:
+    """Store the OOD detector of a model in its folder.
 
     Raises:
         OSError: it cannot be written.
     """
-    write_tensors(folder / FAMILIARITY, {field.name: getattr(known, field.name) for field in fields(Familiarity)})
+    write_tensors(folder / OOD, {field.name: getattr(detector, field.name) for field in fields(OodDetector)})
 
 
 def _k_means(x_ND: Tensor) -> Tensor:
