@@ -18,7 +18,7 @@ from PIL import Image
 
 from openpali.data.sources.registry import open_source
 from openpali.home import data_folder, home
-from openpali.synth.builders import clipart, emoji, lines, output, packages, stamps, unlike
+from openpali.synth.builders import clipart, emoji, lines, output, packages, registry, stamps, unlike
 from openpali.synth.builders.output import write_shards
 from openpali.synth.builders.registry import ALL, BUILDERS, MINUTES, PACKAGES, build, expect
 from openpali.synth.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
@@ -200,6 +200,18 @@ def test_downloads_and_minutes_are_announced_before_and_followed(
     assert "to download: nothing" in expect(["wordnet"], force=True)
     build("wordnet", working=working)
     assert len(lines) == 2
+
+
+def test_what_a_data_set_is_built_from_is_built_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    monkeypatch.setattr(registry, "PACKAGES", {})
+    for name in ("stamps", "clipart", "nano-vocabulary"):
+        monkeypatch.setitem(BUILDERS, name, lambda folder, name=name: built.append(name))
+    assert "to build: stamps, clipart, nano-vocabulary;" in expect(["nano-vocabulary"])
+    build("nano-vocabulary")
+    build("nano-vocabulary", force=True)
+    assert built == ["stamps", "clipart", "nano-vocabulary", "nano-vocabulary"]
+    assert "to build: nano-vocabulary;" in expect(["nano-vocabulary"], force=True)
 
 
 def test_every_package_of_a_builder_has_its_size_and_every_builder_its_minutes(

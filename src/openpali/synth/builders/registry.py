@@ -39,6 +39,9 @@ BUILDERS: dict[str, Builder] = {
 ALL = [name for name in BUILDERS if name != "emoji"]
 """What ``all`` stands for: emoji need npm, which not everybody has, and are for one probe alone."""
 
+PARTS: dict[str, Sequence[str]] = dict.fromkeys(vocabularies.BUILDERS, ("stamps", "clipart"))
+"""Name of the data set -> the data sets that it is built from."""
+
 PACKAGES: dict[str, Callable[[], Sequence[str]]] = {
     "stamps": stamps.needed,
     "clipart": lambda: [clipart.PACKAGE],
@@ -73,7 +76,11 @@ def expect(names: Iterable[str], *, force: bool = False) -> str:
     Raises:
         FileNotFoundError: this machine cannot fetch the packages; the message says how to get them.
     """
-    todo = [name for name in names if force or not _folder(name).is_dir()]
+    names = [*names]
+    parts = [part for name in names for part in PARTS.get(name, ())]
+    todo = [
+        name for name in dict.fromkeys([*parts, *names]) if (force and name in names) or not _folder(name).is_dir()
+    ]
     missing = _missing(todo)
     packages.check_tools(missing)
     size = sum(packages.MEGABYTES.get(package, 0) for package in missing)
@@ -87,18 +94,20 @@ def expect(names: Iterable[str], *, force: bool = False) -> str:
 def build(name: str, *, force: bool = False, working: Working = unseen) -> Path:
     """Build the data set ``name`` (a key of :data:`BUILDERS`) and return its folder.
 
-    A data set that exists is returned as it is unless ``force``. The folder appears complete or not at all.
-    ``working`` shows what is being downloaded and built.
+    A data set that exists is returned as it is unless ``force``; those that it is built from are built first if
+    they do not exist. The folder appears complete or not at all. ``working`` shows what is being downloaded and built.
 
     Raises:
         ValueError: there is no data set of this name.
-        FileNotFoundError: a package cannot be fetched, or a data set that this one is built from is missing.
+        FileNotFoundError: a package cannot be fetched.
     """
     if name not in BUILDERS:
         raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(BUILDERS)}")
     folder = _folder(name)
     if folder.is_dir() and not force:
         return folder
+    for part in PARTS.get(name, ()):
+        build(part, working=working)
     missing = _missing([name])
     for number, package in enumerate(missing, 1):
         size = f", {packages.MEGABYTES[package]} MB" if package in packages.MEGABYTES else ""
