@@ -40,7 +40,7 @@ def test_no_image_is_on_both_sides_and_no_line_is_lost(folder: Path) -> None:
         {"images": ["2.png", "4.png"]},
     ]
     path = write(folder, records)
-    train, test = split_data(path, 0.2)
+    train, test = split_data(path, 0.2).values()
     sides = lines(folder, "train"), lines(folder, "test")
     assert (train.samples, test.samples) == tuple(map(len, sides))
     assert sorted(sides[0] + sides[1]) == sorted(path.read_text("utf-8").splitlines())
@@ -63,6 +63,36 @@ def test_adding_samples_moves_none(folder: Path) -> None:
     assert set(before[1]) <= set(lines(folder, "test"))
 
 
+def texts(folder: Path, name: str, count: int) -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps({"text": f"document {i}"}) + "\n" for i in range(count)), "utf-8")
+    return path
+
+
+def test_a_side_is_split_as_fairly_as_the_whole(tmp_path: Path) -> None:
+    first = split_data(texts(tmp_path, "mine.jsonl", 2000), 0.2)
+    for side in ("train", "test"):
+        again = split_data(Path(first[side].path), 0.1)
+        assert again["test"].samples == pytest.approx(0.1 * first[side].samples, rel=0.4)
+        assert again["test"].note == ""
+    renamed = Path(first["train"].path).rename(tmp_path / "other.jsonl")
+    assert split_data(renamed, 0.3)["test"].note  # 12 % of what is left of the first split
+
+
+def test_a_validation_file_takes_from_the_training_file_alone(tmp_path: Path) -> None:
+    path = texts(tmp_path, "mine.jsonl", 1000)
+    two = split_data(path, 0.1)
+    test = (tmp_path / "mine-test.jsonl").read_text()
+    three = split_data(path, 0.1, 0.2)
+    assert [*two] == ["train", "test"]
+    assert [*three] == ["train", "validation", "test"]
+    assert (tmp_path / "mine-test.jsonl").read_text() == test
+    found = [line for side in three for line in (tmp_path / f"mine-{side}.jsonl").read_text().splitlines()]
+    assert sorted(found) == sorted(path.read_text().splitlines())
+    assert [part.share for part in three.values()] == pytest.approx([0.7, 0.2, 0.1], abs=0.04)
+    assert {part.note for part in three.values()} == {""}
+
+
 def test_as_many_videos_are_held_out_as_images(tmp_path: Path) -> None:
     lines = []
     for number in range(300):
@@ -71,23 +101,27 @@ def test_as_many_videos_are_held_out_as_images(tmp_path: Path) -> None:
             (tmp_path / name).write_bytes(name.encode())
         lines.append(json.dumps({"images": frames, "question": "what moves?", "answers": "a cat"}))
     (tmp_path / "mine.jsonl").write_text("\n".join(lines))
-    _, held_out = split_data(tmp_path / "mine.jsonl", 0.1)
+    held_out = split_data(tmp_path / "mine.jsonl", 0.1)["test"]
     assert 15 <= held_out.samples <= 45
 
 
 def test_texts_without_images_are_split_too(folder: Path) -> None:
-    train, test = split_data(write(folder, [{"text": f"document {i}"} for i in range(100)]), 0.5)
+    train, test = split_data(write(folder, [{"text": f"document {i}"} for i in range(100)]), 0.5).values()
     assert train.samples + test.samples == 100
+    assert train.images == test.images == 0
     assert 30 < test.samples < 70
 
 
 def test_what_cannot_be_split_is_said(folder: Path) -> None:
     one = write(folder, [{"images": "1.png"}])
-    with pytest.raises(ValueError, match=r"leaves one side of .* empty, since its 1 samples"):
+    with pytest.raises(ValueError, match=r"leave (train|test) of .* empty, whose 1 samples are 1 groups"):
         split_data(one, 0.1)
     for share in (0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match="give a share above 0 and below 1"):
             split_data(one, share)
+    for share in (0.9, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=r"give a share that leaves some of 0.9 for training"):
+            split_data(one, 0.1, share)
     with pytest.raises(ValueError, match=r"is not a \.jsonl file: of shards and Parquet files"):
         split_data(folder / "shards", 0.1)
     with pytest.raises(FileNotFoundError, match=r"mine.jsonl:1: no file .*gone.png"):

@@ -73,19 +73,25 @@ def import_(
 def split(
     path: Annotated[Path, typer.Argument(help="A .jsonl file")],
     held_out: Annotated[float, typer.Option(help="Share of the images for the test file")] = 0.1,
+    validation: Annotated[
+        float, typer.Option(help="Share of the images for a validation file, to choose by while training")
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Write NAME-train.jsonl and NAME-test.jsonl, with no image in both."""
+    """Write NAME-train.jsonl, NAME-test.jsonl and perhaps NAME-validation.jsonl, with no image in two of them."""
     from dataclasses import asdict
 
     from openpali.data.split import split_data
 
-    parts = split_data(path, held_out)
+    parts = split_data(path, held_out, validation)
     if as_json:
-        typer.echo(json.dumps(dict(zip(("train", "test"), map(asdict, parts), strict=True))))
-    else:
-        for part in parts:
-            typer.echo(f"{part.path}: {part.samples:,} samples, {part.images:,} images")
+        typer.echo(json.dumps({name: asdict(part) for name, part in parts.items()}))
+        return
+    for part in parts.values():
+        images = f" of {part.images:,} images" if part.images else ""
+        typer.echo(f"{part.path}: {part.samples:,} samples{images}, {part.share:.1%}")
+        if part.note:
+            typer.echo(f"{part.path}: {part.note}", err=True)
 
 
 @app.command()

@@ -1,8 +1,11 @@
-"""Split a JSONL file in two by what its images show, so that no image is on both sides."""
+"""Split a JSONL file by what its images show, so that no image is in two of the files."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,8 @@ from openpali.data.sources.jsonl import JsonlSource
 from openpali.whole import replacing
 
 _ALL = 1 << 256  # number of SHA-256 hashes
+_SIDES = re.compile(r"(-(train|validation|test))*$")
+FAR = 5  # standard deviations from the share that was asked for; chance gets there once in a million splits
 
 
 @dataclass(frozen=True)
@@ -18,64 +23,92 @@ class Part:
 
     Attributes:
         path: its JSONL file.
-        samples, images: number of samples, and of distinct images (or of texts that have none).
+        samples, images: number of samples, and of distinct images.
+        share: of the groups of samples without a common image, 0..1.
+        note: a sentence if that is far from what was asked for; else empty.
     """
 
     path: str
     samples: int
     images: int
+    share: float
+    note: str = ""
 
 
-def split_data(path: Path, held_out: float) -> tuple[Part, Part]:
-    """Write ``NAME-train.jsonl`` and ``NAME-test.jsonl`` beside ``NAME.jsonl``.
+def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str, Part]:
+    """Write ``NAME-train.jsonl``, ``NAME-test.jsonl`` and perhaps ``NAME-validation.jsonl`` beside ``NAME.jsonl``.
 
     The SHA-256 of an image's file decides on which side it is, so adding samples moves no image, and copies of an
     image under several names stay together. Samples that share an image stay together; the least hash of all their
     images decides, hashed again, since the least of several is small. A sample without images is hashed by its
     line. Lines are copied as they are.
 
+    What a name says of earlier splits, such as ``-train``, is hashed, too: a side is split as fairly as the whole.
+    A validation file takes from the training file alone.
+
     Args:
         path: the JSONL file.
-        held_out: share of the images that go to the test file, above 0 and below 1. Each image is drawn on its own,
-            so a small file's share differs somewhat.
+        held_out, validation: shares of the images that go to the test and to the validation file. Each image is
+            drawn on its own, so a small file's shares differ somewhat.
 
     Returns:
-        the training side and the test side.
+        "train", "validation" if there is one, and "test".
 
     Raises:
         FileNotFoundError: the file or one of its images does not exist.
-        ValueError: it is not a JSONL file, a line cannot be read, or one side would be empty.
+        ValueError: it is not a JSONL file, a line cannot be read, the shares are not below 1 together, or one side
+            would be empty.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"--held-out {held_out}: give a share above 0 and below 1, such as 0.1")
+    if not 0 <= validation < 1 - held_out:
+        raise ValueError(
+            f"--validation {validation}: give a share that leaves some of {1 - held_out:g} for training"
+        )
     if path.suffix != ".jsonl":
         raise ValueError(f"{path} is not a .jsonl file: of shards and Parquet files, name some files for each side")
     source = JsonlSource(path)
+    records = [source.record(index) for index in range(len(source))]
+    hashes = [_hashes(source, index, record.images) for index, record in enumerate(records)]
     groups = _Groups()
-    hashes = [_hashes(source, index) for index in range(len(source))]
     for each in hashes:
         groups.join(each)
-    border = int(held_out * _ALL)
-    sides: tuple[list[int], list[int]] = ([], [])
-    for index, each in enumerate(hashes):
-        sides[_hash(str(groups.least(each[0])).encode()) < border].append(index)
-    if not all(sides):
-        raise ValueError(
-            f"--held-out {held_out} leaves one side of {path} empty, since its {len(source):,} samples have few "
-            "images: choose another share"
-        )
-    parts = []
-    for name, indices in zip(("train", "test"), sides, strict=True):
-        out = path.with_name(f"{path.stem}-{name}.jsonl")
-        with replacing(out) as new, new.open("wb") as file:
-            file.writelines(source.line(index).rstrip(b"\r\n") + b"\n" for index in indices)
-        parts.append(Part(str(out), len(indices), len({digest for i in indices for digest in hashes[i]})))
-    return parts[0], parts[1]
+    roots = [groups.least(each[0]) for each in hashes]
+    shares = {"train": 1 - held_out - validation, "validation": validation, "test": held_out}
+    earlier = re.search(_SIDES, path.stem)
+    side = {root: _side(f"{root}{earlier[0] if earlier else ''}", held_out, validation) for root in {*roots}}
+    counts, parts, lines = [*side.values()], {}, {}
+    for name in (name for name, share in shares.items() if share):
+        indices = lines[name] = [index for index, root in enumerate(roots) if side[root] == name]
+        if not indices:
+            raise ValueError(
+                f"these shares leave {name} of {path} empty, whose {len(source):,} samples are {len(side):,} "
+                "groups without a common image: choose other shares"
+            )
+        images = {digest for index in indices if records[index].images for digest in hashes[index]}
+        share = counts.count(name) / len(counts)
+        note = _note(share, shares[name], len(counts))
+        out = str(path.with_name(f"{path.stem}-{name}.jsonl"))
+        parts[name] = Part(out, len(indices), len(images), share, note)
+    for name, part in parts.items():
+        with replacing(Path(part.path)) as new, new.open("wb") as file:
+            file.writelines(source.line(index).rstrip(b"\r\n") + b"\n" for index in lines[name])
+    return parts
 
 
-def _hashes(source: JsonlSource, index: int) -> list[int]:
-    record = source.record(index)
-    contents = [source.read(index, name) for name in record.images] or [source.line(index).strip()]
+def _side(name: str, held_out: float, validation: float) -> str:
+    place = _hash(name.encode()) / _ALL
+    return "test" if place < held_out else "validation" if place < held_out + validation else "train"
+
+
+def _note(share: float, asked: float, count: int) -> str:
+    if abs(share - asked) <= FAR * math.sqrt(asked * (1 - asked) / count):
+        return ""
+    return f"{share:.0%} instead of {asked:.0%}: is this one side of an earlier split, under another name?"
+
+
+def _hashes(source: JsonlSource, index: int, images: Sequence[str]) -> list[int]:
+    contents = [source.read(index, name) for name in images] or [source.line(index).strip()]
     return [_hash(content) for content in contents]
 
 
