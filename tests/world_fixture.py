@@ -1,4 +1,5 @@
-"""A stand-in for the built data sets: exactly the layout of the built ``stamps``, ``clipart`` and ``lines``.
+"""A stand-in for the built data sets: exactly the layout of the built ``stamps``, ``clipart``, ``lines`` and
+``pages``.
 
 ``write_world(home)`` fills ``home/data`` so that ``World.load("nano")`` works with ``OPENPALI_HOME=home`` and no
 network; the fixtures ``world_home`` and ``world`` do so once per session. 128 stamps carry the keys of the nano
@@ -17,7 +18,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 import openpali.synth
 from openpali.synth.builders.output import png_bytes, write_shards
@@ -137,6 +138,31 @@ def write_world(home: Path) -> None:
             Image.fromarray(rng.integers(0, 256, (32, 32, len(mode)), dtype=np.uint8), mode) for _ in range(8)
         ]
         write_shards(clipart, kind, ((f"{kind}-{i}", {"png": png_bytes(p)}) for i, p in enumerate(images)))
+    write_pages(home / "data" / "pages")
+
+
+def write_pages(folder: Path, count: int = 6) -> None:
+    """A stand-in for the data set ``pages``: drawn lines with their words and boxes, as ``tiny-00000.tar``."""
+    folder.mkdir(parents=True)
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 14)
+    texts = [line for line in PROSE.splitlines() if line]
+
+    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+        for number in range(count):
+            image = Image.new("RGB", (320, 160), (255, 255, 255 - 8 * number))
+            pen, lines = ImageDraw.Draw(image), []
+            for row, text in enumerate(texts):
+                left, baseline, words = 10 + 5 * number, 30 + 30 * row, []
+                for word in text.split():
+                    pen.text((left, baseline), word, "black", font, anchor="ls")
+                    right = left + font.getlength(word)
+                    words.append({"text": word, "box": [baseline - 12, left, baseline + 3.5, right]})
+                    left = right + font.getlength(" ")
+                lines.append({"words": words})
+            record = {"lines": lines, "ignored": [[140, 0, 160, 50]]}
+            yield f"page-{number}", {"png": png_bytes(image), "json": json.dumps(record).encode()}
+
+    write_shards(folder, "tiny", samples())
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ def build(
     name: Annotated[
         str,
         typer.Argument(
-            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, unlike, emoji, nano-vocabulary, "
-            "mini-vocabulary, or all (without emoji, which need npm)"
+            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, unlike, emoji, pages, nano-vocabulary, "
+            "mini-vocabulary, or all (without emoji, which need npm, and pages, which need Chromium and hours)"
         ),
     ],
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,

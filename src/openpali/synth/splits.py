@@ -18,6 +18,7 @@ def is_heldout(*parts: str) -> bool:
     - ``("expression", template, name)``: a referring expression never used in training;
     - ``("word", word)``: a lower-case word of two letters or more never written in training;
     - ``("line", text)``: a line of a document, or a printed line, never written in training;
+    - ``("pdf", file)``: a document of the data set ``pages`` that is for decisions while training;
     - ``("font", family)``: a family of fonts in which no line is printed in training;
     - ``("motion", name, direction)``: a movement never shown in training;
     - ``("background", id)``: a background never used in training.

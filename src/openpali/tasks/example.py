@@ -6,7 +6,7 @@ it. Coordinates are in pixels of the images at their size on disk, in the order 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -68,12 +68,14 @@ class Object:
         name: as in "red kangaroo", no article.
         mask: if known.
         confidence: probability that a model found it where it is, if it is calibrated; else None.
+        role: of an element of a page, as ARIA names it ("button", "searchbox"), or "icon".
     """
 
     name: str
     box: Box
     mask: Mask | None = None
     confidence: float | None = None
+    role: str = ""
 
     def moved(self, down: float, right: float) -> Object:
         """The object, which has no mask, moved by so many pixels."""
@@ -84,6 +86,42 @@ class Object:
         """The object in the image enlarged ``factor`` times."""
         mask = None if self.mask is None else self.mask.repeat(factor, axis=0).repeat(factor, axis=1)
         return replace(self, mask=mask, box=Box(*(factor * edge for edge in self.box)))
+
+
+class Word(NamedTuple):
+    """A word of a page and its box: from .85 of the font size above the baseline to .25 below it."""
+
+    text: str
+    box: Box
+
+
+@dataclass(frozen=True)
+class Line:
+    """Words of a page that stand side by side, without a gap that separates columns.
+
+    Attributes:
+        words: at least one, in the order in which they are read.
+        readable: they are drawn in that order; text from right to left is not, nor is text that is mixed with it.
+    """
+
+    words: Sequence[Word]
+    readable: bool = True
+
+    @property
+    def text(self) -> str:
+        """The words, with a space between two."""
+        return " ".join(word.text for word in self.words)
+
+    @property
+    def box(self) -> Box:
+        """The smallest box around all words."""
+        return around(word.box for word in self.words)
+
+
+def around(boxes: Iterable[Box]) -> Box:
+    """The smallest box around ``boxes``, at least one."""
+    tops, lefts, bottoms, rights = zip(*boxes, strict=True)
+    return Box(min(tops), min(lefts), max(bottoms), max(rights))
 
 
 @dataclass(frozen=True)
@@ -102,6 +140,8 @@ class Example:
         label: class name, for classification.
         lang: language of ``question``, ``answers`` and ``text``.
         vocabulary: names of objects that images of this source can have (negatives of object-aware questions).
+        lines: every line of text on a page.
+        ignored: places of a page that may hold text which is not in ``lines``.
         original: height and width of the first image on disk, if ``images`` were decoded smaller; coordinates are
             in pixels of this size.
     """
@@ -119,6 +159,8 @@ class Example:
     label: str = ""
     lang: str = "en"
     vocabulary: Sequence[str] = ()
+    lines: Sequence[Line] = ()
+    ignored: Sequence[Box] = ()
     original: Size | None = None
 
     @property

@@ -24,7 +24,7 @@ from openpali.data.media.images import decode_mask
 from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
 from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
 from openpali.messages import hint
-from openpali.tasks.example import Box, Example, Mask, Object, Size, tight_box
+from openpali.tasks.example import Box, Example, Line, Mask, Object, Size, Word, tight_box
 
 ReadFile = Callable[[str], bytes]
 """File name in a record -> the file's bytes; raises ``FileNotFoundError`` if there is none."""
@@ -76,6 +76,9 @@ def _mask(value: Any) -> Shape | str:
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
+BoxRecord = Annotated[Box, AfterValidator(_checked_box), BeforeValidator(_box)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -84,7 +87,8 @@ class ObjectRecord(_Strict):
     """An object. ``mask`` is polygons, run lengths, or the path of a PNG; with a mask, ``box`` may be omitted."""
 
     name: str = Field(min_length=1)
-    box: Annotated[Box, AfterValidator(_checked_box), BeforeValidator(_box)] | None = None
+    role: str = ""
+    box: BoxRecord | None = None
     mask: Annotated[Shape | str, PlainValidator(_mask)] | None = None
 
     @model_validator(mode="after")
@@ -94,11 +98,26 @@ class ObjectRecord(_Strict):
         return self
 
 
+class WordRecord(_Strict):
+    """A word of a line."""
+
+    text: str = Field(min_length=1)
+    box: BoxRecord
+
+
+class LineRecord(_Strict):
+    """A line of a page; see :class:`~openpali.tasks.example.Line`."""
+
+    words: tuple[WordRecord, ...] = Field(min_length=1)
+    readable: bool = True
+
+
 class Record(_Strict):
     """The fields of a sample; :class:`~openpali.tasks.example.Example` documents them.
 
     ``images`` are paths relative to the JSONL file; a video file gives its frames. ``caption`` is short for
-    ``captions`` in ``lang``. A list of texts may be written as a single text.
+    ``captions`` in ``lang``. A list of texts may be written as a single text. ``about`` is for notes of
+    whoever made the data, such as where it is from; nothing reads it.
     """
 
     key: str = ""
@@ -115,6 +134,9 @@ class Record(_Strict):
     label: str = ""
     lang: str = "en"
     vocabulary: Strings = ()
+    lines: tuple[LineRecord, ...] = ()
+    ignored: tuple[BoxRecord, ...] = ()
+    about: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Record:
@@ -164,6 +186,8 @@ class Record(_Strict):
             label=self.label,
             lang=self.lang,
             vocabulary=self.vocabulary,
+            lines=[Line([Word(w.text, w.box) for w in line.words], line.readable) for line in self.lines],
+            ignored=self.ignored,
             original=decoded[0][1] if decoded else None,
         )
 
@@ -234,9 +258,9 @@ def _object(thing: ObjectRecord, size: Size, read: ReadFile) -> Object:
     elif thing.mask is not None:
         mask = thing.mask.draw(size)
     if thing.box is not None:
-        return Object(thing.name, thing.box, mask)
+        return Object(thing.name, thing.box, mask, role=thing.role)
     assert mask is not None
-    return Object(thing.name, tight_box(mask), mask)
+    return Object(thing.name, tight_box(mask), mask, role=thing.role)
 
 
 def _explain(error: Any) -> tuple[str, str]:

@@ -22,6 +22,10 @@ from openpali.tasks.example import Size
 SPLITS = {"easy-vqa": ("train", "test")}
 """Built data sets that are JSONL files -> their splits."""
 
+PAGES = "pages/"
+"""How the sources begin that are parts of the built data set ``pages``, such as ``pages/help-de``; * stands
+for any."""
+
 RECORDS: dict[str, Callable[[str, MediaLoader], RecordSource]] = {
     ".jsonl": JsonlSource,
     ".parquet": ParquetSource,
@@ -38,6 +42,7 @@ def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = N
 
             - ``WORLD/KIND``, as in ``nano/single``: samples composed from a world, see :class:`WorldSource`;
             - ``easy-vqa``: a built data set, with the option ``split``;
+            - ``pages/SITE``, as in ``pages/help-*``: rendered pages with their text and elements;
             - a user's data (docs/data.md): a ``.jsonl`` file, or WebDataset shards or Parquet files by a folder, a
               file, a pattern (``shards/train-*.tar``) or a URL. The options ``frames`` and ``stride`` choose the
               frames of video files.
@@ -57,6 +62,9 @@ def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = N
         if not path.is_file():
             raise FileNotFoundError(f"no data file {path}: run `openpali data build {name} --force`")
         return JsonlSource(path, MediaLoader(min_size))
+    if name.startswith(PAGES):
+        _check_options(name, options)
+        return ShardSource(data_folder("pages") / f"{name.removeprefix(PAGES)}-*.tar", MediaLoader())
     suffix = _file_suffix(name)
     if suffix in RECORDS:
         _check_options(name, options, "frames", "stride")

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from openpali.home import home
 
+HELP = ("en-us", "de", "fr", "es", "it", "pt-br", "ru", "el", "pl", "cs")
+"""Languages of LibreOffice's help, as in the names of its packages."""
 MEGABYTES = {
     "tuxpaint-stamps-default": 81,
     "fonts-dejavu-core": 1,
@@ -75,11 +77,29 @@ MEGABYTES = {
     "ruby-gemojione": 18,
     "easy-vqa": 4,
     "emoji-datasource-twitter": 62,
+    "libreoffice-help-common": 5,
+    **dict.fromkeys((f"libreoffice-help-{code}" for code in HELP), 3),
+    "sneat-bootstrap-html-admin-template-free": 5,
+    "material-dashboard": 16,
+    "startbootstrap-sb-admin": 1,
+    "startbootstrap-sb-admin-2": 6,
+    "django": 9,
+    "asgiref": 1,
+    "sqlparse": 1,
+    "texlive-latex-recommended-doc": 52,
 }
 """Package -> size of its download, rounded up, in Debian 13, on PyPI and of npm."""
-WHEELS = frozenset({"easy-vqa"})
+WHEELS = frozenset({"easy-vqa", "django", "asgiref", "sqlparse"})
 """Those of the packages that are Python's."""
-MODULES = frozenset({"emoji-datasource-twitter"})
+MODULES = frozenset(
+    {
+        "emoji-datasource-twitter",
+        "sneat-bootstrap-html-admin-template-free",
+        "material-dashboard",
+        "startbootstrap-sb-admin",
+        "startbootstrap-sb-admin-2",
+    }
+)
 """Those of the packages that are npm's; the others are Debian's."""
 Fonts = Mapping[str, Sequence[tuple[str, Sequence[str]]]]
 """Group -> Debian packages, and the names of the fonts to take from each."""

@@ -15,6 +15,7 @@ from openpali.synth.builders import (
     fashion_mnist,
     lines,
     packages,
+    pages,
     stamps,
     unlike,
     vocabularies,
@@ -33,11 +34,13 @@ BUILDERS: dict[str, Builder] = {
     "lines": lines.build,
     "unlike": unlike.build,
     "emoji": emoji.build,
+    "pages": pages.build,
     **vocabularies.BUILDERS,
 }
 """Name of the data set -> its builder. Data sets that are built from others come after them."""
-ALL = [name for name in BUILDERS if name != "emoji"]
-"""What ``all`` stands for: emoji need npm, which not everybody has, and are for one probe alone."""
+ALL = [name for name in BUILDERS if name not in ("emoji", "pages")]
+"""What ``all`` stands for: emoji need npm, which not everybody has, and are for one probe alone; pages need
+Chromium, and hours."""
 
 PARTS: dict[str, Sequence[str]] = dict.fromkeys(vocabularies.BUILDERS, ("stamps", "clipart"))
 """Name of the data set -> the data sets that it is built from."""
@@ -51,6 +54,7 @@ PACKAGES: dict[str, Callable[[], Sequence[str]]] = {
     "lines": lines.needed,
     "unlike": unlike.needed,
     "emoji": emoji.needed,
+    "pages": pages.needed,
 }
 """Name of the data set -> the packages that it is built from."""
 
@@ -63,6 +67,7 @@ MINUTES = {
     "lines": 0.1,
     "unlike": 0.2,
     "emoji": 0.2,
+    "pages": 150,
     "nano-vocabulary": 0.5,
     "mini-vocabulary": 0.5,
 }
@@ -95,7 +100,8 @@ def build(name: str, *, force: bool = False, working: Working = unseen) -> Path:
     """Build the data set ``name`` (a key of :data:`BUILDERS`) and return its folder.
 
     A data set that exists is returned as it is unless ``force``; those that it is built from are built first if
-    they do not exist. The folder appears complete or not at all. ``working`` shows what is being downloaded and built.
+    they do not exist. The folder appears complete or not at all. ``working`` shows what is being downloaded
+    and built.
 
     Raises:
         ValueError: there is no data set of this name.

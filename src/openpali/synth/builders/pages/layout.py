@@ -1,0 +1,106 @@
+"""What is written on a page and where: words to lines, and the record that a page becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from openpali.tasks.example import Box, Line, Word, around
+
+GAP = 0.9  # widest gap within a line, in font sizes: wider ones separate columns
+_TOUCHING = 0.12  # widest gap between parts of one word, in font sizes
+
+
+@dataclass
+class Written:
+    """A word as a browser or a PDF file gives it.
+
+    Attributes:
+        box: in pixels of the page; from .85 of the font size above the baseline to .25 below it.
+        size: font size in pixels.
+        joined: no space stands before it in its piece of text.
+        ends: no space stands after it in its piece of text.
+        rtl: it stands in text from right to left.
+    """
+
+    text: str
+    box: Box
+    size: float
+    joined: bool = False
+    ends: bool = False
+    rtl: bool = False
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A window or a page: a PNG file and its truth, in pixels of the image.
+
+    Attributes:
+        ignored: places that may hold text which is not in ``lines``, such as images.
+        elements: role, name and box of what one can point at, and ``seen``: whether it is not covered.
+        icons: name of the icon, or "", and box.
+    """
+
+    png: bytes
+    lines: Sequence[Line]
+    ignored: Sequence[Box]
+    elements: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    icons: Sequence[Mapping[str, Any]] = field(default_factory=list)
+
+    def record(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """A record of docs/data.md: elements and icons are its objects."""
+        elements = [e for e in self.elements if e["seen"]]
+        icons = [{**icon, "role": "icon"} for icon in self.icons]
+        objects = [
+            {"name": thing["name"] or thing["role"], "role": thing["role"], "box": thing["box"]}
+            for thing in (*elements, *icons)
+            if _is_box(thing["box"])
+        ]
+        lines = [
+            {"words": [word._asdict() for word in line.words], "readable": line.readable} for line in self.lines
+        ]
+        ignored = [box for box in self.ignored if _is_box(box)]
+        return {"lines": lines, "ignored": ignored, "objects": objects, "about": about}
+
+
+def group(words: Sequence[Written]) -> list[Line]:
+    """Lines of ``words``, which are in reading order, or for scripts from right to left in that of their text.
+
+    Two neighbours are in one line if they stand at one height and no column is between them. Parts of a word
+    that are set in two styles become one word. Words without a width or a height are left out.
+    """
+    lines: list[list[Written]] = []
+    for word in words:
+        if not _is_box(word.box):
+            continue
+        last = lines[-1][-1] if lines else None
+        if last is None or not _beside(last, word):
+            lines.append([word])
+        elif word.joined and last.ends and abs(_gap(last, word)) < _TOUCHING * word.size:
+            lines[-1][-1] = _join(last, word)
+        else:
+            lines[-1].append(word)
+    return [Line([Word(w.text, w.box) for w in line], not any(w.rtl for w in line)) for line in lines]
+
+
+def _join(left: Written, right: Written) -> Written:
+    box = around([left.box, right.box])
+    return Written(left.text + right.text, box, max(left.size, right.size), left.joined, right.ends, left.rtl)
+
+
+def _gap(left: Written, right: Written) -> float:
+    """Pixels between two words; for a word that stands left of the one before it, the gap there."""
+    if right.box.xmin >= left.box.xmin:
+        return right.box.xmin - left.box.xmax
+    return left.box.xmin - right.box.xmax
+
+
+def _beside(one: Written, other: Written) -> bool:
+    overlap = min(one.box.ymax, other.box.ymax) - max(one.box.ymin, other.box.ymin)
+    size = min(one.size, other.size)
+    return overlap > 0.6 * size and -0.2 * size <= _gap(one, other) <= GAP * max(one.size, other.size)
+
+
+def _is_box(box: Box) -> bool:
+    return box.ymin < box.ymax and box.xmin < box.xmax
