@@ -30,6 +30,8 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "mask_vqvae": {
         "source": {"source": "nano/scene", "task": "refseg", "options": {"min_objects": 1, "max_objects": 2}},
     },
+    "find": {"source": {"source": "pages/tiny", "task": "ocr"}, "size": 96},
+    "read": {"source": {"source": "pages/tiny", "task": "ocr"}, "size": "32x192", "pieces": 3},
 }
 
 
@@ -48,7 +50,8 @@ def parallel_recipe(objective: str, mean: str, **changes: Any) -> Recipe:
 
 def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
     """Six steps of four samples with the pico preset; ``changes`` are recipe keys, with ``__`` for dots."""
-    base = {key: value for key, value in OBJECTIVES[objective].items() if key not in ("model", "source")}
+    base = {key: value for key, value in OBJECTIVES[objective].items() if key not in ("model", "source", "size")}
+    size = OBJECTIVES[objective].get("size", 72)
     raw: dict[str, Any] = {
         "name": f"tiny/{objective}",
         "objective": objective,
@@ -57,7 +60,7 @@ def make_recipe(objective: str = "sequence", /, **changes: Any) -> Recipe:
         "precision": "fp32",
         "model": {"preset": "pico", "tokenizer": "nano-vocabulary", **OBJECTIVES[objective].get("model", {})},
         "optimizer": {"lr": 1e-3, "schedule": "constant"},
-        "phases": [{"samples": 24, "size": 72, "mixture": [OBJECTIVES[objective]["source"]]}],
+        "phases": [{"samples": 24, "size": size, "mixture": [OBJECTIVES[objective]["source"]]}],
         **base,
     }
     raw = copy.deepcopy(raw)

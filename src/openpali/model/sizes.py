@@ -11,6 +11,7 @@ import torch
 from openpali.model.gemma import GemmaConfig
 from openpali.model.int8 import storage_of
 from openpali.model.mask_vqvae import MaskVQVAEConfig
+from openpali.model.pages import FinderConfig, ReaderConfig
 from openpali.model.pali import PaliModel, PaliModelConfig, VisionLanguageModel
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.siglip import SigLIPConfig, TextTowerConfig
@@ -35,6 +36,15 @@ class Preset:
     @property
     def siglip(self) -> SigLIPConfig:
         return SigLIPConfig(self.vision, self.text_tower)
+
+    @property
+    def finder(self) -> FinderConfig:
+        return FinderConfig(replace(self.vision, patch_size=16))
+
+    @property
+    def reader(self) -> ReaderConfig:
+        """Reads lines of 32 pixels. The caller sets ``characters``."""
+        return ReaderConfig(replace(self.vision, patch_size=16, grid=(2, 32)), ())
 
 
 # vocabularies: T5's 32k pieces + 128 mask tokens + 3 modes in our tokenizer; mT5's 250k for 100+ languages

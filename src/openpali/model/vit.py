@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.model.attention import AttentionLayer, merge_heads, split_heads
+from openpali.model.attention import AttentionLayer, Scoring, merge_heads, split_heads
 from openpali.model.init import init_children, init_weights
 from openpali.model.layers import Dense, Linear
 
@@ -54,9 +54,9 @@ class Attention(AttentionLayer):
         init_children(self)
         init_projections(self.qkv, self.out)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = (split_heads(t, self.heads) for t in self.qkv(x_BND).chunk(3, dim=-1))
-        return cast(Tensor, self.out(merge_heads(self.attend(q, k, v))))
+        return cast(Tensor, self.out(merge_heads(self.attend(q, k, v, Scoring(mask)))))
 
 
 class MLP(nn.Module):
@@ -87,22 +87,25 @@ class Block(nn.Module):
         self.norm_mlp = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.mlp = MLP(width, mlp_dim)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        x_BND = x_BND + self.attention(self.norm_attention(x_BND))
+    def forward(self, x_BND: Tensor, mask: Tensor | None = None) -> Tensor:
+        x_BND = x_BND + self.attention(self.norm_attention(x_BND), mask)
         return cast(Tensor, x_BND + self.mlp(self.norm_mlp(x_BND)))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks and a final norm; shared by the image and the text tower of SigLIP."""
+    """A stack of blocks and a final norm; shared by the image and the text tower of SigLIP.
+
+    ``mask``, bool, says which tokens may be seen; it broadcasts to ``[B, heads, N, N]``.
+    """
 
     def __init__(self, width: int, depth: int, mlp_dim: int, heads: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, mlp_dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
 
-    def forward(self, x_BND: Tensor, call: LayerCall = nn.Module.__call__) -> Tensor:
+    def forward(self, x_BND: Tensor, call: LayerCall = nn.Module.__call__, mask: Tensor | None = None) -> Tensor:
         for block in self.blocks:
-            x_BND = call(block, x_BND)
+            x_BND = call(block, x_BND, mask)
         return cast(Tensor, self.norm(x_BND))
 
 
@@ -144,12 +147,41 @@ class ViT(nn.Module):
                 f"images of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
                 f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
             )
+        return self._cut(images_BHWC, self.config.grid)
+
+    def _cut(self, images_BHWC: Tensor, grid: tuple[int, int]) -> Tensor:
         if images_BHWC.dtype == torch.uint8:
             images_BHWC = images_BHWC.div(127.5).sub_(1)  # few passes over large images
         images_BHWC = images_BHWC.to(self.positions.dtype)  # the patch embedding's weight may be int8
-        (rows, columns), p = self.config.grid, self.config.patch_size
+        (rows, columns), p = grid, self.config.patch_size
         patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
         return patches.flatten(3).flatten(1, 2)
+
+    def narrow(self, images_BHWC: Tensor, columns_B: Tensor | None = None) -> Tensor:
+        """Tokens of images that are narrower than ``config.image_size``: a patch has the position of its row
+        and column.
+
+        Args:
+            images_BHWC: as for ``forward``, but for the width, a multiple of the patch size.
+            columns_B: columns of patches of each image; those after them are padding, which no other patch sees.
+
+        Raises:
+            ValueError: the images are wider, of another height, or no whole number of patches wide.
+        """
+        (rows, most), p = self.config.grid, self.config.patch_size
+        columns, rest = divmod(images_BHWC.shape[2], p)
+        if images_BHWC.shape[1] != rows * p or rest or not 0 < columns <= most:
+            raise ValueError(
+                f"a line of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels: make it {rows * p} high, and a "
+                f"multiple of {p} up to {most * p} wide"
+            )
+        positions = self.positions.view(rows, most, -1)[:, :columns].flatten(0, 1)
+        mask = None
+        if columns_B is not None:
+            real = torch.arange(columns, device=columns_B.device) < columns_B[:, None]  # [B, columns]
+            mask = real.repeat(1, rows)[:, None, None]  # [B, 1, 1, N]
+        x_BND = self.patch_embed(self._cut(images_BHWC, (rows, columns))) + positions
+        return cast(Tensor, self.encoder(x_BND, mask=mask))
 
     def patches_at(self, points_R2: Tensor) -> Tensor:
         """Token of the patch at each point ``[R, 2]``, (y, x) as shares of the image: indices ``[R]`` into N."""

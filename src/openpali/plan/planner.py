@@ -25,6 +25,7 @@ from openpali.messages import duration
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.lora import init_lora
+from openpali.model.pages import CELL, Reader
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.sizes import SIZES, Preset, decoder_of
 from openpali.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
@@ -36,7 +37,15 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import allocate
 from openpali.train.machine import matmul_peak, resolve_precision
 from openpali.train.objectives import Objective, build_objective
-from openpali.train.recipe import EvaluatedRecipe, ParallelSpec, PhaseSpec, Recipe, SequenceRecipe
+from openpali.train.recipe import (
+    EvaluatedRecipe,
+    FindRecipe,
+    ParallelSpec,
+    PhaseSpec,
+    ReadRecipe,
+    Recipe,
+    SequenceRecipe,
+)
 from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution
 from openpali.weights.family import open_tokenizer
 
@@ -390,6 +399,16 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
             pairs |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
             pairs |= {"region_centres": torch.zeros(rows, 2), "names": pairs["ids"]}
         return pairs
+    if isinstance(recipe, FindRecipe):
+        cells = torch.zeros(rows, phase.pixels.height // CELL, phase.pixels.width // CELL)
+        return {"images": images, "text": cells.to(torch.int8), "up": cells, "down": cells}
+    if isinstance(recipe, ReadRecipe):  # every line is as wide as can be
+        patch = cast(Reader, objective.model).config.vision.patch_size
+        images = images.repeat_interleave(recipe.pieces, 0)
+        columns = torch.full((len(images),), phase.pixels.width // patch)
+        characters = torch.ones(len(images), phase.pixels.width // (4 * CELL), dtype=torch.long)
+        row = torch.arange(rows).repeat_interleave(recipe.pieces)
+        return {"lines": images, "columns": columns, "characters": characters, "row": row}
     if recipe.objective == "classify":
         return {"images": images, "label": torch.zeros(rows, dtype=torch.long)}
     assert isinstance(recipe, SequenceRecipe)

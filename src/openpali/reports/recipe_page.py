@@ -26,12 +26,14 @@ from openpali.tasks.registry import TASKS
 from openpali.train.recipe import (
     ClassifyRecipe,
     EvalSpec,
+    FindRecipe,
     LoraSpec,
     MaskRecipe,
     ModelSpec,
     OptimizerSpec,
     ParallelSpec,
     PhaseSpec,
+    ReadRecipe,
     Recipe,
     SequenceRecipe,
     SiglipRecipe,
@@ -39,7 +41,14 @@ from openpali.train.recipe import (
 )
 from openpali.train.recipe_file import quote
 
-OBJECTIVES: tuple[type[Recipe], ...] = (SiglipRecipe, ClassifyRecipe, SequenceRecipe, MaskRecipe)
+OBJECTIVES: tuple[type[Recipe], ...] = (
+    SiglipRecipe,
+    ClassifyRecipe,
+    SequenceRecipe,
+    MaskRecipe,
+    FindRecipe,
+    ReadRecipe,
+)
 KEYS = ("key", "type", "default", "meaning")
 OPTIONS = ("option", "type", "default", "meaning")
 REQUIRED = "required"

@@ -24,8 +24,20 @@ from openpali.data.pipeline.encode import (
     SequenceEncoder,
     Wording,
 )
+from openpali.data.pipeline.pages import FindingEncoder, ReadingEncoder
 from openpali.model.losses import cross_entropy, region_loss, share_names, sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
+from openpali.model.pages import (
+    Cells,
+    FinderConfig,
+    Reader,
+    ReaderConfig,
+    Truth,
+    best_path,
+    cells_of,
+    finding_loss,
+    reading_loss,
+)
 from openpali.model.pali import PaliModelConfig, VisionLanguageModel
 from openpali.model.paligemma import PaliGemmaConfig
 from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
@@ -33,9 +45,18 @@ from openpali.model.sizes import SIZES, Preset
 from openpali.model.t5gemma2 import T5Gemma2Config
 from openpali.model.vit import Classifier
 from openpali.tasks.example import Size
+from openpali.text.characters import CHARACTERS
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import build_adaptable
-from openpali.train.recipe import ClassifyRecipe, MaskRecipe, Recipe, SequenceRecipe, SiglipRecipe
+from openpali.train.recipe import (
+    ClassifyRecipe,
+    FindRecipe,
+    MaskRecipe,
+    ReadRecipe,
+    Recipe,
+    SequenceRecipe,
+    SiglipRecipe,
+)
 from openpali.weights.find import find_model
 from openpali.weights.format import ClassifierConfig, Config, open_model
 
@@ -185,6 +206,50 @@ class MaskObjective:
         return Losses(total, rows.detach(), {"iou": iou.mean(), "codes": codes})
 
 
+class FindObjective:
+    """Where lines of text are: a linear head on every patch."""
+
+    def __init__(self, recipe: FindRecipe) -> None:
+        self.config: Config = _shape(recipe, FinderConfig)
+        self.model = build_adaptable(self.config, recipe)
+        self.encoder: Encoder = FindingEncoder()
+
+    def weight(self, batch: Batch) -> float:
+        return float(len(batch["images"]))
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        cells = cast(Cells, self.model(batch["images"]))
+        truth = Truth(batch["text"], batch["up"], batch["down"])
+        rows = finding_loss(cells, truth)
+        found, text, free = cells.logits.detach() > 0, truth.text > 0, truth.text == 0
+        extra = {"missed": (text & ~found).sum() / text.sum(), "false": (free & found).sum() / free.sum()}
+        return Losses(rows.sum() / total_weight, rows.detach(), extra)
+
+
+class ReadObjective:
+    """What lines of text say: a character for every column, by CTC."""
+
+    def __init__(self, recipe: ReadRecipe) -> None:
+        shape = _shape(recipe, ReaderConfig)
+        config = shape if shape.characters else dataclasses.replace(shape, characters=CHARACTERS)
+        self.config: Config = config
+        self.model = build_adaptable(config, recipe)
+        self.encoder: Encoder = ReadingEncoder(config.vision.patch_size, recipe.pieces)
+
+    def weight(self, batch: Batch) -> float:
+        return float(len(batch["lines"]))
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        characters, columns = batch["characters"], batch["columns"]
+        logits = self.model(batch["lines"], columns)
+        steps = columns * cells_of(cast(Reader, self.model).config.vision)
+        lines = reading_loss(logits, steps, characters) / (characters > 0).sum(1)
+        rows = batch["row"]
+        per_row = lines.new_zeros(int(rows[-1]) + 1).index_add_(0, rows, lines.detach()) / rows.bincount()
+        misread = (best_path(logits.detach(), steps, characters.shape[1]) != characters).any(1).float().mean()
+        return Losses(lines.sum() / total_weight, per_row, {"misread": misread})
+
+
 @torch.no_grad()
 def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
     """Whether the nearest text of the batch to each image is its own: bool ``[B]``.
@@ -229,6 +294,10 @@ def build_objective(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str])
             return SequenceObjective(recipe, tokenizer)
         case MaskRecipe():
             return MaskObjective(recipe)
+        case FindRecipe():
+            return FindObjective(recipe)
+        case ReadRecipe():
+            return ReadObjective(recipe)
         case _:
             raise TypeError(f"{type(recipe).__name__} has no objective")
 
@@ -257,7 +326,7 @@ def _shape(recipe: Recipe, *kinds: type[C]) -> C:
         case None:
             known = [_of_folder(name)]
         case Preset() as preset:
-            known = [preset.siglip, preset.pali, preset.masks]
+            known = [preset.siglip, preset.pali, preset.masks, preset.finder, preset.reader]
         case config:
             known = [config]
     for each in known:

@@ -94,7 +94,8 @@ def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
     entries: list[Entry] = []
     preprocess = recipe.model.preprocess(spec.pixels)
     for line in spec.mixture:
-        source = open_source(line.source, line.options, min_size=preprocess.min_size)
+        min_size = None if recipe.parts else preprocess.min_size
+        source = open_source(line.source, line.options, min_size=min_size)
         task = open_run_task(recipe, line.task, line.task_options, tools)
         if task.coordinates and preprocess.policy != "squash":
             raise ValueError(

@@ -1,6 +1,6 @@
 """A run as data: a typed TOML file. Mistakes are named before anything is loaded.
 
-The objective decides which options a recipe has: each of the four is a class of its own. What the classes say of
+The objective decides which options a recipe has: each of them is a class of its own. What the classes say of
 their attributes is what docs/recipes.md says of the keys (`reports/recipe_page.py`).
 """
 
@@ -10,11 +10,12 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from openpali.data.media.images import Policy, Preprocess
+from openpali.data.pipeline.pages import WIDTHS
 from openpali.tasks.example import Size
 from openpali.train.recipe_errors import Keys, explain_error
 from openpali.train.recipe_file import STUDY, assign, expand_mixtures, read_overrides, read_table
@@ -361,6 +362,7 @@ class Recipe(_Table):
     optimizer: OptimizerSpec
     parallel: ParallelSpec = ParallelSpec()
     phases: list[PhaseSpec] = Field(min_length=1)
+    parts: ClassVar[bool] = False  # samples are parts of images, which are decoded at full size
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Recipe:
@@ -525,6 +527,36 @@ class MaskRecipe(Recipe):
         return self
 
 
+class FindRecipe(Recipe):
+    """Lines of text on pages: where they are. Its entries have ``lines``, and the task ``ocr``."""
+
+    objective: Literal["find"]
+    parts: ClassVar[bool] = True
+
+
+class ReadRecipe(Recipe):
+    """Lines of text that are found: what they say. Its entries have ``lines`` or ``text``, and the task ``ocr``.
+
+    A phase's ``size`` is the height at which lines are read, and the widest line.
+
+    Attributes:
+        pieces: lines of a page in a sample.
+    """
+
+    objective: Literal["read"]
+    pieces: int = Field(8, gt=0)
+    parts: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> ReadRecipe:
+        for number, phase in enumerate(self.phases):
+            if phase.pixels.width % WIDTHS:
+                raise ValueError(
+                    f"phases.{number}.size = {phase.size}: the widest line is a multiple of {WIDTHS} pixels"
+                )
+        return self
+
+
 class _Named(_Table):
     """What phases refer to by name.
 
@@ -538,7 +570,8 @@ class _Named(_Table):
 
 
 _AnyRecipe = Annotated[
-    SiglipRecipe | ClassifyRecipe | SequenceRecipe | MaskRecipe, Field(discriminator="objective")
+    SiglipRecipe | ClassifyRecipe | SequenceRecipe | MaskRecipe | FindRecipe | ReadRecipe,
+    Field(discriminator="objective"),
 ]
 _BY_NAME = ("entries.", "mixtures.")
 _RECIPES: TypeAdapter[Recipe] = TypeAdapter(_AnyRecipe)
@@ -676,6 +709,6 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 _KEYS: dict[str, list[str]] = {
     objective: [*_keys(kind)]
-    for kind in (SiglipRecipe, ClassifyRecipe, SequenceRecipe, MaskRecipe)
+    for kind in (SiglipRecipe, ClassifyRecipe, SequenceRecipe, MaskRecipe, FindRecipe, ReadRecipe)
     for objective in get_args(kind.model_fields["objective"].annotation)
 }

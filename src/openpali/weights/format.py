@@ -27,6 +27,7 @@ from openpali.metrics.calibration import Calibration
 from openpali.model.int8 import use_int8
 from openpali.model.lora import add_lora
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
+from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.model.siglip import SigLIP, SigLIPConfig
@@ -66,7 +67,16 @@ class ClassifierConfig:
     labels: tuple[str, ...]
 
 
-Config = SigLIPConfig | ClassifierConfig | PaliModelConfig | PaliGemmaConfig | T5Gemma2Config | MaskVQVAEConfig
+Config = (
+    SigLIPConfig
+    | ClassifierConfig
+    | PaliModelConfig
+    | PaliGemmaConfig
+    | T5Gemma2Config
+    | MaskVQVAEConfig
+    | FinderConfig
+    | ReaderConfig
+)
 
 _KINDS: Mapping[str, type[Config]] = {
     "siglip": SigLIPConfig,
@@ -75,6 +85,8 @@ _KINDS: Mapping[str, type[Config]] = {
     "paligemma": PaliGemmaConfig,
     "t5gemma2": T5Gemma2Config,
     "mask_vqvae": MaskVQVAEConfig,
+    "finder": FinderConfig,
+    "reader": ReaderConfig,
 }
 
 
@@ -93,6 +105,10 @@ def build(config: Config) -> nn.Module:
             return T5Gemma2Model(config)
         case MaskVQVAEConfig():
             return MaskVQVAE(config)
+        case FinderConfig():
+            return Finder(config)
+        case ReaderConfig():
+            return Reader(config)
 
 
 @dataclass(frozen=True)
@@ -111,7 +127,8 @@ class ModelFolder:
 
     @property
     def kind(self) -> str:
-        """The kind of model: "pali", "paligemma", "t5gemma2", "siglip", "classifier" or "mask_vqvae"."""
+        """The kind of model: "pali", "paligemma", "t5gemma2", "siglip", "classifier", "mask_vqvae", "finder" or
+        "reader"."""
         return _kind_of(self.config)
 
     @cached_property

@@ -58,7 +58,7 @@ class SequenceEncoder:
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         if "images" in task.needs:
-            _first(example)
+            first_image(example)
         sample = task.write(example, rng)
         prompt = sample.prompt_ids(self.tokenizer)
         target = [*sample.target_ids(self.tokenizer), self.tokenizer.eos_id]
@@ -114,7 +114,7 @@ class PairEncoder:
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         text = task.write(example, rng).target
-        image = _first(example)
+        image = first_image(example)
         arrays: dict[str, NDArray[Any]] = {"images": preprocess(image), "ids": self.text(text)}
         if self.regions:
             names = [self.text(thing.name) for thing in example.objects]
@@ -170,7 +170,7 @@ class LabelEncoder:
     labels: Sequence[str]
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
-        image = preprocess(_first(example))
+        image = preprocess(first_image(example))
         label = task.write(example, rng).target
         if label not in self.labels:
             raise ValueError(f"label {label!r} of {example.key} is not one of the {len(self.labels)} classes")
@@ -196,7 +196,8 @@ class MaskEncoder:
         return {"masks": torch.from_numpy(np.stack([s["masks"] for s in samples]))}
 
 
-def _first(example: Example) -> Image:
+def first_image(example: Example) -> Image:
+    """The first image of an example; raises ``ValueError`` if there is none."""
     return require(example.images, example, "image")[0]
 
 

@@ -1,0 +1,125 @@
+"""What the objectives of pages see: parts of pages and pieces of lines, with their truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as PilImage
+
+from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.pages import (
+    FindingEncoder,
+    ReadingEncoder,
+    View,
+    cut_line,
+    mark_cells,
+)
+from openpali.model.pages import CELL
+from openpali.rng import generator
+from openpali.tasks.example import Box, Example, Line, Word
+from openpali.tasks.registry import get_task
+from openpali.text.characters import CHARACTERS, numbers_of, plain
+
+OCR = get_task("ocr")
+
+
+def page(readable: bool = True) -> Example:
+    """A page of 120 x 200 pixels, black where its two lines are."""
+    image = np.full((120, 200, 3), 255, np.uint8)
+    words = [Word("ab", Box(20, 16, 42, 60)), Word("c", Box(20, 66, 42, 80))]
+    other = [Word("dd", Box(60, 100, 82, 150))]
+    for word in (*words, *other):
+        ymin, xmin, ymax, xmax = map(int, word.box)
+        image[ymin:ymax, xmin:xmax] = 0
+    return Example(
+        "page", [image], lines=[Line(words, readable), Line(other, readable)], ignored=[Box(90, 0, 120, 40)]
+    )
+
+
+def test_cells_of_a_line_reach_to_its_top_and_bottom() -> None:
+    text, up, down = mark_cells([Box(20, 16, 42, 80)], [Box(40, 0, 60, 10)], 120, 200)
+    assert text.shape == up.shape == down.shape == (30, 50)
+    rows, columns = np.nonzero(text == 1)
+    assert set(rows) == {7, 8}  # centres at 30 and 34, about the middle at 31
+    assert (columns.min(), columns.max()) == (4, 19)
+    np.testing.assert_allclose(rows * CELL + CELL / 2 - up[rows, columns], 20)
+    np.testing.assert_allclose(rows * CELL + CELL / 2 + down[rows, columns], 42)
+    assert (text == -1).sum() == 5 * 3
+
+
+@given(st.floats(4, 60), st.floats(0, 100), st.floats(1, 190))
+def test_every_line_has_a_cell(height: float, ymin: float, xmin: float) -> None:
+    line = Box(ymin, xmin, ymin + height, xmin + 2 * CELL)
+    assert (mark_cells([line], [], 200, 240)[0] == 1).any()
+
+
+def test_a_view_moves_boxes_as_it_moves_pixels() -> None:
+    example = page()
+    view = View(10, 8, 1.5, 1.5)
+    pixels = view.of(PilImage.fromarray(np.asarray(example.images[0])), 96, 128)
+    box = view.box(example.lines[0].words[0].box)
+    inside = pixels[round(box.ymin) + 2 : round(box.ymax) - 2, round(box.xmin) + 2 : round(box.xmax) - 2]
+    assert inside.max() < 20
+    assert pixels[: round(box.ymin) - 2].min() > 235
+
+
+def test_parts_of_pages_agree_with_their_cells() -> None:
+    encoder = FindingEncoder((1.0, 1.0))
+    batch = encoder.collate([encoder.encode(page(), OCR, Preprocess(96, 96), generator(i)) for i in range(8)])
+    assert batch["images"].shape == (8, 96, 96, 3)
+    assert batch["text"].dtype == torch.int8
+    assert (batch["text"] == 1).any()
+    dark = batch["images"][..., 0].view(8, 24, CELL, 24, CELL).float().mean((2, 4)) < 128
+    assert bool((dark | (batch["text"] != 1)).float().mean() > 0.97)  # but for the space between the two words
+
+
+def test_lines_are_cut_at_one_height_with_room_around_them() -> None:
+    image = PilImage.fromarray(np.asarray(page().images[0]))
+    pixels = cut_line(image, page().lines[1].box, 32, 512, 16)
+    assert pixels.shape[0] == 32
+    assert pixels.shape[1] % 16 == 0
+    dark = pixels[..., 0] < 128
+    rows = np.flatnonzero(dark.any(1))
+    assert (rows[0], rows[-1]) == (pytest.approx(3, abs=1), pytest.approx(28, abs=1))
+    assert cut_line(image, page().lines[1].box, 32, 48, 16).shape[1] == 48  # squeezed: no line is cut off
+
+
+def test_pieces_of_lines_come_with_their_characters() -> None:
+    encoder = ReadingEncoder(16, pieces=6, inverted=0)
+    samples = [encoder.encode(page(), OCR, Preprocess(32, 256), generator(i)) for i in range(4)]
+    batch = encoder.collate(samples)
+    assert batch["lines"].shape[1] == 32
+    assert batch["lines"].shape[2] % 64 == 0
+    texts = {"".join(CHARACTERS[n - 1] for n in row if n) for row in batch["characters"].tolist()}
+    assert texts <= {"ab", "ab c", "c", "dd"}
+    assert len(texts) > 2
+    assert batch["row"].tolist() == sorted(batch["row"].tolist())
+    for row, columns in zip(batch["lines"], batch["columns"].tolist(), strict=True):
+        assert (row[:, 16 * columns :] == 0).all()
+
+
+def test_what_cannot_be_read_is_a_bad_sample() -> None:
+    encoder = ReadingEncoder(16)
+    with pytest.raises(ValueError, match="page has no line"):
+        encoder.encode(page(readable=False), OCR, Preprocess(32, 256), generator(1))
+    with pytest.raises(ValueError, match="lines"):
+        FindingEncoder().encode(Example("x", page().images), OCR, Preprocess(32, 32), generator(1))
+
+
+def test_an_image_of_one_line_is_read_whole() -> None:
+    image = np.full((20, 60, 3), 255, np.uint8)
+    encoder = ReadingEncoder(16, inverted=0)
+    arrays = encoder.encode(Example("x", [image], text="Öl"), OCR, Preprocess(32, 256), generator(1))
+    assert arrays["characters"].tolist() == [numbers_of("Öl")]
+
+
+def test_characters_are_distinct_and_texts_are_made_plain() -> None:
+    assert CHARACTERS[0] == " "
+    assert len(set(CHARACTERS)) == len(CHARACTERS)
+    assert all(plain(c) == c or plain(c) in CHARACTERS for c in CHARACTERS)
+    assert plain("ﬁn e\u0301‐x") == "fin é-x"
+    assert numbers_of("αβ Ж") is not None
+    assert numbers_of("漢") is None

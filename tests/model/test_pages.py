@@ -1,0 +1,113 @@
+"""The finder and the reader: shapes, padding, and losses beside oracles."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from openpali.model.init import materialise
+from openpali.model.pages import (
+    CELL,
+    Cells,
+    Finder,
+    FinderConfig,
+    Reader,
+    ReaderConfig,
+    Truth,
+    best_path,
+    cells_of,
+    finding_loss,
+    reading_loss,
+)
+from openpali.model.vit import ViTConfig
+
+TINY = ViTConfig(patch_size=16, grid=(2, 4), width=32, depth=1, mlp_dim=64, heads=2)
+
+
+@pytest.fixture
+def reader() -> Reader:
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = Reader(ReaderConfig(TINY, tuple(" abc")))
+    materialise(model)
+    return model
+
+
+def images(count: int, width: int = 64) -> Tensor:
+    torch.manual_seed(width)
+    return torch.randint(0, 256, (count, 32, width, 3), dtype=torch.uint8)
+
+
+def test_a_finder_says_something_of_every_cell() -> None:
+    with torch.device("meta"):
+        finder = Finder(FinderConfig(TINY))
+    materialise(finder)
+    with torch.no_grad():
+        finder.head.weight.zero_()
+        bias = finder.head.bias.data.view(4, 4, 3)
+        bias[..., 0] = torch.arange(16).view(4, 4)
+        cells = finder(images(2))
+    assert {part.shape for part in cells} == {torch.Size([2, 8, 16])}
+    assert cells.logits[0, :4, :4].tolist() == cells.logits[1, 4:, 12:].tolist() == bias[..., 0].tolist()
+    assert torch.all(cells.up > 0)
+
+
+def test_a_patch_is_a_whole_number_of_cells_wide() -> None:
+    assert cells_of(TINY) * CELL == 16
+    with pytest.raises(ValueError, match="patch_size 14"):
+        cells_of(ViTConfig(14, (2, 2), 32, 1, 64, 2))
+
+
+def test_padding_changes_no_line(reader: Reader) -> None:
+    narrow, wide = images(1, 32), images(1, 64)
+    batch = torch.zeros(2, 32, 64, 3, dtype=torch.uint8)
+    batch[0, :, :32], batch[1] = narrow[0], wide[0]
+    together = reader(batch, torch.tensor([2, 4]))
+    assert together.shape == (2, 16, 5)
+    torch.testing.assert_close(together[0, :8], reader(narrow)[0])
+    torch.testing.assert_close(together[1], reader(wide)[0])
+
+
+@pytest.mark.parametrize("shape", [(32, 80), (32, 24), (48, 32)])
+def test_a_reader_refuses_what_it_has_no_positions_for(reader: Reader, shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"{shape[0]} x {shape[1]}"):
+        reader(torch.zeros(1, *shape, 3, dtype=torch.uint8))
+
+
+def test_the_loss_of_a_line_is_that_of_all_its_paths() -> None:
+    torch.manual_seed(1)
+    logits, target = torch.randn(1, 4, 3), [1, 2]
+    likelihood = torch.zeros(())
+    for path in torch.cartesian_prod(*[torch.arange(3)] * 4).tolist():
+        written = [c for c, before in zip(path, [0, *path], strict=False) if c and c != before]
+        if written == target:
+            likelihood += logits[0].softmax(-1)[range(4), path].prod()
+    padded = torch.cat([logits, torch.randn(1, 2, 3)], 1)
+    loss = reading_loss(padded, torch.tensor([4]), torch.tensor([[1, 2, 0]]))
+    torch.testing.assert_close(loss, -likelihood.log()[None])
+
+
+def test_the_best_path_has_no_repeats_and_no_blanks() -> None:
+    paths = torch.tensor([[1, 1, 0, 1, 2, 2], [0, 0, 3, 3, 3, 1], [1, 2, 1, 2, 0, 0], [1, 2, 3, 0, 0, 0]])
+    logits = torch.nn.functional.one_hot(paths, 4).float()
+    written = best_path(logits, torch.tensor([6, 6, 6, 2]), 3)
+    assert written[0].tolist() == [1, 1, 2]
+    assert written[1].tolist() == [3, 1, 0]
+    assert written[2].tolist() == [1, 2, -1]  # there are more
+    assert written[3].tolist() == [1, 2, 0]  # the rest is padding
+
+
+def test_a_perfect_finder_has_no_loss_and_unknown_cells_do_not_count() -> None:
+    text = torch.zeros(1, 4, 4, dtype=torch.int8)
+    text[0, 1, :2], text[0, 3] = 1, -1
+    height = torch.where(text > 0, 6.0, 0.0)
+    logits = torch.where(text > 0, 50.0, -50.0)
+    logits[0, 3] = 50.0
+    known = torch.full_like(height, 6.0)
+    assert finding_loss(Cells(logits, known, known), Truth(text, height, height)).item() < 1e-4
+    half = finding_loss(Cells(logits, known / 2, known / 2), Truth(text, height, height))
+    assert half.item() == pytest.approx(0.5, abs=1e-4)  # 1 - IoU
+    wrong = logits.clone()
+    wrong[0, 0, 0] = 50.0
+    assert finding_loss(Cells(wrong, known, known), Truth(text, height, height)).item() > 1
