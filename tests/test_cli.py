@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -17,11 +20,16 @@ import typer
 from PIL import Image
 
 from openpali.cli.main import app, main
+from openpali.cli.predict import _rows
 from openpali.data.importers.registry import IMPORTERS
 from openpali.data.sources.registry import open_source
+from openpali.infer.bulk import Reply
+from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Untrained
+from openpali.infer.pipeline import Prediction, Untrained
 from openpali.synth.builders.registry import BUILDERS
+from openpali.tasks.base import Answer
+from openpali.tasks.example import Box, Object
 
 
 def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
@@ -105,6 +113,33 @@ def test_several_images_get_one_answer_each(capsys, monkeypatch, family: Path, p
         capsys, monkeypatch, "predict", photo, other, "horse", "--task", "detect", "--model", family, "--json"
     )
     assert [json.loads(line)["prompt"] for line in printed.splitlines()] == ["detect: horse"] * 2
+
+
+def test_a_folder_stands_for_its_images(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    for name in ("b.png", "a.PNG", "deeper/c.png"):
+        shutil.copy(photo, tmp_path / name)
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    (tmp_path / "notes.txt").touch()
+    command = ["openpali", "predict", f"{tmp_path}", "--task", "caption", "--model", f"{family}"]
+    monkeypatch.setattr(sys, "argv", [*command, "--format", "csv"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert "1 of 3 images have no answer" in str(end.value.code)
+    rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert [row["image"] for row in rows] == [str(tmp_path / name) for name in ("a.PNG", "b.png", "bad.jpg")]
+    assert [bool(row["text"]) for row in rows] == [not row["error"] for row in rows] == [True, True, False]
+    printed = openpali(capsys, monkeypatch, "predict", tmp_path / "deeper", *command[3:], "--json")
+    assert json.loads(printed)["images"] == [str(tmp_path / "deeper/c.png")]
+
+
+def test_a_table_has_a_row_for_each_object() -> None:
+    found = Answer("horse", [Object("horse", Box(1, 2, 3, 4), confidence=0.5), Object("cow", Box(5, 6, 7, 8))])
+    rows = _rows(Reply("a.png", Prediction("detect: horse and cow", found, Generation([5], [-0.5], -0.5, "eos"))))
+    assert [(row["image"], row["name"], row["ymin"], row["confidence"]) for row in rows] == [
+        ("a.png", "horse", 1, 0.5),
+        ("a.png", "cow", 5, None),
+    ]
 
 
 def test_a_prompt_may_be_longer_than_the_name_of_a_file(capsys, monkeypatch, family: Path, photo: Path) -> None:
@@ -272,7 +307,7 @@ def test_sizes(capsys, monkeypatch) -> None:
         ),
         (
             ["predict", "recipes", "what?", "--model", "FAMILY"],
-            "recipes is a folder: give its images, as in recipes/",
+            "recipes is a folder without images or videos",
         ),
         (["predict", "PHOTO", "gone.png", "--task", "caption", "--model", "FAMILY"], "no image file gone.png"),
         (["predict", "--as-frames", "a.mp4", "what?", "--model", "FAMILY"], "a.mp4 is a video: leave it out"),

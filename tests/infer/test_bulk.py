@@ -74,6 +74,7 @@ def test_each_sample_has_a_line_with_what_predict_says_alone(
     assert f"{out}: 11 samples" in printed
     lines = lines_of(out)
     assert [line["key"] for line in lines] == [f"k{i}" for i in range(COUNT)]
+    assert [line["images"] for line in lines] == [[f"{i}.png"] for i in range(COUNT)]
     pali = Pali.from_pretrained(family)
     for line, example in zip(lines, JsonlSource(questions), strict=True):
         assert line["prompt"] == f"Answer in en: {example.question} <extra_id_0>"
@@ -107,6 +108,7 @@ def test_a_bad_sample_is_a_line_with_its_error(
     errors = {i: line["error"] for i, line in enumerate(lines) if "error" in line}
     assert [line["key"] for line in lines[:5]] == [f"k{i}" for i in range(5)]
     assert "no file" in errors[1]
+    assert lines[1]["images"] == ["gone.png"]
     assert "not an image" in errors[2]
     assert "no task" in errors[3]
     assert "tokens, this model takes" in errors[4]

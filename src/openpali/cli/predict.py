@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,7 +20,7 @@ from openpali.cli.options import Device, Dtype, Engine, Json, Model
 from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input, check_writable
 
 if TYPE_CHECKING:
-    from openpali.infer.bulk import Done, Request
+    from openpali.infer.bulk import Done, Reply, Request
     from openpali.infer.pali import Pali
     from openpali.infer.pipeline import Prediction
     from openpali.tasks.example import Example
@@ -28,7 +31,7 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE... TEXT",
-            help="Images or videos, then the prompt for each of them; with --task, what the task asks about",
+            help="Images, videos or folders, then the prompt for each; with --task, what the task asks about",
         ),
     ] = None,
     model: Model = "nano",
@@ -45,6 +48,9 @@ def predict(
         int | None, typer.Option(help="Take every n-th frame; default: evenly spaced frames", min=1)
     ] = None,
     as_json: Json = False,
+    format: Annotated[
+        Literal["text", "json", "csv"], typer.Option(help="What to print; csv has a row for each answer, or object")
+    ] = "text",
     out: Annotated[Path | None, typer.Option(help="Draw the answer on the image and write it here")] = None,
     source: Annotated[
         str, typer.Option("--input", help="Ask about the samples of a JSONL file, shards or Parquet files")
@@ -61,6 +67,7 @@ def predict(
     """Ask a model about each image, each video, or each sample of a file."""
     from openpali.infer.bulk import Request
 
+    printed = "json" if as_json else format
     paths, text = ([], " ".join(inputs or [])) if source else _split(inputs or [], task)
     if lang and not task and (text or not source):
         raise ValueError("--lang needs a --task, such as --task vqa: without one, your text is the whole prompt")
@@ -72,6 +79,8 @@ def predict(
             raise ValueError(f"{named[0]} is a file beside --input, whose samples name their images: leave it out")
         if as_frames or out:
             raise ValueError("--as-frames and --out are for images on the command line, not for --input")
+        if printed == "csv":
+            raise ValueError("--format csv is for images on the command line: --output has lines of JSON")
         check_not_input(output, source)
         check_writable(output / "000000000000.jsonl" if ray else output)
         bulk = _Bulk(open_pali(model, engine, dtype, device), source, output, request, batch_size, frames, stride)
@@ -86,7 +95,7 @@ def predict(
         check_not_input(out, *paths)
         check_drawable(out)
     pali = open_pali(model, engine, dtype, device)
-    _answer_files(pali, files, request, batch_size, as_json, out)
+    _answer_files(pali, files, request, batch_size, printed, out)
 
 
 class _Bulk:
@@ -161,26 +170,46 @@ class _Bulk:
             typer.echo(told, err=True)
 
 
-def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_json: bool, out: Path | None) -> None:
+def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, printed: str, out: Path | None) -> None:
     from openpali.infer.bulk import replies
     from openpali.infer.pipeline import ood_warning
     from openpali.reports.drawing import draw_prediction
 
     errors = []
-    for reply in (reply for some in replies(pali, files, request, batch=batch) for reply in some):
+    table = csv.DictWriter(sys.stdout, _COLUMNS, lineterminator="\n")
+    if printed == "csv":
+        table.writeheader()
+    answers = chain.from_iterable(replies(pali, files, request, batch=batch))
+    for reply in (replace(reply, key=row[0], files=row) for row, reply in zip(files.rows, answers, strict=True)):
         if reply.prediction is None:
             errors.append(reply.error)
         elif reply.prediction.out_of_distribution:
             typer.echo(f"openpali: {reply.key}: {ood_warning(pali.name)}", err=True)
         if out is not None and reply.prediction is not None:
             draw_prediction(files[0].images[0], reply.prediction.shown).save(out)
-        if as_json and (reply.prediction or len(files) > 1):
+        if printed == "json" and (reply.prediction or len(files) > 1):
             typer.echo(json.dumps(reply.as_json(), ensure_ascii=False))
+        elif printed == "csv":
+            table.writerows(_rows(reply))
         elif reply.prediction is not None:
             _print(reply.prediction, request.text, f"{reply.key}: " if len(files) > 1 else "")
     if errors:
         of = f"{len(errors)} of {len(files)} images have no answer: " if len(files) > 1 else ""
         raise ValueError(of + "; ".join(errors))
+
+
+_COLUMNS = ("image", "text", "confidence", "name", "ymin", "xmin", "ymax", "xmax", "error")
+
+
+def _rows(reply: Reply) -> Iterable[dict[str, Any]]:
+    """A row for each object of an answer, or one without."""
+    row: dict[str, Any] = {"image": reply.key, "error": reply.error}
+    if reply.prediction is None:
+        return [row]
+    answer = reply.prediction.answer
+    row |= {"text": answer.text, "confidence": answer.confidence}
+    objects = [{**row, "name": o.name, **o.box._asdict(), "confidence": o.confidence} for o in answer.objects]
+    return objects or [row]
 
 
 def _print(prediction: Prediction, text: str, before: str) -> None:
@@ -210,11 +239,12 @@ class _Files:
 
     @classmethod
     def of(cls, paths: Sequence[str], as_frames: bool, frames: int, stride: int | None) -> _Files:
-        """Checks that the files are there, before a model is loaded."""
+        """Checks that the files are there, before a model is loaded; a folder stands for those in it."""
         from openpali.data.media.images import check_image_file
         from openpali.data.media.videos import is_video
         from openpali.data.sources.registry import RECORDS
 
+        paths = [file for path in paths for file in (_inside(path) if Path(path).is_dir() else [path])]
         for path in paths:
             if Path(path).suffix in RECORDS:
                 raise ValueError(f"{path} holds samples: ask with --input {path} --output answers.jsonl")
@@ -243,13 +273,27 @@ class _Files:
 def _split(inputs: list[str], task: str) -> tuple[list[str], str]:
     """The paths of the images, and the text after them, "" for a task that needs none."""
     *paths, text = inputs or [""]
-    if task and (_names_file(text) or not paths):  # all inputs are images
+    if task and (_names_file(text) or text.endswith(os.sep) or not paths):  # all inputs are images
         paths, text = [*paths, *filter(None, [text])], ""
     if not paths:
         raise ValueError("give one or more images, then the prompt, or a --task, such as --task caption")
     if not task and _names_file(text):
         raise ValueError(f"{text} is a file where the prompt is expected: give the images, then the prompt")
     return paths, text
+
+
+def _inside(folder: str) -> list[str]:
+    """The images and videos in a folder, by name.
+
+    Raises:
+        ValueError: there are none.
+    """
+    from openpali.data.media.videos import SUFFIXES
+
+    files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in (*IMAGE_ENDINGS, *SUFFIXES))
+    if not files:
+        raise ValueError(f"{folder} is a folder without images or videos (those in folders inside it do not count)")
+    return [str(file) for file in files]
 
 
 def _names_file(text: str) -> bool:

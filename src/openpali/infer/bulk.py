@@ -52,12 +52,14 @@ class Reply:
 
     Attributes:
         note: a sentence if the model was not trained on the task (:meth:`Pipeline.reservation`).
+        files: paths of the sample's images, as its source names them.
     """
 
     key: str
     prediction: Prediction | None = None
     error: str = ""
     note: str = ""
+    files: Sequence[str] = ()
 
     def as_json(self) -> Json:
         """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths.
@@ -65,11 +67,12 @@ class Reply:
         The ``confidence`` of the text, or of each object, is null if the model is not calibrated for the task;
         ``out_of_distribution`` and ``ood_score`` are null without an OOD detector.
         """
+        named = {"key": self.key} | ({"images": list(self.files)} if self.files else {})
         if self.prediction is None:
-            return {"key": self.key, "error": self.error}
+            return {**named, "error": self.error}
         answer, generation = self.prediction.answer, self.prediction.generation
         return {
-            "key": self.key,
+            **named,
             "prompt": self.prediction.prompt,
             "text": answer.text,
             "confidence": answer.confidence,
@@ -107,7 +110,8 @@ def fetch(source: Source, index: int) -> Example | Reply:
     try:
         return source[index]
     except (ValueError, OSError) as error:
-        return Reply(_key(source, index), error=str(error))
+        key, files = _named(source, index)
+        return Reply(key, error=str(error), files=files)
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,7 @@ class Asked:
 
     index: int
     key: str
+    files: Sequence[str]
     images: Sequence[Image]
     size: Size
     task: Task
@@ -220,10 +225,10 @@ class Asking:
             pipeline = self.pali.pipeline(part)
             pipeline.check_places(pipeline.prompt_ids(prompt), len(sample.images))
         except (ValueError, OSError) as error:
-            return Reply(sample.key, error=str(error))
+            return Reply(sample.key, error=str(error), files=sample.files)
         resize = pipeline.preprocess or (lambda image: image)
         images = [resize(image) for image in sample.images]
-        return Asked(index, sample.key, images, size or Size(1, 1), task, part, prompt)
+        return Asked(index, sample.key, sample.files, images, size or Size(1, 1), task, part, prompt)
 
     def differs(self, source: Source, index: int, line: Json) -> str:
         """What a line of answers is about, if that is not the sample at this index; else empty."""
@@ -248,7 +253,7 @@ class Asking:
                 sizes=[each.size for each in some],
             )
             found |= {
-                each.index: Reply(each.key, prediction, note=note)
+                each.index: Reply(each.key, prediction, note=note, files=each.files)
                 for each, prediction in zip(some, predictions, strict=True)
             }
         return found
@@ -283,13 +288,14 @@ def _text(task: Task, example: Example) -> str:
     }.get(task.takes, "")
 
 
-def _key(source: Source, index: int) -> str:
-    """The key of a sample that cannot be read, or where it stands."""
+def _named(source: Source, index: int) -> tuple[str, Sequence[str]]:
+    """The key and the files of a sample that cannot be read, or where it stands."""
     if not isinstance(source, RecordSource):
-        return str(index)
+        return str(index), ()
     with suppress(ValueError, OSError):
-        return source.record(index).key or source.where(index)
-    return source.where(index)
+        record = source.record(index)
+        return record.key or source.where(index), record.images
+    return source.where(index), ()
 
 
 def object_as_json(thing: Object) -> Json:

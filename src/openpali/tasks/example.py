@@ -142,6 +142,7 @@ class Example:
         vocabulary: names of objects that images of this source can have (negatives of object-aware questions).
         lines: every line of text on a page.
         ignored: places of a page that may hold text which is not in ``lines``.
+        files: paths of the images, or of the video, as the source names them.
         original: height and width of the first image on disk, if ``images`` were decoded smaller; coordinates are
             in pixels of this size.
     """
@@ -161,6 +162,7 @@ class Example:
     vocabulary: Sequence[str] = ()
     lines: Sequence[Line] = ()
     ignored: Sequence[Box] = ()
+    files: Sequence[str] = ()
     original: Size | None = None
 
     @property

@@ -188,6 +188,7 @@ class Record(_Strict):
             vocabulary=self.vocabulary,
             lines=[Line([Word(w.text, w.box) for w in line.words], line.readable) for line in self.lines],
             ignored=self.ignored,
+            files=self.images,
             original=decoded[0][1] if decoded else None,
         )
 
