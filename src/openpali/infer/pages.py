@@ -1,0 +1,278 @@
+"""Reading a page in two passes: the finder says where lines are, the reader what they say.
+
+Images are of any size: the finder sees tiles that overlap, the reader pieces of lines. Memory is that of one batch
+of either, and of the cells of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+
+from openpali.data.pipeline.pages import MARGIN, WIDTHS, View
+from openpali.model.pages import CELL, Cells, Finder, Reader, cells_of
+from openpali.tasks.example import Box, Image, around
+
+OVERLAP = 96  # pixels that neighbouring tiles share: near its edges a tile sees half of things
+TILES = 8  # of a batch
+LINES = 32  # of a batch
+_GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
+_SAME = 0.5  # least IoU of the heights of two runs of cells that are one line
+_LEAST = 4.0  # pixels; no line is lower
+
+
+class FoundLine(NamedTuple):
+    """A line that was found, and the mean probability of its cells."""
+
+    box: Box
+    confidence: float
+
+
+@dataclass(frozen=True)
+class ReadWord:
+    """A word of a page.
+
+    Attributes:
+        box: in pixels of the page.
+        confidence: the product of the probabilities of its characters, in 0..1; not calibrated.
+    """
+
+    text: str
+    box: Box
+    confidence: float
+
+
+@dataclass(frozen=True)
+class ReadLine:
+    """A line of a page; its words are in the order in which they are read."""
+
+    words: Sequence[ReadWord]
+    box: Box
+
+    @property
+    def text(self) -> str:
+        """The words, with a space between two."""
+        return " ".join(word.text for word in self.words)
+
+
+def read_page(finder: Finder, reader: Reader, image: Image) -> list[ReadLine]:
+    """The lines of a page ``[H, W, 3]`` uint8, from top to bottom; those without a character are left out."""
+    found = sorted(find_lines(finder, image), key=lambda line: (line.box.ymin, line.box.xmin))
+    lines = read_lines(reader, image, [line.box for line in found])
+    return [line for line in lines if line.words]
+
+
+# ---- the first pass
+
+
+@torch.inference_mode()
+def find_lines(finder: Finder, image: Image) -> list[FoundLine]:
+    """Where the lines of an image ``[H, W, 3]`` uint8 are."""
+    cells = _cells(finder, image)
+    return _lines(cells.logits.sigmoid().numpy(), cells.up.numpy(), cells.down.numpy())
+
+
+def _cells(finder: Finder, image: Image) -> Cells:
+    """What the finder says of every cell of an image: each ``[H / 4, W / 4]``, rounded up."""
+    height, width = image.shape[:2]
+    tall, wide = finder.vit.config.image_size
+    tops, lefts = (_starts(side, tile) for side, tile in ((height, tall), (width, wide)))
+    padded = np.pad(image, ((0, tops[-1] + tall - height), (0, lefts[-1] + wide - width), (0, 0)), mode="edge")
+    found = torch.zeros(3, -(-height // CELL), -(-width // CELL))
+    places = [(top, left) for top in tops for left in lefts]
+    for first in range(0, len(places), TILES):
+        some = places[first : first + TILES]
+        tiles = np.stack([padded[top : top + tall, left : left + wide] for top, left in some])
+        said = torch.stack(list(finder(torch.from_numpy(tiles))), 1).float().cpu()  # [tiles, 3, h, w]
+        for (top, left), tile in zip(some, said, strict=True):
+            skip = [0 if start == 0 else OVERLAP // 2 // CELL for start in (top, left)]
+            row, column = top // CELL + skip[0], left // CELL + skip[1]
+            target = found[:, row:, column:]
+            part = tile[:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
+            target[:, : part.shape[1], : part.shape[2]] = part
+    return Cells(*found)
+
+
+def _starts(side: int, tile: int) -> list[int]:
+    """Where tiles start that cover ``side`` pixels and share :data:`OVERLAP` of them."""
+    return list(range(0, max(1, side - OVERLAP), tile - OVERLAP))
+
+
+class _Run(NamedTuple):
+    """Neighbouring cells of a row with text: columns from ``first`` up to ``last``; top and bottom of their line."""
+
+    row: int
+    first: int
+    last: int
+    top: float
+    bottom: float
+
+
+def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]) -> list[FoundLine]:
+    """Cells ``[h, w]`` to lines: runs that touch, or nearly so, and agree on the height of their line."""
+    runs = [
+        run for row in range(len(probability)) for run in _runs(row, probability[row] > 0.5, up[row], down[row])
+    ]
+    groups = _Groups(len(runs))
+    before: list[int] = []  # runs of the row above
+    at = 0
+    for row in range(len(probability)):
+        now = []
+        while at < len(runs) and runs[at].row == row:
+            now.append(at)
+            at += 1
+        for left, right in pairwise(now):
+            gap = (runs[right].first - runs[left].last) * CELL
+            if gap <= _GAP * (runs[left].bottom - runs[left].top) and _agree(runs[left], runs[right]):
+                groups.join(left, right)
+        for above in before:
+            for run in now:
+                touch = runs[above].first < runs[run].last and runs[run].first < runs[above].last
+                if touch and _agree(runs[above], runs[run]):
+                    groups.join(above, run)
+        before = now
+    found = []
+    for members in groups:
+        some = [runs[i] for i in members]
+        cells = np.array([run.last - run.first for run in some])
+        top = float(np.average([run.top for run in some], weights=cells))
+        bottom = float(np.average([run.bottom for run in some], weights=cells))
+        left, right = min(run.first for run in some) * CELL, max(run.last for run in some) * CELL
+        if bottom - top >= _LEAST:
+            sure = np.concatenate([probability[run.row, run.first : run.last] for run in some])
+            found.append(FoundLine(Box(top, float(left), bottom, float(right)), float(sure.mean())))
+    return found
+
+
+def _runs(row: int, text: NDArray[np.bool_], up: NDArray[np.float32], down: NDArray[np.float32]) -> Iterator[_Run]:
+    edges = np.flatnonzero(np.diff(text.astype(np.int8), prepend=0, append=0))
+    centre = row * CELL + CELL / 2
+    for first, last in edges.reshape(-1, 2).tolist():
+        top, bottom = centre - np.median(up[first:last]), centre + np.median(down[first:last])
+        yield _Run(row, first, last, float(top), float(bottom))
+
+
+def _agree(one: _Run, other: _Run) -> bool:
+    both = min(one.bottom, other.bottom) - max(one.top, other.top)
+    return both >= _SAME * (max(one.bottom, other.bottom) - min(one.top, other.top))
+
+
+class _Groups:
+    """Numbers that are joined to groups (union-find)."""
+
+    def __init__(self, count: int) -> None:
+        self.parent = list(range(count))
+
+    def root(self, number: int) -> int:
+        while self.parent[number] != number:
+            self.parent[number] = self.parent[self.parent[number]]
+            number = self.parent[number]
+        return number
+
+    def join(self, one: int, other: int) -> None:
+        self.parent[self.root(one)] = self.root(other)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        members: dict[int, list[int]] = {}
+        for number in range(len(self.parent)):
+            members.setdefault(self.root(number), []).append(number)
+        return iter(members.values())
+
+
+# ---- the second pass
+
+
+class _Piece(NamedTuple):
+    """A part of a line that the reader sees at once: the line, and what of the page."""
+
+    line: int
+    view: View
+    columns: int
+
+
+@torch.inference_mode()
+def read_lines(reader: Reader, image: Image, boxes: Sequence[Box]) -> list[ReadLine]:
+    """What lines of an image ``[H, W, 3]`` uint8 say, by their boxes."""
+    page = PilImage.fromarray(image)
+    height, widest = reader.vit.config.image_size
+    patch = reader.vit.config.patch_size
+    pieces = [piece for i, box in enumerate(boxes) for piece in _pieces(page, i, box, height, widest, patch)]
+    words: list[list[ReadWord]] = [[] for _ in boxes]
+    said: dict[int, list[ReadWord]] = {}
+    order = sorted(range(len(pieces)), key=lambda i: pieces[i].columns)  # lines of like width share a batch
+    for first in range(0, len(order), LINES):
+        some = order[first : first + LINES]
+        wide = -(-max(pieces[i].columns for i in some) * patch // WIDTHS) * WIDTHS
+        batch = np.zeros((len(some), height, min(wide, widest), 3), np.uint8)
+        for row, i in zip(batch, some, strict=True):
+            own = pieces[i].columns * patch
+            row[:, :own] = pieces[i].view.of(page, height, own)
+        columns = torch.tensor([pieces[i].columns for i in some])
+        scores = reader(torch.from_numpy(batch), columns).softmax(-1)
+        for i, row in zip(some, scores.numpy(), strict=True):
+            steps = pieces[i].columns * cells_of(reader.config.vision)
+            said[i] = list(_words(row[:steps], reader.config.characters, pieces[i].view, boxes[pieces[i].line]))
+    for i, piece in enumerate(pieces):
+        words[piece.line] += said[i]
+    return [ReadLine(own, around([box, *(w.box for w in own)])) for own, box in zip(words, boxes, strict=True)]
+
+
+def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int, patch: int) -> Iterator[_Piece]:
+    """Parts of a line of at most ``widest`` pixels at the height of the reader, cut where nothing is written."""
+    room = MARGIN * (box.ymax - box.ymin)
+    scale = height / (box.ymax - box.ymin + 2 * room)
+    left, end = box.xmin - room, box.xmax + room
+    while True:
+        most = left + widest / scale
+        right = end if end <= most else _cut(page, box, left + 0.6 * (most - left), most)
+        columns = max(1, -(-int((right - left) * scale) // patch))
+        yield _Piece(line, View(box.ymin - room, left, scale, scale), min(columns, widest // patch))
+        if right >= end:
+            return
+        left = right
+
+
+def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> float:
+    """Where a line is best cut between ``first`` and ``last``: in the middle of the widest place without ink."""
+    part = page.crop((int(first), round(box.ymin), int(last), round(box.ymax))).convert("L")
+    columns = np.asarray(part, np.float32)
+    ink = columns.max(0) - columns.min(0) > 0.25 * max(1.0, float(columns.max() - columns.min()))
+    edges = np.flatnonzero(np.diff(ink.astype(np.int8), prepend=1, append=1)).reshape(-1, 2)
+    if not len(edges):
+        return last
+    start, stop = edges[np.argmax(edges[:, 1] - edges[:, 0])]
+    return int(first) + float(start + stop) / 2
+
+
+def _words(scores: NDArray[np.float32], characters: Sequence[str], view: View, line: Box) -> Iterator[ReadWord]:
+    """Words of the likeliest characters of each column ``[T, 1 + C]``; a word's box ends with its characters."""
+    best = scores.argmax(-1)
+    letters: list[tuple[str, int, float]] = []  # character, column, probability
+    for column, number in enumerate(best.tolist()):
+        if number and (column == 0 or number != best[column - 1]):
+            letters.append((characters[number - 1], column, float(scores[column, number])))
+        elif number:
+            letters[-1] = (*letters[-1][:2], max(letters[-1][2], float(scores[column, number])))
+    word: list[tuple[str, int, float]] = []
+    for letter in [*letters, (" ", 0, 1.0)]:
+        if letter[0] != " ":
+            word.append(letter)
+        elif word:
+            left, right = (view.left + (column * CELL) / view.right for column in (word[0][1], word[-1][1] + 1))
+            grow = 0.2 * (line.ymax - line.ymin)  # CTC fires somewhere within a character
+            box = Box(line.ymin, max(line.xmin, left - grow), line.ymax, min(line.xmax, right + grow))
+            if box.xmin < box.xmax:
+                yield ReadWord("".join(c for c, _, _ in word), box, float(np.prod([p for _, _, p in word])))
+            word = []
+
+
+def texts(lines: Iterable[ReadLine]) -> str:
+    """The text of a page, a line of text for each line."""
+    return "\n".join(line.text for line in lines)

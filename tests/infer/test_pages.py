@@ -1,0 +1,151 @@
+"""Reading pages: tiles, cells to lines, pieces of lines, characters to words; with models that know the answer."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PilImage
+from torch import Tensor, nn
+
+from openpali.data.pipeline.pages import View, mark_cells
+from openpali.infer.pages import FoundLine, _lines, _pieces, _words, find_lines, read_lines, read_page
+from openpali.model.pages import CELL, Cells, Finder, Reader, ReaderConfig
+from openpali.model.vit import ViT, ViTConfig
+from openpali.tasks.example import Box
+
+HEIGHT, WIDTH = 700, 900
+BOXES = [
+    Box(20, 30, 42, 400),
+    Box(60, 30, 82, 860),
+    Box(90, 30, 106, 200),
+    Box(90, 240, 106, 500),
+    Box(640, 10, 672, 60),
+]
+
+
+def found_from(boxes: list[Box], height: int = HEIGHT, width: int = WIDTH) -> list[FoundLine]:
+    """The lines of perfect cells."""
+    text, up, down = mark_cells(boxes, [], height, width)
+    return sorted(_lines((text == 1).astype(np.float32), up, down), key=lambda line: line.box)
+
+
+def test_perfect_cells_give_the_lines() -> None:
+    for line, box in zip(found_from(BOXES), BOXES, strict=True):
+        assert line.box == pytest.approx(box, abs=CELL)
+        assert (line.box.ymin, line.box.ymax) == pytest.approx((box.ymin, box.ymax), abs=1e-3)
+        assert line.confidence == 1
+
+
+@settings(deadline=None)
+@given(st.floats(8, 60), st.floats(1.0, 2), st.integers(0, 30))
+def test_lines_that_touch_stay_apart(size: float, spacing: float, shift: int) -> None:
+    boxes = [Box(shift + i * spacing * size, 8, shift + i * spacing * size + size, 300) for i in range(3)]
+    assert len(found_from(boxes)) == 3
+
+
+def test_a_hole_in_a_line_does_not_cut_it() -> None:
+    text, up, down = mark_cells([Box(20, 30, 42, 400)], [], 60, 420)
+    text[:, 50:53] = 0
+    [line] = _lines((text == 1).astype(np.float32), up, down)
+    assert line.box.xmax > 390
+    text[:, 50:56] = 0
+    assert len(_lines((text == 1).astype(np.float32), up, down)) == 2
+
+
+class KnowingFinder(nn.Module):
+    """Finds what is in one channel of the image: the number of a line of ``BOXES`` plus 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.vit = ViT(ViTConfig(16, (16, 16), 8, 1, 8, 1))
+
+    def forward(self, images: Tensor) -> Cells:
+        self.seen = images.shape
+        cells = images[:, CELL // 2 :: CELL, CELL // 2 :: CELL].long()  # the pixel at each centre
+        number = cells[..., 0]
+        tops = torch.tensor([0.0, *(b.ymin for b in BOXES)])[number]
+        bottoms = torch.tensor([0.0, *(b.ymax for b in BOXES)])[number]
+        row = cells[..., 1] * 4.0  # the channel of the row in the page, a quarter of it
+        middle = (tops + bottoms) / 2
+        inside = (number > 0) & ((row + 2 - middle).abs() <= torch.clamp(0.22 * (bottoms - tops), min=2.05))
+        return Cells(torch.where(inside, 9.0, -9.0), row + 2 - tops, bottoms - row - 2)
+
+
+def numbered_page() -> np.ndarray:
+    page = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for number, box in enumerate(BOXES, 1):
+        ymin, xmin, ymax, xmax = map(int, box)
+        page[ymin:ymax, xmin:xmax, 0] = number
+    page[..., 1] = (np.arange(HEIGHT) // 4)[:, None]
+    return page
+
+
+def test_tiles_make_one_page() -> None:
+    finder = KnowingFinder()
+    found = sorted(find_lines(cast(Finder, finder), numbered_page()), key=lambda line: line.box)
+    assert [line.box for line in found] == [pytest.approx(box, abs=CELL) for box in BOXES]
+    assert finder.seen[1:] == (256, 256, 3)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (256, 256), (257, 300)])
+def test_any_size_of_page_is_seen(size: tuple[int, int]) -> None:
+    assert find_lines(cast(Finder, KnowingFinder()), np.zeros((*size, 3), np.uint8)) == []
+
+
+def test_long_lines_are_cut_between_words() -> None:
+    image = np.full((40, 2000, 3), 255, np.uint8)
+    for start in range(10, 1900, 50):  # words of 30 pixels, spaces of 20
+        image[8:30, start : start + 30] = 0
+    box = Box(5, 10, 33, 1890)
+    pieces = list(_pieces(PilImage.fromarray(image), 3, box, 32, 512, 16))
+    assert len(pieces) > 3
+    assert all(piece.columns <= 32 and piece.line == 3 for piece in pieces)
+    for piece in pieces[1:]:
+        assert 0 < (piece.view.left - 40) % 50 < 20  # in a space
+
+
+class KnowingReader(nn.Module):
+    """Reads the red of each column: the number of a character, in single columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.vit = ViT(ViTConfig(16, (2, 16), 8, 1, 8, 1))
+        self.config = ReaderConfig(self.vit.config, tuple(" abc"))
+
+    def forward(self, lines: Tensor, columns: Tensor) -> Tensor:
+        numbers = (lines[:, 16, CELL // 2 :: CELL, 0].float() / 40).round().long()
+        return torch.nn.functional.one_hot(numbers.clamp(max=4), 5).float() * 50
+
+
+def test_lines_are_read_into_words_with_boxes() -> None:
+    image = np.zeros((64, 400, 3), np.uint8)
+    box = Box(4, 16, 28, 236)  # 24 high, 30 with its margin: almost the height of the reader
+    for column, number in ((40, 2), (60, 3), (100, 1), (140, 4), (160, 4)):
+        image[:, column : column + 4, 0] = 40 * number
+    [line] = read_lines(cast(Reader, KnowingReader()), image, [box])
+    assert line.text == "ab cc"
+    first, second = line.words
+    assert first.box.xmin < 40 < first.box.xmax
+    assert first.box.xmax < second.box.xmin < 140 < 164 < second.box.xmax
+    assert first.confidence == pytest.approx(1, abs=1e-3)
+
+
+def test_an_empty_page_has_no_text() -> None:
+    assert (
+        read_page(cast(Finder, KnowingFinder()), cast(Reader, KnowingReader()), np.zeros((9, 9, 3), np.uint8)) == []
+    )
+
+
+def test_words_are_as_sure_as_their_characters() -> None:
+    scores = np.full((6, 4), 0.01, np.float32)
+    for column, (number, probability) in enumerate([(2, 0.5), (2, 0.9), (0, 1.0), (3, 0.8), (1, 1.0), (2, 0.7)]):
+        scores[column, number] = probability
+    words = list(_words(scores, tuple(" ab"), View(0, 0, 1, 1), Box(0, 0, 10, 24)))
+    assert [(w.text, round(w.confidence, 3)) for w in words] == [("ab", 0.72), ("a", 0.7)]
