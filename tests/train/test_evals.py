@@ -483,3 +483,16 @@ def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
 
 def model_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
     return {("model", key): value for key, value in open_model(run / "model").weights().items()}
+
+
+@pytest.mark.parametrize(("objective", "score"), [("find", "f1@0.5"), ("read", "cer")])
+def test_lines_of_held_out_pages_are_found_and_read(objective, score, make_trainer, tmp_path) -> None:
+    evals = [{"source": "pages/tiny", "every": 12, "limit": 2}]
+    make_trainer(make_recipe(objective, evals=evals, keep_best="pages/tiny"), "run").train()
+    rows = evaluations_of(tmp_path / "run")
+    assert [row["samples"] for row in rows] == [12, 24]
+    assert all(row["n"] == 2 and row["metric"] == score and score in row["scores"] for row in rows)
+    assert (tmp_path / "run" / "best" / "config.json").is_file()
+    make_trainer(make_recipe(objective), "unwatched").train()
+    watched, unwatched = (tensors_of(tmp_path / name) for name in ("run", "unwatched"))
+    assert all(torch.equal(watched[name], unwatched[name]) for name in unwatched)

@@ -20,7 +20,6 @@ from openpali.data.pipeline.pages import MARGIN, WIDTHS, View
 from openpali.model.pages import CELL, Cells, Finder, Reader, cells_of
 from openpali.tasks.example import Box, Image, around
 
-OVERLAP = 96  # pixels that neighbouring tiles share: near its edges a tile sees half of things
 TILES = 8  # of a batch
 LINES = 32  # of a batch
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
@@ -92,7 +91,7 @@ def _cells(finder: Finder, image: Image) -> Cells:
         tiles = np.stack([padded[top : top + tall, left : left + wide] for top, left in some])
         said = torch.stack(list(finder(torch.from_numpy(tiles))), 1).float().cpu()  # [tiles, 3, h, w]
         for (top, left), tile in zip(some, said, strict=True):
-            skip = [0 if start == 0 else OVERLAP // 2 // CELL for start in (top, left)]
+            skip = [_shared(side) // 2 // CELL if start else 0 for start, side in ((top, tall), (left, wide))]
             row, column = top // CELL + skip[0], left // CELL + skip[1]
             target = found[:, row:, column:]
             part = tile[:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
@@ -101,12 +100,17 @@ def _cells(finder: Finder, image: Image) -> Cells:
 
 
 def _starts(side: int, tile: int) -> list[int]:
-    """Where tiles start that cover ``side`` pixels and share :data:`OVERLAP` of them."""
-    return list(range(0, max(1, side - OVERLAP), tile - OVERLAP))
+    """Where tiles start that cover ``side`` pixels."""
+    return list(range(0, max(1, side - _shared(tile)), tile - _shared(tile)))
+
+
+def _shared(tile: int) -> int:
+    """Pixels that neighbouring tiles share, a quarter of each: near its edges a tile sees half of things."""
+    return tile // (8 * CELL) * 2 * CELL
 
 
 class _Run(NamedTuple):
-    """Neighbouring cells of a row with text: columns from ``first`` up to ``last``; top and bottom of their line."""
+    """Neighbouring cells of a row with text: columns ``first`` up to ``last``, and top and bottom of their line."""
 
     row: int
     first: int

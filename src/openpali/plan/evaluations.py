@@ -16,7 +16,7 @@ from openpali.home import home
 from openpali.messages import duration
 from openpali.model.pali import VisionLanguageModel
 from openpali.train.machine import count_flops
-from openpali.train.recipe import BenchmarkEvalSpec, EvalSpec
+from openpali.train.recipe import BenchmarkEvalSpec, EvalSpec, PageEvalSpec
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class EvaluationPlan:
 def samples_of(spec: BenchmarkEvalSpec) -> int | None:
     """How many samples an evaluation asks about; None: it compares embeddings, or has no limit and no data here."""
     try:
-        if isinstance(spec, EvalSpec) and spec.source:
+        if isinstance(spec, PageEvalSpec):
+            source = open_source(spec.source, {})
+        elif isinstance(spec, EvalSpec) and spec.source:
             source = open_source(spec.source, spec.options)
         else:
             benchmark = find_benchmark(spec.benchmark)

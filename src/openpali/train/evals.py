@@ -35,6 +35,7 @@ from openpali.eval.evaluators import (
     LossEvaluator,
     count,
 )
+from openpali.eval.pages import FindingEvaluator, Pages, ReadingEvaluator
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
@@ -52,6 +53,9 @@ from openpali.train.recipe import (
     BenchmarkEvalSpec,
     EvalSpec,
     EvaluatedRecipe,
+    FindRecipe,
+    PageEvalSpec,
+    ReadRecipe,
     Recipe,
     SequenceRecipe,
     SiglipRecipe,
@@ -225,12 +229,14 @@ class Evaluations:
         ):
             pipeline = self._pipeline(step.model, sharded)
             results = [evaluator.run(pipeline, ranks) for evaluator in evaluation.evaluators]
-        n = cast(HeldOutLoss | Embedded, results[-1]).n
+        n = cast(HeldOutLoss | Embedded | Pages, results[-1]).n
         return n, {name: value for result in results for name, value in result.scores.summary.items()}
 
-    def _pipeline(self, model: nn.Module, sharded: bool) -> Pipeline | EmbeddingPipeline:
+    def _pipeline(self, model: nn.Module, sharded: bool) -> Pipeline | EmbeddingPipeline | nn.Module:
         """The model as its folder would be opened, at its present resolution."""
         recipe, vit = self.recipe, vit_of(model)
+        if isinstance(recipe, FindRecipe | ReadRecipe):
+            return model
         assert vit is not None
         preprocess = recipe.model.preprocess(Size(*vit.config.image_size))
         if isinstance(recipe, SiglipRecipe):
@@ -338,6 +344,15 @@ def _no_score(keep_best: str, name: str, known: Iterable[str]) -> str:
 
 def _open(spec: BenchmarkEvalSpec, recipe: EvaluatedRecipe, tools: Tools) -> Evaluation:
     limit = spec.limit or None
+    if isinstance(spec, PageEvalSpec):
+        pages = open_source(spec.source, {})
+        if isinstance(recipe, FindRecipe):
+            return Evaluation(
+                spec.label, spec.every, count(pages, limit), "f1@0.5", [FindingEvaluator(spec.label, pages, limit)]
+            )
+        return Evaluation(
+            spec.label, spec.every, count(pages, limit), "cer", [ReadingEvaluator(spec.label, pages, limit)]
+        )
     if spec.benchmark:
         benchmark, data = find_benchmark(spec.benchmark), home() / "data"
         if isinstance(benchmark, EncoderBenchmark):

@@ -159,6 +159,26 @@ class EvalSpec(BenchmarkEvalSpec):
         return self
 
 
+class PageEvalSpec(BenchmarkEvalSpec):
+    """An evaluation during training on pages: whether their lines are found, or read.
+
+    Attributes:
+        source: the held-out pages.
+    """
+
+    source: str
+
+    @property
+    def label(self) -> str:
+        return self.name or self.source
+
+    @model_validator(mode="after")
+    def _check_data(self) -> PageEvalSpec:
+        if self.benchmark:
+            raise ValueError(f"no benchmark asks about lines alone: give a source instead of {self.benchmark!r}")
+        return self
+
+
 class LoraSpec(_Table):
     """An adapter that learns while all other weights stay as they are (LoRA); a run then writes it alone.
 
@@ -527,14 +547,15 @@ class MaskRecipe(Recipe):
         return self
 
 
-class FindRecipe(Recipe):
+class FindRecipe(EvaluatedRecipe):
     """Lines of text on pages: where they are. Its entries have ``lines``, and the task ``ocr``."""
 
     objective: Literal["find"]
     parts: ClassVar[bool] = True
+    evals: list[PageEvalSpec] = []
 
 
-class ReadRecipe(Recipe):
+class ReadRecipe(EvaluatedRecipe):
     """Lines of text that are found: what they say. Its entries have ``lines`` or ``text``, and the task ``ocr``.
 
     A phase's ``size`` is the height at which lines are read, and the widest line.
@@ -546,6 +567,7 @@ class ReadRecipe(Recipe):
     objective: Literal["read"]
     pieces: int = Field(8, gt=0)
     parts: ClassVar[bool] = True
+    evals: list[PageEvalSpec] = []
 
     @model_validator(mode="after")
     def _check_widths(self) -> ReadRecipe:

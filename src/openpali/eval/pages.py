@@ -1,0 +1,99 @@
+"""How well lines of pages are found, and read where they are.
+
+What a finder finds in ``ignored`` places counts neither for nor against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openpali.data.sources.base import Source
+from openpali.distributed import Ranks
+from openpali.eval.evaluators import ALONE, count, gather
+from openpali.infer.pages import find_lines, read_lines
+from openpali.metrics.boxes import Detection, detection_f1
+from openpali.metrics.ocr import ocr
+from openpali.metrics.scores import Scores
+from openpali.model.pages import Finder, Reader
+from openpali.tasks.example import Box, Example
+from openpali.text.characters import numbers_of, plain
+
+_OPEN = 0.5  # share of a box in ignored places from which on nobody knows whether it is right
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Scores of ``n`` pages."""
+
+    scores: Scores
+    n: int
+
+
+@dataclass(frozen=True)
+class FindingEvaluator:
+    """Precision, recall and F1 of lines at an IoU of .5 (H-mean), over all pages together.
+
+    Attributes:
+        name: of the scores in logs.
+        source: pages with ``lines`` and ``ignored``.
+        limit: evaluate only the first ``limit`` pages.
+    """
+
+    name: str
+    source: Source
+    limit: int | None = None
+
+    def run(self, finder: Finder, ranks: Ranks = ALONE) -> Pages:
+        """Evaluate. Collective: call it on every rank."""
+        n = count(self.source, self.limit)
+        shares = gather(ranks, lambda: [self._page(finder, i) for i in range(ranks.rank, n, ranks.world)])
+        pages = [page for share in shares for page in share]
+        return Pages(detection_f1([found for found, _ in pages], [true for _, true in pages]), n)
+
+    def _page(self, finder: Finder, index: int) -> tuple[list[Detection], list[Detection]]:
+        example = self.source[index]
+        lines = [Detection("line", line.box) for line in example.lines]
+        found = [Detection("line", line.box, line.confidence) for line in find_lines(finder, example.images[0])]
+        return [line for line in found if not _is_open(Box(*line.box), example)], lines
+
+
+def _is_open(box: Box, example: Example) -> bool:
+    """Whether a box is in an ignored place, and in no line."""
+    area = (box.ymax - box.ymin) * (box.xmax - box.xmin)
+    ignored = max((_overlap(box, other) for other in example.ignored), default=0.0)
+    known = max((_overlap(box, line.box) for line in example.lines), default=0.0)
+    return ignored >= _OPEN * area and known < ignored
+
+
+def _overlap(one: Box, other: Box) -> float:
+    tall = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
+    wide = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
+    return max(0.0, tall) * max(0.0, wide)
+
+
+@dataclass(frozen=True)
+class ReadingEvaluator:
+    """Error rates of the lines of pages that a reader could write, read where they truly are.
+
+    Attributes:
+        name: of the scores in logs.
+        source: pages with ``lines``.
+        limit: evaluate only the first ``limit`` pages.
+    """
+
+    name: str
+    source: Source
+    limit: int | None = None
+
+    def run(self, reader: Reader, ranks: Ranks = ALONE) -> Pages:
+        """Evaluate. Collective: call it on every rank."""
+        n = count(self.source, self.limit)
+        shares = gather(ranks, lambda: [self._page(reader, i) for i in range(ranks.rank, n, ranks.world)])
+        lines = [line for share in shares for page in share for line in page]
+        return Pages(ocr([read for read, _ in lines], [true for _, true in lines]), n)
+
+    def _page(self, reader: Reader, index: int) -> list[tuple[str, str]]:
+        example = self.source[index]
+        lines = [line for line in example.lines if line.readable and numbers_of(line.text)]
+        read = read_lines(reader, example.images[0], [line.box for line in lines])
+        return [(found.text, plain(line.text)) for found, line in zip(read, lines, strict=True)]

@@ -1,0 +1,77 @@
+"""Scores of lines that are found and read, with models that know the answer or a part of it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import pytest
+
+import openpali.eval.pages as module
+from openpali.distributed import Ranks
+from openpali.eval.pages import FindingEvaluator, ReadingEvaluator
+from openpali.infer.pages import FoundLine, ReadLine, ReadWord
+from openpali.model.pages import Finder, Reader
+from openpali.tasks.example import Box, Example, Image, Line, Word
+
+LINES = [Line([Word("one", Box(10, 10, 30, 60))]), Line([Word("ﬁve", Box(50, 10, 70, 90))])]
+LINES += [Line([Word("שלום", Box(80, 10, 99, 90))], readable=False)]
+
+
+class Source:
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Example:
+        image = np.full((120, 200, 3), index, np.uint8)
+        return Example(str(index), [image], lines=LINES, ignored=[Box(0, 100, 120, 200)])
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[FoundLine]:
+    lines = [FoundLine(line.box, 0.9) for line in LINES]
+    monkeypatch.setattr(module, "find_lines", lambda finder, image: lines)
+    return lines
+
+
+def run(limit: int | None = None) -> dict[str, float]:
+    return FindingEvaluator("x", Source(), limit).run(cast(Finder, None)).scores.summary
+
+
+def test_lines_are_found_or_not(found: list[FoundLine]) -> None:
+    assert run() == {"f1@0.5": 1, "precision@0.5": 1, "recall@0.5": 1}
+    found[1] = FoundLine(Box(50, 10, 60, 90), 0.9)  # IoU .5
+    assert run()["recall@0.5"] == 1
+    found[1] = FoundLine(Box(50, 10, 59, 90), 0.9)
+    assert run() == pytest.approx({"f1@0.5": 2 / 3, "precision@0.5": 2 / 3, "recall@0.5": 2 / 3})
+
+
+def test_what_is_found_where_nobody_knows_does_not_count(found: list[FoundLine]) -> None:
+    found.append(FoundLine(Box(20, 110, 40, 190), 0.9))
+    assert run()["precision@0.5"] == 1
+    found.append(FoundLine(Box(20, 70, 40, 95), 0.9))
+    assert run()["precision@0.5"] == 3 / 4
+
+
+def test_readable_lines_are_compared_as_a_reader_writes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(reader: Reader, image: Image, boxes: list[Box]) -> list[ReadLine]:
+        assert boxes == [line.box for line in LINES[:2]]
+        texts = ("one", "five" if image[0, 0, 0] else "fve")
+        return [ReadLine([ReadWord(text, box, 1.0)], box) for text, box in zip(texts, boxes, strict=True)]
+
+    monkeypatch.setattr(module, "read_lines", read)
+    pages = ReadingEvaluator("x", Source()).run(cast(Reader, None))
+    assert pages.n == 4
+    assert pages.scores.summary["cer"] == pytest.approx(1 / 28)
+    assert pages.scores.summary["exact_match"] == pytest.approx(7 / 8)
+
+
+def test_ranks_share_the_pages(found: list[FoundLine]) -> None:
+    class Two(Ranks):
+        def gather(self, value: object) -> list[object]:
+            seen.append(len(cast("list[object]", value)))
+            return [value, value]
+
+    seen: list[int] = []
+    FindingEvaluator("x", Source(), 3).run(cast(Finder, None), Two(1, 2, module.ALONE.device))
+    assert seen == [1]  # the second of three
