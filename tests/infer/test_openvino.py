@@ -40,12 +40,16 @@ def test_the_same_texts_at_the_same_log_probabilities(compiled, decoding: Decodi
             assert a.log_probs == pytest.approx(b.log_probs, abs=1e-4)
 
 
-def test_compiling_leaves_the_model_as_it_is() -> None:
+def test_compiling_leaves_the_model_as_it_is_and_starts_no_process(monkeypatch) -> None:
+    """The telemetry of `openvino.convert_model` starts one for each report that it sends."""
+    started: list[object] = []
+    monkeypatch.setattr("multiprocessing.Process.start", lambda self: started.append(self))
     model = tiny(0).train()
     model.vit.eval()
     set_attention(model, eager)
     modes = [module.training for module in model.modules()]
     OpenVinoPali(model, precision="f32")
+    assert started == []
     assert [module.training for module in model.modules()] == modes
     assert {layer.attend for layer in model.modules() if isinstance(layer, AttentionLayer)} == {eager}
 

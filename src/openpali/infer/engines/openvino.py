@@ -373,11 +373,7 @@ def _compiled(
         state: input -> output of the previous call that it continues, see :func:`_keep`.
     """
     openvino = require_openvino()
-    examples = tuple(example for example, _ in inputs.values())
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # about Python checks, which tracing rightly makes constant
-        traced = torch.jit.trace(module, examples, check_trace=False)  # type: ignore[no-untyped-call]
-        graph = openvino.convert_model(traced, example_input=examples)
+    graph = _traced(module, tuple(example for example, _ in inputs.values()))
     shapes = {}
     for port, (name, (_, shape)) in zip(graph.inputs, inputs.items(), strict=True):
         port.get_tensor().set_names({name})
@@ -401,6 +397,19 @@ def _compiled(
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     return openvino.Core().compile_model(ports.build(), "CPU", settings)
+
+
+def _traced(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
+    """Trace a module, and convert it with OpenVINO's frontend: `openvino.convert_model` reports its use online."""
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # about Python checks, which tracing rightly makes constant
+        traced = torch.jit.trace(module, examples, check_trace=False)  # type: ignore[no-untyped-call]
+        decoder = TorchScriptPythonDecoder(traced, example_input=examples)  # the frontend holds no reference to it
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        return frontend.convert(frontend.load(decoder))
 
 
 def _keep_mlps_apart(graph: Any) -> None:
