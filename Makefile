@@ -4,11 +4,11 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install -q --no-compile  # most modules are never imported
 STAGES := 0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal 2a_resolution 2b_resolution 3_easyvqa 3_line 3_video
 
-# Parts of the tests, the longest first, for `make -j2`; each takes what is in no other part. One pytest process
-# for each, since one that had run many hundreds of tests has died when it forked.
-TRAINING := parallel evals benchmarks resume kills
-TESTS := tests/plan $(TRAINING:%=tests/train/test_%.py) tests tests/train tests/eval tests/interop tests/infer \
-    tests/serve tests/data tests/model
+# Parts of the tests, the longest first, for `make -j2`; a part is folders or files, joined by +, without what is in
+# another part. Few parts, since each imports torch and trains a tiny family; more than one, since a process that had
+# run many hundreds of tests has died when it forked.
+TESTS := tests/train tests tests/infer+tests/model+tests/plan tests/serve+tests/data tests/eval+tests/interop \
+    tests/train/test_parallel.py tests/train/test_benchmarks.py
 SOAK := tests/train/test_memory.py
 CLUSTER := tests/serve/cluster
 WHEEL := tests/wheel
@@ -21,14 +21,16 @@ demo: .venv/demo.ready
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 test: $(TESTS)
+paths = $(subst +, ,$(1))
 $(TESTS): .venv/dev.ready
-	$(PYTEST) -m "not slow" $@ $(addprefix --ignore=,$(filter $@/%,$(TESTS) $(APART)))
+	$(PYTEST) -m "not slow" $(call paths,$@) \
+	    $(addprefix --ignore=,$(filter $(addsuffix /%,$(call paths,$@)),$(call paths,$(filter-out $@,$(TESTS))) $(APART)))
 
 # Kill runs 200 times at random moments and compare each resumed run with an uninterrupted one; watch the memory of
 # 1,000 steps; run the single tests that are marked as slow. Takes minutes.
 soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
-	$(PYTEST) -m slow tests/plan tests/infer
+	$(PYTEST) -m slow tests/plan tests/infer tests/train/test_parallel.py
 
 # Send 20,000 requests to `openpali serve` from 32 clients, bad ones and disconnects among them, and watch counts and
 # memory; break off 500 streams; then send 10,000 requests that are drawn from the API's description. Takes minutes.
