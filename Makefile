@@ -60,8 +60,8 @@ lint: .venv/dev.ready
 	$(BIN)/lint-imports
 
 # Build the documentation site in build/site; it works without a network and without a server.
-site: .venv/dev.ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+site: .venv-site/ready
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict --quiet
 
 # Build a wheel and an sdist in dist/, check both, and use the wheel in an empty environment. Takes minutes. The version is
 # in src/openpali/__init__.py.
@@ -90,6 +90,13 @@ nano: .venv/demo.ready
 .venv/dev.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -e '.[dev]'
+	touch $@
+
+# Only the extra docs, without the package: its pages are made from the text of the sources.
+.venv-site/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-site/needs
+	.venv-site/bin/pip install -q -r .venv-site/needs
 	touch $@
 
 .venv/ray.ready: .venv/dev.ready
