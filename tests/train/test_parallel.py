@@ -94,6 +94,7 @@ def test_checkpointing_and_compiling_change_nothing(objective, make_trainer, tmp
     assert seen["compiled"] == pytest.approx(seen["plain"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_kernels_compute_the_same(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -276,6 +277,7 @@ def test_ranks_that_get_a_signal_end_and_continue_bit_for_bit(folder: str, ran) 
     assert {*struck["found"]} <= {path.name for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_torchrun_restarts_ranks_and_the_run_is_the_same(ran, tmp_path) -> None:
     """With the real launcher and command: a rank is killed, and the result equals an uninterrupted run, bit for
