@@ -1,6 +1,6 @@
 """Shards of JPEGs -> normalised 224-pixel batches: ours, webdataset + torchvision, and decoding alone.
 
-    pip install 'openpali[bench]'
+    pip install -e '.[bench]'
     OMP_NUM_THREADS=1 python benchmarks/data.py --json data.json
 
 One thread and no workers, measured in CPU seconds, so that other programs on the machine do not distort the result.

@@ -1,6 +1,6 @@
 """Text generation on CPUs: ours against transformers and CTranslate2, same weights, inputs and lengths.
 
-    pip install 'openpali[bench]'
+    pip install -e '.[bench]'
     python benchmarks/generation.py --json generation.json
     python benchmarks/generation.py --tiny     # a quick check that it works
 

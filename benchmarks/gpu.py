@@ -1,6 +1,6 @@
 """One GPU: training steps, generation and image encoding against what the card can do, and open_clip.
 
-    pip install 'openpali[bench]'
+    pip install -e '.[bench]'
     python benchmarks/gpu.py --json gpu.json      # under 8 minutes on an H100
     python benchmarks/gpu.py --tiny               # small shapes, also on a CPU: a check that it runs
 

@@ -1,6 +1,6 @@
 """Images at high resolution on CPUs: image encoder and encoder, ours against transformers, before the first token
 
-    pip install 'openpali[bench]'
+    pip install -e '.[bench]'
     python benchmarks/resolution.py --json resolution.json
     python benchmarks/resolution.py --preset pico --sides 72 96     # a quick check that it works
 

@@ -1,6 +1,6 @@
 """Serving: requests that join at each step, against one by one and static batches.
 
-    pip install 'openpali[bench]'
+    pip install -e '.[bench]'
     python benchmarks/serving.py --json serving.json
     python benchmarks/serving.py --tiny --seconds 2     # a quick check that it works
 

@@ -1,6 +1,6 @@
 """Training steps on CPUs: ours against open_clip (SigLIP) and transformers (SigLIP + T5), same shapes and dtype.
 
-    pip install 'openpali[bench]'
+    pip install -e '.[bench]'
     python benchmarks/train.py --json train.json                     # under 10 minutes
     python benchmarks/train.py --batch 16 --rounds 5 --compiled      # the published table; compiling takes longer
     python benchmarks/train.py --preset nano --batch 64              # how near nano's steps are to the matmul peak
