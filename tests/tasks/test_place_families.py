@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openpali.reports.drawing import draw_answer
+from openpali.reports.drawing import COLORS, colors_of, draw_answer
 from openpali.tasks import get_task
 from openpali.tasks.example import Box, Object, Size
 from openpali.tasks.refseg import crop_mask, paste_mask
@@ -215,6 +215,15 @@ def test_drawing_marks_what_was_found() -> None:
     assert (drawn[189, 245] == drawn[149, 40]).all()  # one colour per name
     assert (drawn[189, 245] != drawn[10, 60]).any()
     assert (image == 255).all()
+
+
+def test_a_name_has_one_colour_in_every_image_whatever_is_beside_it() -> None:
+    dog = colors_of(["dog"])["dog"]
+    assert colors_of(["cat", "dog", "cat"])["dog"] == colors_of(["dog", "cat"])["dog"] == dog
+    names = [f"thing {i}" for i in range(len(COLORS))]
+    assert {*colors_of(names).values()} == {*COLORS}  # of one image, while there are colours
+    assert len({colors_of([name])[name] for name in names}) > 1
+    assert colors_of([*names, "another"]).keys() == {*names, "another"}
 
 
 def test_drawing_writes_text_below() -> None:

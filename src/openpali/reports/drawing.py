@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image as PilImage
@@ -14,7 +15,8 @@ from openpali.reports.fonts import replace_unwritable, split_runs
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 
-COLORS = (
+Color = tuple[int, int, int]
+COLORS: tuple[Color, ...] = (
     (230, 25, 75),
     (60, 180, 75),
     (0, 130, 200),
@@ -51,12 +53,12 @@ def draw_answer(
 
     Args:
         image: ``[H, W, 3]`` uint8 RGB.
-        objects: drawn as tinted masks and outlined, named boxes, with their confidence; one colour per name.
+        objects: drawn as tinted masks and outlined, named boxes, with their confidence; see :func:`colors_of`.
         text: written on a white strip below the image. A note replaces words that no font can write.
         truth: objects whose boxes are outlined in white, below the others.
     """
-    names = list(dict.fromkeys(thing.name for thing in objects))
-    colors = [COLORS[names.index(thing.name) % len(COLORS)] for thing in objects]
+    by_name = colors_of(thing.name for thing in objects)
+    colors = [by_name[thing.name] for thing in objects]
 
     pixels = image.astype(np.float32)
     for thing, color in zip(objects, colors, strict=True):
@@ -81,6 +83,16 @@ def draw_answer(
             draw.text(corner, words, fill=(255, 255, 255), font=face)
             left += face.getlength(f"{words} ")
     return _add_strip(drawn, text, size) if text else drawn
+
+
+def colors_of(names: Iterable[str]) -> dict[str, Color]:
+    """A colour for each name of an image: the same in other images, unless another name there has it, too."""
+    chosen: dict[str, Color] = {}
+    for name in sorted(set(names)):
+        start = zlib.crc32(name.encode("utf-8", "replace")) % len(COLORS)
+        order = COLORS[start:] + COLORS[:start]
+        chosen[name] = next((color for color in order if color not in chosen.values()), order[0])
+    return chosen
 
 
 def _label(thing: Object) -> str:

@@ -3,10 +3,16 @@
 const COLOURS = ["#2563eb", "#d92d20", "#15803d", "#b45309", "#7c3aed", "#0e7490", "#be185d", "#4d7c0f"];
 const MASK = 0.45; // opacity
 
-/** A colour for each object: one for each name. */
+/** A colour for each object, by its name: the same in other images, unless another name there has it, too. */
 export function coloursOf(objects) {
-  const names = [...new Set(objects.map((each) => each.name))];
-  return objects.map((each) => COLOURS[names.indexOf(each.name) % COLOURS.length]);
+  const chosen = new Map();
+  for (const name of [...new Set(objects.map((each) => each.name))].sort()) {
+    const start = [...name].reduce((sum, letter) => (31 * sum + letter.codePointAt(0)) % 65521, 0);
+    const order = COLOURS.map((_, i) => COLOURS[(start + i) % COLOURS.length]);
+    const taken = [...chosen.values()];
+    chosen.set(name, order.find((colour) => !taken.includes(colour)) ?? order[0]);
+  }
+  return objects.map((each) => chosen.get(each.name));
 }
 
 /** A confidence for people to read; neither 0 nor 100, since no fit knows that. */
