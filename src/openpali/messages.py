@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LISTED = 24  # as many names as fit in a message
+
 
 def reason(error: BaseException) -> str:
     """The message of an error, with its type (``KeyError: 'config'``) unless it is a plain ``ValueError``."""
@@ -32,8 +34,15 @@ def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
 
 
 def hint(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """The end of an error about an unknown name: ``did you mean 'caption'?``, or else all known names."""
+    """The end of an error about an unknown name: ``did you mean 'caption'?``, or else the known names.
+
+    Of more than :data:`LISTED`, the five that are most similar.
+    """
     names = list(known)
     if near := nearest(name, names, cutoff=cutoff):
         return f"did you mean {near!r}?"
+    if len(names) > LISTED:
+        return (
+            f"the nearest of {len(names)} are: {', '.join(difflib.get_close_matches(name, names, n=5, cutoff=0))}"
+        )
     return f"there are: {', '.join(names)}" if names else "there are none"
