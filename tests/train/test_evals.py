@@ -79,7 +79,14 @@ def evaluations_of(run: Path) -> list[dict[str, Any]]:
 CASES = {
     "sequence": ("sequence", {"model__dropout": 0.1, "micro": 2}),
     "average": ("sequence", {"ema": 0.5, "model__frozen": ["vit"]}),
-    "memory": ("sequence", {"parallel": {"checkpointing": "selective", "compile": True}, "precision": "bf16"}),
+    "memory": (
+        "sequence",
+        {  # two steps, since each length is compiled
+            "parallel": {"checkpointing": "selective", "compile": True},
+            "precision": "bf16",
+            "phases__0__samples": 8,
+        },
+    ),
     "siglip": ("siglip", {"evals": [{"benchmark": "nano/retrieval", "every": 8, "limit": 8}]}),
 }
 
@@ -328,7 +335,10 @@ def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, 
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "[[evals]]" in shown
-    assert "evaluation mine: 3 samples, every 400 of the run; cider counts" in shown
+    assert (
+        "evaluation mine: 3 samples, every 400 of the run; cider counts; the model with the best bleu4 is kept\n"
+        in shown
+    )
     assert re.search(r"\nlearns: [\d,]+ parameters \(project [\d,]+, text [\d,]+\)\nfrozen: [\d,]+ .*vit", shown)
     for override, message in (
         ('model.frozen=["vitt"]', r"model\.frozen names 'vitt'"),

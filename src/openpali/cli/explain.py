@@ -20,6 +20,7 @@ def explain(
     from openpali.data.explain import explain_batch
     from openpali.data.pipeline.stream import Stream, load
     from openpali.train.evals import describe_evaluations, open_evaluations
+    from openpali.train.monitor import require_wandb
     from openpali.train.objectives import build_objective
     from openpali.train.phases import class_names, describe_phases, open_phases
     from openpali.train.recipe import ClassifyRecipe, SequenceRecipe, load_recipe
@@ -29,6 +30,7 @@ def explain(
     from openpali.weights.family import open_tokenizer
 
     loaded, notes = inherit(load_recipe(recipe, overrides or ()))
+    require_wandb(loaded)
     typer.echo(as_toml(loaded.model_dump()))
     for note in notes:
         typer.echo(note)
@@ -36,7 +38,7 @@ def explain(
     phases = open_phases(loaded, tokenizer)
     for line in describe_phases(loaded, phases):
         typer.echo(line)
-    for line in describe_evaluations(open_evaluations(loaded, tokenizer)):
+    for line in describe_evaluations(loaded, open_evaluations(loaded, tokenizer)):
         typer.echo(line)
     labels = class_names(phases) if isinstance(loaded, ClassifyRecipe) else ()
     with torch.device("meta"):

@@ -306,11 +306,15 @@ def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
     return opened
 
 
-def describe_evaluations(evaluations: Sequence[Evaluation]) -> Iterator[str]:
-    """A line of text about each evaluation."""
+def describe_evaluations(recipe: Recipe, evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    """A line of text about each evaluation, with the score that ``keep_best`` names."""
+    keep_best = recipe.keep_best if isinstance(recipe, EvaluatedRecipe) else ""
+    kept = evaluation_of(keep_best, [each.name for each in evaluations])
     for each in evaluations:
         size = f"{each.n:,}" if each.n else "all"
-        yield f"evaluation {each.name}: {size} samples, every {each.every:,} of the run; {each.metric} counts"
+        line = f"evaluation {each.name}: {size} samples, every {each.every:,} of the run; {each.metric} counts"
+        score = score_of(keep_best, each.name) or each.metric
+        yield f"{line}; the model with the best {score} is kept" if each.name == kept else line
 
 
 def evaluation_of(score: str, names: Sequence[str]) -> str | None:

@@ -287,12 +287,24 @@ def _tensorboard(run: Path, samples: int) -> Any:
     return SummaryWriter(run / "tensorboard", purge_step=samples + 1)
 
 
-def _wandb(recipe: Recipe, run: Path) -> Any:
-    """A run of Weights & Biases that a resumed run continues; on disk only, unless ``WANDB_MODE`` is set."""
+def require_wandb(recipe: Recipe) -> Any:
+    """Import Weights & Biases, if the recipe logs there.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    if not recipe.wandb:
+        return None
     try:
         import wandb
     except ImportError as error:
         raise ValueError(f"wandb = {recipe.wandb!r} needs wandb: pip install wandb, or drop the key") from error
+    return wandb
+
+
+def _wandb(recipe: Recipe, run: Path) -> Any:
+    """A run of Weights & Biases that a resumed run continues; on disk only, unless ``WANDB_MODE`` is set."""
+    wandb = require_wandb(recipe)
     run.mkdir(parents=True, exist_ok=True)
     return wandb.init(
         project=recipe.wandb,
