@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.metadata
 import io
 import json
@@ -27,6 +28,7 @@ from openpali.infer.bulk import Reply
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction, Untrained
+from openpali.interop.export import Inexpressible
 from openpali.synth.builders.registry import BUILDERS
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
@@ -56,13 +58,34 @@ def test_predict_prints_json_and_draws_the_answer(
     capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "out.png"
-    printed = openpali(
-        capsys, monkeypatch, "predict", photo, "detect: horse", "--model", family, "--json", "--out", out
-    )
+    words = ["predict", photo, "detect: horse", "--model", family, "--json", "--out", out]
+    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, words)])
+    with pytest.raises(SystemExit):
+        main()
+    printed, errors = capsys.readouterr()
     record = json.loads(printed)
     assert record["prompt"] == "detect: horse"
     assert {"text", "objects", "score", "finish_reason"} <= set(record)
     assert np.asarray(Image.open(out)).ndim == 3
+    assert str(out) in errors
+
+
+def test_a_full_disk_is_one_sentence_that_names_the_file(
+    monkeypatch, family: Path, photo: Path, tmp_path: Path
+) -> None:
+    def refuse(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    (tmp_path / "mine.jsonl").write_text(
+        json.dumps({"images": [str(photo)], "question": "what?", "answers": ["a"]})
+    )
+    words = ["--input", tmp_path / "mine.jsonl", "--output", tmp_path / "answers.jsonl", "--model", family]
+    monkeypatch.setattr(sys, "argv", ["openpali", "predict", *map(str, words)])
+    with pytest.raises(
+        SystemExit, match=r"^openpali: no space is left .*answers\.jsonl was being written: free some"
+    ):
+        main()
 
 
 def test_predict_writes_the_prompt_of_a_task(capsys, monkeypatch, family: Path, photo: Path) -> None:
@@ -281,6 +304,12 @@ def test_an_int8_model_predicts(capsys, monkeypatch, family: Path, photo: Path, 
         capsys, monkeypatch, "predict", photo, "--task", "caption", "--model", tmp_path / "small", "--json"
     )
     assert json.loads(answer)["prompt"].startswith("Generate the alt_text in en")
+
+
+def test_what_transformers_does_otherwise_is_one_warning(capsys, monkeypatch, family: Path, tmp_path: Path) -> None:
+    with pytest.warns(Inexpressible) as said:
+        openpali(capsys, monkeypatch, "export", family, "--out", tmp_path / "out")
+    assert len(said) == 1
 
 
 def test_sizes(capsys, monkeypatch) -> None:

@@ -10,6 +10,21 @@ from pathlib import Path
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path into errors of the system that name none, as when a disk is full while a file is written.
+
+    Raises:
+        OSError: as raised within.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write at, which becomes ``path`` when the block ends, or is removed if the block raises an error.
 
@@ -22,7 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        yield new
+        with naming(path):
+            yield new
         new.replace(path)
     finally:
         if new.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ def pack(
 
     for part, size in pack_family(family, out).items():
         typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
+    typer.echo(f"family written to {out}")
 
 
 def quantize(
@@ -141,6 +143,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write; a PaLI is written to its subfolders vision and text")],
 ) -> None:
     """Write a model's parts as checkpoints for transformers' own classes."""
+    from openpali.interop.export import Inexpressible
     from openpali.interop.export import export as write
     from openpali.weights.family import open_family
     from openpali.weights.find import find_model
@@ -149,7 +152,13 @@ def export(
     origin = find_model(model)
     parts = open_family(origin).parts
     check_not_input(out, origin, *parts.values())
-    for name, folder in parts.items():
-        if len(parts) == 1 or name in ("pali", "siglip"):
-            for written in write(open_model(folder), out / name if len(parts) > 1 else out):
-                typer.echo(f"{name} written to {written}")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", Inexpressible)
+        for name, folder in parts.items():
+            if len(parts) == 1 or name in ("pali", "siglip"):
+                for written in write(open_model(folder), out / name if len(parts) > 1 else out):
+                    typer.echo(f"{name} written to {written}")
+    for other in (each for each in said if each.category is not Inexpressible):
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    if told := dict.fromkeys(str(each.message) for each in said if each.category is Inexpressible):
+        warnings.warn("; ".join(told), Inexpressible, stacklevel=1)

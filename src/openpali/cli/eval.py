@@ -136,6 +136,7 @@ def _print_suite(name: str, outcomes: list[Outcome], root: Path, out: Path | Non
     Console().print(render(outcomes))
     if out is not None:
         (out / "table.md").write_text(as_markdown(outcomes), "utf-8")
+        typer.echo(f"cards, answers, reports and table.md written to {out}")
 
 
 def _print_run(done: Run, file: Path | None, report: Path | None) -> None:
@@ -149,3 +150,5 @@ def _print_run(done: Run, file: Path | None, report: Path | None) -> None:
         card.write(file)
     if report is not None:
         write_report(done, report)
+    if written := ", ".join(str(each) for each in (file, report) if each is not None):
+        typer.echo(f"written: {written}")

@@ -5,6 +5,7 @@ Each verb imports what it needs when it runs, so that ``--help`` and the other v
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from collections.abc import Callable
@@ -113,4 +114,11 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError) as error:
-        sys.exit(f"openpali: {error}")
+        sys.exit(f"openpali: {_told(error)}")
+
+
+def _told(error: ValueError | OSError) -> str:
+    if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
+        return str(error)
+    where = f", where {error.filename} was being written" if error.filename else ""
+    return f"no space is left on the disk{where}: free some, and run the same command again"

@@ -187,6 +187,7 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, print
             typer.echo(f"openpali: {reply.key}: {ood_warning(pali.name)}", err=True)
         if out is not None and reply.prediction is not None:
             draw_prediction(files[0].images[0], reply.prediction.shown).save(out)
+            typer.echo(f"drawn answer written to {out}", err=True)  # stdout may be JSON
         if printed == "json" and (reply.prediction or len(files) > 1):
             typer.echo(json.dumps(reply.as_json(), ensure_ascii=False))
         elif printed == "csv":

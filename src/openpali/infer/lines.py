@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from openpali.whole import naming
+
 
 def whole_lines(path: Path) -> bytes:
     """The file without what follows its last line end; empty if there is no file."""
@@ -30,7 +32,7 @@ def as_lines(values: Iterable[Mapping[str, Any]]) -> bytes:
 
 def append_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     """Append JSON objects, one per line; they are on disk when this returns."""
-    with path.open("ab") as file:
+    with naming(path), path.open("ab") as file:
         file.write(as_lines(values))
         file.flush()
         os.fsync(file.fileno())
