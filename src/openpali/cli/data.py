@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openpali.cli.options import DataRoot, Json, Model
+from openpali.cli.options import Command, DataRoot, Group, Json, Model
 from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 
 if TYPE_CHECKING:
     from openpali.data.problems import Problems
 
-app = typer.Typer(no_args_is_help=True, help="Build and check data sets.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Build and check data sets.")
 
 
-@app.command()
+@app.command(cls=Command)
 def build(
     name: Annotated[
         str,
@@ -42,7 +42,7 @@ def build(
         typer.echo(f"{each}: {build_one(each, force=force, working=working)}")
 
 
-@app.command("import")
+@app.command("import", cls=Command)
 def import_(
     format: Annotated[str, typer.Argument(help="coco, yolo, voc, csv or docvqa")],
     path: Annotated[Path, typer.Argument(help="The annotations: a file, or for yolo and voc a folder")],
@@ -69,7 +69,7 @@ def import_(
         _mention_more(found)
 
 
-@app.command()
+@app.command(cls=Command)
 def split(
     path: Annotated[Path, typer.Argument(help="A .jsonl file")],
     held_out: Annotated[float, typer.Option(help="Share of the images for the test file")] = 0.1,
@@ -94,7 +94,7 @@ def split(
             typer.echo(f"{part.path}: {part.note}", err=True)
 
 
-@app.command()
+@app.command(cls=Command)
 def refcoco(
     out: Annotated[Path, typer.Argument(help="JSONL file to write, as data of a recipe")],
     root: DataRoot = None,
@@ -108,7 +108,7 @@ def refcoco(
         typer.echo(f"{name}: {kept:,} images, {left_out:,} left out: they are in a test set")
 
 
-@app.command()
+@app.command(cls=Command)
 def validate(
     path: Annotated[
         str, typer.Argument(help="A .jsonl file, or a file, folder or pattern of .tar shards or .parquet")

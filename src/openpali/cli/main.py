@@ -23,6 +23,7 @@ from openpali.cli.demo import demo
 from openpali.cli.eval import evaluate
 from openpali.cli.explain import explain
 from openpali.cli.fairness import fairness
+from openpali.cli.options import Command, Group
 from openpali.cli.plan import plan
 from openpali.cli.plot import plot
 from openpali.cli.predict import predict
@@ -77,7 +78,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": export,
 }
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def _print_version(asked: bool) -> None:
@@ -96,7 +97,7 @@ def _openpali(
 
 
 for name, verb in VERBS.items():
-    app.command(name)(verb)
+    app.command(name, cls=Command)(verb)
 app.add_typer(data.app, name="data")
 app.add_typer(recipe.app, name="recipe")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from openpali.infer import names
 
@@ -32,3 +33,22 @@ Overrides = Annotated[
     typer.Argument(help="key=value, replaces a value of the recipe; scale=0.01 shortens the run"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+class _FlagsWithoutType:
+    """Shows no type for flags, which take no value, where typer shows <bool>."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for each in params:
+            if getattr(each, "is_flag", False):
+                each.display_type_rich = lambda ctx: None
+        return params
+
+
+class Command(_FlagsWithoutType, TyperCommand):
+    """A command, for ``app.command``."""
+
+
+class Group(_FlagsWithoutType, TyperGroup):
+    """A group of commands, for ``typer.Typer``."""

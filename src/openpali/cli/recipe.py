@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="List and print the recipes that come with the package.")
+from openpali.cli.options import Command, Group
+
+app = typer.Typer(cls=Group, no_args_is_help=True, help="List and print the recipes that come with the package.")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_() -> None:
     """List names and purposes."""
     from openpali.train.recipe_file import shipped_recipes
@@ -21,7 +23,7 @@ def list_() -> None:
         typer.echo(f"{name:{width}}  {describe_recipe(path)}")
 
 
-@app.command()
+@app.command(cls=Command)
 def new(
     name: Annotated[str, typer.Argument(help="caption, vqa, ocr, detect, refseg, video, or another of the list")],
 ) -> None:
