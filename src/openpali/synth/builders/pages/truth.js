@@ -182,11 +182,11 @@
     const text = kind === "select" ? (el.selectedOptions[0] ? el.selectedOptions[0].text.trim() : "") : el.value || el.placeholder || "";
     const known = /^(text|search|email|url|tel|submit|button|reset|number|password|select)$/.test(kind)
       && !(kind === "select" && (el.multiple || el.size > 1)) && s.letterSpacing === "normal";
-    if (!text) continue;
-    if (!known || kind === "password" || kind === "file" || PRIVATE.test(text)) {
-      ignored.push(box(r));
+    if (!known || kind === "password" || PRIVATE.test(text)) {
+      ignored.push(box(r)); // such as lists, dates and files, which show text of the browser
       continue;
     }
+    if (!text) continue;
     const padding = [s.borderLeftWidth, s.paddingLeft].map(parseFloat).reduce((a, b) => a + b);
     const after = [s.borderRightWidth, s.paddingRight].map(parseFloat).reduce((a, b) => a + b);
     const native = kind === "select" && s.appearance !== "none" ? 4 : 0;
