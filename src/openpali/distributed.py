@@ -21,17 +21,26 @@ if TYPE_CHECKING:
     Message = TypeVar("Message", bound=DataclassInstance)
 
 
+PATIENCE = timedelta(days=7)  # others wait so long while rank 0 embeds a whole data set
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process, ``rank`` of ``world``, and its collectives: every rank must call them, in the same order.
 
-    ``background`` is a second process group (gloo), so that checkpoints are written while training goes on.
+    Sums have torch's timeout (10 minutes for NCCL, 30 for gloo), so that a rank that hangs in a step ends the run.
+    :meth:`gather` waits for :data:`PATIENCE`, since one rank may have long work of its own to do before it.
+
+    Attributes:
+        background: a process group (gloo) of its own, so that checkpoints are written while training goes on.
+        patient: the process group (gloo) of :meth:`gather`; None: the default one.
     """
 
     rank: int
     world: int
     device: torch.device
     background: dist.ProcessGroup | None = None
+    patient: dist.ProcessGroup | None = None
 
     def sum(self, value: float) -> float:
         """The sum of ``value`` over all ranks."""
@@ -74,7 +83,7 @@ class Ranks:
         if self.world == 1:
             return [value]
         values: list[object] = [None] * self.world
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.patient)
         return values
 
     def mesh(self, kind: Literal["full", "hybrid"]) -> DeviceMesh:
@@ -96,12 +105,8 @@ class Ranks:
 
 
 @contextmanager
-def join_ranks(patience: timedelta | None = None) -> Iterator[Ranks]:
-    """Join the process group if torchrun started this process; otherwise be the only rank.
-
-    Args:
-        patience: timeout of collectives; None is torch's default, 10 minutes for NCCL and 30 for gloo.
-    """
+def join_ranks() -> Iterator[Ranks]:
+    """Join the process group if torchrun started this process; otherwise be the only rank."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
@@ -110,9 +115,10 @@ def join_ranks(patience: timedelta | None = None) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(0, 1, device)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=patience, **_rendezvous())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", **_rendezvous())
+    background, patient = dist.new_group(backend="gloo"), dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
-        yield Ranks(dist.get_rank(), world, device, dist.new_group(backend="gloo", timeout=patience))
+        yield Ranks(dist.get_rank(), world, device, background, patient)
     finally:
         dist.destroy_process_group()
 

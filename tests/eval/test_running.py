@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -359,22 +358,6 @@ def test_a_benchmark_of_a_composed_world_has_a_full_card(
 
     monkeypatch.setattr("openpali.eval.nano.SEED", 1)  # other images
     assert run(find_benchmark("nano/retrieval"), pali, tmp_path, limit=6).card.data["hash"] != cards[0].data["hash"]
-
-
-def test_ranks_wait_for_days_while_rank_0_embeds(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[timedelta | None] = []
-
-    def join(backend: str, timeout: timedelta | None = None) -> None:
-        given.append(timeout)
-        raise ValueError("stop after joining")
-
-    monkeypatch.setattr("torch.distributed.init_process_group", join)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(sys, "argv", ["openpali", "eval", "fewshot", "--model", str(family)])
-    with pytest.raises(SystemExit, match="stop after joining"):
-        main()
-    assert given[0] is not None
-    assert given[0] > timedelta(days=1)
 
 
 class ThreadRanks(Ranks):

@@ -53,7 +53,7 @@ def evaluate(
     from openpali.distributed import join_ranks
     from openpali.eval.ocr import open_ocr
     from openpali.eval.registry import BENCHMARKS, find_benchmark
-    from openpali.eval.runner import PATIENCE_OF_RANKS, run
+    from openpali.eval.runner import run
     from openpali.eval.suites import find_suite, run_suite
     from openpali.home import home
     from openpali.reports.progress import progress_bar
@@ -77,7 +77,7 @@ def evaluate(
     check_writable(file, save_predictions, report, out and out / "table.md")
     root = Path.cwd() if own else data or home() / "data"
     reader = open_ocr(ocr) if ocr else None
-    with join_ranks(PATIENCE_OF_RANKS) as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
+    with join_ranks() as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
         pali = open_pali(model, engine, dtype, device)
         if suite:
             outcomes = list(

@@ -42,7 +42,6 @@ def study(
 ) -> None:
     """Train and score all arms of a study, and write its table; the same command resumes, or helps another one."""
     from openpali.distributed import join_ranks
-    from openpali.eval.runner import PATIENCE_OF_RANKS
     from openpali.home import home
     from openpali.study.results import Results
     from openpali.study.work import Scoring, Unit, check_tests, units_of, work
@@ -70,7 +69,7 @@ def study(
         if store and isinstance(unit, Scoring):
             store.keep(unit.job)
 
-    with join_ranks(PATIENCE_OF_RANKS) as ranks:
+    with join_ranks() as ranks:
         if store and ranks.rank == 0:
             store.take_up()
         if not report:

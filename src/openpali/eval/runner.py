@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from openpali.data.sources.base import Source
@@ -36,8 +35,6 @@ from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
 from openpali.weights.find import FAMILY
-
-PATIENCE_OF_RANKS = timedelta(days=7)  # the others wait while rank 0 embeds a whole data set
 
 
 @dataclass(frozen=True)
