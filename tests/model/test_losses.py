@@ -14,6 +14,7 @@ from openpali.model.losses import cross_entropy, region_loss, share_names, sigmo
 from openpali.model.siglip import Embeddings, Regions, SigLIP, normalize
 from openpali.model.sizes import PRESETS
 
+from .memory import Largest
 from .ranks import EVEN, WORLDS, largest_logits, masks, pairs, share, vqvae
 
 Ranks = dict[int, list[dict[str, Any]]]
@@ -110,6 +111,28 @@ def test_region_loss_is_the_sigmoid_loss_of_regions_and_names() -> None:
         region_loss(pairs(1), regions)
     twice = regions._replace(names=regions.names[[2, 0, 1, 2]], named=torch.tensor([3, 1, -1, 0]))
     torch.testing.assert_close(region_loss(embeddings._replace(name=name[[2, 0, 1, 2]]), twice), expected)
+
+
+def test_region_loss_counts_a_name_once_wherever_it_stands() -> None:
+    generator = torch.Generator().manual_seed(6)
+    names = torch.randint(0, 2, (40, 3), generator=generator)  # eight names, some of them neighbours
+    distinct, place = names.unique(dim=0, return_inverse=True)
+    name = F.normalize(torch.randn(len(distinct), 7, generator=generator), dim=1)
+    region = F.normalize(torch.randn(9, 7, generator=generator), dim=1)
+    named = torch.randint(0, 40, (9,), generator=generator)
+    regions = Regions(torch.zeros(9), torch.zeros(9, 2), names, named)
+    once = regions._replace(names=distinct, named=place[named])
+    embeddings = pairs(1)._replace(region=region, name=name)
+    loss = region_loss(embeddings._replace(name=name[place]), regions)
+    torch.testing.assert_close(loss, region_loss(embeddings, once))
+
+
+def test_memory_of_the_region_loss_does_not_grow_with_pairs_of_names() -> None:
+    names, named = torch.randint(0, 9, (500, 4)), torch.arange(3)
+    embeddings = pairs(1)._replace(region=torch.randn(3, 7), name=torch.randn(500, 7))
+    with Largest() as seen:
+        region_loss(embeddings, Regions(torch.zeros(3), torch.zeros(3, 2), names, named))
+    assert seen.elements < 500 * 500 / 10
 
 
 def test_names_are_padded_with_the_empty_text() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from openpali.model import attention
 from openpali.model.init import init_weights
@@ -20,6 +18,8 @@ from openpali.model.losses import cross_entropy
 from openpali.model.pali import Memory, PaliModel, PaliModelConfig
 from openpali.model.t5 import Cache, T5Config
 from openpali.model.vit import ViTConfig
+
+from .memory import Largest
 
 VOCAB = 23
 CONFIG = PaliModelConfig(
@@ -291,20 +291,6 @@ def test_training_keeps_no_scores_of_all_pairs(model: PaliModel, monkeypatch: py
     assert kept(256) < 2.1 * kept(128)
 
 
-class _Largest(TorchDispatchMode):
-    """The most elements that one new tensor has; a view holds none of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, Tensor):
-            self.elements = max(self.elements, out.untyped_storage().nbytes() // out.element_size())
-        return out
-
-
 @pytest.mark.parametrize("rows", [1, 3])
 def test_inference_memory_grows_no_faster_than_tokens(
     model: PaliModel, monkeypatch: pytest.MonkeyPatch, rows: int
@@ -314,7 +300,7 @@ def test_inference_memory_grows_no_faster_than_tokens(
     largest = []
     for length in (200, 400, 800):
         x, mask = torch.randn(rows, length, 12), torch.arange(length).expand(rows, -1) < length - 3
-        with torch.no_grad(), _Largest() as seen:
+        with torch.no_grad(), Largest() as seen:
             blocks = exact(x, mask)
         largest.append(seen.elements)
         torch.testing.assert_close(blocks, exact(x, mask).detach(), atol=1e-5, rtol=1e-5)  # with gradients: whole

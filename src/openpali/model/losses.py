@@ -76,12 +76,25 @@ def region_loss(embeddings: Embeddings, regions: Regions) -> Tensor:
     region, name = embeddings.region, embeddings.name
     if region is None or name is None:
         raise ValueError("these embeddings have no regions: give the model regions as well as pairs")
-    same_UU = (regions.names[:, None] == regions.names).all(-1)
-    own_RU = same_UU[regions.named].float()
+    numbers_U = _number(regions.names)
+    times_U = torch.zeros_like(numbers_U).index_add(0, numbers_U, torch.ones_like(numbers_U))[numbers_U]
+    own_RU = (numbers_U[regions.named, None] == numbers_U).float()
     with torch.autocast(region.device.type, enabled=False):
         logits_RU = region.float() @ name.float().T * embeddings.log_temperature.exp() + embeddings.bias
-        each = F.binary_cross_entropy_with_logits(logits_RU, own_RU, reduction="none") / same_UU.sum(0)
+        each = F.binary_cross_entropy_with_logits(logits_RU, own_RU, reduction="none") / times_U
         return (each.sum(1) * (regions.named >= 0)).sum()
+
+
+def _number(rows_UL: Tensor) -> Tensor:
+    """A number below U for each row, ``[U]``; the same for equal rows.
+
+    ``torch.unique`` would make the host wait for the GPU, and comparing each row with each takes U x U x L bytes.
+    """
+    order = torch.arange(len(rows_UL), device=rows_UL.device)
+    for column in reversed(rows_UL.unbind(1)):  # a radix sort
+        order = order[column[order].argsort(stable=True)]
+    differs = (rows_UL[order[1:]] != rows_UL[order[:-1]]).any(1)
+    return torch.empty_like(order).index_copy(0, order, F.pad(differs.cumsum(0), (1, 0)))
 
 
 class _SigmoidLoss(torch.autograd.Function):
