@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from tiny_runs import make_recipe
 
+from openpali.infer.pipeline import Pipeline
 from openpali.model.siglip import Embeddings
-from openpali.train.objectives import hits
+from openpali.train.objectives import build_objective, hits
 from openpali.train.phases import class_names, open_phases
 
 
@@ -20,6 +21,16 @@ def test_hits_are_the_same_in_chunks_and_have_no_gradient() -> None:
         found = hits(Embeddings(image, text, torch.zeros(1), torch.zeros(1)), chunk)
         assert found.tolist() == [True, True, True, False, False, True, True]
         assert not found.requires_grad
+
+
+def test_a_tokenizer_that_pads_otherwise_than_the_model_is_refused(tokenizer, monkeypatch) -> None:
+    recipe = make_recipe()
+    model = build_objective(recipe, tokenizer, ()).model
+    monkeypatch.setattr(tokenizer, "pad_id", 3)
+    with pytest.raises(ValueError, match="pads with id 3"):
+        build_objective(recipe, tokenizer, ())
+    with pytest.raises(ValueError, match="pads with id 3"):
+        Pipeline(model, tokenizer, None)
 
 
 def test_the_classes_of_a_mixture_are_those_of_all_its_entries(tokenizer) -> None:

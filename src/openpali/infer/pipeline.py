@@ -128,6 +128,7 @@ class Pipeline:
         self.languages = languages
         self.calibrations = calibrations or {}
         self.ood = ood
+        model.check_pad(tokenizer.pad_id)
         self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
 
     @property

@@ -67,6 +67,18 @@ class VisionLanguageModel(nn.Module, ABC):
         self.vit = ViT(vision)
         self.project = project
 
+    def check_pad(self, pad: int) -> None:
+        """Check that a tokenizer, whose pad token is ``pad``, pads with what this model takes for padding.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if pad != self.pad:
+            raise ValueError(
+                f"the tokenizer pads with id {pad}, and {type(self).__name__} takes id {self.pad} for padding: use "
+                "the tokenizer that belongs to the model"
+            )
+
     def forward(
         self, images: Tensor | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
     ) -> Tensor:

@@ -443,6 +443,7 @@ class _Vocabulary:
     """Stands in for a tokenizer that has not been built."""
 
     vocab_size: int
+    pad_id: int = VisionLanguageModel.pad
 
 
 def _vocabulary(recipe: Recipe) -> Tokenizer:

@@ -152,6 +152,7 @@ class SequenceObjective:
         shape = cast(SequenceConfig, _shape(recipe, PaliModelConfig, PaliGemmaConfig, T5Gemma2Config))
         self.config: Config = _for_sequences(shape, recipe, tokenizer)
         self.model = build_adaptable(self.config, recipe)
+        cast(VisionLanguageModel, self.model).check_pad(tokenizer.pad_id)
         self.encoder: Encoder = SequenceEncoder(
             tokenizer, recipe.max_prompt, recipe.max_target, cut=recipe.too_long == "cut"
         )
