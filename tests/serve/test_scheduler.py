@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from openpali.data.media.images import Preprocess
-from openpali.infer.generate import Decoding
+from openpali.infer.generate import Decoding, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline, Prediction
 from openpali.model.init import init_weights
@@ -266,6 +266,27 @@ def test_a_request_that_cannot_be_encoded_harms_no_other(
     with pytest.raises(Failed, match="out of memory"):
         tickets[1].predictions(0)
     assert scheduler.accepting
+
+
+def test_a_callback_that_raises_harms_no_request(pali: Pali, images: Sequence[Image]) -> None:
+    seen, ended = [], []
+
+    def watch(written: Written) -> None:
+        seen.append(len(written.ids))
+        raise RuntimeError("nobody reads this")
+
+    def finished(ticket: Ticket) -> None:
+        ended.append(ticket)
+        raise RuntimeError("nobody counts this")
+
+    scheduler = Scheduler(pali, finished=finished)
+    tickets = [scheduler.submit([images[0]], PROMPTS[0], decoding=SHORT, watch=each) for each in (watch, None)]
+    while scheduler.turn():
+        pass
+    assert scheduler.accepting
+    assert (seen, ended) == ([1], tickets)
+    watched, other = (ticket.predictions(0)[0].generation.ids for ticket in tickets)
+    assert watched == other
 
 
 def test_an_engine_that_fails_takes_no_more_requests(

@@ -26,11 +26,12 @@ from torch import Tensor
 
 from openpali.infer.generate import Ask, Decoding, Model, Rows
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Frames, Pipeline, cut_at, group
+from openpali.infer.pipeline import Frames, Pipeline, group
 from openpali.messages import reason
 from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
 from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
+from openpali.text.growing import stop_at
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +78,8 @@ class Scheduler:
         queue: most requests that wait for slots.
         encoded: most requests that are encoded between two steps, so that others go on.
         features: most bytes of visual tokens to keep.
-        finished: called with each request that has ended, however it did, in the computing thread.
+        finished: called with each request that has ended, however it did, in the computing thread; if it raises,
+            that is logged.
 
     Attributes:
         failure: why the engine failed; empty while it works.
@@ -163,7 +165,7 @@ class Scheduler:
             task = task or pipeline.task(name)
         arrays, size = pipeline.arrays(frames, prompt)
         decoding = decoding or Decoding(max_tokens=task.max_target_tokens)
-        stop = _stop(pipeline, stops) if stops else None
+        stop = stop_at(pipeline.tokenizer, stops) if stops else None
         keys = [(pipeline, hash_pixels(image)) for image in arrays.get("images", ())]
         until = None if seconds is None else time.monotonic() + seconds
         ask = Ask(decoding, stop=stop, alternatives=alternatives)
@@ -347,7 +349,11 @@ class Scheduler:
             assert ticket.text is not None
             ticket.first_token = ticket.first_token or now
             if ticket.watch is not None:
-                ticket.watch(ticket.text.written)
+                try:
+                    ticket.watch(ticket.text.written)
+                except Exception:  # of this request: the others go on, and so does its answer
+                    _log.exception("a request's watch has failed, and is not called again")
+                    ticket.watch = None
             if ticket.text.live:
                 going.append(ticket)
             else:
@@ -364,7 +370,10 @@ class Scheduler:
         else:
             ticket.future.set_exception(error)
         if self.finished is not None:
-            self.finished(ticket)
+            try:
+                self.finished(ticket)
+            except Exception:
+                _log.exception("what is called with requests that have ended has failed")
 
     def _fail(self, error: Exception) -> None:
         """The engine is in no known state: nothing goes on."""
@@ -393,11 +402,3 @@ def _look(pipeline: Pipeline, images: Sequence[Tensor]) -> list[Features]:
     odd = pipeline.ood_scores(pixels, patches)
     scores = [None] * len(images) if odd is None else odd[:, 0].tolist()
     return [Features(*each) for each in zip(tokens_BND, scores, strict=True)]
-
-
-def _stop(pipeline: Pipeline, stops: Sequence[str]) -> Callable[[list[int]], bool]:
-    def stop(ids: list[int]) -> bool:
-        text = pipeline.tokenizer.decode(ids)
-        return cut_at(text, stops) != text
-
-    return stop

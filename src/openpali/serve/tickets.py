@@ -50,7 +50,7 @@ class TooLate(RuntimeError):
 
 
 Watch = Callable[[Written], None]
-"""Called with what is written so far after each step, in the scheduler's thread."""
+"""Called with what is written so far after each step, in the scheduler's thread; no more once it has raised."""
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from openpali.text.tokenizer import Tokenizer
 
@@ -14,6 +14,17 @@ def text_after(tokenizer: Tokenizer, before: Sequence[int], ids: Sequence[int]) 
     """What ``ids`` add to the text of the ids ``before`` them."""
     context = before[-CONTEXT:]
     return tokenizer.decode([*context, *ids])[len(tokenizer.decode(context)) :]
+
+
+def stop_at(tokenizer: Tokenizer, stops: Sequence[str]) -> Callable[[list[int]], bool]:
+    """Whether the text of ids holds one of ``stops``. It is asked after each id, and decodes only the last ones."""
+    tail = 4 * max(map(len, stops)) + CONTEXT  # ids that hold a stop, even if each is one byte of a character
+
+    def stop(ids: list[int]) -> bool:
+        text = text_after(tokenizer, ids[:-tail], ids[-tail:])
+        return any(each in text for each in stops)
+
+    return stop
 
 
 class GrowingText:
