@@ -503,6 +503,17 @@ def test_silent_and_dribbling_clients_are_sent_away(pali: Pali) -> None:
     assert b" 408 " in slow
 
 
+def test_a_bad_request_after_an_answer_ends_the_connection(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with connect(url) as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        answer = connection.recv(1000)
+        connection.sendall(b"\0 nonsense\r\n\r\n")
+        answer += until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_a_client_that_reads_nothing_is_sent_away(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     service = service_of(pali, Limits(pause=0.5))
     monkeypatch.setattr(service.metrics, "text", lambda: bytes(50_000_000))  # no socket buffers so much

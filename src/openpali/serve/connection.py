@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
@@ -33,6 +34,12 @@ class Connection(H11Protocol):
                 self._free()
         elif self._timer is None:
             self._limit(self.transport.close)  # these are the first bytes of the next request
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # the answer has begun: h11 raises for a second one
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
