@@ -145,6 +145,15 @@ def test_a_port_that_is_taken_is_said_in_a_sentence() -> None:
         assert int(found.getsockname()[1]) > 0
 
 
+def test_all_addresses_of_a_host_have_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.1", "127.0.0.2")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    first, second = listen("localhost", 0)[0]
+    with first, second:
+        assert (first.getsockname()[0], second.getsockname()[0]) == ("127.0.0.1", "127.0.0.2")
+        assert first.getsockname()[1] == second.getsockname()[1] > 0
+
+
 def test_options_of_the_page_exist() -> None:
     import inspect
 

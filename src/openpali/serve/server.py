@@ -79,8 +79,9 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
     """
     found: list[socket.socket] = []
     try:
-        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            found.append(socket.create_server(address, family=family, backlog=2048))
+        for family, _, _, _, (address, _, *scope) in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            found.append(socket.create_server((address, port, *scope), family=family, backlog=2048))
+            port = found[0].getsockname()[1]  # of 0, the system chooses one: the same for all addresses
     except socket.gaierror as error:
         raise OSError(f"cannot listen at {host}: {error.strerror}: choose another --host") from error
     except OSError as error:
