@@ -14,6 +14,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from openpali.data.importers.registry import IMPORTERS
 from openpali.data.sources.registry import open_source
 from openpali.infer.bulk import Reply
 from openpali.infer.generate import Generation
-from openpali.infer.pali import Pali
+from openpali.infer.pali import Pali, Reworded
 from openpali.infer.pipeline import Prediction, Untrained
 from openpali.interop.export import Inexpressible
 from openpali.synth.builders.registry import BUILDERS
@@ -93,6 +94,23 @@ def test_predict_writes_the_prompt_of_a_task(capsys, monkeypatch, family: Path, 
         capsys, monkeypatch, "predict", photo, "--task", "caption", "--lang", "ja", "--model", family, "--json"
     )
     assert json.loads(printed)["prompt"] == "Generate the alt_text in ja at 0: <extra_id_0>"
+
+
+def test_predict_asks_plain_words_as_a_question(capsys, monkeypatch, family: Path, photo: Path) -> None:
+    def ask(*options: str) -> dict[str, Any]:
+        return json.loads(openpali(capsys, monkeypatch, "predict", photo, *options, "--model", family, "--json"))
+
+    with pytest.warns(Reworded):
+        asked = ask("what is this?")
+    assert asked["prompt"] == "Answer in en: what is this? <extra_id_0>"
+    assert "asked as a question" in asked["note"]
+    with pytest.warns(Reworded):
+        caption = ask("a dog", "--task", "caption")
+    assert caption["prompt"] == "Generate the alt_text in en at 0: <extra_id_0>"
+    assert "task caption takes no text" in caption["note"]
+    assert ask("what is this?", "--raw")["prompt"] == "what is this?"
+    with pytest.warns(Reworded):
+        assert ask("what?", "--lang", "ja")["prompt"] == "Answer in ja: what? <extra_id_0>"
 
 
 def test_predict_accepts_frames_and_videos(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
@@ -378,7 +396,8 @@ def test_sizes(capsys, monkeypatch) -> None:
         (["quantize", "FAMILY", "--out", "FAMILY/pali"], "is an input and would be overwritten"),
         (["export", "FAMILY", "--out", "FAMILY"], "is an input and would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "not a share of the peak: give a number"),
-        (["predict", "PHOTO", "what?", "--lang", "ja", "--model", "FAMILY"], "--lang needs a --task"),
+        (["predict", "PHOTO", "detect: cat", "--lang", "ja", "--model", "FAMILY"], "leave out the language"),
+        (["predict", "PHOTO", "what?", "--raw", "--task", "vqa", "--model", "FAMILY"], "and no task"),
         (["predict", "PHOTO", "what?", "--model", "nowhere"], "no model 'nowhere'"),
         (["predict", "PHOTO", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
         (["eval", "nano/captions", "--model", "FAMILY"], "did you mean 'nano/caption'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import ExifTags, Image
 from openpali import Pali
 from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
+from openpali.infer.pali import Reworded
 from openpali.infer.pipeline import to_array
 from openpali.model.pali import PaliModel
 from openpali.tasks.example import Size
@@ -121,6 +123,33 @@ def test_free_prompts_are_recognised(pali: Pali) -> None:
     assert pali.recognise("Generate the ocr_text in en: <extra_id_0>") == "ocr"
     assert pali.recognise("what moves?", frames=8) == "video_qa"
     assert pali.recognise("anything else") == "vqa"
+
+
+def test_what_is_no_prompt_is_asked_as_a_question(
+    pali: Pali, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "Answer in one word: what is it?"
+    question = f"Answer in en: {text} <extra_id_0>"
+    with pytest.warns(Reworded, match="asked as a question"):
+        found = pali.predict([images[:1]] * 2, [text, "detect: horse"])
+    assert [each.prompt for each in found] == [question, "detect: horse"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Reworded)
+        [raw] = pali.predict([images[:1]], [text], raw=True)
+        assert raw.prompt == text
+        [blank] = pali.predict([images[:1]], ["a horse <extra_id_0> in the grass"])
+        assert blank.prompt == "a horse <extra_id_0> in the grass"
+    assert pali.prompted(text, lang="ja").prompt == f"Answer in ja: {text} <extra_id_0>"
+    assert pali.prompted(text, frames=2).task.name == "video_qa"
+    with pytest.raises(ValueError, match="leave out the language"):
+        pali.prompted(question, lang="ja")
+    caption = pali.prompted("a dog", pali.task("caption"))
+    assert (caption.prompt, bool(caption.note)) == ("Generate the alt_text in en at 0: <extra_id_0>", True)
+    monkeypatch.setattr(pali, "languages", ("de", "fr"))
+    assert pali.prompted("was ist das?").prompt == "Answer in de: was ist das? <extra_id_0>"
+    for each in (pali, pali.pipeline()):
+        monkeypatch.setattr(each, "dialect", "plain")  # asks questions as they are
+    assert pali.prompted("what?")[1:] == pali.prompted("what?", raw=True)[1:] == ("what?", "")
 
 
 def test_several_frames_are_one_row(pali: Pali, images: list[np.ndarray]) -> None:

@@ -143,6 +143,26 @@ def test_a_stream_is_the_answer_in_pieces(client: Any, encoded: Sequence[str]) -
         assert len(text_of(tokens[:-1]).strip()) < len(cut) <= len(text_of(tokens)), "it ends where it is cut"
 
 
+def test_plain_words_are_a_question(client: Any, encoded: Sequence[str]) -> None:
+    def ask(text: str, **options: Any) -> tuple[str, bool]:
+        body = chat(text, encoded[0], max_tokens=4, **options)
+        whole = client.post("/v1/chat/completions", json=body).json()["choices"][0]["openpali"]
+        streamed = events(client, body)[-1]["choices"][0]["openpali"]
+        assert (whole["prompt"], whole["note"]) == (streamed["prompt"], streamed["note"])
+        return whole["prompt"], whole["note"] is not None
+
+    assert ask("what is this?") == ("Answer in en: what is this? <extra_id_0>", True)
+    assert ask("was?", lang="de") == ("Answer in de: was? <extra_id_0>", True)
+    assert ask("what is this?", raw=True) == ("what is this?", False)
+    assert ask(ASK) == (ASK, False)
+    assert ask("what?", task="vqa") == (ASK, False)
+    assert ask("caption this", task="caption") == ("Generate the alt_text in en at 0: <extra_id_0>", True)
+    plain = client.post("/v1/completions", json={"prompt": "what?", "max_tokens": 4}).json()["choices"][0][
+        "openpali"
+    ]
+    assert (plain["prompt"], plain["note"]) == ("what?", None)
+
+
 def test_a_stream_of_several_answers_holds_what_they_hold(client: Any, encoded: Sequence[str]) -> None:
     body = chat(ASK, encoded[1], max_tokens=9, n=2, temperature=1, seed=3, logprobs=True)
     whole = client.post("/v1/chat/completions", json=body).json()["choices"]
@@ -353,7 +373,9 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat(" "), 400, "no text"),
     ("/v1/chat/completions", chat("word " * 600), 400, "shorten it"),
     ("/v1/chat/completions", chat("a", task="sing"), 400, "unknown task 'sing'"),
-    ("/v1/chat/completions", chat("a", lang="de"), 400, "lang needs a task"),
+    ("/v1/chat/completions", chat(ASK, lang="de"), 400, "leave out the language"),
+    ("/v1/chat/completions", chat("a", lang="xx"), 400, "does not answer in 'xx'"),
+    ("/v1/chat/completions", chat("a", raw=True, task="vqa"), 400, "which a task would write"),
     ("/v1/chat/completions", chat("a", "data:image/png;base64,!!"), 400, "is not in base64"),
     ("/v1/chat/completions", chat("a", "data:image/png,abc"), 400, "is no data URL"),
     ("/v1/chat/completions", chat("a", "data:;base64,YWJj"), 400, "is not an image"),

@@ -31,7 +31,7 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE... TEXT",
-            help="Images, videos or folders, then the prompt for each; with --task, what the task asks about",
+            help="Images, videos or folders, then a question or a prompt; with --task, what the task asks about",
         ),
     ] = None,
     model: Model = "nano",
@@ -41,7 +41,10 @@ def predict(
     task: Annotated[
         str, typer.Option(help="Write the prompt of this task: caption, ocr, vqa, detect, refseg, ...")
     ] = "",
-    lang: Annotated[str, typer.Option(help="Language of the task's answer; default: en, or the sample's")] = "",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Send the text as it is, even if it reads like a question")
+    ] = False,
+    lang: Annotated[str, typer.Option(help="Language of the answer; default: en, or the sample's")] = "",
     as_frames: Annotated[bool, typer.Option("--as-frames", help="Take the images as frames of one video")] = False,
     frames: Annotated[int, typer.Option(help="Maximum number of frames of a video", min=1)] = 8,
     stride: Annotated[
@@ -69,9 +72,7 @@ def predict(
 
     printed = "json" if as_json else format
     paths, text = ([], " ".join(inputs or [])) if source else _split(inputs or [], task)
-    if lang and not task and (text or not source):
-        raise ValueError("--lang needs a --task, such as --task vqa: without one, your text is the whole prompt")
-    request = Request(task, text, lang)
+    request = Request(task, text, lang, raw)
     if source or output:
         if not source or output is None:
             raise ValueError("--input and --output go together: samples in, a line of JSON for each of them out")

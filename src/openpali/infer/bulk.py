@@ -7,6 +7,7 @@ for some in replies(pali, source, Request(task="caption")):
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from openpali.data.sources.mask_formats import RunLengths
 from openpali.data.sources.records import RecordSource
 from openpali.infer.batches import cut, windows
 from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
-from openpali.infer.pali import Pali
+from openpali.infer.pali import Pali, Prompted, Reworded
 from openpali.infer.pipeline import BATCH, Prediction, group
 from openpali.locks import lock_output
 from openpali.messages import reason, shorten
@@ -37,13 +38,22 @@ class Request:
     Attributes:
         task: writes the prompts; by default the one that a sample is evidently for.
         text: what the task asks about, the same for all samples; by default the sample's own question, expression
-            or names. Without a task it is the whole prompt.
+            or names. Without a task it is a prompt or a question.
         lang: of the answers; by default the sample's.
+        raw: the text is the whole prompt, even if it reads like a question.
+
+    Raises:
+        ValueError: ``raw`` without a text, or with a task.
     """
 
     task: str = ""
     text: str = ""
     lang: str = ""
+    raw: bool = False
+
+    def __post_init__(self) -> None:
+        if self.raw and (self.task or not self.text):
+            raise ValueError("raw sends your text as the whole prompt: give a text, and no task")
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,8 @@ class Reply:
     """What came of a sample: a prediction, or an error.
 
     Attributes:
-        note: a sentence if the model was not trained on the task (:meth:`Pipeline.reservation`).
+        note: sentences if the model was not trained on the task (:meth:`Pipeline.reservation`), and if the text was
+            not asked as it is (:meth:`Pali.prompted`).
         files: paths of the sample's images, as its source names them.
     """
 
@@ -187,6 +198,7 @@ class Asked:
     task: Task
     part: str
     prompt: str
+    note: str
 
 
 class Asking:
@@ -219,7 +231,9 @@ class Asking:
         if isinstance(sample, Reply):
             return sample
         try:
-            task, prompt = self._prompt(sample)
+            task, prompt, note = self._prompt(sample)
+            if note:
+                warnings.warn(note, Reworded, stacklevel=2)
             size = sample.size if sample.images else None
             part = self.pali.part_for(task.name, size)
             pipeline = self.pali.pipeline(part)
@@ -228,7 +242,7 @@ class Asking:
             return Reply(sample.key, error=str(error), files=sample.files)
         resize = pipeline.preprocess or (lambda image: image)
         images = [resize(image) for image in sample.images]
-        return Asked(index, sample.key, sample.files, images, size or Size(1, 1), task, part, prompt)
+        return Asked(index, sample.key, sample.files, images, size or Size(1, 1), task, part, prompt, note)
 
     def differs(self, source: Source, index: int, line: Json) -> str:
         """What a line of answers is about, if that is not the sample at this index; else empty."""
@@ -243,7 +257,7 @@ class Asking:
         for (name, part), places in group([(each.task.name, each.part) for each in chunk]).items():
             some = [chunk[place] for place in places]
             task = some[0].task
-            note = self.pali.pipeline(part).reservation(name)
+            reservation = self.pali.pipeline(part).reservation(name)
             predictions = self.pali.predict(
                 [each.images for each in some],
                 [each.prompt for each in some],
@@ -253,15 +267,17 @@ class Asking:
                 sizes=[each.size for each in some],
             )
             found |= {
-                each.index: Reply(each.key, prediction, note=note, files=each.files)
+                each.index: Reply(
+                    each.key, prediction, note="; ".join(filter(None, (reservation, each.note))), files=each.files
+                )
                 for each, prediction in zip(some, predictions, strict=True)
             }
         return found
 
-    def _prompt(self, example: Example) -> tuple[Task, str]:
+    def _prompt(self, example: Example) -> Prompted:
         request, frames = self.request, len(example.images)
         if request.text and not request.task:
-            return self._task(self.pali.recognise(request.text, frames)), request.text
+            return self.pali.prompted(request.text, lang=request.lang, frames=frames, raw=request.raw)
         told = [request.task] if request.task else tasks_of(example)
         if len(told) != 1:
             raise ValueError(f"sample {example.key} is for {' or '.join(told) or 'no task'}: name one with --task")
@@ -269,7 +285,7 @@ class Asking:
         if "images" in task.needs:
             require(example.images, example, "image")
         text = request.text or _text(task, example)
-        return task, self.pali.word(task, text, request.lang or example.lang)
+        return self.pali.prompted(text, task, lang=request.lang or example.lang)
 
     def _task(self, name: str) -> Task:
         if name not in self.tasks:

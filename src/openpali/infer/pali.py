@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast, get_args
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from openpali.infer.pipeline import (
 )
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
+from openpali.messages import shorten
 from openpali.model.int8 import compute_in_int8
 from openpali.model.pali import PaliModel, PaliModelConfig, VisionLanguageModel
 from openpali.model.siglip import SigLIP
@@ -46,7 +47,7 @@ from openpali.tasks.base import Task
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Object, Size
 from openpali.tasks.refseg import MaskCodec
-from openpali.tasks.registry import Tools, recognise
+from openpali.tasks.registry import FREE_TEXT, Tools, is_prompt, recognise, suited
 from openpali.weights.family import MAIN, MASKS, mask_codec_of, open_family
 from openpali.weights.find import FAMILY, find_model, name_of
 from openpali.weights.format import ANSWERING, ModelFolder, open_model
@@ -56,6 +57,24 @@ from openpali.weights.ood import read_ood
 
 class EngineMissing(UserWarning):
     """A faster engine for generation is not installed."""
+
+
+class Reworded(UserWarning):
+    """A text was not sent to the model as it is."""
+
+
+class Prompted(NamedTuple):
+    """What a model is asked.
+
+    Attributes:
+        task: parses the answer.
+        prompt: what the model reads.
+        note: a sentence if the user's text is asked as a question, or left out; else empty.
+    """
+
+    task: Task
+    prompt: str
+    note: str = ""
 
 
 class Pali:
@@ -219,20 +238,30 @@ class Pali:
         decoding: Decoding | None = None,
         batch: int = BATCH,
         sizes: Sequence[Size] | None = None,
+        raw: bool = False,
     ) -> list[Prediction]:
         """Answer one prompt per row, see :meth:`Pipeline.predict`.
+
+        Without a ``task`` or a ``part``, a text that is no prompt is asked as a question (:meth:`prompted`), with a
+        warning (:class:`Reworded`).
 
         Args:
             frames, prompts, decoding, batch, sizes: as for :meth:`Pipeline.predict`.
             task: parses the answers and picks the part of the family, together with the first image; by default it
                 is recognised by the prompt.
             part: picks the part of the family instead.
+            raw: the texts are prompts, whatever they are.
 
         Raises:
             ValueError: the family lacks a part, or as :meth:`Pipeline.predict`.
         """
         check_rows(frames, prompts)
-        frames = list(frames)
+        frames, prompts = list(frames), list(prompts)
+        for i, text in enumerate(prompts if not (task or part or raw) else ()):
+            if not is_prompt(text, self.dialect):
+                _, prompts[i], note = self.prompted(text, frames=len(frames[i]))
+                if note:
+                    warnings.warn(note, Reworded, stacklevel=2)
         names = [part or "" for _ in prompts]
         for i, prompt in enumerate(prompts if not part else ()):
             name = task.name if task else self.recognise(prompt, len(frames[i]))
@@ -289,6 +318,41 @@ class Pali:
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language: see :meth:`Pipeline.word`."""
         return self.pipeline(self.part_for(task.name)).word(task, text, lang)
+
+    def prompted(
+        self, text: str, task: Task | None = None, *, lang: str = "", frames: int = 1, raw: bool = False
+    ) -> Prompted:
+        """What to ask a model for a user's text: with a task, its prompt; else the text, if it is a prompt, or else
+        the text as a question.
+
+        Args:
+            task: writes the prompt, from the text that it takes; one that takes none leaves the text out.
+            lang: of the answer; by default English, or the first language of a model that does not know it.
+            frames: number of images.
+            raw: the text is a prompt, whatever it is.
+
+        Raises:
+            ValueError: the text is empty, or a prompt with a ``lang`` beside it; or as :meth:`word`.
+        """
+        if not text.strip() and not task:
+            raise ValueError("the prompt is empty")
+        if not task and (raw or is_prompt(text, self.dialect)):
+            if lang:
+                told = f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt"
+                raise ValueError(f"{told}: leave out the language")
+            return Prompted(self.task(self.recognise(text, frames)), text)
+        asked = task or self.task(suited(FREE_TEXT, frames))
+        left_out = text.strip() if not asked.takes else ""
+        if not lang:
+            lang = "en" if "en" in self.languages or not self.languages else self.languages[0]
+        prompt, note = self.word(asked, "" if left_out else text, lang), ""
+        if left_out:
+            note = f"task {asked.name} takes no text: {shorten(repr(left_out), 40)} was left out (task vqa asks it)"
+        elif not task and prompt != text.strip():
+            note = (
+                f"{shorten(repr(text), 40)} was asked as a question: {shorten(prompt, 80)} (raw sends it as it is)"
+            )
+        return Prompted(asked, prompt, note)
 
     @property
     def name(self) -> str:

@@ -26,10 +26,15 @@ END = "</s>"  # T5's name of the end token
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
-def own(prediction: Prediction, masks: MaskFormat = "rle") -> Json:
-    """What a prediction holds beside its text: boxes [ymin, xmin, ymax, xmax] in pixels of the image."""
+def own(prediction: Prediction, masks: MaskFormat = "rle", note: str = "") -> Json:
+    """What a prediction holds beside its text: boxes [ymin, xmin, ymax, xmax] in pixels of the image.
+
+    Args:
+        note: says if the prompt is not the text that was sent.
+    """
     return {
         "prompt": prediction.prompt,
+        "note": note or None,
         "confidence": prediction.answer.confidence,
         "objects": [_object(thing, masks) for thing in prediction.answer.objects],
         "score": prediction.generation.score,

@@ -37,7 +37,7 @@ def completions_router(service: Service) -> APIRouter:
 
     @router.post("/v1/chat/completions", openapi_extra=describe_body(ChatRequest))
     async def chat(request: Request) -> Response:
-        """Ask about images. One message of the user; several images are the frames of a video."""
+        """Ask about images. The last message of the user counts; several images are the frames of a video."""
         body = await read_body(request, ChatRequest)
         model = service.model(body.model)
         if body.top_logprobs and not body.logprobs:
@@ -53,6 +53,7 @@ def completions_router(service: Service) -> APIRouter:
             partial(decoding_of, body, limit, service.limits),
             body.stops,
             body.top_logprobs,
+            body.raw,
         )
         headers = {}
         if question.ignored:
@@ -67,7 +68,9 @@ def completions_router(service: Service) -> APIRouter:
         images = [(url, f"images[{i}]") for i, url in enumerate(body.images)]
         decoding = partial(decoding_of, body, body.max_tokens, service.limits)
         alternatives = body.logprobs or 0
-        asked = Asked(model, body.prompt, images, decoding=decoding, stops=body.stops, alternatives=alternatives)
+        asked = Asked(
+            model, body.prompt, images, decoding=decoding, stops=body.stops, alternatives=alternatives, raw=True
+        )
         return await _complete(service, request, body, asked, _Plain(model.name, body.logprobs is not None), {})
 
     return router
@@ -135,7 +138,10 @@ async def _events(
             sent = pieces if len(predictions) == 1 else _Pieces(ticket)  # of several, nothing is sent before
             rest = sent.rest(prediction.answer.text)
             choice = await service.run(partial(form.piece, i, rest, ticket, _written(generation), sent))
-            choice |= {"finish_reason": FINISH[generation.finish_reason], "openpali": own(prediction)}
+            choice |= {
+                "finish_reason": FINISH[generation.finish_reason],
+                "openpali": own(prediction, note=ticket.note),
+            }
             last = {"usage": counts} if in_last and i == len(predictions) - 1 else {}
             yield event({**form.head(True), "choices": [choice], **last})
         if not in_last:
@@ -214,7 +220,7 @@ class _Form(ABC):
             **self.text(pieces.rest(prediction.answer.text), stream=False),
             "logprobs": self.log_probs(ticket, _written(generation), pieces),
             "finish_reason": FINISH[generation.finish_reason],
-            "openpali": own(prediction),
+            "openpali": own(prediction, note=ticket.note),
         }
 
     def piece(self, index: int, text: str, ticket: Ticket, written: Written, pieces: _Pieces) -> Json:

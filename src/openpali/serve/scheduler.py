@@ -132,6 +132,7 @@ class Scheduler:
         prompt: str,
         *,
         task: Task | None = None,
+        raw: bool = False,
         part: str = "",
         pali: Pali | None = None,
         decoding: Decoding | None = None,
@@ -143,7 +144,7 @@ class Scheduler:
         """Queue a request. Images are decoded and resized here, in the caller's thread.
 
         Args:
-            frames, prompt, task, part, decoding: as for one row of :meth:`openpali.infer.pali.Pali.predict`.
+            frames, prompt, task, raw, part, decoding: as for one row of :meth:`openpali.infer.pali.Pali.predict`.
             pali: who answers: this scheduler's model, or one that an adapter makes of it.
             stops: texts before which the answer ends.
             alternatives: how many of the likeliest tokens to note at each place.
@@ -157,6 +158,9 @@ class Scheduler:
         """
         self._check_room()
         pali = pali or self.pali
+        if not (task or part):
+            with self._loading:
+                task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
         name = task.name if task else pali.recognise(prompt, len(frames))
         if not part:
             part, frames = pali.route(name, frames)

@@ -119,7 +119,7 @@ CHAT_EXAMPLE: dict[str, Any] = {
         {
             "role": "user",
             "content": [
-                {"type": "text", "text": "Answer in en: what is in the picture? <extra_id_0>"},
+                {"type": "text", "text": "what is in the picture?"},
                 {"type": "image_url", "image_url": {"url": _PIXEL}},
             ],
         }
@@ -139,7 +139,8 @@ class ChatRequest(Generating):
     top_logprobs: int = Field(0, ge=0, le=20, description="Likeliest tokens at each place; needs logprobs")
     response_format: dict[Literal["type"], Literal["text"]] | None = None
     task: str = Field("", description="Write this task's prompt around the text: caption, vqa, ocr, detect, ...")
-    lang: str = Field("en", description="Language of the task's answer")
+    lang: str = Field("", description="Language of the answer to a task or a question; default: en")
+    raw: bool = Field(False, description="Send the text as it is, even if it reads like a question")
     # what OpenAI's clients may send without effect
     store: Literal[False] | None = None
     metadata: dict[str, str] | None = Field(None, description="Accepted and not used")

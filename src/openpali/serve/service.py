@@ -60,9 +60,9 @@ class Asked:
 
     Attributes:
         model: who is asked.
-        text: the prompt; with ``task``, what the task asks about.
+        text: a prompt or a question; with ``task``, what the task asks about.
         images: data URLs or URLs, with the name that errors give them.
-        task, lang: write the prompt.
+        task, lang, raw: how the prompt is written, see :meth:`Pali.prompted`.
         decoding: how to generate, given the longest answer of the task in tokens.
         stops: texts before which the answer ends.
         alternatives: how many of the likeliest tokens to note at each place.
@@ -72,10 +72,11 @@ class Asked:
     text: str
     images: Sequence[tuple[str, str]]
     task: str = ""
-    lang: str = "en"
+    lang: str = ""
     decoding: Callable[[int], Decoding] = lambda tokens: Decoding(max_tokens=tokens)
     stops: Sequence[str] = ()
     alternatives: int = 0
+    raw: bool = False
 
 
 @dataclass
@@ -199,19 +200,19 @@ class Service:
         """
         if len(asked.images) > self.limits.images:
             raise ApiError(400, f"{len(asked.images)} images, more than {self.limits.images}", param="images")
-        if asked.lang != "en" and not asked.task:
-            told = "lang needs a task, such as vqa: without one, your text is the whole prompt"
-            raise ApiError(400, told, param="lang")
+        if asked.raw and asked.task:
+            raise ApiError(400, "raw sends the text as the whole prompt, which a task would write", param="raw")
 
         client = Client(request, self.limits.seconds)
 
         def work() -> Ticket:
             images = list(self._images(asked.images, client))
             pali = asked.model.pali
-            name = suited(asked.task or pali.recognise(asked.text, len(images)), len(images))
-            task = pali.task(name)
-            prompt = pali.word(task, asked.text, asked.lang) if asked.task else asked.text
-            return self.scheduler.submit(
+            named = pali.task(suited(asked.task, len(images))) if asked.task else None
+            task, prompt, note = pali.prompted(
+                asked.text, named, lang=asked.lang, frames=len(images), raw=asked.raw
+            )
+            ticket = self.scheduler.submit(
                 images,
                 prompt,
                 task=task,
@@ -222,6 +223,8 @@ class Service:
                 seconds=client.left,
                 watch=watch,
             )
+            ticket.note = note
+            return ticket
 
         return await client.wait(self._read(asked.images, work), Ticket.cancel)
 

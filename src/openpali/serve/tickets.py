@@ -69,6 +69,7 @@ class Ticket:
         read: tokens that the model read, of the images, of the prompt, and its own beside them; 0 while it waits.
         text: what is being generated; None while it waits.
         ood_score: of its images; None while it waits, without images, and without a detector.
+        note: a sentence for the sender, if the prompt is not the text that was sent.
     """
 
     pipeline: Pipeline
@@ -88,6 +89,7 @@ class Ticket:
     read: int = 0
     text: Text | None = None
     ood_score: float | None = None
+    note: str = ""
     cancelled: bool = False
     future: Future[list[Generation]] = field(default_factory=Future)
 

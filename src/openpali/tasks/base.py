@@ -186,7 +186,7 @@ class Task(ABC):
         if self.takes and not text:
             raise ValueError(f"task {self.name} needs a text: the {self.takes}")
         if text and not self.takes:
-            raise ValueError(f"task {self.name} takes no text: leave out {text!r}")
+            raise ValueError(f"task {self.name} takes no text: leave out {text!r}, or ask it with task vqa")
         return self.template.render(text, lang=lang)
 
     def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:

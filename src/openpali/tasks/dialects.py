@@ -162,6 +162,7 @@ PLAIN = Dialect(
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3, PALIGEMMA, PLAIN)}
 DEFAULT = PALI3.name
+BLANK = "<extra_id_"  # begins each of T5's blanks; what fills them is the answer
 
 
 def find_dialect(name: str) -> Dialect:

@@ -10,7 +10,7 @@ from openpali.messages import hint
 from openpali.tasks.base import Need, Task
 from openpali.tasks.caption import Caption, SplitCaption, VideoCaption
 from openpali.tasks.detect import Detect
-from openpali.tasks.dialects import DEFAULT, Template, find_dialect
+from openpali.tasks.dialects import BLANK, DEFAULT, Template, find_dialect
 from openpali.tasks.example import Example
 from openpali.tasks.object_vqa import ObjectVqa
 from openpali.tasks.ocr import Ocr
@@ -156,8 +156,11 @@ def tasks_of(example: Example) -> list[str]:
 
 
 def is_prompt(text: str, dialect: str = DEFAULT) -> bool:
-    """Whether a text is a complete prompt of a task, rather than a question or a name to put into one."""
-    return any(template.begins(text) and template.read(text) is not None for _, template in _templates(dialect))
+    """Whether a text is a complete prompt of a task, or has a blank to fill. Others are questions, or names to put
+    into a prompt."""
+    return BLANK in text or any(
+        template.begins(text) and template.read(text) is not None for _, template in _templates(dialect)
+    )
 
 
 def _templates(dialect: str) -> Iterator[tuple[str, Template]]:
