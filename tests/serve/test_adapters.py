@@ -16,10 +16,13 @@ from requests_to import chat, make_adapter, service_of, serving
 from openpali.cli.main import main
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Prediction
 from openpali.model.lora import lora_names
+from openpali.model.pali import VisionLanguageModel
 from openpali.serve.scheduler import Scheduler
 from openpali.tasks.example import Image
 from openpali.weights.format import open_model, write_merged
+from openpali.weights.ood import OodDetector
 from openpali.weights.quantize import write_int8
 
 ASK = "Answer in en: what? <extra_id_0>"
@@ -74,6 +77,33 @@ def test_each_answers_as_it_does_alone(
     found = [ticket.predictions(0)[0] for ticket in tickets]
     assert [each.generation.ids for each in found] == [each.generation.ids for each in expected]
     assert len({tuple(each.generation.ids) for each in found[:3]}) == 3
+
+
+def test_those_that_see_alike_encode_an_image_once(
+    pali: Pali, adapters: Mapping[str, Pali], images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first adapter changes the text model alone, the second the image encoder, too."""
+    seen, embed = [], VisionLanguageModel.embed_images
+    monkeypatch.setattr(
+        VisionLanguageModel, "embed_images", lambda model, x: (seen.append(model), embed(model, x))[1]
+    )
+    scheduler = Scheduler(pali)
+
+    def ask(name: str) -> Prediction:
+        ticket = scheduler.submit([images[0]], ASK, pali=adapters.get(name), decoding=SHORT)
+        while scheduler.turn():
+            pass
+        return ticket.predictions(0)[0]
+
+    for name in ("one", "", "two", "one", "two", ""):
+        ask(name)
+    assert seen == [adapters["one"].pipeline().model, adapters["two"].pipeline().model]
+    known = pali.pipeline().describe([images[0]])[0]
+    judge = OodDetector(known - 1, torch.eye(len(known)), torch.zeros(1, len(known)), torch.tensor(1.0))
+    monkeypatch.setattr(pali.pipeline(), "ood", judge)
+    assert [ask(name).ood_score for name in ("one", "")] == [None, pytest.approx(len(known) ** 0.5, rel=1e-4)]
+    assert ask("").out_of_distribution
+    assert seen[2:] == [pali.pipeline().model], "once more, for what it is judged by"
 
 
 @pytest.mark.parametrize("engine", ["torch-int8", "openvino", "openvino-int8"])

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from typing import Any, TypeVar, cast
@@ -345,29 +346,32 @@ class Pipeline:
             return cast(Tensor, self.model.vit(images.flatten(0, 1)))
 
     def patch_tokens(self) -> AbstractContextManager[list[Tensor]]:
-        """Collects what the image encoder computes within the block, if :meth:`ood_scores` needs it."""
+        """Collects what the image encoder computes within the block, if :meth:`described` takes it."""
         return _tokens_of(self.model.vit if self.ood else None)
 
-    def ood_scores(self, images: Tensor, tokens: Sequence[Tensor]) -> Tensor | None:
-        """Out-of-distribution scores of images ``[B, F, H, W, 3]``, ``[B, F]``; None without a detector.
+    def described(self, images: Tensor, tokens: Sequence[Tensor]) -> Tensor:
+        """Features of the OOD detector for images ``[B, F, H, W, 3]``, ``[B * F, 2 D]``.
 
         Args:
             tokens: of :meth:`patch_tokens`; empty if an engine has computed them elsewhere.
         """
-        if self.ood is None:
-            return None
-        features = describe(tokens[0] if tokens else self._look(images)).cpu()
-        return self.ood.score(features).view(images.shape[:2])
+        return describe(tokens[0] if tokens else self._look(images)).cpu()
 
     def _ood_scores_of(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
-        """Mean OOD score of each row's images; ``tokens`` as for :meth:`ood_scores`."""
+        """Mean OOD score of each row's images; ``tokens`` as for :meth:`described`."""
         images = inputs.get("images")
-        odd_BF = None if images is None else self.ood_scores(images, tokens)
-        if images is None or odd_BF is None:
+        if images is None or self.ood is None:
             return [None] * len(inputs["prompt"])
+        odd_BF = self.ood.score(self.described(images, tokens)).view(images.shape[:2])
         counts = inputs["frames"].tolist() if "frames" in inputs else [images.shape[1]] * len(odd_BF)
         pairs = zip(odd_BF, counts, strict=True)
         return [float(row[:count].mean()) if count else None for row, count in pairs]
+
+    @cached_property
+    def eyes(self) -> Hashable:
+        """Which weights make visual tokens of an image: the same for adapters that change other weights alone."""
+        parts = (self.model.vit, self.model.project)
+        return tuple(tensor.data_ptr() for part in parts for tensor in part.state_dict().values())
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens of a prompt.

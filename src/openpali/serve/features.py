@@ -12,7 +12,7 @@ from torch import Tensor
 from openpali.tasks.example import Image
 
 Key = tuple[Hashable, bytes]
-"""Whose image encoder it is, and the hash of the pixels."""
+"""Whose image encoder it is (:attr:`Pipeline.eyes`), and the hash of the pixels."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Features:
 
     Attributes:
         tokens_ND: visual tokens.
-        ood_score: out-of-distribution score, above 1 beyond the limit; None without a detector.
+        described_D: features of the OOD detector; None if no model with a detector has asked for them.
     """
 
     tokens_ND: Tensor
-    ood_score: float | None = None
+    described_D: Tensor | None = None
 
 
 def hash_pixels(image: Image) -> bytes:
@@ -61,12 +61,14 @@ class FeatureCache:
         return self._found[key]
 
     def put(self, key: Key, features: Features) -> None:
-        """Keep the features of an image, and drop the oldest beyond the limit."""
-        tokens_ND = features.tokens_ND
-        if key in self._found or tokens_ND.nbytes > self.limit:
+        """Keep the features of an image in the place of earlier ones, and drop the oldest beyond the limit."""
+        tokens_ND, described_D = features.tokens_ND, features.described_D
+        if tokens_ND.nbytes > self.limit:
             return
-        tokens_ND = tokens_ND.clone()  # not a view, which would hold the whole batch
-        self._found[key] = Features(tokens_ND, features.ood_score)
+        if key in self._found:
+            self.size -= self._found.pop(key).tokens_ND.nbytes
+        # no views, which would hold the whole batch
+        self._found[key] = Features(tokens_ND.clone(), None if described_D is None else described_D.clone())
         self.size += tokens_ND.nbytes
         while self.size > self.limit:
             self.size -= self._found.popitem(last=False)[1].tokens_ND.nbytes

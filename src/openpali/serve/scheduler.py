@@ -170,7 +170,7 @@ class Scheduler:
         arrays, size = pipeline.arrays(frames, prompt)
         decoding = decoding or Decoding(max_tokens=task.max_target_tokens)
         stop = stop_at(pipeline.tokenizer, stops) if stops else None
-        keys = [(pipeline, hash_pixels(image)) for image in arrays.get("images", ())]
+        keys = [(pipeline.eyes, hash_pixels(image)) for image in arrays.get("images", ())]
         until = None if seconds is None else time.monotonic() + seconds
         ask = Ask(decoding, stop=stop, alternatives=alternatives)
         ticket = Ticket(pipeline, task, prompt, size, arrays, keys, ask, stops, until, watch)
@@ -328,12 +328,13 @@ class Scheduler:
         """Visual tokens ``[B, F * N, D]``; an image that was seen lately is not embedded again."""
         found: dict[Key, Features] = {}
         unseen: dict[Key, Tensor] = {}
+        detector = pipeline.ood
         for ticket in tickets:
             for key, image in zip(ticket.keys, ticket.arrays["images"], strict=True):
                 if key in found or key in unseen:
                     continue
                 features = self.features.get(key)
-                if features is None:
+                if features is None or (detector and features.described_D is None):
                     unseen[key] = torch.from_numpy(image)
                 else:
                     found[key] = features
@@ -341,9 +342,10 @@ class Scheduler:
             for key, features in zip(unseen, _look(pipeline, list(unseen.values())), strict=True):
                 found[key] = features
                 self.features.put(key, features)
-        for ticket in tickets:
-            odd = [each for key in ticket.keys if (each := found[key].ood_score) is not None]
-            ticket.ood_score = sum(odd) / len(odd) if odd else None
+        if detector is not None:
+            for ticket in tickets:
+                described = [cast(Tensor, found[key].described_D) for key in ticket.keys]
+                ticket.ood_score = float(detector.score(torch.stack(described)).mean())
         return torch.stack([torch.cat([found[key].tokens_ND for key in ticket.keys]) for ticket in tickets])
 
     def _collect(self) -> None:
@@ -403,6 +405,5 @@ def _look(pipeline: Pipeline, images: Sequence[Tensor]) -> list[Features]:
     pixels = torch.stack(list(images))[:, None].to(pipeline.device)
     with pipeline.patch_tokens() as patches:
         tokens_BND = cast(Engine, pipeline.engine).embed_images(pixels)
-    odd = pipeline.ood_scores(pixels, patches)
-    scores = [None] * len(images) if odd is None else odd[:, 0].tolist()
-    return [Features(*each) for each in zip(tokens_BND, scores, strict=True)]
+    described = pipeline.described(pixels, patches) if pipeline.ood else [None] * len(images)
+    return [Features(*each) for each in zip(tokens_BND, described, strict=True)]
