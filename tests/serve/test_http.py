@@ -398,7 +398,6 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/similarity", {"images": LARGE, "texts": ["a"]}, 413, "up to images[2] have more than 250,000 pixels"),
     ("/v1/embeddings", {"images": LARGE}, 413, "send smaller ones"),
     ("/v1/chat/completions", chat("a", *LARGE), 413, "send smaller ones"),
-    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}] * 2}, 400, "--history last-turn"),
     ("/v1/chat/completions", {"messages": [{"role": "assistant", "content": "a"}]}, 400, "not of the user"),
     ("/v1/completions", {"prompt": "a", "echo": True}, 400, "unknown parameter 'echo'"),
     ("/v1/detect", {"image": "data:;base64,YWJj"}, 400, "name: Field required"),
@@ -882,8 +881,12 @@ def test_the_last_turn_of_a_chat(pali: Pali, images: Sequence[Image], encoded: S
         {"role": "tool", "tool_call_id": "1", "content": "a horse"},
         {"role": "user", "content": ASK},
     ]
-    with serving(service_of(pali, history="last-turn")) as url:
-        answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": turns, "max_tokens": 9}, timeout=60)
+    body = {"messages": turns, "max_tokens": 9}
+    with serving(service_of(pali)) as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
     assert answer.headers["x-openpali-history"] == "last-turn; 5 earlier messages ignored"
     [expected] = pali.predict([[images[1]]], [ASK], decoding=Decoding(max_tokens=9))
     assert answer.json()["choices"][0]["message"]["content"] == expected.answer.text
+    with serving(service_of(pali, history="refuse")) as url:
+        refused = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "history_not_supported")

@@ -32,9 +32,9 @@ def serve(
     ] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="File that holds the key")] = None,
     history: Annotated[
-        Literal["refuse", "last-turn"],
-        typer.Option(help="Chats of several messages: refuse them, or answer the last message"),
-    ] = "refuse",
+        Literal["last-turn", "refuse"],
+        typer.Option(help="Chats of several messages: answer the last message, or refuse them"),
+    ] = "last-turn",
     allow_media: Annotated[
         list[str] | None, typer.Option(help="Host from which images may be fetched; repeat it for more")
     ] = None,

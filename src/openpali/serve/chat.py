@@ -1,4 +1,4 @@
-"""A chat -> one question about images. A chat history has no meaning for PaLI."""
+"""A chat -> one question about images, that of its last message: PaLI has neither a history nor system messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from openpali.serve.errors import ApiError
 from openpali.serve.schemas import ImagePart, Message, TextPart, UserMessage
 
-History = Literal["refuse", "last-turn"]
+History = Literal["last-turn", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def read_chat(messages: Sequence[Message], history: History, task: str = "") -> 
     """The question of a chat.
 
     Args:
-        history: "refuse": a chat of more than one message is an error; "last-turn": the last message counts, with
-            the newest images.
+        history: "last-turn": the last message counts, with the newest images; "refuse": a chat of more than one
+            message is an error.
         task: writes the prompt, perhaps without a text.
 
     Raises:
@@ -42,7 +42,7 @@ def read_chat(messages: Sequence[Message], history: History, task: str = "") -> 
         raise ApiError(
             400,
             f"{len(messages)} messages, but this model answers one message and has neither a history nor system "
-            "messages: send the last one alone, or start the server with --history last-turn",
+            "messages: send the last one alone, or start the server without --history refuse",
             param="messages",
             code="history_not_supported",
         )

@@ -51,7 +51,7 @@ class Options(BaseModel):
     per_client: int = 64
     timeout: float = 300
     drain: float = 30
-    history: History = "refuse"
+    history: History = "last-turn"
     allow_media: list[str] = []
     allow_origin: list[str] = []
     api_key: str | None = None

@@ -97,7 +97,7 @@ class Service:
     media: Media
     metrics: Metrics
     key: Key = field(default_factory=lambda: Key(None))
-    history: History = "refuse"
+    history: History = "last-turn"
     origins: Sequence[str] = ()
     adapters: Mapping[str, Pali] = field(default_factory=dict)
 
