@@ -342,6 +342,7 @@ def test_the_model_tells_what_it_can_be_asked(client: Any, pali: Pali, monkeypat
     assert list(tasks) == ["caption", "vqa", "detect", "refseg", "ocr"]
     assert tasks["detect"] == {"takes": "names", "names_language": False, "note": ""}
     assert tasks["caption"]["names_language"]
+    assert model["openpali"]["about"] == pali.about
     assert "not trained on task caption" in tasks["caption"]["note"]
     assert (model["openpali"]["languages"], model["openpali"]["max_images"]) == (["en", "de", "fr", "ja"], 3)
 

@@ -45,8 +45,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def service(pali: Pali) -> Service:
-    return service_of(pali)
+def service(pali: Pali) -> Iterator[Service]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pali, "about", "It knows nothing.")
+        yield service_of(pali)
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +104,39 @@ def choose(page: Page, task: str, *, text: str = "", lang: str = "") -> None:
 
 
 def enter(page: Page) -> None:
-    """Ask by keyboard, once the image is read."""
+    """Ask by keyboard, once the image is read and nothing else is being answered."""
+    expect(page.locator("#ask")).to_be_visible()
     expect(page.locator("#ask")).to_be_enabled()
     page.keyboard.press("Enter")
+
+
+def test_an_example_is_asked_with_a_click(page: Page) -> None:
+    expect(page.locator("#knows")).to_have_text("It knows nothing.")
+    tries = page.locator(".example")
+    expect(tries.first).to_be_visible()
+    assert tries.first.locator("img").evaluate("async each => (await each.decode(), each.naturalWidth)") == 144
+    assert not tries.filter(has_text="Russian").count(), "tiny does not answer in it"
+    assert not tries.filter(has_text="Video").count(), "this server takes fewer images than it has frames"
+    tries.filter(has_text="Find").click()
+    expect(page.locator("#examples")).to_be_hidden()
+    expect(page.locator("#about")).to_have_text("detect-1.png · 144 × 144")
+    expect(page.locator(".card h2")).to_have_text("Find: fire truck")
+    expect(page.locator(".box")).to_have_count(2)
+    page.locator("#remove").click()
+    tries.filter(has_text="German").click()
+    expect(page.locator(".card .meta").first).to_contain_text(re.compile(r"German · caption-in-german-1.png · \d"))
+
+
+def test_enter_asks_wherever_it_means_nothing_else(page: Page, photo: Path) -> None:
+    choose(page, "Describe")
+    page.set_input_files("#files", photo)
+    cards = page.locator(".card")
+    for count, focus in enumerate(("#files", "[name=task]:checked", "body"), 1):
+        page.evaluate(
+            "each => each === 'body' ? document.activeElement.blur() : document.querySelector(each).focus()", focus
+        )
+        enter(page)
+        expect(cards).to_have_count(count)
 
 
 def test_a_caption_in_japanese(page: Page, url: str, images: Sequence[Image], photo: Path) -> None:
@@ -214,9 +246,10 @@ def test_a_stream_is_cancelled(page: Page, photo: Path, service: Service) -> Non
     service.scheduler.turn = lambda: (time.sleep(0.2), turn())[1]  # type: ignore[method-assign]
     try:
         page.set_input_files("#files", photo)
-        choose(page, "Prompt", text="Answer in en: what? <extra_id_0>")
+        choose(page, "Prompt", text="what is sent as it is?")
         page.locator("#ask").click()
         expect(page.locator(".running .said")).not_to_be_empty()
+        expect(page.locator(".curl pre")).to_contain_text('"raw":true')
         page.locator("#stop").click()
         expect(page.locator(".card.stopped .meta")).to_contain_text("stopped")
         until = time.monotonic() + 20

@@ -63,15 +63,24 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
         parts = {"pali": "main", "tuned": "tuned", "masks": "masks"}
         lines = [f'{part} = "{folder / name}"' for part, name in parts.items()]
         description.write_text(
-            "\n".join(['languages = ["en", "ja"]', "[parts]", *lines, "[tasks]", 'refseg = "tuned"'])
+            "\n".join(
+                [
+                    'languages = ["en", "ja"]',
+                    'about = "It knows cats."',
+                    "[parts]",
+                    *lines,
+                    "[tasks]",
+                    'refseg = "tuned"',
+                ]
+            )
         )
 
     describe(tmp_path)
     sizes = pack_family(description, tmp_path / "family")
     assert list(load_file(tmp_path / "family/tuned/model.safetensors")) == ["project.weight"]
     assert sizes["tuned"] < sizes["pali"] / 10
-    parts, tasks, languages = open_family(tmp_path / "family")
-    assert languages == ("en", "ja")
+    parts, tasks, languages, about = open_family(tmp_path / "family")
+    assert (languages, about) == (("en", "ja"), "It knows cats.")
     assert (set(parts), tasks) == ({"pali", "tuned", "masks"}, {"refseg": ("tuned",)})
     for key, value in open_model(parts["tuned"]).model().state_dict().items():
         assert torch.equal(value, tuned[key].to(torch.bfloat16).float())
@@ -84,7 +93,15 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
     )
     assert list(load_file(again["other"] / "model.safetensors")) == ["project.weight"]
     parts = f'[parts]\npali = "{tmp_path / "main"}"\n'
-    for text in ("", "[parts]\nmain = 'x'", "parts", "parts = 1", parts + "x = 5", f"tasks = 1\n{parts}"):
+    for text in (
+        "",
+        "[parts]\nmain = 'x'",
+        "parts",
+        "parts = 1",
+        parts + "x = 5",
+        f"about = 1\n{parts}",
+        f"tasks = 1\n{parts}",
+    ):
         description.write_text(text)
         with pytest.raises(ValueError, match=r"family.toml must have \[parts\] with a pali"):
             pack_family(description, tmp_path / "third")
@@ -115,7 +132,7 @@ def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:
 def test_a_single_model_is_a_family(tmp_path) -> None:
     folder = write(tmp_path / "model", "siglip")
     write(tmp_path / "other", "classifier")
-    assert open_family(folder) == ({"siglip": folder}, {}, ())
+    assert open_family(folder) == ({"siglip": folder}, {}, (), "")
     (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
     with pytest.raises(
         ValueError, match=rf"is a family of several models: name one of its parts, {folder}, .*other$"

@@ -284,7 +284,7 @@ class Asking:
         task = self._task(suited(told[0], frames))
         if "images" in task.needs:
             require(example.images, example, "image")
-        text = request.text or _text(task, example)
+        text = request.text or text_of(example, task.takes, task.wording.names_joiner)
         return self.pali.prompted(text, task, lang=request.lang or example.lang)
 
     def _task(self, name: str) -> Task:
@@ -293,15 +293,15 @@ class Asking:
         return self.tasks[name]
 
 
-def _text(task: Task, example: Example) -> str:
-    """What a task asks about an example, by what it takes."""
-    names = task.wording.names_joiner.join(dict.fromkeys(thing.name for thing in example.objects))
+def text_of(example: Example, takes: str, joiner: str) -> str:
+    """What a task asks about an example, by what it takes; names have ``joiner`` between them."""
+    names = joiner.join(dict.fromkeys(thing.name for thing in example.objects))
     return {
         "question": example.question,
         "answer": next(iter(example.answers), ""),
         "expression": example.expression,
         "names": names or example.expression,
-    }.get(task.takes, "")
+    }.get(takes, "")
 
 
 def _named(source: Source, index: int) -> tuple[str, Sequence[str]]:

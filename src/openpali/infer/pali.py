@@ -105,7 +105,7 @@ class Pali:
             raise ValueError(f"no dtype {dtype!r}: there are {', '.join(get_args(Dtype))}")
         self.device = _device(device)
         plain = dtype == "fp32" and self.device.type == "cpu"
-        self.parts, self.by_task, self.languages = open_family(folder)
+        self.parts, self.by_task, self.languages, self.about = open_family(folder)
         main = open_model(self.parts[MAIN]) if MAIN in self.parts else None
         compiles = main is None or isinstance(main.config, PaliModelConfig)
         if engine == "auto":

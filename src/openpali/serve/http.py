@@ -94,7 +94,7 @@ def create_app(service: Service) -> FastAPI:
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> Response:
         _log.error("a request failed", exc_info=error)
-        return JSONResponse(ApiError(500, "the server has made a mistake; its log says which").as_json(), 500)
+        return JSONResponse(ApiError(500, "internal server error: see the server's log").as_json(), 500)
 
     app.openapi = lambda: _describe(app, service)  # type: ignore[method-assign]
     protect(app, service.key, service.limits, service.metrics, service.origins)
@@ -129,6 +129,7 @@ def _model(served: Served, limits: Limits) -> dict[str, Any]:
         "openpali": {
             "tasks": served.tasks,
             "languages": list(served.pali.languages),
+            "about": served.pali.about,
             "max_images": limits.images,
         },
     }

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from openpali.data.sources.jsonl import JsonlSource
+from openpali.infer.bulk import text_of
+from openpali.serve.answers import Json
+from openpali.synth import demo
 from openpali.synth.fonts import SHIPPED
+from openpali.tasks.registry import TASKS, tasks_of
 
 FOLDER = Path(__file__).parent / "page"
 POLICY = (
@@ -20,11 +26,28 @@ POLICY = (
 
 def add_page(app: FastAPI) -> None:
     """Serve the page."""
+    examples = read_examples()
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
         return FileResponse(FOLDER / "index.html", headers=headers)
 
+    @app.get("/page/examples.json", include_in_schema=False)
+    async def offered() -> Response:
+        return JSONResponse(examples)
+
+    app.mount("/page/examples", StaticFiles(directory=demo.FOLDER), name="examples")
     app.mount("/page/fonts", StaticFiles(directory=SHIPPED), name="fonts")
     app.mount("/page", StaticFiles(directory=FOLDER), name="page")
+
+
+def read_examples() -> list[Json]:
+    """The demo's questions: title, paths of the images in the demo's folder, task, text and language."""
+    source, found = JsonlSource(demo.FOLDER / demo.SAMPLES), []
+    lines = (demo.FOLDER / demo.SAMPLES).read_text("utf-8").splitlines()
+    for example, line in zip(map(source.__getitem__, range(len(source))), lines, strict=True):
+        family = TASKS[tasks_of(example)[0]]
+        asked = {"task": family.form or family.name, "text": text_of(example, family.takes, " and ")}
+        found.append({"title": example.key, "images": json.loads(line)["images"], **asked, "lang": example.lang})
+    return found

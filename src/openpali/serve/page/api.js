@@ -10,10 +10,26 @@ export class Refused extends Error {
   }
 }
 
-/** The models that answer here, each {id, openpali: {tasks, languages, max_images}}. */
+/** The models that answer here, each {id, openpali: {tasks, languages, about, max_images}}. */
 export async function findModels(key) {
   const answer = await call("v1/models", { headers: headers(key) });
   return (await answer.json()).data;
+}
+
+/** Questions to try, each {title, images, task, text, lang}, with the addresses of the images. */
+export async function findExamples() {
+  const examples = await (await call("page/examples.json")).json();
+  return examples.map((each) => ({ ...each, images: each.images.map((path) => `page/examples/${path}`) }));
+}
+
+/** The images at addresses of this server, as files. */
+export function fetchFiles(urls) {
+  return Promise.all(
+    urls.map(async (url) => {
+      const blob = await (await call(url)).blob();
+      return new File([blob], url.split("/").at(-1), { type: blob.type });
+    }),
+  );
 }
 
 /** Ask, and hand on each piece of text. Returns the last choice, and all that came. */
@@ -72,7 +88,8 @@ function headers(key) {
 function request({ model, task, text, lang }, urls) {
   const images = urls.map((url) => ({ type: "image_url", image_url: { url } }));
   const message = { role: "user", content: [{ type: "text", text }, ...images] };
-  return { ...(model && { model }), messages: [message], ...(task && { task }), ...(task && lang && { lang }) };
+  const own = task ? { task, ...(lang && { lang }) } : { raw: true };
+  return { ...(model && { model }), messages: [message], ...own };
 }
 
 /** A command for a shell that asks the same, with the images in files of these names. */

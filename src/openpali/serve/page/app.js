@@ -1,6 +1,6 @@
 // The page: images on one side, questions and their answers on the other.
 
-import { Refused, ask, curl, findModels } from "./api.js";
+import { Refused, ask, curl, fetchFiles, findExamples, findModels } from "./api.js";
 import { dataUrl, readFiles } from "./images.js";
 import { coloursOf, draw, fill, labelOf, percent } from "./overlay.js";
 
@@ -16,13 +16,14 @@ const RETRY = 3000; // milliseconds between looks for a server that does not ans
 
 const $ = (id) => document.getElementById(id);
 const languages = new Intl.DisplayNames(["en"], { type: "language" });
-const state = { models: [], model: null, images: [], current: null, shown: null, texts: {}, running: null };
+const state = { models: [], model: null, examples: [], images: [], current: null, shown: null, texts: {}, running: null };
 
 // The server
 
 async function connect() {
   try {
     state.models = await findModels(key());
+    state.examples = await findExamples();
   } catch (error) {
     if (error.status === 401) return openDoor();
     say(`${error.message} Trying again …`);
@@ -50,6 +51,7 @@ function take(model) {
   $("lang").replaceChildren(...codes.map((code) => new Option(languages.of(code), code)));
   const own = navigator.language.split("-")[0];
   $("lang").value = codes.includes(own) ? own : codes.includes("en") ? "en" : codes[0];
+  offerExamples(model.openpali);
   changeTask();
 }
 
@@ -124,8 +126,51 @@ $("text").addEventListener("input", () => {
 $("text").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
-  if (!$("ask").disabled && !state.running) $("form").requestSubmit();
+  askNow();
 });
+
+function askNow() {
+  if (!$("ask").disabled && !state.running) $("form").requestSubmit();
+}
+
+// Examples
+
+/** Show those that a model can answer, and what it says about itself. */
+function offerExamples({ tasks, languages: codes, about, max_images: most }) {
+  const able = ({ task: name, lang, images }) =>
+    tasks.some((each) => each.name === name && (!each.names_language || codes.includes(lang))) && images.length <= most;
+  $("tries").replaceChildren(...state.examples.filter(able).map(exampleButton));
+  $("knows").textContent = about;
+  $("examples").hidden = Boolean(state.current) || !$("tries").children.length;
+}
+
+function exampleButton(example) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "example";
+  const { title, text, images, task: name } = example;
+  const kind = images.length > 1 ? "Video: " : name === "vqa" ? "" : `${TASKS[name].label}: `;
+  const label = Object.assign(document.createElement("span"), { textContent: text ? kind + text : title });
+  button.append(Object.assign(new Image(), { src: images[0], alt: "" }), label);
+  button.title = label.textContent;
+  button.addEventListener("click", () => tryExample(example));
+  return button;
+}
+
+async function tryExample({ images, task: name, text, lang }) {
+  try {
+    await add(await fetchFiles(images));
+  } catch (error) {
+    return say(error.message);
+  }
+  select(state.images.at(-images.length));
+  $("together").firstChild.checked = images.length > 1;
+  document.querySelector(`[name=task][value=${name}]`).checked = true;
+  state.texts[name] = text;
+  if (lang) $("lang").value = lang;
+  changeTask();
+  askNow();
+}
 
 // Images
 
@@ -158,6 +203,7 @@ function select(image, answer = null) {
   state.shown = answer ?? [...answers].find((each) => each.images[0] === image && each.objects.length) ?? null;
   const many = state.images.length > 1;
   $("empty").hidden = Boolean(image);
+  $("examples").hidden = Boolean(image) || !$("tries").children.length;
   $("figure").hidden = !image;
   $("strip").hidden = !image;
   $("together").hidden = !many;
@@ -377,6 +423,10 @@ $("form").addEventListener("submit", (event) => {
 $("stop").addEventListener("click", () => state.running?.abort());
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") state.running?.abort();
+  const free = event.target === document.body || (event.target === $("files") && state.current);
+  if (event.key !== "Enter" || !free) return;
+  event.preventDefault();
+  askNow();
 });
 
 connect();
