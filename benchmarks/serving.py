@@ -95,7 +95,7 @@ class Ours:
         self._running.__enter__()
 
     def submit(self, request: Request) -> Future[Done]:
-        ticket = self._scheduler.submit([request.image], request.prompt, decoding=request.decoding)
+        ticket = self._scheduler.submit([request.image], request.prompt, raw=True, decoding=request.decoding)
         done: Future[Done] = Future()
 
         def end(_: object) -> None:
@@ -177,7 +177,7 @@ def _measure(
 
     def predict(requests: Sequence[Request]) -> float:
         for each in requests:
-            pali.predict([[each.image]], [each.prompt], decoding=each.decoding)
+            pali.predict([[each.image]], [each.prompt], raw=True, decoding=each.decoding)
         return time.monotonic()
 
     peers: dict[str, Callable[[], Any]] = {
