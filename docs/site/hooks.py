@@ -20,7 +20,13 @@ PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.
 LINK = re.compile(r"(?<!!)\[(?P<label>[^\]]*)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 IMAGE = re.compile(r'(?P<before><img [^>]*src="|!\[[^\]]*\]\()(?P<target>[^":)]+)')
 LOADED = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*\s(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
+ROOTED = re.compile(r"""<[a-z]+\b[^>]*\s(?:src|href)=["']?(/[^"'\s>]*)""")
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
+
+
+def on_config(config: Any) -> None:
+    """Leave out 404.html, which needs the root of a server: this site works in any folder."""
+    config.theme.static_templates.discard("404.html")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -45,10 +51,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_post_build(config: Any) -> None:
-    """Fail if a page loads anything from elsewhere."""
+    """Fail if a page loads anything from elsewhere, or needs the root of a server."""
     for page in sorted(Path(config.site_dir).rglob("*.html")):
-        if found := LOADED.search(page.read_text("utf-8")):
+        text = page.read_text("utf-8")
+        if found := LOADED.search(text):
             raise PluginError(f"{page} loads {found[1]}: the site must work without a network")
+        if found := ROOTED.search(text):
+            raise PluginError(f"{page} refers to {found[1]}: the site must work in any folder")
 
 
 def notebook_text(notebook: Path) -> str:
