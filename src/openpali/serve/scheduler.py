@@ -156,6 +156,7 @@ class Scheduler:
             QueueFull: too many requests wait.
             Unavailable: no requests are taken.
         """
+        until = None if seconds is None else time.monotonic() + seconds
         self._check_room()
         pali = pali or self.pali
         if not (task or part):
@@ -171,7 +172,6 @@ class Scheduler:
         decoding = decoding or Decoding(max_tokens=task.max_target_tokens)
         stop = stop_at(pipeline.tokenizer, stops) if stops else None
         keys = [(pipeline.eyes, hash_pixels(image)) for image in arrays.get("images", ())]
-        until = None if seconds is None else time.monotonic() + seconds
         ask = Ask(decoding, stop=stop, alternatives=alternatives)
         ticket = Ticket(pipeline, task, prompt, size, arrays, keys, ask, stops, until, watch)
         if ticket.width > self.slots:
