@@ -218,6 +218,24 @@ def test_the_first_examples_of_a_source_are_no_more_than_it_has() -> None:
         First(source, 3)[3]
 
 
+def test_confidence_of_easy_vqa_is_fitted_on_images_that_training_never_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    folder = tmp_path / "data" / "easy-vqa"
+    folder.mkdir(parents=True)
+    shown = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    Image.fromarray(shown).save(folder / "0.png")
+    record = {"key": "a", "images": ["0.png"], "question": "what shape is present?", "answers": ["circle"]}
+    (folder / "train.jsonl").write_text(json.dumps(record) + "\n")
+    benchmark = BENCHMARKS["easy-vqa"]
+    assert isinstance(benchmark, AnswerBenchmark)
+    assert benchmark.calibration is not None
+    [example] = list(benchmark.calibration(tmp_path))
+    assert (example.question, example.answers) == ("what shape is present?", ("circle",))
+    np.testing.assert_array_equal(example.images[0], shown[:, ::-1])
+
+
 # ---- a calibrated model
 
 
