@@ -139,6 +139,19 @@ def test_enter_asks_wherever_it_means_nothing_else(page: Page, photo: Path) -> N
         expect(cards).to_have_count(count)
 
 
+def test_a_name_has_one_colour_whatever_is_beside_it(page: Page) -> None:
+    colours = page.evaluate(
+        """async (answers) => {
+          const { coloursOf } = await import("/page/overlay.js");
+          return answers.map((names) => coloursOf(names.map((name) => ({ name }))));
+        }""",
+        [["dog"], ["cat", "dog", "cat"], list("abcdefgh")],
+    )
+    assert [colours[1][0], colours[0][0], colours[1][0]] == colours[1]
+    assert len(set(colours[1])) == 2
+    assert len(set(colours[2])) == 8
+
+
 def test_a_caption_in_japanese(page: Page, url: str, images: Sequence[Image], photo: Path) -> None:
     expect(page.locator("#empty")).to_be_visible()
     expect(page.locator("#ask")).to_be_disabled()
