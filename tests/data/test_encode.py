@@ -42,7 +42,9 @@ def test_sequences_end_in_eos_and_are_padded_on_the_right(tokenizer: Tokenizer) 
         "prompt": torch.int64,
         "target": torch.int64,
         "images": torch.uint8,
+        "places": torch.int64,
     }
+    assert batch["target"].take(batch["places"]).tolist() == [i for i in batch["target"].flatten() if i]
     for line, answer in zip(batch["target"].tolist(), ("horse", "a red horse on the grass"), strict=True):
         ids = [*tokenizer.encode(answer), tokenizer.eos_id]
         assert line == ids + [tokenizer.pad_id] * (len(line) - len(ids))
@@ -205,8 +207,8 @@ def test_a_missing_image_is_quarantined_not_a_crash(tokenizer: Tokenizer) -> Non
 def test_explain_marks_every_token_except_padding(tokenizer: Tokenizer) -> None:
     batch = encode(SequenceEncoder(tokenizer, 64, 64), question(), question(answer="a red horse"))
     lines = explain_batch(batch, tokenizer)
-    prompts, targets = (list(batch[key].shape) for key in ("prompt", "target"))
-    assert lines[0] == f"batch: prompt {prompts}, target {targets}, images [2, 1, 4, 4, 3]"
+    prompts, targets, places = (list(batch[key].shape) for key in ("prompt", "target", "places"))
+    assert lines[0] == f"batch: prompt {prompts}, target {targets}, images [2, 1, 4, 4, 3], places {places}"
     second = lines.index("sample 1")
     tokens = {
         row: [x.split() for x in part if x.endswith((" loss", " -"))]

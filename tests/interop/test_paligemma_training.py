@@ -90,7 +90,8 @@ def test_the_loss_is_that_of_transformers(base: Path, data: Path) -> None:
     transplant(objective.model, "", str(base), tokenizer)
     prompts, targets = [[21, 22, 23, 24, 25], [26, 27]], [[31, 32, 1], [33, 34, 35, 36, 37, 38, 1]]
     images = torch.randint(0, 256, (2, 1, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    batch = {"images": images, "prompt": pad(prompts), "target": pad(targets)}
+    places = pad(targets).flatten().nonzero()[:, 0]
+    batch = {"images": images, "prompt": pad(prompts), "target": pad(targets), "places": places}
     losses = objective.losses(batch, objective.weight(batch))
     losses.total.backward()
 

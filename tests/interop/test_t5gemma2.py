@@ -287,6 +287,7 @@ def test_it_trains_with_the_loss_of_transformers(saved: Saved, adopted: Path, tm
     images = torch.randint(0, 256, (2, 1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     prompts, targets = torch.tensor([[21, 6, 23], [6, 0, 0]]), torch.tensor([[31, 32, 1, 0], [33, 34, 35, 1]])
     batch = {"images": images, "prompt": prompts, "target": targets}
+    batch["places"] = targets.flatten().nonzero()[:, 0]
     objective = run.objective
     losses = objective.losses(batch, objective.weight(batch))
     losses.total.backward()

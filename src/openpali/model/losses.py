@@ -26,7 +26,8 @@ def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
     ``-1/B sum_ij log sigmoid(y_ij (exp(t) z_i . z_j + b))`` with ``y`` +1 on the diagonal and -1 elsewhere, and
     B the global batch (SigLIP, section 3; big_vision `trainers/proj/image_text/siglip.py`). Text embeddings and
     their gradients travel around the ring of ranks together, so memory does not grow with the number of ranks.
-    Ranks may have batches of different sizes.
+    Ranks may have batches of different sizes. They exchange them as CPU tensors, for which the process group needs
+    gloo.
 
     Args:
         embeddings: of this rank's pairs: image and text ``[B_rank, D]``, log temperature and bias ``[1]``.
@@ -50,7 +51,7 @@ def share_names(names_UL: Tensor, named_R: Tensor, multiple: int) -> tuple[Tenso
         multiple: the result is padded with empty texts to a multiple of it.
     """
     world, rank = _world()
-    sizes = _gather_sizes(len(names_UL), world, names_UL.device)
+    sizes = _gather_sizes(len(names_UL), world)
     parts = [names_UL]
     if world > 1:
         largest = max(sizes)
@@ -101,7 +102,7 @@ class _SigmoidLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, text: Tensor, log_t: Tensor, bias: Tensor, chunk: int) -> Tensor:
         world, rank = _world()
-        sizes = _gather_sizes(len(image), world, image.device)
+        sizes = _gather_sizes(len(image), world)
         batch = sum(sizes)
         temperature = log_t.exp()
         grad_image = torch.zeros_like(image)
@@ -142,11 +143,11 @@ def _world() -> tuple[int, int]:
     return 1, 0
 
 
-def _gather_sizes(size: int, world: int, device: torch.device) -> list[int]:
+def _gather_sizes(size: int, world: int) -> list[int]:
     if world == 1:
         return [size]
-    sizes = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(world)]
-    dist.all_gather(sizes, torch.tensor([size], device=device))
+    sizes = [torch.zeros(1, dtype=torch.long) for _ in range(world)]  # on the CPU: no GPU kernel is waited for
+    dist.all_gather(sizes, torch.tensor([size]))
     return [int(s) for s in sizes]
 
 

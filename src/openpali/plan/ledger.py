@@ -177,21 +177,7 @@ def _ranks_of(group: Any) -> list[int]:
         return []
 
 
-def _index(args: tuple[Any, ...]) -> Tensor | None:
-    """``tensor[mask]``, as if all of the mask were true."""
-    tensor, indices = args[:2]
-    if indices[0] is None or indices[0].dtype != torch.bool:
-        return None
-    mask = indices[0]
-    taken: Tensor = tensor.new_empty((mask.numel(), *tensor.shape[mask.ndim :]))
-    return taken
-
-
 _DATA_DEPENDENT: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
-    _aten.index: _index,
-    _aten.index_put_: lambda args: args[0],
-    _aten._index_put_impl_: lambda args: args[0],
-    _aten.index_put: lambda args: torch.ops.aten.empty_like.default(args[0]),
     _aten._unique2: lambda args: tuple(args[0].new_empty(n) for n in (args[0].numel(), 0, 0)),
     _aten.equal: lambda args: True,
 }

@@ -416,6 +416,7 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
         "prompt": torch.ones(rows, lengths.prompt or recipe.max_prompt, dtype=torch.long),
         "target": torch.ones(rows, lengths.target or recipe.max_target, dtype=torch.long),
     }
+    batch["places"] = torch.arange(batch["target"].numel())
     frames = _frames(phase, lengths)
     if frames:
         batch["images"] = images[:, None].repeat(1, frames, 1, 1, 1)

@@ -70,13 +70,14 @@ class Report:
 
 @dataclass
 class Window:
-    """Sums over the steps since the previous report, of this rank."""
+    """Sums over the steps since the previous report, of this rank. Only :meth:`settle` reads losses."""
 
     sums: dict[str, tuple[float, int]] = field(default_factory=dict)  # source -> sum of its rows' losses, rows
     total: float = 0.0  # sum over steps of the loss that is optimised
     norms: float = 0.0  # sum over steps of the gradient's norm
     updates: int = 0  # steps in those sums
     extra: dict[str, Tensor] = field(default_factory=dict)
+    unread: list[tuple[Sequence[str], Losses]] = field(default_factory=list)  # not yet in those sums
     steps: int = 0  # steps of this process, for its speed
     flops: float = 0.0  # of these steps, on all ranks
     waited: float = 0.0  # seconds for data
@@ -84,15 +85,22 @@ class Window:
 
     def add(self, names: Sequence[str], losses: Losses) -> None:
         """Count a micro-batch; ``names`` are the sources of its rows."""
-        for name, loss in zip(names, losses.per_row.tolist(), strict=True):
-            total, rows = self.sums.get(name, (0.0, 0))
-            self.sums[name] = total + loss, rows + 1
-        self.total += losses.total.item()
+        self.unread.append((names, losses))
         self.extra = losses.extra
+
+    def settle(self) -> None:
+        """Read the losses of all micro-batches, for which the host waits."""
+        for names, losses in self.unread:
+            for name, loss in zip(names, losses.per_row.tolist(), strict=True):
+                total, rows = self.sums.get(name, (0.0, 0))
+                self.sums[name] = total + loss, rows + 1
+            self.total += losses.total.item()
+        self.unread.clear()
 
     @property
     def state(self) -> dict[str, Any]:
         """The part that a checkpoint keeps."""
+        self.settle()
         return {"sums": self.sums, "total": self.total, "norms": self.norms, "updates": self.updates}
 
     @classmethod

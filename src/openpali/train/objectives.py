@@ -161,27 +161,27 @@ class SequenceObjective:
     def weight(self, batch: Batch) -> float:
         if self.recipe.loss_mean == "example":
             return float(len(batch["target"]))
-        return float((batch["target"] != VisionLanguageModel.pad).sum())
+        return float(len(batch["places"]))
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
-        target = batch["target"]
+        target, places = batch["target"], batch["places"]
         hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
-        real = target != VisionLanguageModel.pad  # [B, T]; logits are computed for these positions only
+        real = target != VisionLanguageModel.pad  # [B, T]
         lengths = real.sum(1, keepdim=True)
         weights = real / total_weight
         if self.recipe.loss_mean == "example":
             weights = weights / lengths
         head = cast(VisionLanguageModel, self.model).head  # after the forward pass, which gathers it if sharded
         total, nll = cross_entropy(
-            hidden[real],
+            hidden.flatten(0, 1).index_select(0, places),  # not hidden[real], which the host would wait for
             head.matrix,
-            target[real],
-            weights[real],
+            target.take(places),
+            weights.take(places),
             label_smoothing=self.recipe.label_smoothing,
             z_loss=self.recipe.z_loss,
             cap=head.cap,
         )
-        per_row = torch.zeros(real.shape, device=nll.device).masked_scatter(real, nll).sum(1)
+        per_row = nll.new_zeros(real.numel()).index_copy(0, places, nll).view(real.shape).sum(1)
         return Losses(total, per_row / lengths[:, 0])
 
 

@@ -38,7 +38,7 @@ POSITIONS = "vit.positions"
 
 
 class NotFiniteError(ArithmeticError):
-    """The norm of the gradients is NaN or infinite. No weight has been changed; the gradients are still there."""
+    """The norm of the gradients is NaN or infinite. No weight has been changed; the gradients are useless."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ class TrainStep:
         self.ranks.sum_gradients([p for p in learning if not isinstance(p, DTensor)])
         self.on_stage("update")
         norm = clip_gradients(learning, self.recipe.optimizer.clip)
+        # the only value that the host waits for: whether weights may change; the GPU is still clipping then
         return Gradients(losses, float(norm), reached)
 
     def _update(self, number: int) -> None:

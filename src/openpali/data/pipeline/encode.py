@@ -45,7 +45,8 @@ class SequenceEncoder:
     """Prompt and target for the encoder-decoder.
 
     Batches have ``images [B, F, H, W, 3]`` uint8, ``frames [B]`` if the numbers of frames differ, ``prompt
-    [B, P]`` and ``target [B, T]``, both padded on the right to a multiple of 8; the target ends in EOS.
+    [B, P]`` and ``target [B, T]``, both padded on the right to a multiple of 8; the target ends in EOS. ``places
+    [N]`` are those of its tokens in the flattened target; finding them on a GPU would make the host wait.
 
     With ``cut``, a target that is too long is truncated, without EOS, so that the model does not learn to stop
     there. A prompt is never truncated, since the question may be at its end.
@@ -88,6 +89,8 @@ class SequenceEncoder:
             batch["images"] = torch.from_numpy(images)
             if len(set(counts)) > 1:
                 batch["frames"] = torch.tensor(counts)
+        width = batch["target"].shape[1]
+        batch["places"] = torch.cat([i * width + torch.arange(len(s["target"])) for i, s in enumerate(samples)])
         return batch
 
 

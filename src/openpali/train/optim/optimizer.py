@@ -102,7 +102,7 @@ def group_parameters(model: nn.Module, spec: OptimizerSpec) -> list[dict[str, An
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
     """Clip the global norm of gradients to ``limit``, in place; returns the norm before. Collective if sharded.
 
-    If the norm is not finite, gradients stay as they are.
+    If the norm is not finite, neither are the gradients afterwards.
     """
     norms, kinds = [], []
     for sharded in (False, True):
@@ -112,9 +112,8 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
             kinds.append(kind)
             norms.append(whole(torch.nn.utils.get_total_norm(gradients)))
     norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-    if torch.isfinite(norm):
-        for kind in kinds:
-            torch.nn.utils.clip_grads_with_norm_(kind, limit, norm)
+    for kind in kinds:
+        torch.nn.utils.clip_grads_with_norm_(kind, limit, norm)
     return norm
 
 
