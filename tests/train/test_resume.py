@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_runs import OBJECTIVES, Killed, assert_same_run, kill_at, make_recipe, metrics_of
 from tiny_runs import tensors_of as newest_of
 
@@ -25,6 +26,7 @@ from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_o
 from openpali.train.optim.optimizer import rate
 from openpali.train.recipe_file import as_toml
 from openpali.train.run_folder import RunFolder
+from openpali.train.trainer import Trainer
 from openpali.weights.format import open_model
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
@@ -72,6 +74,54 @@ def test_a_killed_run_equals_one_that_was_not(case, make_trainer, tmp_path) -> N
     assert again.step == 2
     again.train()
     assert_same_run(tmp_path / "broken", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reports", "changes"),
+    [
+        ({0, 3}, [16, 24], CHANGES["phases"][1]),  # at the start of each phase
+        ({0, 1, 2, 3}, [24], {"optimizer__name": "muon"}),
+    ],
+    ids=["each-phase", "a-whole-report"],
+)
+def test_steps_that_are_not_finite_are_skipped_and_counted(
+    spoilt, reports, changes, make_trainer, tmp_path
+) -> None:
+    def make(run: str, limit: int = len(spoilt)) -> Trainer:
+        recipe = make_recipe(save_minutes=ALWAYS, keep=10, skip_not_finite=limit, **changes)
+        trainer = make_trainer(recipe, run)
+        trainer.model.project.bias.register_hook(lambda g: g * float("nan") if trainer.step in spoilt else g)
+        return trainer
+
+    trainer = make("whole")
+    trainer.train()
+    assert any(f"{len(spoilt)} steps were skipped" in line for line in trainer.summary())
+    rows = metrics_of(tmp_path / "whole")
+    assert [row["samples"] for row in rows] == reports
+    assert rows[-1]["skipped"] == len(spoilt)
+    lines = (tmp_path / "whole" / "quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["samples"] for line in lines] == [4 * step for step in sorted(spoilt)]
+
+    trainer = make("broken", len(spoilt) - 1)
+    with pytest.raises(ValueError, match=f"not finite at sample 12.* after {len(spoilt) - 1} such steps"):
+        trainer.train()
+    trainer = make("broken")
+    assert trainer.step == 3
+    kill_at(trainer, 6)
+    with pytest.raises(Killed):
+        trainer.train()
+    make("broken").train()
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    assert (tmp_path / "broken" / "quarantine.jsonl").read_text().splitlines() == lines
+
+    def saved(step: int) -> dict[str, torch.Tensor]:
+        [file] = (tmp_path / "whole" / "checkpoints" / f"step-{step:08}").glob("*.safetensors")
+        return load_file(file)
+
+    before, skipped, after = saved(3), saved(4), saved(5)
+    kept = [key for key in before if "positions" not in key]  # which change with the resolution
+    assert all(torch.equal(before[key], skipped[key]) for key in kept)
+    assert not torch.equal(skipped["model.project.weight"], after["model.project.weight"])
 
 
 def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path, monkeypatch, capsys) -> None:

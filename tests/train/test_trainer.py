@@ -173,6 +173,7 @@ def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(make_trainer
         match=r"^the gradient of project.bias is not finite at sample 12, with caption@nano/single\[.*; nothing",
     ):
         trainer.train()
+    assert not (tmp_path / "run" / "quarantine.jsonl").exists()
     again = make_trainer(recipe)
     assert again.step == 3
     again.train()

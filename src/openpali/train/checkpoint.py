@@ -222,16 +222,24 @@ def tensors_of(
 
 
 def allocate(optimizer: torch.optim.Optimizer) -> None:
-    """Make an optimizer create its state, by a step with zero gradients and learning rate 0."""
+    """Make an optimizer create the state of parameters that have had no step, by one with zero gradients.
+
+    Their steps are not counted, weights do not change, and other gradients are dropped.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    new = [p for group in optimizer.param_groups for p in group["params"] if p not in optimizer.state]
+    for parameter in new:
+        parameter.grad = torch.zeros_like(parameter)
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
+    for state in (optimizer.state[parameter] for parameter in new):
+        if "step" in state:
+            state["step"].zero_()
 
 
 class _Writer(HuggingFaceStorageWriter):

@@ -34,6 +34,8 @@ def explain_not_finite(
 ) -> str:
     """Repeat a step whose gradients are not finite, and name the module and the samples at fault. Collective.
 
+    Gradients are left over.
+
     Args:
         model: has no gradients.
         again: forward and backward of this rank's micro-batches; returns their losses.
@@ -55,8 +57,7 @@ def explain_not_finite(
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     return (
         f"{where} is not finite at sample {samples}, with {', '.join(named[:NAMED])}{more}; nothing was changed by "
-        "this step. Lower optimizer.lr or raise warmup, or leave those samples out, and run the same command to go "
-        "on from the last checkpoint"
+        "this step"
     )
 
 

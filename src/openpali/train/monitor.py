@@ -51,6 +51,7 @@ class Report:
         memory: peak bytes of any rank so far: on its GPU, or else of its process.
         drawn: samples of each source since the start of the run.
         bad: samples that could not be used, since the start of the run.
+        skipped: steps whose gradients were not finite, since the start of the run. They have no part in the means.
     """
 
     samples: int
@@ -66,6 +67,7 @@ class Report:
     memory: int
     drawn: Mapping[str, int]
     bad: int
+    skipped: int
 
 
 @dataclass
@@ -253,6 +255,7 @@ class Progress:
             f"lr {report.learning_rate:.2e}",
             f"gradient {report.gradient_norm:.2e}",
             f"{report.bad} bad",
+            *([f"{report.skipped} steps skipped"] if report.skipped else []),
         )
         self.shown = [table, Text(", ".join(values))]
         self.live.update(Group(self.bar, *self.shown))
@@ -280,6 +283,7 @@ _SCALARS = (
     "memory",
     "learning_rate",
     "bad",
+    "skipped",
 )
 
 

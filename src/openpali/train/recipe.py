@@ -356,6 +356,8 @@ class Recipe(_Table):
         samples_every: samples from one drawing of curves and answers to the next, the last at the end; 0 draws with
             each checkpoint.
         max_bad: how many samples may be bad: a number, or below 1 a share of those seen.
+        skip_not_finite: how many steps may be skipped because their gradients are not finite; the next such step
+            ends the run.
         wandb: project of Weights & Biases to log to, offline unless ``WANDB_MODE`` is set; empty logs to none.
         model: shapes, and weights to start from.
         optimizer: the optimizer and its schedule.
@@ -377,6 +379,7 @@ class Recipe(_Table):
     keep_every: int = Field(0, ge=0)
     samples_every: int = Field(0, ge=0)
     max_bad: Annotated[int | float, BeforeValidator(_number_or_share)] = 100
+    skip_not_finite: int = Field(0, ge=0)
     wandb: str = ""
     model: ModelSpec
     optimizer: OptimizerSpec
@@ -543,6 +546,11 @@ class MaskRecipe(Recipe):
             raise ValueError(
                 'objective = "mask_vqvae" has no transformer blocks to shard, checkpoint or compile: '
                 "remove the parallel table"
+            )
+        if self.skip_not_finite:
+            raise ValueError(
+                "skip_not_finite leaves out the update of weights, but the codebook has changed before: "
+                'objective = "mask_vqvae" needs skip_not_finite = 0'
             )
         return self
 

@@ -1,8 +1,8 @@
 """The folder of a run: which process and which recipe it belongs to, and its logs.
 
 ``recipe.json`` is the resolved recipe; ``metrics.jsonl`` has a line for each report and each evaluation,
-``quarantine.jsonl`` one for each bad sample; ``checkpoints/``, ``model/`` and ``best/`` are written by
-`checkpoint.py` and `export.py`.
+``quarantine.jsonl`` one for each bad sample and each skipped step; ``checkpoints/``, ``model/`` and ``best/`` are
+written by `checkpoint.py` and `export.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from openpali.whole import write_whole
 
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
 BESIDE = {  # recipe keys that do not change what is learned
-    *("name", "micro", "workers", "parallel", "max_bad", "wandb"),
+    *("name", "micro", "workers", "parallel", "max_bad", "skip_not_finite", "wandb"),
     *("save_minutes", "keep", "keep_every", "samples_every"),
 }
 SHOWN = 3  # differences that a message names
@@ -119,7 +119,7 @@ class RunFolder:
             rewind(self.quarantine, samples - 1)  # written before the step, with its first sample
 
     def note_problems(self, samples: int, problems: Sequence[str]) -> None:
-        """Add bad samples of the step that starts at ``samples`` to the quarantine.
+        """Add bad samples of the step that starts at ``samples``, or why it was skipped, to the quarantine.
 
         Raises:
             OSError: it cannot be written.

@@ -109,12 +109,15 @@ class TrainStep:
         Raises:
             NotFiniteError: on all ranks.
         """
+        factor = rate(self.recipe.optimizer, number * self.recipe.batch, self.recipe.samples)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
         losses = self.backward(batches, weight, number)
         gradients = self._reduce(losses)
         if not math.isfinite(gradients.norm):
             raise NotFiniteError(f"the norm of the gradients is {gradients.norm}")
         before_update(gradients)
-        self._update(number)
+        self._update()
         return gradients
 
     def backward(self, batches: Sequence[Batch], weight: float, number: int = 0) -> list[Losses]:
@@ -150,11 +153,8 @@ class TrainStep:
         # the only value that the host waits for: whether weights may change; the GPU is still clipping then
         return Gradients(losses, float(norm), reached)
 
-    def _update(self, number: int) -> None:
+    def _update(self) -> None:
         recipe = self.recipe
-        factor = rate(recipe.optimizer, number * recipe.batch, recipe.samples)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
         self.optimizer.step()
         clip_queries_and_keys(self.clipped, recipe.optimizer.qk_clip)
         self.zero_gradients()

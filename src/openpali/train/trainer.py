@@ -125,6 +125,7 @@ class Trainer:
         self.samples: int = state["samples"]
         self.step: int = state["step"]
         self.bad: int = state["bad"]
+        self.skipped: int = state.get("skipped", 0)  # not in checkpoints of early versions
         self.phase: int = state["phase"]  # at a boundary the phase that ended: weights have its resolution
 
         set_resolution(self.model, recipe.phases[self.phase].pixels)
@@ -182,9 +183,14 @@ class Trainer:
         return self._export("model")
 
     def summary(self) -> Iterator[str]:
-        """A sentence about bad samples, and one about the best score, if there are any."""
+        """Sentences about bad samples, skipped steps, the best score and its precision, as far as there are any."""
         if self.bad:
             yield f"{self.bad:,} samples could not be used; they are listed in {self.folder.quarantine}"
+        if self.skipped:
+            yield (
+                f"{self.skipped:,} steps were skipped, since their gradients were not finite; they are listed in "
+                f"{self.folder.quarantine}"
+            )
         best = self.evaluations.best
         if best is not None and best.value is not None:
             yield f"best {best.score}: {best.value:.4f} at sample {best.samples:,}, in {self.folder.path / 'best'}"
@@ -228,7 +234,8 @@ class Trainer:
                 self._enter_phase(self.stream.phase_of(self.samples))
                 self._step(group, message)
                 best = self._evaluate()
-                if self.step % LOG_EVERY == 0 or self.samples == recipe.samples or self.evaluations.exhausted:
+                due = self.step % LOG_EVERY == 0 or self.samples == recipe.samples or self.evaluations.exhausted
+                if due and self.window.updates:  # 0: all steps since the previous report were skipped
                     self._check_reached()
                     self._report()
                 if best:
@@ -272,7 +279,6 @@ class Trainer:
         self.step += 1
         self.samples += self.recipe.batch
         self.window.steps += 1
-        self.window.updates += 1
         self.window.flops += self.flops
         self.progress.advance(self.samples)
 
@@ -283,6 +289,7 @@ class Trainer:
         def before_update(gradients: Gradients) -> None:
             self.unreached -= gradients.reached
             self.window.norms += gradients.norm
+            self.window.updates += 1
             for loaded, losses in zip(group, gradients.losses, strict=True):
                 self.window.add([names[entry] for entry in loaded.entries], losses)
             if self.suspicion:
@@ -296,7 +303,22 @@ class Trainer:
         except NotFiniteError:
             self.train_step.zero_gradients()
             again = partial(self.train_step.backward, batches, weight, self.step)
-            raise ValueError(explain_not_finite(self.model, again, keys, self.samples, self.ranks)) from None
+            self._skip(explain_not_finite(self.model, again, keys, self.samples, self.ranks))
+
+    def _skip(self, why: str) -> None:
+        """Note a step that is not finite and changed nothing, up to ``skip_not_finite`` of them."""
+        limit = self.recipe.skip_not_finite
+        if self.skipped >= limit:
+            before = f" after {self.skipped} such steps, with skip_not_finite = {limit}" if self.skipped else ""
+            raise ValueError(
+                f"{why}{before}. Lower optimizer.lr or raise warmup, leave those samples out, or raise "
+                "skip_not_finite to skip such steps, and run the same command to go on from the last checkpoint"
+            )
+        self.skipped += 1
+        allocate(self.optimizer)  # a checkpoint holds the moments of all parameters
+        if self.ranks.rank == 0:
+            self.folder.note_problems(self.samples, [f"step skipped: {why}"])
+        self.progress.say(f"a step was skipped, {self.skipped} of skip_not_finite = {limit}: {why}")
 
     def _batches(self, group: list[Loaded], message: StepMessage) -> list[Batch]:
         """The micro-batches as the model takes them: in shards, all ranks run the ViT if any has images."""
@@ -327,6 +349,7 @@ class Trainer:
             memory=max(cast(list[int], ranks.gather(peak_memory(ranks.device)))),
             drawn=self.stream.drawn(self.samples),
             bad=self.bad,
+            skipped=self.skipped,
         )
         with self.folder.recording(self.folder.metrics):
             self.progress.report(report)
@@ -404,6 +427,7 @@ class Trainer:
         state = {
             "samples": self.samples,
             "bad": self.bad,
+            "skipped": self.skipped,
             "phase": self.phase,
             "window": self._window_of_all_ranks().state,
             "unreached": sorted(self._unreached_everywhere()),
