@@ -44,7 +44,7 @@ def test_one_benchmark_writes_card_answers_and_report(openpali, family: Path, tm
     printed = openpali("eval", "nano/vqa", "--model", family, "--limit", 5, "--batch-size", 2, *files)
     card = json.loads((tmp_path / "a.json").read_text())
     assert f"{card['scores']['acc']:.4f}" in printed
-    assert "5 samples" in printed
+    assert "5 samples in fp32" in printed
     assert len(read_predictions(tmp_path / "a.jsonl")) == 5
     assert "data:image/" in (tmp_path / "a.html").read_text()
 

@@ -198,7 +198,7 @@ def test_a_run_without_gain_ends(make_trainer, tmp_path, mine, scripted, capsys)
     recipe = make_recipe(evals=[{**mine, "every": 4}], keep_best="mine", patience=2)
     trainer = make_trainer(recipe)
     trainer.train()
-    assert [*trainer.summary()] == [f"best mine: 0.7000 at sample 8, in {tmp_path / 'run' / 'best'}"]
+    assert [*trainer.summary()] == [f"best mine in fp32: 0.7000 at sample 8, in {tmp_path / 'run' / 'best'}"]
     assert "mine has not improved for 2 evaluations: the run ends at sample 16; its best is of sample 8" in (
         " ".join(capsys.readouterr().out.split())
     )
@@ -287,6 +287,12 @@ def test_a_recipe_knows_how_often_an_evaluation_runs(every) -> None:
 # ---- reports and commands
 
 
+def test_a_run_says_why_eval_gives_other_scores_where_it_does(make_trainer, mine) -> None:
+    assert [*make_trainer(make_recipe(evals=[mine], precision="fp32")).summary()] == []
+    [why] = make_trainer(make_recipe(evals=[mine], precision="bf16"), "low").summary()
+    assert "--dtype bf16" in why
+
+
 def test_scores_go_to_the_console_the_boards_and_the_curves(
     make_trainer, tmp_path, mine, monkeypatch, capsys
 ) -> None:
@@ -301,6 +307,8 @@ def test_scores_go_to_the_console_the_boards_and_the_curves(
     shown = " ".join(capsys.readouterr().out.split())
     assert "mine at sample 8: " in shown
     assert "cider 0.0" in shown
+    assert "5 samples in fp32" in shown
+    assert {row["precision"] for row in evaluations_of(tmp_path / "run")} == {"fp32"}
     with Image.open(draw_curves(tmp_path / "run")) as curves:
         assert curves.size == (1200, 1600)  # a line of panels more than without evaluations
 

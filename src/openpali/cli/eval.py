@@ -145,7 +145,7 @@ def _print_run(done: Run, file: Path | None, report: Path | None) -> None:
     card = done.card
     for name, value in card.scores.items():
         typer.echo(f"{name:20} {value:.4f}")
-    typer.echo(f"{card.n} samples, {card.seconds:.0f} s")
+    typer.echo(f"{card.n} samples in {card.model['dtype']}, {card.seconds:.0f} s")
     if file is not None:
         card.write(file)
     if report is not None:

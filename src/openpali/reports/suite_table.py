@@ -60,6 +60,7 @@ def render(outcomes: Sequence[Outcome]) -> Group:
     notes = [f"{name}: {remark}" for name, remark in zip(names[1:], remarks[1:], strict=True) if remark]
     if any(name in PAPER for name, _ in shown):
         notes.append(CAPTION)
+    notes.append(f"in {', '.join(sorted({each.card.model['dtype'] for each in outcomes if each.card}))}")
     return Group(table, *(Text(note) for note in notes))
 
 

@@ -38,7 +38,7 @@ from openpali.eval.evaluators import (
 from openpali.eval.pages import FindingEvaluator, Pages, ReadingEvaluator
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
-from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
+from openpali.infer.pipeline import DTYPES, EmbeddingPipeline, Pipeline
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.progress import Working
@@ -94,6 +94,7 @@ class Evaluated:
         metric: the score that counts.
         n: number of samples asked.
         scores: by name; ``loss`` is the held-out loss in nats per token.
+        precision: of matmuls, "bf16" or "fp32"; weights are float32 in either.
         seconds: that the evaluation took.
     """
 
@@ -103,6 +104,7 @@ class Evaluated:
     metric: str
     n: int
     scores: Mapping[str, float]
+    precision: str
     seconds: float
 
     def is_plain(self, score: str) -> bool:
@@ -210,6 +212,7 @@ class Evaluations:
                 metric=evaluation.metric,
                 n=n,
                 scores=scores,
+                precision=DTYPES[step.dtype],
                 seconds=time.perf_counter() - began,
             )
             tell(found)

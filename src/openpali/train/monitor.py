@@ -236,7 +236,8 @@ class Progress:
             file.write(json.dumps(asdict(found)) + "\n")
         shown = {name: value for name, value in found.scores.items() if found.is_plain(name)}
         values = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        self.say(f"{found.eval} at sample {found.samples:,}: {values} ({found.n:,} samples, {found.seconds:.0f} s)")
+        about = f"{found.n:,} samples in {found.precision}, {found.seconds:.0f} s"
+        self.say(f"{found.eval} at sample {found.samples:,}: {values} ({about})")
         scalars = {f"eval/{found.eval}/{name}": value for name, value in found.scores.items()}
         self._log(scalars, found.samples, found.step)
 

@@ -21,6 +21,7 @@ from torch import nn
 from openpali.data.pipeline.encode import Batch
 from openpali.data.pipeline.stream import Loaded, Stream, load
 from openpali.distributed import Ranks
+from openpali.infer.pipeline import DTYPES
 from openpali.model.init import materialise
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import load_base
@@ -191,9 +192,15 @@ class Trainer:
                 f"{self.skipped:,} steps were skipped, since their gradients were not finite; they are listed in "
                 f"{self.folder.quarantine}"
             )
-        best = self.evaluations.best
+        best, precision = self.evaluations.best, DTYPES[self.train_step.dtype]
         if best is not None and best.value is not None:
-            yield f"best {best.score}: {best.value:.4f} at sample {best.samples:,}, in {self.folder.path / 'best'}"
+            where = self.folder.path / "best"
+            yield f"best {best.score} in {precision}: {best.value:.4f} at sample {best.samples:,}, in {where}"
+        if self.evaluations.all and precision == "bf16":
+            yield (
+                "scores of this run are of float32 weights and bf16 matmuls; openpali eval takes fp32 for both, or "
+                "bf16 for both with --dtype bf16, so its scores differ a little"
+            )
 
     # ---- the loop: next batch, step, report, evaluate, save
 
