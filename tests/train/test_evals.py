@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -282,6 +283,17 @@ def test_a_recipe_knows_how_often_an_evaluation_runs(every) -> None:
     ends = range(4, 25, 4)  # of steps
     assert recipe.times(every) == sum(end // every > (end - 4) // every or end == 24 for end in ends)
     assert from_a_model.times(every) == recipe.times(every) + 1
+
+
+def test_a_score_that_is_never_a_number_leaves_no_best_model_and_says_so(
+    make_trainer, tmp_path, mine, scripted, capsys
+) -> None:
+    scripted.update(dict.fromkeys((2, 4), math.nan))
+    trainer = make_trainer(make_recipe(evals=[mine], keep_best="mine", patience=2))
+    trainer.train()
+    assert "the run ends at sample 16; it was never a number" in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "run" / "best").exists()
+    assert [*trainer.summary()] == ["no evaluation gave a number for mine: there is no best model"]
 
 
 # ---- reports and commands

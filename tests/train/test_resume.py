@@ -176,6 +176,19 @@ def test_quarantine_lists_every_bad_sample_once(make_trainer, tmp_path, monkeypa
     assert logs[0].count("is broken") == metrics_of(tmp_path / "whole")[-1]["bad"] == 8
 
 
+def test_a_run_that_goes_on_in_another_precision_says_so(make_trainer, capsys) -> None:
+    trainer = make_trainer(make_recipe(save_minutes=ALWAYS, precision="fp32"))
+    kill_at(trainer, 3)
+    with pytest.raises(Killed):
+        trainer.train()
+    assert "precision" not in capsys.readouterr().out
+    trainer = make_trainer(make_recipe(precision="bf16"))
+    kill_at(trainer, 3)
+    with pytest.raises(Killed):
+        trainer.train()
+    assert "goes on in bf16" in capsys.readouterr().out
+
+
 def test_resuming_does_not_change_the_checkpoint(make_trainer, tmp_path) -> None:
     """The optimizer updates its moments in place, and they were read from this file."""
     recipe = make_recipe(save_minutes=ALWAYS, keep=10)

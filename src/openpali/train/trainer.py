@@ -147,6 +147,8 @@ class Trainer:
         # parameters that have had no gradient so far
         self.unreached = set(state.get("unreached", ())) if newest else set(self.train_step.learning)
         self.loss_watch, self.suspicion = LossWatch(), ""
+        self.precision = DTYPES[self.train_step.dtype]
+        self.precision_changed = state.get("precision", self.precision) != self.precision  # on another machine
         self.flops = 0.0  # of a step on all ranks, at this resolution; 0: not counted yet
 
     def train(self, look: Look | None = None) -> Path:
@@ -168,6 +170,8 @@ class Trainer:
                 f"more_samples = {self.recipe.more_samples}: the run goes on from sample {self.samples:,} to "
                 f"{self.recipe.samples:,}, with the learning rate of a run of that length"
             )
+        if self.precision_changed:
+            self.progress.say(f"the run goes on in {self.precision}, and was trained in another precision so far")
         if self.evaluations.exhausted:
             self._say_exhausted()
         try:
@@ -192,11 +196,13 @@ class Trainer:
                 f"{self.skipped:,} steps were skipped, since their gradients were not finite; they are listed in "
                 f"{self.folder.quarantine}"
             )
-        best, precision = self.evaluations.best, DTYPES[self.train_step.dtype]
+        best = self.evaluations.best
         if best is not None and best.value is not None:
             where = self.folder.path / "best"
-            yield f"best {best.score} in {precision}: {best.value:.4f} at sample {best.samples:,}, in {where}"
-        if self.evaluations.all and precision == "bf16":
+            yield f"best {best.score} in {self.precision}: {best.value:.4f} at sample {best.samples:,}, in {where}"
+        elif best is not None and best.stale:
+            yield f"no evaluation gave a number for {best.score}: there is no best model"
+        if self.evaluations.all and self.precision == "bf16":
             yield (
                 "scores of this run are of float32 weights and bf16 matmuls; openpali eval takes fp32 for both, or "
                 "bf16 for both with --dtype bf16, so its scores differ a little"
@@ -401,9 +407,10 @@ class Trainer:
     def _say_exhausted(self) -> None:
         best = self.evaluations.best
         assert best is not None
+        where = f"its best is of sample {best.samples:,}" if best.value is not None else "it was never a number"
         self.progress.say(
             f"{best.score} has not improved for {best.stale} evaluations: the run ends at sample "
-            f"{self.samples:,}; its best is of sample {best.samples:,}"
+            f"{self.samples:,}; {where}"
         )
 
     def _note_scores(self, found: Evaluated) -> None:
@@ -436,6 +443,7 @@ class Trainer:
             "bad": self.bad,
             "skipped": self.skipped,
             "phase": self.phase,
+            "precision": self.precision,
             "window": self._window_of_all_ranks().state,
             "unreached": sorted(self._unreached_everywhere()),
             "best": self.evaluations.state,
