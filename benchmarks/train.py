@@ -2,7 +2,7 @@
 
     pip install -e '.[bench]'
     python benchmarks/train.py --json train.json                     # under 10 minutes
-    python benchmarks/train.py --batch 16 --rounds 5 --compiled      # the published table; compiling takes longer
+    python benchmarks/train.py --batch 16 --rounds 5 --compiled      # as published; compiling takes longer
     python benchmarks/train.py --preset nano --batch 64              # how near nano's steps are to the matmul peak
 
 Ours is the trainer's own step (`openpali.train.step`), with freed memory kept as in the trainer. A step is forward,

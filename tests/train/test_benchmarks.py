@@ -111,13 +111,13 @@ def test_text_beside_transformers(tmp_path) -> None:
     theirs = {pair for pair in found if "CTranslate2" in pair[1]}
     assert len(theirs) == (6 if importlib.util.find_spec("ctranslate2") else 0)
     precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
-    wanted = {("greedy, batch 1", "int8 roofline")}
+    wanted = {("greedy, int8, batch 1", "int8 roofline")}
     for batch, greedy, beams in ((1, " (target 4)", " (target 0.625)"), (8, " (target 2.6)", "")):
         wanted |= {
-            (f"greedy, batch {batch}", f"transformers bf16{greedy}"),
-            (f"beam 4 to greedy, batch {batch}", f"ours int8{beams}"),
-            (f"image encoding, batch {batch}", "transformers bf16 (target 1.5)"),
-            (f"image encoding {precision}, batch {batch}", "transformers bf16"),
+            (f"greedy, int8, batch {batch}", f"transformers, eager bf16{greedy}"),
+            (f"beam 4 to greedy, int8, batch {batch}", f"ours int8{beams}"),
+            (f"image encoding, int8, batch {batch}", "transformers, eager bf16 (target 1.5)"),
+            (f"image encoding, {precision}, batch {batch}", "transformers, eager bf16"),
         }
     assert found.keys() - theirs == wanted
 
