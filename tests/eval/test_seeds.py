@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from openpali.metrics.seeds import difference, estimate, t_bound
+from openpali.metrics.seeds import difference, estimate, holm, t_bound, t_test
 
 
 @pytest.mark.parametrize("freedom", [1, 1.5, 2, 3.7, 10, 250, 100_000])
@@ -18,17 +18,19 @@ def test_bounds_of_t_are_those_of_scipy(freedom: float, level: float) -> None:
 def test_one_seed_is_a_t_test_of_paired_samples() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.5, 1, (2, 1, 40))
-    expected = stats.ttest_rel(a[0], b[0]).confidence_interval()
-    assert difference(a, b)[1:] == pytest.approx((expected.low, expected.high), rel=1e-4)
+    test = stats.ttest_rel(a[0], b[0])
+    expected = test.confidence_interval()
+    assert difference(a, b)[1:] == pytest.approx((expected.low, expected.high, test.pvalue), rel=1e-4)
 
 
 def test_seeds_without_noise_of_samples_are_a_welch_test() -> None:
     a, b = np.array([0.4, 0.5, 0.45]), np.array([0.3, 0.1])
     same = np.ones((1, 7))  # each sample has its seed's score
-    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    test = stats.ttest_ind(a, b, equal_var=False)
+    expected = test.confidence_interval()
     found = difference(a[:, None] * same, b[:, None] * same)
     assert found.value == pytest.approx(0.25)
-    assert found[1:] == pytest.approx((expected.low, expected.high), rel=1e-4)
+    assert found[1:] == pytest.approx((expected.low, expected.high, test.pvalue), rel=1e-4)
 
 
 def test_intervals_contain_the_truth_as_often_as_they_say() -> None:
@@ -45,8 +47,23 @@ def test_intervals_contain_the_truth_as_often_as_they_say() -> None:
 
 def test_a_mean_and_what_cannot_be_compared() -> None:
     assert estimate([[0.0, 1.0], [0.5, 0.5]]).value == 0.5
-    assert estimate([[0.5]]) == (0.5, 0.5, 0.5)
+    assert estimate([[0.5]]) == (0.5, 0.5, 0.5, 1.0)
     with pytest.raises(ValueError, match="scores of 2 and 3 samples cannot be compared"):
         difference([[0, 1]], [[0, 1, 1]])
     with pytest.raises(ValueError, match=r"not of shape \(2,\)"):
         estimate([0, 1])
+
+
+@pytest.mark.parametrize("freedom", [1, 2.5, 40])
+def test_p_values_are_those_of_scipy(freedom: float) -> None:
+    for t in (0.0, 0.7, -3.1):
+        assert t_test(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-6)
+    found = difference([[1, 2, 4, 3], [1, 2, 3, 4]], [[0, 1, 1, 2], [0, 2, 1, 1]])
+    assert 0 < found.p < 0.05 < 1 == estimate([[2.0]]).p
+    assert found.low > 0
+
+
+def test_holm_adjusts_the_smallest_most_and_keeps_the_order() -> None:
+    assert holm([0.02, 0.5, 0.001, 0.03]) == pytest.approx([0.06, 0.5, 0.004, 0.06])
+    assert holm([0.6, 0.9]) == [1, 1]
+    assert holm([]) == []

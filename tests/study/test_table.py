@@ -130,6 +130,20 @@ def test_a_sign_needs_scores_and_an_interval_without_zero(
     assert boxes.sign(study) == ""  # the paper has no such column
 
 
+def test_a_sign_is_open_where_one_of_many_columns_may_show_it_by_chance(study: Study) -> None:
+    bit_more = [1, 0.35, 1, 0]
+    found = [each for seed in (1, 2) for each in scored("classify", seed, HALF * 20, LOW * 20)]
+    found += [each for seed in (1, 2) for each in scored("siglip", seed, bit_more * 20, LOW * 20)]
+    alone = rows_of(study.model_copy(update={"columns": study.columns[:1]}), found)
+    [difference] = [row.differences["siglip"] for row in alone]
+    assert alone[0].p == difference.p < 0.05
+    assert [row.sign(study) for row in alone] == ["yes"]
+    many = [study.columns[0], *(study.columns[1].model_copy(update={"name": f"boxes {i}"}) for i in range(10**6))]
+    adjusted = rows_of(study.model_copy(update={"columns": many[:200]}), found)
+    assert adjusted[0].p == pytest.approx(min(1, 200 * difference.p))
+    assert adjusted[0].differences["siglip"] == difference
+
+
 def test_one_seed_of_an_arm_has_no_sign(study: Study) -> None:
     found = [*scored("classify", 1, HALF * 25, LOW), *scored("classify", 2, HALF * 25, LOW)]
     rows = rows_of(study, [*found, *scored("siglip", 1, MOST * 25, MOST)])

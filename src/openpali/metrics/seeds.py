@@ -1,8 +1,9 @@
-"""Means and differences of scores of several runs (seeds) on the same samples, with intervals over both."""
+"""Means and differences of scores of several runs (seeds) on the same samples: intervals over both, and tests."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +16,16 @@ Values = NDArray[np.float64]  # [seeds, samples]
 
 
 class Estimate(NamedTuple):
-    """A value with its interval, in the unit of the scores. Without enough seeds and samples it has no width."""
+    """A value with its interval, in the unit of the scores. Without enough seeds and samples it has no width.
+
+    Attributes:
+        p: two-sided p value of the t test that the value is 0; 1 where the interval has no width.
+    """
 
     value: float
     low: float
     high: float
+    p: float = 1.0
 
 
 def estimate(values: ArrayLike, level: float = LEVEL) -> Estimate:
@@ -60,9 +66,28 @@ def t_bound(freedom: float, level: float = LEVEL) -> float:
         freedom: degrees of freedom, at least 1.
         level: in (0, 1).
     """
+    return math.sqrt(freedom) * math.tan(float(np.interp(level, _below(freedom), _ANGLES)))
+
+
+def t_test(t: float, freedom: float) -> float:
+    """The probability that the absolute value of Student's t is above that of ``t``: a two-sided p value."""
+    return 1 - float(np.interp(math.atan(abs(t) / math.sqrt(freedom)), _ANGLES, _below(freedom)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, which bound the chance of even one false finding among all of them."""
+    found, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        found[index] = largest
+    return found
+
+
+def _below(freedom: float) -> Values:
+    """For each of the angles, the probability of a smaller one."""
     density = np.cos(_ANGLES) ** (freedom - 1)
     below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(freedom) * math.tan(float(np.interp(level, below / below[-1], _ANGLES)))
+    return np.asarray(below / below[-1], np.float64)
 
 
 def _estimate(groups: list[Values], per_sample: Values, level: float) -> Estimate:
@@ -73,8 +98,9 @@ def _estimate(groups: list[Values], per_sample: Values, level: float) -> Estimat
     if not variance:
         return Estimate(value, value, value)
     freedom = variance**2 / math.fsum(part**2 / own for part, own in parts)
-    half = t_bound(freedom, level) * math.sqrt(variance)
-    return Estimate(value, value - half, value + half)
+    deviation = math.sqrt(variance)
+    half = t_bound(freedom, level) * deviation
+    return Estimate(value, value - half, value + half, t_test(value / deviation, freedom))
 
 
 def _checked(values: ArrayLike) -> Values:

@@ -6,13 +6,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from openpali.eval.cards import is_cider
-from openpali.metrics.seeds import Estimate, Values, difference, estimate
+from openpali.metrics.seeds import LEVEL, Estimate, Values, difference, estimate, holm
 from openpali.study.runs import Job
 from openpali.study.spec import ColumnSpec, Study
 from openpali.study.work import Scoring
@@ -22,9 +23,10 @@ FLOOR = 3  # percent, or CIDEr
 TOO_LOW = "too low to tell"
 ONE_SEED = "one seed"
 INTRODUCTION = f"""Scores in percent, CIDEr on its own scale. A difference is to the arm {{baseline}}, with its \
-95 % interval over seeds and samples. The paper's numbers are {MEMORY}; never ours. The sign agrees (yes), \
-disagrees (no), or is open: the interval contains 0, or has no width. Where both arms are below {FLOOR}, it is \
-{TOO_LOW}. Where an arm has {ONE_SEED}, the interval is too narrow, since nothing is known of other seeds."""
+95 % interval over seeds and samples. Of so many columns some miss by chance, so p is adjusted by Holm's method \
+over the columns of a size. The paper's numbers are {MEMORY}; never ours. The sign agrees (yes) or disagrees (no) \
+where p is below .05, and is open elsewhere. Where both arms are below {FLOOR}, it is {TOO_LOW}. Where an arm has \
+{ONE_SEED}, the interval is too narrow and p too small, since nothing is known of other seeds."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Row:
         seeds: arm -> its seeds.
         scores: arm -> mean, in percent or CIDEr.
         differences: arm -> difference to the baseline.
+        p: of the compared arm's difference, adjusted by Holm's method over all columns; None without one.
     """
 
     column: ColumnSpec
@@ -46,6 +49,7 @@ class Row:
     seeds: Mapping[str, Sequence[int]]
     scores: Mapping[str, Estimate]
     differences: Mapping[str, Estimate]
+    p: float | None = None
 
     def sign(self, study: Study) -> str:
         """Whether the sign of the difference is the paper's: "yes", "no", "open", or "" where there is none.
@@ -62,7 +66,7 @@ class Row:
             return ONE_SEED
         if not self.column.paper:
             return ""
-        if found.low <= 0 <= found.high or found.low == found.high:
+        if self.p is None or self.p >= 1 - LEVEL:
             return "open"
         return "yes" if (found.value > 0) == (self.column.paper[1] > 0) else "no"
 
@@ -80,6 +84,7 @@ class Row:
             "seeds": {arm: list(seeds) for arm, seeds in self.seeds.items()},
             "scores": {arm: each._asdict() for arm, each in self.scores.items()},
             "differences": {arm: each._asdict() for arm, each in self.differences.items()},
+            "p": self.p,
             "paper": {"from": MEMORY, "column": self.column.paper_name, "values": self.column.paper},
             "sign": self.sign(study),
         }
@@ -110,7 +115,10 @@ def rows_of(study: Study, scorings: Sequence[Scoring]) -> list[Row]:
                 arms.setdefault(job.arm, {})[job.seed] = values
     sizes, names = [*study.sizes], [*columns]
     keys = sorted(found, key=lambda key: (key[1] or math.inf, sizes.index(key[0]), names.index(key[2])))
-    return [_row(columns[key[2]], key[0], key[1], study.baseline, found[key]) for key in keys]
+    rows = [_row(columns[key[2]], key[0], key[1], study.baseline, found[key]) for key in keys]
+    return [
+        row for _, own in groupby(rows, lambda row: (row.size, row.samples)) for row in _adjusted(study, [*own])
+    ]
 
 
 def values_of(column: ColumnSpec, result: Mapping[str, Any], job: Job) -> Values:
@@ -210,6 +218,13 @@ def _row(
     )
 
 
+def _adjusted(study: Study, rows: Sequence[Row]) -> list[Row]:
+    """The rows of a size with the p values of all of them adjusted."""
+    tested = [i for i, row in enumerate(rows) if study.compared in row.differences]
+    adjusted = dict(zip(tested, holm([rows[i].differences[study.compared].p for i in tested]), strict=True))
+    return [replace(row, p=adjusted.get(i)) for i, row in enumerate(rows)]
+
+
 def _scored_seeds(study: Study, rows: Sequence[Row]) -> str:
     """Which seeds have been scored, in all columns or in some, of those of the study."""
     main = (study.baseline, study.compared)
@@ -221,7 +236,7 @@ def _scored_seeds(study: Study, rows: Sequence[Row]) -> str:
 def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     others = [arm for arm in study.arms if arm not in (study.baseline, study.compared)]
     others = [arm for arm in others if any(arm in row.differences for row in rows)]
-    head = ["column", "samples", study.baseline, study.compared, "difference"]
+    head = ["column", "samples", study.baseline, study.compared, "difference", "p (Holm)"]
     seeds = {arm: max(len(row.seeds.get(arm, ())) for row in rows) for arm in others}
     head += [f"{arm}, difference ({seeds[arm]} of {len(study.seeds)} seeds)" for arm in others]
     yield _line([*head, "paper", "paper's baseline", "paper's difference", "sign agrees"])
@@ -230,7 +245,8 @@ def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         paper = row.column.paper
         cells = [row.column.name, f"{row.n:,}"]
         cells += [f"{row.scores[arm].value:.1f}" if arm in row.scores else "" for arm in head[2:4]]
-        cells += [_shown(row.differences.get(arm)) for arm in (study.compared, *others)]
+        cells += [_shown(row.differences.get(study.compared)), "" if row.p is None else f"{row.p:.3f}"]
+        cells += [_shown(row.differences.get(arm)) for arm in others]
         cells += [row.column.paper_name, f"{paper[0]:.1f}", f"{paper[1]:+.1f}"] if paper else ["", "", ""]
         yield _line([*cells, row.sign(study)])
 
