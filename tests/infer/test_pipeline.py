@@ -233,8 +233,8 @@ def test_a_part_that_takes_no_prompts_is_named(pali: Pali) -> None:
         pali.predict([[]], ["what?"], part="siglip")
 
 
-@pytest.mark.parametrize(("ood_score", "sure"), [(None, True), (0.9, True), (1.1, False)])
-def test_people_see_no_confidence_in_answers_about_images_that_the_model_does_not_know(
+@pytest.mark.parametrize(("ood_score", "sure"), [(None, True), (0.6, True), (0.95, False), (1.1, False)])
+def test_people_see_no_confidence_near_and_beyond_the_limit_of_the_distribution(
     ood_score: float | None, sure: bool
 ) -> None:
     answer = Answer("horse", [Object("horse", Box(1, 2, 3, 4), confidence=0.9)], confidence=0.8)
@@ -243,3 +243,5 @@ def test_people_see_no_confidence_in_answers_about_images_that_the_model_does_no
     assert [shown.confidence, shown.objects[0].confidence] == ([0.8, 0.9] if sure else [None, None])
     assert (shown.text, shown.objects[0].box) == ("horse", Box(1, 2, 3, 4))
     assert prediction.answer is answer
+    assert prediction.confidence_holds is sure
+    assert prediction.out_of_distribution is (None if ood_score is None else ood_score > 1)

@@ -92,6 +92,7 @@ class Reply:
             "finish_reason": generation.finish_reason,
             "out_of_distribution": self.prediction.out_of_distribution,
             "ood_score": self.prediction.ood_score,
+            "confidence_holds": self.prediction.confidence_holds,
             **({"note": self.note} if self.note else {}),
         }
 

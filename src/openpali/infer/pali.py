@@ -31,10 +31,12 @@ from openpali.infer.pipeline import (
     Floats,
     Frames,
     ImageLike,
+    OutOfDistribution,
     Pipeline,
     Prediction,
     check_rows,
     group,
+    ood_warning,
     to_array,
 )
 from openpali.interop.parts import assemble
@@ -490,7 +492,10 @@ class Pali:
         if texts is None:
             texts = [""] * len(images)
         task = self.task(name)
-        return self.predict([[i] for i in images], [self.word(task, text, lang) for text in texts], task=task)
+        found = self.predict([[i] for i in images], [self.word(task, text, lang) for text in texts], task=task)
+        if any(prediction.out_of_distribution for prediction in found):
+            warnings.warn(ood_warning(self.name), OutOfDistribution, stacklevel=3)  # at the caller's line, once
+        return found
 
     @cached_property
     def _masks(self) -> MaskCodec:

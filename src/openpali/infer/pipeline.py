@@ -50,7 +50,12 @@ T = TypeVar("T")
 
 BATCH = 32
 LONGEST_PROMPT = 512  # tokens, for a model that does not say how long its prompts were in training
+CONFIDENT = 0.85  # OOD score up to which confidence is shown: it was fitted in distribution
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+class OutOfDistribution(UserWarning):
+    """A model is asked about images that it was not trained on the like of."""
 
 
 class Untrained(UserWarning):
@@ -81,9 +86,14 @@ class Prediction:
         return None if self.ood_score is None else self.ood_score > 1
 
     @property
+    def confidence_holds(self) -> bool:
+        """Whether confidence may be shown: not near the limit, where it is too high, nor beyond."""
+        return self.ood_score is None or self.ood_score <= CONFIDENT
+
+    @property
     def shown(self) -> Answer:
-        """The answer for people: out of distribution without confidence, which was fitted in distribution."""
-        return self.answer.unsure() if self.out_of_distribution else self.answer
+        """The answer for people: without confidence unless it holds."""
+        return self.answer if self.confidence_holds else self.answer.unsure()
 
 
 class Pipeline:
@@ -499,7 +509,7 @@ class EmbeddingPipeline:
 
 def ood_warning(model: str) -> str:
     """The warning about an image that is out of distribution for a model of this name."""
-    return f"this image is out of the distribution that {model} was trained on: do not trust the answer"
+    return f"an image is out of the distribution that {model} was trained on: do not trust the answer"
 
 
 def cut_at(text: str, stops: Sequence[str]) -> str:

@@ -41,6 +41,7 @@ def own(prediction: Prediction, masks: MaskFormat = "rle", note: str = "") -> Js
         "finish_reason": prediction.generation.finish_reason,
         "out_of_distribution": prediction.out_of_distribution,
         "ood_score": prediction.ood_score,
+        "confidence_holds": prediction.confidence_holds,
     }
 
 

@@ -314,8 +314,7 @@ function cardOf(question, images) {
 
 function finish(answer, { choice, raw }, milliseconds) {
   const { openpali: own, finish_reason: reason } = choice;
-  if (own.out_of_distribution) {
-    // Confidences were fitted on images of the training distribution.
+  if (!own.confidence_holds) {
     own.confidence = null;
     for (const object of own.objects) object.confidence = null;
   }
