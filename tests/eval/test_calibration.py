@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,18 +18,19 @@ import openpali
 from openpali.cli.main import app
 from openpali.data.sources.registry import open_source
 from openpali.eval.calibrate import calibrate, calibrate_ood, confidence_scores
-from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.datasets.base import SEEDS, AnswerBenchmark
 from openpali.eval.nano import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, First, heldout
-from openpali.eval.registry import BENCHMARKS
+from openpali.eval.registry import BENCHMARKS, on_split
 from openpali.eval.runner import run
+from openpali.eval.splits import EvalSplit
 from openpali.infer.bulk import Reply
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Prediction
+from openpali.infer.pipeline import CONFIDENT, OutOfDistribution, Prediction
 from openpali.metrics.boxes import Detection, right_boxes
 from openpali.metrics.calibration import Calibration, auroc, expected_calibration_error, fit_calibration
+from openpali.synth.builders.ood import SETS, shard
 from openpali.synth.builders.output import write_shards
-from openpali.synth.builders.unlike import SOURCES
 from openpali.synth.world import World
 from openpali.tasks.caption import Caption
 from openpali.tasks.detect import Detect
@@ -342,6 +344,16 @@ def test_predictions_tell_images_that_the_model_does_not_know(knowing: Path, fam
     assert (silent.ood_score, silent.out_of_distribution) == (None, None)
 
 
+def test_python_warns_of_images_out_of_distribution(knowing: Path) -> None:
+    pali = Pali.from_pretrained(knowing)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for image in (grey(200), NOISE, NOISE):
+            pali.detect([image], ["horse"])
+    own = [each for each in caught if issubclass(each.category, OutOfDistribution)]
+    assert [each.filename for each in own] == [__file__], "once, at the caller's line"
+
+
 def test_the_command_warns_once_of_each_image_that_the_model_does_not_know(
     knowing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -350,7 +362,7 @@ def test_the_command_warns_once_of_each_image_that_the_model_does_not_know(
     images = [str(tmp_path / f"{name}.png") for name in ("noise", "known")]
     app(["predict", *images, "detect: horse", "--model", str(knowing), "--json"], standalone_mode=False)
     printed = capsys.readouterr()
-    assert printed.err.count("noise.png: this image is out of the distribution") == 1
+    assert printed.err.count("noise.png: an image is out of the distribution") == 1
     assert "known.png" not in printed.err
     assert [json.loads(line)["out_of_distribution"] for line in printed.out.splitlines()] == [True, False]
 
@@ -367,28 +379,36 @@ def test_the_ood_detector_is_fitted_on_the_samples_for_fitting(family: Path, tmp
     assert dict(calibrate_ood(benchmarks[:1], Pali.from_pretrained(folder), Path(), limit=40)) == {}  # too few
 
 
+@pytest.mark.parametrize("split", ["heldout", "dev"])
 def test_the_benchmark_separates_the_world_from_other_images(
-    knowing: Path, family: Path, world_with_vocabulary: Path
+    split: EvalSplit, knowing: Path, family: Path, world_with_vocabulary: Path
 ) -> None:
-    folder = world_with_vocabulary / "data" / "unlike"
+    folder = world_with_vocabulary / "data" / "ood"
     folder.mkdir(exist_ok=True)
     with io.BytesIO() as out:
         Image.fromarray(NOISE).save(out, "JPEG")
         jpeg = out.getvalue()
-    for kind in SOURCES:
-        write_shards(folder, kind, [("noise", {"jpg": jpeg, "json": b"{}"})])
-    pali = Pali.from_pretrained(knowing)
-    scores = run(BENCHMARKS["nano/ood"], pali, Path(), limit=3).scores.summary
-    own = [heldout("nano", kind)[i].images[0] for kind in ("single", "scene", "word") for i in range(3)]
-    others = [open_source(str(folder / f"{kind}-00000.tar"), {})[0].images[0] for kind in SOURCES]
+    for kind in SETS[split]:
+        write_shards(folder, f"{split}-{kind}", [("noise", {"jpg": jpeg, "json": b"{}"})])
+    pali, benchmark = Pali.from_pretrained(knowing), on_split(BENCHMARKS["nano/ood"], split)
+    card = run(benchmark, pali, Path(), limit=3).card
+    scores = card.scores
+    kinds = ("single", "scene", "word")
+    own = [heldout("nano", kind, SEEDS[split])[i].images[0] for kind in kinds for i in range(3)]
+    others = [open_source(str(shard(folder, split, kind)), {})[0].images[0] for kind in SETS[split]]
     pipeline = pali.pipeline()
     assert pipeline.ood is not None
     known, ood = (pipeline.ood.score(pipeline.describe(side)).numpy() for side in (own, others))
     assert scores["auroc"] == pytest.approx(np.mean(ood[:, None] > known), abs=1e-6)
     assert scores["auroc/photograph"] == pytest.approx(np.mean(ood[0] > known), abs=1e-6)
     assert (scores["false_alarms"], scores["detected"]) == (np.mean(known > 1), np.mean(ood > 1))
+    assert scores["false_alarms/scene"] == np.mean(known[3:6] > 1)
+    assert scores["detected/screenshot"] == float(ood[1] > 1)
+    assert (scores["unsure"], scores["world_unsure"]) == (np.mean(ood > CONFIDENT), np.mean(known > CONFIDENT))
+    assert {"detected", "false_alarms", "false_alarms/scene"} <= set(card.intervals)
+    assert card.data["seed"] == SEEDS[split]
     with pytest.raises(ValueError, match="run `openpali calibrate`"):
-        run(BENCHMARKS["nano/ood"], Pali.from_pretrained(family), Path(), limit=3)
+        run(benchmark, Pali.from_pretrained(family), Path(), limit=3)
 
 
 def test_nano_knows_the_demo_and_not_a_chart() -> None:

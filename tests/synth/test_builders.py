@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from PIL import Image
 
 from openpali.data.sources.registry import open_source
 from openpali.home import data_folder, home
-from openpali.synth.builders import clipart, emoji, lines, output, packages, registry, stamps, unlike
+from openpali.synth.builders import clipart, emoji, lines, ood, output, packages, registry, stamps
 from openpali.synth.builders.output import write_shards
 from openpali.synth.builders.registry import ALL, BUILDERS, MINUTES, PACKAGES, build, expect
 from openpali.synth.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
@@ -182,7 +184,7 @@ def test_downloads_and_minutes_are_announced_before_and_followed(
     assert expect(["wordnet"]) == (
         "to build: wordnet; to download: 7 MB in 1 package; expected: less than a minute at 5 MB/s"
     )
-    assert "to download: 522 MB in 53 packages; expected: about 5 minutes" in expect(ALL)
+    assert "to download: 701 MB in 62 packages; expected: about 6 minutes" in expect(ALL)
     lines: list[str] = []
 
     @contextmanager
@@ -468,23 +470,62 @@ def test_emoji_are_those_that_all_artists_drew(debian: Path, monkeypatch: pytest
     assert "CC-BY 4.0" in (folder / "ATTRIBUTION.md").read_text()
 
 
-def test_strangers_are_small_jpegs_of_the_named_files(
+def test_ood_images_are_small_jpegs_of_the_named_files(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packages, "debian", lambda name: tmp_path / name)
-    for name, place, names in (source for sources in unlike.SOURCES.values() for source in sources):
-        root = tmp_path / name / place
-        root.mkdir(parents=True)
-        for file in (*(f"{stem}.png" for stem in names or ("one", "two")), "notes.txt"):
-            Image.new("RGB", (400, 300)).save(root / file, "PNG")
-        Image.new("RGB", (400, 300)).save(root / "more.jpg")
-        (tmp_path / name / "usr/share/doc" / name).mkdir(parents=True, exist_ok=True)
-        (tmp_path / name / "usr/share/doc" / name / "copyright").write_text(f"terms of {name}")
+    for name in ("one", "two"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "usr/share/doc").mkdir(parents=True)
+    write_image(tmp_path / "one/images/wide.png", (400, 300))
+    write_image(tmp_path / "one/images/tiny.png", (400, 30))
+    Image.new("RGB", (300, 400)).save(tmp_path / "one/images/other.jpg")
+    (tmp_path / "one/images/again.png").symlink_to("wide.png")
+    (tmp_path / "one/usr/share/doc/one").mkdir()
+    (tmp_path / "one/usr/share/doc/one/copyright").write_text("terms of one")
+    (tmp_path / "two/usr/share/doc/two").symlink_to("one")
+    with io.BytesIO() as webp:
+        Image.new("RGB", (90, 60), "red").save(webp, "WEBP", lossless=True)
+        photo = webp.getvalue()
+    with io.BytesIO() as webp:
+        Image.new("RGBA", (90, 60), (0, 0, 0, 0)).save(webp, "WEBP", lossless=True)
+        cut_out = webp.getvalue()
+    (tmp_path / "two/images/a.rcc").write_bytes(b"qres" + cut_out + b"RIFF\x04\0\0\0WEBP" + photo + b"end")
+    taken = (
+        ood.Taken("one", "images", ood.files),
+        ood.Taken("two", "images", partial(ood.resources, stems=("a",))),
+    )
+    monkeypatch.setattr(ood, "SETS", {"dev": {"photograph": taken}, "heldout": {"photograph": taken[1:]}})
+    monkeypatch.setattr(ood, "_BESIDE", ())
     folder = tmp_path / "built"
     folder.mkdir()
-    unlike.build(folder)
-    for kind, sources in unlike.SOURCES.items():
-        source = open_source(str(folder / f"{kind}-00000.tar"), {})
-        assert len(source) == sum(len(names) or 3 for _, _, names in sources)
-        assert source[0].images[0].shape == (216, 288, 3)
-    assert "terms of debian-handbook" in (folder / "LICENCE").read_text()
+    ood.build(folder)
+    found = open_source(str(ood.shard(folder, "dev", "photograph")), {})
+    keys = [found[i].key for i in range(len(found))]
+    assert [found[i].images[0].shape for i in range(len(found))] == [(288, 216, 3), (216, 288, 3), (60, 90, 3)]
+    assert [key.rpartition(" ")[2] for key in keys] == ["one-other", "one-wide", "two-a-2"]
+    assert len(open_source(str(ood.shard(folder, "heldout", "photograph")), {})) == 1
+    licence = (folder / "LICENCE").read_text()
+    assert licence.count("terms of one") == 2, "two shares the terms of one"
+
+
+def test_ood_images_are_taken_evenly_and_pages_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "debian", lambda name: tmp_path)
+    for number in range(7):
+        write_image(tmp_path / f"{number}.png", (64, 64))
+    assert [name for name, _ in ood.Taken("x", ".", ood.files, 3).images()] == ["0", "2", "4"]
+    assert len([*ood.Taken("x", ".", ood.files, 30).images()]) == 7
+    fonts = tmp_path / "usr/share/fonts/truetype/dejavu"
+    fonts.mkdir(parents=True)
+    shutil.copy(SHIPPED / "NotoSans-Subset.ttf", fonts / "DejaVuSans.ttf")
+    (tmp_path / "text.gz").write_bytes(gzip.compress(b"A line\n\n  \nanother\na third"))
+    drawn = dict(ood.pages(tmp_path / "text.gz", size=(200, 300), lines=2))
+    assert [*drawn] == ["page-0", "page-1"]
+    dark = [np.flatnonzero((np.asarray(page)[..., 0] < 128).any(1)) for page in drawn.values()]
+    assert len(dark[0]) > len(dark[1]) > 0, "two lines, and one"
+
+
+def test_no_package_is_in_both_splits_of_ood() -> None:
+    sides = [{each.package for own in kinds.values() for each in own} for kinds in ood.SETS.values()]
+    assert len(sides[1]) == 8
+    assert not sides[0] & sides[1]

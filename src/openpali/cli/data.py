@@ -22,7 +22,7 @@ def build(
     name: Annotated[
         str,
         typer.Argument(
-            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, unlike, emoji, pages, nano-vocabulary, "
+            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, ood, emoji, pages, nano-vocabulary, "
             "mini-vocabulary, or all (without emoji, which need npm, and pages, which need Chromium and hours)"
         ),
     ],

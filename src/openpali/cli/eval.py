@@ -10,6 +10,7 @@ import typer
 from openpali.cli.models import open_pali
 from openpali.cli.options import DataRoot, Device, Dtype, Engine, Model
 from openpali.cli.outputs import check_not_input, check_writable
+from openpali.eval.splits import EvalSplit
 
 if TYPE_CHECKING:
     from openpali.eval.runner import Run
@@ -32,6 +33,10 @@ def evaluate(
     suite: Annotated[
         str, typer.Option(help="Run many benchmarks: nano, mini, or paper for every official data set under --data")
     ] = "",
+    split: Annotated[
+        EvalSplit,
+        typer.Option(help="heldout: samples of score cards; dev: others, for decisions while training"),
+    ] = "heldout",
     model: Model = "nano",
     engine: Engine = "torch",
     dtype: Dtype = "fp32",
@@ -52,7 +57,7 @@ def evaluate(
     """Score a model; print the scores and write a score card that records how they were measured."""
     from openpali.distributed import join_ranks
     from openpali.eval.ocr import open_ocr
-    from openpali.eval.registry import BENCHMARKS, find_benchmark
+    from openpali.eval.registry import BENCHMARKS, find_benchmark, on_split
     from openpali.eval.runner import run
     from openpali.eval.suites import find_suite, run_suite
     from openpali.home import home
@@ -70,8 +75,10 @@ def evaluate(
         raise ValueError("--out is for suites: for one benchmark use --json, --save-predictions and --report")
     if suite and task:
         raise ValueError("--task is for your own data: the benchmarks of a suite have their tasks")
-    chosen = find_suite(suite) if suite else [find_benchmark(benchmark, task)]
+    chosen = find_suite(suite, split) if suite else [find_benchmark(benchmark, task)]
     own = not suite and benchmark not in BENCHMARKS
+    if split != "heldout" and not suite:
+        chosen = [on_split(chosen[0], split)]
     for each in filter(None, (file, report) if own else ()):
         check_not_input(each, benchmark)
     check_writable(file, save_predictions, report, out and out / "table.md")

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets.base import AnswerBenchmark, EncoderBenchmark
-from openpali.eval.nano import Composed, places, reading
+from openpali.eval.datasets.base import SEEDS, AnswerBenchmark, Benchmark, EncoderBenchmark
+from openpali.eval.nano import NOVEL, SIZE, Composed, by_novelty, places, reading, told
 from openpali.eval.places import TEST, by_script, names
+from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
+from openpali.synth.line_texts import has_novel_word
 
 REAL = Path(__file__).parent / "datasets" / "real_line.tar"
 """200 lines that ``tests/eval/make_real_lines.py`` made, once; only for evaluation."""
@@ -18,30 +20,39 @@ _line = partial(
     AnswerBenchmark,
     task="ocr",
     decoding=Decoding(max_tokens=64),  # 24 characters are 72 bytes at most, and hardly ever more than 30 tokens
-    scorer=reading,
     metric="cer",
     part="line",
 )
 
-LINES = (
-    _line(
-        name="nano/line",
-        title="Printed lines of unseen words, in unseen fonts",
-        split="held out, 1,000 pictures",
-        open=lambda root: Composed("nano", "line"),
-        calibration=lambda root: Composed("nano", "line").for_calibration(),
-    ),
-    _line(
-        name="real/line",
-        title="Real lines from screenshots and prints",
-        split="all, 200 pictures",
-        open=lambda root: open_source(str(REAL), {}),
-    ),
-    EncoderBenchmark(
-        name="nano/characters",
-        title="Characters of printed lines from one patch token",
-        split=f"held out, {TEST} pictures",
-        metric="acc",
-        run=partial(places, "nano", "line", names(by_script)),
-    ),
+REAL_LINE = _line(
+    name="real/line",
+    title="Real lines from screenshots and prints",
+    split="all, 200 images",
+    scorer=reading,
+    open=lambda root: open_source(str(REAL), {}),
 )
+
+
+def line_benchmarks(split: EvalSplit) -> list[Benchmark]:
+    """The benchmarks of rendered lines, on the samples that cards are of or on those of development."""
+    seed = SEEDS[split]
+    return [
+        _line(
+            name="nano/line",
+            title="Printed lines in unseen fonts, most of them with an unseen word",
+            split=told(split, SIZE),
+            open=lambda root: Composed("nano", "line", seed=seed),
+            calibration=lambda root: Composed("nano", "line").for_calibration(),
+            scorer=by_novelty(reading, "unseen word", "known words"),
+            measure=lambda example: {NOVEL: has_novel_word(example.text)},
+            seed=seed,
+        ),
+        EncoderBenchmark(
+            name="nano/characters",
+            title="Characters of printed lines from one patch token",
+            split=told(split, TEST),
+            metric="acc",
+            run=partial(places, "nano", "line", names(by_script), seed),
+            seed=seed,
+        ),
+    ]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import (
     SEED,
+    SEEDS,
     Advance,
     AnswerBenchmark,
     Benchmark,
@@ -27,16 +29,17 @@ from openpali.eval.datasets.base import (
 )
 from openpali.eval.features import Encoders, FeatureEncoder
 from openpali.eval.places import TEST, Ask, by_position, by_size, names, place_probe, relations
+from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
 from openpali.metrics.caption import cider
 from openpali.metrics.scores import Scores, macro_values, mean, mean_scores
 from openpali.rng import generator
 from openpali.synth.compose import WorldSource
-from openpali.synth.splits import Split
+from openpali.synth.splits import Split, is_heldout
 from openpali.tasks.example import Example
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.registry import find_family
-from openpali.tasks.scoring import Answered, exact, references, texts, with_slices
+from openpali.tasks.scoring import Answered, Score, exact, references, texts, with_slices
 from openpali.tasks.vqa import Vqa
 
 V = TypeVar("V")
@@ -44,6 +47,7 @@ V = TypeVar("V")
 SIZE = 1000  # number of images or videos per benchmark
 
 
+NOVEL = "novel"  # among the values of an answer: whether its sample shows what is held out
 CALIBRATION_SEED = 41_991_0132  # of all sets that confidence is fitted on; used for nothing else
 CALIBRATION_SIZE = 2 * SIZE
 
@@ -107,9 +111,9 @@ def mirrored(example: Example) -> Example:
     return dataclasses.replace(example, images=[np.ascontiguousarray(image[:, ::-1]) for image in example.images])
 
 
-def heldout(world: str, kind: str, **options: Any) -> WorldSource:
-    """The held-out split of a world, drawn with the seed of evaluations."""
-    return _split(world, kind, split="heldout", seed=SEED, **options)
+def heldout(world: str, kind: str, seed: int = SEED, **options: Any) -> WorldSource:
+    """The held-out split of a world, drawn with a seed of evaluations."""
+    return _split(world, kind, split="heldout", seed=seed, **options)
 
 
 def _split(world: str, kind: str, **options: Any) -> WorldSource:
@@ -118,9 +122,9 @@ def _split(world: str, kind: str, **options: Any) -> WorldSource:
     return source
 
 
-def retrieval(world: str, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
+def retrieval(world: str, seed: int, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
     """Recall at 1 per language, from held-out renderings to captions; the caption of every stamp is a candidate."""
-    source = heldout(world, "single")
+    source = heldout(world, "single", seed)
     stamps = source.world.stamps
     owner = {stamp.captions["en"]: i for i, stamp in enumerate(stamps)}
     examples = [source[i] for i in range(min(limit or SIZE, SIZE))]
@@ -150,7 +154,7 @@ def retrieval(world: str, model: Encoders, data: Path, limit: int | None, advanc
     )
 
 
-def same_thing(world: str, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
+def same_thing(world: str, seed: int, model: Encoders, data: Path, limit: int | None, advance: Advance) -> Embedded:
     """Recall at 1, from held-out renderings to others: the most similar image shows the same thing.
 
     Similar is the cosine of mean patch tokens, less their mean over images.
@@ -158,7 +162,7 @@ def same_thing(world: str, model: Encoders, data: Path, limit: int | None, advan
     Raises:
         ValueError: the limit leaves no other image.
     """
-    source, seen = heldout(world, "single"), Seen()
+    source, seen = heldout(world, "single", seed), Seen()
     count = min(limit or SIZE, SIZE)
     if count < 2:
         raise ValueError(f"limit must be at least 2, not {count}: an image is compared with others")
@@ -177,11 +181,11 @@ def same_thing(world: str, model: Encoders, data: Path, limit: int | None, advan
 
 
 def places(
-    world: str, kind: str, ask: Ask, model: Encoders, data: Path, limit: int | None, advance: Advance
+    world: str, kind: str, ask: Ask, seed: int, model: Encoders, data: Path, limit: int | None, advance: Advance
 ) -> Embedded:
     """The probe of single patch tokens, trained on images of a world and scored on held-out ones."""
-    train = open_source(f"{world}/{kind}", {"split": "train", "seed": SEED})
-    return place_probe(train, heldout(world, kind), ask, model, limit, advance)
+    train = open_source(f"{world}/{kind}", {"split": "train", "seed": seed})
+    return place_probe(train, heldout(world, kind, seed), ask, model, limit, advance)
 
 
 def captions(rows: Sequence[Answered]) -> Scores:
@@ -205,6 +209,33 @@ def answers(rows: Sequence[Answered]) -> Scores:
     return _renamed(Vqa.score(rows), {"exact_match": "acc"})
 
 
+def by_novelty(score: Score, novel: str, known: str) -> Score:
+    """A scorer that also scores apart the samples that show what is held out, and the others.
+
+    Args:
+        novel, known: names of the two slices; :data:`NOVEL` among the values of an answer says which is whose.
+    """
+
+    @wraps(score)
+    def sliced(rows: Sequence[Answered]) -> Scores:
+        whole = score(rows)
+        summary, per_sample = dict(whole.summary), dict(whole.per_sample)
+        for name, side in ((novel, True), (known, False)):
+            if own := [row for row in rows if row.values.get(NOVEL) is side]:
+                found = score(own)
+                summary |= {f"{each}/{name}": value for each, value in found.summary.items() if "/" not in each}
+                per_sample |= {f"{each}/{name}": values for each, values in found.per_sample.items()}
+        return Scores(summary, per_sample)
+
+    return sliced
+
+
+def shows_novel_pair(example: Example) -> dict[str, bool]:
+    """Whether two of its names never share an image in training."""
+    names = sorted({thing.name for thing in example.objects})
+    return {NOVEL: any(is_heldout("pair", *pair) for pair in combinations(names, 2))}
+
+
 def in_one_language(example: Example, index: int) -> Example:
     """The example with the captions of one language; languages take turns by index."""
     languages = sorted(example.captions)
@@ -219,14 +250,27 @@ def of_one_name(example: Example, index: int) -> Example:
     return dataclasses.replace(example, objects=[thing for thing in example.objects if thing.name == name])
 
 
-def world_benchmarks(world: str) -> list[Benchmark]:
-    """The benchmarks of a world."""
+def world_benchmarks(world: str, split: EvalSplit = "heldout") -> list[Benchmark]:
+    """The benchmarks of a world, on the samples that cards are of or on those of development."""
+    seed = SEEDS[split]
+
+    def encoder(name: str, title: str, size: int, metric: str, run: Callable[..., Embedded]) -> EncoderBenchmark:
+        return EncoderBenchmark(
+            name=f"{world}/{name}",
+            title=f"{title} ({world} world)",
+            split=told(split, size),
+            metric=metric,
+            run=run,
+            seed=seed,
+        )
 
     def answer(name: str, title: str, source: Composed, **rest: Any) -> AnswerBenchmark:
+        source = dataclasses.replace(source, seed=seed)
         return AnswerBenchmark(
             name=f"{world}/{name}",
             title=f"{title} ({world} world)",
-            split=f"held out, {source.size:,} pictures",
+            split=told(split, source.size),
+            seed=seed,
             open=lambda root: source,
             calibration=lambda root: source.for_calibration(),
             decoding=_greedy(rest["task"]),
@@ -234,44 +278,38 @@ def world_benchmarks(world: str) -> list[Benchmark]:
         )
 
     return [
-        EncoderBenchmark(
-            name=f"{world}/retrieval",
-            title=f"Captions retrieved by image ({world} world)",
-            split=f"held out, {SIZE:,} pictures",
-            metric="r@1/mean",
-            run=partial(retrieval, world),
+        encoder(
+            "retrieval",
+            "Captions of known things on unseen backgrounds, retrieved by image",
+            SIZE,
+            "r@1/mean",
+            partial(retrieval, world, seed),
         ),
-        EncoderBenchmark(
-            name=f"{world}/same",
-            title=f"The same thing found in other images ({world} world)",
-            split=f"held out, {SIZE:,} pictures",
-            metric="r@1",
-            run=partial(same_thing, world),
+        encoder("same", "The same thing found in other images", SIZE, "r@1", partial(same_thing, world, seed)),
+        encoder(
+            "places",
+            "Names of objects from one patch token",
+            TEST,
+            "acc",
+            partial(places, world, "scene", names(by_size), seed),
         ),
-        EncoderBenchmark(
-            name=f"{world}/places",
-            title=f"Names of objects from one patch token ({world} world)",
-            split=f"held out, {TEST} pictures",
-            metric="acc",
-            run=partial(places, world, "scene", names(by_size)),
+        encoder(
+            "letters",
+            "Letters from one patch token",
+            TEST,
+            "acc",
+            partial(places, world, "word", names(by_position), seed),
         ),
-        EncoderBenchmark(
-            name=f"{world}/letters",
-            title=f"Letters from one patch token ({world} world)",
-            split=f"held out, {TEST} pictures",
-            metric="acc",
-            run=partial(places, world, "word", names(by_position)),
-        ),
-        EncoderBenchmark(
-            name=f"{world}/relations",
-            title=f"Where one object is from another, from their two patch tokens ({world} world)",
-            split=f"held out, {TEST} pictures",
-            metric="acc",
-            run=partial(places, world, "scene", relations),
+        encoder(
+            "relations",
+            "Where one object is from another, from their two patch tokens",
+            TEST,
+            "acc",
+            partial(places, world, "scene", relations, seed),
         ),
         answer(
             "caption",
-            "Captions to the letter",
+            "Captions of known things on unseen backgrounds, to the letter",
             Composed(world, "single", view=in_one_language, size=10 * SIZE),
             task="caption",
             scorer=captions,
@@ -287,11 +325,12 @@ def world_benchmarks(world: str) -> list[Benchmark]:
         ),
         answer(
             "vqa",
-            "Questions about pairs that never met in training",
+            "Questions about scenes, half of which show a pair that never met in training",
             Composed(world, "scene"),
             task="object_vqa",
             options={"kinds": ("count", "is", "where", "which")},
-            scorer=answers,
+            scorer=by_novelty(answers, "unseen pair", "no unseen pair"),
+            measure=shows_novel_pair,
             metric="acc",
         ),
         answer(
@@ -316,6 +355,11 @@ def world_benchmarks(world: str) -> list[Benchmark]:
             metric="acc",
         ),
     ]
+
+
+def told(split: EvalSplit, size: int) -> str:
+    """The samples of a split, for a card."""
+    return f"{'held out' if split == 'heldout' else 'development'}, {size:,} images"
 
 
 def _greedy(task: str) -> Decoding:

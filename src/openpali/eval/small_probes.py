@@ -51,7 +51,7 @@ def _fashion() -> Split:
 def _digits() -> Split:
     """scikit-learn's digits: the first half for training, as in its example."""
     path = "usr/lib/python3/dist-packages/sklearn/datasets/data/digits.csv.gz"
-    with gzip.open(_package("python3-sklearn", "unlike") / path, "rt") as file:
+    with gzip.open(_package("python3-sklearn", "ood") / path, "rt") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.int64)
     rows = [(partial(_grey, row[:-1].reshape(8, 8) * 255 // 16), str(row[-1])) for row in table]
     return _chosen(rows[: len(rows) // 2], rows[len(rows) // 2 :])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from openpali.distributed import Ranks
 from openpali.eval.cards import Card
-from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
+from openpali.eval.datasets.base import DEV, AnswerBenchmark, Benchmark
 from openpali.eval.evaluators import ALONE, Watch, unwatched
 from openpali.eval.ocr import OcrEngine
 from openpali.eval.registry import BENCHMARKS
 from openpali.eval.runner import Run, run
+from openpali.eval.splits import EvalSplit
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
 from openpali.tasks.registry import find_family
@@ -34,15 +35,20 @@ class Outcome:
     problem: str = ""
 
 
-def find_suite(name: str) -> list[Benchmark]:
-    """The benchmarks of a suite.
+def find_suite(name: str, split: EvalSplit = "heldout") -> list[Benchmark]:
+    """The benchmarks of a suite, on the sets that cards are of or on those of development.
 
     Raises:
-        ValueError: no suite has this name.
+        ValueError: no suite has this name, or none of its benchmarks has a development set.
     """
     if name not in SUITES:
         raise ValueError(f"unknown suite {name!r}: choose one of {', '.join(SUITES)}")
-    return [benchmark for benchmark in BENCHMARKS.values() if SUITES[name](benchmark)]
+    own = [
+        each for each in BENCHMARKS.values() if SUITES[name](each) and each.name.endswith(DEV) == (split == "dev")
+    ]
+    if not own:
+        raise ValueError(f"no benchmark of the suite {name} has a development set: leave out --split")
+    return own
 
 
 def nothing_ran(name: str, data: Path) -> str:

@@ -77,9 +77,14 @@ def line_text(sampler: Sampler, most: int) -> tuple[str, str]:
 
 def is_novel(text: str) -> bool:
     """Whether a line is held out: for one of its words, or as a whole."""
+    return is_heldout("line", text) or has_novel_word(text)
+
+
+def has_novel_word(text: str) -> bool:
+    """Whether a word of a line is held out."""
     apart = re.sub(r"(?<=[^\W\d_A-ZÀ-Þ])(?=[A-ZÀ-Þ])", " ", text)  # camelCase is two words
     words = re.findall(r"[^\W\d_]{2,}", apart)
-    return is_heldout("line", text) or any(is_heldout("word", word.lower()) for word in words)
+    return any(is_heldout("word", word.lower()) for word in words)
 
 
 def _cutting(sampler: Sampler, language: str, most: int) -> str:

@@ -17,6 +17,7 @@ from openpali.data.sources.base import Source
 from openpali.data.sources.files import base_name
 from openpali.data.sources.registry import open_source
 from openpali.eval.features import Encoders
+from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import Pipeline
 from openpali.metrics.scores import Scores
@@ -25,7 +26,10 @@ from openpali.tasks.example import Example, Image
 from openpali.tasks.registry import find_family, tasks_of
 from openpali.tasks.scoring import Score
 
-SEED = 23_101_3199  # of all evaluation sets; used for nothing else
+SEED = 23_101_3199  # of the held-out sets that score cards are of; used for nothing else
+DEV_SEED = 62_918_0451  # of the development sets, on which decisions are taken while training
+SEEDS: Mapping[EvalSplit, int] = {"heldout": SEED, "dev": DEV_SEED}
+DEV = "@dev"  # ends the name of a benchmark on a development set
 
 Advance = Callable[[int, int], None]  # done, of how many: for a progress bar
 
@@ -51,6 +55,7 @@ class Benchmark:
         layout: files and folders that it reads, under the data root; none if the samples are synthetic.
         home: where to get these files.
         note: differences between our score and the paper's, if any.
+        seed: of samples that are made on demand.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Benchmark:
     layout: Sequence[str] = ()
     home: str = ""
     note: str = ""
+    seed: int = SEED
 
 
 @dataclass(frozen=True, kw_only=True)
