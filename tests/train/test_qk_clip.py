@@ -11,7 +11,10 @@ from openpali.model.attention import PLAIN, Scoring, set_attention
 from openpali.model.init import init_weights
 from openpali.model.t5 import CrossAttention, SelfAttention, T5Config
 from openpali.model.vit import Attention
+from openpali.train.optim.optimizer import freeze
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys, spread
+from openpali.train.step import describe_learning
+from tiny_gemma import KINDS
 
 SHAPE = T5Config(vocab_size=8, d_model=24, d_head=8, heads=3, d_ff=16, encoder_layers=1, decoder_layers=1)
 
@@ -98,3 +101,13 @@ def test_a_run_keeps_the_limit_and_leaves_frozen_parts_alone(make_trainer) -> No
 
 def test_without_a_limit_no_layer_is_clipped(make_trainer) -> None:
     assert make_trainer(make_recipe()).train_step.clipped == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_of_gemma_that_learns_is_refused(kind: str) -> None:
+    model, recipe = KINDS[kind](), make_recipe(phases__0__size=8, optimizer__qk_clip=4.0)
+    with pytest.raises(ValueError, match=r"optimizer\.qk_clip .* cannot bound Gemma's"):
+        list(describe_learning(recipe, model))
+    freeze(model, ["text"])
+    [vit] = attentions(model)
+    assert isinstance(vit, Attention)

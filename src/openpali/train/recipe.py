@@ -289,8 +289,8 @@ class OptimizerSpec(_Table):
         weight_decay: multiplied by lr, as in AdamW (big_vision's ``wd`` is this times lr). It applies to matrices
             only, not to embeddings, positions, norms or biases.
         clip: largest norm of the gradient, over all parameters.
-        qk_clip: largest spread of attention scores, in standard deviations (`train/optim/qk_clip.py`); 0 sets no
-            bound.
+        qk_clip: largest spread of attention scores in ViT and T5, in standard deviations
+            (`train/optim/qk_clip.py`); 0 sets no bound.
         schedule: how the learning rate falls after the warmup.
         warmup: samples in which it rises from 0.
         cooldown: samples at the end in which it falls to 0 ("rsqrt" and "constant").

@@ -69,6 +69,9 @@ class TrainStep:
     Attributes:
         learning: parameters that learn, by name.
         average: exponential moving average of them, by name; empty unless the recipe has ``ema``.
+
+    Raises:
+        ValueError: the recipe clips attention that cannot be clipped (:func:`attentions`).
     """
 
     def __init__(
@@ -82,11 +85,11 @@ class TrainStep:
         self.recipe, self.objective, self.model = recipe, objective, objective.model
         self.ranks, self.dtype, self.on_stage = ranks, dtype, on_stage
         _freeze(self.model, recipe, dtype)
+        self.clipped = _clipped(self.model, recipe)
         on_stage("place")
         place(self.model, recipe.parallel, ranks, dtype)
         self.learning = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = build_optimizer(self.model, recipe.optimizer, dtype)
-        self.clipped = attentions(self.model) if recipe.optimizer.qk_clip else []
         on_stage("average")
         learning = self.learning if recipe.ema else {}
         self.average: dict[str, Tensor] = {name: p.detach().clone() for name, p in learning.items()}
@@ -190,10 +193,12 @@ def describe_learning(recipe: Recipe, model: nn.Module) -> Iterator[str]:
         model: of its objective, such as one on the meta device; it is frozen as in training.
 
     Raises:
-        ValueError: as training does: image sizes do not fit, or ``frozen`` or ``lr_scale`` names no part.
+        ValueError: as training does: image sizes do not fit, ``frozen`` or ``lr_scale`` names no part, or
+            ``qk_clip`` meets attention that it cannot clip.
     """
     check_sizes(recipe, model)
     _freeze(model, recipe, torch.float32)
+    _clipped(model, recipe)
     group_parameters(model, recipe.optimizer)
     int8 = ((name, buffer) for name, buffer in model.named_buffers() if buffer.dtype == torch.int8)
     tensors = [*model.named_parameters(), *int8]
@@ -211,6 +216,11 @@ def _freeze(model: nn.Module, recipe: Recipe, dtype: torch.dtype) -> None:
     freeze(model, recipe.model.frozen)
     if recipe.model.lora.rank:
         freeze_base(model, dtype)
+
+
+def _clipped(model: nn.Module, recipe: Recipe) -> list[nn.Module]:
+    """The layers whose queries and keys are clipped after each step."""
+    return attentions(model) if recipe.optimizer.qk_clip else []
 
 
 def vit_of(model: nn.Module) -> ViT | None:

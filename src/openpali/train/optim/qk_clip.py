@@ -11,14 +11,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from openpali.model import gemma
 from openpali.model.t5 import CrossAttention, SelfAttention
 from openpali.model.vit import Attention
 
+_CLIPPED = Attention | SelfAttention | CrossAttention
+
 
 def attentions(model: nn.Module) -> list[nn.Module]:
-    """The attention layers that learn, without pooling: its single learned query has no spread."""
-    found = [m for m in model.modules() if isinstance(m, Attention | SelfAttention | CrossAttention)]
-    return [m for m in found if any(p.requires_grad for p in m.parameters())]
+    """The attention layers that learn, without pooling: its single learned query has no spread.
+
+    Raises:
+        ValueError: Gemma's are among them. Their heads share keys, so that none can be clipped alone, and Gemma 3
+            normalises queries and keys itself.
+    """
+    found = [m for m in model.modules() if isinstance(m, _CLIPPED | gemma.Attention)]
+    learning = [m for m in found if any(p.requires_grad for p in m.parameters())]
+    if any(isinstance(m, gemma.Attention) for m in learning):
+        raise ValueError(
+            "optimizer.qk_clip bounds the attention of a ViT and of T5, and cannot bound Gemma's, which learns "
+            "here: remove optimizer.qk_clip"
+        )
+    return learning
 
 
 @torch.no_grad()
