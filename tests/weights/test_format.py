@@ -246,7 +246,12 @@ def test_only_plain_adapters_are_read(tmp_path) -> None:
         set_to("init_lora_weights", start)
         with pytest.raises(ValueError, match=f"init_lora_weights = '{start}': only plain .* merge_and_unload"):
             read_adapter(tmp_path)
-    for key, value in {"layer_replication": [[0, 2], [1, 3]], "alora_invocation_tokens": [5, 6]}.items():
+    others = {
+        "layer_replication": [[0, 2], [1, 3]],
+        "alora_invocation_tokens": [5, 6],
+        "target_parameters": ["text.embed.weight"],  # an embedding's change, which only a merge would apply
+    }
+    for key, value in others.items():
         set_to(key, value)
         with pytest.raises(ValueError, match=f"{key} = .*: only plain LoRA"):
             read_adapter(tmp_path)

@@ -28,6 +28,7 @@ _PLAIN = {"peft_type": "LORA", "bias": "none"}
 _WITHOUT = (
     *("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out"),
     *("layer_replication", "alora_invocation_tokens", "arrow_config", "kasa_config", "use_bdlora"),
+    "target_parameters",  # may name an embedding, of which only a merge would apply the change
 )
 _INIT = "init_lora_weights"
 _INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")  # PEFT changes the base with all others
