@@ -209,6 +209,17 @@ def test_a_model_keeps_its_backend_in_copies_and_pickles() -> None:
     assert pickle.loads(pickle.dumps(layer)).attend is eager
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_output_is_computed_from_the_weights_that_are_returned(backwards: bool) -> None:
+    """transformers' users ask for the gradient of attention weights."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 5, 4, requires_grad=True)
+    out, weights = eager_with_weights(q, k, v, Scoring(scale=1.0, backwards=backwards))
+    [gradient] = torch.autograd.grad(out[:, :, 0].sum(), weights)
+    assert (gradient != 0).any(-1).sum(-1).eq(1).all()  # one query has all of it
+    torch.testing.assert_close(out, eager(q, k, v, Scoring(scale=1.0)))
+
+
 def test_recorded_weights_are_those_of_each_call_and_leave_no_trace() -> None:
     torch.manual_seed(0)
     blocks = init_weights(nn.Sequential(Block(16, 32, 2), Block(16, 32, 2)))

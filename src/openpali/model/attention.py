@@ -123,7 +123,10 @@ def blockwise(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
 def eager_with_weights(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> tuple[Tensor, Tensor]:
     """The output of :func:`eager`, and the attention weights ``[..., L, N]``, of the first query first."""
     weights = _seeing(_weights(q, k, how), how.mask)
-    return weights @ v, weights.flip(-2) if how.backwards else weights
+    if how.backwards:
+        weights = weights.flip(-2)
+    # the output is computed from the returned weights, which so have a gradient
+    return (weights.flip(-2) if how.backwards else weights) @ v, weights
 
 
 def _weights(q: Tensor, k: Tensor, how: Scoring) -> Tensor:
