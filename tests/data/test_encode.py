@@ -121,6 +121,14 @@ def test_pairs_are_lower_case_and_end_in_sticky_eos(tokenizer: Tokenizer) -> Non
     assert cut["ids"].tolist() == [[*ids[:2], tokenizer.eos_id]]
 
 
+def test_texts_may_have_one_eos_and_then_padding(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("a small red horse")
+    encoder = PairEncoder(tokenizer, 24, padding="pad")
+    expected = [*ids, tokenizer.eos_id, *[tokenizer.pad_id] * (23 - len(ids))]
+    assert encoder.text("a Small red horse").tolist() == expected
+    assert PairEncoder(tokenizer, 3, padding="pad").text("a small red horse").tolist()[-1] == tokenizer.eos_id
+
+
 def test_objects_are_regions_with_distinct_names(tokenizer: Tokenizer) -> None:
     horse, grass = Object("horse", Box(0, 0, 2, 9)), Object("grass", Box(3, 6, 6, 9))
     captioned = {"images": [IMAGE], "captions": {"en": ["x"]}}

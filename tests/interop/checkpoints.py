@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import sentencepiece
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AutoTokenizer,
     Gemma2Config,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -20,6 +22,7 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     SiglipConfig,
+    SiglipImageProcessor,
     SiglipModel,
     SiglipVisionModel,
     T5Gemma2Config,
@@ -72,6 +75,22 @@ def siglip(folder: Path, *, seed: int = 0, vocab_size: int = 30, **vision: objec
     randomise(model, seed)
     model.save_pretrained(folder)
     return model
+
+
+def siglip2(folder: Path, **shape: object) -> Path:
+    """A SigLIP 2 with texts of 24 tokens, in Gemma's vocabulary, with its tokenizer and image processor."""
+    text = {**TEXT, "vocab_size": 340, "max_position_embeddings": 24}
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config={**VISION, "image_size": 12, **shape})).eval()
+    randomise(model)
+    model.save_pretrained(folder)
+    (folder / "tokenizer.model").write_bytes(gemma_proto())
+    described = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": False, "add_eos_token": True}
+    described |= {"padding_side": "right", "model_max_length": 24}
+    described |= {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
+    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    SiglipImageProcessor(size={"height": 12, "width": 12}, resample=2).save_pretrained(folder)
+    return folder
 
 
 def image_encoder(folder: Path, *, head: bool = True, seed: int = 0, **vision: object) -> SiglipVisionModel:

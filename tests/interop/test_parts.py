@@ -18,6 +18,8 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    SiglipImageProcessor,
+    SiglipModel,
     SiglipTokenizer,
     SiglipVisionModel,
     T5Tokenizer,
@@ -29,6 +31,7 @@ from openpali.data.pipeline.encode import PairEncoder
 from openpali.infer.pali import Pali
 from openpali.interop.export import Inexpressible, export
 from openpali.interop.parts import adopt_siglip, assemble, extend_rows
+from openpali.interop.preprocessor import read_preprocess
 from openpali.interop.tokenizer import read_tokenizer
 from openpali.model.init import materialise
 from openpali.model.mask_vqvae import MaskVQVAEConfig
@@ -241,20 +244,57 @@ def test_export_writes_what_transformers_opens(sources: Path, tmp_path: Path, ca
             assert torch.equal(again.weights()[key], value), key
 
 
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SigLIP 2, of which transformers wrote model, tokenizer and image processor."""
+    return checkpoints.siglip2(tmp_path_factory.mktemp("second"))
+
+
 @pytest.mark.parametrize(
-    ("config", "wording"),
-    [(None, "canonical"), ("SiglipTokenizer", "canonical"), ("GemmaTokenizer", "lower")],
-)
-def test_texts_are_reworded_as_the_checkpoints_tokenizer_does(
-    sources: Path, tmp_path: Path, config: str | None, wording: str
+    ("source", "config", "expected"),
+    [
+        ("siglip", {}, ("canonical", "eos")),
+        ("siglip", {"tokenizer_class": "SiglipTokenizer"}, ("canonical", "eos")),
+        ("siglip", {"tokenizer_class": "SiglipTokenizer", "pad_token": "<pad>", "eos_token": "</s>"},
+         ("canonical", "pad")),
+        ("second", {"tokenizer_class": "GemmaTokenizer"}, ("lower", "pad")),
+        ("second", {"tokenizer_class": "Siglip2Tokenizer", "pad_token": {"content": "<pad>"}, "eos_token": "<eos>"},
+         ("lower", "pad")),
+        ("second", {}, ("lower", "pad")),
+    ],
+)  # fmt: skip
+def test_texts_are_read_as_the_checkpoints_tokenizer_does(
+    sources: Path, second: Path, tmp_path: Path, source: str, config: dict[str, object], expected: tuple[str, str]
 ) -> None:
     folder = tmp_path / "siglip"
-    shutil.copytree(sources / "siglip", folder)
-    if config:
-        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": config}))
+    shutil.copytree({"siglip": sources / "siglip", "second": second}[source], folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
     adopt_siglip(folder, tmp_path / "ours")
-    assert open_model(tmp_path / "ours").facts["wording"] == wording
-    assert Pali(tmp_path / "ours").embedding._encoder.wording == wording
+    made = open_model(tmp_path / "ours")
+    assert (made.wording, made.padding) == expected
+    encoder = Pali(tmp_path / "ours").embedding._encoder
+    assert (encoder.wording, encoder.padding) == expected
+
+
+def test_a_siglip_2_embeds_texts_as_transformers_does(second: Path, tmp_path: Path) -> None:
+    """One EOS, then padding."""
+    adopt_siglip(second, tmp_path / "ours")
+    pali, theirs = Pali(tmp_path / "ours"), SiglipModel.from_pretrained(second).eval()
+    texts = ["a red circle", "two BLUE stars, and (one) dog"]
+    length, tokenizer = pali.embedding.model.config.text.length, AutoTokenizer.from_pretrained(second)
+    lower = [text.lower() for text in texts]
+    ids = tokenizer(lower, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    assert (ids[0] == tokenizer.eos_token_id).sum() == 1
+    assert ids[0, -1] == tokenizer.pad_token_id
+    assert pali.embedding._encoder.text(texts[0]).tolist() == ids[0].tolist()
+    with torch.inference_mode():
+        expected = theirs.get_text_features(ids, return_dict=True).pooler_output
+    expected = torch.nn.functional.normalize(expected, dim=-1).numpy()
+    np.testing.assert_allclose(pali.embed_text(texts), expected, atol=1e-5)
+    assert pali.embedding.count([texts[0]]) == len(pali.embedding.tokenizer.encode(texts[0]))
+    export(open_model(tmp_path / "ours"), tmp_path / "theirs")
+    adopt_siglip(tmp_path / "theirs", tmp_path / "again")
+    np.testing.assert_array_equal(Pali(tmp_path / "again").embed_text(texts), pali.embed_text(texts))
 
 
 def test_an_exported_siglip_keeps_its_wording(sources: Path, tmp_path: Path) -> None:
@@ -301,11 +341,55 @@ def test_transformers_sees_the_same_pixels(sources: Path, tmp_path: Path, policy
     preprocess = Preprocess(12, 12, policy, filtered)
     with pytest.warns(Inexpressible) if filtered == "bilinear" else nullcontext():
         export(replace(ours, preprocess=preprocess), tmp_path / "theirs")
-    processor = AutoImageProcessor.from_pretrained(tmp_path / "theirs")
+    assert same_pixels(tmp_path / "theirs", preprocess) == (filtered != "bilinear")
+    adopt_siglip(tmp_path / "theirs", tmp_path / "again")
+    assert open_model(tmp_path / "again").preprocess == preprocess
+
+
+def same_pixels(theirs: Path, preprocess: Preprocess) -> bool:
+    """Whether transformers' processor gives the pixels of ours."""
     image = np.random.default_rng(0).integers(0, 256, (48, 24, 3), np.uint8)
-    found = processor(image, return_tensors="pt").pixel_values[0].permute(1, 2, 0)
-    same = torch.allclose(found, torch.from_numpy(preprocess(image)) / 127.5 - 1, atol=1.01 / 127.5)
-    assert same == (filtered != "bilinear")
+    found = AutoImageProcessor.from_pretrained(theirs)(image, return_tensors="pt").pixel_values[0].permute(1, 2, 0)
+    return torch.allclose(found, torch.from_numpy(preprocess(image)) / 127.5 - 1, atol=1.01 / 127.5)
+
+
+@pytest.mark.parametrize(("resample", "filtered"), [(2, "bilinear-antialias"), (3, "bicubic-antialias")])
+def test_images_are_resized_as_the_checkpoint_says(
+    sources: Path, tmp_path: Path, resample: int, filtered: str
+) -> None:
+    shutil.copytree(sources / "siglip", tmp_path / "siglip")
+    processor = SiglipImageProcessor(size={"height": 12, "width": 12}, resample=resample)
+    processor.save_pretrained(tmp_path / "siglip")
+    adopt_siglip(tmp_path / "siglip", tmp_path / "ours")
+    assemble(tmp_path / "siglip", sources / "t5", tmp_path / "pali")
+    for made in (open_model(tmp_path / "ours"), open_model(tmp_path / "pali")):
+        assert made.preprocess == Preprocess(12, 12, filter=filtered)
+        assert same_pixels(tmp_path / "siglip", made.preprocess)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"image_mean": [0.48, 0.45, 0.40]}, "image_mean = "),
+        ({"image_std": 0.27}, "image_std = "),
+        ({"do_normalize": False}, "do_normalize = False"),
+        ({"rescale_factor": 1.0}, "rescale_factor = "),
+        ({"do_center_crop": True}, "do_center_crop = True"),
+        ({"resample": 1}, "resample = 1"),
+        ({"resample": 3, "antialias": False}, "bicubic without antialiasing"),
+        ({"size": {"shortest_edge": 12}}, "keeps proportions"),
+    ],
+)
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+def test_images_that_ours_cannot_be_prepared_as_are_refused(
+    tmp_path: Path, file: str, config: dict[str, object], message: str
+) -> None:
+    described = config if file.startswith("pre") else {"image_processor": config}
+    (tmp_path / file).write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=message):
+        read_preprocess(tmp_path, 12, 12)
+    (tmp_path / file).write_text(json.dumps({"image_mean": 0.5, "do_center_crop": None, "resample": 2}))
+    assert read_preprocess(tmp_path, 12, 8) == Preprocess(12, 8)
 
 
 def test_export_of_int8_writes_the_floats_that_it_stands_for(sources: Path, tmp_path: Path) -> None:

@@ -470,7 +470,9 @@ class Pali:
         """
         stored, model = self.load("siglip")
         assert stored.preprocess is not None
-        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, stored.wording)
+        return EmbeddingPipeline(
+            cast(SigLIP, model), stored.tokenizer, stored.preprocess, stored.wording, stored.padding
+        )
 
     def load_all(self) -> None:
         """Load every part that answers prompts or embeds, so that no request waits for it.

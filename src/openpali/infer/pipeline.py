@@ -28,7 +28,7 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess, load_image, to_rgb
-from openpali.data.pipeline.encode import Arrays, Batch, PairEncoder, SequenceEncoder, Wording
+from openpali.data.pipeline.encode import Arrays, Batch, Padding, PairEncoder, SequenceEncoder, Wording
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
 from openpali.messages import shorten
@@ -439,16 +439,21 @@ class EmbeddingPipeline:
         model: on the device and in the dtype to compute in; in any mode.
         tokenizer: of the model.
         preprocess: how images are resized.
-        wording: how texts are normalised, as in training.
+        wording, padding: how texts are normalised and padded, as in training.
     """
 
     def __init__(
-        self, model: SigLIP, tokenizer: Tokenizer, preprocess: Preprocess, wording: Wording = "lower"
+        self,
+        model: SigLIP,
+        tokenizer: Tokenizer,
+        preprocess: Preprocess,
+        wording: Wording = "lower",
+        padding: Padding = "eos",
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.preprocess = preprocess
-        self._encoder = PairEncoder(tokenizer, model.config.text.length, wording)
+        self._encoder = PairEncoder(tokenizer, model.config.text.length, wording, padding=padding)
 
     @property
     def name(self) -> str:
@@ -475,7 +480,7 @@ class EmbeddingPipeline:
         length, total = self.model.config.text.length, images * rows * columns
         wider = replace(self._encoder, length=length + 1)  # shows what would be cut
         for text in texts:
-            real = wider.text(text) != self.tokenizer.eos_id
+            real = ~np.isin(wider.text(text), (self.tokenizer.eos_id, self.tokenizer.pad_id))
             if real[length - 1]:
                 told = f"the text {shorten(text, 40)!r} has more than the {length - 1} tokens that this model reads"
                 raise ValueError(f"{told}: shorten it")

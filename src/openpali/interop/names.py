@@ -112,6 +112,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty if there is no such file.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    return content
+
+
 def require_settings(config: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
     """Check settings that are fixed in our modules; a missing setting means transformers' default, which agrees.
 

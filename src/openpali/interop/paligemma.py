@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openpali.data.media.images import Preprocess
 from openpali.interop import big_vision, siglip
 from openpali.interop.gemma import describe_shapes, layer_rules, read_shapes
 from openpali.interop.mask_codec import adopt_mask_codec
 from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
 from openpali.interop.parts import at_size, describe_positions
+from openpali.interop.preprocessor import read_preprocess
 from openpali.interop.tokenizer import read_gemma_tokenizer
 from openpali.model.gemma import GemmaConfig
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
@@ -58,7 +58,7 @@ _HEADS = re.compile(r"(language_model\.)?lm_head\.weight")
 _EMBEDDING = "language_model.model.embed_tokens.weight"
 
 
-FILTER = "bilinear"  # how big_vision resized images in training
+FILTER = "bilinear"  # how big_vision resized images in training; transformers' processor says bicubic
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def adopt_paligemma(
         out / MAIN if masks else out,
         {**found.weights, "vit.positions": positions},
         config,
-        preprocess=Preprocess(*config.vision.image_size, filter=FILTER),
+        preprocess=replace(read_preprocess(source, *config.vision.image_size), filter=FILTER),
         tokenizer=tokenizer,
         facts=facts,
     )

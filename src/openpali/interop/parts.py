@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -10,16 +9,18 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
-from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.encode import Wording
+from openpali.data.pipeline.encode import Padding, Wording
 from openpali.interop.big_vision import read_npz
+from openpali.interop.names import read_json
+from openpali.interop.preprocessor import read_preprocess
 from openpali.interop.siglip import ImageEncoder, read_siglip
 from openpali.interop.t5 import HeadPolicy, LanguageModel, read_t5
-from openpali.interop.tokenizer import read_tokenizer
+from openpali.interop.tokenizer import content_of, read_tokenizer
 from openpali.model.init import materialise
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import ViTConfig, resample_positions
+from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import write_model
 
 
@@ -131,7 +132,7 @@ def assemble(
         **{f"project.{key}": value for key, value in _new_projection(config, seed).items()},
         **{f"text.{key}": value for key, value in texts.items()},
     }
-    preprocess = Preprocess(*config.vision.image_size)
+    preprocess = read_preprocess(vision, *config.vision.image_size)
     write_model(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return Parts(image, language, facts)
 
@@ -160,28 +161,31 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
     weights["text.embed.weight"] = extend_rows(weights["text.embed.weight"], known, tokenizer.vocab_size, generator)
     facts = {
         "parts": {"vision": str(vision)},
-        "wording": _wording(beside),
+        **_texts(beside, tokenizer),
         "vocabulary": {"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
         "positions": describe_positions(image.vision.grid, placed),
     }
-    preprocess = Preprocess(*config.vision.image_size)
+    preprocess = read_preprocess(vision, *config.vision.image_size)
     write_model(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return Parts(image, None, facts)
 
 
-def _wording(folder: Path) -> Wording:
-    """How a checkpoint's tokenizer normalises texts.
+def _texts(folder: Path, tokenizer: Tokenizer) -> dict[str, Wording | Padding]:
+    """How a checkpoint's tokenizer normalises and pads texts, as facts of a model folder.
 
-    What `openpali export` wrote says so. Otherwise, "canonical" for the first SigLIP in transformers, as its
-    tokenizer class does; "lower" for SigLIP 2, which uses Gemma's tokenizer, and for big_vision.
+    What `openpali export` wrote says so, and the padding token that is named there. Otherwise, SigLIP 2, which has
+    Gemma's tokenizer, reads lower case and pads with its own token; the first SigLIP pads with EOS, and its texts
+    are "canonical" in transformers, as its tokenizer class does, "lower" in big_vision.
     """
-    if not (folder / "config.json").is_file():
-        return "lower"
-    file = folder / "tokenizer_config.json"
-    described = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    if (wording := described.get("wording")) in get_args(Wording):
-        return cast(Wording, wording)
-    return "canonical" if "Siglip" in described.get("tokenizer_class", "SiglipTokenizer") else "lower"
+    described = read_json(folder / "tokenizer_config.json")
+    kind = described.get("tokenizer_class")
+    second = not kind.startswith("SiglipTokenizer") if kind else tokenizer.bos_id >= 0
+    wording = described.get("wording")
+    if wording not in get_args(Wording):
+        wording = "canonical" if not second and (folder / "config.json").is_file() else "lower"
+    pad, eos = (content_of(described, f"{name}_token", "") for name in ("pad", "eos"))
+    padded = pad != eos if pad and eos else second
+    return {"wording": wording, "padding": "pad" if padded else "eos"}
 
 
 def extend_rows(matrix_VD: Tensor, known: int, size: int, generator: torch.Generator) -> Tensor:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openpali.data.media.images import Preprocess
 from openpali.interop import siglip
 from openpali.interop.gemma import describe_shapes, layer_rules, read_shapes
 from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
 from openpali.interop.parts import at_size, describe_positions
+from openpali.interop.preprocessor import read_preprocess
 from openpali.interop.tokenizer import read_gemma3_tokenizer
 from openpali.model.gemma import GemmaConfig
 from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model, whole_squares
@@ -145,7 +145,7 @@ def adopt_t5gemma2(source: Path, out: Path, *, size: tuple[int, int] | None = No
         out,
         {**found.weights, "vit.positions": positions},
         config,
-        preprocess=Preprocess(*config.vision.image_size),
+        preprocess=read_preprocess(source, *config.vision.image_size),
         tokenizer=tokenizer,
         facts={
             "parts": {"model": str(source)},

@@ -8,12 +8,12 @@ after them. The Gemmas have their own.
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from openpali.interop.names import read_json
 from openpali.messages import reason
 from openpali.text.tokenizer import SENTINELS, Tokenizer, spm
 
@@ -40,13 +40,13 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
         FileNotFoundError: none of these files exists.
         ValueError: they cannot be read, or special tokens would change their ids.
     """
-    config = _read_json(folder / "tokenizer_config.json")
+    config = read_json(folder / "tokenizer_config.json")
     path = next((folder / name for name in _MODELS if (folder / name).is_file()), None)
     if path is not None:
         proto = path.read_bytes()
     elif (folder / "tokenizer.json").is_file():
         path = folder / "tokenizer.json"
-        proto = to_sentencepiece(_read_json(path), config, str(path))
+        proto = to_sentencepiece(read_json(path), config, str(path))
     else:
         raise FileNotFoundError(f"no tokenizer in {folder}: neither {', '.join(_MODELS)} nor tokenizer.json")
     declared = _sentinels(folder, config)
@@ -117,7 +117,7 @@ def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], na
         pieces = _pieces(described)
         unknown = model["unk_id"]
         ids = {piece: i for i, (piece, _) in enumerate(pieces)}
-        pad, eos = _content(config, "pad_token", "<pad>"), _content(config, "eos_token", "</s>")
+        pad, eos = content_of(config, "pad_token", "<pad>"), content_of(config, "eos_token", "</s>")
         proto = spm.ModelProto()
         trainer = proto.trainer_spec
         trainer.model_type = spm.TrainerSpec.UNIGRAM
@@ -182,7 +182,7 @@ def _sentinels(folder: Path, config: Mapping[str, Any]) -> dict[int, int | None]
             named[int(found[1])] = None
     named |= dict.fromkeys(range(int(config.get("extra_ids") or 0)))
     added = [(int(i), token) for i, token in (config.get("added_tokens_decoder") or {}).items()]
-    added += [(token["id"], token) for token in _read_json(folder / "tokenizer.json").get("added_tokens") or []]
+    added += [(token["id"], token) for token in read_json(folder / "tokenizer.json").get("added_tokens") or []]
     for i, token in added:
         if found := _SENTINEL.fullmatch(token["content"]):
             named[int(found[1])] = i
@@ -195,18 +195,7 @@ def _flat(step: Mapping[str, Any] | None, key: str) -> list[Mapping[str, Any]]:
     return list(step[key]) if step["type"] == "Sequence" else [step]
 
 
-def _content(config: Mapping[str, Any], key: str, default: str) -> str:
+def content_of(config: Mapping[str, Any], key: str, default: str) -> str:
+    """The text of a special token that ``tokenizer_config.json`` names, in any of its forms."""
     token = config.get(key) or default
     return str(token["content"]) if isinstance(token, dict) else str(token)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return content

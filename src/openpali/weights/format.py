@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.encode import Wording
+from openpali.data.pipeline.encode import Padding, Wording
 from openpali.messages import reason
 from openpali.metrics.calibration import Calibration
 from openpali.model.int8 import use_int8
@@ -220,6 +220,12 @@ class ModelFolder:
         """How the texts of a SigLIP are normalised, see :class:`openpali.data.pipeline.encode.PairEncoder`."""
         wording: Wording = self.facts.get("wording", "lower")
         return "as is" if self.facts.get("recipe", {}).get("keep_case") else wording
+
+    @property
+    def padding(self) -> Padding:
+        """How the texts of a SigLIP are padded, see :class:`openpali.data.pipeline.encode.PairEncoder`."""
+        padding: Padding = self.facts.get("padding", "eos")
+        return padding
 
     @property
     def lasting_facts(self) -> Json:

@@ -24,6 +24,7 @@ from openpali.text.tokenizer import Tokenizer
 Arrays = Mapping[str, NDArray[Any]]
 Batch = dict[str, Tensor]
 Wording = Literal["as is", "lower", "canonical"]
+Padding = Literal["eos", "pad"]
 TEXT_MULTIPLE = 8  # tokens; batches of text are padded to a multiple of it
 REGION_MULTIPLE = 64  # regions of a batch, and their names, are padded to a multiple of it
 
@@ -98,7 +99,7 @@ class SequenceEncoder:
 class PairEncoder:
     """Image and text for SigLIP: ``images [B, H, W, 3]`` uint8, ``ids [B, L]``.
 
-    Text is normalised by ``wording``, then padded to ``length`` with EOS ("sticky": the last token is always EOS).
+    Text is normalised by ``wording``, ended by EOS, and padded to ``length`` by ``padding``.
 
     With ``regions``, a batch also has ``region_rows [R]``, the image of each object, ``region_centres [R, 2]``
     float32, (y, x) as a share of the image with its padding, ``names [U, L]``, the empty text and the objects'
@@ -108,12 +109,14 @@ class PairEncoder:
         regions: also encode the objects of images.
         wording: "lower" for lower case; "canonical" also removes ASCII punctuation and extra spaces, as
             transformers' `SiglipTokenizer` does; "as is" changes nothing.
+        padding: "eos" repeats EOS, as SigLIP does; "pad" has one EOS, then the padding token, as SigLIP 2 does.
     """
 
     tokenizer: Tokenizer
     length: int
     wording: Wording = "lower"
     regions: bool = False
+    padding: Padding = "eos"
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         text = task.write(example, rng).target
@@ -131,8 +134,9 @@ class PairEncoder:
             text = text.lower()
         if self.wording == "canonical":
             text = " ".join(text.translate(_WITHOUT_PUNCTUATION).split())
-        ids = self.tokenizer.encode(text)[: self.length - 1]
-        return np.array(ids + [self.tokenizer.eos_id] * (self.length - len(ids)), np.int64)
+        ids = [*self.tokenizer.encode(text)[: self.length - 1], self.tokenizer.eos_id]
+        filler = self.tokenizer.eos_id if self.padding == "eos" else self.tokenizer.pad_id
+        return np.array(ids + [filler] * (self.length - len(ids)), np.int64)
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         batch = {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "ids")}
