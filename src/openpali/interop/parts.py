@@ -180,9 +180,9 @@ def _texts(folder: Path, tokenizer: Tokenizer) -> dict[str, Wording | Padding]:
     described = read_json(folder / "tokenizer_config.json")
     kind = described.get("tokenizer_class")
     second = not kind.startswith("SiglipTokenizer") if kind else tokenizer.bos_id >= 0
-    wording = described.get("wording")
-    if wording not in get_args(Wording):
-        wording = "canonical" if not second and (folder / "config.json").is_file() else "lower"
+    wording: Wording = "canonical" if not second and (folder / "config.json").is_file() else "lower"
+    if (said := described.get("wording")) in get_args(Wording):
+        wording = cast(Wording, said)
     pad, eos = (content_of(described, f"{name}_token", "") for name in ("pad", "eos"))
     padded = pad != eos if pad and eos else second
     return {"wording": wording, "padding": "pad" if padded else "eos"}

@@ -26,7 +26,7 @@ def attentions(model: nn.Module) -> list[nn.Module]:
             normalises queries and keys itself.
     """
     found = [m for m in model.modules() if isinstance(m, _CLIPPED | gemma.Attention)]
-    learning = [m for m in found if any(p.requires_grad for p in m.parameters())]
+    learning: list[nn.Module] = [m for m in found if any(p.requires_grad for p in m.parameters())]
     if any(isinstance(m, gemma.Attention) for m in learning):
         raise ValueError(
             "optimizer.qk_clip bounds the attention of a ViT and of T5, and cannot bound Gemma's, which learns "
