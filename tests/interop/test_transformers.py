@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import socket
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
@@ -29,6 +31,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from openpali.data.media.images import Preprocess
 from openpali.infer.generate import Decoding, generate
+from openpali.infer.pali import Pali
 from openpali.interop.transformers import (
     PaliConfig,
     PaliForConditionalGeneration,
@@ -41,6 +44,7 @@ from openpali.model.losses import cross_entropy
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.sizes import PRESETS
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.family import write_family
 from openpali.weights.format import MODEL_TYPE, open_model, write_model
 from openpali.weights.quantize import write_int8
 
@@ -504,14 +508,24 @@ def test_the_pipeline_gives_our_answers(
 
 
 def test_the_documentation_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the tiny model in the place of nano."""
     page = (Path(__file__).parents[2] / "docs" / "transformers.md").read_text()
-    (tmp_path / "models").symlink_to(folder.parent)
+    (tmp_path / "shipped" / "nano").mkdir(parents=True)
+    (tmp_path / "shipped" / "nano" / "pali").symlink_to(folder)
+    write_family(tmp_path / "shipped" / "nano", ["pali"], {}, [])
+    monkeypatch.setattr("openpali.weights.find.SHIPPED", tmp_path / "shipped")
     PILImage.new("RGB", (99, 80), "red").save(tmp_path / "photo.png")
+    rows = [{"images": ["photo.png"], "question": "which?", "answers": [answer]} for answer in ANSWERS]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in re.findall("```python\n(.*?)```", page, flags=re.DOTALL):
         exec(block, names)
-    assert names["loss"].isfinite()
+    assert isinstance(AutoModel.from_pretrained(folder), PaliForConditionalGeneration)
+    assert isinstance(Pali.from_pretrained(tmp_path / "trained" / "model").caption(["photo.png"])[0], str)
+    before, after = (open_model(path).weights() for path in (folder, tmp_path / "trained" / "model"))
+    changed = {key.partition(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"project", "text"}
     trained = [name for name, p in names["adapted"].named_parameters() if p.requires_grad]
     assert trained
     assert all(".text." in name for name in trained)

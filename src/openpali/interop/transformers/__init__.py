@@ -1,7 +1,7 @@
-"""PaLI in transformers: after ``import openpali.interop.transformers`` the Auto classes load and save PaLI folders.
+"""PaLI in transformers. Once this is imported, these Auto classes load and save PaLI folders:
 
-AutoConfig, AutoProcessor, AutoTokenizer, AutoImageProcessor, AutoModelForImageTextToText; offline, and without
-remote code. Needs the extra ``openpali[transformers]``.
+AutoConfig, AutoProcessor, AutoTokenizer, AutoImageProcessor, AutoModelForImageTextToText, AutoModel; offline, and
+without remote code. Needs the extra ``openpali[transformers]``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ try:
     from transformers import (
         AutoConfig,
         AutoImageProcessor,
+        AutoModel,
         AutoModelForImageTextToText,
         AutoProcessor,
         AutoTokenizer,
@@ -28,4 +29,5 @@ AutoConfig.register(MODEL_TYPE, PaliConfig, exist_ok=True)
 AutoImageProcessor.register(PaliConfig, image_processor_classes={"pil": PaliImageProcessor}, exist_ok=True)
 AutoTokenizer.register(PaliConfig, PaliTokenizer, exist_ok=True)
 AutoProcessor.register(PaliConfig, PaliProcessor, exist_ok=True)
-AutoModelForImageTextToText.register(PaliConfig, PaliForConditionalGeneration, exist_ok=True)
+for auto in (AutoModelForImageTextToText, AutoModel):
+    auto.register(PaliConfig, PaliForConditionalGeneration, exist_ok=True)

@@ -19,6 +19,7 @@ from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
 from openpali.interop.transformers.configuration import PaliConfig
+from openpali.interop.transformers.names import folder_of
 from openpali.model.attention import PLAIN, Scoring, auto, eager, recorded_weights, set_attention
 from openpali.model.init import init_children
 from openpali.model.pali import PaliModel, join
@@ -183,12 +184,12 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; also loads folders that OpenPaLI wrote.
+        """As in transformers; also loads folders that OpenPaLI wrote, and models by their names in it.
 
         Raises:
             ValueError, FileNotFoundError: see :func:`openpali.weights.format.open_model`.
         """
-        path = pretrained_model_name_or_path
+        path = folder_of(pretrained_model_name_or_path)
         if path is None or not (Path(path) / "config.json").is_file():
             return super().from_pretrained(path, *args, **kwargs)
         config = kwargs.get("config") or PaliConfig.from_pretrained(path)

@@ -15,6 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from openpali.data.media.images import Preprocess, to_rgb
 from openpali.interop.transformers.modeling import IGNORED
+from openpali.interop.transformers.names import Named
 from openpali.tasks.example import Image
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import TOKENIZER
@@ -25,7 +26,7 @@ CHAT_TEMPLATE = (  # PaLI answers one prompt: it is the last message's text
 )
 
 
-class PaliTokenizer(PreTrainedTokenizer):
+class PaliTokenizer(Named, PreTrainedTokenizer):
     """:class:`openpali.text.tokenizer.Tokenizer` as transformers calls it. Prompts end without EOS, as in training.
 
     Args:
@@ -79,7 +80,7 @@ class PaliTokenizer(PreTrainedTokenizer):
         return (str(path),)
 
 
-class PaliImageProcessor(BaseImageProcessor):
+class PaliImageProcessor(Named, BaseImageProcessor):
     """:class:`openpali.data.media.images.Preprocess` as transformers calls it.
 
     Args:
@@ -150,7 +151,7 @@ class PaliImageProcessor(BaseImageProcessor):
         return small.transpose(2, 0, 1)
 
 
-class PaliProcessor(ProcessorMixin):
+class PaliProcessor(Named, ProcessorMixin):
     """Images and prompts -> inputs of the model. Prompts are written by the tasks, or free text.
 
     processor(images=image, text="Generate the alt_text in en at 0: <extra_id_0>", return_tensors="pt")
