@@ -14,7 +14,7 @@ CLUSTER := tests/serve/cluster
 WHEEL := tests/wheel
 APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/eval/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve served test-ocr test-ray demo test lint site nano release $(TESTS)
+.PHONY: soak soak-serve served oracles test-ocr test-ray demo test lint site nano release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -47,6 +47,15 @@ served: .venv/dev.ready
 # Serve and answer in bulk on a Ray cluster of this machine, and kill its processes. Takes minutes.
 test-ray: .venv/ray.ready
 	$(PYTEST) -s --timeout 1200 $(CLUSTER)
+
+# Hold our class of transformers to transformers' own model tests, from its source distribution. Takes minutes.
+ORACLES := build/transformers
+oracles: .venv/dev.ready
+	$(INSTALL) parameterized
+	set -e; version=$$($(BIN)/python -c "import transformers; print(transformers.__version__)"); \
+	    $(BIN)/pip download -q --no-deps --no-binary :all: -d $(ORACLES) transformers==$$version; \
+	    tar -xzf $(ORACLES)/transformers-$$version.tar.gz -C $(ORACLES); \
+	    $(BIN)/python tests/interop/run_transformers_suite.py $(ORACLES)/transformers-$$version
 
 # Read images with RapidOCR itself; other tests have a stand-in for it.
 test-ocr: .venv/dev.ready
