@@ -24,6 +24,7 @@ from transformers import (
     SiglipConfig,
     SiglipImageProcessor,
     SiglipModel,
+    SiglipTokenizer,
     SiglipVisionModel,
     T5Gemma2Config,
     T5Gemma2ForConditionalGeneration,
@@ -54,6 +55,7 @@ TEXT = dict(
     eos_token_id=1,
     pad_token_id=1,
 )
+LENGTH = 24  # of the texts of published SigLIPs in small
 T5 = dict(
     d_model=32,
     d_kv=6,
@@ -68,24 +70,31 @@ T5 = dict(
 FAMILIES = ("t5_v11", "flan_t5", "mt5", "umt5", "ul2", "t5_tied")
 
 
-def siglip(folder: Path, *, seed: int = 0, vocab_size: int = 30, **vision: object) -> SiglipModel:
+def siglip(folder: Path, *, seed: int = 0, vocab_size: int = 30, length: int = 5, **vision: object) -> SiglipModel:
     """Both towers, of different shapes; 14 pixels are 3 patches of 4 and a remainder."""
-    shape = SiglipConfig(text_config={**TEXT, "vocab_size": vocab_size}, vision_config={**VISION, **vision})
+    text = {**TEXT, "vocab_size": vocab_size, "max_position_embeddings": length}
+    shape = SiglipConfig(text_config=text, vision_config={**VISION, **vision})
     model = SiglipModel(shape).eval()
     randomise(model, seed)
     model.save_pretrained(folder)
     return model
 
 
-def siglip2(folder: Path, **shape: object) -> Path:
-    """A SigLIP 2 with texts of 24 tokens, in Gemma's vocabulary, with its tokenizer and image processor."""
-    text = {**TEXT, "vocab_size": 340, "max_position_embeddings": 24}
-    model = SiglipModel(SiglipConfig(text_config=text, vision_config={**VISION, "image_size": 12, **shape})).eval()
-    randomise(model)
-    model.save_pretrained(folder)
+def siglip_files(folder: Path) -> Path:
+    """A SigLIP as it is published, with its tokenizer and image processor."""
+    siglip(folder, vocab_size=600, length=LENGTH, image_size=12)
+    (folder / "spiece.model").write_bytes(small_proto())
+    SiglipTokenizer(str(folder / "spiece.model"), model_max_length=LENGTH).save_pretrained(folder)
+    SiglipImageProcessor(size={"height": 12, "width": 12}).save_pretrained(folder)
+    return folder
+
+
+def siglip2_files(folder: Path) -> Path:
+    """A SigLIP 2, whose vocabulary is Gemma's, as it is published."""
+    siglip(folder, vocab_size=340, length=LENGTH, image_size=12)
     (folder / "tokenizer.model").write_bytes(gemma_proto())
     described = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": False, "add_eos_token": True}
-    described |= {"padding_side": "right", "model_max_length": 24}
+    described |= {"padding_side": "right", "model_max_length": LENGTH}
     described |= {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
     AutoTokenizer.from_pretrained(folder).save_pretrained(folder)

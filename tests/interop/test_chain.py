@@ -19,6 +19,7 @@ import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.home import home
+from openpali.interop.parts import assemble
 from openpali.serve.server import Server
 from openpali.text.tokenizer import GEMMA3_PIECES
 from openpali.weights.format import open_model
@@ -64,13 +65,17 @@ every = 80
 
 @pytest.fixture(scope="module")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints as transformers writes them, with Gemma's vocabularies."""
+    """Checkpoints as transformers writes them, with Gemma's vocabularies, and a PaLI from a SigLIP 2 and a T5."""
     root = tmp_path_factory.mktemp("repos")
     checkpoints.paligemma(root / "org" / "paligemma2", vocab_size=1600)
     (root / "org" / "paligemma2" / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
     checkpoints.t5gemma2(root / "org" / "t5gemma2", vocab_size=400, image_token=340)
     proto = checkpoints.gemma_proto(*GEMMA3_PIECES, "\n\n")
     (root / "org" / "t5gemma2" / "tokenizer.model").write_bytes(proto)
+    checkpoints.siglip2_files(root / "siglip2")
+    checkpoints.t5(root / "t5", vocab_size=700)
+    (root / "t5" / "spiece.model").write_bytes(checkpoints.small_proto())
+    assemble(root / "siglip2", root / "t5", root / "org" / "pali")
     return root
 
 
@@ -110,7 +115,9 @@ def served(ask: Callable[[httpx.Client], None]) -> Callable[..., None]:
     return serve
 
 
-@pytest.mark.parametrize(("name", "size", "lr"), [("paligemma2", 8, 1e-2), ("t5gemma2", 16, 2e-2)])
+@pytest.mark.parametrize(
+    ("name", "size", "lr"), [("paligemma2", 8, 1e-2), ("t5gemma2", 16, 2e-2), ("pali", 12, 2e-2)]
+)
 def test_from_the_hub_to_the_server(
     name: str, size: int, lr: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

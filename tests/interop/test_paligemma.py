@@ -181,12 +181,16 @@ def test_another_resolution(downloaded: Path, tmp_path: Path) -> None:
     assert made.model().vit.config.image_size == (made.preprocess.height, made.preprocess.width) == (16, 16)
 
 
-def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+def openpali(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object, fails: bool = False
+) -> str:
+    """What a command prints, or the error with which it ends."""
     monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
+    assert bool(end.value.code) == fails, end.value.code
     printed = capsys.readouterr()
-    return str(end.value.code) if end.value.code else printed.out + printed.err
+    return str(end.value.code) if fails else printed.out + printed.err
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +216,10 @@ def test_the_command_adopts_and_compares(
     assert "worst: " in printed
     assert {path.name for path in (tmp_path / "pg").iterdir()} == {"family.json", "pali", "mask_vqvae"}
     assert "128 codes" in run("convert", "--masks", masks, "--out", tmp_path / "masks")
-    assert "leave out --vision" in run("convert", "--model", downloaded, "--vision", "x", "--out", tmp_path / "x")
-    assert "--vision, --model or --masks" in run("convert", "--out", tmp_path / "x")
+    assert "leave out --vision" in run(
+        "convert", "--model", downloaded, "--vision", "x", "--out", tmp_path / "x", fails=True
+    )
+    assert "--vision, --model or --masks" in run("convert", "--out", tmp_path / "x", fails=True)
     assert "PaliForConditional" not in run("export", tmp_path / "pg", "--out", tmp_path / "theirs")
     assert (tmp_path / "theirs" / "pali" / "model.safetensors").is_file()
 
@@ -283,7 +289,9 @@ def test_files_are_checked_asked_and_scored(
     run("quantize", family / "pali", "--out", "small")
     assert open_model(Path("small")).facts["int8"]
     assert open_model(Path("small")).stored()["text.embed.weight"].dtype == torch.int8  # each token reads all of it
-    assert run("predict", "photo.png", "--task", "ocr", "--model", "small", "--dtype", "bf16") is not None
+    asked = ("predict", "photo.png", "--task", "ocr", "--model", "small", "--dtype", "bf16", "--json")
+    answer = json.loads(run(*asked).splitlines()[0])
+    assert (answer["task"], answer["prompt"]) == ("ocr", "ocr")
 
 
 def edit(folder: Path, config: dict[str, Any] | None = None, rename: Any = None) -> Path:

@@ -247,7 +247,7 @@ def test_export_writes_what_transformers_opens(sources: Path, tmp_path: Path, ca
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SigLIP 2, of which transformers wrote model, tokenizer and image processor."""
-    return checkpoints.siglip2(tmp_path_factory.mktemp("second"))
+    return checkpoints.siglip2_files(tmp_path_factory.mktemp("second"))
 
 
 @pytest.mark.parametrize(

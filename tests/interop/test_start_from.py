@@ -1,66 +1,81 @@
-"""README's table of what one can start from: behind each cell stands a test that exists."""
+"""README's table of what one can start from: a test behind each cell, on a checkpoint that transformers wrote."""
 
 from __future__ import annotations
 
-import re
+import json
+import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-CHAIN = "interop/test_chain.py::test_from_the_hub_to_the_server"
-COMMANDS = "interop/test_t5gemma2.py::test_commands_take_it"
-FILES = "interop/test_paligemma.py::test_files_are_checked_asked_and_scored"
-HALVES = "interop/test_weights_doc.py::test_from_two_folders_to_a_pali_that_trains_and_answers"
-INT8 = "weights/test_quantize.py::test_int8_models_are_close_to_the_original"
-SERVED = "serve/test_serving_doc.py::test_commands_run"
-LORA = "train/test_lora.py::test_a_killed_run_equals_one_that_was_not"
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
 
+from openpali.cli.main import main
+from openpali.eval.datasets.xm3600 import LANGUAGES, run_retrieval
+from openpali.infer.pali import Pali
+from openpali.interop.parts import adopt_siglip
+from openpali.serve.server import Server
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
+
+from . import checkpoints
+from .test_chain import data_url, served
+
+ROOT = Path(__file__).parents[2]
+CHAIN = "interop.test_chain.test_from_the_hub_to_the_server"
+HALVES = "interop.test_weights_doc.test_from_two_folders_to_a_pali_that_trains_and_answers"
+HERE = "interop.test_start_from."
 TESTS = {  # in the order of the columns
     "nano": [
-        "test_readme.py::test_commands_run",
-        "test_readme.py::test_commands_run",
-        "test_finetune_doc.py::test_commands_run",
-        LORA,
-        INT8,
-        SERVED,
-        "interop/test_parts.py::test_export_of_a_siglip_a_family_and_others",
+        "test_readme.test_commands_run",
+        "test_readme.test_commands_run",
+        "test_finetune_doc.test_commands_run",
+        "train.test_lora.test_a_killed_run_equals_one_that_was_not",
+        "weights.test_quantize.test_int8_models_are_close_to_the_original",
+        "serve.test_serving_doc.test_commands_run",
+        "interop.test_parts.test_export_of_a_siglip_a_family_and_others",
     ],
     "PaliGemma, PaliGemma 2 (pt, mix)": [
-        "interop/test_paligemma.py::test_its_tasks_answer",
-        FILES,
-        "interop/test_paligemma_training.py::test_a_killed_run_goes_on_bit_for_bit_and_its_model_exports",
         CHAIN,
-        FILES,
         CHAIN,
-        "interop/test_paligemma.py::test_a_folder_goes_in_and_out_bit_for_bit",
+        "interop.test_paligemma_training.test_the_loss_is_that_of_transformers",
+        CHAIN,
+        CHAIN,
+        CHAIN,
+        "interop.test_paligemma.test_a_folder_goes_in_and_out_bit_for_bit",
     ],
     "T5Gemma 2": [
-        COMMANDS,
-        COMMANDS,
-        "interop/test_t5gemma2.py::test_it_trains_with_the_loss_of_transformers",
-        "interop/test_t5gemma2.py::test_an_adapter_of_it_in_int8_trains_resumes_and_answers",
-        COMMANDS,
         CHAIN,
-        "interop/test_t5gemma2.py::test_a_folder_goes_in_and_out_bit_for_bit",
+        CHAIN,
+        "interop.test_t5gemma2.test_it_trains_with_the_loss_of_transformers",
+        CHAIN,
+        CHAIN,
+        CHAIN,
+        "interop.test_t5gemma2.test_a_folder_goes_in_and_out_bit_for_bit",
     ],
     "SigLIP, SigLIP 2": [
-        HALVES,
-        "eval/test_running.py::test_benchmarks_of_embeddings_write_a_card_too",
+        f"{HERE}test_similarities_are_those_of_transformers",
+        f"{HERE}test_retrieval_finds_what_transformers_finds",
         HALVES,
         "",
-        INT8,
-        "serve/test_http.py::test_embeddings_and_similarities",
-        "interop/test_siglip.py::test_transformers_opens_our_siglip",
+        f"{HERE}test_int8_is_close_to_transformers",
+        f"{HERE}test_the_server_embeds_as_transformers_does",
+        "interop.test_parts.test_export_of_a_siglip_a_family_and_others",
     ],
     "T5 v1.1, Flan-T5, mT5, umT5, UL2": [
+        CHAIN,
+        CHAIN,
         HALVES,
-        "eval/test_own_file.py::test_a_file_gets_card_answers_page_and_slices",
-        HALVES,
-        LORA,
-        HALVES,
-        SERVED,
-        "interop/test_t5.py::test_transformers_opens_our_t5",
+        CHAIN,
+        CHAIN,
+        CHAIN,
+        "interop.test_parts.test_export_writes_what_transformers_opens",
     ],
 }
+TEXTS = ["a red circle", "two blue stars", "der hund"]
 
 
 def table() -> dict[str, list[str]]:
@@ -75,10 +90,118 @@ def test_behind_each_cell_stands_a_test() -> None:
     assert found.keys() == TESTS.keys()
     for name, tests in TESTS.items():
         assert [cell != "no" for cell in found[name]] == [bool(test) for test in tests], name
-        for file, _, function in (test.partition("::") for test in tests if test):
-            text = (ROOT / "tests" / file).read_text("utf-8")
-            assert re.search(rf"^def {function}\(", text, re.MULTILINE), (name, file, function)
+        for module, _, function in (test.rpartition(".") for test in tests if test):
+            text = (ROOT / "tests" / f"{module.replace('.', '/')}.py").read_text("utf-8")
+            assert f"\ndef {function}(" in text, (name, module, function)
+            if name != "nano":
+                assert "import checkpoints" in text, (name, module)  # which transformers writes
 
 
 def test_the_table_says_that_public_checkpoints_were_never_here() -> None:
     assert "**We had none of the other published checkpoints**" in (ROOT / "README.md").read_text("utf-8")
+
+
+# ---- SigLIP
+
+
+@pytest.fixture(scope="module", params=["siglip", "siglip2"])
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of transformers with its tokenizer and image processor."""
+    return getattr(checkpoints, f"{request.param}_files")(tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def adopted(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adopted") / "siglip"
+    adopt_siglip(saved, folder)
+    return folder
+
+
+class Theirs:
+    """What transformers computes from a checkpoint, by its own tokenizer and image processor."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = SiglipModel.from_pretrained(folder).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.processor = AutoImageProcessor.from_pretrained(folder)
+
+    @torch.inference_mode()
+    def __call__(self, images: list[np.ndarray], texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """L2-normalised embeddings of images and texts, and the probabilities that they match."""
+        length = self.tokenizer.model_max_length
+        ids = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        pixels = self.processor(images, return_tensors="pt").pixel_values
+        out = self.model(input_ids=ids.input_ids, pixel_values=pixels)
+        return out.image_embeds.numpy(), out.text_embeds.numpy(), out.logits_per_image.sigmoid().numpy()
+
+
+@pytest.fixture(scope="module")
+def theirs(saved: Path) -> Theirs:
+    return Theirs(saved)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    """Of the model's size."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (12, 12, 3), np.uint8) for _ in range(2)]
+
+
+def test_similarities_are_those_of_transformers(adopted: Path, theirs: Theirs, images: list[np.ndarray]) -> None:
+    found = Pali(adopted).similarity(images, TEXTS)
+    np.testing.assert_allclose(found, theirs(images, TEXTS)[2], atol=1e-5)
+    assert found.std() > 1e-3
+
+
+def test_retrieval_finds_what_transformers_finds(
+    adopted: Path, theirs: Theirs, images: list[np.ndarray], tmp_path: Path
+) -> None:
+    """In Crossmodal-3600's layout: as many captions find their image."""
+    folder = tmp_path / "xm3600"
+    (folder / "images").mkdir(parents=True)
+    captions = {lang: [f"{lang} {i}" for i in range(len(images))] for lang in LANGUAGES}
+    with (folder / "captions.jsonl").open("w") as file:
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(folder / "images" / f"{i}.jpg", format="PNG")
+            entry = {lang: {"caption": [texts[i]]} for lang, texts in captions.items()}
+            file.write(json.dumps({"image/key": str(i), **entry}) + "\n")
+    pixels, words, _ = theirs(images, [text for texts in captions.values() for text in texts])
+    found = (words @ pixels.T).argmax(-1).reshape(len(captions), len(images))
+    expected = (found == np.arange(len(images))).mean()
+    scores = run_retrieval(Pali(adopted).embedding, tmp_path, None, lambda done, total: None).scores.summary
+    assert scores["txt2img_recall@1"] == pytest.approx(expected)
+    assert 0 < expected < 1
+
+
+def test_int8_is_close_to_transformers(
+    adopted: Path, theirs: Theirs, images: list[np.ndarray], tmp_path: Path
+) -> None:
+    write_int8(open_model(adopted), tmp_path / "small")
+    assert any(tensor.dtype == torch.int8 for tensor in open_model(tmp_path / "small").stored().values())
+    small = Pali(tmp_path / "small")
+    pixels, words, _ = theirs(images, TEXTS)
+    assert (small.embed_image(images) * pixels).sum(-1).min() > 0.99  # cosines
+    assert (small.embed_text(TEXTS) * words).sum(-1).min() > 0.99
+
+
+def test_the_server_embeds_as_transformers_does(
+    adopted: Path, theirs: Theirs, images: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(f"{i}.png")
+    encoded = [data_url(f"{i}.png") for i in range(len(images))]
+    pixels, words, similar = theirs(images, TEXTS)
+
+    def ask(client: httpx.Client) -> None:
+        found = client.post("/v1/embeddings", json={"input": TEXTS, "images": encoded}).json()["data"]
+        got = np.array([each["embedding"] for each in found])
+        np.testing.assert_allclose(got, np.concatenate([words, pixels]), atol=1e-5)
+        matched = client.post("/v1/similarity", json={"images": encoded, "texts": TEXTS}).json()
+        np.testing.assert_allclose(matched["similarity"], similar, atol=1e-5)
+
+    monkeypatch.setattr(Server, "run", served(ask))
+    monkeypatch.setattr(sys, "argv", ["openpali", "serve", "--port", "0", "--model", str(adopted)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code

@@ -151,12 +151,16 @@ def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, adopted: Path, tmp_p
     assert (asked.pixel_values - pixels).abs().max() <= 1.01 / 127.5
 
 
-def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+def openpali(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object, fails: bool = False
+) -> str:
+    """What a command prints, or the error with which it ends."""
     monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
+    assert bool(end.value.code) == fails, end.value.code
     printed = capsys.readouterr()
-    return str(end.value.code) if end.value.code else printed.out + printed.err
+    return str(end.value.code) if fails else printed.out + printed.err
 
 
 def test_commands_take_it(
@@ -166,8 +170,8 @@ def test_commands_take_it(
     monkeypatch.chdir(tmp_path)
     assert "worst: " in run("convert", "--model", saved[0], "--out", "t5", "--size", 24, "--report")
     assert open_model(Path("t5")).preprocess.height == 24
-    assert "multiples of 8 pixels" in run("convert", "--model", saved[0], "--out", "t5", "--size", 20)
-    assert "--masks belongs" in run("convert", "--model", saved[0], "--masks", "x", "--out", "y")
+    assert "multiples of 8 pixels" in run("convert", "--model", saved[0], "--out", "t5", "--size", 20, fails=True)
+    assert "--masks belongs" in run("convert", "--model", saved[0], "--masks", "x", "--out", "y", fails=True)
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
     Path("mine.jsonl").write_text(json.dumps(record) + "\n")
@@ -176,8 +180,9 @@ def test_commands_take_it(
     run("quantize", "t5", "--out", "small")
     assert open_model(Path("small")).facts["int8"]
     two = ("photo.png", "photo.png", "--as-frames", "<start_of_image> or <start_of_image>?")
-    assert run("predict", *two, "--model", "small", "--dtype", "bf16") is not None
-    alone = run("predict", "photo.png", "<start_of_image> or <start_of_image>?", "--model", "t5")
+    answer = json.loads(run("predict", *two, "--model", "small", "--dtype", "bf16", "--json").splitlines()[0])
+    assert answer["prompt"] == two[-1]
+    alone = run("predict", "photo.png", "<start_of_image> or <start_of_image>?", "--model", "t5", fails=True)
     assert "has 2 times <start_of_image>, and there are 1 images" in alone
 
 
