@@ -48,7 +48,7 @@ served: .venv/dev.ready
 test-ray: .venv/ray.ready
 	$(PYTEST) -s --timeout 1200 $(CLUSTER)
 
-# Hold our class of transformers to transformers' own model tests, from its source distribution. Takes minutes.
+# Hold our class of transformers to the model tests in transformers' source distribution. Takes minutes.
 ORACLES := build/transformers
 oracles: .venv/dev.ready
 	$(INSTALL) parameterized
