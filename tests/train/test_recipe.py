@@ -110,6 +110,7 @@ def test_every_recipe_that_ships_has_a_hash() -> None:
 def test_the_recipes_that_ship_resolve_to_the_runs_that_they_describe(name) -> None:
     """Hashes were recorded before recipes could extend each other. A recipe changed on purpose gets a new one."""
     raw = load_recipe(RECIPES / f"{name}.toml").model_dump(mode="json")
+    raw["keep"] = raw["keep"] or 2  # which 0 means since
     added = ("evals", "keep_best", "patience", "more_samples", "regions", "skip_not_finite")  # keys since then
     for later in added:
         if not raw.get(later):
@@ -380,6 +381,13 @@ def test_a_record_of_before_holds_the_options_of_all_objectives(objective, recip
         ("extend=base.toml", r"unknown key extend \(nearest: extends\)"),
         ("xyzzy=1", "unknown key xyzzy; a recipe has batch, .*, z_loss$"),
         # wrong types and values
+        ('name=""', r'name = "" is no folder in runs/: take a name such as "mine"'),
+        ("name=..", r'name = "\.\." is no folder in runs/'),
+        ("name=mine/../../other", r'name = "mine/\.\./\.\./other" is no folder in runs/'),
+        ("name=/tmp/mine", 'name = "/tmp/mine" is no folder in runs/'),
+        ("name=mine/", 'name = "mine/" is no folder in runs/'),
+        (r"name='a\b'", "is no folder in runs/"),
+        ("name=3", "name = 3 must be a string"),
         ('batch="8"', 'batch = "8" must be an integer'),
         ("batch=true", "batch = true must be an integer"),
         ("batch=1.5", "batch = 1.5 must be an integer"),

@@ -324,6 +324,23 @@ def test_the_newest_are_kept_and_one_every_so_often(make_trainer, tmp_path) -> N
     assert [step_of(path) for path in checkpoints(tmp_path / "by samples alone")] == [3, 6]
 
 
+def test_a_finished_run_keeps_its_last_checkpoint_unless_the_recipe_says_how_many(make_trainer, tmp_path) -> None:
+    held = {"name": "mine", "source": "nano/single", "task": "caption", "every": 8, "limit": 1}
+    recipe = make_recipe(save_minutes=ALWAYS, keep_every=12, evals=[held], keep_best="mine/loss")
+    trainer = make_trainer(recipe)
+    seen = []
+    export = trainer._export
+    trainer._export = lambda name: seen.append([*map(step_of, checkpoints(tmp_path / "run"))]) or export(name)
+    trainer.train()
+    assert seen[-1][-2:] == [5, 6]
+    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [3, 6]
+    longer = make_recipe(save_minutes=ALWAYS, keep_every=12, evals=[held], keep_best="mine/loss", more_samples=4)
+    make_trainer(longer).train()
+    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [3, 6, 7]  # every third step, and the last
+    make_trainer(make_recipe(save_minutes=ALWAYS, keep=2), "two").train()
+    assert [step_of(path) for path in checkpoints(tmp_path / "two")] == [5, 6]
+
+
 def test_a_missing_source_stops_the_run_until_it_is_back(make_trainer, tmp_path) -> None:
     images = tmp_path / "images"
     images.mkdir()

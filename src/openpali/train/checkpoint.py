@@ -127,6 +127,12 @@ class Checkpoints:
         """:func:`load_checkpoint` on these ranks."""
         load_checkpoint(checkpoint, tensors, self.ranks)
 
+    def keep_last(self) -> None:
+        """Delete all checkpoints but the newest and those of ``keep_every``, also the best: the run is finished."""
+        self.keep = 1
+        if self.ranks.rank == 0:
+            self._drop_old(None)
+
     def _drop_old(self, best: int | None) -> None:
         """Delete all checkpoints but the newest ``keep``, one per ``keep_every`` steps, and that of ``best``."""
         kept: set[int] = set()

@@ -18,7 +18,7 @@ from openpali.data.media.images import Policy, Preprocess
 from openpali.data.pipeline.pages import WIDTHS
 from openpali.tasks.example import Size
 from openpali.train.recipe_errors import Keys, explain_error
-from openpali.train.recipe_file import STUDY, assign, expand_mixtures, read_overrides, read_table
+from openpali.train.recipe_file import STUDY, assign, expand_mixtures, quote, read_overrides, read_table
 
 
 class _Table(BaseModel):
@@ -30,6 +30,14 @@ def _number_or_share(value: Any) -> Any:
     if whole or (isinstance(value, float) and 0 < value < 1):
         return value
     raise ValueError(f"max_bad = {value!r}: give a number of samples, or a share of them between 0 and 1")
+
+
+def _run_name(value: Any) -> Any:
+    if isinstance(value, str) and ("\\" in value or not all(part.strip(" .") for part in value.split("/"))):
+        raise ValueError(
+            f'name = {quote(value)} is no folder in runs/: take a name such as "mine", or "mine/first"'
+        )
+    return value
 
 
 def _size(value: Any) -> Any:
@@ -351,7 +359,8 @@ class Recipe(_Table):
         ema: decay per step of an average of the weights, which the run then exports; 0 keeps none.
         workers: processes per rank that load data; 0 loads it in the training process.
         save_minutes: minutes from one checkpoint to the next.
-        keep: number of checkpoints that stay, the newest.
+        keep: number of checkpoints that stay, the newest; 0 keeps two of a run that goes on, and the last one of a
+            finished run.
         keep_every: also keep a checkpoint every so many samples; 0 keeps none.
         samples_every: samples from one drawing of curves and answers to the next, the last at the end; 0 draws with
             each checkpoint.
@@ -365,7 +374,7 @@ class Recipe(_Table):
         phases: parts of the run, one after the other.
     """
 
-    name: str
+    name: Annotated[str, BeforeValidator(_run_name)]
     objective: str
     seed: int = Field(0, ge=0)
     batch: int = Field(gt=0)
@@ -375,7 +384,7 @@ class Recipe(_Table):
     ema: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(1, ge=0)
     save_minutes: float = Field(3.0, gt=0)
-    keep: int = Field(2, gt=0)
+    keep: int = Field(0, ge=0)
     keep_every: int = Field(0, ge=0)
     samples_every: int = Field(0, ge=0)
     max_bad: Annotated[int | float, BeforeValidator(_number_or_share)] = 100

@@ -41,6 +41,7 @@ from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
 
 LOG_EVERY = 20  # steps
+RESERVE = 2  # checkpoints of a run that goes on, unless its recipe says how many: the newest may be damaged
 
 Look = Callable[[nn.Module], None]
 
@@ -121,7 +122,7 @@ class Trainer:
         if ranks.rank == 0:
             self.recorded = self.folder.keep_record(recipe, finished=self.finished)
         self.checkpoints = Checkpoints(
-            run, ranks, recipe.keep, recipe.keep_every / recipe.batch, self.evaluations.kept
+            run, ranks, recipe.keep or RESERVE, recipe.keep_every / recipe.batch, self.evaluations.kept
         )
         self.samples: int = state["samples"]
         self.step: int = state["step"]
@@ -185,7 +186,10 @@ class Trainer:
             self.checkpoints.settle(None if self.ranks.world == 1 else PATIENCE)
             raise
         self._show(look)
-        return self._export("model")
+        written = self._export("model")
+        if not self.recipe.keep:
+            self.checkpoints.keep_last()
+        return written
 
     def summary(self) -> Iterator[str]:
         """Sentences about bad samples, skipped steps, the best score and its precision, as far as there are any."""
