@@ -28,6 +28,7 @@ from openpali.cli.plan import plan
 from openpali.cli.plot import plot
 from openpali.cli.predict import predict
 from openpali.cli.push import push
+from openpali.cli.runs import runs
 from openpali.cli.serve import serve
 from openpali.cli.sizes import sizes
 from openpali.cli.study import study
@@ -61,6 +62,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "predict": _resumable(predict, "output"),
     "serve": serve,
     "train": train,
+    "runs": runs,
     "study": study,
     "plot": plot,
     "eval": _resumable(evaluate, "save_predictions"),

@@ -27,6 +27,7 @@ BESIDE = {  # recipe keys that do not change what is learned
     *("name", "micro", "workers", "parallel", "max_bad", "skip_not_finite", "wandb"),
     *("save_minutes", "keep", "keep_every", "samples_every"),
 }
+RECORD, LOCK = "recipe.json", ".lock"
 SHOWN = 3  # differences that a message names
 
 
@@ -39,7 +40,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.record = path / "recipe.json"
+        self.record = path / RECORD
         self.metrics, self.quarantine = path / "metrics.jsonl", path / "quarantine.jsonl"
 
     def claim(self, recipe: Recipe) -> None:
@@ -53,7 +54,7 @@ class RunFolder:
         with self._claiming():
             self.path.mkdir(parents=True, exist_ok=True)
             busy = f"{self.path} is trained by another process: wait for its end, or name another folder with --run"
-            self._lock = lock(self.path / ".lock", busy)
+            self._lock = lock(self.path / LOCK, busy)
         found = checkpoints(self.path)
         if self.record.is_file() and found:
             self.check(recipe)

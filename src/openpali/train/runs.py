@@ -1,0 +1,76 @@
+"""The runs in the cache folder: what there is, how large it is, and removing it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from openpali.home import home
+from openpali.locks import lock
+from openpali.messages import hint
+from openpali.train.checkpoint import checkpoints, read_state
+from openpali.train.recipe import read_record
+from openpali.train.run_folder import LOCK, RECORD
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run in the cache folder.
+
+    Attributes:
+        name: that ``--model`` takes.
+        folder: where it is.
+        samples, total: trained by its newest checkpoint, and the length of the run; None if they cannot be read.
+        bytes: of all files in the folder.
+        changed: when its record or logs were last written, in seconds since 1970.
+    """
+
+    name: str
+    folder: Path
+    samples: int | None
+    total: int | None
+    bytes: int
+    changed: float
+
+
+def find_runs() -> list[StoredRun]:
+    """Every run in the cache folder, by name."""
+    root = home() / "runs"
+    return sorted((_read(record.parent, root) for record in root.rglob(RECORD)), key=lambda run: run.name)
+
+
+def remove_run(name: str) -> StoredRun:
+    """Delete a run in the cache folder, with its models and checkpoints.
+
+    Raises:
+        ValueError: there is no such run, a process trains it, or another run is in its folder.
+        OSError: it cannot be deleted.
+    """
+    found = {run.name: run for run in find_runs()}
+    if name not in found:
+        raise ValueError(f"no run {name!r}; {hint(name, found)}")
+    folder = found[name].folder
+    if inner := [other.name for other in found.values() if folder in other.folder.parents]:
+        raise ValueError(f"the run {name} holds {inner[0]}: remove that first")
+    with lock(folder / LOCK, f"{folder} is trained by another process: wait for its end"):
+        shutil.rmtree(folder)
+    return found[name]
+
+
+def _read(folder: Path, root: Path) -> StoredRun:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    samples, total = None, None
+    try:
+        total = read_record((folder / RECORD).read_text("utf-8")).samples
+        samples = read_state(saved[-1])["samples"] if (saved := checkpoints(folder)) else 0
+    except ValueError:  # of another version, or damaged
+        pass
+    return StoredRun(
+        folder.relative_to(root).as_posix(),
+        folder,
+        samples,
+        total,
+        sum(file.stat().st_size for file in files),
+        max(file.stat().st_mtime for file in files if file.parent == folder),
+    )
