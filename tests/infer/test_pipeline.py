@@ -245,3 +245,17 @@ def test_people_see_no_confidence_near_and_beyond_the_limit_of_the_distribution(
     assert prediction.answer is answer
     assert prediction.confidence_holds is sure
     assert prediction.out_of_distribution is (None if ood_score is None else ood_score > 1)
+
+
+@pytest.mark.parametrize("decoding", [None, Decoding(beams=3), Decoding(temperature=5.0, seed=1)])
+def test_answers_to_classify_are_limited_to_its_labels(
+    pali: Pali, images: list[np.ndarray], decoding: Decoding | None
+) -> None:
+    labels = ("horse", "red horse", "q17 zebra-like")
+    limited, free = get_task("classify", labels=labels), get_task("classify")
+    rows, prompts = [[image] for image in images], [free.ask()] * len(images)
+    found = pali.predict(rows, prompts, task=limited, decoding=decoding)
+    assert all(each.answer.text in labels for each in found)
+    assert {each.generation.finish_reason for each in found} == {"eos"}
+    others = pali.predict(rows, prompts, task=free, decoding=decoding)
+    assert any(each.answer.text not in labels for each in others)

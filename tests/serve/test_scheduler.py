@@ -323,3 +323,13 @@ def test_what_was_accepted_is_finished_before_the_thread_ends(pali: Pali, images
     with pytest.raises(Unavailable, match="the server is stopping"):
         ticket.predictions(0)
     assert threading.active_count() < 20
+
+
+def test_served_answers_to_classify_are_limited_to_its_labels(pali: Pali, images: Sequence[Image]) -> None:
+    scheduler, task = Scheduler(pali), open_task("classify", {"labels": ["horse", "q17 zebra"]})
+    ticket = scheduler.submit([images[0]], task.ask(), task=task)
+    while scheduler.turn():
+        pass
+    [found] = ticket.predictions()
+    assert found.answer.text in task.answer_set
+    check_same(found, pali.predict([[images[0]]], [task.ask()], task=task)[0])

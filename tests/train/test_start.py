@@ -196,3 +196,17 @@ def test_the_recipes_for_ones_own_data_name_no_more_than_their_start_model() -> 
     assert recipe.model.preset == recipe.model.tokenizer == "nano/pali"
     assert recipe.model.masks == "nano/mask_vqvae"
     assert recipe.phases[0].mixture[0].task_options == {"bins": 48}
+
+
+def test_classes_are_the_labels_of_ones_own_source(tune, tmp_path, start) -> None:
+    rewrite_facts(start, tasks={"classify": {"labels": ["of another", "data set"], "question": "which style?"}})
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps({"label": label}) + "\n" for label in ("fauvism", " cubism", "fauvism")))
+    entry = {"source": str(path), "task": "classify"}
+    complete, notes = inherit(tune(entry))
+    assert task_options(complete)["classify"] == {"labels": ["cubism", "fauvism"], "question": "which style?"}
+    assert f"classify@{path}: answers are limited to its 2 labels" in notes
+    assert inherit(complete).recipe == complete
+    named, _ = inherit(tune({**entry, "task_options": {"labels": ["fauvism"]}}))
+    assert task_options(named)["classify"]["labels"] == ["fauvism"]
+    inherit(tune({**entry, "source": "later.jsonl"}))  # training it will say that there is no such file

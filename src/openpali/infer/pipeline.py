@@ -39,6 +39,7 @@ from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Image, Size
 from openpali.tasks.registry import Tools, open_task, recognise, same_form
+from openpali.text.choices import Choices
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.ood import OodDetector, describe
 
@@ -141,6 +142,7 @@ class Pipeline:
         self.ood = ood
         model.check_pad(tokenizer.pad_id)
         self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
+        self._choices: dict[Sequence[str], Choices] = {}
 
     @property
     def device(self) -> torch.device:
@@ -179,6 +181,13 @@ class Pipeline:
         """The calibration of a task, or of one that asks with the same prompt; None if there is none."""
         same = (known for known in self.calibrations if same_form(task, known))
         return self.calibrations.get(task) or next((self.calibrations[known] for known in same), None)
+
+    def choices(self, task: Task) -> Choices | None:
+        """The tokens that may come next in an answer to a task; None: all."""
+        texts = tuple(task.answer_set)
+        if texts and texts not in self._choices:
+            self._choices[texts] = Choices(texts, self.tokenizer)
+        return self._choices.get(texts)
 
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language.
@@ -227,10 +236,11 @@ class Pipeline:
             for prompt, row in zip(prompts, frames, strict=True)
         ]
         found: dict[int, Prediction] = {}
-        for way, rows in group([decoding or Decoding(max_tokens=t.max_target_tokens) for t in tasks]).items():
+        ways = [(decoding or Decoding(max_tokens=t.max_target_tokens), self.choices(t)) for t in tasks]
+        for way, rows in group(ways).items():
             for some in _chunks(rows, batch):
                 answered = self._answer(
-                    [(frames[i], prompts[i], tasks[i], sizes[i] if sizes else None) for i in some], way
+                    [(frames[i], prompts[i], tasks[i], sizes[i] if sizes else None) for i in some], *way
                 )
                 found |= zip(some, answered, strict=True)
         return [found[i] for i in range(len(prompts))]
@@ -298,7 +308,7 @@ class Pipeline:
         return found
 
     def _answer(
-        self, rows: Sequence[tuple[Frames, str, Task, Size | None]], decoding: Decoding
+        self, rows: Sequence[tuple[Frames, str, Task, Size | None]], decoding: Decoding, choices: Choices | None
     ) -> list[Prediction]:
         arrays, found = zip(*(self.arrays(row[0], row[1]) for row in rows), strict=True)
         inputs = self.collate(arrays)
@@ -310,6 +320,7 @@ class Pipeline:
                 inputs.get("frames"),
                 decoding,
                 self.tokenizer.eos_id,
+                None if choices is None else lambda row, ids: choices(ids),
             )
         scores = self._ood_scores_of(inputs, tokens)
         return [

@@ -172,7 +172,7 @@ class Scheduler:
         decoding = decoding or Decoding(max_tokens=task.max_target_tokens)
         stop = stop_at(pipeline.tokenizer, stops) if stops else None
         keys = [(pipeline.eyes, hash_pixels(image)) for image in arrays.get("images", ())]
-        ask = Ask(decoding, stop=stop, alternatives=alternatives)
+        ask = Ask(decoding, pipeline.choices(task), stop, alternatives)
         ticket = Ticket(pipeline, task, prompt, size, arrays, keys, ask, stops, until, watch)
         if ticket.width > self.slots:
             raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")

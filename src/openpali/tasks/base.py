@@ -164,6 +164,11 @@ class Task(ABC):
             raise ValueError(f"dialect {self.dialect} has no prompt for task {self.name}")
         return template
 
+    @property
+    def answer_set(self) -> Sequence[str]:
+        """The texts of which every answer is one; empty: an answer may be any text."""
+        return ()
+
     @abstractmethod
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         """A training or evaluation pair from an example; ``rng`` is the only source of randomness.

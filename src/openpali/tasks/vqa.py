@@ -76,6 +76,8 @@ class Classify(Task):
         of: what names the class: the image's own label ("image"), or its largest object ("object").
         label: the class of every image, instead: for images without a label, such as those of text.
         groups: coarser class -> the names that belong to it; other names are classes of their own.
+        labels: all classes, to which answers are limited; by default a recipe's are those of its source, and
+            elsewhere an answer may be any text.
     """
 
     name: ClassVar[str] = "classify"
@@ -86,6 +88,7 @@ class Classify(Task):
     of: Literal["image", "object"] = "image"
     label: str = ""
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    labels: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.of not in ("image", "object"):
@@ -95,6 +98,10 @@ class Classify(Task):
         counts = Counter(name for names in self.groups.values() for name in names)
         if twice := [name for name, count in counts.items() if count > 1]:
             raise ValueError(f"classify: groups name {twice[0]!r} twice: leave it in one place")
+
+    @property
+    def answer_set(self) -> Sequence[str]:
+        return self.labels
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         label = self.label or self.group_of(self._name(example))

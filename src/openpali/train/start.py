@@ -8,12 +8,15 @@ validation, plans and the exported model find it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from openpali.data.media.images import Preprocess
+from openpali.data.sources.registry import holds_records, open_source
 from openpali.tasks.dialects import DEFAULT
-from openpali.tasks.registry import TASKS, default_options
+from openpali.tasks.registry import TASKS, default_options, open_task
+from openpali.tasks.vqa import Classify
 from openpali.train.checkpoint import checkpoints
 from openpali.train.recipe import Recipe, SequenceRecipe, SourceSpec, parse_recipe, read_record
 from openpali.train.recipe_file import quote
@@ -65,9 +68,12 @@ def inherit(recipe: Recipe, run: Path | None = None) -> Complete:
         for entry in phase["mixture"]:
             entry["task_options"] = {**model.get("knows", {}).get(entry["task"], {}), **entry["task_options"]}
     complete = parse_recipe(raw)
+    notes = [*_inherited(recipe, complete), *_differences(recipe, known)]
     if isinstance(complete, SequenceRecipe):
         _require_masks(complete)
-    return Complete(complete, [*_inherited(recipe, complete), *_differences(recipe, known)])
+        complete, limited = _with_labels(recipe, complete)
+        notes += limited
+    return Complete(complete, notes)
 
 
 def _recorded(recipe: Recipe, run: Path | None) -> Known | None:
@@ -113,6 +119,29 @@ def _resizing(preprocess: Preprocess | None) -> Known:
     found = {"resize": preprocess.policy, "filter": preprocess.filter}
     usual = {"resize": Preprocess.policy, "filter": Preprocess.filter}
     return {key: value for key, value in found.items() if value != usual[key]}
+
+
+def _with_labels(recipe: Recipe, complete: SequenceRecipe) -> tuple[SequenceRecipe, list[str]]:
+    """The recipe with the labels of each source of ``classify`` whose entry names none, and a sentence about each.
+
+    Those of the start model are other classes. A source that is not here yet has none.
+    """
+    raw, notes = complete.model_dump(), []
+    for number, phase in enumerate(recipe.phases):
+        for place, own in enumerate(phase.mixture):
+            if own.task != Classify.name or "labels" in own.task_options or not holds_records(own.source):
+                continue
+            with suppress(FileNotFoundError):
+                task = open_task(own.task, own.task_options)
+                assert isinstance(task, Classify)
+                names = getattr(open_source(own.source, own.options), "labels", ())
+                labels = (
+                    sorted({task.group_of(name) for name in names}) if task.of == "image" and not task.label else []
+                )
+                raw["phases"][number]["mixture"][place]["task_options"]["labels"] = labels
+                if labels:
+                    notes.append(f"{own.name}: answers are limited to its {len(labels)} labels")
+    return cast(SequenceRecipe, parse_recipe(raw)), notes
 
 
 def _require_masks(recipe: SequenceRecipe) -> None:
