@@ -10,7 +10,7 @@ from tiny_runs import make_recipe
 from openpali.infer.pipeline import Pipeline
 from openpali.model.siglip import Embeddings
 from openpali.train.objectives import build_objective, hits
-from openpali.train.phases import class_names, open_phases
+from openpali.train.phases import class_names, describe_phases, open_phases
 
 
 def test_hits_are_the_same_in_chunks_and_have_no_gradient() -> None:
@@ -50,3 +50,14 @@ def test_the_classes_of_a_mixture_are_those_of_all_its_entries(tokenizer) -> Non
         class_names(open_phases(make_recipe("classify", phases__0__mixture=lines), tokenizer))
     categories = class_names(open_phases(make_recipe("classify"), tokenizer))
     assert categories[0].startswith("shapes/")
+
+
+def test_a_source_that_is_drawn_too_often_is_said(tmp_path, tokenizer) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"images": "a.png", "caption": "a"}\n')
+    for samples, said in ((24, 0), (28, 1)):
+        recipe = make_recipe(
+            phases__0__mixture=[{"source": str(path), "task": "caption"}], phases__0__samples=samples
+        )
+        lines = [*describe_phases(recipe, open_phases(recipe, tokenizer))]
+        assert sum("mostly overfit" in line for line in lines) == said

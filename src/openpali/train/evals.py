@@ -266,7 +266,7 @@ class Evaluations:
         score = score_of(best.score, found.eval) or found.metric
         if score not in found.scores:
             raise ValueError(_no_score(best.score, found.eval, found.scores))
-        falls = score == LOSS or is_error(score)
+        falls = lower_is_better(score)
         return best.notice(found.scores[score], falls=falls, samples=found.samples, step=found.step)
 
 
@@ -318,6 +318,11 @@ def describe_evaluations(recipe: Recipe, evaluations: Sequence[Evaluation]) -> I
         line = f"evaluation {each.name}: {size} samples, every {each.every:,} of the run; {each.metric} counts"
         score = score_of(keep_best, each.name) or each.metric
         yield f"{line}; the model with the best {score} is kept" if each.name == kept else line
+
+
+def lower_is_better(score: str) -> bool:
+    """Whether a score is better when it is lower: a loss, or an error rate."""
+    return score == LOSS or is_error(score)
 
 
 def evaluation_of(score: str, names: Sequence[str]) -> str | None:

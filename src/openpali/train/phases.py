@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from openpali.train.recipe import PhaseSpec, Recipe, SequenceRecipe
 from openpali.train.recipe_file import quote
 from openpali.weights.find import find_model
 from openpali.weights.mask_codec import open_mask_codec
+
+MANY_EPOCHS = 25
 
 
 def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
@@ -79,7 +82,10 @@ def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str 
 
 
 def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
-    """Lines of text about each phase: the exact share of every source, its number of draws, and its epochs."""
+    """Lines of text about each phase: the exact share of every source, its number of draws, and its epochs; then
+    about each source that the run draws too often.
+    """
+    seen: defaultdict[str, float] = defaultdict(float)
     for spec, phase in zip(recipe.phases, phases, strict=True):
         yield f"{phase.samples:,} samples at {spec.pixels.height} x {spec.pixels.width} pixels:"
         entries = phase.entries
@@ -88,6 +94,13 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
             draws, size = round(phase.samples * count / BLOCK), len(entry.source)
             epochs = "endless" if size >= ENDLESS else f"{size:,} examples, {draws / size:.1f} epochs"
             yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({epochs})"
+            seen[entry.name] += draws / size
+    for name, times in seen.items():
+        if times > MANY_EPOCHS:
+            yield (
+                f"{name} is drawn {times:.0f} times over, and more than {MANY_EPOCHS} epochs mostly overfit: lower "
+                "phases.N.samples, or add samples"
+            )
 
 
 def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
