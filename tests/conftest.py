@@ -107,8 +107,10 @@ def shipped(family: Path, world_with_vocabulary: Path, monkeypatch: pytest.Monke
     """The tiny family as the one that ships, ``nano``."""
     folder = world_with_vocabulary / "shipped"
     if not folder.is_dir():
-        folder.mkdir()
-        (folder / "nano").symlink_to(family)
+        (folder / "nano").mkdir(parents=True)
+        for part in family.iterdir():
+            (folder / "nano" / part.name).symlink_to(part)
+        (folder / "nano" / "line").symlink_to(family / "pali")
     monkeypatch.setattr("openpali.weights.find.SHIPPED", folder)
     return folder
 

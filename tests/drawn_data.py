@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
 COLOURS = {
@@ -26,6 +26,27 @@ COLOURS = {
     "black": (25, 25, 30),
 }
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+SEGMENTS = {  # of a display: which are lit in each digit, from a at the top to g in the middle
+    "0": "abcdef",
+    "1": "bc",
+    "2": "abged",
+    "3": "abgcd",
+    "4": "fgbc",
+    "5": "afgcd",
+    "6": "afgedc",
+    "7": "abc",
+    "8": "abcdefg",
+    "9": "abcdfg",
+}
+_ENDS = {  # of each segment, (x, y) in digits
+    "a": ((0.1, 0), (0.9, 0)),
+    "b": ((1, 0.05), (1, 0.45)),
+    "c": ((1, 0.55), (1, 0.95)),
+    "d": ((0.1, 1), (0.9, 1)),
+    "e": ((0, 0.55), (0, 0.95)),
+    "f": ((0, 0.05), (0, 0.45)),
+    "g": ((0.1, 0.5), (0.9, 0.5)),
+}
 FRAMES = 4
 WIDTH, HEIGHT = 128, 112
 FINE = 3  # images are drawn larger, then reduced, so that edges are smooth
@@ -167,6 +188,50 @@ def video(folder: Path, count: int, rng: np.random.Generator) -> None:
     _write_lines(folder / "mine.jsonl", lines)
 
 
+def line(folder: Path, count: int, rng: np.random.Generator) -> None:
+    """CSV: numbers of a seven-segment display, cut out, three to six digits and perhaps a point."""
+    rows = []
+    for number in range(count):
+        digits = "".join(rng.choice([*SEGMENTS], int(rng.integers(3, 7))))
+        point = int(rng.integers(1, len(digits))) if rng.random() < 0.4 else 0
+        height = float(rng.uniform(60, 110))
+        width, stroke, slant = (
+            height * rng.uniform(0.45, 0.6),
+            height * rng.uniform(0.09, 0.16),
+            rng.uniform(0, 0.15),
+        )
+        pitch, margin = width * rng.uniform(1.35, 1.6), height * rng.uniform(0.15, 0.35)
+        size = round(2 * margin + pitch * len(digits)), round(2 * margin + height)
+        dark = rng.random() < 0.6
+        ground, lit = (rng.integers(0, 60, 3), rng.integers(120, 256, 3)) if dark else (_pale(rng), (40, 40, 35))
+        canvas = Image.new("RGB", size, tuple(map(int, ground)))
+        draw = ImageDraw.Draw(canvas)
+        for place, digit in enumerate(digits):
+            left = margin + place * pitch
+            for segment in SEGMENTS[digit]:
+                corners = [
+                    (left + x * width + slant * height * (1 - y), margin + y * height) for x, y in _ENDS[segment]
+                ]
+                draw.line(corners, tuple(map(int, lit)), round(stroke))
+            if point and place == point:
+                x, y = left - (pitch - width) / 2, margin + height
+                draw.ellipse((x - stroke, y - stroke, x + stroke / 2, y + stroke / 2), tuple(map(int, lit)))
+        blurred = canvas.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 2))))
+        name = f"{number:05}.png"
+        blurred.save(folder / "images" / name)
+        rows.append((name, f"{digits[:point]}.{digits[point:]}" if point else digits))
+    _write_table(folder / "numbers.csv", ("image", "text"), rows)
+
+
+def classify(folder: Path, count: int, rng: np.random.Generator) -> None:
+    """CSV: one shape, and its name."""
+    rows = []
+    for number in range(count):
+        [shape] = _scene(rng, 1)
+        rows.append((_save(folder / "images" / f"{number:05}.png", [shape], rng), shape.shape))
+    _write_table(folder / "shapes.csv", ("image", "label"), rows)
+
+
 DATA: dict[str, Callable[[Path, int, np.random.Generator], None]] = {
     "detect": detect,
     "refseg": refseg,
@@ -174,6 +239,8 @@ DATA: dict[str, Callable[[Path, int, np.random.Generator], None]] = {
     "vqa": vqa,
     "ocr": ocr,
     "video": video,
+    "line": line,
+    "classify": classify,
 }
 
 

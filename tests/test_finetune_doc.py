@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from drawn_data import DATA, draw
 from openpali.home import home
+from openpali.train.recipe import load_recipe, read_record
 from typed_commands import run_typed
 
 TEXT = (Path(__file__).parents[1] / "docs" / "finetune.md").read_text("utf-8")
@@ -58,3 +60,25 @@ def test_commands_run(
         run_typed(line, monkeypatch, capsys, {"train": SHORT}, hold_out_half)
     run = home() / "runs" / f"mine-{task}"
     assert {"model", "best"} <= {path.name for path in run.iterdir()}
+
+
+def test_the_one_command_goes_the_whole_way(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Its commands, at the beginning of the document; the run has the start and the tasks that the data ask for."""
+    monkeypatch.chdir(draw("line", tmp_path / "line", 40))
+    for drawing in ("curves.draw_curves", "samples.draw_samples"):
+        monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
+    short = [each for each in SHORT if not each.startswith("evals.0.limit")]
+    lines = commands(TEXT.partition("\n## ")[2].partition("\n## ")[0])
+    printed = [run_typed(line, monkeypatch, capsys, {"tune": short}) for line in lines]
+    assert [line.split()[1] for line in lines] == ["data", "tune", "predict", "eval", "runs"]
+    run = home() / "runs" / "mine-ocr"
+    assert {"model", "best", "report.html", "card.json"} <= {path.name for path in run.iterdir()}
+    written, trained = load_recipe("mine-ocr.toml"), read_record((run / "recipe.json").read_text())
+    assert written.model.init == trained.model.init == {"": "nano/line"}
+    sources = trained.phases[0].mixture[0].source, trained.evals[0].source  # type: ignore[attr-defined]
+    assert sources == ("mine-train.jsonl", "mine-validation.jsonl")
+    card = json.loads((run / "card.json").read_text())
+    assert card["n"] == len(Path("mine-test.jsonl").read_text().splitlines())
+    assert "openpali train mine-ocr.toml" in printed[1]

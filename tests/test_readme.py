@@ -13,7 +13,6 @@ from PIL import Image
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
-from openpali.data.split import split_data
 from openpali.synth.builders.registry import BUILDERS
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +37,7 @@ def bench(shipped: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatc
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")
     source, lines = open_source("nano/single", {"split": "heldout"}), []
-    for index in range(20):
+    for index in range(40):
         Image.fromarray(source[index].images[0]).save(tmp_path / f"{index}.png")
         lines.append(json.dumps({"images": [f"{index}.png"], "question": "what is this?", "answers": ["a horse"]}))
     (tmp_path / "mine.jsonl").write_text("\n".join(lines) + "\n")
@@ -59,9 +58,8 @@ def test_commands_run(
     command: str, bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     arguments = shlex.split(command)
-    if arguments[1] == "train":
-        arguments += [*SHORT, f"name=readme/{Path(arguments[2]).stem}"]
-        split_data(bench / "mine.jsonl", 0.1)
+    if arguments[1] in ("train", "tune"):
+        arguments += [*SHORT, f"name=readme/{arguments[1]}/{Path(arguments[2]).stem}"]
     if arguments[1:3] == ["eval", "nano/caption"]:
         arguments[arguments.index("--limit") + 1] = "4"
     if "--suite" in arguments:

@@ -118,7 +118,7 @@ def evaluate(
     if suite:
         _print_suite(suite, outcomes, root, out)
     else:
-        _print_run(done, file, report)
+        print_run(done, file, report)
 
 
 def _diff(cards: list[Path]) -> None:
@@ -146,7 +146,8 @@ def _print_suite(name: str, outcomes: list[Outcome], root: Path, out: Path | Non
         typer.echo(f"cards, answers, reports and table.md written to {out}")
 
 
-def _print_run(done: Run, file: Path | None, report: Path | None) -> None:
+def print_run(done: Run, file: Path | None, report: Path | None) -> None:
+    """Print the scores of a run; write its card and its report, each if there is a file for it."""
     from openpali.reports.eval_page import write_report
 
     card = done.card

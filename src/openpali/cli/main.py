@@ -33,6 +33,7 @@ from openpali.cli.serve import serve
 from openpali.cli.sizes import sizes
 from openpali.cli.study import study
 from openpali.cli.train import train
+from openpali.cli.tune import tune
 
 
 def _resumable(verb: Callable[..., None], output: str) -> Callable[..., None]:
@@ -61,6 +62,7 @@ def _written(file: Path | None) -> int:
 VERBS: dict[str, Callable[..., None]] = {
     "predict": _resumable(predict, "output"),
     "serve": serve,
+    "tune": tune,
     "train": train,
     "runs": runs,
     "study": study,

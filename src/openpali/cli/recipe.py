@@ -25,7 +25,7 @@ def list_() -> None:
 
 @app.command(cls=Command)
 def new(
-    name: Annotated[str, typer.Argument(help="caption, vqa, ocr, detect, refseg, video, or another of the list")],
+    name: Annotated[str, typer.Argument(help="caption, vqa, ocr, line, ..., or another of the list")],
 ) -> None:
     """Print a recipe that stands alone: openpali recipe new detect > mine.toml"""
     from openpali.train.shipped import recipe_text

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openpali.cli.options import Overrides, Recipe
+
+if TYPE_CHECKING:
+    from openpali.train.recipe import Recipe as Resolved
 
 
 def train(
@@ -20,20 +23,30 @@ def train(
 
     With more_samples=6_400, a finished run goes on for 6,400 samples more than its recipe has.
     """
+    from openpali.home import home
+    from openpali.train.recipe import load_recipe
+
+    named = load_recipe(recipe, overrides or ())
+    run_recipe(named, run or home() / "runs" / named.name)
+
+
+def run_recipe(named: Resolved, folder: Path) -> None:
+    """Train as a recipe says, in the folder of its run, and say what came of it.
+
+    Raises:
+        ValueError, OSError, InterruptedError: as :class:`~openpali.train.trainer.Trainer`.
+    """
     from torch import nn
 
     from openpali.distributed import join_ranks
-    from openpali.home import home
     from openpali.model.pali import VisionLanguageModel
     from openpali.reports.curves import draw_curves
     from openpali.reports.samples import draw_samples
-    from openpali.train.recipe import load_recipe
+    from openpali.train.outcome import describe_outcome
     from openpali.train.start import inherit
     from openpali.train.trainer import Trainer
     from openpali.weights.family import open_tokenizer
 
-    named = load_recipe(recipe, overrides or ())
-    folder = run or home() / "runs" / named.name
     with join_ranks() as ranks:
         loaded, notes = inherit(named, folder)
         if ranks.rank == 0:
@@ -50,5 +63,6 @@ def train(
         written = trainer.train(look)
     finished = f"{named.name} is finished; nothing was trained: its model is"
     typer.echo(f"{finished if trainer.finished else 'model written to'} {written}")
-    for line in trainer.summary() if ranks.rank == 0 else ():
-        typer.echo(line)
+    if ranks.rank == 0:
+        for line in filter(None, (*trainer.summary(), describe_outcome(loaded, trainer.folder.metrics))):
+            typer.echo(line)

@@ -1,0 +1,66 @@
+"""``openpali tune``: from one's own samples to a model that answers, in one command."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openpali.cli.models import open_pali
+from openpali.cli.options import Overrides
+from openpali.cli.outputs import check_writable
+
+SHARE = 0.1  # of the images for the validation file, and for the test file
+
+
+def tune(
+    samples: Annotated[Path, typer.Argument(help="Your samples, a .jsonl file")],
+    overrides: Overrides = None,
+    task: Annotated[
+        str, typer.Option(help="Task to train (ocr, vqa, classify, ...); default: what the first sample is for")
+    ] = "",
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; default: in the cache")] = None,
+) -> None:
+    """Fine-tune nano on your samples: split them, choose start and length, train, and score what was held out.
+
+    It writes the recipe that it trains beside the samples; the same command resumes an interrupted run.
+    """
+    from openpali.cli.eval import print_run
+    from openpali.cli.train import run_recipe
+    from openpali.data.sources.registry import open_source
+    from openpali.data.split import split_data
+    from openpali.distributed import join_ranks
+    from openpali.eval.datasets.base import own_benchmark
+    from openpali.eval.runner import run as evaluate
+    from openpali.home import home
+    from openpali.reports.progress import progress_bar
+    from openpali.train.recipe import load_recipe
+    from openpali.train.recipe_file import as_toml
+    from openpali.train.tuning import tuning
+
+    task = own_benchmark(str(samples), task).task
+    parts = split_data(samples, SHARE, SHARE)
+    for part in parts.values():
+        typer.echo(f"{part.path}: {part.samples:,} samples")
+    train, validation, test = (parts[side].path for side in ("train", "validation", "test"))
+    chosen = tuning(f"{samples.stem}-{task}", task, train, validation, open_source(train, {}))
+    recipe = samples.with_name(f"{samples.stem}-{task}.toml")
+    check_writable(recipe)
+    text = as_toml(chosen.recipe)
+    recipe.write_text(f"# Written by `openpali tune`, which writes it anew: copy it to change it.\n{text}", "utf-8")
+    typer.echo(f"{chosen.why}\n\n{text}\n{shlex.join(['openpali', 'train', str(recipe), *(overrides or ())])}")
+    loaded = load_recipe(recipe, overrides or ())
+    folder = run or home() / "runs" / loaded.name
+    run_recipe(loaded, folder)
+    best = folder / "best" if (folder / "best").is_dir() else folder / "model"
+    benchmark = own_benchmark(test, task)
+    typer.echo(f"{test}, which took no part in training:")
+    with join_ranks() as ranks, progress_bar() as watch:
+        pali = open_pali(str(best), "torch", "fp32", str(ranks.device))
+        done = evaluate(benchmark, pali, Path.cwd(), watch=watch(benchmark))
+    print_run(done, folder / "card.json", folder / "report.html")
+    typer.echo(
+        f"report: {folder / 'report.html'}\nmodel: {best}, for `openpali predict --task {task} --model {best}`"
+    )

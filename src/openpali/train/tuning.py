@@ -1,0 +1,72 @@
+"""The recipe that fine-tunes on one's own samples: which one of the package, from which start, and how long."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from openpali.data.sources.base import Source
+from openpali.messages import hint
+from openpali.train.recipe_file import Table, read_table, shipped_recipes
+
+RECIPES: Mapping[str, str] = {  # task -> recipe
+    **{task: task for task in ("caption", "classify", "detect", "ocr", "refseg", "vqa")},
+    **{task: "video" for task in ("video_caption", "video_qa")},
+}
+LINE = "line"  # the recipe for images of one line of text each
+WIDE = 1.5  # times as wide as high, for half of the images of lines
+LOOKED_AT = 100  # samples, evenly spaced, that tell lines from other images
+EPOCHS, MOST_EPOCHS = 4, 20  # of usual samples; of few, which take as long as the recipe is
+LONGEST = 12  # times the recipe's length, for many samples, unless one epoch is longer
+EVALUATIONS = 5  # during a run, besides that of the start model
+
+
+class Tuning(NamedTuple):
+    """A recipe as a table, and a sentence that says how it was chosen."""
+
+    recipe: Table
+    why: str
+
+
+def tuning(name: str, task: str, train: str, validation: str, samples: Source) -> Tuning:
+    """The recipe that fine-tunes on samples.
+
+    Args:
+        name: of the run.
+        task: name of the task.
+        train, validation: the sources to train on, and to choose the best checkpoint by.
+        samples: ``train``, opened.
+
+    Raises:
+        ValueError: no recipe is for this task.
+        FileNotFoundError, ValueError: a sample cannot be read.
+    """
+    if task not in RECIPES:
+        raise ValueError(f"no recipe fine-tunes task {task!r}; {hint(task, RECIPES)}")
+    chosen = LINE if task == "ocr" and _are_lines(samples) else RECIPES[task]
+    raw = read_table(shipped_recipes()[chosen])
+    [phase], [held_out], batch = raw["phases"], raw["evals"], raw["batch"]
+    length = math.ceil(length_for(len(samples), phase["samples"]) / batch) * batch
+    raw["name"] = name
+    raw["optimizer"]["warmup"] = min(raw["optimizer"]["warmup"], length // 10)
+    phase["samples"] = length
+    phase["mixture"][0] |= {"source": train, "task": task}
+    held_out |= {"source": validation, "task": task, "every": math.ceil(length / EVALUATIONS / batch) * batch}
+    start = raw["model"]["init"][""]
+    lines = "; these images are lines of text" if chosen == LINE else ""
+    why = f"recipe {chosen}, from {start}{lines}: {length:,} samples, {length / len(samples):.1f} epochs"
+    return Tuning(raw, why)
+
+
+def length_for(count: int, usual: int) -> int:
+    """How many samples a run draws from ``count`` different ones, where the recipe has ``usual``."""
+    return max(count, min(EPOCHS * count, LONGEST * usual), min(MOST_EPOCHS * count, usual))
+
+
+def _are_lines(samples: Source) -> bool:
+    """Whether each image is one line of text, cut out: of one line each, and wide."""
+    some = [samples[index] for index in range(0, len(samples), math.ceil(len(samples) / LOOKED_AT))]
+    wide = statistics.median(example.size.width / example.size.height for example in some)
+    return wide >= WIDE and not any("\n" in example.text.strip() for example in some)

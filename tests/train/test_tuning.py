@@ -1,0 +1,54 @@
+"""Which recipe fine-tunes on which samples, and how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from openpali.tasks.example import Example
+from openpali.train.phases import MANY_EPOCHS
+from openpali.train.recipe import SequenceRecipe, parse_recipe
+from openpali.train.tuning import RECIPES, length_for, tuning
+
+
+def samples(height: int, width: int, text: str = "12.5", count: int = 50) -> Sequence[Example]:
+    return [Example(str(i), [np.zeros((height, width, 3), np.uint8)], text=text) for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("source", "start"),
+    [
+        (samples(40, 90), "nano/line"),
+        (samples(60, 600), "nano/line"),
+        (samples(100, 128), "nano/pali"),
+        (samples(40, 90, "two\nlines"), "nano/pali"),
+        ([*samples(40, 90), *samples(90, 90, count=60)], "nano/pali"),
+    ],
+)
+def test_lines_of_text_start_from_the_reader_of_lines(source: Sequence[Example], start: str) -> None:
+    recipe = parse_recipe(tuning("mine-ocr", "ocr", "a.jsonl", "b.jsonl", source).recipe)
+    assert isinstance(recipe, SequenceRecipe)
+    assert recipe.model.start == start
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_each_task_has_a_recipe_that_trains_and_evaluates_it(task: str) -> None:
+    recipe = parse_recipe(tuning("mine", task, "a.jsonl", "b.jsonl", samples(40, 40)).recipe)
+    assert isinstance(recipe, SequenceRecipe)
+    [entry], [held_out] = recipe.phases[0].mixture, recipe.evals
+    assert (entry.task, entry.source, held_out.task, held_out.source) == (task, "a.jsonl", task, "b.jsonl")
+    assert held_out.every * 5 - recipe.samples in range(5 * recipe.batch)
+
+
+def test_a_task_without_a_recipe_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="no recipe fine-tunes task 'object_vqa'"):
+        tuning("mine", "object_vqa", "a.jsonl", "b.jsonl", samples(40, 40))
+
+
+def test_few_samples_are_drawn_often_and_many_once() -> None:
+    counts = [10, 100, 160, 800, 2_000, 9_600, 40_000, 200_000]
+    lengths = [length_for(count, 3_200) for count in counts]
+    assert lengths == [200, 2_000, 3_200, 3_200, 8_000, 38_400, 40_000, 200_000]
+    assert max(length / count for length, count in zip(lengths, counts, strict=True)) < MANY_EPOCHS
