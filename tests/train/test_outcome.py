@@ -43,6 +43,7 @@ RISING = [3.0, 2.0, 1.0, 1.1, 1.2, 1.3, 1.4]
         (FALLING, [], "still improving: the loss "),
         (RISING, [], "settled: the loss "),
         (FALLING[:2], [], ""),
+        ([float("nan")] * 7, [float("nan")] * 7, ""),
         ([], [], ""),
     ],
 )

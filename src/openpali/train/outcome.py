@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +68,8 @@ def _sentence(recipe: Recipe, what: str, falling: Sequence[Point], *, overfits: 
 
 def _overfits_since(losses: Sequence[Point], scores: Sequence[Point], *, falls: bool) -> int:
     """The samples after which the loss rose to the end while no later score was better; 0: it did not overfit."""
+    if not losses or not scores:
+        return 0
     least = min(losses, key=lambda point: point.value)
     if losses[-1].value <= (1 + GAIN) * least.value:
         return 0
@@ -76,4 +79,6 @@ def _overfits_since(losses: Sequence[Point], scores: Sequence[Point], *, falls: 
 
 
 def _points(rows: Sequence[Mapping[str, Any]], score: str) -> list[Point]:
-    return [Point(row["samples"], row["scores"][score]) for row in rows]
+    """Those that are numbers."""
+    found = [Point(row["samples"], row["scores"][score]) for row in rows]
+    return [point for point in found if math.isfinite(point.value)]
