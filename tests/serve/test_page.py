@@ -206,9 +206,10 @@ def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
     assert downloading.value.suggested_filename == "it's a photo-detect.png"
     drawn = np.array(PILImage.open(downloading.value.path()).convert("RGB")).astype(int)
     assert drawn.shape == (60, 90, 3)
-    blue = np.abs(drawn - [0x25, 0x63, 0xEB]).sum(-1) < 60
-    assert blue[27:39, 20].all(), "the left edge of the horse's box"
-    assert blue[45:].mean() < 0.05, "nothing is drawn there"
+    horse = page.locator(".box").first.evaluate("each => getComputedStyle(each).getPropertyValue('--colour')")
+    lined = np.abs(drawn - list(bytes.fromhex(horse.strip().removeprefix("#")))).sum(-1) < 60
+    assert lined[27:39, 20].all(), "the left edge of the horse's box"
+    assert lined[45:].mean() < 0.05, "nothing is drawn there"
 
 
 def test_no_confidence_is_shown_for_an_image_that_the_model_does_not_know(page: Page, photo: Path) -> None:
