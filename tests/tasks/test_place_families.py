@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from openpali.reports.drawing import COLORS, colors_of, draw_answer
 from openpali.tasks import get_task
-from openpali.tasks.example import Box, Object, Size
+from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.refseg import crop_mask, paste_mask
 
 from .conftest import DOG, DOG2, HORSE, FakeMaskCodec, ellipse
@@ -157,15 +157,34 @@ def test_a_malformed_object_does_not_affect_the_next(example, rng) -> None:
     assert dog.box == near(DOG)
 
 
-def test_the_crop_rounds_and_the_paste_cuts() -> None:
+def test_crop_and_paste_round_to_the_same_pixels() -> None:
     mask = np.zeros((100, 100), bool)
     mask[11:20, 30:41] = True
-    crop = crop_mask(mask, Box(10.6, 29.5, 19.6, 41.4))  # rounds to 11, 30, 20, 41
+    box, ones = Box(10.6, 29.5, 19.6, 41.4), np.ones((64, 64), np.float32)  # rounds to 11, 30, 20, 41
+    crop = crop_mask(mask, box)
     assert crop.shape == (64, 64)
     assert crop.dtype == np.float32
     assert crop.min() == 1
-    pasted = paste_mask(np.ones((64, 64), np.float32), Box(11.9, 30.9, 20.9, 41.9), Size(100, 100))
-    assert (pasted == mask).all()
+    assert (paste_mask(ones, box, Size(100, 100)) == mask).all()
+    floored = paste_mask(ones, Box(11.9, 30.9, 20.9, 41.9), Size(100, 100), floor=True)
+    assert (floored == mask).all()
+    assert not paste_mask(ones, Box(11.1, 30.1, 11.9, 30.9), Size(100, 100), floor=True).any()
+
+
+@given(st.tuples(*[st.integers(1, 300)] * 2), st.data())
+def test_the_target_of_a_whole_box_is_its_mask(sides, data) -> None:
+    """With 1,000 bins, of any box with edges between pixels, unless the dialect floors them."""
+    edges = [data.draw(st.integers(0, side - 1)) for side in sides]
+    ends = [data.draw(st.integers(first + 1, side)) for first, side in zip(edges, sides, strict=True)]
+    mask = np.zeros(sides, bool)
+    mask[edges[0] : ends[0], edges[1] : ends[1]] = True
+    full = Example("box", [], [Object("a", Box(*edges, *ends), mask)], expression="a", referred=[0], original=Size(*sides))
+    for dialect in ("pali3", "paligemma"):
+        task = get_task("refseg", masks=FakeMaskCodec(), dialect=dialect, bins=1000, style="text")
+        sample = task.write(full, np.random.default_rng(0))
+        (found,) = task.parse(sample.target, Size(*sides)).objects
+        assert dialect == "paligemma" or (found.mask == mask).all()
+        assert not (found.mask & ~mask).any()
 
 
 def test_the_paste_is_true_above_zero() -> None:
@@ -189,6 +208,8 @@ def test_any_box_can_be_cropped_and_pasted(edges) -> None:
     assert crop.min() >= 0.99
     pasted = paste_mask(np.ones((64, 64), np.float32), box, Size(90, 80))
     assert pasted.shape == (90, 80)
+    assert pasted.any()
+    pasted = paste_mask(np.ones((64, 64), np.float32), box, Size(90, 80), floor=True)
     area = max(0, min(int(box.ymax), 90) - max(int(box.ymin), 0)) * max(
         0, min(int(box.xmax), 80) - max(int(box.xmin), 0)
     )

@@ -85,6 +85,7 @@ class Dialect:
         objects_joiner: separates the objects in an answer.
         masks: how masks are written.
         names_segments: whether the name of an object follows its mask.
+        floors_masks: whether the edges of a decoded mask are rounded down to pixels, rather than to the nearest.
         options: form -> default options of its tasks in this dialect (how coordinates are written); a recipe or a
             model folder may override them.
     """
@@ -96,6 +97,7 @@ class Dialect:
     objects_joiner: str = " "
     masks: MaskText = field(default_factory=MaskText)
     names_segments: bool = False
+    floors_masks: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def template(self, form: str) -> Template:
@@ -138,6 +140,7 @@ PALIGEMMA = Dialect(  # PaliGemma section 3.2.5; the outputs of its "mix" checkp
     objects_joiner=" ; ",
     masks=MaskText("<seg", digits=3, joiner=""),
     names_segments=True,
+    floors_masks=True,
     options={
         "detect": {"bins": 1024, "style": "token"},
         "refseg": {"bins": 1024, "style": "token"},

@@ -47,27 +47,25 @@ def crop_mask(mask: Mask, box: Box) -> MaskCrop:
     The edges of the box are rounded to pixels; bilinear with antialiasing (big_vision
     ``pp/proj/paligemma/segmentation.py``).
     """
-    height, width = mask.shape
-    top, bottom = _span(round(box.ymin), round(box.ymax), height)
-    left, right = _span(round(box.xmin), round(box.xmax), width)
-    crop = PilImage.fromarray(mask[top:bottom, left:right].astype(np.float32))
+    crop = PilImage.fromarray(mask[_pixels(box, Size(*mask.shape))].astype(np.float32))
     return np.asarray(crop.resize((CROP, CROP), PilImage.Resampling.BILINEAR)).clip(0, 1)
 
 
-def paste_mask(values: MaskCrop, box: Box, size: Size) -> Mask:
+def paste_mask(values: MaskCrop, box: Box, size: Size, *, floor: bool = False) -> Mask:
     """The inverse: ``[64, 64]`` in -1..1 resized to the box in an image of ``size``; true above 0.
 
-    The edges of the box are rounded down to pixels (big_vision
-    ``evaluators/proj/paligemma/transfers/segmentation.py``); a box within one pixel gives an empty mask.
+    Args:
+        floor: round the edges of the box down, as PaliGemma's owners do (big_vision
+            ``evaluators/proj/paligemma/transfers/segmentation.py``); a box within one pixel then gives an empty
+            mask. By default they are rounded as :func:`crop_mask` rounds them.
     """
     full = np.zeros(size, bool)
     top, left, bottom, right = (max(int(edge), 0) for edge in box)
-    height, width = min(bottom, size.height) - top, min(right, size.width) - left
-    if height > 0 and width > 0:
-        resized = PilImage.fromarray(np.asarray(values, np.float32)).resize(
-            (width, height), PilImage.Resampling.BILINEAR
-        )
-        full[top : top + height, left : left + width] = np.asarray(resized) > 0
+    region = full[top:bottom, left:right] if floor else full[_pixels(box, size)]
+    if region.size:
+        height, width = region.shape
+        crop = PilImage.fromarray(np.asarray(values, np.float32))
+        region[...] = np.asarray(crop.resize((width, height), PilImage.Resampling.BILINEAR)) > 0
     return full
 
 
@@ -126,8 +124,7 @@ class RefSeg(Task):
         """Objects have names in dialects that write them; the expression is in the prompt, too."""
         size = Size(*size)
         objects = (
-            Object(name, box, paste_mask(self.masks.decode(codes), box, size) if self.masks else None)
-            for name, box, codes, _ in self._found(text, size, strict)
+            Object(name, box, self._mask(codes, box, size)) for name, box, codes, _ in self._found(text, size, strict)
         )
         return Answer(text.strip(), tuple(objects))
 
@@ -146,7 +143,9 @@ class RefSeg(Task):
     def measure(
         self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
-        """Overlap of the first object of the answer with the object that the expression refers to.
+        """Overlap of the first mask of the answer with that of the object that the expression refers to.
+
+        ``ceiling`` is the IoU of the target itself, so both its coordinates and its mask tokens lower it.
 
         Raises:
             ValueError: there is no mask VQ-VAE.
@@ -155,10 +154,10 @@ class RefSeg(Task):
             raise ValueError("segmentation needs a mask VQ-VAE, and this model has none: pack one with it")
         thing = example.objects[example.referred[0]]
         assert thing.mask is not None
-        found = answer.objects[0] if answer.objects else None
+        found = next((each for each in answer.objects if each.mask is not None), None)
         mask = np.zeros(example.size, bool) if found is None or found.mask is None else found.mask
-        codes = self.masks.encode(crop_mask(thing.mask, thing.box))
-        best = paste_mask(self.masks.decode(codes), thing.box, example.size)
+        best = self.parse(sample.target, example.size).objects[0].mask
+        assert best is not None
         intersection, union = overlap(mask, thing.mask)
         best_intersection, best_union = overlap(best, thing.mask)
         return {
@@ -171,8 +170,12 @@ class RefSeg(Task):
 
     @classmethod
     def score(cls, rows: Sequence[Answered]) -> Scores:
-        """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU that the mask VQ-VAE allows (``ceiling``)."""
+        """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU of the targets themselves (``ceiling``)."""
         return scoring.segmentation(rows)
+
+    def _mask(self, codes: Sequence[int], box: Box, size: Size) -> Mask | None:
+        """The mask of these codes; None without a mask VQ-VAE."""
+        return self.masks and paste_mask(self.masks.decode(codes), box, size, floor=self.wording.floors_masks)
 
     def _found(
         self, text: str, size: Size, strict: bool = False
@@ -202,7 +205,11 @@ class RefSeg(Task):
         return (re.findall(r"<loc[0-9]{4}>", text) if self.style == "token" else text.split())[-4:]
 
 
-def _span(start: int, end: int, side: int) -> tuple[int, int]:
-    """A range of at least one pixel within ``side``."""
-    start = min(max(start, 0), side - 1)
-    return start, min(max(end, start + 1), side)
+def _pixels(box: Box, size: Size) -> tuple[slice, slice]:
+    """The pixels of a box, its edges rounded: at least one row and one column of an image of ``size``."""
+    return _span(box.ymin, box.ymax, size.height), _span(box.xmin, box.xmax, size.width)
+
+
+def _span(start: float, end: float, side: int) -> slice:
+    first = min(max(round(start), 0), side - 1)
+    return slice(first, min(max(round(end), first + 1), side))

@@ -87,7 +87,7 @@ def reading(rows: Sequence[Answered]) -> Scores:
 
 
 def segmentation(rows: Sequence[Answered]) -> Scores:
-    """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU that the mask VQ-VAE allows (``ceiling``)."""
+    """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU of the targets themselves (``ceiling``)."""
     overlaps = [(int(row.values["intersection"]), int(row.values["union"])) for row in rows]
     boxes = [row.values["box_iou"] for row in rows]
     rest = {

@@ -180,7 +180,8 @@ def test_segmentation_is_measured_against_the_pixels(referring: Path) -> None:
     lower = np.roll(truth.mask, 10, axis=0)  # half of it beside the truth
 
     def measure(example: Example, answer: Answer, task: RefSeg) -> dict[str, float]:
-        return dict(task.measure(example, Sample("", ""), answer, Generation([], [], 0.0, "eos"), None))  # type: ignore[arg-type]
+        sample = task.write(example, np.random.default_rng(0)) if task.masks else Sample("", "")
+        return dict(task.measure(example, sample, answer, Generation([], [], 0.0, "eos"), None))  # type: ignore[arg-type]
 
     right = measure(example, Answer("", (truth,)), task)
     partly = measure(example, Answer("", (Object("", Box(20, 8, 40, 40), lower),)), task)
@@ -188,6 +189,8 @@ def test_segmentation_is_measured_against_the_pixels(referring: Path) -> None:
     assert right == {"intersection": 640, "union": 640, "box_iou": 1, "ceiling": 1, "invalid": 0}
     assert partly == {"intersection": 320, "union": 960, "box_iou": 1 / 3, "ceiling": 1, "invalid": 0}
     assert nothing == {"intersection": 0, "union": 640, "box_iou": 0, "ceiling": 1, "invalid": 1}
+    coarse = measure(example, Answer("nonsense"), RefSeg(masks=Codec(), bins=12))  # type: ignore[arg-type]
+    assert 0.5 < coarse["ceiling"] < 1  # the coordinates of the target are rounded to bins
     scores = RefSeg.score([answered("", **values) for values in (right, partly, nothing)]).summary
     assert scores["miou"] == pytest.approx(4 / 9)
     assert scores["oiou"] == pytest.approx(960 / 2240)

@@ -207,7 +207,7 @@ BENCHMARKS = tuple(
         resolution=812,
         layout=(*data_set.files, "coco/train2014/COCO_train2014_000000000009.jpg, ..."),
         home=HOME,
-        note="`ceiling` is what the mask VQ-VAE reaches when it encodes the true mask.",
+        note="`ceiling` is the mIoU of the targets, coordinates and mask tokens, themselves.",
         open=partial(open_split, data_set, split),
         task="refseg",
         decoding=Decoding(max_tokens=48),
