@@ -1,15 +1,17 @@
 """Detection, referring segmentation, drawing."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openpali.infer.generate import Generation
 from openpali.reports.drawing import COLORS, colors_of, draw_answer
 from openpali.tasks import get_task
-from openpali.tasks.example import Box, Example, Object, Size
+from openpali.tasks.example import Box, Example, Object, Size, tight_box
 from openpali.tasks.refseg import crop_mask, paste_mask
 
 from .conftest import DOG, DOG2, HORSE, FakeMaskCodec, ellipse
@@ -68,6 +70,35 @@ def test_absent_names_find_nothing(example) -> None:
     assert all("cat" not in s.target and "cow" not in s.target and s.target != "none" for s in beside)
     nothing = replace(example, objects=[])
     assert {s.target for s in many(get_task("detect", absent=1.0), nothing)} == {"none"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "kept"),
+    [
+        ("cup", "vacuum cleaner", False),
+        ("cup", "Cup of coffee", True),
+        ("the big cup on the left", "cup", True),
+        ("cup and saucer", "saucer", True),
+        ("cup and saucer", "cup and saucer", True),
+        ("cup and saucer", "plate", False),
+        ("cup", "cupboard", False),
+    ],
+)
+def test_objects_that_were_not_asked_for_are_left_out(asked: str, found: str, kept: bool, tokenizer) -> None:
+    task, text = get_task("detect"), f"10 20 30 40 {found}"
+    prompt, ids = task.ask(asked), tokenizer.encode(text)
+    answer = task.parse(text, Size(100, 100), prompt=prompt)
+    assert answer.text == text
+    assert [thing.name for thing in answer.objects] == [found] * kept
+    assert len(task.claims(Generation(ids, [0.0] * (len(ids) + 1), 0.0, "eos"), tokenizer, prompt)) == kept
+    assert len(task.parse(text, Size(100, 100)).objects) == 1
+
+
+def test_detection_refuses_a_name_that_asks_for_two(example, rng) -> None:
+    named = replace(example, objects=[Object("salt and pepper", DOG)])
+    with pytest.raises(ValueError, match="'salt and pepper' would be asked for as two: leave out ' and '"):
+        get_task("detect").write(named, rng)
+    assert get_task("detect", dialect="paligemma").write(named, rng).prompt == "detect salt and pepper"
 
 
 def test_detection_refuses_examples_that_cannot_be_written(example, rng) -> None:
@@ -172,19 +203,27 @@ def test_crop_and_paste_round_to_the_same_pixels() -> None:
 
 
 @given(st.tuples(*[st.integers(1, 300)] * 2), st.data())
-def test_the_target_of_a_whole_box_is_its_mask(sides, data) -> None:
-    """With 1,000 bins, of any box with edges between pixels, unless the dialect floors them."""
-    edges = [data.draw(st.integers(0, side - 1)) for side in sides]
-    ends = [data.draw(st.integers(first + 1, side)) for first, side in zip(edges, sides, strict=True)]
+def test_with_1000_bins_the_target_of_a_full_box_is_its_mask(sides, data) -> None:
+    starts = [data.draw(st.integers(0, side - 1)) for side in sides]
+    ends = [data.draw(st.integers(start + 1, side)) for start, side in zip(starts, sides, strict=True)]
     mask = np.zeros(sides, bool)
-    mask[edges[0] : ends[0], edges[1] : ends[1]] = True
-    full = Example("box", [], [Object("a", Box(*edges, *ends), mask)], expression="a", referred=[0], original=Size(*sides))
-    for dialect in ("pali3", "paligemma"):
-        task = get_task("refseg", masks=FakeMaskCodec(), dialect=dialect, bins=1000, style="text")
-        sample = task.write(full, np.random.default_rng(0))
-        (found,) = task.parse(sample.target, Size(*sides)).objects
-        assert dialect == "paligemma" or (found.mask == mask).all()
-        assert not (found.mask & ~mask).any()
+    mask[starts[0] : ends[0], starts[1] : ends[1]] = True
+    thing = Object("a", Box(*starts, *ends), mask)
+    full = Example("box", objects=[thing], expression="a", referred=[0], original=Size(*sides))
+    task = get_task("refseg", masks=FakeMaskCodec())
+    sample = task.write(full, np.random.default_rng(0))
+    (found,) = task.parse(sample.target, Size(*sides)).objects
+    assert (found.mask == mask).all()
+
+
+def test_the_dialect_says_how_edges_of_masks_are_rounded(example, rng) -> None:
+    """PaliGemma's owners floor them."""
+    everywhere = SimpleNamespace(encode=lambda mask: [0] * 16, decode=lambda codes: np.ones((64, 64), np.float32))
+    for dialect, to_pixel in (("pali3", round), ("paligemma", int)):
+        task = get_task("refseg", masks=everywhere, dialect=dialect, bins=24, style="text")
+        (found,) = task.parse(task.write(example, rng).target, example.size).objects
+        assert [*tight_box(found.mask)] == [to_pixel(edge) for edge in found.box]
+        assert [round(edge) for edge in found.box] != [int(edge) for edge in found.box]
 
 
 def test_the_paste_is_true_above_zero() -> None:

@@ -138,6 +138,11 @@ class Generation:
     finish_reason: FinishReason
     alternatives: Sequence[Candidates] = ()
 
+    @property
+    def complete(self) -> bool:
+        """Whether the model ended the text itself."""
+        return self.finish_reason == "eos"
+
 
 class Written(NamedTuple):
     """The tokens of a text so far, the log-probability of each, and its alternatives (see :class:`Generation`)."""

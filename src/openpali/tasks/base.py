@@ -89,6 +89,12 @@ class Answer:
         pairs = zip(self.objects, confidences, strict=True)
         return dataclasses.replace(self, objects=tuple(dataclasses.replace(o, confidence=c) for o, c in pairs))
 
+    @property
+    def confidences(self) -> list[float]:
+        """The confidence of its text or of each of its objects, as far as they have one."""
+        sure = (self.confidence, *(thing.confidence for thing in self.objects))
+        return [each for each in sure if each is not None]
+
     def unsure(self) -> Answer:
         """The answer without any confidence."""
         objects = tuple(dataclasses.replace(thing, confidence=None) for thing in self.objects)
@@ -194,12 +200,13 @@ class Task(ABC):
             raise ValueError(f"task {self.name} takes no text: leave out {text!r}, or ask it with task vqa")
         return self.template.render(text, lang=lang)
 
-    def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
+    def parse(self, text: str, size: Size, *, prompt: str = "", strict: bool = False) -> Answer:
         """Parse an answer about an image of ``size``.
 
         Args:
             text: what the model wrote.
             size: height and width of the original image; boxes and masks are in its pixels.
+            prompt: what the model was asked, if objects that it did not ask for are to be left out.
             strict: raise if the answer is malformed, instead of leaving out the malformed part.
 
         Raises:
@@ -207,7 +214,7 @@ class Task(ABC):
         """
         return Answer(text.strip())
 
-    def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
+    def claims(self, generated: Generated, tokenizer: Tokenizer, prompt: str = "") -> list[float]:
         """The log-probability of each claim of an answer: of the whole text, EOS included.
 
         Where the task locates objects, each object that :meth:`parse` returns is a claim.
@@ -215,6 +222,7 @@ class Task(ABC):
         Args:
             generated: the tokens of the answer.
             tokenizer: the tokenizer of these tokens.
+            prompt: as for :meth:`parse`.
         """
         return [math.fsum(generated.log_probs)]
 

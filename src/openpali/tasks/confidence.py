@@ -8,7 +8,7 @@ likely a box is right is another number, :class:`openpali.metrics.calibration.Ca
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -31,8 +31,16 @@ class Generated(Protocol):
         ...
 
 
+Wanted = Callable[[str], bool]
+"""Whether objects of a name are of interest."""
+
+
 def scored_boxes(
-    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, size: tuple[int, int]
+    generated: Generated,
+    tokenizer: Tokenizer,
+    codec: LocationCodec,
+    size: tuple[int, int],
+    wanted: Wanted = lambda name: True,
 ) -> list[Detection]:
     """The boxes of a detection answer, each with a score in 0..1: the geometric mean of its tokens' probabilities.
 
@@ -41,17 +49,20 @@ def scored_boxes(
         tokenizer: the tokenizer of these tokens.
         codec: reads the boxes.
         size: height and width of the image in pixels.
+        wanted: leaves out the boxes of other names.
     """
     found = []
-    for box, name, words in _boxes(generated, tokenizer, codec, size):
+    for box, name, words in _boxes(generated, tokenizer, codec, size, wanted):
         logs = [*chain(*words)]
         found.append(Detection(name, box, math.exp(math.fsum(logs) / max(1, len(logs)))))
     return found
 
 
-def box_log_probs(generated: Generated, tokenizer: Tokenizer, codec: LocationCodec) -> list[float]:
-    """The log-probability of each box of a detection answer, with its name."""
-    return [math.fsum(chain(*words)) for _, _, words in _boxes(generated, tokenizer, codec, (1, 1))]
+def box_log_probs(
+    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, wanted: Wanted = lambda name: True
+) -> list[float]:
+    """The log-probability of each box of a detection answer that is ``wanted``, with its name."""
+    return [math.fsum(chain(*words)) for _, _, words in _boxes(generated, tokenizer, codec, (1, 1), wanted)]
 
 
 def part_log_probs(
@@ -68,9 +79,9 @@ def part_log_probs(
 
 
 def _boxes(
-    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, size: tuple[int, int]
+    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, size: tuple[int, int], wanted: Wanted
 ) -> Iterator[tuple[Coordinates, str, list[list[float]]]]:
-    """Each box, its name, and the log-probabilities of each of its words."""
+    """Each box whose name is wanted, its name, and the log-probabilities of each of its words."""
     text = tokenizer.decode(generated.ids)
     parts, at = [], 0
     for word in codec.words(text):
@@ -78,4 +89,5 @@ def _boxes(
         parts.append((start, at))
     logs = part_log_probs(generated, tokenizer, parts)
     for box, name, words in codec.find_named(text, size):
-        yield box, name, logs[words.start : words.stop]
+        if wanted(name):
+            yield box, name, logs[words.start : words.stop]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -81,6 +81,11 @@ class Detect(Task):
             if len(names) > self.max_names:
                 names = [name for name in names if name in missing]
         require(names, example, "objects")
+        between = self.wording.names_joiner
+        if joined := [name for name in names if between in name]:
+            raise ValueError(
+                f"sample {example.key}: the name {joined[0]!r} would be asked for as two: leave out {between!r}"
+            )
 
         things = sorted((thing for thing in objects if thing.name in names), key=lambda x: x.box)
         if self.order == "random":
@@ -90,7 +95,7 @@ class Detect(Task):
         except ValueError as error:
             raise ValueError(f"sample {example.key}: {error}") from error
         target = target or NOTHING
-        return Sample(self.template.render(self.wording.names_joiner.join(names)), target, (target,))
+        return Sample(self.template.render(between.join(names)), target, (target,))
 
     def ask(self, text: str = "", *, lang: str = "en") -> str:
         """``text`` is a name, or several with the dialect's joiner. A comma is part of a name, and warned of."""
@@ -99,17 +104,18 @@ class Detect(Task):
             warnings.warn(message, CommaInName, stacklevel=2)
         return super().ask(text, lang=lang)
 
-    def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
+    def parse(self, text: str, size: Size, *, prompt: str = "", strict: bool = False) -> Answer:
         if text.strip() == NOTHING:
             return Answer(NOTHING)
         found = self.codec.decode_named(text, size, strict=strict)
         if strict and not found:
             raise ValueError("the answer is empty; it must be 'none' if nothing is found")
-        return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found))
+        wanted = self._wanted(prompt)
+        return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found if wanted(name)))
 
-    def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
+    def claims(self, generated: Generated, tokenizer: Tokenizer, prompt: str = "") -> list[float]:
         """The log-probability of each box with its name."""
-        return box_log_probs(generated, tokenizer, self.codec)
+        return box_log_probs(generated, tokenizer, self.codec, self._wanted(prompt))
 
     @classmethod
     def right_claims(cls, row: Answered) -> list[bool]:
@@ -123,7 +129,8 @@ class Detect(Task):
         self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
         """Boxes as lists of name, four edges and confidence: ``found``, and ``true`` of the names asked for."""
-        scored = scored_boxes(generated, tokenizer, self.codec, example.size)
+        wanted = self._wanted(sample.prompt)
+        scored = scored_boxes(generated, tokenizer, self.codec, example.size, wanted)
         asked = {thing.name for thing in self.parse(sample.target, example.size).objects}
         true = [thing for thing in self._objects(example) if thing.name in asked]
         return {
@@ -136,7 +143,23 @@ class Detect(Task):
         """Mean IoU of each true box with the nearest answer, COCO's AP by mean token scores, F1 at IoU 0.5."""
         return scoring.detections(rows)
 
+    def _wanted(self, prompt: str) -> Callable[[str], bool]:
+        """Whether a prompt asks for a name: it, or one of which it is a part or that is a part of it."""
+        asked = (self.template.read(prompt) or {}).get("text", "")
+        names = [_words(name) for name in (asked, *asked.split(self.wording.names_joiner))]
+
+        def wanted(name: str) -> bool:
+            words = _words(name)
+            return not asked or any(words in each or each in words for each in names)
+
+        return wanted
+
     def _objects(self, example: Example) -> list[Object]:
         """The objects, with their names as answers spell them."""
         codec = self.codec
         return [replace(thing, name=codec.spelled(thing.name)) for thing in example.objects]
+
+
+def _words(name: str) -> str:
+    """A name for comparisons: whole words, whatever their case."""
+    return f" {' '.join(name.casefold().split())} "

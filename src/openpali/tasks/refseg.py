@@ -120,15 +120,16 @@ class RefSeg(Task):
         target = way.objects_joiner.join(parts)
         return Sample(self.ask(expression), target, (target,))
 
-    def parse(self, text: str, size: Size, *, strict: bool = False) -> Answer:
+    def parse(self, text: str, size: Size, *, prompt: str = "", strict: bool = False) -> Answer:
         """Objects have names in dialects that write them; the expression is in the prompt, too."""
         size = Size(*size)
         objects = (
-            Object(name, box, self._mask(codes, box, size)) for name, box, codes, _ in self._found(text, size, strict)
+            Object(name, box, self._mask(codes, box, size))
+            for name, box, codes, _ in self._found(text, size, strict)
         )
         return Answer(text.strip(), tuple(objects))
 
-    def claims(self, generated: Generated, tokenizer: Tokenizer) -> list[float]:
+    def claims(self, generated: Generated, tokenizer: Tokenizer, prompt: str = "") -> list[float]:
         """The log-probability of each object's box: many codes draw much the same mask, so theirs say less."""
         text = tokenizer.decode(generated.ids)
         parts = [place for *_, place in self._found(text, Size(1, 1))]
@@ -175,7 +176,9 @@ class RefSeg(Task):
 
     def _mask(self, codes: Sequence[int], box: Box, size: Size) -> Mask | None:
         """The mask of these codes; None without a mask VQ-VAE."""
-        return self.masks and paste_mask(self.masks.decode(codes), box, size, floor=self.wording.floors_masks)
+        if self.masks is None:
+            return None
+        return paste_mask(self.masks.decode(codes), box, size, floor=self.wording.floors_masks)
 
     def _found(
         self, text: str, size: Size, strict: bool = False

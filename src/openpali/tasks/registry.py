@@ -137,9 +137,23 @@ def suited(name: str, frames: int) -> str:
     return next((video for video, family in TASKS.items() if family.video and _form(family) == name), name)
 
 
+def form_of(name: str) -> str:
+    """The task of images whose prompt a task uses, as vqa for object_vqa; itself for a task of videos."""
+    family = find_family(name)
+    return name if family.video else _form(family)
+
+
 def same_form(name: str, other: str) -> bool:
     """Whether two tasks ask with the same prompt; a name that is no task's has a form of its own."""
     return name == other or (name in TASKS and other in TASKS and _form(TASKS[name]) == _form(TASKS[other]))
+
+
+def reader(task: Task, text: str) -> str:
+    """The task that reads an answer. Where detection and segmentation ask alike, its mask tokens tell."""
+    ways = (Detect, RefSeg)
+    if not isinstance(task, ways) or len({way.template_in(task.wording) for way in ways}) > 1:
+        return task.name
+    return RefSeg.name if task.wording.masks.name in text else Detect.name
 
 
 def tasks_of(example: Example) -> list[str]:

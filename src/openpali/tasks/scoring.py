@@ -15,6 +15,7 @@ from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores, mean, mean_scores
 
 CLAIMS = "claims"  # among the values of an answer: the result of `Task.claims`
+CONFIDENCES = "confidences"  # among the values of an answer: the confidence of each claim
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Answered:
         references: the correct answers, or the texts to compare with.
         kind: slice under which it is scored (a language, "human", ...); may be empty.
         values: the result of ``Task.measure`` ("intersection", "union", boxes with their scores) and, under
-            :data:`CLAIMS` where confidence is judged, of ``Task.claims``: numbers and texts, or nested lists of
-            these.
+            :data:`CLAIMS` and :data:`CONFIDENCES` where confidence is judged: numbers and texts, or nested lists
+            of these.
     """
 
     index: int
