@@ -7,8 +7,9 @@ import json
 import math
 import shutil
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from openpali.metrics.calibration import Calibration, auroc, expected_calibratio
 from openpali.synth.builders.ood import SETS, shard
 from openpali.synth.builders.output import write_shards
 from openpali.synth.world import World
+from openpali.tasks.base import Answer
 from openpali.tasks.caption import Caption
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Example, Size
@@ -276,6 +278,38 @@ def test_each_box_has_its_own_confidence(calibrated: Path, tokenizer: Tokenizer)
     assert [
         thing["confidence"] for thing in Reply("k", Prediction("p", answer, generated)).as_json()["objects"]
     ] == sure
+
+
+@pytest.mark.parametrize("reason", ["length", "repetition", "stop"])
+def test_an_answer_that_was_cut_has_no_confidence(calibrated: Path, tokenizer: Tokenizer, reason: Any) -> None:
+    """Its log-probability is that of its beginning alone."""
+    pipeline = Pali.from_pretrained(calibrated).pipeline()
+    for name, text in (("caption", "A red"), ("detect", "10 20 30 40 red circle")):
+        whole = said(tokenizer, (text, -0.25))
+        cut = replace(whole, log_probs=whole.log_probs[:-1], finish_reason=reason)
+        for generation in (whole, cut):
+            answer = pipeline.prediction("p", pipeline.task(name), Size(100, 100), generation).answer
+            [sure] = [thing.confidence for thing in answer.objects] or [answer.confidence]
+            assert (sure is None) == (generation is cut)
+
+
+def test_mask_tokens_tell_which_task_reads_an_answer(family: Path, tokenizer: Tokenizer) -> None:
+    """Detection and referring segmentation ask with the same words."""
+    pipeline = Pali.from_pretrained(family).pipeline("refseg")
+    mask = f"10 20 30 40 {MaskText().encode(range(16))}"
+    size, cut = Size(100, 100), mask.rsplit(" ", 1)[0]
+
+    def read(name: str, text: str) -> Answer:
+        generated = said(tokenizer, (text, -0.25))
+        return pipeline.prediction("detect: the red circle", pipeline.task(name), size, generated).answer
+
+    for name in ("detect", "refseg"):
+        [thing] = read(name, mask).objects
+        assert (thing.name, thing.mask is None) == ("", False)
+        assert read(name, cut).objects == ()
+        [box] = read(name, "10 20 30 40 red circle").objects
+        assert (box.name, box.mask) == ("red circle", None)
+        assert box.box == thing.box
 
 
 def test_a_calibration_survives_int8(calibrated: Path, tmp_path: Path) -> None:

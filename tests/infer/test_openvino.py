@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import inputs, tiny
 
+from openpali.data.media.images import Preprocess
 from openpali.infer.engines import openvino as engine
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.names import Engine
 from openpali.infer.pali import Pali
+from openpali.infer.pipeline import Pipeline
 from openpali.model.attention import AttentionLayer, eager, set_attention
 from openpali.model.int8 import Int8Linear, compute_in_int8
 from openpali.model.lora import LoraConfig, add_lora, find_targets
 from openpali.weights.format import open_model
+from openpali.weights.ood import OodDetector
 from openpali.weights.quantize import write_int8
 
 DECODINGS = [
@@ -221,3 +226,20 @@ def test_a_model_of_another_resolution_is_compiled_for_it() -> None:
     images = torch.randint(0, 256, (2, 1, 12, 4, 3), dtype=torch.uint8)
     seen = OpenVinoPali(model, precision="f32").embed_images(images)
     torch.testing.assert_close(seen, model.embed_images(images), rtol=0, atol=1e-4)
+
+
+def test_the_compiled_encoder_sees_each_image_once(compiled: OpenVinoPali, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The OOD score is computed from its patch tokens, without another pass through the model's."""
+    tokenizer: Any = SimpleNamespace(encode=lambda _: [7, 8, 9], decode=lambda _: "", pad_id=0, eos_id=1)
+    d = 2 * compiled.model.vit.config.width
+    known = OodDetector(torch.zeros(d), torch.eye(d), torch.zeros(1, d), torch.tensor(1.0))
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+
+    def score(engine: Any) -> float | None:
+        pipeline = Pipeline(compiled.model, tokenizer, Preprocess(8, 8), engine=engine, ood=known)
+        [found] = pipeline.predict([[image]], ["what?"], decoding=Decoding(max_tokens=2))
+        return found.ood_score
+
+    expected = score(compiled.model)
+    monkeypatch.setattr(compiled.model.vit, "forward", None)
+    assert score(compiled) == pytest.approx(expected, rel=1e-3)

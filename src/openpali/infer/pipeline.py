@@ -38,7 +38,7 @@ from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Image, Size
-from openpali.tasks.registry import Tools, open_task, recognise, same_form
+from openpali.tasks.registry import Tools, open_task, reader, recognise, same_form
 from openpali.text.choices import Choices
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.ood import OodDetector, describe
@@ -74,12 +74,20 @@ class Prediction:
         generation: token ids, the log-probability of each, the score and the finish reason.
         ood_score: out-of-distribution score of its images, above 1 for one in a hundred images of the training
             distribution; None without a detector or without images.
+        part: of a family that has answered; empty for a pipeline alone.
     """
 
     prompt: str
     answer: Answer
     generation: Generation
     ood_score: float | None = None
+    part: str = ""
+
+    @property
+    def confidence(self) -> float | None:
+        """Confidence of the answer: of its text, or the mean over its objects; None if there is none."""
+        sure = self.answer.confidences
+        return sum(sure) / len(sure) if sure else None
 
     @property
     def out_of_distribution(self) -> bool | None:
@@ -200,6 +208,10 @@ class Pipeline:
         if task.template.names_language and self.languages and lang not in self.languages:
             raise ValueError(f"this model does not answer in {lang!r}; it knows {', '.join(self.languages)}")
         return prompt
+
+    def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
+        """The tokenizer of the tokens of an answer, as :meth:`openpali.infer.pali.Pali.tokenizer_for`."""
+        return self.tokenizer
 
     def fits(self, prompt: str) -> bool:
         """Whether a prompt is short enough for the model."""
@@ -341,15 +353,27 @@ class Pipeline:
 
         Args:
             size: of the image that it is about.
-            stops: the answer ends before the first of these texts; it then has no confidence.
+            stops: the answer ends before the first of these texts. Like one that is cut at its longest or in a
+                loop, it then has no confidence: what the model would have added is unknown.
             ood_score: of the images.
         """
-        text = cut_at(self.tokenizer.decode(generation.ids), stops)
-        answer, calibration = task.parse(text, size), self.calibration(task.name)
-        if calibration is not None and not stops:
-            sure = [calibration.confidence(claim) for claim in task.claims(generation, self.tokenizer)]
-            answer = answer.assured(sure, of_objects=task.coordinates)
+        written = self.tokenizer.decode(generation.ids)
+        text = cut_at(written, stops)
+        asked, task = task, self._reader(task, text)
+        about = prompt if task is asked else ""  # an expression is no list of names
+        answer, calibration = task.parse(text, size, prompt=about), self.calibration(task.name)
+        if calibration is not None and generation.complete and text == written:
+            claims = task.claims(generation, self.tokenizer, about)
+            answer = answer.assured([calibration.confidence(each) for each in claims], of_objects=task.coordinates)
         return Prediction(prompt, answer, generation, ood_score)
+
+    def _reader(self, task: Task, text: str) -> Task:
+        """The task that reads an answer: another one than asked where both ask alike and the answer tells."""
+        name = reader(task, text)
+        if name == task.name:
+            return task
+        own = {key: value for key in ("bins", "style") if (value := getattr(task, key, None))}
+        return open_task(name, self.options.get(name, own), self.tools, dialect=self.dialect)
 
     def describe(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Tensor:
         """Features of the OOD detector, ``[N, 2 D]``: see :func:`openpali.weights.ood.describe`.
@@ -368,15 +392,16 @@ class Pipeline:
 
     def patch_tokens(self) -> AbstractContextManager[list[Tensor]]:
         """Collects what the image encoder computes within the block, if :meth:`described` takes it."""
-        return _tokens_of(self.model.vit if self.ood else None)
+        return _tokens_of(getattr(self.engine, "vit", self.model.vit) if self.ood else None)
 
     def described(self, images: Tensor, tokens: Sequence[Tensor]) -> Tensor:
         """Features of the OOD detector for images ``[B, F, H, W, 3]``, ``[B * F, 2 D]``.
 
         Args:
-            tokens: of :meth:`patch_tokens`; empty if an engine has computed them elsewhere.
+            tokens: of :meth:`patch_tokens`, while the images were encoded.
         """
-        return describe(tokens[0] if tokens else self._look(images)).cpu()
+        [patches] = tokens
+        return describe(patches).cpu()
 
     def _ood_scores_of(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
         """Mean OOD score of each row's images; ``tokens`` as for :meth:`described`."""
@@ -548,8 +573,18 @@ def to_array(image: ImageLike) -> Image:
     return load_image(image)
 
 
+def is_image(value: object) -> bool:
+    """Whether it is one image rather than a list of them."""
+    alone = isinstance(value, np.ndarray) and value.ndim == 3
+    return alone or isinstance(value, str | bytes | Path | PILImage.Image)
+
+
 def check_rows(frames: Sequence[Frames], prompts: Sequence[str]) -> None:
-    """Raises ``ValueError`` unless there is one row of images per prompt."""
+    """Raises ``ValueError`` unless there is one row of images per prompt, each a list."""
+    if isinstance(prompts, str):
+        raise ValueError("give a list of prompts, even for one prompt")
+    if is_image(frames) or any(map(is_image, frames)):
+        raise ValueError("give a list of images for each prompt, even for one image: [[image]]")
     if len(frames) != len(prompts):
         raise ValueError(f"{len(frames)} rows of images, but {len(prompts)} prompts: give one row per prompt")
 

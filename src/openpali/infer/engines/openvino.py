@@ -169,6 +169,7 @@ class OpenVinoPali:
         if lora_names(model):
             raise ValueError("OpenVINO runs no adapter beside its base: merge them first (openpali merge)")
         self._vision = self._encoder = None
+        self.vit: nn.Module = model.vit  # its output is the patch tokens, for hooks
         whole = self.text.embed.weight.dtype == torch.float32
         left_out = () if whole else ("vit.", "project.", "text.encoder.")
         # attention as one operator of the traced graph
@@ -213,7 +214,8 @@ class OpenVinoPali:
         """Compile the image encoder, and the encoder with its outputs as keys and values of the decoder."""
         size = self.model.vit.config.image_size
         pixels = {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}
-        self._vision = _compiled(_Vision(self.model), pixels, ["visual"], stored, self.precision)
+        self._vision = _compiled(_Vision(self.model), pixels, ["patches", "visual"], stored, self.precision)
+        self.vit = nn.Identity()
         heads, width = self.model.config.text.heads, self.model.config.text.d_model
         biases = range(len(self.text.encoder_bias))
         self._encoder = _compiled(
@@ -261,7 +263,8 @@ class OpenVinoPali:
         pixels = images.flatten(0, 1)
         if pixels.dtype == torch.uint8:
             pixels = pixels.div(127.5).sub_(1)
-        [tokens] = self._vision(pixels.numpy()).values()
+        patches, tokens = self._vision(pixels.numpy()).values()
+        self.vit(torch.from_numpy(patches))
         return torch.from_numpy(tokens).reshape(images.shape[0], -1, tokens.shape[-1])
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
@@ -301,8 +304,9 @@ class _Vision(nn.Module):
         super().__init__()
         self.vit, self.project = model.vit, model.project
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return cast(Tensor, self.project(self.vit(pixels)))
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        patches = self.vit(pixels)
+        return patches, self.project(patches)
 
 
 class _Encoder(nn.Module):
