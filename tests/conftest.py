@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import settings
 
+from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import _world
 from openpali.distributed import Ranks
+from openpali.model.pali import PaliModel
 from openpali.synth.vocabulary_texts import train_nano_vocabulary
 from openpali.synth.world import World
 from openpali.train.recipe import parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer, pack_family
 from openpali.weights.find import find_model
+from openpali.weights.format import open_model, write_model
 from world_fixture import world, world_home, write_world
 
 __all__ = ["world", "world_home"]  # fixtures
@@ -100,6 +104,23 @@ def family(world_with_vocabulary: Path) -> Path:
     pack_family(description, folder)
     assert find_model(str(folder)) == folder
     return folder
+
+
+@pytest.fixture(scope="session")
+def readers(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A family of two parts that read: the main model, and one for lines. Neither is calibrated."""
+    stored, folder = open_model(family / "pali"), tmp_path_factory.mktemp("readers")
+    model = stored.model()
+    assert isinstance(model, PaliModel)
+    model.vit.set_grid((2, 8))
+    config = replace(stored.config, vision=model.vit.config)
+    sizes = Preprocess(*model.vit.config.image_size, policy="pad")
+    write_model(folder / "line", model.state_dict(), config, preprocess=sizes, tokenizer=stored.tokenizer, facts={})
+    (folder / "family.toml").write_text(
+        f'[parts]\npali = "{family / "pali"}"\nline = "{folder / "line"}"\n[tasks]\nocr = ["pali", "line"]\n'
+    )
+    pack_family(folder / "family.toml", folder / "both")
+    return folder / "both"
 
 
 @pytest.fixture

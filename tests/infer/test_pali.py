@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +13,10 @@ import torch
 from PIL import ExifTags, Image
 
 from openpali import Pali
-from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
 from openpali.infer.pali import Reworded
 from openpali.infer.pipeline import to_array
-from openpali.model.pali import PaliModel
-from openpali.tasks.example import Size
-from openpali.weights.family import pack_family
-from openpali.weights.format import open_model, write_model
+from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
 
 
@@ -86,29 +82,16 @@ def test_parts_are_chosen_by_task_and_share_the_frozen_vit(pali: Pali, family: P
     ).stat().st_size
 
 
-def test_the_part_with_the_nearest_proportions_answers(family: Path, tmp_path: Path) -> None:
-    stored = open_model(family / "pali")
-    model = stored.model()
-    assert isinstance(model, PaliModel)
-    model.vit.set_grid((2, 8))
-    config = replace(stored.config, vision=model.vit.config)
-    sizes = Preprocess(*model.vit.config.image_size, policy="pad")
-    write_model(
-        tmp_path / "line", model.state_dict(), config, preprocess=sizes, tokenizer=stored.tokenizer, facts={}
-    )
-    description = tmp_path / "family.toml"
-    description.write_text(
-        f'[parts]\npali = "{family / "pali"}"\nline = "{tmp_path / "line"}"\n[tasks]\nocr = ["pali", "line"]\n'
-    )
-    pack_family(description, tmp_path / "both")
-    pali = Pali(tmp_path / "both")
+def test_without_calibration_the_part_with_the_nearest_proportions_answers(readers: Path) -> None:
+    pali = Pali(readers)
     assert pali.part_for("ocr") == "pali"  # without an image, the first
     shapes = {(20, 20): "pali", (50, 90): "pali", (20, 50): "line", (12, 200): "line", (90, 20): "pali"}
-    assert {size: pali.part_for("ocr", Size(*size)) for size in shapes} == shapes
     rows = [np.zeros((*size, 3), np.uint8) for size in shapes]
+    assert [pali.route("ocr", [row])[0] for row in rows] == [(part,) for part in shapes.values()]
     prompt = "Generate the ocr_text in en: <extra_id_0>"
     together = pali.predict([[row] for row in rows], [prompt] * len(rows))
     for row, part, found in zip(rows, shapes.values(), together, strict=True):
+        assert found.part == part
         alone = {name: pali.predict([[row]], [prompt], part=name)[0].generation.score for name in ("pali", "line")}
         assert found.generation.score == pytest.approx(alone.pop(part), rel=1e-4)
         assert found.generation.score != pytest.approx(alone.popitem()[1], rel=1e-4)
@@ -116,6 +99,12 @@ def test_the_part_with_the_nearest_proportions_answers(family: Path, tmp_path: P
 
 def test_tasks_keep_the_options_of_their_training(pali: Pali) -> None:
     assert pali.task("detect").bins == pali.task("refseg").bins == 100
+
+
+@pytest.mark.parametrize("frames", ["a.png", ["a.png"], [Path("a.png")], [b"png"], [np.zeros((4, 4, 3), np.uint8)]])
+def test_an_image_in_the_place_of_a_row_of_images_is_named(pali: Pali, frames: Any) -> None:
+    with pytest.raises(ValueError, match="give a list of images for each prompt"):
+        pali.predict(frames, ["detect: cat"] * len(frames))
 
 
 def test_free_prompts_are_recognised(pali: Pali) -> None:

@@ -102,7 +102,7 @@ def test_all_tokens_that_a_model_reads_are_counted(kind: str, others: int, image
         for text in ("what?", "where?")
     ]
     scheduler.turn()
-    assert [ticket.read for ticket in tickets] == [3 + others] * 2
+    assert [ticket.now.read for ticket in tickets] == [3 + others] * 2
 
 
 def test_requests_begin_in_order_and_as_many_as_there_are_slots(pali: Pali, images: Sequence[Image]) -> None:

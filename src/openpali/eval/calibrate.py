@@ -23,7 +23,7 @@ from openpali.infer.pipeline import BATCH
 from openpali.metrics.calibration import Calibration, auroc, expected_calibration_error, fit_calibration
 from openpali.metrics.scores import mean
 from openpali.tasks.base import Task
-from openpali.tasks.scoring import CLAIMS, Answered
+from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.ood import CENTRES, fit_ood, write_ood
 
@@ -127,15 +127,14 @@ def _fitting(
                 yield benchmark, part, benchmark.calibration(data)
 
 
-def confidence_scores(rows: Sequence[Answered], task: Task, calibration: Calibration) -> dict[str, float]:
+def confidence_scores(rows: Sequence[Answered], task: Task) -> dict[str, float]:
     """How well confidence fits: ``ece``, and ``confidence_auroc`` if some claims are right and some are wrong.
 
     Empty if no answer makes a claim.
     """
-    log_probs, right = judged(rows, task)
+    sure, right = judged(rows, task, CONFIDENCES)
     if not right:
         return {}
-    sure = [calibration.confidence(log_prob) for log_prob in log_probs]
     scores = {"ece": expected_calibration_error(sure, right)}
     if len(set(right)) == 2:
         wrong, correct = (
@@ -145,7 +144,7 @@ def confidence_scores(rows: Sequence[Answered], task: Task, calibration: Calibra
     return scores
 
 
-def judged(rows: Sequence[Answered], task: Task) -> tuple[list[float], list[bool]]:
-    """The log-probability of each claim of each answer, and whether it is right."""
-    pairs = [pair for row in rows for pair in zip(row.values[CLAIMS], task.right_claims(row), strict=False)]
+def judged(rows: Sequence[Answered], task: Task, value: str = CLAIMS) -> tuple[list[float], list[bool]]:
+    """The log-probability, or another value, of each claim of each answer, and whether it is right."""
+    pairs = [pair for row in rows for pair in zip(row.values[value], task.right_claims(row), strict=False)]
     return [log_prob for log_prob, _ in pairs], [right for _, right in pairs]

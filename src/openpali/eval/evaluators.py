@@ -33,13 +33,13 @@ from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.batches import cut, windows
 from openpali.infer.generate import Decoding, Generation
-from openpali.infer.pipeline import BATCH, Pipeline, Prediction
+from openpali.infer.pipeline import BATCH, Frames, Pipeline, Prediction
 from openpali.messages import shorten
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example, Size
-from openpali.tasks.scoring import CLAIMS, Answered, Score
+from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered, Score
 from openpali.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -63,6 +63,27 @@ class Result(Protocol):
     @property
     def scores(self) -> Scores:
         """Scores by name, the same on every rank."""
+        ...
+
+
+class Answering(Protocol):
+    """What answers: a pipeline, or a family that picks its parts."""
+
+    def predict(
+        self,
+        frames: Sequence[Frames],
+        prompts: Sequence[str],
+        *,
+        task: Task | None = None,
+        decoding: Decoding | None = None,
+        batch: int = BATCH,
+        sizes: Sequence[Size] | None = None,
+    ) -> list[Prediction]:
+        """See :meth:`Pipeline.predict`."""
+        ...
+
+    def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
+        """The tokenizer of the tokens of an answer."""
         ...
 
 
@@ -111,7 +132,7 @@ class AnswerEvaluator:
         batch: number of samples per batch.
         predictions: file to append answers to; samples whose answers it contains are skipped.
         watch: called on rank 0 whenever samples are done.
-        claims: keep the log-probabilities of each answer's claims, to judge its confidence.
+        claims: keep the log-probability and the confidence of each claim of an answer.
 
     Raises:
         ValueError: ``limit`` or ``batch`` below 1.
@@ -169,7 +190,7 @@ class AnswerEvaluator:
             return [*self.score(rows).summary]
         return []
 
-    def run(self, pipeline: Pipeline, ranks: Ranks = ALONE) -> Answers:
+    def run(self, pipeline: Answering, ranks: Ranks = ALONE) -> Answers:
         n, file = count(self.source, self.limit), self.predictions
         known = once(ranks, lambda: file.resume() if file else [])
         lines = {line.answered.index: line for line in known if line.answered.index < n}
@@ -186,7 +207,7 @@ class AnswerEvaluator:
         ordered = [lines[i] for i in range(n)]
         return Answers(self.score([line.answered for line in ordered]), ordered)
 
-    def _answers(self, pipeline: Pipeline, n: int, known: frozenset[int], ranks: Ranks) -> Iterator[list[Line]]:
+    def _answers(self, pipeline: Answering, n: int, known: frozenset[int], ranks: Ranks) -> Iterator[list[Line]]:
         """This rank's answers, batch by batch, without the known ones."""
         for chunk in batches(self.source, self.task, n, self.batch, ranks, known):
             found = pipeline.predict(
@@ -198,7 +219,7 @@ class AnswerEvaluator:
                 sizes=[_size(asked.example) for asked in chunk],  # images may have been decoded smaller
             )
             lines = [
-                self._line(asked, prediction, pipeline.tokenizer)
+                self._line(asked, prediction, pipeline.tokenizer_for(prediction))
                 for asked, prediction in zip(chunk, found, strict=True)
             ]
             yield [line for line in lines if line.answered.index not in known]
@@ -207,8 +228,13 @@ class AnswerEvaluator:
         """The answer with the measurements that scoring needs, made while the image is in memory."""
         answered = measured(asked, self.task, prediction, tokenizer)
         if self.claims:
-            claims = self.task.claims(prediction.generation, tokenizer)
-            answered = replace(answered, values={**answered.values, CLAIMS: claims})
+            claims = (
+                self.task.claims(prediction.generation, tokenizer, asked.sample.prompt)
+                if prediction.generation.complete
+                else []
+            )
+            values = {CLAIMS: claims, CONFIDENCES: prediction.answer.confidences}
+            answered = replace(answered, values={**answered.values, **values})
         if self.measure:
             answered = replace(answered, values={**answered.values, **self.measure(asked.example)})
         return Line(answered, _pixels(asked.example))

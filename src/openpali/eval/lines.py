@@ -7,10 +7,9 @@ from pathlib import Path
 
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import SEEDS, AnswerBenchmark, Benchmark, EncoderBenchmark
-from openpali.eval.nano import NOVEL, SIZE, Composed, by_novelty, places, reading, told
+from openpali.eval.nano import NOVEL, SIZE, Composed, by_novelty, greedy, places, reading, told
 from openpali.eval.places import TEST, by_script, names
 from openpali.eval.splits import EvalSplit
-from openpali.infer.generate import Decoding
 from openpali.synth.line_texts import has_novel_word
 
 REAL = Path(__file__).parent / "datasets" / "real_line.tar"
@@ -19,7 +18,7 @@ REAL = Path(__file__).parent / "datasets" / "real_line.tar"
 _line = partial(
     AnswerBenchmark,
     task="ocr",
-    decoding=Decoding(max_tokens=64),  # 24 characters are 72 bytes at most, and hardly ever more than 30 tokens
+    decoding=greedy("ocr"),
     metric="cer",
     part="line",
 )

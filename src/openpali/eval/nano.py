@@ -273,7 +273,7 @@ def world_benchmarks(world: str, split: EvalSplit = "heldout") -> list[Benchmark
             seed=seed,
             open=lambda root: source,
             calibration=lambda root: source.for_calibration(),
-            decoding=_greedy(rest["task"]),
+            decoding=greedy(rest["task"]),
             **rest,
         )
 
@@ -362,7 +362,8 @@ def told(split: EvalSplit, size: int) -> str:
     return f"{'held out' if split == 'heldout' else 'development'}, {size:,} images"
 
 
-def _greedy(task: str) -> Decoding:
+def greedy(task: str) -> Decoding:
+    """How users ask for a task by default."""
     return Decoding(max_tokens=find_family(task).max_target_tokens)
 
 
@@ -376,7 +377,7 @@ EASY_VQA = AnswerBenchmark(
     # The part is trained on all that is not the test set. Mirrored images are new to it: the things are anywhere.
     calibration=lambda root: First(open_source("easy-vqa", {"split": "train"}), CALIBRATION_SIZE, mirrored),
     task="vqa",
-    decoding=_greedy("vqa"),
+    decoding=greedy("vqa"),
     scorer=answers,
     part="easy_vqa",
 )

@@ -29,7 +29,6 @@ from openpali.eval.ocr import OcrEngine, WithOcr
 from openpali.eval.predictions import PredictionsFile
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
-from openpali.metrics.calibration import Calibration
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
@@ -44,7 +43,6 @@ class Run:
     Attributes:
         rows: every answer, in order of index; none for benchmarks of embeddings.
         source, task: the samples and the task, to read the samples again.
-        calibration: of the confidence of the answers, if the model has one for the task.
     """
 
     card: Card
@@ -52,7 +50,6 @@ class Run:
     scores: Scores
     source: Source | None = None
     task: Task | None = None
-    calibration: Calibration | None = None
 
 
 def run(
@@ -103,10 +100,13 @@ def _run_answers(
 ) -> Run:
     began = time.perf_counter()
     source = benchmark.open(data)
-    part = benchmark.part if benchmark.part in pali.parts else pali.part_for(benchmark.task)
-    asked = part if (pali.folder / FAMILY).is_file() else None  # a single model has no other
+    parts = pali.parts_for(benchmark.task)
+    if benchmark.part in pali.parts and benchmark.part not in parts:  # the family itself would not ask it
+        parts = (benchmark.part,)
+    part = benchmark.part if benchmark.part in parts else parts[0]
+    asked = " or ".join(parts) if (pali.folder / FAMILY).is_file() else None  # a single model has no other
     pipeline = pali.pipeline(part)
-    calibration = pipeline.calibration(benchmark.task)
+    calibrated = pipeline.calibration(benchmark.task) is not None
     task = benchmark.task_for(pipeline, ocr=ocr is not None)
     if ocr:
         source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))
@@ -131,12 +131,12 @@ def _run_answers(
         batch=batch,
         predictions=file,
         watch=watch,
-        claims=calibration is not None,
+        claims=calibrated,
     )
-    answers = evaluator.run(pipeline, ranks)
+    answers = evaluator.run(pali if len(parts) > 1 else pipeline, ranks)  # as users ask
     rows, scores = answers.rows, answers.scores
-    if calibration:
-        scores = Scores({**scores.summary, **confidence_scores(rows, task, calibration)}, scores.per_sample)
+    if calibrated:
+        scores = Scores({**scores.summary, **confidence_scores(rows, task)}, scores.per_sample)
     pixels = [line.pixels for line in answers.lines]
     worst = worst_of(rows, scores, benchmark.metric)
     card = make_card(
@@ -158,7 +158,7 @@ def _run_answers(
         predictions=str(predictions or ""),
         seconds=time.perf_counter() - began,
     )
-    return Run(card, rows, scores, source, task, calibration)
+    return Run(card, rows, scores, source, task)
 
 
 def _run_encoder(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from openpali.infer.batches import cut, windows
 from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
 from openpali.infer.pali import Pali, Prompted, Reworded
 from openpali.infer.pipeline import BATCH, Prediction, group
+from openpali.infer.routing import ask_in_turn
 from openpali.locks import lock_output
 from openpali.messages import reason, shorten
 from openpali.tasks.base import Task, require
@@ -189,17 +191,26 @@ class AnswersFile:
 
 @dataclass(frozen=True)
 class Asked:
-    """A sample on its way to a part; its images have the part's size, ``size`` is the first one's own."""
+    """A sample on its way to the parts that may answer it, in their order.
+
+    Attributes:
+        images: as each part takes them: they have its size.
+        size: the first image's own.
+    """
 
     index: int
     key: str
     files: Sequence[str]
-    images: Sequence[Image]
+    images: Mapping[str, Sequence[Image]]
     size: Size
     task: Task
-    part: str
     prompt: str
     note: str
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """By which samples are sorted."""
+        return len(next(iter(self.images.values()))), len(self.prompt)
 
 
 class Asking:
@@ -222,7 +233,7 @@ class Asking:
         read = {index: self.prepare(index, each) for index, each in samples}  # one by one: images are large
         found = {index: each for index, each in read.items() if isinstance(each, Reply)}
         asked = [each for each in read.values() if isinstance(each, Asked)]
-        for chunk in cut(asked, batch, lambda each: (len(each.images), len(each.prompt))):
+        for chunk in cut(asked, batch, lambda each: each.length):
             if any(each.index >= skip for each in chunk):
                 found |= self._predict(chunk)
         return [found[index] for index in read if index >= skip]
@@ -236,14 +247,16 @@ class Asking:
             if note:
                 warnings.warn(note, Reworded, stacklevel=2)
             size = sample.size if sample.images else None
-            part = self.pali.part_for(task.name, size)
-            pipeline = self.pali.pipeline(part)
-            pipeline.check_places(pipeline.prompt_ids(prompt), len(sample.images))
+            parts, _ = self.pali.route(task.name, sample.images, size)
+            images = {}
+            for part in parts:
+                pipeline = self.pali.pipeline(part)
+                pipeline.check_places(pipeline.prompt_ids(prompt), len(sample.images))
+                resize = pipeline.preprocess or (lambda image: image)
+                images[part] = [resize(image) for image in sample.images]
         except (ValueError, OSError) as error:
             return Reply(sample.key, error=str(error), files=sample.files)
-        resize = pipeline.preprocess or (lambda image: image)
-        images = [resize(image) for image in sample.images]
-        return Asked(index, sample.key, sample.files, images, size or Size(1, 1), task, part, prompt, note)
+        return Asked(index, sample.key, sample.files, images, size or Size(1, 1), task, prompt, note)
 
     def differs(self, source: Source, index: int, line: Json) -> str:
         """What a line of answers is about, if that is not the sample at this index; else empty."""
@@ -255,25 +268,30 @@ class Asking:
     def _predict(self, chunk: Sequence[Asked]) -> dict[int, Reply]:
         """The replies to samples, by their index."""
         found: dict[int, Reply] = {}
-        for (name, part), places in group([(each.task.name, each.part) for each in chunk]).items():
+        for name, places in group([each.task.name for each in chunk]).items():
             some = [chunk[place] for place in places]
-            task = some[0].task
-            reservation = self.pali.pipeline(part).reservation(name)
-            predictions = self.pali.predict(
-                [each.images for each in some],
-                [each.prompt for each in some],
-                task=task,
-                part=part,
-                batch=len(some),
-                sizes=[each.size for each in some],
-            )
+            predictions = ask_in_turn([[*each.images] for each in some], partial(self._ask, name, some))
             found |= {
-                each.index: Reply(
-                    each.key, prediction, note="; ".join(filter(None, (reservation, each.note))), files=each.files
-                )
+                each.index: Reply(each.key, prediction, note=self._note(each, prediction), files=each.files)
                 for each, prediction in zip(some, predictions, strict=True)
             }
         return found
+
+    def _note(self, asked: Asked, prediction: Prediction) -> str:
+        reservation = self.pali.pipeline(prediction.part).reservation(asked.task.name)
+        return "; ".join(filter(None, (reservation, asked.note)))
+
+    def _ask(self, task: str, some: Sequence[Asked], part: str, rows: Sequence[int]) -> list[Prediction]:
+        """The answers of a part to some of the samples."""
+        own = self.pali.pipeline(part).task(task, warn=False)  # the replies say so
+        return self.pali.predict(
+            [some[row].images[part] for row in rows],
+            [some[row].prompt for row in rows],
+            task=own,
+            part=part,
+            batch=len(rows),
+            sizes=[some[row].size for row in rows],
+        )
 
     def _prompt(self, example: Example) -> Prompted:
         request, frames = self.request, len(example.images)

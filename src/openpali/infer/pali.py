@@ -15,9 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, cast, get_args
 
-import numpy as np
 import torch
-from PIL import Image as PILImage
 
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.graphs import GraphedModel
@@ -35,10 +33,11 @@ from openpali.infer.pipeline import (
     Pipeline,
     Prediction,
     check_rows,
-    group,
+    is_image,
     ood_warning,
     to_array,
 )
+from openpali.infer.routing import ask_in_turn
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
 from openpali.messages import shorten
@@ -49,7 +48,8 @@ from openpali.tasks.base import Task
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Object, Size
 from openpali.tasks.refseg import MaskCodec
-from openpali.tasks.registry import FREE_TEXT, Tools, is_prompt, recognise, suited
+from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
+from openpali.text.tokenizer import Tokenizer
 from openpali.weights.family import MAIN, MASKS, mask_codec_of, open_family
 from openpali.weights.find import FAMILY, find_model, name_of
 from openpali.weights.format import ANSWERING, ModelFolder, open_model
@@ -249,8 +249,9 @@ class Pali:
 
         Args:
             frames, prompts, decoding, batch, sizes: as for :meth:`Pipeline.predict`.
-            task: parses the answers and picks the part of the family, together with the first image; by default it
-                is recognised by the prompt.
+            task: parses the answers and picks the part of the family; by default it is recognised by the prompt.
+                Of several parts the best answer is taken (:mod:`openpali.infer.routing`), each parsed with the
+                options that its part was trained with.
             part: picks the part of the family instead.
             raw: the texts are prompts, whatever they are.
 
@@ -264,17 +265,24 @@ class Pali:
                 _, prompts[i], note = self.prompted(text, frames=len(frames[i]))
                 if note:
                     warnings.warn(note, Reworded, stacklevel=2)
-        names = [part or "" for _ in prompts]
+        parts: list[Sequence[str]] = [(part or "",)] * len(prompts)
         for i, prompt in enumerate(prompts if not part else ()):
             name = task.name if task else self.recognise(prompt, len(frames[i]))
-            names[i], frames[i] = self.route(name, frames[i], sizes[i] if sizes else None)
-        found: dict[int, Prediction] = {}
-        for name, places in group(names).items():
-            some = [frames[i] for i in places], [prompts[i] for i in places]
-            own = [sizes[i] for i in places] if sizes else None
-            answered = self.pipeline(name).predict(*some, task=task, decoding=decoding, batch=batch, sizes=own)
-            found |= zip(places, answered, strict=True)
-        return [found[i] for i in range(len(prompts))]
+            parts[i], frames[i] = self.route(name, frames[i], sizes[i] if sizes else None)
+
+        def ask(name: str, rows: Sequence[int]) -> list[Prediction]:
+            pipeline = self.pipeline(name)
+            own = pipeline.task(task.name) if task and any(len(parts[i]) > 1 for i in rows) else task
+            return pipeline.predict(
+                [frames[i] for i in rows],
+                [prompts[i] for i in rows],
+                task=own,
+                decoding=decoding,
+                batch=batch,
+                sizes=[sizes[i] for i in rows] if sizes else None,
+            )
+
+        return ask_in_turn(parts, ask)
 
     def log_perplexity(
         self,
@@ -371,19 +379,21 @@ class Pali:
         facts = open_model(self.parts[MAIN]).facts if MAIN in self.parts else {}
         return str(facts.get("dialect", DEFAULT))
 
-    def part_for(self, task: str, size: Size | None = None) -> str:
-        """The part of the family that answers a task about an image of ``size``, see :class:`Family`.
+    def part_for(self, task: str) -> str:
+        """The part of the family that answers a task; of several, the first.
 
         Raises:
             ValueError: the family does not have it.
         """
-        parts = self.by_task.get(task, (MAIN,))
+        return self.parts_for(task)[0]
+
+    def parts_for(self, task: str) -> tuple[str, ...]:
+        """The parts that may answer a task, as the family lists them for it, or for those that ask alike."""
+        parts = self.by_task.get(task) or self.by_task.get(form_of(task)) or (MAIN,)
         for part in parts:
             if part not in self.parts:
                 raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
-        if size is None or len(parts) == 1:
-            return parts[0]
-        return min(parts, key=lambda part: abs(math.log(self._proportions[part] * size.height / size.width)))
+        return parts
 
     @cached_property
     def _proportions(self) -> dict[str, float]:
@@ -391,19 +401,31 @@ class Pali:
         found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
         return {part: each.width / each.height for part, each in found.items() if each is not None}
 
-    def route(self, task: str, frames: Frames, size: Size | None = None) -> tuple[str, Frames]:
-        """The part that answers a task about these images, and the images, decoded if that took their proportions.
+    def route(self, task: str, frames: Frames, size: Size | None = None) -> tuple[tuple[str, ...], Frames]:
+        """The parts that may answer a task about these images, and the images, decoded if that took their size.
+
+        They are asked in this order, until one is sure (:mod:`openpali.infer.routing`): first that whose own images
+        have the nearest proportions. It is the only one without images, or if confidence cannot tell which part
+        reads best, since one is not calibrated.
 
         Args:
             size: of the first image, if it was resized.
 
         Raises:
-            ValueError: the family does not have the part, or an image cannot be read.
+            ValueError: the family does not have a part, or an image cannot be read.
         """
-        if not frames or len(self.by_task.get(task, ())) < 2:
-            return self.part_for(task), frames
+        parts = self.parts_for(task)
+        if not frames or len(parts) == 1:
+            return parts[:1], frames
         images = [to_array(image) for image in frames]
-        return self.part_for(task, size or Size(*images[0].shape[:2])), images
+        height, width = size or images[0].shape[:2]
+        ordered = sorted(parts, key=lambda part: abs(math.log(self._proportions[part] * height / width)))
+        calibrated = all(self.pipeline(part).calibration(task) for part in parts)
+        return tuple(ordered if calibrated else ordered[:1]), images
+
+    def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
+        """The tokenizer of the tokens of an answer."""
+        return self.pipeline(prediction.part).tokenizer
 
     def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
         """A part's folder and its model in evaluation mode, in this dtype and on this device; cached.
@@ -505,9 +527,7 @@ class Pali:
 
 
 def _check_lists(images: Sequence[ImageLike] = (), texts: Sequence[str] | None = None) -> None:
-    if isinstance(images, str | bytes | Path | PILImage.Image) or (
-        isinstance(images, np.ndarray) and images.ndim == 3
-    ):
+    if is_image(images):
         raise ValueError("give a list of images, even for one image")
     if isinstance(texts, str):
         raise ValueError("give a list of texts, even for one text")

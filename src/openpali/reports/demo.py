@@ -51,7 +51,7 @@ def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
         began = time.perf_counter()
         [prediction] = pali.predict([example.images], [asked.sample.prompt], task=task)
         seconds = time.perf_counter() - began
-        tokenizer = pali.pipeline(pali.part_for(name, example.size)).tokenizer
+        tokenizer = pali.tokenizer_for(prediction)
         [right] = task.rights([measured(asked, task, prediction, tokenizer)])
         yield AnsweredQuestion(asked, task, prediction, right, seconds)
 

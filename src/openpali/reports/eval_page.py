@@ -17,7 +17,7 @@ from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import CLAIMS, Answered
+from openpali.tasks.scoring import CONFIDENCES, Answered
 
 WORST, RANDOM = 12, 12  # number of samples shown
 SIDE = 448  # pixels of the longer side of an image
@@ -147,7 +147,7 @@ def _figure(row: Answered, value: float | None, run: Run, example: Example, task
     if value is not None:
         good = "good" if is_good(card.metric, value) else "bad"
         verdict = f'<span class="value {good}">{show(card.metric, value)}</span>'
-    confidence = [run.calibration.confidence(claim) for claim in row.values[CLAIMS]] if run.calibration else []
+    confidence = row.values.get(CONFIDENCES, ())
     facts = [*map(sure, confidence), row.kind, row.key]
     references = list(dict.fromkeys(row.references)) or [sample.target]
     more = f" <small>and {len(references) - 3} more</small>" if len(references) > 3 else ""

@@ -108,7 +108,7 @@ async def _complete(
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
     ticket = await service.submit(request, asked)
     predictions = await service.answer(request, ticket)
-    counts = usage(ticket.read, [p.generation for p in predictions])
+    counts = usage(ticket.now.read, [p.generation for p in predictions])
     choices = await service.run(lambda: [form.whole(i, ticket, each) for i, each in enumerate(predictions)])
     return JSONResponse({**form.head(False), "choices": choices, "usage": counts}, headers=headers)
 
@@ -126,16 +126,17 @@ async def _events(
     """
     pieces = _Pieces(ticket)
     try:
-        for start in form.starts(ticket.ask.decoding.samples):
+        for start in form.starts(ticket.now.ask.decoding.samples):
             yield event({**form.head(True), "choices": [start]})
         async for each in written:
             if piece := pieces.add(each.ids):
                 yield event({**form.head(True), "choices": [form.piece(0, piece, ticket, each, pieces)]})
         predictions = await service.run(ticket.predictions)
-        counts = usage(ticket.read, [p.generation for p in predictions])
+        counts = usage(ticket.now.read, [p.generation for p in predictions])
         for i, prediction in enumerate(predictions):
             generation = prediction.generation
-            sent = pieces if len(predictions) == 1 else _Pieces(ticket)  # of several, nothing is sent before
+            streamed = len(predictions) == 1 and ticket.decided
+            sent = pieces if streamed else _Pieces(ticket)  # else nothing is sent before
             rest = sent.rest(prediction.answer.text)
             choice = await service.run(partial(form.piece, i, rest, ticket, _written(generation), sent))
             choice |= {
@@ -269,5 +270,5 @@ class _Plain(_Form):
         return {
             "tokens": [each["token"] for each in found],
             "token_logprobs": [each["logprob"] for each in found],
-            "top_logprobs": top if ticket.ask.alternatives else None,
+            "top_logprobs": top if ticket.now.ask.alternatives else None,
         }

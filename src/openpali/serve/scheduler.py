@@ -29,7 +29,7 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, group
 from openpali.messages import reason
 from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
-from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
+from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 from openpali.text.growing import stop_at
 
@@ -163,17 +163,21 @@ class Scheduler:
             with self._loading:
                 task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
         name = task.name if task else pali.recognise(prompt, len(frames))
-        if not part:
-            part, frames = pali.route(name, frames)
+        parts: Sequence[str] = (part,)
+        attempts = []
         with self._loading:
-            pipeline = pali.pipeline(part)
-            task = task or pipeline.task(name)
-        arrays, size = pipeline.arrays(frames, prompt)
-        decoding = decoding or Decoding(max_tokens=task.max_target_tokens)
-        stop = stop_at(pipeline.tokenizer, stops) if stops else None
-        keys = [(pipeline.eyes, hash_pixels(image)) for image in arrays.get("images", ())]
-        ask = Ask(decoding, pipeline.choices(task), stop, alternatives)
-        ticket = Ticket(pipeline, task, prompt, size, arrays, keys, ask, stops, until, watch)
+            if not part:
+                parts, frames = pali.route(name, frames)
+            pipelines = [pali.pipeline(each) for each in parts]
+            tasks = [task if task and len(parts) == 1 else each.task(name) for each in pipelines]
+        for each, pipeline, own in zip(parts, pipelines, tasks, strict=True):
+            arrays, size = pipeline.arrays(frames, prompt)
+            stop = stop_at(pipeline.tokenizer, stops) if stops else None
+            keys = [(pipeline.eyes, hash_pixels(image)) for image in arrays.get("images", ())]
+            way = decoding or Decoding(max_tokens=own.max_target_tokens)
+            ask = Ask(way, pipeline.choices(own), stop, alternatives)
+            attempts.append(Attempt(each, pipeline, own, arrays, keys, ask))
+        ticket = Ticket(attempts, prompt, size, stops, until, watch)
         if ticket.width > self.slots:
             raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")
         with self._change:
@@ -264,7 +268,7 @@ class Scheduler:
             self._waiting = deque(t for t in self._waiting if t not in gone)
         self._live = [t for t in self._live if t not in gone]
         for lane in self._lanes:
-            lane.rows.drop([ticket.text for ticket in gone if ticket.text])
+            lane.rows.drop([ticket.now.text for ticket in gone if ticket.now.text])
         for ticket in gone:
             if ticket.cancelled:
                 self._end(ticket, Cancelled())
@@ -288,7 +292,7 @@ class Scheduler:
         """Encode requests of one shape and let them join the decoder; one that cannot be encoded harms no other."""
         first, now = tickets[0], time.monotonic()
         for ticket in tickets:
-            ticket.started = now
+            ticket.started = ticket.started or now
         try:
             memory = self._encode(tickets)
         except Exception as error:
@@ -301,14 +305,14 @@ class Scheduler:
             self._end(first, Failed(reason(error)))
             return
         rows = self._lane(first, memory.outputs.shape[1]).rows
-        texts, read = rows.join(memory, [t.ask for t in tickets]), memory.mask.sum(1).tolist()
+        texts, read = rows.join(memory, [t.now.ask for t in tickets]), memory.mask.sum(1).tolist()
         beside = int(first.pipeline.model.first_is_read)
         for ticket, text, count in zip(tickets, texts, read, strict=True):
-            ticket.text, ticket.read = text, count + beside
+            ticket.now.text, ticket.now.read = text, count + beside
 
     def _lane(self, ticket: Ticket, length: int) -> _Lane:
         """Where a request with a memory of so many tokens is decoded."""
-        beams = ticket.ask.decoding.beams
+        beams = ticket.now.ask.decoding.beams
         for lane in self._lanes:
             alike = lane.length <= 2 * length <= 4 * lane.length
             if alike and (lane.pipeline, lane.beams) == (ticket.pipeline, beams):
@@ -320,17 +324,18 @@ class Scheduler:
     @torch.inference_mode()
     def _encode(self, tickets: Sequence[Ticket]) -> Any:
         pipeline = tickets[0].pipeline
-        batch = pipeline.collate([{"prompt": t.arrays["prompt"], "target": t.arrays["target"]} for t in tickets])
-        visual = self._embed(pipeline, tickets) if tickets[0].keys else None
+        asked = [ticket.now for ticket in tickets]
+        batch = pipeline.collate([{"prompt": a.arrays["prompt"], "target": a.arrays["target"]} for a in asked])
+        visual = self._embed(pipeline, asked) if asked[0].keys else None
         return cast(Engine, pipeline.engine).encode_tokens(visual, batch["prompt"])
 
-    def _embed(self, pipeline: Pipeline, tickets: Sequence[Ticket]) -> Tensor:
+    def _embed(self, pipeline: Pipeline, asked: Sequence[Attempt]) -> Tensor:
         """Visual tokens ``[B, F * N, D]``; an image that was seen lately is not embedded again."""
         found: dict[Key, Features] = {}
         unseen: dict[Key, Tensor] = {}
         detector = pipeline.ood
-        for ticket in tickets:
-            for key, image in zip(ticket.keys, ticket.arrays["images"], strict=True):
+        for attempt in asked:
+            for key, image in zip(attempt.keys, attempt.arrays["images"], strict=True):
                 if key in found or key in unseen:
                     continue
                 features = self.features.get(key)
@@ -343,36 +348,40 @@ class Scheduler:
                 found[key] = features
                 self.features.put(key, features)
         if detector is not None:
-            for ticket in tickets:
-                described = [cast(Tensor, found[key].described_D) for key in ticket.keys]
-                ticket.ood_score = float(detector.score(torch.stack(described)).mean())
-        return torch.stack([torch.cat([found[key].tokens_ND for key in ticket.keys]) for ticket in tickets])
+            for attempt in asked:
+                described = [cast(Tensor, found[key].described_D) for key in attempt.keys]
+                attempt.ood_score = float(detector.score(torch.stack(described)).mean())
+        return torch.stack([torch.cat([found[key].tokens_ND for key in attempt.keys]) for attempt in asked])
 
     def _collect(self) -> None:
-        """Show what was written, and end what is complete."""
-        now, going = time.monotonic(), []
+        """Show what was written, and end what is complete, or ask the next part."""
+        now, going, again = time.monotonic(), list[Ticket](), list[Ticket]()
         for ticket in self._live:
-            assert ticket.text is not None
+            assert ticket.now.text is not None
             ticket.first_token = ticket.first_token or now
-            if ticket.watch is not None:
+            if ticket.watch is not None and ticket.decided:
                 try:
-                    ticket.watch(ticket.text.written)
+                    ticket.watch(ticket.now.text.written)
                 except Exception:  # of this request: the others go on, and so does its answer
                     _log.exception("a request's watch has failed, and is not called again")
                     ticket.watch = None
-            if ticket.text.live:
+            if ticket.now.text.live:
                 going.append(ticket)
+            elif ticket.try_next():
+                again.append(ticket)
             else:
                 self._seconds += 0.1 * (now - ticket.started - self._seconds)
                 self._end(ticket)
         self._live = going
+        with self._change:
+            self._waiting.extendleft(reversed(again))
         self._lanes = [lane for lane in self._lanes if len(lane.rows)]
 
     def _end(self, ticket: Ticket, error: Exception | None = None) -> None:
         ticket.finished = time.monotonic()
         if error is None:
-            assert ticket.text is not None
-            ticket.future.set_result(ticket.text.generations)
+            assert ticket.now.text is not None
+            ticket.future.set_result(ticket.now.text.generations)
         else:
             ticket.future.set_exception(error)
         if self.finished is not None:
@@ -395,9 +404,10 @@ class Scheduler:
     @staticmethod
     def _width(ticket: Ticket) -> int:
         """Slots that a request still takes: beams all of them to its end, samples one each."""
-        if ticket.text is None or ticket.ask.decoding.beams > 1:
+        text = ticket.now.text
+        if text is None or ticket.now.ask.decoding.beams > 1:
             return ticket.width
-        return len(ticket.text.live)
+        return len(text.live)
 
 
 def _look(pipeline: Pipeline, images: Sequence[Tensor]) -> list[Features]:

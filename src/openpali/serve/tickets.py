@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from openpali.data.pipeline.encode import Arrays
 from openpali.infer.generate import Ask, Generation, Text, Written
 from openpali.infer.pipeline import Pipeline, Prediction
+from openpali.infer.routing import best, is_sure
 from openpali.serve.features import Key
 from openpali.tasks.base import Task
 from openpali.tasks.example import Size
@@ -50,7 +51,35 @@ class TooLate(RuntimeError):
 
 
 Watch = Callable[[Written], None]
-"""Called with what is written so far after each step, in the scheduler's thread; no more once it has raised."""
+"""Called with what is written so far after each step, in the scheduler's thread; no more once it has raised.
+
+Not where several parts may answer: which of them does is known at the end.
+"""
+
+
+@dataclass
+class Attempt:
+    """A part of the model that may answer a request.
+
+    Attributes:
+        part, pipeline, task: who answers, and how its answer is read.
+        arrays: prompt and images as the part takes them.
+        keys: of the images, for the feature cache.
+        ask: how to generate.
+        read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
+        text: what is being generated; None while it waits.
+        ood_score: of the images; None while it waits, without images, and without a detector.
+    """
+
+    part: str
+    pipeline: Pipeline
+    task: Task
+    arrays: Arrays
+    keys: Sequence[Key]
+    ask: Ask
+    read: int = 0
+    text: Text | None = None
+    ood_score: float | None = None
 
 
 @dataclass(eq=False)
@@ -58,27 +87,19 @@ class Ticket:
     """A request.
 
     Attributes:
-        pipeline, task, prompt, size: who answers what, about an image of which size.
-        arrays: prompt and images as the model takes them.
-        keys: of the images, for the feature cache.
-        ask: how to generate.
+        attempts: the parts that may answer, in the order in which they are asked.
+        prompt, size: what is asked, about an image of which size.
         stops: texts that end the answer.
         deadline: on the clock of ``time.monotonic``; None: none.
         watch: see :data:`Watch`.
         submitted, started, first_token, finished: times on the same clock; 0 until then.
-        read: tokens that the model read, of the images, of the prompt, and its own beside them; 0 while it waits.
-        text: what is being generated; None while it waits.
-        ood_score: of its images; None while it waits, without images, and without a detector.
+        turn: the attempt that is being made; at the end, the one whose answer is given.
         note: a sentence for the sender, if the prompt is not the text that was sent.
     """
 
-    pipeline: Pipeline
-    task: Task
+    attempts: Sequence[Attempt]
     prompt: str
     size: Size
-    arrays: Arrays
-    keys: Sequence[Key]
-    ask: Ask
     stops: Sequence[str] = ()
     deadline: float | None = None
     watch: Watch | None = None
@@ -86,9 +107,7 @@ class Ticket:
     started: float = 0.0
     first_token: float = 0.0
     finished: float = 0.0
-    read: int = 0
-    text: Text | None = None
-    ood_score: float | None = None
+    turn: int = 0
     note: str = ""
     cancelled: bool = False
     future: Future[list[Generation]] = field(default_factory=Future)
@@ -97,15 +116,42 @@ class Ticket:
         self.future.set_running_or_notify_cancel()  # only the scheduler ends it
 
     @property
+    def now(self) -> Attempt:
+        """The attempt that is being made, or whose answer is given."""
+        return self.attempts[self.turn]
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Who answers."""
+        return self.now.pipeline
+
+    @property
     def width(self) -> int:
         """Slots that it takes."""
-        return max(self.ask.decoding.beams, self.ask.decoding.samples)
+        return max(self.now.ask.decoding.beams, self.now.ask.decoding.samples)
 
     @property
     def shape(self) -> tuple[Pipeline, int, int, int]:
         """What requests have in common that are encoded together: who answers, frames, prompt tokens / 8, beams."""
-        frames = len(self.arrays["images"]) if "images" in self.arrays else 0
-        return self.pipeline, frames, -(-len(self.arrays["prompt"]) // 8), self.ask.decoding.beams
+        arrays = self.now.arrays
+        frames = len(arrays["images"]) if "images" in arrays else 0
+        return self.pipeline, frames, -(-len(arrays["prompt"]) // 8), self.now.ask.decoding.beams
+
+    @property
+    def decided(self) -> bool:
+        """Whether what is being generated is the answer, whatever it will be."""
+        return len(self.attempts) == 1
+
+    def try_next(self) -> bool:
+        """Make the next attempt, if this one is complete and does not settle the answer; else settle it."""
+        if self.decided:
+            return False
+        made = [self._read(attempt)[0] for attempt in self.attempts[: self.turn + 1]]
+        if self.turn + 1 < len(self.attempts) and not is_sure(made[-1]):
+            self.turn += 1
+            return True
+        self.turn = best(made)
+        return False
 
     def cancel(self) -> None:
         """Give it up: its slots are free before the scheduler's next step."""
@@ -118,8 +164,18 @@ class Ticket:
             Cancelled, Failed, TooLate, Unavailable: it got none.
             TimeoutError: it has none yet.
         """
-        generations = self.future.result(timeout)
+        self.future.result(timeout)
+        return self._read(self.now)
+
+    def _read(self, attempt: Attempt) -> list[Prediction]:
+        """The answers of a complete attempt."""
+        assert attempt.text is not None
         return [
-            self.pipeline.prediction(self.prompt, self.task, self.size, each, self.stops, self.ood_score)
-            for each in generations
+            replace(
+                attempt.pipeline.prediction(
+                    self.prompt, attempt.task, self.size, each, self.stops, attempt.ood_score
+                ),
+                part=attempt.part,
+            )
+            for each in attempt.text.generations
         ]

@@ -41,7 +41,7 @@ def vision_router(service: Service) -> APIRouter:
 
         ticket = await service.submit(request, Asked(model, text, [(body.image, "image")], task, lang, decoding))
         [prediction] = await service.answer(request, ticket)
-        counts = usage(ticket.read, [prediction.generation])
+        counts = usage(ticket.now.read, [prediction.generation])
         answer: Json = {"model": model.name, "task": task, "text": prediction.answer.text}
         answer |= {"size": list(ticket.size), **own(prediction, masks), "usage": counts}
         return JSONResponse(answer)

@@ -76,8 +76,8 @@ class Family(NamedTuple):
 
     Attributes:
         parts: part name ("pali" is the default, "siglip", "mask_vqvae", ...) -> model folder.
-        tasks: task name -> the part that answers it, where that is not the default. Of several, that one answers
-            whose images have the proportions nearest to the image in question; without an image, the first.
+        tasks: task name -> the part that answers it, where that is not the default. Of several, the best answer is
+            given, see :mod:`openpali.infer.routing`; without an image, the first answers.
         languages: codes of the languages it answers in; empty: unknown.
         about: sentences for people on which images it knows; may be empty.
     """
