@@ -38,7 +38,7 @@ from openpali.tasks.caption import Caption
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Example, Size
 from openpali.tasks.refseg import RefSeg
-from openpali.tasks.scoring import CLAIMS, Answered
+from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
 from openpali.text.masks import MaskText
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.family import open_tokenizer
@@ -254,7 +254,10 @@ def calibrated(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_predictions_have_a_confidence_only_where_the_model_is_calibrated(calibrated: Path) -> None:
+def test_predictions_have_a_confidence_only_where_the_model_is_calibrated(
+    calibrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Generation, "complete", True)  # a random model hardly ever ends its answers
     pali, image = Pali.from_pretrained(calibrated), np.full((72, 72, 3), 90, np.uint8)
     prompts = ["Generate the alt_text in en at 0: <extra_id_0>", "Answer in en: what? <extra_id_0>"]
     caption, answer = pali.predict([[image]] * 2, prompts)
@@ -309,7 +312,7 @@ def test_mask_tokens_tell_which_task_reads_an_answer(family: Path, tokenizer: To
         assert read(name, cut).objects == ()
         [box] = read(name, "10 20 30 40 red circle").objects
         assert (box.name, box.mask) == ("red circle", None)
-        assert box.box == thing.box
+        assert name == "detect" or box.box == thing.box  # the part was trained on refseg alone
 
 
 def test_a_calibration_survives_int8(calibrated: Path, tmp_path: Path) -> None:
@@ -330,6 +333,7 @@ def test_calibrating_stores_what_it_fits_and_evaluation_prints_its_error(
     folder = tmp_path / "family"
     shutil.copytree(family, folder)
     caption = BENCHMARKS["nano/caption"]
+    monkeypatch.setattr(Generation, "complete", True)
     # The tiny model is never right; half of its answers count as right here.
     monkeypatch.setattr(Caption, "right_claims", classmethod(lambda cls, row: [row.values[CLAIMS][0] > -60]))
     assert "ece" not in run(caption, Pali.from_pretrained(folder), Path(), limit=4).scores.summary
@@ -337,8 +341,9 @@ def test_calibrating_stores_what_it_fits_and_evaluation_prints_its_error(
     assert (fitted.part, fitted.task, fitted.claims) == ("pali", "caption", 4)
     assert open_model(folder / "pali").calibrations == {"caption": fitted.calibration}
     done = run(caption, Pali.from_pretrained(folder), Path(), limit=4)
-    assert done.scores.summary["ece"] == confidence_scores(done.rows, Caption(), fitted.calibration)["ece"]
-    assert done.calibration == fitted.calibration
+    assert done.scores.summary["ece"] == confidence_scores(done.rows, Caption())["ece"]
+    sure = [fitted.calibration.confidence(row.values[CLAIMS][0]) for row in done.rows]
+    assert [row.values[CONFIDENCES] for row in done.rows] == [[each] for each in sure]
     assert json.loads(json.dumps(done.card.as_json()))["scores"]["ece"] == done.scores.summary["ece"]
 
 
