@@ -132,6 +132,9 @@ def shipped(family: Path, world_with_vocabulary: Path, monkeypatch: pytest.Monke
         for part in family.iterdir():
             (folder / "nano" / part.name).symlink_to(part)
         (folder / "nano" / "line").symlink_to(family / "pali")
+        described = json.loads((family / "family.json").read_text())
+        (folder / "nano" / "family.json").unlink()
+        (folder / "nano" / "family.json").write_text(json.dumps(described | {"names": ["red apple"]}))
     monkeypatch.setattr("openpali.weights.find.SHIPPED", folder)
     return folder
 

@@ -33,6 +33,7 @@ from openpali.interop.export import Inexpressible
 from openpali.synth.builders.registry import BUILDERS
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
+from openpali.weights.find import find_model
 
 
 def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
@@ -533,3 +534,18 @@ finally:
     answer, imported = done.stdout.splitlines()
     assert json.loads(answer)["prompt"] == "detect: horse"
     assert not imported
+
+
+def test_names_lists_what_a_model_can_find(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["openpali", "names", "nano", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    names = json.loads(capsys.readouterr().out)
+    assert len(names) == len(set(names)) == 128
+    assert "cup of coffee" in names
+    monkeypatch.setattr("sys.argv", ["openpali", "names", str(find_model("nano") / "siglip")])
+    with pytest.raises(SystemExit, match="does not say which names"):
+        main()

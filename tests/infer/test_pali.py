@@ -141,6 +141,19 @@ def test_what_is_no_prompt_is_asked_as_a_question(
     assert pali.prompted("what?")[1:] == pali.prompted("what?", raw=True)[1:] == ("what?", "")
 
 
+def test_names_that_a_model_does_not_know_are_said(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pali.prompted("cup", pali.task("detect")).note == ""  # this one does not say what it knows
+    monkeypatch.setattr(pali, "names", ("cup of coffee", "red apple"))
+    for text in ("cup", "a large cup of coffee", "Red  apple and cup"):
+        assert pali.prompted(text, pali.task("detect")).note == ""
+    for text in ("plane", "detect: cup and plane"):
+        task = None if text.startswith("detect") else pali.task("detect")
+        asked = pali.prompted(text, task)
+        assert "does not know 'plane'" in asked.note
+        assert "cup" not in asked.note
+    assert pali.prompted("detect: plane", raw=True).note == ""
+
+
 def test_several_frames_are_one_row(pali: Pali, images: list[np.ndarray]) -> None:
     [prediction] = pali.predict([images], ["Answer in en: what moves? <extra_id_0>"])
     assert prediction.generation.finish_reason in ("eos", "length", "repetition")

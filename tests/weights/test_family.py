@@ -67,6 +67,7 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
                 [
                     'languages = ["en", "ja"]',
                     'about = "It knows cats."',
+                    'names = ["cat", "wild cat"]',
                     "[parts]",
                     *lines,
                     "[tasks]",
@@ -79,8 +80,8 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
     sizes = pack_family(description, tmp_path / "family")
     assert list(load_file(tmp_path / "family/tuned/model.safetensors")) == ["project.weight"]
     assert sizes["tuned"] < sizes["pali"] / 10
-    parts, tasks, languages, about = open_family(tmp_path / "family")
-    assert (languages, about) == (("en", "ja"), "It knows cats.")
+    parts, tasks, languages, about, names = open_family(tmp_path / "family")
+    assert (languages, about, names) == (("en", "ja"), "It knows cats.", ("cat", "wild cat"))
     assert (set(parts), tasks) == ({"pali", "tuned", "masks"}, {"refseg": ("tuned",)})
     for key, value in open_model(parts["tuned"]).model().state_dict().items():
         assert torch.equal(value, tuned[key].to(torch.bfloat16).float())
@@ -132,7 +133,7 @@ def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:
 def test_a_single_model_is_a_family(tmp_path) -> None:
     folder = write(tmp_path / "model", "siglip")
     write(tmp_path / "other", "classifier")
-    assert open_family(folder) == ({"siglip": folder}, {}, (), "")
+    assert open_family(folder) == ({"siglip": folder}, {}, (), "", ())
     (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
     with pytest.raises(
         ValueError, match=rf"is a family of several models: name one of its parts, {folder}, .*other$"

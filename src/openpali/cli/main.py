@@ -23,6 +23,7 @@ from openpali.cli.demo import demo
 from openpali.cli.eval import evaluate
 from openpali.cli.explain import explain
 from openpali.cli.fairness import fairness
+from openpali.cli.names import names
 from openpali.cli.options import Command, Group
 from openpali.cli.plan import plan
 from openpali.cli.plot import plot
@@ -72,6 +73,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "explain": explain,
     "plan": plan,
     "sizes": sizes,
+    "names": names,
     "demo": demo,
     "pack": pack,
     "calibrate": calibrate,

@@ -45,6 +45,7 @@ from openpali.model.int8 import compute_in_int8
 from openpali.model.pali import PaliModel, PaliModelConfig, VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
+from openpali.tasks.detect import alike
 from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Object, Size
 from openpali.tasks.refseg import MaskCodec
@@ -71,7 +72,8 @@ class Prompted(NamedTuple):
     Attributes:
         task: parses the answer.
         prompt: what the model reads.
-        note: a sentence if the user's text is asked as a question, or left out; else empty.
+        note: a sentence if the user's text is asked as a question or left out, or holds a name that the model does
+            not know; else empty.
     """
 
     task: Task
@@ -107,7 +109,7 @@ class Pali:
             raise ValueError(f"no dtype {dtype!r}: there are {', '.join(get_args(Dtype))}")
         self.device = _device(device)
         plain = dtype == "fp32" and self.device.type == "cpu"
-        self.parts, self.by_task, self.languages, self.about = open_family(folder)
+        self.parts, self.by_task, self.languages, self.about, self.names = open_family(folder)
         main = open_model(self.parts[MAIN]) if MAIN in self.parts else None
         compiles = main is None or isinstance(main.config, PaliModelConfig)
         if engine == "auto":
@@ -350,7 +352,8 @@ class Pali:
             if lang:
                 told = f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt"
                 raise ValueError(f"{told}: leave out the language")
-            return Prompted(self.task(self.recognise(text, frames)), text)
+            known = self.task(self.recognise(text, frames))
+            return Prompted(known, text, "" if raw else self._unknown_names(known, text))
         asked = task or self.task(suited(FREE_TEXT, frames))
         left_out = text.strip() if not asked.takes else ""
         if not lang:
@@ -362,7 +365,15 @@ class Pali:
             note = (
                 f"{shorten(repr(text), 40)} was asked as a question: {shorten(prompt, 80)} (raw sends it as it is)"
             )
-        return Prompted(asked, prompt, note)
+        return Prompted(asked, prompt, note or self._unknown_names(asked, prompt))
+
+    def _unknown_names(self, task: Task, prompt: str) -> str:
+        """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows."""
+        unknown = [name for name in task.names_in(prompt) if not any(alike(name, known) for known in self.names)]
+        if not self.names or not unknown:
+            return ""
+        listed = ", ".join(shorten(repr(name), 40) for name in unknown)
+        return f"{self.name} does not know {listed}: `openpali names {self.name}` lists what it can find"
 
     @property
     def name(self) -> str:

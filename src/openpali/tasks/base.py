@@ -183,6 +183,10 @@ class Task(ABC):
             ValueError: the example lacks what the task needs; the message names its key and the field.
         """
 
+    def names_in(self, prompt: str) -> list[str]:
+        """The names of objects that a prompt asks for, if the task finds objects by name."""
+        return []
+
     def ask(self, text: str = "", *, lang: str = "en") -> str:
         """The prompt for a user's request.
 

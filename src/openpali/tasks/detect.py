@@ -146,18 +146,23 @@ class Detect(Task):
     def _wanted(self, prompt: str) -> Callable[[str], bool]:
         """Whether a prompt asks for a name: it, or one of which it is a part or that is a part of it."""
         asked = (self.template.read(prompt) or {}).get("text", "")
-        names = [_words(name) for name in (asked, *asked.split(self.wording.names_joiner))]
+        names = (asked, *self.names_in(prompt))
+        return lambda name: not asked or any(alike(name, each) for each in names)
 
-        def wanted(name: str) -> bool:
-            words = _words(name)
-            return not asked or any(words in each or each in words for each in names)
-
-        return wanted
+    def names_in(self, prompt: str) -> list[str]:
+        asked = (self.template.read(prompt) or {}).get("text", "")
+        return asked.split(self.wording.names_joiner) if asked else []
 
     def _objects(self, example: Example) -> list[Object]:
         """The objects, with their names as answers spell them."""
         codec = self.codec
         return [replace(thing, name=codec.spelled(thing.name)) for thing in example.objects]
+
+
+def alike(name: str, other: str) -> bool:
+    """Whether two names are the same, or one is a part of the other: "cup", "cup of coffee"."""
+    one, two = _words(name), _words(other)
+    return one in two or two in one
 
 
 def _words(name: str) -> str:

@@ -80,12 +80,14 @@ class Family(NamedTuple):
             given, see :mod:`openpali.infer.routing`; without an image, the first answers.
         languages: codes of the languages it answers in; empty: unknown.
         about: sentences for people on which images it knows; may be empty.
+        names: of the objects that it can find; empty: unknown.
     """
 
     parts: dict[str, Path]
     tasks: dict[str, tuple[str, ...]]
     languages: tuple[str, ...]
     about: str = ""
+    names: tuple[str, ...] = ()
 
 
 def open_family(folder: Path) -> Family:
@@ -103,7 +105,8 @@ def open_family(folder: Path) -> Family:
         described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}
         languages = tuple(described.get("languages", ()))
-        return Family(parts, _listed(described["tasks"]), languages, str(described.get("about", "")))
+        about, names = str(described.get("about", "")), tuple(described.get("names", ()))
+        return Family(parts, _listed(described["tasks"]), languages, about, names)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is no description of a family ({reason(error)})") from error
 
@@ -121,15 +124,15 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     """Pack finished runs into a family, in bf16; returns the bytes of each part's weights.
 
     ``description`` is a TOML file: ``languages`` lists the codes of the languages it answers in, ``about`` says
-    which images it knows, ``[parts]`` maps part names to what :func:`find_model` takes, ``[tasks]`` task names to a
-    part, or to several (:class:`Family`).
+    which images it knows, ``names`` lists the objects that it can find, ``[parts]`` maps part names to what
+    :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Family`).
     Tensors that a part shares with "pali" are stored once.
 
     Raises:
         FileNotFoundError: the file or a part does not exist.
         ValueError: the description cannot be read, or a part would be overwritten while others are read.
     """
-    origins, tasks, languages, about = _read_description(description)
+    origins, tasks, languages, about, names = _read_description(description)
     sources = {part: open_model(find_model(origin)) for part, origin in origins.items()}
     written = [(folder / part).resolve() for part in origins]
     for source in sources.values():
@@ -156,7 +159,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
         )
         copy_ood(source.folder, folder / part)
         sizes[part] = sum(weight.nbytes for weight in weights.values())
-    write_family(folder, list(origins), tasks, languages, about)
+    write_family(folder, list(origins), tasks, languages, about, names)
     return sizes
 
 
@@ -166,9 +169,11 @@ def write_family(
     tasks: Mapping[str, Sequence[str]],
     languages: Sequence[str],
     about: str = "",
+    names: Sequence[str] = (),
 ) -> None:
     """Write the ``family.json`` of a folder that has each part in a subfolder of its name, see :class:`Family`."""
     family = {"parts": {part: part for part in parts}, "tasks": tasks, "languages": languages, "about": about}
+    family |= {"names": names} if names else {}
     (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
 
 
@@ -177,22 +182,25 @@ def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ..
     return {task: (parts,) if isinstance(parts, str) else tuple(parts) for task, parts in dict(tasks).items()}
 
 
-def _read_description(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]], list[str], str]:
-    """Parts, tasks, languages and what a family's TOML file says about it."""
+def _read_description(
+    path: Path,
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]], list[str], str, list[str]]:
+    """Parts, tasks, languages, and what a family's TOML file says about it and the names that it knows."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the family")
     try:
         described = tomllib.loads(path.read_text("utf-8"))
         parts, tasks = dict(described["parts"]), _listed(described.get("tasks", {}))
         languages, about = list(described.get("languages", ())), described.get("about", "")
+        known = list(described.get("names", ()))
         if "pali" not in parts:
             raise KeyError("pali")
-        names = (*parts.values(), *chain(*tasks.values()), *languages, about)
+        names = (*parts.values(), *chain(*tasks.values()), *languages, *known, about)
         if other := [name for name in names if not isinstance(name, str)]:
             raise TypeError(f"{other[0]!r} is not a string")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must have [parts] with a pali ({reason(error)})") from error
-    return parts, tasks, languages, about
+    return parts, tasks, languages, about, known
 
 
 def _in_bf16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
