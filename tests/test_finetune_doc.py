@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_the_one_command_goes_the_whole_way(
 ) -> None:
     """Its commands, at the beginning of the document; the run has the start and the tasks that the data ask for."""
     monkeypatch.chdir(draw("line", tmp_path / "line", 40))
+    shutil.rmtree(home() / "runs" / "mine-ocr", ignore_errors=True)  # of another document's file of that name
     for drawing in ("curves.draw_curves", "samples.draw_samples"):
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
     short = [each for each in SHORT if not each.startswith("evals.0.limit")]

@@ -229,7 +229,7 @@ def test_moments_follow_the_layout_of_their_parameter(tmp_path) -> None:
 
 
 def test_half_written_checkpoints_are_ignored_and_removed(make_trainer, tmp_path) -> None:
-    recipe = make_recipe(save_minutes=ALWAYS)
+    recipe = make_recipe(save_minutes=ALWAYS, keep=2)
     trainer = make_trainer(recipe)
     kill_at(trainer, 4)
     with pytest.raises(Killed):
@@ -245,7 +245,7 @@ def test_half_written_checkpoints_are_ignored_and_removed(make_trainer, tmp_path
 
 
 def test_a_damaged_checkpoint_says_what_to_do(make_trainer, tmp_path) -> None:
-    recipe = make_recipe(save_minutes=ALWAYS)
+    recipe = make_recipe(save_minutes=ALWAYS, keep=2)
     make_trainer(recipe).train()
     newest = checkpoints(tmp_path / "run")[-1]
     for file in ("shard-*.safetensors", "state.json", "*.safetensors.sha256"):

@@ -180,10 +180,11 @@ def _fonts() -> Iterator[tuple[Path, list[str]]]:
 def _admin_site() -> Iterator[str]:
     """Django's admin in a process of its own; yields the address."""
     path = os.pathsep.join(str(packages.fetch(package)) for package in sources.ADMIN)
-    script = Path(__file__).parent / "admin_site.py"
+    serve = "import pathlib, sys, admin_site; admin_site.main(pathlib.Path(sys.argv[1]))"
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [sys.executable, str(script), folder],
+            [sys.executable, "-c", serve, folder],
+            cwd=Path(__file__).parent,
             env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             text=True,

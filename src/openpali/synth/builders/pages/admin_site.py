@@ -1,4 +1,4 @@
-"""Django's admin, filled with made-up rows, as a server: ``python admin_site.py FOLDER``; prints its address.
+"""Django's admin, filled with made-up rows, as a server.
 
 Run by a process of its own: Django is configured once for a whole process. ``FOLDER`` takes the database. The
 language is the one that the browser asks for.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import gettext
 import itertools
 import random
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ USERS = 140
 
 
 def main(folder: Path) -> None:
+    """Serve for ever; prints the address first. ``folder`` takes the database."""
     settings.configure(
         DEBUG=True,
         SECRET_KEY="pages",
@@ -185,9 +185,3 @@ def __getattr__(name: str) -> Any:
         globals()[name] = _urls()
         return globals()[name]
     raise AttributeError(name)
-
-
-if __name__ == "__main__":
-    sys.modules["admin_site"] = sys.modules["__main__"]
-    __name__ = "admin_site"
-    main(Path(sys.argv[1]))

@@ -80,7 +80,8 @@ def chromium(fonts: Path | None = None, *, hinting: str = "none") -> Iterator[Br
             config = Path(folder) / "fonts.conf"
             config.write_text(
                 '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
-                f'<include ignore_missing="yes">/etc/fonts/fonts.conf</include><dir>{fonts}</dir></fontconfig>'
+                f'<include ignore_missing="yes">/etc/fonts/fonts.conf</include><dir>{fonts}</dir></fontconfig>',
+                "utf-8",
             )
             environment["FONTCONFIG_FILE"] = str(config)
         browser = playwright.chromium.launch(executable_path=binary, args=flags, env=environment)
