@@ -785,7 +785,7 @@ def test_slow_hosts_hold_few_threads(
             await asyncio.sleep(0.001)
         with pytest.raises(ClientDisconnect):
             await submit("http://slow.example", stays=False)
-        assert (await submit(encoded[0])).keys
+        assert (await submit(encoded[0])).now.keys
         assert len(fetched) == FETCHES
         released = time.monotonic()
         go.set()

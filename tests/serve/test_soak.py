@@ -60,7 +60,7 @@ def request(number: int) -> tuple[str, dict[str, Any], str]:
                 chat(ASK, image[:-40], **options),
                 chat("word " * 900, image),
                 {"messages": [], **options},
-                {**good, "messages": good["messages"] * 2},
+                {**good, "temperature": -1.0},
             ]
             return "/v1/chat/completions", worse[int(rng.integers(len(worse)))], kind
         case "leaves" | "breaks":
