@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def test_a_model_in_training_answers_as_from_its_folder_and_keeps_its_state(
     assert True in before[0]
     assert False in before[0]
     random = torch.get_rng_state()
-    assert live.predict(rows, PROMPTS, decoding=decoding) == pali.predict(rows, PROMPTS, decoding=decoding)
+    answered = [replace(each, part="") for each in pali.predict(rows, PROMPTS, decoding=decoding)]
+    assert live.predict(rows, PROMPTS, decoding=decoding) == answered
     np.testing.assert_array_equal(
         live.log_perplexity(rows, "what?", ["a horse"]), pali.log_perplexity(rows, "what?", ["a horse"])
     )
