@@ -190,7 +190,9 @@ def make_ours(recipe: Recipe, vocabulary: int, dtype: torch.dtype, device: torch
     train_step = TrainStep(recipe, objective, Ranks(0, 1, device), dtype)
     drawn = {}
     for key, value in make_batch(recipe, phase, objective, recipe.batch, Lengths()).items():
-        random = torch.randint_like(value, 256) if key == "images" else torch.randint_like(value, 2, vocabulary)
+        random = value  # the places of the target's tokens stay
+        if key != "places":
+            random = torch.randint_like(value, *((256,) if key == "images" else (2, vocabulary)))
         drawn[key] = random.pin_memory() if device.type == "cuda" else random  # as the trainer's workers do
     return train_step.model, lambda: train_step.run([drawn], weight=1.0)
 
