@@ -52,9 +52,9 @@ class FindingEvaluator:
 
     def _page(self, finder: Finder, index: int) -> tuple[list[Detection], list[Detection]]:
         example = self.source[index]
-        lines = [Detection("line", line.box) for line in example.lines]
-        found = [Detection("line", line.box, line.confidence) for line in find_lines(finder, example.images[0])]
-        return [line for line in found if not _is_open(Box(*line.box), example)], lines
+        known = [line for line in find_lines(finder, example.images[0]) if not _is_open(line.box, example)]
+        found = [Detection("line", line.box, line.confidence) for line in known]
+        return found, [Detection("line", line.box) for line in example.lines]
 
 
 def _is_open(box: Box, example: Example) -> bool:

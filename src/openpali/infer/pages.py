@@ -6,7 +6,7 @@ of either, and of the cells of the page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -275,8 +275,3 @@ def _words(scores: NDArray[np.float32], characters: Sequence[str], view: View, l
             if box.xmin < box.xmax:
                 yield ReadWord("".join(c for c, _, _ in word), box, float(np.prod([p for _, _, p in word])))
             word = []
-
-
-def texts(lines: Iterable[ReadLine]) -> str:
-    """The text of a page, a line of text for each line."""
-    return "\n".join(line.text for line in lines)

@@ -26,14 +26,19 @@ def write_shards(folder: Path, stem: str, samples: Iterable[tuple[str, Mapping[s
                     shard.close()
                 shard = tarfile.open(folder / f"{stem}-{count // SAMPLES_PER_SHARD:05d}.tar", "w")  # noqa: SIM115
             assert shard is not None
-            for extension, content in parts.items():
-                member = tarfile.TarInfo(f"{key}.{extension}")  # no time, no owner: the same bytes each time
-                member.size = len(content)
-                shard.addfile(member, io.BytesIO(content))
+            add_sample(shard, key, parts)
             count += 1
     finally:
         if shard is not None:
             shard.close()
+
+
+def add_sample(shard: tarfile.TarFile, key: str, parts: Mapping[str, bytes]) -> None:
+    """Add the files ``KEY.EXTENSION`` of a sample, with no time and no owner: the same bytes each time."""
+    for extension, content in parts.items():
+        member = tarfile.TarInfo(f"{key}.{extension}")
+        member.size = len(content)
+        shard.addfile(member, io.BytesIO(content))
 
 
 def read_rgba(path: Path) -> Image.Image:

@@ -4,7 +4,6 @@ place."""
 from __future__ import annotations
 
 import functools
-import io
 import itertools
 import multiprocessing
 import os
@@ -24,7 +23,7 @@ import numpy as np
 from openpali.home import home
 from openpali.rng import named_generator
 from openpali.synth.builders import lines, packages
-from openpali.synth.builders.output import json_bytes
+from openpali.synth.builders.output import add_sample, json_bytes
 from openpali.synth.builders.pages import sources
 from openpali.synth.builders.pages.browser import Look, chromium, shoot, site
 from openpali.synth.builders.pages.layout import Shot
@@ -87,10 +86,7 @@ def render(folder: Path, name: str, number: int) -> None:
     with replacing(folder / f"{name}-{number:05d}.tar") as new, tarfile.open(new, "w") as shard:
         for index, (shot, about) in enumerate(itertools.islice(shots, CHUNK)):
             content = {"json": json_bytes(shot.record({"source": name, **about})), "png": shot.png}
-            for extension, data in content.items():
-                member = tarfile.TarInfo(f"{name}-{number:05d}-{index:02d}.{extension}")
-                member.size = len(data)
-                shard.addfile(member, io.BytesIO(data))
+            add_sample(shard, f"{name}-{number:05d}-{index:02d}", content)
 
 
 def _site(each: sources.Site, rng: np.random.Generator) -> Iterator[tuple[Shot, dict[str, Any]]]:
