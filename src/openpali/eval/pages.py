@@ -5,7 +5,10 @@ What a finder finds in ``ignored`` places counts neither for nor against it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
@@ -17,6 +20,8 @@ from openpali.metrics.scores import Scores
 from openpali.model.pages import Finder, Reader
 from openpali.tasks.example import Box, Example
 from openpali.text.characters import numbers_of, plain
+
+T = TypeVar("T")
 
 _OPEN = 0.5  # share of a box in ignored places from which on nobody knows whether it is right
 
@@ -30,8 +35,8 @@ class Pages:
 
 
 @dataclass(frozen=True)
-class FindingEvaluator:
-    """Precision, recall and F1 of lines at an IoU of .5 (H-mean), over all pages together.
+class _PageEvaluator:
+    """What both evaluators have.
 
     Attributes:
         name: of the scores in logs.
@@ -43,15 +48,27 @@ class FindingEvaluator:
     source: Source
     limit: int | None = None
 
+    @property
+    def n(self) -> int:
+        """How many pages are evaluated."""
+        return count(self.source, self.limit)
+
+    def _each(self, ranks: Ranks, page: Callable[[Example], T]) -> list[T]:
+        """``page`` of every page, of which each rank takes a share. Collective."""
+        mine = range(ranks.rank, self.n, ranks.world)
+        shares = gather(ranks, lambda: [page(self.source[i]) for i in mine])
+        return [found for share in shares for found in share]
+
+
+class FindingEvaluator(_PageEvaluator):
+    """Precision, recall and F1 of lines at an IoU of .5 (H-mean), over all pages together."""
+
     def run(self, finder: Finder, ranks: Ranks = ALONE) -> Pages:
         """Evaluate. Collective: call it on every rank."""
-        n = count(self.source, self.limit)
-        shares = gather(ranks, lambda: [self._page(finder, i) for i in range(ranks.rank, n, ranks.world)])
-        pages = [page for share in shares for page in share]
-        return Pages(detection_f1([found for found, _ in pages], [true for _, true in pages]), n)
+        pages = self._each(ranks, partial(self._page, finder))
+        return Pages(detection_f1([found for found, _ in pages], [true for _, true in pages]), self.n)
 
-    def _page(self, finder: Finder, index: int) -> tuple[list[Detection], list[Detection]]:
-        example = self.source[index]
+    def _page(self, finder: Finder, example: Example) -> tuple[list[Detection], list[Detection]]:
         known = [line for line in find_lines(finder, example.images[0]) if not _is_open(line.box, example)]
         found = [Detection("line", line.box, line.confidence) for line in known]
         return found, [Detection("line", line.box) for line in example.lines]
@@ -71,29 +88,15 @@ def _overlap(one: Box, other: Box) -> float:
     return max(0.0, tall) * max(0.0, wide)
 
 
-@dataclass(frozen=True)
-class ReadingEvaluator:
-    """Error rates of the lines of pages that a reader could write, read where they truly are.
-
-    Attributes:
-        name: of the scores in logs.
-        source: pages with ``lines``.
-        limit: evaluate only the first ``limit`` pages.
-    """
-
-    name: str
-    source: Source
-    limit: int | None = None
+class ReadingEvaluator(_PageEvaluator):
+    """Error rates of the lines of pages that a reader could write, read where they truly are."""
 
     def run(self, reader: Reader, ranks: Ranks = ALONE) -> Pages:
         """Evaluate. Collective: call it on every rank."""
-        n = count(self.source, self.limit)
-        shares = gather(ranks, lambda: [self._page(reader, i) for i in range(ranks.rank, n, ranks.world)])
-        lines = [line for share in shares for page in share for line in page]
-        return Pages(ocr([read for read, _ in lines], [true for _, true in lines]), n)
+        lines = [line for page in self._each(ranks, partial(self._page, reader)) for line in page]
+        return Pages(ocr([read for read, _ in lines], [true for _, true in lines]), self.n)
 
-    def _page(self, reader: Reader, index: int) -> list[tuple[str, str]]:
-        example = self.source[index]
+    def _page(self, reader: Reader, example: Example) -> list[tuple[str, str]]:
         lines = [line for line in example.lines if line.readable and numbers_of(line.text)]
         read = read_lines(reader, example.images[0], [line.box for line in lines])
         return [(found.text, plain(line.text)) for found, line in zip(read, lines, strict=True)]
