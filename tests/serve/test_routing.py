@@ -41,7 +41,8 @@ def said(confidence: float | None, ood: bool | None = False) -> Prediction:
         ([said(0.95), said(0.99)], 1, 0),  # the first is sure
         ([said(0.43), said(0.99)], 2, 1),
         ([said(0.6), said(0.5)], 2, 0),
-        ([said(0.99, ood=True), said(0.3)], 2, 1),  # nothing is known of the first's confidence
+        ([said(0.95, ood=True), said(0.3)], 2, 1),  # confidence says less of images out of distribution
+        ([said(0.97, ood=True), said(0.01)], 2, 0),  # but something
         ([said(0.99, ood=True), said(0.995, ood=True)], 2, 1),
         ([said(None), said(0.2)], 2, 1),  # the first was cut
         ([said(None), said(None)], 2, 0),
@@ -89,9 +90,10 @@ def family(readers: Path, folder: Path, pali: Calibration, line: Calibration, st
 @pytest.mark.parametrize(
     ("pali", "line", "stranger", "expected"),
     [
-        (SURE, UNSURE, "", ["pali", "pali", "pali"]),
+        (SURE, UNSURE, "", ["pali", "pali", "line"]),  # pali would squash the third
         (UNSURE, SURE, "", ["line", "line", "line"]),
         (SURE, SURE, "", ["pali", "pali", "line"]),  # the nearest proportions
+        (SURE, UNSURE, "line", ["pali", "pali", "line"]),
         (SURE, UNSURE, "pali", ["line", "line", "line"]),
     ],
 )

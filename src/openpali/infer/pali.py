@@ -37,7 +37,7 @@ from openpali.infer.pipeline import (
     ood_warning,
     to_array,
 )
-from openpali.infer.routing import ask_in_turn
+from openpali.infer.routing import SQUASHED, ask_in_turn
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
 from openpali.messages import shorten
@@ -407,17 +407,17 @@ class Pali:
         return parts
 
     @cached_property
-    def _proportions(self) -> dict[str, float]:
-        """Width per height of the images of each part that takes images."""
+    def _preprocess(self) -> dict[str, Preprocess]:
+        """How each part that takes images resizes them."""
         found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
-        return {part: each.width / each.height for part, each in found.items() if each is not None}
+        return {part: each for part, each in found.items() if each is not None}
 
     def route(self, task: str, frames: Frames, size: Size | None = None) -> tuple[tuple[str, ...], Frames]:
         """The parts that may answer a task about these images, and the images, decoded if that took their size.
 
-        They are asked in this order, until one is sure (:mod:`openpali.infer.routing`): first that whose own images
-        have the nearest proportions. It is the only one without images, or if confidence cannot tell which part
-        reads best, since one is not calibrated.
+        They are asked in this order, until one is sure (:mod:`openpali.infer.routing`): first the part whose own
+        images have the nearest proportions. A part that squashes the images is left out if another does not. Only
+        one part is given without images, or if one is not calibrated, so that confidence cannot compare them.
 
         Args:
             size: of the first image, if it was resized.
@@ -430,7 +430,9 @@ class Pali:
             return parts[:1], frames
         images = [to_array(image) for image in frames]
         height, width = size or images[0].shape[:2]
-        ordered = sorted(parts, key=lambda part: abs(math.log(self._proportions[part] * height / width)))
+        own = self._preprocess
+        fit = [part for part in parts if own[part].squashes(Size(height, width)) <= SQUASHED] or parts
+        ordered = sorted(fit, key=lambda part: abs(math.log(own[part].width * height / (own[part].height * width))))
         calibrated = all(self.pipeline(part).calibration(task) for part in parts)
         return tuple(ordered if calibrated else ordered[:1]), images
 

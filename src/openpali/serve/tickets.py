@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from openpali.data.pipeline.encode import Arrays
 from openpali.infer.generate import Ask, Generation, Text, Written
 from openpali.infer.pipeline import Pipeline, Prediction
-from openpali.infer.routing import best, is_sure
+from openpali.infer.routing import SURE, trust
 from openpali.serve.features import Key
 from openpali.tasks.base import Task
 from openpali.tasks.example import Size
@@ -147,10 +147,10 @@ class Ticket:
         if self.decided:
             return False
         made = [self._read(attempt)[0] for attempt in self.attempts[: self.turn + 1]]
-        if self.turn + 1 < len(self.attempts) and not is_sure(made[-1]):
+        if self.turn + 1 < len(self.attempts) and trust(made[-1]) < SURE:
             self.turn += 1
             return True
-        self.turn = best(made)
+        self.turn = max(range(len(made)), key=lambda turn: trust(made[turn]))
         return False
 
     def cancel(self) -> None:
