@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ _PIXELS = 2.2e6  # most of a window
 _PLAIN = 0.45  # share of windows with the page's own fonts
 _DARK = 0.3
 """Share of windows that Chromium darkens."""
+
+Windows = Generator[tuple[Shot, dict[str, Any]], None, None]
+"""Windows with what their samples say about them; to be closed, which closes the browser."""
 
 
 def needed() -> list[str]:
@@ -83,20 +86,20 @@ def render(folder: Path, name: str, number: int) -> None:
         shots = _printed(rng, dev=name.startswith("dev-"))
     else:
         shots = _admin(rng) if name == "admin" else _site(sources.SITES[name], rng)
-    with replacing(folder / f"{name}-{number:05d}.tar") as new, tarfile.open(new, "w") as shard:
+    with closing(shots), replacing(folder / f"{name}-{number:05d}.tar") as new, tarfile.open(new, "w") as shard:
         for index, (shot, about) in enumerate(itertools.islice(shots, CHUNK)):
             content = {"json": json_bytes(shot.record({"source": name, **about})), "png": shot.png}
             add_sample(shard, f"{name}-{number:05d}-{index:02d}", content)
 
 
-def _site(each: sources.Site, rng: np.random.Generator) -> Iterator[tuple[Shot, dict[str, Any]]]:
+def _site(each: sources.Site, rng: np.random.Generator) -> Windows:
     folders = [packages.fetch(package) / each.folder for package in each.packages]
     pages = sorted(path.relative_to(folders[0]).as_posix() for path in folders[0].glob(each.pages))
     with site(folders, each.hidden) as address:
         yield from _windows(address, lambda: (pages[rng.integers(len(pages))], each.language), rng)
 
 
-def _admin(rng: np.random.Generator) -> Iterator[tuple[Shot, dict[str, Any]]]:
+def _admin(rng: np.random.Generator) -> Windows:
     def draw() -> tuple[str, str]:
         page = sources.ADMIN_PAGES[rng.integers(len(sources.ADMIN_PAGES))]
         language = sources.ADMIN_LANGUAGES[rng.integers(len(sources.ADMIN_LANGUAGES))]
@@ -106,9 +109,7 @@ def _admin(rng: np.random.Generator) -> Iterator[tuple[Shot, dict[str, Any]]]:
         yield from _windows(address, draw, rng)
 
 
-def _windows(
-    address: str, draw: Callable[[], tuple[str, str]], rng: np.random.Generator
-) -> Iterator[tuple[Shot, dict[str, Any]]]:
+def _windows(address: str, draw: Callable[[], tuple[str, str]], rng: np.random.Generator) -> Windows:
     """Windows without end, of pages that ``draw`` draws with their language, without those that load too slowly."""
     from playwright.sync_api import TimeoutError as TooSlow
 
@@ -119,8 +120,9 @@ def _windows(
             look = _look(rng, language, families)
             scrolls = sorted({0.0 if rng.random() < 0.4 else float(rng.random()), float(rng.random())})
             try:
-                for share, shot in zip(scrolls, shoot(browser, f"{address}/{page}", look, scrolls), strict=False):
-                    yield shot, {"page": page, "scroll": round(share, 3), **asdict(look)}
+                with closing(shoot(browser, f"{address}/{page}", look, scrolls)) as shots:
+                    for share, shot in zip(scrolls, shots, strict=False):
+                        yield shot, {"page": page, "scroll": round(share, 3), **asdict(look)}
             except TooSlow:
                 continue
 
@@ -141,7 +143,7 @@ def _look(rng: np.random.Generator, language: str, families: list[str]) -> Look:
     )
 
 
-def _printed(rng: np.random.Generator, *, dev: bool) -> Iterator[tuple[Shot, dict[str, Any]]]:
+def _printed(rng: np.random.Generator, *, dev: bool) -> Windows:
     root = packages.fetch(sources.PDF)
     found = sorted((root / "usr/share/doc/texlive-doc").rglob("*.pdf"))
     files = [path for path in found if is_heldout("pdf", path.name) == dev]

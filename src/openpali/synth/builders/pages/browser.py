@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -127,7 +127,7 @@ class _Files(SimpleHTTPRequestHandler):
             super().copyfile(source, outputfile)
 
 
-def shoot(browser: Browser, address: str, look: Look, scrolls: list[float]) -> Iterator[Shot]:
+def shoot(browser: Browser, address: str, look: Look, scrolls: list[float]) -> Generator[Shot, None, None]:
     """Windows of the page at ``address``, scrolled to shares ``scrolls`` of its height; equal ones once.
 
     Whatever is not on this machine is not loaded.
