@@ -15,7 +15,7 @@ layers are left out until it does, and the name says how many are left. "siglip"
 beside open_clip's, both compiled; its memory is ours alone.
 
 "generation" is a T5 of XL shape in bf16: rows of 260 to 440 tokens, 128 new ones, EOS forbidden, the encoder
-included, by the engines torch and torch-graphs. Its limit is the rate at which the decoder's weights can be read
+included. Its limit is the rate at which the decoder's weights can be read
 once per step. What TensorRT-LLM states for this shape on an H100 stands beside batches of 32 to 128; its texts may
 end earlier. "ViT" encodes in bf16. "attention" is the encoder's of the 5B, beside a compiled flex_attention.
 """
@@ -38,8 +38,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from _report import Result, cost, interleaved, machine, rate, report
-from openpali.infer.engines.graphs import GraphedModel
-from openpali.infer.generate import Decoding, Model, generate
+from openpali.infer.generate import Decoding, generate
 from openpali.model.attention import attend_with_bias, auto
 from openpali.model.init import materialise
 from openpali.model.pali import PaliModel
@@ -123,20 +122,16 @@ class Bench:
         allowed = torch.ones(vocabulary, dtype=torch.bool, device=self.device)
         allowed[EOS] = False
 
-        def write_texts(engine: Model) -> None:
-            texts = generate(engine, None, prompt, decoding=Decoding(new, max_repeats=None), allowed=allowed)
+        def write_texts() -> None:
+            texts = generate(model, None, prompt, decoding=Decoding(new, max_repeats=None), allowed=allowed)
             assert all(len(row[0].ids) == new for row in texts)
 
-        graphed = GraphedModel(model) if self.device.type == "cuda" else GraphedModel(model, lambda step: step)
-        seconds = [self.seconds(partial(write_texts, each), warm=1, rounds=2) for each in (model, graphed)]
-        plain, fast = (batch * new / each for each in seconds)
+        speed = batch * new / self.seconds(write_texts, warm=1, rounds=2)
         name, weights = f"generation, batch {batch}", BF16.itemsize * parameters_per_token(model)
-        limit = batch * self.card.bandwidth / weights, "reading the weights once per step", "tokens/s"
-        yield rate(name, plain, *limit)
-        yield rate(f"{name}, CUDA graphs", fast, *limit)
-        yield rate(f"{name}, CUDA graphs", fast, plain, "without graphs", "tokens/s")
+        limit = batch * self.card.bandwidth / weights
+        yield rate(name, speed, limit, "reading the weights once per step", "tokens/s")
         if batch in PUBLISHED and self.card.name == "h100":
-            yield rate(f"{name}, CUDA graphs", fast, PUBLISHED[batch], "TensorRT-LLM, as published", "tokens/s")
+            yield rate(name, speed, PUBLISHED[batch], "TensorRT-LLM, as published", "tokens/s")
         yield self.memory(name)
 
     def attention(self, tokens: int) -> Iterator[Result]:

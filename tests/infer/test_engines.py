@@ -70,11 +70,6 @@ def test_a_score_card_names_the_engine(
     assert isinstance(opened[0].pipeline().engine, OpenVinoPali) == (engine == "openvino-int8")
 
 
-def test_graphs_need_a_gpu(family: Path) -> None:
-    with pytest.raises(ValueError, match="records what a GPU does, not a cpu: take engine torch"):
-        Pali.from_pretrained(family, "torch-graphs")
-
-
 @pytest.mark.parametrize("stored", ["floats", "int8"])
 def test_torch_int8_computes_in_int8_whatever_is_stored(stored: str, family: Path, tmp_path: Path) -> None:
     exact_pali = Pali.from_pretrained(family)

@@ -2,5 +2,5 @@
 
 from typing import Literal
 
-Engine = Literal["torch", "torch-int8", "torch-graphs", "openvino", "openvino-int8", "auto"]
+Engine = Literal["torch", "torch-int8", "openvino", "openvino-int8", "auto"]
 Dtype = Literal["fp32", "bf16"]

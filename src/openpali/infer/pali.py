@@ -18,7 +18,6 @@ from typing import NamedTuple, cast, get_args
 import torch
 
 from openpali.data.media.images import Preprocess
-from openpali.infer.engines.graphs import GraphedModel
 from openpali.infer.engines.openvino import OpenVinoPali, require_openvino
 from openpali.infer.generate import Decoding, Model
 from openpali.infer.names import Dtype, Engine
@@ -87,9 +86,9 @@ class Pali:
     Args:
         folder: a model, or a family of them.
         engine: what generates text: torch, or OpenVINO on CPUs with float or int8 weights. "torch-int8" is torch
-            with int8 weights and, for images and prompts, int8 activations, on CPUs. "torch-graphs" is torch with
-            CUDA graphs for the decoder, on GPUs; none has run it yet. "auto" picks OpenVINO for "fp32" on a CPU if
-            it is installed, else torch; the attribute holds the engine picked. Only a PaLI takes OpenVINO.
+            with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO for
+            "fp32" on a CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI takes
+            OpenVINO.
         dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
             OpenVINO computes in bf16 if the processor supports it, whatever this is: with "bf16" it only generates,
             and torch encodes images and prompts.
@@ -114,10 +113,7 @@ class Pali:
         compiles = main is None or isinstance(main.config, PaliModelConfig)
         if engine == "auto":
             engine = "openvino" if plain and compiles and _has_openvino() else "torch"
-        if engine == "torch-graphs":
-            if self.device.type != "cuda":
-                raise ValueError(f"engine {engine} records what a GPU does, not a {self.device}: take engine torch")
-        elif engine != "torch" and self.device.type != "cpu":
+        if engine != "torch" and self.device.type != "cpu":
             raise ValueError(f"engine {engine} computes on a cpu, not on {self.device}: take engine torch")
         if engine.startswith("openvino"):
             if main is not None and not compiles:
@@ -478,8 +474,6 @@ class Pali:
             engine: Model = model
             if self.engine.startswith("openvino"):
                 engine = OpenVinoPali(cast(PaliModel, model))
-            elif self.engine == "torch-graphs":
-                engine = GraphedModel(model)
             tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
             self._pipelines[part] = Pipeline(
                 model,
