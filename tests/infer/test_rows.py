@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import DECODINGS, check_same, inputs, row, tiny
 
 from openpali.infer.engines import openvino as engine
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Ask, Decoding, Generation, Model, Rows, Text, generate
+from openpali.model.init import init_weights
+from tiny_gemma import KINDS
 
 EOS = 1
 WAYS = [*DECODINGS.values(), Decoding(max_tokens=30, temperature=0.7, seed=3), Decoding(max_tokens=3)]
@@ -52,6 +55,22 @@ def check_all(text: Text, alone: list[Generation]) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_rows_that_come_and_go_get_the_texts_that_they_get_alone(seed: int, drops: bool) -> None:
     assert arrive(tiny(seed), seed, drops) > 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_so_they_do_in_a_prefix_model(kind: str) -> None:
+    torch.manual_seed(0)
+    assert arrive(init_weights(KINDS[kind]()).eval(), 0, drops=True) > 3
+
+
+def test_rows_are_decoded_together_only_if_every_option_of_the_choice_is_the_same() -> None:
+    base = {"temperature": 0.5, "top_k": 9, "top_p": 0.9}
+    changes = {"beams": 2, "temperature": 0.7, "top_k": 8, "top_p": 0.8}
+    alone = {"max_tokens": 3, "samples": 2, "seed": 4, "length_penalty": 0.5, "max_repeats": 9}
+    assert changes.keys() | alone.keys() == {each.name for each in fields(Decoding)}
+    for name, value in (changes | alone).items():
+        own = {"beams": value} if name == "beams" else {**base, name: value}
+        assert (Decoding(**own).choice == Decoding(**base).choice) == (name in alone), name  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("spare", [0, 64])

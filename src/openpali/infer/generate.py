@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -116,6 +116,12 @@ class Decoding:
                 )
         elif self.beams > 1:
             raise ValueError("beams search and temperature samples: set beams to 1 or temperature to 0")
+
+    @cached_property
+    def choice(self) -> Decoding:
+        """How the next token is chosen, the same for rows that are looked at together: without the fields that a
+        row decides by alone."""
+        return replace(self, max_tokens=1, samples=1, seed=0, length_penalty=0.0, max_repeats=None)
 
 
 @dataclass(frozen=True)
@@ -513,10 +519,9 @@ def _by_score(generation: Generation) -> float:
 
 def _candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eos_id: int) -> list[Candidates]:
     """What may follow each hypothesis; those that are decoded alike are looked at together."""
-    groups: dict[Hashable, list[int]] = {}
+    groups: dict[Decoding, list[int]] = {}
     for i, (text, _) in enumerate(live):
-        way = text.ask.decoding
-        groups.setdefault((way.beams, way.temperature, way.top_k, way.top_p), []).append(i)
+        groups.setdefault(text.ask.decoding.choice, []).append(i)
     found: dict[int, Candidates] = {}
     for places in groups.values():
         some = choices_LV if len(groups) == 1 else choices_LV[places]
