@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 _CODE = Path(__file__).parent
+_BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""The first renders twice as fast: the others draw a window around the page."""
 _PATIENCE = 15_000  # milliseconds for a page to load
 
 
@@ -60,7 +62,7 @@ def chromium(fonts: Path | None = None, *, hinting: str = "none") -> Iterator[Br
         raise FileNotFoundError(
             "pages are rendered with playwright, which is missing: run `pip install -e '.[pages]'`"
         ) from error
-    binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    binary = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if binary is None:
         raise FileNotFoundError(
             "pages are rendered with Chromium, which is missing: run `apt-get install chromium`"
