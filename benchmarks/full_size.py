@@ -37,6 +37,7 @@ from pathlib import Path
 import torch
 
 from _report import Result, cost, machine, rate, read_bandwidth, report, resident
+from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.model.int8 import compute_in_int8
@@ -154,7 +155,7 @@ def write_random(config: PaliModelConfig | PaliGemmaConfig, folder: Path) -> Non
         count, scale = shape.numel(), (shape[-1] if len(shape) > 1 else 1) ** -0.5
         weights[name] = (noise.repeat(-(-count // noise.numel()))[:count] * scale).view(shape)
     size = Preprocess(*config.vision.image_size)
-    write_model(folder, weights, config, preprocess=size, tokenizer=None, facts={"run": "random"})
+    write_model(folder, weights, config, preprocess=size, tokenizer=None, facts=Facts(run="random"))
 
 
 def answer(folder: Path, side: int, kind: str) -> dict[str, float]:

@@ -346,7 +346,6 @@ def _ours(folder: Path, shape: Shape, engine: Engine) -> Pali:
         model.config,
         preprocess=Preprocess(shape.image, shape.image),
         tokenizer=open_tokenizer(str(SHIPPED / "nano" / "pali")),
-        facts={},
     )
     return Pali.from_pretrained(folder / "pali", engine)
 

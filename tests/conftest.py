@@ -115,7 +115,7 @@ def readers(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.vit.set_grid((2, 8))
     config = replace(stored.config, vision=model.vit.config)
     sizes = Preprocess(*model.vit.config.image_size, policy="pad")
-    write_model(folder / "line", model.state_dict(), config, preprocess=sizes, tokenizer=stored.tokenizer, facts={})
+    write_model(folder / "line", model.state_dict(), config, preprocess=sizes, tokenizer=stored.tokenizer)
     (folder / "family.toml").write_text(
         f'[parts]\npali = "{family / "pali"}"\nline = "{folder / "line"}"\n[tasks]\nocr = ["pali", "line"]\n'
     )

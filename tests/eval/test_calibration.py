@@ -317,14 +317,15 @@ def test_mask_tokens_tell_which_task_reads_an_answer(family: Path, tokenizer: To
 
 def test_a_calibration_survives_int8(calibrated: Path, tmp_path: Path) -> None:
     write_int8(open_model(calibrated / "pali"), tmp_path / "int8")
-    assert open_model(tmp_path / "int8").calibrations == open_model(calibrated / "pali").calibrations
+    assert open_model(tmp_path / "int8").facts.calibration == open_model(calibrated / "pali").facts.calibration
 
 
 def test_a_damaged_calibration_is_named(calibrated: Path, tmp_path: Path) -> None:
     shutil.copytree(calibrated / "pali", tmp_path / "pali")
-    add_facts(tmp_path / "pali", calibration={"caption": {"heat": 1}})
-    with pytest.raises(ValueError, match=r"config\.json has a calibration that cannot be read"):
-        _ = open_model(tmp_path / "pali").calibrations
+    config = tmp_path / "pali" / "config.json"
+    config.write_text(config.read_text().replace('"offset": 1.0', '"offset": "high"'))
+    with pytest.raises(ValueError, match=r"config\.json .*calibration\.detect\.offset"):
+        open_model(tmp_path / "pali")
 
 
 def test_calibrating_stores_what_it_fits_and_evaluation_prints_its_error(
@@ -339,7 +340,7 @@ def test_calibrating_stores_what_it_fits_and_evaluation_prints_its_error(
     assert "ece" not in run(caption, Pali.from_pretrained(folder), Path(), limit=4).scores.summary
     [fitted] = calibrate([caption, BENCHMARKS["easy-vqa"]], Pali.from_pretrained(folder), Path(), limit=4)
     assert (fitted.part, fitted.task, fitted.claims) == ("pali", "caption", 4)
-    assert open_model(folder / "pali").calibrations == {"caption": fitted.calibration}
+    assert open_model(folder / "pali").facts.calibration == {"caption": fitted.calibration}
     done = run(caption, Pali.from_pretrained(folder), Path(), limit=4)
     assert done.scores.summary["ece"] == confidence_scores(done.rows, Caption())["ece"]
     sure = [fitted.calibration.confidence(row.values[CLAIMS][0]) for row in done.rows]

@@ -127,7 +127,6 @@ def test_hashes_change_with_the_data_and_the_weights(pali: Pali, family: Path, t
             stored.config,
             preprocess=stored.preprocess,
             tokenizer=stored.tokenizer,
-            facts={},
         )
     one, other = (cards.hash_model(Pali.from_pretrained(tmp_path / name)) for name in ("same", "other"))
     assert one == cards.hash_model(Pali.from_pretrained(tmp_path / "same"))

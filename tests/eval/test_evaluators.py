@@ -78,7 +78,7 @@ def live(pali: Pali) -> Pipeline:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5
-    return Pipeline(model.train(), stored.tokenizer, stored.preprocess, options=stored.facts["tasks"])
+    return Pipeline(model.train(), stored.tokenizer, stored.preprocess, options=stored.facts.tasks)
 
 
 def evaluators() -> list[Evaluator[Pipeline]]:

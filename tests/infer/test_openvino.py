@@ -175,7 +175,7 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
 @pytest.mark.slow
 def test_an_int8_folder_gives_what_its_floats_give(family, tmp_path) -> None:
     write_int8(open_model(family / "pali"), tmp_path / "int8")
-    assert open_model(tmp_path / "int8").facts["int8"]
+    assert open_model(tmp_path / "int8").facts.int8
     image = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
     expected = open_model(family / "pali").model().embed_images(image)
 

@@ -51,7 +51,7 @@ def live(family: Path) -> Pipeline:
             module.p = 0.5
     model.train()
     model.vit.eval()
-    return Pipeline(model, stored.tokenizer, stored.preprocess, max_prompt=64, options=stored.facts["tasks"])
+    return Pipeline(model, stored.tokenizer, stored.preprocess, max_prompt=64, options=stored.facts.tasks)
 
 
 def modes(model: torch.nn.Module) -> list[bool]:

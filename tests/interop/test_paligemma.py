@@ -287,7 +287,7 @@ def test_files_are_checked_asked_and_scored(
     assert "detect dog" in run("data", "validate", "mine.jsonl", "--model", family)
     assert "f1@0.5" in run("eval", "mine.jsonl", "--task", "detect", "--model", family)
     run("quantize", family / "pali", "--out", "small")
-    assert open_model(Path("small")).facts["int8"]
+    assert open_model(Path("small")).facts.int8
     assert open_model(Path("small")).stored()["text.embed.weight"].dtype == torch.int8  # each token reads all of it
     asked = ("predict", "photo.png", "--task", "ocr", "--model", "small", "--dtype", "bf16", "--json")
     assert json.loads(run(*asked).splitlines()[0])["prompt"] == "ocr"

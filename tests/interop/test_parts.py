@@ -81,14 +81,14 @@ def test_all_public_weights_are_adopted(sources: Path, tmp_path: Path) -> None:
         rows = known if key in ("embed.weight", "head.weight") else None
         assert torch.equal(weights[f"text.{key}"][:rows], value[:rows]), key
     assert (made.preprocess.height, made.preprocess.width) == (12, 12)
-    assert made.facts["parts"] == {
+    assert made.facts.parts == {
         "vision": str(sources / "siglip"),
         "text": str(sources / "t5"),
         "head": "its own",
     }
-    assert made.facts["positions"] == {"method": "as trained", "from": [3, 3], "to": [3, 3]}
-    assert made.facts["vocabulary"] == {"adopted": known, "new": 131, "seed": 0}
-    assert json.loads((tmp_path / "pali" / "config.json").read_text())["facts"] == made.facts
+    assert made.facts.positions == {"method": "as trained", "from": [3, 3], "to": [3, 3]}
+    assert made.facts.vocabulary == {"adopted": known, "new": 131, "seed": 0}
+    assert json.loads((tmp_path / "pali" / "config.json").read_text())["facts"] == made.facts.json_object()
     made.model()
 
 
@@ -111,7 +111,7 @@ def test_positions_are_resampled_and_recorded(sources: Path, tmp_path: Path) -> 
     assert (made.preprocess.height, made.preprocess.width) == (20, 28)
     expected = resample_positions(parts.vision.vit["positions"], (3, 3), (5, 7))
     assert torch.equal(made.weights()["vit.positions"], expected)
-    assert made.facts["positions"] == {
+    assert made.facts.positions == {
         "method": "bilinear, corners aligned, no antialiasing",
         "from": [3, 3],
         "to": [5, 7],
@@ -238,7 +238,7 @@ def test_export_writes_what_transformers_opens(sources: Path, tmp_path: Path, ca
     assemble(tmp_path / "out" / "vision", tmp_path / "out" / "text", tmp_path / "again")
     again = open_model(tmp_path / "again")
     assert again.config == ours.config
-    assert again.facts["vocabulary"]["new"] == 0
+    assert again.facts.vocabulary["new"] == 0
     for key, value in model.state_dict().items():
         if not key.startswith("project."):
             assert torch.equal(again.weights()[key], value), key
@@ -271,7 +271,7 @@ def test_texts_are_read_as_the_checkpoints_tokenizer_does(
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     adopt_siglip(folder, tmp_path / "ours")
     made = open_model(tmp_path / "ours")
-    assert (made.wording, made.padding) == expected
+    assert (made.facts.normalisation, made.facts.padding) == expected
     encoder = Pali(tmp_path / "ours").embedding._encoder
     assert (encoder.wording, encoder.padding) == expected
 
@@ -315,7 +315,7 @@ def test_an_exported_siglip_keeps_its_wording(sources: Path, tmp_path: Path) -> 
         ids = theirs(text, padding="max_length", max_length=24).input_ids
         assert ids == PairEncoder(ours.tokenizer, 24, wording).text(text).tolist()
         adopt_siglip(tmp_path / "theirs", tmp_path / "again")
-        assert open_model(tmp_path / "again").wording == wording
+        assert open_model(tmp_path / "again").facts.normalisation == wording
 
 
 def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path: Path) -> None:
@@ -412,9 +412,7 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
     assert all(torch.equal(a[key], b[key]) for key in a)
     assemble(sources / "siglip", sources / "t5", tmp_path / "pali")
     masks = MaskVQVAEConfig(code_dim=8, width=16)
-    write_model(
-        tmp_path / "masks", materialise(build(masks)).state_dict(), masks, preprocess=None, tokenizer=None, facts={}
-    )
+    write_model(tmp_path / "masks", materialise(build(masks)).state_dict(), masks, preprocess=None, tokenizer=None)
     described = {"parts": {"pali": "pali", "siglip": "siglip", "mask_vqvae": "masks"}, "tasks": {}}
     (tmp_path / "family.json").write_text(json.dumps(described))
     lines = openpali(capsys, monkeypatch, "export", tmp_path, "--out", tmp_path / "family")

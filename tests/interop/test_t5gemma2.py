@@ -178,7 +178,7 @@ def test_commands_take_it(
     assert "What is it?" in run("data", "validate", "mine.jsonl", "--model", "t5")
     assert "exact_match" in run("eval", "mine.jsonl", "--task", "vqa", "--model", "t5")
     run("quantize", "t5", "--out", "small")
-    assert open_model(Path("small")).facts["int8"]
+    assert open_model(Path("small")).facts.int8
     two = ("photo.png", "photo.png", "--as-frames", "<start_of_image> or <start_of_image>?")
     answer = json.loads(run("predict", *two, "--model", "small", "--dtype", "bf16", "--json").splitlines()[0])
     assert answer["prompt"] == two[-1]
@@ -323,7 +323,7 @@ def test_it_trains_with_the_loss_of_transformers(saved: Saved, adopted: Path, tm
     trained, started = open_model(tmp_path / "run" / "model"), open_model(adopted)
     after, before = trained.weights(), started.weights()
     assert not any(torch.equal(after[key], before[key]) for key in before)
-    assert (trained.preprocess, trained.facts["dialect"]) == (started.preprocess, "plain")
+    assert (trained.preprocess, trained.facts.dialect) == (started.preprocess, "plain")
     export(trained, tmp_path / "exported")
     assert all(torch.equal(read_t5gemma2(tmp_path / "exported").weights[key], after[key]) for key in after)
     costs = rehearse(recipe, recipe.phases[0], find_device("h100", 1), 1)

@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
+from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
@@ -73,7 +74,7 @@ def core(tokenizer: Tokenizer) -> PaliModel:
 @pytest.fixture(scope="module")
 def folder(core: PaliModel, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "pali"
-    facts = {"recipe": {"max_target": 9}}
+    facts = Facts(recipe={"max_target": 9})
     preprocess = Preprocess(72, 72)
     write_model(folder, core.state_dict(), core.config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return folder
@@ -156,7 +157,7 @@ def test_a_part_of_a_family_is_read_with_its_base(core: PaliModel, folder: Path,
     part = folder.parent / "part"
     weights = {k: v + 1 for k, v in core.state_dict().items() if k.startswith("text.")}
     write_model(
-        part, weights, core.config, preprocess=Preprocess(72, 72), tokenizer=tokenizer, facts={"base": "pali"}
+        part, weights, core.config, preprocess=Preprocess(72, 72), tokenizer=tokenizer, facts=Facts(base="pali")
     )
     model = AutoModelForImageTextToText.from_pretrained(part)
     assert torch.equal(model.vit.positions, core.vit.positions)

@@ -89,7 +89,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     assert Pali(Path("models/siglip")).similarity(["photo.png"], ["a dog"]).shape == (1, 1)
 
     tuned = open_model(Path("home/runs/tuned/model"))
-    assert (tuned.kind, tuned.facts["recipe"]["model"]["masks"]) == ("paligemma", "models/paligemma/mask_vqvae")
+    assert (tuned.kind, tuned.facts.recipe["model"]["masks"]) == ("paligemma", "models/paligemma/mask_vqvae")
     assert open_model(Path("models/paligemma-int8")).int8
 
     names: dict[str, object] = {}

@@ -178,7 +178,7 @@ def test_the_best_checkpoint_is_kept_and_exported(make_trainer, tmp_path, mine, 
     trainer.train()
     assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [2, 6]
     best = open_model(tmp_path / "run" / "best")
-    assert best.facts["samples"] == 8
+    assert best.facts.samples == 8
     weights = best.weights()
     assert all(torch.equal(weights[name], value) for name, value in kept[2].items())
     assert read_state(checkpoints(tmp_path / "run")[-1])["best"] == {
@@ -203,7 +203,7 @@ def test_a_run_without_gain_ends(make_trainer, tmp_path, mine, scripted, capsys)
     assert "mine has not improved for 2 evaluations: the run ends at sample 16; its best is of sample 8" in (
         " ".join(capsys.readouterr().out.split())
     )
-    assert open_model(tmp_path / "run" / "model").facts["samples"] == 16
+    assert open_model(tmp_path / "run" / "model").facts.samples == 16
     assert metrics_of(tmp_path / "run")[-1]["samples"] == 16
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
     make_trainer(recipe).train()  # the same command does not go on
@@ -244,9 +244,9 @@ def test_a_run_killed_before_its_best_is_exported_exports_it(make_trainer, tmp_p
     trainer._export = die
     with pytest.raises(Killed):
         trainer.train()
-    assert open_model(tmp_path / "run" / "best").facts["samples"] == 4
+    assert open_model(tmp_path / "run" / "best").facts.samples == 4
     make_trainer(recipe).train()
-    assert open_model(tmp_path / "run" / "best").facts["samples"] == 8
+    assert open_model(tmp_path / "run" / "best").facts.samples == 8
 
 
 def test_a_run_from_a_model_scores_the_model_first(make_trainer, tmp_path, mine, scripted) -> None:
@@ -493,7 +493,7 @@ def test_scores_of_ranks_are_those_of_the_exported_model(job, ran, tokenizer) ->
     for row, evaluation in zip(rows[-2:], open_evaluations(job.recipe, tokenizer), strict=True):
         [_, loss] = [evaluator.run(pipeline) for evaluator in evaluation.evaluators]
         assert row["scores"]["loss"] == pytest.approx(loss.scores.summary["loss"], rel=close)
-    assert open_model(ran / job.name / "best").facts["samples"] in (8, 16)
+    assert open_model(ran / job.name / "best").facts.samples in (8, 16)
 
 
 @pytest.mark.timeout(700)

@@ -409,7 +409,7 @@ def test_an_extended_run_is_one_that_was_longer_from_the_start(make_trainer, tmp
     ours, theirs = (newest_of(tmp_path / run) for run in ("run", "long"))
     assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
     facts = open_model(tmp_path / "run" / "model").facts
-    assert (facts["samples"], facts["recipe"]["more_samples"]) == (20, 12)
+    assert (facts.samples, facts.recipe["more_samples"]) == (20, 12)
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["more_samples"] == 12
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tiny_runs import Killed, kill_at, make_recipe
 
+from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
 from openpali.infer.pali import Pali
 from openpali.model.init import init_weights
@@ -42,8 +43,8 @@ def start(tmp_path, tokenizer) -> str:
     size = PICO.pali.vision.image_size
     shape = dataclasses.replace(PICO.pali.text, vocab_size=tokenizer.vocab_size)
     config = dataclasses.replace(PICO.pali, text=shape)
-    _write(family / "pali", config, preprocess=Preprocess(*size), tokenizer=tokenizer, facts={"tasks": KNOWN})
-    _write(family / "masks", PICO.masks, preprocess=None, tokenizer=None, facts={})
+    _write(family / "pali", config, preprocess=Preprocess(*size), tokenizer=tokenizer, facts=Facts(tasks=KNOWN))
+    _write(family / "masks", PICO.masks, preprocess=None, tokenizer=None)
     (family / FAMILY).write_text(json.dumps({"parts": {"pali": "pali", "mask_vqvae": "masks"}, "tasks": {}}))
     return str(family / "pali")
 
@@ -98,7 +99,7 @@ def test_what_a_run_does_not_train_stays_as_the_start_model_knew_it(tune, make_t
     assert trainer.evaluations._pipeline(trainer.model, sharded=False).task("detect").bins == 16
     trainer.train()
     pali = Pali.from_pretrained(tmp_path / "run")
-    assert open_model(tmp_path / "run" / "model").facts["tasks"] == KNOWN
+    assert open_model(tmp_path / "run" / "model").facts.tasks == KNOWN
     assert pali.task("detect").bins == 16
     assert pali.task("refseg").masks is not None  # the run's own folder has none
 
@@ -166,7 +167,7 @@ def test_a_run_resumes_as_it_began_whatever_its_start_model_says(tune, start, ma
         trainer.train()
     rewrite_facts(start, tasks={"detect": {"bins": 8}})
     make_trainer(inherit(named, tmp_path / "run").recipe).train()
-    assert open_model(tmp_path / "run" / "model").facts["tasks"]["detect"]["bins"] == 16
+    assert open_model(tmp_path / "run" / "model").facts.tasks["detect"]["bins"] == 16
 
 
 def test_a_family_starts_a_run_with_its_main_part(tune, start, make_trainer) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
 from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS
@@ -27,5 +28,5 @@ def write(folder: Path, kind: str, tokenizer: Tokenizer | None = None, seed: int
     config = CONFIGS[kind]
     preprocess = None if kind == "mask_vqvae" else Preprocess(72, 72)
     weights = materialise(build(config)).state_dict()
-    write_model(folder, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
+    write_model(folder, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=Facts(**facts))
     return folder

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
 from openpali.model.lora import LoraConfig
 from openpali.weights.adapters import Adapter
@@ -54,9 +55,7 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
     write(tmp_path / "masks", "mask_vqvae", tokenizer)
     tuned = load_file(tmp_path / "main" / "model.safetensors")
     tuned["project.weight"] = tuned["project.weight"] + 1
-    write_model(
-        tmp_path / "tuned", tuned, CONFIGS["pali"], preprocess=Preprocess(72, 72), tokenizer=tokenizer, facts={}
-    )
+    write_model(tmp_path / "tuned", tuned, CONFIGS["pali"], preprocess=Preprocess(72, 72), tokenizer=tokenizer)
     description = tmp_path / "family.toml"
 
     def describe(folder: Path) -> None:
@@ -114,14 +113,14 @@ def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:
     config = replace(CONFIGS["pali"], text=replace(CONFIGS["pali"].text, decoder_layers=0))
     fewer = {key: value for key, value in whole.items() if ".decoder.0." not in key}
     for name, weights in {"few": fewer, "apart": {k: v + 1 for k, v in fewer.items()}}.items():
-        write_model(tmp_path / name, weights, config, preprocess=None, tokenizer=tokenizer, facts={})
+        write_model(tmp_path / name, weights, config, preprocess=None, tokenizer=tokenizer)
     description, names = tmp_path / "family.toml", {"pali": "main", "few": "few", "apart": "apart"}
     description.write_text("[parts]\n" + "".join(f'{part} = "{tmp_path / name}"\n' for part, name in names.items()))
     pack_family(description, tmp_path / "family")
     parts = open_family(tmp_path / "family").parts
     few, apart = open_model(parts["few"]), open_model(parts["apart"])
     assert few.weights().keys() == apart.weights().keys() == fewer.keys()
-    assert (few.facts, apart.facts) == ({"base": "pali"}, {})
+    assert (few.facts, apart.facts) == (Facts(base="pali"), Facts())
     few.model()
     apart.model()
     # a part is not replaced before another that inherits from it is read
@@ -143,7 +142,7 @@ def test_a_single_model_is_a_family(tmp_path) -> None:
         write(tmp_path, "classifier")
     adapter = Adapter(str(folder), LoraConfig(2, 4.0, []), {})
     with pytest.raises(ValueError, match=r"holds a family of models"):
-        write_adapted(tmp_path, adapter, CONFIGS["siglip"], preprocess=None, tokenizer=None, facts={})
+        write_adapted(tmp_path, adapter, CONFIGS["siglip"], preprocess=None, tokenizer=None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["family.json", "model", "other"]
     (folder / "family.json").write_text("{}")
     with pytest.raises(ValueError, match=r"family.json is no description of a family"):

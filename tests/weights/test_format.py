@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
 from openpali.interop.names import read_config
+from openpali.metrics.calibration import Calibration
 from openpali.model.init import materialise
 from openpali.model.lora import LoraConfig
 from openpali.text.tokenizer import Tokenizer
@@ -29,7 +31,7 @@ def test_round_trip(kind, tmp_path, tokenizer) -> None:
     opened = open_model(write(tmp_path / "model", kind, tokenizer, samples=7, langs=["en", "zh"]))
     assert (opened.kind, opened.config) == (kind, CONFIGS[kind])
     assert opened.preprocess == (None if kind == "mask_vqvae" else Preprocess(72, 72))
-    assert opened.facts == {"samples": 7, "langs": ["en", "zh"]}
+    assert opened.facts == Facts(samples=7, langs=["en", "zh"])
     assert opened.tokenizer.encode("a red star") == tokenizer.encode("a red star")
     torch.manual_seed(0)
     expected = materialise(build(CONFIGS[kind])).state_dict()
@@ -147,6 +149,7 @@ def test_damaged_and_missing_files(tmp_path) -> None:
         {"preprocess": {"height": 8, "width": 8, "policy": "crop"}},
         {"facts": None},
         {"facts": "missing"},
+        {"facts": {"samples": "many"}},
         "[]",
         "{",
     ],
@@ -206,7 +209,7 @@ def test_a_base_holds_the_missing_tensors(tmp_path) -> None:
     whole = open_model(write(tmp_path / "whole", "pali", seed=1)).weights()
     write(tmp_path / "main", "pali", seed=2)
     own = {key: value for key, value in whole.items() if not key.startswith("vit.")}
-    write_model(tmp_path / "part", own, CONFIGS["pali"], preprocess=None, tokenizer=None, facts={"base": "main"})
+    write_model(tmp_path / "part", own, CONFIGS["pali"], preprocess=None, tokenizer=None, facts=Facts(base="main"))
     weights = open_model(tmp_path / "part").weights()
     base = open_model(tmp_path / "main").weights()
     assert weights.keys() == whole.keys()
@@ -220,7 +223,7 @@ def test_a_base_holds_the_missing_tensors(tmp_path) -> None:
 def test_a_folder_holds_an_adapter_or_a_whole_model(tmp_path) -> None:
     base, folder = (write(tmp_path / name, "classifier") for name in ("base", "model"))
     adapter = Adapter(str(base), LoraConfig(2, 4.0, []), {})
-    write_adapted(folder, adapter, CONFIGS["classifier"], preprocess=None, tokenizer=None, facts={})
+    write_adapted(folder, adapter, CONFIGS["classifier"], preprocess=None, tokenizer=None)
     assert open_model(folder).base
     assert not (folder / "model.safetensors").exists()
     write(folder, "classifier", seed=1)
@@ -265,7 +268,7 @@ def test_an_adapter_of_peft_has_the_facts_of_its_base_but_not_of_its_run(tmp_pat
     masks, folder = write(tmp_path / "masks", "mask_vqvae"), tmp_path / "adapter"
     write_adapter(folder, Adapter(str(base), LoraConfig(2, 4.0, []), {}))
     bare = open_model(folder)
-    assert (bare.facts, bare.calibrations) == (facts, {})
+    assert bare.facts == Facts(**facts)
     assert mask_codec_of(folder) == str(masks)
     card = model_card(bare, "gemma", ())
     assert "# adapter\n\nA LoRA adapter of OpenPaLI.\n" in card
@@ -273,5 +276,5 @@ def test_an_adapter_of_peft_has_the_facts_of_its_base_but_not_of_its_run(tmp_pat
     add_facts(folder, calibration={"caption": {"temperature": 2.0}})
     opened = open_model(folder)
     assert opened.adapter
-    assert opened.facts == {**facts, "calibration": {"caption": {"temperature": 2.0}}}
+    assert opened.facts == Facts(**facts, calibration={"caption": Calibration(2.0)})
     assert (opened.config, opened.preprocess) == (bare.config, bare.preprocess)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from openpali.architectures.facts import Facts
 from openpali.model.init import materialise
 from openpali.model.sizes import PRESETS, describe
 from openpali.weights.family import pack_family
@@ -22,10 +23,12 @@ def test_int8_models_are_close_to_the_original(tmp_path, tokenizer, kind: str) -
     torch.manual_seed(0)
     model = materialise(build(CONFIGS[kind]))
     source, out = tmp_path / "float", tmp_path / "int8"
-    write_model(source, model.state_dict(), CONFIGS[kind], preprocess=None, tokenizer=tokenizer, facts={"run": "x"})
+    write_model(
+        source, model.state_dict(), CONFIGS[kind], preprocess=None, tokenizer=tokenizer, facts=Facts(run="x")
+    )
     write_int8(open_model(source), out)
     opened = open_model(out)
-    assert opened.facts == {"run": "x", "int8": True}
+    assert opened.facts == Facts(run="x", int8=True)
     assert opened.tokenizer.proto == tokenizer.proto
     restored = opened.model().state_dict()
     for name, weight in model.state_dict().items():
@@ -49,7 +52,7 @@ def test_sizes_prints_the_bytes_that_quantize_writes(tmp_path, tokenizer) -> Non
     preset = PRESETS["pico"]
     with_int8 = describe(preset)["bytes"]["int8"]
     model = materialise(build(preset.pali))
-    write_model(tmp_path / "float", model.state_dict(), preset.pali, preprocess=None, tokenizer=tokenizer, facts={})
+    write_model(tmp_path / "float", model.state_dict(), preset.pali, preprocess=None, tokenizer=tokenizer)
     write_int8(open_model(tmp_path / "float"), tmp_path / "int8")
     assert sum(tensor.nbytes for tensor in load_file(tmp_path / "int8" / WEIGHTS).values()) == with_int8
 
@@ -69,7 +72,7 @@ def test_int8_models_are_packed_and_transplanted_as_floats(tmp_path, tokenizer) 
     description.write_text(f'[parts]\npali = "{tmp_path / "int8"}"\n')
     pack_family(description, tmp_path / "family")
     packed = open_model(tmp_path / "family" / "pali")
-    assert packed.facts == {}
+    assert packed.facts == Facts()
     for name, value in packed.model().state_dict().items():
         assert torch.equal(value, expected[name].to(torch.bfloat16).float())
     model = materialise(build(CONFIGS["pali"]))

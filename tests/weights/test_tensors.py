@@ -99,7 +99,6 @@ def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
         config,
         preprocess=Preprocess(72, 72),
         tokenizer=None,
-        facts={},
     )
     gc.collect()
     file, own = mapped_kilobytes(), resident_kilobytes("RssAnon")

@@ -9,7 +9,7 @@ The samples are drawn by neither training nor a benchmark.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -77,8 +77,7 @@ def calibrate(
         log_probs, right = judged(evaluator.run(pipeline).rows, task)
         calibration = fit_calibration(log_probs, right, offset=task.alternatives)
         folder = pali.parts[part]
-        known = {**open_model(folder).calibrations, task.name: calibration}
-        add_facts(folder, calibration={name: asdict(each) for name, each in known.items()})
+        add_facts(folder, calibration={**open_model(folder).facts.calibration, task.name: calibration})
         yield Fitted(part, task.name, calibration, len(right), mean([float(each) for each in right]))
 
 

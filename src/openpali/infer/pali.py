@@ -383,8 +383,7 @@ class Pali:
     @cached_property
     def dialect(self) -> str:
         """Name of the dialect that this family's main model was trained in."""
-        facts = open_model(self.parts[MAIN]).facts if MAIN in self.parts else {}
-        return str(facts.get("dialect", DEFAULT))
+        return open_model(self.parts[MAIN]).facts.dialect if MAIN in self.parts else DEFAULT
 
     def part_for(self, task: str) -> str:
         """The part of the family that answers a task; of several, the first.
@@ -480,12 +479,12 @@ class Pali:
                 stored.tokenizer,
                 stored.preprocess,
                 engine=engine,
-                max_prompt=int(stored.facts.get("max_prompt", LONGEST_PROMPT)),
-                options=stored.facts.get("tasks", {}),
+                max_prompt=stored.facts.max_prompt or LONGEST_PROMPT,
+                options=stored.facts.tasks,
                 tools=tools,
-                dialect=stored.facts.get("dialect", self.dialect),
+                dialect=stored.facts.dialect,
                 languages=self.languages,
-                calibrations=stored.calibrations,
+                calibrations=stored.facts.calibration,
                 ood=read_ood(stored.folder),
             )
         return self._pipelines[part]
@@ -499,9 +498,8 @@ class Pali:
         """
         stored, model = self.load("siglip")
         assert stored.preprocess is not None
-        return EmbeddingPipeline(
-            cast(SigLIP, model), stored.tokenizer, stored.preprocess, stored.wording, stored.padding
-        )
+        texts = stored.facts.normalisation, stored.facts.padding
+        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *texts)
 
     def load_all(self) -> None:
         """Load every part that answers prompts or embeds, so that no request waits for it.

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from openpali.data.pipeline.encode import Padding, Wording
+from openpali.architectures.facts import Facts
 from openpali.interop.paligemma import write_paligemma
 from openpali.interop.preprocessor import FILE, Inexpressible, describe_preprocess, warn_inexpressible
 from openpali.interop.siglip import write_siglip, write_vit
@@ -45,7 +45,7 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
     """
     weights, config = source.weights(), source.config
     if isinstance(config, SigLIPConfig):
-        texts = _siglip_tokenizer(source.tokenizer, source.wording, source.padding, config.text.length)
+        texts = _siglip_tokenizer(source.tokenizer, source.facts, config.text.length)
         processor = {**describe_preprocess(source.preprocess), "tokenizer_config.json": texts}
         _write(out, *write_siglip(weights, config), processor)
         source.tokenizer.save(out / "spiece.model")
@@ -92,8 +92,9 @@ def _write(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any
         (folder / name).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
-def _siglip_tokenizer(tokenizer: Tokenizer, wording: Wording, padding: Padding, length: int) -> dict[str, Any]:
+def _siglip_tokenizer(tokenizer: Tokenizer, facts: Facts, length: int) -> dict[str, Any]:
     """What makes transformers' tokenizer normalise and pad texts as ours, as far as it can, and tells convert."""
+    wording = facts.normalisation
     if wording != "canonical":
         warn_inexpressible(
             "transformers' SiglipTokenizer removes punctuation, which this model's texts keep: leave it out there, "
@@ -105,7 +106,7 @@ def _siglip_tokenizer(tokenizer: Tokenizer, wording: Wording, padding: Padding, 
         "do_lower_case": wording != "as is",
         "wording": wording,
         "model_max_length": length,
-        "pad_token": eos if padding == "eos" else pad,
+        "pad_token": eos if facts.padding == "eos" else pad,
         "eos_token": eos,
         "unk_token": unk,
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from openpali.architectures.facts import Facts
 from openpali.interop.big_vision import read_arrays
 from openpali.interop.names import Rule, read, skeleton
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
@@ -53,5 +54,5 @@ def adopt_mask_codec(path: Path, out: Path) -> list[str]:
         FileNotFoundError, ValueError: as :func:`read_mask_codec`.
     """
     config, weights = read_mask_codec(path)
-    write_model(out, weights, config, preprocess=None, tokenizer=None, facts={"parts": {"masks": str(path)}})
+    write_model(out, weights, config, preprocess=None, tokenizer=None, facts=Facts(parts={"masks": str(path)}))
     return [f"mask VQ-VAE: {config.codes} codes of {config.code_dim}, {config.width} channels"]

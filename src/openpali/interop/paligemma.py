@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openpali.architectures.facts import Facts
 from openpali.interop import big_vision, siglip
 from openpali.interop.gemma import describe_shapes, layer_rules, read_shapes
 from openpali.interop.mask_codec import adopt_mask_codec
@@ -113,11 +114,11 @@ def adopt_paligemma(
         bos=tokenizer.bos_id,
         separator=tokenizer.piece_id("\n"),
     )
-    facts = {
-        "parts": {"model": str(source), "masks": str(masks) if masks else None},
-        "dialect": PALIGEMMA.name,
-        "positions": describe_positions(vision.grid, grid),
-    }
+    facts = Facts(
+        parts={"model": str(source), "masks": str(masks) if masks else None},
+        dialect=PALIGEMMA.name,
+        positions=describe_positions(vision.grid, grid),
+    )
     write_model(
         out / MAIN if masks else out,
         {**found.weights, "vit.positions": positions},

@@ -9,7 +9,8 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
-from openpali.data.pipeline.encode import Padding, Wording
+from openpali.architectures.facts import Facts
+from openpali.data.pipeline.encode import Wording
 from openpali.interop.big_vision import read_npz
 from openpali.interop.names import read_json
 from openpali.interop.preprocessor import read_preprocess
@@ -30,11 +31,11 @@ class Parts:
 
     vision: ImageEncoder
     text: LanguageModel | None
-    facts: dict[str, Any]
+    facts: Facts
 
     def describe(self) -> list[str]:
         """Lines of text about adopted and new parts."""
-        v, positions, words = self.vision, self.facts["positions"], self.facts["vocabulary"]
+        v, positions, words = self.vision, self.facts.positions, self.facts.vocabulary
         size = " x ".join(str(side) for side in v.image_size)
         towers = "image encoder" + (" and text tower" if v.text else "") + (", MAP head" if v.has_pool else "")
         lines = [f"{towers}: {len(v.weights)} tensors, {v.vision.depth} layers of {v.vision.width}, {size} pixels"]
@@ -122,11 +123,11 @@ def assemble(
     for name in ("embed.weight", "head.weight"):
         if name in texts:
             texts[name] = extend_rows(texts[name], known, tokenizer.vocab_size, generator)
-    facts = {
-        "parts": {"vision": str(vision), "text": str(text), "head": language.head},
-        "vocabulary": {"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
-        "positions": describe_positions(image.vision.grid, placed),
-    }
+    facts = Facts(
+        parts={"vision": str(vision), "text": str(text), "head": language.head},
+        vocabulary={"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
+        positions=describe_positions(image.vision.grid, placed),
+    )
     weights = {
         **{f"vit.{key}": value for key, value in vit.items()},
         **{f"project.{key}": value for key, value in _new_projection(config, seed).items()},
@@ -159,18 +160,18 @@ def adopt_siglip(vision: Path, out: Path, *, size: tuple[int, int] | None = None
     weights = {**image.weights, **{f"vit.{key}": value for key, value in vit.items()}}
     generator = torch.Generator().manual_seed(seed)
     weights["text.embed.weight"] = extend_rows(weights["text.embed.weight"], known, tokenizer.vocab_size, generator)
-    facts = {
-        "parts": {"vision": str(vision)},
+    facts = Facts(
+        parts={"vision": str(vision)},
         **_texts(beside, tokenizer),
-        "vocabulary": {"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
-        "positions": describe_positions(image.vision.grid, placed),
-    }
+        vocabulary={"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
+        positions=describe_positions(image.vision.grid, placed),
+    )
     preprocess = read_preprocess(vision, *config.vision.image_size)
     write_model(out, weights, config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
     return Parts(image, None, facts)
 
 
-def _texts(folder: Path, tokenizer: Tokenizer) -> dict[str, Wording | Padding]:
+def _texts(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     """How a checkpoint's tokenizer normalises and pads texts, as facts of a model folder.
 
     What `openpali export` wrote says so, and the padding token that is named there. Otherwise, SigLIP 2, which has

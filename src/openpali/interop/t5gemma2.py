@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openpali.architectures.facts import Facts
 from openpali.interop import siglip
 from openpali.interop.gemma import describe_shapes, layer_rules, read_shapes
 from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
@@ -147,12 +148,12 @@ def adopt_t5gemma2(source: Path, out: Path, *, size: tuple[int, int] | None = No
         config,
         preprocess=read_preprocess(source, *config.vision.image_size),
         tokenizer=tokenizer,
-        facts={
-            "parts": {"model": str(source)},
-            "dialect": PLAIN.name,
-            "max_prompt": config.longest,
-            "positions": describe_positions(vision.grid, grid),
-        },
+        facts=Facts(
+            parts={"model": str(source)},
+            dialect=PLAIN.name,
+            max_prompt=config.longest,
+            positions=describe_positions(vision.grid, grid),
+        ),
     )
     side = " x ".join(str(n) for n in config.vision.image_size)
     tokens, layers = grid[0] * grid[1] // config.pool**2, f"{config.encoder.layers} + {config.decoder.layers}"

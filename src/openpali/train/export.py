@@ -12,9 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from openpali.architectures.facts import Facts
 from openpali.distributed import Ranks
 from openpali.model.lora import lora_names
-from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import adapter_of, build_adaptable
@@ -22,7 +22,7 @@ from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of
 from openpali.train.recipe import Recipe, SequenceRecipe
 from openpali.train.step import TrainStep, vit_of
-from openpali.weights.format import BASE_FINGERPRINT, Config, write_adapted, write_model
+from openpali.weights.format import Config, write_adapted, write_model
 
 
 def gather_weights(
@@ -98,15 +98,15 @@ def export_model(
         current_config(step),
         preprocess=None if vit is None else recipe.model.preprocess(Size(*vit.config.image_size)),
         tokenizer=tokenizer,
-        facts={
-            "run": recipe.name,
-            "samples": samples,
-            **({"max_prompt": recipe.max_prompt} if isinstance(recipe, SequenceRecipe) else {}),
-            **({"dialect": dialect} if (dialect := dialect_of(recipe)) != DEFAULT else {}),
-            "tasks": task_options(recipe),
-            "recipe": recipe.model_dump(mode="json"),
-            **({BASE_FINGERPRINT: base} if base else {}),
-        },
+        facts=Facts(
+            run=recipe.name,
+            samples=samples,
+            max_prompt=recipe.max_prompt if isinstance(recipe, SequenceRecipe) else None,
+            dialect=dialect_of(recipe),
+            tasks=task_options(recipe),
+            recipe=recipe.model_dump(mode="json"),
+            base_fingerprint=base,
+        ),
     )
 
 

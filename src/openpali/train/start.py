@@ -107,8 +107,8 @@ def _read(recipe: Recipe) -> Known | None:
         "tokenizer": own if model.has_tokenizer else "",
         **_resizing(model.preprocess),
         "masks": mask_codec_of(folder),
-        "dialect": model.facts.get("dialect", DEFAULT),
-        "knows": model.facts.get("tasks", {}),
+        "dialect": model.facts.dialect,
+        "knows": model.facts.tasks,
     }
 
 

@@ -519,7 +519,7 @@ def _resumed_window(state: dict[str, Any], ranks: Ranks) -> Window:
 def _samples_of(folder: Path) -> int | None:
     """After how many samples a run wrote its model folder; None if it did not, or not to the end."""
     try:
-        return cast("int | None", open_model(folder).facts.get("samples"))
+        return open_model(folder).facts.samples
     except (FileNotFoundError, ValueError):
         return None
 

@@ -12,7 +12,7 @@ from openpali.weights.format import ModelFolder
 
 def start_of(model: ModelFolder) -> str:
     """The name of the model that an adapter changes, or that a run started from; empty if there is none."""
-    return model.adapter.base if model.adapter else _recipe(model).get("model", {}).get("init", {}).get("", "")
+    return model.adapter.base if model.adapter else model.facts.start
 
 
 def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
@@ -26,13 +26,13 @@ def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
     Raises:
         ValueError: a score card cannot be read.
     """
-    recipe, start = _recipe(model), start_of(model)
+    recipe, start = model.facts.recipe, start_of(model)
     lines = ["---", f"license: {licence}", "library_name: openpali", "pipeline_tag: image-text-to-text"]
     if start.startswith("hf://"):
         lines.append(f"base_model: {start.removeprefix('hf://').partition('@')[0]}")
-    lines += ["---", "", f"# {model.facts.get('run', model.folder.name)}", ""]
+    lines += ["---", "", f"# {model.facts.run or model.folder.name}", ""]
     kind = "A LoRA adapter" if model.adapter else f"A {model.kind}"
-    samples = model.facts.get("samples")
+    samples = model.facts.samples
     lines.append(f"{kind} of OpenPaLI{'' if samples is None else f', {samples:,} samples'}.")
     if start:
         lines.append(f"It starts from `{start}`, whose licence applies to these weights, too.")
@@ -43,10 +43,6 @@ def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
     if recipe:
         lines += ["", "## Recipe", "", "```json", json.dumps(recipe, indent=1, ensure_ascii=False), "```"]
     return "\n".join(lines) + "\n"
-
-
-def _recipe(model: ModelFolder) -> Any:
-    return model.facts.get("recipe") or {}
 
 
 def _read(path: Path) -> Any:

@@ -63,8 +63,7 @@ def mask_codec_of(folder: Path) -> str:
     if (folder / FAMILY).is_file():
         return ""
     model = open_model(folder)
-    recipe = (model if "recipe" in model.facts else model.base or model).facts.get("recipe", {})
-    named = str(recipe.get("model", {}).get("masks", ""))
+    named = (model if model.facts.recipe else model.base or model).facts.masks
     try:
         return named if named and find_model(named) else ""
     except FileNotFoundError:
@@ -148,7 +147,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
             weights = {k: v for k, v in weights.items() if k not in shared}
             if shared:
-                facts["base"] = "pali"
+                facts = facts.but(base="pali")
         write_model(
             folder / part,
             weights,

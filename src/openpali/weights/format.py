@@ -20,10 +20,9 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from openpali.architectures.facts import NOTHING, Facts
 from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.encode import Padding, Wording
 from openpali.messages import reason
-from openpali.metrics.calibration import Calibration
 from openpali.model.int8 import use_int8
 from openpali.model.lora import add_lora
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
@@ -53,9 +52,8 @@ MODEL_TYPE = "openpali"  # how transformers finds the class of a pali, see `inte
 TOKENIZER = "tokenizer.model"
 POSITIONS = "vit.positions"
 ANSWERING = frozenset({"pali", "paligemma", "t5gemma2"})  # kinds of models that take prompts
-BASE_FINGERPRINT = "base_fingerprint"  # fact of an adapter: of its base's tensors, as they were in training
-STORAGE = frozenset({"base", "int8", BASE_FINGERPRINT})  # facts about a folder's tensors; other writers drop them
-OF_A_RUN = frozenset({"run", "samples", "recipe", "calibration"})  # facts that are not true of an adapter's changes
+STORAGE = ("base", "int8", "base_fingerprint")  # facts about a folder's tensors; other writers drop them
+OF_A_RUN = ("run", "samples", "recipe", "calibration")  # facts that are not true of an adapter's changes
 Json = dict[str, Any]
 
 
@@ -115,15 +113,14 @@ def build(config: Config) -> nn.Module:
 class ModelFolder:
     """An opened model folder. Weights are read on request, the tokenizer is parsed once.
 
-    ``facts["base"]``, if set, names a sibling folder that holds the tensors missing here: a transfer with a frozen
-    ViT ships without it. ``facts["int8"]`` says that weights are stored in int8 (:mod:`openpali.model.int8`). A
-    folder with an adapter holds what changes in another model, its base.
+    With ``facts.base``, a sibling folder holds the tensors missing here: a transfer with a frozen ViT ships without
+    it. A folder with an adapter holds what changes in another model, its base.
     """
 
     folder: Path
     config: Config
     preprocess: Preprocess | None
-    facts: Json
+    facts: Facts
 
     @property
     def kind(self) -> str:
@@ -170,8 +167,7 @@ class ModelFolder:
         """
         if self.base:
             return self.base.folder
-        name = self.facts.get("base")
-        return self.folder.parent / name if name else None
+        return self.folder.parent / self.facts.base if self.facts.base else None
 
     @cached_property
     def _true_base(self) -> ModelFolder | None:
@@ -180,18 +176,18 @@ class ModelFolder:
         Raises:
             ValueError: it has others.
         """
-        known = self.facts.get(BASE_FINGERPRINT)
+        known = self.facts.base_fingerprint
         if self.base and self.adapter and known and known != fingerprint(self.base.stored()):
             raise ValueError(
                 f"{self.adapter.base} has other weights than when the adapter {self.folder} was trained: restore "
-                f"them, or, to use it all the same, remove {BASE_FINGERPRINT} from {self.folder / CONFIG}"
+                f"them, or, to use it all the same, remove base_fingerprint from {self.folder / CONFIG}"
             )
         return self.base
 
     @property
     def int8(self) -> bool:
         """Whether weights are stored in int8."""
-        return self.base.int8 if self.base else bool(self.facts.get("int8"))
+        return self.base.int8 if self.base else self.facts.int8
 
     def weights(self) -> Mapping[str, Tensor]:
         """All tensors by name, int8 ones widened to float32, an adapter merged. Each is read when it is touched.
@@ -204,33 +200,9 @@ class ModelFolder:
         return MergedTensors(widened, self.adapter) if self.adapter else widened
 
     @property
-    def calibrations(self) -> dict[str, Calibration]:
-        """The calibrations of its confidence, by task; empty for a model without (:mod:`openpali.eval.calibrate`).
-
-        Raises:
-            ValueError: they cannot be read.
-        """
-        try:
-            return {task: Calibration(**values) for task, values in self.facts.get("calibration", {}).items()}
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"{self.folder / CONFIG} has a calibration that cannot be read ({error})") from error
-
-    @property
-    def wording(self) -> Wording:
-        """How the texts of a SigLIP are normalised, see :class:`openpali.data.pipeline.encode.PairEncoder`."""
-        wording: Wording = self.facts.get("wording", "lower")
-        return "as is" if self.facts.get("recipe", {}).get("keep_case") else wording
-
-    @property
-    def padding(self) -> Padding:
-        """How the texts of a SigLIP are padded, see :class:`openpali.data.pipeline.encode.PairEncoder`."""
-        padding: Padding = self.facts.get("padding", "eos")
-        return padding
-
-    @property
-    def lasting_facts(self) -> Json:
+    def lasting_facts(self) -> Facts:
         """The facts that stay true of :meth:`weights` wherever they are written."""
-        return {key: value for key, value in self.facts.items() if key not in STORAGE}
+        return self.facts.without(*STORAGE)
 
     def stored(self) -> Mapping[str, Tensor]:
         """All tensors by name, as they are on disk; of an adapter, those of its base, at its own resolution."""
@@ -286,8 +258,7 @@ def open_model(folder: Path) -> ModelFolder:
     path = folder / CONFIG
     if not path.is_file() and (folder / ADAPTER).is_file():  # of PEFT
         base = _open_base(folder, read_adapter(folder))
-        facts = {key: value for key, value in base.lasting_facts.items() if key not in OF_A_RUN}
-        return ModelFolder(folder, base.config, base.preprocess, facts)
+        return ModelFolder(folder, base.config, base.preprocess, base.lasting_facts.without(*OF_A_RUN))
     if not path.is_file():
         if (folder / FAMILY).is_file():
             parts = ", ".join(str(part.parent) for part in sorted(folder.glob("*/config.json")))
@@ -302,7 +273,7 @@ def open_model(folder: Path) -> ModelFolder:
             raise ValueError(f"its format is {described['format']}, and this version reads {FORMAT}")
         config = config_from_json(_KINDS[described["kind"]], described["config"])
         preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
-        facts = dict(described["facts"])
+        facts = Facts.model_validate(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no model configuration that this version reads ({reason(error)})") from error
     return ModelFolder(folder, config, preprocess, facts)
@@ -315,9 +286,9 @@ def write_model(
     *,
     preprocess: Preprocess | None,
     tokenizer: Tokenizer | None,
-    facts: Json,
+    facts: Facts = NOTHING,
 ) -> None:
-    """Write a model folder. ``facts`` is whatever else should be recorded: recipe, samples seen, task options.
+    """Write a model folder. ``facts`` is what else should be recorded.
 
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
     What was fitted to them, confidence and OOD detector, goes, and so does an adapter.
@@ -339,7 +310,7 @@ def write_adapted(
     *,
     preprocess: Preprocess | None,
     tokenizer: Tokenizer | None,
-    facts: Json,
+    facts: Facts = NOTHING,
 ) -> None:
     """Write a folder with an adapter in the place of weights, otherwise as :func:`write_model`.
 
@@ -358,7 +329,7 @@ def _require_no_family(folder: Path) -> None:
 
 
 def _describe(
-    folder: Path, config: Config, preprocess: Preprocess | None, tokenizer: Tokenizer | None, facts: Json
+    folder: Path, config: Config, preprocess: Preprocess | None, tokenizer: Tokenizer | None, facts: Facts
 ) -> None:
     """Write what a model folder holds beside its tensors."""
     for name in OOD_FOLDERS:
@@ -368,14 +339,14 @@ def _describe(
     _write_config(folder, _configuration(config, preprocess, facts))
 
 
-def _configuration(config: Config, preprocess: Preprocess | None, facts: Json) -> Json:
+def _configuration(config: Config, preprocess: Preprocess | None, facts: Facts) -> Json:
     """The content of ``config.json``."""
     described = {
         "format": FORMAT,
         "kind": _kind_of(config),
         "config": dataclasses.asdict(config),
         "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
-        "facts": facts,
+        "facts": facts.json_object(),
     }
     return described | ({"model_type": MODEL_TYPE} if isinstance(config, PaliModelConfig) else {})
 
@@ -423,14 +394,8 @@ def add_facts(folder: Path, **facts: Any) -> None:
         FileNotFoundError, ValueError: as :func:`open_model`, of an adapter of PEFT, which has no configuration.
         OSError: it cannot be written.
     """
-    path = folder / CONFIG
-    if path.is_file():
-        described = json.loads(path.read_text("utf-8"))
-    else:
-        opened = open_model(folder)
-        described = _configuration(opened.config, opened.preprocess, opened.facts)
-    described["facts"] |= facts
-    _write_config(folder, described)
+    opened = open_model(folder)
+    _write_config(folder, _configuration(opened.config, opened.preprocess, opened.facts.but(**facts)))
 
 
 def _open_base(folder: Path, adapter: Adapter) -> ModelFolder:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 from openpali.data.validate import Terms
-from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import TASKS, Tools, find_family, open_task, openable
 from openpali.weights.family import MAIN, mask_codec_of, open_family
 from openpali.weights.find import find_model
@@ -29,11 +28,10 @@ def known_terms(name: str, task: str = "") -> Terms:
     if MAIN not in parts:
         raise ValueError(f"the model {folder} has no part that is asked in text, only {', '.join(parts)}")
     model = open_model(parts[MAIN])
-    tokenizer, known = model.tokenizer, model.facts.get("tasks", {})
+    tokenizer, known = model.tokenizer, model.facts.tasks
     tools: Tools = {"tokenizer": lambda: tokenizer}
     if masks := mask_codec_of(folder):
         tools = {**tools, "masks": cache(lambda: open_mask_codec(find_model(masks)))}
-    dialect = str(model.facts.get("dialect", DEFAULT))
     if task and "masks" in find_family(task).needs - tools.keys():
         raise ValueError(
             f"the model {folder} has no mask VQ-VAE, which task {task} needs: take a family that has "
@@ -42,5 +40,5 @@ def known_terms(name: str, task: str = "") -> Terms:
     names = (
         [task] if task else [each for each in openable(tools) if "masks" not in TASKS[each].needs - tools.keys()]
     )
-    tasks = [open_task(each, known.get(each), tools, dialect=dialect) for each in names]
-    return Terms(tasks, bool(task), tokenizer, max_prompt=model.facts.get("max_prompt"))
+    tasks = [open_task(each, known.get(each), tools, dialect=model.facts.dialect) for each in names]
+    return Terms(tasks, bool(task), tokenizer, max_prompt=model.facts.max_prompt)

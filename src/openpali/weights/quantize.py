@@ -34,6 +34,6 @@ def write_int8(source: ModelFolder, out: Path) -> None:
         source.config,
         preprocess=source.preprocess,
         tokenizer=source.tokenizer if source.has_tokenizer else None,
-        facts={**source.lasting_facts, "int8": True},
+        facts=source.lasting_facts.but(int8=True),
     )
     copy_ood(source.folder, out)

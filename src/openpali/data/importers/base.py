@@ -15,6 +15,7 @@ from openpali.data.problems import Problems
 from openpali.data.sources.files import is_url
 from openpali.data.sources.mask_formats import RunLengths, Shape
 from openpali.data.sources.records import ObjectRecord
+from openpali.messages import reason
 from openpali.tasks.example import Box, Size
 
 M = TypeVar("M", bound=BaseModel)
@@ -175,7 +176,7 @@ def place(things: Sequence[Thing], annotated: Size, size: Size, log: Imported) -
         try:
             ObjectRecord.model_validate(record)
         except ValidationError as error:
-            log.add("bad object", f"{thing.where}: {explain(error)}")
+            log.add("bad object", f"{thing.where}: {reason(error)}")
         else:
             placed.append(record)
     return placed
@@ -210,7 +211,7 @@ def read_entry(model: type[M], value: Any, where: str, log: Imported) -> M | Non
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        log.add("damaged entry", f"{where}: {explain(error)}")
+        log.add("damaged entry", f"{where}: {reason(error)}")
         return None
 
 
@@ -247,11 +248,3 @@ def read_json(path: Path, title: str, *lists: str) -> dict[str, Any]:
             others = ", ".join(map(repr, value)) or "nothing"
             raise ValueError(f"{path} is not {title}: it has no list {name!r}, but {others}")
     return value
-
-
-def explain(error: ValidationError) -> str:
-    """The first mistake that pydantic found, on one line."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{field}: {message}" if field else message

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedConfig
 
+from openpali.architectures.facts import Facts
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.sizes import PRESETS
 from openpali.weights.format import FORMAT, MODEL_TYPE, config_from_json
@@ -65,7 +66,7 @@ class PaliConfig(PreTrainedConfig):
 
     def generation_config(self) -> GenerationConfig:
         """How to generate by default: greedy, up to the length of targets that the model was trained on."""
-        longest = (self.facts or {}).get("recipe", {}).get("max_target")
+        longest = Facts.model_validate(self.facts).max_target
         config = GenerationConfig.from_model_config(self)
         if longest is not None:
             config.max_new_tokens = longest

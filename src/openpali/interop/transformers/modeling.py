@@ -195,11 +195,11 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         config = kwargs.get("config") or PaliConfig.from_pretrained(path)
         if not (Path(path) / "generation_config.json").is_file():
             kwargs.setdefault("generation_config", config.generation_config())
-        if not STORAGE.isdisjoint(config.facts or {}):  # int8 tensors, or tensors in the folder of its base
+        if (config.facts or {}).keys() & set(STORAGE):  # int8 tensors, or tensors in the folder of its base
             stored = open_model(Path(path))
             kwargs.setdefault("state_dict", dict(stored.weights()))
             kwargs["config"] = config = copy.deepcopy(config)
-            config.facts = stored.lasting_facts
+            config.facts = stored.lasting_facts.json_object()
             path = None
         return super().from_pretrained(path, *args, **kwargs)
 
