@@ -38,8 +38,8 @@ soak-serve: .venv/dev.ready
 	OPENPALI_SERVE_REQUESTS=20000 OPENPALI_SERVE_DISCONNECTS=500 OPENPALI_SERVE_CASES=10000 $(PYTEST) -s \
 	    --timeout 14400 $(addprefix tests/serve/test_,soak.py disconnects.py schema.py)
 
-# Ask `openpali serve` about the held-out sets of the nano world, from 32 clients: the answers must be those of
-# `openpali eval`. Takes minutes.
+# Ask nano about every set that a card is of, as `openpali predict` and Python ask, and through the server from 32
+# clients: the answers must be those of `openpali eval`. Takes hours; minutes with OPENPALI_SERVED_SAMPLES=100.
 served: .venv/dev.ready
 	OPENPALI_SERVED_SAMPLES=$${OPENPALI_SERVED_SAMPLES:-all} $(PYTEST) -s --timeout 14400 \
 	    tests/serve/test_served_equals_evaluated.py
