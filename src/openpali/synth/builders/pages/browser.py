@@ -148,8 +148,10 @@ def shoot(browser: Browser, address: str, look: Look, scrolls: list[float]) -> G
         context.set_default_timeout(_PATIENCE)
         context.route(lambda url: not url.startswith(("http://127.0.0.1", "data:", "blob:")), lambda r: r.abort())
         page = context.new_page()
+        protocol = context.new_cdp_session(page)
+        protocol.send("Accessibility.enable")  # else each role and name that is asked for builds all of them
         if look.dark:
-            context.new_cdp_session(page).send("Emulation.setAutoDarkModeOverride", {"enabled": True})
+            protocol.send("Emulation.setAutoDarkModeOverride", {"enabled": True})
         page.goto(address, wait_until="load")
         _lay_out(page, look)
         seen = set()
