@@ -16,6 +16,7 @@ from openpali.data.pipeline.pages import (
     View,
     cut_line,
     mark_cells,
+    recolour,
 )
 from openpali.model.pages import CELL
 from openpali.rng import generator
@@ -78,17 +79,25 @@ def test_parts_of_pages_agree_with_their_cells() -> None:
 
 def test_lines_are_cut_at_one_height_with_room_around_them() -> None:
     image = PilImage.fromarray(np.asarray(page().images[0]))
-    pixels = cut_line(image, page().lines[1].box, 32, 512, 16)
+    pixels = cut_line(image, page().lines[1].box, 32, 512)
     assert pixels.shape[0] == 32
     assert pixels.shape[1] % 16 == 0
     dark = pixels[..., 0] < 128
     rows = np.flatnonzero(dark.any(1))
     assert (rows[0], rows[-1]) == (pytest.approx(3, abs=1), pytest.approx(28, abs=1))
-    assert cut_line(image, page().lines[1].box, 32, 48, 16).shape[1] == 48  # squeezed: no line is cut off
+    assert cut_line(image, page().lines[1].box, 32, 48).shape[1] == 48  # squeezed: no line is cut off
+
+
+def test_other_colours_keep_what_is_written() -> None:
+    grey = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    for seed in range(20):
+        brightness = recolour(grey, np.random.default_rng(seed)).astype(int).sum(2)[0]
+        assert abs(brightness[-1] - brightness[0]) >= 3 * 63
+    assert len({recolour(grey, np.random.default_rng(seed)).tobytes() for seed in range(20)}) == 20
 
 
 def test_pieces_of_lines_come_with_their_characters() -> None:
-    encoder = ReadingEncoder(16, pieces=6, inverted=0)
+    encoder = ReadingEncoder(pieces=6, recoloured=0)
     samples = [encoder.encode(page(), OCR, Preprocess(32, 256), generator(i)) for i in range(4)]
     batch = encoder.collate(samples)
     assert batch["lines"].shape[1] == 32
@@ -111,7 +120,7 @@ def test_what_cannot_be_read_is_a_bad_sample() -> None:
 
 def test_an_image_of_one_line_is_read_whole() -> None:
     image = np.full((20, 60, 3), 255, np.uint8)
-    encoder = ReadingEncoder(16, inverted=0)
+    encoder = ReadingEncoder(recoloured=0)
     arrays = encoder.encode(Example("x", [image], text="Öl"), OCR, Preprocess(32, 256), generator(1))
     assert arrays["characters"].tolist() == [numbers_of("Öl")]
 

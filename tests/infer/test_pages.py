@@ -103,7 +103,7 @@ def test_long_lines_are_cut_between_words() -> None:
     for start in range(10, 1900, 50):  # words of 30 pixels, spaces of 20
         image[8:30, start : start + 30] = 0
     box = Box(5, 10, 33, 1890)
-    pieces = list(_pieces(PilImage.fromarray(image), 3, box, 32, 512, 16))
+    pieces = list(_pieces(PilImage.fromarray(image), 3, box, 32, 512))
     assert len(pieces) > 3
     assert all(piece.columns <= 32 and piece.line == 3 for piece in pieces)
     for piece in pieces[1:]:

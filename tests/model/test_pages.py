@@ -8,15 +8,14 @@ from torch import Tensor
 
 from openpali.model.init import materialise
 from openpali.model.pages import (
-    CELL,
     Cells,
     Finder,
     FinderConfig,
+    PageViT,
     Reader,
     ReaderConfig,
     Truth,
     best_path,
-    cells_of,
     finding_loss,
     reading_loss,
 )
@@ -44,19 +43,24 @@ def test_a_finder_says_something_of_every_cell() -> None:
         finder = Finder(FinderConfig(TINY))
     materialise(finder)
     with torch.no_grad():
-        finder.head.weight.zero_()
-        bias = finder.head.bias.data.view(4, 4, 3)
+        finder.around.weight.zero_()
+        finder.around.bias.zero_()
+        finder.within.weight.zero_()
+        bias = finder.within.bias.data.view(4, 4, -1)
         bias[..., 0] = torch.arange(16).view(4, 4)
+        bias[..., 1:] = 0
+        finder.head.weight[0] = torch.eye(32)[0]
         cells = finder(images(2))
     assert {part.shape for part in cells} == {torch.Size([2, 8, 16])}
-    assert cells.logits[0, :4, :4].tolist() == cells.logits[1, 4:, 12:].tolist() == bias[..., 0].tolist()
+    values = torch.nn.functional.gelu(bias[..., 0], approximate="tanh") - 2
+    torch.testing.assert_close(cells.logits[0, :4, :4], values)
+    torch.testing.assert_close(cells.logits[1, 4:, 12:], values)
     assert torch.all(cells.up > 0)
 
 
-def test_a_patch_is_a_whole_number_of_cells_wide() -> None:
-    assert cells_of(TINY) * CELL == 16
+def test_patches_are_what_the_stem_makes() -> None:
     with pytest.raises(ValueError, match="patch_size 14"):
-        cells_of(ViTConfig(14, (2, 2), 32, 1, 64, 2))
+        PageViT(ViTConfig(14, (2, 2), 32, 1, 64, 2))
 
 
 def test_padding_changes_no_line(reader: Reader) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View
-from openpali.model.pages import CELL, Cells, Finder, Reader, cells_of
+from openpali.model.pages import CELL, CELLS, PATCH, Cells, Finder, Reader
 from openpali.tasks.example import Box, Image, around
 
 TILES = 8  # of a batch
@@ -206,29 +206,28 @@ def read_lines(reader: Reader, image: Image, boxes: Sequence[Box]) -> list[ReadL
     """What lines of an image ``[H, W, 3]`` uint8 say, by their boxes."""
     page = PilImage.fromarray(image)
     height, widest = reader.vit.config.image_size
-    patch = reader.vit.config.patch_size
-    pieces = [piece for i, box in enumerate(boxes) for piece in _pieces(page, i, box, height, widest, patch)]
+    pieces = [piece for i, box in enumerate(boxes) for piece in _pieces(page, i, box, height, widest)]
     words: list[list[ReadWord]] = [[] for _ in boxes]
     said: dict[int, list[ReadWord]] = {}
     order = sorted(range(len(pieces)), key=lambda i: pieces[i].columns)  # lines of like width share a batch
     for first in range(0, len(order), LINES):
         some = order[first : first + LINES]
-        wide = -(-max(pieces[i].columns for i in some) * patch // WIDTHS) * WIDTHS
+        wide = -(-max(pieces[i].columns for i in some) * PATCH // WIDTHS) * WIDTHS
         batch = np.zeros((len(some), height, min(wide, widest), 3), np.uint8)
         for row, i in zip(batch, some, strict=True):
-            own = pieces[i].columns * patch
+            own = pieces[i].columns * PATCH
             row[:, :own] = pieces[i].view.of(page, height, own)
         columns = torch.tensor([pieces[i].columns for i in some])
         scores = reader(torch.from_numpy(batch), columns).softmax(-1)
         for i, row in zip(some, scores.numpy(), strict=True):
-            steps = pieces[i].columns * cells_of(reader.config.vision)
+            steps = pieces[i].columns * CELLS
             said[i] = list(_words(row[:steps], reader.config.characters, pieces[i].view, boxes[pieces[i].line]))
     for i, piece in enumerate(pieces):
         words[piece.line] += said[i]
     return [ReadLine(own, around([box, *(w.box for w in own)])) for own, box in zip(words, boxes, strict=True)]
 
 
-def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int, patch: int) -> Iterator[_Piece]:
+def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int) -> Iterator[_Piece]:
     """Parts of a line of at most ``widest`` pixels at the height of the reader, cut where nothing is written."""
     room = MARGIN * (box.ymax - box.ymin)
     scale = height / (box.ymax - box.ymin + 2 * room)
@@ -236,8 +235,8 @@ def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int,
     while True:
         most = left + widest / scale
         right = end if end <= most else _cut(page, box, left + 0.6 * (most - left), most)
-        columns = max(1, -(-int((right - left) * scale) // patch))
-        yield _Piece(line, View(box.ymin - room, left, scale, scale), min(columns, widest // patch))
+        columns = max(1, -(-int((right - left) * scale) // PATCH))
+        yield _Piece(line, View(box.ymin - room, left, scale, scale), min(columns, widest // PATCH))
         if right >= end:
             return
         left = right

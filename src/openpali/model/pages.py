@@ -1,9 +1,9 @@
-"""Finding and reading text with the ViT alone: a linear head on every patch token, no decoder.
+"""Finding and reading text with an image encoder alone: a head on its patches, no decoder.
 
 The finder looks at a page at small scale. For every cell of 4 x 4 pixels it says whether the middle of a line of
 text is there, and how far the line reaches up and down, as EAST (arXiv 1704.03155) and DB (arXiv 1911.08947) do on
 a CNN. The reader looks at one line at large scale, and names a character for every column of 4 pixels, with CTC
-(Graves et al. 2006; SVTR, arXiv 2205.00159).
+(Graves et al. 2006; SVTR, arXiv 2205.00159). Both see an image as patches and as cells: :class:`PageViT`.
 
 Shapes: B batch, H W pixels, h w cells, N patches, D width, T columns, C characters.
 """
@@ -11,6 +11,7 @@ Shapes: B batch, H W pixels, h w cells, N patches, D width, T columns, C charact
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, cast
 
 import torch
@@ -19,15 +20,90 @@ from torch import Tensor, nn
 
 from openpali.model.init import init_children
 from openpali.model.layers import Linear
-from openpali.model.vit import ViT, ViTConfig
+from openpali.model.vit import LAYER_NORM_EPS, ViT, ViTConfig, scaled
 
 CELL = 4
 """Pixels of a cell's side and of a column's width."""
+PATCH = 16
+"""Pixels of a patch's side: what four convolutions of stride 2 make of an image."""
+CELLS = PATCH // CELL
+"""Cells in a row of a patch."""
+_CHANNELS = (32, 64, 128)  # of the convolutions; the second sees cells
+_CELL_CHANNELS = 32  # of what the finder knows of a cell
+_COLUMN_CHANNELS = 192  # of what the reader knows of a column
+
+
+class Stem(nn.Module):
+    """Convolutions in place of a linear patch embedding: small models learn faster (arXiv 2106.14881).
+
+    Pixels ``[B, H, W, 3]`` in -1..1 -> features of each cell ``[B, h, w, 64]``, and of each patch ``[B, H / 16, W /
+    16, D]``.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        sizes = (3, *_CHANNELS, width)
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(sizes))
+        self.norms = nn.ModuleList(nn.LayerNorm(size, eps=LAYER_NORM_EPS) for size in _CHANNELS)
+
+    def init_weights(self) -> None:
+        init_children(self)
+        for layer in cast("list[nn.Conv2d]", self.convolutions):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(cast(Tensor, layer.bias))
+
+    def forward(self, pixels_BHWC: Tensor, inside_BW: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``inside_BW``, bool, says which columns of pixels are no padding; padding changes no other column."""
+        x, steps = pixels_BHWC, []
+        for convolution, norm in zip(self.convolutions, [*self.norms, None], strict=True):
+            if inside_BW is not None:
+                x = x * inside_BW[:, None, :, None]
+                inside_BW = inside_BW[:, ::2]
+            x = convolution(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # channels last, with no copy
+            if norm is not None:
+                x = F.gelu(norm(x), approximate="tanh")
+            steps.append(x)
+        return steps[1], steps[3]
+
+
+class PageViT(ViT):
+    """A :class:`~openpali.model.vit.ViT` whose patches come from a :class:`Stem`, and which also keeps its cells.
+
+    ``forward`` takes images ``[B, H, W, 3]``, uint8 in 0..255 or float in -1..1, of the height of
+    ``config.image_size`` and at most as wide, a multiple of 16. It returns tokens ``[B, H / 16, W / 16, D]`` and
+    features of cells ``[B, H / 4, W / 4, 64]``. ``columns_B`` says how many columns of patches each image has; the
+    columns after them are padding, which changes nothing.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        if config.patch_size != PATCH:
+            raise ValueError(
+                f"pages are seen in patches of {PATCH} pixels: patch_size {config.patch_size} is another"
+            )
+        self.patch_embed = Stem(config.width)
+
+    def forward(self, images_BHWC: Tensor, columns_B: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        (rows, most), (height, width) = self.config.grid, images_BHWC.shape[1:3]
+        columns, rest = divmod(width, PATCH)
+        if height != rows * PATCH or rest or not 0 < columns <= most:
+            raise ValueError(
+                f"an image of {height} x {width} pixels: make it {rows * PATCH} high, and a multiple of {PATCH} up "
+                f"to {most * PATCH} wide"
+            )
+        inside = mask = None
+        if columns_B is not None:
+            inside = torch.arange(width, device=columns_B.device) < PATCH * columns_B[:, None]
+            mask = inside[:, ::PATCH].repeat(1, rows)[:, None, None]  # [B, 1, 1, N]
+        cells, patches = self.patch_embed(scaled(images_BHWC, self.positions.dtype), inside)
+        positions = self.positions.view(rows, most, -1)[:, :columns]
+        tokens = self.encoder((patches + positions).flatten(1, 2), mask=mask)
+        return tokens.view(-1, rows, columns, tokens.shape[-1]), cells
 
 
 @dataclass(frozen=True)
 class FinderConfig:
-    """Shape of a finder: that of its ViT, whose patches are a multiple of :data:`CELL` wide."""
+    """Shape of a finder: that of its ViT."""
 
     vision: ViTConfig
 
@@ -46,28 +122,28 @@ class Cells(NamedTuple):
 
 
 class Finder(nn.Module):
-    """Images ``[B, H, W, 3]`` as for :class:`~openpali.model.vit.ViT` -> :class:`Cells` of ``H / 4`` x ``W /
-    4``."""
-
-    outputs = len(Cells._fields)
+    """Images ``[B, H, W, 3]`` as for :class:`PageViT` -> :class:`Cells` of ``H / 4`` x ``W / 4``."""
 
     def __init__(self, config: FinderConfig) -> None:
         super().__init__()
         self.config = config
-        self.vit = ViT(config.vision)
-        self.head = Linear(config.vision.width, cells_of(config.vision) ** 2 * self.outputs)
+        self.vit = PageViT(config.vision)
+        self.within = Linear(config.vision.width, CELLS**2 * _CELL_CHANNELS)
+        self.around = nn.Conv2d(_CHANNELS[1], _CELL_CHANNELS, 3, padding=1)
+        self.head = Linear(_CELL_CHANNELS, len(Cells._fields))
 
     def init_weights(self) -> None:
         init_children(self)
-        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.normal_(self.head.weight, std=0.05)
         nn.init.zeros_(self.head.bias)
-        self.head.bias.view(-1, self.outputs)[:, 0] = -2.0  # most cells hold no text
+        self.head.bias[0] = -2.0  # most cells hold no text
 
     def forward(self, images_BHWC: Tensor) -> Cells:
-        (rows, columns), n = self.vit.config.grid, cells_of(self.vit.config)
-        out = self.head(self.vit(images_BHWC)).float().view(-1, rows, columns, n, n, self.outputs)
-        out = out.transpose(2, 3).reshape(-1, rows * n, columns * n, self.outputs)  # [B, h, w, outputs]
-        logits, up, down = out.unbind(-1)
+        tokens, cells = self.vit(images_BHWC)  # [B, rows, columns, D], [B, h, w, 64]
+        seen = self.within(tokens).unflatten(-1, (CELLS, CELLS, -1)).transpose(2, 3)
+        seen = seen.flatten(3, 4).flatten(1, 2)  # [B, h, w, 32]
+        seen = seen + self.around(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        logits, up, down = self.head(F.gelu(seen, approximate="tanh")).float().unbind(-1)
         return Cells(logits, 2 * CELL * up.exp(), 2 * CELL * down.exp())
 
 
@@ -85,18 +161,17 @@ class ReaderConfig:
 
 
 class Reader(nn.Module):
-    """Lines ``[B, H, W, 3]`` uint8 -> logits ``[B, W / 4, 1 + C]`` of nothing (CTC's blank) and each character.
-
-    H is the height of the ViT's images; W is any multiple of its patch size up to their width. ``columns_B``
-    says how many columns of patches each line has, if some are padded.
-    """
+    """Lines ``[B, H, W, 3]`` as for :class:`PageViT` -> logits ``[B, W / 4, 1 + C]`` of nothing (CTC's blank) and
+    each character."""
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
         self.config = config
-        self.vit = ViT(config.vision)
-        self.outputs = 1 + len(config.characters)
-        self.head = Linear(config.vision.grid[0] * config.vision.width, cells_of(config.vision) * self.outputs)
+        self.vit = PageViT(config.vision)
+        rows = config.vision.grid[0]
+        self.within = Linear(rows * config.vision.width, CELLS * _COLUMN_CHANNELS)
+        self.around = Linear(rows * CELLS * _CHANNELS[1], _COLUMN_CHANNELS)
+        self.head = Linear(_COLUMN_CHANNELS, 1 + len(config.characters))
 
     def init_weights(self) -> None:
         init_children(self)
@@ -104,26 +179,10 @@ class Reader(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, lines_BHWC: Tensor, columns_B: Tensor | None = None) -> Tensor:
-        tokens_BND = self.vit.narrow(lines_BHWC, columns_B)
-        rows = self.vit.config.grid[0]
-        columns = tokens_BND.shape[1] // rows
-        tokens = tokens_BND.view(len(tokens_BND), rows, columns, -1)
-        x = tokens.transpose(1, 2).flatten(2)  # [B, columns, rows * D]
-        logits = self.head(x).float()  # [B, columns, cells * (1 + C)]
-        return cast(Tensor, logits.reshape(len(x), -1, self.outputs))
-
-
-def cells_of(vision: ViTConfig) -> int:
-    """Cells in a row of a patch.
-
-    Raises:
-        ValueError: the patch size is no multiple of :data:`CELL`.
-    """
-    if vision.patch_size % CELL:
-        raise ValueError(
-            f"pages are found and read in cells of {CELL} pixels: patch_size {vision.patch_size} is no multiple"
-        )
-    return vision.patch_size // CELL
+        tokens, cells = self.vit(lines_BHWC, columns_B)  # [B, rows, columns, D], [B, h, T, 64]
+        seen = self.within(tokens.transpose(1, 2).flatten(2)).unflatten(-1, (CELLS, -1)).flatten(1, 2)
+        seen = seen + self.around(cells.transpose(1, 2).flatten(2))  # [B, T, 192]
+        return cast(Tensor, self.head(F.gelu(seen, approximate="tanh")).float())
 
 
 class Truth(NamedTuple):

@@ -122,7 +122,7 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embed = Dense(config.patch_size**2 * 3, config.width)
+        self.patch_embed: nn.Module = Dense(config.patch_size**2 * 3, config.width)
         self.positions = nn.Parameter(torch.empty(config.grid[0] * config.grid[1], config.width))
         self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
 
@@ -147,41 +147,10 @@ class ViT(nn.Module):
                 f"images of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
                 f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
             )
-        return self._cut(images_BHWC, self.config.grid)
-
-    def _cut(self, images_BHWC: Tensor, grid: tuple[int, int]) -> Tensor:
-        if images_BHWC.dtype == torch.uint8:
-            images_BHWC = images_BHWC.div(127.5).sub_(1)  # few passes over large images
-        images_BHWC = images_BHWC.to(self.positions.dtype)  # the patch embedding's weight may be int8
-        (rows, columns), p = grid, self.config.patch_size
+        (rows, columns), p = self.config.grid, self.config.patch_size
+        images_BHWC = scaled(images_BHWC, self.positions.dtype)  # the patch embedding's weight may be int8
         patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
         return patches.flatten(3).flatten(1, 2)
-
-    def narrow(self, images_BHWC: Tensor, columns_B: Tensor | None = None) -> Tensor:
-        """Tokens of images that are narrower than ``config.image_size``: a patch has the position of its row
-        and column.
-
-        Args:
-            images_BHWC: as for ``forward``, but for the width, a multiple of the patch size.
-            columns_B: columns of patches of each image; those after them are padding, which no other patch sees.
-
-        Raises:
-            ValueError: the images are wider, of another height, or no whole number of patches wide.
-        """
-        (rows, most), p = self.config.grid, self.config.patch_size
-        columns, rest = divmod(images_BHWC.shape[2], p)
-        if images_BHWC.shape[1] != rows * p or rest or not 0 < columns <= most:
-            raise ValueError(
-                f"a line of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels: make it {rows * p} high, and a "
-                f"multiple of {p} up to {most * p} wide"
-            )
-        positions = self.positions.view(rows, most, -1)[:, :columns].flatten(0, 1)
-        mask = None
-        if columns_B is not None:
-            real = torch.arange(columns, device=columns_B.device) < columns_B[:, None]  # [B, columns]
-            mask = real.repeat(1, rows)[:, None, None]  # [B, 1, 1, N]
-        x_BND = self.patch_embed(self._cut(images_BHWC, (rows, columns))) + positions
-        return cast(Tensor, self.encoder(x_BND, mask=mask))
 
     def patches_at(self, points_R2: Tensor) -> Tensor:
         """Token of the patch at each point ``[R, 2]``, (y, x) as shares of the image: indices ``[R]`` into N."""
@@ -195,6 +164,13 @@ class ViT(nn.Module):
         resampled = resample_positions(self.positions, self.config.grid, grid)
         self.positions = nn.Parameter(resampled, requires_grad=self.positions.requires_grad)
         self.config = replace(self.config, grid=(grid[0], grid[1]))
+
+
+def scaled(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Pixels in -1..1: uint8 is scaled, float is left as it is."""
+    if images.dtype == torch.uint8:
+        images = images.div(127.5).sub_(1)  # few passes over large images
+    return images.to(dtype)
 
 
 def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:

@@ -25,7 +25,7 @@ from openpali.messages import duration
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.lora import init_lora
-from openpali.model.pages import CELL, Reader
+from openpali.model.pages import CELL, PATCH
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.sizes import SIZES, Preset, decoder_of
 from openpali.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
@@ -403,9 +403,8 @@ def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int
         cells = torch.zeros(rows, phase.pixels.height // CELL, phase.pixels.width // CELL)
         return {"images": images, "text": cells.to(torch.int8), "up": cells, "down": cells}
     if isinstance(recipe, ReadRecipe):  # every line is as wide as can be
-        patch = cast(Reader, objective.model).config.vision.patch_size
         images = images.repeat_interleave(recipe.pieces, 0)
-        columns = torch.full((len(images),), phase.pixels.width // patch)
+        columns = torch.full((len(images),), phase.pixels.width // PATCH)
         characters = torch.ones(len(images), phase.pixels.width // (4 * CELL), dtype=torch.long)
         row = torch.arange(rows).repeat_interleave(recipe.pieces)
         return {"lines": images, "columns": columns, "characters": characters, "row": row}

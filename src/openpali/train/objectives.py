@@ -28,13 +28,12 @@ from openpali.data.pipeline.pages import FindingEncoder, ReadingEncoder
 from openpali.model.losses import cross_entropy, region_loss, share_names, sigmoid_loss
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.pages import (
+    CELLS,
     Cells,
     FinderConfig,
-    Reader,
     ReaderConfig,
     Truth,
     best_path,
-    cells_of,
     finding_loss,
     reading_loss,
 )
@@ -235,7 +234,7 @@ class ReadObjective:
         config = shape if shape.characters else dataclasses.replace(shape, characters=CHARACTERS)
         self.config: Config = config
         self.model = build_adaptable(config, recipe)
-        self.encoder: Encoder = ReadingEncoder(config.vision.patch_size, recipe.pieces)
+        self.encoder: Encoder = ReadingEncoder(recipe.pieces)
 
     def weight(self, batch: Batch) -> float:
         return float(len(batch["lines"]))
@@ -243,7 +242,7 @@ class ReadObjective:
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         characters, columns = batch["characters"], batch["columns"]
         logits = self.model(batch["lines"], columns)
-        steps = columns * cells_of(cast(Reader, self.model).config.vision)
+        steps = columns * CELLS
         lines = reading_loss(logits, steps, characters) / (characters > 0).sum(1)
         rows = batch["row"]
         per_row = lines.new_zeros(int(rows[-1]) + 1).index_add_(0, rows, lines.detach()) / rows.bincount()

@@ -14,7 +14,7 @@ from PIL import Image as PilImage
 
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, first_image
-from openpali.model.pages import CELL
+from openpali.model.pages import CELL, PATCH
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Box, Example, Image, Line, Size, around
 from openpali.text.characters import numbers_of
@@ -62,9 +62,11 @@ class FindingEncoder:
 
     Attributes:
         scales: least and most enlargement of a page.
+        recoloured: share of samples in other colours.
     """
 
     scales: tuple[float, float] = (0.75, 1.6)
+    recoloured: float = 0.3
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         lines = require(example.lines, example, "lines")
@@ -77,10 +79,27 @@ class FindingEncoder:
         text, up, down = mark_cells(
             [view.box(line.box) for line in lines], [view.box(box) for box in example.ignored], height, width
         )
-        return {"images": view.of(image, height, width), "text": text, "up": up, "down": down}
+        pixels = view.of(image, height, width)
+        if rng.random() < self.recoloured:
+            pixels = recolour(pixels, rng)
+        return {"images": pixels, "text": text, "up": up, "down": down}
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
+
+
+def recolour(pixels: Image, rng: np.random.Generator) -> Image:
+    """The image ``[H, W, 3]`` in two other colours: pages of few colours teach text on any.
+
+    Black becomes one random colour and white another, whose brightness differs by a quarter of the range at least.
+    """
+    while True:
+        black, white = rng.integers(0, 256, (2, 3))
+        if abs(int(white.sum()) - int(black.sum())) >= 3 * 64:
+            break
+    values = np.arange(256)[:, None] / 255
+    table = (black + (white - black) * values).astype(np.uint8)  # [256, 3]
+    return np.stack([table[pixels[..., channel], channel] for channel in range(3)], -1)
 
 
 def mark_cells(
@@ -123,14 +142,12 @@ class ReadingEncoder:
     line.
 
     Attributes:
-        patch: patch size of the reader.
         pieces: lines of an example.
-        inverted: share of lines whose colours are inverted.
+        recoloured: share of lines in other colours.
     """
 
-    patch: int
     pieces: int = 8
-    inverted: float = 0.1
+    recoloured: float = 0.3
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         image = PilImage.fromarray(first_image(example))
@@ -139,8 +156,8 @@ class ReadingEncoder:
         pieces = [piece for piece in found if piece is not None]
         if not pieces:
             raise ValueError(f"{example.key} has no line that fits {size[1]} pixels and that the reader can write")
-        columns = [pixels.shape[1] // self.patch for pixels, _ in pieces]
-        lines = np.zeros((len(pieces), size[0], max(columns) * self.patch, 3), np.uint8)
+        columns = [pixels.shape[1] // PATCH for pixels, _ in pieces]
+        lines = np.zeros((len(pieces), size[0], max(columns) * PATCH, 3), np.uint8)
         characters = np.zeros((len(pieces), max(len(numbers) for _, numbers in pieces)), np.int64)
         for row, (pixels, numbers) in enumerate(pieces):
             lines[row, :, : pixels.shape[1]] = pixels
@@ -161,11 +178,11 @@ class ReadingEncoder:
         numbers = numbers_of(text)
         if not numbers:
             return None
-        pixels = cut_line(image, box, height, width, self.patch, rng)
+        pixels = cut_line(image, box, height, width, rng)
         needed = len(numbers) + sum(a == b for a, b in pairwise(numbers))
         if needed > pixels.shape[1] // CELL:
             return None
-        return (255 - pixels if rng.random() < self.inverted else pixels), numbers
+        return (recolour(pixels, rng) if rng.random() < self.recoloured else pixels), numbers
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         rows = [len(s["lines"]) for s in samples]
@@ -187,9 +204,9 @@ class ReadingEncoder:
 
 
 def cut_line(
-    image: PilImage.Image, box: Box, height: int, width: int, patch: int, rng: np.random.Generator | None = None
+    image: PilImage.Image, box: Box, height: int, width: int, rng: np.random.Generator | None = None
 ) -> Image:
-    """A line, uint8 ``[height, W, 3]``: the box with :data:`MARGIN` around it, W a multiple of ``patch`` up to
+    """A line, uint8 ``[height, W, 3]``: the box with :data:`MARGIN` around it, W a multiple of 16 up to
     ``width``.
 
     ``rng`` moves and stretches it a little, as a finder does that is not exact.
@@ -203,7 +220,7 @@ def cut_line(
     left, right = box.xmin - (MARGIN + move(0.12)) * tall, box.xmax + (MARGIN + move(0.12)) * tall
     down = height / (bottom - top)
     across = down * float(np.exp(move(0.12)))
-    wide = min(width, max(patch, -(-int((right - left) * across) // patch) * patch))
+    wide = min(width, max(PATCH, -(-int((right - left) * across) // PATCH) * PATCH))
     across = min(across, wide / (right - left))
     return View(top, left, down, across).of(image, height, wide)
 

@@ -112,7 +112,8 @@
       continue;
     }
     const cut = ellipsis(el);
-    const clear = style(el).color.startsWith("rgba") && /, 0(\.0\d*)?\)$/.test(style(el).color);
+    const fill = style(el).webkitTextFillColor; // clear where a gradient is clipped to the text
+    const clear = fill.startsWith("rgba") && /, 0(\.0\d*)?\)$/.test(fill);
     const turned = style(el).writingMode !== "horizontal-tb";
     const pattern = /\S+/g;
     for (let m = pattern.exec(text); m; m = pattern.exec(text)) {
