@@ -34,9 +34,9 @@ from openpali.data.media.loader import MediaLoader
 from openpali.data.pipeline.encode import LabelEncoder
 from openpali.data.pipeline.stream import Entry, Phase, Stream, load
 from openpali.data.sources.shards import ShardSource
-from openpali.synth.builders.output import write_shards
 from openpali.tasks.registry import get_task
 from openpali.train.machine import kept_memory
+from openpali.worlds.builders.output import write_shards
 
 webdataset, simplejpeg = need("webdataset", "webdataset"), need("simplejpeg", "simplejpeg")
 vision_io, transforms = need("torchvision.io", "torchvision"), need("torchvision.transforms", "torchvision")

@@ -39,12 +39,12 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from _report import Result, cost, interleaved, machine, rate, report
 from openpali.infer.generate import Decoding, generate
+from openpali.lab.plan.planner import DEVICES, Device, find_device, rehearse, step_seconds
 from openpali.model.attention import attend_with_bias, auto
 from openpali.model.init import materialise
 from openpali.model.pali import PaliModel
 from openpali.model.sizes import PRESETS, SIZES, Preset, parameters_per_token
 from openpali.model.vit import ViT, ViTConfig
-from openpali.plan.planner import DEVICES, Device, find_device, rehearse, step_seconds
 from openpali.train.machine import count_flops, peak_memory
 from openpali.train.recipe import Recipe
 from train import Step, make_open_clip, make_ours, recipe_of

@@ -33,7 +33,7 @@ import torch._dynamo  # once, before ranks are forked
 from _ranks import fork_ranks, wait_for
 from _report import Result, cost, machine, release, report, resident
 from openpali.distributed import Ranks, join_ranks
-from openpali.plan.planner import Device, Lengths, build_without_data, make_batch, rehearse, rows_of
+from openpali.lab.plan.planner import Device, Lengths, build_without_data, make_batch, rehearse, rows_of
 from openpali.train.machine import count_flops, kept_memory, resolve_precision
 from openpali.train.parallel import is_sharded
 from openpali.train.recipe import Recipe, load_recipe, parse_recipe

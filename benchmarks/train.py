@@ -34,8 +34,8 @@ from torch import Tensor, nn
 
 from _report import Result, cost, interleaved, machine, need, rate, release, report, resident
 from openpali.distributed import Ranks
+from openpali.lab.plan.planner import Lengths, build_without_data, make_batch
 from openpali.model.sizes import PRESETS, Preset
-from openpali.plan.planner import Lengths, build_without_data, make_batch
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
 from openpali.train.recipe import Recipe, parse_recipe
 from openpali.train.step import TrainStep

@@ -17,16 +17,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hypothesis import settings
 
 from openpali.data.media.images import Preprocess
-from openpali.data.sources.registry import _world
 from openpali.distributed import Ranks
 from openpali.model.pali import PaliModel
-from openpali.synth.vocabulary_texts import train_nano_vocabulary
-from openpali.synth.world import World
 from openpali.train.recipe import parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer, pack_family
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model, write_model
+from openpali.worlds.sources import _world
+from openpali.worlds.vocabulary_texts import train_nano_vocabulary
+from openpali.worlds.world import World
 from world_fixture import world, world_home, write_world
 
 __all__ = ["world", "world_home"]  # fixtures

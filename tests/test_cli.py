@@ -25,12 +25,12 @@ from openpali.cli.main import app, main
 from openpali.cli.predict import _rows
 from openpali.data.importers.registry import IMPORTERS
 from openpali.data.sources.registry import open_source
+from openpali.extensions import added
 from openpali.infer.bulk import Reply
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali, Reworded
 from openpali.infer.pipeline import Prediction, Untrained
 from openpali.interop.export import Inexpressible
-from openpali.synth.builders.registry import BUILDERS
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
 from openpali.weights.find import find_model
@@ -498,7 +498,7 @@ def test_help_names_all_data_sets_that_can_be_built() -> None:
     for name in ("data", "build"):
         command = command.commands[name]
     [text] = [parameter.help for parameter in command.params if parameter.name == "name"]
-    assert text.startswith(f"{', '.join(BUILDERS)}, or all (without emoji")
+    assert text.startswith(f"{', '.join(added('datasets'))}, or all (without emoji")
 
 
 def test_help_names_all_formats_that_can_be_imported() -> None:

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent / "eval" / "datasets"))
 from official_layouts import ANSWERING
 
 from openpali.home import home
-from openpali.synth.builders.output import png_bytes, write_shards
-from openpali.synth.builders.registry import BUILDERS
+from openpali.worlds.builders.base import datasets
+from openpali.worlds.builders.output import png_bytes, write_shards
 from typed_commands import run_typed
 
 TEXT = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text("utf-8")
@@ -33,7 +33,7 @@ COMMANDS = [
 @pytest.fixture
 def bench(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the files that the page names; the tiny family is shipped as ``nano``."""
-    for name in BUILDERS:
+    for name in datasets():
         (home() / "data" / name).mkdir(exist_ok=True)
     ANSWERING["docvqa"](tmp_path / "DATA")
     image, record = Image.fromarray(np.zeros((8, 8, 3), np.uint8)), {"question": "what?", "answers": ["a horse"]}

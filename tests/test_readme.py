@@ -13,7 +13,7 @@ from PIL import Image
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
-from openpali.synth.builders.registry import BUILDERS
+from openpali.worlds.builders.base import datasets
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.S)
@@ -33,7 +33,7 @@ SHORT += ["phases.0.samples=4", "optimizer.warmup=0", "optimizer.cooldown=0"]
 @pytest.fixture
 def bench(shipped: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the files that the README names; the tiny family is shipped as ``nano``."""
-    for name in BUILDERS:
+    for name in datasets():
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")
     source, lines = open_source("nano/single", {"split": "heldout"}), []

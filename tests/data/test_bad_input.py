@@ -16,7 +16,7 @@ from test_shards import flipped
 
 from openpali.cli.main import main
 from openpali.data.sources.shards import DamagedShard
-from openpali.synth.builders.output import write_shards
+from openpali.worlds.builders.output import write_shards
 
 rng = np.random.default_rng(0)
 PHOTO = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))

@@ -26,7 +26,7 @@ from openpali.data.sources import shards
 from openpali.data.sources.files import RETRIES, fingerprint, open_file, read_span
 from openpali.data.sources.registry import open_source
 from openpali.data.sources.shards import ShardSource
-from openpali.synth.builders.output import write_shards
+from openpali.worlds.builders.output import write_shards
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, SequenceEncoder
 from openpali.data.pipeline.stream import SUBSTITUTES, Entry, Loaded, Phase, Stream, load, start_method
-from openpali.synth.compose import WorldSource
-from openpali.synth.world import World
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
+from openpali.worlds.compose import WorldSource
+from openpali.worlds.world import World
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from openpali.data.pipeline.encode import SequenceEncoder
 from openpali.data.sources.registry import open_source
 from openpali.data.validate import validate
 from openpali.rng import generator
-from openpali.synth.builders.output import write_shards
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
+from openpali.worlds.builders.output import write_shards
 
 
 def write_video(path: Path, frames: int = 20) -> Path:

@@ -20,8 +20,7 @@ from openpali.cli.main import app
 from openpali.data.sources.registry import open_source
 from openpali.eval.calibrate import calibrate, calibrate_ood, confidence_scores
 from openpali.eval.datasets.base import SEEDS, AnswerBenchmark
-from openpali.eval.nano import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, First, heldout
-from openpali.eval.registry import BENCHMARKS, on_split
+from openpali.eval.registry import benchmarks, on_split
 from openpali.eval.runner import run
 from openpali.eval.splits import EvalSplit
 from openpali.infer.bulk import Reply
@@ -30,9 +29,6 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import CONFIDENT, OutOfDistribution, Prediction
 from openpali.metrics.boxes import Detection, right_boxes
 from openpali.metrics.calibration import Calibration, auroc, expected_calibration_error, fit_calibration
-from openpali.synth.builders.ood import SETS, shard
-from openpali.synth.builders.output import write_shards
-from openpali.synth.world import World
 from openpali.tasks.base import Answer
 from openpali.tasks.caption import Caption
 from openpali.tasks.detect import Detect
@@ -46,6 +42,10 @@ from openpali.weights.find import SHIPPED
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.ood import fit_ood, read_ood, write_ood
 from openpali.weights.quantize import write_int8
+from openpali.worlds.benchmarks.nano import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, First, heldout
+from openpali.worlds.builders.ood import SETS, shard
+from openpali.worlds.builders.output import write_shards
+from openpali.worlds.world import World
 
 
 def drawn(temperature: float, offset: float, count: int = 20_000) -> tuple[list[float], list[bool]]:
@@ -204,7 +204,7 @@ def test_the_claims_of_a_segmentation_are_its_objects(tokenizer: Tokenizer) -> N
 def test_confidence_is_fitted_on_samples_of_the_training_split_with_a_seed_of_their_own(
     tmp_path: Path, world: World, name: str
 ) -> None:
-    benchmark = BENCHMARKS[name]
+    benchmark = benchmarks()[name]
     assert isinstance(benchmark, AnswerBenchmark)
     assert benchmark.calibration is not None
     asked, fitted = benchmark.open(tmp_path), benchmark.calibration(tmp_path)
@@ -232,7 +232,7 @@ def test_confidence_of_easy_vqa_is_fitted_on_images_that_training_never_saw(
     Image.fromarray(shown).save(folder / "0.png")
     record = {"key": "a", "images": ["0.png"], "question": "what shape is present?", "answers": ["circle"]}
     (folder / "train.jsonl").write_text(json.dumps(record) + "\n")
-    benchmark = BENCHMARKS["easy-vqa"]
+    benchmark = benchmarks()["easy-vqa"]
     assert isinstance(benchmark, AnswerBenchmark)
     assert benchmark.calibration is not None
     [example] = list(benchmark.calibration(tmp_path))
@@ -333,12 +333,12 @@ def test_calibrating_stores_what_it_fits_and_evaluation_prints_its_error(
 ) -> None:
     folder = tmp_path / "family"
     shutil.copytree(family, folder)
-    caption = BENCHMARKS["nano/caption"]
+    caption = benchmarks()["nano/caption"]
     monkeypatch.setattr(Generation, "complete", True)
     # The tiny model is never right; half of its answers count as right here.
     monkeypatch.setattr(Caption, "right_claims", classmethod(lambda cls, row: [row.values[CLAIMS][0] > -60]))
     assert "ece" not in run(caption, Pali.from_pretrained(folder), Path(), limit=4).scores.summary
-    [fitted] = calibrate([caption, BENCHMARKS["easy-vqa"]], Pali.from_pretrained(folder), Path(), limit=4)
+    [fitted] = calibrate([caption, benchmarks()["easy-vqa"]], Pali.from_pretrained(folder), Path(), limit=4)
     assert (fitted.part, fitted.task, fitted.claims) == ("pali", "caption", 4)
     assert open_model(folder / "pali").facts.calibration == {"caption": fitted.calibration}
     done = run(caption, Pali.from_pretrained(folder), Path(), limit=4)
@@ -410,7 +410,7 @@ def test_the_command_warns_once_of_each_image_that_the_model_does_not_know(
 def test_the_ood_detector_is_fitted_on_the_samples_for_fitting(family: Path, tmp_path: Path) -> None:
     folder = tmp_path / "family"
     shutil.copytree(family, folder)
-    benchmarks = [BENCHMARKS[name] for name in ("nano/caption", "nano/detect", "nano/video", "nano/line")]
+    benchmarks = [benchmarks()[name] for name in ("nano/caption", "nano/detect", "nano/video", "nano/line")]
     assert dict(calibrate_ood(benchmarks, Pali.from_pretrained(folder), Path(), limit=40)) == {
         "pali": 80,
         "video": 80,
@@ -430,7 +430,7 @@ def test_the_benchmark_separates_the_world_from_other_images(
         jpeg = out.getvalue()
     for kind in SETS[split]:
         write_shards(folder, f"{split}-{kind}", [("noise", {"jpg": jpeg, "json": b"{}"})])
-    pali, benchmark = Pali.from_pretrained(knowing), on_split(BENCHMARKS["nano/ood"], split)
+    pali, benchmark = Pali.from_pretrained(knowing), on_split(benchmarks()["nano/ood"], split)
     card = run(benchmark, pali, Path(), limit=3).card
     scores = card.scores
     kinds = ("single", "scene", "word")

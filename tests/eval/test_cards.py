@@ -21,9 +21,9 @@ from rich.console import Console
 from openpali.eval import cards
 from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
 from openpali.eval.datasets.base import AnswerBenchmark, Embedded, EncoderBenchmark
-from openpali.eval.registry import BENCHMARKS, find_benchmark
+from openpali.eval.registry import benchmarks, find_benchmark, suites
 from openpali.eval.runner import Run, run
-from openpali.eval.suites import SUITES, Outcome, find_suite, run_suite
+from openpali.eval.suites import Outcome, find_suite, run_suite
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
@@ -379,7 +379,7 @@ def test_a_suite_runs_what_it_can_and_keeps_the_papers_numbers_apart(pali: Pali,
 
 
 def test_every_benchmark_defines_its_scores() -> None:
-    definitions = {name: cards.definition_of(benchmark) for name, benchmark in BENCHMARKS.items()}
+    definitions = {name: cards.definition_of(benchmark) for name, benchmark in benchmarks().items()}
     for name, words in definitions.items():
         assert words, name
         assert words != (partial.__doc__ or "").split("\n")[0].rstrip("."), name
@@ -393,7 +393,7 @@ def test_the_scoring_hash_covers_all_code_that_computes_scores(
 ) -> None:
     folder = Path(cards.__file__).parents[1]
     scorers = {path.relative_to(folder).as_posix() for pattern in cards.SCORERS for path in folder.glob(pattern)}
-    for benchmark in BENCHMARKS.values():
+    for benchmark in benchmarks().values():
         function: Any = getattr(benchmark, "score", None) or getattr(benchmark, "run", None)
         while isinstance(function, partial):
             function = function.func
@@ -429,7 +429,7 @@ def test_cards_list_the_installed_packages_that_scores_depend_on(monkeypatch: py
 
 
 def test_every_suite_has_its_benchmarks() -> None:
-    names = {name: {each.name for each in find_suite(name)} for name in SUITES}
+    names = {name: {each.name for each in find_suite(name)} for name in suites()}
     assert {"nano/caption", "easy-vqa", "fashion-mnist"} <= names["nano"]
     assert {"docvqa", "refcoco/val"} <= names["paper"]
     assert not names["nano"] & names["paper"]

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent / "datasets"))
 from official_layouts import ANSWERING
 
 from openpali.cli.main import main
-from openpali.data.sources.registry import _world
 from openpali.eval.predictions import read_predictions
+from openpali.worlds.sources import _world
 
 
 @pytest.fixture

@@ -27,7 +27,6 @@ from openpali.eval.evaluators import (
     LossEvaluator,
 )
 from openpali.eval.features import FeatureEncoder
-from openpali.eval.nano import Composed, answers
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run
 from openpali.infer.generate import Decoding, Generation
@@ -37,6 +36,7 @@ from openpali.model.pali import PaliModel
 from openpali.rng import generator
 from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import get_task
+from openpali.worlds.benchmarks.nano import Composed, answers
 
 SIZE = 14
 

@@ -25,9 +25,9 @@ from openpali.infer.pali import Pali
 from openpali.interop.export import Inexpressible, export
 from openpali.interop.parity import compare_t5gemma2
 from openpali.interop.t5gemma2 import adopt_t5gemma2, read_t5gemma2
+from openpali.lab.plan.planner import find_device, rehearse
 from openpali.model.int8 import Int8Linear
 from openpali.model.t5gemma2 import T5Gemma2Model
-from openpali.plan.planner import find_device, rehearse
 from openpali.serve.scheduler import Scheduler
 from openpali.text.tokenizer import GEMMA3_PIECES
 from openpali.train.recipe import Recipe, parse_recipe

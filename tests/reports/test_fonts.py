@@ -12,9 +12,8 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
 from openpali.reports.drawing import NO_FONT, draw_answer, draw_prediction
-from openpali.reports.fonts import find_font
+from openpali.reports.fonts import PILLOW, find_font
 from openpali.reports.html import write_page
-from openpali.synth.fonts import PILLOW
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
 

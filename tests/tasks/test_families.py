@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openpali.reports.drawing import draw_prediction
-from openpali.synth.vocabulary_texts import PROMPT_TEXTS
 from openpali.tasks import TASKS, Answer, get_task
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import MODES
+from openpali.worlds.vocabulary_texts import PROMPT_TEXTS
 
 FAMILIES = sorted(TASKS)
 PROMPTS = {

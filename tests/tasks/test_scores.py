@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from openpali.eval.datasets.base import AnswerBenchmark
-from openpali.eval.registry import BENCHMARKS
+from openpali.eval.registry import benchmarks
 from openpali.infer.generate import Generation
 from openpali.tasks import TASKS, get_task
 from openpali.tasks.scoring import Answered
@@ -119,13 +119,13 @@ def test_contrastive_has_no_answers() -> None:
 def test_benchmarks_name_a_scorer_only_where_it_is_not_the_tasks() -> None:
     of_the_task = {
         name
-        for name, benchmark in BENCHMARKS.items()
+        for name, benchmark in benchmarks().items()
         if isinstance(benchmark, AnswerBenchmark) and benchmark.scorer is None
     }
     assert {"coco-captions", "refcoco/val", "msrvtt-qa", "nano/detect", "nano/refseg"} <= of_the_task
     assert not {"vqav2", "docvqa", "chartqa", "nano/vqa"} & of_the_task
     for name in of_the_task:
-        benchmark = BENCHMARKS[name]
+        benchmark = benchmarks()[name]
         assert isinstance(benchmark, AnswerBenchmark)
         assert benchmark.metric == TASKS[benchmark.task].metric
         assert benchmark.score == TASKS[benchmark.task].score

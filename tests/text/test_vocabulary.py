@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openpali.synth.vocabulary_texts import split_capitals, train_nano_vocabulary
 from openpali.text.tokenizer import Tokenizer
+from openpali.worlds.vocabulary_texts import split_capitals, train_nano_vocabulary
 
 from .conftest import CAPTIONS
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+from openpali.lab.plan.planner import find_device, rehearse
 from openpali.model.sizes import SIZES
-from openpali.plan.planner import find_device, rehearse
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from openpali.data.sources.registry import _world
 from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS
 from openpali.train.recipe import Recipe, SequenceRecipe, load_recipe
@@ -17,6 +16,7 @@ from openpali.train.trainer import Trainer
 from openpali.weights.family import open_family, open_tokenizer, pack_family
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
+from openpali.worlds.sources import _world
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FAMILIES = ("nano", "mini")

@@ -45,7 +45,7 @@ def test_a_missing_tokenizer_names_the_command_that_builds_it(tmp_path, monkeypa
     with pytest.raises(FileNotFoundError, match="run `openpali data build mini-vocabulary`"):
         open_tokenizer("mini-vocabulary")
     with pytest.raises(
-        FileNotFoundError, match=r"no tokenizer 'nano-vocab': give its file, .* nano-vocabulary, mini"
+        FileNotFoundError, match=r"no tokenizer 'nano-vocab': give its file, .*nano-vocabulary, mini"
     ):
         open_tokenizer("nano-vocab")
 

@@ -17,31 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Build and check data sets.")
 
 
-@app.command(cls=Command)
-def build(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, ood, emoji, pages, nano-vocabulary, "
-            "mini-vocabulary, or all (without emoji, which need npm, and pages, which need Chromium and hours)"
-        ),
-    ],
-    force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
-) -> None:
-    """Download packages by name and build a data set from them, in the cache."""
-    from openpali.messages import hint
-    from openpali.progress import working
-    from openpali.synth.builders.registry import ALL, BUILDERS, expect
-    from openpali.synth.builders.registry import build as build_one
-
-    if name not in ("all", *BUILDERS):
-        raise ValueError(f"there is no data set {name!r}; {hint(name, BUILDERS)}")
-    names = ALL if name == "all" else [name]
-    typer.echo(expect(names, force=force))
-    for each in names:
-        typer.echo(f"{each}: {build_one(each, force=force, working=working)}")
-
-
 @app.command("import", cls=Command)
 def import_(
     format: Annotated[str, typer.Argument(help="coco, yolo, voc, csv or docvqa")],

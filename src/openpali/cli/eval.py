@@ -57,7 +57,7 @@ def evaluate(
     """Score a model; print the scores and write a score card that records how they were measured."""
     from openpali.distributed import join_ranks
     from openpali.eval.ocr import open_ocr
-    from openpali.eval.registry import BENCHMARKS, find_benchmark, on_split
+    from openpali.eval.registry import benchmarks, find_benchmark, on_split
     from openpali.eval.runner import run
     from openpali.eval.suites import find_suite, run_suite
     from openpali.home import home
@@ -76,7 +76,7 @@ def evaluate(
     if suite and task:
         raise ValueError("--task is for your own data: the benchmarks of a suite have their tasks")
     chosen = find_suite(suite, split) if suite else [find_benchmark(benchmark, task)]
-    own = not suite and benchmark not in BENCHMARKS
+    own = not suite and benchmark not in benchmarks()
     if split != "heldout" and not suite:
         chosen = [on_split(chosen[0], split)]
     for each in filter(None, (file, report) if own else ()):

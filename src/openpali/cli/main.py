@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
@@ -22,19 +23,17 @@ from openpali.cli.convert import convert, export, merge, pack, quantize
 from openpali.cli.demo import demo
 from openpali.cli.eval import evaluate
 from openpali.cli.explain import explain
-from openpali.cli.fairness import fairness
 from openpali.cli.names import names
 from openpali.cli.options import Command, Group
-from openpali.cli.plan import plan
 from openpali.cli.plot import plot
 from openpali.cli.predict import predict
 from openpali.cli.push import push
 from openpali.cli.runs import runs
 from openpali.cli.serve import serve
 from openpali.cli.sizes import sizes
-from openpali.cli.study import study
 from openpali.cli.train import train
 from openpali.cli.tune import tune
+from openpali.extensions import added
 
 
 def _resumable(verb: Callable[..., None], output: str) -> Callable[..., None]:
@@ -66,12 +65,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "tune": tune,
     "train": train,
     "runs": runs,
-    "study": study,
     "plot": plot,
     "eval": _resumable(evaluate, "save_predictions"),
-    "fairness": fairness,
     "explain": explain,
-    "plan": plan,
     "sizes": sizes,
     "names": names,
     "demo": demo,
@@ -106,6 +102,9 @@ for name, verb in VERBS.items():
     app.command(name, cls=Command)(verb)
 app.add_typer(data.app, name="data")
 app.add_typer(recipe.app, name="recipe")
+for words, where in added("commands").items():
+    group, _, name = words.rpartition(" ")
+    {"": app, "data": data.app, "recipe": recipe.app}[group].command(name, cls=Command)(resolve_name(where))
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ SCORERS = (  # files under the package that compute scores from answers, embeddi
     "eval/datasets/*.py",
     "eval/encoders.py",
     "eval/features.py",
-    "eval/nano.py",
+    "worlds/benchmarks/nano.py",
     "eval/probes.py",
     "eval/retrieval.py",
     "eval/small_probes.py",

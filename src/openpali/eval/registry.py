@@ -1,35 +1,29 @@
-"""Every benchmark by name."""
+"""Every benchmark and every suite by name."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pkgutil import resolve_name
 
 from openpali.data.sources.registry import holds_records
 from openpali.eval.datasets.base import DEV, Benchmark, own_benchmark
 from openpali.eval.datasets.paper import PAPER
-from openpali.eval.encoders import ENCODER_SETS
-from openpali.eval.lines import REAL_LINE, line_benchmarks
-from openpali.eval.nano import EASY_VQA, world_benchmarks
-from openpali.eval.ood import ood_benchmark
-from openpali.eval.small_probes import SMALL_FEWSHOT
 from openpali.eval.splits import EvalSplit
+from openpali.extensions import added
 from openpali.messages import hint
 
 
-def _made(split: EvalSplit) -> list[Benchmark]:
-    """The benchmarks whose samples are made on demand, of which there are development sets."""
-    return [
-        *world_benchmarks("nano", split),
-        *world_benchmarks("mini", split),
-        ood_benchmark("nano", split),
-        *line_benchmarks(split),
-    ]
+@cache
+def suites() -> Mapping[str, Sequence[Benchmark]]:
+    """Suite -> its benchmarks, with the development sets that they have, whose names end in :data:`DEV`."""
+    return {**{name: resolve_name(where)() for name, where in added("suites").items()}, "paper": PAPER}
 
 
-_ALL = [*_made("heldout"), EASY_VQA, REAL_LINE, *ENCODER_SETS, SMALL_FEWSHOT, *PAPER]
-_DEVELOPMENT = [replace(benchmark, name=benchmark.name + DEV) for benchmark in _made("dev")]
-
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in [*_ALL, *_DEVELOPMENT]}
+@cache
+def benchmarks() -> Mapping[str, Benchmark]:
+    """Name -> benchmark, of all suites."""
+    return {benchmark.name: benchmark for suite in suites().values() for benchmark in suite}
 
 
 def find_benchmark(name: str, task: str = "") -> Benchmark:
@@ -44,13 +38,13 @@ def find_benchmark(name: str, task: str = "") -> Benchmark:
         ValueError: unknown name (the message names the nearest); ``task`` is given for a benchmark; or the source
             cannot be opened.
     """
-    if task and name in BENCHMARKS:
+    if task and name in benchmarks():
         raise ValueError(f"benchmark {name} defines its task: leave out --task")
-    if task or (name not in BENCHMARKS and holds_records(name)):
+    if task or (name not in benchmarks() and holds_records(name)):
         return own_benchmark(name, task)
-    if name not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {name!r}; {hint(name, BENCHMARKS)}")
-    return BENCHMARKS[name]
+    if name not in benchmarks():
+        raise ValueError(f"unknown benchmark {name!r}; {hint(name, benchmarks())}")
+    return benchmarks()[name]
 
 
 def on_split(benchmark: Benchmark, split: EvalSplit) -> Benchmark:
@@ -60,12 +54,12 @@ def on_split(benchmark: Benchmark, split: EvalSplit) -> Benchmark:
         ValueError: it has no development set.
     """
     name = benchmark.name.removesuffix(DEV) + (DEV if split == "dev" else "")
-    if name not in BENCHMARKS:
+    if name not in benchmarks():
         raise ValueError(
             f"benchmark {benchmark.name} has no development set: leave out --split; those that are made on demand, "
             "such as nano/caption, have one"
         )
-    return BENCHMARKS[name]
+    return benchmarks()[name]
 
 
 def benchmark_of(name: str, task: str) -> Benchmark:
@@ -74,4 +68,4 @@ def benchmark_of(name: str, task: str) -> Benchmark:
     Raises:
         FileNotFoundError, ValueError: see :func:`find_benchmark`.
     """
-    return find_benchmark(name, "" if name in BENCHMARKS else task)
+    return find_benchmark(name, "" if name in benchmarks() else task)

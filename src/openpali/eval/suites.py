@@ -11,19 +11,12 @@ from openpali.eval.cards import Card
 from openpali.eval.datasets.base import DEV, AnswerBenchmark, Benchmark
 from openpali.eval.evaluators import ALONE, Watch, unwatched
 from openpali.eval.ocr import OcrEngine
-from openpali.eval.registry import BENCHMARKS
+from openpali.eval.registry import suites
 from openpali.eval.runner import Run, run
 from openpali.eval.splits import EvalSplit
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
 from openpali.tasks.registry import find_family
-
-SUITES: dict[str, Callable[[Benchmark], bool]] = {
-    "nano": lambda each: not each.layout and not each.name.startswith("mini/"),
-    "mini": lambda each: each.name.startswith("mini/"),
-    "paper": lambda each: bool(each.layout),
-}
-"""Suite -> whether a benchmark belongs to it. A benchmark with a layout reads official files."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +34,9 @@ def find_suite(name: str, split: EvalSplit = "heldout") -> list[Benchmark]:
     Raises:
         ValueError: no suite has this name, or none of its benchmarks has a development set.
     """
-    if name not in SUITES:
-        raise ValueError(f"unknown suite {name!r}: choose one of {', '.join(SUITES)}")
-    own = [
-        each for each in BENCHMARKS.values() if SUITES[name](each) and each.name.endswith(DEV) == (split == "dev")
-    ]
+    if name not in suites():
+        raise ValueError(f"unknown suite {name!r}: choose one of {', '.join(suites())}")
+    own = [each for each in suites()[name] if each.name.endswith(DEV) == (split == "dev")]
     if not own:
         raise ValueError(f"no benchmark of the suite {name} has a development set: leave out --split")
     return own

@@ -19,11 +19,13 @@ from openpali.infer.pipeline import Prediction
 from openpali.reports.drawing import count_mask_tokens, draw_answer, film_strip, sure
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
-from openpali.synth.demo import FOLDER, SAMPLES, SEED
 from openpali.tasks.base import Task
 from openpali.tasks.example import Size
 from openpali.tasks.registry import tasks_of
 
+FOLDER = Path(__file__).parents[1] / "demo"  # drawn by openpali.worlds.demo
+SAMPLES = "samples.jsonl"
+SEED = 2_023_10_13
 SCALE = 4  # images are enlarged by this factor, to be sharp on dense screens
 
 

@@ -11,9 +11,10 @@ from starlette.staticfiles import StaticFiles
 
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.infer.bulk import text_of
+from openpali.reports.demo import FOLDER as DEMO
+from openpali.reports.demo import SAMPLES
+from openpali.reports.fonts import SHIPPED
 from openpali.serve.answers import Json
-from openpali.synth import demo
-from openpali.synth.fonts import SHIPPED
 from openpali.tasks.registry import TASKS, tasks_of
 
 FOLDER = Path(__file__).parent / "page"
@@ -37,15 +38,15 @@ def add_page(app: FastAPI) -> None:
     async def offered() -> Response:
         return JSONResponse(examples)
 
-    app.mount("/page/examples", StaticFiles(directory=demo.FOLDER), name="examples")
+    app.mount("/page/examples", StaticFiles(directory=DEMO), name="examples")
     app.mount("/page/fonts", StaticFiles(directory=SHIPPED), name="fonts")
     app.mount("/page", StaticFiles(directory=FOLDER), name="page")
 
 
 def read_examples() -> list[Json]:
     """The demo's questions: title, paths of the images in the demo's folder, task, text and language."""
-    source, found = JsonlSource(demo.FOLDER / demo.SAMPLES), []
-    lines = (demo.FOLDER / demo.SAMPLES).read_text("utf-8").splitlines()
+    source, found = JsonlSource(DEMO / SAMPLES), []
+    lines = (DEMO / SAMPLES).read_text("utf-8").splitlines()
     for example, line in zip(map(source.__getitem__, range(len(source))), lines, strict=True):
         family = TASKS[tasks_of(example)[0]]
         asked = {"task": family.form or family.name, "text": text_of(example, family.takes, " and ")}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from openpali.extensions import added
 from openpali.home import data_folder
 from openpali.messages import reason
 from openpali.text.tokenizer import Tokenizer
@@ -36,13 +37,11 @@ def open_tokenizer(name: str) -> Tokenizer:
             return Tokenizer.load(path)
         if (path.parent / ADAPTER).is_file():
             return open_model(path.parent).tokenizer
-    from openpali.synth.builders.vocabularies import BUILDERS  # slow to import, not needed to answer
-
-    if name in BUILDERS:
-        return Tokenizer.load(data_folder(name) / TOKENIZER)
+    if name in (built := added("datasets")) and (path := data_folder(name) / TOKENIZER).is_file():
+        return Tokenizer.load(path)
     raise FileNotFoundError(
-        f"no tokenizer {name!r}: give its file, a model folder or finished run that has one, or one of "
-        f"{', '.join(BUILDERS)}"
+        f"no tokenizer {name!r}: give its file, a model folder or finished run that has one, or a built vocabulary "
+        f"({', '.join(each for each in built if each.endswith('-vocabulary'))})"
     )
 
 

@@ -10,8 +10,8 @@ from official_layouts import ANSWERING
 
 from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.datasets.paper import PAPER
-from openpali.eval.datasets.table import write_into
-from openpali.eval.registry import BENCHMARKS, find_benchmark
+from openpali.eval.registry import benchmarks, find_benchmark
+from openpali.lab.documents.evaluation import write_into
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "evaluation.md"
 
@@ -20,7 +20,9 @@ def test_the_tables_are_current(tmp_path: Path) -> None:
     copy = tmp_path / "evaluation.md"
     shutil.copy(DOCUMENT, copy)
     write_into(copy)
-    assert copy.read_text("utf-8") == DOCUMENT.read_text("utf-8"), "run: python -m openpali.eval.datasets.table"
+    assert copy.read_text("utf-8") == DOCUMENT.read_text("utf-8"), (
+        "run: python -m openpali.lab.documents.evaluation"
+    )
 
 
 def test_every_benchmark_of_the_paper_has_a_row() -> None:
@@ -28,7 +30,7 @@ def test_every_benchmark_of_the_paper_has_a_row() -> None:
     assert len(PAPER) == len({b.name for b in PAPER})
     for each in PAPER:
         assert f"| `{each.name}` |" in text
-        assert BENCHMARKS[each.name] is each
+        assert benchmarks()[each.name] is each
 
 
 def test_a_document_without_marks_is_refused(tmp_path: Path) -> None:

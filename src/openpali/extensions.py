@@ -1,0 +1,66 @@
+"""What other packages add to OpenPaLI: commands, data sets, sources and suites of benchmarks.
+
+A package declares an :class:`Extension`, which names what it adds: nothing is imported before it is used.
+Those of this repository are in :data:`OWN`. Others announce theirs in their ``pyproject.toml``::
+
+    [project.entry-points."openpali.extensions"]
+    mine = "my_package.extension:EXTENSION"
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from pkgutil import resolve_name
+
+GROUP = "openpali.extensions"
+OWN = ("openpali.worlds.extension:EXTENSION", "openpali.lab.extension:EXTENSION")
+
+
+@dataclass(frozen=True)
+class Extension:
+    """The names of what a package adds -> where it is, as ``module:name``.
+
+    Attributes:
+        commands: command as it is typed after ``openpali``, such as ``data build`` -> a function as typer takes it.
+        datasets: data set of ``openpali data build`` -> its :class:`~openpali.worlds.builders.base.Dataset`.
+        sources: first part of a source's name, up to a slash -> an
+            :class:`~openpali.data.sources.registry.Opener`.
+        suites: suite of ``openpali eval --suite`` -> a function without arguments that returns its benchmarks.
+    """
+
+    commands: Mapping[str, str] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    suites: Mapping[str, str] = field(default_factory=dict)
+
+
+@cache
+def extensions() -> Sequence[Extension]:
+    """Every extension on this machine; one that cannot be imported is left out with a warning."""
+    found = []
+    for name in (*OWN, *_announced()):
+        try:
+            found.append(resolve_name(name))
+        except (ImportError, AttributeError) as error:
+            warnings.warn(f"the extension {name} is left out: {error}", stacklevel=2)
+    return found
+
+
+def _announced() -> list[str]:
+    """The extensions of other packages; to see that there is none is faster than to import importlib.metadata."""
+    files = (file for folder in sys.path for file in Path(folder).glob("*.dist-info/entry_points.txt"))
+    if not any(GROUP in file.read_text("utf-8") for file in files):
+        return []
+    from importlib.metadata import entry_points
+
+    return [each.value for each in entry_points(group=GROUP)]
+
+
+def added(kind: str) -> dict[str, str]:
+    """What all extensions add of a kind, an attribute of :class:`Extension`: name -> ``module:name``."""
+    return {name: where for each in extensions() for name, where in getattr(each, kind).items()}

@@ -1,0 +1,13 @@
+"""What the laboratory adds to OpenPaLI."""
+
+from __future__ import annotations
+
+from openpali.extensions import Extension
+
+EXTENSION = Extension(
+    commands={
+        "plan": "openpali.lab.cli.plan:plan",
+        "study": "openpali.lab.cli.study:study",
+        "fairness": "openpali.lab.cli.fairness:fairness",
+    }
+)

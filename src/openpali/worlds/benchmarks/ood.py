@@ -1,0 +1,77 @@
+"""Whether a model tells images of its own world from out-of-distribution (OOD) ones."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from openpali.data.sources.base import Source
+from openpali.data.sources.registry import open_source
+from openpali.eval.datasets.base import SEEDS, Advance, Embedded, EncoderBenchmark, Seen
+from openpali.eval.features import Encoders
+from openpali.eval.splits import EvalSplit
+from openpali.home import data_folder
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import CONFIDENT
+from openpali.metrics.calibration import auroc
+from openpali.metrics.scores import Scores, mean
+from openpali.worlds.benchmarks.nano import heldout, told
+from openpali.worlds.builders.ood import SETS, shard
+
+KINDS = ("single", "scene", "word")  # of the world
+EACH = 300  # images of each kind, at most
+LIMIT = 1.0  # OOD score beyond which an image is out of distribution
+
+
+def detection(
+    world: str, split: EvalSplit, model: Encoders, data: Path, limit: int | None, advance: Advance
+) -> Embedded:
+    """AUROC of the OOD score, and shares of images above the limit, in the world and elsewhere.
+
+    Args:
+        split: of the data set ``ood``, and of the images of the world.
+
+    Returns:
+        ``detected``, the share of OOD images that score above the limit, and ``false_alarms``, that of the world's;
+        ``unsure`` and ``world_unsure``, the shares whose answers are shown without confidence; ``auroc``. All are
+        over all images, and but the last two per kind of image, too.
+    """
+    if not isinstance(model, Pali) or "pali" not in model.parts or model.pipeline().ood is None:
+        raise ValueError(f"{model.name} has no OOD detector: run `openpali calibrate` on it")
+    folder = data_folder("ood")
+    sources: dict[str, Source] = {kind: heldout(world, kind, SEEDS[split]) for kind in KINDS}
+    sources |= {kind: open_source(str(shard(folder, split, kind)), {}) for kind in SETS[split]}
+    counts = {kind: min(limit or EACH, EACH, len(source)) for kind, source in sources.items()}
+    pipeline, seen, total = model.pipeline(), Seen(), sum(counts.values())
+    assert pipeline.ood is not None
+    found: dict[str, list[float]] = {}
+    for kind, source in sources.items():
+        images = [seen.image(source[i].images[0]) for i in range(counts[kind])]
+        found[kind] = pipeline.ood.score(pipeline.describe(images)).tolist()
+        advance(sum(map(len, found.values())), total)
+    own, others = ([each for kind in kinds for each in found[kind]] for kinds in (KINDS, SETS[split]))
+    shares: dict[str, list[float]] = {}
+    for name, kinds in (("detected", [*SETS[split]]), ("false_alarms", [*KINDS])):
+        above = {kind: [float(each > LIMIT) for each in found[kind]] for kind in kinds}
+        shares[name] = [each for kind in kinds for each in above[kind]]
+        shares |= {f"{name}/{kind}": values for kind, values in above.items()}
+    shares["unsure"] = [float(each > CONFIDENT) for each in others]
+    shares["world_unsure"] = [float(each > CONFIDENT) for each in own]
+    scores = {name: mean(values) for name, values in shares.items()}
+    scores |= {"auroc": auroc(own, others), **{f"auroc/{kind}": auroc(own, found[kind]) for kind in SETS[split]}}
+    return Embedded(scores=Scores(scores, shares), n=total, of=total, data=seen.hash)
+
+
+def ood_benchmark(world: str, split: EvalSplit) -> EncoderBenchmark:
+    """The detection of the images of a split of the data set ``ood``."""
+    sets = SETS[split]
+    packages = {each.package for sources in sets.values() for each in sources}
+    return EncoderBenchmark(
+        name=f"{world}/ood",
+        title=f"Out-of-distribution images detected ({world} world)",
+        split=f"{told(split, len(KINDS) * EACH)} of the world, and {', '.join(sets)} of {len(packages)} packages",
+        metric="detected",
+        home="`openpali data build ood` fetches them",
+        run=partial(detection, world, split),
+        seed=SEEDS[split],
+    )

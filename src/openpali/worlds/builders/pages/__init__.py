@@ -1,0 +1,199 @@
+"""``pages``: windows of real web pages and pages of real documents, with every word, element and icon and its
+place."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import multiprocessing
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openpali.home import home
+from openpali.rng import named_generator
+from openpali.whole import replacing
+from openpali.worlds.builders import lines, packages
+from openpali.worlds.builders.base import Dataset
+from openpali.worlds.builders.output import add_sample, json_bytes
+from openpali.worlds.builders.pages import sources
+from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
+from openpali.worlds.builders.pages.layout import Shot
+from openpali.worlds.builders.pages.pdf import count_pages, print_page
+from openpali.worlds.splits import is_heldout
+
+CHUNK = 48  # windows of a shard
+_SIZES = ((1280, 800), (1440, 900), (1024, 768), (1366, 768), (800, 600), (640, 800), (412, 860), (1100, 640))
+_SCALES = ((1.0, 0.55), (1.25, 0.2), (1.5, 0.15), (2.0, 0.1))
+_PIXELS = 2.2e6  # most of a window
+_PLAIN = 0.45  # share of windows with the page's own fonts
+_DARK = 0.3
+"""Share of windows that Chromium darkens."""
+
+Windows = Generator[tuple[Shot, dict[str, Any]], None, None]
+"""Windows with what their samples say about them; to be closed, which closes the browser."""
+
+
+def needed() -> list[str]:
+    """The packages that it is built from."""
+    sites = [package for each in sources.SITES.values() for package in each.packages]
+    fonts = [package for family in _families() for package, _ in lines.FAMILIES[family]]
+    return [*dict.fromkeys([*sites, *sources.ADMIN, sources.PDF, *fonts])]
+
+
+def build(folder: Path) -> None:
+    """Write shards ``SOURCE-00000.tar`` of PNG files with their truth. Takes hours, and goes on where it was
+    stopped.
+
+    Raises:
+        FileNotFoundError: playwright, Chromium or pypdfium2 is missing.
+    """
+    parts = home() / "data" / ".pages-parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    with chromium():  # fails before hours are spent
+        pass
+    todo = [job for job in jobs() if not (parts / f"{job[0]}-{job[1]:05d}.tar").exists()]
+    workers = max(1, (os.cpu_count() or 1))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for _ in pool.map(functools.partial(render, parts), *zip(*todo, strict=True)) if todo else ():
+            pass
+    for part in sorted(parts.glob("*.tar")):
+        os.link(part, folder / part.name)
+
+
+def jobs() -> list[tuple[str, int]]:
+    """Name of the source and number of the shard, for each shard; sources take turns."""
+    windows = {name: each.windows for name, each in sources.SITES.items()}
+    windows |= {"admin": sources.ADMIN_WINDOWS, **sources.PDF_WINDOWS}
+    queues = [[(name, i) for i in range(-(-count // CHUNK))] for name, count in windows.items()]
+    places = [((k + 0.5) / len(queue), job) for queue in queues for k, job in enumerate(queue)]
+    return [job for _, job in sorted(places)]
+
+
+def render(folder: Path, name: str, number: int) -> None:
+    """Write shard ``number`` of source ``name`` into ``folder``; it depends on nothing else."""
+    rng = named_generator("pages", name, number)
+    if name in sources.PDF_WINDOWS:
+        shots = _printed(rng, dev=name.startswith("dev-"))
+    else:
+        shots = _admin(rng) if name == "admin" else _site(sources.SITES[name], rng)
+    with closing(shots), replacing(folder / f"{name}-{number:05d}.tar") as new, tarfile.open(new, "w") as shard:
+        for index, (shot, about) in enumerate(itertools.islice(shots, CHUNK)):
+            content = {"json": json_bytes(shot.record({"source": name, **about})), "png": shot.png}
+            add_sample(shard, f"{name}-{number:05d}-{index:02d}", content)
+
+
+def _site(each: sources.Site, rng: np.random.Generator) -> Windows:
+    folders = [packages.fetch(package) / each.folder for package in each.packages]
+    pages = sorted(path.relative_to(folders[0]).as_posix() for path in folders[0].glob(each.pages))
+    with site(folders, each.hidden) as address:
+        yield from _windows(address, lambda: (pages[rng.integers(len(pages))], each.language), rng)
+
+
+def _admin(rng: np.random.Generator) -> Windows:
+    def draw() -> tuple[str, str]:
+        page = sources.ADMIN_PAGES[rng.integers(len(sources.ADMIN_PAGES))]
+        language = sources.ADMIN_LANGUAGES[rng.integers(len(sources.ADMIN_LANGUAGES))]
+        return page.format(n=rng.integers(2, 5 if "p={n}" in page else 30), o=rng.integers(1, 6)), language
+
+    with _admin_site() as address:
+        yield from _windows(address, draw, rng)
+
+
+def _windows(address: str, draw: Callable[[], tuple[str, str]], rng: np.random.Generator) -> Windows:
+    """Windows without end, of pages that ``draw`` draws with their language, without those that load too slowly."""
+    from playwright.sync_api import TimeoutError as TooSlow
+
+    hinting = ("none", "slight", "full")[rng.integers(3)]
+    with _fonts() as (folder, families), chromium(folder, hinting=hinting) as browser:
+        while True:
+            page, language = draw()
+            look = _look(rng, language, families)
+            scrolls = sorted({0.0 if rng.random() < 0.4 else float(rng.random()), float(rng.random())})
+            try:
+                with closing(shoot(browser, f"{address}/{page}", look, scrolls)) as shots:
+                    for share, shot in zip(scrolls, shots, strict=False):
+                        yield shot, {"page": page, "scroll": round(share, 3), **asdict(look)}
+            except TooSlow:
+                continue
+
+
+def _look(rng: np.random.Generator, language: str, families: list[str]) -> Look:
+    width, height = _SIZES[rng.integers(len(_SIZES))]
+    scale = float(rng.choice([s for s, _ in _SCALES], p=[p for _, p in _SCALES]))
+    if width * height * scale**2 > _PIXELS:
+        scale = 1.0
+    return Look(
+        width=int(width + rng.integers(-40, 41)),
+        height=int(height + rng.integers(-40, 41)),
+        scale=scale,
+        dark=bool(rng.random() < _DARK),
+        zoom=float(rng.choice([0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.25])),
+        font="" if rng.random() < _PLAIN else families[rng.integers(len(families))],
+        language=language,
+    )
+
+
+def _printed(rng: np.random.Generator, *, dev: bool) -> Windows:
+    root = packages.fetch(sources.PDF)
+    found = sorted((root / "usr/share/doc/texlive-doc").rglob("*.pdf"))
+    files = [path for path in found if is_heldout("pdf", path.name) == dev]
+    while True:
+        path = files[rng.integers(len(files))]
+        number, dpi = int(rng.integers(count_pages(path))), float(rng.uniform(80, 180))
+        inverted = bool(rng.random() < 0.1)
+        shot = print_page(path, number, dpi, inverted=inverted)
+        about = {"page": f"{path.name}#{number}", "dpi": round(dpi), "dark": inverted, "language": ""}
+        if shot.lines:
+            yield shot, about
+
+
+def _families() -> list[str]:
+    """Families of fonts that pages are set in: those that no held-out line is printed in."""
+    return [family for family in lines.FAMILIES if not is_heldout("font", family)]
+
+
+@contextmanager
+def _fonts() -> Iterator[tuple[Path, list[str]]]:
+    """A folder with fonts for Chromium, and the names of their families."""
+    from PIL import ImageFont
+
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work) / "fonts"
+        packages.copy_fonts({family: lines.FAMILIES[family] for family in _families()}, folder)
+        names = {ImageFont.truetype(str(path), 16).getname()[0] for path in folder.rglob("*.[to]t[fc]")}
+        yield folder, sorted(name for name in names if name)
+
+
+@contextmanager
+def _admin_site() -> Iterator[str]:
+    """Django's admin in a process of its own; yields the address."""
+    path = os.pathsep.join(str(packages.fetch(package)) for package in sources.ADMIN)
+    serve = "import pathlib, sys, admin_site; admin_site.main(pathlib.Path(sys.argv[1]))"
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-c", serve, folder],
+            cwd=Path(__file__).parent,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+            process.wait()
+
+
+DATASET = Dataset(build, needed, minutes=150, in_all=False)  # needs Chromium, and hours

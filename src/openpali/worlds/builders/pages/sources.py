@@ -1,0 +1,164 @@
+"""The packages that pages are rendered from, and how many windows of each. No package of a test set is here.
+
+Sources that begin with ``dev-`` are for decisions while training: nothing learns from them, and no card uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openpali.worlds.builders.packages import HELP
+
+HELD_OUT_LANGUAGES = ("nl", "sv", "uk", "sr", "tr", "hu", "ro", "is")
+"""Languages of Django's admin that are for tests."""
+ADMIN_LANGUAGES = [
+    "af",
+    "ar",
+    "az",
+    "be",
+    "bg",
+    "bn",
+    "br",
+    "bs",
+    "ca",
+    "cs",
+    "cy",
+    "da",
+    "de",
+    "dsb",
+    "el",
+    "en",
+    "en-gb",
+    "eo",
+    "es",
+    "es-ar",
+    "es-mx",
+    "et",
+    "eu",
+    "fa",
+    "fi",
+    "fr",
+    "fy",
+    "ga",
+    "gd",
+    "gl",
+    "he",
+    "hi",
+    "hr",
+    "hsb",
+    "hy",
+    "ia",
+    "id",
+    "io",
+    "it",
+    "ja",
+    "ka",
+    "kab",
+    "kk",
+    "km",
+    "kn",
+    "ko",
+    "ky",
+    "lb",
+    "lt",
+    "lv",
+    "mk",
+    "ml",
+    "mn",
+    "mr",
+    "ms",
+    "my",
+    "nb",
+    "ne",
+    "nn",
+    "os",
+    "pa",
+    "pl",
+    "pt",
+    "pt-br",
+    "ru",
+    "sk",
+    "sl",
+    "sq",
+    "sr-latn",
+    "sw",
+    "ta",
+    "te",
+    "tg",
+    "th",
+    "tk",
+    "tt",
+    "udm",
+    "ur",
+    "uz",
+    "vi",
+    "zh-hans",
+    "zh-hant",
+]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Web pages of packages.
+
+    Attributes:
+        packages: names in ``packages.MEGABYTES``; their files are looked up in this order.
+        folder: where the site is in each of them.
+        pages: glob pattern within ``folder``.
+        hidden: names of files that are not served.
+        windows: how many to render.
+        language: what the pages are written in.
+    """
+
+    packages: Sequence[str]
+    folder: str
+    pages: str
+    windows: int
+    hidden: tuple[str, ...] = ()
+    language: str = "en"
+
+
+_BCP = {"en-us": "en-US", "pt-br": "pt-BR"}
+SITES = {
+    **{
+        f"help-{code}": Site(
+            (f"libreoffice-help-{code}", "libreoffice-help-common"),
+            "usr/share/libreoffice/help",
+            f"{_BCP.get(code, code)}/text/**/*.html",
+            900,
+            ("contents.js", "bookmarks.js"),  # these take seconds, for lists that are closed
+            _BCP.get(code, code),
+        )
+        for code in HELP
+    },
+    "sneat": Site(("sneat-bootstrap-html-admin-template-free",), "", "html/*.html", 1500),
+    "dev-material": Site(("material-dashboard",), "", "pages/*.html", 300),
+    "sb-admin": Site(("startbootstrap-sb-admin",), "dist", "*.html", 400),
+    "sb-admin-2": Site(("startbootstrap-sb-admin-2",), "", "*.html", 800),
+}
+ADMIN = ("django", "asgiref", "sqlparse")
+ADMIN_WINDOWS = 3600
+ADMIN_PAGES = (
+    "admin/",
+    "admin/auth/",
+    "admin/auth/user/?p={n}",
+    "admin/auth/user/?o={o}",
+    "admin/auth/user/?is_staff__exact=1",
+    "admin/auth/user/{n}/change/",
+    "admin/auth/user/{n}/history/",
+    "admin/auth/user/{n}/delete/",
+    "admin/auth/user/add/",
+    "admin/auth/group/",
+    "admin/auth/group/{n}/change/",
+    "admin/auth/permission/",
+    "admin/flatpages/flatpage/?p={n}",
+    "admin/flatpages/flatpage/{n}/change/",
+    "admin/redirects/redirect/",
+    "admin/sites/site/",
+    "admin/password_change/",
+    "admin/login/?anonymous=1",
+)
+PDF = "texlive-latex-recommended-doc"
+PDF_WINDOWS = {"pdf": 4500, "dev-pdf": 300}
+"""Pages of the files that are learned from, and of a tenth that is for decisions while training."""

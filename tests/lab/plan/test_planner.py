@@ -1,0 +1,314 @@
+"""The planner against measured steps, and the paper's model sharded over fake ranks."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import planner
+from openpali.cli.main import main
+from openpali.distributed import Ranks
+from openpali.lab.plan.evaluations import answer_costs, batches_of
+from openpali.lab.plan.ledger import Ledger, simulated
+from openpali.lab.plan.planner import (
+    DEVICES,
+    ROOM,
+    Accountant,
+    Lengths,
+    _suggest,
+    build_without_data,
+    find_device,
+    make_batch,
+    make_plan,
+    place_on_ranks,
+    rehearse,
+)
+from openpali.model.siglip import SigLIP
+from openpali.model.sizes import PRESETS, SIZES, count_parameters, flops_per_image
+from openpali.tasks.registry import get_task
+from openpali.train.parallel import blocks_of
+from openpali.train.recipe import ParallelSpec, Recipe, SequenceRecipe, load_recipe, parse_recipe
+from openpali.train.step import TrainStep
+from planner import HERE, recipe_of
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def step_of(recipe: Recipe, dtype: torch.dtype = torch.float32) -> TrainStep:
+    """The recipe's real step, on one rank."""
+    return TrainStep(recipe, build_without_data(recipe, recipe.phases[0], "cpu"), ALONE, dtype)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Memory and FLOPs of each shape, measured by predicted."""
+    file = tmp_path_factory.mktemp("measured") / "planner.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENPALI_HOME", str(file.parent))
+        patch.setattr(sys, "argv", [planner.__file__, "--json", str(file)])
+        planner.main()  # which measures in a process of its own
+    return {result["name"]: result["ratio"] for result in json.loads(file.read_text())["results"]}
+
+
+@pytest.mark.timeout(900)  # the first waits for all measurements
+@pytest.mark.parametrize("name", planner.SHAPES)
+def test_predictions_match_measurements(name: str, measured) -> None:
+    assert measured[f"{name}: memory"] == pytest.approx(1, rel=0.1)
+    assert measured[f"{name}: FLOPs"] == pytest.approx(1, rel=0.02)
+
+
+@pytest.mark.parametrize(("ranks", "shard", "cut"), [(64, "hybrid", 8), (24, "full", 24)])
+def test_the_papers_model_is_sharded_evenly(ranks: int, shard: str, cut: int) -> None:
+    recipe = load_recipe(RECIPES / "5b" / "1_multimodal.toml", [f"parallel.shard={shard}", 'model.frozen=["vit"]'])
+    ledger = Ledger(8, 1)
+    objective = build_without_data(recipe, recipe.phases[0], "meta")
+    with simulated(ledger, cuda=True, world=ranks):
+        model = place_on_ranks(recipe, objective, torch.bfloat16, ranks, Accountant(ledger)).model
+        expected = local = 0
+        vectors = {p for block in blocks_of(model) for p in block.parameters() if p.ndim < 2}
+        for name, parameter in model.named_parameters():
+            rows, *rest = parameter.shape or (1,)
+            whole = name == "vit.positions" or parameter in vectors
+            expected += 4 * (rows if whole else math.ceil(rows / cut)) * math.prod(rest)
+            local += 4 * (parameter if whole else parameter.to_local()).numel()
+        held = ledger.totals["weights"]
+    assert local == expected
+    assert held == pytest.approx(expected, rel=1e-3)  # each sharded bias may have an element of padding
+    kept = sum(vector.numel() for vector in vectors)
+    share = 4 * ((5.59e9 - kept) / cut + kept)
+    assert expected == pytest.approx(share, rel=0.01 if cut == 8 else 0.1)  # 1,664 rows are not divisible by 24
+    assert not dist.is_initialized()
+
+
+def test_no_attribute_of_torch_is_replaced() -> None:
+    owners = [(F, "scaled_dot_product_attention"), (F, "layer_norm"), (torch.UntypedStorage, "resize_")]
+    before = [getattr(*owner) for owner in owners]
+    with simulated(Ledger(8, 1), cuda=True, world=2):
+        assert [getattr(*owner) for owner in owners] == before
+
+
+def test_what_sharding_checkpointing_and_micro_batches_save_and_cost() -> None:
+    def costs(ranks: int = 1, batch: int = 64, micro: int = 1, **parallel: str):
+        raw = recipe_of("sequence").model_dump() | {"batch": batch, "micro": micro, "parallel": parallel}
+        raw["phases"][0]["samples"] = batch
+        recipe = parse_recipe(raw)
+        return rehearse(recipe, recipe.phases[0], DEVICES["h100"], ranks)
+
+    plain = costs()
+    full, halves, cut = costs(checkpointing="full"), costs(micro=2), costs(8, 512, shard="full")
+    some = costs(checkpointing="selective")
+    assert full.memory["activations"] < 0.9 * some.memory["activations"] < 0.81 * plain.memory["activations"]
+    assert plain.flops == pytest.approx(some.flops)  # it keeps the results of matmuls
+    assert full.memory["activations"] < 0.5 * plain.memory["activations"]
+    assert 1.15 * plain.flops < full.flops < 1.34 * plain.flops
+    assert halves.memory["activations"] < 0.6 * plain.memory["activations"]
+    assert halves.flops == pytest.approx(plain.flops)
+    assert cut.flops == pytest.approx(plain.flops)
+    assert cut.held < 0.2 * plain.held
+    assert plain.sent == {"node": 0, "network": 0}
+    # blocks have 5.5M parameters: two all-gathers in bf16 and a reduce-scatter of gradients in float32
+    assert cut.sent["node"] > 7 / 8 * 5.5e6 * 8
+    assert cut.sent["network"] == 0
+    hybrid = costs(16, 1024, shard="hybrid")
+    assert 0 < hybrid.sent["network"] < hybrid.sent["node"]
+
+
+def test_texts_go_around_the_ring_of_ranks() -> None:
+    recipe = recipe_of("siglip")
+    sent = rehearse(recipe, recipe.phases[0], replace(DEVICES["h100"], node=2), 4).sent
+    ring = 4 * 8 * 2 * PRESETS["nano"].vision.width * 4  # hops, rows, texts and their gradients, float32
+    gradients = 2 * 3 / 4 * 4 * sum(p.numel() for p in SigLIP(PRESETS["nano"].siglip).parameters())
+    assert sent["network"] == pytest.approx(ring + gradients, rel=0.01)
+
+
+def test_videos_have_the_frames_of_their_sources() -> None:
+    raw = recipe_of("sequence").model_dump()
+    lines = [("caption", {}), ("video_qa", {"frames": 4}), ("video_caption", {"frames": 2})]
+    raw["phases"][0]["mixture"] = [
+        {"source": "nano/video", "task": task, "options": options} for task, options in lines
+    ]
+
+    def frames(lengths: Lengths) -> int:
+        recipe = parse_recipe(raw)
+        objective = build_without_data(recipe, recipe.phases[0], "meta")
+        return make_batch(recipe, recipe.phases[0], objective, 2, lengths)["images"].shape[1]
+
+    assert frames(Lengths()) == 4
+    assert frames(Lengths(frames=3)) == 3
+    raw["phases"][0]["mixture"][1]["options"] = {}
+    assert frames(Lengths()) == 8
+
+
+def test_a_step_has_three_times_the_flops_of_its_forward_pass() -> None:
+    recipe = recipe_of("sequence")
+    lengths = Lengths(prompt=16, target=1)
+    costs = rehearse(recipe, recipe.phases[0], DEVICES["h100"], 1, lengths)
+    assert costs.flops / recipe.batch == pytest.approx(3 * flops_per_image(PRESETS["nano"], prompt=16), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["sequence", "siglip"])
+def test_flops_are_those_that_torch_counts(name: str) -> None:
+    recipe = recipe_of(name)
+    with sdpa_kernel(SDPBackend.MATH):  # torch's counter does not know the CPU's fused kernel
+        costs = rehearse(recipe, recipe.phases[0], HERE, 1)
+        step = step_of(recipe)
+        batch = make_batch(recipe, recipe.phases[0], step.objective, recipe.batch, Lengths())
+        with FlopCounterMode(display=False) as counter:
+            step.run([batch], weight=1.0)
+    assert costs.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_the_average_is_counted_and_updated() -> None:
+    plain = recipe_of("sequence")
+    recipe = plain.model_copy(update={"ema": 0.75})
+    with_it, without = (rehearse(r, r.phases[0], HERE, 1).memory["optimizer"] for r in (recipe, plain))
+    step = step_of(recipe)
+    learning = dict(step.model.named_parameters())
+    assert with_it - without >= 4 * sum(p.numel() for p in learning.values())
+    before = {name: p.detach().clone() for name, p in learning.items()}
+    batch = make_batch(recipe, recipe.phases[0], step.objective, 2, Lengths())
+    step.run([batch], weight=1.0)
+    assert step.average.keys() == learning.keys()
+    for name, average in step.average.items():
+        torch.testing.assert_close(average, 0.75 * before[name] + 0.25 * learning[name])
+
+
+def test_a_bf16_step_on_a_cpu_uses_eager_attention() -> None:
+    recipe = recipe_of("sequence")
+    step = step_of(recipe, torch.bfloat16)
+    batch = make_batch(recipe, recipe.phases[0], step.objective, 2, Lengths())
+    with torch.profiler.profile() as seen:
+        step.run([batch], weight=1.0)
+    assert not [event.key for event in seen.key_averages() if "scaled_dot_product" in event.key]
+
+
+def test_evaluations_are_part_of_the_time() -> None:
+    raw = recipe_of("sequence").model_dump()
+    limited = {"source": "nowhere.jsonl", "task": "caption", "every": 2 * raw["batch"], "limit": 70}
+    raw["phases"][0]["samples"] = 5 * raw["batch"]
+    raw["evals"] = [{"name": "mine", **limited}, {"name": "endless", **limited, "limit": 0}]
+    recipe = parse_recipe(raw)
+    plan = make_plan(recipe, DEVICES["h100"], 1)
+    [mine, endless] = plan.evaluations
+    assert (mine.times, mine.samples, endless.times, endless.samples) == (3, 70, 3, None)
+    assert plan.evaluating == 3 * mine.seconds > 0
+    lines = list(plan.lines())
+    assert any(line.startswith("  evaluation mine: 3 times 70 samples, ") for line in lines)
+    assert "  evaluation endless: 3 times, which are not counted: its size is not known" in lines
+    assert any(", evaluations " in line for line in lines if line.startswith("the run: "))
+
+
+def test_an_answer_costs_its_tokens_one_by_one() -> None:
+    recipe = recipe_of("sequence")
+    objective = build_without_data(recipe, recipe.phases[0], "meta")
+    with torch.device("meta"):
+        batch = make_batch(recipe, recipe.phases[0], objective, 4, Lengths(target=10))
+    costs = answer_costs(objective.model, batch)
+    decoder = {n: p for n, p in objective.model.text.named_parameters() if n.startswith(("decoder.", "head"))}
+    assert costs.tokens == 10
+    assert costs.read == pytest.approx(4 * sum(p.numel() for p in decoder.values()), rel=0.01)
+    matrices = sum(p.numel() for p in decoder.values() if p.ndim == 2)
+    assert costs.token == pytest.approx(2 * 4 * matrices, rel=0.3)  # attention; the memory's keys are computed once
+    assert costs.seconds(1e12, 1e30) == pytest.approx((costs.once + 10 * costs.token) / 1e12)
+    assert costs.seconds(1e30, 1e12) == pytest.approx(10 * costs.read / 1e12)
+    assert [batches_of(70, 32, ranks) for ranks in (1, 2, 4)] == [3, 2, 1]
+
+
+@pytest.mark.slow
+def test_a_recipe_that_does_not_fit_gets_settings_that_do() -> None:
+    recipe = recipe_of("sequence")
+    small = replace(DEVICES["h100"], memory=0.2e9)
+    plan = make_plan(recipe.model_copy(update={"batch": 32}), small, 1)
+    assert not plan.fits
+    assert plan.suggestion
+    assert all(phase.costs.peak <= 0.9 * small.memory for phase in plan.suggested)
+    assert "does not fit; this does" in "\n".join(plan.lines())
+    assert make_plan(recipe, replace(small, memory=1e6), 1).suggestion is None
+
+
+def test_a_model_that_fits_on_each_device_is_not_sharded() -> None:
+    recipe = recipe_of("sequence").model_copy(update={"batch": 64, "parallel": ParallelSpec(shard="full")})
+    small = replace(DEVICES["h100"], memory=0.3e9)
+    found = _suggest(recipe, small, 2, Lengths())
+    assert found is not None
+    assert found.parallel.shard == "none"
+    clipped = recipe_of("micro-batches, Muon and QK-clip")  # cannot be sharded
+    assert _suggest(clipped, replace(small, memory=1e6), 2, Lengths()) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_papers_largest_images_fit_on_64_devices() -> None:
+    recipe = load_recipe(RECIPES / "5b" / "2c_resolution.toml")
+    [phase] = recipe.phases
+    assert rehearse(recipe, phase, DEVICES["h100"], 64).peak < ROOM * DEVICES["h100"].memory
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match="no device 'h10'; there are h100"):
+        find_device("h10", 1)
+    recipe = recipe_of("sequence")
+    with pytest.raises(ValueError, match="leaves no row for each of 64 devices"):
+        rehearse(recipe, recipe.phases[0], HERE, 64)
+
+
+@pytest.mark.parametrize("name", ["paligemma2-3b", "t5gemma2-270m"])
+def test_a_size_of_gemma_needs_neither_checkpoint_nor_tokenizer(name: str) -> None:
+    changes = [f"model.preset={name}", "model.tokenizer=later", 'model.init={"" = "later"}']
+    recipe = load_recipe(RECIPES / "transfer" / "paligemma" / "vqav2.toml", changes)
+    model = build_without_data(recipe, recipe.phases[0], "meta").model
+    expected = sum(count_parameters(SIZES[name]).values())  # with positions of another resolution
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(expected, rel=1e-2)
+    pairs = load_recipe(RECIPES / "nano" / "0a_siglip.toml", changes)
+    with pytest.raises(ValueError, match="not a model that objective = siglip trains"):
+        build_without_data(pairs, pairs.phases[0], "meta")
+
+
+def test_the_command_prints_plans(capsys, monkeypatch) -> None:
+    recipe = str(RECIPES / "nano" / "0a_siglip.toml")
+    for extra in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["openpali", "plan", recipe, "--device", "a100-40", *extra])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code
+    shown = capsys.readouterr()
+    assert shown.err.startswith("rehearsing a step at 72 px\n")
+    text, _, printed = shown.out.partition("{")
+    assert "nano/0a_siglip: " in text
+    assert "fits as it is" in text
+    assert "assumed: " in text
+    phases = json.loads("{" + printed)["phases"]
+    assert [phase["steps"] for phase in phases] == [100, 400, 500]
+    for phase in phases:
+        kinds = [size for kind, size in phase["memory"].items() if kind not in ("all", "between_steps")]
+        assert phase["memory"]["all"] == sum(kinds)
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "5b").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_papers_recipes_are_valid(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == f"5b/{path.stem}"
+    patch = PRESETS[recipe.model.preset].vision.patch_size
+    tools, origins = {}, [*recipe.model.init.values()]
+    if isinstance(recipe, SequenceRecipe):
+        limits = {"max_inputs": recipe.max_prompt, "max_targets": recipe.max_target - 1}
+        tools = {"denoise": {"tokenizer": None, **limits}}
+        origins += filter(None, [recipe.model.masks])
+    for phase in recipe.phases:
+        assert phase.pixels.height % patch == 0
+        for line in phase.mixture:
+            get_task(line.task, **{**line.task_options, **tools.get(line.task, {})})
+    assert all((RECIPES / f"{origin}.toml").is_file() for origin in origins)
+    comments = path.read_text()
+    assert all(mark in comments for mark in ("[paper]", "[kin]", "[ours]"))

@@ -1,0 +1,85 @@
+"""What a study says is checked before anything runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from openpali.cli.main import main
+from openpali.lab.study.runs import plan_study
+from openpali.lab.study.spec import load_study
+from openpali.train.recipe import load_recipe
+
+ROOT = Path(__file__).parents[3]
+RECIPES = ROOT / "recipes" / "study"
+TABLE1 = RECIPES / "table1.toml"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seeds=[1, 1]", r"seeds = \[1, 1\]: name each once"),
+        ("seeds=[2]", r"arms\.siglip, then classify\.seeds: 1 is not one of seeds = \[2\]: change one of the two"),
+        ("curve.seeds=[4]", r"curve\.seeds: 4 is not one of seeds = \[1, 2, 3\]"),
+        ("compared=classify", "baseline and compared are both 'classify': name two arms"),
+        ("name=my study", "'my study' becomes a folder's name: use letters, digits"),
+        ("name=../table1", r"'\.\./table1' becomes a folder's name"),
+        ("columns.3.task=vqa", "column questions: nano/vqa has its own source, task and options: leave them out"),
+        ("columns.3.source=nano/scene", "column questions: nano/vqa has its own source"),
+        ("columns.5.task=orc", "unknown task 'orc'; did you mean 'ocr'"),
+        ("columns.5.task=", "give either a benchmark, or a source with its task"),
+    ],
+)
+def test_mistakes_are_named(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_study(TABLE1, [override])
+
+
+def test_a_study_is_no_recipe() -> None:
+    with pytest.raises(ValueError, match=r"vqa\.toml is a recipe: use openpali train$"):
+        load_study(ROOT / "recipes" / "transfer" / "vqa.toml")
+    with pytest.raises(ValueError, match=r"table1\.toml is a study: use openpali study$"):
+        load_recipe(TABLE1)
+    with pytest.raises(FileNotFoundError, match=r"no study .*tabel1\.toml; did you mean .*table1\.toml\?$"):
+        load_study(RECIPES / "tabel1.toml")
+    with pytest.raises(FileNotFoundError, match=r"^no study nowhere/vqa; those of the package are in .*study$"):
+        load_study(Path("nowhere/vqa"))
+
+
+@pytest.mark.parametrize(
+    ("own", "override", "message"),
+    [
+        ([], "seed=5", "seed of each recipe is given by the study: leave it out, or change seeds or name there"),
+        (['sizes.nano=["name=mine"]'], "batch=64", "name of each recipe is given by the study"),
+        ([], 'model.init={"" = "nano/pali"}', 'recipe classify: model.init has "", a whole model'),
+        (
+            [],
+            "scale=0.1",
+            r"curve\.samples: table1/nano-1/classify has no checkpoint after 25,600 samples, since it",
+        ),
+    ],
+)
+def test_recipes_have_what_the_study_gives_them(own: list[str], override: str, message: str) -> None:
+    study = load_study(TABLE1, own)
+    with pytest.raises(ValueError, match=message):
+        plan_study(study, RECIPES, [override])
+
+
+def test_encoders_of_the_curve_keep_its_checkpoints() -> None:
+    plan = plan_study(load_study(TABLE1), RECIPES)
+    kept = {name for name, run in plan.runs.items() if run.recipe.keep_every}
+    assert kept == {"table1/nano-1/classify", "table1/nano-1/siglip"}
+
+
+def test_the_documented_line_with_other_values_runs(tmp_path: Path, monkeypatch, capsys) -> None:
+    line = re.search(r"`openpali study FILE (.*?)`", (ROOT / "docs" / "study.md").read_text("utf-8"))
+    assert line
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["openpali", "study", str(TABLE1), *line[1].split(), "--list"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code
+    assert len(capsys.readouterr().out.splitlines()) == 6

@@ -1,0 +1,103 @@
+"""What other packages add, and that every declaration of this repository names what exists."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+
+from openpali import extensions
+from openpali.data.sources.registry import open_source
+from openpali.eval.datasets.base import Benchmark
+from openpali.eval.registry import benchmarks, suites
+from openpali.eval.suites import find_suite
+from openpali.extensions import OWN, added
+from openpali.worlds.builders.base import Dataset, build, datasets
+
+MODULE = '''
+from openpali.eval.registry import benchmarks
+from openpali.eval.datasets.base import own_benchmark
+from openpali.extensions import Extension
+from openpali.worlds.builders.base import Dataset
+
+EXTENSION = Extension(
+    commands={"greet": "my_package:greet"},
+    datasets={"mine": "my_package:MINE"},
+    sources={"mine": "my_package:open_mine"},
+    suites={"mine": "my_package:suite"},
+)
+MINE = Dataset(lambda folder: (folder / "written").touch())
+
+def open_mine(name, options, min_size):
+    return [name, options]
+
+def suite():
+    return [own_benchmark("mine.jsonl", "vqa")]
+
+def greet() -> None:
+    """Say hello."""
+    print("hello")
+'''
+
+
+@pytest.fixture
+def announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package above, installed."""
+    (tmp_path / "my_package.py").write_text(MODULE)
+    metadata = tmp_path / "my_package-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[openpali.extensions]\nmine = my_package:EXTENSION\n")
+    (tmp_path / "mine.jsonl").write_text('{"image": "a.png", "question": "what?", "answers": ["this"]}\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    caches = (extensions.extensions, datasets, suites, benchmarks)
+    for each in caches:
+        each.cache_clear()
+    yield
+    for each in caches:
+        each.cache_clear()
+    sys.modules.pop("my_package", None)
+
+
+@pytest.mark.usefixtures("announced")
+def test_an_installed_package_adds_a_data_set_a_source_a_suite_and_a_command(tmp_path: Path) -> None:
+    assert (build("mine") / "written").is_file()
+    assert open_source("mine/half", {"a": 1}) == ["mine/half", {"a": 1}]
+    assert [each.name for each in find_suite("mine")] == ["mine.jsonl"]
+    assert added("commands")["greet"] == "my_package:greet"
+
+
+def test_what_is_declared_here_exists() -> None:
+    for name in OWN:
+        extension = resolve_name(name)
+        assert all(
+            callable(resolve_name(where)) for where in (*extension.commands.values(), *extension.sources.values())
+        )
+        assert all(isinstance(resolve_name(where), Dataset) for where in extension.datasets.values())
+        for where in extension.suites.values():
+            assert all(isinstance(each, Benchmark) for each in resolve_name(where)())
+
+
+@pytest.mark.usefixtures("announced")
+def test_an_extension_that_cannot_be_imported_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "my_package.py").write_text("import no_such_module")
+    with pytest.warns(UserWarning, match="no_such_module"):
+        assert len(extensions.extensions()) == len(OWN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "mine" not in added("sources")
+
+
+def test_declarations_import_nothing_that_they_name() -> None:
+    import subprocess
+
+    code = "import sys, openpali.extensions as e; e.extensions(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "openpali.worlds.extension" in loaded
+    assert not {"torch", "numpy", "importlib.metadata"} & {*loaded}

@@ -1,0 +1,234 @@
+"""Rendered pages: words to lines, PDF files, and what a browser shows, trap by trap."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from PIL import Image
+
+from openpali.data.sources.registry import open_source
+from openpali.tasks.example import Box
+from openpali.worlds.builders import packages
+from openpali.worlds.builders.pages import jobs, needed, render, sources
+from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
+from openpali.worlds.builders.pages.layout import Shot, Written, group
+from openpali.worlds.builders.pages.pdf import count_pages, print_page
+
+CHROMIUM = shutil.which("chromium")
+
+
+def word(text: str, left: float, top: float = 0, *, size: float = 10, **more: bool) -> Written:
+    """A word of 6 pixels a letter."""
+    return Written(text, Box(top, left, top + 1.1 * size, left + 6 * len(text)), size, **more)
+
+
+def test_words_side_by_side_are_a_line_and_columns_are_not() -> None:
+    lines = group([word("one", 0), word("two", 22), word("far", 60), word("below", 0, 14), word("up", 35, 13)])
+    assert [line.text for line in lines] == ["one two", "far", "below up"]
+    assert lines[0].box == Box(0, 0, 11, 40)
+    assert all(line.readable for line in lines)
+
+
+def test_parts_of_a_word_in_two_styles_are_one_word() -> None:
+    [line] = group([word("foo", 0, ends=True), word("bar", 18, joined=True), word("x", 45, joined=True)])
+    assert [w.text for w in line.words] == ["foobar", "x"]
+    assert line.words[0].box == Box(0, 0, 11, 36)
+
+
+def test_lines_with_text_from_right_to_left_are_not_for_reading() -> None:
+    lines = group([word("ab", 60, rtl=True), word("cd", 42, rtl=True), word("ef", 0, 20)])
+    assert [(line.text, line.readable) for line in lines] == [("ab cd", False), ("ef", True)]
+
+
+def test_words_without_a_size_are_left_out() -> None:
+    assert group([Written("x", Box(0, 5, 10, 5), 10)]) == []
+
+
+def test_a_shot_is_a_record(tmp_path: Path) -> None:
+    png = io.BytesIO()
+    Image.new("RGB", (50, 40), "white").save(png, "PNG")
+    element = {"role": "button", "name": "Save", "box": Box(1, 2, 9, 20), "seen": True}
+    elements = [element, {**element, "seen": False}, {**element, "name": ""}]
+    icons = [{"name": "fa-cog", "box": Box(20, 2, 30, 12)}, {"name": "", "box": Box(5, 5, 5, 9)}]
+    shot = Shot(png.getvalue(), group([word("Save", 2)]), [Box(3, 3, 3, 3), Box(0, 0, 5, 5)], elements, icons)
+    with tarfile.open(tmp_path / "x-00000.tar", "w") as shard:
+        for name, data in {"a.json": json.dumps(shot.record({"source": "x"})).encode(), "a.png": shot.png}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            shard.addfile(member, io.BytesIO(data))
+    example = open_source(str(tmp_path), {})[0]
+    assert [(o.role, o.name, o.box) for o in example.objects] == [
+        ("button", "Save", Box(1, 2, 9, 20)),
+        ("button", "button", Box(1, 2, 9, 20)),
+        ("icon", "fa-cog", Box(20, 2, 30, 12)),
+    ]
+    assert [line.text for line in example.lines] == ["Save"]
+    assert example.ignored == (Box(0, 0, 5, 5),)
+
+
+def test_no_test_package_is_rendered_and_dev_pages_are_apart() -> None:
+    forbidden = ("gentelella", "installation-guide", "nodejs", "octave", "erlang", "libgtk", "r-doc")
+    assert not [name for name in needed() if name.startswith(forbidden)]
+    assert set(needed()) <= set(packages.MEGABYTES)
+    assert not set(sources.HELD_OUT_LANGUAGES) & set(sources.ADMIN_LANGUAGES)
+    assert len(jobs()) * 48 >= 15_000
+    assert len(set(jobs())) == len(jobs())
+
+
+# ---- PDF files
+
+
+@pytest.fixture(scope="module")
+def pdf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 4 x 3 inches with two lines, upright text and text that is not."""
+    figure = pyplot.figure(figsize=(4, 3))
+    figure.text(0.1, 0.8, "Hello fine world", size=14)
+    figure.text(0.1, 0.5, "second", size=10)
+    figure.text(0.8, 0.3, "turned", size=10, rotation=90)
+    path = tmp_path_factory.mktemp("pdf") / "page.pdf"
+    with pyplot.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(path)
+    pyplot.close(figure)
+    return path
+
+
+@pytest.mark.parametrize("dpi", [72, 144])
+def test_lines_of_a_pdf_stand_where_they_are_drawn(pdf: Path, dpi: float) -> None:
+    assert count_pages(pdf) == 1
+    shot = print_page(pdf, 0, dpi)
+    image = np.asarray(Image.open(io.BytesIO(shot.png)).convert("L"))
+    assert image.shape == (round(3 * dpi), round(4 * dpi))
+    assert [line.text for line in shot.lines] == ["Hello fine world", "second"]
+    for line, size in zip(shot.lines, (14, 10), strict=True):
+        box = line.box
+        assert box.ymax - box.ymin == pytest.approx(1.1 * size * dpi / 72, rel=0.02)
+        ink = np.argwhere(image[: round(0.6 * 3 * dpi)] < 128)
+        inside = ink[(ink[:, 0] >= box.ymin) & (ink[:, 0] < box.ymax)]
+        assert inside[:, 1].min() == pytest.approx(box.xmin, abs=dpi / 36)
+        assert inside[:, 1].max() == pytest.approx(box.xmax, abs=dpi / 36)
+    assert len(shot.ignored) == len("turned")
+
+
+def test_a_pdf_can_be_light_on_dark(pdf: Path) -> None:
+    image = Image.open(io.BytesIO(print_page(pdf, 0, 72, inverted=True).png))
+    assert image.getpixel((0, 0)) == (0, 0, 0)
+
+
+# ---- a browser
+
+
+PAGE = """<!doctype html><html lang="el"><head><meta charset="utf-8"><style>
+  body { font: 16px 'DejaVu Sans', sans-serif; margin: 10px; } div { margin: 6px 0; }
+  .cut { width: 60px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+  .over { position: relative; } .over i { position: absolute; inset: 0; background: #888; }
+  .count::before { content: "Chapter 1 "; } .fade { opacity: 0; } #tall { height: 2000px; }
+</style></head><body>
+  <div style="text-transform: uppercase">άλφα <b>be</b>ta</div>
+  <div class="cut">hidden by dots at its end</div>
+  <div class="over">covered<i></i></div>
+  <div class="fade">faded</div>
+  <div class="count">counted</div>
+  <ol><li>item</li></ol>
+  <select multiple size="2" style="width: 150px"><option>listed</option></select><input type="date" value="">
+  <input value="typed text"><button aria-label="Close">x</button>
+  <a href="#"><svg width="16" height="16"><rect width="16" height="16"/></svg></a>
+  <div style="width: 70px">word-which-breaks</div>
+  <div style="display: flex; gap: 60px"><span>left</span><span>right</span></div>
+  <img src="none.png" alt="missing" width="40" height="20">
+  <div id="tall"></div><div>below</div>
+</body></html>"""
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Shot]]]:
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "page.html").write_text(PAGE, "utf-8")
+    looks = {"plain": Look(500, 400), "dark": Look(500, 400, scale=1.5, dark=True)}
+    with site([folder]) as address, chromium() as browser:
+        yield {name: list(shoot(browser, f"{address}/page.html", look, [0, 0, 1])) for name, look in looks.items()}
+
+
+needs_browser = pytest.mark.skipif(
+    not (CHROMIUM or os.environ.get("OPENPALI_BROWSER")), reason="no Chromium here: apt-get install chromium"
+)
+
+
+@needs_browser
+def test_what_one_sees_is_what_is_written(shots: dict[str, list[Shot]]) -> None:
+    first, last = shots["plain"]  # the same place is shown once
+    texts = [line.text for line in first.lines]
+    assert texts[0] == "ΑΛΦΑ BETA"  # Greek capitals have no accents
+    for text in ("counted", "item", "typed text", "left", "right", "x"):
+        assert text in texts
+    assert not {"covered", "faded", "missing", "below"} & set(texts)
+    assert not [text for text in texts if "end" in text]  # cut off by dots
+    assert "".join(text for text in texts if "-" in text or text == "breaks") == "word-which-breaks"
+    assert "word-which-breaks" not in texts
+    assert [line.text for line in last.lines] == ["below"]
+
+
+@needs_browser
+@pytest.mark.parametrize("name", ["plain", "dark"])
+def test_boxes_stand_around_the_ink(shots: dict[str, list[Shot]], name: str) -> None:
+    shot = shots[name][0]
+    image = np.asarray(Image.open(io.BytesIO(shot.png)).convert("L")).astype(int)
+    assert (image[1, 1] < 100) == (name == "dark")
+    for line in shot.lines:
+        ymin, xmin, ymax, xmax = line.box
+        around = image[round(ymin) : round(ymax), round(xmin) : round(xmax)]
+        ink = np.abs(around - np.median(around)) > 60
+        assert ink.any(), line.text
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+        assert rows[0] < 0.45 * ink.shape[0]
+        assert rows[-1] > 0.6 * ink.shape[0]
+        assert columns[0] < 5
+        assert columns[-1] > ink.shape[1] - 6
+
+
+@needs_browser
+def test_elements_have_roles_and_names(shots: dict[str, list[Shot]]) -> None:
+    shot = shots["plain"][0]
+    found = {(e["role"], e["name"]) for e in shot.elements if e["seen"]}
+    assert ("button", "Close") in found
+    assert "textbox" in {role for role, _ in found}
+    assert len(shot.icons) == 1
+    fields = {e["role"]: e["box"] for e in shot.elements}
+    assert fields["listbox"] in shot.ignored  # its options are drawn by the browser
+    assert len(shot.ignored) >= 4  # a list, a date, text that is cut, and the image
+
+
+def test_a_machine_without_chromium_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="apt-get install chromium"), chromium():
+        pass
+
+
+def test_a_shard_is_a_function_of_its_name(tmp_path: Path, pdf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "package"
+    (root / "usr/share/doc/texlive-doc").mkdir(parents=True)
+    for number in range(20):
+        shutil.copy(pdf, root / f"usr/share/doc/texlive-doc/{number}.pdf")
+    monkeypatch.setattr(packages, "fetch", lambda name: root)
+    monkeypatch.setattr("openpali.worlds.builders.pages.CHUNK", 2)
+    for folder in ("a", "b"):
+        render(tmp_path / folder, "pdf", 3)
+    assert (tmp_path / "a/pdf-00003.tar").read_bytes() == (tmp_path / "b/pdf-00003.tar").read_bytes()
+    render(tmp_path / "dev", "dev-pdf", 0)
+    held_out = {
+        source.record(i).about["page"] for source in [open_source(str(tmp_path / "dev"), {})] for i in range(2)
+    }
+    learned = {
+        source.record(i).about["page"] for source in [open_source(str(tmp_path / "a"), {})] for i in range(2)
+    }
+    assert not held_out & learned
+    example = open_source(str(tmp_path / "a"), {})[1]
+    assert example.lines[0].text.startswith("Hello")
