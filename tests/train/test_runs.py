@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from openpali.cli.main import app
 from openpali.home import home
 from openpali.locks import lock
-from openpali.train.runs import find_runs, remove_run
+from openpali.train.runs import StoredRun, find_runs, folder_for, remove_run
 
 
 @pytest.fixture
@@ -34,6 +35,8 @@ def test_runs_are_listed_with_their_lengths_and_sizes(stored: Path) -> None:
     }  # fmt: skip
     record = (home() / "runs" / "mine" / "recipe.json").stat().st_size
     assert found["mine/first"].bytes == record + 1000
+    described = json.loads(CliRunner().invoke(app, ["runs", "--json"]).output)
+    assert [StoredRun(**{**each, "folder": Path(each["folder"])}) for each in described] == find_runs()
     printed = CliRunner().invoke(app, ["runs"]).output
     assert [line.split()[0] for line in printed.splitlines()] == ["mine", "mine/first", "old", "3"]
 
@@ -60,3 +63,14 @@ def test_a_run_that_is_trained_is_not_removed(stored: Path, monkeypatch: pytest.
         remove_run("old")
     monkeypatch.setattr("openpali.train.runs.lock", lock)
     assert remove_run("old").name == "old"
+
+
+@pytest.mark.parametrize("given", ["", ".", "..", "/", "inner/.."])
+def test_a_run_has_a_folder_of_its_own(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner").mkdir()
+    with pytest.raises(ValueError, match="name one of its own"):
+        folder_for("mine", Path(given))
+    assert folder_for("mine", Path("inner")) == Path("inner")
+    (tmp_path / "recipe.json").touch()
+    assert folder_for("mine", Path()) == Path()  # it goes on

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Annotated
 
 import typer
+
+from openpali.cli.options import Json
 
 
 def runs(
@@ -13,16 +16,20 @@ def runs(
         list[str] | None,
         typer.Option(metavar="NAME", help="Delete this run, with its models; repeat it for several"),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """List the runs in the cache with their sizes, or delete some."""
     from openpali.home import home
     from openpali.train.runs import find_runs, remove_run
 
     for name in remove or ():
-        typer.echo(f"{name} is removed: {_megabytes(remove_run(name).bytes).strip()}")
-    if remove:
+        typer.echo(f"{name} is removed: {_megabytes(remove_run(name).bytes).strip()}", err=as_json)
+    if remove and not as_json:
         return
     found = find_runs()
+    if as_json:
+        typer.echo(json.dumps([run.as_json() for run in found], indent=1, ensure_ascii=False))
+        return
     width = max((len(run.name) for run in found), default=0)
     for run in found:
         part = "?" if run.samples is None else f"{run.samples:,} of {run.total:,} samples"

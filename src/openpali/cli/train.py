@@ -23,11 +23,11 @@ def train(
 
     With more_samples=6_400, a finished run goes on for 6,400 samples more than its recipe has.
     """
-    from openpali.home import home
     from openpali.train.recipe import load_recipe
+    from openpali.train.runs import folder_for
 
     named = load_recipe(recipe, overrides or ())
-    run_recipe(named, run or home() / "runs" / named.name)
+    run_recipe(named, folder_for(named.name, run))
 
 
 def run_recipe(named: Resolved, folder: Path) -> None:

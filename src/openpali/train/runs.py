@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from openpali.home import home
 from openpali.locks import lock
@@ -32,6 +33,23 @@ class StoredRun:
     total: int | None
     bytes: int
     changed: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Its attributes; the folder as text."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def folder_for(name: str, given: Path | None = None) -> Path:
+    """The folder of a run: the one that is given, or by default in the cache, by the run's name.
+
+    Raises:
+        ValueError: ``given`` is the working folder or above it, and holds no run.
+    """
+    if given is None:
+        return home() / "runs" / name
+    if Path.cwd().is_relative_to(given.resolve()) and not (given / RECORD).is_file():
+        raise ValueError(f"--run {given} is the folder that you are in, or above it: name one of its own")
+    return given
 
 
 def find_runs() -> list[StoredRun]:
