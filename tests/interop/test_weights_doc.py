@@ -58,7 +58,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     Path("recipes").symlink_to(ROOT / "recipes")
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
-    for name in ("mine-train.jsonl", "mine-test.jsonl"):
+    for name in ("mine-train.jsonl", "mine-validation.jsonl"):
         Path(name).write_text(json.dumps(record) + "\n")
 
     assert [shlex.split(command)[1] for command in COMMANDS] == [

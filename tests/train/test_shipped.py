@@ -47,7 +47,9 @@ def test_a_recipe_for_ones_own_data_says_its_task_once_and_keeps_the_best(name: 
     recipe = load_recipe(ROOT / "transfer" / f"{name}.toml")
     assert isinstance(recipe, SequenceRecipe)
     [entry], [held_out] = recipe.phases[0].mixture, recipe.evals
-    assert (recipe.name, entry.source, held_out.source) == (f"mine-{name}", "mine-train.jsonl", "mine-test.jsonl")
+    assert (recipe.name, entry.source, held_out.source) == (
+        f"mine-{name}", "mine-train.jsonl", "mine-validation.jsonl",
+    )  # fmt: skip
     assert entry.task == held_out.task == {"video": "video_qa", "line": "ocr"}.get(name, name)
     assert entry.task in TASKS
     frozen = [] if name == "line" else ["vit"]  # the encoder of lines has seen print alone
