@@ -11,7 +11,10 @@ import pytest
 
 from drawn_data import DATA, draw
 from openpali.home import home
+from openpali.infer.generate import Generation
 from openpali.train.recipe import load_recipe, read_record
+from openpali.weights.format import open_model
+from openpali.weights.ood import read_ood
 from typed_commands import run_typed
 
 TEXT = (Path(__file__).parents[1] / "docs" / "finetune.md").read_text("utf-8")
@@ -53,12 +56,12 @@ def test_commands_run(
     for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
 
-    def hold_out_half(arguments: list[str]) -> None:
+    def hold_out_more(arguments: list[str]) -> None:
         if "--held-out" in arguments:
-            arguments[-1] = "0.5"  # of so few
+            arguments[-3], arguments[-1] = "0.3", "0.3"  # of so few
 
     for line in lines:
-        run_typed(line, monkeypatch, capsys, {"train": SHORT}, hold_out_half)
+        run_typed(line, monkeypatch, capsys, {"train": SHORT}, hold_out_more)
     run = home() / "runs" / f"mine-{task}"
     assert {"model", "best"} <= {path.name for path in run.iterdir()}
 
@@ -67,10 +70,11 @@ def test_the_one_command_goes_the_whole_way(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Its commands, at the beginning of the document; the run has the start and the tasks that the data ask for."""
-    monkeypatch.chdir(draw("line", tmp_path / "line", 40))
+    monkeypatch.chdir(draw("line", tmp_path / "line", 90))
     shutil.rmtree(home() / "runs" / "mine-ocr", ignore_errors=True)  # of another document's file of that name
     for drawing in ("curves.draw_curves", "samples.draw_samples"):
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
+    monkeypatch.setattr(Generation, "complete", True)  # the tiny model never ends its answers
     short = [each for each in SHORT if not each.startswith("evals.0.limit")]
     lines = commands(TEXT.partition("\n## ")[2].partition("\n## ")[0])
     printed = [run_typed(line, monkeypatch, capsys, {"tune": short}) for line in lines]
@@ -84,3 +88,6 @@ def test_the_one_command_goes_the_whole_way(
     card = json.loads((run / "card.json").read_text())
     assert card["n"] == len(Path("mine-test.jsonl").read_text().splitlines())
     assert "openpali train mine-ocr.toml" in printed[1]
+    assert open_model(run / "best").facts.calibration.keys() == {"ocr"}
+    assert read_ood(run / "best") is not None
+    assert "ece" in card["scores"], "the card is of the calibrated model"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openpali.cli.options import DataRoot, Device
+
+if TYPE_CHECKING:
+    from openpali.data.sources.base import Source
+    from openpali.eval.datasets.base import Benchmark
+    from openpali.infer.pali import Pali
 
 
 def calibrate(
@@ -27,27 +34,47 @@ def calibrate(
 ) -> None:
     """Fit a model's confidence and its detector of out-of-distribution images, and store both with it."""
     from openpali.cli.models import open_pali
-    from openpali.eval.calibrate import OOD_IMAGES, calibrate_ood
-    from openpali.eval.calibrate import calibrate as fit
     from openpali.eval.datasets.base import own_benchmark
     from openpali.eval.suites import find_suite
     from openpali.home import home
-    from openpali.reports.progress import progress_bar
 
     if task and not file:
         raise ValueError("--task is for your own data: name its file")
     benchmarks = [own_benchmark(file, task)] if file else find_suite(suite)
-    pali = open_pali(model, "torch", "fp32", device)
-    root, fitted = data or home() / "data", []
+    pali, root = open_pali(model, "torch", "fp32", device), data or home() / "data"
+    fitted = fit_confidence(benchmarks, pali, root, limit, batch_size)
+    fit_detector(benchmarks, pali, root, limit)
+    if not fitted:
+        raise ValueError(f"nothing to fit: {model} answers no task of {file or f'the suite {suite}'}")
+
+
+def fit_confidence(
+    benchmarks: Sequence[Benchmark], pali: Pali, root: Path, limit: int | None = None, batch: int = 32
+) -> int:
+    """Fit and store the confidence of a model, and print what was fitted for each task; returns how many were."""
+    from openpali.eval.calibrate import calibrate as fit
+    from openpali.reports.progress import progress_bar
+
     with progress_bar() as watch:
-        for each in fit(benchmarks, pali, root, limit=limit, batch=batch_size, watch=watch):
-            fitted.append(each)
+        fitted = list(fit(benchmarks, pali, root, limit=limit, batch=batch, watch=watch))
     for each in fitted:
         typer.echo(
             f"{each.part}, {each.task}: temperature {each.calibration.temperature:.3f}, offset "
             f"{each.calibration.offset:.3f}; of {each.claims:,} answers {100 * each.right:.1f} % right"
         )
-    for part, images in calibrate_ood(benchmarks, pali, root, limit=min(limit or OOD_IMAGES, OOD_IMAGES)):
+    return len(fitted)
+
+
+def fit_detector(
+    benchmarks: Sequence[Benchmark],
+    pali: Pali,
+    root: Path,
+    limit: int | None = None,
+    trained_on: Source | None = None,
+) -> None:
+    """Fit and store the detector of out-of-distribution images of each part, and print on how many."""
+    from openpali.eval.calibrate import OOD_IMAGES, calibrate_ood
+
+    most = min(limit or OOD_IMAGES, OOD_IMAGES)
+    for part, images in calibrate_ood(benchmarks, pali, root, limit=most, trained_on=trained_on):
         typer.echo(f"{part}: OOD detector fitted on {images:,} images")
-    if not fitted:
-        raise ValueError(f"nothing to fit: {model} answers no task of {file or f'the suite {suite}'}")

@@ -23,10 +23,12 @@ def tune(
     ] = "",
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default: in the cache")] = None,
 ) -> None:
-    """Fine-tune nano on your samples: split them, choose start and length, train, and score what was held out.
+    """Fine-tune nano on your samples: split them, choose start and length, train, calibrate, and score what was
+    held out.
 
     It writes the recipe that it trains beside the samples; the same command resumes an interrupted run.
     """
+    from openpali.cli.calibrate import fit_confidence, fit_detector
     from openpali.cli.eval import print_run
     from openpali.cli.train import run_recipe
     from openpali.data.sources.registry import open_source
@@ -34,10 +36,10 @@ def tune(
     from openpali.distributed import join_ranks
     from openpali.eval.datasets.base import own_benchmark
     from openpali.eval.runner import run as evaluate
-    from openpali.home import home
     from openpali.reports.progress import progress_bar
     from openpali.train.recipe import load_recipe
     from openpali.train.recipe_file import as_toml
+    from openpali.train.runs import folder_for
     from openpali.train.tuning import tuning
 
     task = own_benchmark(str(samples), task).task
@@ -45,21 +47,29 @@ def tune(
     for part in parts.values():
         typer.echo(f"{part.path}: {part.samples:,} samples")
     train, validation, test = (parts[side].path for side in ("train", "validation", "test"))
-    chosen = tuning(f"{samples.stem}-{task}", task, train, validation, open_source(train, {}))
+    drawn = open_source(train, {})
+    chosen = tuning(f"{samples.stem}-{task}", task, train, validation, drawn)
     recipe = samples.with_name(f"{samples.stem}-{task}.toml")
     check_writable(recipe)
     text = as_toml(chosen.recipe)
     recipe.write_text(f"# Written by `openpali tune`, which writes it anew: copy it to change it.\n{text}", "utf-8")
     typer.echo(f"{chosen.why}\n\n{text}\n{shlex.join(['openpali', 'train', str(recipe), *(overrides or ())])}")
     loaded = load_recipe(recipe, overrides or ())
-    folder = run or home() / "runs" / loaded.name
+    folder = folder_for(loaded.name, run)
     run_recipe(loaded, folder)
     best = folder / "best" if (folder / "best").is_dir() else folder / "model"
-    benchmark = own_benchmark(test, task)
-    typer.echo(f"{test}, which took no part in training:")
-    with join_ranks() as ranks, progress_bar() as watch:
+    apart, benchmark = [own_benchmark(validation, task)], own_benchmark(test, task)
+    with join_ranks() as ranks:
         pali = open_pali(str(best), "torch", "fp32", str(ranks.device))
-        done = evaluate(benchmark, pali, Path.cwd(), watch=watch(benchmark))
+        fit_detector(apart, pali, Path.cwd(), trained_on=drawn)
+        try:
+            fit_confidence(apart, pali, Path.cwd())
+        except ValueError as error:
+            typer.echo(f"answers have no confidence: {error}")
+        typer.echo(f"{test}, which took no part in training:")
+        pali = open_pali(str(best), "torch", "fp32", str(ranks.device))  # with what was fitted
+        with progress_bar() as watch:
+            done = evaluate(benchmark, pali, Path.cwd(), watch=watch(benchmark))
     print_run(done, folder / "card.json", folder / "report.html")
     typer.echo(
         f"report: {folder / 'report.html'}\nmodel: {best}, for `openpali predict --task {task} --model {best}`"

@@ -8,6 +8,7 @@ The samples are drawn by neither training nor a benchmark.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from openpali.data.sources.base import Source
 from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
 from openpali.eval.evaluators import AnswerEvaluator, Watch, unwatched
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import BATCH
+from openpali.infer.pipeline import BATCH, Pipeline
 from openpali.metrics.calibration import Calibration, auroc, expected_calibration_error, fit_calibration
 from openpali.metrics.scores import mean
 from openpali.tasks.base import Task
@@ -82,13 +83,19 @@ def calibrate(
 
 
 def calibrate_ood(
-    benchmarks: Sequence[Benchmark], pali: Pali, data: Path, *, limit: int = OOD_IMAGES
+    benchmarks: Sequence[Benchmark],
+    pali: Pali,
+    data: Path,
+    *,
+    limit: int = OOD_IMAGES,
+    trained_on: Source | None = None,
 ) -> Iterator[tuple[str, int]]:
     """Fit and store the OOD detector of each part, on the images of the benchmarks' samples for fitting.
 
     Args:
         pali, data: as for :func:`calibrate`.
         limit: fit on this many samples of each benchmark; a quarter as many others set the limit of the score.
+        trained_on: fit on ``limit`` of these samples instead; those for fitting only set the limit of the score.
 
     Returns:
         Each part and how many images it was fitted on; parts with fewer than :data:`CENTRES` are left out.
@@ -101,18 +108,28 @@ def calibrate_ood(
     for _, part, source in _fitting(benchmarks, pali, data):
         sources.setdefault(part, []).append(source)
     for part, own in sources.items():
-        known: list[Tensor] = []
-        others: list[Tensor] = []
-        for source in own:
-            count = min(limit, len(source) * 4 // 5)
-            for side, start, stop in ((known, 0, count), (others, count, count + count // 4)):
-                # Neighbouring frames of a video are nearly the same.
-                images = [image for i in range(start, stop) for image in source[i].images[::FRAME_STRIDE]]
-                side.extend([pali.pipeline(part).describe(images)] if images else [])
-        learnt = sum(map(len, known))
-        if learnt >= CENTRES and others:
-            write_ood(pali.parts[part], fit_ood(torch.cat(known), torch.cat(others)))
-            yield part, learnt
+        if trained_on is None:
+            counts = [min(limit, len(source) * 4 // 5) for source in own]
+            known = [(source, range(count)) for source, count in zip(own, counts, strict=True)]
+            others = [(source, range(count, count + count // 4)) for source, count in zip(own, counts, strict=True)]
+        else:
+            known = [(trained_on, range(0, len(trained_on), math.ceil(len(trained_on) / limit)))]
+            others = [(source, range(min(limit, len(source)))) for source in own]
+        learnt, held_out = (_features(side, pali.pipeline(part)) for side in (known, others))
+        if len(learnt) >= CENTRES and len(held_out):
+            write_ood(pali.parts[part], fit_ood(learnt, held_out))
+            yield part, len(learnt)
+
+
+def _features(samples: Sequence[tuple[Source, range]], pipeline: Pipeline) -> Tensor:
+    """Features of the images of samples, ``[N, D]``."""
+    rows = []
+    for source, own in samples:
+        for some in (own[start : start + BATCH] for start in range(0, len(own), BATCH)):
+            # Neighbouring frames of a video are nearly the same.
+            if images := [image for i in some for image in source[i].images[::FRAME_STRIDE]]:
+                rows.append(pipeline.describe(images))
+    return torch.cat(rows) if rows else torch.empty(0, 0)
 
 
 def _fitting(
