@@ -75,6 +75,18 @@ def test_a_shot_is_a_record(tmp_path: Path) -> None:
     assert example.ignored == (Box(0, 0, 5, 5),)
 
 
+def test_what_nobody_can_read_is_ignored() -> None:
+    pixels = np.full((20, 100, 3), 200, np.uint8)
+    for left, ink in ((2, 0), (22, 190), (50, 0), (90, 0)):
+        pixels[3:12, left : left + 15] = ink
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "png")
+    lines = group([word("one", 0, 1), word("pale", 20, 1), word("two", 48, 1), word("cut", 88, 1)])
+    shot = Shot(png.getvalue(), lines, [Box(0, 0, 1, 1)]).legible()
+    assert [line.text for line in shot.lines] == ["one", "two"]
+    assert [box.xmin for box in shot.ignored] == [0, 20, 88]
+
+
 def test_no_test_package_is_rendered_and_dev_pages_are_apart() -> None:
     forbidden = ("gentelella", "installation-guide", "nodejs", "octave", "erlang", "libgtk", "r-doc")
     assert not [name for name in needed() if name.startswith(forbidden)]

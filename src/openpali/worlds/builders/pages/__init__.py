@@ -89,7 +89,7 @@ def render(folder: Path, name: str, number: int) -> None:
         shots = _admin(rng) if name == "admin" else _site(sources.SITES[name], rng)
     with closing(shots), replacing(folder / f"{name}-{number:05d}.tar") as new, tarfile.open(new, "w") as shard:
         for index, (shot, about) in enumerate(itertools.islice(shots, CHUNK)):
-            content = {"json": json_bytes(shot.record({"source": name, **about})), "png": shot.png}
+            content = {"json": json_bytes(shot.legible().record({"source": name, **about})), "png": shot.png}
             add_sample(shard, f"{name}-{number:05d}-{index:02d}", content)
 
 

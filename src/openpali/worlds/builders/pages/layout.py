@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from openpali.tasks.example import Box, Line, Word, around
 
 GAP = 0.9  # widest gap within a line, in font sizes: wider ones separate columns
+_CONTRAST = 32  # least range of a colour, of 256, in the box of a word that one can read
 _TOUCHING = 0.12  # widest gap between parts of one word, in font sizes
 
 
@@ -48,6 +55,21 @@ class Shot:
     elements: Sequence[Mapping[str, Any]] = field(default_factory=list)
     icons: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
+    def legible(self) -> Shot:
+        """The same without words that nobody can read, of too little contrast or cut by an edge: those places are
+        ignored."""
+        with Image.open(io.BytesIO(self.png)) as png:
+            pixels = np.asarray(png.convert("RGB"))
+        lines: list[Line] = []
+        ignored = list(self.ignored)
+        for line in self.lines:
+            for legible, words in itertools.groupby(line.words, lambda word: _is_legible(pixels, word.box)):
+                if legible:
+                    lines.append(replace(line, words=list(words)))
+                else:
+                    ignored += [word.box for word in words]
+        return replace(self, lines=lines, ignored=ignored)
+
     def record(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """A record of docs/data.md: elements and icons are its objects."""
         elements = [e for e in self.elements if e["seen"]]
@@ -62,6 +84,15 @@ class Shot:
         ]
         ignored = [box for box in self.ignored if _is_box(box)]
         return {"lines": lines, "ignored": ignored, "objects": objects, "about": about}
+
+
+def _is_legible(pixels: NDArray[np.uint8], box: Box) -> bool:
+    """Whether a word of an image ``[H, W, 3]`` is whole and differs from what is around it."""
+    rows, columns = slice(max(0, round(box.ymin)), round(box.ymax)), slice(max(0, round(box.xmin)), round(box.xmax))
+    height, width = pixels.shape[:2]
+    whole = box.xmin > -1 and box.xmax < width + 1 and box.ymin > -1 and box.ymax < height + 1
+    seen = pixels[rows, columns].reshape(-1, 3)
+    return whole and len(seen) > 0 and int(np.ptp(seen, 0).max()) >= _CONTRAST
 
 
 def group(words: Sequence[Written]) -> list[Line]:
