@@ -5,10 +5,10 @@
 on Debian 13 with npm, Chromium and the extra ``pages``. It was run once: packages change, and so would the sets. No
 model learns from these packages, and no decision is made by them.
 
-- screens: 20 pages of gentelella's dashboards (npm, MIT) in three windows each, every second one darkened by Chromium.
-  Their elements and icons are the objects of the records;
-- documents: 20 pages of the Debian Installation Guide (GPL-2; the package installation-guide-amd64) in ten languages
-  of Latin and Cyrillic script, at 100 to 150 dots per inch.
+- screens: 20 pages of gentelella's dashboards (npm, MIT) in three windows each, every second one darkened by
+  Chromium. Their elements and icons are the objects of the records;
+- documents: 20 pages of the Debian Installation Guide (GPL-2; the package installation-guide-amd64) in ten
+  languages of Latin and Cyrillic script, at 100 to 150 dots per inch.
 
 A generator with a fixed seed draws pages and scroll positions. Images have a palette of
 128 colours, pages in print of 16.
