@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from PIL import Image
 
 from openpali.data.importers.base import Imported
 from openpali.data.importers.registry import IMPORTERS, import_data
-from openpali.data.importers.yaml_subset import read_yaml
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.mask_formats import RunLengths, read_polygons
 from openpali.rng import generator
@@ -310,35 +309,26 @@ def test_yolo_as_roboflow_and_darknet_lay_it_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    "names",
     [
-        'path: ../data # root\ntrain: images/train2017\nnames:\n  0: person\n  1: "fire: hydrant"\n',
-        "names: [cat, 'it''s a dog', \"x, y\"]\nnc: 3\ntrain: [a/b, c#d]\n",
-        "names:\n- cat\n- dog # the second\n",
-        "names:\n  - cat\n  - 'a # b'\nval:\ntest: t.txt\n",
-        "names: {0: cat, 1: dog}\ndownload: |\n  from x import y\n  names: z\n",
-        "names: [cat,\n  dog,\n  bird]\n",
-        '"names": ["cat"]\n',
+        "{0: yes, 1: 08}",
+        "[yes, '08']",
+        "\n- yes\n- 08 # the second",
+        '\n  0: yes\n  1: "08"\ndownload: |\n  names: z',
     ],
 )
-def test_the_subset_of_yaml_agrees_with_a_parser_of_all(text: str) -> None:
-    keys = ("path", "train", "val", "test", "names")
-
-    def texts(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(k): str(v) for k, v in value.items()}
-        return [str(each) for each in value] if isinstance(value, list) else str(value)
-
-    expected = {k: texts(v) for k, v in yaml.safe_load(text).items() if k in keys and v is not None}
-    assert read_yaml(text, keys) == expected
+def test_names_of_classes_are_texts(names: str, tmp_path: Path) -> None:
+    image(tmp_path / "images/a.png")
+    write(tmp_path / "labels/a.txt", "0 0.5 0.5 1 1\n1 0.5 0.5 1 1\n")
+    write(tmp_path / "data.yaml", f"names: {names}\ntrain: images\nval:\n")
+    assert [thing.name for thing in run("yolo", tmp_path)[1][0].objects] == ["yes", "08"]
 
 
-@pytest.mark.parametrize(
-    "text", ["names: [cat, dog", "names: &x cat", "names: >\n  cat", "names:\n  a b", "names: [[a]]"]
-)
-def test_other_yaml_is_refused_by_the_name_of_its_key(text: str) -> None:
-    with pytest.raises(ValueError, match="names cannot be read"):
-        read_yaml(text, ("names",))
+@pytest.mark.parametrize("text", ["names: [cat", "names:\n a b", "names: [[a]]", "names:", "nc: 2", "", "[" * 5000])
+def test_a_description_without_names_is_refused(text: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "data.yaml", text)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        run("yolo", path)
 
 
 # ---- Pascal VOC

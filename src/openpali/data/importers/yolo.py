@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import yaml
+from pydantic import BaseModel, ValidationError
 
 from openpali.data.importers.base import Found, Imported, Request, Thing, add_objects, open_image, read_text
-from openpali.data.importers.yaml_subset import read_yaml
 from openpali.data.sources.mask_formats import Polygons
+from openpali.messages import reason
 from openpali.tasks.example import Box, Size
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SPLITS = ("train", "val", "test")
 SLACK = 0.01  # by which a fraction may exceed 0..1; the box is then clipped
+
+
+class _Description(BaseModel):
+    """A ``data.yaml``, of which every scalar is a text; other keys are ignored."""
+
+    path: str = ""
+    names: list[str] | dict[int, str]
+    train: str | list[str] = ""
+    val: str | list[str] = ""
+    test: str | list[str] = ""
 
 
 def read(request: Request, log: Imported) -> Iterator[Found]:
@@ -67,11 +78,12 @@ def _layout(request: Request, log: Imported) -> tuple[Mapping[int, str], list[Pa
 def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int, str], list[Path]]:
     """The layout by a ``data.yaml``."""
     try:
-        described = read_yaml(read_text(path), ("path", "names", *SPLITS))
-        names = _names(described.get("names"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    splits = [name for name in SPLITS if described.get(name)]
+        described = _Description.model_validate(yaml.load(read_text(path), yaml.BaseLoader))
+    except (ValidationError, yaml.YAMLError, RecursionError) as error:  # the last of lists in lists
+        raise ValueError(f"{path}: {' '.join(reason(error).split())}") from error
+    names = described.names if isinstance(described.names, dict) else dict(enumerate(described.names))
+    places = {name: place for name in SPLITS if (place := getattr(described, name))}
+    splits = [*places]
     split = request.split or (splits[0] if splits else "")
     if request.split and split not in splits:
         raise ValueError(f"{path} has no split {split!r}; it has {', '.join(splits) or 'none'}")
@@ -79,10 +91,10 @@ def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int
         log.notes.append(f"only {split} was taken; --split takes {' or '.join(others)}")
     if request.images:
         return names, _listed(request.images)
-    places = described.get(split, ["images"])
-    roots = [path.parent / str(described.get("path", "")), path.parent, path.parent.parent]
+    given = places.get(split, "images")
+    roots = [path.parent / described.path, path.parent, path.parent.parent]
     images: list[Path] = []
-    for place in [places] if isinstance(places, str) else places:
+    for place in [given] if isinstance(given, str) else given:
         # Roboflow writes ../train/images for train/images, so the leading dots may be in error.
         options = [root / text for root in roots for text in (place, place.removeprefix("../"))]
         found = next((option for option in options if option.exists()), None)
@@ -90,17 +102,6 @@ def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int
             raise FileNotFoundError(f"{path}: {split} is {place}, and {options[0]} does not exist")
         images += _listed(found)
     return names, images
-
-
-def _names(value: Any) -> Mapping[int, str]:
-    if isinstance(value, list):
-        return dict(enumerate(value))
-    if isinstance(value, dict):
-        try:
-            return {int(number): name for number, name in value.items()}
-        except ValueError as error:
-            raise ValueError(f"names must be numbered by class: {error}") from error
-    raise ValueError("it has no names of the classes (names: [cat, dog])")
 
 
 def _listed(path: Path) -> list[Path]:
