@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from openpali.metrics.seeds import difference, estimate, holm, t_bound, t_test
-
-
-@pytest.mark.parametrize("freedom", [1, 1.5, 2, 3.7, 10, 250, 100_000])
-@pytest.mark.parametrize("level", [0.5, 0.95])
-def test_bounds_of_t_are_those_of_scipy(freedom: float, level: float) -> None:
-    assert t_bound(freedom, level) == pytest.approx(stats.t.ppf((1 + level) / 2, freedom), rel=1e-4)
+from openpali.metrics.seeds import difference, estimate, holm
 
 
 def test_one_seed_is_a_t_test_of_paired_samples() -> None:
@@ -54,10 +48,7 @@ def test_a_mean_and_what_cannot_be_compared() -> None:
         estimate([0, 1])
 
 
-@pytest.mark.parametrize("freedom", [1, 2.5, 40])
-def test_p_values_are_those_of_scipy(freedom: float) -> None:
-    for t in (0.0, 0.7, -3.1):
-        assert t_test(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-6)
+def test_a_clear_difference_has_a_small_p() -> None:
     found = difference([[1, 2, 4, 3], [1, 2, 3, 4]], [[0, 1, 1, 2], [0, 2, 1, 1]])
     assert 0 < found.p < 0.05 < 1 == estimate([[2.0]]).p
     assert found.low > 0

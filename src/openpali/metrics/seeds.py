@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
-_ANGLES = np.linspace(0, math.pi / 2, 100_001)
 
 Values = NDArray[np.float64]  # [seeds, samples]
 
@@ -32,7 +31,7 @@ def estimate(values: ArrayLike, level: float = LEVEL) -> Estimate:
     """The mean of scores ``[seeds, samples]``, with an interval as that of :func:`difference`.
 
     Raises:
-        ValueError: no scores, or not two axes.
+        ValueError: no scores, not two axes, or SciPy is missing.
     """
     return _estimate([_checked(values)], _checked(values).mean(0), level)
 
@@ -47,7 +46,7 @@ def difference(ours: ArrayLike, theirs: ArrayLike, level: float = LEVEL) -> Esti
     Of a single seed nothing is known about its variance, and only samples contribute.
 
     Raises:
-        ValueError: no scores, not two axes, or other numbers of samples.
+        ValueError: no scores, not two axes, other numbers of samples, or SciPy is missing.
     """
     a, b = _checked(ours), _checked(theirs)
     if a.shape[1] != b.shape[1]:
@@ -55,23 +54,6 @@ def difference(ours: ArrayLike, theirs: ArrayLike, level: float = LEVEL) -> Esti
             f"scores of {a.shape[1]} and {b.shape[1]} samples cannot be compared: give the same samples"
         )
     return _estimate([a, b], a.mean(0) - b.mean(0), level)
-
-
-def t_bound(freedom: float, level: float = LEVEL) -> float:
-    """The bound that the absolute value of Student's t has with probability ``level``.
-
-    With t = sqrt(freedom) tan(angle), the density of the angle is proportional to cos(angle) ** (freedom - 1).
-
-    Args:
-        freedom: degrees of freedom, at least 1.
-        level: in (0, 1).
-    """
-    return math.sqrt(freedom) * math.tan(float(np.interp(level, _below(freedom), _ANGLES)))
-
-
-def t_test(t: float, freedom: float) -> float:
-    """The probability that the absolute value of Student's t is above that of ``t``: a two-sided p value."""
-    return 1 - float(np.interp(math.atan(abs(t) / math.sqrt(freedom)), _ANGLES, _below(freedom)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -83,13 +65,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return found
 
 
-def _below(freedom: float) -> Values:
-    """For each of the angles, the probability of a smaller one."""
-    density = np.cos(_ANGLES) ** (freedom - 1)
-    below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return np.asarray(below / below[-1], np.float64)
-
-
 def _estimate(groups: list[Values], per_sample: Values, level: float) -> Estimate:
     value = float(per_sample.mean())
     means = [*(group.mean(1) for group in groups), per_sample]  # of seeds, and of samples
@@ -99,8 +74,12 @@ def _estimate(groups: list[Values], per_sample: Values, level: float) -> Estimat
         return Estimate(value, value, value)
     freedom = variance**2 / math.fsum(part**2 / own for part, own in parts)
     deviation = math.sqrt(variance)
-    half = t_bound(freedom, level) * deviation
-    return Estimate(value, value - half, value + half, t_test(value / deviation, freedom))
+    try:
+        from scipy.stats import t
+    except ImportError as error:
+        raise ValueError("intervals over seeds need SciPy: pip install 'openpali[train]'") from error
+    half = float(t.ppf((1 + level) / 2, freedom)) * deviation
+    return Estimate(value, value - half, value + half, 2 * float(t.sf(abs(value) / deviation, freedom)))
 
 
 def _checked(values: ArrayLike) -> Values:
