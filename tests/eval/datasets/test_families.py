@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from official_layouts import (
     AI2D_RECTANGLE,
     ANSWERING,
@@ -22,11 +20,9 @@ from official_layouts import (
     film,
     write_refs,
 )
-from pycocotools import mask as coco_mask
 
 from openpali.cli.main import main
 from openpali.data.media.videos import load_frames
-from openpali.data.sources.mask_formats import read_polygons
 from openpali.data.sources.registry import open_source
 from openpali.eval.datasets import refcoco, scoring
 from openpali.eval.datasets.base import AnswerBenchmark
@@ -37,7 +33,7 @@ from openpali.eval.datasets.stvqa import is_held_out
 from openpali.eval.registry import find_benchmark
 from openpali.infer.generate import Generation
 from openpali.tasks.base import Answer, Sample
-from openpali.tasks.example import Box, Example, Object, Size
+from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.scoring import Answered, mean_of_slices, with_slices
 
@@ -108,17 +104,6 @@ def test_masks_and_boxes(name: str, referring: Path) -> None:
     assert thing.name == "horse"
     assert thing.mask is not None
     assert (thing.mask == expected).all()
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    corners=st.lists(st.tuples(st.floats(-3, 43), st.floats(-3, 33)), min_size=3, max_size=12),
-    decimals=st.integers(0, 2),
-)
-def test_polygons_are_those_of_pycocotools_to_the_pixel(corners: list[tuple[float, float]], decimals: int) -> None:
-    flat = [round(value, decimals) for point in corners for value in point]
-    expected = coco_mask.decode(coco_mask.frPyObjects([flat], 30, 40))[..., 0].astype(bool)
-    np.testing.assert_array_equal(read_polygons([flat]).draw_as_coco(Size(30, 40)), expected)
 
 
 def test_images_for_scoring_are_not_trained_on(

@@ -31,11 +31,16 @@ class Polygons:
         """Mask ``[H, W]`` with exactly the pixels of COCO's tools, from which COCO's scores are computed.
 
         Some pixels at the edge differ from :meth:`draw`.
+
+        Raises:
+            ValueError: pycocotools (``pip install openpali[eval]``) is missing.
         """
-        mask = np.zeros(size, bool)
-        for corners in self.parts:
-            mask |= _fill_as_coco(corners, size)
-        return mask
+        try:
+            from pycocotools import mask
+        except ImportError as error:
+            raise ValueError("COCO's masks need pycocotools: pip install 'openpali[eval]'") from error
+        drawn = mask.decode(mask.frPyObjects([corners.ravel() for corners in self.parts], *size))
+        return np.asarray(drawn.any(axis=2))
 
     def resized(self, old: Size, new: Size) -> Polygons:
         """The polygons in the image of size ``old`` after it was resized to ``new``."""
@@ -173,39 +178,6 @@ def _fill(corners: NDArray[np.float64], size: Size) -> Mask:
         flips[rows, columns] += 1
     inside: Mask = flips.cumsum(axis=1)[:, :-1] % 2 == 1
     return inside
-
-
-def _fill_as_coco(corners: NDArray[np.float64], size: Size) -> Mask:
-    """The rule of cocoapi (``maskApi.c``, ``rleFrPoly``).
-
-    The edges are rasterised on a grid of a fifth of a pixel; where they cross the middle of a column, all following
-    pixels in column order are flipped.
-    """
-    fine = np.trunc(5 * corners + 0.5).astype(int)
-    walks = [_walk(start, end) for start, end in zip(fine, np.roll(fine, -1, axis=0), strict=True)]
-    x, y = np.concatenate(walks).T
-    turned = np.flatnonzero(np.diff(x))
-    column = (np.minimum(x[turned], x[turned + 1]) + 0.5) / 5 - 0.5
-    row = np.ceil(np.clip((np.minimum(y[turned], y[turned + 1]) + 0.5) / 5 - 0.5, 0, size.height))
-    crossing = (column == np.floor(column)) & (column >= 0) & (column <= size.width - 1)
-    places = (column * size.height + row)[crossing].astype(int)
-    flips = np.bincount(places, minlength=size.height * size.width + 1)[:-1]
-    inside: Mask = (flips.cumsum() % 2 == 1).reshape(size.width, size.height).T
-    return inside
-
-
-def _walk(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Points (x, y) from start to end, one per step along the longer side, rounded as from the lower end."""
-    side = np.abs(end - start)
-    longer = 0 if side[0] >= side[1] else 1
-    backwards = start[longer] > end[longer]
-    low, high = (end, start) if backwards else (start, end)
-    steps = np.arange(side[longer] + 1)
-    slope = (high - low)[1 - longer] / max(side[longer], 1)
-    points = np.empty((len(steps), 2), np.int64)
-    points[:, longer] = low[longer] + steps
-    points[:, 1 - longer] = np.trunc(low[1 - longer] + slope * steps + 0.5)
-    return points[::-1] if backwards else points
 
 
 def _by(size: Size) -> str:
