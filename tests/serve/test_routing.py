@@ -38,7 +38,7 @@ def said(confidence: float | None, ood: bool | None = False) -> Prediction:
 @pytest.mark.parametrize(
     ("answers", "asked", "given"),
     [
-        ([said(0.95), said(0.99)], 1, 0),  # the first is sure
+        ([said(0.985), said(0.99)], 1, 0),  # the first is sure
         ([said(0.43), said(0.99)], 2, 1),
         ([said(0.6), said(0.5)], 2, 0),
         ([said(0.95, ood=True), said(0.3)], 2, 1),  # confidence says less of images out of distribution
@@ -46,7 +46,7 @@ def said(confidence: float | None, ood: bool | None = False) -> Prediction:
         ([said(0.99, ood=True), said(0.995, ood=True)], 2, 1),
         ([said(None), said(0.2)], 2, 1),  # the first was cut
         ([said(None), said(None)], 2, 0),
-        ([said(0.95, ood=None), said(0.99)], 1, 0),  # the part does not say which images it knows
+        ([said(0.985, ood=None), said(0.99)], 1, 0),  # the part does not say which images it knows
     ],
 )
 def test_the_surest_of_the_parts_that_know_the_image(answers: Sequence[Prediction], asked: int, given: int) -> None:
@@ -67,7 +67,7 @@ def test_each_row_asks_its_own_parts_in_its_own_order() -> None:
 
     def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
         asked.append((part, list(rows)))
-        return [said(0.95 if part == "b" else 0.1) for _ in rows]
+        return [said(0.99 if part == "b" else 0.1) for _ in rows]
 
     found = ask_in_turn([("a", "b"), ("b", "a"), ("a",), ("a", "c")], ask)
     assert [each.part for each in found] == ["b", "b", "a", "a"]
