@@ -103,7 +103,7 @@ def test_answers_that_are_all_right_leave_the_confidence_below_1() -> None:
 @pytest.mark.parametrize("offset", [False, True])
 def test_log_probabilities_that_say_the_opposite_cannot_be_calibrated(offset: bool) -> None:
     log_probs, right = drawn(1.0, 0.0, 500)
-    with pytest.raises(ValueError, match="not oftener right"):
+    with pytest.raises(ValueError, match="give other samples"):
         fit_calibration(log_probs, [not each for each in right], offset=offset)
 
 
@@ -122,7 +122,7 @@ def test_auroc_counts_the_pairs_in_order() -> None:
     low, high = [0.1, 0.4, 0.4, 0.7], [0.4, 0.9, 0.2]
     pairs = [(a < b) + 0.5 * (a == b) for a in low for b in high]
     assert auroc(low, high) == pytest.approx(sum(pairs) / len(pairs))
-    with pytest.raises(ValueError, match="both sides"):
+    with pytest.raises(ValueError):
         auroc([], [1.0])
 
 
@@ -324,7 +324,7 @@ def test_a_damaged_calibration_is_named(calibrated: Path, tmp_path: Path) -> Non
     shutil.copytree(calibrated / "pali", tmp_path / "pali")
     config = tmp_path / "pali" / "config.json"
     config.write_text(config.read_text().replace('"offset": 1.0', '"offset": "high"'))
-    with pytest.raises(ValueError, match=r"config\.json .*calibration\.detect\.offset"):
+    with pytest.raises(ValueError, match=r"config\.json.*calibration\.detect\.offset"):
         open_model(tmp_path / "pali")
 
 
@@ -410,13 +410,13 @@ def test_the_command_warns_once_of_each_image_that_the_model_does_not_know(
 def test_the_ood_detector_is_fitted_on_the_samples_for_fitting(family: Path, tmp_path: Path) -> None:
     folder = tmp_path / "family"
     shutil.copytree(family, folder)
-    benchmarks = [benchmarks()[name] for name in ("nano/caption", "nano/detect", "nano/video", "nano/line")]
-    assert dict(calibrate_ood(benchmarks, Pali.from_pretrained(folder), Path(), limit=40)) == {
+    chosen = [benchmarks()[name] for name in ("nano/caption", "nano/detect", "nano/video", "nano/line")]
+    assert dict(calibrate_ood(chosen, Pali.from_pretrained(folder), Path(), limit=40)) == {
         "pali": 80,
         "video": 80,
     }
     assert read_ood(folder / "pali") is not None
-    assert dict(calibrate_ood(benchmarks[:1], Pali.from_pretrained(folder), Path(), limit=40)) == {}  # too few
+    assert dict(calibrate_ood(chosen[:1], Pali.from_pretrained(folder), Path(), limit=40)) == {}  # too few
 
 
 @pytest.mark.parametrize("split", ["heldout", "dev"])

@@ -95,7 +95,7 @@ def convert(
     ] = 0,
     report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
 ) -> None:
-    """Make a PaLI from public SigLIP and T5 weights, with new projection and mask tokens, or adopt a model."""
+    """Make a PaLI from public SigLIP and T5 weights, with new projection and mask tokens, or convert a model."""
     from openpali.interop import parity
     from openpali.interop.mask_codec import adopt_mask_codec
     from openpali.interop.paligemma import adopt_paligemma

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 class Detection(NamedTuple):
-    """A named box; ``score`` is a confidence on any scale (higher is surer), ignored in references."""
+    """A named box; ``score`` is a confidence on any scale (higher ranks first), ignored in references."""
 
     name: str
     box: Sequence[float]
@@ -206,7 +206,7 @@ def _precision_recall(
 
 
 def _greedy_hits(ious: Floats) -> NDArray[np.bool_]:
-    """COCO's matching: each detection, surest first, takes the free reference that it overlaps most.
+    """COCO's matching: each detection, by falling score, takes the free reference that it overlaps most.
 
     [detections, references] -> bool [thresholds, detections].
     """

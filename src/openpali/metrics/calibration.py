@@ -25,8 +25,8 @@ class Calibration:
     """How surely answers of a task are right: ``sigmoid(log-odds of the answer / temperature + offset)``.
 
     The log-odds are those of the model's probability ``p`` of the whole answer, ``log(p / (1 - p))``. A temperature
-    above 1 corrects a model that is too sure of what it says. An offset above 0 is for answers of which more than
-    one text is right, as boxes: then they are likelier right than they are likely.
+    above 1 corrects an overconfident model. An offset above 0 is for answers of which more than one text is right,
+    as boxes: then P(correct) is above the probability of the text.
     """
 
     temperature: float
@@ -46,8 +46,8 @@ def fit_calibration(log_probs: Sequence[float], right: Sequence[bool], *, offset
         offset: fit one, too; otherwise it is 0.
 
     Raises:
-        ValueError: unequal lengths, no answers, or likelier answers are not oftener right, so that no temperature
-            fits.
+        ValueError: unequal lengths, no answers, or accuracy does not rise with the log-probability, so that no
+            temperature fits.
     """
     check_paired(log_probs, right, "verdicts")
     odds = _log_odds(log_probs)
@@ -65,8 +65,8 @@ def fit_calibration(log_probs: Sequence[float], right: Sequence[bool], *, offset
             break
     if parameters[0] < LEAST:
         raise ValueError(
-            f"of {len(right)} answers, the likelier ones are not oftener right: their log-probabilities say "
-            "nothing about confidence"
+            f"accuracy does not rise with the log-probability of the {len(right)} answers, so that no confidence "
+            "can be fitted: give other samples, or more"
         )
     return Calibration(1 / float(parameters[0]), float(parameters[1]) if offset else 0.0)
 

@@ -123,8 +123,8 @@ class Task(ABC):
         right: name of the score that is 1 for each right answer, see :meth:`rights`.
         max_target_tokens: default limit of generated tokens, EOS included.
         coordinates: whether its targets have coordinates, relative to the image. Its claims are then the objects.
-        alternatives: whether many answers are right: captions in other words, a box that is a bin off. An answer is
-            then likelier right than it is likely.
+        alternatives: whether many answers are right: captions in other words, a box that is a bin off. P(correct)
+            is then above the probability of the text.
         dialect: name of the dialect of its prompts.
     """
 

@@ -119,7 +119,7 @@ class Detect(Task):
 
     @classmethod
     def right_claims(cls, row: Answered) -> list[bool]:
-        """Whether each box has an object of its name, at an IoU of 0.5 or more, that no surer box has."""
+        """Whether each box has an object of its name, at an IoU of 0.5 or more, and no better box has it."""
         found, true = (
             [Detection(name, box, score) for name, *box, score in row.values[side]] for side in ("found", "true")
         )
