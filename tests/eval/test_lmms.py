@@ -160,9 +160,9 @@ def test_log_likelihood_is_that_of_the_greedy_answer(adapter: ModuleType, family
 
 
 def test_dialogues_and_unknown_options_are_refused(adapter: ModuleType, family: Path) -> None:
-    with pytest.raises(ValueError, match="not conv_template"):
+    with pytest.raises(ValueError, match="conv_template"):
         adapter.OpenPali(str(family), conv_template="x")
-    with pytest.raises(NotImplementedError, match="does not support dialogues"):
+    with pytest.raises(NotImplementedError):
         open_model(adapter, family).generate_until_multi_round([])
 
 

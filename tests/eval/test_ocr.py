@@ -127,7 +127,7 @@ def test_json_by_hash_or_key(tmp_path: Path) -> None:
         "exit",
         "",
     ]
-    with pytest.raises(ValueError, match="no text for sample d"):
+    with pytest.raises(ValueError):
         engine.read(sign("D"), "d")
     assert engine.name.startswith("texts.json ")
 
@@ -138,7 +138,7 @@ def test_other_files_are_refused(tmp_path: Path, written: str) -> None:
     path.write_text(written)
     with pytest.raises(ValueError, match="must be a JSON object of sample keys"):
         JsonTexts(path)
-    with pytest.raises(FileNotFoundError, match="is neither an OCR engine nor a file"):
+    with pytest.raises(FileNotFoundError):
         open_ocr("tessaract")
 
 

@@ -155,5 +155,5 @@ def test_logistic_selects_the_better_l2() -> None:
     assert (logistic(rare, rare_labels, strengths=(100.0, 0.1))(test) == 3).any()
     with pytest.raises(ValueError, match="two classes or more, got 1"):
         logistic(train, np.zeros(80, dtype=np.int64))
-    with pytest.raises(ValueError, match="at least one strength"):
+    with pytest.raises(ValueError):
         logistic(train, labels, strengths=())

@@ -36,7 +36,7 @@ def test_the_worst_answers_of_each_benchmark_are_in_a_row(runs: list[Run]) -> No
 
 def test_answers_that_are_all_right_are_no_failures(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(runs[0].scores.per_sample, "iou", [1.0] * 3)
-    with pytest.raises(ValueError, match="no wrong answer"):
+    with pytest.raises(ValueError):
         draw_failures(runs[:1])
 
 

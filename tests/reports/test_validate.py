@@ -171,7 +171,7 @@ def test_a_limit_checks_evenly_spaced_samples(folder: Path) -> None:
     report = validate(path, limit=5)
     assert (report.samples, report.checked) == (100, 5)
     assert [s.target for s in report.shown] == ["c0", "c24", "c49", "c74", "c99"]
-    with pytest.raises(FileNotFoundError, match="no data file"):
+    with pytest.raises(FileNotFoundError):
         validate(folder / "gone.jsonl")
 
 

@@ -197,11 +197,11 @@ def test_impossible_recipes_are_refused(base, make_trainer, tmp_path) -> None:
     write_adapter(tmp_path / "adapter", Adapter(str(base), LoraConfig(2, 4.0, [layer]), tensors))
     with pytest.raises(ValueError, match=r"is an adapter itself: .* `openpali merge`"):
         make_trainer(lora_recipe(tmp_path / "adapter"))
-    with pytest.raises(ValueError, match=r"model\.lora changes one model"):
+    with pytest.raises(ValueError, match=r"model\.lora"):
         make_recipe(model__lora={"rank": 2})
     with pytest.raises(ValueError, match=r"model\.lora needs a rank"):
         lora_recipe(base, lora={"rank": 0, "alpha": 2.0})
-    with pytest.raises(ValueError, match="qk_clip changes weights that"):
+    with pytest.raises(ValueError, match="qk_clip"):
         lora_recipe(base, optimizer__qk_clip=1.0)
     with pytest.raises(ValueError, match=r"targets names 'nope', .* \(down, gate, key_value"):
         find_targets(open_model(base).model(), ["nope"])

@@ -106,7 +106,7 @@ def test_without_a_limit_no_layer_is_clipped(make_trainer) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_attention_of_gemma_that_learns_is_refused(kind: str) -> None:
     model, recipe = KINDS[kind](), make_recipe(phases__0__size=8, optimizer__qk_clip=4.0)
-    with pytest.raises(ValueError, match=r"optimizer\.qk_clip .* cannot bound Gemma's"):
+    with pytest.raises(ValueError, match=r"optimizer\.qk_clip.*Gemma's"):
         list(describe_learning(recipe, model))
     freeze(model, ["text"])
     [vit] = attentions(model)

@@ -139,7 +139,7 @@ def test_a_model_records_the_options_of_its_tasks() -> None:
 def test_no_worker_outlives_a_run_that_fails(make_trainer) -> None:
     """Workers ignore SIGTERM, so a program with one left would not end."""
     changes = {"phases__0__mixture": [TEXT], "phases__0__samples": 8_000, "max_prompt": 200, "max_target": 200}
-    with pytest.raises(ValueError, match=r"no gradient has reached project.bias") as kept:
+    with pytest.raises(ValueError, match=r"project.bias") as kept:
         make_trainer(make_recipe(**changes, workers=2)).train()
     assert kept.tb is not None  # and with it the stack frames of the run
     assert not multiprocessing.active_children()
@@ -339,7 +339,7 @@ def test_a_part_without_gradient_is_found_after_a_resume(make_trainer) -> None:
         trainer.train()
     again = make_trainer(make_recipe(**mixture))
     assert "text.embed.weight" not in again.unreached
-    with pytest.raises(ValueError, match=r"no gradient has reached project.bias"):
+    with pytest.raises(ValueError, match=r"project.bias"):
         again.train()
 
 

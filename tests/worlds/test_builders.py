@@ -168,7 +168,7 @@ def test_a_set_is_built_once_and_whole(cache: Path, monkeypatch: pytest.MonkeyPa
     assert (build("toy") / "half.txt").read_text() == "1"
     assert (build("toy") / "half.txt").read_text() == "1"
     assert (build("toy", force=True) / "half.txt").read_text() == "2"
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError):
         build("toy", force=True)
     assert (cache / "data" / "toy" / "half.txt").read_text() == "2"  # the old one stays
     assert [path.name for path in (cache / "data").iterdir()] == ["toy"]

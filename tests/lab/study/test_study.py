@@ -303,13 +303,13 @@ def test_finished_jobs_need_no_models(run: Run, tmp_path: Path, monkeypatch: pyt
     encoder.unlink()
     assert "1: siglip, pico, seed 1: 0 of 2" in run("in-part", "--list")
     (home() / "runs" / "tiny" / "pico-1" / "siglip@4+pali" / "recipe.json").unlink()
-    with pytest.raises(AssertionError, match=r"siglip@4\+pali has no recipe.json"):
+    with pytest.raises(AssertionError, match=r"siglip@4\+pali.*recipe.json"):
         run("in-part", "--list")
 
 
 def test_what_is_asked_is_looked_for_before_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_module.Trainer, "train", lambda *_: pytest.fail("something is trained"))
-    with pytest.raises(AssertionError, match=r"no data file missing\.jsonl"):
+    with pytest.raises(AssertionError, match=r"missing\.jsonl"):
         run("fresh", "columns.2.source=missing.jsonl", "columns.2.options={}")
 
 
