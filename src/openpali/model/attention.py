@@ -199,7 +199,7 @@ def set_attention(model: nn.Module, backend: Backend) -> None:
 
 @contextmanager
 def attending(model: nn.Module, backend: Backend) -> Iterator[None]:
-    """Within it, every attention in ``model`` uses ``backend``; then each its own again."""
+    """Use ``backend`` in every attention layer of ``model`` inside the block; afterwards, the previous ones."""
     before = [(layer, layer.attend) for layer in _layers(model)]
     set_attention(model, backend)
     try:

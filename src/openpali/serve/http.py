@@ -102,7 +102,7 @@ def create_app(service: Service) -> FastAPI:
 
 
 def protect(app: Starlette, key: Key, limits: Limits, metrics: Metrics, origins: Sequence[str]) -> None:
-    """Put before every endpoint what decides who may call it.
+    """Add the middleware for authentication, limits and CORS.
 
     Args:
         key, limits, metrics: see :class:`openpali.serve.guard.Guard`.
