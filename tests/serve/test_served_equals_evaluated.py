@@ -92,7 +92,7 @@ def test_served_equals_evaluated(done: dict[str, Run], url: str) -> None:
         name, row = each
         example, task = cast(Source, done[name].source)[row.index], cast(Task, done[name].task)
         found = answer(client, name, row, example)
-        things = [object_as_json(thing) for thing in task.parse(row.text, example.size).objects]
+        things = [object_as_json(thing) for thing in task.parse(row.text, example.size, prompt=row.prompt).objects]
         told = [(thing["name"], thing["box"], thing["mask"]) for thing in found["objects"]]
         same = found["text"] == row.text and told == [(each["name"], each["box"], each["mask"]) for each in things]
         return None if same else (name, row.text, found["text"])
