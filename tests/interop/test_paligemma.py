@@ -266,7 +266,7 @@ def test_one_box_and_one_mask_in_the_answer(family: Path, monkeypatch: pytest.Mo
 
     def say(self: PaliGemmaModel, ids: Tensor, cache: Any) -> Tensor:
         logits = step(self, ids, cache)
-        logits[..., said[int(cache.lengths[0]) - 1]] += 1000
+        logits[..., said[int(cache.text.lengths[0]) - 1]] += 1000
         return logits
 
     monkeypatch.setattr(type(model), "step", say)

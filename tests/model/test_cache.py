@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from openpali.model import t5
+from openpali.model import cache as slots
+from openpali.model.cache import Cache
 from openpali.model.init import init_weights
 from openpali.model.pali import Memory, PaliModel, PaliModelConfig
-from openpali.model.t5 import Cache, T5Config
+from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
 
 VOCAB, ROOM = 23, 24
@@ -97,7 +98,7 @@ def test_any_coming_and_going(data: st.DataObject, config: PaliModelConfig) -> N
 @pytest.mark.parametrize("room", [1, 5, 64])
 @torch.no_grad()
 def test_a_row_is_admitted_replaced_and_dropped(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(t5, "ROOM", room)
+    monkeypatch.setattr(slots, "ROOM", room)
     rows = Rows(CONFIG)
     rows.admit(0)
     for _ in range(5):
@@ -113,7 +114,7 @@ def test_a_row_is_admitted_replaced_and_dropped(room: int, monkeypatch: pytest.M
     assert rows.cache is not None
     for _ in range(ROOM - 3):
         rows.step()
-    assert rows.cache.lengths.tolist() == [ROOM]
+    assert rows.cache.text.lengths.tolist() == [ROOM]
     with pytest.raises(ValueError, match=f"cache for {ROOM} tokens was given {ROOM + 1}"):
         rows.step()
 
@@ -132,13 +133,13 @@ def test_beams_of_several_requests_share_their_memories() -> None:
     assert rows.cache is not None
     first.append(rows.cache)
     rows.cache, rows.rows = first, fed + rows.rows
-    assert rows.cache.rows_per_memory == 2
+    assert rows.cache.memory.share == 2
     rows.step()
     rows.reorder([1, 0, 3, 3])
-    assert rows.cache.rows_per_memory == 2
+    assert rows.cache.memory.share == 2
     rows.step()
     rows.admit(2)  # a request of one hypothesis: now each row has a memory of its own
-    assert rows.cache.rows_per_memory == 1
+    assert rows.cache.memory.share == 1
     rows.step()
 
 
@@ -149,14 +150,14 @@ def test_rows_of_equal_length_share_a_bias_and_others_have_their_own() -> None:
     rows.admit(1, 3)
     assert rows.cache is not None
     relative = rows.model.text.decoder_bias[0]
-    slots = rows.cache.reserve(1)
-    assert slots.rows is None
-    assert slots.bias(relative).ndim == 2
+    places = rows.cache.reserve(1)
+    assert places.rows is None
+    assert places.bias(relative).ndim == 2
     rows.admit(2)
-    slots = rows.cache.reserve(1)
-    assert slots.rows is not None
-    assert slots.rows.tolist() == [[4], [4], [0]]
-    bias = slots.bias(relative)
+    places = rows.cache.reserve(1)
+    assert places.rows is not None
+    assert places.rows.tolist() == [[4], [4], [0]]
+    bias = places.bias(relative)
     assert bias.shape == (3, 2, 1, 5)
     assert torch.equal(bias[0, :, 0], relative(-4, 0))
     assert torch.equal(bias[2, :, 0, :1], relative(0, 0))
@@ -206,10 +207,10 @@ def test_rows_are_admitted_after_the_last_has_left() -> None:
     assert idle.cache is not None
     idle.cache.append(rows.cache)
     rows.cache = idle.cache
-    assert rows.cache.rows_per_memory == 2  # still shared
+    assert rows.cache.memory.share == 2  # still shared
     rows.step()
     empty = Rows(CONFIG)
     empty.admit(0)
     empty.reorder([])
     rows.cache.append(empty.cache)
-    assert len(rows.cache.lengths) == 2
+    assert len(rows.cache.text.lengths) == 2

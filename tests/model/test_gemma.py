@@ -91,8 +91,8 @@ def test_the_prefix_sees_all_of_itself_and_a_text_only_its_past(model: VisionLan
     assert not torch.allclose(changed[:, 4:], before[:, 4:])
     last = PROMPTS.clone()
     last[0, 3] = 17  # the last of the prompt: visual tokens see it, too
-    deep = [model.start(model.encode(images, prompts), 1).layers[2] for prompts in (PROMPTS, last)]
-    before, after = (layer.memory[0] for layer in deep)  # keys [B, g, N, d]
+    caches = [model.start(model.encode(images, prompts), 1) for prompts in (PROMPTS, last)]
+    before, after = (cache.memory.layer(2)[0] for cache in caches)  # keys [B, g, N, d]
     assert not torch.allclose(before[0, :, 0], after[0, :, 0])
     same(before[1], after[1])
 
@@ -144,7 +144,7 @@ def test_rows_share_a_prefix_part_and_differ_in_length(model: VisionLanguageMode
     inputs = model.shift(TEXTS)
     cache = model.start(memory, 6)
     cache.reorder(torch.tensor([0, 0, 1, 1]))
-    assert len(cache.layers[0].memory_keys) == 2
+    assert len(cache.memory) == 2
     found = model.step(inputs.repeat_interleave(2, 0)[:, :2], cache)
     same(found[::2], whole[:, :2])
     cache.reorder(torch.tensor([3, 1, 0]))

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from openpali.model import attention
+from openpali.model.cache import Cache
 from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
 from openpali.model.pali import Memory, PaliModel, PaliModelConfig
-from openpali.model.t5 import Cache, T5Config
+from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
 
 from .memory import Largest
@@ -237,8 +238,8 @@ def test_rows_of_one_memory_share_it_until_they_part(decoding: tuple[PaliModel, 
         reordered = torch.tensor(rows)
         cache.reorder(reordered)
         origin = origin[reordered]
-        assert len(cache.layers[0].memory_keys) == memories
-        start = int(cache.lengths[0])
+        assert len(cache.memory) == memories
+        start = int(cache.text.lengths[0])
         logits = steps(model, cache, inputs[origin, start : start + 1], [1])
         torch.testing.assert_close(logits, expected[origin, start : start + 1], rtol=0, atol=1e-5)
 

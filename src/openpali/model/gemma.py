@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from openpali.model.attention import AttentionLayer, Band, attend_grouped, merge_heads, split_heads
+from openpali.model.cache import Extend
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.int8 import TiedEmbedding
 from openpali.model.layers import Linear
-from openpali.model.t5 import FeedForward, KVCache, LayerCache
+from openpali.model.t5 import FeedForward
 from openpali.model.vit import LayerCall
 
 
@@ -148,11 +149,11 @@ class Attention(AttentionLayer):
         k, v = self.key_value(x_BND).chunk(2, dim=-1)
         return self.norm_key(split_heads(k, self.kv_heads)), split_heads(v, self.kv_heads)
 
-    def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor | Band, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor | Band, extend: Extend | None) -> Tensor:
         k, v = self.memory(x_BLD)
         q, k = rotate(self.norm_query(split_heads(self.query(x_BLD), self.heads))), rotate(k)
-        if cache is not None:
-            k, v = cache.update(k, v)
+        if extend is not None:
+            k, v = extend(k, v)
         return cast(Tensor, self.out(merge_heads(attend_grouped(self.attend, q, k, v, mask, self.scale, self.cap))))
 
 
@@ -169,9 +170,9 @@ class Layer(nn.Module):
         self.ff = FeedForward(config.d_model, config.d_ff, "gelu")
         self.post_ff = norm() if config.post_norms else nn.Identity()
 
-    def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor | Band, cache: KVCache | None = None) -> Tensor:
-        """The next L positions, after those that ``cache`` holds; ``mask`` as in :class:`Masks`."""
-        x = x_BLD + self.post_attention(self.attention(self.norm_attention(x_BLD), rotate, mask, cache))
+    def forward(self, x_BLD: Tensor, rotate: Rotation, mask: Tensor | Band, extend: Extend | None = None) -> Tensor:
+        """The next L positions, after those that ``extend`` adds; ``mask`` as in :class:`Masks`."""
+        x = x_BLD + self.post_attention(self.attention(self.norm_attention(x_BLD), rotate, mask, extend))
         return cast(Tensor, x + self.post_ff(self.ff(self.norm_ff(x))))
 
 
@@ -197,17 +198,17 @@ class Stack(nn.Module):
         x_BLD: Tensor,
         positions_BL: Tensor,
         masks: Masks,
-        caches: Iterable[KVCache | None] | None = None,
+        extends: Iterable[Extend | None] = repeat(None),
         call: LayerCall = nn.Module.__call__,
     ) -> Tensor:
         """Embedded inputs -> hidden states ``[B, L, D]``; each layer called by ``call``.
 
-        ``caches``: one per layer, each taken just before its layer is called; None: no past.
+        ``extends``: one per layer, each taken just before its layer is called.
         """
         near, far = (Rotation.of(positions_BL, self.config, x_BLD.dtype, near=near) for near in (True, False))
-        for i, (layer, cache) in enumerate(zip(self.layers, caches or repeat(None), strict=False)):
+        for i, (layer, extend) in enumerate(zip(self.layers, extends, strict=False)):
             rotate, mask = (near, masks.near) if self.config.is_near(i) else (far, masks.full)
-            x_BLD = call(layer, x_BLD, rotate, mask, cache=cache)
+            x_BLD = call(layer, x_BLD, rotate, mask, extend=extend)
         return cast(Tensor, self.norm(x_BLD))
 
 
@@ -232,14 +233,3 @@ def tied_logits(hidden: Tensor, embed: TiedEmbedding, cap: float | None) -> Tens
     """Hidden states ``[..., D]`` -> ``[..., V]``, by an embedding; ``cap`` bounds them, ``cap * tanh(x / cap)``."""
     logits = embed.logits(hidden)
     return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
-class PrefixCache(LayerCache):
-    """One layer's keys and values of the memory, which rows of the same memory share, and of the text after it."""
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        past, prefix = super().update(keys, values), self.memory
-        if len(prefix[0]) < len(keys):
-            count = len(keys) // len(prefix[0])
-            prefix = prefix[0].repeat_interleave(count, 0), prefix[1].repeat_interleave(count, 0)
-        return torch.cat([prefix[0], past[0]], dim=2), torch.cat([prefix[1], past[1]], dim=2)

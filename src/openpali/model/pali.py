@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openpali.model.cache import Cache
 from openpali.model.layers import Dense
-from openpali.model.t5 import Cache, EncoderDecoder, T5Config
+from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViT, ViTConfig
 
 
@@ -25,8 +26,8 @@ class PaliModelConfig:
 
 
 class Memory(NamedTuple):
-    """What a text is generated from, as encoder outputs ``[B, N, D]``, and which of it is real (bool ``[B, N]``;
-    None: all)."""
+    """What a text is generated from, as encoder outputs ``[B, N, D]``, and which of it is real, from the first
+    position on (bool ``[B, N]``; None: all)."""
 
     outputs: Tensor
     mask: Tensor | None

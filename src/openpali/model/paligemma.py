@@ -10,15 +10,16 @@ of the prefix, it sees exactly what the first token of a decoder would, and so s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openpali.model.gemma import Gemma, GemmaConfig, PrefixCache, prefix_masks
+from openpali.model.cache import Cache, Pair
+from openpali.model.gemma import Gemma, GemmaConfig, prefix_masks
 from openpali.model.layers import Dense
 from openpali.model.pali import Head, Memory, VisionLanguageModel
-from openpali.model.t5 import Cache
 from openpali.model.vit import ViTConfig
 
 
@@ -81,31 +82,23 @@ class PaliGemmaModel(VisionLanguageModel):
         separator = torch.full_like(end_B, self.first)[:, None]
         positions = torch.cat([_count(real_BN), end_B[:, None]], dim=1)
         masks = prefix_masks(positions[:, -1:], positions, end_B, None)  # the same for all of the prefix
-        seen = [_Seen() for _ in self.text.layers]
-        self.text(torch.cat([x_BND, self.text.embed(separator)], dim=1), positions, masks, seen)
-        prefixes = ((layer.keys[:, :, :n], layer.values[:, :, :n]) for layer in seen)
-        return Cache.over(prefixes, real_BN, max_length, PrefixCache)
+        prefixes: list[Pair] = []
+
+        def keep(keys: Tensor, values: Tensor) -> Pair:
+            prefixes.append((keys[:, :, :n], values[:, :, :n]))
+            return keys, values
+
+        self.text(torch.cat([x_BND, self.text.embed(separator)], dim=1), positions, masks, repeat(keep))
+        return Cache(prefixes, real_BN, max_length)
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        slots = cache.reserve(ids.shape[1])
-        assert cache.memory_mask is not None
-        real_BN = cache.memory_mask[:, 0, 0].repeat_interleave(cache.rows_per_memory, 0)
+        places = cache.reserve(ids.shape[1])
+        real_BN = cache.memory.of_rows(cache.memory.real())
         end_B = real_BN.sum(1) + 1
-        queries = _following(end_B, slots.start, slots.end) if slots.rows is None else end_B[:, None] + slots.rows
-        keys = torch.cat([_count(real_BN), _following(end_B, 0, slots.end)], dim=1)
+        queries = end_B[:, None] + places.positions(ids.device)
+        keys = torch.cat([_count(real_BN), _following(end_B, 0, places.end)], dim=1)
         masks = prefix_masks(queries, keys, end_B, self.config.text.window)
-        return self.logits(self.text(self.text.embed(ids), queries, masks, cache.layers))
-
-
-class _Seen:
-    """A cache that holds what one call computes."""
-
-    keys: Tensor
-    values: Tensor
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = keys, values
-        return keys, values
+        return self.logits(self.text(self.text.embed(ids), queries, masks, cache.extends(places, merged=True)))
 
 
 def _count(real_BN: Tensor) -> Tensor:

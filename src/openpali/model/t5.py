@@ -9,21 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.attention import AttentionLayer, Scoring, attend_with_bias, merge_heads, split_heads
+from openpali.model.cache import Cache, Extend
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.int8 import Int8Linear, widen
 from openpali.model.layers import Embedding, Linear
-from openpali.model.rows import RowBuffer, append_masks, shared_memory
 from openpali.model.vit import LayerCall
 
 Activation = Literal["silu", "gelu"]
-ROOM = 64  # positions of the past that a new cache has memory for
 
 
 @dataclass(frozen=True)
@@ -114,190 +113,6 @@ class RelativeBias(nn.Module):
         return offset + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
 
 
-class KVCache(Protocol):
-    """The past of one decoder layer, as its self-attention needs it."""
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append those of the next L positions, ``[B, h, L, d]``; returns all so far, ``[B, h, N, d]``."""
-        ...
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Where the next L positions of each row go in a cache; afterwards the longest row has ``end``.
-
-    ``rows``: the slots of each row ``[B, L]``, or None if they are ``start..end`` in all of them.
-    """
-
-    start: int
-    end: int
-    rows: Tensor | None = None
-
-    def bias(self, relative: RelativeBias) -> Tensor:
-        """Bias for :func:`openpali.model.attention.attend_with_bias`.
-
-        Per distance if rows are equally long; else per row, query and key, ``[B, h, L, N]``, with -inf for keys
-        after the query.
-        """
-        if self.rows is None:
-            return cast(Tensor, relative(1 - self.end, self.end - 1 - self.start))
-        past = F.pad(relative(1 - self.end, 0), (0, 1), value=-math.inf)  # [h, N + 1], the last for any future key
-        distance = torch.arange(self.end, device=past.device) - self.rows[..., None]  # [B, L, N]
-        return past[:, distance.clamp(max=1) + self.end - 1].transpose(0, 1)
-
-
-@dataclass
-class LayerCache:
-    """Keys and values of one decoder layer: the past ``[B, h, max_length, d]``, and the memory's ``[M, h, N, d]``,
-    computed once. ``slots``: where the next positions go."""
-
-    keys: RowBuffer
-    values: RowBuffer
-    memory_keys: RowBuffer
-    memory_values: RowBuffer
-    slots: Slots = Slots(0, 0)
-
-    @property
-    def memory(self) -> tuple[Tensor, Tensor]:
-        """Keys and values of the memory."""
-        return self.memory_keys.rows, self.memory_values.rows
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """As in :class:`KVCache`. Keys beyond a row's own length are left from earlier; the bias hides them."""
-        start, end, rows = self.slots.start, self.slots.end, self.slots.rows
-        past = self.keys.rows, self.values.rows
-        for each, new in zip(past, (keys, values), strict=True):
-            if rows is None:
-                each[:, :, start:end] = new
-            else:
-                row = torch.arange(len(rows), device=rows.device)[:, None]
-                each[row, :, rows] = new.transpose(1, 2)  # [B, L, h, d]
-        return past[0][:, :, :end], past[1][:, :, :end]
-
-
-@dataclass
-class Cache:
-    """What the decoder keeps between steps, for rows that may differ in length.
-
-    Rows enter with :meth:`append`, leave or are copied with :meth:`reorder`, while others go on.
-
-    Attributes:
-        layers: keys and values.
-        memory_mask: which memory positions are real, bool ``[M, 1, 1, N]``; None: all.
-        lengths: positions that each row has filled, ``[B]`` (on the CPU).
-        max_length: most positions that a row may fill. Memory for them is taken as they are filled.
-    """
-
-    layers: list[LayerCache]
-    memory_mask: Tensor | None
-    lengths: Tensor
-    max_length: int
-
-    @classmethod
-    def over(
-        cls,
-        memories: Iterable[tuple[Tensor, Tensor]],
-        mask_BN: Tensor | None,
-        max_length: int,
-        kind: type[LayerCache] = LayerCache,
-    ) -> Cache:
-        """A cache without a past, over each layer's keys and values of the memory, and which of it is real."""
-        layers = []
-        for memory in memories:
-            # each head's in one piece, as every step reads them: at 3,380 tokens that halves its attention
-            keys, values = (each.contiguous() for each in memory)
-            past = keys.new_zeros(keys.shape[0], keys.shape[1], min(max_length, ROOM), keys.shape[3])
-            own = [RowBuffer(each) for each in (past, past.clone(), keys, values)]
-            layers.append(kind(own[0], own[1], own[2], own[3]))
-        mask = None if mask_BN is None else mask_BN[:, None, None, :]
-        return cls(layers, mask, torch.zeros(len(layers[0].memory_keys), dtype=torch.long), max_length)
-
-    @property
-    def rows_per_memory(self) -> int:
-        """B // M: as many rows after one another share a memory. 1 if no rows are left."""
-        return len(self.lengths) // len(self.layers[0].memory_keys) if len(self.lengths) else 1
-
-    def reserve(self, count: int) -> Slots:
-        """Slots for the next ``count`` positions of each row, counted as filled from now on.
-
-        Raises:
-            ValueError: a row has no room for them.
-        """
-        start, longest = int(self.lengths.min()), int(self.lengths.max())
-        end = longest + count
-        if end > self.max_length:
-            raise ValueError(
-                f"a cache for {self.max_length} tokens was given {end}: start it with a larger max_length"
-            )
-        if end > (room := self.layers[0].keys.length):
-            for layer in self.layers:
-                layer.keys.lengthen(min(self.max_length, max(end, 2 * room)))
-                layer.values.lengthen(min(self.max_length, max(end, 2 * room)))
-        slots = Slots(start, end)
-        if start < longest:
-            rows = self.lengths[:, None] + torch.arange(count)
-            slots = Slots(start, end, rows.to(self.layers[0].keys.rows.device))
-        for layer in self.layers:
-            layer.slots = slots
-        self.lengths = self.lengths + count
-        return slots
-
-    def reorder(self, rows: Tensor) -> None:
-        """Make row ``i`` continue what row ``rows[i]`` was (beam search, or dropping finished rows).
-
-        Rows that follow one another from the same memory go on sharing it, B // M of them each. Nothing is copied
-        for rows that stay where they are.
-        """
-        rows = rows.cpu()
-        filled = self._filled
-        self._pick_memories(shared_memory(rows // self.rows_per_memory))
-        self.lengths = self.lengths[rows]
-        for layer in self.layers:
-            layer.keys.pick(rows, filled)
-            layer.values.pick(rows, filled)
-
-    def append(self, other: Cache) -> None:
-        """Take over the rows of ``other``, behind its own.
-
-        Pasts and memories are padded to the longer. Rows go on sharing memories if both caches have as many rows
-        of each; else every row gets a copy of its own.
-        """
-        if not len(other.lengths):
-            return
-        self.max_length = max(self.max_length, other.max_length)
-        if not len(self.lengths):
-            self.layers, self.memory_mask, self.lengths = other.layers, other.memory_mask, other.lengths
-            return
-        if self.rows_per_memory != other.rows_per_memory:
-            self._part()
-            other._part()
-        length, n = other.layers[0].keys.length, other.layers[0].memory_keys.length
-        counts = len(self.layers[0].memory_keys), len(other.layers[0].memory_keys)
-        ours = self.layers[0].memory_keys.length
-        self.memory_mask = append_masks(self.memory_mask, other.memory_mask, counts, (ours, n))
-        for layer, new in zip(self.layers, other.layers, strict=True):
-            layer.keys.append(new.keys.rows[:, :, : other._filled], length)
-            layer.values.append(new.values.rows[:, :, : other._filled], length)
-            layer.memory_keys.append(new.memory_keys.rows, n)
-            layer.memory_values.append(new.memory_values.rows, n)
-        self.lengths = torch.cat([self.lengths, other.lengths])
-
-    @property
-    def _filled(self) -> int:
-        return int(self.lengths.max()) if len(self.lengths) else 0
-
-    def _part(self) -> None:
-        """Give every row a copy of its memory."""
-        self._pick_memories(torch.arange(len(self.lengths)) // self.rows_per_memory)
-
-    def _pick_memories(self, owners: Tensor) -> None:
-        for layer in self.layers:
-            layer.memory_keys.pick(owners)
-            layer.memory_values.pick(owners)
-        if self.memory_mask is not None:
-            self.memory_mask = self.memory_mask[owners]
-
-
 class SelfAttention(AttentionLayer):
     """Self-attention with relative bias; query, key and value in one projection."""
 
@@ -313,15 +128,15 @@ class SelfAttention(AttentionLayer):
         _init_attention(self.qkv.weight.chunk(3), self.out, self.heads)
 
     def forward(
-        self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None, causal: bool = False, cache: KVCache | None = None
+        self, x_BLD: Tensor, bias: Tensor, mask: Tensor | None, causal: bool = False, extend: Extend | None = None
     ) -> Tensor:
-        """Attend to ``x_BLD`` itself, after what ``cache`` holds.
+        """Attend to ``x_BLD`` itself, and to what ``extend`` adds.
 
         ``bias``, ``mask`` and ``causal``: see :func:`openpali.model.attention.attend_with_bias`.
         """
         q, k, v = (split_heads(t, self.heads) for t in self.qkv(x_BLD).chunk(3, dim=-1))
-        if cache is not None:
-            k, v = cache.update(k, v)
+        if extend is not None:
+            k, v = extend(k, v)
         return cast(Tensor, self.out(merge_heads(attend_with_bias(self.attend, q, k, v, bias, mask, causal))))
 
 
@@ -421,9 +236,9 @@ class DecoderLayer(nn.Module):
         memory: tuple[Tensor, Tensor],
         memory_mask: Tensor | None,
         mask: Tensor | None = None,
-        cache: KVCache | None = None,
+        extend: Extend | None = None,
     ) -> Tensor:
-        """The next L positions, after those that ``cache`` holds; without a cache, all of them.
+        """The next L positions, after those that ``extend`` adds; without it, all of them.
 
         Args:
             bias: relative bias, see :func:`openpali.model.attention.attend_with_bias`.
@@ -431,7 +246,7 @@ class DecoderLayer(nn.Module):
                 which of them may be seen, bool ``[M, 1, 1, N]`` (None: all).
             mask: the decoder's own positions that may be seen, bool ``[B, 1, 1, N]`` (None: all).
         """
-        x = x_BLD + self.dropout(self.attention(self.norm_attention(x_BLD), bias, mask, True, cache))
+        x = x_BLD + self.dropout(self.attention(self.norm_attention(x_BLD), bias, mask, True, extend))
         x = x + self.dropout(self.cross(self.norm_cross(x), *memory, memory_mask))
         return cast(Tensor, x + self.dropout(self.ff(self.norm_ff(x))))
 
@@ -503,7 +318,7 @@ class EncoderDecoder(nn.Module):
     def start(self, memory_BND: Tensor, memory_mask_BN: Tensor | None, max_length: int) -> Cache:
         """An empty cache for ``max_length`` steps over these encoder outputs."""
         memories = (layer.cross.memory(memory_BND) for layer in self._decoder_layers())
-        return Cache.over(memories, memory_mask_BN, max_length)
+        return Cache(memories, memory_mask_BN, max_length)
 
     def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
         """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole.
@@ -511,10 +326,11 @@ class EncoderDecoder(nn.Module):
         Raises:
             ValueError: the cache has no room for them.
         """
-        slots = cache.reserve(ids_BL.shape[1])
-        biases = [slots.bias(cast(RelativeBias, bias)) for bias in self.decoder_bias]
-        memories = [layer.memory for layer in cache.layers]
-        return self.run_decoder(self.embed(ids_BL), biases, memories, cache.memory_mask, caches=cache.layers)
+        places, memory = cache.reserve(ids_BL.shape[1]), cache.memory
+        biases = [places.bias(bias) for bias in self.decoder_bias]
+        return self.run_decoder(
+            self.embed(ids_BL), biases, memory.layers(), memory.mask(), extends=cache.extends(places)
+        )
 
     def run_decoder(
         self,
@@ -523,18 +339,18 @@ class EncoderDecoder(nn.Module):
         memories: Iterable[Any],
         memory_mask: Tensor | None,
         mask: Tensor | None = None,
-        caches: Sequence[KVCache | None] = (None,),
+        extends: Sequence[Extend | None] = (None,),
         call: LayerCall = nn.Module.__call__,
     ) -> Tensor:
         """The decoder's layers and norm over embedded inputs, each layer called by ``call``: ready for the head.
 
-        ``biases`` and ``caches`` (one, or one per layer), ``memories`` (one per layer) and masks: see
+        ``biases`` and ``extends`` (one, or one per layer), ``memories`` (one per layer) and masks: see
         :class:`DecoderLayer`.
         """
         x_BLD = self.dropout(x_BLD)
         for i, (layer, memory) in enumerate(zip(self.decoder, memories, strict=True)):
-            bias, cache = biases[i % len(biases)], caches[i % len(caches)]
-            x_BLD = call(layer, x_BLD, bias, memory, memory_mask, mask, cache=cache)
+            bias, extend = biases[i % len(biases)], extends[i % len(extends)]
+            x_BLD = call(layer, x_BLD, bias, memory, memory_mask, mask, extend=extend)
         x_BLD = self.dropout(self.decoder_norm(x_BLD))
         return x_BLD * self.config.d_model**-0.5 if self.config.tied_head else x_BLD
 

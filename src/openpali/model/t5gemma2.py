@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.attention import Band
+from openpali.model.cache import Cache, Extend, Pair, behind
 from openpali.model.gemma import (
     GemmaConfig,
     Layer,
     Masks,
-    PrefixCache,
     RMSNorm,
     ScaledEmbedding,
     Stack,
@@ -33,7 +33,6 @@ from openpali.model.gemma import (
 from openpali.model.init import init_normal, init_weights
 from openpali.model.layers import Linear
 from openpali.model.pali import Head, Memory, VisionLanguageModel
-from openpali.model.t5 import Cache
 from openpali.model.vit import LAYER_NORM_EPS, ViTConfig
 
 
@@ -140,7 +139,7 @@ class T5Gemma2Model(VisionLanguageModel):
         return Head(self.text.embed.matrix, self.config.decoder.logit_cap)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
-        return Cache.over(self.text.memories(memory.outputs), memory.mask, max_length, PrefixCache)
+        return Cache(self.text.memories(memory.outputs), memory.mask, max_length)
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         return self.logits(self.text.step(ids, cache))
@@ -217,8 +216,8 @@ class T5Gemma2Text(nn.Module):
         """Decoder inputs (targets shifted right) -> hidden states ``[B, L, D]``."""
         positions = torch.arange(ids_BL.shape[1], device=ids_BL.device)[None]
         masks = merged_masks(positions, ids_BL.shape[1], real_BN, self.decoder.config.window)
-        caches = (_Beside(*memory) for memory in self.memories(memory_BND))
-        return cast(Tensor, self.decoder(self.embed(ids_BL), positions, masks, caches))
+        extends = (_extend(memory) for memory in self.memories(memory_BND))
+        return cast(Tensor, self.decoder(self.embed(ids_BL), positions, masks, extends))
 
     def memories(self, memory_BND: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Keys and values of the encoder's outputs, each ``[B, g, N, d]``, for one layer after another."""
@@ -226,29 +225,20 @@ class T5Gemma2Text(nn.Module):
 
     def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
         """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole."""
-        slots = cache.reserve(ids_BL.shape[1])
-        assert cache.memory_mask is not None
-        real_BN = cache.memory_mask[:, 0, 0].repeat_interleave(cache.rows_per_memory, 0)
-        positions = slots.rows
-        if positions is None:
-            positions = torch.arange(slots.start, slots.end, device=ids_BL.device)[None]
-        masks = merged_masks(positions, slots.end, real_BN, self.decoder.config.window)
-        return cast(Tensor, self.decoder(self.embed(ids_BL), positions, masks, cache.layers))
+        places = cache.reserve(ids_BL.shape[1])
+        positions = places.positions(ids_BL.device)
+        real_BN = cache.memory.of_rows(cache.memory.real())
+        masks = merged_masks(positions, places.end, real_BN, self.decoder.config.window)
+        return cast(Tensor, self.decoder(self.embed(ids_BL), positions, masks, cache.extends(places, merged=True)))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
         return tied_logits(hidden, self.embed, self.decoder.config.logit_cap)
 
 
-@dataclass
-class _Beside:
-    """A cache without a past: what one call computes stands after the memory."""
-
-    memory_keys: Tensor
-    memory_values: Tensor
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.memory_keys, keys], dim=2), torch.cat([self.memory_values, values], dim=2)
+def _extend(memory: Pair) -> Extend:
+    """Puts what one call computes behind the memory."""
+    return lambda keys, values: behind(memory, (keys, values))
 
 
 def both_ways(real_BN: Tensor, window: int | None) -> Masks:

@@ -10,7 +10,7 @@ D width, h heads, d head width, V vocabulary.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,16 +19,15 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openpali.infer.generate import evaluating
 from openpali.model.attention import attending, sdpa, unfold_bias
+from openpali.model.cache import Memories, Pair, behind
 from openpali.model.int8 import Int8Linear
 from openpali.model.lora import lora_names
 from openpali.model.pali import PaliModel
-from openpali.model.rows import RowBuffer, shared_memory
 from openpali.model.t5 import DecoderLayer, EncoderDecoder
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
@@ -62,16 +61,17 @@ class OpenVinoCache:
 
     Args:
         step: the compiled step; one that only joins another cache never makes a request of it.
-        memory: keys and values by layer, each ``[M, h, N, d]``, then the mask ``[M, 1, 1, N]``.
+        memory: of the encoder; its keys and values are ``[M, h, N, d]``.
     """
 
-    def __init__(self, step: Any, memory: Sequence[Any]) -> None:
+    def __init__(self, step: Any, memory: OpenVinoMemory) -> None:
         self._step = step
-        self.lengths = np.zeros(memory[0].shape[0], np.int64)  # of the past of each hypothesis, [B]
+        self._kind = memory.tensors[0].element_type
+        arrays = [torch.from_numpy(tensor.data) for tensor in memory.tensors]
+        self.memory = Memories(zip(arrays[::2], arrays[1::2], strict=True), memory.mask.sum(1), shared=True)
+        self.lengths = np.zeros(len(self.memory), np.int64)  # of the past of each hypothesis, [B]
         self.past = _count(len(self.lengths))  # the row of the last step that each hypothesis continues, [B]
         self.length = 0  # of the variables
-        self._kinds = [tensor.element_type for tensor in memory]
-        self._memory = [RowBuffer(torch.from_numpy(tensor.data), shared=True) for tensor in memory]
         self._fresh = True  # the memory has still to be set as the request's input
 
     @cached_property
@@ -79,40 +79,28 @@ class OpenVinoCache:
         """Holds the past."""
         return self._step.create_infer_request()
 
-    @property
-    def rows_per_memory(self) -> int:
-        """B // M: as many rows after one another share a memory. 1 if no rows are left."""
-        return len(self.lengths) // len(self._memory[0]) if len(self.lengths) else 1
-
     def changed_memory(self) -> list[Any]:
-        """The memory as tensors, if it is another than in the last step; else nothing."""
+        """The memory as tensors and its mask, if it is another than in the last step; else nothing."""
         fresh, self._fresh = self._fresh, False
-        pairs = zip(self._memory, self._kinds, strict=True) if fresh else ()
-        return [_tensor(each.rows.numpy(), kind) for each, kind in pairs]
+        if not fresh:
+            return []
+        tensors = [_tensor(each.numpy(), self._kind) for pair in self.memory.layers() for each in pair]
+        return [*tensors, _tensor(_hiding(self.memory.real()))]
 
     def reorder(self, rows: Tensor) -> None:
-        """Make row ``i`` continue what row ``rows[i]`` was, as :meth:`openpali.model.t5.Cache.reorder`."""
-        self._pick_memories(shared_memory(rows // self.rows_per_memory))
+        """Make row ``i`` continue what row ``rows[i]`` was, as :meth:`openpali.model.cache.Cache.reorder`."""
+        self._fresh |= self.memory.reorder(rows)
         self.past, self.lengths = self.past[rows.numpy()], self.lengths[rows.numpy()]
 
     def append(self, other: OpenVinoCache) -> None:
-        """Take over the rows of ``other``, which has made no step, as :meth:`openpali.model.t5.Cache.append`."""
+        """Take over the rows of ``other``, which has made no step, as :meth:`openpali.model.cache.Cache.append`."""
         assert not other.length
         if not len(other.lengths):
             return
         if not len(self.lengths):
             vars(self).update(vars(other))
             return
-        if self.rows_per_memory != other.rows_per_memory:
-            for cache in (self, other):
-                cache._pick_memories(torch.arange(len(cache.lengths)) // cache.rows_per_memory)
-        *memory, mask = self._memory
-        *others, theirs = other._memory
-        n = max(memory[0].length, others[0].length)
-        for each, more in zip(memory, others, strict=True):
-            each.append(more.rows, n)
-        hidden = [F.pad(m.rows, (0, n - m.rows.shape[3]), value=HIDDEN) for m in (mask, theirs)]
-        self._memory[-1] = RowBuffer(torch.cat(hidden))
+        self.memory.append(other.memory)
         before = self.past if self.length else np.zeros_like(self.past)
         self.past = np.pad(before, (0, len(other.lengths)))  # any row's past will do
         self.lengths = np.concatenate([self.lengths, other.lengths])
@@ -136,12 +124,6 @@ class OpenVinoCache:
             for state in self.request.query_state():
                 state.state = _tensor(state.state.data[:, :, self.length - longest :], state.state.element_type)
             self.length = longest
-
-    def _pick_memories(self, owners: Tensor) -> None:
-        if owners.tolist() != list(range(len(self._memory[0]))):
-            for each in self._memory:
-                each.pick(owners)
-            self._fresh = True
 
 
 class OpenVinoPali:
@@ -240,19 +222,18 @@ class OpenVinoPali:
     def encode_tokens(self, visual: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> OpenVinoMemory:
         """As :meth:`openpali.model.pali.PaliModel.encode_tokens`."""
         x, real = self.model.assemble(visual, prompt, frames)
-        mask = torch.zeros(real.shape).masked_fill(~real, HIDDEN)[:, None, None]
         n = x.shape[1]
         if self._encoder is None or self.model.config.text.heads * n * n > LARGEST_BIAS:
             with evaluating(self.text), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
                 outputs = self.text.encode(x, real)
                 pairs = (cast(DecoderLayer, layer).cross.memory(outputs) for layer in self.text.decoder)
                 memory = [_narrow(t, self.precision) for pair in pairs for t in pair]
-            return OpenVinoMemory(outputs, real, [*memory, _tensor(mask.numpy())])
+            return OpenVinoMemory(outputs, real, memory)
         biases = [unfold_bias(bias(1 - n, n - 1), n)[None] for bias in self.text.encoder_bias]
         request = self._encoder.create_infer_request()  # one per memory: its outputs are the memory
-        request.infer([_tensor(t.numpy()) for t in (x, mask, *biases)])
+        request.infer([_tensor(x.numpy()), _tensor(_hiding(real)), *(_tensor(t.numpy()) for t in biases)])
         outputs, *memory = [request.get_tensor(port) for port in self._encoder.outputs]
-        return OpenVinoMemory(torch.from_numpy(outputs.data), real, [*memory, _tensor(mask.numpy())])
+        return OpenVinoMemory(torch.from_numpy(outputs.data), real, memory)
 
     @torch.inference_mode()
     def embed_images(self, images: Tensor) -> Tensor:
@@ -269,7 +250,7 @@ class OpenVinoPali:
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
         """A cache to generate from these memories; it grows step by step."""
-        return OpenVinoCache(self._step, memory.tensors)
+        return OpenVinoCache(self._step, memory)
 
     @torch.inference_mode()
     def step(self, ids: Tensor, cache: OpenVinoCache) -> Tensor:
@@ -320,20 +301,6 @@ class _Encoder(nn.Module):
         return (x, *memories)
 
 
-@dataclass
-class _Past:
-    """The cache of a traced layer: inputs that it extends, after picking the ``rows`` that hypotheses continue."""
-
-    keys: Tensor
-    values: Tensor
-    rows: Tensor
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        self.keys = torch.cat([self.keys.index_select(0, self.rows), keys], dim=2)
-        self.values = torch.cat([self.values.index_select(0, self.rows), values], dim=2)
-        return self.keys, self.values
-
-
 class _Step(nn.Module):
     def __init__(self, text: EncoderDecoder) -> None:
         super().__init__()
@@ -344,9 +311,17 @@ class _Step(nn.Module):
         biases, mask, others = tensors[:count], tensors[count], tensors[count + 1 :]
         pairs = list(zip(others[::2], others[1::2], strict=True))  # keys and values by layer: memory, then past
         memories, pasts = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
-        caches = [_Past(keys, values, rows) for keys, values in pasts]
-        x = self.text.run_decoder(x, biases, memories, mask, caches=caches)
-        return (x, *(t for cache in caches for t in (cache.keys, cache.values)))
+        extended: list[Tensor] = []
+
+        def extend(keys: Tensor, values: Tensor) -> Pair:
+            """Put the next positions behind the past of the rows that hypotheses continue, layer by layer."""
+            past = pasts[len(extended) // 2]
+            keys, values = behind((past[0].index_select(0, rows), past[1].index_select(0, rows)), (keys, values))
+            extended.extend((keys, values))
+            return keys, values
+
+        x = self.text.run_decoder(x, biases, memories, mask, extends=[extend])
+        return (x, *extended)
 
 
 class _Head(nn.Module):
@@ -549,6 +524,11 @@ def _narrow(tensor: Tensor, precision: Precision) -> Any:
     if precision == "f32":
         return _tensor(tensor.float().numpy())
     return _tensor(tensor.bfloat16().view(torch.int16).numpy(), openvino.Type.bf16)
+
+
+def _hiding(real: Tensor) -> NDArray[np.float32]:
+    """What to add to scores, ``[M, 1, 1, N]``, so that positions that are not real are not seen."""
+    return cast(NDArray[np.float32], torch.zeros(real.shape).masked_fill(~real, HIDDEN)[:, None, None].numpy())
 
 
 def _count(rows: int) -> NDArray[np.int32]:

@@ -73,13 +73,13 @@ class PaliEncoderLayer(_Layer, EncoderLayer):
 
 @dataclass
 class _LayerCache:
-    """One layer of transformers' cache as our :class:`openpali.model.t5.KVCache`; ``length`` of it are filled."""
+    """One layer of transformers' cache as our :data:`openpali.model.cache.Extend`; ``length`` of it are filled."""
 
     cache: EncoderDecoderCache
     layer: int
     length: int
 
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self.cache.self_attention_cache.update(keys, values, self.layer)
         return keys[:, :, : self.length], values[:, :, : self.length]  # a static cache returns unfilled slots, too
 
@@ -103,10 +103,10 @@ class _CachedDecoderLayer(DecoderLayer):
         memory_BND: Tensor,
         memory_mask: Tensor | None,
         mask: Tensor | None = None,
-        cache: _LayerCache | None = None,
+        extend: _LayerCache | None = None,
     ) -> Tensor:
-        memory = self.cross.memory(memory_BND) if cache is None else cache.memory(self.cross, memory_BND)
-        return super().forward(x_BLD, bias, memory, memory_mask, mask, cache)
+        memory = self.cross.memory(memory_BND) if extend is None else extend.memory(self.cross, memory_BND)
+        return super().forward(x_BLD, bias, memory, memory_mask, mask, extend)
 
 
 class PaliDecoderLayer(_Layer, _CachedDecoderLayer):
