@@ -37,8 +37,8 @@ import torch
 from _report import Result, cost, machine, rate, read_bandwidth, report
 from generation import TINY, Shape, random_models
 from openpali.data.media.images import Preprocess
-from openpali.infer.generate import Ask, Decoding, Rows
-from openpali.infer.names import Engine
+from openpali.infer.engines.registry import EngineName
+from openpali.infer.generate import Ask, Decoding, Rows, encode
 from openpali.infer.pali import Pali
 from openpali.interop.siglip import read_siglip
 from openpali.interop.t5 import read_t5
@@ -169,7 +169,7 @@ def main() -> None:
 
 
 def _measure(
-    folder: Path, shape: Shape, clients: Sequence[int], seconds: float, engine: Engine
+    folder: Path, shape: Shape, clients: Sequence[int], seconds: float, engine: EngineName
 ) -> Iterator[Result]:
     torch.manual_seed(0)
     t5, siglip = random_models(folder, shape)
@@ -307,7 +307,7 @@ def _static(pipeline: Any, requests: Sequence[Request]) -> float:
     arrays = [pipeline.arrays([each.image], each.prompt)[0] for each in requests]
     inputs = pipeline.collate(arrays)
     with torch.inference_mode():
-        memory = pipeline.engine.encode(inputs["images"], inputs["prompt"])
+        memory = encode(pipeline.engine, inputs["images"], inputs["prompt"])
         rows = Rows(pipeline.engine, EOS)
         rows.join(memory, [Ask(each.decoding) for each in requests])
         rows.step()
@@ -331,7 +331,7 @@ def _one_by_one(t5: Any, siglip: Any) -> Callable[[Sequence[Request]], float]:
     return answer
 
 
-def _ours(folder: Path, shape: Shape, engine: Engine) -> Pali:
+def _ours(folder: Path, shape: Shape, engine: EngineName) -> Pali:
     """A model folder of the same shapes, which never writes EOS."""
     language, vision = read_t5(folder / "t5"), read_siglip(folder / "siglip")
     model = init_weights(PaliModel(PaliModelConfig(vision.vision, language.config)))

@@ -17,4 +17,4 @@ from openpali.infer.engines.openvino import OpenVinoPali
 @pytest.fixture(scope="session")
 def compiled() -> OpenVinoPali:
     """A tiny model through OpenVINO, compiled once."""
-    return OpenVinoPali(tiny(0), precision="f32")
+    return OpenVinoPali(tiny(0), precision="fp32")

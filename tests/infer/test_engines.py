@@ -15,7 +15,7 @@ from PIL import Image
 
 from openpali.cli.main import main
 from openpali.infer.engines.openvino import OpenVinoPali
-from openpali.infer.pali import EngineMissing, Pali, _has_openvino
+from openpali.infer.pali import EngineMissing, Pali, _installed
 from openpali.model.int8 import Int8Linear
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
@@ -109,11 +109,11 @@ def test_a_missing_engine_is_one_sentence_that_names_the_extra(
 def test_auto_is_openvino_where_it_is_installed_and_else_says_once_that_it_is_not(
     monkeypatch, family: Path, tmp_path: Path
 ) -> None:
-    _has_openvino.cache_clear()
+    _installed.cache_clear()
     assert Pali.from_pretrained(family, "auto").engine == "openvino"
     assert Pali.from_pretrained(family, "auto", dtype="bf16").engine == "torch"
     monkeypatch.setitem(sys.modules, "openvino", None)
-    _has_openvino.cache_clear()
+    _installed.cache_clear()
     card = tmp_path / "card.json"
     words = ["eval", "nano/caption", "--model", family, "--limit", 2, "--json", card, "--engine", "auto"]
     with pytest.warns(EngineMissing, match=r"pip install 'openpali\[cpu\]'"):
@@ -122,7 +122,7 @@ def test_auto_is_openvino_where_it_is_installed_and_else_says_once_that_it_is_no
         warnings.simplefilter("error", EngineMissing)  # it was said
         assert Pali.from_pretrained(family, "auto").engine == "torch"
     assert json.loads(card.read_text())["model"]["engine"] == "torch"
-    _has_openvino.cache_clear()
+    _installed.cache_clear()
 
 
 def test_a_score_card_names_dtype_and_device(monkeypatch, family: Path, tmp_path: Path, opened: list[Pali]) -> None:

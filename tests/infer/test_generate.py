@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_models import DECODINGS, check_same, inputs, row, tiny
 from torch import Tensor
 
-from openpali.infer.generate import Ask, Decoding, Rows, generate, loops
+from openpali.infer.generate import Ask, Decoding, Rows, encode, generate, loops
 from openpali.model.pali import PaliModel
 
 EOS = 1
@@ -69,7 +69,7 @@ def test_alternatives_are_the_likeliest_tokens_at_each_place(decoding: Decoding)
     model, batch = tiny(1), inputs(11)
     rows = Rows(model, EOS)
     asks = [Ask(decoding, alternatives=3 if i % 2 == 0 else 0) for i in range(len(batch[1]))]
-    texts = rows.join(model.encode(*batch), asks)
+    texts = rows.join(encode(model, *batch), asks)
     while len(rows):
         rows.step()
     for i, text in enumerate(texts):

@@ -15,8 +15,8 @@ from tiny_models import inputs, tiny
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines import openvino as engine
 from openpali.infer.engines.openvino import OpenVinoPali
-from openpali.infer.generate import Decoding, generate
-from openpali.infer.names import Engine
+from openpali.infer.engines.registry import EngineName
+from openpali.infer.generate import Decoding, encode, generate
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
 from openpali.model.attention import AttentionLayer, eager, set_attention
@@ -53,7 +53,7 @@ def test_compiling_leaves_the_model_as_it_is_and_starts_no_process(monkeypatch) 
     model.vit.eval()
     set_attention(model, eager)
     modes = [module.training for module in model.modules()]
-    OpenVinoPali(model, precision="f32")
+    OpenVinoPali(model, precision="fp32")
     assert started == []
     assert [module.training for module in model.modules()] == modes
     assert {layer.attend for layer in model.modules() if isinstance(layer, AttentionLayer)} == {eager}
@@ -64,8 +64,8 @@ def test_int8_weights_move_logits_little() -> None:
     images, prompt, frames = inputs(1)
     rounded = tiny(0)
     compute_in_int8(rounded)
-    int8 = OpenVinoPali(rounded, precision="f32")
-    memory, reference = int8.encode(images, prompt, frames), model.encode(images, prompt, frames)
+    int8 = OpenVinoPali(rounded, precision="fp32")
+    memory, reference = encode(int8, images, prompt, frames), model.encode(images, prompt, frames)
     cache, reference_cache = int8.start(memory, 4), model.start(reference, 4)
     for token in (0, 3, 5):
         ids = torch.full((5, 1), token)
@@ -95,7 +95,7 @@ def test_the_facade_answers_alike_with_every_engine(family, monkeypatch) -> None
 
 
 def test_memories_and_caches_of_one_model_do_not_disturb_each_other(compiled) -> None:
-    first, second = (compiled.encode(*inputs(seed)) for seed in (1, 2))
+    first, second = (encode(compiled, *inputs(seed)) for seed in (1, 2))
     caches = [compiled.start(memory, 4) for memory in (first, second, first)]
     logits = [[compiled.step(torch.full((5, 1), token), cache) for cache in caches] for token in (0, 3, 5)]
     for one, other, again in logits:
@@ -104,7 +104,7 @@ def test_memories_and_caches_of_one_model_do_not_disturb_each_other(compiled) ->
 
 
 @pytest.mark.parametrize("int8", [False, True])
-@pytest.mark.parametrize("precision", ["f32", "auto"])
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_the_decoder_alone_of_a_model_that_is_not_float32(int8: bool, precision: Any) -> None:
     """Torch encodes; the decoder is compiled from the weights as they are stored, which stay."""
     model = tiny(0).bfloat16()
@@ -116,7 +116,7 @@ def test_the_decoder_alone_of_a_model_that_is_not_float32(int8: bool, precision:
     compiled = OpenVinoPali(model, precision=precision)
     assert {name: (each.data_ptr(), each.dtype) for name, each in model.state_dict().items()} == before
     images, prompt, frames = inputs(1)
-    memory, exact = compiled.encode(images, prompt, frames), reference.encode(images, prompt, frames)
+    memory, exact = encode(compiled, images, prompt, frames), reference.encode(images, prompt, frames)
     assert memory.outputs.dtype == torch.bfloat16
     cache, exact_cache = compiled.start(memory, 4), reference.start(exact, 4)
     for token in (0, 3, 5):
@@ -140,7 +140,7 @@ def test_the_facade_with_bf16_compiles_the_decoder_alone(family, tmp_path, name:
     prompt = torch.randint(2, 99, (2, 9), generator=torch.Generator().manual_seed(0))
     exact = open_model(family / "pali").model()
     seen = pipeline.engine.step(
-        torch.zeros(2, 1, dtype=torch.long), pipeline.engine.start(pipeline.engine.encode(None, prompt), 1)
+        torch.zeros(2, 1, dtype=torch.long), pipeline.engine.start(encode(pipeline.engine, None, prompt), 1)
     )
     expected = exact.step(torch.zeros(2, 1, dtype=torch.long), exact.start(exact.encode(None, prompt), 1))
     assert (seen - expected).norm() < 0.05 * expected.norm()
@@ -160,7 +160,7 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
     model = tiny(0)
     batch = inputs(1)
     compiled = OpenVinoPali(model, precision="bf16")
-    cache, reference = (m.start(m.encode(*batch), 4) for m in (compiled, model))
+    cache, reference = (m.start(encode(m, *batch), 4) for m in (compiled, model))
     rows = torch.tensor([4, 2, 2])  # a row that ends, two hypotheses of another
     for token, count in ((0, 5), (3, 5), (5, 3), (7, 3)):
         if token == 5:
@@ -179,8 +179,8 @@ def test_an_int8_folder_gives_what_its_floats_give(family, tmp_path) -> None:
     image = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
     expected = open_model(family / "pali").model().embed_images(image)
 
-    def embed(folder: Path, name: Engine) -> torch.Tensor:
-        return Pali.from_pretrained(folder, name).pipeline().engine.embed_images(image)
+    def embed(folder: Path, name: EngineName) -> torch.Tensor:
+        return Pali.from_pretrained(folder, name).pipeline().engine.look(image).tokens
 
     widened, stored = embed(tmp_path / "int8", "openvino"), embed(tmp_path / "int8", "openvino-int8")
     for seen in (widened, stored):
@@ -206,7 +206,7 @@ def test_weights_that_are_not_found_in_the_graph_are_not_taken_for_zeros(monkeyp
     real = engine._put_stored
     monkeypatch.setattr(engine, "_put_stored", lambda graph, stored: real(graph, dict.fromkeys([1, *stored][:1])))
     with pytest.raises(ValueError, match="copies weights: take engine torch"):
-        OpenVinoPali(model, precision="f32")
+        OpenVinoPali(model, precision="fp32")
 
 
 def test_int8_layers_keep_their_bias() -> None:
@@ -216,7 +216,7 @@ def test_int8_layers_keep_their_bias() -> None:
             torch.nn.init.normal_(parameter)
     compute_in_int8(model)
     images = torch.randint(0, 256, (2, 1, 8, 8, 3), dtype=torch.uint8)
-    seen, expected = OpenVinoPali(model, precision="f32").embed_images(images), model.embed_images(images)
+    seen, expected = OpenVinoPali(model, precision="fp32").look(images).tokens, model.embed_images(images)
     assert (seen - expected).norm() < 0.05 * expected.norm()
 
 
@@ -224,7 +224,7 @@ def test_a_model_of_another_resolution_is_compiled_for_it() -> None:
     model = tiny(0)
     model.vit.set_grid((3, 1))
     images = torch.randint(0, 256, (2, 1, 12, 4, 3), dtype=torch.uint8)
-    seen = OpenVinoPali(model, precision="f32").embed_images(images)
+    seen = OpenVinoPali(model, precision="fp32").look(images).tokens
     torch.testing.assert_close(seen, model.embed_images(images), rtol=0, atol=1e-4)
 
 

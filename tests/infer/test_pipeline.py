@@ -93,7 +93,7 @@ def test_the_mode_comes_back_after_an_error(live: Pipeline, images: list[np.ndar
         raise RuntimeError("out of memory")
 
     before = modes(live.model)
-    monkeypatch.setattr(live.model, "encode", fail)
+    monkeypatch.setattr(live.model, "encode_tokens", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         live.predict([[images[0]]], PROMPTS[:1])
     assert modes(live.model) == before
@@ -136,10 +136,9 @@ def test_the_engine_generates_and_the_model_scores(live: Pipeline, images: list[
 
 def test_precision_is_that_of_the_engine(live: Pipeline, pali: Pali) -> None:
     assert live.precision == "fp32"
-    for precision, name in (("f32", "fp32"), ("bf16", "bf16")):
-        engine = OpenVinoPali.__new__(OpenVinoPali)
-        engine.precision = precision
-        assert Pipeline(live.model, live.tokenizer, live.preprocess, engine=engine).precision == name
+    engine = OpenVinoPali.__new__(OpenVinoPali)
+    engine.precision = "bf16"
+    assert Pipeline(live.model, live.tokenizer, live.preprocess, engine=engine).precision == "bf16"
     live.model.bfloat16()
     assert live.precision == "bf16"
 

@@ -11,7 +11,7 @@ from tiny_models import DECODINGS, check_same, inputs, row, tiny
 
 from openpali.infer.engines import openvino as engine
 from openpali.infer.engines.openvino import OpenVinoPali
-from openpali.infer.generate import Ask, Decoding, Generation, Model, Rows, Text, generate
+from openpali.infer.generate import Ask, Decoding, Generation, Model, Rows, Text, encode, generate
 from openpali.model.init import init_weights
 from tiny_gemma import KINDS
 
@@ -31,7 +31,7 @@ def arrive(model: Model, seed: int, drops: bool = False) -> int:
         some = [waiting.pop(0) for _ in range(min(len(waiting), int(rng.integers(3))))]
         if some:
             places = [i for i, _ in some]
-            memory = model.encode(*(each[places] for each in batch))
+            memory = encode(model, *(each[places] for each in batch))
             found = rows.join(memory, [Ask(decoding) for _, decoding in some])
             texts |= {i: (decoding, text) for (i, decoding), text in zip(some, found, strict=True)}
         most = max(most, len(rows))
@@ -85,7 +85,7 @@ def test_so_they_do_in_the_compiled_model(
 def test_a_request_that_never_rests_does_not_grow(compiled: OpenVinoPali, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SPARE", 8)
     rows, (images, prompt, frames) = Rows(compiled, EOS), inputs(0)
-    memory = compiled.encode(images[:1], prompt[:1], frames[:1])
+    memory = encode(compiled, images[:1], prompt[:1], frames[:1])
     ask, longest = Ask(Decoding(max_tokens=4, max_repeats=None)), 0
     for _ in range(20):
         rows.join(memory, [ask])
@@ -99,7 +99,7 @@ def test_a_text_that_is_told_to_stop() -> None:
     [full] = generate(model, *row(batch, 0), decoding=Decoding(max_tokens=12))[0]
     assert len(full.ids) > 3
     rows = Rows(model, EOS)
-    memory = model.encode(*row(batch, 0))
+    memory = encode(model, *row(batch, 0))
     ask = Ask(Decoding(max_tokens=12), stop=lambda ids: len(ids) == 3)
     texts = rows.join(memory, [ask]) + rows.join(memory, [replace(ask, stop=None)])
     seen = []

@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
 from openpali.cli.main import main
+from openpali.infer.engines.registry import EngineName
 from openpali.infer.generate import Decoding, generate
-from openpali.infer.names import Engine
 from openpali.infer.pali import Pali
 from openpali.interop.export import Inexpressible, export
 from openpali.interop.paligemma import adopt_paligemma, read_paligemma
@@ -225,7 +225,7 @@ def test_the_command_adopts_and_compares(
 
 
 @pytest.mark.parametrize(("engine", "taken"), [("auto", "torch"), ("torch-int8", "torch-int8")])
-def test_its_tasks_answer(engine: Engine, taken: Engine, family: Path) -> None:
+def test_its_tasks_answer(engine: EngineName, taken: EngineName, family: Path) -> None:
     pali = Pali.from_pretrained(family, engine)
     assert pali.engine == taken
     image = np.full((20, 30, 3), 90, np.uint8)

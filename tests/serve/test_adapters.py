@@ -83,10 +83,8 @@ def test_those_that_see_alike_encode_an_image_once(
     pali: Pali, adapters: Mapping[str, Pali], images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first adapter changes the text model alone, the second the image encoder, too."""
-    seen, embed = [], VisionLanguageModel.embed_images
-    monkeypatch.setattr(
-        VisionLanguageModel, "embed_images", lambda model, x: (seen.append(model), embed(model, x))[1]
-    )
+    seen, embed = [], VisionLanguageModel.look
+    monkeypatch.setattr(VisionLanguageModel, "look", lambda model, x: (seen.append(model), embed(model, x))[1])
     scheduler = Scheduler(pali)
 
     def ask(name: str) -> Prediction:
@@ -112,9 +110,8 @@ def test_engines_that_quantize_merge_them(engine: Any, pali: Pali, folders: Mapp
 
     def encode(whole: Pali) -> torch.Tensor:
         pipeline = whole.pipeline()
-        encoder = pipeline.engine or pipeline.model
         with torch.inference_mode():
-            outputs: torch.Tensor = encoder.encode(None, prompt).outputs.float()
+            outputs: torch.Tensor = pipeline.engine.encode_tokens(None, prompt).outputs.float()
         return outputs
 
     base = encode(pali)
@@ -175,7 +172,6 @@ def test_what_does_not_belong_to_the_model_is_refused(
         assert message in refused(monkeypatch, "--model", family, "--adapter", each)
     twice = "--adapter", f"one={one}", "--adapter", f"one={one}"
     assert "there is a model 'one' already" in refused(monkeypatch, "--model", family, *twice)
-    fast = Pali.from_pretrained(family)
-    fast.engine = "openvino"
+    fast = Pali.from_pretrained(family, "torch-int8")
     with pytest.raises(ValueError, match="share their base's weights with engine torch"):
         fast.adapted(one)

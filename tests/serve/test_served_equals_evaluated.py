@@ -26,7 +26,7 @@ from openpali.eval.runner import Run, run
 from openpali.eval.suites import find_suite
 from openpali.home import home
 from openpali.infer.bulk import Request, object_as_json, replies
-from openpali.infer.names import Engine
+from openpali.infer.engines.registry import EngineName
 from openpali.infer.pali import Pali
 from openpali.serve.limits import Limits
 from openpali.tasks.base import Task
@@ -34,7 +34,7 @@ from openpali.tasks.example import Example
 from openpali.tasks.scoring import Answered
 
 SAMPLES = os.environ.get("OPENPALI_SERVED_SAMPLES", "")  # of each set; "all"; "": the short form
-ENGINE = cast(Engine, os.environ.get("OPENPALI_SERVED_ENGINE", "torch"))
+ENGINE = cast(EngineName, os.environ.get("OPENPALI_SERVED_ENGINE", "torch"))
 CLIENTS = 32
 SETS = [f"nano/{name}" for name in ("caption", "ocr", "vqa", "detect", "refseg", "video")]
 if SAMPLES:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from openpali.infer.names import Dtype, Engine
+from openpali.infer.engines.registry import Dtype, EngineName
 
 if TYPE_CHECKING:
     from openpali.infer.pali import Pali
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def open_pali(
     model: str,
-    engine: Engine,
+    engine: EngineName,
     dtype: Dtype,
     device: str,
 ) -> Pali:

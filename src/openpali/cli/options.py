@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from openpali.infer import names
+from openpali.infer.engines import registry
 
 Model = Annotated[
     str,
@@ -17,10 +17,10 @@ Model = Annotated[
     ),
 ]
 Engine = Annotated[
-    names.Engine,
+    registry.EngineName,
     typer.Option(help="Engine that generates text; OpenVINO is faster on CPUs and needs the extra cpu"),
 ]
-Dtype = Annotated[names.Dtype, typer.Option(help="Dtype that torch computes in; bf16 halves the memory")]
+Dtype = Annotated[registry.Dtype, typer.Option(help="Dtype that torch computes in; bf16 halves the memory")]
 Device = Annotated[
     str, typer.Option(help="Device that torch computes on: cpu or cuda; under torchrun, each rank's own GPU")
 ]

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from openpali.model.pali import Seen
+
 FinishReason = Literal["eos", "length", "repetition", "stop"]
 
 Allowed = Tensor | Callable[[int, list[int]], Sequence[int]]
@@ -33,10 +35,10 @@ _SHORTEST_REPETITION = 24  # fewest tokens of a loop; valid runs, such as 16 equ
 
 
 class Model(Protocol):
-    """What generation needs from a model: :class:`openpali.model.pali.PaliModel`, or the compiled one.
+    """What generation needs: a :class:`openpali.model.pali.VisionLanguageModel`, or what an engine makes of it.
 
-    A memory has ``outputs`` ``[B, N, D]`` and ``mask`` ``[B, N]``, which of them are real; a cache can
-    ``reorder(rows)`` and ``append(cache)``.
+    A memory has ``outputs`` ``[B, N, D]`` and ``mask`` ``[B, N]``, which of them are real, from the first position
+    on; a cache can ``reorder(rows)`` and ``append(cache)``.
     """
 
     @property
@@ -44,8 +46,17 @@ class Model(Protocol):
         """The token that starts a text."""
         ...
 
-    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
-        """Images and prompts through the encoder: a memory."""
+    @property
+    def precision(self) -> str:
+        """What it computes in: "fp32", "bf16" or "fp16"."""
+        ...
+
+    def look(self, images: Tensor) -> Seen:
+        """Images ``[B, F, H, W, 3]`` through the image encoder."""
+        ...
+
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
+        """Visual tokens and prompts through the encoder: a memory."""
         ...
 
     def start(self, memory: Any, max_length: int) -> Any:
@@ -192,11 +203,21 @@ def generate(
         return []
     decoding = decoding or Decoding()
     with evaluating(model):
-        rows = Rows(model, eos_id)
-        memory = model.encode(images, prompt, frames)
-        texts = rows.join(memory, [Ask(decoding, _of_row(allowed, i)) for i in range(len(prompt))])
-        while len(rows):
-            rows.step()
+        memory = encode(model, images, prompt, frames)
+        return write(model, memory, [Ask(decoding, _of_row(allowed, i)) for i in range(len(prompt))], eos_id)
+
+
+def encode(model: Model, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
+    """Images and prompts through the encoder: a memory."""
+    return model.encode_tokens(None if images is None else model.look(images).tokens, prompt, frames)
+
+
+def write(model: Model, memory: Any, asks: Sequence[Ask], eos_id: int) -> list[list[Generation]]:
+    """The texts of a batch, from its memory: see :func:`generate`."""
+    rows = Rows(model, eos_id)
+    texts = rows.join(memory, asks)
+    while len(rows):
+        rows.step()
     return [text.generations for text in texts]
 
 

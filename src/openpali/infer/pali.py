@@ -18,9 +18,9 @@ from typing import NamedTuple, cast, get_args
 import torch
 
 from openpali.data.media.images import Preprocess
-from openpali.infer.engines.openvino import OpenVinoPali, require_openvino
-from openpali.infer.generate import Decoding, Model
-from openpali.infer.names import Dtype, Engine
+from openpali.infer.engines.base import Engine
+from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
+from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import (
     BATCH,
     LONGEST_PROMPT,
@@ -40,8 +40,7 @@ from openpali.infer.routing import SQUASHED, ask_in_turn
 from openpali.interop.parts import assemble
 from openpali.interop.t5 import HeadPolicy
 from openpali.messages import shorten
-from openpali.model.int8 import compute_in_int8
-from openpali.model.pali import PaliModel, PaliModelConfig, VisionLanguageModel
+from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
@@ -100,25 +99,25 @@ class Pali:
     """
 
     def __init__(
-        self, folder: Path, engine: Engine = "torch", dtype: Dtype = "fp32", device: str | torch.device = "cpu"
+        self,
+        folder: Path,
+        engine: EngineName = "torch",
+        dtype: Dtype = "fp32",
+        device: str | torch.device = "cpu",
     ) -> None:
-        if engine not in get_args(Engine):
-            raise ValueError(f"no engine {engine!r}: there are {', '.join(get_args(Engine))}")
         if dtype not in get_args(Dtype):
             raise ValueError(f"no dtype {dtype!r}: there are {', '.join(get_args(Dtype))}")
         self.device = _device(device)
-        plain = dtype == "fp32" and self.device.type == "cpu"
         self.parts, self.by_task, self.languages, self.about, self.names = open_family(folder)
         main = open_model(self.parts[MAIN]) if MAIN in self.parts else None
-        compiles = main is None or isinstance(main.config, PaliModelConfig)
-        if engine == "auto":
-            engine = "openvino" if plain and compiles and _has_openvino() else "torch"
-        if engine != "torch" and self.device.type != "cpu":
-            raise ValueError(f"engine {engine} computes on a cpu, not on {self.device}: take engine torch")
-        if engine.startswith("openvino"):
-            if main is not None and not compiles:
-                raise ValueError(f"engine {engine} cannot run a {main.kind}: take engine torch")
-            require_openvino()
+        facts = (self.device, main.config, main.kind) if main else (self.device,)
+        if engine == AUTO:
+            exact = (name for name in ENGINES if dtype in find_engine(name).auto)
+            engine = next((n for n in exact if not find_engine(n).refusal(n, *facts) and _installed(n)), "torch")
+        self._engine: Engine = find_engine(engine)
+        if refusal := self._engine.refusal(engine, *facts):
+            raise ValueError(refusal)
+        self._engine.require()
         self.folder = folder
         self.engine = engine
         self.dtype = dtype
@@ -133,7 +132,7 @@ class Pali:
     def from_pretrained(
         cls,
         name: str | Path = "nano",
-        engine: Engine = "torch",
+        engine: EngineName = "torch",
         dtype: Dtype = "fp32",
         device: str | torch.device = "cpu",
     ) -> Pali:
@@ -195,7 +194,7 @@ class Pali:
         stored = None if (folder / FAMILY).is_file() else open_model(folder)
         if stored is None or stored.adapter is None or stored.base is None:
             raise ValueError(f"{name} is a whole model, not an adapter: serve or open it by itself")
-        if self.engine != "torch":
+        if not self._engine.adapts:
             raise ValueError(f"adapters share their base's weights with engine torch, not with {self.engine}")
         beneath = stored.base.folder.resolve()
         part = next((part for part, own in self.parts.items() if own.resolve() == beneath), None)
@@ -446,12 +445,11 @@ class Pali:
                 raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
             stored = open_model(self.parts[part])
             dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-            # OpenVINO compiles floats if not int8; an adapter is merged before weights are rounded or compiled
-            plain = self.engine == "openvino" or (self.engine != "torch" and stored.adapter is not None)
+            plain = self._engine.widens or (not self._engine.adapts and stored.adapter is not None)
             base = self._beneath() if self._beneath and part == MAIN else None
             model = stored.model(dtype, plain=plain, base=base)
-            if self.engine.endswith("int8") and isinstance(model, VisionLanguageModel):
-                compute_in_int8(model)
+            if isinstance(model, VisionLanguageModel):
+                self._engine.prepare(model)
             self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
 
@@ -470,15 +468,12 @@ class Pali:
             stored, model = self.load(part)
             if not isinstance(model, VisionLanguageModel):
                 raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
-            engine: Model = model
-            if self.engine.startswith("openvino"):
-                engine = OpenVinoPali(cast(PaliModel, model))
             tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
             self._pipelines[part] = Pipeline(
                 model,
                 stored.tokenizer,
                 stored.preprocess,
-                engine=engine,
+                engine=self._engine.wrap(model),
                 max_prompt=stored.facts.max_prompt or LONGEST_PROMPT,
                 options=stored.facts.tasks,
                 tools=tools,
@@ -550,10 +545,10 @@ def _device(name: str | torch.device) -> torch.device:
 
 
 @cache  # warns once
-def _has_openvino() -> bool:
+def _installed(engine: str) -> bool:
     try:
-        require_openvino()
+        find_engine(engine).require()
     except ValueError as error:
-        warnings.warn(f"torch generates text: OpenVINO would be faster, but {error}", EngineMissing, stacklevel=2)
+        warnings.warn(f"torch generates text, and another engine would be faster: {error}", EngineMissing, 2)
         return False
     return True

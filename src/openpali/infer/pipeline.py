@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from threading import get_ident
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -29,11 +27,10 @@ from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess, load_image, to_rgb
 from openpali.data.pipeline.encode import Arrays, Batch, Padding, PairEncoder, SequenceEncoder, Wording
-from openpali.infer.engines.openvino import OpenVinoPali
-from openpali.infer.generate import Decoding, Generation, Model, evaluating, generate
+from openpali.infer.generate import Ask, Decoding, Generation, Model, evaluating, write
 from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
-from openpali.model.pali import VisionLanguageModel
+from openpali.model.pali import Seen, VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import DEFAULT
@@ -52,7 +49,6 @@ T = TypeVar("T")
 BATCH = 32
 LONGEST_PROMPT = 512  # tokens, for a model that does not say how long its prompts were in training
 CONFIDENT = 0.85  # OOD score up to which confidence is shown: it was fitted in distribution
-DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 class OutOfDistribution(UserWarning):
@@ -160,9 +156,7 @@ class Pipeline:
     @property
     def precision(self) -> str:
         """What the engine computes in: "fp32", "bf16" or "fp16"."""
-        if isinstance(self.engine, OpenVinoPali):
-            return {"f32": "fp32"}.get(self.engine.precision, self.engine.precision)
-        return DTYPES[next(p.dtype for p in self.model.parameters() if p.is_floating_point())]
+        return self.engine.precision
 
     def task(self, name: str, *, warn: bool = True) -> Task:
         """A task with the options that it had in training and the tools that it needs.
@@ -324,17 +318,11 @@ class Pipeline:
     ) -> list[Prediction]:
         arrays, found = zip(*(self.arrays(row[0], row[1]) for row in rows), strict=True)
         inputs = self.collate(arrays)
-        with evaluating(self.model), self.patch_tokens() as tokens:
-            generations = generate(
-                self.engine,
-                inputs.get("images"),
-                inputs["prompt"],
-                inputs.get("frames"),
-                decoding,
-                self.tokenizer.eos_id,
-                None if choices is None else lambda row, ids: choices(ids),
-            )
-        scores = self._ood_scores_of(inputs, tokens)
+        with torch.inference_mode(), evaluating(self.model):
+            seen = self.engine.look(inputs["images"]) if "images" in inputs else None
+            memory = self.engine.encode_tokens(seen and seen.tokens, inputs["prompt"], inputs.get("frames"))
+            generations = write(self.engine, memory, [Ask(decoding, choices)] * len(rows), self.tokenizer.eos_id)
+            scores = self._ood_scores_of(inputs, seen)
         return [
             self.prediction(prompt, task, size or own, best, ood_score=odd)
             for (_, prompt, task, size), [best, *_], own, odd in zip(rows, generations, found, scores, strict=True)
@@ -390,26 +378,12 @@ class Pipeline:
         with torch.inference_mode(), evaluating(self.model):
             return cast(Tensor, self.model.vit(images.flatten(0, 1)))
 
-    def patch_tokens(self) -> AbstractContextManager[list[Tensor]]:
-        """Collects what the image encoder computes within the block, if :meth:`described` takes it."""
-        return _tokens_of(getattr(self.engine, "vit", self.model.vit) if self.ood else None)
-
-    def described(self, images: Tensor, tokens: Sequence[Tensor]) -> Tensor:
-        """Features of the OOD detector for images ``[B, F, H, W, 3]``, ``[B * F, 2 D]``.
-
-        Args:
-            tokens: of :meth:`patch_tokens`, while the images were encoded.
-        """
-        [patches] = tokens
-        return describe(patches).cpu()
-
-    def _ood_scores_of(self, inputs: Batch, tokens: Sequence[Tensor]) -> list[float | None]:
-        """Mean OOD score of each row's images; ``tokens`` as for :meth:`described`."""
-        images = inputs.get("images")
-        if images is None or self.ood is None:
+    def _ood_scores_of(self, inputs: Batch, seen: Seen | None) -> list[float | None]:
+        """Mean OOD score of each row's images."""
+        if seen is None or self.ood is None:
             return [None] * len(inputs["prompt"])
-        odd_BF = self.ood.score(self.described(images, tokens)).view(images.shape[:2])
-        counts = inputs["frames"].tolist() if "frames" in inputs else [images.shape[1]] * len(odd_BF)
+        odd_BF = self.ood.score(describe(seen.patches).cpu()).view(inputs["images"].shape[:2])
+        counts = inputs["frames"].tolist() if "frames" in inputs else [odd_BF.shape[1]] * len(odd_BF)
         pairs = zip(odd_BF, counts, strict=True)
         return [float(row[:count].mean()) if count else None for row, count in pairs]
 
@@ -595,29 +569,6 @@ def group(keys: Sequence[K]) -> dict[K, list[int]]:
     for i, key in enumerate(keys):
         found.setdefault(key, []).append(i)
     return found
-
-
-@contextmanager
-def _tokens_of(vit: nn.Module | None) -> Iterator[list[Tensor]]:
-    """The tokens that a ViT computes within the block, in this thread, so that they need not be computed twice.
-
-    None if nobody will ask: they are held until the block ends.
-    """
-    found: list[Tensor] = []
-    if vit is None:
-        yield found
-        return
-    thread = get_ident()
-
-    def keep(module: nn.Module, inputs: object, tokens: Tensor) -> None:
-        if get_ident() == thread:
-            found.append(tokens)
-
-    hook = vit.register_forward_hook(keep)
-    try:
-        yield found
-    finally:
-        hook.remove()
 
 
 def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:

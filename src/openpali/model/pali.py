@@ -16,6 +16,8 @@ from openpali.model.layers import Dense
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViT, ViTConfig
 
+DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
 
 @dataclass(frozen=True)
 class PaliModelConfig:
@@ -31,6 +33,18 @@ class Memory(NamedTuple):
 
     outputs: Tensor
     mask: Tensor | None
+
+
+class Seen(NamedTuple):
+    """Images ``[B, F, H, W, 3]`` as a model sees them.
+
+    Attributes:
+        patches: what the ViT makes of each image, ``[B * F, N, D]``.
+        tokens: visual tokens as the language model takes them, ``[B, F * N', D']``.
+    """
+
+    patches: Tensor
+    tokens: Tensor
 
 
 class Head(NamedTuple):
@@ -103,6 +117,11 @@ class VisionLanguageModel(nn.Module, ABC):
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
 
     @property
+    def precision(self) -> str:
+        """What it computes in: "fp32", "bf16" or "fp16"."""
+        return DTYPES[next(p.dtype for p in self.parameters() if p.is_floating_point())]
+
+    @property
     @abstractmethod
     def head(self) -> Head:
         """What :meth:`logits` computes with."""
@@ -121,12 +140,17 @@ class VisionLanguageModel(nn.Module, ABC):
 
     def embed_images(self, images: Tensor) -> Tensor:
         """``[B, F, H, W, 3] -> [B, F * N, D]``: the visual tokens as the language model sees them."""
-        tokens = self.see(images.flatten(0, 1))
-        return tokens.reshape(*images.shape[:2], *tokens.shape[1:]).flatten(1, 2)
+        return self.look(images).tokens
 
-    def see(self, images_BHWC: Tensor) -> Tensor:
-        """Images ``[B, H, W, 3]`` -> visual tokens ``[B, N, D]``."""
-        return cast(Tensor, self.project(self.vit(images_BHWC)))
+    def look(self, images: Tensor) -> Seen:
+        """Images ``[B, F, H, W, 3]`` through the image encoder, once."""
+        patches = self.vit(images.flatten(0, 1))
+        tokens = self.visual(patches)
+        return Seen(patches, tokens.reshape(*images.shape[:2], *tokens.shape[1:]).flatten(1, 2))
+
+    def visual(self, patches_BND: Tensor) -> Tensor:
+        """What the ViT makes of images -> their visual tokens, ``[B, N', D']``."""
+        return cast(Tensor, self.project(patches_BND))
 
     def assemble(
         self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None

@@ -74,10 +74,9 @@ class T5Gemma2Model(VisionLanguageModel):
         self.first, self.image_place = config.bos, config.before[-1]
         self.text = T5Gemma2Text(config)
 
-    def see(self, images_BHWC: Tensor) -> Tensor:
+    def visual(self, patches_BND: Tensor) -> Tensor:
         pool, (rows, columns) = self.config.pool, whole_squares(self.config.pool, self.vit.config)
-        tokens_BND = self.vit(images_BHWC)
-        squares = tokens_BND.unflatten(1, (rows // pool, pool, columns // pool, pool))
+        squares = patches_BND.reshape(len(patches_BND), rows // pool, pool, columns // pool, pool, -1)
         return cast(Tensor, self.project(squares.mean((2, 4)).flatten(1, 2)))
 
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:

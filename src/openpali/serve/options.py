@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from openpali.infer.names import Dtype, Engine
+from openpali.infer.engines.registry import Dtype, EngineName
 from openpali.infer.pali import Pali
 from openpali.serve.chat import History
 from openpali.serve.limits import Key, Limits
@@ -40,7 +40,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = "nano"
-    engine: Engine = "torch"
+    engine: EngineName = "torch"
     dtype: Dtype = "fp32"
     device: str = "cpu"
     adapters: dict[str, str] = {}

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition, Lock, Thread
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from openpali.infer.generate import Ask, Decoding, Model, Rows
+from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, group
 from openpali.messages import reason
@@ -32,6 +32,7 @@ from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 from openpali.text.growing import stop_at
+from openpali.weights.ood import describe
 
 _log = logging.getLogger(__name__)
 
@@ -40,18 +41,6 @@ QUEUE = 256  # requests that wait
 ENCODED = 4  # most requests that are encoded between two steps
 FEATURES = 256 * 2**20  # bytes of visual tokens that are kept
 PATIENCE = 1.0  # seconds to suggest to a refused client before any request has finished
-
-
-class Engine(Model, Protocol):
-    """What the scheduler needs of a model beside generation."""
-
-    def embed_images(self, images: Tensor) -> Tensor:
-        """Images ``[B, F, H, W, 3]`` -> visual tokens ``[B, F * N, D]``."""
-        ...
-
-    def encode_tokens(self, visual: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
-        """Visual tokens and prompts through the encoder: a memory."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -327,7 +316,7 @@ class Scheduler:
         asked = [ticket.now for ticket in tickets]
         batch = pipeline.collate([{"prompt": a.arrays["prompt"], "target": a.arrays["target"]} for a in asked])
         visual = self._embed(pipeline, asked) if asked[0].keys else None
-        return cast(Engine, pipeline.engine).encode_tokens(visual, batch["prompt"])
+        return pipeline.engine.encode_tokens(visual, batch["prompt"])
 
     def _embed(self, pipeline: Pipeline, asked: Sequence[Attempt]) -> Tensor:
         """Visual tokens ``[B, F * N, D]``; an image that was seen lately is not embedded again."""
@@ -413,7 +402,6 @@ class Scheduler:
 def _look(pipeline: Pipeline, images: Sequence[Tensor]) -> list[Features]:
     """The features of images ``[H, W, 3]``."""
     pixels = torch.stack(list(images))[:, None].to(pipeline.device)
-    with pipeline.patch_tokens() as patches:
-        tokens_BND = cast(Engine, pipeline.engine).embed_images(pixels)
-    described = pipeline.described(pixels, patches) if pipeline.ood else [None] * len(images)
+    patches, tokens_BND = pipeline.engine.look(pixels)
+    described = describe(patches).cpu() if pipeline.ood else [None] * len(images)
     return [Features(*each) for each in zip(tokens_BND, described, strict=True)]

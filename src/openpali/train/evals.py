@@ -38,8 +38,8 @@ from openpali.eval.evaluators import (
 from openpali.eval.pages import FindingEvaluator, Pages, ReadingEvaluator
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
-from openpali.infer.pipeline import DTYPES, EmbeddingPipeline, Pipeline
-from openpali.model.pali import VisionLanguageModel
+from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
+from openpali.model.pali import DTYPES, Seen, VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.progress import Working
 from openpali.tasks.base import Task
@@ -277,10 +277,13 @@ class Lockstep:
     """
 
     def __init__(self, model: VisionLanguageModel) -> None:
-        self.model, self.first = model, model.first
+        self.model, self.first, self.precision = model, model.first, model.precision
 
-    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
-        return self.model.encode(images, prompt, frames)
+    def look(self, images: Tensor) -> Seen:
+        return self.model.look(images)
+
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
+        return self.model.encode_tokens(visual_BND, prompt, frames)
 
     def start(self, memory: Any, max_length: int) -> Any:
         return self.model.start(memory, max_length)

@@ -21,8 +21,8 @@ from torch import nn
 from openpali.data.pipeline.encode import Batch
 from openpali.data.pipeline.stream import Loaded, Stream, load
 from openpali.distributed import Ranks
-from openpali.infer.pipeline import DTYPES
 from openpali.model.init import materialise
+from openpali.model.pali import DTYPES
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import load_base
 from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, read_state, tensors_of

@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from mmap import ACCESS_COPY, mmap
 from typing import Any, Literal, cast
@@ -22,12 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from openpali.infer.engines.base import Engine
 from openpali.infer.generate import evaluating
 from openpali.model.attention import attending, sdpa, unfold_bias
 from openpali.model.cache import Memories, Pair, behind
-from openpali.model.int8 import Int8Linear
+from openpali.model.int8 import Int8Linear, compute_in_int8
 from openpali.model.lora import lora_names
-from openpali.model.pali import PaliModel
+from openpali.model.pali import PaliModel, PaliModelConfig, Seen, VisionLanguageModel
 from openpali.model.t5 import DecoderLayer, EncoderDecoder
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
@@ -38,7 +39,7 @@ SPARE = 64  # positions of the past that no row sees, beside as many as the long
 
 GROUP = 128  # activation values that share a scale in int8 matmuls; OpenVINO's default of 32 is slower
 
-Precision = Literal["f32", "bf16"]
+Precision = Literal["fp32", "bf16"]
 Input = tuple[Tensor, list[int]]
 """Of a graph: an example, and the shape with -1 for dimensions that vary."""
 MASK: dict[str, Input] = {"mask": (torch.zeros(1, 1, 1, 5), [-1, 1, 1, -1])}
@@ -146,12 +147,11 @@ class OpenVinoPali:
         self.model = model
         self.text = model.text
         if precision == "auto":
-            precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "f32"
+            precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
         self.precision = precision
         if lora_names(model):
             raise ValueError("OpenVINO runs no adapter beside its base: merge them first (openpali merge)")
         self._vision = self._encoder = None
-        self.vit: nn.Module = model.vit  # its output is the patch tokens, for hooks
         whole = self.text.embed.weight.dtype == torch.float32
         left_out = () if whole else ("vit.", "project.", "text.encoder.")
         # attention as one operator of the traced graph
@@ -187,7 +187,7 @@ class OpenVinoPali:
             state={f"past_{name}": f"next_{name}" for name in kv},
         )
         self._head = _compiled(
-            _Head(self.text), {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])}, ["logits"], stored, "f32"
+            _Head(self.text), {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])}, ["logits"], stored, "fp32"
         )
         self._memory_names = [*memory, "mask"]
         return memory
@@ -197,7 +197,6 @@ class OpenVinoPali:
         size = self.model.vit.config.image_size
         pixels = {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}
         self._vision = _compiled(_Vision(self.model), pixels, ["patches", "visual"], stored, self.precision)
-        self.vit = nn.Identity()
         heads, width = self.model.config.text.heads, self.model.config.text.d_model
         biases = range(len(self.text.encoder_bias))
         self._encoder = _compiled(
@@ -214,14 +213,11 @@ class OpenVinoPali:
         )
 
     @torch.inference_mode()
-    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> OpenVinoMemory:
-        """As :meth:`openpali.model.pali.PaliModel.encode`."""
-        return self.encode_tokens(None if images is None else self.embed_images(images), prompt, frames)
-
-    @torch.inference_mode()
-    def encode_tokens(self, visual: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> OpenVinoMemory:
+    def encode_tokens(
+        self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None
+    ) -> OpenVinoMemory:
         """As :meth:`openpali.model.pali.PaliModel.encode_tokens`."""
-        x, real = self.model.assemble(visual, prompt, frames)
+        x, real = self.model.assemble(visual_BND, prompt, frames)
         n = x.shape[1]
         if self._encoder is None or self.model.config.text.heads * n * n > LARGEST_BIAS:
             with evaluating(self.text), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
@@ -236,17 +232,17 @@ class OpenVinoPali:
         return OpenVinoMemory(torch.from_numpy(outputs.data), real, memory)
 
     @torch.inference_mode()
-    def embed_images(self, images: Tensor) -> Tensor:
-        """As :meth:`openpali.model.pali.PaliModel.embed_images`."""
+    def look(self, images: Tensor) -> Seen:
+        """As :meth:`openpali.model.pali.PaliModel.look`."""
         if self._vision is None:
             with evaluating(self.model):
-                return self.model.embed_images(images)
+                return self.model.look(images)
         pixels = images.flatten(0, 1)
         if pixels.dtype == torch.uint8:
             pixels = pixels.div(127.5).sub_(1)
         patches, tokens = self._vision(pixels.numpy()).values()
-        self.vit(torch.from_numpy(patches))
-        return torch.from_numpy(tokens).reshape(images.shape[0], -1, tokens.shape[-1])
+        visual = torch.from_numpy(tokens).reshape(images.shape[0], -1, tokens.shape[-1])
+        return Seen(torch.from_numpy(patches), visual)
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
         """A cache to generate from these memories; it grows step by step."""
@@ -265,6 +261,11 @@ class OpenVinoPali:
         cache.stepped()
         [logits] = self._head([cache.request.get_tensor("hidden")]).values()
         return torch.from_numpy(logits)
+
+
+def _wrap(model: VisionLanguageModel) -> OpenVinoPali:
+    assert isinstance(model, PaliModel)
+    return OpenVinoPali(model)
 
 
 def require_openvino() -> Any:
@@ -364,13 +365,13 @@ def _compiled(
         _keep(graph, state)
     _keep_mlps_apart(graph)
     _put_stored(graph, stored)
-    ports = openvino.preprocess.PrePostProcessor(graph)
+    ports, kind = openvino.preprocess.PrePostProcessor(graph), {"fp32": "f32"}.get(precision, precision)
     for name in narrow:
         port = ports.input(name) if name in inputs else ports.output(name)
-        port.tensor().set_element_type(getattr(openvino.Type, precision))
+        port.tensor().set_element_type(getattr(openvino.Type, kind))
     settings = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "KV_CACHE_PRECISION": precision,
+        "INFERENCE_PRECISION_HINT": kind,
+        "KV_CACHE_PRECISION": kind,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -521,7 +522,7 @@ def _tensor(array: NDArray[Any], kind: Any = None) -> Any:
 def _narrow(tensor: Tensor, precision: Precision) -> Any:
     import openvino
 
-    if precision == "f32":
+    if precision == "fp32":
         return _tensor(tensor.float().numpy())
     return _tensor(tensor.bfloat16().view(torch.int16).numpy(), openvino.Type.bf16)
 
@@ -533,3 +534,9 @@ def _hiding(real: Tensor) -> NDArray[np.float32]:
 
 def _count(rows: int) -> NDArray[np.int32]:
     return np.arange(rows, dtype=np.int32)
+
+
+OPENVINO = Engine(
+    _wrap, require=require_openvino, configs=(PaliModelConfig,), devices=("cpu",), auto=("fp32",), widens=True
+)
+INT8 = replace(OPENVINO, prepare=compute_in_int8, auto=(), widens=False)
