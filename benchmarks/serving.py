@@ -304,10 +304,9 @@ def _first(done: Sequence[Done]) -> float:
 
 def _static(pipeline: Any, requests: Sequence[Request]) -> float:
     """Encode and decode requests together."""
-    arrays = [pipeline.arrays([each.image], each.prompt)[0] for each in requests]
-    inputs = pipeline.collate(arrays)
+    inputs = pipeline.read([([each.image], pipeline.prompt_ids(each.prompt)) for each in requests])
     with torch.inference_mode():
-        memory = encode(pipeline.engine, inputs["images"], inputs["prompt"])
+        memory = encode(pipeline.engine, *inputs)
         rows = Rows(pipeline.engine, EOS)
         rows.join(memory, [Ask(each.decoding) for each in requests])
         rows.step()

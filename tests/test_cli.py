@@ -132,8 +132,8 @@ def test_predict_accepts_frames_and_videos(capsys, monkeypatch, family: Path, ph
     assert [json.loads(line)["key"] for line in printed.splitlines()] == [str(video)] * 2  # not joined
 
     asked = []
-    predict = Pali.predict
-    monkeypatch.setattr(Pali, "predict", lambda *a, **k: asked.append(k["task"].name) or predict(*a, **k))
+    rows = Pali.rows
+    monkeypatch.setattr(Pali, "rows", lambda *given: asked.append(given[3].name) or rows(*given))
     openpali(capsys, monkeypatch, "predict", video, "what moves?", "--task", "vqa", "--model", family)
     openpali(capsys, monkeypatch, "predict", video, *question)
     openpali(capsys, monkeypatch, "predict", photo, *question)

@@ -213,7 +213,7 @@ def test_masks_are_compared_at_the_size_of_the_file(pali: Pali, tmp_path: Path, 
     assert source[0].images[0].shape == (72, 72, 3)
     right = task.write(source[0], generator(SEED, 0)).target_ids(pipeline.tokenizer)
     generation = Generation(right, [0.0] * (len(right) + 1), 0.0, "eos")
-    monkeypatch.setattr("openpali.infer.pipeline.generate", lambda *_: [[generation]])
+    monkeypatch.setattr("openpali.infer.pipeline.write", lambda *_: [[generation]])
     assert AnswerEvaluator("masks", source, task).run(pipeline).scores.summary["box_accuracy@0.75"] == 1
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from openpali.cli.main import main
+from openpali.data.media.images import Preprocess
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.mask_formats import RunLengths, read_run_lengths
 from openpali.eval.predictions import PredictionsFile
@@ -215,19 +216,31 @@ def test_boxes_are_in_pixels_of_the_file(family: Path, questions: Path) -> None:
     pali = Pali.from_pretrained(family)
     source = JsonlSource(questions)
     sizes = []
-    predict = pali.predict
+    ask = pali.ask
 
-    def spy(*arguments: Any, **more: Any) -> Any:
-        sizes.extend(more["sizes"])
-        return predict(*arguments, **more)
+    def spy(asked: Any, *more: Any) -> Any:
+        sizes.extend(row.size for rows in asked for row in rows.values())
+        return ask(asked, *more)
 
-    pali.predict = spy  # type: ignore[method-assign]
+    pali.ask = spy  # type: ignore[method-assign]
     found = [reply for some in replies(pali, source, Request("detect", "horse"), batch=3) for reply in some]
     assert sorted(sizes) == [(40 + i, 50) for i in range(COUNT)]
     for reply, example in zip(found, source, strict=True):
         assert reply.prediction is not None
         [alone] = Pali.from_pretrained(family).detect(example.images, ["horse"])
         assert [thing.box for thing in reply.prediction.answer.objects] == [thing.box for thing in alone]
+
+
+def test_an_image_is_resized_once_for_each_part(
+    family: Path, questions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, resize = [], Preprocess.__call__
+    monkeypatch.setattr(
+        Preprocess, "__call__", lambda self, image: (sizes.append(image.shape[0]), resize(self, image))[1]
+    )
+    found = [each for some in replies(Pali(family), JsonlSource(questions), Request("vqa")) for each in some]
+    assert len([each for each in found if each.prediction]) == COUNT
+    assert sizes == [40 + i for i in range(COUNT)]
 
 
 def test_a_line_holds_boxes_and_masks_as_plain_json() -> None:

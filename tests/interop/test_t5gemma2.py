@@ -142,10 +142,11 @@ def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, adopted: Path, tmp_p
     image, text = np.full((20, 30, 3), 90, np.uint8), "one <start_of_image> two"
     asked = processor(text=text, images=[image], return_tensors="pt")
     pipeline = Pali(adopted).pipeline()
-    batch = pipeline.collate([pipeline.arrays([image], text)[0]])
+    batch = pipeline.read([([image], pipeline.prompt_ids(text))])
     with torch.no_grad():
-        memory = pipeline.model.encode(batch["images"], batch["prompt"])
-        pixels = batch["images"][0].permute(0, 3, 1, 2) / 127.5 - 1
+        memory = pipeline.model.encode(*batch)
+        assert batch.images is not None
+        pixels = batch.images[0].permute(0, 3, 1, 2) / 127.5 - 1
         theirs = after.eval().model.encoder(input_ids=asked.input_ids, pixel_values=pixels).last_hidden_state
     torch.testing.assert_close(memory.outputs[:, : theirs.shape[1]], theirs, atol=1e-5, rtol=1e-5)
     assert (asked.pixel_values - pixels).abs().max() <= 1.01 / 127.5

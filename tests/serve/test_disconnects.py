@@ -42,7 +42,7 @@ class Steps:
         return self._turn()
 
     def _note(self, ticket: Ticket) -> None:
-        self.ended[ticket.prompt] = self.made
+        self.ended[ticket.now.row.prompt] = self.made
         assert self._finished is not None
         self._finished(ticket)
 

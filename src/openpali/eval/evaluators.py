@@ -33,7 +33,7 @@ from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.batches import cut, windows
 from openpali.infer.generate import Decoding, Generation
-from openpali.infer.pipeline import BATCH, Frames, Pipeline, Prediction
+from openpali.infer.pipeline import BATCH, Frames, Pipeline, Prediction, frames_of
 from openpali.messages import shorten
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
@@ -77,7 +77,6 @@ class Answering(Protocol):
         task: Task | None = None,
         decoding: Decoding | None = None,
         batch: int = BATCH,
-        sizes: Sequence[Size] | None = None,
     ) -> list[Prediction]:
         """See :meth:`Pipeline.predict`."""
         ...
@@ -211,12 +210,11 @@ class AnswerEvaluator:
         """This rank's answers, batch by batch, without the known ones."""
         for chunk in batches(self.source, self.task, n, self.batch, ranks, known):
             found = pipeline.predict(
-                [asked.example.images for asked in chunk],
+                [frames_of(asked.example) for asked in chunk],
                 [asked.sample.prompt for asked in chunk],
                 task=self.task,
                 decoding=self.decoding,
                 batch=len(chunk),
-                sizes=[_size(asked.example) for asked in chunk],  # images may have been decoded smaller
             )
             lines = [
                 self._line(asked, prediction, pipeline.tokenizer_for(prediction))

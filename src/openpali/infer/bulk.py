@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from openpali.data.sources.records import RecordSource
 from openpali.infer.batches import cut, windows
 from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
 from openpali.infer.pali import Pali, Prompted, Reworded
-from openpali.infer.pipeline import BATCH, Prediction, group
-from openpali.infer.routing import ask_in_turn
+from openpali.infer.pipeline import BATCH, Prediction, Row, frames_of
 from openpali.locks import lock_output
 from openpali.messages import reason, shorten
 from openpali.tasks.base import Task, require
-from openpali.tasks.example import Example, Image, Object, Size
+from openpali.tasks.example import Example, Object
 from openpali.tasks.registry import suited, tasks_of
 
 Json = dict[str, Any]
@@ -191,26 +189,27 @@ class AnswersFile:
 
 @dataclass(frozen=True)
 class Asked:
-    """A sample on its way to the parts that may answer it, in their order.
+    """A sample on its way to the parts that may answer it.
 
     Attributes:
-        images: as each part takes them: they have its size.
-        size: the first image's own.
+        rows: how each part reads it, see :meth:`Pali.rows`.
     """
 
     index: int
     key: str
     files: Sequence[str]
-    images: Mapping[str, Sequence[Image]]
-    size: Size
-    task: Task
-    prompt: str
+    rows: Mapping[str, Row]
     note: str
 
     @property
+    def row(self) -> Row:
+        """How the first part reads it."""
+        return next(iter(self.rows.values()))
+
+    @property
     def length(self) -> tuple[int, int]:
-        """By which samples are sorted."""
-        return len(next(iter(self.images.values()))), len(self.prompt)
+        """By which samples are sorted: frames, then characters of the prompt."""
+        return len(self.row.images), len(self.row.prompt)
 
 
 class Asking:
@@ -246,52 +245,29 @@ class Asking:
             task, prompt, note = self._prompt(sample)
             if note:
                 warnings.warn(note, Reworded, stacklevel=2)
-            size = sample.size if sample.images else None
-            parts, _ = self.pali.route(task.name, sample.images, size)
-            images = {}
-            for part in parts:
-                pipeline = self.pali.pipeline(part)
-                pipeline.check_places(pipeline.prompt_ids(prompt), len(sample.images))
-                resize = pipeline.preprocess or (lambda image: image)
-                images[part] = [resize(image) for image in sample.images]
+            rows = self.pali.rows(frames_of(sample), prompt, task)
         except (ValueError, OSError) as error:
             return Reply(sample.key, error=str(error), files=sample.files)
-        return Asked(index, sample.key, sample.files, images, size or Size(1, 1), task, prompt, note)
+        return Asked(index, sample.key, sample.files, rows, note)
 
     def differs(self, source: Source, index: int, line: Json) -> str:
         """What a line of answers is about, if that is not the sample at this index; else empty."""
         now = self.prepare(index, fetch(source, index))
         then = line.get("key"), line.get("prompt", "")
-        same = not isinstance(now, Asked) or "error" in line or then == (now.key, now.prompt)
+        same = not isinstance(now, Asked) or "error" in line or then == (now.key, now.row.prompt)
         return "" if same else shorten(repr(then), 80)
 
     def _predict(self, chunk: Sequence[Asked]) -> dict[int, Reply]:
         """The replies to samples, by their index."""
-        found: dict[int, Reply] = {}
-        for name, places in group([each.task.name for each in chunk]).items():
-            some = [chunk[place] for place in places]
-            predictions = ask_in_turn([[*each.images] for each in some], partial(self._ask, name, some))
-            found |= {
-                each.index: Reply(each.key, prediction, note=self._note(each, prediction), files=each.files)
-                for each, prediction in zip(some, predictions, strict=True)
-            }
-        return found
+        predictions = self.pali.ask([each.rows for each in chunk])
+        return {
+            each.index: Reply(each.key, prediction, note=self._note(each, prediction), files=each.files)
+            for each, prediction in zip(chunk, predictions, strict=True)
+        }
 
     def _note(self, asked: Asked, prediction: Prediction) -> str:
-        reservation = self.pali.pipeline(prediction.part).reservation(asked.task.name)
+        reservation = self.pali.pipeline(prediction.part).reservation(asked.row.task.name)
         return "; ".join(filter(None, (reservation, asked.note)))
-
-    def _ask(self, task: str, some: Sequence[Asked], part: str, rows: Sequence[int]) -> list[Prediction]:
-        """The answers of a part to some of the samples."""
-        own = self.pali.pipeline(part).task(task, warn=False)  # the replies say so
-        return self.pali.predict(
-            [some[row].images[part] for row in rows],
-            [some[row].prompt for row in rows],
-            task=own,
-            part=part,
-            batch=len(rows),
-            sizes=[some[row].size for row in rows],
-        )
 
     def _prompt(self, example: Example) -> Prompted:
         request, frames = self.request, len(example.images)

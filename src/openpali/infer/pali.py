@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import RLock
 from typing import NamedTuple, cast, get_args
 
 import torch
@@ -31,10 +32,12 @@ from openpali.infer.pipeline import (
     OutOfDistribution,
     Pipeline,
     Prediction,
+    Row,
+    Sized,
     check_rows,
     is_image,
     ood_warning,
-    to_array,
+    open_image,
 )
 from openpali.infer.routing import SQUASHED, ask_in_turn
 from openpali.interop.parts import assemble
@@ -45,7 +48,7 @@ from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
 from openpali.tasks.dialects import DEFAULT
-from openpali.tasks.example import Object, Size
+from openpali.tasks.example import Object
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
 from openpali.text.tokenizer import Tokenizer
@@ -123,6 +126,7 @@ class Pali:
         self.dtype = dtype
         if MAIN in self.parts and (masks := mask_codec_of(folder)):
             self.parts[MASKS] = find_model(masks)
+        self._lock = RLock()  # a part is loaded once
         self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._temporary: TemporaryDirectory[str] | None = None
@@ -236,7 +240,6 @@ class Pali:
         part: str | None = None,
         decoding: Decoding | None = None,
         batch: int = BATCH,
-        sizes: Sequence[Size] | None = None,
         raw: bool = False,
     ) -> list[Prediction]:
         """Answer one prompt per row, see :meth:`Pipeline.predict`.
@@ -245,7 +248,7 @@ class Pali:
         warning (:class:`Reworded`).
 
         Args:
-            frames, prompts, decoding, batch, sizes: as for :meth:`Pipeline.predict`.
+            frames, prompts, decoding, batch: as for :meth:`Pipeline.predict`.
             task: parses the answers and picks the part of the family; by default it is recognised by the prompt.
                 Of several parts the best answer is taken (:mod:`openpali.infer.routing`), each parsed with the
                 options that its part was trained with.
@@ -256,30 +259,47 @@ class Pali:
             ValueError: the family lacks a part, or as :meth:`Pipeline.predict`.
         """
         check_rows(frames, prompts)
-        frames, prompts = list(frames), list(prompts)
-        for i, text in enumerate(prompts if not (task or part or raw) else ()):
-            if not is_prompt(text, self.dialect):
-                _, prompts[i], note = self.prompted(text, frames=len(frames[i]))
-                if note:
-                    warnings.warn(note, Reworded, stacklevel=2)
-        parts: list[Sequence[str]] = [(part or "",)] * len(prompts)
-        for i, prompt in enumerate(prompts if not part else ()):
-            name = task.name if task else self.recognise(prompt, len(frames[i]))
-            parts[i], frames[i] = self.route(name, frames[i], sizes[i] if sizes else None)
+        found: list[Prediction] = []
+        for start in range(0, len(prompts), batch):
+            some = []
+            for row, prompt in zip(frames[start : start + batch], prompts[start : start + batch], strict=True):
+                if not (task or part or raw or is_prompt(prompt, self.dialect)):
+                    _, prompt, note = self.prompted(prompt, frames=len(row))
+                    if note:
+                        warnings.warn(note, Reworded, stacklevel=2)
+                some.append(self.rows(row, prompt, task, part))
+            found += self.ask(some, decoding)
+        return found
 
-        def ask(name: str, rows: Sequence[int]) -> list[Prediction]:
-            pipeline = self.pipeline(name)
-            own = pipeline.task(task.name) if task and any(len(parts[i]) > 1 for i in rows) else task
-            return pipeline.predict(
-                [frames[i] for i in rows],
-                [prompts[i] for i in rows],
-                task=own,
-                decoding=decoding,
-                batch=batch,
-                sizes=[sizes[i] for i in rows] if sizes else None,
-            )
+    def rows(
+        self, frames: Frames, prompt: str, task: Task | None = None, part: str | None = None
+    ) -> dict[str, Row]:
+        """A prompt and its images, as each part reads them that may answer, in the order in which they are asked.
 
-        return ask_in_turn(parts, ask)
+        Args:
+            frames, prompt, task, part: as for one row of :meth:`predict`.
+
+        Raises:
+            ValueError: as :meth:`predict`.
+        """
+        images = [open_image(image) for image in frames]
+        dialect = self.pipeline(part).dialect if part else self.dialect
+        name = task.name if task else recognise(prompt, len(images), dialect)
+        parts = (part,) if part else self.route(name, images)
+        found = {}
+        for each in parts:
+            pipeline = self.pipeline(each)
+            own = task if task and len(parts) == 1 else pipeline.task(name, warn=not task)
+            found[each] = pipeline.row(images, prompt, own)
+        return found
+
+    def ask(self, asked: Sequence[Mapping[str, Row]], decoding: Decoding | None = None) -> list[Prediction]:
+        """The best answer to each of what :meth:`rows` gives, see :mod:`openpali.infer.routing`."""
+
+        def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
+            return self.pipeline(part).answer([asked[row][part] for row in rows], decoding)
+
+        return ask_in_turn([[*each] for each in asked], ask)
 
     def log_perplexity(
         self,
@@ -406,29 +426,24 @@ class Pali:
         found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
         return {part: each for part, each in found.items() if each is not None}
 
-    def route(self, task: str, frames: Frames, size: Size | None = None) -> tuple[tuple[str, ...], Frames]:
-        """The parts that may answer a task about these images, and the images, decoded if that took their size.
+    def route(self, task: str, images: Sequence[Sized]) -> tuple[str, ...]:
+        """The parts that may answer a task about these images.
 
         They are asked in this order, until one is sure (:mod:`openpali.infer.routing`): first the part whose own
         images have the nearest proportions. A part that squashes the images is left out if another does not. Only
         one part is given without images, or if one is not calibrated, so that confidence cannot compare them.
 
-        Args:
-            size: of the first image, if it was resized.
-
         Raises:
-            ValueError: the family does not have a part, or an image cannot be read.
+            ValueError: the family does not have a part.
         """
         parts = self.parts_for(task)
-        if not frames or len(parts) == 1:
-            return parts[:1], frames
-        images = [to_array(image) for image in frames]
-        height, width = size or images[0].shape[:2]
-        own = self._preprocess
-        fit = [part for part in parts if own[part].squashes(Size(height, width)) <= SQUASHED] or parts
+        if not images or len(parts) == 1:
+            return parts[:1]
+        (height, width), own = images[0].size, self._preprocess
+        fit = [part for part in parts if own[part].squashes(images[0].size) <= SQUASHED] or parts
         ordered = sorted(fit, key=lambda part: abs(math.log(own[part].width * height / (own[part].height * width))))
         calibrated = all(self.pipeline(part).calibration(task) for part in parts)
-        return tuple(ordered if calibrated else ordered[:1]), images
+        return tuple(ordered if calibrated else ordered[:1])
 
     def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
         """The tokenizer of the tokens of an answer."""
@@ -440,17 +455,19 @@ class Pali:
         Raises:
             FileNotFoundError, ValueError: there is no such part, or its files cannot be read.
         """
-        if part not in self._loaded:
-            if part not in self.parts:
-                raise ValueError(f"the model {self.folder} has no part {part!r}; it has {', '.join(self.parts)}")
-            stored = open_model(self.parts[part])
-            dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-            plain = self._engine.widens or (not self._engine.adapts and stored.adapter is not None)
-            base = self._beneath() if self._beneath and part == MAIN else None
-            model = stored.model(dtype, plain=plain, base=base)
-            if isinstance(model, VisionLanguageModel):
-                self._engine.prepare(model)
-            self._loaded[part] = stored, model.to(self.device)
+        with self._lock:
+            if part not in self._loaded:
+                if part not in self.parts:
+                    known = ", ".join(self.parts)
+                    raise ValueError(f"the model {self.folder} has no part {part!r}; it has {known}")
+                stored = open_model(self.parts[part])
+                dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
+                plain = self._engine.widens or (not self._engine.adapts and stored.adapter is not None)
+                base = self._beneath() if self._beneath and part == MAIN else None
+                model = stored.model(dtype, plain=plain, base=base)
+                if isinstance(model, VisionLanguageModel):
+                    self._engine.prepare(model)
+                self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
 
     def image_model(self, part: str) -> tuple[torch.nn.Module, Preprocess | None]:
@@ -464,25 +481,29 @@ class Pali:
         Raises:
             FileNotFoundError, ValueError: as :meth:`load`, or the part is of another kind.
         """
-        if part not in self._pipelines:
-            stored, model = self.load(part)
-            if not isinstance(model, VisionLanguageModel):
-                raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
-            tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
-            self._pipelines[part] = Pipeline(
-                model,
-                stored.tokenizer,
-                stored.preprocess,
-                engine=self._engine.wrap(model),
-                max_prompt=stored.facts.max_prompt or LONGEST_PROMPT,
-                options=stored.facts.tasks,
-                tools=tools,
-                dialect=stored.facts.dialect,
-                languages=self.languages,
-                calibrations=stored.facts.calibration,
-                ood=read_ood(stored.folder),
-            )
+        with self._lock:
+            if part not in self._pipelines:
+                self._pipelines[part] = self._open(part)
         return self._pipelines[part]
+
+    def _open(self, part: str) -> Pipeline:
+        stored, model = self.load(part)
+        if not isinstance(model, VisionLanguageModel):
+            raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
+        tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
+        return Pipeline(
+            model,
+            stored.tokenizer,
+            stored.preprocess,
+            engine=self._engine.wrap(model),
+            max_prompt=stored.facts.max_prompt or LONGEST_PROMPT,
+            options=stored.facts.tasks,
+            tools=tools,
+            dialect=stored.facts.dialect,
+            languages=self.languages,
+            calibrations=stored.facts.calibration,
+            ood=read_ood(stored.folder),
+        )
 
     @cached_property
     def embedding(self) -> EmbeddingPipeline:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess, load_image, to_rgb
-from openpali.data.pipeline.encode import Arrays, Batch, Padding, PairEncoder, SequenceEncoder, Wording
+from openpali.data.pipeline.encode import Padding, PairEncoder, Wording, pad_ids, stack_frames
 from openpali.infer.generate import Ask, Decoding, Generation, Model, evaluating, write
 from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
@@ -34,13 +34,21 @@ from openpali.model.pali import Seen, VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import DEFAULT
-from openpali.tasks.example import Image, Size
+from openpali.tasks.example import Example, Image, Size
 from openpali.tasks.registry import Tools, open_task, reader, recognise, same_form
 from openpali.text.choices import Choices
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.ood import OodDetector, describe
 
-ImageLike = str | Path | bytes | Image | PILImage.Image
+
+class Sized(NamedTuple):
+    """An image, and the size in whose pixels objects in it are given: its true one, if it was decoded smaller."""
+
+    pixels: Image
+    size: Size
+
+
+ImageLike = str | Path | bytes | Image | PILImage.Image | Sized
 Frames = Sequence[ImageLike]  # one image, the frames of a video, or nothing for text alone
 Floats = NDArray[np.float32]
 K = TypeVar("K", bound=Hashable)
@@ -57,6 +65,32 @@ class OutOfDistribution(UserWarning):
 
 class Untrained(UserWarning):
     """A model is asked to do a task that it was not trained on."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a pipeline is asked, as its model reads it.
+
+    Attributes:
+        prompt, ids: its text and its tokens.
+        images: resized; none for text alone.
+        size: of the first image, before it was resized.
+        task: reads the answer.
+    """
+
+    prompt: str
+    ids: Sequence[int]
+    images: Sequence[Image]
+    size: Size
+    task: Task
+
+
+class Inputs(NamedTuple):
+    """A batch on the device of the model, as :class:`VisionLanguageModel` takes it."""
+
+    images: Tensor | None
+    prompt: Tensor
+    frames: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -145,7 +179,6 @@ class Pipeline:
         self.calibrations = calibrations or {}
         self.ood = ood
         model.check_pad(tokenizer.pad_id)
-        self._encoder = SequenceEncoder(tokenizer, max_prompt, 1)
         self._choices: dict[Sequence[str], Choices] = {}
 
     @property
@@ -219,7 +252,6 @@ class Pipeline:
         task: Task | None = None,
         decoding: Decoding | None = None,
         batch: int = BATCH,
-        sizes: Sequence[Size] | None = None,
     ) -> list[Prediction]:
         """Answer one prompt per row. An answer depends neither on the other rows nor on ``batch``.
 
@@ -229,27 +261,30 @@ class Pipeline:
             task: parses the answers; by default each row's task is recognised by its prompt.
             decoding: by default greedy, up to the length of the task's longest answer.
             batch: rows that go through the model together.
-            sizes: of the image that each row's answer is about, in whose pixels objects are given; by default that
-                of its first image. For images that were resized already.
 
         Raises:
             ValueError: unequal numbers of rows, an empty prompt, one that is too long, or an image that cannot be
                 read.
         """
         check_rows(frames, prompts)
-        tasks = [
-            task or self.task(recognise(prompt, len(row), self.dialect))
-            for prompt, row in zip(prompts, frames, strict=True)
-        ]
+        found: list[Prediction] = []
+        for some in _chunks(range(len(prompts)), batch):
+            rows = []
+            for i in some:
+                own = task or self.task(recognise(prompts[i], len(frames[i]), self.dialect))
+                rows.append(self.row(frames[i], prompts[i], own))
+            found += self.answer(rows, decoding)
+        return found
+
+    def answer(self, rows: Sequence[Row], decoding: Decoding | None = None) -> list[Prediction]:
+        """Answer rows, those that are decoded alike together; ``decoding`` as for :meth:`predict`."""
         found: dict[int, Prediction] = {}
-        ways = [(decoding or Decoding(max_tokens=t.max_target_tokens), self.choices(t)) for t in tasks]
-        for way, rows in group(ways).items():
-            for some in _chunks(rows, batch):
-                answered = self._answer(
-                    [(frames[i], prompts[i], tasks[i], sizes[i] if sizes else None) for i in some], *way
-                )
-                found |= zip(some, answered, strict=True)
-        return [found[i] for i in range(len(prompts))]
+        ways = [
+            (decoding or Decoding(max_tokens=row.task.max_target_tokens), self.choices(row.task)) for row in rows
+        ]
+        for way, places in group(ways).items():
+            found |= zip(places, self._generate([rows[i] for i in places], *way), strict=True)
+        return [found[i] for i in range(len(rows))]
 
     def log_perplexity(
         self, frames: Sequence[Frames], prompt: str, targets: Sequence[str], *, batch: int = BATCH
@@ -267,13 +302,12 @@ class Pipeline:
         """
         if not frames or not targets or not all(target.strip() for target in targets):
             raise ValueError("log-perplexity needs at least one row of images and one target, and no empty target")
-        model, eos = self.model, self.tokenizer.eos_id
+        model, eos, asked = self.model, self.tokenizer.eos_id, self.prompt_ids(prompt)
         ids = [torch.tensor([[*self.tokenizer.encode(target), eos]], device=self.device) for target in targets]
         chunks = []
         with torch.inference_mode(), evaluating(model):
             for some in _chunks(frames, batch):
-                inputs = self.collate([self.arrays(row, prompt)[0] for row in some])
-                memory = model.encode(inputs.get("images"), inputs["prompt"], inputs.get("frames"))
+                memory = model.encode(*self.read([(row, asked) for row in some]))
                 columns = []
                 for target_1T in ids:
                     target_BT = target_1T.expand(len(some), -1)
@@ -302,37 +336,30 @@ class Pipeline:
                 some = [samples[i] for i in rows]
                 prompts = [self.prompt_ids(s.prompt) if s.ids is None else s.ids[0] for s in some]
                 targets = [[*s.target_ids(self.tokenizer), self.tokenizer.eos_id] for s in some]
-                inputs = self.collate(
-                    [self.arrays(frames[i], *ids)[0] for i, *ids in zip(rows, prompts, targets, strict=True)]
-                )
-                target_BT = inputs["target"]
-                hidden = self.model(inputs.get("images"), inputs["prompt"], target_BT, inputs.get("frames"))
+                images, prompt, counts = self.read([(frames[i], ids) for i, ids in zip(rows, prompts, strict=True)])
+                target_BT = pad_ids(targets, self.tokenizer.pad_id).to(self.device)
+                hidden = self.model(images, prompt, target_BT, counts)
                 for hidden_TD, target in zip(hidden, targets, strict=True):
                     logits_TV = self.model.logits(hidden_TD[: len(target)]).float()
                     ids = torch.tensor(target, device=logits_TV.device)
                     found.append(F.cross_entropy(logits_TV, ids, reduction="none").tolist())
         return found
 
-    def _answer(
-        self, rows: Sequence[tuple[Frames, str, Task, Size | None]], decoding: Decoding, choices: Choices | None
-    ) -> list[Prediction]:
-        arrays, found = zip(*(self.arrays(row[0], row[1]) for row in rows), strict=True)
-        inputs = self.collate(arrays)
+    def _generate(self, rows: Sequence[Row], decoding: Decoding, choices: Choices | None) -> list[Prediction]:
+        images, prompt, frames = self.inputs([row.ids for row in rows], [row.images for row in rows])
         with torch.inference_mode(), evaluating(self.model):
-            seen = self.engine.look(inputs["images"]) if "images" in inputs else None
-            memory = self.engine.encode_tokens(seen and seen.tokens, inputs["prompt"], inputs.get("frames"))
+            seen = None if images is None else self.engine.look(images)
+            memory = self.engine.encode_tokens(seen and seen.tokens, prompt, frames)
             generations = write(self.engine, memory, [Ask(decoding, choices)] * len(rows), self.tokenizer.eos_id)
-            scores = self._ood_scores_of(inputs, seen)
+            scores = self._ood_scores(rows, seen)
         return [
-            self.prediction(prompt, task, size or own, best, ood_score=odd)
-            for (_, prompt, task, size), [best, *_], own, odd in zip(rows, generations, found, scores, strict=True)
+            self.prediction(row, best, ood_score=score)
+            for row, [best, *_], score in zip(rows, generations, scores, strict=True)
         ]
 
     def prediction(
         self,
-        prompt: str,
-        task: Task,
-        size: Size,
+        row: Row,
         generation: Generation,
         stops: Sequence[str] = (),
         ood_score: float | None = None,
@@ -340,20 +367,19 @@ class Pipeline:
         """What the tokens of an answer say.
 
         Args:
-            size: of the image that it is about.
             stops: the answer ends before the first of these texts. Like one that is cut at its longest or in a
                 loop, it then has no confidence: what the model would have added is unknown.
             ood_score: of the images.
         """
         written = self.tokenizer.decode(generation.ids)
         text = cut_at(written, stops)
-        asked, task = task, self._reader(task, text)
-        about = prompt if task is asked else ""  # an expression is no list of names
-        answer, calibration = task.parse(text, size, prompt=about), self.calibration(task.name)
+        task = self._reader(row.task, text)
+        about = row.prompt if task is row.task else ""  # an expression is no list of names
+        answer, calibration = task.parse(text, row.size, prompt=about), self.calibration(task.name)
         if calibration is not None and generation.complete and text == written:
             claims = task.claims(generation, self.tokenizer, about)
             answer = answer.assured([calibration.confidence(each) for each in claims], of_objects=task.coordinates)
-        return Prediction(prompt, answer, generation, ood_score)
+        return Prediction(row.prompt, answer, generation, ood_score)
 
     def _reader(self, task: Task, text: str) -> Task:
         """The task that reads an answer: another one than asked where both ask alike and the answer tells."""
@@ -369,23 +395,20 @@ class Pipeline:
         Raises:
             ValueError: the model takes text alone, or an image cannot be read.
         """
-        chunks = _chunks(images, batch)
-        rows = ([self.arrays([image], [self.tokenizer.eos_id])[0] for image in some] for some in chunks)
-        return torch.cat([describe(self._look(self.collate(some)["images"])).cpu() for some in rows])
-
-    def _look(self, images: Tensor) -> Tensor:
-        """Patch tokens of images ``[B, F, H, W, 3]``, ``[B * F, N, D]``."""
+        found, eos = [], [self.tokenizer.eos_id]
         with torch.inference_mode(), evaluating(self.model):
-            return cast(Tensor, self.model.vit(images.flatten(0, 1)))
+            for some in _chunks(images, batch):
+                pixels = cast(Tensor, self.read([([image], eos) for image in some]).images)
+                found.append(describe(self.model.vit(pixels.flatten(0, 1))).cpu())
+        return torch.cat(found)
 
-    def _ood_scores_of(self, inputs: Batch, seen: Seen | None) -> list[float | None]:
+    def _ood_scores(self, rows: Sequence[Row], seen: Seen | None) -> list[float | None]:
         """Mean OOD score of each row's images."""
         if seen is None or self.ood is None:
-            return [None] * len(inputs["prompt"])
-        odd_BF = self.ood.score(describe(seen.patches).cpu()).view(inputs["images"].shape[:2])
-        counts = inputs["frames"].tolist() if "frames" in inputs else [odd_BF.shape[1]] * len(odd_BF)
-        pairs = zip(odd_BF, counts, strict=True)
-        return [float(row[:count].mean()) if count else None for row, count in pairs]
+            return [None] * len(rows)
+        odd_BF = self.ood.score(describe(seen.patches).cpu()).view(len(rows), -1)
+        pairs = zip(odd_BF, (len(row.images) for row in rows), strict=True)
+        return [float(odd_F[:count].mean()) if count else None for odd_F, count in pairs]
 
     @cached_property
     def eyes(self) -> Hashable:
@@ -418,28 +441,38 @@ class Pipeline:
                 "images: give an image for each"
             )
 
-    def arrays(
-        self, frames: Frames, prompt: str | list[int], target: list[int] | None = None
-    ) -> tuple[Arrays, Size]:
-        """A row for :meth:`collate`, and the size of its first image.
+    def row(self, frames: Frames, prompt: str, task: Task) -> Row:
+        """A prompt and its images, as the model reads them.
 
         Raises:
             ValueError: the prompt is empty or too long, or an image cannot be read or taken.
         """
-        ids = self.prompt_ids(prompt) if isinstance(prompt, str) else prompt
-        arrays: dict[str, NDArray[Any]] = {"prompt": np.array(ids), "target": np.array(target or [0])}
-        images = [to_array(image) for image in frames]
+        ids = self.prompt_ids(prompt)
+        return Row(prompt, ids, *self._images(frames, ids), task)
+
+    def _images(self, frames: Frames, ids: Sequence[int]) -> tuple[Sequence[Image], Size]:
+        """The images of a prompt, resized, and the size of the first."""
+        images = [open_image(image) for image in frames]
         self.check_places(ids, len(images))
         if not images:
-            return arrays, Size(1, 1)
+            return (), Size(1, 1)
         if self.preprocess is None:
             raise ValueError("this model takes text alone: leave out the images")
-        arrays["images"] = np.stack([self.preprocess(image) for image in images])
-        return arrays, Size(*images[0].shape[:2])
+        return [self.preprocess(image.pixels) for image in images], images[0].size
 
-    def collate(self, rows: Sequence[Arrays]) -> Batch:
-        """Rows as one batch on the model's device, see :class:`SequenceEncoder`."""
-        return {name: tensor.to(self.device) for name, tensor in self._encoder.collate(rows).items()}
+    def read(self, rows: Sequence[tuple[Frames, Sequence[int]]]) -> Inputs:
+        """Images and tokens of prompts as one batch.
+
+        Raises:
+            ValueError: an image cannot be read or taken.
+        """
+        return self.inputs([ids for _, ids in rows], [self._images(*row)[0] for row in rows])
+
+    def inputs(self, ids: Sequence[Sequence[int]], images: Sequence[Sequence[Image]] = ()) -> Inputs:
+        """Tokens and images of rows as one batch."""
+        stacked = {name: tensor.to(self.device) for name, tensor in stack_frames(images).items()}
+        prompt = pad_ids(ids, self.tokenizer.pad_id).to(self.device)
+        return Inputs(stacked.get("images"), prompt, stacked.get("frames"))
 
 
 class EmbeddingPipeline:
@@ -499,7 +532,7 @@ class EmbeddingPipeline:
 
     def embed_image(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Floats:
         """L2-normalised embeddings of images ``[N, D]``, comparable with :meth:`embed_text`."""
-        pixels = [torch.from_numpy(self.preprocess(to_array(image))) for image in images]
+        pixels = [torch.from_numpy(self.preprocess(open_image(image).pixels)) for image in images]
         return self._embed(self.model.embed_image, pixels, batch)
 
     def embed_text(self, texts: Sequence[str], *, batch: int = BATCH) -> Floats:
@@ -532,25 +565,32 @@ def cut_at(text: str, stops: Sequence[str]) -> str:
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)]
 
 
-def to_array(image: ImageLike) -> Image:
+def open_image(image: ImageLike) -> Sized:
     """Any kind of image as RGB uint8 ``[H, W, 3]``; a Pillow image gives the same pixels as its file.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`load_image`; or an array of another shape or dtype.
     """
+    if isinstance(image, Sized):
+        return image
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
-        return image
-    if isinstance(image, PILImage.Image):
-        return to_rgb(image)
-    return load_image(image)
+        pixels = image
+    else:
+        pixels = to_rgb(image) if isinstance(image, PILImage.Image) else load_image(image)
+    return Sized(pixels, Size(*pixels.shape[:2]))
+
+
+def frames_of(example: Example) -> Frames:
+    """The images of an example, which may have been decoded smaller."""
+    return [Sized(image, example.size) for image in example.images]
 
 
 def is_image(value: object) -> bool:
     """Whether it is one image rather than a list of them."""
     alone = isinstance(value, np.ndarray) and value.ndim == 3
-    return alone or isinstance(value, str | bytes | Path | PILImage.Image)
+    return alone or isinstance(value, str | bytes | Path | PILImage.Image | Sized)
 
 
 def check_rows(frames: Sequence[Frames], prompts: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Condition, Lock, Thread
+from threading import Condition, Thread
 from typing import Any, cast
 
 import torch
@@ -95,7 +95,6 @@ class Scheduler:
         self._live: list[Ticket] = []
         self._lanes: list[_Lane] = []
         self._change = Condition()
-        self._loading = Lock()  # a part is loaded once
         self._closing = False
         self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed
@@ -149,24 +148,16 @@ class Scheduler:
         self._check_room()
         pali = pali or self.pali
         if not (task or part):
-            with self._loading:
-                task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
-        name = task.name if task else pali.recognise(prompt, len(frames))
-        parts: Sequence[str] = (part,)
+            task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
         attempts = []
-        with self._loading:
-            if not part:
-                parts, frames = pali.route(name, frames)
-            pipelines = [pali.pipeline(each) for each in parts]
-            tasks = [task if task and len(parts) == 1 else each.task(name) for each in pipelines]
-        for each, pipeline, own in zip(parts, pipelines, tasks, strict=True):
-            arrays, size = pipeline.arrays(frames, prompt)
+        for each, row in pali.rows(frames, prompt, task, part).items():
+            pipeline = pali.pipeline(each)
             stop = stop_at(pipeline.tokenizer, stops) if stops else None
-            keys = [(pipeline.eyes, hash_pixels(image)) for image in arrays.get("images", ())]
-            way = decoding or Decoding(max_tokens=own.max_target_tokens)
-            ask = Ask(way, pipeline.choices(own), stop, alternatives)
-            attempts.append(Attempt(each, pipeline, own, arrays, keys, ask))
-        ticket = Ticket(attempts, prompt, size, stops, until, watch)
+            keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
+            way = decoding or Decoding(max_tokens=row.task.max_target_tokens)
+            ask = Ask(way, pipeline.choices(row.task), stop, alternatives)
+            attempts.append(Attempt(each, pipeline, row, keys, ask))
+        ticket = Ticket(attempts, stops, until, watch)
         if ticket.width > self.slots:
             raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")
         with self._change:
@@ -314,9 +305,9 @@ class Scheduler:
     def _encode(self, tickets: Sequence[Ticket]) -> Any:
         pipeline = tickets[0].pipeline
         asked = [ticket.now for ticket in tickets]
-        batch = pipeline.collate([{"prompt": a.arrays["prompt"], "target": a.arrays["target"]} for a in asked])
+        prompt = pipeline.inputs([attempt.row.ids for attempt in asked]).prompt
         visual = self._embed(pipeline, asked) if asked[0].keys else None
-        return pipeline.engine.encode_tokens(visual, batch["prompt"])
+        return pipeline.engine.encode_tokens(visual, prompt)
 
     def _embed(self, pipeline: Pipeline, asked: Sequence[Attempt]) -> Tensor:
         """Visual tokens ``[B, F * N, D]``; an image that was seen lately is not embedded again."""
@@ -324,7 +315,7 @@ class Scheduler:
         unseen: dict[Key, Tensor] = {}
         detector = pipeline.ood
         for attempt in asked:
-            for key, image in zip(attempt.keys, attempt.arrays["images"], strict=True):
+            for key, image in zip(attempt.keys, attempt.row.images, strict=True):
                 if key in found or key in unseen:
                     continue
                 features = self.features.get(key)

@@ -7,13 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
-from openpali.data.pipeline.encode import Arrays
 from openpali.infer.generate import Ask, Generation, Text, Written
-from openpali.infer.pipeline import Pipeline, Prediction
+from openpali.infer.pipeline import Pipeline, Prediction, Row
 from openpali.infer.routing import SURE, trust
 from openpali.serve.features import Key
-from openpali.tasks.base import Task
-from openpali.tasks.example import Size
 
 
 class Unavailable(RuntimeError):
@@ -62,8 +59,8 @@ class Attempt:
     """A part of the model that may answer a request.
 
     Attributes:
-        part, pipeline, task: who answers, and how its answer is read.
-        arrays: prompt and images as the part takes them.
+        part, pipeline: who answers.
+        row: what it is asked.
         keys: of the images, for the feature cache.
         ask: how to generate.
         read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
@@ -73,8 +70,7 @@ class Attempt:
 
     part: str
     pipeline: Pipeline
-    task: Task
-    arrays: Arrays
+    row: Row
     keys: Sequence[Key]
     ask: Ask
     read: int = 0
@@ -88,7 +84,6 @@ class Ticket:
 
     Attributes:
         attempts: the parts that may answer, in the order in which they are asked.
-        prompt, size: what is asked, about an image of which size.
         stops: texts that end the answer.
         deadline: on the clock of ``time.monotonic``; None: none.
         watch: see :data:`Watch`.
@@ -98,8 +93,6 @@ class Ticket:
     """
 
     attempts: Sequence[Attempt]
-    prompt: str
-    size: Size
     stops: Sequence[str] = ()
     deadline: float | None = None
     watch: Watch | None = None
@@ -133,9 +126,8 @@ class Ticket:
     @property
     def shape(self) -> tuple[Pipeline, int, int, int]:
         """What requests have in common that are encoded together: who answers, frames, prompt tokens / 8, beams."""
-        arrays = self.now.arrays
-        frames = len(arrays["images"]) if "images" in arrays else 0
-        return self.pipeline, frames, -(-len(arrays["prompt"]) // 8), self.now.ask.decoding.beams
+        attempt = self.now
+        return self.pipeline, len(attempt.keys), -(-len(attempt.row.ids) // 8), attempt.ask.decoding.beams
 
     @property
     def decided(self) -> bool:
@@ -172,9 +164,7 @@ class Ticket:
         assert attempt.text is not None
         return [
             replace(
-                attempt.pipeline.prediction(
-                    self.prompt, attempt.task, self.size, each, self.stops, attempt.ood_score
-                ),
+                attempt.pipeline.prediction(attempt.row, each, self.stops, attempt.ood_score),
                 part=attempt.part,
             )
             for each in attempt.text.generations

@@ -75,21 +75,9 @@ class SequenceEncoder:
         return arrays
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
-        batch = {
-            "prompt": _pad([s["prompt"] for s in samples], self.tokenizer.pad_id),
-            "target": _pad([s["target"] for s in samples], self.tokenizer.pad_id),
-        }
-        with_images = [s["images"] for s in samples if "images" in s]
-        if with_images:
-            counts = [len(s["images"]) if "images" in s else 0 for s in samples]
-            shape = with_images[0].shape[1:]
-            images = np.zeros((len(samples), max(counts), *shape), np.uint8)
-            for row, sample in zip(images, samples, strict=True):
-                if "images" in sample:
-                    row[: len(sample["images"])] = sample["images"]
-            batch["images"] = torch.from_numpy(images)
-            if len(set(counts)) > 1:
-                batch["frames"] = torch.tensor(counts)
+        prompt, target = ([s[name] for s in samples] for name in ("prompt", "target"))
+        pad, images = self.tokenizer.pad_id, stack_frames([s.get("images", ()) for s in samples])
+        batch = {"prompt": pad_ids(prompt, pad), "target": pad_ids(target, pad)} | images
         width = batch["target"].shape[1]
         batch["places"] = torch.cat([i * width + torch.arange(len(s["target"])) for i, s in enumerate(samples)])
         return batch
@@ -208,7 +196,22 @@ def first_image(example: Example) -> Image:
     return require(example.images, example, "image")[0]
 
 
-def _pad(rows: Sequence[NDArray[np.int64]], pad: int) -> Tensor:
+def stack_frames(rows: Sequence[Sequence[Image] | Image]) -> Batch:
+    """Images of each row, of one size -> ``images [B, F, H, W, 3]``, and ``frames [B]`` if their numbers differ;
+    nothing if there are none."""
+    counts = [len(row) for row in rows]
+    if not any(counts):
+        return {}
+    images = np.zeros((len(rows), max(counts), *next(row[0].shape for row in rows if len(row))), np.uint8)
+    for place, row in zip(images, rows, strict=True):
+        for i, image in enumerate(row):
+            place[i] = image
+    frames = {"frames": torch.tensor(counts)} if len(set(counts)) > 1 else {}
+    return {"images": torch.from_numpy(images), **frames}
+
+
+def pad_ids(rows: Sequence[Sequence[int] | NDArray[np.int64]], pad: int) -> Tensor:
+    """Token ids of each row -> ``[B, L]``, padded on the right to a multiple of 8."""
     # Few distinct lengths, since CPU libraries keep a compiled matmul (about 0.5 MB) for each shape.
     longest = -(-max(len(row) for row in rows) // TEXT_MULTIPLE) * TEXT_MULTIPLE
     out = np.full((len(rows), longest), pad, np.int64)
