@@ -386,7 +386,7 @@ def test_sizes(capsys, monkeypatch) -> None:
             ["predict", "PHOTO", "what?", "--out", "PHOTO", "--model", "FAMILY"],
             "is an input and would be overwritten",
         ),
-        (["eval", "nano/ocr", "--save-predictions", "PHOTO", "--model", "FAMILY"], "is not a predictions file"),
+        (["eval", "nano/ocr", "--save-predictions", "PHOTO", "--model", "FAMILY"], "is no predictions file"),
         (
             ["predict", "PHOTO", "what?", "--out", "a.xyz", "--model", "nowhere"],
             "does not end like an image file: use one of .jpg, .jpeg, .png",

@@ -50,10 +50,10 @@ def test_two_processes_do_not_append_to_one_file(tmp_path: Path, monkeypatch: py
     file = PredictionsFile(path, {"benchmark": "x"})
     with another_process(f"lock_output(Path({str(path)!r}))"):
         with pytest.raises(ValueError, match=r"answers\.jsonl is written by another process: wait for its end"):
-            file.resume()
+            file.go_on()
         assert not path.exists()
-        assert PredictionsFile(tmp_path / "others.jsonl", {}).resume() == []
-    assert file.resume() == []
+        assert PredictionsFile(tmp_path / "others.jsonl", {}).go_on() == []
+    assert file.go_on() == []
     assert list(tmp_path.glob("*.lock")) == []
 
 

@@ -152,12 +152,12 @@ def test_files_that_are_not_of_this_run_stay_as_they_are(tmp_path: Path) -> None
         b'{"run": {"benchmark": "y"}}\ntorn',
     ):
         file.write_bytes(foreign)
-        with pytest.raises(ValueError, match=r"is not a predictions file|holds answers of another run"):
-            PredictionsFile(file, run).resume()
+        with pytest.raises(ValueError, match=r"is no predictions file|holds answers of another run"):
+            PredictionsFile(file, run).go_on()
         assert file.read_bytes() == foreign
     for ours in (b"", b'{"r', b'{"run": {"benchm', b'{"run": {"benchmark": "x"}}\n{"index": 0, "te'):
         file.write_bytes(ours)
-        assert PredictionsFile(file, run).resume() == []
+        assert PredictionsFile(file, run).go_on() == []
         assert file.read_bytes() == b'{"run": {"benchmark": "x"}}\n'
 
 

@@ -135,7 +135,7 @@ def test_a_torn_file_is_continued_without_asking_again(
     def refuse(*arguments: Any, **more: Any) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(Pali, "predict", refuse)
+    monkeypatch.setattr(Pali, "ask", refuse)
     openpali(*command)
     assert out.read_bytes() == whole
 
@@ -173,14 +173,14 @@ def test_an_interrupt_says_that_answers_are_kept(
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    append = kind.append
+    write_lines = kind.write
     write(questions, [lines_of(questions)[0] | {"answers": "a cat"}])
     monkeypatch.chdir(questions.parent)
-    monkeypatch.setattr(kind, "append", lambda *arguments: interrupt(append(*arguments)))
+    monkeypatch.setattr(kind, "write", lambda *arguments: interrupt(write_lines(*arguments)))
     assert openpali(*command, "out.jsonl", "--model", family) == "130"
     told = "openpali: interrupted: out.jsonl keeps what is answered, and the same command goes on\n"
     assert capsys.readouterr().err.endswith(told)
-    monkeypatch.setattr(kind, "resume", interrupt)  # before it is known whether the file is of this run
+    monkeypatch.setattr(kind, "go_on", interrupt)  # before it is known whether the file is of this run
     assert openpali(*command, "out.jsonl", "--model", family) == "130"
     assert "interrupted" not in capsys.readouterr().err
 
@@ -282,7 +282,7 @@ def test_a_folder_of_a_cluster_is_checked_and_counted(
     assert "of another --batch-size" in openpali(*asked[:6], 3, *asked[7:])
     records = lines_of(questions)
     write(questions, [*records[:8], {**records[8], "question": "who?"}, *records[9:]])
-    assert "its first line is about ('k8', 'Answer in en: what" in openpali(*asked)
+    assert "its line 1 is about ('k8', 'Answer in en: what" in openpali(*asked)
     (out / "000000000000.jsonl").write_text("{}\n")
     assert "is no file of answers" in openpali(*asked)
     assert "give both" in openpali("predict", questions, "what?", "--ray")

@@ -205,8 +205,8 @@ def test_the_command_slices_saved_predictions(tmp_path: Path) -> None:
     lines = [
         Line(Answered(i, f"k{i}", "p", "a cat" if i < 40 else "a bad dog", ("a cat",), "en"), "") for i in range(60)
     ]
-    PredictionsFile(answers, {"benchmark": "nano/caption"}).resume()
-    PredictionsFile(answers, {"benchmark": "nano/caption"}).append(lines)
+    PredictionsFile(answers, {"benchmark": "nano/caption"}).go_on()
+    PredictionsFile(answers, {"benchmark": "nano/caption"}).write(lines)
     table = tmp_path / "labels.csv"
     table.write_text("key,kind\n" + "".join(f"k{i},{'x' if i < 30 else 'y'}\n" for i in range(60)))
     (tmp_path / "rude.txt").write_text("bad\n")

@@ -120,13 +120,12 @@ class _Bulk:
 
     def answer(self) -> None:
         """Write a file of answers."""
-        from openpali.infer.bulk import AnswersFile, replies
+        from openpali.infer.bulk import AnswersFile, Asking, replies
 
         file = AnswersFile(self.output, self.run)
-        done = file.resume(self.pali, self.samples, self.request)
-
+        done = file.go_on(Asking(self.pali, self.request), self.samples)
         left = replies(self.pali, self.samples, self.request, batch=self.batch, skip=done.samples)
-        self._report(chain([done], map(file.append, left)))
+        self._report(chain([done], map(file.write, left)))
 
     def answer_with_ray(self, workers: int) -> None:
         """Write a folder of answers."""

@@ -191,7 +191,7 @@ class AnswerEvaluator:
 
     def run(self, pipeline: Answering, ranks: Ranks = ALONE) -> Answers:
         n, file = count(self.source, self.limit), self.predictions
-        known = once(ranks, lambda: file.resume() if file else [])
+        known = once(ranks, lambda: file.go_on() if file else [])
         lines = {line.answered.index: line for line in known if line.answered.index < n}
         gather(ranks, lambda: self._check_known(lines, n, ranks))
         progress = _Progress(self.score, n, self.watch if ranks.rank == 0 else unwatched)
@@ -200,7 +200,7 @@ class AnswerEvaluator:
         while any(gathered := gather(ranks, lambda: next(mine, []))):
             fresh = [line for each in gathered for line in each]
             if file:
-                once(ranks, partial(file.append, fresh))
+                once(ranks, partial(file.write, fresh))
             lines |= {line.answered.index: line for line in fresh}
             progress.show([line.answered for line in lines.values()])
         ordered = [lines[i] for i in range(n)]

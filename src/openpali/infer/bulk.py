@@ -6,29 +6,23 @@ for some in replies(pali, source, Request(task="caption")):
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from openpali.data.sources.base import Source
 from openpali.data.sources.mask_formats import RunLengths
 from openpali.data.sources.records import RecordSource
 from openpali.infer.batches import cut, windows
-from openpali.infer.lines import append_lines, drop_torn_line, whole_lines
+from openpali.infer.lines import AnotherRun, Json, LinesFile
 from openpali.infer.pali import Pali, Prompted, Reworded
 from openpali.infer.pipeline import BATCH, Prediction, Row, frames_of
-from openpali.locks import lock_output
-from openpali.messages import reason, shorten
+from openpali.messages import shorten
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Object
 from openpali.tasks.registry import suited, tasks_of
-
-Json = dict[str, Any]
-_HEAD = b'{"key": '  # start of every line
 
 
 @dataclass(frozen=True)
@@ -141,7 +135,7 @@ class Done:
         return cls(len(lines), sum("error" in line for line in lines), ood)
 
 
-class AnswersFile:
+class AnswersFile(LinesFile):
     """A file with one JSON line per sample, in their order, which a killed run continues.
 
     Args:
@@ -150,40 +144,36 @@ class AnswersFile:
     """
 
     def __init__(self, path: Path, run: str) -> None:
-        self.path, self.run = path, run
+        super().__init__(path, '{"key": ', "file of answers")
+        self.run = run
 
-    def resume(self, pali: Pali, source: Source, request: Request) -> Done:
-        """What is answered. Drops a last line that a kill left incomplete, and keeps other processes
-        from writing until this object is gone.
+    def check(self, lines: Sequence[Json], asking: Asking, source: Source, window: range, other: str) -> Done:
+        """What is answered by lines about the first samples of a window.
+
+        Raises:
+            AnotherRun: they are of another run or of other samples; ``other`` says so.
+        """
+        if {line["run"] for line in lines} - {self.run} or len(lines) > len(window):
+            raise AnotherRun(f"{self.path} {other}")
+        for place in sorted({0, len(lines) - 1} if lines else ()):
+            if then := asking.differs(source, window[place], lines[place]):
+                raise AnotherRun(f"{self.path} {other}; its line {place + 1} is about {then}")
+        return Done.of(lines)
+
+    def go_on(self, asking: Asking, source: Source) -> Done:
+        """What is answered, see :meth:`LinesFile.resume`.
 
         Raises:
             ValueError: another process writes the file, or it is of another run or of other samples, or no file of
                 answers. It stays as it is.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_output(self.path)
-        kept = whole_lines(self.path)
-        try:
-            lines = [json.loads(line) for line in kept.splitlines()]  # of bytes: a text may hold U+2028
-            runs = {line["run"] for line in lines}
-            if not kept and self.path.is_file() and not _HEAD.startswith(self.path.read_bytes()[: len(_HEAD)]):
-                raise ValueError("it has no whole line")
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path} is no file of answers ({reason(error)}): name another one") from error
-        other = f"{self.path} holds answers of another run: name another file, or delete this one"
-        if runs - {self.run} or len(lines) > len(source):
-            raise ValueError(other)
-        asking = Asking(pali, request)
-        for index in sorted({0, len(lines) - 1} if lines else ()):
-            if then := asking.differs(source, index, lines[index]):
-                raise ValueError(f"{other}; its line {index + 1} is about {then}")
-        drop_torn_line(self.path)
-        return Done.of(lines)
+        other = "holds answers of another run: name another file, or delete this one"
+        return self.resume(lambda lines: self.check(lines, asking, source, range(len(source)), other))
 
-    def append(self, some: Sequence[Reply]) -> Done:
+    def write(self, some: Sequence[Reply]) -> Done:
         """Append replies; they are on disk when this returns."""
         lines = [{**reply.as_json(), "run": self.run} for reply in some]
-        append_lines(self.path, lines)
+        self.append(lines)
         return Done.of(lines)
 
 

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,11 @@ import torch
 
 from openpali.data.sources.base import Source
 from openpali.infer.batches import windows
-from openpali.infer.bulk import Asking, Done, Reply, Request, fetch
-from openpali.infer.lines import as_lines, whole_lines
+from openpali.infer.bulk import AnswersFile, Asking, Done, Reply, Request, fetch
+from openpali.infer.lines import Json, as_lines
 from openpali.infer.pali import Pali
-from openpali.messages import reason
 from openpali.tasks.example import Example
 from openpali.whole import write_whole
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,23 +76,14 @@ def answer_with_ray(job: Job, pali: Pali, source: Source, *, workers: int, gpus:
 def _resume(job: Job, pali: Pali, source: Source) -> dict[int, Done]:
     """The windows that are written, by their first sample."""
     expected = {job.file(window.start): window for window in windows(len(source), job.batch)}
-    asking, paths = Asking(pali, job.request), sorted(job.folder.glob("*.jsonl"))
-    found: dict[int, Done] = {}
-    for path in paths:
-        other = (
-            f"{path} holds answers of another run, or of another --batch-size: name another folder, or delete it"
-        )
-        try:
-            lines = [json.loads(line) for line in whole_lines(path).splitlines()]
-            runs = {line["run"] for line in lines}
-            if path not in expected or len(lines) != len(expected[path]) or runs != {job.run}:
-                raise ValueError(other)
-            start = expected[path].start
-            if path in (paths[0], paths[-1]) and (then := asking.differs(source, start, lines[0])):
-                raise ValueError(f"{other}; its first line is about {then}")
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no file of answers ({reason(error)}): name another folder") from error
-        found[start] = Done.of(lines)
+    other = "holds answers of another run, or of another --batch-size: name another folder, or delete it"
+    asking, found = Asking(pali, job.request), dict[int, Done]()
+    for path in sorted(job.folder.glob("*.jsonl")):
+        file, window = AnswersFile(path, job.run), expected.get(path, range(0))
+        done = file.read(partial(file.check, asking=asking, source=source, window=window, other=other))
+        if done.samples != len(window):
+            raise ValueError(f"{path} {other}")
+        found[window.start] = done
     return found
 
 

@@ -1,38 +1,77 @@
-"""Files of JSON lines that a killed process continues: whole lines are appended."""
+"""Files of answers, one JSON line each, that a killed process continues."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from openpali.locks import lock_output
+from openpali.messages import reason
 from openpali.whole import naming
 
-
-def whole_lines(path: Path) -> bytes:
-    """The file without what follows its last line end; empty if there is no file."""
-    data = path.read_bytes() if path.is_file() else b""
-    return data[: data.rfind(b"\n") + 1]
+Json = dict[str, Any]
+T = TypeVar("T")
 
 
-def drop_torn_line(path: Path) -> None:
-    """Cut the file behind its last line end."""
-    if path.is_file():
-        length = len(whole_lines(path))
-        with path.open("r+b") as file:
-            file.truncate(length)
+class LinesFile:
+    """A file with a line of JSON per answer, to which whole lines are appended.
+
+    Args:
+        path: the file; it need not exist yet.
+        head: how its first line begins.
+        kind: what error messages call such a file.
+    """
+
+    def __init__(self, path: Path, head: str, kind: str) -> None:
+        self.path, self.head, self.kind = path, head.encode(), kind
+
+    def read(self, parse: Callable[[list[Json]], T]) -> T:
+        """What ``parse`` makes of the whole lines; what follows them, a kill left incomplete.
+
+        Raises:
+            ValueError: it is no such file; or ``parse`` raises anything else, which says so.
+        """
+        data = self.path.read_bytes() if self.path.is_file() else b""
+        try:
+            if not self.head.startswith(data[: len(self.head)]):
+                raise ValueError("it begins otherwise")
+            # cut as bytes: a text may hold U+2028
+            return parse([json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()])
+        except AnotherRun as error:
+            raise ValueError(str(error)) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{self.path} is no {self.kind} ({reason(error)}): name another one") from error
+
+    def resume(self, parse: Callable[[list[Json]], T]) -> T:
+        """As :meth:`read`. Drops what a kill left incomplete, and keeps other processes from writing until this
+        object is gone.
+
+        Raises:
+            ValueError: as :meth:`read`, or another process writes the file. It stays as it is.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_output(self.path)
+        found = self.read(parse)
+        if self.path.is_file():
+            with self.path.open("r+b") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+        return found
+
+    def append(self, values: Iterable[Mapping[str, Any]]) -> None:
+        """Append lines; they are on disk when this returns."""
+        with naming(self.path), self.path.open("ab") as file:
+            file.write(as_lines(values))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class AnotherRun(Exception):
+    """A file holds answers, but not those of this run."""
 
 
 def as_lines(values: Iterable[Mapping[str, Any]]) -> bytes:
     """JSON objects, one per line."""
     return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode("utf-8")
-
-
-def append_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
-    """Append JSON objects, one per line; they are on disk when this returns."""
-    with naming(path), path.open("ab") as file:
-        file.write(as_lines(values))
-        file.flush()
-        os.fsync(file.fileno())

@@ -195,7 +195,7 @@ def test_a_killed_study_goes_on_to_the_same_scores(run: Run, whole: str, monkeyp
     run("whole", "--report")
     expected, expected_results = table(), results()
     assert len(expected_results) == 6
-    for cls, method, time in ((TrainStep, "run", 3), (PredictionsFile, "append", 1)):
+    for cls, method, time in ((TrainStep, "run", 3), (PredictionsFile, "write", 1)):
         with monkeypatch.context() as patch:
             dies(patch, cls, method, time)
             with pytest.raises(Killed):
