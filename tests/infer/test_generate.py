@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_models import DECODINGS, check_same, inputs, row, tiny
 from torch import Tensor
 
-from openpali.infer.generate import Ask, Decoding, Rows, encode, generate, loops
+from openpali.infer.generate import Ask, Decoding, Generation, Rows, encode, generate, loops, write
 from openpali.model.pali import PaliModel
 
 EOS = 1
@@ -272,18 +273,23 @@ def test_allowed_function_keeps_to_the_listed_texts() -> None:
         texts = [[*a, EOS] for a in answers if i or a != [5]]
         return [t[len(ids)] for t in texts if t[: len(ids)] == ids]
 
+    def ask(decoding: Decoding) -> list[list[Generation]]:
+        with torch.inference_mode():
+            asks = [Ask(decoding, partial(allowed, i)) for i in range(len(batch[1]))]
+            return write(model, encode(model, *batch), asks, EOS)
+
     for decoding in DECODINGS.values():
-        got = generate(model, *batch, decoding=decoding, allowed=allowed)
+        got = ask(decoding)
         assert all(g.ids in answers and g.finish_reason == "eos" for generations in got for g in generations)
         assert all(g.ids != [5] for g in got[0])
         ids = [*got[1][0].ids, EOS]
         unrestricted = teacher_forced(model, *row(batch, 1), ids)[range(len(ids)), ids]
         assert got[1][0].log_probs == pytest.approx(unrestricted.tolist(), abs=1e-4)
-    every = generate(model, *batch, decoding=Decoding(beams=4, samples=4), allowed=allowed)
+    every = ask(Decoding(beams=4, samples=4))
     assert sorted(g.ids for g in every[1]) == sorted(answers)
     assert sorted(g.ids for g in every[0]) == sorted(answers[1:])
     with pytest.raises(ValueError, match="allowed leaves row 0 no token after"):
-        generate(model, *batch, allowed=lambda _, ids: [3] if not ids else [])
+        generate(model, *batch, allowed=lambda ids: [3] if not ids else [])
     with pytest.raises(ValueError, match="mask of the 14 tokens"):
         generate(model, *batch, allowed=torch.ones(13, dtype=torch.bool))
 

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -25,9 +25,9 @@ from openpali.model.pali import Seen
 
 FinishReason = Literal["eos", "length", "repetition", "stop"]
 
-Allowed = Tensor | Callable[[int, list[int]], Sequence[int]]
-"""Which tokens may come next: a bool mask ``[V]``, or a function of the row and its ids so far that lists them
-(with EOS if the text may end there)."""
+Allowed = Tensor | Callable[[list[int]], Sequence[int]]
+"""Which tokens may come next in a row: a bool mask ``[V]``, or a function of its ids so far that lists them (with EOS
+if the text may end there)."""
 
 _LONGEST_LOOP = 8  # most tokens of an n-gram whose repetition counts as a loop
 _COLDEST = 1e-30  # temperature; below, float32 overflows, and the likeliest token is certain before
@@ -186,7 +186,7 @@ def generate(
         images, prompt, frames: as :class:`openpali.model.pali.PaliModel` takes them.
         decoding: None: greedy, up to 64 tokens.
         eos_id: the token that ends a text.
-        allowed: which tokens may come next; None: all.
+        allowed: which tokens may come next in each row; None: all.
 
     Returns:
         For each row its ``decoding.samples`` generations, best score first.
@@ -204,7 +204,7 @@ def generate(
     decoding = decoding or Decoding()
     with evaluating(model):
         memory = encode(model, images, prompt, frames)
-        return write(model, memory, [Ask(decoding, _of_row(allowed, i)) for i in range(len(prompt))], eos_id)
+        return write(model, memory, [Ask(decoding, allowed)] * len(prompt), eos_id)
 
 
 def encode(model: Model, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
@@ -219,10 +219,6 @@ def write(model: Model, memory: Any, asks: Sequence[Ask], eos_id: int) -> list[l
     while len(rows):
         rows.step()
     return [text.generations for text in texts]
-
-
-def _of_row(allowed: Allowed | None, row: int) -> AllowedNext | None:
-    return allowed if allowed is None or isinstance(allowed, Tensor) else partial(allowed, row)
 
 
 @contextmanager
@@ -241,10 +237,6 @@ def evaluating(model: object) -> Iterator[None]:
             module.training = True
 
 
-AllowedNext = Tensor | Callable[[list[int]], Sequence[int]]
-"""As :data:`Allowed`, for one row."""
-
-
 @dataclass(frozen=True)
 class Ask:
     """What to generate for one row.
@@ -257,7 +249,7 @@ class Ask:
     """
 
     decoding: Decoding = Decoding()
-    allowed: AllowedNext | None = None
+    allowed: Allowed | None = None
     stop: Callable[[list[int]], bool] | None = None
     alternatives: int = 0
 

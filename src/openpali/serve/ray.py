@@ -30,6 +30,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from openpali.infer.pali import Pali
+from openpali.messages import reason
 from openpali.serve.completions import DONE, event
 from openpali.serve.errors import ApiError
 from openpali.serve.http import METRICS_TYPE, create_app, protect
@@ -69,8 +70,7 @@ def build(args: dict[str, Any]) -> Any:
     try:
         given = Options(**args)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"option {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ValueError(f"option {reason(error)}") from error
     given.key()  # a bad one is refused before anything is started
     options = given.model_copy(update={"api_key": given.secret(), "api_key_file": None})  # others may not have it
 
