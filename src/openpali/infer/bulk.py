@@ -67,28 +67,11 @@ class Reply:
     files: Sequence[str] = ()
 
     def as_json(self) -> Json:
-        """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths.
-
-        The ``confidence`` of the text, or of each object, is null if the model is not calibrated for the task;
-        ``out_of_distribution`` and ``ood_score`` are null without an OOD detector.
-        """
+        """Plain JSON values: as :func:`as_json`, or the error."""
         named = {"key": self.key} | ({"images": list(self.files)} if self.files else {})
         if self.prediction is None:
             return {**named, "error": self.error}
-        answer, generation = self.prediction.answer, self.prediction.generation
-        return {
-            **named,
-            "prompt": self.prediction.prompt,
-            "text": answer.text,
-            "confidence": answer.confidence,
-            "objects": [object_as_json(thing) for thing in answer.objects],
-            "score": generation.score,
-            "finish_reason": generation.finish_reason,
-            "out_of_distribution": self.prediction.out_of_distribution,
-            "ood_score": self.prediction.ood_score,
-            "confidence_holds": self.prediction.confidence_holds,
-            **({"note": self.note} if self.note else {}),
-        }
+        return named | as_json(self.prediction) | ({"note": self.note} if self.note else {})
 
 
 def replies(
@@ -297,6 +280,26 @@ def _named(source: Source, index: int) -> tuple[str, Sequence[str]]:
         record = source.record(index)
         return record.key or source.where(index), record.images
     return source.where(index), ()
+
+
+def as_json(prediction: Prediction) -> Json:
+    """Plain JSON values: boxes are [ymin, xmin, ymax, xmax] in pixels, masks COCO's run lengths.
+
+    The ``confidence`` of the text, or of each object, is null if the model is not calibrated for the task;
+    ``out_of_distribution`` and ``ood_score`` are null without an OOD detector.
+    """
+    answer, generation = prediction.answer, prediction.generation
+    return {
+        "prompt": prediction.prompt,
+        "text": answer.text,
+        "confidence": answer.confidence,
+        "objects": [object_as_json(thing) for thing in answer.objects],
+        "score": generation.score,
+        "finish_reason": generation.finish_reason,
+        "out_of_distribution": prediction.out_of_distribution,
+        "ood_score": prediction.ood_score,
+        "confidence_holds": prediction.confidence_holds,
+    }
 
 
 def object_as_json(thing: Object) -> Json:

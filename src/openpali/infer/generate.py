@@ -26,8 +26,8 @@ from openpali.model.pali import Seen
 FinishReason = Literal["eos", "length", "repetition", "stop"]
 
 Allowed = Tensor | Callable[[list[int]], Sequence[int]]
-"""Which tokens may come next in a row: a bool mask ``[V]``, or a function of its ids so far that lists them (with EOS
-if the text may end there)."""
+"""Which tokens may come next in a row: a bool mask ``[V]``, or a function of its ids so far that lists them (with
+EOS if the text may end there)."""
 
 _LONGEST_LOOP = 8  # most tokens of an n-gram whose repetition counts as a loop
 _COLDEST = 1e-30  # temperature; below, float32 overflows, and the likeliest token is certain before

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
-from openpali.infer.bulk import object_as_json
+from openpali.infer.bulk import as_json
 from openpali.infer.generate import Generation, Written
 from openpali.infer.pipeline import Prediction
 from openpali.serve.schemas import MaskFormat
-from openpali.tasks.example import Mask, Object
+from openpali.tasks.example import Mask
 from openpali.text.growing import text_after
 from openpali.text.tokenizer import Tokenizer
 
@@ -32,17 +32,12 @@ def own(prediction: Prediction, masks: MaskFormat = "rle", note: str = "") -> Js
     Args:
         note: says if the prompt is not the text that was sent.
     """
-    return {
-        "prompt": prediction.prompt,
-        "note": note or None,
-        "confidence": prediction.answer.confidence,
-        "objects": [_object(thing, masks) for thing in prediction.answer.objects],
-        "score": prediction.generation.score,
-        "finish_reason": prediction.generation.finish_reason,
-        "out_of_distribution": prediction.out_of_distribution,
-        "ood_score": prediction.ood_score,
-        "confidence_holds": prediction.confidence_holds,
-    }
+    found = {**as_json(prediction), "note": note or None}
+    del found["text"]
+    for record, thing in zip(found["objects"], prediction.answer.objects, strict=True):
+        if masks == "png" and thing.mask is not None:
+            record["mask"] = _png(thing.mask)
+    return found
 
 
 def usage(prompt_tokens: int, generations: Sequence[Generation]) -> Json:
@@ -63,7 +58,7 @@ def log_probs(tokenizer: Tokenizer, written: Written, first: int, last: int) -> 
     ids, found = list(written.ids), []
     for i in range(first, last):
 
-        def as_json(token: int, log_prob: float, before: list[int] = ids[:i]) -> Json:
+        def named(token: int, log_prob: float, before: list[int] = ids[:i]) -> Json:
             [piece] = tokenizer.pieces([token])
             byte = _BYTE.fullmatch(piece)
             if token == tokenizer.eos_id:
@@ -74,16 +69,9 @@ def log_probs(tokenizer: Tokenizer, written: Written, first: int, last: int) -> 
             return {"token": piece, "logprob": log_prob, "bytes": spelt}
 
         others = written.alternatives[i] if written.alternatives else ()
-        top = [as_json(*pair) for pair in others]
-        found.append({**as_json(ids[i], written.log_probs[i]), "top_logprobs": top})
+        top = [named(*pair) for pair in others]
+        found.append({**named(ids[i], written.log_probs[i]), "top_logprobs": top})
     return found
-
-
-def _object(thing: Object, masks: MaskFormat) -> Json:
-    record = object_as_json(thing)
-    if masks == "png" and thing.mask is not None:
-        record["mask"] = _png(thing.mask)
-    return record
 
 
 def _png(mask: Mask) -> str:
