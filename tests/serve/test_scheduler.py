@@ -96,7 +96,11 @@ def test_so_it_is_through_openvino(family: Path, images: Sequence[Image], monkey
 def test_all_tokens_that_a_model_reads_are_counted(kind: str, others: int, images: Sequence[Image]) -> None:
     tokenizer: Any = SimpleNamespace(encode=lambda _: [7, 8, 9], decode=lambda _: "", pad_id=0, eos_id=1)
     pipeline = Pipeline(init_weights(KINDS[kind]()).eval(), tokenizer, Preprocess(8, 8))
-    scheduler = Scheduler(SimpleNamespace(pipeline=lambda _: pipeline))  # type: ignore[arg-type]
+
+    def rows(frames: Any, prompt: str, task: Any, part: str) -> Any:
+        return {part: pipeline.row(frames, prompt, task)}
+
+    scheduler = Scheduler(SimpleNamespace(pipeline=lambda _: pipeline, rows=rows))  # type: ignore[arg-type]
     tickets = [
         scheduler.submit(images[:2], text, task=open_task("vqa"), part="any", decoding=Decoding(max_tokens=1))
         for text in ("what?", "where?")

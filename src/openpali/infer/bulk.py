@@ -35,9 +35,6 @@ class Request:
             or names. Without a task it is a prompt or a question.
         lang: of the answers; by default the sample's.
         raw: the text is the whole prompt, even if it reads like a question.
-
-    Raises:
-        ValueError: ``raw`` without a text, or with a task.
     """
 
     task: str = ""
@@ -82,9 +79,6 @@ def replies(
     Args:
         batch: samples that go through the model together; it does not change the answers.
         skip: leave out the first replies. The others are those of a run that left out none.
-
-    Raises:
-        ValueError: there is no such task, or the model takes no images.
     """
     if request.task:
         pali.pipeline(pali.part_for(request.task)).task(request.task, warn=False)  # each sample's task warns
@@ -144,12 +138,7 @@ class AnswersFile(LinesFile):
         return Done.of(lines)
 
     def go_on(self, asking: Asking, source: Source) -> Done:
-        """What is answered, see :meth:`LinesFile.resume`.
-
-        Raises:
-            ValueError: another process writes the file, or it is of another run or of other samples, or no file of
-                answers. It stays as it is.
-        """
+        """What is answered, see :meth:`LinesFile.resume`."""
         other = "holds answers of another run: name another file, or delete this one"
         return self.resume(lambda lines: self.check(lines, asking, source, range(len(source)), other))
 

@@ -60,10 +60,6 @@ def answer_with_ray(job: Job, pali: Pali, source: Source, *, workers: int, gpus:
         pali, source: the model and the samples, to check what is there already.
         workers: models that answer at the same time.
         gpus: of each of them.
-
-    Raises:
-        ValueError: the folder holds other answers, or the cluster is too small.
-        OSError: the folder cannot be written.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     there = _resume(job, pali, source)

@@ -87,9 +87,6 @@ class Decoding:
         length_penalty: scores are divided by ``length ** length_penalty``, EOS counted. 0: the plain sum.
         max_repeats: stop a text that ends in the same 1 to 8 tokens so many times in a row, over at least 24
             tokens; None: never.
-
-    Raises:
-        ValueError: for a value out of range, or a combination without meaning.
     """
 
     max_tokens: int = 64
@@ -195,9 +192,6 @@ def generate(
     step, whatever the rank of EOS, and goes on with other tokens as well. A row is done when its finished
     hypotheses beat the best score that the live ones can still reach. Its texts end in EOS unless ``allowed``
     forbids that.
-
-    Raises:
-        ValueError: ``allowed`` leaves no token.
     """
     if prompt.shape[0] == 0:
         return []
@@ -299,11 +293,7 @@ class Rows:
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Generate the next token of each row.
-
-        Raises:
-            ValueError: an ``allowed`` leaves no token.
-        """
+        """Generate the next token of each row."""
         live = [(text, h) for text in self._live for h in text.live]
         ids = torch.tensor([h.ids[-1] if h.ids else self._model.first for _, h in live], device=self._device)
         log_probs = self._model.step(ids[:, None], self._cache)[:, -1].float().log_softmax(-1)

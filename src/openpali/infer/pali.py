@@ -95,10 +95,6 @@ class Pali:
             OpenVINO computes in bf16 if the processor supports it, whatever this is: with "bf16" it only generates,
             and torch encodes images and prompts.
         device: where torch computes, as "cpu" or "cuda".
-
-    Raises:
-        ValueError: an engine, dtype or device that is unknown or not available here, or a combination that is
-                impossible.
     """
 
     def __init__(
@@ -148,7 +144,7 @@ class Pali:
 
         Raises:
             FileNotFoundError: there is no such model.
-            ValueError: as :class:`Pali`.
+            ValueError: it cannot be opened, or not run so here.
         """
         return cls(find_model(str(name)), engine, dtype, device)
 
@@ -172,9 +168,6 @@ class Pali:
             out: folder to write; by default a temporary one that is deleted with this object.
             size: pixels per side, or height and width; by default the size that the image encoder was trained at.
             head, locations, seed: as for :func:`assemble`.
-
-        Raises:
-            FileNotFoundError, ValueError: as for :func:`assemble`.
         """
         temporary = None if out else TemporaryDirectory(prefix="openpali-")
         folder = Path(out or cast(TemporaryDirectory[str], temporary).name)
@@ -189,10 +182,6 @@ class Pali:
 
         Args:
             name: of the adapter, as for :meth:`from_pretrained`.
-
-        Raises:
-            FileNotFoundError: there is no such adapter.
-            ValueError: it is no adapter, or one of another model; or the engine is not torch.
         """
         folder = find_model(str(name))
         stored = None if (folder / FAMILY).is_file() else open_model(folder)
@@ -254,9 +243,6 @@ class Pali:
                 options that its part was trained with.
             part: picks the part of the family instead.
             raw: the texts are prompts, whatever they are.
-
-        Raises:
-            ValueError: the family lacks a part, or as :meth:`Pipeline.predict`.
         """
         check_rows(frames, prompts)
         found: list[Prediction] = []
@@ -432,9 +418,6 @@ class Pali:
         They are asked in this order, until one is sure (:mod:`openpali.infer.routing`): first the part whose own
         images have the nearest proportions. A part that squashes the images is left out if another does not. Only
         one part is given without images, or if one is not calibrated, so that confidence cannot compare them.
-
-        Raises:
-            ValueError: the family does not have a part.
         """
         parts = self.parts_for(task)
         if not images or len(parts) == 1:
@@ -450,11 +433,7 @@ class Pali:
         return self.pipeline(prediction.part).tokenizer
 
     def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
-        """A part's folder and its model in evaluation mode, in this dtype and on this device; cached.
-
-        Raises:
-            FileNotFoundError, ValueError: there is no such part, or its files cannot be read.
-        """
+        """A part's folder and its model in evaluation mode, in this dtype and on this device; cached."""
         with self._lock:
             if part not in self._loaded:
                 if part not in self.parts:
@@ -476,11 +455,7 @@ class Pali:
         return model, stored.preprocess
 
     def pipeline(self, part: str = MAIN) -> Pipeline:
-        """The pipeline of a part that answers prompts; cached.
-
-        Raises:
-            FileNotFoundError, ValueError: as :meth:`load`, or the part is of another kind.
-        """
+        """The pipeline of a part that answers prompts; cached."""
         with self._lock:
             if part not in self._pipelines:
                 self._pipelines[part] = self._open(part)
@@ -507,22 +482,14 @@ class Pali:
 
     @cached_property
     def embedding(self) -> EmbeddingPipeline:
-        """The pipeline of the siglip part.
-
-        Raises:
-            FileNotFoundError, ValueError: as :meth:`load`.
-        """
+        """The pipeline of the siglip part."""
         stored, model = self.load("siglip")
         assert stored.preprocess is not None
         texts = stored.facts.normalisation, stored.facts.padding
         return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *texts)
 
     def load_all(self) -> None:
-        """Load every part that answers prompts or embeds, so that no request waits for it.
-
-        Raises:
-            FileNotFoundError, ValueError: as :meth:`load`.
-        """
+        """Load every part that answers prompts or embeds, so that no request waits for it."""
         for part in self.parts:
             kind = open_model(self.parts[part]).kind
             if kind in ANSWERING:

@@ -225,12 +225,7 @@ class Pipeline:
         return self._choices.get(texts)
 
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
-        """A task's prompt, in a language.
-
-        Raises:
-            ValueError: the prompt names a language that the model was not trained on, or the task needs another
-                text.
-        """
+        """A task's prompt, in a language."""
         prompt = task.ask(text, lang=lang)
         if task.template.names_language and self.languages and lang not in self.languages:
             raise ValueError(f"this model does not answer in {lang!r}; it knows {', '.join(self.languages)}")
@@ -261,10 +256,6 @@ class Pipeline:
             task: parses the answers; by default each row's task is recognised by its prompt.
             decoding: by default greedy, up to the length of the task's longest answer.
             batch: rows that go through the model together.
-
-        Raises:
-            ValueError: unequal numbers of rows, an empty prompt, one that is too long, or an image that cannot be
-                read.
         """
         check_rows(frames, prompts)
         found: list[Prediction] = []
@@ -296,9 +287,6 @@ class Pipeline:
             prompt: the same for all rows.
             targets: answers to score for each row; EOS is their last token.
             batch: rows that go through the model together.
-
-        Raises:
-            ValueError: no rows, no targets or an empty one, or as :meth:`predict`.
         """
         if not frames or not targets or not all(target.strip() for target in targets):
             raise ValueError("log-perplexity needs at least one row of images and one target, and no empty target")
@@ -325,9 +313,6 @@ class Pipeline:
             frames: as for :meth:`predict`.
             samples: prompts and targets, as tasks write them.
             batch: rows that go through the model together.
-
-        Raises:
-            ValueError: as :meth:`predict`.
         """
         check_rows(frames, [sample.prompt for sample in samples])
         found: list[list[float]] = []
@@ -390,11 +375,7 @@ class Pipeline:
         return open_task(name, self.options.get(name, own), self.tools, dialect=self.dialect)
 
     def describe(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Tensor:
-        """Features of the OOD detector, ``[N, 2 D]``: see :func:`openpali.weights.ood.describe`.
-
-        Raises:
-            ValueError: the model takes text alone, or an image cannot be read.
-        """
+        """Features of the OOD detector, ``[N, 2 D]``: see :func:`openpali.weights.ood.describe`."""
         found, eos = [], [self.tokenizer.eos_id]
         with torch.inference_mode(), evaluating(self.model):
             for some in _chunks(images, batch):
@@ -417,29 +398,13 @@ class Pipeline:
         return tuple(tensor.data_ptr() for part in parts for tensor in part.state_dict().values())
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """The tokens of a prompt.
-
-        Raises:
-            ValueError: it is empty, or too long for the model.
-        """
+        """The tokens of a prompt."""
         if not prompt.strip():
             raise ValueError("the prompt is empty")
         ids = self.tokenizer.encode(prompt)
         if len(ids) > self.max_prompt:
             raise ValueError(f"the prompt has {len(ids)} tokens, this model takes {self.max_prompt}: shorten it")
         return ids
-
-    def check_places(self, ids: Sequence[int], images: int) -> None:
-        """
-        Raises:
-            ValueError: a prompt has places for more than so many images.
-        """
-        place = self.model.image_place
-        if place is not None and (places := ids.count(place)) > images:
-            raise ValueError(
-                f"the prompt has {places} times {self.tokenizer.pieces([place])[0]}, and there are {images} "
-                "images: give an image for each"
-            )
 
     def row(self, frames: Frames, prompt: str, task: Task) -> Row:
         """A prompt and its images, as the model reads them.
@@ -452,8 +417,12 @@ class Pipeline:
 
     def _images(self, frames: Frames, ids: Sequence[int]) -> tuple[Sequence[Image], Size]:
         """The images of a prompt, resized, and the size of the first."""
-        images = [open_image(image) for image in frames]
-        self.check_places(ids, len(images))
+        images, place = [open_image(image) for image in frames], self.model.image_place
+        if place is not None and (places := ids.count(place)) > len(images):
+            raise ValueError(
+                f"the prompt has {places} times {self.tokenizer.pieces([place])[0]}, and there are {len(images)} "
+                "images: give an image for each"
+            )
         if not images:
             return (), Size(1, 1)
         if self.preprocess is None:
@@ -514,11 +483,7 @@ class EmbeddingPipeline:
         return self.model, self.preprocess
 
     def count(self, texts: Sequence[str], images: int = 0) -> int:
-        """Tokens of texts and patches of images that the towers read, without padding.
-
-        Raises:
-            ValueError: a text is longer than its tower reads, so that its end would be cut.
-        """
+        """Tokens of texts and patches of images that the towers read, without padding."""
         rows, columns = self.model.config.vision.grid
         length, total = self.model.config.text.length, images * rows * columns
         wider = replace(self._encoder, length=length + 1)  # shows what would be cut
@@ -566,11 +531,7 @@ def cut_at(text: str, stops: Sequence[str]) -> str:
 
 
 def open_image(image: ImageLike) -> Sized:
-    """Any kind of image as RGB uint8 ``[H, W, 3]``; a Pillow image gives the same pixels as its file.
-
-    Raises:
-        FileNotFoundError, ValueError: see :func:`load_image`; or an array of another shape or dtype.
-    """
+    """Any kind of image as RGB uint8 ``[H, W, 3]``; a Pillow image gives the same pixels as its file."""
     if isinstance(image, Sized):
         return image
     if isinstance(image, np.ndarray):

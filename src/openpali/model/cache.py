@@ -193,11 +193,7 @@ class Cache:
         self.max_length = max_length
 
     def reserve(self, count: int) -> Places:
-        """Places for the next ``count`` positions of each row, counted as filled from now on.
-
-        Raises:
-            ValueError: a row has no room for them.
-        """
+        """Places for the next ``count`` positions of each row, counted as filled from now on."""
         lengths = self.text.lengths
         start, longest = int(lengths.min()), int(lengths.max())
         end = longest + count

@@ -83,11 +83,7 @@ class VisionLanguageModel(nn.Module, ABC):
         self.project = project
 
     def check_pad(self, pad: int) -> None:
-        """Check that a tokenizer, whose pad token is ``pad``, pads with what this model takes for padding.
-
-        Raises:
-            ValueError: it does not.
-        """
+        """Check that a tokenizer, whose pad token is ``pad``, pads with what this model takes for padding."""
         if pad != self.pad:
             raise ValueError(
                 f"the tokenizer pads with id {pad}, and {type(self).__name__} takes id {self.pad} for padding: use "

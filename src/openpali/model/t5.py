@@ -31,9 +31,6 @@ class T5Config:
 
     ``bias_per_layer`` is umT5's: a relative bias of its own in each layer instead of one per stack.
     ``tied_head`` is T5 1.0's: the output head is the embedding, and its input is scaled by ``D^-0.5``.
-
-    Raises:
-        ValueError: too few ``buckets``, or a ``max_distance`` within those that have a bucket of their own.
     """
 
     vocab_size: int
@@ -321,11 +318,7 @@ class EncoderDecoder(nn.Module):
         return Cache(memories, memory_mask_BN, max_length)
 
     def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
-        """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole.
-
-        Raises:
-            ValueError: the cache has no room for them.
-        """
+        """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole."""
         places, memory = cache.reserve(ids_BL.shape[1]), cache.memory
         biases = [places.bias(bias) for bias in self.decoder_bias]
         return self.run_decoder(

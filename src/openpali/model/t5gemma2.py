@@ -145,11 +145,7 @@ class T5Gemma2Model(VisionLanguageModel):
 
 
 def whole_squares(pool: int, vision: ViTConfig) -> tuple[int, int]:
-    """The grid of a ViT.
-
-    Raises:
-        ValueError: it does not divide into squares of ``pool`` x ``pool`` patches.
-    """
+    """The grid of a ViT."""
     rows, columns = vision.grid
     if rows % pool or columns % pool:
         raise ValueError(

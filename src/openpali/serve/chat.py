@@ -34,9 +34,6 @@ def read_chat(messages: Sequence[Message], history: History, task: str = "") -> 
         history: "last-turn": the last message counts, with the newest images; "refuse": a chat of more than one
             message is an error.
         task: writes the prompt, perhaps without a text.
-
-    Raises:
-        ApiError: the chat has a history, or ends in no question.
     """
     if len(messages) > 1 and history == "refuse":
         raise ApiError(

@@ -39,7 +39,6 @@ class Client:
             drop: is given a result that comes too late.
 
         Raises:
-            ApiError: the time is over.
             ClientDisconnect: the client has gone away.
         """
 
@@ -72,7 +71,6 @@ async def first(work: Awaitable[T], request: Request, until: float | None = None
     """The result of ``work``.
 
     Raises:
-        ApiError: it is ``until`` before, on the clock of ``time.monotonic``.
         ClientDisconnect: the client goes away before.
     """
     done, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))

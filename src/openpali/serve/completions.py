@@ -77,11 +77,7 @@ def completions_router(service: Service) -> APIRouter:
 
 
 def decoding_of(body: Generating, limit: int | None, limits: Limits, longest: int) -> Decoding:
-    """How to generate; ``longest``: the limit of tokens where the request has none.
-
-    Raises:
-        ApiError: more tokens than this server generates, or a combination without meaning.
-    """
+    """How to generate; ``longest``: the limit of tokens where the request has none."""
     if (limit or 0) > limits.new_tokens:
         raise ApiError(
             400, f"max_tokens is {limit}, but this server generates {limits.new_tokens} at most", param="max_tokens"

@@ -41,9 +41,6 @@ class Key:
 
     Args:
         secret: None: every client is welcome.
-
-    Raises:
-        ValueError: it is empty.
     """
 
     def __init__(self, secret: str | None) -> None:

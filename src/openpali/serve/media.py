@@ -46,19 +46,12 @@ class Media:
         Args:
             url: a data URL, or a URL of an allowed host.
             param: what error messages call it.
-
-        Raises:
-            ApiError: it cannot be read, or is not allowed.
         """
         data = self.fetch(url, param) if is_remote(url) else _read_data_url(url, param)
         return self.decode(data, param)
 
     def images(self, named: Sequence[tuple[str, str]]) -> Iterator[Image]:
-        """The pixels of several images, each with what error messages call it; read one after another.
-
-        Raises:
-            ApiError: one of them cannot be read or is not allowed, or together they are too large.
-        """
+        """The pixels of several images, each with what error messages call it; read one after another."""
         pixels = 0
         for url, param in named:
             image = self.image(url, param)
@@ -70,11 +63,7 @@ class Media:
             yield image
 
     def decode(self, data: bytes, param: str) -> Image:
-        """The pixels of an image file.
-
-        Raises:
-            ApiError: it is no image, damaged or too large.
-        """
+        """The pixels of an image file."""
         try:
             return load_image(data, param, max_pixels=self.limits.pixels)
         except TooManyPixels as error:
@@ -83,11 +72,7 @@ class Media:
             raise ApiError(400, str(error), param=param, code="invalid_image") from error
 
     def fetch(self, url: str, param: str) -> bytes:
-        """The bytes behind a URL.
-
-        Raises:
-            ApiError: its host or address is not allowed, it cannot be fetched in time, or it is too large.
-        """
+        """The bytes behind a URL."""
         until = time.monotonic() + SECONDS
         for _ in range(REDIRECTS + 1):
             parts = self._check(url, param)
@@ -157,11 +142,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host.
-
-    Raises:
-        OSError: it has none.
-    """
+    """The addresses of a host."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
 

@@ -63,12 +63,7 @@ class Options(BaseModel):
         return Limits(new_tokens=self.max_tokens, per_client=self.per_client, seconds=self.timeout)
 
     def secret(self) -> str | None:
-        """The key that clients must send, if there is one.
-
-        Raises:
-            ValueError: it is given twice, or its file holds no text.
-            OSError: its file cannot be read.
-        """
+        """The key that clients must send, if there is one."""
         if self.api_key is not None and self.api_key_file is not None:
             raise ValueError("--api-key and --api-key-file exclude each other: give one of them")
         if self.api_key_file is not None:
@@ -80,22 +75,12 @@ class Options(BaseModel):
         return self.api_key if self.api_key is not None else os.environ.get("OPENPALI_API_KEY")
 
     def key(self) -> Key:
-        """What checks that clients send it.
-
-        Raises:
-            ValueError: it is empty, or as :meth:`secret`.
-            OSError: as :meth:`secret`.
-        """
+        """What checks that clients send it."""
         return Key(self.secret())
 
 
 def open_service(pali: Pali, options: Options) -> Service:
-    """A model ready to be served, with every part loaded; its scheduler does not run yet.
-
-    Raises:
-        ValueError: the key is empty, an adapter has the model's name or another base, or as :meth:`Pali.load_all`.
-        OSError: a file cannot be read.
-    """
+    """A model ready to be served, with every part loaded; its scheduler does not run yet."""
     name = _name(options.model, pali)
     if name in options.adapters:
         raise ValueError(f"--adapter {name}=...: there is a model {name!r} already: give it another name")

@@ -62,10 +62,6 @@ def build(args: dict[str, Any]) -> Any:
 
     Args:
         args: see :class:`openpali.serve.options.Options`.
-
-    Raises:
-        ValueError: an unknown option, or a wrong value.
-        OSError: the file of the API key cannot be read.
     """
     try:
         given = Options(**args)

@@ -140,7 +140,6 @@ class Scheduler:
             watch: sees the tokens as they come, if there is one text and it is not searched with beams.
 
         Raises:
-            ValueError: a prompt or an image that cannot be taken, or more beams or samples than slots.
             QueueFull: too many requests wait.
             Unavailable: no requests are taken.
         """

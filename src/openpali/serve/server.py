@@ -73,9 +73,6 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
 
     Args:
         port: 0: any that is free.
-
-    Raises:
-        OSError: there is no such host, it is another machine's, or the port is taken.
     """
     found: list[socket.socket] = []
     try:

@@ -113,11 +113,7 @@ class Service:
         return {name: Served(name, pali) for name, pali in named.items()}
 
     def model(self, name: str | None) -> Served:
-        """A model by its name.
-
-        Raises:
-            ApiError: there is none.
-        """
+        """A model by its name."""
         found = self.models.get(self.name if name is None else name)
         if found is None:
             here = ", ".join(map(repr, self.models))
@@ -161,7 +157,6 @@ class Service:
             work: takes the images.
 
         Raises:
-            ApiError: too many wait, a text is too long, or as :meth:`run`.
             ClientDisconnect: nobody waits for it any more.
         """
         client = Client(request, self.limits.seconds)
@@ -195,7 +190,6 @@ class Service:
         """Queue a request.
 
         Raises:
-            ApiError: it cannot be answered, or not now.
             ClientDisconnect: nobody waits for it any more.
         """
         if len(asked.images) > self.limits.images:
@@ -232,7 +226,6 @@ class Service:
         """The answers; gives the request up when its client goes away.
 
         Raises:
-            ApiError: there is no answer.
             ClientDisconnect: nobody waits for it any more.
         """
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
@@ -250,11 +243,7 @@ class Service:
         return await self.run(ticket.predictions)
 
     async def stream(self, request: Request, asked: Asked) -> tuple[Ticket, AsyncIterator[Written]]:
-        """Queue a request, and what is written of it after each step.
-
-        Raises:
-            ApiError: as :meth:`submit`.
-        """
+        """Queue a request, and what is written of it after each step."""
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[Written, bool]]()
 
         def put(each: Written, last: bool = False) -> None:

@@ -136,9 +136,6 @@ class OpenVinoPali:
             int8 are compiled as they are; OpenVINO widens those in bf16 meanwhile. The model stays as it is.
         precision: of activations; "auto": bf16 if the processor multiplies it natively. Logits are float32: in bf16
             too many would tie.
-
-    Raises:
-        ValueError: OpenVINO is not installed, or an adapter is not merged.
     """
 
     first = PaliModel.first
@@ -482,11 +479,7 @@ def _stand_ins(model: nn.Module, left_out: tuple[str, ...] = ()) -> Iterator[dic
 
 
 def _put_stored(graph: Any, layers: Mapping[int, nn.Module]) -> None:
-    """Give matmuls the weights of ``layers``, by the address of the floats that stand for them, in place.
-
-    Raises:
-        ValueError: the zeros of a stand-in were copied, so that its layer cannot be found.
-    """
+    """Give matmuls the weights of ``layers``, by the address of the floats that stand for them, in place."""
     import openvino
     from openvino import opset13
 

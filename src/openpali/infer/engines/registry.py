@@ -24,11 +24,7 @@ else:
 
 
 def find_engine(name: str) -> Any:
-    """An engine by its name.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """An engine by its name."""
     if name not in ENGINES:
         raise ValueError(f"no engine {name!r}: there are {', '.join((*ENGINES, AUTO))}")
     module, _, attribute = ENGINES[name].partition(":")
