@@ -266,16 +266,16 @@ class Pali:
             frames, prompt, task, part: as for one row of :meth:`predict`.
 
         Raises:
-            ValueError: as :meth:`predict`.
+            ValueError: the family lacks a part, the prompt is empty or too long, or an image cannot be read.
         """
         images = [open_image(image) for image in frames]
         dialect = self.pipeline(part).dialect if part else self.dialect
         name = task.name if task else recognise(prompt, len(images), dialect)
-        parts = (part,) if part else self.route(name, images)
+        alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
         found = {}
-        for each in parts:
+        for each in (part,) if part else self.route(name, images):
             pipeline = self.pipeline(each)
-            own = task if task and len(parts) == 1 else pipeline.task(name, warn=not task)
+            own = task if task and alone else pipeline.task(name, warn=not task)
             found[each] = pipeline.row(images, prompt, own)
         return found
 

@@ -30,7 +30,7 @@ from openpali.data.pipeline.encode import Padding, PairEncoder, Wording, pad_ids
 from openpali.infer.generate import Ask, Decoding, Generation, Model, evaluating, write
 from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
-from openpali.model.pali import Seen, VisionLanguageModel
+from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import DEFAULT
@@ -333,10 +333,10 @@ class Pipeline:
     def _generate(self, rows: Sequence[Row], decoding: Decoding, choices: Choices | None) -> list[Prediction]:
         images, prompt, frames = self.inputs([row.ids for row in rows], [row.images for row in rows])
         with torch.inference_mode(), evaluating(self.model):
-            seen = None if images is None else self.engine.look(images)
-            memory = self.engine.encode_tokens(seen and seen.tokens, prompt, frames)
+            visual, scores = self._look(rows, images)
+            memory = self.engine.encode_tokens(visual, prompt, frames)
+            del visual  # of many patches: nothing else holds it
             generations = write(self.engine, memory, [Ask(decoding, choices)] * len(rows), self.tokenizer.eos_id)
-            scores = self._ood_scores(rows, seen)
         return [
             self.prediction(row, best, ood_score=score)
             for row, [best, *_], score in zip(rows, generations, scores, strict=True)
@@ -383,13 +383,16 @@ class Pipeline:
                 found.append(describe(self.model.vit(pixels.flatten(0, 1))).cpu())
         return torch.cat(found)
 
-    def _ood_scores(self, rows: Sequence[Row], seen: Seen | None) -> list[float | None]:
-        """Mean OOD score of each row's images."""
-        if seen is None or self.ood is None:
-            return [None] * len(rows)
-        odd_BF = self.ood.score(describe(seen.patches).cpu()).view(len(rows), -1)
+    def _look(self, rows: Sequence[Row], images: Tensor | None) -> tuple[Tensor | None, list[float | None]]:
+        """Visual tokens of rows, and the mean OOD score of each row's images."""
+        if images is None:
+            return None, [None] * len(rows)
+        patches, visual = self.engine.look(images)
+        if self.ood is None:
+            return visual, [None] * len(rows)
+        odd_BF = self.ood.score(describe(patches).cpu()).view(len(rows), -1)
         pairs = zip(odd_BF, (len(row.images) for row in rows), strict=True)
-        return [float(odd_F[:count].mean()) if count else None for odd_F, count in pairs]
+        return visual, [float(odd_F[:count].mean()) if count else None for odd_F, count in pairs]
 
     @cached_property
     def eyes(self) -> Hashable:
