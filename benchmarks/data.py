@@ -31,11 +31,11 @@ from PIL import Image
 from _report import Result, interleaved, machine, need, rate, report
 from openpali.data.media.images import Preprocess, load_image
 from openpali.data.media.loader import MediaLoader
-from openpali.data.pipeline.encode import LabelEncoder
 from openpali.data.pipeline.stream import Entry, Phase, Stream, load
 from openpali.data.sources.shards import ShardSource
 from openpali.tasks.registry import get_task
 from openpali.train.machine import kept_memory
+from openpali.train.objectives.classify import LabelEncoder
 from openpali.worlds.builders.output import write_shards
 
 webdataset, simplejpeg = need("webdataset", "webdataset"), need("simplejpeg", "simplejpeg")

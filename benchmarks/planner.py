@@ -33,10 +33,12 @@ import torch._dynamo  # once, before ranks are forked
 from _ranks import fork_ranks, wait_for
 from _report import Result, cost, machine, release, report, resident
 from openpali.distributed import Ranks, join_ranks
-from openpali.lab.plan.planner import Device, Lengths, build_without_data, make_batch, rehearse, rows_of
+from openpali.lab.plan.planner import Device, build_without_data, rehearse, rows_of
+from openpali.train.load import load_recipe, parse_recipe
 from openpali.train.machine import count_flops, kept_memory, resolve_precision
+from openpali.train.objectives.base import Lengths
 from openpali.train.parallel import is_sharded
-from openpali.train.recipe import Recipe, load_recipe, parse_recipe
+from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
 
 HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # two ranks per node
@@ -129,7 +131,7 @@ def measure(recipe: Recipe, ranks: Ranks, kept: bool) -> dict[str, float]:
     rows = rows_of(recipe, ranks.world)
 
     def step() -> None:
-        batch = make_batch(recipe, phase, train_step.objective, rows, Lengths())
+        batch = train_step.objective.example_batch(phase, rows, Lengths())
         train_step.run([batch] * recipe.micro, weight=1.0)
 
     with kept_memory(ranks.device) if kept else nullcontext():

@@ -34,10 +34,12 @@ from torch import Tensor, nn
 
 from _report import Result, cost, interleaved, machine, need, rate, release, report, resident
 from openpali.distributed import Ranks
-from openpali.lab.plan.planner import Lengths, build_without_data, make_batch
+from openpali.lab.plan.planner import build_without_data
 from openpali.model.sizes import PRESETS, Preset
+from openpali.train.load import parse_recipe
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
-from openpali.train.recipe import Recipe, parse_recipe
+from openpali.train.objectives.base import Lengths
+from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
 
 PROMPT, TARGET = 16, 32
@@ -189,7 +191,7 @@ def make_ours(recipe: Recipe, vocabulary: int, dtype: torch.dtype, device: torch
     objective = build_without_data(recipe, phase, str(device))
     train_step = TrainStep(recipe, objective, Ranks(0, 1, device), dtype)
     drawn = {}
-    for key, value in make_batch(recipe, phase, objective, recipe.batch, Lengths()).items():
+    for key, value in objective.example_batch(phase, recipe.batch, Lengths()).items():
         random = value  # the places of the target's tokens stay
         if key != "places":
             random = torch.randint_like(value, *((256,) if key == "images" else (2, vocabulary)))

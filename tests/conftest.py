@@ -19,7 +19,7 @@ from hypothesis import settings
 from openpali.data.media.images import Preprocess
 from openpali.distributed import Ranks
 from openpali.model.pali import PaliModel
-from openpali.train.recipe import parse_recipe
+from openpali.train.load import parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer, pack_family
 from openpali.weights.find import find_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from openpali.train.recipe import load_recipe
+from openpali.train.load import load_recipe
 
 ROOT = Path(__file__).parents[1]
 TABLE = (ROOT / "docs" / "paper-to-code.md").read_text("utf-8")

@@ -12,7 +12,7 @@ import pytest
 from drawn_data import DATA, draw
 from openpali.home import home
 from openpali.infer.generate import Generation
-from openpali.train.recipe import load_recipe, read_record
+from openpali.train.load import load_recipe, read_record
 from openpali.weights.format import open_model
 from openpali.weights.ood import read_ood
 from typed_commands import run_typed

@@ -10,12 +10,14 @@ import torch
 
 from openpali.data.explain import explain_batch
 from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.encode import LabelEncoder, MaskEncoder, PairEncoder, SequenceEncoder
+from openpali.data.pipeline.encode import PairEncoder, SequenceEncoder
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
+from openpali.train.objectives.classify import LabelEncoder
+from openpali.train.objectives.mask_vqvae import MaskEncoder
 
 IMAGE = np.full((6, 9, 3), 7, np.uint8)
 VQA = get_task("vqa")

@@ -402,7 +402,7 @@ def test_the_scoring_hash_covers_all_code_that_computes_scores(
     assert expected | {"metrics/vqa.py", "tasks/refseg.py"} <= scorers
     assert all(any(folder.glob(pattern)) for pattern in cards.SCORERS)
 
-    for room in ("eval", "metrics", "tasks"):
+    for room in ("eval", "metrics", "tasks", "worlds/benchmarks"):
         shutil.copytree(folder / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(cards, "__file__", str(tmp_path / "eval/cards.py"))
     before = cards.hash_scoring.__wrapped__()

@@ -22,8 +22,9 @@ from openpali.interop.paligemma import adopt_paligemma, read_paligemma
 from openpali.model.losses import cross_entropy
 from openpali.model.sizes import SIZES
 from openpali.train.checkpoint import checkpoints
-from openpali.train.objectives import build_objective
-from openpali.train.recipe import Recipe, load_recipe, parse_recipe
+from openpali.train.load import load_recipe, parse_recipe
+from openpali.train.objectives.registry import build_objective
+from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
@@ -86,7 +87,7 @@ def test_the_loss_is_that_of_transformers(base: Path, data: Path) -> None:
     """Of padded rows, in value and gradients; the head's cap and the window are at work."""
     spec = recipe(base, data)
     tokenizer = open_tokenizer(spec.model.tokenizer)
-    objective = build_objective(spec, tokenizer, ())
+    objective = build_objective(spec, tokenizer)
     transplant(objective.model, "", str(base), tokenizer)
     prompts, targets = [[21, 22, 23, 24, 25], [26, 27]], [[31, 32, 1], [33, 34, 35, 36, 37, 38, 1]]
     images = torch.randint(0, 256, (2, 1, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -251,4 +252,4 @@ def test_the_published_transfers_are_recipes(base: Path, data: Path, tmp_path: P
 def test_what_a_gemma_has_not_is_refused(base: Path, data: Path) -> None:
     spec = recipe(base, data, model={"init": {"": str(base)}, "dropout": 0.1})
     with pytest.raises(ValueError, match="a Gemma has no dropout"):
-        build_objective(spec, open_tokenizer(str(base)), ())
+        build_objective(spec, open_tokenizer(str(base)))

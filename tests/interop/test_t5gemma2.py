@@ -30,7 +30,8 @@ from openpali.model.int8 import Int8Linear
 from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.serve.scheduler import Scheduler
 from openpali.text.tokenizer import GEMMA3_PIECES
-from openpali.train.recipe import Recipe, parse_recipe
+from openpali.train.load import parse_recipe
+from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.step import check_sizes
 from openpali.train.trainer import Trainer

@@ -12,7 +12,8 @@ from annotated_types import Ge, Lt
 
 from openpali.lab.documents.recipe_page import _meaning, _type, recipe_keys, render, task_options, write_into
 from openpali.tasks.registry import TASKS
-from openpali.train.recipe import _KEYS, Recipe
+from openpali.train.load import keys_by_objective
+from openpali.train.recipe import Recipe
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "recipes.md"
 
@@ -33,7 +34,7 @@ def test_every_key_that_a_recipe_takes_is_on_it() -> None:
     tables |= {"phases.0": "[phases]", "phases.0.mixture.0": "[phases.mixture]", "evals.0": "[evals]"}
     listed = {f"{key}.{name}" for key, title in tables.items() for name in rows[f"`[{title}]`"]}
     listed |= {*rows["Every recipe"]}
-    for objective, keys in _KEYS.items():
+    for objective, keys in keys_by_objective().items():
         assert {*keys} <= listed | {*rows[f'`objective = "{objective}"`']}
         assert {*rows[f'`objective = "{objective}"`']} <= {*keys}
 

@@ -23,8 +23,9 @@ from openpali.rng import generator
 from openpali.tasks.refseg import MaskCrop
 from openpali.tasks.registry import TASKS, get_task
 from openpali.text.tokenizer import Tokenizer
+from openpali.train.load import parse_recipe
 from openpali.train.phases import training_terms
-from openpali.train.recipe import Recipe, SourceSpec, parse_recipe
+from openpali.train.recipe import Recipe, SourceSpec
 from openpali.weights.family import open_tokenizer
 from openpali.weights.find import SHIPPED
 from openpali.weights.known import known_terms

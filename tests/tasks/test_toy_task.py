@@ -21,7 +21,7 @@ from openpali.infer.pali import Pali
 from openpali.tasks import TASKS, Sample, Task, recognise
 from openpali.tasks.base import require
 from openpali.tasks.example import Example
-from openpali.train.recipe import load_recipe
+from openpali.train.load import load_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
 

@@ -30,7 +30,7 @@ from openpali.cli.main import main as openpali
 from openpali.data.sources.registry import open_source
 from openpali.distributed import join_ranks
 from openpali.train.checkpoint import checkpoints
-from openpali.train.recipe import load_recipe
+from openpali.train.load import load_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
 

@@ -31,7 +31,7 @@ from openpali.data.sources.registry import open_source
 from openpali.distributed import join_ranks
 from openpali.reports.samples import draw_samples
 from openpali.train.checkpoint import checkpoints
-from openpali.train.evals import Lockstep
+from openpali.train.objectives.sequence import Lockstep
 from openpali.train.parallel import blocks_of
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer

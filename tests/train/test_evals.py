@@ -34,7 +34,7 @@ from openpali.progress import unseen
 from openpali.reports.curves import draw_curves
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.evals import Best, open_evaluations
-from openpali.train.recipe import load_recipe
+from openpali.train.load import load_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
 from openpali.weights.format import open_model

@@ -19,7 +19,7 @@ from PIL import Image
 from tiny_runs import assert_same_run
 
 from openpali.train.checkpoint import checkpoints
-from openpali.train.recipe import load_recipe
+from openpali.train.load import load_recipe
 
 PAIRS = """
 name = "tiny/killed"

@@ -9,7 +9,8 @@ from tiny_runs import make_recipe
 
 from openpali.infer.pipeline import Pipeline
 from openpali.model.siglip import Embeddings
-from openpali.train.objectives import build_objective, hits
+from openpali.train.objectives.registry import build_objective
+from openpali.train.objectives.siglip import hits
 from openpali.train.phases import class_names, describe_phases, open_phases
 
 
@@ -25,10 +26,10 @@ def test_hits_are_the_same_in_chunks_and_have_no_gradient() -> None:
 
 def test_a_tokenizer_that_pads_otherwise_than_the_model_is_refused(tokenizer, monkeypatch) -> None:
     recipe = make_recipe()
-    model = build_objective(recipe, tokenizer, ()).model
+    model = build_objective(recipe, tokenizer).model
     monkeypatch.setattr(tokenizer, "pad_id", 3)
     with pytest.raises(ValueError, match="pads with id 3"):
-        build_objective(recipe, tokenizer, ())
+        build_objective(recipe, tokenizer)
     with pytest.raises(ValueError, match="pads with id 3"):
         Pipeline(model, tokenizer, None)
 

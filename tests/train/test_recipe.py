@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from openpali.train.recipe import FEW, SequenceRecipe, SiglipRecipe, load_recipe, parse_recipe, read_record
+from openpali.train.load import load_recipe, parse_recipe, read_record
+from openpali.train.objectives.sequence import SequenceRecipe
+from openpali.train.objectives.siglip import SiglipRecipe
+from openpali.train.recipe import FEW
 from openpali.train.recipe_file import as_toml, merge
 
 RECIPES = Path(__file__).parents[2] / "recipes"

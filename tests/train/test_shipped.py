@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from openpali.tasks.registry import TASKS
-from openpali.train.recipe import SequenceRecipe, load_recipe
+from openpali.train.load import load_recipe
+from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.recipe_file import shipped_recipes
 from openpali.train.shipped import describe_recipe, recipe_text
 from openpali.weights.find import find_model

@@ -15,7 +15,7 @@ from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
 from openpali.infer.pali import Pali
 from openpali.train.checkpoint import checkpoints
-from openpali.train.recipe import parse_recipe
+from openpali.train.load import parse_recipe
 from openpali.train.snapshot import export_checkpoint
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer

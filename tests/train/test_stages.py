@@ -11,7 +11,9 @@ import torch
 
 from openpali.distributed import Ranks
 from openpali.model.sizes import PRESETS
-from openpali.train.recipe import Recipe, SequenceRecipe, load_recipe
+from openpali.train.load import load_recipe
+from openpali.train.objectives.sequence import SequenceRecipe
+from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_family, open_tokenizer, pack_family
 from openpali.weights.find import find_model

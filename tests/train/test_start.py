@@ -21,8 +21,9 @@ from openpali.tasks import dialects
 from openpali.tasks.registry import get_task
 from openpali.train.evals import open_evaluations
 from openpali.train.export import task_options
+from openpali.train.load import load_recipe, parse_recipe, read_record
 from openpali.train.phases import open_phases, training_terms
-from openpali.train.recipe import Recipe, load_recipe, parse_recipe, read_record
+from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import as_toml
 from openpali.train.start import inherit
 from openpali.weights.adapters import read_adapter
@@ -96,7 +97,7 @@ def test_what_a_run_does_not_train_stays_as_the_start_model_knew_it(tune, make_t
     recipe, notes = inherit(tune(vqa))
     assert notes[0].endswith("the options of detect, refseg")
     trainer = make_trainer(recipe)
-    assert trainer.evaluations._pipeline(trainer.model, sharded=False).task("detect").bins == 16
+    assert trainer.objective.evaluated(sharded=False).task("detect").bins == 16
     trainer.train()
     pali = Pali.from_pretrained(tmp_path / "run")
     assert open_model(tmp_path / "run" / "model").facts.tasks == KNOWN
@@ -134,7 +135,7 @@ def test_the_dialect_is_the_start_models(tune, start, tokenizer, make_trainer, t
     tasks = [trained.task, *training_terms(recipe, tokenizer, "nano/scene").tasks, evaluated.evaluators[0].task]
     assert [task.ask("cup") for task in tasks] == ["find cup"] * 3
     trainer = make_trainer(recipe.model_copy(update={"evals": []}))
-    assert trainer.evaluations._pipeline(trainer.model, sharded=False).dialect == "other"
+    assert trainer.objective.evaluated(sharded=False).dialect == "other"
     trainer.train()
     assert Pali.from_pretrained(tmp_path / "run").task("detect").ask("cup") == "find cup"
     _, notes = inherit(tune(DETECT, model__dialect="pali3"))

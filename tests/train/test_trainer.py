@@ -23,7 +23,7 @@ from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
 from openpali.train.export import task_options
 from openpali.train.monitor import Progress
-from openpali.train.objectives import Losses
+from openpali.train.objectives.base import Losses
 from openpali.train.optim.optimizer import build_optimizer
 from openpali.train.start import inherit
 from openpali.weights.format import open_model
@@ -40,7 +40,7 @@ IMAGES = OBJECTIVES["sequence"]["source"]
     [
         ({"model__preset": "giant"}, "model.preset = 'giant' is neither one of pico, nano"),
         ({"phases__0__mixture__0__source": "nano/singel"}, "singel"),
-        ({"phases__0__mixture__0__source": "nanoo/single"}, "there is no world .nanoo.: choose one of mini, nano"),
+        ({"phases__0__mixture__0__source": "nanoo/single"}, "unknown source 'nanoo/single': .*nano"),
         ({"phases__0__mixture__0__source": "single"}, "unknown source 'single'"),
         ({"phases__0__mixture__0__options": {"colour": 1}}, "single has no option .colour.; its options are none"),
         ({"phases__0__mixture__0__task": "captoin"}, "unknown task 'captoin'; did you mean 'caption'?"),

@@ -11,7 +11,7 @@ import pytest
 from tiny_runs import make_recipe
 from torch.distributed.run import parse_args
 
-from openpali.train.recipe import parse_recipe
+from openpali.train.load import parse_recipe
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "training.md").read_text("utf-8")

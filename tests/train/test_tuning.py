@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from openpali.tasks.example import Example
+from openpali.train.load import parse_recipe
+from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.phases import MANY_EPOCHS
-from openpali.train.recipe import SequenceRecipe, parse_recipe
 from openpali.train.tuning import RECIPES, length_for, tuning
 
 

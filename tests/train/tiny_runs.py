@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from openpali.train.checkpoint import checkpoints, read_state
-from openpali.train.recipe import OptimizerSpec, Recipe, parse_recipe
+from openpali.train.load import parse_recipe
+from openpali.train.recipe import OptimizerSpec, Recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.format import open_model
 

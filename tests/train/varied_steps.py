@@ -17,8 +17,8 @@ from _report import resident
 from openpali.data.pipeline.encode import SequenceEncoder
 from openpali.distributed import Ranks
 from openpali.lab.plan.planner import build_without_data
+from openpali.train.load import parse_recipe
 from openpali.train.machine import resolve_precision
-from openpali.train.recipe import parse_recipe
 from openpali.train.step import TrainStep
 
 RECIPE = {

@@ -110,8 +110,8 @@ def validate(
     if out is not None:
         check_drawable(out)
     if recipe is not None:
+        from openpali.train.load import load_recipe
         from openpali.train.phases import training_terms
-        from openpali.train.recipe import load_recipe
         from openpali.train.start import inherit
         from openpali.weights.family import open_tokenizer
 

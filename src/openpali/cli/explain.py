@@ -17,13 +17,13 @@ def explain(
     """Show a resolved recipe, its mixture, what learns, and its first batch with the tokens that carry loss."""
     import torch
 
-    from openpali.data.explain import explain_batch
+    from openpali.data.pipeline.encode import Batch
     from openpali.data.pipeline.stream import Stream, load
     from openpali.train.evals import describe_evaluations, open_evaluations
+    from openpali.train.load import load_recipe
     from openpali.train.monitor import require_wandb
-    from openpali.train.objectives import build_objective
+    from openpali.train.objectives.registry import build_objective
     from openpali.train.phases import class_names, describe_phases, open_phases
-    from openpali.train.recipe import ClassifyRecipe, SequenceRecipe, load_recipe
     from openpali.train.recipe_file import as_toml
     from openpali.train.start import inherit
     from openpali.train.step import describe_learning
@@ -40,13 +40,15 @@ def explain(
         typer.echo(line)
     for line in describe_evaluations(loaded, open_evaluations(loaded, tokenizer)):
         typer.echo(line)
-    labels = class_names(phases) if isinstance(loaded, ClassifyRecipe) else ()
     with torch.device("meta"):
-        objective = build_objective(loaded, tokenizer, labels)
+        objective = build_objective(loaded, tokenizer, lambda: class_names(phases))
     for line in describe_learning(loaded, objective.model):
         typer.echo(line)
-    if isinstance(loaded, SequenceRecipe):
+
+    def first() -> Batch:
         stream = Stream(phases, objective.encoder, loaded.seed)
-        [first] = next(load(stream, start=0, batch=loaded.batch, workers=0))
-        for line in explain_batch(first.batch, tokenizer, rows=rows):
-            typer.echo(line)
+        [loaded_batch] = next(load(stream, start=0, batch=loaded.batch, workers=0))
+        return loaded_batch.batch
+
+    for line in objective.explain(first, rows):
+        typer.echo(line)

@@ -23,7 +23,7 @@ def train(
 
     With more_samples=6_400, a finished run goes on for 6,400 samples more than its recipe has.
     """
-    from openpali.train.recipe import load_recipe
+    from openpali.train.load import load_recipe
     from openpali.train.runs import folder_for
 
     named = load_recipe(recipe, overrides or ())

@@ -37,7 +37,7 @@ def tune(
     from openpali.eval.datasets.base import own_benchmark
     from openpali.eval.runner import run as evaluate
     from openpali.reports.progress import progress_bar
-    from openpali.train.recipe import load_recipe
+    from openpali.train.load import load_recipe
     from openpali.train.recipe_file import as_toml
     from openpali.train.runs import folder_for
     from openpali.train.tuning import tuning

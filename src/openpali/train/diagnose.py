@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from openpali.distributed import Ranks
-from openpali.train.objectives import Losses
+from openpali.train.objectives.base import Losses
 from openpali.train.parallel import whole
 
 NAMED = 8  # most samples listed in a message

@@ -18,70 +18,23 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
 
-from openpali.data.pipeline.mixture import ENDLESS
-from openpali.data.sources.base import Source
-from openpali.data.sources.registry import open_source
 from openpali.eval.cards import is_error
-from openpali.eval.datasets.base import AnswerBenchmark, Embedded, EncoderBenchmark
-from openpali.eval.evaluators import (
-    ALONE,
-    AnswerEvaluator,
-    EmbeddingEvaluator,
-    Evaluator,
-    HeldOutLoss,
-    LossEvaluator,
-    count,
-)
-from openpali.eval.pages import FindingEvaluator, Pages, ReadingEvaluator
-from openpali.eval.registry import find_benchmark
-from openpali.home import home
-from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
-from openpali.model.pali import DTYPES, Seen, VisionLanguageModel
-from openpali.model.siglip import SigLIP
+from openpali.eval.datasets.base import Embedded
+from openpali.eval.evaluators import ALONE, AnswerEvaluator, HeldOutLoss
+from openpali.eval.pages import Pages
+from openpali.model.pali import DTYPES
 from openpali.progress import Working
-from openpali.tasks.base import Task
-from openpali.tasks.example import Size
-from openpali.tasks.registry import Tools
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.export import averaged, task_options
+from openpali.train.evaluation import Evaluation
+from openpali.train.export import averaged
+from openpali.train.objectives.registry import objectives
 from openpali.train.parallel import is_sharded, runnable
-from openpali.train.phases import dialect_of, open_run_task, open_tools
-from openpali.train.recipe import (
-    BenchmarkEvalSpec,
-    EvalSpec,
-    EvaluatedRecipe,
-    FindRecipe,
-    PageEvalSpec,
-    ReadRecipe,
-    Recipe,
-    SequenceRecipe,
-    SiglipRecipe,
-)
-from openpali.train.step import TrainStep, vit_of
+from openpali.train.phases import open_tools
+from openpali.train.recipe import EvaluatedRecipe, Recipe
+from openpali.train.step import TrainStep
 
 LOSS = "loss"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One of a recipe's ``[[evals]]``, with its data open.
-
-    Attributes:
-        name: of the evaluation.
-        every: samples from one run to the next.
-        n: how many samples it asks; 0: all of a benchmark of embeddings.
-        metric: the score that counts.
-        evaluators: what it runs; the last one counts the samples.
-    """
-
-    name: str
-    every: int
-    n: int
-    metric: str
-    evaluators: Sequence[Evaluator[Any]]
 
 
 @dataclass(frozen=True)
@@ -230,34 +183,10 @@ class Evaluations:
             torch.autocast(step.ranks.device.type, torch.bfloat16, enabled=low),
             torch.compiler.set_stance("force_eager"),  # prompts have many lengths
         ):
-            pipeline = self._pipeline(step.model, sharded)
-            results = [evaluator.run(pipeline, ranks) for evaluator in evaluation.evaluators]
+            asked = step.objective.evaluated(sharded)
+            results = [evaluator.run(asked, ranks) for evaluator in evaluation.evaluators]
         n = cast(HeldOutLoss | Embedded | Pages, results[-1]).n
         return n, {name: value for result in results for name, value in result.scores.summary.items()}
-
-    def _pipeline(self, model: nn.Module, sharded: bool) -> Pipeline | EmbeddingPipeline | nn.Module:
-        """The model as its folder would be opened, at its present resolution."""
-        recipe, vit = self.recipe, vit_of(model)
-        if isinstance(recipe, FindRecipe | ReadRecipe):
-            return model
-        assert vit is not None
-        preprocess = recipe.model.preprocess(Size(*vit.config.image_size))
-        if isinstance(recipe, SiglipRecipe):
-            return EmbeddingPipeline(
-                cast(SigLIP, model), self.tokenizer, preprocess, "as is" if recipe.keep_case else "lower"
-            )
-        assert isinstance(recipe, SequenceRecipe)
-        pali = cast(VisionLanguageModel, model)
-        return Pipeline(
-            pali,
-            self.tokenizer,
-            preprocess,
-            engine=Lockstep(pali) if sharded else pali,
-            max_prompt=recipe.max_prompt,
-            options=task_options(recipe),
-            tools=open_tools(recipe, self.tokenizer),
-            dialect=dialect_of(recipe),
-        )
 
     def _notice(self, found: Evaluated) -> bool:
         best = self.best
@@ -270,30 +199,6 @@ class Evaluations:
         return best.notice(found.scores[score], falls=falls, samples=found.samples, step=found.step)
 
 
-class Lockstep:
-    """A sharded model of which all ranks generate the same tokens: rank 0's logits are sent to the others.
-
-    Otherwise rounding could let a rank end its texts earlier, and others would wait for its shards for ever.
-    """
-
-    def __init__(self, model: VisionLanguageModel) -> None:
-        self.model, self.first, self.precision = model, model.first, model.precision
-
-    def look(self, images: Tensor) -> Seen:
-        return self.model.look(images)
-
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
-        return self.model.encode_tokens(visual_BND, prompt, frames)
-
-    def start(self, memory: Any, max_length: int) -> Any:
-        return self.model.start(memory, max_length)
-
-    def step(self, ids: Tensor, cache: Any) -> Tensor:
-        logits = self.model.step(ids, cache).contiguous()
-        dist.broadcast(logits, 0)
-        return logits
-
-
 def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
     """Open the data of every evaluation of a recipe.
 
@@ -302,11 +207,11 @@ def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
     """
     if not isinstance(recipe, EvaluatedRecipe):
         return []
-    tools = open_tools(recipe, tokenizer)
+    tools, kind = open_tools(recipe, tokenizer), objectives()[recipe.objective]
     opened = []
     for number, spec in enumerate(recipe.evals):
         with _naming(f"evals.{number}"):
-            opened.append(_open(spec, recipe, tools))
+            opened.append(kind.open_evaluation(spec, recipe, tools))
     if recipe.keep_best:
         _check_score(recipe.keep_best, opened, tokenizer)
     return opened
@@ -355,62 +260,6 @@ def _no_score(keep_best: str, name: str, known: Iterable[str]) -> str:
         f"keep_best = {keep_best!r}: evaluation {name} has no score {score_of(keep_best, name)!r}, but "
         f"{', '.join(known)}: name one of them"
     )
-
-
-def _open(spec: BenchmarkEvalSpec, recipe: EvaluatedRecipe, tools: Tools) -> Evaluation:
-    limit = spec.limit or None
-    if isinstance(spec, PageEvalSpec):
-        pages = open_source(spec.source, {})
-        if isinstance(recipe, FindRecipe):
-            return Evaluation(
-                spec.label, spec.every, count(pages, limit), "f1@0.5", [FindingEvaluator(spec.label, pages, limit)]
-            )
-        return Evaluation(
-            spec.label, spec.every, count(pages, limit), "cer", [ReadingEvaluator(spec.label, pages, limit)]
-        )
-    if spec.benchmark:
-        benchmark, data = find_benchmark(spec.benchmark), home() / "data"
-        if isinstance(benchmark, EncoderBenchmark):
-            _check(recipe, SiglipRecipe, f"benchmark {benchmark.name} compares embeddings")
-            embedded = EmbeddingEvaluator(benchmark, data, limit)
-            return Evaluation(spec.label, spec.every, spec.limit, benchmark.metric, [embedded])
-        assert isinstance(benchmark, AnswerBenchmark)
-        _check(recipe, SequenceRecipe, f"benchmark {benchmark.name} asks for answers")
-        source = benchmark.open(data)
-        task = dataclasses.replace(_task(benchmark.task, recipe, tools), **benchmark.options)
-        answers = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=spec.batch)
-        return _answered(spec, source, task, answers, benchmark.metric)
-    assert isinstance(spec, EvalSpec)
-    largest = Size(*(max(sides) for sides in zip(*(phase.pixels for phase in recipe.phases), strict=True)))
-    source = open_source(spec.source, spec.options, min_size=recipe.model.preprocess(largest).min_size)
-    task = _task(spec.task, recipe, tools, spec.task_options)
-    answers = AnswerEvaluator(spec.label, source, task, limit=limit, batch=spec.batch)
-    return _answered(spec, source, task, answers, task.metric)
-
-
-def _answered(
-    spec: BenchmarkEvalSpec, source: Source, task: Task, answers: AnswerEvaluator, metric: str
-) -> Evaluation:
-    """Answers and the held-out loss."""
-    n = count(source, answers.limit)
-    if n >= ENDLESS:
-        raise ValueError(f"{spec.label} generates its samples without end: set limit")
-    if not n:
-        raise ValueError(f"{spec.label} has no samples")
-    loss = LossEvaluator(spec.label, source, task, answers.limit, spec.batch)
-    return Evaluation(spec.label, spec.every, n, metric, [answers, loss])
-
-
-def _task(name: str, recipe: Recipe, tools: Tools, options: Mapping[str, Any] | None = None) -> Task:
-    """A task with the options that the run's model will have."""
-    return open_run_task(recipe, name, {**task_options(recipe).get(name, {}), **(options or {})}, tools)
-
-
-def _check(recipe: Recipe, wanted: type[Recipe], what: str) -> None:
-    if not isinstance(recipe, wanted):
-        raise ValueError(
-            f"{what}, which a model of objective = {recipe.objective!r} cannot: name another benchmark"
-        )
 
 
 @contextmanager

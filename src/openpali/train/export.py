@@ -20,7 +20,7 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import adapter_of, build_adaptable
 from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of
-from openpali.train.recipe import Recipe, SequenceRecipe
+from openpali.train.recipe import PromptedRecipe, Recipe
 from openpali.train.step import TrainStep, vit_of
 from openpali.weights.format import Config, write_adapted, write_model
 
@@ -101,7 +101,7 @@ def export_model(
         facts=Facts(
             run=recipe.name,
             samples=samples,
-            max_prompt=recipe.max_prompt if isinstance(recipe, SequenceRecipe) else None,
+            max_prompt=recipe.max_prompt if isinstance(recipe, PromptedRecipe) else None,
             dialect=dialect_of(recipe),
             tasks=task_options(recipe),
             recipe=recipe.model_dump(mode="json"),
@@ -117,7 +117,7 @@ def task_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
     another task, those of the start model.
     """
     last = {entry.task: phase for phase in recipe.phases for entry in phase.mixture}
-    found = dict(recipe.model.knows) if isinstance(recipe, SequenceRecipe) else {}
+    found = dict(recipe.model.knows) if isinstance(recipe, PromptedRecipe) else {}
     for task, phase in last.items():
         first, *others = [entry.task_options for entry in phase.mixture if entry.task == task]
         found[task] = {k: v for k, v in first.items() if all(k in other and other[k] == v for other in others)}

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from openpali.progress import Lines, heartbeat, say_line
 from openpali.train.evals import Evaluated
-from openpali.train.objectives import Losses
+from openpali.train.objectives.base import Losses
 from openpali.train.recipe import Recipe
 
 PERIOD = 7200.0  # seconds of reports from which the remaining time is estimated; it takes two reports

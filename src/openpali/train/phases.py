@@ -18,7 +18,7 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import Tools, open_task
 from openpali.tasks.vqa import Classify
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.recipe import PhaseSpec, Recipe, SequenceRecipe
+from openpali.train.recipe import PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.recipe_file import quote
 from openpali.weights.find import find_model
 from openpali.weights.mask_codec import open_mask_codec
@@ -52,7 +52,7 @@ def class_names(phases: Sequence[Phase]) -> list[str]:
 
 def dialect_of(recipe: Recipe) -> str:
     """Name of the dialect of a run's model."""
-    return (recipe.model.dialect if isinstance(recipe, SequenceRecipe) else "") or DEFAULT
+    return (recipe.model.dialect if isinstance(recipe, PromptedRecipe) else "") or DEFAULT
 
 
 def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str = "") -> Terms:
@@ -77,7 +77,7 @@ def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str 
         raise ValueError(f"recipe {recipe.name} does not train {task} on {source}: {known}")
     tools = open_tools(recipe, tokenizer)
     tasks = dict.fromkeys(open_run_task(recipe, entry.task, entry.task_options, tools) for entry in chosen)
-    limits = (recipe.max_prompt, recipe.max_target) if isinstance(recipe, SequenceRecipe) else (None, None)
+    limits = (recipe.max_prompt, recipe.max_target) if isinstance(recipe, PromptedRecipe) else (None, None)
     return Terms([*tasks], True, tokenizer, chosen[0].options, *limits)
 
 
@@ -139,7 +139,7 @@ def _same(one: str, other: str) -> bool:
 def open_tools(recipe: Recipe, tokenizer: Tokenizer) -> Tools:
     """What the recipe's tasks may need besides their options."""
     tools: dict[Need, Callable[[], Any]] = {"tokenizer": lambda: tokenizer}
-    if isinstance(recipe, SequenceRecipe):
+    if isinstance(recipe, PromptedRecipe):
         tools["max_inputs"] = lambda: recipe.max_prompt
         tools["max_targets"] = lambda: recipe.max_target - 1  # EOS is the last
         if recipe.model.masks:

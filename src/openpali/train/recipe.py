@@ -1,24 +1,19 @@
 """A run as data: a typed TOML file. Mistakes are named before anything is loaded.
 
-The objective decides which options a recipe has: each of them is a class of its own. What the classes say of
-their attributes is what docs/recipes.md says of the keys (`reports/recipe_page.py`).
+Here are the keys that several objectives share; those of one alone are in its file (`train/objectives/`). What the
+classes say of their attributes is what docs/recipes.md says of the keys (`lab/documents/recipe_page.py`).
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from openpali.data.media.images import Policy, Preprocess
-from openpali.data.pipeline.pages import WIDTHS
 from openpali.tasks.example import Size
-from openpali.train.recipe_errors import Keys, explain_error
-from openpali.train.recipe_file import STUDY, assign, expand_mixtures, quote, read_overrides, read_table
+from openpali.train.recipe_file import quote
 
 
 class _Table(BaseModel):
@@ -257,20 +252,8 @@ class ModelSpec(_Table):
         return self
 
 
-class SiglipModelSpec(ModelSpec):
-    """The two scalars of the sigmoid loss; both are learned.
-
-    Attributes:
-        temperature: initial factor on the similarities of images and texts.
-        bias: initial offset of the logits; about -ln(batch) for small batches.
-    """
-
-    temperature: float = Field(10.0, gt=0)
-    bias: float = -10.0
-
-
-class SequenceModelSpec(ModelSpec):
-    """A PaLI, or its encoder-decoder alone.
+class PromptedModelSpec(ModelSpec):
+    """A model that answers prompts: a PaLI, or its encoder-decoder alone, for example.
 
     Attributes:
         masks: run or model folder of the mask VQ-VAE that writes the targets of referring segmentation; by default
@@ -346,7 +329,7 @@ class ParallelSpec(_Table):
 
 
 class Recipe(_Table):
-    """A whole run: the options that all objectives share. :func:`parse_recipe` makes one of its subclasses.
+    """A whole run: the options that all objectives share. Each objective has a subclass.
 
     Attributes:
         name: of the run; its folder is ``runs/NAME`` in the cache.
@@ -479,124 +462,21 @@ class EvaluatedRecipe(Recipe):
         return bool(self.model.start) + reached + at_the_end
 
 
-class SiglipRecipe(EvaluatedRecipe):
-    """Images and their texts, in pairs, by the sigmoid loss.
-
-    Attributes:
-        keep_case: keep upper case in the texts; otherwise they are lowercased.
-        regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
-            with the object's name; 0 for none, as in SigLIP.
-    """
-
-    objective: Literal["siglip"]
-    keep_case: bool = False
-    regions: float = Field(0.0, ge=0)
-    model: SiglipModelSpec
-    evals: list[BenchmarkEvalSpec] = []
-
-    @model_validator(mode="after")
-    def _check_negatives(self) -> SiglipRecipe:
-        if self.micro > 1:
-            raise ValueError(
-                f"micro = {self.micro} would hide the negatives of one micro-batch from another: "
-                'objective = "siglip" needs micro = 1'
-            )
-        return self
-
-
-class ClassifyRecipe(Recipe):
-    """Classes of images, by name: the baseline of the paper's comparison with SigLIP.
-
-    Attributes:
-        label_smoothing: share of the probability that the target spreads over all classes.
-    """
-
-    objective: Literal["classify"]
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-
-
-class SequenceRecipe(EvaluatedRecipe):
-    """Targets as text, given images and a prompt; UL2 on text alone is one of its tasks.
+class PromptedRecipe(EvaluatedRecipe):
+    """A run of a model that answers prompts.
 
     Attributes:
         max_prompt: most tokens of a prompt.
         max_target: most tokens of a target, its end token included.
-        too_long: what happens to a sample with more tokens: "skip" counts it as bad and takes a neighbour; "cut"
-            truncates its target (a prompt that is too long is still skipped).
-        loss_mean: the mean over all target tokens of a batch, or over examples of their mean over tokens.
-        label_smoothing: share of the probability that the target spreads over the other tokens.
-        z_loss: weight of the squared log of the softmax' denominator, which keeps logits small.
     """
 
-    objective: Literal["sequence"]
     max_prompt: int = Field(64, gt=0)
     max_target: int = Field(64, gt=0)
-    too_long: Literal["skip", "cut"] = "skip"
-    loss_mean: Literal["token", "example"] = "token"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    z_loss: float = Field(0.0, ge=0)
-    model: SequenceModelSpec
+    model: PromptedModelSpec
     evals: list[EvalSpec] = []
 
 
-class MaskRecipe(Recipe):
-    """The mask VQ-VAE: masks of objects to 16 tokens and back. Its entries have the task ``refseg``."""
-
-    objective: Literal["mask_vqvae"]
-
-    @model_validator(mode="after")
-    def _check_codebook(self) -> MaskRecipe:
-        if self.micro > 1:
-            raise ValueError(
-                f"micro = {self.micro} would update the codebook several times in a step: "
-                'objective = "mask_vqvae" needs micro = 1'
-            )
-        if self.parallel != ParallelSpec():
-            raise ValueError(
-                'objective = "mask_vqvae" has no transformer blocks to shard, checkpoint or compile: '
-                "remove the parallel table"
-            )
-        if self.skip_not_finite:
-            raise ValueError(
-                "skip_not_finite leaves out the update of weights, but the codebook has changed before: "
-                'objective = "mask_vqvae" needs skip_not_finite = 0'
-            )
-        return self
-
-
-class FindRecipe(EvaluatedRecipe):
-    """Lines of text on pages: where they are. Its entries have ``lines``, and the task ``ocr``."""
-
-    objective: Literal["find"]
-    parts: ClassVar[bool] = True
-    evals: list[PageEvalSpec] = []
-
-
-class ReadRecipe(EvaluatedRecipe):
-    """Lines of text that are found: what they say. Its entries have ``lines`` or ``text``, and the task ``ocr``.
-
-    A phase's ``size`` is the height at which lines are read, and the widest line.
-
-    Attributes:
-        pieces: lines of a page in a sample.
-    """
-
-    objective: Literal["read"]
-    pieces: int = Field(8, gt=0)
-    parts: ClassVar[bool] = True
-    evals: list[PageEvalSpec] = []
-
-    @model_validator(mode="after")
-    def _check_widths(self) -> ReadRecipe:
-        for number, phase in enumerate(self.phases):
-            if phase.pixels.width % WIDTHS:
-                raise ValueError(
-                    f"phases.{number}.size = {phase.size}: the widest line is a multiple of {WIDTHS} pixels"
-                )
-        return self
-
-
-class _Named(_Table):
+class Named(_Table):
     """What phases refer to by name.
 
     Attributes:
@@ -606,148 +486,3 @@ class _Named(_Table):
 
     entries: dict[str, EntrySpec] = {}
     mixtures: dict[str, dict[str, _Rate]] = {}
-
-
-_AnyRecipe = Annotated[
-    SiglipRecipe | ClassifyRecipe | SequenceRecipe | MaskRecipe | FindRecipe | ReadRecipe,
-    Field(discriminator="objective"),
-]
-_BY_NAME = ("entries.", "mixtures.")
-_RECIPES: TypeAdapter[Recipe] = TypeAdapter(_AnyRecipe)
-
-
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe; ``overrides`` are ``key=value`` with dotted keys and TOML values.
-
-    Three keys belong to the file and are resolved here: ``extends`` (:func:`read_table`), ``entries`` and
-    ``mixtures`` (:func:`expand_mixtures`). Overrides apply to the resolved recipe; those of entries and mixtures
-    apply before. ``phases.0.samples=640`` reaches into lists. ``scale=0.01`` is not a key but a tool for dry runs:
-    it shortens every phase, ``more_samples``, the warmup and the cooldown by that factor.
-
-    Raises:
-        FileNotFoundError: the file, or one that it extends, does not exist.
-        ValueError: a file is not TOML, or has an unknown key or a wrong value; every problem is named.
-    """
-    path = Path(path)
-    raw = read_table(path)
-    if STUDY in raw:
-        raise ValueError(f"{path} is a study: use openpali study")
-    try:
-        changes = read_overrides(overrides)
-        for key, value in changes:
-            if key.startswith(_BY_NAME):
-                assign(raw, key, value)
-        entries, mixtures = _named(raw)
-        expand_mixtures(raw, entries, mixtures)
-        scale = 1.0
-        for key, value in changes:
-            if key == "scale":
-                scale = _scale(value)
-            elif not key.startswith(_BY_NAME):
-                assign(raw, key, value)
-        expand_mixtures(raw, entries, mixtures)  # an override may name another mixture
-        return _scaled(parse_recipe(raw), scale)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
-    """A recipe from its keys, with mixtures written out.
-
-    Raises:
-        ValueError: an unknown key, one of another objective, or a wrong value; every problem is named.
-    """
-    try:
-        return _RECIPES.validate_python(raw)
-    except ValidationError as error:
-        raise ValueError(_sentences(error, raw.get("objective"), _KEYS)) from error
-
-
-def read_record(text: str) -> Recipe:
-    """The recipe of a run, from its ``recipe.json``.
-
-    Records of earlier versions hold the options of all objectives. Those that this one does not use are dropped.
-
-    Raises:
-        ValueError: it is not JSON, or not a recipe.
-    """
-    try:
-        raw = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"it holds a {type(raw).__name__}, not an object")
-    known = _KEYS.get(str(raw.get("objective")), ())
-    unused = {key for keys in _KEYS.values() for key in keys if key not in known}
-    kept = {key: value for key, value in raw.items() if key not in unused}
-    if isinstance(kept.get("model"), dict):
-        kept["model"] = {key: value for key, value in kept["model"].items() if f"model.{key}" not in unused}
-    return parse_recipe(kept)
-
-
-def _named(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Take the entries and the mixtures out of a file's table, and check them."""
-    named = {key: raw.pop(key, {}) for key in _Named.model_fields}
-    try:
-        _Named.model_validate(named)
-    except ValidationError as error:
-        names = named["entries"] if isinstance(named["entries"], dict) else ()
-        keys = [f"entries.{name}.{key}" for name in names for key in EntrySpec.model_fields]
-        raise ValueError(_sentences(error, "", {"": keys})) from error
-    return named["entries"], named["mixtures"]
-
-
-def _scale(value: Any) -> float:
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"scale = {value}: give a positive number")
-    return float(value)
-
-
-def _scaled(recipe: Recipe, scale: float) -> Recipe:
-    if scale == 1.0:
-        return recipe
-    batch = recipe.batch
-
-    def shorter(samples: int) -> int:
-        return max(1, round(samples * scale / batch)) * batch
-
-    raw = recipe.model_dump()
-    for phase in raw["phases"]:
-        phase["samples"] = shorter(phase["samples"])
-    if raw["more_samples"]:
-        raw["more_samples"] = shorter(raw["more_samples"])
-    samples, optimizer = sum(phase["samples"] for phase in raw["phases"]), raw["optimizer"]
-    optimizer["warmup"] = min(samples, math.ceil(optimizer["warmup"] * scale))
-    optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(optimizer["cooldown"] * scale))
-    for key in ("keep_every", "samples_every"):
-        raw[key] = math.ceil(raw[key] * scale)
-    for evaluation in raw.get("evals", ()):
-        evaluation["every"] = math.ceil(evaluation["every"] * scale)
-    return parse_recipe(raw)
-
-
-def _sentences(error: ValidationError, objective: Any, keys: Keys) -> str:
-    """Every mistake as a sentence. Locations in a recipe begin with its objective, which is not part of the key."""
-    errors: list[Any] = [*error.errors()]
-    for each in errors:
-        if each["loc"][:1] == (objective,):
-            each["loc"] = each["loc"][1:]
-    return "; ".join(explain_error(each, objective, keys) for each in errors)
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted keys of a model and of the models within it; those in lists have the index 0."""
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        inner, index = field.annotation, ""
-        if get_origin(inner) is list:
-            inner, index = get_args(inner)[0], "0."
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _keys(inner, f"{prefix}{name}.{index}")
-
-
-_KEYS: dict[str, list[str]] = {
-    objective: [*_keys(kind)]
-    for kind in (SiglipRecipe, ClassifyRecipe, SequenceRecipe, MaskRecipe, FindRecipe, ReadRecipe)
-    for objective in get_args(kind.model_fields["objective"].annotation)
-}

@@ -14,7 +14,7 @@ LONGEST = 60  # characters of a value that a message repeats
 FILE_KEYS = ["extends", "entries", "mixtures"]  # valid in a file; reading it resolves them
 
 
-def explain_error(error: Any, objective: object, keys: Keys) -> str:
+def explain_error(error: Any, objective: str, keys: Keys) -> str:
     """One sentence for an element of pydantic's ``ValidationError.errors()``, for a recipe of this objective."""
     location, kind, context = error["loc"], error["type"], error.get("ctx", {})
     where, value = ".".join(map(str, location)), quote(error["input"])
@@ -23,13 +23,9 @@ def explain_error(error: Any, objective: object, keys: Keys) -> str:
         case "value_error":  # of our own validators, which name their keys
             return str(context["error"])
         case "extra_forbidden":
-            return _unknown_key(location, str(objective), keys)
+            return _unknown_key(location, objective, keys)
         case "missing":
             return f"{where} is missing"
-        case "union_tag_not_found":
-            return f"objective is missing: choose one of {', '.join(map(repr, keys))}"
-        case "union_tag_invalid":
-            return f"objective = {quote(objective)}: choose one of {context['expected_tags']}"
         case "literal_error":
             return f"{named}: choose one of {context['expected']}"
         case "greater_than":

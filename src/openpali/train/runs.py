@@ -11,7 +11,7 @@ from openpali.home import home
 from openpali.locks import lock
 from openpali.messages import hint
 from openpali.train.checkpoint import checkpoints, read_state
-from openpali.train.recipe import read_record
+from openpali.train.load import read_record
 from openpali.train.run_folder import LOCK, RECORD
 
 

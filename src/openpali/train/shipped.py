@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from openpali.messages import hint
-from openpali.train.recipe import load_recipe
+from openpali.train.load import load_recipe
 from openpali.train.recipe_file import as_toml, shipped_recipes
 
 

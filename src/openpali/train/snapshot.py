@@ -12,9 +12,9 @@ from openpali.home import make_once
 from openpali.model.init import materialise
 from openpali.train.checkpoint import load_checkpoint, read_state, tensors_of
 from openpali.train.export import export_model
-from openpali.train.objectives import build_objective
+from openpali.train.load import read_record
+from openpali.train.objectives.registry import build_objective
 from openpali.train.phases import class_names, open_phases
-from openpali.train.recipe import ClassifyRecipe, read_record
 from openpali.train.step import TrainStep, set_resolution
 from openpali.weights.family import open_tokenizer
 
@@ -40,9 +40,8 @@ def _export(checkpoint: Path, folder: Path) -> None:
     run = checkpoint.parents[1]
     state, recipe = read_state(checkpoint), read_record((run / "recipe.json").read_text("utf-8"))
     tokenizer = open_tokenizer(recipe.model.tokenizer)
-    labels = class_names(open_phases(recipe, tokenizer)) if isinstance(recipe, ClassifyRecipe) else ()
     with torch.device("meta"):
-        objective = build_objective(recipe, tokenizer, labels)
+        objective = build_objective(recipe, tokenizer, lambda: class_names(open_phases(recipe, tokenizer)))
     if recipe.model.lora.rank:  # the adapter's base is not written, and so not read
         objective.model.to_empty(device="cpu")
     else:

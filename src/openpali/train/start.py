@@ -18,7 +18,8 @@ from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import TASKS, default_options, open_task
 from openpali.tasks.vqa import Classify
 from openpali.train.checkpoint import checkpoints
-from openpali.train.recipe import Recipe, SequenceRecipe, SourceSpec, parse_recipe, read_record
+from openpali.train.load import parse_recipe, read_record
+from openpali.train.recipe import PromptedRecipe, Recipe, SourceSpec
 from openpali.train.recipe_file import quote
 from openpali.weights.family import main_part, mask_codec_of
 from openpali.weights.find import find_model, name_of
@@ -69,7 +70,7 @@ def inherit(recipe: Recipe, run: Path | None = None) -> Complete:
             entry["task_options"] = {**model.get("knows", {}).get(entry["task"], {}), **entry["task_options"]}
     complete = parse_recipe(raw)
     notes = [*_inherited(recipe, complete), *_differences(recipe, known)]
-    if isinstance(complete, SequenceRecipe):
+    if isinstance(complete, PromptedRecipe):
         _require_masks(complete)
         complete, limited = _with_labels(recipe, complete)
         notes += limited
@@ -121,7 +122,7 @@ def _resizing(preprocess: Preprocess | None) -> Known:
     return {key: value for key, value in found.items() if value != usual[key]}
 
 
-def _with_labels(recipe: Recipe, complete: SequenceRecipe) -> tuple[SequenceRecipe, list[str]]:
+def _with_labels(recipe: Recipe, complete: PromptedRecipe) -> tuple[PromptedRecipe, list[str]]:
     """The recipe with the labels of each source of ``classify`` whose entry names none, and a sentence about each.
 
     Those of the start model are other classes. A source that is not here yet has none.
@@ -141,10 +142,10 @@ def _with_labels(recipe: Recipe, complete: SequenceRecipe) -> tuple[SequenceReci
                 raw["phases"][number]["mixture"][place]["task_options"]["labels"] = labels
                 if labels:
                     notes.append(f"{own.name}: answers are limited to its {len(labels)} labels")
-    return cast(SequenceRecipe, parse_recipe(raw)), notes
+    return cast(PromptedRecipe, parse_recipe(raw)), notes
 
 
-def _require_masks(recipe: SequenceRecipe) -> None:
+def _require_masks(recipe: PromptedRecipe) -> None:
     """Check that there is a mask VQ-VAE if a task writes or scores masks."""
     if recipe.model.masks:
         return
@@ -176,7 +177,7 @@ def _inherited(recipe: Recipe, complete: Recipe) -> Iterator[str]:
 
 def _differences(recipe: Recipe, known: Known) -> Iterator[str]:
     """A sentence about each value that the recipe names and that is another one in the start model."""
-    if not isinstance(recipe, SequenceRecipe):
+    if not isinstance(recipe, PromptedRecipe):
         return
     for key in ("masks", "dialect"):
         own, theirs = getattr(recipe.model, key), known.get(key)

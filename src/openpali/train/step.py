@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from openpali.model.vit import ViT, resample_positions
 from openpali.rng import derive_seed
 from openpali.tasks.example import Size
 from openpali.train.adapt import freeze_base
-from openpali.train.objectives import Losses, Objective
+from openpali.train.objectives.base import Losses, Objective
 from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, group_parameters, rate
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import place
@@ -77,7 +77,7 @@ class TrainStep:
     def __init__(
         self,
         recipe: Recipe,
-        objective: Objective,
+        objective: Objective[Any],
         ranks: Ranks,
         dtype: torch.dtype,
         on_stage: Callable[[Stage], None] = lambda stage: None,

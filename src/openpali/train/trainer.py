@@ -31,10 +31,10 @@ from openpali.train.evals import Evaluated, Evaluations
 from openpali.train.export import export_model, unsharded_copy
 from openpali.train.machine import count_flops, kept_memory, matmul_peak, peak_memory, resolve_precision
 from openpali.train.monitor import HIGH, LossWatch, Progress, Report, Window
-from openpali.train.objectives import add_blank_images, build_objective
+from openpali.train.objectives.registry import build_objective
 from openpali.train.parallel import is_sharded
 from openpali.train.phases import class_names, open_phases
-from openpali.train.recipe import ClassifyRecipe, Recipe
+from openpali.train.recipe import PromptedRecipe, Recipe
 from openpali.train.run_folder import RunFolder
 from openpali.train.step import Gradients, NotFiniteError, TrainStep, check_sizes, set_resolution
 from openpali.weights.format import open_model
@@ -94,9 +94,8 @@ class Trainer:
         adapts = recipe.model.lora.rank > 0
         makes_weights = not self.sharded or (ranks.rank == 0 and (newest is None or adapts))
         torch.manual_seed(recipe.seed)
-        labels = class_names(self.phases) if isinstance(recipe, ClassifyRecipe) else ()
         with torch.device("meta"):
-            self.objective = build_objective(recipe, tokenizer, labels)
+            self.objective = build_objective(recipe, tokenizer, lambda: class_names(self.phases))
         self.model = self.objective.model
         self.base = ""  # the fingerprint of what an adapter changes; its weights are in no checkpoint
         if makes_weights and adapts:
@@ -341,7 +340,7 @@ class Trainer:
         """The micro-batches as the model takes them: in shards, all ranks run the ViT if any has images."""
         size = self.recipe.phases[self.phase].pixels
         return [
-            add_blank_images(loaded.batch, size)
+            self.objective.add_blank_images(loaded.batch, size)
             if self.sharded and anywhere and "images" not in loaded.batch
             else loaded.batch
             for loaded, anywhere in zip(group, message.images, strict=True)
@@ -459,8 +458,8 @@ class Trainer:
     def _show(self, look: Look | None) -> None:
         if look is None:
             return
-        # only sequence models answer samples, and a sharded model cannot
-        copy = self.sharded and self.recipe.objective == "sequence"
+        # only models with prompts answer samples, and a sharded model cannot
+        copy = self.sharded and isinstance(self.recipe, PromptedRecipe)
         model = unsharded_copy(self.train_step) if copy else self.model
         if self.ranks.rank:
             return

@@ -24,11 +24,9 @@ from openpali.lab.plan.planner import (
     DEVICES,
     ROOM,
     Accountant,
-    Lengths,
     _suggest,
     build_without_data,
     find_device,
-    make_batch,
     make_plan,
     place_on_ranks,
     rehearse,
@@ -36,8 +34,11 @@ from openpali.lab.plan.planner import (
 from openpali.model.siglip import SigLIP
 from openpali.model.sizes import PRESETS, SIZES, count_parameters, flops_per_image
 from openpali.tasks.registry import get_task
+from openpali.train.load import load_recipe, parse_recipe
+from openpali.train.objectives.base import Lengths
+from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.parallel import blocks_of
-from openpali.train.recipe import ParallelSpec, Recipe, SequenceRecipe, load_recipe, parse_recipe
+from openpali.train.recipe import ParallelSpec, Recipe
 from openpali.train.step import TrainStep
 from planner import HERE, recipe_of
 
@@ -142,7 +143,7 @@ def test_videos_have_the_frames_of_their_sources() -> None:
     def frames(lengths: Lengths) -> int:
         recipe = parse_recipe(raw)
         objective = build_without_data(recipe, recipe.phases[0], "meta")
-        return make_batch(recipe, recipe.phases[0], objective, 2, lengths)["images"].shape[1]
+        return objective.example_batch(recipe.phases[0], 2, lengths)["images"].shape[1]
 
     assert frames(Lengths()) == 4
     assert frames(Lengths(frames=3)) == 3
@@ -163,7 +164,7 @@ def test_flops_are_those_that_torch_counts(name: str) -> None:
     with sdpa_kernel(SDPBackend.MATH):  # torch's counter does not know the CPU's fused kernel
         costs = rehearse(recipe, recipe.phases[0], HERE, 1)
         step = step_of(recipe)
-        batch = make_batch(recipe, recipe.phases[0], step.objective, recipe.batch, Lengths())
+        batch = step.objective.example_batch(recipe.phases[0], recipe.batch, Lengths())
         with FlopCounterMode(display=False) as counter:
             step.run([batch], weight=1.0)
     assert costs.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
@@ -177,7 +178,7 @@ def test_the_average_is_counted_and_updated() -> None:
     learning = dict(step.model.named_parameters())
     assert with_it - without >= 4 * sum(p.numel() for p in learning.values())
     before = {name: p.detach().clone() for name, p in learning.items()}
-    batch = make_batch(recipe, recipe.phases[0], step.objective, 2, Lengths())
+    batch = step.objective.example_batch(recipe.phases[0], 2, Lengths())
     step.run([batch], weight=1.0)
     assert step.average.keys() == learning.keys()
     for name, average in step.average.items():
@@ -187,7 +188,7 @@ def test_the_average_is_counted_and_updated() -> None:
 def test_a_bf16_step_on_a_cpu_uses_eager_attention() -> None:
     recipe = recipe_of("sequence")
     step = step_of(recipe, torch.bfloat16)
-    batch = make_batch(recipe, recipe.phases[0], step.objective, 2, Lengths())
+    batch = step.objective.example_batch(recipe.phases[0], 2, Lengths())
     with torch.profiler.profile() as seen:
         step.run([batch], weight=1.0)
     assert not [event.key for event in seen.key_averages() if "scaled_dot_product" in event.key]
@@ -213,7 +214,7 @@ def test_an_answer_costs_its_tokens_one_by_one() -> None:
     recipe = recipe_of("sequence")
     objective = build_without_data(recipe, recipe.phases[0], "meta")
     with torch.device("meta"):
-        batch = make_batch(recipe, recipe.phases[0], objective, 4, Lengths(target=10))
+        batch = objective.example_batch(recipe.phases[0], 4, Lengths(target=10))
     costs = answer_costs(objective.model, batch)
     decoder = {n: p for n, p in objective.model.text.named_parameters() if n.startswith(("decoder.", "head"))}
     assert costs.tokens == 10

@@ -17,7 +17,8 @@ from openpali.lab.study.runs import Plan, plan_study
 from openpali.lab.study.spec import Study, load_study
 from openpali.lab.study.table import rows_of
 from openpali.lab.study.work import Scoring, units_of
-from openpali.train.recipe import EvalSpec, SequenceRecipe
+from openpali.train.objectives.sequence import SequenceRecipe
+from openpali.train.recipe import EvalSpec
 from openpali.train.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[3]

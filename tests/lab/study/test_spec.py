@@ -11,7 +11,7 @@ import pytest
 from openpali.cli.main import main
 from openpali.lab.study.runs import plan_study
 from openpali.lab.study.spec import load_study
-from openpali.train.recipe import load_recipe
+from openpali.train.load import load_recipe
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "recipes" / "study"

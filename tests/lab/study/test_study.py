@@ -24,7 +24,7 @@ from openpali.lab.study.runs import plan_study
 from openpali.lab.study.spec import load_study
 from openpali.lab.study.work import Scoring, _claim, units_of
 from openpali.locks import lock
-from openpali.train.recipe import read_record
+from openpali.train.load import read_record
 from openpali.train.step import TrainStep
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model

@@ -17,7 +17,9 @@ from openpali.eval.registry import find_benchmark
 from openpali.lab.plan.planner import make_plan
 from openpali.lab.study.runs import Plan, plan_study
 from openpali.lab.study.spec import Study, load_study
-from openpali.train.recipe import Recipe, SequenceRecipe, load_recipe, parse_recipe
+from openpali.train.load import load_recipe, parse_recipe
+from openpali.train.objectives.sequence import SequenceRecipe
+from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer
 

@@ -1,4 +1,4 @@
-"""Example -> arrays, and arrays -> batch: one encoder per objective, run in the data workers.
+"""Example -> arrays, and arrays -> batch, in the data workers: the encoders that inference uses, too.
 
 Shapes: B batch, F frames, H W pixels, P prompt tokens, T target tokens, L text tower tokens.
 """
@@ -18,7 +18,6 @@ from torch import Tensor
 from openpali.data.media.images import Preprocess
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Image
-from openpali.tasks.refseg import crop_mask
 from openpali.text.tokenizer import Tokenizer
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -155,40 +154,6 @@ def _fill(rows: NDArray[Any], value: int) -> NDArray[Any]:
 
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-@dataclass(frozen=True)
-class LabelEncoder:
-    """Image and class, the task's target, for the classification control: ``images [B, H, W, 3]`` uint8,
-    ``label [B]``."""
-
-    labels: Sequence[str]
-
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
-        image = preprocess(first_image(example))
-        label = task.write(example, rng).target
-        if label not in self.labels:
-            raise ValueError(f"label {label!r} of {example.key} is not one of the {len(self.labels)} classes")
-        return {"images": image, "label": np.array(self.labels.index(label))}
-
-    def collate(self, samples: Sequence[Arrays]) -> Batch:
-        return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "label")}
-
-
-@dataclass(frozen=True)
-class MaskEncoder:
-    """The mask of a random object for the VQ-VAE: ``masks [B, 64, 64]`` float in 0..1, cropped to its box."""
-
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
-        objects = [o for o in example.objects if o.mask is not None]
-        if not objects:
-            raise ValueError(f"sample {example.key} has no object with a mask")
-        chosen = objects[int(rng.integers(len(objects)))]
-        assert chosen.mask is not None
-        return {"masks": crop_mask(chosen.mask, chosen.box)}
-
-    def collate(self, samples: Sequence[Arrays]) -> Batch:
-        return {"masks": torch.from_numpy(np.stack([s["masks"] for s in samples]))}
 
 
 def first_image(example: Example) -> Image:

@@ -36,10 +36,11 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Estimate what a recipe or a study needs: memory per rank, FLOPs, communication, days; and what batch fits."""
-    from openpali.lab.plan.planner import Lengths, find_device, make_plan
+    from openpali.lab.plan.planner import find_device, make_plan
     from openpali.lab.study.spec import is_study
     from openpali.progress import working
-    from openpali.train.recipe import load_recipe
+    from openpali.train.load import load_recipe
+    from openpali.train.objectives.base import Lengths
     from openpali.train.start import inherit
 
     lengths = Lengths(prompt, target, frames)

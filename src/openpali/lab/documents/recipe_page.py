@@ -22,34 +22,21 @@ from openpali.data.sources.registry import RECORDS
 from openpali.pages import table, write_between
 from openpali.tasks.base import Task
 from openpali.tasks.registry import TASKS
+from openpali.train.objectives.registry import objectives
 from openpali.train.recipe import (
-    ClassifyRecipe,
     EvalSpec,
-    FindRecipe,
     LoraSpec,
-    MaskRecipe,
     ModelSpec,
     OptimizerSpec,
     ParallelSpec,
     PhaseSpec,
-    ReadRecipe,
     Recipe,
-    SequenceRecipe,
-    SiglipRecipe,
     SourceSpec,
 )
 from openpali.train.recipe_file import quote
 from openpali.worlds.compose import KINDS, WorldSource
 from openpali.worlds.sources import SPLITS
 
-OBJECTIVES: tuple[type[Recipe], ...] = (
-    SiglipRecipe,
-    ClassifyRecipe,
-    SequenceRecipe,
-    MaskRecipe,
-    FindRecipe,
-    ReadRecipe,
-)
 KEYS = ("key", "type", "default", "meaning")
 OPTIONS = ("option", "type", "default", "meaning")
 REQUIRED = "required"
@@ -115,9 +102,9 @@ def source_options(made: Callable[..., Any], names: Sequence[str]) -> list[Key]:
 
 def _sections() -> Iterator[tuple[str, str, list[Key]]]:
     """Title, note and keys of each table."""
-    objectives = [get_args(kind.model_fields["objective"].annotation)[0] for kind in OBJECTIVES]
+    names = [*objectives()]
     shared = [
-        key._replace(type=_type(Literal[*objectives])) if key.name == "`objective`" else key
+        key._replace(type=_type(Literal[*names])) if key.name == "`objective`" else key
         for key in recipe_keys(Recipe)
     ]
     yield "Every recipe", "", shared
@@ -130,7 +117,8 @@ def _sections() -> Iterator[tuple[str, str, list[Key]]]:
     yield "`[[phases.mixture]]`", entry, recipe_keys(SourceSpec)
     known = {key.name for key in shared}
     in_model = {key.name for key in recipe_keys(ModelSpec)}
-    for objective, kind in zip(objectives, OBJECTIVES, strict=True):
+    for name, objective in objectives().items():
+        kind = objective.recipe_class
         model: Any = kind.model_fields["model"].annotation
         own = [key for key in recipe_keys(kind) if key.name not in known]
         own += [
@@ -139,7 +127,7 @@ def _sections() -> Iterator[tuple[str, str, list[Key]]]:
             if key.name not in in_model
         ]
         note = _summary(kind) if own else f"{_summary(kind)} It has no keys of its own."
-        yield f'`objective = "{objective}"`', note, own
+        yield f'`objective = "{name}"`', note, own
     note = 'With `objective = "siglip"` an evaluation has a benchmark of embeddings, and no source.'
     yield "`[[evals]]`", f"{_summary(EvalSpec)} {note}", recipe_keys(EvalSpec)
 

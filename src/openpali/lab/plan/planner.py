@@ -10,16 +10,15 @@ import math
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import _disable_current_modes
 
-from openpali.data.pipeline.encode import Batch, PairEncoder
 from openpali.distributed import Ranks
 from openpali.lab.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
 from openpali.lab.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
@@ -27,25 +26,16 @@ from openpali.messages import duration
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.lora import init_lora
-from openpali.model.pages import CELL, PATCH
 from openpali.model.pali import VisionLanguageModel
-from openpali.model.sizes import SIZES, Preset, decoder_of
+from openpali.model.sizes import SIZES
 from openpali.progress import Working, unseen
-from openpali.tasks.example import FRAMES, Size
-from openpali.tasks.registry import find_family
+from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import allocate
 from openpali.train.machine import matmul_peak, resolve_precision
-from openpali.train.objectives import Objective, build_objective
-from openpali.train.recipe import (
-    EvaluatedRecipe,
-    FindRecipe,
-    ParallelSpec,
-    PhaseSpec,
-    ReadRecipe,
-    Recipe,
-    SequenceRecipe,
-)
+from openpali.train.objectives.base import Lengths, Objective, frames_of
+from openpali.train.objectives.registry import build_objective, objectives
+from openpali.train.recipe import EvaluatedRecipe, PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution
 from openpali.weights.family import open_tokenizer
 
@@ -99,15 +89,6 @@ DEVICES: Mapping[str, Device] = {
         Device("rtx4090", 24e9, 165e12, 83e12, 1.0e12, 8, 32e9, 12.5e9),
     )
 }
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Tokens of prompt and target, and frames of a video, of every row; None is the recipe's maximum."""
-
-    prompt: int | None = None
-    target: int | None = None
-    frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +295,7 @@ def rehearse(
                 module.reshard()
         ledger.kind = "activations"
         micro = min(recipe.micro, 2)  # all further ones cost what the first costs
-        batch = make_batch(recipe, phase, step.objective, rows, lengths)
+        batch = step.objective.example_batch(phase, rows, lengths)
         ledger.reset()
         held = sum(ledger.totals.values())
         step.run([batch] * micro, weight=1.0, number=1)
@@ -357,7 +338,7 @@ class Accountant:
         ledger.kind, ledger.backward = KIND_OF[stage], stage == "backward"
 
 
-def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objective:
+def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objective[Any]:
     """The objective of a recipe on a device, at the resolution of ``phase``. Needs neither data nor tokenizer.
 
     On the meta device, its model has no weights.
@@ -366,7 +347,7 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
         ValueError: the model does not take images of this size.
     """
     with torch.device("meta"):
-        objective = build_objective(recipe, _vocabulary(recipe), [str(i) for i in range(CLASSES)])
+        objective = build_objective(recipe, _vocabulary(recipe), lambda: [str(i) for i in range(CLASSES)])
     check_sizes(recipe, objective.model)
     if device != "meta":
         materialise(objective.model, device)
@@ -376,50 +357,15 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
 
 
 def place_on_ranks(
-    recipe: Recipe, objective: Objective, dtype: torch.dtype, devices: int, accountant: Accountant
+    recipe: Recipe, objective: Objective[Any], dtype: torch.dtype, devices: int, accountant: Accountant
 ) -> TrainStep:
     """The training step on rank 0 of ``devices`` fake ranks, under :func:`simulated`. Nothing is compiled."""
     ledger = accountant.ledger
     ledger.matrices = shapes_of(list(objective.model.parameters()))
-    ledger.columns = _logit_widths(recipe, objective.model, rows_of(recipe, devices))
+    ledger.columns = {objective.logit_width(rows_of(recipe, devices))} - {0}
     ranks = _FakeRanks(0, devices, torch.device("cpu"), node=ledger.node)
     eager = recipe.model_copy(update={"parallel": recipe.parallel.model_copy(update={"compile": False})})
     return TrainStep(eager, objective, ranks, dtype, accountant)
-
-
-def make_batch(recipe: Recipe, phase: PhaseSpec, objective: Objective, rows: int, lengths: Lengths) -> Batch:
-    """A batch of the recipe's shapes; every row has the given lengths."""
-    if recipe.objective == "mask_vqvae":
-        return {"masks": torch.zeros(rows, 64, 64)}
-    images = torch.zeros(rows, *phase.pixels, 3, dtype=torch.uint8)
-    if recipe.objective == "siglip":
-        encoder = cast(PairEncoder, objective.encoder)
-        pairs: Batch = {"images": images, "ids": torch.ones(rows, encoder.length, dtype=torch.long)}
-        if encoder.regions:  # one object an image, each with a name of its own
-            pairs |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
-            pairs |= {"region_centres": torch.zeros(rows, 2), "names": pairs["ids"]}
-        return pairs
-    if isinstance(recipe, FindRecipe):
-        cells = torch.zeros(rows, phase.pixels.height // CELL, phase.pixels.width // CELL)
-        return {"images": images, "text": cells.to(torch.int8), "up": cells, "down": cells}
-    if isinstance(recipe, ReadRecipe):  # every line is as wide as can be
-        images = images.repeat_interleave(recipe.pieces, 0)
-        columns = torch.full((len(images),), phase.pixels.width // PATCH)
-        characters = torch.ones(len(images), phase.pixels.width // (4 * CELL), dtype=torch.long)
-        row = torch.arange(rows).repeat_interleave(recipe.pieces)
-        return {"lines": images, "columns": columns, "characters": characters, "row": row}
-    if recipe.objective == "classify":
-        return {"images": images, "label": torch.zeros(rows, dtype=torch.long)}
-    assert isinstance(recipe, SequenceRecipe)
-    batch: dict[str, Tensor] = {
-        "prompt": torch.ones(rows, lengths.prompt or recipe.max_prompt, dtype=torch.long),
-        "target": torch.ones(rows, lengths.target or recipe.max_target, dtype=torch.long),
-    }
-    batch["places"] = torch.arange(batch["target"].numel())
-    frames = _frames(phase, lengths)
-    if frames:
-        batch["images"] = images[:, None].repeat(1, frames, 1, 1, 1)
-    return batch
 
 
 @dataclass(frozen=True)
@@ -450,12 +396,9 @@ def _vocabulary(recipe: Recipe) -> Tokenizer:
     try:
         return open_tokenizer(recipe.model.tokenizer)
     except FileNotFoundError:
-        preset = SIZES.get(recipe.model.preset)
-        if preset is None:
+        if recipe.model.preset not in SIZES:
             raise
-        if recipe.objective == "siglip" and isinstance(preset, Preset):
-            return cast(Tokenizer, _Vocabulary(preset.text_tower.vocab_size))
-        return cast(Tokenizer, _Vocabulary(decoder_of(preset).vocab_size))
+        return cast(Tokenizer, _Vocabulary(objectives()[recipe.objective].vocabulary(recipe)))
 
 
 def _precision(recipe: Recipe, device: Device) -> torch.dtype:
@@ -464,25 +407,9 @@ def _precision(recipe: Recipe, device: Device) -> torch.dtype:
     return resolve_precision(recipe.precision, torch.device("cpu"))
 
 
-def _frames(phase: PhaseSpec, lengths: Lengths) -> int:
-    """Images per row: of the longest kind in the mixture, to which all rows are padded."""
-    families = {line.task: find_family(line.task) for line in phase.mixture}
-    videos = [line.options.get("frames", FRAMES) for line in phase.mixture if families[line.task].video]
-    if videos:
-        return lengths.frames or max(videos)
-    return int(any("images" in family.needs for family in families.values()))
-
-
-def _logit_widths(recipe: Recipe, model: nn.Module, rows: int) -> set[int]:
-    if recipe.objective == "siglip":
-        return {rows}
-    head = getattr(getattr(model, "text", None), "config", None)
-    return {head.vocab_size} if head is not None else {CLASSES}
-
-
 def _count(recipe: Recipe) -> int:
     with torch.device("meta"):
-        model = build_objective(recipe, _vocabulary(recipe), [str(i) for i in range(CLASSES)]).model
+        model = build_objective(recipe, _vocabulary(recipe), lambda: [str(i) for i in range(CLASSES)]).model
     return sum(p.numel() for p in model.parameters())
 
 
@@ -497,7 +424,7 @@ def _plan_phases(
     known: dict[tuple[Size, int], StepCosts] = {}
     plans = []
     for phase, samples in zip(recipe.phases, recipe.lengths, strict=True):
-        key = phase.pixels, _frames(phase, lengths)
+        key = phase.pixels, frames_of(phase, lengths)
         if key not in known:
             with working(f"rehearsing a step at {phase.size} px"):
                 known[key] = rehearse(recipe, phase, device, devices, lengths)
@@ -520,10 +447,10 @@ def _plan_evaluations(
     for spec in recipe.evals:
         with working(f"evaluation {spec.label}"):
             samples, seconds = samples_of(spec), 0.0
-            if samples and isinstance(recipe, SequenceRecipe):
+            if samples and isinstance(recipe, PromptedRecipe):
                 objective, rows = build_without_data(recipe, phase, "meta"), min(samples, spec.batch)
                 with torch.device("meta"):
-                    batch = make_batch(recipe, phase, objective, rows, lengths)
+                    batch = objective.example_batch(phase, rows, lengths)
                 costs = answer_costs(cast(VisionLanguageModel, objective.model), batch)
                 seconds = batches_of(samples, spec.batch, ranks) * costs.seconds(flops, device.bandwidth)
         plans.append(EvaluationPlan(spec.label, recipe.times(spec.every), samples, seconds))
@@ -551,24 +478,27 @@ def _suggest(
         with working(f"does not fit: trying {changes}"):
             return _fits(rehearse(tried, largest, device, devices, lengths), device)
 
-    largest = max(recipe.phases, key=lambda phase: (math.prod(phase.pixels), _frames(phase, lengths)))
-    whole = recipe.objective == "mask_vqvae"  # no transformer blocks
+    largest = max(recipe.phases, key=lambda phase: (math.prod(phase.pixels), frames_of(phase, lengths)))
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
-    if recipe.objective in ("siglip", "mask_vqvae"):
-        micros = [1]
     shards = ["none"]
-    if devices > 1 and not (whole or recipe.optimizer.qk_clip):
+    if devices > 1:
         shards += ["full"] if devices <= device.node else ["hybrid", "full"]
     for shard in shards:
-        for checkpointing in ["none"] if whole else ["none", "selective", "full"]:
-            spec = ParallelSpec.model_validate({"shard": shard, "checkpointing": checkpointing})
-            tried = [
-                recipe.model_copy(update={"parallel": spec, "micro": micro})
-                for micro in (micros if checkpointing == "full" else micros[:3])  # each gathers the weights again
-            ]
+        for checkpointing in ("none", "selective", "full"):
+            some = micros if checkpointing == "full" else micros[:3]  # each gathers the weights again
+            tried = [*_allowed(recipe, {"shard": shard, "checkpointing": checkpointing}, some)]
             if (first := bisect_left(tried, True, key=fits)) < len(tried):
                 return tried[first]
     return None
+
+
+def _allowed(recipe: Recipe, parallel: Mapping[str, str], micros: Sequence[int]) -> Iterator[Recipe]:
+    """The recipe with these settings, as far as its objective allows them."""
+    raw = recipe.model_dump()
+    for micro in micros:
+        with suppress(ValueError):
+            changed = {"micro": micro, "parallel": {**raw["parallel"], **parallel}}
+            yield type(recipe).model_validate({**raw, **changed})
 
 
 def _divisors(batch: int) -> list[int]:
@@ -593,12 +523,12 @@ def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: f
         f"{ROOM:.0%} of {device.memory / 1e9:.0f} GB may be filled",
         "no waiting for data",
     ]
-    if isinstance(recipe, SequenceRecipe):
+    if isinstance(recipe, PromptedRecipe):
         prompt, target = lengths.prompt or recipe.max_prompt, lengths.target or recipe.max_target
         said.insert(0, f"every row has a prompt of {prompt} tokens and a target of {target}")
         if recipe.evals:
             said.insert(1, f"evaluations generate {target} tokens for each sample")
-        if (frames := max(_frames(phase, lengths) for phase in recipe.phases)) > 1:
+        if (frames := max(frames_of(phase, lengths) for phase in recipe.phases)) > 1:
             said.insert(1, f"videos have {frames} frames")
     if recipe.parallel.compile:
         said.append("compiled blocks need as much memory as others")

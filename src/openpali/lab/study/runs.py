@@ -15,7 +15,8 @@ from typing import Any
 
 from openpali.home import home
 from openpali.lab.study.spec import Study
-from openpali.train.recipe import Recipe, load_recipe, parse_recipe
+from openpali.train.load import load_recipe, parse_recipe
+from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import read_overrides
 
 

@@ -1,0 +1,154 @@
+"""Recipes from files, with overrides, and from the records of runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from openpali.train.objectives.registry import objectives
+from openpali.train.recipe import EntrySpec, Named, Recipe
+from openpali.train.recipe_errors import Keys, explain_error
+from openpali.train.recipe_file import STUDY, assign, expand_mixtures, quote, read_overrides, read_table
+
+_BY_NAME = ("entries.", "mixtures.")
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; ``overrides`` are ``key=value`` with dotted keys and TOML values.
+
+    Three keys belong to the file and are resolved here: ``extends`` (:func:`read_table`), ``entries`` and
+    ``mixtures`` (:func:`expand_mixtures`). Overrides apply to the resolved recipe; those of entries and mixtures
+    apply before. ``phases.0.samples=640`` reaches into lists. ``scale=0.01`` is not a key but a tool for dry runs:
+    it shortens every phase, ``more_samples``, the warmup and the cooldown by that factor.
+
+    Raises:
+        FileNotFoundError: the file, or one that it extends, does not exist.
+        ValueError: a file is not TOML, or has an unknown key or a wrong value; every problem is named.
+    """
+    path = Path(path)
+    raw = read_table(path)
+    if STUDY in raw:
+        raise ValueError(f"{path} is a study: use openpali study")
+    try:
+        changes = read_overrides(overrides)
+        for key, value in changes:
+            if key.startswith(_BY_NAME):
+                assign(raw, key, value)
+        entries, mixtures = _named(raw)
+        expand_mixtures(raw, entries, mixtures)
+        scale = 1.0
+        for key, value in changes:
+            if key == "scale":
+                scale = _scale(value)
+            elif not key.startswith(_BY_NAME):
+                assign(raw, key, value)
+        expand_mixtures(raw, entries, mixtures)  # an override may name another mixture
+        return _scaled(parse_recipe(raw), scale)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
+    """A recipe from its keys, with mixtures written out.
+
+    Raises:
+        ValueError: an unknown key, one of another objective, or a wrong value; every problem is named.
+    """
+    known, name = objectives(), raw.get("objective")
+    if not isinstance(name, str) or name not in known:
+        wrong = f"objective = {quote(name)}" if "objective" in raw else "objective is missing"
+        raise ValueError(f"{wrong}: choose one of {', '.join(map(repr, known))}")
+    try:
+        return known[name].recipe_class.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(_sentences(error, name, keys_by_objective())) from error
+
+
+def read_record(text: str) -> Recipe:
+    """The recipe of a run, from its ``recipe.json``.
+
+    Records of earlier versions hold the options of all objectives. Those that this one does not use are dropped.
+
+    Raises:
+        ValueError: it is not JSON, or not a recipe.
+    """
+    try:
+        raw = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"it holds a {type(raw).__name__}, not an object")
+    keys = keys_by_objective()
+    known = keys.get(str(raw.get("objective")), ())
+    unused = {key for each in keys.values() for key in each if key not in known}
+    kept = {key: value for key, value in raw.items() if key not in unused}
+    if isinstance(kept.get("model"), dict):
+        kept["model"] = {key: value for key, value in kept["model"].items() if f"model.{key}" not in unused}
+    return parse_recipe(kept)
+
+
+def _named(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the entries and the mixtures out of a file's table, and check them."""
+    named = {key: raw.pop(key, {}) for key in Named.model_fields}
+    try:
+        Named.model_validate(named)
+    except ValidationError as error:
+        names = named["entries"] if isinstance(named["entries"], dict) else ()
+        keys = [f"entries.{name}.{key}" for name in names for key in EntrySpec.model_fields]
+        raise ValueError(_sentences(error, "", {"": keys})) from error
+    return named["entries"], named["mixtures"]
+
+
+def _scale(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"scale = {value}: give a positive number")
+    return float(value)
+
+
+def _scaled(recipe: Recipe, scale: float) -> Recipe:
+    if scale == 1.0:
+        return recipe
+    batch = recipe.batch
+
+    def shorter(samples: int) -> int:
+        return max(1, round(samples * scale / batch)) * batch
+
+    raw = recipe.model_dump()
+    for phase in raw["phases"]:
+        phase["samples"] = shorter(phase["samples"])
+    if raw["more_samples"]:
+        raw["more_samples"] = shorter(raw["more_samples"])
+    samples, optimizer = sum(phase["samples"] for phase in raw["phases"]), raw["optimizer"]
+    optimizer["warmup"] = min(samples, math.ceil(optimizer["warmup"] * scale))
+    optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(optimizer["cooldown"] * scale))
+    for key in ("keep_every", "samples_every"):
+        raw[key] = math.ceil(raw[key] * scale)
+    for evaluation in raw.get("evals", ()):
+        evaluation["every"] = math.ceil(evaluation["every"] * scale)
+    return parse_recipe(raw)
+
+
+def _sentences(error: ValidationError, objective: str, keys: Keys) -> str:
+    """Every mistake as a sentence."""
+    return "; ".join(explain_error(each, objective, keys) for each in error.errors())
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a model and of the models within it; those in lists have the index 0."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        inner, index = field.annotation, ""
+        if get_origin(inner) is list:
+            inner, index = get_args(inner)[0], "0."
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _keys(inner, f"{prefix}{name}.{index}")
+
+
+def keys_by_objective() -> dict[str, list[str]]:
+    """Objective -> the dotted keys of its recipes; those in lists have the index 0."""
+    return {name: [*_keys(kind.recipe_class)] for name, kind in objectives().items()}

@@ -1,0 +1,146 @@
+"""What an objective is: a class of recipes, a model, the encoder of its samples, the loss of a batch, and more.
+
+An objective does not know about ranks or gradient accumulation: it returns its part of a loss that the caller sums.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from openpali.data.pipeline.encode import Batch, Encoder
+from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
+from openpali.tasks.example import FRAMES, Size
+from openpali.tasks.registry import Tools, find_family
+from openpali.text.tokenizer import Tokenizer
+from openpali.train.adapt import build_adaptable
+from openpali.train.evaluation import Evaluation
+from openpali.train.recipe import BenchmarkEvalSpec, PhaseSpec, Recipe
+from openpali.weights.format import Config
+
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass
+class Losses:
+    """The loss of a batch.
+
+    Attributes:
+        total: the batch's part of the global loss, a scalar to call backward on.
+        per_row: a loss of each row ``[B]``, detached; reported per source.
+        extra: further values to report: scalars, detached, on their device. (Reading them here would make the CPU
+            wait for the GPU before the backward pass.)
+    """
+
+    total: Tensor
+    per_row: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of prompt and target, and frames of a video, of every row; None is the recipe's maximum."""
+
+    prompt: int | None = None
+    target: int | None = None
+    frames: int | None = None
+
+
+class Objective(ABC, Generic[R]):
+    """A model with its loss. Every subclass is a line of `train/objectives/registry.py`.
+
+    Args:
+        recipe: of :attr:`recipe_class`.
+        tokenizer: of the recipe.
+        labels: reads the class names of the run's samples.
+
+    Attributes:
+        recipe_class: the keys of its recipes.
+    """
+
+    recipe_class: ClassVar[type[Recipe]]
+
+    def __init__(self, recipe: R, tokenizer: Tokenizer, labels: Callable[[], Sequence[str]]) -> None:
+        self.recipe, self.tokenizer, self.labels = recipe, tokenizer, labels
+        self.config = self.configure()
+        self.model: nn.Module = build_adaptable(self.config, recipe)
+        self.encoder = self.make_encoder()
+
+    # ---- what each objective has
+
+    @abstractmethod
+    def configure(self) -> Config:
+        """The shape of the model. Called before there is a model."""
+
+    @abstractmethod
+    def make_encoder(self) -> Encoder:
+        """The part that runs in the data workers. Called after the model is built."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        """Forward pass and loss; ``total_weight`` is what the summed loss is divided by."""
+
+    @abstractmethod
+    def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
+        """A batch of the shapes that the encoder makes, for plans: of ``rows`` rows, all of these lengths."""
+
+    # ---- what has a default
+
+    def weight(self, batch: Batch) -> float:
+        """The batch's part of ``total_weight``, which is the sum over micro-batches and ranks: its rows."""
+        return float(len(next(iter(batch.values()))))
+
+    def logit_width(self, rows: int) -> int:
+        """Columns of the logits of a batch, by which a plan knows them; 0: there are none."""
+        return 0
+
+    def add_blank_images(self, batch: Batch, size: Size) -> Batch:
+        """The batch with images that change neither loss nor gradients, on a rank without images when others have
+        some: gathering the shards of a ViT is collective.
+        """
+        return batch
+
+    def explain(self, first: Callable[[], Batch], rows: int) -> Sequence[str]:
+        """Lines of text about the first batch of a run, with its first ``rows`` samples."""
+        return ()
+
+    def evaluated(self, sharded: bool) -> Pipeline | EmbeddingPipeline | nn.Module:
+        """What evaluators ask: the model as its folder would be opened, at its present resolution.
+
+        Args:
+            sharded: all ranks ask about the same samples.
+        """
+        return self.model
+
+    @classmethod
+    def vocabulary(cls, recipe: R) -> int:
+        """Ids of the tokenizer that the preset is made for, to plan without a tokenizer; 0: it needs none."""
+        return 0
+
+    @classmethod
+    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: R, tools: Tools) -> Evaluation:
+        """Open the data of one of the recipe's ``evals``.
+
+        Raises:
+            ValueError, FileNotFoundError: it cannot be opened, or is not for this objective.
+        """
+        raise ValueError(f"no evaluation is for objective = {recipe.objective!r}: remove [[evals]]")
+
+
+def blank_images(phase: PhaseSpec, rows: int) -> Tensor:
+    """Images of a phase, ``[rows, H, W, 3]`` uint8, for :meth:`Objective.example_batch`."""
+    return torch.zeros(rows, *phase.pixels, 3, dtype=torch.uint8)
+
+
+def frames_of(phase: PhaseSpec, lengths: Lengths) -> int:
+    """Images per row: of the longest kind in the mixture, to which all rows are padded."""
+    families = {line.task: find_family(line.task) for line in phase.mixture}
+    videos = [line.options.get("frames", FRAMES) for line in phase.mixture if families[line.task].video]
+    if videos:
+        return lengths.frames or max(videos)
+    return int(any("images" in family.needs for family in families.values()))

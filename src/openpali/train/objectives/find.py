@@ -1,0 +1,58 @@
+"""``find``: lines of text on pages: where they are."""
+
+from __future__ import annotations
+
+from typing import ClassVar, cast
+
+import torch
+from pydantic import Field
+
+from openpali.data.pipeline.encode import Batch, Encoder
+from openpali.data.pipeline.pages import FindingEncoder
+from openpali.data.sources.registry import open_source
+from openpali.eval.evaluators import count
+from openpali.eval.pages import FindingEvaluator
+from openpali.model.pages import CELL, Cells, FinderConfig, Truth, finding_loss
+from openpali.tasks.registry import Tools
+from openpali.train.evaluation import Evaluation
+from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
+from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, PageEvalSpec, PhaseSpec, Recipe
+from openpali.train.shapes import shape_of
+
+
+class FindRecipe(EvaluatedRecipe):
+    """Lines of text on pages: where they are. Its entries have ``lines``, and the task ``ocr``."""
+
+    parts: ClassVar[bool] = True
+    evals: list[PageEvalSpec] = Field([])
+
+
+class FindObjective(Objective[FindRecipe]):
+    """A linear head on every patch."""
+
+    recipe_class: ClassVar[type[Recipe]] = FindRecipe
+
+    def configure(self) -> FinderConfig:
+        return shape_of(self.recipe, FinderConfig)
+
+    def make_encoder(self) -> Encoder:
+        return FindingEncoder()
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        cells = cast(Cells, self.model(batch["images"]))
+        truth = Truth(batch["text"], batch["up"], batch["down"])
+        rows = finding_loss(cells, truth)
+        found, text, free = cells.logits.detach() > 0, truth.text > 0, truth.text == 0
+        extra = {"missed": (text & ~found).sum() / text.sum(), "false": (free & found).sum() / free.sum()}
+        return Losses(rows.sum() / total_weight, rows.detach(), extra)
+
+    def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
+        cells = torch.zeros(rows, phase.pixels.height // CELL, phase.pixels.width // CELL)
+        return {"images": blank_images(phase, rows), "text": cells.to(torch.int8), "up": cells, "down": cells}
+
+    @classmethod
+    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: FindRecipe, tools: Tools) -> Evaluation:
+        assert isinstance(spec, PageEvalSpec)
+        pages, limit = open_source(spec.source, {}), spec.limit or None
+        evaluator = FindingEvaluator(spec.label, pages, limit)
+        return Evaluation(spec.label, spec.every, count(pages, limit), "f1@0.5", [evaluator])

@@ -1,0 +1,87 @@
+"""``read``: lines of text that are found: what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from pydantic import Field, model_validator
+
+from openpali.data.pipeline.encode import Batch, Encoder
+from openpali.data.pipeline.pages import WIDTHS, ReadingEncoder
+from openpali.data.sources.registry import open_source
+from openpali.eval.evaluators import count
+from openpali.eval.pages import ReadingEvaluator
+from openpali.model.pages import CELL, CELLS, PATCH, ReaderConfig, best_path, reading_loss
+from openpali.tasks.registry import Tools
+from openpali.text.characters import CHARACTERS
+from openpali.train.evaluation import Evaluation
+from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
+from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, PageEvalSpec, PhaseSpec, Recipe
+from openpali.train.shapes import shape_of
+
+
+class ReadRecipe(EvaluatedRecipe):
+    """Lines of text that are found: what they say. Its entries have ``lines`` or ``text``, and the task ``ocr``.
+
+    A phase's ``size`` is the height at which lines are read, and the widest line.
+
+    Attributes:
+        pieces: lines of a page in a sample.
+    """
+
+    pieces: int = Field(8, gt=0)
+    parts: ClassVar[bool] = True
+    evals: list[PageEvalSpec] = Field([])
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> ReadRecipe:
+        for number, phase in enumerate(self.phases):
+            if phase.pixels.width % WIDTHS:
+                raise ValueError(
+                    f"phases.{number}.size = {phase.size}: the widest line is a multiple of {WIDTHS} pixels"
+                )
+        return self
+
+
+class ReadObjective(Objective[ReadRecipe]):
+    """A character for every column, by CTC."""
+
+    recipe_class: ClassVar[type[Recipe]] = ReadRecipe
+
+    def configure(self) -> ReaderConfig:
+        shape = shape_of(self.recipe, ReaderConfig)
+        return shape if shape.characters else dataclasses.replace(shape, characters=CHARACTERS)
+
+    def make_encoder(self) -> Encoder:
+        return ReadingEncoder(self.recipe.pieces)
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        characters, columns = batch["characters"], batch["columns"]
+        logits = self.model(batch["lines"], columns)
+        steps = columns * CELLS
+        lines = reading_loss(logits, steps, characters) / (characters > 0).sum(1)
+        rows = batch["row"]
+        per_row = lines.new_zeros(int(rows[-1]) + 1).index_add_(0, rows, lines.detach()) / rows.bincount()
+        misread = (best_path(logits.detach(), steps, characters.shape[1]) != characters).any(1).float().mean()
+        return Losses(lines.sum() / total_weight, per_row, {"misread": misread})
+
+    def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
+        """Every line is as wide as can be."""
+        pieces, width = self.recipe.pieces, phase.pixels.width
+        lines = blank_images(phase, rows).repeat_interleave(pieces, 0)
+        return {
+            "lines": lines,
+            "columns": torch.full((len(lines),), width // PATCH),
+            "characters": torch.ones(len(lines), width // (4 * CELL), dtype=torch.long),
+            "row": torch.arange(rows).repeat_interleave(pieces),
+        }
+
+    @classmethod
+    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: ReadRecipe, tools: Tools) -> Evaluation:
+        assert isinstance(spec, PageEvalSpec)
+        pages, limit = open_source(spec.source, {}), spec.limit or None
+        return Evaluation(
+            spec.label, spec.every, count(pages, limit), "cer", [ReadingEvaluator(spec.label, pages, limit)]
+        )

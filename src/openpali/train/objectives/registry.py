@@ -1,0 +1,40 @@
+"""Every objective by name, the ``objective`` of a recipe. A new one is a file in this folder and a line below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pkgutil import resolve_name
+from typing import Any
+
+from openpali.extensions import added
+from openpali.text.tokenizer import Tokenizer
+from openpali.train.objectives.base import Objective
+from openpali.train.objectives.classify import ClassifyObjective
+from openpali.train.objectives.find import FindObjective
+from openpali.train.objectives.mask_vqvae import MaskObjective
+from openpali.train.objectives.read import ReadObjective
+from openpali.train.objectives.sequence import SequenceObjective
+from openpali.train.objectives.siglip import SiglipObjective
+from openpali.train.recipe import Recipe
+
+
+@cache
+def objectives() -> dict[str, type[Objective[Any]]]:
+    """Name -> objective, those of extensions too."""
+    return {
+        "siglip": SiglipObjective,
+        "classify": ClassifyObjective,
+        "sequence": SequenceObjective,
+        "mask_vqvae": MaskObjective,
+        "find": FindObjective,
+        "read": ReadObjective,
+        **{name: resolve_name(where) for name, where in added("objectives").items()},
+    }
+
+
+def build_objective(
+    recipe: Recipe, tokenizer: Tokenizer, labels: Callable[[], Sequence[str]] = tuple
+) -> Objective[Any]:
+    """The objective of a recipe; ``labels`` reads the class names of its samples."""
+    return objectives()[recipe.objective](recipe, tokenizer, labels)

@@ -1,0 +1,143 @@
+"""``siglip``: images and their texts, by the sigmoid loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from openpali.data.pipeline.encode import REGION_MULTIPLE, Batch, Encoder, PairEncoder, Wording
+from openpali.eval.datasets.base import EncoderBenchmark
+from openpali.eval.evaluators import EmbeddingEvaluator
+from openpali.home import home
+from openpali.infer.pipeline import EmbeddingPipeline
+from openpali.model.losses import region_loss, share_names, sigmoid_loss
+from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
+from openpali.tasks.example import Size
+from openpali.tasks.registry import Tools
+from openpali.train.evaluation import Evaluation, find_for
+from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
+from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, ModelSpec, PhaseSpec, Recipe
+from openpali.train.shapes import shape_of
+
+
+class SiglipModelSpec(ModelSpec):
+    """The two scalars of the sigmoid loss; both are learned.
+
+    Attributes:
+        temperature: initial factor on the similarities of images and texts.
+        bias: initial offset of the logits; about -ln(batch) for small batches.
+    """
+
+    temperature: float = Field(10.0, gt=0)
+    bias: float = -10.0
+
+
+class SiglipRecipe(EvaluatedRecipe):
+    """Images and their texts, in pairs, by the sigmoid loss.
+
+    Attributes:
+        keep_case: keep upper case in the texts; otherwise they are lowercased.
+        regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
+            with the object's name; 0 for none, as in SigLIP.
+    """
+
+    keep_case: bool = False
+    regions: float = Field(0.0, ge=0)
+    model: SiglipModelSpec
+    evals: list[BenchmarkEvalSpec] = Field([])
+
+    @model_validator(mode="after")
+    def _check_negatives(self) -> SiglipRecipe:
+        if self.micro > 1:
+            raise ValueError(
+                f"micro = {self.micro} would hide the negatives of one micro-batch from another: "
+                'objective = "siglip" needs micro = 1'
+            )
+        return self
+
+
+class SiglipObjective(Objective[SiglipRecipe]):
+    """Pairwise sigmoid loss over the global batch, and ``recipe.regions`` times the region loss."""
+
+    recipe_class: ClassVar[type[Recipe]] = SiglipRecipe
+
+    def configure(self) -> SigLIPConfig:
+        shape, model = shape_of(self.recipe, SigLIPConfig), self.recipe.model
+        tower = dataclasses.replace(shape.text, vocab_size=self.tokenizer.vocab_size)
+        return SigLIPConfig(shape.vision, tower, model.temperature, model.bias)
+
+    @property
+    def wording(self) -> Wording:
+        """How texts are normalised."""
+        return "as is" if self.recipe.keep_case else "lower"
+
+    def make_encoder(self) -> Encoder:
+        length = cast(SigLIP, self.model).config.text.length
+        return PairEncoder(self.tokenizer, length, self.wording, regions=self.recipe.regions > 0)
+
+    def losses(self, batch: Batch, total_weight: float) -> Losses:
+        regions = None
+        if self.recipe.regions:
+            names, named = share_names(batch["names"], batch["region_names"], REGION_MULTIPLE)
+            regions = Regions(batch["region_rows"], batch["region_centres"], names, named)
+        embeddings = self.model(batch["images"], batch["ids"], regions)
+        model = cast(SigLIP, self.model)
+        extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
+        total = sigmoid_loss(embeddings)
+        if regions is not None:
+            of_regions = region_loss(embeddings, regions)
+            total = total + self.recipe.regions / total_weight * of_regions
+            extra["region_misses"] = region_misses(embeddings, regions)
+        return Losses(total, 1 - hits(embeddings).float(), extra)
+
+    def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
+        ids = torch.ones(rows, cast(SigLIP, self.model).config.text.length, dtype=torch.long)
+        batch = {"images": blank_images(phase, rows), "ids": ids}
+        if self.recipe.regions:  # one object an image, each with a name of its own
+            batch |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
+            batch |= {"region_centres": torch.zeros(rows, 2), "names": ids}
+        return batch
+
+    def logit_width(self, rows: int) -> int:
+        return rows
+
+    def evaluated(self, sharded: bool) -> EmbeddingPipeline:
+        model = cast(SigLIP, self.model)
+        preprocess = self.recipe.model.preprocess(Size(*model.vit.config.image_size))
+        return EmbeddingPipeline(model, self.tokenizer, preprocess, self.wording)
+
+    @classmethod
+    def vocabulary(cls, recipe: SiglipRecipe) -> int:
+        return shape_of(recipe, SigLIPConfig).text.vocab_size
+
+    @classmethod
+    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: SiglipRecipe, tools: Tools) -> Evaluation:
+        benchmark = find_for(recipe, spec.benchmark, EncoderBenchmark, "asks for answers")
+        embedded = EmbeddingEvaluator(benchmark, home() / "data", spec.limit or None)
+        return Evaluation(spec.label, spec.every, spec.limit, benchmark.metric, [embedded])
+
+
+@torch.no_grad()
+def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
+    """Whether the nearest text of the batch to each image is its own: bool ``[B]``.
+
+    Similarities are computed for ``chunk`` images at a time.
+    """
+    image, text, *_ = embeddings
+    nearest = torch.cat([(rows @ text.T).argmax(1) for rows in torch.split(image, chunk)])
+    return nearest == torch.arange(len(image), device=image.device)
+
+
+@torch.no_grad()
+def region_misses(embeddings: Embeddings, regions: Regions) -> Tensor:
+    """Share of the regions whose nearest name of the batch is not their own, a scalar."""
+    assert embeddings.region is not None
+    assert embeddings.name is not None
+    nearest = regions.names[(embeddings.region @ embeddings.name.T).argmax(1)]  # [R, L]
+    real = regions.named >= 0
+    missed = (nearest != regions.names[regions.named]).any(-1) & real
+    return missed.sum() / real.sum().clamp(min=1)
