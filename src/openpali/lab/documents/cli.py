@@ -16,7 +16,7 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from openpali.cli.main import app
-from openpali.pages import table
+from openpali.lab.documents.tables import table
 
 HEAD = """# Command line
 

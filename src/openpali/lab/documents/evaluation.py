@@ -12,7 +12,7 @@ from pathlib import Path
 from openpali.eval.cards import show
 from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
 from openpali.eval.datasets.paper import PAPER
-from openpali.pages import table, write_between
+from openpali.lab.documents.tables import table, write_between
 from openpali.tasks.registry import get_task
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from openpali.data.media.loader import MediaLoader
 from openpali.data.sources.registry import RECORDS
-from openpali.pages import table, write_between
+from openpali.lab.documents.tables import table, write_between
 from openpali.tasks.base import Task
 from openpali.tasks.registry import TASKS
 from openpali.train.objectives.registry import objectives

@@ -14,9 +14,9 @@ import numpy as np
 
 from openpali.eval.cards import is_cider
 from openpali.lab.study.runs import Job
+from openpali.lab.study.seeds import LEVEL, Estimate, Values, difference, estimate, holm
 from openpali.lab.study.spec import ColumnSpec, Study
 from openpali.lab.study.work import Scoring
-from openpali.metrics.seeds import LEVEL, Estimate, Values, difference, estimate, holm
 
 MEMORY = "from memory of the paper, ViT-G/14"
 FLOOR = 3  # percent, or CIDEr
