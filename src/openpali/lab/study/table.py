@@ -245,7 +245,7 @@ def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         paper = row.column.paper
         cells = [row.column.name, f"{row.n:,}"]
         cells += [f"{row.scores[arm].value:.1f}" if arm in row.scores else "" for arm in head[2:4]]
-        cells += [_shown(row.differences.get(study.compared)), "" if row.p is None else f"{row.p:.3f}"]
+        cells += [_shown(row.differences.get(study.compared)), _shown_p(row.p)]
         cells += [_shown(row.differences.get(arm)) for arm in others]
         cells += [row.column.paper_name, f"{paper[0]:.1f}", f"{paper[1]:+.1f}"] if paper else ["", "", ""]
         yield _line([*cells, row.sign(study)])
@@ -270,6 +270,12 @@ def _curve(study: Study, rows: Sequence[Row]) -> Iterator[str]:
 
 def _numbers(found: Sequence[int]) -> str:
     return ", ".join(map(str, found))
+
+
+def _shown_p(p: float | None) -> str:
+    if p is None:
+        return ""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _shown(found: Estimate | None) -> str:
