@@ -14,7 +14,7 @@ prompts. "openvino" and "openvino-int8" encode these like "bf16" and "torch-int8
 OpenVINO (`--engine openvino-int8 --dtype bf16`); "compile" is what it needs before.
 
 "load" maps the file and touches every page of it: first after the file was dropped from the page cache, then again.
-Once ViT and encoder have run, their pages are released (`openpali.weights.tensors.give_back`), which their times
+Once ViT and encoder have run, their pages are released (`openpali.tensors.give_back`), which their times
 include. The bound of a token counts the weights, keys and values that it reads. Memory per token is the growth of
 the peak from one resolution to the next; its peer is the size of the keys and values that the decoder keeps per
 token.
@@ -38,16 +38,19 @@ import torch
 
 from _report import Result, cost, machine, rate, read_bandwidth, report, resident
 from openpali.architectures.facts import Facts
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.registry import build
+from openpali.architectures.sizes import count_parameters, count_tokens, flops_of_stages, parameters_per_token
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.model.int8 import compute_in_int8
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.paligemma import PaliGemmaConfig
-from openpali.model.sizes import PRESETS, count_parameters, count_tokens, flops_of_stages, parameters_per_token
+from openpali.tensors import give_back
 from openpali.train.machine import matmul_peak
-from openpali.weights.format import build, open_model, write_model
+from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
-from openpali.weights.tensors import give_back
+from openpali.weights.write import write_model
 
 PROMPT, NEW = 16, 16
 STAGES = {"vision": "ViT", "encoder": "encoder", "memory": "keys and values"}
@@ -83,7 +86,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     """Build both models, then ask each at each resolution."""
     preset = PRESETS[options.preset]
     began = time.perf_counter()
-    write_random(preset.pali, folder / "bf16")
+    write_random(preset, folder / "bf16")
     print(f"built and saved in bf16: {time.perf_counter() - began:.0f} s", flush=True)
     began = time.perf_counter()
     write_int8(open_model(folder / "bf16"), folder / "int8")
@@ -92,10 +95,10 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     sizes = ", ".join(f"{part} {size / 1e9:.2f}B" for part, size in parts.items())
     print(f"{sum(parts.values()) / 1e9:.2f}B parameters: {sizes}", flush=True)
     flops, bandwidth = matmul_peak(torch.device("cpu"), torch.bfloat16), read_bandwidth()
-    language = preset.language
+    language = preset.text
     held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values
     with torch.device("meta"):
-        read = parameters_per_token(PaliModel(preset.pali))
+        read = parameters_per_token(PaliModel(preset))
     seen_files: set[str] = set()
     for kind in options.kinds:
         stored, width = KINDS[kind]

@@ -38,12 +38,14 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from _report import Result, cost, interleaved, machine, rate, report
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.sizes import parameters_per_token
 from openpali.infer.generate import Decoding, generate
 from openpali.lab.plan.planner import DEVICES, Device, find_device, rehearse, step_seconds
 from openpali.model.attention import attend_with_bias, auto
 from openpali.model.init import materialise
-from openpali.model.pali import PaliModel
-from openpali.model.sizes import PRESETS, SIZES, Preset, parameters_per_token
+from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.vit import ViT, ViTConfig
 from openpali.train.machine import count_flops, peak_memory
 from openpali.train.recipe import Recipe
@@ -112,10 +114,10 @@ class Bench:
         preset = PRESETS["pico" if self.tiny else "large"]
         small = PRESETS["pico"].vision  # no images are read
         with torch.device("meta"):
-            model = PaliModel(replace(preset.pali, vision=small))
+            model = PaliModel(replace(preset, vision=small))
         model = materialise(model, self.device).to(BF16).eval()
         low, high, new = (5, 9, 4) if self.tiny else (*INPUTS, NEW)
-        vocabulary = preset.language.vocab_size
+        vocabulary = preset.text.vocab_size
         prompt = torch.randint(3, vocabulary, (batch, high), device=self.device)
         lengths = torch.linspace(high, low, batch, device=self.device).long()
         prompt[torch.arange(high, device=self.device) >= lengths[:, None]] = 0  # padding
@@ -136,7 +138,7 @@ class Bench:
 
     def attention(self, tokens: int) -> Iterator[Result]:
         """Attention with relative bias, as in the encoder, beside flex_attention."""
-        text = PRESETS["pico" if self.tiny else "pali3-5b"].pali.text
+        text = PRESETS["pico" if self.tiny else "pali3-5b"].text
         shape = 1, text.heads, tokens, text.d_head
         q, k, v = (torch.randn(shape, dtype=BF16, device=self.device) for _ in range(3))
         bias = torch.randn(text.heads, 2 * tokens - 1, dtype=BF16, device=self.device)
@@ -157,7 +159,7 @@ class Bench:
         """The trainer's step beside the planner's prediction and the peak."""
         label, (shape, size) = f"{name}, {preset}", self.shape(preset)
         known = PRESETS[shape]
-        with patch.dict(SIZES) as sizes:  # for smaller ones
+        with patch.dict(PRESETS) as sizes:  # for smaller ones
             while True:
                 recipe = recipe_of(name, shape, size, 2 if self.tiny else batch, **changes)
                 costs = rehearse(recipe, recipe.phases[0], self.card, 1)
@@ -170,7 +172,7 @@ class Bench:
                 shape = f"{preset} with {' + '.join(map(str, depths))} layers"
                 sizes[shape] = known = smaller
                 label = f"{name}, {shape}"
-            step = self.ours(recipe, known.language.vocab_size)
+            step = self.ours(recipe, known.text.vocab_size)
         flops = count_flops(step)
         seconds = self.seconds(step)
         predicted = step_seconds(costs, self.card, BF16, EFFICIENCY)
@@ -187,9 +189,9 @@ class Bench:
             print("siglip, base: left out without open_clip: pip install open_clip_torch", flush=True)
             return
         name, size = self.shape("base")
-        batch, preset = 2 if self.tiny else 256, PRESETS[name]
+        batch, preset = 2 if self.tiny else 256, SIGLIP[name]
         recipe = recipe_of("siglip", name, size, batch, compiled=not self.tiny)
-        ours = self.ours(recipe, preset.text_tower.vocab_size)
+        ours = self.ours(recipe, preset.text.vocab_size)
         for _ in range(2):  # the first creates the optimizer's state
             self.finished(ours)
         yield self.memory("siglip, base")
@@ -233,16 +235,16 @@ class Bench:
             torch.cuda.reset_peak_memory_stats(self.device)
 
 
-def halved(preset: Preset) -> tuple[Preset, tuple[int, int, int]]:
+def halved(preset: PaliModelConfig) -> tuple[PaliModelConfig, tuple[int, int, int]]:
     """A preset with half of the layers of ViT, encoder and decoder, but at least one; and how many these are."""
-    vision, language = preset.vision, preset.language
+    vision, language = preset.vision, preset.text
     depths = vision.depth, language.encoder_layers, language.decoder_layers
     vit, encoder, decoder = (max(1, depth // 2) for depth in depths)
     language = replace(language, encoder_layers=encoder, decoder_layers=decoder)
-    return replace(preset, vision=replace(vision, depth=vit), language=language), (vit, encoder, decoder)
+    return replace(preset, vision=replace(vision, depth=vit), text=language), (vit, encoder, decoder)
 
 
-def _side(preset: Preset) -> int:
+def _side(preset: PaliModelConfig) -> int:
     return preset.vision.image_size[0]
 
 

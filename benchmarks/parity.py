@@ -7,7 +7,7 @@
     python benchmarks/parity.py --size 3b                        # PaliGemma, PaliGemma 2 as published: 16 GB each
     python benchmarks/parity.py --size 270m                      # T5Gemma 2 as published: 5 GB
 
-Weights are random, since no hub is contacted: transformers writes each checkpoint, `openpali.interop` reads it, and
+Weights are random, since no hub is contacted: transformers writes each checkpoint, `architectures` reads it, and
 both compute the same inputs in float32. Prints the largest difference in any layer, absolute and relative to the
 largest value of that layer. With `--json` the relative difference is compared with the target of 1e-5; it counts as
 at least 6e-8, half of float32's last bit.
@@ -26,7 +26,12 @@ from torch import nn
 
 from _gemmas import their_config
 from _report import Result, cost, machine, report
-from openpali.interop.paligemma import read_paligemma
+from openpali.architectures.halves.t5 import read_t5
+from openpali.architectures.paligemma import PRESETS as PALIGEMMA
+from openpali.architectures.paligemma import read_paligemma
+from openpali.architectures.siglip import read_siglip
+from openpali.architectures.t5gemma2 import PRESETS as T5GEMMA2
+from openpali.architectures.t5gemma2 import read_t5gemma2
 from openpali.interop.parity import (
     AGREEMENT,
     Deviation,
@@ -35,10 +40,6 @@ from openpali.interop.parity import (
     compare_t5gemma2,
     compare_texts,
 )
-from openpali.interop.siglip import read_siglip
-from openpali.interop.t5 import read_t5
-from openpali.interop.t5gemma2 import read_t5gemma2
-from openpali.model.sizes import PALIGEMMA, T5GEMMA2
 
 ROUNDING = 2**-24  # of float32, relative
 GEMMAS = {"PaliGemma": transformers.GemmaConfig, "PaliGemma 2": transformers.Gemma2Config}

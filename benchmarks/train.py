@@ -33,9 +33,12 @@ import torch
 from torch import Tensor, nn
 
 from _report import Result, cost, interleaved, machine, need, rate, release, report, resident
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.siglip import PRESETS as SIGLIP
 from openpali.distributed import Ranks
 from openpali.lab.plan.planner import build_without_data
-from openpali.model.sizes import PRESETS, Preset
+from openpali.model.pali import PaliModelConfig
+from openpali.model.siglip import SigLIPConfig
 from openpali.train.load import parse_recipe
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
 from openpali.train.objectives.base import Lengths
@@ -77,8 +80,8 @@ def _measure(name: str, dtype: torch.dtype, peak: float, options: argparse.Names
     make_theirs = make_open_clip if peer == "open_clip" else make_transformers
 
     def makers(preset: str) -> dict[str, Callable[[], Side]]:
-        shape = PRESETS[preset]
-        vocabulary = (shape.text_tower if name == "siglip" else shape.language).vocab_size
+        shape = (SIGLIP if name == "siglip" else PRESETS)[preset]
+        vocabulary = shape.text.vocab_size
 
         def ours(compiled: bool) -> Side:
             recipe = recipe_of(name, preset, shape.vision.image_size[0], batch, compiled=compiled)
@@ -200,7 +203,7 @@ def make_ours(recipe: Recipe, vocabulary: int, dtype: torch.dtype, device: torch
 
 
 def make_open_clip(
-    preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bool = False, device: torch.device = CPU
+    preset: SigLIPConfig, batch: int, dtype: torch.dtype, *, frozen: bool = False, device: torch.device = CPU
 ) -> Side:
     """open_clip's SigLIP with its own loss, and its parameter groups with and without weight decay."""
     import timm
@@ -208,7 +211,7 @@ def make_open_clip(
     from open_clip.model import CustomTextCLIP
 
     assert not frozen
-    vision, text = preset.vision, preset.text_tower
+    vision, text = preset.vision, preset.text
     model = CustomTextCLIP(
         embed_dim=vision.width,
         vision_cfg={"timm_model_name": "vit_base_patch16_siglip_224", "timm_pool": "map", "timm_proj": "none"},
@@ -265,11 +268,11 @@ def make_open_clip(
 class VisionT5(nn.Module):
     """transformers' SigLIP and T5: projected image tokens before the embedded prompt."""
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: PaliModelConfig) -> None:
         import transformers
 
         super().__init__()
-        vision, language = preset.vision, preset.language
+        vision, language = preset.vision, preset.text
         self.vit = transformers.SiglipVisionModel(
             transformers.SiglipVisionConfig(
                 hidden_size=vision.width,
@@ -312,14 +315,14 @@ class VisionT5(nn.Module):
         return loss
 
 
-def make_transformers(preset: Preset, batch: int, dtype: torch.dtype, *, frozen: bool) -> Side:
+def make_transformers(preset: PaliModelConfig, batch: int, dtype: torch.dtype, *, frozen: bool) -> Side:
     """The step of transformers' Trainer: clipping at 1, fused AdamW."""
     model = VisionT5(preset).train()
     model.vit.requires_grad_(not frozen)
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=1e-4, weight_decay=1e-4, fused=True)
     images = torch.rand(batch, 3, *preset.vision.image_size) * 2 - 1
-    prompt, target = (torch.randint(2, preset.language.vocab_size, (batch, n)) for n in (PROMPT, TARGET))
+    prompt, target = (torch.randint(2, preset.text.vocab_size, (batch, n)) for n in (PROMPT, TARGET))
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):

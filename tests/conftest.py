@@ -23,7 +23,8 @@ from openpali.train.load import parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.family import open_tokenizer, pack_family
 from openpali.weights.find import find_model
-from openpali.weights.format import open_model, write_model
+from openpali.weights.format import open_model
+from openpali.weights.write import write_model
 from openpali.worlds.sources import _world
 from openpali.worlds.vocabulary_texts import train_nano_vocabulary
 from openpali.worlds.world import World

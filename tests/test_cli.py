@@ -21,6 +21,7 @@ import pytest
 import typer
 from PIL import Image
 
+from openpali.architectures.preprocessor import Inexpressible
 from openpali.cli.main import app, main
 from openpali.cli.predict import _rows
 from openpali.data.importers.registry import IMPORTERS
@@ -30,7 +31,6 @@ from openpali.infer.bulk import Reply
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali, Reworded
 from openpali.infer.pipeline import Prediction, Untrained
-from openpali.interop.export import Inexpressible
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
 from openpali.weights.find import find_model

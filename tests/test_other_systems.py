@@ -29,7 +29,7 @@ from openpali.infer.pali import Pali
 from openpali.locks import lock
 from openpali.train.machine import kept_memory, peak_memory
 from openpali.train.trainer import Trainer
-from openpali.weights.tensors import give_back
+from openpali.tensors import give_back
 
 warnings.simplefilter("always")
 cpu, run = torch.device("cpu"), Path(sys.argv[1])

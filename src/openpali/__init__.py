@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from openpali.weights.hub import adopt_by
 
 if TYPE_CHECKING:
     from openpali.infer.pali import Pali
 
 __version__ = "0.1.0"
 __all__ = ["Pali", "__version__"]
-
-
-def _adopt(source: Path, out: Path) -> None:
-    from openpali.interop.adopt import adopt
-
-    adopt(source, out)
-
-
-adopt_by(_adopt)
 
 
 def __getattr__(name: str) -> Any:

@@ -35,7 +35,8 @@ from openpali.reports.eval_page import write_report
 from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.scoring import Answered
 from openpali.weights.adapters import Adapter, write_adapter
-from openpali.weights.format import add_facts, open_model, write_model
+from openpali.weights.format import add_facts, open_model
+from openpali.weights.write import write_model
 
 
 def rows_of(kinds: str) -> list[Answered]:

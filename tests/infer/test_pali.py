@@ -13,6 +13,7 @@ import torch
 from PIL import ExifTags, Image
 
 from openpali import Pali
+from openpali.architectures.registry import find_dialect
 from openpali.data.sources.registry import open_source
 from openpali.infer.pali import Reworded
 from openpali.infer.pipeline import open_image
@@ -137,7 +138,7 @@ def test_what_is_no_prompt_is_asked_as_a_question(
     monkeypatch.setattr(pali, "languages", ("de", "fr"))
     assert pali.prompted("was ist das?").prompt == "Answer in de: was ist das? <extra_id_0>"
     for each in (pali, pali.pipeline()):
-        monkeypatch.setattr(each, "dialect", "plain")  # asks questions as they are
+        monkeypatch.setattr(each, "dialect", find_dialect("plain"))  # asks questions as they are
     assert pali.prompted("what?")[1:] == pali.prompted("what?", raw=True)[1:] == ("what?", "")
 
 

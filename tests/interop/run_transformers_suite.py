@@ -58,10 +58,9 @@ if __name__ != "__main__":
     from openpali.model import pali as core
     from openpali.model.t5 import T5Config
     from openpali.model.vit import ViTConfig
-    from openpali.weights.format import MODEL_TYPE
 
     # by name, as the tests look up what a class should be able to do
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[MODEL_TYPE] = PaliForConditionalGeneration.__name__
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[PaliConfig.model_type] = PaliForConditionalGeneration.__name__
 
     class PaliModelTester:
         """Shapes and inputs, in the words that transformers' tests use."""

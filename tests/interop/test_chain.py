@@ -17,11 +17,12 @@ from PIL import Image
 
 import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
+from openpali.architectures.pali import assemble
+from openpali.architectures.t5gemma2 import IMAGE_PIECES
 from openpali.cli.main import main
 from openpali.home import home
-from openpali.interop.parts import assemble
 from openpali.serve.server import Server
-from openpali.text.tokenizer import GEMMA3_PIECES
+from openpali.weights.convert import write_stored
 from openpali.weights.format import open_model
 
 from . import checkpoints
@@ -70,12 +71,12 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoints.paligemma(root / "org" / "paligemma2", vocab_size=1600)
     (root / "org" / "paligemma2" / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
     checkpoints.t5gemma2(root / "org" / "t5gemma2", vocab_size=400, image_token=340)
-    proto = checkpoints.gemma_proto(*GEMMA3_PIECES, "\n\n")
+    proto = checkpoints.gemma_proto(*IMAGE_PIECES, "\n\n")
     (root / "org" / "t5gemma2" / "tokenizer.model").write_bytes(proto)
     checkpoints.siglip2_files(root / "siglip2")
     checkpoints.t5(root / "t5", vocab_size=700)
     (root / "t5" / "spiece.model").write_bytes(checkpoints.small_proto())
-    assemble(root / "siglip2", root / "t5", root / "org" / "pali")
+    write_stored(assemble(root / "siglip2", root / "t5"), root / "org" / "pali")
     return root
 
 

@@ -20,10 +20,11 @@ from openpali.cli.main import main
 from openpali.infer.pali import Pali
 from openpali.model.lora import LoraConfig
 from openpali.weights.adapters import Adapter, write_adapter
-from openpali.weights.family import open_family, open_tokenizer, write_family
+from openpali.weights.family import open_family, open_tokenizer
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.hub import parse, pinned, push
+from openpali.weights.write import write_family
 
 from . import checkpoints
 from .hub_endpoint import COMMIT, WEIGHTS, Endpoint, commit_of, hub_of
@@ -49,7 +50,7 @@ def endpoint(repositories: Path, tmp_path: Path) -> Iterator[type[Endpoint]]:
         yield handler
 
 
-def test_a_model_is_downloaded_once_and_adopted(endpoint: type[Endpoint], tmp_path: Path, monkeypatch) -> None:
+def test_a_model_is_downloaded_once_and_converted(endpoint: type[Endpoint], tmp_path: Path, monkeypatch) -> None:
     """Through a connection that is cut twice; without the pickle; from the cache when offline."""
     endpoint.cut[WEIGHTS] = 2
     folder = find_model("hf://org/pg")
@@ -58,7 +59,7 @@ def test_a_model_is_downloaded_once_and_adopted(endpoint: type[Endpoint], tmp_pa
     assert not any("pytorch_model.bin" in line for line in endpoint.seen)
     assert find_model("hf://org/pg@v1") == folder
     assert pinned("hf://org/pg") == f"hf://org/pg@{COMMIT}"
-    assert Pali.from_pretrained("hf://org/pg").dialect == "paligemma"
+    assert Pali.from_pretrained("hf://org/pg").dialect.name == "paligemma"
     assert open_tokenizer("hf://org/pg").vocab_size == open_model(folder).tokenizer.vocab_size
     endpoint.seen.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -121,7 +122,7 @@ def test_checkpoints_are_converted_by_name(
     assert torch.equal(pali["vit.patch_embed.weight"], whole.weights()["vit.patch_embed.weight"])
     assert run("convert", "--vision", "hf://org/siglip", "--out", tmp_path / "siglip") is None
     assert open_model(tmp_path / "siglip").kind == "siglip"
-    assert not (tmp_path / "home" / "hub" / "org--siglip" / COMMIT).exists()  # nothing was adopted beside it
+    assert not (tmp_path / "home" / "hub" / "org--siglip" / COMMIT).exists()  # nothing was converted beside it
     assert "write hf://ORG/NAME" in (run("convert", "--model", "hf://pg", "--out", tmp_path / "x") or "")
     assert "org/gated, then run" in (run("convert", "--vision", "hf://org/gated", "--out", tmp_path / "x") or "")
 

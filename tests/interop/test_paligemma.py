@@ -19,18 +19,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
+from openpali.architectures.paligemma import PIECES, read_paligemma, read_tokenizer
+from openpali.architectures.preprocessor import Inexpressible
 from openpali.cli.main import main
 from openpali.infer.engines.registry import EngineName
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
-from openpali.interop.export import Inexpressible, export
-from openpali.interop.paligemma import adopt_paligemma, read_paligemma
 from openpali.interop.parity import compare_paligemma
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.serve.scheduler import Scheduler
-from openpali.text.tokenizer import Tokenizer, paligemma_pieces
+from openpali.tensors import INDEX, load_exactly
+from openpali.weights.convert import convert
+from openpali.weights.export import export
 from openpali.weights.format import open_model
-from openpali.weights.tensors import INDEX, load_exactly
 
 from . import checkpoints
 from .test_mask_codec import arrays as mask_codec_arrays
@@ -130,7 +131,7 @@ def download(folder: Path, kind: str = "gemma2") -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_goes_in_and_out_bit_for_bit(kind: str, tmp_path: Path) -> None:
     downloaded = download(tmp_path / "downloaded", kind)
-    lines = adopt_paligemma(downloaded, tmp_path / "ours")
+    lines = convert(downloaded, tmp_path / "ours")
     assert lines[0].startswith("PaliGemma 2: " if kind == "gemma2" else "PaliGemma: ")
     made = open_model(tmp_path / "ours")
     assert isinstance(made.config, PaliGemmaConfig)
@@ -176,7 +177,7 @@ def test_an_adapter_with_names_of_transformers_is_refused(
 
 
 def test_another_resolution(downloaded: Path, tmp_path: Path) -> None:
-    adopt_paligemma(downloaded, tmp_path, size=(16, 16))
+    convert(downloaded, tmp_path, size=(16, 16))
     made = open_model(tmp_path)
     assert made.model().vit.config.image_size == (made.preprocess.height, made.preprocess.width) == (16, 16)
 
@@ -197,11 +198,11 @@ def openpali(
 def family(downloaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("family")
     np.savez(folder / "vae-oid.npz", **mask_codec_arrays())
-    adopt_paligemma(downloaded, folder / "pg", masks=folder / "vae-oid.npz")
+    convert(downloaded, folder / "pg", masks=folder / "vae-oid.npz")
     return folder / "pg"
 
 
-def test_the_command_adopts_and_compares(
+def test_the_command_converts_and_compares(
     downloaded: Path,
     family: Path,
     tmp_path: Path,
@@ -339,31 +340,33 @@ def test_other_models_are_refused(config: dict[str, Any], message: str, tmp_path
 
 
 def test_the_vocabulary_is_gemmas_with_paligemmas_tokens(downloaded: Path, tmp_path: Path) -> None:
-    plain = checkpoints.gemma_proto()
-    tokenizer = Tokenizer.adopt_gemma(plain)
+    (tmp_path / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
+    tokenizer = read_tokenizer(tmp_path)
     known = tokenizer.vocab_size - 1024 - 128
-    assert tokenizer.pieces(range(known, tokenizer.vocab_size)) == paligemma_pieces()
-    assert Tokenizer.adopt_gemma(tokenizer.proto).proto == tokenizer.proto
+    assert tokenizer.pieces(range(known, tokenizer.vocab_size)) == PIECES
+    tokenizer.save(tmp_path / "tokenizer.model")
+    assert read_tokenizer(tmp_path).proto == tokenizer.proto
     text = "<loc0012><loc0345><loc1023><loc0000><seg003><seg127> a red dog"
     ids = tokenizer.encode(text)
     assert ids[:6] == [known + place for place in (12, 345, 1023, 0, 1024 + 3, 1024 + 127)]
     assert tokenizer.decode([2, *ids, 1]) == text
+    (tmp_path / "tokenizer.model").unlink()
     checkpoints.paligemma(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"paligemma_tokenizer\.model"):
-        adopt_paligemma(tmp_path, tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="no tokenizer"):
+        convert(tmp_path, tmp_path / "out")
 
 
 def test_a_tokenizer_that_is_not_gemmas_is_refused(tmp_path: Path) -> None:
     checkpoints.paligemma(tmp_path, vocab_size=2000)
     (tmp_path / "tokenizer.model").write_bytes(checkpoints.small_proto())
     with pytest.raises(ValueError, match="the vocabulary has no token '\\\\n'"):
-        adopt_paligemma(tmp_path, tmp_path / "out")
+        convert(tmp_path, tmp_path / "out")
     (tmp_path / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
     described = json.loads((tmp_path / "config.json").read_text())
     assert described["text_config"]["vocab_size"] == 2000
     checkpoints.paligemma(tmp_path, vocab_size=1000)
     with pytest.raises(ValueError, match="1000 rows"):
-        adopt_paligemma(tmp_path, tmp_path / "out")
+        convert(tmp_path, tmp_path / "out")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -16,17 +16,17 @@ from transformers import PaliGemmaForConditionalGeneration
 
 import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
+from openpali.architectures.paligemma import PRESETS, read_paligemma
 from openpali.distributed import Ranks
-from openpali.interop.export import export
-from openpali.interop.paligemma import adopt_paligemma, read_paligemma
 from openpali.model.losses import cross_entropy
-from openpali.model.sizes import SIZES
 from openpali.train.checkpoint import checkpoints
 from openpali.train.load import load_recipe, parse_recipe
 from openpali.train.objectives.registry import build_objective
 from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
+from openpali.weights.convert import convert
+from openpali.weights.export import export
 from openpali.weights.family import open_tokenizer
 from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
@@ -44,7 +44,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     public.paligemma(folder / "theirs", vocab_size=1600)
     (folder / "theirs" / "tokenizer.model").write_bytes(public.gemma_proto())
-    adopt_paligemma(folder / "theirs", folder / "pg")
+    convert(folder / "theirs", folder / "pg")
     return folder / "pg"
 
 
@@ -195,7 +195,7 @@ def test_the_way_with_an_adapter_runs(
         "convert", "quantize", "recipe", "plan", "train", "eval", "predict", "merge",
         "recipe", "train", "predict", "recipe", "train", "predict", "plan", "recipe",
     ]  # fmt: skip
-    monkeypatch.setitem(SIZES, "paligemma2-3b", open_model(base).config)
+    monkeypatch.setitem(PRESETS, "paligemma2-3b", open_model(base).config)
     np.savez(tmp_path / "vae-oid.npz", **mask_codec_arrays())
     shutil.copytree(base.parent / "theirs", tmp_path / "paligemma2-3b-pt-224")
     for part in ("train", "test"):
@@ -251,5 +251,5 @@ def test_the_published_transfers_are_recipes(base: Path, data: Path, tmp_path: P
 
 def test_what_a_gemma_has_not_is_refused(base: Path, data: Path) -> None:
     spec = recipe(base, data, model={"init": {"": str(base)}, "dropout": 0.1})
-    with pytest.raises(ValueError, match="a Gemma has no dropout"):
+    with pytest.raises(ValueError, match="has no dropout"):
         build_objective(spec, open_tokenizer(str(base)))

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import SiglipModel, SiglipVisionModel
 
-from openpali.interop.big_vision import read_npz
+from openpali.architectures.halves.big_vision import read_npz
+from openpali.architectures.halves.image_encoder import ImageEncoder
+from openpali.architectures.siglip import read_image_encoder, read_siglip, write_siglip, write_vit
 from openpali.interop.parity import compare_images
-from openpali.interop.parts import read_image_encoder
-from openpali.interop.siglip import ImageEncoder, read_siglip, write_siglip, write_vit
 from openpali.model.init import init_weights
 from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import ViT, ViTConfig
-from openpali.weights.tensors import load_exactly, write_tensors
+from openpali.tensors import load_exactly, write_tensors
 
 from . import checkpoints
 

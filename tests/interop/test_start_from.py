@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
 
+from openpali.architectures.siglip import SigLIPArchitecture
 from openpali.cli.main import main
 from openpali.eval.datasets.xm3600 import LANGUAGES, run_retrieval
 from openpali.infer.pali import Pali
-from openpali.interop.parts import adopt_siglip
 from openpali.serve.server import Server
+from openpali.weights.convert import convert
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
 
@@ -111,9 +112,9 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def adopted(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adopted") / "siglip"
-    adopt_siglip(saved, folder)
+def converted(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted") / "siglip"
+    convert(saved, folder, architecture=SigLIPArchitecture())
     return folder
 
 
@@ -147,13 +148,13 @@ def images() -> list[np.ndarray]:
     return [rng.integers(0, 256, (12, 12, 3), np.uint8) for _ in range(2)]
 
 
-def test_similarities_are_those_of_transformers(adopted: Path, theirs: Theirs, images: list[np.ndarray]) -> None:
-    found = Pali(adopted).similarity(images, TEXTS)
+def test_similarities_are_those_of_transformers(converted: Path, theirs: Theirs, images: list[np.ndarray]) -> None:
+    found = Pali(converted).similarity(images, TEXTS)
     np.testing.assert_allclose(found, theirs(images, TEXTS)[2], atol=1e-5)
     assert found.std() > 1e-3
 
 
-def test_retrieval_finds_what_transformers_finds(adopted: Path, theirs: Theirs, tmp_path: Path) -> None:
+def test_retrieval_finds_what_transformers_finds(converted: Path, theirs: Theirs, tmp_path: Path) -> None:
     """In Crossmodal-3600's layout: as many captions find their image, and as many images their caption."""
     rng, folder, count = np.random.default_rng(0), tmp_path / "xm3600", 6
     images = [
@@ -169,16 +170,16 @@ def test_retrieval_finds_what_transformers_finds(adopted: Path, theirs: Theirs, 
             file.write(json.dumps({"image/key": str(i), **entry}) + "\n")
     pixels, words, _ = theirs(images, [text for texts in captions.values() for text in texts])
     similar = (words @ pixels.T).reshape(len(captions), count, count)  # languages, texts, images
-    scores = run_retrieval(Pali(adopted).embedding, tmp_path, None, lambda done, total: None).scores.summary
+    scores = run_retrieval(Pali(converted).embedding, tmp_path, None, lambda done, total: None).scores.summary
     for way, axis in (("txt2img", 2), ("img2txt", 1)):
         expected = (similar.argmax(axis) == np.arange(count)).mean()
         assert scores[f"{way}_recall@1"] == pytest.approx(expected)
 
 
 def test_int8_is_close_to_transformers(
-    adopted: Path, theirs: Theirs, images: list[np.ndarray], tmp_path: Path
+    converted: Path, theirs: Theirs, images: list[np.ndarray], tmp_path: Path
 ) -> None:
-    write_int8(open_model(adopted), tmp_path / "small")
+    write_int8(open_model(converted), tmp_path / "small")
     assert any(tensor.dtype == torch.int8 for tensor in open_model(tmp_path / "small").stored().values())
     small = Pali(tmp_path / "small")
     pixels, words, _ = theirs(images, TEXTS)
@@ -187,7 +188,7 @@ def test_int8_is_close_to_transformers(
 
 
 def test_the_server_embeds_as_transformers_does(
-    adopted: Path, theirs: Theirs, images: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    converted: Path, theirs: Theirs, images: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for i, image in enumerate(images):
@@ -203,7 +204,7 @@ def test_the_server_embeds_as_transformers_does(
         np.testing.assert_allclose(matched["similarity"], similar, atol=1e-5)
 
     monkeypatch.setattr(Server, "run", served(ask))
-    monkeypatch.setattr(sys, "argv", ["openpali", "serve", "--port", "0", "--model", str(adopted)])
+    monkeypatch.setattr(sys, "argv", ["openpali", "serve", "--port", "0", "--model", str(converted)])
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code, end.value.code

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
+from openpali.architectures.halves.t5 import HeadPolicy, read_t5, write_t5
 from openpali.infer.generate import Decoding, generate
 from openpali.interop.parity import compare_texts
-from openpali.interop.t5 import HeadPolicy, read_t5, write_t5
 from openpali.model.init import init_weights
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViTConfig
-from openpali.weights.tensors import INDEX, load_exactly, write_tensors
+from openpali.tensors import INDEX, load_exactly, write_tensors
 
 from . import checkpoints
 

@@ -18,27 +18,28 @@ from transformers import AutoProcessor, T5Gemma2ForConditionalGeneration
 
 import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
+from openpali.architectures.preprocessor import Inexpressible
+from openpali.architectures.t5gemma2 import IMAGE_PIECES, read_t5gemma2
 from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
-from openpali.interop.export import Inexpressible, export
 from openpali.interop.parity import compare_t5gemma2
-from openpali.interop.t5gemma2 import adopt_t5gemma2, read_t5gemma2
 from openpali.lab.plan.planner import find_device, rehearse
 from openpali.model.int8 import Int8Linear
 from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.serve.scheduler import Scheduler
-from openpali.text.tokenizer import GEMMA3_PIECES
+from openpali.tensors import INDEX, load_exactly
 from openpali.train.load import parse_recipe
 from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.step import check_sizes
 from openpali.train.trainer import Trainer
+from openpali.weights.convert import convert
+from openpali.weights.export import export
 from openpali.weights.family import open_tokenizer
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
-from openpali.weights.tensors import INDEX, load_exactly
 
 from . import checkpoints
 
@@ -49,7 +50,7 @@ Saved = tuple[Path, T5Gemma2ForConditionalGeneration]
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A folder as if downloaded: in shards, with Gemma 3's vocabulary and more rows than tokens."""
     folder = tmp_path_factory.mktemp("t5gemma2")
-    (folder / "tokenizer.model").write_bytes(checkpoints.gemma_proto(*GEMMA3_PIECES, "\n\n"))
+    (folder / "tokenizer.model").write_bytes(checkpoints.gemma_proto(*IMAGE_PIECES, "\n\n"))
     return folder, checkpoints.t5gemma2(folder, vocab_size=400, image_token=340, shard="60KB")
 
 
@@ -109,17 +110,18 @@ def transformers_generate(
 
 
 @pytest.fixture(scope="module")
-def adopted(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adopted")
-    [line, vocabulary] = adopt_t5gemma2(saved[0], folder)
+def converted(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted")
+    [line, vocabulary, positions] = convert(saved[0], folder)
     assert line.startswith("T5Gemma 2: 119 tensors")
-    assert line.endswith("16 x 16 pixels, 4 visual tokens, language model of 4 + 3 layers of 24")
+    assert line.endswith("language model of 4 + 3 layers of 24")
+    assert positions.endswith("16 x 16 pixels, 4 tokens")
     assert vocabulary == "vocabulary: 340 tokens, 400 rows"
     return folder
 
 
-def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, adopted: Path, tmp_path: Path) -> None:
-    made = open_model(adopted)
+def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, converted: Path, tmp_path: Path) -> None:
+    made = open_model(converted)
     assert (made.config.before, made.config.after) == ((8, 6), (7, 8))
     with pytest.warns(Inexpressible, match="Gemma3ImageProcessor squashes images"):
         export(replace(made, preprocess=replace(made.preprocess, policy="pad")), tmp_path)
@@ -142,7 +144,7 @@ def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, adopted: Path, tmp_p
     processor = AutoProcessor.from_pretrained(tmp_path)
     image, text = np.full((20, 30, 3), 90, np.uint8), "one <start_of_image> two"
     asked = processor(text=text, images=[image], return_tensors="pt")
-    pipeline = Pali(adopted).pipeline()
+    pipeline = Pali(converted).pipeline()
     batch = pipeline.read([([image], pipeline.prompt_ids(text))])
     with torch.no_grad():
         memory = pipeline.model.encode(*batch)
@@ -173,7 +175,7 @@ def test_commands_take_it(
     assert "worst: " in run("convert", "--model", saved[0], "--out", "t5", "--size", 24, "--report")
     assert open_model(Path("t5")).preprocess.height == 24
     assert "multiples of 8 pixels" in run("convert", "--model", saved[0], "--out", "t5", "--size", 20, fails=True)
-    assert "--masks belongs" in run("convert", "--model", saved[0], "--masks", "x", "--out", "y", fails=True)
+    assert "--masks is for" in run("convert", "--model", saved[0], "--masks", "x", "--out", "y", fails=True)
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
     Path("mine.jsonl").write_text(json.dumps(record) + "\n")
@@ -188,16 +190,16 @@ def test_commands_take_it(
     assert "has 2 times <start_of_image>, and there are 1 images" in alone
 
 
-def test_it_answers_with_int8_activations(adopted: Path) -> None:
-    pali = Pali.from_pretrained(adopted, "torch-int8")
+def test_it_answers_with_int8_activations(converted: Path) -> None:
+    pali = Pali.from_pretrained(converted, "torch-int8")
     image = np.full((20, 30, 3), 90, np.uint8)
     [found] = pali.predict([[image]], ["<start_of_image> or not"], decoding=Decoding(10))
     assert found.generation.ids
     assert any(isinstance(module, Int8Linear) and module.rounds for module in pali.pipeline().model.modules())
 
 
-def test_it_answers_and_the_server_says_the_same(adopted: Path) -> None:
-    pali = Pali.from_pretrained(adopted, engine="auto")
+def test_it_answers_and_the_server_says_the_same(converted: Path) -> None:
+    pali = Pali.from_pretrained(converted, engine="auto")
     assert pali.engine == "torch"
     images = [np.full((20, 30, 3), shade, np.uint8) for shade in (90, 200)]
     caption = pali.word(pali.task("caption"), lang="de")
@@ -243,12 +245,12 @@ def test_the_tokenizer_must_be_its_own(saved: Saved, tmp_path: Path) -> None:
         (tmp_path / file.name).symlink_to(file)
     for proto, message in (
         (checkpoints.gemma_proto(), "no tokens <start_of_image> and <end_of_image>"),
-        (checkpoints.gemma_proto("x", *GEMMA3_PIECES), "6 and 7 are <start_of_image> and <end_of_image>"),
+        (checkpoints.gemma_proto("x", *IMAGE_PIECES), "6 and 7 are <start_of_image> and <end_of_image>"),
     ):
         (tmp_path / "tokenizer.model").unlink()
         (tmp_path / "tokenizer.model").write_bytes(proto)
         with pytest.raises(ValueError, match=message):
-            adopt_t5gemma2(tmp_path, tmp_path / "out")
+            convert(tmp_path, tmp_path / "out")
 
 
 @pytest.fixture
@@ -287,8 +289,8 @@ def trainer(recipe: Recipe, run: Path) -> Trainer:
 
 
 @pytest.mark.usefixtures("data")
-def test_it_trains_with_the_loss_of_transformers(saved: Saved, adopted: Path, tmp_path: Path) -> None:
-    raw = raw_recipe(adopted)
+def test_it_trains_with_the_loss_of_transformers(saved: Saved, converted: Path, tmp_path: Path) -> None:
+    raw = raw_recipe(converted)
     recipe = inherit(parse_recipe(raw)).recipe
     run = trainer(recipe, tmp_path / "run")
     images = torch.randint(0, 256, (2, 1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -322,7 +324,7 @@ def test_it_trains_with_the_loss_of_transformers(saved: Saved, adopted: Path, tm
         torch.testing.assert_close(got.grad, expected, rtol=1e-3, atol=rounding)
     ours.zero_grad()
     run.train()
-    trained, started = open_model(tmp_path / "run" / "model"), open_model(adopted)
+    trained, started = open_model(tmp_path / "run" / "model"), open_model(converted)
     after, before = trained.weights(), started.weights()
     assert not any(torch.equal(after[key], before[key]) for key in before)
     assert (trained.preprocess, trained.facts.dialect) == (started.preprocess, "plain")
@@ -332,16 +334,16 @@ def test_it_trains_with_the_loss_of_transformers(saved: Saved, adopted: Path, tm
     assert costs.memory["weights"] == 4 * sum(p.numel() for p in ours.parameters())
     elsewhere = {"samples": 4, "size": 12, "mixture": [MINE]}
     with pytest.raises(ValueError, match=r"phases\.0\.size = 12 is not a multiple of 2 patches of 4"):
-        check_sizes(parse_recipe({**raw, "phases": [elsewhere]}), objective.model)
+        check_sizes(parse_recipe({**raw, "phases": [elsewhere]}), objective)
 
 
 @pytest.mark.usefixtures("data")
 def test_an_adapter_of_it_in_int8_trains_resumes_and_answers(
-    adopted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed in its last step, the run goes on bit for bit; `predict` and `eval` take what it writes."""
     base = tmp_path / "int8"
-    write_int8(open_model(adopted), base)
+    write_int8(open_model(converted), base)
     lora = {"rank": 2, "dropout": 0.1}
     recipe = inherit(parse_recipe({**raw_recipe(base, lora=lora), "save_minutes": 1e-9, "ema": 0.5})).recipe
     whole = open_model(trainer(recipe, tmp_path / "whole").train())

@@ -12,7 +12,7 @@ import sentencepiece
 from tokenizers import Tokenizer as FastTokenizer
 from transformers import T5Tokenizer
 
-from openpali.interop.tokenizer import read_tokenizer, to_sentencepiece
+from openpali.architectures.tokenizer import read_tokenizer, to_sentencepiece
 from openpali.text.tokenizer import Tokenizer, spm
 
 from . import checkpoints
@@ -88,17 +88,17 @@ def test_a_tokenizer_json_equals_its_sentencepiece_model(tmp_path: Path) -> None
 
 
 def test_bytes_of_a_tokenizer_json() -> None:
-    original = Tokenizer.adopt(checkpoints.small_proto())
+    original = Tokenizer.convert(checkpoints.small_proto())
     vocab = [[piece, -1.0 * i] for i, piece in enumerate(original.pieces(range(original.sentinel_id(99))))]
     described = {"model": {"type": "Unigram", "unk_id": 2, "vocab": vocab, "byte_fallback": True}}
-    read = Tokenizer.adopt(to_sentencepiece(described, {"eos_token": {"content": "</s>"}}, "it"))
+    read = Tokenizer.convert(to_sentencepiece(described, {"eos_token": {"content": "</s>"}}, "it"))
     assert read.pieces(read.encode("北")) == original.pieces(original.encode("北"))
     assert read.roundtrips("北 ñ")
 
 
 def test_sentinels_within_the_model_stay(tmp_path: Path) -> None:
     """mT5's file has its hundred already."""
-    extended = Tokenizer.adopt(checkpoints.small_proto()).proto
+    extended = Tokenizer.convert(checkpoints.small_proto()).proto
     model = spm.ModelProto.FromString(extended)
     pieces = [piece.piece for piece in model.pieces]
     del model.pieces[pieces.index("▁[R]") :]

@@ -30,6 +30,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from openpali.architectures.facts import Facts
+from openpali.architectures.pali import PRESETS
 from openpali.data.media.images import Preprocess
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
@@ -43,11 +44,10 @@ from openpali.interop.transformers import (
 from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
 from openpali.model.pali import PaliModel, PaliModelConfig
-from openpali.model.sizes import PRESETS
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.family import write_family
-from openpali.weights.format import MODEL_TYPE, open_model, write_model
+from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
+from openpali.weights.write import write_family, write_model
 
 PROMPTS = ["detect: a red apple", "Answer in en: how many?"]
 ANSWERS = ["ten", "a green car"]
@@ -65,7 +65,7 @@ def core(tokenizer: Tokenizer) -> PaliModel:
     """Our model, with numbers of layers that all differ."""
     preset = PRESETS["pico"]
     text = dataclasses.replace(
-        preset.language, vocab_size=tokenizer.vocab_size, encoder_layers=2, decoder_layers=3, bias_per_layer=True
+        preset.text, vocab_size=tokenizer.vocab_size, encoder_layers=2, decoder_layers=3, bias_per_layer=True
     )
     torch.manual_seed(0)
     return init_weights(PaliModel(PaliModelConfig(dataclasses.replace(preset.vision, depth=2), text))).eval()
@@ -178,7 +178,8 @@ def test_int8_weights_are_read_as_the_floats_that_they_stand_for(
 
 
 def test_other_kinds_of_model_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(f'{{"model_type": "{MODEL_TYPE}", "format": 1, "kind": "siglip"}}')
+    described = {"model_type": PaliConfig.model_type, "format": 1, "kind": "siglip"}
+    (tmp_path / "config.json").write_text(json.dumps(described))
     with pytest.raises(ValueError, match="holds a siglip"):
         AutoConfig.from_pretrained(tmp_path)
 
@@ -384,7 +385,7 @@ def test_new_tokens_can_be_added(
 
 
 def test_a_tied_head_stays_tied(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    text = dataclasses.replace(PRESETS["pico"].language, vocab_size=tokenizer.vocab_size, tied_head=True)
+    text = dataclasses.replace(PRESETS["pico"].text, vocab_size=tokenizer.vocab_size, tied_head=True)
     model = PaliForConditionalGeneration(PaliConfig.from_core(PaliModelConfig(PRESETS["pico"].vision, text)))
     model.resize_token_embeddings(700)
     model.save_pretrained(tmp_path)

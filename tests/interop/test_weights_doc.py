@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from openpali.architectures.t5gemma2 import IMAGE_PIECES
 from openpali.cli.main import VERBS, main
 from openpali.infer.pali import Pali
-from openpali.text.tokenizer import GEMMA3_PIECES
 from openpali.weights.format import open_model
 
 from . import checkpoints
@@ -50,7 +50,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     checkpoints.paligemma(Path("paligemma2-3b-mix-448"), vocab_size=1600)
     (Path("paligemma2-3b-mix-448") / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
     checkpoints.t5gemma2(Path("t5gemma-2-270m-270m"), vocab_size=400)
-    proto = checkpoints.gemma_proto(*GEMMA3_PIECES)
+    proto = checkpoints.gemma_proto(*IMAGE_PIECES)
     (Path("t5gemma-2-270m-270m") / "tokenizer.model").write_bytes(proto)
     np.savez("vae-oid.npz", **mask_codec_arrays())
     for folder in ("siglip-base-patch16-224", "t5-v1_1-base"):

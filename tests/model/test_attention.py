@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openpali.architectures.siglip import PRESETS as SIGLIP
 from openpali.model import attention
 from openpali.model.attention import (
     AttentionLayer,
@@ -27,7 +28,6 @@ from openpali.model.attention import (
 )
 from openpali.model.init import init_weights
 from openpali.model.siglip import SigLIP
-from openpali.model.sizes import PRESETS
 from openpali.model.vit import Attention, Block
 
 
@@ -184,7 +184,7 @@ def test_a_query_that_may_see_no_key_gets_zeros_and_gives_no_nan(bias: bool) -> 
 
 def test_every_attention_of_a_model_takes_the_backend_that_is_set() -> None:
     torch.manual_seed(0)
-    model, calls = init_weights(SigLIP(PRESETS["pico"].siglip)).eval(), []
+    model, calls = init_weights(SigLIP(SIGLIP["pico"])).eval(), []
 
     def count(*args: Any) -> Tensor:
         calls.append(1)
@@ -198,7 +198,7 @@ def test_every_attention_of_a_model_takes_the_backend_that_is_set() -> None:
     assert len(calls) == len(layers) == model.config.vision.depth + 1 + model.config.text.depth
     assert torch.equal(found.image, expected.image)
     assert list(model.state_dict()) == keys
-    assert all(m.attend is not count for m in SigLIP(PRESETS["pico"].siglip).modules() if hasattr(m, "attend"))
+    assert all(m.attend is not count for m in SigLIP(SIGLIP["pico"]).modules() if hasattr(m, "attend"))
 
 
 def test_a_model_keeps_its_backend_in_copies_and_pickles() -> None:

@@ -8,21 +8,23 @@ import pytest
 import torch
 from torch import nn
 
+from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.siglip import PRESETS as SIGLIP
 from openpali.model.init import init_weights, materialise
 from openpali.model.mask_vqvae import MaskVQVAE
 from openpali.model.pali import PaliModel
 from openpali.model.siglip import SigLIP
-from openpali.model.sizes import PRESETS
 from openpali.model.vit import Classifier
 
 PICO = PRESETS["pico"]
-TIED = dataclasses.replace(PICO.pali, text=dataclasses.replace(PICO.language, tied_head=True, bias_per_layer=True))
+TIED = dataclasses.replace(PICO, text=dataclasses.replace(PICO.text, tied_head=True, bias_per_layer=True))
 MODELS = {
-    "siglip": lambda: SigLIP(PICO.siglip),
+    "siglip": lambda: SigLIP(SIGLIP["pico"]),
     "classifier": lambda: Classifier(PICO.vision, 3),
-    "pali": lambda: PaliModel(PICO.pali),
+    "pali": lambda: PaliModel(PICO),
     "tied": lambda: PaliModel(TIED),
-    "mask_vqvae": lambda: MaskVQVAE(PICO.masks),
+    "mask_vqvae": lambda: MaskVQVAE(MaskVQVAEArchitecture.presets["pico"]),
 }
 
 
@@ -59,7 +61,7 @@ def test_a_seed_gives_the_same_weights_wherever_the_model_was_built(kind: str) -
 
 def test_fused_projections_are_drawn_one_by_one() -> None:
     """Xavier's bound of a square matrix, which that of the fused one would halve or so."""
-    block = init_weights(SigLIP(PRESETS["nano"].siglip)).vit.encoder.blocks[0]
+    block = init_weights(SigLIP(SIGLIP["nano"])).vit.encoder.blocks[0]
     bound = (6 / (2 * 192)) ** 0.5
     for weight in block.attention.qkv.weight.chunk(3):
         assert weight.abs().max().item() == pytest.approx(bound, rel=0.01)

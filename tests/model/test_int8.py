@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from openpali.architectures.pali import PRESETS
 from openpali.model.init import init_weights
 from openpali.model.int8 import (
     FEW_ROWS,
@@ -20,7 +21,6 @@ from openpali.model.int8 import (
 )
 from openpali.model.layers import Embedding
 from openpali.model.pali import PaliModel
-from openpali.model.sizes import PRESETS
 from tiny_gemma import KINDS
 
 
@@ -150,7 +150,7 @@ def test_scales_are_numbers_of_bf16() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_int8_model_sees_what_the_float_model_sees(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    config = PRESETS["pico"].pali
+    config = PRESETS["pico"]
     model = init_weights(PaliModel(config)).eval()
     small = PaliModel(config).eval()
     weights = model.state_dict()

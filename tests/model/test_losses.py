@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openpali.architectures.siglip import PRESETS as SIGLIP
 from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy, region_loss, share_names, sigmoid_loss
 from openpali.model.siglip import Embeddings, Regions, SigLIP, normalize
-from openpali.model.sizes import PRESETS
 
 from .memory import Largest
 from .ranks import EVEN, WORLDS, largest_logits, masks, pairs, share, vqvae
@@ -142,7 +142,7 @@ def test_names_are_padded_with_the_empty_text() -> None:
 
 
 def test_a_region_is_the_patch_at_its_centre() -> None:
-    config = PRESETS["pico"].siglip
+    config = SIGLIP["pico"]
     model = init_weights(SigLIP(config))
     images = torch.randint(0, 256, (2, 72, 72, 3), dtype=torch.uint8)
     ids = torch.ones(2, config.text.length, dtype=torch.long)

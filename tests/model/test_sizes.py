@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from openpali.model.gemma import GemmaConfig
-from openpali.model.init import init_weights
-from openpali.model.mask_vqvae import MaskVQVAE
-from openpali.model.pali import PaliModel
-from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
-from openpali.model.siglip import SigLIP
-from openpali.model.sizes import (
-    PALIGEMMA,
+from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.paligemma import PRESETS as PALIGEMMA
+from openpali.architectures.registry import build
+from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.sizes import (
     PARTS,
-    PRESETS,
-    T5GEMMA2,
-    Preset,
-    Shapes,
     count_parameters,
     count_tokens,
     flops_per_image,
     flops_per_token,
 )
+from openpali.architectures.t5gemma2 import PRESETS as T5GEMMA2
+from openpali.model.gemma import GemmaConfig
+from openpali.model.init import init_weights
+from openpali.model.mask_vqvae import MaskVQVAE
+from openpali.model.pali import PaliModel, PaliModelConfig
+from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
+from openpali.model.siglip import SigLIP
 from openpali.model.t5 import T5Config
 from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
 from openpali.model.vit import ViTConfig
@@ -40,7 +42,7 @@ count = functools.cache(count_parameters)  # building the largest takes a second
 def test_every_preset_can_be_built(name: str) -> None:
     preset = PRESETS[name]
     with torch.device("meta"):
-        models = SigLIP(preset.siglip), MaskVQVAE(preset.masks)
+        models = SigLIP(SIGLIP[name]), MaskVQVAE(MaskVQVAEArchitecture.presets[name])
     assert all(p.is_meta for model in models for p in model.parameters())
     counts = count(preset)  # builds the PaLI
     assert tuple(counts) == PARTS
@@ -68,9 +70,8 @@ def test_sizes_are_the_published_ones(preset: str, parts: tuple[str, ...], milli
     assert sum(counts[part] for part in parts) / MILLION == pytest.approx(millions, abs=within)
 
 
-TINY = Preset(
+TINY = PaliModelConfig(
     ViTConfig(patch_size=4, grid=(2, 3), width=12, depth=2, mlp_dim=20, heads=3),
-    PRESETS["nano"].text_tower,
     T5Config(31, d_model=16, d_head=6, heads=2, d_ff=24, encoder_layers=2, decoder_layers=3),
 )
 TINY_GEMMA = PaliGemmaConfig(
@@ -90,7 +91,7 @@ TINY_ENCODER_DECODER = T5Gemma2Config(
 
 
 def test_the_parts_add_up() -> None:
-    assert sum(count_parameters(TINY).values()) == sum(p.numel() for p in PaliModel(TINY.pali).parameters())
+    assert sum(count_parameters(TINY).values()) == sum(p.numel() for p in PaliModel(TINY).parameters())
     whole = sum(p.numel() for p in PaliGemmaModel(TINY_GEMMA).parameters())
     assert sum(count_parameters(TINY_GEMMA).values()) == whole
     whole = sum(p.numel() for p in T5Gemma2Model(TINY_ENCODER_DECODER).parameters())
@@ -120,7 +121,7 @@ def test_t5gemma2s_are_as_large_as_in_transformers(name: str, parameters: int) -
 
 
 def test_a_tied_head_counts_once() -> None:
-    tied = replace(TINY, language=replace(TINY.language, tied_head=True))
+    tied = replace(TINY, text=replace(TINY.text, tied_head=True))
     assert count_parameters(tied)["head"] == 0
     assert count_parameters(TINY)["head"] == count_parameters(TINY)["embedding"] == 31 * 16
 
@@ -129,10 +130,9 @@ def test_a_tied_head_counts_once() -> None:
 @pytest.mark.parametrize(("size", "frames", "prompt"), [(None, 1, 5), ((8, 16), 3, 2), ((16, 24), 2, 1)])
 @pytest.mark.parametrize("shapes", [TINY, TINY_GEMMA, TINY_ENCODER_DECODER], ids=["pali", "paligemma", "t5gemma2"])
 def test_operations_are_those_that_torch_counts(
-    shapes: Shapes, size: tuple[int, int] | None, frames: int, prompt: int
+    shapes: Any, size: tuple[int, int] | None, frames: int, prompt: int
 ) -> None:
-    models = {TINY: PaliModel(TINY.pali), TINY_GEMMA: PaliGemmaModel(TINY_GEMMA)}
-    model = init_weights(models.get(shapes) or T5Gemma2Model(TINY_ENCODER_DECODER)).eval()
+    model = init_weights(build(shapes)).eval()
     if size is not None:
         model.vit.set_grid((size[0] // 4, size[1] // 4))
     images = torch.zeros(1, frames, *model.vit.config.image_size, 3)

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openpali.architectures.paligemma import PaliGemmaArchitecture
+from openpali.architectures.registry import dialects, find_dialect
 from openpali.infer.pali import Pali
-from openpali.tasks import TASKS, dialects, get_task, open_task, recognise
+from openpali.tasks import TASKS, get_task, open_task, recognise
 from openpali.tasks.detect import CommaInName
-from openpali.tasks.dialects import DIALECTS, PALI3, Dialect, Template
+from openpali.tasks.dialects import PALI3, Dialect, Template
 from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import is_prompt, openable
 
@@ -31,10 +33,7 @@ SHORT = Dialect(  # in the manner of PaliGemma's
 )
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(dialects, "DIALECTS", {**DIALECTS, "short": SHORT})
-    return "short"
+PALIGEMMA = find_dialect("paligemma")
 
 
 def test_pali3_prompts_equal_the_paper() -> None:
@@ -48,7 +47,7 @@ def test_pali3_prompts_equal_the_paper() -> None:
     }
 
 
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+@pytest.mark.parametrize("dialect", dialects().values(), ids=dialects())
 def test_every_form_has_the_name_of_a_task_that_uses_it(dialect: Dialect) -> None:
     for form in dialect.prompts:
         assert (TASKS[form].form or form) == form
@@ -110,33 +109,34 @@ def test_only_templates_with_a_language_name_one() -> None:
     assert named == set(TASKS) - {"contrastive", "denoise", "detect", "refseg"}
 
 
-def test_another_dialect_has_other_prompts_and_options(short: str, example, rng) -> None:
-    assert get_task("caption", dialect=short).ask(lang="de") == "caption de"
-    assert get_task("video_qa", dialect=short).ask("what?") == "answer en what?"
-    detect = get_task("detect", dialect=short, max_names=2)
+def test_another_dialect_has_other_prompts_and_options(example, rng) -> None:
+    assert get_task("caption", dialect=SHORT).ask(lang="de") == "caption de"
+    assert get_task("video_qa", dialect=SHORT).ask("what?") == "answer en what?"
+    detect = get_task("detect", dialect=SHORT, max_names=2)
     assert {detect.write(example, rng).prompt for _ in range(50)} >= {"detect horse ; dog", "detect dog"}
     assert detect.codec.style == "token"  # by default of the dialect
-    assert get_task("detect", dialect=short, style="text").codec.style == "text"
-    assert recognise("ocr", dialect=short) == "ocr"
-    assert recognise("detect cat", dialect=short) == "detect"
-    assert recognise("ocrs", dialect=short) == "vqa"
+    assert get_task("detect", dialect=SHORT, style="text").codec.style == "text"
+    assert recognise("ocr", dialect=SHORT) == "ocr"
+    assert recognise("detect cat", dialect=SHORT) == "detect"
+    assert recognise("ocrs", dialect=SHORT) == "vqa"
     with pytest.raises(ValueError, match="dialect short has no prompt for task question_generation"):
-        get_task("question_generation", dialect=short).ask("yes")
+        get_task("question_generation", dialect=SHORT).ask("yes")
 
 
 def test_unknown_dialects_and_forms_get_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown dialect 'pali'; did you mean 'pali3'"):
-        get_task("vqa", dialect="pali")
+        find_dialect("pali")
     with pytest.raises(ValueError, match="dialect pali3 has no prompt for 'detct'; did you mean 'detect'"):
         PALI3.template("detct")
 
 
-def test_a_model_folder_names_its_dialect(family: Path, tmp_path: Path, short: str) -> None:
-    assert Pali.from_pretrained(family).dialect == "pali3"
+def test_a_model_folder_names_its_dialect(family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Pali.from_pretrained(family).dialect == PALI3
+    monkeypatch.setattr(PaliGemmaArchitecture, "dialect", SHORT)
     shutil.copytree(family, tmp_path / "family")
     config = tmp_path / "family" / "pali" / "config.json"
     described = json.loads(config.read_text())
-    described["facts"]["dialect"] = short
+    described["facts"]["dialect"] = "short"
     config.write_text(json.dumps(described))
     pali = Pali.from_pretrained(tmp_path / "family")
     detect = pali.task("detect")
@@ -162,18 +162,18 @@ def test_paligemma_asks_as_in_its_paper(example: Example, rng: np.random.Generat
         "refseg": ("the red horse", "segment the red horse"),
     }
     for name, (text, prompt) in asked.items():
-        task = get_task(name, dialect="paligemma")
+        task = get_task(name, dialect=PALIGEMMA)
         assert task.ask(text, lang="de") == prompt
-        assert recognise(prompt, 8 if task.video else 1, "paligemma") == name
-        assert is_prompt(prompt, "paligemma")
-    detect = get_task("detect", dialect="paligemma")
+        assert recognise(prompt, 8 if task.video else 1, PALIGEMMA) == name
+        assert is_prompt(prompt, PALIGEMMA)
+    detect = get_task("detect", dialect=PALIGEMMA)
     named = replace(example, objects=[replace(example.objects[0], name="dog, wild")])
     with pytest.warns(CommaInName, match="a comma is part of a name: write ' ; ' between several") as warned:
         assert detect.ask("dog, wild") == detect.write(named, rng).prompt == "detect dog, wild"
     assert len(warned) == 1  # only of the request
-    assert recognise("what is this?", dialect="paligemma") == "vqa"
+    assert recognise("what is this?", dialect=PALIGEMMA) == "vqa"
     with pytest.raises(ValueError):
-        get_task("split_caption", dialect="paligemma").write(replace(example, captions={"en": ["a b"]}), Last())
+        get_task("split_caption", dialect=PALIGEMMA).write(replace(example, captions={"en": ["a b"]}), Last())
 
 
 class Last(np.random.Generator):
@@ -187,7 +187,7 @@ class Last(np.random.Generator):
 
 
 def test_paligemma_locates_as_in_its_paper(example: Example, rng: np.random.Generator) -> None:
-    detect = get_task("detect", dialect="paligemma", order="reading")
+    detect = get_task("detect", dialect=PALIGEMMA, order="reading")
     sample = detect.write(replace(example, objects=example.objects[:2]), rng)
     assert sample.prompt == "detect dog"
     assert sample.target == ("<loc0512><loc0034><loc0767><loc0205> dog ; <loc0614><loc0682><loc0972><loc0989> dog")
@@ -201,7 +201,7 @@ def test_paligemma_locates_as_in_its_paper(example: Example, rng: np.random.Gene
 
 
 def test_paligemma_segments_as_in_its_paper(example: Example, rng: np.random.Generator) -> None:
-    segment = get_task("refseg", dialect="paligemma", masks=FakeMaskCodec())
+    segment = get_task("refseg", dialect=PALIGEMMA, masks=FakeMaskCodec())
     two = replace(example, expression="a dog", referred=[0, 1])
     sample = segment.write(two, rng)
     assert sample.prompt == "segment a dog"
@@ -250,6 +250,6 @@ def test_needs_are_fields_or_images(name: str) -> None:
     assert TASKS[name].needs - {"images"} <= fields
 
 
-def test_options_do_not_choose_the_dialect(short: str) -> None:
-    assert open_task("vqa", {"dialect": "short"}).dialect == "pali3"
-    assert open_task("vqa", dialect="short") == replace(get_task("vqa"), dialect="short")
+def test_options_do_not_choose_the_dialect() -> None:
+    assert open_task("vqa", {"dialect": SHORT}).dialect == PALI3
+    assert open_task("vqa", dialect=SHORT) == replace(get_task("vqa"), dialect=SHORT)

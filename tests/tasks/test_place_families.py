@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openpali.architectures.registry import find_dialect
 from openpali.infer.generate import Generation
 from openpali.reports.drawing import COLORS, colors_of, draw_answer
 from openpali.tasks import get_task
@@ -98,7 +99,9 @@ def test_detection_refuses_a_name_that_asks_for_two(example, rng) -> None:
     named = replace(example, objects=[Object("salt and pepper", DOG)])
     with pytest.raises(ValueError, match="'salt and pepper' would be asked for as two: leave out ' and '"):
         get_task("detect").write(named, rng)
-    assert get_task("detect", dialect="paligemma").write(named, rng).prompt == "detect salt and pepper"
+    assert (
+        get_task("detect", dialect=find_dialect("paligemma")).write(named, rng).prompt == "detect salt and pepper"
+    )
 
 
 def test_detection_refuses_examples_that_cannot_be_written(example, rng) -> None:
@@ -220,7 +223,7 @@ def test_the_dialect_says_how_edges_of_masks_are_rounded(example, rng) -> None:
     """PaliGemma's owners floor them."""
     everywhere = SimpleNamespace(encode=lambda mask: [0] * 16, decode=lambda codes: np.ones((64, 64), np.float32))
     for dialect, to_pixel in (("pali3", round), ("paligemma", int)):
-        task = get_task("refseg", masks=everywhere, dialect=dialect, bins=24, style="text")
+        task = get_task("refseg", masks=everywhere, dialect=find_dialect(dialect), bins=24, style="text")
         (found,) = task.parse(task.write(example, rng).target, example.size).objects
         assert [*tight_box(found.mask)] == [to_pixel(edge) for edge in found.box]
         assert [round(edge) for edge in found.box] != [int(edge) for edge in found.box]

@@ -75,8 +75,8 @@ def test_special_tokens_within_text_round_trip(tokenizer: Tokenizer, before: str
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_adopted_ids_equal_t5() -> None:
-    tokenizer = Tokenizer.adopt(t5_like())
+def test_converted_ids_equal_t5() -> None:
+    tokenizer = Tokenizer.convert(t5_like())
     assert tokenizer.encode("<extra_id_0>. Hello") == [32099, 5, 8774]
     assert tokenizer.sentinel_id(99) == 32000
     assert tokenizer.mode_id("[R]") == 32100
@@ -84,8 +84,8 @@ def test_adopted_ids_equal_t5() -> None:
     assert tokenizer.decode([32099, 5, 8774, 1, 0]) == "<extra_id_0>. Hello"
 
 
-def test_adopted_vocabularies_report_lost_characters() -> None:
-    tokenizer = Tokenizer.adopt(t5_like())
+def test_converted_vocabularies_report_lost_characters() -> None:
+    tokenizer = Tokenizer.convert(t5_like())
     assert tokenizer.roundtrips("Hello a.")
     assert not tokenizer.roundtrips("Hello\na")
     assert tokenizer.lost("Hello\na z") == "\nz"
@@ -187,7 +187,7 @@ def test_bad_input_is_refused(tokenizer: Tokenizer, tmp_path) -> None:
         (tmp_path / "junk.model").write_bytes(junk)
         with pytest.raises(ValueError, match=r"junk\.model: not a SentencePiece model"):
             Tokenizer.load(tmp_path / "junk.model")
-    with pytest.raises(ValueError, match="adopt"):
+    with pytest.raises(ValueError, match="convert"):
         Tokenizer(t5_like())
     with pytest.raises(ValueError, match="<extra_id_100>"):
         tokenizer.sentinel_id(100)

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+from openpali.architectures.pali import PRESETS
 from openpali.lab.plan.planner import find_device, rehearse
-from openpali.model.sizes import SIZES
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]
@@ -196,7 +196,7 @@ def test_layers_are_halved_until_the_plan_fits(capsys) -> None:
     bench = Bench(torch.device("cpu"), replace(card, memory=whole - 1), tiny=False)
     names = [result.name for result in bench.training("stage 1", "nano", 2)]
     assert names == [f"stage 1, nano with 3 + 1 + 1 layers: {what}" for what in ("matmuls", "step")]
-    assert SIZES.keys().isdisjoint(["nano with 3 + 1 + 1 layers"])
+    assert PRESETS.keys().isdisjoint(["nano with 3 + 1 + 1 layers"])
     bench = replace(bench, card=replace(card, memory=1.0), tiny=True)
     assert list(bench.training("stage 1", "nano", 2)) == []
     assert "stage 1, nano: left out" in capsys.readouterr().out

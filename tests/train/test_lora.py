@@ -20,13 +20,13 @@ from openpali.infer.pali import Pali
 from openpali.model.int8 import Int8Linear
 from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
 from openpali.reports.samples import draw_samples
+from openpali.tensors import write_tensors
 from openpali.train.recipe import Recipe
 from openpali.train.snapshot import export_checkpoint
 from openpali.train.start import inherit
 from openpali.weights.adapters import Adapter, read_adapter, write_adapter
 from openpali.weights.format import open_model, write_merged
 from openpali.weights.quantize import write_int8
-from openpali.weights.tensors import write_tensors
 
 ALWAYS = 1e-9  # minutes between checkpoints
 CAPTION = {"source": "nano/single", "task": "caption"}

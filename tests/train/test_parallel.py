@@ -23,10 +23,10 @@ from safetensors.torch import load_file
 from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors_of
 
 import openpali.train.step as step_module
+from openpali.architectures.pali import PRESETS
 from openpali.data.pipeline.stream import load
 from openpali.distributed import Ranks
 from openpali.model.init import init_weights
-from openpali.model.sizes import PRESETS
 from openpali.model.vit import ViT
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.parallel import place

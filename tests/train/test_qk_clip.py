@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_runs import make_recipe
@@ -107,7 +109,7 @@ def test_without_a_limit_no_layer_is_clipped(make_trainer) -> None:
 def test_attention_of_gemma_that_learns_is_refused(kind: str) -> None:
     model, recipe = KINDS[kind](), make_recipe(phases__0__size=8, optimizer__qk_clip=4.0)
     with pytest.raises(ValueError, match=r"optimizer\.qk_clip.*Gemma's"):
-        list(describe_learning(recipe, model))
+        list(describe_learning(recipe, SimpleNamespace(model=model, config=model.config)))
     freeze(model, ["text"])
     [vit] = attentions(model)
     assert isinstance(vit, Attention)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from openpali.architectures.pali import PRESETS
 from openpali.distributed import Ranks
-from openpali.model.sizes import PRESETS
 from openpali.train.load import load_recipe
 from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.recipe import Recipe

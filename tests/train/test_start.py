@@ -13,11 +13,14 @@ import pytest
 from tiny_runs import Killed, kill_at, make_recipe
 
 from openpali.architectures.facts import Facts
+from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.paligemma import PaliGemmaArchitecture
+from openpali.architectures.registry import build
 from openpali.data.media.images import Preprocess
 from openpali.infer.pali import Pali
 from openpali.model.init import init_weights
-from openpali.model.sizes import PRESETS
-from openpali.tasks import dialects
+from openpali.tasks.dialects import PALI3
 from openpali.tasks.registry import get_task
 from openpali.train.evals import open_evaluations
 from openpali.train.export import task_options
@@ -28,7 +31,8 @@ from openpali.train.recipe_file import as_toml
 from openpali.train.start import inherit
 from openpali.weights.adapters import read_adapter
 from openpali.weights.family import mask_codec_of
-from openpali.weights.format import FAMILY, Config, build, open_model, write_model
+from openpali.weights.format import FAMILY, open_model
+from openpali.weights.write import write_model
 
 PICO = PRESETS["pico"]
 KNOWN = {"detect": {"bins": 16, "order": "reading"}, "vqa": {}, "refseg": {"bins": 16}}
@@ -41,16 +45,16 @@ UNNAMED = {"model__preset": "", "model__tokenizer": "", "max_target": 160, "phas
 def start(tmp_path, tokenizer) -> str:
     """A model that knows three tasks, in a family with a mask VQ-VAE."""
     family = tmp_path / "family"
-    size = PICO.pali.vision.image_size
-    shape = dataclasses.replace(PICO.pali.text, vocab_size=tokenizer.vocab_size)
-    config = dataclasses.replace(PICO.pali, text=shape)
+    size = PICO.vision.image_size
+    shape = dataclasses.replace(PICO.text, vocab_size=tokenizer.vocab_size)
+    config = dataclasses.replace(PICO, text=shape)
     _write(family / "pali", config, preprocess=Preprocess(*size), tokenizer=tokenizer, facts=Facts(tasks=KNOWN))
-    _write(family / "masks", PICO.masks, preprocess=None, tokenizer=None)
+    _write(family / "masks", MaskVQVAEArchitecture.presets["pico"], preprocess=None, tokenizer=None)
     (family / FAMILY).write_text(json.dumps({"parts": {"pali": "pali", "mask_vqvae": "masks"}, "tasks": {}}))
     return str(family / "pali")
 
 
-def _write(folder: Path, config: Config, **other: Any) -> None:
+def _write(folder: Path, config: Any, **other: Any) -> None:
     write_model(folder, init_weights(build(config)).state_dict(), config, **other)
 
 
@@ -125,17 +129,15 @@ def test_a_complete_recipe_inherits_nothing_more(tune, tmp_path) -> None:
 
 
 def test_the_dialect_is_the_start_models(tune, start, tokenizer, make_trainer, tmp_path, monkeypatch) -> None:
-    other = dataclasses.replace(
-        dialects.PALI3, name="other", prompts={**dialects.PALI3.prompts, "detect": "find {text}"}
-    )
-    monkeypatch.setattr(dialects, "DIALECTS", {**dialects.DIALECTS, "other": other})
+    other = dataclasses.replace(PALI3, name="other", prompts={**PALI3.prompts, "detect": "find {text}"})
+    monkeypatch.setattr(PaliGemmaArchitecture, "dialect", other)
     rewrite_facts(start, dialect="other")
     recipe, _ = inherit(tune(DETECT, evals=[{**DETECT, "every": 8, "limit": 1}]))
     trained, evaluated = open_phases(recipe, tokenizer)[0].entries[0], open_evaluations(recipe, tokenizer)[0]
     tasks = [trained.task, *training_terms(recipe, tokenizer, "nano/scene").tasks, evaluated.evaluators[0].task]
     assert [task.ask("cup") for task in tasks] == ["find cup"] * 3
     trainer = make_trainer(recipe.model_copy(update={"evals": []}))
-    assert trainer.objective.evaluated(sharded=False).dialect == "other"
+    assert trainer.objective.evaluated(sharded=False).dialect == other
     trainer.train()
     assert Pali.from_pretrained(tmp_path / "run").task("detect").ask("cup") == "find cup"
     _, notes = inherit(tune(DETECT, model__dialect="pali3"))

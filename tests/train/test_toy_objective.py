@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
+from openpali.architectures.classifier import ClassifierConfig
 from openpali.cli.main import main
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder, first_image
 from openpali.lab.documents.recipe_page import render
 from openpali.lab.plan.planner import find_device, make_plan
-from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import Classifier
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
@@ -26,7 +26,7 @@ from openpali.train.objectives.base import Lengths, Losses, Objective, blank_ima
 from openpali.train.objectives.registry import objectives
 from openpali.train.recipe import PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
-from openpali.weights.format import ClassifierConfig, open_model
+from openpali.weights.format import open_model
 
 RECIPE = """
 name = "t/turned"
@@ -82,7 +82,7 @@ class TurnedObjective(Objective[TurnedRecipe]):
 
     def configure(self) -> ClassifierConfig:
         labels = tuple(f"{90 * turned} degrees" for turned in range(self.recipe.turns))
-        return ClassifierConfig(shape_of(self.recipe, SigLIPConfig).vision, labels)
+        return ClassifierConfig(shape_of(self.recipe, "siglip").vision, labels)
 
     def make_encoder(self) -> Encoder:
         return TurnedEncoder(self.recipe.turns)

@@ -7,19 +7,23 @@ from pathlib import Path
 
 import torch
 
+from openpali.architectures.classifier import ClassifierConfig
 from openpali.architectures.facts import Facts
+from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.registry import build
+from openpali.architectures.siglip import PRESETS as SIGLIP
 from openpali.data.media.images import Preprocess
 from openpali.model.init import materialise
-from openpali.model.sizes import PRESETS
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.format import ClassifierConfig, build, write_model
+from openpali.weights.write import write_model
 
 PICO = PRESETS["pico"]
 CONFIGS = {
-    "siglip": dataclasses.replace(PICO.siglip, bias=-3.0),
+    "siglip": dataclasses.replace(SIGLIP["pico"], bias=-3.0),
     "classifier": ClassifierConfig(PICO.vision, ("a", "b", "ç")),
-    "pali": dataclasses.replace(PICO.pali, text=dataclasses.replace(PICO.language, dropout=0.25)),
-    "mask_vqvae": PICO.masks,
+    "pali": dataclasses.replace(PICO, text=dataclasses.replace(PICO.text, dropout=0.25)),
+    "mask_vqvae": MaskVQVAEArchitecture.presets["pico"],
 }
 
 

@@ -15,7 +15,8 @@ from openpali.model.lora import LoraConfig
 from openpali.weights.adapters import Adapter
 from openpali.weights.family import open_family, open_tokenizer, pack_family
 from openpali.weights.find import find_model
-from openpali.weights.format import open_model, write_adapted, write_model
+from openpali.weights.format import open_model
+from openpali.weights.write import write_adapted, write_model
 
 from .folders import CONFIGS, write
 

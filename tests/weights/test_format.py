@@ -9,19 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from openpali import tensors
 from openpali.architectures.facts import Facts
+from openpali.architectures.registry import build
+from openpali.architectures.rules import read_config
 from openpali.data.media.images import Preprocess
-from openpali.interop.names import read_config
 from openpali.metrics.calibration import Calibration
 from openpali.model.init import materialise
 from openpali.model.lora import LoraConfig
+from openpali.tensors import load_exactly
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights import tensors
 from openpali.weights.adapters import Adapter, read_adapter, write_adapter
 from openpali.weights.card import model_card
 from openpali.weights.family import mask_codec_of, open_family, pack_family
-from openpali.weights.format import add_facts, build, open_model, write_adapted, write_model
-from openpali.weights.tensors import load_exactly
+from openpali.weights.format import add_facts, open_model
+from openpali.weights.write import write_adapted, write_model
 
 from .folders import CONFIGS, write
 

@@ -7,13 +7,16 @@ import torch
 from safetensors.torch import load_file
 
 from openpali.architectures.facts import Facts
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.registry import build
+from openpali.architectures.sizes import describe
 from openpali.model.init import materialise
-from openpali.model.sizes import PRESETS, describe
+from openpali.tensors import WEIGHTS
 from openpali.weights.family import pack_family
-from openpali.weights.format import build, open_model, write_model
+from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
-from openpali.weights.tensors import WEIGHTS
 from openpali.weights.transplant import transplant
+from openpali.weights.write import write_model
 
 from .folders import CONFIGS, write
 
@@ -51,8 +54,8 @@ def test_int8_models_are_close_to_the_original(tmp_path, tokenizer, kind: str) -
 def test_sizes_prints_the_bytes_that_quantize_writes(tmp_path, tokenizer) -> None:
     preset = PRESETS["pico"]
     with_int8 = describe(preset)["bytes"]["int8"]
-    model = materialise(build(preset.pali))
-    write_model(tmp_path / "float", model.state_dict(), preset.pali, preprocess=None, tokenizer=tokenizer)
+    model = materialise(build(preset))
+    write_model(tmp_path / "float", model.state_dict(), preset, preprocess=None, tokenizer=tokenizer)
     write_int8(open_model(tmp_path / "float"), tmp_path / "int8")
     assert sum(tensor.nbytes for tensor in load_file(tmp_path / "int8" / WEIGHTS).values()) == with_int8
 

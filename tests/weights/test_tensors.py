@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.registry import build
 from openpali.data.media.images import Preprocess
 from openpali.model.init import materialise
-from openpali.model.sizes import PRESETS
-from openpali.weights.format import build, open_model, write_model
-from openpali.weights.tensors import INDEX, WEIGHTS, MappedTensors, give_back, shapes, write_tensors
+from openpali.tensors import INDEX, WEIGHTS, MappedTensors, give_back, shapes, write_tensors
+from openpali.weights.format import open_model
+from openpali.weights.write import write_model
 
 TENSORS = {
     "a": torch.arange(6.0).view(2, 3),
@@ -91,7 +93,7 @@ def test_files_are_mapped_and_pages_read_when_touched(tmp_path: Path) -> None:
 
 def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
     """No second copy: the weights of a model, once read, occupy pages of the file."""
-    base = PRESETS["nano"].pali
+    base = PRESETS["nano"]
     config = dataclasses.replace(base, text=dataclasses.replace(base.text, vocab_size=60_000))  # 100 MB
     write_model(
         tmp_path,

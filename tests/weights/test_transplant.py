@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from openpali.architectures.registry import build
 from openpali.model.init import materialise
 from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.format import build, open_model
+from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
 
 from .folders import CONFIGS, write

@@ -65,7 +65,7 @@ def convert(
     vision: Annotated[
         str | None,
         typer.Option(
-            help="SigLIP, alone or in a PaliGemma, Gemma 3 or T5Gemma 2: a transformers folder, hf://ORG/NAME, or "
+            help="SigLIP, alone or in a larger model: a transformers folder, hf://ORG/NAME, or "
             "a .npz file of big_vision"
         ),
     ] = None,
@@ -79,12 +79,12 @@ def convert(
     model: Annotated[
         str | None,
         typer.Option(
-            help="PaliGemma or T5Gemma 2, instead of the two: a transformers folder, hf://ORG/NAME, or PaliGemma's "
-            ".npz file of big_vision"
+            help="A whole model instead of the two, as PaliGemma or T5Gemma 2: a transformers folder, "
+            "hf://ORG/NAME, or a .npz file of big_vision"
         ),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="PaliGemma's mask VQ-VAE, vae-oid.npz, with its model or alone")
+        Path | None, typer.Option(help="The mask VQ-VAE of big_vision, vae-oid.npz, with its model or alone")
     ] = None,
     size: Annotated[
         str, typer.Option(help="Image size: pixels per side, or HEIGHTxWIDTH; default: the checkpoint's own")
@@ -96,37 +96,33 @@ def convert(
     report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
 ) -> None:
     """Make a PaLI from public SigLIP and T5 weights, with new projection and mask tokens, or convert a model."""
+    from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
+    from openpali.architectures.pali import assemble, parse_head
+    from openpali.architectures.siglip import SigLIPArchitecture
     from openpali.interop import parity
-    from openpali.interop.mask_codec import adopt_mask_codec
-    from openpali.interop.paligemma import adopt_paligemma
-    from openpali.interop.parts import adopt_siglip, assemble, parse_head
-    from openpali.interop.t5gemma2 import adopt_t5gemma2, is_t5gemma2
     from openpali.tasks.example import Size
+    from openpali.weights.convert import convert as write
+    from openpali.weights.convert import write_stored
 
     pixels, policy = Size.parse(size) if size else None, parse_head(head)
     check_not_input(out, *(each for each in (vision, text, model, masks) if each))
     if (model or masks) and (vision or text):
         raise ValueError("--model and --masks read a whole model: leave out --vision and --text")
-    differences: Iterable[str] = ()
     images, words, whole = (each and _find_checkpoint(each) for each in (vision, text, model))
+    differences: Iterable[str] = ()
     if whole:
-        if is_t5gemma2(whole):
-            if masks is not None:
-                raise ValueError("--masks belongs to a PaliGemma, and this is a T5Gemma 2: leave it out")
-            described = adopt_t5gemma2(whole, out, size=pixels)
-        else:
-            described = adopt_paligemma(whole, out, size=pixels, masks=masks)
+        described = write(whole, out, size=pixels, masks=masks)
         differences = parity.compare_model(whole)
     elif masks is not None:
-        described = adopt_mask_codec(masks, out)
+        described = write(masks, out, architecture=MaskVQVAEArchitecture())
     elif not images:
         raise ValueError("name what to convert: --vision, --model or --masks")
+    elif words:
+        described = write_stored(assemble(images, words, head=policy, locations=locations), out, pixels)
+        differences = parity.compare(images, words, policy)
     else:
-        if words:
-            parts = assemble(images, words, out, size=pixels, head=policy, locations=locations)
-        else:
-            parts = adopt_siglip(images, out, size=pixels)
-        described, differences = parts.describe(), parity.compare(parts, images, words or None)
+        described = write(images, out, size=pixels, architecture=SigLIPArchitecture())
+        differences = parity.compare(images)
     for line in (*described, *(differences if report else ()), f"model written to {out}"):
         typer.echo(line)
 
@@ -143,8 +139,8 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write; a PaLI is written to its subfolders vision and text")],
 ) -> None:
     """Write a model's parts as checkpoints for transformers' own classes."""
-    from openpali.interop.export import Inexpressible
-    from openpali.interop.export import export as write
+    from openpali.architectures.preprocessor import Inexpressible
+    from openpali.weights.export import export as write
     from openpali.weights.family import open_family
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model

@@ -42,7 +42,7 @@ def explain(
         typer.echo(line)
     with torch.device("meta"):
         objective = build_objective(loaded, tokenizer, lambda: class_names(phases))
-    for line in describe_learning(loaded, objective.model):
+    for line in describe_learning(loaded, objective):
         typer.echo(line)
 
     def first() -> Batch:

@@ -27,7 +27,8 @@ def push(
     """Upload a model with a generated card; by default, only show what would be uploaded."""
     from openpali.weights import hub
     from openpali.weights.card import model_card, start_of
-    from openpali.weights.find import ADAPTER, find_model, is_only_here
+    from openpali.weights.files import ADAPTER
+    from openpali.weights.find import find_model, is_only_here
     from openpali.weights.format import open_model
 
     hub.parse(name)

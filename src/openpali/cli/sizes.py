@@ -11,9 +11,10 @@ from openpali.cli.options import Json
 
 def sizes(as_json: Json = False) -> None:
     """Print each preset's parameters per part, bytes, and FLOPs per image and per generated token."""
-    from openpali.model.sizes import SIZES, describe
+    from openpali.architectures.registry import presets
+    from openpali.architectures.sizes import describe
 
-    described = {name: describe(preset) for name, preset in SIZES.items()}
+    described = {name: describe(preset) for name, preset in presets().items()}
     if as_json:
         typer.echo(json.dumps(described, indent=1))
         return

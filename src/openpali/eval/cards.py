@@ -18,10 +18,10 @@ from openpali.infer.pali import Pali
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
-from openpali.tasks.dialects import DEFAULT
+from openpali.tasks.dialects import PALI3
 from openpali.tasks.scoring import Answered
-from openpali.weights.find import ADAPTER, CONFIG
-from openpali.weights.format import OOD_FOLDERS, TOKENIZER, open_model
+from openpali.weights.files import ADAPTER, CONFIG, OOD_FOLDERS, TOKENIZER
+from openpali.weights.format import open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
 SCORERS = (  # files under the package that compute scores from answers, embeddings and features
@@ -271,7 +271,7 @@ def slices_of(
 
 def languages_of(rows: Sequence[Answered], task: Task) -> list[str]:
     """The answer's language in each row's prompt; empty if the prompt names none."""
-    template = task.template_in(task.wording)
+    template = task.template_in(task.dialect)
     return [((template and template.read(row.prompt)) or {}).get("lang", "") for row in rows]
 
 
@@ -362,8 +362,8 @@ def task_options(task: Task) -> Json:
     The default dialect is left out, as in cards and predictions that were written before dialects existed.
     """
     options = {each.name: getattr(task, each.name) for each in dataclasses.fields(task)}
-    if options["dialect"] == DEFAULT:
-        del options["dialect"]
+    if (dialect := options.pop("dialect")) != PALI3:
+        options["dialect"] = dialect.name
     plain = {name: value if _is_plain(value) else type(value).__name__ for name, value in options.items()}
     return dict(json.loads(json.dumps(plain)))  # tuples become lists, as in a card that is read back
 

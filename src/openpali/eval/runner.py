@@ -33,7 +33,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
-from openpali.weights.find import FAMILY
+from openpali.weights.files import FAMILY
 
 
 @dataclass(frozen=True)

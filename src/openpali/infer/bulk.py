@@ -241,7 +241,7 @@ class Asking:
         task = self._task(suited(told[0], frames))
         if "images" in task.needs:
             require(example.images, example, "image")
-        text = request.text or text_of(example, task.takes, task.wording.names_joiner)
+        text = request.text or text_of(example, task.takes, task.dialect.names_joiner)
         return self.pali.prompted(text, task, lang=request.lang or example.lang)
 
     def _task(self, name: str) -> Task:

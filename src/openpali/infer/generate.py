@@ -188,7 +188,7 @@ def generate(
     Returns:
         For each row its ``decoding.samples`` generations, best score first.
 
-    Beam search is big_vision's (``trainers/proj/paligemma/predict_fns.py``): each live hypothesis may end at every
+    Beam search is that of big_vision's ``predict_fns.py``: each live hypothesis may end at every
     step, whatever the rank of EOS, and goes on with other tokens as well. A row is done when its finished
     hypotheses beat the best score that the live ones can still reach. Its texts end in EOS unless ``allowed``
     forbids that.

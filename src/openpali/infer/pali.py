@@ -18,6 +18,8 @@ from typing import NamedTuple, cast, get_args
 
 import torch
 
+from openpali.architectures.halves.t5 import HeadPolicy
+from openpali.architectures.pali import assemble
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
@@ -40,21 +42,21 @@ from openpali.infer.pipeline import (
     open_image,
 )
 from openpali.infer.routing import SQUASHED, ask_in_turn
-from openpali.interop.parts import assemble
-from openpali.interop.t5 import HeadPolicy
 from openpali.messages import shorten
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
-from openpali.tasks.dialects import DEFAULT
+from openpali.tasks.dialects import PALI3, Dialect
 from openpali.tasks.example import Object
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.family import MAIN, MASKS, mask_codec_of, open_family
-from openpali.weights.find import FAMILY, find_model, name_of
-from openpali.weights.format import ANSWERING, ModelFolder, open_model
+from openpali.weights.convert import write_stored
+from openpali.weights.family import mask_codec_of, open_family
+from openpali.weights.files import FAMILY, MAIN, MASKS
+from openpali.weights.find import find_model, name_of
+from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 from openpali.weights.ood import read_ood
 
@@ -172,7 +174,8 @@ class Pali:
         temporary = None if out else TemporaryDirectory(prefix="openpali-")
         folder = Path(out or cast(TemporaryDirectory[str], temporary).name)
         pixels = (size, size) if isinstance(size, int) else size
-        assemble(Path(vision), Path(text), folder, size=pixels, head=head, locations=locations, seed=seed)
+        made = assemble(Path(vision), Path(text), head=head, locations=locations, seed=seed)
+        write_stored(made, folder, pixels)
         pali = cls(folder)
         pali._temporary = temporary
         return pali
@@ -386,9 +389,9 @@ class Pali:
         return recognise(prompt, frames, self.dialect)
 
     @cached_property
-    def dialect(self) -> str:
-        """Name of the dialect that this family's main model was trained in."""
-        return open_model(self.parts[MAIN]).facts.dialect if MAIN in self.parts else DEFAULT
+    def dialect(self) -> Dialect:
+        """The dialect that this family's main model was trained in."""
+        return open_model(self.parts[MAIN]).dialect if MAIN in self.parts else PALI3
 
     def part_for(self, task: str) -> str:
         """The part of the family that answers a task; of several, the first.
@@ -474,7 +477,7 @@ class Pali:
             max_prompt=stored.facts.max_prompt or LONGEST_PROMPT,
             options=stored.facts.tasks,
             tools=tools,
-            dialect=stored.facts.dialect,
+            dialect=stored.dialect,
             languages=self.languages,
             calibrations=stored.facts.calibration,
             ood=read_ood(stored.folder),
@@ -491,8 +494,7 @@ class Pali:
     def load_all(self) -> None:
         """Load every part that answers prompts or embeds, so that no request waits for it."""
         for part in self.parts:
-            kind = open_model(self.parts[part]).kind
-            if kind in ANSWERING:
+            if open_model(self.parts[part]).answers:
                 self.pipeline(part)
             elif part == "siglip":
                 self.load(part)

@@ -33,7 +33,7 @@ from openpali.metrics.calibration import Calibration
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Answer, Sample, Task
-from openpali.tasks.dialects import DEFAULT
+from openpali.tasks.dialects import PALI3, Dialect
 from openpali.tasks.example import Example, Image, Size
 from openpali.tasks.registry import Tools, open_task, reader, recognise, same_form
 from openpali.text.choices import Choices
@@ -146,7 +146,7 @@ class Pipeline:
         max_prompt: longest prompt in tokens.
         options: options of each task by its name, as in training.
         tools: what tasks may need, as the mask codec; each is opened for the first task that needs it.
-        dialect: name of the dialect that the model was trained in.
+        dialect: that the model was trained in.
         languages: codes of the languages that it answers in; empty if unknown.
         calibrations: how log-probabilities of answers become confidences, by task; without, there are none.
         ood: detector of out-of-distribution images, if the model has one.
@@ -162,7 +162,7 @@ class Pipeline:
         max_prompt: int = LONGEST_PROMPT,
         options: Mapping[str, Mapping[str, Any]] | None = None,
         tools: Tools | None = None,
-        dialect: str = DEFAULT,
+        dialect: Dialect = PALI3,
         languages: Sequence[str] = (),
         calibrations: Mapping[str, Calibration] | None = None,
         ood: OodDetector | None = None,

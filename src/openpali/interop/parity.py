@@ -12,19 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openpali.interop import t5gemma2
-from openpali.interop.names import read_config
-from openpali.interop.paligemma import Checkpoint, read_paligemma
-from openpali.interop.parts import Parts
-from openpali.interop.siglip import HOSTS, ImageEncoder
-from openpali.interop.t5 import LanguageModel
+from openpali.architectures import t5gemma2
+from openpali.architectures.base import Stored
+from openpali.architectures.halves.image_encoder import ImageEncoder
+from openpali.architectures.halves.t5 import HeadPolicy, LanguageModel, read_t5
+from openpali.architectures.paligemma import read_paligemma
+from openpali.architectures.rules import read_config
+from openpali.architectures.siglip import read_siglip
 from openpali.model.losses import sigmoid_loss
 from openpali.model.paligemma import PaliGemmaModel
 from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.t5 import EncoderDecoder
 from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.model.vit import MAPHead, ViT
-from openpali.weights.tensors import load_exactly
+from openpali.tensors import load_exactly
 
 AGREEMENT = 1e-5
 _NOT_INSTALLED = "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
@@ -48,18 +49,18 @@ class Deviation:
         return f"{self.name:28} max difference {self.absolute:.1e}, relative {self.relative:.1e}"
 
 
-def compare(parts: Parts, vision: Path, text: Path | None) -> Iterator[str]:
-    """A report on the parts from these sources, line by line; one line if there is nothing to compare with."""
+def compare(vision: Path, text: Path | None = None, head: HeadPolicy = "auto") -> Iterator[str]:
+    """A report on the halves from these sources, line by line; one line if there is nothing to compare with."""
     if importlib.util.find_spec("transformers") is None:
         yield _NOT_INSTALLED
         return
     found: list[Deviation] = []
     if (vision / "config.json").is_file():
-        found += compare_images(parts.vision, vision)
+        found += compare_images(read_siglip(vision), vision)
     else:
         yield f"no parity report of {vision}: transformers does not read it"
-    if text is not None and parts.text is not None:
-        found += compare_texts(parts.text, text)
+    if text is not None:
+        found += compare_texts(read_t5(text, head), text)
     yield from _report(found)
 
 
@@ -69,10 +70,12 @@ def compare_model(source: Path) -> Iterator[str]:
         yield _NOT_INSTALLED
     elif not (source / "config.json").is_file():
         yield f"no parity report of {source}: transformers does not read it"
-    elif t5gemma2.is_t5gemma2(source):
+    elif read_config(source)["model_type"] == "t5gemma2":
         yield from _report(compare_t5gemma2(t5gemma2.read_t5gemma2(source), source))
-    else:
+    elif read_config(source)["model_type"] == "paligemma":
         yield from _report(compare_paligemma(read_paligemma(source), source))
+    else:
+        yield f"no parity report of {source}: there is none for its kind"
 
 
 def _report(found: Sequence[Deviation]) -> Iterator[str]:
@@ -173,7 +176,7 @@ def compare_texts(language: LanguageModel, source: Path) -> list[Deviation]:
 
 
 @torch.no_grad()
-def compare_paligemma(checkpoint: Checkpoint, source: Path, *, images: int = 2) -> list[Deviation]:
+def compare_paligemma(checkpoint: Stored[Any], source: Path, *, images: int = 2) -> list[Deviation]:
     """Visual tokens, each layer of the decoder and the logits of a text, on two rows of different lengths.
 
     Args:
@@ -232,9 +235,7 @@ def compare_paligemma(checkpoint: Checkpoint, source: Path, *, images: int = 2) 
 
 
 @torch.no_grad()
-def compare_t5gemma2(
-    checkpoint: t5gemma2.Checkpoint, source: Path, *, images: int = 2, length: int = 9
-) -> list[Deviation]:
+def compare_t5gemma2(checkpoint: Stored[Any], source: Path, *, images: int = 2, length: int = 9) -> list[Deviation]:
     """Visual tokens, each layer of encoder and decoder, and the logits of a text, on two rows of different lengths.
 
     Args:
@@ -319,7 +320,7 @@ def _load_tower(source: Path) -> Any:
     """An image encoder, alone or within a larger model."""
     from transformers import AutoModelForImageTextToText, SiglipVisionModel
 
-    if read_config(source)["model_type"] not in HOSTS:
+    if read_config(source)["model_type"] == "siglip_vision_model":
         return _load(SiglipVisionModel, source)
     return next(
         module

@@ -1,7 +1,7 @@
 """Gemma, Gemma 2 and the layers of Gemma 3 (arXiv 2403.08295, 2408.00118 and 2503.19786).
 
-PaliGemma's decoder is :class:`Gemma`, a prefix-LM: the prefix sees all of itself, what follows it is causal. There
-positions count from 1, as in transformers' PaliGemma; 0 is padding. T5Gemma 2 has two stacks of layers.
+:class:`Gemma` is a prefix-LM: the prefix sees all of itself, what follows it is causal. There positions count from
+1, as in transformers; 0 is padding. An encoder-decoder has two stacks of layers.
 
 Shapes: B batch, L queries, N keys, D model width, h heads, g heads that share keys and values, d head width.
 """
@@ -213,7 +213,7 @@ class Stack(nn.Module):
 
 
 class Gemma(Stack):
-    """The decoder, with its embedding, which is the head: PaliGemma puts visual tokens among what it embeds."""
+    """The decoder, with its embedding, which is the head. Visual tokens stand among what it embeds."""
 
     def __init__(self, config: GemmaConfig) -> None:
         super().__init__(config)

@@ -1,8 +1,8 @@
 """Mask VQ-VAE: a 64 x 64 mask as 16 tokens out of 128 (Ning et al. 2023, arXiv 2301.02229).
 
-The network has the shape of the one big_vision released (`proj/paligemma/segmentation.py` and
-`evaluators/proj/paligemma/transfers/segmentation.py`). As in UViM (`trainers/proj/uvim/vqvae.py`), the codebook is
-learned by exponential moving averages, and dead codes are restarted.
+The network has the shape of the one big_vision released (its two files `segmentation.py`). As in UViM
+(`trainers/proj/uvim/vqvae.py`), the codebook is learned by exponential moving averages, and dead codes are
+restarted.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """PaLI: all patch tokens -> one linear projection -> before the embedded prompt -> encoder-decoder -> text
-(PaLI-3 paper, section 3.1); and what it shares with PaliGemma and T5Gemma 2."""
+(PaLI-3 paper, section 3.1); and what it shares with other models that read images and write text."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 
 from openpali.metrics.scores import Scores
-from openpali.tasks import dialects, scoring
+from openpali.tasks import scoring
 from openpali.tasks.confidence import Generated
-from openpali.tasks.dialects import Dialect, Template, find_dialect
+from openpali.tasks.dialects import PALI3, Dialect, Template
 from openpali.tasks.example import Example, Object, Size
 from openpali.tasks.scoring import Answered
 from openpali.text.tokenizer import Tokenizer
@@ -125,7 +125,7 @@ class Task(ABC):
         coordinates: whether its targets have coordinates, relative to the image. Its claims are then the objects.
         alternatives: whether many answers are right: captions in other words, a box that is a bin off. P(correct)
             is then above the probability of the text.
-        dialect: name of the dialect of its prompts.
+        dialect: of its prompts.
     """
 
     name: ClassVar[str]
@@ -140,7 +140,7 @@ class Task(ABC):
     coordinates: ClassVar[bool] = False
     alternatives: ClassVar[bool] = False
 
-    dialect: str = field(default=dialects.DEFAULT, kw_only=True)
+    dialect: Dialect = field(default=PALI3, kw_only=True)
 
     @classmethod
     def template_in(cls, dialect: Dialect) -> Template | None:
@@ -154,20 +154,15 @@ class Task(ABC):
         return "ocr" in {each.name for each in dataclasses.fields(cls)}
 
     @property
-    def wording(self) -> Dialect:
-        """The dialect of its prompts."""
-        return find_dialect(self.dialect)
-
-    @property
     def template(self) -> Template:
         """The template of its prompts.
 
         Raises:
             ValueError: its dialect has no such form.
         """
-        template = self.template_in(self.wording)
+        template = self.template_in(self.dialect)
         if template is None:
-            raise ValueError(f"dialect {self.dialect} has no prompt for task {self.name}")
+            raise ValueError(f"dialect {self.dialect.name} has no prompt for task {self.name}")
         return template
 
     @property

@@ -60,7 +60,7 @@ class Caption(Task):
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         lang, caption, captions = choose_caption(example, self.languages, rng)
-        found = self.wording.ocr.format(text=example.text).strip() if self.ocr else ""
+        found = self.dialect.ocr.format(text=example.text).strip() if self.ocr else ""
         return Sample(self.template.render(found, lang=lang), caption, captions, kind=lang)
 
     @classmethod

@@ -66,7 +66,7 @@ class Detect(Task):
     @property
     def codec(self) -> LocationCodec:
         """How boxes are written."""
-        return LocationCodec(self.bins, self.style, self.wording.objects_joiner)
+        return LocationCodec(self.bins, self.style, self.dialect.objects_joiner)
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         objects = self._objects(example)
@@ -81,7 +81,7 @@ class Detect(Task):
             if len(names) > self.max_names:
                 names = [name for name in names if name in missing]
         require(names, example, "objects")
-        between = self.wording.names_joiner
+        between = self.dialect.names_joiner
         if joined := [name for name in names if between in name]:
             raise ValueError(
                 f"sample {example.key}: the name {joined[0]!r} would be asked for as two: leave out {between!r}"
@@ -100,7 +100,7 @@ class Detect(Task):
     def ask(self, text: str = "", *, lang: str = "en") -> str:
         """``text`` is a name, or several with the dialect's joiner. A comma is part of a name, and warned of."""
         if "," in text:  # one text for all requests, so that a server holds and shows it once
-            message = f"a comma is part of a name: write {self.wording.names_joiner!r} between several names"
+            message = f"a comma is part of a name: write {self.dialect.names_joiner!r} between several names"
             warnings.warn(message, CommaInName, stacklevel=2)
         return super().ask(text, lang=lang)
 
@@ -151,7 +151,7 @@ class Detect(Task):
 
     def names_in(self, prompt: str) -> list[str]:
         asked = (self.template.read(prompt) or {}).get("text", "")
-        return asked.split(self.wording.names_joiner) if asked else []
+        return asked.split(self.dialect.names_joiner) if asked else []
 
     def _objects(self, example: Example) -> list[Object]:
         """The objects, with their names as answers spell them."""

@@ -100,6 +100,9 @@ class Dialect:
     floors_masks: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def template(self, form: str) -> Template:
         """The template of a form.
 
@@ -125,55 +128,5 @@ PALI3 = Dialect(  # PaLI-3 sections 3.1 and 4.2, as far as they print prompts
     names_joiner=" and ",
 )
 
-PALIGEMMA = Dialect(  # PaliGemma section 3.2.5; the outputs of its "mix" checkpoints
-    name="paligemma",
-    prompts={
-        "caption": "caption {lang}",
-        "ocr": "ocr",
-        "question_generation": "question {lang} {text}",
-        "vqa": "answer {lang} {text}",
-        "detect": "detect {text}",
-        "refseg": "segment {text}",
-    },
-    ocr="OCR: {text}",
-    names_joiner=" ; ",
-    objects_joiner=" ; ",
-    masks=MaskText("<seg", digits=3, joiner=""),
-    names_segments=True,
-    floors_masks=True,
-    options={
-        "detect": {"bins": 1024, "style": "token"},
-        "refseg": {"bins": 1024, "style": "token"},
-    },
-)
-
-# for models that were only pretrained, as T5Gemma 2: a question is asked as it is, the other prompts are ours
-PLAIN = Dialect(
-    name="plain",
-    prompts={
-        "caption": "Caption in {lang}:",
-        "ocr": "Text in the image:",
-        "question_generation": "Question in {lang} with the answer {text}:",
-        "vqa": "{text}",
-        "detect": "Boxes of {text}:",
-        "refseg": "Box and mask of {text}:",
-    },
-    ocr="OCR: {text}",
-    names_joiner=" and ",
-    masks=MaskText("<seg", digits=3, joiner=""),
-)
-
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (PALI3, PALIGEMMA, PLAIN)}
 DEFAULT = PALI3.name
 BLANK = "<extra_id_"  # begins each of T5's blanks; what fills them is the answer
-
-
-def find_dialect(name: str) -> Dialect:
-    """A dialect by name.
-
-    Raises:
-        ValueError: unknown name; the message names the nearest.
-    """
-    if name not in DIALECTS:
-        raise ValueError(f"unknown dialect {name!r}; {hint(name, DIALECTS)}")
-    return DIALECTS[name]

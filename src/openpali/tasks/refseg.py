@@ -44,8 +44,8 @@ class MaskCodec(Protocol):
 def crop_mask(mask: Mask, box: Box) -> MaskCrop:
     """The mask ``[H, W]`` inside a box, resized to ``[64, 64]`` float32 in 0..1, soft at the edges.
 
-    The edges of the box are rounded to pixels; bilinear with antialiasing (big_vision
-    ``pp/proj/paligemma/segmentation.py``).
+    The edges of the box are rounded to pixels; bilinear with antialiasing (``segmentation.py``
+    in big_vision's ``pp/proj``).
     """
     crop = PilImage.fromarray(mask[_pixels(box, Size(*mask.shape))].astype(np.float32))
     return np.asarray(crop.resize((CROP, CROP), PilImage.Resampling.BILINEAR)).clip(0, 1)
@@ -55,9 +55,8 @@ def paste_mask(values: MaskCrop, box: Box, size: Size, *, floor: bool = False) -
     """The inverse: ``[64, 64]`` in -1..1 resized to the box in an image of ``size``; true above 0.
 
     Args:
-        floor: round the edges of the box down, as PaliGemma's owners do (big_vision
-            ``evaluators/proj/paligemma/transfers/segmentation.py``); a box within one pixel then gives an empty
-            mask. By default they are rounded as :func:`crop_mask` rounds them.
+        floor: round the edges of the box down (``segmentation.py`` in big_vision's ``evaluators/proj``); a box
+            within one pixel then gives an empty mask. By default they are rounded as :func:`crop_mask` rounds them.
     """
     full = np.zeros(size, bool)
     top, left, bottom, right = (max(int(edge), 0) for edge in box)
@@ -104,7 +103,7 @@ class RefSeg(Task):
         if self.masks is None:
             raise ValueError("task refseg needs the mask VQ-VAE to write targets: pass it as masks")
         expression = require(example.expression.strip(), example, "expression")
-        parts, way = [], self.wording
+        parts, way = [], self.dialect
         for index in require(example.referred, example, "referred objects"):
             if not 0 <= index < len(example.objects):
                 raise ValueError(f"sample {example.key} refers to object {index} of {len(example.objects)} objects")
@@ -178,13 +177,13 @@ class RefSeg(Task):
         """The mask of these codes; None without a mask VQ-VAE."""
         if self.masks is None:
             return None
-        return paste_mask(self.masks.decode(codes), box, size, floor=self.wording.floors_masks)
+        return paste_mask(self.masks.decode(codes), box, size, floor=self.dialect.floors_masks)
 
     def _found(
         self, text: str, size: Size, strict: bool = False
     ) -> Iterator[tuple[str, Box, Sequence[int], tuple[int, int]]]:
         """Name, box and mask codes of each object, and where in the text the box starts and ends."""
-        way, start = self.wording, 0
+        way, start = self.dialect, 0
         for part in text.split(way.objects_joiner.strip() or None) if way.names_segments else [text]:
             end = 0
             for match in way.masks.pattern.finditer(part):

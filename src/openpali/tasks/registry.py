@@ -10,7 +10,7 @@ from openpali.messages import hint
 from openpali.tasks.base import Need, Task
 from openpali.tasks.caption import Caption, SplitCaption, VideoCaption
 from openpali.tasks.detect import Detect
-from openpali.tasks.dialects import BLANK, DEFAULT, Template, find_dialect
+from openpali.tasks.dialects import BLANK, PALI3, Dialect, Template
 from openpali.tasks.example import Example
 from openpali.tasks.object_vqa import ObjectVqa
 from openpali.tasks.ocr import Ocr
@@ -55,14 +55,14 @@ def find_family(name: str) -> type[Task]:
 
 
 def open_task(
-    name: str, options: Mapping[str, Any] | None = None, tools: Tools | None = None, *, dialect: str = DEFAULT
+    name: str, options: Mapping[str, Any] | None = None, tools: Tools | None = None, *, dialect: Dialect = PALI3
 ) -> Task:
     """A task with its options, and with the tools that it needs and that are available.
 
     Args:
         options: options from a recipe or a model folder, see :func:`get_task`.
         tools: available tools; a family whose field for a tool has a default works without it.
-        dialect: name of the model's dialect.
+        dialect: of the model.
 
     Raises:
         ValueError: see :func:`get_task`.
@@ -73,16 +73,16 @@ def open_task(
     return get_task(name, **{**fields, "dialect": dialect})
 
 
-def default_options(name: str, dialect: str = DEFAULT) -> dict[str, Any]:
+def default_options(name: str, dialect: Dialect = PALI3) -> dict[str, Any]:
     """The options of a task that names none of them, as far as they have defaults.
 
     Raises:
-        ValueError: unknown task or dialect.
+        ValueError: unknown task.
     """
     family = find_family(name)
     fields = dataclasses.fields(family)
     own = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
-    return {**own, **find_dialect(dialect).options.get(_form(family), {})}
+    return {**own, **dialect.options.get(_form(family), {})}
 
 
 def openable(tools: Tools) -> list[str]:
@@ -102,7 +102,7 @@ def get_task(name: str, **options: Any) -> Task:
             family refuses.
     """
     family = find_family(name)
-    dialect = find_dialect(options.get("dialect", DEFAULT))
+    dialect: Dialect = options.get("dialect", PALI3)
     fields = {field.name: field for field in dataclasses.fields(family)}
     for option in options:
         if option not in fields:
@@ -119,12 +119,12 @@ def get_task(name: str, **options: Any) -> Task:
         raise ValueError(f"task {name} has an option of the wrong type: {error}") from error
 
 
-def recognise(prompt: str, frames: int = 1, dialect: str = DEFAULT) -> str:
+def recognise(prompt: str, frames: int = 1, dialect: Dialect = PALI3) -> str:
     """The task that a prompt is for: the first whose template begins like it, else :data:`FREE_TEXT`.
 
     Args:
         frames: number of images of the row; several are a video.
-        dialect: name of the model's dialect.
+        dialect: of the model.
     """
     form = next((form for form, template in _templates(dialect) if template.begins(prompt)), FREE_TEXT)
     return suited(form, frames)
@@ -151,9 +151,9 @@ def same_form(name: str, other: str) -> bool:
 def reader(task: Task, text: str) -> str:
     """The task that reads an answer. Where detection and segmentation ask alike, its mask tokens tell."""
     ways = (Detect, RefSeg)
-    if not isinstance(task, ways) or len({way.template_in(task.wording) for way in ways}) > 1:
+    if not isinstance(task, ways) or len({way.template_in(task.dialect) for way in ways}) > 1:
         return task.name
-    return RefSeg.name if task.wording.masks.name in text else Detect.name
+    return RefSeg.name if task.dialect.masks.name in text else Detect.name
 
 
 def tasks_of(example: Example) -> list[str]:
@@ -169,7 +169,7 @@ def tasks_of(example: Example) -> list[str]:
     return [suited(name, len(example.images)) for name, there in told.items() if there]
 
 
-def is_prompt(text: str, dialect: str = DEFAULT) -> bool:
+def is_prompt(text: str, dialect: Dialect = PALI3) -> bool:
     """Whether a text is a complete prompt of a task, or has a blank to fill. Others are questions, or names to put
     into a prompt."""
     return BLANK in text or any(
@@ -177,10 +177,10 @@ def is_prompt(text: str, dialect: str = DEFAULT) -> bool:
     )
 
 
-def _templates(dialect: str) -> Iterator[tuple[str, Template]]:
+def _templates(dialect: Dialect) -> Iterator[tuple[str, Template]]:
     """Form and template of each family that the dialect has a prompt for."""
     for family in TASKS.values():
-        if template := family.template_in(find_dialect(dialect)):
+        if template := family.template_in(dialect):
             yield _form(family), template
 
 

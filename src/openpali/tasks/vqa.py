@@ -35,7 +35,7 @@ class Vqa(Task):
         question = require(example.question.strip(), example, "question")
         answers = require(example.answers, example, "answers")
         if self.ocr:
-            question = f"{question} {self.wording.ocr.format(text=example.text)}".strip()
+            question = f"{question} {self.dialect.ocr.format(text=example.text)}".strip()
         prompt = self.template.render(question, lang=example.lang)
         return Sample(prompt, choose(answers, rng), answers, kind=example.question_kind)
 

@@ -2,7 +2,7 @@
 
 Order is ymin xmin ymax xmax, everywhere. A coordinate becomes the bin ``round(coordinate / side * (bins - 1))``,
 clipped to the image, and is read back as ``bin / (bins - 1) * side``, at most half a bin off. (PaLI-3 section 3
-writes coordinates as text; location tokens are PaliGemma's format, ``big_vision/pp/tokenizer.py``.)
+writes coordinates as text; location tokens are the format of ``big_vision/pp/tokenizer.py``.)
 """
 
 from __future__ import annotations

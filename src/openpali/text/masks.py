@@ -1,5 +1,5 @@
 """Mask codes as text: 16 integers from 0 to 127 <-> "<mask_token81> ... <mask_token10>" (PaLI-3 section 4.2), or
-"<seg081>...<seg010>" (PaliGemma)."""
+"<seg081>...<seg010>" in other dialects."""
 
 from __future__ import annotations
 

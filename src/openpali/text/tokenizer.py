@@ -5,11 +5,10 @@ model, so that one file is the whole tokenizer. Like T5's sentinels, special tok
 the space before them ("▁<extra_id_0>" is one piece): they are recognised at the start of a text and after a space.
 Directly after another character, they are tokenized like any other text.
 
-PaliGemma's vocabulary, which is Gemma's, has a begin token too, and location and mask tokens of its own. That of
-T5Gemma 2, which is Gemma 3's, has tokens around images.
+Vocabularies of other architectures have a begin token, too, and special tokens of their own.
 
 Vocabularies trained here are lossless: ``decode(encode(s)) == s`` for every text, see :func:`train_proto`.
-Adopted vocabularies (T5, mT5) keep their own normalisation; :meth:`Tokenizer.lost` says what they lose.
+Converted vocabularies (T5, mT5) keep their own normalisation; :meth:`Tokenizer.lost` says what they lose.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ spm: Any = sentencepiece_model_pb2  # generated code, opaque to mypy
 SENTINELS = 100
 MASK_TOKENS = 128
 MODES = ("[R]", "[S]", "[X]")
-GEMMA3_PIECES = ("<start_of_image>", "<end_of_image>")
 LARGEST_NUMBER = 99
 """Numbers up to this one are a single piece after a space, in vocabularies trained here."""
 
@@ -47,11 +45,6 @@ def special_pieces(*, sentinels: int = SENTINELS, locations: int = 0) -> list[st
         *(f"{_SPACE}<mask_token{k}>" for k in range(MASK_TOKENS)),
         *(f"<loc{k:04d}>" for k in range(locations)),
     ]
-
-
-def paligemma_pieces() -> list[str]:
-    """The pieces that PaliGemma adds to Gemma's, in id order: locations, then codes of masks."""
-    return [*(f"<loc{k:04d}>" for k in range(1024)), *(f"<seg{k:03d}>" for k in range(MASK_TOKENS))]
 
 
 def extend_proto(proto: bytes, pieces: Iterable[str]) -> bytes:
@@ -72,6 +65,22 @@ def extend_proto(proto: bytes, pieces: Iterable[str]) -> bytes:
             model.pieces.add(piece=piece, score=0.0, type=_PIECE.USER_DEFINED)
     extended: bytes = model.SerializeToString(deterministic=True)
     return extended
+
+
+def mark_special(proto: bytes, pieces: Sequence[str]) -> bytes:
+    """The model, which reads ``pieces`` that it has for itself as special tokens in texts.
+
+    Raises:
+        ValueError: it is not a SentencePiece model, or lacks one of them.
+    """
+    model = spm.ModelProto.FromString(extend_proto(proto, ()))
+    found = [piece for piece in model.pieces if piece.piece in pieces]
+    if len(found) != len(pieces):
+        raise ValueError(f"the vocabulary has no tokens {' and '.join(pieces)}")
+    for piece in found:
+        piece.type = _PIECE.USER_DEFINED
+    marked: bytes = model.SerializeToString(deterministic=True)
+    return marked
 
 
 def train_proto(texts: Iterable[str], vocab_size: int, *, required_chars: str = "") -> bytes:
@@ -144,9 +153,10 @@ class Tokenizer:
         self.vocab_size: int = self._processor.get_piece_size()
         if self.pad_id < 0 or self.eos_id < 0:
             raise ValueError("the SentencePiece model has no pad or no end-of-sentence piece")
-        ours = f"{_SPACE}<mask_token0>", f"{_SPACE}<extra_id_0>"
-        if all(None in map(self._id, pieces) for pieces in (ours, paligemma_pieces(), GEMMA3_PIECES)):
-            raise ValueError("the SentencePiece model has no special tokens; read it with Tokenizer.adopt")
+        if not any(
+            piece.type == _PIECE.USER_DEFINED for piece in reversed(spm.ModelProto.FromString(proto).pieces)
+        ):
+            raise ValueError("the SentencePiece model has no special tokens; read it with Tokenizer.convert")
         self._bytes = [self._id(piece) for piece in _SPACE_BYTES]
 
     @classmethod
@@ -168,29 +178,9 @@ class Tokenizer:
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
-    def adopt(cls, proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0) -> Tokenizer:
+    def convert(cls, proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0) -> Tokenizer:
         """A tokenizer from a plain SentencePiece model (T5's, mT5's), with our special pieces."""
         return cls(extend_proto(proto, special_pieces(sentinels=sentinels, locations=locations)))
-
-    @classmethod
-    def adopt_gemma(cls, proto: bytes) -> Tokenizer:
-        """A tokenizer from Gemma's SentencePiece model, with PaliGemma's pieces."""
-        return cls(extend_proto(proto, paligemma_pieces()))
-
-    @classmethod
-    def adopt_gemma3(cls, proto: bytes) -> Tokenizer:
-        """A tokenizer from Gemma 3's SentencePiece model, which reads the tokens around images in texts.
-
-        Raises:
-            ValueError: it has no such tokens.
-        """
-        model = spm.ModelProto.FromString(extend_proto(proto, ()))
-        found = [piece for piece in model.pieces if piece.piece in GEMMA3_PIECES]
-        if len(found) != len(GEMMA3_PIECES):
-            raise ValueError(f"the vocabulary has no tokens {' and '.join(GEMMA3_PIECES)}, so it is not Gemma 3's")
-        for piece in found:
-            piece.type = _PIECE.USER_DEFINED
-        return cls(model.SerializeToString(deterministic=True))
 
     @classmethod
     def train(
@@ -207,7 +197,7 @@ class Tokenizer:
         if vocab_size <= specials:
             raise ValueError(f"vocab_size {vocab_size} leaves no room beside {specials} special tokens: raise it")
         proto = train_proto(texts, vocab_size - specials, required_chars=required_chars)
-        return cls.adopt(proto, sentinels=sentinels, locations=locations)
+        return cls.convert(proto, sentinels=sentinels, locations=locations)
 
     def save(self, path: str | Path) -> None:
         """Write the SentencePiece model to a file."""

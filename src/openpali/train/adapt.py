@@ -7,24 +7,26 @@ the computing dtype, to which autocast would round them anyway, so nothing is co
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
+from openpali.architectures.registry import build
 from openpali.model.int8 import use_int8
 from openpali.model.layers import Linear
 from openpali.model.lora import LoraConfig, add_lora, find_targets, init_lora, lora_names
+from openpali.tensors import fingerprint, load_exactly
 from openpali.train.recipe import Recipe
 from openpali.weights.adapters import Adapter
 from openpali.weights.family import main_part
 from openpali.weights.find import find_model, name_of
-from openpali.weights.format import Config, ModelFolder, build, open_model
+from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.hub import SCHEME, pinned
-from openpali.weights.tensors import fingerprint, load_exactly
 
 
-def build_adaptable(config: Config, recipe: Recipe) -> nn.Module:
+def build_adaptable(config: Any, recipe: Recipe) -> nn.Module:
     """The model of a configuration as :func:`build`; of a recipe with an adapter, with room for its changes.
 
     Raises:
@@ -45,7 +47,7 @@ def load_base(model: nn.Module, recipe: Recipe) -> str:
     """Fill a model of :func:`build_adaptable`, on the meta device: the base's weights, and new changes.
 
     Returns:
-        The base's :func:`~openpali.weights.tensors.fingerprint`.
+        The base's :func:`~openpali.tensors.fingerprint`.
 
     Raises:
         FileNotFoundError, ValueError: there is no base, or its tensors do not fit.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of
 from openpali.train.recipe import PromptedRecipe, Recipe
 from openpali.train.step import TrainStep, vit_of
-from openpali.weights.format import Config, write_adapted, write_model
+from openpali.weights.write import write_adapted, write_model
 
 
 def gather_weights(
@@ -43,10 +43,10 @@ def gather_weights(
     return gathered
 
 
-def current_config(step: TrainStep) -> Config:
+def current_config(step: TrainStep) -> Any:
     """The configuration of the model at its present resolution."""
     vit, config = vit_of(step.model), step.objective.config
-    return config if vit is None else dataclasses.replace(cast(Any, config), vision=vit.config)
+    return config if vit is None else dataclasses.replace(config, vision=vit.config)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def export_model(
             run=recipe.name,
             samples=samples,
             max_prompt=recipe.max_prompt if isinstance(recipe, PromptedRecipe) else None,
-            dialect=dialect_of(recipe),
+            dialect=dialect_of(recipe).name,
             tasks=task_options(recipe),
             recipe=recipe.model_dump(mode="json"),
             base_fingerprint=base,

@@ -25,11 +25,9 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from openpali.architectures.registry import block_types
 from openpali.distributed import Ranks
-from openpali.model.gemma import Layer as GemmaLayer
-from openpali.model.t5 import DecoderLayer, EncoderLayer
-from openpali.model.t5gemma2 import DecoderLayer as MergedLayer
-from openpali.model.vit import Block, ViT
+from openpali.model.vit import ViT
 from openpali.train.recipe import ParallelSpec
 
 _aten = torch.ops.aten
@@ -52,9 +50,8 @@ def is_sharded(spec: ParallelSpec, ranks: Ranks) -> bool:
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The transformer blocks of a model: of the ViT, the text tower, the encoder and the decoder."""
-    return [
-        module for module in model.modules() if isinstance(module, Block | EncoderLayer | DecoderLayer | GemmaLayer)
-    ]
+    known = tuple(block_types())
+    return [module for module in model.modules() if isinstance(module, known)]
 
 
 def place(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtype) -> None:
@@ -142,11 +139,11 @@ def _shard(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtyp
     vectors = {p for block in blocks_of(model) for p in block.parameters() if p.ndim < 2}
     # nor are position embeddings, which are replaced when the resolution changes
     positions: set[nn.Parameter] = {m.positions for m in model.modules() if isinstance(m, ViT)}
+    known = block_types()
     for block in blocks_of(model):
-        if isinstance(block, DecoderLayer):
-            cut(block.cross.key_value, mp_policy=low, ignored_params=vectors)  # it is called before the layer
-        elif isinstance(block, MergedLayer):
-            cut(block.attention.key_value, mp_policy=low, ignored_params=vectors)
+        parts = next(known[kind] for kind in type(block).__mro__ if kind in known)
+        for part in parts:  # which are called before the block
+            cut(block.get_submodule(part), mp_policy=low, ignored_params=vectors)
         cut(block, mp_policy=low, ignored_params=vectors)
     cut(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), ignored_params=positions | vectors)
     for module in model.modules():

@@ -8,13 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from openpali.architectures.registry import find_dialect
 from openpali.data.pipeline.mixture import BLOCK, ENDLESS, Mixture
 from openpali.data.pipeline.stream import Entry, Phase
 from openpali.data.sources.registry import open_source
 from openpali.data.validate import Terms
 from openpali.messages import hint
 from openpali.tasks.base import Need, Task
-from openpali.tasks.dialects import DEFAULT
+from openpali.tasks.dialects import Dialect
 from openpali.tasks.registry import Tools, open_task
 from openpali.tasks.vqa import Classify
 from openpali.text.tokenizer import Tokenizer
@@ -50,9 +51,9 @@ def class_names(phases: Sequence[Phase]) -> list[str]:
     return sorted({name for phase in phases for entry in phase.entries for name in _classes(entry)})
 
 
-def dialect_of(recipe: Recipe) -> str:
-    """Name of the dialect of a run's model."""
-    return (recipe.model.dialect if isinstance(recipe, PromptedRecipe) else "") or DEFAULT
+def dialect_of(recipe: Recipe) -> Dialect:
+    """The dialect of a run's model."""
+    return find_dialect(recipe.model.dialect if isinstance(recipe, PromptedRecipe) else "")
 
 
 def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str = "") -> Terms:

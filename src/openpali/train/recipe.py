@@ -258,7 +258,7 @@ class PromptedModelSpec(ModelSpec):
     Attributes:
         masks: run or model folder of the mask VQ-VAE that writes the targets of referring segmentation; by default
             the start model's.
-        dialect: format of the prompts (`tasks/dialects.py`); by default the start model's, or else PaLI-3's.
+        dialect: format of the prompts; by default the start model's, or else PaLI-3's.
         knows: task -> its options in the start model, which fills this in.
         dropout: of the encoder-decoder, during training.
     """

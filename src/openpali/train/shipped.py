@@ -1,5 +1,5 @@
 """The recipes that come with the package, by name: ``detect`` is for one's own data, ``nano/3_video`` a stage,
-``paligemma/vqav2`` a published transfer."""
+others are published transfers."""
 
 from __future__ import annotations
 

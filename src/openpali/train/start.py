@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from openpali.architectures.registry import find_dialect
 from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import holds_records, open_source
-from openpali.tasks.dialects import DEFAULT
 from openpali.tasks.registry import TASKS, default_options, open_task
 from openpali.tasks.vqa import Classify
 from openpali.train.checkpoint import checkpoints
@@ -188,7 +188,7 @@ def _differences(recipe: Recipe, known: Known) -> Iterator[str]:
         options = known.get("knows", {}).get(entry.task)
         if options is None:
             continue
-        options = {**default_options(entry.task, known["dialect"] or DEFAULT), **options}
+        options = {**default_options(entry.task, find_dialect(known["dialect"])), **options}
         for name, value in entry.task_options.items():
             theirs, own = quote(options.get(name)), quote(value)
             if name in options and theirs != own:

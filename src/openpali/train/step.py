@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from openpali.architectures.base import vision_of
+from openpali.architectures.registry import architecture_of
 from openpali.data.pipeline.encode import Batch
 from openpali.distributed import Ranks
-from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.model.vit import ViT, resample_positions
 from openpali.rng import derive_seed
 from openpali.tasks.example import Size
@@ -185,18 +186,19 @@ class TrainStep:
             group["params"] = [vit.positions if p is old else p for p in group["params"]]
 
 
-def describe_learning(recipe: Recipe, model: nn.Module) -> Iterator[str]:
+def describe_learning(recipe: Recipe, objective: Objective[Any]) -> Iterator[str]:
     """A line of text about what learns, and one about what is frozen, with numbers of parameters.
 
     Args:
         recipe: of the run.
-        model: of its objective, such as one on the meta device; it is frozen as in training.
+        objective: of it, its model on the meta device for example; it is frozen as in training.
 
     Raises:
         ValueError: as training does: image sizes do not fit, ``frozen`` or ``lr_scale`` names no part, or
             ``qk_clip`` meets attention that it cannot clip.
     """
-    check_sizes(recipe, model)
+    check_sizes(recipe, objective)
+    model = objective.model
     _freeze(model, recipe, torch.float32)
     _clipped(model, recipe)
     group_parameters(model, recipe.optimizer)
@@ -229,16 +231,16 @@ def vit_of(model: nn.Module) -> ViT | None:
     return vit if isinstance(vit, ViT) else None
 
 
-def check_sizes(recipe: Recipe, model: nn.Module) -> None:
+def check_sizes(recipe: Recipe, objective: Objective[Any]) -> None:
     """Check the image size of every phase.
 
     Raises:
         ValueError: a size that is not a multiple of the model's patch size, or of several if it averages patches.
     """
-    vit = vit_of(model)
-    if vit is None:
+    vision = vision_of(objective.config)
+    if vision is None:
         return
-    patch, pool = vit.config.patch_size, model.config.pool if isinstance(model, T5Gemma2Model) else 1
+    patch, pool = vision.patch_size, architecture_of(objective.config).pool(objective.config)
     for number, phase in enumerate(recipe.phases):
         if any(side % (pool * patch) for side in phase.pixels):
             size = f"the patch size {patch}" if pool == 1 else f"{pool} patches of {patch}"

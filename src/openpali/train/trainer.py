@@ -103,7 +103,7 @@ class Trainer:
         elif makes_weights:
             materialise(self.model)
         self.stream = Stream(self.phases, self.objective.encoder, recipe.seed)
-        check_sizes(recipe, self.model)
+        check_sizes(recipe, self.objective)
 
         self.folder = RunFolder(run)
         if ranks.rank == 0:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from openpali.messages import reason
 from openpali.model.lora import LoraConfig
-from openpali.weights.find import ADAPTER
-from openpali.weights.tensors import write_tensors
+from openpali.tensors import write_tensors
+from openpali.weights.files import ADAPTER
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # of PEFT

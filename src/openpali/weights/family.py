@@ -16,12 +16,11 @@ from openpali.extensions import added
 from openpali.home import data_folder
 from openpali.messages import reason
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.find import ADAPTER, FAMILY, candidates, find_model, name_of
-from openpali.weights.format import ANSWERING, TOKENIZER, copy_ood, open_model, write_model
+from openpali.weights.files import ADAPTER, FAMILY, MAIN, MASKS, TOKENIZER
+from openpali.weights.find import candidates, find_model, name_of
+from openpali.weights.format import copy_ood, open_model
 from openpali.weights.hub import SCHEME
-
-MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
-MASKS = "mask_vqvae"  # the part of a family that is its mask codec
+from openpali.weights.write import write_family, write_model
 
 
 def open_tokenizer(name: str) -> Tokenizer:
@@ -97,8 +96,8 @@ def open_family(folder: Path) -> Family:
     """
     path = folder / FAMILY
     if not path.is_file():
-        kind = open_model(folder).kind
-        return Family({MAIN if kind in ANSWERING else kind: folder}, {}, ())
+        model = open_model(folder)
+        return Family({MAIN if model.answers else model.kind: folder}, {}, ())
     try:
         described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}
@@ -159,20 +158,6 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     write_family(folder, list(origins), tasks, languages, about, names)
     return sizes
-
-
-def write_family(
-    folder: Path,
-    parts: Sequence[str],
-    tasks: Mapping[str, Sequence[str]],
-    languages: Sequence[str],
-    about: str = "",
-    names: Sequence[str] = (),
-) -> None:
-    """Write the ``family.json`` of a folder that has each part in a subfolder of its name, see :class:`Family`."""
-    family = {"parts": {part: part for part in parts}, "tasks": tasks, "languages": languages, "about": about}
-    family |= {"names": names} if names else {}
-    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
 
 
 def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.home import home
+from openpali.weights.files import ADAPTER, CONFIG, FAMILY
 from openpali.weights.hub import SCHEME, fetch
 
 SHIPPED = Path(__file__).parents[1] / "models"
 RECIPES = SHIPPED.parent / "recipes"
-CONFIG = "config.json"
-FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
-ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
 
 
 def find_model(name: str) -> Path:

@@ -20,93 +20,25 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from openpali.architectures.facts import NOTHING, Facts
+from openpali.architectures.base import vision_of
+from openpali.architectures.facts import Facts
+from openpali.architectures.registry import ARCHITECTURES, architecture_of, build, find_dialect
 from openpali.data.media.images import Preprocess
 from openpali.messages import reason
 from openpali.model.int8 import use_int8
 from openpali.model.lora import add_lora
-from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
-from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
-from openpali.model.pali import PaliModel, PaliModelConfig
-from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
-from openpali.model.siglip import SigLIP, SigLIPConfig
-from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
-from openpali.model.vit import Classifier, ViTConfig, resample_positions
+from openpali.model.vit import resample_positions
+from openpali.tasks.dialects import Dialect
+from openpali.tensors import MappedTensors, WidenedTensors, fingerprint, load_exactly
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.adapters import (
-    Adapter,
-    MergedTensors,
-    read_adapter,
-    remove_adapter,
-    require_layers,
-    write_adapter,
-)
-from openpali.weights.find import ADAPTER, CONFIG, FAMILY, find_model
-from openpali.weights.tensors import MappedTensors, WidenedTensors, fingerprint, load_exactly, write_tensors
-from openpali.whole import write_whole
+from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, require_layers
+from openpali.weights.files import ADAPTER, CONFIG, FAMILY, OOD, OOD_FOLDERS, TOKENIZER
+from openpali.weights.find import find_model
+from openpali.weights.write import FORMAT, POSITIONS, describe, write_model
 
-FORMAT = 1
-OOD = "ood"  # folder of the detector of out-of-distribution images, see `weights.ood`
-OOD_FOLDERS = (OOD, "familiarity")  # and its name in model folders of version 0.1
-MODEL_TYPE = "openpali"  # how transformers finds the class of a pali, see `interop.transformers`
-TOKENIZER = "tokenizer.model"
-POSITIONS = "vit.positions"
-ANSWERING = frozenset({"pali", "paligemma", "t5gemma2"})  # kinds of models that take prompts
 STORAGE = ("base", "int8", "base_fingerprint")  # facts about a folder's tensors; other writers drop them
 OF_A_RUN = ("run", "samples", "recipe", "calibration")  # facts that are not true of an adapter's changes
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """Shape of the classification control and the names of its classes."""
-
-    vision: ViTConfig
-    labels: tuple[str, ...]
-
-
-Config = (
-    SigLIPConfig
-    | ClassifierConfig
-    | PaliModelConfig
-    | PaliGemmaConfig
-    | T5Gemma2Config
-    | MaskVQVAEConfig
-    | FinderConfig
-    | ReaderConfig
-)
-
-_KINDS: Mapping[str, type[Config]] = {
-    "siglip": SigLIPConfig,
-    "classifier": ClassifierConfig,
-    "pali": PaliModelConfig,
-    "paligemma": PaliGemmaConfig,
-    "t5gemma2": T5Gemma2Config,
-    "mask_vqvae": MaskVQVAEConfig,
-    "finder": FinderConfig,
-    "reader": ReaderConfig,
-}
-
-
-def build(config: Config) -> nn.Module:
-    """The model of this configuration, without values: assign them, or draw them (:mod:`openpali.model.init`)."""
-    match config:
-        case SigLIPConfig():
-            return SigLIP(config)
-        case ClassifierConfig():
-            return Classifier(config.vision, len(config.labels))
-        case PaliModelConfig():
-            return PaliModel(config)
-        case PaliGemmaConfig():
-            return PaliGemmaModel(config)
-        case T5Gemma2Config():
-            return T5Gemma2Model(config)
-        case MaskVQVAEConfig():
-            return MaskVQVAE(config)
-        case FinderConfig():
-            return Finder(config)
-        case ReaderConfig():
-            return Reader(config)
 
 
 @dataclass(frozen=True)
@@ -118,15 +50,14 @@ class ModelFolder:
     """
 
     folder: Path
-    config: Config
+    config: Any
     preprocess: Preprocess | None
     facts: Facts
 
     @property
     def kind(self) -> str:
-        """The kind of model: "pali", "paligemma", "t5gemma2", "siglip", "classifier", "mask_vqvae", "finder" or
-        "reader"."""
-        return _kind_of(self.config)
+        """The kind of model, a key of :data:`openpali.architectures.registry.ARCHITECTURES`."""
+        return architecture_of(self.config).kind
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -200,6 +131,16 @@ class ModelFolder:
         return MergedTensors(widened, self.adapter) if self.adapter else widened
 
     @property
+    def answers(self) -> bool:
+        """Whether it takes prompts."""
+        return architecture_of(self.config).answers
+
+    @property
+    def dialect(self) -> Dialect:
+        """The format of its prompts and answers."""
+        return find_dialect(self.facts.dialect)
+
+    @property
     def lasting_facts(self) -> Facts:
         """The facts that stay true of :meth:`weights` wherever they are written."""
         return self.facts.without(*STORAGE)
@@ -271,84 +212,12 @@ def open_model(folder: Path) -> ModelFolder:
             raise ValueError(_not_ours(described))
         if described["format"] != FORMAT:
             raise ValueError(f"its format is {described['format']}, and this version reads {FORMAT}")
-        config = config_from_json(_KINDS[described["kind"]], described["config"])
+        config = config_from_json(ARCHITECTURES[described["kind"]].config, described["config"])
         preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
         facts = Facts.model_validate(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no model configuration that this version reads ({reason(error)})") from error
     return ModelFolder(folder, config, preprocess, facts)
-
-
-def write_model(
-    folder: Path,
-    weights: Mapping[str, Tensor],
-    config: Config,
-    *,
-    preprocess: Preprocess | None,
-    tokenizer: Tokenizer | None,
-    facts: Facts = NOTHING,
-) -> None:
-    """Write a model folder. ``facts`` is what else should be recorded.
-
-    Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
-    What was fitted to them, confidence and OOD detector, goes, and so does an adapter.
-
-    Raises:
-        ValueError: the folder holds a family of models.
-        OSError: it cannot be written.
-    """
-    _require_no_family(folder)
-    write_tensors(folder, weights)
-    remove_adapter(folder)
-    _describe(folder, config, preprocess, tokenizer, facts)
-
-
-def write_adapted(
-    folder: Path,
-    adapter: Adapter,
-    config: Config,
-    *,
-    preprocess: Preprocess | None,
-    tokenizer: Tokenizer | None,
-    facts: Facts = NOTHING,
-) -> None:
-    """Write a folder with an adapter in the place of weights, otherwise as :func:`write_model`.
-
-    Raises:
-        ValueError, OSError: as :func:`write_model`.
-    """
-    _require_no_family(folder)
-    write_adapter(folder, adapter)
-    _describe(folder, config, preprocess, tokenizer, facts)
-
-
-def _require_no_family(folder: Path) -> None:
-    """Check that no family is found in the place of what is about to be written."""
-    if (folder / FAMILY).is_file():
-        raise ValueError(f"{folder} holds a family of models, which would hide this one: choose another --out")
-
-
-def _describe(
-    folder: Path, config: Config, preprocess: Preprocess | None, tokenizer: Tokenizer | None, facts: Facts
-) -> None:
-    """Write what a model folder holds beside its tensors."""
-    for name in OOD_FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    if tokenizer is not None:
-        (folder / TOKENIZER).write_bytes(tokenizer.proto)
-    _write_config(folder, _configuration(config, preprocess, facts))
-
-
-def _configuration(config: Config, preprocess: Preprocess | None, facts: Facts) -> Json:
-    """The content of ``config.json``."""
-    described = {
-        "format": FORMAT,
-        "kind": _kind_of(config),
-        "config": dataclasses.asdict(config),
-        "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
-        "facts": facts.json_object(),
-    }
-    return described | ({"model_type": MODEL_TYPE} if isinstance(config, PaliModelConfig) else {})
 
 
 def write_merged(source: ModelFolder, out: Path) -> None:
@@ -395,7 +264,7 @@ def add_facts(folder: Path, **facts: Any) -> None:
         OSError: it cannot be written.
     """
     opened = open_model(folder)
-    _write_config(folder, _configuration(opened.config, opened.preprocess, opened.facts.but(**facts)))
+    describe(folder, opened.config, opened.preprocess, opened.facts.but(**facts))
 
 
 def _open_base(folder: Path, adapter: Adapter) -> ModelFolder:
@@ -408,19 +277,13 @@ def _open_base(folder: Path, adapter: Adapter) -> ModelFolder:
         ) from error
 
 
-def _at_grid(stored: Mapping[str, Tensor], old: Config, new: Config) -> Mapping[str, Tensor]:
+def _at_grid(stored: Mapping[str, Tensor], old: Any, new: Any) -> Mapping[str, Tensor]:
     """The tensors of a model of one configuration, with position embeddings for the grid of another."""
-    if isinstance(new, MaskVQVAEConfig) or isinstance(old, MaskVQVAEConfig):
+    before, after = vision_of(old), vision_of(new)
+    if before is None or after is None or before.grid == after.grid:
         return stored
-    if old.vision.grid == new.vision.grid:
-        return stored
-    positions = resample_positions(stored[POSITIONS].float(), old.vision.grid, new.vision.grid)
+    positions = resample_positions(stored[POSITIONS].float(), before.grid, after.grid)
     return ChainMap({POSITIONS: positions}, stored)  # type: ignore[arg-type]  # only read, never written
-
-
-def _write_config(folder: Path, described: Json) -> None:
-    """Write the configuration whole or not at all: a folder with one is a complete model."""
-    write_whole(folder / CONFIG, f"{json.dumps(described, indent=1, ensure_ascii=False)}\n".encode())
 
 
 def config_from_json(cls: type[Any], value: Any) -> Any:
@@ -439,7 +302,3 @@ def _not_ours(described: Any) -> str:
             "`openpali convert`, as docs/weights.md shows"
         )
     return "it has no format: give a model folder, a run, or a model that ships with the package"
-
-
-def _kind_of(config: Config) -> str:
-    return next(name for name, cls in _KINDS.items() if isinstance(config, cls))

@@ -10,11 +10,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from openpali.home import home, make_once
+from openpali.weights.convert import convert
 
 SCHEME = "hf://"
 FILES = ("*.safetensors", "*.json", "tokenizer.model", "*/tokenizer.model", "spiece.model")
@@ -24,13 +24,6 @@ OURS = (  # of a model, an adapter or a family, and none of its subfolders but o
     *("adapter_config.json", "adapter_model.safetensors"),
 )
 _NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-
-_adopters: list[Callable[[Path, Path], None]] = []
-
-
-def adopt_by(adopt: Callable[[Path, Path], None]) -> None:
-    """Say what writes a model folder from a checkpoint of transformers: it is of a higher layer."""
-    _adopters[:] = [adopt]
 
 
 class Remote(NamedTuple):
@@ -53,18 +46,18 @@ def parse(name: str) -> Remote:
 
 
 def fetch(name: str) -> Path:
-    """The model folder of a repository; downloaded, checked and adopted unless it is in the cache.
+    """The model folder of a repository; downloaded, checked and converted unless it is in the cache.
 
     Raises:
         FileNotFoundError: there is no such repository, revision or file, or none in the cache while offline.
         PermissionError: the repository is gated.
         OSError: the hub cannot be reached, or a file is not what the hub says.
-        ValueError: a wrong name, huggingface_hub is not installed, or a model that cannot be adopted.
+        ValueError: a wrong name, huggingface_hub is not installed, or a model that cannot be converted.
     """
     snapshot = download(name)
     if _is_ours(snapshot):
         return snapshot
-    return make_once(_place(name, snapshot), lambda written: _adopters[0](snapshot, written))
+    return make_once(_place(name, snapshot), lambda written: convert(snapshot, written))
 
 
 def download(name: str) -> Path:

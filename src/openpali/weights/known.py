@@ -6,7 +6,8 @@ from functools import cache
 
 from openpali.data.validate import Terms
 from openpali.tasks.registry import TASKS, Tools, find_family, open_task, openable
-from openpali.weights.family import MAIN, mask_codec_of, open_family
+from openpali.weights.family import mask_codec_of, open_family
+from openpali.weights.files import MAIN
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.mask_codec import open_mask_codec
@@ -40,5 +41,5 @@ def known_terms(name: str, task: str = "") -> Terms:
     names = (
         [task] if task else [each for each in openable(tools) if "masks" not in TASKS[each].needs - tools.keys()]
     )
-    tasks = [open_task(each, known.get(each), tools, dialect=model.facts.dialect) for each in names]
+    tasks = [open_task(each, known.get(each), tools, dialect=model.dialect) for each in names]
     return Terms(tasks, bool(task), tokenizer, max_prompt=model.facts.max_prompt)

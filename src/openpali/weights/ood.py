@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from openpali.weights.format import OOD, ood_folder
-from openpali.weights.tensors import MappedTensors, write_tensors
+from openpali.tensors import MappedTensors, write_tensors
+from openpali.weights.files import OOD
+from openpali.weights.format import ood_folder
 
 CENTRES = 64
 ROUNDS = 20  # of k-means

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 
+from openpali.architectures.registry import build
 from openpali.model.int8 import quantize, storage_of
-from openpali.weights.format import ModelFolder, build, copy_ood, write_model
+from openpali.weights.format import ModelFolder, copy_ood
+from openpali.weights.write import write_model
 
 
 def write_int8(source: ModelFolder, out: Path) -> None:

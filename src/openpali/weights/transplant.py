@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from openpali.model.mask_vqvae import MaskVQVAEConfig
+from openpali.architectures.base import vision_of
 from openpali.model.vit import ViT, resample_positions
+from openpali.tensors import load_exactly
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.family import main_part
 from openpali.weights.find import find_model
 from openpali.weights.format import ModelFolder, open_model
-from openpali.weights.tensors import load_exactly
 
 
 def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | None = None) -> None:
@@ -41,10 +41,10 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
         parts = ", ".join(child for child, _ in model.named_children())
         raise ValueError(f"model.init names {part!r}, and the parts of the model are {parts}") from error
     positions = {"": "vit.positions", "vit": "positions"}.get(part)
-    if positions in weights and not isinstance(source.config, MaskVQVAEConfig):
+    if positions in weights and (origin_vision := vision_of(source.config)):
         vit = model.get_submodule("vit")
         assert isinstance(vit, ViT)
-        weights[positions] = resample_positions(weights[positions], source.config.vision.grid, vit.config.grid)
+        weights[positions] = resample_positions(weights[positions], origin_vision.grid, vit.config.grid)
     if tokenizer is not None and any(_depends_on_vocabulary(f"{there}.{key}") for key in weights):
         _require_same_vocabulary(source, tokenizer, origin)
     load_exactly(target, weights, origin)

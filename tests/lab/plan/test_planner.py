@@ -16,6 +16,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import planner
+from openpali.architectures.pali import PRESETS
+from openpali.architectures.registry import presets
+from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.sizes import count_parameters, flops_per_image
 from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.lab.plan.evaluations import answer_costs, batches_of
@@ -32,7 +36,6 @@ from openpali.lab.plan.planner import (
     rehearse,
 )
 from openpali.model.siglip import SigLIP
-from openpali.model.sizes import PRESETS, SIZES, count_parameters, flops_per_image
 from openpali.tasks.registry import get_task
 from openpali.train.load import load_recipe, parse_recipe
 from openpali.train.objectives.base import Lengths
@@ -129,7 +132,7 @@ def test_texts_go_around_the_ring_of_ranks() -> None:
     recipe = recipe_of("siglip")
     sent = rehearse(recipe, recipe.phases[0], replace(DEVICES["h100"], node=2), 4).sent
     ring = 4 * 8 * 2 * PRESETS["nano"].vision.width * 4  # hops, rows, texts and their gradients, float32
-    gradients = 2 * 3 / 4 * 4 * sum(p.numel() for p in SigLIP(PRESETS["nano"].siglip).parameters())
+    gradients = 2 * 3 / 4 * 4 * sum(p.numel() for p in SigLIP(SIGLIP["nano"]).parameters())
     assert sent["network"] == pytest.approx(ring + gradients, rel=0.01)
 
 
@@ -269,7 +272,7 @@ def test_a_size_of_gemma_needs_neither_checkpoint_nor_tokenizer(name: str) -> No
     changes = [f"model.preset={name}", "model.tokenizer=later", 'model.init={"" = "later"}']
     recipe = load_recipe(RECIPES / "transfer" / "paligemma" / "vqav2.toml", changes)
     model = build_without_data(recipe, recipe.phases[0], "meta").model
-    expected = sum(count_parameters(SIZES[name]).values())  # with positions of another resolution
+    expected = sum(count_parameters(presets()[name]).values())  # with positions of another resolution
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(expected, rel=1e-2)
     pairs = load_recipe(RECIPES / "nano" / "0a_siglip.toml", changes)
     with pytest.raises(ValueError, match="not a model that objective = siglip trains"):

@@ -21,11 +21,10 @@ except ImportError as error:
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.interop.transformers.modeling import PaliForConditionalGeneration
 from openpali.interop.transformers.processing import PaliImageProcessor, PaliProcessor, PaliTokenizer
-from openpali.weights.format import MODEL_TYPE
 
 __all__ = ["PaliConfig", "PaliForConditionalGeneration", "PaliImageProcessor", "PaliProcessor", "PaliTokenizer"]
 
-AutoConfig.register(MODEL_TYPE, PaliConfig, exist_ok=True)
+AutoConfig.register(PaliConfig.model_type, PaliConfig, exist_ok=True)
 AutoImageProcessor.register(PaliConfig, image_processor_classes={"pil": PaliImageProcessor}, exist_ok=True)
 AutoTokenizer.register(PaliConfig, PaliTokenizer, exist_ok=True)
 AutoProcessor.register(PaliConfig, PaliProcessor, exist_ok=True)

@@ -9,9 +9,10 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedConfig
 
 from openpali.architectures.facts import Facts
+from openpali.architectures.pali import PRESETS, PaliArchitecture
 from openpali.model.pali import PaliModel, PaliModelConfig
-from openpali.model.sizes import PRESETS
-from openpali.weights.format import FORMAT, MODEL_TYPE, config_from_json
+from openpali.weights.format import config_from_json
+from openpali.weights.write import FORMAT
 
 
 class PaliConfig(PreTrainedConfig):
@@ -27,7 +28,7 @@ class PaliConfig(PreTrainedConfig):
         ValueError: the folder holds another kind of model, or shapes that cannot be understood.
     """
 
-    model_type = MODEL_TYPE
+    model_type = PaliArchitecture.model_type
 
     format: int = FORMAT
     kind: str = "pali"
@@ -46,7 +47,7 @@ class PaliConfig(PreTrainedConfig):
         if self.kind != "pali":
             raise ValueError(f"the folder holds a {self.kind}, and transformers can only be given a pali")
         # a copy that no other configuration shares, in JSON's types
-        self.config = _plain(self.config or dataclasses.asdict(PRESETS["nano"].pali))
+        self.config = _plain(self.config or dataclasses.asdict(PRESETS["nano"]))
         self.facts = dict(self.facts or {})
         if self.preprocess is None:
             height, width = self.core.vision.image_size

@@ -18,7 +18,7 @@ from openpali.interop.transformers.modeling import IGNORED
 from openpali.interop.transformers.names import Named
 from openpali.tasks.example import Image
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.format import TOKENIZER
+from openpali.weights.files import TOKENIZER
 
 CHAT_TEMPLATE = (  # PaLI answers one prompt: it is the last message's text
     "{% set content = messages[-1]['content'] %}{% if content is string %}{{ content }}{% else %}"

@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import _disable_current_modes
 
+from openpali.architectures.registry import presets_named
 from openpali.distributed import Ranks
 from openpali.lab.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
 from openpali.lab.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
@@ -27,7 +28,6 @@ from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.lora import init_lora
 from openpali.model.pali import VisionLanguageModel
-from openpali.model.sizes import SIZES
 from openpali.progress import Working, unseen
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
@@ -348,7 +348,7 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
     """
     with torch.device("meta"):
         objective = build_objective(recipe, _vocabulary(recipe), lambda: [str(i) for i in range(CLASSES)])
-    check_sizes(recipe, objective.model)
+    check_sizes(recipe, objective)
     if device != "meta":
         materialise(objective.model, device)
         init_lora(objective.model)  # which its layers do not draw
@@ -396,7 +396,7 @@ def _vocabulary(recipe: Recipe) -> Tokenizer:
     try:
         return open_tokenizer(recipe.model.tokenizer)
     except FileNotFoundError:
-        if recipe.model.preset not in SIZES:
+        if not presets_named(recipe.model.preset):
             raise
         return cast(Tokenizer, _Vocabulary(objectives()[recipe.objective].vocabulary(recipe)))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import build_adaptable
 from openpali.train.evaluation import Evaluation
 from openpali.train.recipe import BenchmarkEvalSpec, PhaseSpec, Recipe
-from openpali.weights.format import Config
 
 R = TypeVar("R", bound=Recipe)
 
@@ -74,7 +73,7 @@ class Objective(ABC, Generic[R]):
     # ---- what each objective has
 
     @abstractmethod
-    def configure(self) -> Config:
+    def configure(self) -> Any:
         """The shape of the model. Called before there is a model."""
 
     @abstractmethod

@@ -11,16 +11,15 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
+from openpali.architectures.classifier import ClassifierConfig
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder, first_image
-from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import Classifier
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
 from openpali.train.recipe import PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
-from openpali.weights.format import ClassifierConfig
 
 
 class ClassifyRecipe(Recipe):
@@ -57,7 +56,7 @@ class ClassifyObjective(Objective[ClassifyRecipe]):
     recipe_class: ClassVar[type[Recipe]] = ClassifyRecipe
 
     def configure(self) -> ClassifierConfig:
-        return ClassifierConfig(shape_of(self.recipe, SigLIPConfig).vision, tuple(self.labels()))
+        return ClassifierConfig(shape_of(self.recipe, "classifier", "siglip").vision, tuple(self.labels()))
 
     def make_encoder(self) -> Encoder:
         return LabelEncoder(cast(ClassifierConfig, self.config).labels)

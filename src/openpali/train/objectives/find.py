@@ -33,7 +33,8 @@ class FindObjective(Objective[FindRecipe]):
     recipe_class: ClassVar[type[Recipe]] = FindRecipe
 
     def configure(self) -> FinderConfig:
-        return shape_of(self.recipe, FinderConfig)
+        shape: FinderConfig = shape_of(self.recipe, "finder")
+        return shape
 
     def make_encoder(self) -> Encoder:
         return FindingEncoder()

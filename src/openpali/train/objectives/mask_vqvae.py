@@ -67,7 +67,8 @@ class MaskObjective(Objective[MaskRecipe]):
     recipe_class: ClassVar[type[Recipe]] = MaskRecipe
 
     def configure(self) -> MaskVQVAEConfig:
-        return shape_of(self.recipe, MaskVQVAEConfig)
+        shape: MaskVQVAEConfig = shape_of(self.recipe, "mask_vqvae")
+        return shape
 
     def make_encoder(self) -> Encoder:
         return MaskEncoder()

@@ -51,7 +51,7 @@ class ReadObjective(Objective[ReadRecipe]):
     recipe_class: ClassVar[type[Recipe]] = ReadRecipe
 
     def configure(self) -> ReaderConfig:
-        shape = shape_of(self.recipe, ReaderConfig)
+        shape: ReaderConfig = shape_of(self.recipe, "reader")
         return shape if shape.characters else dataclasses.replace(shape, characters=CHARACTERS)
 
     def make_encoder(self) -> Encoder:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
 
+from openpali.architectures.registry import architecture_of
 from openpali.data.explain import explain_batch
 from openpali.data.pipeline.encode import Batch, Encoder, SequenceEncoder
 from openpali.data.pipeline.mixture import ENDLESS
@@ -20,13 +21,10 @@ from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator, count
 from openpali.home import home
 from openpali.infer.pipeline import Pipeline
 from openpali.model.losses import cross_entropy
-from openpali.model.pali import PaliModelConfig, Seen, VisionLanguageModel
-from openpali.model.paligemma import PaliGemmaConfig
-from openpali.model.t5gemma2 import T5Gemma2Config
+from openpali.model.pali import Seen, VisionLanguageModel
 from openpali.tasks.base import Task
 from openpali.tasks.example import Size
 from openpali.tasks.registry import Tools
-from openpali.text.tokenizer import Tokenizer
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.export import task_options
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images, frames_of
@@ -34,8 +32,6 @@ from openpali.train.phases import dialect_of, open_run_task, open_tools
 from openpali.train.recipe import BenchmarkEvalSpec, EvalSpec, PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.shapes import shape_of
 from openpali.train.step import vit_of
-
-SequenceConfig = PaliModelConfig | PaliGemmaConfig | T5Gemma2Config
 
 
 class SequenceRecipe(PromptedRecipe):
@@ -60,8 +56,10 @@ class SequenceObjective(Objective[SequenceRecipe]):
 
     recipe_class: ClassVar[type[Recipe]] = SequenceRecipe
 
-    def configure(self) -> SequenceConfig:
-        return _for_sequences(_shape(self.recipe), self.recipe, self.tokenizer)
+    def configure(self) -> Any:
+        shape = shape_of(self.recipe)
+        vocabulary, dropout = self.tokenizer.vocab_size, self.recipe.model.dropout
+        return architecture_of(shape).for_training(shape, vocabulary, dropout)
 
     def make_encoder(self) -> Encoder:
         cast(VisionLanguageModel, self.model).check_pad(self.tokenizer.pad_id)
@@ -104,7 +102,7 @@ class SequenceObjective(Objective[SequenceRecipe]):
         return batch
 
     def logit_width(self, rows: int) -> int:
-        return _vocabulary(cast(SequenceConfig, self.config))
+        return architecture_of(self.config).vocabulary(self.config)
 
     def add_blank_images(self, batch: Batch, size: Size) -> Batch:
         rows = len(batch["prompt"])
@@ -130,7 +128,8 @@ class SequenceObjective(Objective[SequenceRecipe]):
 
     @classmethod
     def vocabulary(cls, recipe: SequenceRecipe) -> int:
-        return _vocabulary(_shape(recipe))
+        shape = shape_of(recipe)
+        return architecture_of(shape).vocabulary(shape)
 
     @classmethod
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: SequenceRecipe, tools: Tools) -> Evaluation:
@@ -183,27 +182,3 @@ class Lockstep:
 def _task(name: str, recipe: SequenceRecipe, tools: Tools, options: Mapping[str, Any]) -> Task:
     """A task with the options that the run's model will have."""
     return open_run_task(recipe, name, {**task_options(recipe).get(name, {}), **options}, tools)
-
-
-def _for_sequences(shape: SequenceConfig, recipe: SequenceRecipe, tokenizer: Tokenizer) -> SequenceConfig:
-    """The shape with the recipe's vocabulary and dropout; a Gemma's are its own."""
-    if isinstance(shape, PaliModelConfig):
-        text = dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size, dropout=recipe.model.dropout)
-        return dataclasses.replace(shape, text=text)
-    if recipe.model.dropout:
-        raise ValueError(f"model.dropout = {recipe.model.dropout}, but a Gemma has no dropout: remove it")
-    rows = _vocabulary(shape)
-    if tokenizer.vocab_size > rows:
-        raise ValueError(
-            f"model.tokenizer has {tokenizer.vocab_size} ids, more than the {rows} rows of the model's embedding: "
-            "remove it, and the start model's is used"
-        )
-    return shape
-
-
-def _shape(recipe: SequenceRecipe) -> SequenceConfig:
-    return cast(SequenceConfig, shape_of(recipe, PaliModelConfig, PaliGemmaConfig, T5Gemma2Config))
-
-
-def _vocabulary(shape: SequenceConfig) -> int:
-    return (shape.decoder if isinstance(shape, T5Gemma2Config) else shape.text).vocab_size

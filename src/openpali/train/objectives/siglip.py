@@ -66,7 +66,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
     recipe_class: ClassVar[type[Recipe]] = SiglipRecipe
 
     def configure(self) -> SigLIPConfig:
-        shape, model = shape_of(self.recipe, SigLIPConfig), self.recipe.model
+        shape, model = shape_of(self.recipe, "siglip"), self.recipe.model
         tower = dataclasses.replace(shape.text, vocab_size=self.tokenizer.vocab_size)
         return SigLIPConfig(shape.vision, tower, model.temperature, model.bias)
 
@@ -112,7 +112,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     @classmethod
     def vocabulary(cls, recipe: SiglipRecipe) -> int:
-        return shape_of(recipe, SigLIPConfig).text.vocab_size
+        return int(shape_of(recipe, "siglip").text.vocab_size)
 
     @classmethod
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: SiglipRecipe, tools: Tools) -> Evaluation:

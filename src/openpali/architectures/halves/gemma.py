@@ -1,12 +1,13 @@
-"""Names of the layers and shapes of Gemma, Gemma 2 and Gemma 3 in transformers."""
+"""What the models with layers of Gemma, Gemma 2 or Gemma 3 share: names in transformers, tokenizer, FLOPs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from openpali.interop.names import Rule
+from openpali.architectures.rules import Rule
 from openpali.model.gemma import GemmaConfig
+from openpali.text.tokenizer import Tokenizer
 
 _SHAPES = {  # ours -> theirs
     "vocab_size": "vocab_size",
@@ -60,3 +61,39 @@ def layer_rules(ours: str, theirs: str, layers: int, norms: Mapping[str, str]) -
             ),
         ]
     return found
+
+
+def describe_tokenizer(
+    tokenizer: Tokenizer, processor: str, *, adds_bos: bool = False, **image_tokens: str
+) -> dict[str, Any]:
+    """transformers' description: all special tokens are pieces of the SentencePiece model, except what stands for a
+    visual token. ``adds_bos``: the processor adds BOS itself."""
+    ids = {"pad_token": tokenizer.pad_id, "eos_token": tokenizer.eos_id, "bos_token": tokenizer.bos_id}
+    described = {
+        "tokenizer_class": "GemmaTokenizer",
+        "processor_class": processor,
+        "add_bos_token": not adds_bos,
+        **dict(zip(ids, tokenizer.pieces(ids.values()), strict=True)),
+        "extra_special_tokens": image_tokens,
+    }
+    return {"tokenizer_config.json": described}
+
+
+def token_flops(config: GemmaConfig, seen: int) -> int:
+    """Multiply-adds of generating a token that sees so many."""
+    inner = config.heads * config.d_head
+    return config.layers * (layer_weights(config) + 2 * seen * inner) + config.d_model * config.vocab_size
+
+
+def layer_weights(config: GemmaConfig) -> int:
+    """Weights of the matrices of one layer."""
+    return (
+        2 * config.d_model * config.heads * config.d_head
+        + memory_weights(config)
+        + 3 * config.d_model * config.d_ff
+    )
+
+
+def memory_weights(config: GemmaConfig) -> int:
+    """Weights of one layer for keys and values."""
+    return 2 * config.d_model * config.kv_heads * config.d_head

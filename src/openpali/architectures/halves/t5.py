@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from openpali.interop.names import Rule, read, read_config, skeleton, write
+from openpali.architectures.rules import Rule, read, read_config, skeleton, write
 from openpali.model.t5 import EncoderDecoder, T5Config
-from openpali.weights.tensors import MappedTensors
+from openpali.tensors import MappedTensors
 
 HeadPolicy = Literal["auto", "tied", "untied"]
 _EMBEDDING, _HEAD = "shared.weight", "lm_head.weight"

@@ -8,27 +8,75 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from openpali.architectures import siglip
+from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
-from openpali.interop import big_vision, siglip
-from openpali.interop.gemma import describe_shapes, layer_rules, read_shapes
-from openpali.interop.mask_codec import adopt_mask_codec
-from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
-from openpali.interop.parts import at_size, describe_positions
-from openpali.interop.preprocessor import read_preprocess
-from openpali.interop.tokenizer import read_gemma_tokenizer
-from openpali.model.gemma import GemmaConfig
+from openpali.architectures.halves import big_vision, gemma
+from openpali.architectures.preprocessor import FILE, describe_preprocess, read_preprocess
+from openpali.architectures.rules import Rule, read, read_config, require_settings, skeleton, write
+from openpali.architectures.siglip import SO400M
+from openpali.architectures.tokenizer import read_gemma_tokenizer
+from openpali.model.gemma import GemmaConfig, Layer
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
-from openpali.tasks.dialects import PALIGEMMA
-from openpali.weights.family import MAIN, MASKS, write_family
-from openpali.weights.format import write_model
-from openpali.weights.tensors import MappedTensors
+from openpali.model.vit import Block
+from openpali.tasks.dialects import Dialect
+from openpali.tensors import MappedTensors
+from openpali.text.masks import MaskText
+from openpali.text.tokenizer import MASK_TOKENS, Tokenizer, extend_proto
+
+DIALECT = Dialect(  # PaliGemma section 3.2.5; the outputs of its "mix" checkpoints
+    name="paligemma",
+    prompts={
+        "caption": "caption {lang}",
+        "ocr": "ocr",
+        "question_generation": "question {lang} {text}",
+        "vqa": "answer {lang} {text}",
+        "detect": "detect {text}",
+        "refseg": "segment {text}",
+    },
+    ocr="OCR: {text}",
+    names_joiner=" ; ",
+    objects_joiner=" ; ",
+    masks=MaskText("<seg", digits=3, joiner=""),
+    names_segments=True,
+    floors_masks=True,
+    options={
+        "detect": {"bins": 1024, "style": "token"},
+        "refseg": {"bins": 1024, "style": "token"},
+    },
+)
+_GEMMA_2B = GemmaConfig(
+    vocab_size=257_152, d_model=2048, d_head=256, heads=8, kv_heads=1, d_ff=16_384, layers=18, query_scalar=256
+)
+_GEMMA2_2B = replace(
+    _GEMMA_2B,
+    d_model=2304,
+    kv_heads=4,
+    d_ff=9216,
+    layers=26,
+    post_norms=True,
+    score_cap=50.0,
+    logit_cap=30.0,
+    window=4096,
+)
+_GEMMA2_9B = replace(_GEMMA2_2B, d_model=3584, heads=16, kv_heads=8, d_ff=14_336, layers=42)
+_GEMMA2_27B = replace(
+    _GEMMA2_2B, d_model=4608, d_head=128, heads=32, kv_heads=16, d_ff=36_864, layers=46, query_scalar=144
+)
+PRESETS: Mapping[str, PaliGemmaConfig] = {
+    # SigLIP So400m/14 and Gemma 2B, or Gemma 2 2B, 9B and 27B, as published; at 224, 448 and 896 pixels
+    "paligemma-3b": PaliGemmaConfig(SO400M, _GEMMA_2B),
+    "paligemma2-3b": PaliGemmaConfig(SO400M, _GEMMA2_2B),
+    "paligemma2-10b": PaliGemmaConfig(SO400M, _GEMMA2_9B),
+    "paligemma2-28b": PaliGemmaConfig(SO400M, _GEMMA2_27B),
+}
 
 _FIXED = {"attention_bias": False, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True}
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {  # of transformers, for keys that a configuration leaves out
@@ -55,6 +103,8 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {  # of transformers, for keys that
         "final_logit_softcapping": 30.0,
     },
 }
+PIECES = [*(f"<loc{k:04d}>" for k in range(1024)), *(f"<seg{k:03d}>" for k in range(MASK_TOKENS))]
+"""What the vocabulary adds to Gemma's, in id order: locations, then codes of masks."""
 _HEADS = re.compile(r"(language_model\.)?lm_head\.weight")
 _EMBEDDING = "language_model.model.embed_tokens.weight"
 
@@ -62,15 +112,87 @@ _EMBEDDING = "language_model.model.embed_tokens.weight"
 FILTER = "bilinear"  # how big_vision resized images in training; transformers' processor says bicubic
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint under the names of :class:`openpali.model.paligemma.PaliGemmaModel`."""
+class PaliGemmaArchitecture(Architecture[PaliGemmaConfig]):
+    """SigLIP and Gemma, or Gemma 2."""
 
-    config: PaliGemmaConfig
-    weights: Mapping[str, Tensor]
+    kind = "paligemma"
+    config = PaliGemmaConfig
+    answers = True
+    presets = PRESETS
+    sides = (224, 448, 896)
+    blocks = {Block: (), Layer: ()}
+    dialect = DIALECT
+    model_types = ("paligemma",)
+
+    def build(self, config: PaliGemmaConfig) -> nn.Module:
+        return PaliGemmaModel(config)
+
+    def vocabulary(self, config: PaliGemmaConfig) -> int:
+        return config.text.vocab_size
+
+    def language(self, config: PaliGemmaConfig) -> GemmaConfig:
+        return config.text
+
+    def memory(self, config: PaliGemmaConfig, visual: int, frames: int, prompt: int) -> int:
+        return visual + 1 + prompt  # BOS
+
+    def flops(self, config: PaliGemmaConfig, memory: int) -> Flops:
+        t, prefix = config.text, memory + 1  # the separator is fed with it, and once more as the first token
+        return Flops(prefix * t.layers * (gemma.layer_weights(t) + 2 * prefix * t.heads * t.d_head))
+
+    def token_flops(self, config: PaliGemmaConfig, memory: int, position: int) -> int:
+        return gemma.token_flops(config.text, memory + position + 1)
+
+    def reads(self, source: Path, described: Mapping[str, Any]) -> bool:
+        return source.suffix == ".npz" or super().reads(source, described)
+
+    def read(self, source: Path) -> Stored[PaliGemmaConfig]:
+        """A folder or an `.npz` file, with the tokenizer beside it (:func:`read_tokenizer`)."""
+        found = read_paligemma(source)
+        tokenizer = read_tokenizer(source if source.is_dir() else source.parent)
+        t, vision = found.config.text, found.config.vision
+        if tokenizer.vocab_size > t.vocab_size:
+            raise ValueError(
+                f"{source}: its tokenizer has {tokenizer.vocab_size} ids and its embedding {t.vocab_size} rows: "
+                "put the tokenizer of this checkpoint beside it"
+            )
+        config = replace(found.config, bos=tokenizer.bos_id, separator=tokenizer.piece_id("\n"))
+        about = [
+            f"PaliGemma{' 2' if t.post_norms else ''}: {len(found.weights)} tensors, image encoder of "
+            f"{vision.depth} layers of {vision.width}, language model of {t.layers} layers of {t.d_model}",
+            f"vocabulary: {tokenizer.vocab_size} tokens, {t.vocab_size} rows",
+        ]
+        return Stored(
+            config,
+            found.weights,
+            replace(read_preprocess(source, *vision.image_size), filter=FILTER),
+            tokenizer,
+            Facts(parts={"model": str(source)}, dialect=DIALECT.name),
+            about,
+        )
+
+    def write(self, model: Stored[PaliGemmaConfig]) -> dict[str, Exported]:
+        assert model.tokenizer is not None
+        weights, described = write_paligemma(model.weights, model.config)
+        texts = gemma.describe_tokenizer(
+            model.tokenizer, "PaliGemmaProcessor", adds_bos=True, image_token="<image>"
+        )
+        files = {**describe_preprocess(model.preprocess), **texts, "config.json": described}
+        files[FILE]["image_seq_length"] = model.config.vision.grid[0] ** 2
+        return {"": Exported(weights, files, "tokenizer.model")}
 
 
-def read_paligemma(source: Path) -> Checkpoint:
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a PaliGemma, from a SentencePiece model, with or without location and mask tokens.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not Gemma's: it has no begin token, or none for the end of a line.
+    """
+    return read_gemma_tokenizer(folder, lambda proto: Tokenizer(extend_proto(proto, PIECES)))
+
+
+def read_paligemma(source: Path) -> Stored[PaliGemmaConfig]:
     """Read a transformers folder, in one file or in shards, or a `.npz` file of big_vision.
 
     Raises:
@@ -78,66 +200,6 @@ def read_paligemma(source: Path) -> Checkpoint:
         ValueError: it is another kind of model, or tensors are missing, unknown or have another shape.
     """
     return _read_npz(source) if source.suffix == ".npz" else _read_folder(source)
-
-
-def adopt_paligemma(
-    source: Path, out: Path, *, size: tuple[int, int] | None = None, masks: Path | None = None
-) -> list[str]:
-    """Write a PaliGemma folder, or with ``masks`` a family of it and its mask codec.
-
-    Args:
-        source: as for :func:`read_paligemma`; its tokenizer (:func:`read_gemma_tokenizer`) is beside it.
-        out: folder to write.
-        size: height and width of images in pixels, multiples of the patch size; by default the checkpoint's own.
-            Position embeddings are resampled.
-        masks: big_vision's ``vae-oid.npz``, see :func:`openpali.interop.mask_codec.read_mask_codec`.
-
-    Returns:
-        Lines of text about what was adopted.
-
-    Raises:
-        FileNotFoundError, ValueError: as the functions above; or the size does not fit.
-    """
-    found = read_paligemma(source)
-    tokenizer = read_gemma_tokenizer(source if source.is_dir() else source.parent)
-    rows = found.config.text.vocab_size
-    if tokenizer.vocab_size > rows:
-        raise ValueError(
-            f"{source}: its tokenizer has {tokenizer.vocab_size} ids and its embedding {rows} rows: put the "
-            "tokenizer of this checkpoint beside it"
-        )
-    vision = found.config.vision
-    positions, grid = at_size(vision, found.weights["vit.positions"], size)
-    config = replace(
-        found.config,
-        vision=replace(vision, grid=grid),
-        bos=tokenizer.bos_id,
-        separator=tokenizer.piece_id("\n"),
-    )
-    facts = Facts(
-        parts={"model": str(source), "masks": str(masks) if masks else None},
-        dialect=PALIGEMMA.name,
-        positions=describe_positions(vision.grid, grid),
-    )
-    write_model(
-        out / MAIN if masks else out,
-        {**found.weights, "vit.positions": positions},
-        config,
-        preprocess=replace(read_preprocess(source, *config.vision.image_size), filter=FILTER),
-        tokenizer=tokenizer,
-        facts=facts,
-    )
-    codec = []
-    if masks:
-        codec = adopt_mask_codec(masks, out / MASKS)
-        write_family(out, [MAIN, MASKS], {}, [])
-    t, side = config.text, " x ".join(str(n) for n in config.vision.image_size)
-    return [
-        f"PaliGemma{' 2' if t.post_norms else ''}: {len(found.weights)} tensors, image encoder of {vision.depth} "
-        f"layers of {vision.width}, {side} pixels, language model of {t.layers} layers of {t.d_model}",
-        f"vocabulary: {tokenizer.vocab_size} tokens, {rows} rows",
-        *codec,
-    ]
 
 
 def write_paligemma(
@@ -154,7 +216,7 @@ def write_paligemma(
     kind, activation = ("gemma2", "hidden_activation") if t.post_norms else ("gemma", "hidden_act")
     text = {
         "model_type": kind,
-        **describe_shapes(t),
+        **gemma.describe_shapes(t),
         "rope_theta": t.rope_base,
         activation: "gelu_pytorch_tanh",
         **tokens,
@@ -197,7 +259,7 @@ def rules(config: PaliGemmaConfig) -> list[Rule]:
             "norm_ff": "pre_feedforward_layernorm",
             "post_ff": "post_feedforward_layernorm",
         }
-    return found + layer_rules("text", "language_model.model", config.text.layers, norms)
+    return found + gemma.layer_rules("text", "language_model.model", config.text.layers, norms)
 
 
 def npz_rules(config: PaliGemmaConfig) -> list[Rule]:
@@ -246,7 +308,7 @@ def npz_rules(config: PaliGemmaConfig) -> list[Rule]:
     return found
 
 
-def _read_folder(folder: Path) -> Checkpoint:
+def _read_folder(folder: Path) -> Stored[PaliGemmaConfig]:
     described, where = read_config(folder), str(folder)
     if described["model_type"] != "paligemma":
         raise ValueError(f"{folder} holds a {described['model_type']!r}, not a PaliGemma")
@@ -258,7 +320,7 @@ def _read_folder(folder: Path) -> Checkpoint:
         if not torch.equal(found.pop(key), found[_EMBEDDING]):
             raise ValueError(f"{folder}: {key} differs from the embedding, which is the head of every PaliGemma")
     weights = read(rules(config), skeleton(lambda: PaliGemmaModel(config)), found, where)
-    return Checkpoint(config, weights)
+    return Stored(config, weights)
 
 
 def _modern(key: str) -> str:
@@ -281,7 +343,7 @@ def _text_config(described: dict[str, Any], where: str) -> GemmaConfig:
     if gemma2:
         require_settings(c, {"layer_types": alternating}, where)
     return GemmaConfig(
-        **read_shapes(c),
+        **gemma.read_shapes(c),
         query_scalar=c["query_pre_attn_scalar"] if gemma2 else c["head_dim"],
         rope_base=rope["rope_theta"],
         norm_eps=c.get("rms_norm_eps", 1e-6),
@@ -292,7 +354,7 @@ def _text_config(described: dict[str, Any], where: str) -> GemmaConfig:
     )
 
 
-def _read_npz(path: Path) -> Checkpoint:
+def _read_npz(path: Path) -> Stored[PaliGemmaConfig]:
     tree = big_vision.load_npz(path)
     stacked = {key: value for key, value in tree.items() if key.startswith("llm/layers/")}
     tree = {key: value for key, value in tree.items() if key not in stacked}
@@ -319,4 +381,4 @@ def _read_npz(path: Path) -> Checkpoint:
         text = replace(text, query_scalar=scalar, post_norms=True, score_cap=50.0, logit_cap=30.0, window=4096)
     config = PaliGemmaConfig(big_vision.vision_config(tree, str(path)), text)
     weights = read(npz_rules(config), skeleton(lambda: PaliGemmaModel(config)), tree, str(path))
-    return Checkpoint(config, weights)
+    return Stored(config, weights)

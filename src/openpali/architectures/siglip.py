@@ -1,5 +1,4 @@
-"""SigLIP and SigLIP 2 (fixed resolution) in transformers' format: image encoder alone, within a larger model, or
-both towers.
+"""SigLIP and SigLIP 2 (fixed resolution): both towers, in transformers' and big_vision's formats.
 
 Names as in transformers' `models/siglip/modeling_siglip.py`. For the image encoder alone, whether they start with
 ``vision_model.`` depends on the version that wrote the checkpoint.
@@ -8,55 +7,67 @@ Names as in transformers' `models/siglip/modeling_siglip.py`. For the image enco
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
+from openpali.architectures.base import Architecture, Exported, Stored
+from openpali.architectures.facts import Facts
+from openpali.architectures.halves.big_vision import read_npz
+from openpali.architectures.halves.image_encoder import ImageEncoder, parts
+from openpali.architectures.preprocessor import describe_preprocess, read_preprocess, warn_inexpressible
+from openpali.architectures.rules import Rule, read, read_config, read_json, require_settings, write
+from openpali.architectures.tokenizer import content_of, read_tokenizer
+from openpali.data.pipeline.encode import Wording
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
-from openpali.model.vit import MAPHead, ViT, ViTConfig
-from openpali.weights.tensors import MappedTensors
+from openpali.model.vit import Block, ViTConfig
+from openpali.tensors import MappedTensors
+from openpali.text.tokenizer import Tokenizer
+
+_B16 = ViTConfig(patch_size=16, grid=(14, 14), width=768, depth=12, mlp_dim=3072, heads=12)
+SO400M = ViTConfig(patch_size=14, grid=(16, 16), width=1152, depth=27, mlp_dim=4304, heads=16)
+_NANO = SigLIPConfig(
+    ViTConfig(patch_size=12, grid=(6, 6), width=192, depth=6, mlp_dim=768, heads=3),
+    TextTowerConfig(vocab_size=6144, length=24, width=160, depth=4, mlp_dim=640, heads=4),
+)
+_TEXT_B = TextTowerConfig(vocab_size=32_000, length=64, width=768, depth=12, mlp_dim=3072, heads=12)
+_TEXT_SO400M = TextTowerConfig(vocab_size=250_000, length=64, width=1152, depth=27, mlp_dim=4304, heads=16)
+
+PRESETS: Mapping[str, SigLIPConfig] = {  # a recipe sets the vocabulary to that of its tokenizer
+    # for tests and dry runs: big_vision's "mu" (width 32, depth 1), with the patches of nano
+    "pico": SigLIPConfig(
+        ViTConfig(patch_size=12, grid=(6, 6), width=32, depth=1, mlp_dim=64, heads=2),
+        TextTowerConfig(vocab_size=1024, length=16, width=32, depth=1, mlp_dim=64, heads=2),
+    ),
+    "nano": _NANO,
+    "nano-deep": replace(_NANO, vision=replace(_NANO.vision, depth=12)),
+    "mini": SigLIPConfig(
+        ViTConfig(patch_size=16, grid=(6, 6), width=384, depth=8, mlp_dim=1536, heads=6),
+        TextTowerConfig(vocab_size=16_384, length=32, width=256, depth=6, mlp_dim=1024, heads=4),
+    ),
+    "base": SigLIPConfig(_B16, _TEXT_B),  # SigLIP B/16
+    "large": SigLIPConfig(SO400M, replace(_TEXT_SO400M, vocab_size=32_000, length=16)),  # SigLIP So400m/14
+    "pali3-5b": SigLIPConfig(  # ViT-G/14
+        ViTConfig(patch_size=14, grid=(16, 16), width=1664, depth=48, mlp_dim=8192, heads=16), _TEXT_SO400M
+    ),
+    # the smaller image encoders of the paper's Table 1
+    "pali3-b16": SigLIPConfig(_B16, replace(_TEXT_B, vocab_size=250_000)),
+    "pali3-l16": SigLIPConfig(
+        ViTConfig(patch_size=16, grid=(14, 14), width=1024, depth=24, mlp_dim=4096, heads=16),
+        replace(_TEXT_B, vocab_size=250_000, width=1024, depth=24, mlp_dim=4096, heads=16),
+    ),
+}
 
 _REQUIRED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "num_channels": 3}
-HOSTS = ("paligemma", "gemma3", "t5gemma2")  # kinds of models with a SigLIP in them
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "num_attention_heads": 12}
 """transformers' defaults (size B), for keys that a configuration leaves out."""
 
 
-@dataclass(frozen=True)
-class ImageEncoder:
-    """A SigLIP checkpoint, or its image encoder, under the names of :class:`openpali.model.siglip.SigLIP`.
-
-    Attributes:
-        vision: shape of the ViT.
-        text: shape of the text tower; None if there is none.
-        weights: ``vit.*``; ``pool.*`` with a MAP head; and, with both towers, ``text.*``, ``log_temperature``,
-            ``bias``.
-        image_size: height and width in pixels that it was trained at; the ViT uses the complete patches within.
-        dropped: tensors that are not used, such as a classifier's head.
-    """
-
-    vision: ViTConfig
-    text: TextTowerConfig | None
-    weights: Mapping[str, Tensor]
-    image_size: tuple[int, int]
-    dropped: Sequence[str] = ()
-
-    @property
-    def has_pool(self) -> bool:
-        """Whether there is a MAP head."""
-        return "pool.probe" in self.weights
-
-    @property
-    def vit(self) -> dict[str, Tensor]:
-        """The weights of the ViT alone, under its own names."""
-        return {k.removeprefix("vit."): v for k, v in self.weights.items() if k.startswith("vit.")}
-
-
 def read_siglip(folder: Path) -> ImageEncoder:
-    """Read a transformers checkpoint: of a SigLIP, of its image encoder, or of one of :data:`HOSTS`.
+    """Read a transformers checkpoint: of a SigLIP, of its image encoder, or of a larger model with one in it.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint.
@@ -64,8 +75,8 @@ def read_siglip(folder: Path) -> ImageEncoder:
     """
     config = read_config(folder)
     kind = config["model_type"]
-    if kind in HOSTS:
-        return _read_within(folder, config)
+    if (host := _host(config)) is not None:
+        return _read_within(folder, host)
     if kind not in ("siglip", "siglip_vision_model"):
         hint = ": for SigLIP 2, use a checkpoint of fixed resolution, not NaFlex" if "siglip2" in kind else ""
         raise ValueError(f"{folder} holds a {kind!r}, not a SigLIP{hint}")
@@ -82,10 +93,18 @@ def read_siglip(folder: Path) -> ImageEncoder:
     return ImageEncoder(vision, text, weights, image_size)
 
 
-def _read_within(folder: Path, config: Mapping[str, Any]) -> ImageEncoder:
+def _host(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a larger model, or its encoder, says of the SigLIP in it."""
+    for described in (config, config.get("encoder") or {}):
+        vision = dict(described.get("vision_config") or {})
+        if config["model_type"] != "siglip" and vision.get("model_type") == "siglip_vision_model":
+            return vision
+    return None
+
+
+def _read_within(folder: Path, described: dict[str, Any]) -> ImageEncoder:
     """The image encoder of a larger model."""
-    described = dict(config.get("encoder") or {}) if config["model_type"] == "t5gemma2" else config
-    vision, image_size = vision_config(dict(described.get("vision_config") or {}), str(folder))
+    vision, image_size = vision_config(described, str(folder))
     tensors = MappedTensors(folder)
     found = {}
     for key in tensors:
@@ -160,17 +179,6 @@ def describe_vision(config: ViTConfig, *, pool: bool) -> dict[str, Any]:
         "layer_norm_eps": 1e-6,
         "vision_use_head": pool,
     }
-
-
-def parts(vision: ViTConfig, text: TextTowerConfig | None, pool: bool) -> dict[str, Tensor]:
-    """The parameters of SigLIP, or of its image encoder, on the meta device."""
-    if text is not None:
-        return skeleton(lambda: SigLIP(SigLIPConfig(vision, text)))
-    found = {f"vit.{k}": v for k, v in skeleton(lambda: ViT(vision)).items()}
-    if pool:
-        head = skeleton(lambda: MAPHead(vision.width, vision.mlp_dim, vision.heads))
-        found |= {f"pool.{k}": v for k, v in head.items()}
-    return found
 
 
 def rules(vision: ViTConfig, text: TextTowerConfig | None, pool: bool) -> list[Rule]:
@@ -282,3 +290,114 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
         return size, size
     height, width = size
     return height, width
+
+
+class SigLIPArchitecture(Architecture[SigLIPConfig]):
+    """Two towers; `openpali convert --vision` reads it."""
+
+    kind = "siglip"
+    config = SigLIPConfig
+    presets = PRESETS
+    blocks = {Block: ()}
+    model_types = ("siglip",)
+
+    def build(self, config: SigLIPConfig) -> nn.Module:
+        return SigLIP(config)
+
+    def vocabulary(self, config: SigLIPConfig) -> int:
+        return config.text.vocab_size
+
+    def for_training(self, config: SigLIPConfig, vocabulary: int, dropout: float) -> SigLIPConfig:
+        return replace(config, text=replace(config.text, vocab_size=vocabulary))
+
+    def read(self, source: Path) -> Stored[SigLIPConfig]:
+        """Both towers, with the tokenizer beside them; special tokens are added to it."""
+        image = read_image_encoder(source)
+        if image.text is None:
+            raise ValueError(f"{source} has only an image encoder: give a language model to make a PaLI (--text)")
+        beside = source if source.is_dir() else source.parent
+        tokenizer, known = read_tokenizer(beside)
+        known = min(known, image.text.vocab_size)
+        config = SigLIPConfig(image.vision, replace(image.text, vocab_size=tokenizer.vocab_size))
+        drawn = torch.Generator().manual_seed(0)
+        rows = extend_rows(image.weights["text.embed.weight"], known, tokenizer.vocab_size, drawn)
+        facts = Facts(
+            parts={"vision": str(source)},
+            **_texts(beside, tokenizer),
+            vocabulary={"adopted": known, "new": tokenizer.vocab_size - known, "seed": 0},
+        )
+        weights = {**image.weights, "text.embed.weight": rows}
+        preprocess = read_preprocess(source, *config.vision.image_size)
+        about = [*image.describe(), f"vocabulary: {known} tokens converted, {tokenizer.vocab_size - known} new"]
+        return Stored(config, weights, preprocess, tokenizer, facts, about)
+
+    def write(self, model: Stored[SigLIPConfig]) -> dict[str, Exported]:
+        assert model.tokenizer is not None
+        weights, described = write_siglip(model.weights, model.config)
+        texts = _describe_tokenizer(model.tokenizer, model.facts, model.config.text.length)
+        files = {**describe_preprocess(model.preprocess), "tokenizer_config.json": texts, "config.json": described}
+        return {"": Exported(weights, files, "spiece.model")}
+
+
+def read_image_encoder(source: Path) -> ImageEncoder:
+    """SigLIP from a transformers folder, or from a big_vision `.npz` file (or a folder with one).
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_siglip` and :func:`read_npz`.
+    """
+    if source.is_dir() and not (source / "config.json").is_file():
+        files = sorted(source.glob("*.npz"))
+        if len(files) != 1:
+            raise FileNotFoundError(f"no image encoder in {source}: neither config.json nor one .npz file")
+        source = files[0]
+    return read_npz(source) if source.suffix == ".npz" or source.is_file() else read_siglip(source)
+
+
+def extend_rows(matrix_VD: Tensor, known: int, size: int, generator: torch.Generator) -> Tensor:
+    """Keep the first ``known`` rows of an embedding or head and draw the others, ``[size, D]``.
+
+    New rows are normal with the mean and standard deviation of each column of the known rows, so that a new token
+    has neither a larger norm nor a higher probability than an average one.
+    """
+    rows = matrix_VD[:known].float()
+    noise = torch.randn(size - known, rows.shape[1], generator=generator)
+    new = rows.mean(0) + noise * rows.std(0)
+    return torch.cat([matrix_VD[:known], new.to(matrix_VD.dtype)])
+
+
+def _texts(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """How a checkpoint's tokenizer normalises and pads texts, as facts of a model folder.
+
+    What `openpali export` wrote says so, and the padding token that is named there. Otherwise, SigLIP 2, which has
+    Gemma's tokenizer, reads lower case and pads with its own token; the first SigLIP pads with EOS, and its texts
+    are "canonical" in transformers, as its tokenizer class does, "lower" in big_vision.
+    """
+    described = read_json(folder / "tokenizer_config.json")
+    kind = described.get("tokenizer_class")
+    second = not kind.startswith("SiglipTokenizer") if kind else tokenizer.bos_id >= 0
+    wording: Wording = "canonical" if not second and (folder / "config.json").is_file() else "lower"
+    if (said := described.get("wording")) in get_args(Wording):
+        wording = cast(Wording, said)
+    pad, eos = (content_of(described, f"{name}_token", "") for name in ("pad", "eos"))
+    padded = pad != eos if pad and eos else second
+    return {"wording": wording, "padding": "pad" if padded else "eos"}
+
+
+def _describe_tokenizer(tokenizer: Tokenizer, facts: Facts, length: int) -> dict[str, Any]:
+    """What makes transformers' tokenizer normalise and pad texts as ours, as far as it can, and tells convert."""
+    wording = facts.normalisation
+    if wording != "canonical":
+        warn_inexpressible(
+            "transformers' SiglipTokenizer removes punctuation, which this model's texts keep: leave it out there, "
+            "or embed texts with OpenPaLI"
+        )
+    pad, eos, unk = tokenizer.pieces([tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id])
+    return {
+        "tokenizer_class": "SiglipTokenizer",
+        "do_lower_case": wording != "as is",
+        "wording": wording,
+        "model_max_length": length,
+        "pad_token": eos if facts.padding == "eos" else pad,
+        "eos_token": eos,
+        "unk_token": unk,
+    }

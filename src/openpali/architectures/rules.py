@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from openpali.messages import reason
-from openpali.weights.tensors import Shape, require_fit, shapes
+from openpali.tensors import Shape, require_fit, shapes
 
 Layout = Callable[[Tensor], Tensor]
 

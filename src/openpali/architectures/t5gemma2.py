@@ -4,27 +4,73 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from openpali.architectures import siglip
+from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
-from openpali.interop import siglip
-from openpali.interop.gemma import describe_shapes, layer_rules, read_shapes
-from openpali.interop.names import Rule, read, read_config, require_settings, skeleton, write
-from openpali.interop.parts import at_size, describe_positions
-from openpali.interop.preprocessor import read_preprocess
-from openpali.interop.tokenizer import read_gemma3_tokenizer
-from openpali.model.gemma import GemmaConfig
-from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model, whole_squares
-from openpali.tasks.dialects import PLAIN
-from openpali.text.tokenizer import GEMMA3_PIECES
-from openpali.weights.format import write_model
-from openpali.weights.tensors import MappedTensors
+from openpali.architectures.halves import gemma
+from openpali.architectures.preprocessor import describe_preprocess, read_preprocess
+from openpali.architectures.rules import Rule, read, read_config, require_settings, skeleton, write
+from openpali.architectures.siglip import SO400M
+from openpali.architectures.tokenizer import read_gemma_tokenizer
+from openpali.model.gemma import GemmaConfig, Layer
+from openpali.model.t5gemma2 import DecoderLayer, T5Gemma2Config, T5Gemma2Model
+from openpali.model.vit import Block
+from openpali.tasks.dialects import Dialect
+from openpali.tensors import MappedTensors
+from openpali.text.masks import MaskText
+from openpali.text.tokenizer import Tokenizer, mark_special
 
+# for models that were only pretrained: a question is asked as it is, the other prompts are ours
+DIALECT = Dialect(
+    name="plain",
+    prompts={
+        "caption": "Caption in {lang}:",
+        "ocr": "Text in the image:",
+        "question_generation": "Question in {lang} with the answer {text}:",
+        "vqa": "{text}",
+        "detect": "Boxes of {text}:",
+        "refseg": "Box and mask of {text}:",
+    },
+    ocr="OCR: {text}",
+    names_joiner=" and ",
+    masks=MaskText("<seg", digits=3, joiner=""),
+)
+_GEMMA3_270M = GemmaConfig(
+    vocab_size=262_208,
+    d_model=640,
+    d_head=256,
+    heads=4,
+    kv_heads=1,
+    d_ff=2048,
+    layers=18,
+    query_scalar=256,
+    rope_base=1_000_000.0,
+    post_norms=True,
+    window=512,
+    period=6,
+    qk_norms=True,
+    near_base=10_000.0,
+)
+_GEMMA3_1B = replace(_GEMMA3_270M, d_model=1152, d_ff=6912, layers=26)
+_GEMMA3_4B = replace(
+    _GEMMA3_270M, d_model=2560, heads=8, kv_heads=4, d_ff=10_240, layers=34, window=1024, rope_factor=8.0
+)
+_SO400M_896 = replace(SO400M, grid=(64, 64))
+PRESETS: Mapping[str, T5Gemma2Config] = {
+    # SigLIP So400m/14 at 896 pixels, and twice Gemma 3 270M, 1B or 4B
+    "t5gemma2-270m": T5Gemma2Config(_SO400M_896, _GEMMA3_270M, _GEMMA3_270M),
+    "t5gemma2-1b": T5Gemma2Config(_SO400M_896, _GEMMA3_1B, _GEMMA3_1B),
+    "t5gemma2-4b": T5Gemma2Config(_SO400M_896, _GEMMA3_4B, _GEMMA3_4B),
+}
+
+IMAGE_PIECES = ("<start_of_image>", "<end_of_image>")
 _FIXED = {
     "attention_bias": False,
     "hidden_activation": "gelu_pytorch_tanh",
@@ -61,23 +107,99 @@ _NORMS = {
 }
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint under the names of :class:`openpali.model.t5gemma2.T5Gemma2Model`.
+class T5Gemma2Architecture(Architecture[T5Gemma2Config]):
+    """SigLIP and an encoder-decoder of Gemma 3's layers."""
 
-    ``config`` has the tokens for begin and end of an image alone around it.
-    """
+    kind = "t5gemma2"
+    config = T5Gemma2Config
+    answers = True
+    presets = PRESETS
+    sides = (448, 896)
+    blocks = {Block: (), Layer: (), DecoderLayer: ("attention.key_value",)}
+    dialect = DIALECT
+    model_types = ("t5gemma2",)
 
-    config: T5Gemma2Config
-    weights: Mapping[str, Tensor]
+    def build(self, config: T5Gemma2Config) -> nn.Module:
+        return T5Gemma2Model(config)
+
+    def vocabulary(self, config: T5Gemma2Config) -> int:
+        return config.decoder.vocab_size
+
+    def pool(self, config: T5Gemma2Config) -> int:
+        return config.pool
+
+    def language(self, config: T5Gemma2Config) -> GemmaConfig:
+        return config.decoder
+
+    def memory(self, config: T5Gemma2Config, visual: int, frames: int, prompt: int) -> int:
+        return visual + 1 + prompt + frames * (len(config.before) + len(config.after))
+
+    def flops(self, config: T5Gemma2Config, memory: int) -> Flops:
+        e, d = config.encoder, config.decoder
+        encoder = e.layers * (gemma.layer_weights(e) + 2 * memory * e.heads * e.d_head)
+        return Flops(memory * encoder, memory * d.layers * gemma.memory_weights(d))
+
+    def token_flops(self, config: T5Gemma2Config, memory: int, position: int) -> int:
+        return gemma.token_flops(config.decoder, memory + position + 1)
+
+    def read(self, source: Path) -> Stored[T5Gemma2Config]:
+        """A folder with its tokenizer, whose tokens around images must be those of the configuration."""
+        found = read_t5gemma2(source)
+        tokenizer = read_gemma_tokenizer(source, lambda proto: Tokenizer(mark_special(proto, IMAGE_PIECES)))
+        rows, marks = found.config.encoder.vocab_size, (*found.config.before, *found.config.after)
+        if tokenizer.vocab_size > rows or tuple(map(tokenizer.piece_id, IMAGE_PIECES)) != marks:
+            raise ValueError(
+                f"{source}: its tokenizer has {tokenizer.vocab_size} ids, its embedding {rows} rows, and "
+                f"{marks[0]} and {marks[1]} are {' and '.join(IMAGE_PIECES)}: put the tokenizer of this "
+                "checkpoint beside it"
+            )
+        vision, blank = found.config.vision, tuple(tokenizer.encode("\n\n"))
+        config = replace(
+            found.config,
+            bos=tokenizer.bos_id,
+            before=(*blank, marks[0]),
+            after=(marks[1], *blank),
+        )
+        layers = f"{config.encoder.layers} + {config.decoder.layers}"
+        about = [
+            f"T5Gemma 2: {len(found.weights)} tensors, image encoder of {vision.depth} layers of {vision.width}, "
+            f"language model of {layers} layers of {config.encoder.d_model}",
+            f"vocabulary: {tokenizer.vocab_size} tokens, {rows} rows",
+        ]
+        return Stored(
+            config,
+            found.weights,
+            read_preprocess(source, *vision.image_size),
+            tokenizer,
+            Facts(parts={"model": str(source)}, dialect=DIALECT.name, max_prompt=config.longest),
+            about,
+        )
+
+    def write(self, model: Stored[T5Gemma2Config]) -> dict[str, Exported]:
+        assert model.tokenizer is not None
+        weights, described = write_t5gemma2(model.weights, model.config)
+        rows, columns = model.config.vision.grid
+        before, after = IMAGE_PIECES
+        texts = gemma.describe_tokenizer(
+            model.tokenizer,
+            "Gemma3Processor",
+            image_token="<image_soft_token>",
+            boi_token=before,
+            eoi_token=after,
+        )
+        files = {
+            **describe_preprocess(model.preprocess, "Gemma3ImageProcessor"),
+            **texts,
+            "processor_config.json": {
+                "processor_class": "Gemma3Processor",
+                "image_seq_length": rows * columns // model.config.pool**2,
+            },
+            "config.json": described,
+        }
+        return {"": Exported(weights, files, "tokenizer.model")}
 
 
-def is_t5gemma2(source: Path) -> bool:
-    """Whether a folder says that it holds a T5Gemma 2."""
-    return (source / "config.json").is_file() and read_config(source)["model_type"] == "t5gemma2"
-
-
-def read_t5gemma2(folder: Path) -> Checkpoint:
+def read_t5gemma2(folder: Path) -> Stored[T5Gemma2Config]:
     """Read a transformers folder, in one file or in shards.
 
     Raises:
@@ -106,62 +228,7 @@ def read_t5gemma2(folder: Path) -> Checkpoint:
         if copy in found and not torch.equal(found.pop(copy), found[original]):
             raise ValueError(f"{folder}: {copy} differs from {original}, and they are one in every T5Gemma 2")
     weights = read(rules(config), skeleton(lambda: T5Gemma2Model(config)), found, where)
-    return Checkpoint(config, weights)
-
-
-def adopt_t5gemma2(source: Path, out: Path, *, size: tuple[int, int] | None = None) -> list[str]:
-    """Write a T5Gemma 2 folder.
-
-    Args:
-        source: a transformers folder with its tokenizer, see :func:`read_gemma3_tokenizer`.
-        out: folder to write.
-        size: height and width of images in pixels; by default the checkpoint's own. Position embeddings are
-            resampled.
-
-    Returns:
-        Lines of text about what was adopted.
-
-    Raises:
-        FileNotFoundError, ValueError: as the functions above; or the tokenizer or the size does not fit.
-    """
-    found = read_t5gemma2(source)
-    tokenizer = read_gemma3_tokenizer(source)
-    rows, marks = found.config.encoder.vocab_size, (*found.config.before, *found.config.after)
-    if tokenizer.vocab_size > rows or tuple(map(tokenizer.piece_id, GEMMA3_PIECES)) != marks:
-        raise ValueError(
-            f"{source}: its tokenizer has {tokenizer.vocab_size} ids, its embedding {rows} rows, and {marks[0]} "
-            f"and {marks[1]} are {' and '.join(GEMMA3_PIECES)}: put the tokenizer of this checkpoint beside it"
-        )
-    vision, blank = found.config.vision, tuple(tokenizer.encode("\n\n"))
-    positions, grid = at_size(vision, found.weights["vit.positions"], size)
-    config = replace(
-        found.config,
-        vision=replace(vision, grid=grid),
-        bos=tokenizer.bos_id,
-        before=(*blank, marks[0]),
-        after=(marks[1], *blank),
-    )
-    whole_squares(config.pool, config.vision)
-    write_model(
-        out,
-        {**found.weights, "vit.positions": positions},
-        config,
-        preprocess=read_preprocess(source, *config.vision.image_size),
-        tokenizer=tokenizer,
-        facts=Facts(
-            parts={"model": str(source)},
-            dialect=PLAIN.name,
-            max_prompt=config.longest,
-            positions=describe_positions(vision.grid, grid),
-        ),
-    )
-    side = " x ".join(str(n) for n in config.vision.image_size)
-    tokens, layers = grid[0] * grid[1] // config.pool**2, f"{config.encoder.layers} + {config.decoder.layers}"
-    return [
-        f"T5Gemma 2: {len(found.weights)} tensors, image encoder of {vision.depth} layers of {vision.width}, "
-        f"{side} pixels, {tokens} visual tokens, language model of {layers} layers of {config.encoder.d_model}",
-        f"vocabulary: {tokenizer.vocab_size} tokens, {rows} rows",
-    ]
+    return Stored(config, weights)
 
 
 def write_t5gemma2(
@@ -212,8 +279,8 @@ def rules(config: T5Gemma2Config) -> list[Rule]:
         Rule(("text.embed.after_image",), ("model.encoder.embed_tokens.eoi_embedding",)),
         Rule(("text.encoder.norm.weight",), ("model.encoder.norm.weight",)),
         Rule(("text.decoder.norm.weight",), ("model.decoder.norm.weight",)),
-        *layer_rules("text.encoder", "model.encoder", config.encoder.layers, _NORMS),
-        *layer_rules("text.decoder", "model.decoder", config.decoder.layers, _NORMS),
+        *gemma.layer_rules("text.encoder", "model.encoder", config.encoder.layers, _NORMS),
+        *gemma.layer_rules("text.decoder", "model.decoder", config.decoder.layers, _NORMS),
     ]
 
 
@@ -236,7 +303,7 @@ def _text_config(described: Mapping[str, Any], where: str) -> GemmaConfig:
     near = ["sliding" in kind for kind in c.get("layer_types") or []]
     period = near.index(False) + 1 if False in near else len(near) + 1 if near else _PERIOD
     config = GemmaConfig(
-        **read_shapes(c),
+        **gemma.read_shapes(c),
         query_scalar=c["query_pre_attn_scalar"],
         rope_base=ropes["full_attention"][0],
         norm_eps=c["rms_norm_eps"],
@@ -271,7 +338,7 @@ def _layer_types(config: GemmaConfig) -> list[str]:
 def _describe_text(t: GemmaConfig) -> dict[str, Any]:
     scaled = {"rope_type": "default"} if t.rope_factor == 1 else {"rope_type": "linear", "factor": t.rope_factor}
     return {
-        **describe_shapes(t),
+        **gemma.describe_shapes(t),
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": t.query_scalar,
         "sliding_window": t.window,

@@ -1,7 +1,7 @@
-"""PaliGemma's mask VQ-VAE from big_vision's `vae-oid.npz`.
+"""The mask VQ-VAE, and the published one from big_vision's `vae-oid.npz`.
 
-Names and layouts are torch's; the modules are those of big_vision's `pp/proj/paligemma/segmentation.py` (encoder)
-and `evaluators/proj/paligemma/transfers/segmentation.py` (decoder), at the same places as in ours.
+Names and layouts are torch's; the modules are at the same places as in big_vision's two files `segmentation.py`
+(encoder in `pp/proj`, decoder in `evaluators/proj`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from openpali.architectures.base import Architecture, Stored
 from openpali.architectures.facts import Facts
-from openpali.interop.big_vision import read_arrays
-from openpali.interop.names import Rule, read, skeleton
+from openpali.architectures.halves.big_vision import read_arrays
+from openpali.architectures.rules import Rule, read, skeleton
+from openpali.architectures.siglip import PRESETS as SIGLIP
 from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
-from openpali.weights.format import write_model
 
 _CODEBOOK = "_vq_vae._embedding"
 _WIDTH = "decoder.0.weight"
@@ -47,12 +48,21 @@ def read_mask_codec(path: Path) -> tuple[MaskVQVAEConfig, dict[str, Tensor]]:
     return config, {**weights, "code_count": torch.ones(config.codes), "code_sum": weights["codebook"].clone()}
 
 
-def adopt_mask_codec(path: Path, out: Path) -> list[str]:
-    """Write the folder of a mask codec; returns lines of text about it.
+class MaskVQVAEArchitecture(Architecture[MaskVQVAEConfig]):
+    """Masks as tokens and back."""
 
-    Raises:
-        FileNotFoundError, ValueError: as :func:`read_mask_codec`.
-    """
-    config, weights = read_mask_codec(path)
-    write_model(out, weights, config, preprocess=None, tokenizer=None, facts=Facts(parts={"masks": str(path)}))
-    return [f"mask VQ-VAE: {config.codes} codes of {config.code_dim}, {config.width} channels"]
+    kind = "mask_vqvae"
+    config = MaskVQVAEConfig
+    presets = {
+        **dict.fromkeys(SIGLIP, MaskVQVAEConfig()),
+        "pico": MaskVQVAEConfig(code_dim=8, width=16),
+        **dict.fromkeys(("nano", "nano-deep"), MaskVQVAEConfig(width=64, code_dim=32)),
+    }
+
+    def build(self, config: MaskVQVAEConfig) -> nn.Module:
+        return MaskVQVAE(config)
+
+    def read(self, source: Path) -> Stored[MaskVQVAEConfig]:
+        config, weights = read_mask_codec(source)
+        about = f"mask VQ-VAE: {config.codes} codes of {config.code_dim}, {config.width} channels"
+        return Stored(config, weights, facts=Facts(parts={"masks": str(source)}), about=[about])

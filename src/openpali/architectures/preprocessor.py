@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from openpali.architectures.rules import read_json, require_settings
 from openpali.data.media.images import FILTERS, Preprocess
-from openpali.interop.names import read_json, require_settings
 
 SIGLIP = "SiglipImageProcessor"
 FILE = "preprocessor_config.json"

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from openpali.interop.names import Rule, read
-from openpali.interop.siglip import ImageEncoder, parts
+from openpali.architectures.halves.image_encoder import ImageEncoder, parts
+from openpali.architectures.rules import Rule, read
 from openpali.model.siglip import TextTowerConfig
 from openpali.model.vit import ViTConfig
 

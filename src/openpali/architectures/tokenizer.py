@@ -1,4 +1,4 @@
-"""Tokenizers of the T5 family, of PaliGemma and of T5Gemma 2.
+"""Tokenizers of public checkpoints.
 
 SentencePiece models, and the `tokenizer.json` that transformers makes of T5's, become our single-file tokenizer
 with the same ids. T5's sentinels keep the ids the model was trained with; mode, mask and location tokens are added
@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from openpali.interop.names import read_json
+from openpali.architectures.rules import read_json
 from openpali.messages import reason
 from openpali.text.tokenizer import SENTINELS, Tokenizer, spm
 
 _MODELS = ("spiece.model", "sentencepiece.model", "tokenizer.model")
-_GEMMA = (*_MODELS, "paligemma_tokenizer.model", "gemma_tokenizer.model")  # big_vision's names
 _SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _TYPES = spm.ModelProto.SentencePiece
@@ -52,7 +51,7 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
     declared = _sentinels(folder, config)
     count = max(declared, default=SENTINELS - 1) + 1
     try:
-        tokenizer = Tokenizer.adopt(proto, sentinels=count, locations=locations)
+        tokenizer = Tokenizer.convert(proto, sentinels=count, locations=locations)
         known = max(len(spm.ModelProto.FromString(proto).pieces), tokenizer.sentinel_id(0) + 1)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -63,32 +62,19 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
     return tokenizer, known
 
 
-def read_gemma_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a PaliGemma, from a SentencePiece model, with or without location and mask tokens.
+def read_gemma_tokenizer(folder: Path, convert: Callable[[bytes], Tokenizer]) -> Tokenizer:
+    """A tokenizer of Gemma's vocabulary, made by ``convert`` of a SentencePiece model.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is not Gemma's: it has no begin token, or none for the end of a line.
     """
-    return _read_gemma(folder, Tokenizer.adopt_gemma)
-
-
-def read_gemma3_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a T5Gemma 2, from a SentencePiece model.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not Gemma 3's: it has no begin token, or none for the end of a line or around images.
-    """
-    return _read_gemma(folder, Tokenizer.adopt_gemma3)
-
-
-def _read_gemma(folder: Path, adopt: Callable[[bytes], Tokenizer]) -> Tokenizer:
-    path = next((folder / name for name in _GEMMA if (folder / name).is_file()), None)
+    named = (*_MODELS, *sorted((path.name for path in folder.glob("*_tokenizer.model")), reverse=True))
+    path = next((folder / name for name in named if (folder / name).is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"no tokenizer in {folder}: put Gemma's SentencePiece model there, {_GEMMA[-2]}")
+        raise FileNotFoundError(f"no tokenizer in {folder}: put Gemma's SentencePiece model there, {_MODELS[-1]}")
     try:
-        tokenizer = adopt(path.read_bytes())
+        tokenizer = convert(path.read_bytes())
         tokenizer.piece_id("\n")
         if tokenizer.bos_id < 0:
             raise ValueError("the vocabulary has no begin token")
@@ -157,7 +143,7 @@ def _pieces(described: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 def _normalise_alike(described: Mapping[str, Any], spec: Any) -> None:
     """Fill SentencePiece's ``NormalizerSpec``."""
-    spec.name = "adopted"
+    spec.name = "converted"
     spec.add_dummy_prefix = spec.remove_extra_whitespaces = spec.escape_whitespaces = True
     for step in _flat(described.get("normalizer"), "normalizers"):
         if step["type"] == "Precompiled":

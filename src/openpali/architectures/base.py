@@ -1,0 +1,168 @@
+"""What an architecture declares: one kind of model, in one file, for every part of the package."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from openpali.architectures.facts import NOTHING, Facts
+from openpali.data.media.images import Preprocess
+from openpali.model.gemma import GemmaConfig
+from openpali.model.t5 import T5Config
+from openpali.tasks.dialects import PALI3, Dialect
+from openpali.text.tokenizer import Tokenizer
+
+C = TypeVar("C")
+Blocks = Mapping[type[nn.Module], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Stored(Generic[C]):
+    """A model with what lies beside it in a folder.
+
+    Attributes:
+        config: its shape.
+        weights: by our names.
+        preprocess: how images are resized; None for a model without images.
+        tokenizer: None for a model without text.
+        about: lines for people on where it came from.
+    """
+
+    config: C
+    weights: Mapping[str, Tensor]
+    preprocess: Preprocess | None = None
+    tokenizer: Tokenizer | None = None
+    facts: Facts = NOTHING
+    about: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A checkpoint of transformers: tensors, JSON files by name, and the name that its SentencePiece model gets."""
+
+    weights: Mapping[str, Tensor]
+    files: Mapping[str, Mapping[str, Any]]
+    tokenizer: str = ""
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Multiply-adds of a language model's matmuls before the first token.
+
+    Attributes:
+        prefix: of what reads images and prompt.
+        memory: of the decoder's keys and values of that, if they are computed apart.
+    """
+
+    prefix: int
+    memory: int = 0
+
+
+class Architecture(ABC, Generic[C]):
+    """A kind of model. Subclass it and register an instance (:func:`openpali.architectures.registry.register`).
+
+    A model with images has a ``vit``, and its configuration a ``vision``; one that takes prompts is a
+    :class:`openpali.model.pali.VisionLanguageModel`, and the objective "sequence" trains it.
+
+    Attributes:
+        kind: name in model folders.
+        config: dataclass of its shapes, written to ``config.json``.
+        answers: whether it takes prompts.
+        presets: shapes by name, for recipes and ``openpali sizes``.
+        sides: of square images in pixels for which ``openpali sizes`` counts FLOPs.
+        blocks: the layers that are checkpointed, compiled and sharded one by one -> their parts that are called
+            on their own before them.
+        dialect: how it is asked and answers, unless its folder says otherwise.
+        model_types: of transformers, which :meth:`read` takes.
+        model_type: which ``config.json`` names, for classes of ours that transformers opens; empty: none.
+    """
+
+    kind: ClassVar[str]
+    config: type[C]
+    answers: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Any]] = {}
+    sides: ClassVar[Sequence[int]] = (224, 448)
+    blocks: ClassVar[Blocks] = {}
+    dialect: ClassVar[Dialect] = PALI3
+    model_types: ClassVar[Sequence[str]] = ()
+    model_type: ClassVar[str] = ""
+
+    @abstractmethod
+    def build(self, config: C) -> nn.Module:
+        """A model without values."""
+
+    # ---- training
+
+    def vocabulary(self, config: C) -> int:
+        """Rows of the embedding of tokens; 0 for a model without."""
+        return 0
+
+    def for_training(self, config: C, vocabulary: int, dropout: float) -> C:
+        """The shape to train with a tokenizer of so many ids, and this dropout.
+
+        Raises:
+            ValueError: it cannot be trained so.
+        """
+        if dropout:
+            raise ValueError(f"model.dropout = {dropout}, but a {self.kind} has no dropout: remove it")
+        if vocabulary > (rows := self.vocabulary(config)):
+            raise ValueError(
+                f"model.tokenizer has {vocabulary} ids, more than the {rows} rows of the model's embedding: "
+                "remove it, and the start model's is used"
+            )
+        return config
+
+    # ---- sizes
+
+    def pool(self, config: C) -> int:
+        """Side of the square of patches that becomes one visual token."""
+        return 1
+
+    def language(self, config: C) -> T5Config | GemmaConfig:
+        """Shape of what writes the text."""
+        raise NotImplementedError
+
+    def memory(self, config: C, visual: int, frames: int, prompt: int) -> int:
+        """Tokens that a text is generated from: ``visual`` of all ``frames``, those of the prompt, and others."""
+        return visual + prompt
+
+    def flops(self, config: C, memory: int) -> Flops:
+        """What is computed of so many tokens before the first one is generated."""
+        raise NotImplementedError
+
+    def token_flops(self, config: C, memory: int, position: int) -> int:
+        """Multiply-adds of generating the token at ``position`` (from 0) with a cache."""
+        raise NotImplementedError
+
+    # ---- public checkpoints
+
+    def reads(self, source: Path, described: Mapping[str, Any]) -> bool:
+        """Whether :meth:`read` takes a checkpoint; ``described`` is its ``config.json``, empty if it has none."""
+        return described.get("model_type") in self.model_types
+
+    def read(self, source: Path) -> Stored[C]:
+        """A public checkpoint, a folder of transformers or a file of another library, as a model of ours.
+
+        Raises:
+            FileNotFoundError, ValueError: it cannot be read.
+        """
+        raise ValueError(f"no checkpoint of another library can be read as a {self.kind}")
+
+    def write(self, model: Stored[C]) -> dict[str, Exported]:
+        """The opposite of :meth:`read`: subfolder -> what to write there ("" is the folder itself). Warns
+        (:class:`openpali.architectures.preprocessor.Inexpressible`) of what transformers does otherwise.
+
+        Raises:
+            ValueError: transformers has no class for it.
+        """
+        raise ValueError(f"a {self.kind} cannot be exported to transformers, which has no class for it")
+
+
+def vision_of(config: Any) -> Any:
+    """The :class:`openpali.model.vit.ViTConfig` of a configuration; None for a model without images."""
+    return getattr(config, "vision", None)

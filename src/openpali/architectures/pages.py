@@ -1,0 +1,37 @@
+"""Readers of pages: one finds lines of text, the other reads them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from openpali.architectures.base import Architecture
+from openpali.architectures.siglip import PRESETS
+from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
+from openpali.model.vit import Block
+
+
+class FinderArchitecture(Architecture[FinderConfig]):
+    kind = "finder"
+    config = FinderConfig
+    presets = {name: FinderConfig(replace(shape.vision, patch_size=16)) for name, shape in PRESETS.items()}
+    blocks = {Block: ()}
+
+    def build(self, config: FinderConfig) -> nn.Module:
+        return Finder(config)
+
+
+class ReaderArchitecture(Architecture[ReaderConfig]):
+    """Reads lines of 32 pixels. A recipe sets the characters of a preset."""
+
+    kind = "reader"
+    config = ReaderConfig
+    presets = {
+        name: ReaderConfig(replace(shape.vision, patch_size=16, grid=(2, 32)), ())
+        for name, shape in PRESETS.items()
+    }
+    blocks = {Block: ()}
+
+    def build(self, config: ReaderConfig) -> nn.Module:
+        return Reader(config)

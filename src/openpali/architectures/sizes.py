@@ -1,0 +1,143 @@
+"""Parameters, bytes and FLOPs of a model of some shape; nothing is allocated."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+
+from openpali.architectures.registry import architecture_of, build
+from openpali.model.int8 import storage_of
+from openpali.model.pali import PaliModel, VisionLanguageModel
+
+PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
+
+
+def count_parameters(config: Any) -> dict[str, int]:
+    """Parameters of each of :data:`PARTS` of a model of this size; nothing is allocated.
+
+    ``encoder`` and ``decoder`` belong to the language model and include norms and position biases. ``encoder`` is 0
+    if there is none, and ``head`` if it is tied to the embedding. ``project`` is all between the two.
+    """
+    prefixes = {
+        "vision": ("vit.",),
+        "encoder": ("text.encoder",),
+        "decoder": ("text.decoder", "text.layers.", "text.norm."),
+        "embedding": ("text.embed",),
+        "head": ("text.head.",),
+    }
+    counts = dict.fromkeys(PARTS, 0)
+    for name, parameter in _hollow(config).named_parameters():
+        part = next((part for part, begins in prefixes.items() if name.startswith(begins)), "project")
+        counts[part] += parameter.numel()
+    return counts
+
+
+def _hollow(config: Any) -> VisionLanguageModel:
+    with torch.device("meta"):
+        return cast(VisionLanguageModel, build(config))
+
+
+def int8_bytes(config: Any) -> int:
+    """Bytes of the tensors of a model of this size as ``openpali quantize`` writes it; nothing is allocated."""
+    model = _hollow(config)
+    stored = storage_of(model)
+    return sum(tensor.numel() * stored[name].itemsize for name, tensor in model.state_dict().items())
+
+
+def parameters_per_token(model: PaliModel) -> int:
+    """Parameters read per generated token: the head, and the decoder without the projections of cross-attention's
+    keys and values, which are computed once."""
+    decoder = sum(
+        p.numel()
+        for name, p in model.text.named_parameters()
+        if name.startswith("decoder") and ".cross.key_value." not in name
+    )
+    return decoder + model.text.head_weight.numel()
+
+
+def count_tokens(config: Any, size: tuple[int, int] | None = None) -> int:
+    """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own).
+
+    Raises:
+        ValueError: a side is not a multiple of the patch, or of the square of patches that is averaged.
+    """
+    height, width = size or config.vision.image_size
+    patch = config.vision.patch_size
+    if min(height, width) < patch or height % patch or width % patch:
+        nearest = " x ".join(str(max(1, round(side / patch)) * patch) for side in (height, width))
+        raise ValueError(
+            f"{height} x {width} pixels do not divide into patches of {patch}: use multiples of it, as {nearest}"
+        )
+    rows, columns, pool = height // patch, width // patch, architecture_of(config).pool(config)
+    if rows % pool or columns % pool:
+        raise ValueError(
+            f"{rows} x {columns} patches cannot be averaged {pool} x {pool} at a time: sides of images must be "
+            f"multiples of {pool * patch} pixels"
+        )
+    tokens: int = rows * columns // pool**2
+    return tokens
+
+
+def flops_per_image(config: Any, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0) -> int:
+    """Floating-point operations before the first token, the sum of :func:`flops_of_stages`."""
+    return sum(flops_of_stages(config, size, frames=frames, prompt=prompt).values())
+
+
+def flops_of_stages(
+    config: Any, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
+) -> dict[str, int]:
+    """Floating-point operations before the first token: "vision" (ViT and projection), "encoder" (what
+    reads images and prompt), and "memory" (the decoder's keys and values of the encoder's outputs).
+
+    Counts matmuls only, two operations per multiply-add.
+
+    Args:
+        config: of a model that takes prompts.
+        size: as for :func:`count_tokens`.
+        frames: images per prompt.
+        prompt: its length in tokens.
+    """
+    v, tokens, known = config.vision, count_tokens(config, size), architecture_of(config)
+    patches = tokens * known.pool(config) ** 2
+    block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # multiply-adds per patch
+    vision = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
+    vision += tokens * v.width * known.language(config).d_model
+    text = known.flops(config, known.memory(config, frames * tokens, frames, prompt))
+    return {"vision": 2 * frames * vision, "encoder": 2 * text.prefix, "memory": 2 * text.memory}
+
+
+def flops_per_token(
+    config: Any, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0, position: int = 0
+) -> int:
+    """Floating-point operations of generating the token at ``position`` (from 0) with a cache.
+
+    Counts and takes what :func:`flops_of_stages` does.
+    """
+    known, visual = architecture_of(config), frames * count_tokens(config, size)
+    return 2 * known.token_flops(config, known.memory(config, visual, frames, prompt), position)
+
+
+def describe(config: Any) -> dict[str, Any]:
+    """What ``openpali sizes`` prints: ``parameters`` of each part and in total, ``bytes`` per dtype, and ``flops``.
+
+    The latter at the preset's own resolution and at those of its kind of model (rounded to whole patches), with 16
+    prompt tokens.
+    """
+    parts = count_parameters(config)
+    total = sum(parts.values())
+    patch = config.vision.patch_size
+    resolutions = (round(side / patch) * patch for side in architecture_of(config).sides)
+    sides = dict.fromkeys([config.vision.image_size[0], *resolutions])
+    return {
+        "parameters": {**parts, "all": total},
+        "bytes": {"fp32": 4 * total, "bf16": 2 * total, "int8": int8_bytes(config)},
+        "flops": {
+            str(side): {
+                "visual_tokens": count_tokens(config, (side, side)),
+                "per_image": flops_per_image(config, (side, side), prompt=16),
+                "per_token": flops_per_token(config, (side, side), prompt=16),
+            }
+            for side in sides
+        },
+    }

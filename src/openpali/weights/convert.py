@@ -1,0 +1,84 @@
+"""Public checkpoints as model folders, and model folders as checkpoints for transformers' own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from openpali.architectures.base import Architecture, Stored, vision_of
+from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
+from openpali.architectures.registry import architecture_for, find_dialect
+from openpali.architectures.sizes import count_tokens
+from openpali.model.vit import resample_positions
+from openpali.text.masks import CODES_PER_MASK
+from openpali.weights.files import MAIN, MASKS
+from openpali.weights.write import POSITIONS, write_family, write_model
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    masks: Path | None = None,
+    architecture: Architecture[Any] | None = None,
+) -> Sequence[str]:
+    """Write a model folder from a checkpoint of another library, with ``masks`` a family of it and its mask codec.
+
+    Args:
+        source: a folder of transformers, or a file of big_vision, its tokenizer beside it.
+        out: folder to write.
+        size: as for :func:`write_stored`.
+        masks: big_vision's ``vae-oid.npz``.
+        architecture: that reads it; by default the one that says so.
+
+    Returns:
+        Lines of text about it.
+
+    Raises:
+        FileNotFoundError, ValueError: it is of no known kind, its files cannot be read, or the size does not fit.
+    """
+    model = (architecture or architecture_for(source)).read(source)
+    if masks is None:
+        return write_stored(model, out, size)
+    written = find_dialect(model.facts.dialect).masks.encode([0] * CODES_PER_MASK)
+    if model.tokenizer is None or len(model.tokenizer.encode(written)) != CODES_PER_MASK:
+        raise ValueError(f"--masks is for a model with tokens for masks, and {source} has none: leave it out")
+    codec = MaskVQVAEArchitecture().read(masks)
+    facts = model.facts.but(parts={**model.facts.parts, **codec.facts.parts})
+    told = [*write_stored(replace(model, facts=facts), out / MAIN, size), *write_stored(codec, out / MASKS)]
+    write_family(out, [MAIN, MASKS], {}, [])
+    return told
+
+
+def write_stored(model: Stored[Any], out: Path, size: tuple[int, int] | None = None) -> Sequence[str]:
+    """Write a model folder for images of ``size`` (height, width in pixels; None: its own); returns lines on it.
+
+    Raises:
+        ValueError: the size does not divide into patches.
+    """
+    m = _resized(model, size)
+    write_model(out, m.weights, m.config, preprocess=m.preprocess, tokenizer=m.tokenizer, facts=m.facts)
+    return m.about
+
+
+def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
+    """The model with position embeddings resampled for this size."""
+    old = vision_of(model.config)
+    if old is None:
+        return model
+    height, width = size or old.image_size
+    tokens = count_tokens(model.config, (height, width))
+    grid = height // old.patch_size, width // old.patch_size
+    method = "as trained" if grid == old.grid else "bilinear, corners aligned, no antialiasing"
+    told = f"position embeddings: {[*old.grid]} -> {[*grid]}, {method}: {height} x {width} pixels, {tokens} tokens"
+    return replace(
+        model,
+        config=replace(model.config, vision=replace(old, grid=grid)),
+        weights={**model.weights, POSITIONS: resample_positions(model.weights[POSITIONS], old.grid, grid)},
+        preprocess=model.preprocess and replace(model.preprocess, height=height, width=width),
+        facts=model.facts.but(positions={"method": method, "from": [*old.grid], "to": [*grid]}),
+        about=[*model.about, told],
+    )

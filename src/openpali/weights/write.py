@@ -1,0 +1,113 @@
+"""Writing a model folder: ``config.json``, tensors and, for models that take text, ``tokenizer.model``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from openpali.architectures.facts import NOTHING, Facts
+from openpali.architectures.registry import architecture_of
+from openpali.data.media.images import Preprocess
+from openpali.tensors import write_tensors
+from openpali.text.tokenizer import Tokenizer
+from openpali.weights.adapters import Adapter, remove_adapter, write_adapter
+from openpali.weights.files import CONFIG, FAMILY, OOD_FOLDERS, TOKENIZER
+from openpali.whole import write_whole
+
+FORMAT = 1
+POSITIONS = "vit.positions"
+
+
+def write_model(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    config: Any,
+    *,
+    preprocess: Preprocess | None,
+    tokenizer: Tokenizer | None,
+    facts: Facts = NOTHING,
+) -> None:
+    """Write a model folder. ``facts`` is what else should be recorded.
+
+    Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
+    What was fitted to them, confidence and OOD detector, goes, and so does an adapter.
+
+    Raises:
+        ValueError: the folder holds a family of models.
+        OSError: it cannot be written.
+    """
+    _require_no_family(folder)
+    write_tensors(folder, weights)
+    remove_adapter(folder)
+    _write_beside(folder, config, preprocess, tokenizer, facts)
+
+
+def write_adapted(
+    folder: Path,
+    adapter: Adapter,
+    config: Any,
+    *,
+    preprocess: Preprocess | None,
+    tokenizer: Tokenizer | None,
+    facts: Facts = NOTHING,
+) -> None:
+    """Write a folder with an adapter in the place of weights, otherwise as :func:`write_model`.
+
+    Raises:
+        ValueError, OSError: as :func:`write_model`.
+    """
+    _require_no_family(folder)
+    write_adapter(folder, adapter)
+    _write_beside(folder, config, preprocess, tokenizer, facts)
+
+
+def _require_no_family(folder: Path) -> None:
+    """Check that no family is found in the place of what is about to be written."""
+    if (folder / FAMILY).is_file():
+        raise ValueError(f"{folder} holds a family of models, which would hide this one: choose another --out")
+
+
+def _write_beside(
+    folder: Path, config: Any, preprocess: Preprocess | None, tokenizer: Tokenizer | None, facts: Facts
+) -> None:
+    """Write what a model folder holds beside its tensors."""
+    for name in OOD_FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    if tokenizer is not None:
+        (folder / TOKENIZER).write_bytes(tokenizer.proto)
+    describe(folder, config, preprocess, facts)
+
+
+def describe(folder: Path, config: Any, preprocess: Preprocess | None, facts: Facts) -> None:
+    """Write ``config.json``, whole or not at all: a folder with one is a complete model."""
+    known = architecture_of(config)
+    described = {
+        "format": FORMAT,
+        "kind": known.kind,
+        "config": dataclasses.asdict(config),
+        "preprocess": None if preprocess is None else dataclasses.asdict(preprocess),
+        "facts": facts.json_object(),
+    }
+    if known.model_type:
+        described["model_type"] = known.model_type
+    write_whole(folder / CONFIG, f"{json.dumps(described, indent=1, ensure_ascii=False)}\n".encode())
+
+
+def write_family(
+    folder: Path,
+    parts: Sequence[str],
+    tasks: Mapping[str, Sequence[str]],
+    languages: Sequence[str],
+    about: str = "",
+    names: Sequence[str] = (),
+) -> None:
+    """Write the ``family.json`` of a folder that has each part in a subfolder of its name, see :class:`Family`."""
+    family = {"parts": {part: part for part in parts}, "tasks": tasks, "languages": languages, "about": about}
+    family |= {"names": names} if names else {}
+    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
