@@ -185,7 +185,8 @@ class Cache:
         # each head's in one piece, as every step reads them: at 3,380 tokens that halves its attention
         read = [(keys.contiguous(), values.contiguous()) for keys, values in memories]
         rows, _, n, _ = read[0][0].shape
-        lengths = torch.full((rows,), n) if real_BN is None else real_BN.sum(1).cpu()
+        # plans count on the meta device, which has no numbers
+        lengths = torch.full((rows,), n) if real_BN is None or real_BN.is_meta else real_BN.sum(1).cpu()
         self.memory = Memories(read, lengths)
         room = min(max_length, ROOM)
         empty = [tuple(t.new_zeros(rows, t.shape[1], room, t.shape[3]) for t in pair) for pair in read]

@@ -229,11 +229,17 @@ def test_an_answer_costs_its_tokens_one_by_one() -> None:
     assert [batches_of(70, 32, ranks) for ranks in (1, 2, 4)] == [3, 2, 1]
 
 
+def with_batch(recipe: Recipe, batch: int) -> Recipe:
+    """The recipe for one step of another batch."""
+    [phase] = recipe.phases
+    return recipe.model_copy(update={"batch": batch, "phases": [phase.model_copy(update={"samples": batch})]})
+
+
 @pytest.mark.slow
 def test_a_recipe_that_does_not_fit_gets_settings_that_do() -> None:
     recipe = recipe_of("sequence")
     small = replace(DEVICES["h100"], memory=0.2e9)
-    plan = make_plan(recipe.model_copy(update={"batch": 32}), small, 1)
+    plan = make_plan(with_batch(recipe, 32), small, 1)
     assert not plan.fits
     assert plan.suggestion
     assert all(phase.costs.peak <= 0.9 * small.memory for phase in plan.suggested)
@@ -242,7 +248,7 @@ def test_a_recipe_that_does_not_fit_gets_settings_that_do() -> None:
 
 
 def test_a_model_that_fits_on_each_device_is_not_sharded() -> None:
-    recipe = recipe_of("sequence").model_copy(update={"batch": 64, "parallel": ParallelSpec(shard="full")})
+    recipe = with_batch(recipe_of("sequence"), 64).model_copy(update={"parallel": ParallelSpec(shard="full")})
     small = replace(DEVICES["h100"], memory=0.3e9)
     found = _suggest(recipe, small, 2, Lengths())
     assert found is not None
