@@ -198,7 +198,7 @@ def test_the_way_with_an_adapter_runs(
     monkeypatch.setitem(PRESETS, "paligemma2-3b", open_model(base).config)
     np.savez(tmp_path / "vae-oid.npz", **mask_codec_arrays())
     shutil.copytree(base.parent / "theirs", tmp_path / "paligemma2-3b-pt-224")
-    for part in ("train", "test"):
+    for part in ("train", "validation", "test"):
         shutil.copy(data, tmp_path / f"mine-{part}.jsonl")
     (tmp_path / "images").mkdir()
     shutil.copy(tmp_path / "0.png", tmp_path / "images" / "00000.png")
