@@ -26,7 +26,7 @@ from openpali.eval.splits import EvalSplit
 from openpali.infer.bulk import Reply
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import CONFIDENT, OutOfDistribution, Prediction
+from openpali.infer.pipeline import CONFIDENT, OutOfDistribution, Prediction, Row
 from openpali.metrics.boxes import Detection, right_boxes
 from openpali.metrics.calibration import Calibration, auroc, expected_calibration_error, fit_calibration
 from openpali.tasks.base import Answer
@@ -272,8 +272,8 @@ def test_each_box_has_its_own_confidence(calibrated: Path, tokenizer: Tokenizer)
     pipeline = Pali.from_pretrained(calibrated).pipeline()
     task = pipeline.task("detect")
     generated = said(tokenizer, ("10 20 30 40 red circle", -0.25), ("50 60 70 80 blue star", -1.5))
-    answer = pipeline.prediction("p", task, Size(100, 100), generated).answer
-    assert pipeline.prediction("p", task, Size(100, 100), generated, ["red"]).answer.objects == ()
+    answer = pipeline.prediction(Row("p", (), (), Size(100, 100), task), generated).answer
+    assert pipeline.prediction(Row("p", (), (), Size(100, 100), task), generated, ["red"]).answer.objects == ()
     sure = [Calibration(2.0, 1.0).confidence(claim) for claim in task.claims(generated, tokenizer)]
     assert [thing.confidence for thing in answer.objects] == sure
     assert answer.confidence is None
@@ -291,7 +291,7 @@ def test_an_answer_that_was_cut_has_no_confidence(calibrated: Path, tokenizer: T
         whole = said(tokenizer, (text, -0.25))
         cut = replace(whole, log_probs=whole.log_probs[:-1], finish_reason=reason)
         for generation in (whole, cut):
-            answer = pipeline.prediction("p", pipeline.task(name), Size(100, 100), generation).answer
+            answer = pipeline.prediction(Row("p", (), (), Size(100, 100), pipeline.task(name)), generation).answer
             [sure] = [thing.confidence for thing in answer.objects] or [answer.confidence]
             assert (sure is None) == (generation is cut)
 
@@ -304,7 +304,9 @@ def test_mask_tokens_tell_which_task_reads_an_answer(family: Path, tokenizer: To
 
     def read(name: str, text: str) -> Answer:
         generated = said(tokenizer, (text, -0.25))
-        return pipeline.prediction("detect: the red circle", pipeline.task(name), size, generated).answer
+        return pipeline.prediction(
+            Row("detect: the red circle", (), (), size, pipeline.task(name)), generated
+        ).answer
 
     for name in ("detect", "refseg"):
         [thing] = read(name, mask).objects
