@@ -75,11 +75,11 @@ def _estimate(groups: list[Values], per_sample: Values, level: float) -> Estimat
     freedom = variance**2 / math.fsum(part**2 / own for part, own in parts)
     deviation = math.sqrt(variance)
     try:
-        from scipy.stats import t
+        from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
     except ImportError as error:
         raise ValueError("intervals over seeds need SciPy: pip install 'openpali[train]'") from error
-    half = float(t.ppf((1 + level) / 2, freedom)) * deviation
-    return Estimate(value, value - half, value + half, 2 * float(t.sf(abs(value) / deviation, freedom)))
+    half = float(stdtrit(freedom, (1 + level) / 2)) * deviation
+    return Estimate(value, value - half, value + half, 2 * float(stdtr(freedom, -abs(value) / deviation)))
 
 
 def _checked(values: ArrayLike) -> Values:
