@@ -62,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kept", action="store_true", help="glibc keeps freed memory, as in the trainer")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES, metavar="NAME", help="only these")
     parser.add_argument("--recipe", nargs="+", metavar="FILE", help="a recipe, and KEY=VALUE to change; one rank")
     parser.add_argument("--json", type=Path, dest="file")
     parser.add_argument("--measure", type=Path, metavar="FILE", help=argparse.SUPPRESS)
@@ -106,7 +107,7 @@ def shapes(options: argparse.Namespace) -> dict[str, tuple[int, Recipe]]:
         file, *changes = options.recipe
         recipe = load_recipe(Path(file), changes)
         return {recipe.name: (1, recipe)}
-    return {name: (ranks, recipe_of(name, options.precision)) for name, (ranks, _) in SHAPES.items()}
+    return {name: (SHAPES[name][0], recipe_of(name, options.precision)) for name in options.shapes}
 
 
 def measure_rank(recipes: dict[str, Recipe], options: argparse.Namespace, rank: int) -> None:

@@ -122,6 +122,7 @@ def test_text_beside_transformers(tmp_path) -> None:
     assert found.keys() - theirs == wanted
 
 
+@pytest.mark.slow
 @needs_proc
 def test_full_size_on_a_small_preset(tmp_path) -> None:
     kinds = ("bf16", "openvino-int8")  # torch-int8 has the rows of bf16
