@@ -20,10 +20,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from requests_to import LIMITS, chat, data_url, service_of, serving
 
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Prediction
+from openpali.infer.pipeline import Prediction, Row
 from openpali.serve.limits import Limits
 from openpali.serve.service import Service
-from openpali.tasks.base import Answer, Task
+from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -57,13 +57,12 @@ def url(service: Service) -> Iterator[str]:
     pipeline = service.scheduler.pali.pipeline()
     predict = pipeline.prediction
 
-    def prediction(prompt: str, task: Task, *given: Any) -> Prediction:
-        found = predict(prompt, task, *given)
-        if task.name != "detect":
+    def prediction(row: Row, *given: Any) -> Prediction:
+        found = predict(row, *given)
+        if row.task.name != "detect":
             return found
-        return Prediction(
-            prompt, Answer("two", FOUND), found.generation, ood_score=1.5 if "stranger" in prompt else 0.5
-        )
+        score = 1.5 if "stranger" in row.prompt else 0.5
+        return Prediction(row.prompt, Answer("two", FOUND), found.generation, ood_score=score)
 
     pipeline.prediction = prediction  # type: ignore[method-assign, assignment]
     with serving(service) as address:
