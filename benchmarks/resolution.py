@@ -58,15 +58,15 @@ def _measure(name: str, side: int, rounds: int, peak: float) -> Iterator[Result]
     preset = replace(
         preset,
         vision=replace(preset.vision, grid=(count, count)),
-        language=replace(preset.language, vocab_size=1024, decoder_layers=1),  # neither is measured
+        text=replace(preset.text, vocab_size=1024, decoder_layers=1),  # neither is measured
     )
-    ours = init_weights(PaliModel(preset.pali)).bfloat16().eval()
+    ours = init_weights(PaliModel(preset)).bfloat16().eval()
     theirs = VisionT5(preset).bfloat16().eval()
     int8 = deepcopy(ours)
     compute_in_int8(int8)
     images = torch.randint(0, 256, (1, 1, count * patch, count * patch, 3), dtype=torch.uint8)
     pixels = images[:, 0].permute(0, 3, 1, 2).bfloat16() / 127.5 - 1
-    prompt = torch.randint(2, preset.language.vocab_size, (1, PROMPT))
+    prompt = torch.randint(2, preset.text.vocab_size, (1, PROMPT))
     visual = ours.embed_images(images)
     embedded = torch.cat([visual, theirs.t5.get_input_embeddings()(prompt)], 1)
     stages = {
