@@ -149,8 +149,7 @@ EVALUATED = [  # only by name, for `test_evals.py`
     )
     for kind, world, placed in (
         ("3", 3, {}),  # a rank without captions
-        ("2-sharded-bf16", 2, {**sharded(), "precision": "bf16"}),
-        ("4-hybrid", 4, sharded("hybrid", checkpointing="selective")),
+        ("2-sharded-bf16", 2, {**sharded(checkpointing="selective"), "precision": "bf16"}),
     )
     for evals in ({}, EVALS)
 ]
