@@ -13,7 +13,7 @@ from openpali.infer.pipeline import Prediction, group
 
 SURE = 0.98  # confidence at which no other part is asked; chosen on development sets, as the next two
 OUT_OF_DISTRIBUTION = 0.3
-"""Factor of the confidence in an answer about images out of distribution."""
+"""Factor of the confidence in an answer about images at the limit of the distribution; further out it falls."""
 SQUASHED = 2.0
 """Most that a part may squash an image to be asked about it, if another part squashes it less."""
 
@@ -43,4 +43,5 @@ def ask_in_turn(parts: Sequence[Sequence[str]], ask: Ask) -> list[Prediction]:
 
 def trust(prediction: Prediction) -> float:
     """The confidence in an answer, 0..1, less if the images are out of distribution; 0 without one."""
-    return (prediction.confidence or 0.0) * (OUT_OF_DISTRIBUTION if prediction.out_of_distribution else 1.0)
+    far = prediction.ood_score if prediction.out_of_distribution else None  # 1 at the limit
+    return (prediction.confidence or 0.0) * (OUT_OF_DISTRIBUTION / far if far else 1.0)
