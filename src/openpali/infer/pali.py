@@ -7,7 +7,6 @@ pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
@@ -425,9 +424,10 @@ class Pali:
         parts = self.parts_for(task)
         if not images or len(parts) == 1:
             return parts[:1]
-        (height, width), own = images[0].size, self._preprocess
-        fit = [part for part in parts if own[part].squashes(images[0].size) <= SQUASHED] or parts
-        ordered = sorted(fit, key=lambda part: abs(math.log(own[part].width * height / (own[part].height * width))))
+        own = self._preprocess
+        mismatch = {part: own[part].mismatch(images[0].size) for part in parts}
+        fit = [part for part in parts if own[part].policy == "pad" or mismatch[part] <= SQUASHED] or parts
+        ordered = sorted(fit, key=mismatch.__getitem__)
         calibrated = all(self.pipeline(part).calibration(task) for part in parts)
         return tuple(ordered if calibrated else ordered[:1])
 

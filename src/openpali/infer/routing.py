@@ -30,15 +30,23 @@ def ask_in_turn(parts: Sequence[Sequence[str]], ask: Ask) -> list[Prediction]:
     found: list[list[Prediction]] = [[] for _ in parts]
     for turn in range(max(map(len, parts), default=0)):
         left = [
-            row
-            for row, some in enumerate(parts)
-            if turn < len(some) and not (turn and trust(found[row][-1]) >= SURE)
+            row for row, some in enumerate(parts) if turn < len(some) and not (turn and is_sure(found[row][-1]))
         ]
         for part, places in group([parts[row][turn] for row in left]).items():
             rows = [left[place] for place in places]
             for row, prediction in zip(rows, ask(part, rows), strict=True):
                 found[row].append(replace(prediction, part=part))
-    return [max(some, key=trust) for some in found]
+    return [some[best(some)] for some in found]
+
+
+def is_sure(prediction: Prediction) -> bool:
+    """Whether no other part need be asked."""
+    return trust(prediction) >= SURE
+
+
+def best(found: Sequence[Prediction]) -> int:
+    """Which of the answers of several parts to give, in the order in which they were asked."""
+    return max(range(len(found)), key=lambda turn: trust(found[turn]))
 
 
 def trust(prediction: Prediction) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from openpali.infer.generate import Ask, Generation, Text, Written
 from openpali.infer.pipeline import Pipeline, Prediction, Row
-from openpali.infer.routing import SURE, trust
+from openpali.infer.routing import best, is_sure
 from openpali.serve.features import Key
 
 
@@ -139,10 +139,10 @@ class Ticket:
         if self.decided:
             return False
         made = [self._read(attempt)[0] for attempt in self.attempts[: self.turn + 1]]
-        if self.turn + 1 < len(self.attempts) and trust(made[-1]) < SURE:
+        if self.turn + 1 < len(self.attempts) and not is_sure(made[-1]):
             self.turn += 1
             return True
-        self.turn = max(range(len(made)), key=lambda turn: trust(made[turn]))
+        self.turn = best(made)
         return False
 
     def cancel(self) -> None:

@@ -274,10 +274,10 @@ class Preprocess:
                 f"{', '.join(get_args(Policy))}, filter one of {', '.join(FILTERS)}"
             )
 
-    def squashes(self, size: Size) -> float:
-        """How many times more it shrinks one side of an image than the other, from 1."""
+    def mismatch(self, size: Size) -> float:
+        """How many times wider or higher than the model's images an image is, in proportion; from 1."""
         ratio = self.width * size.height / (self.height * size.width)
-        return 1.0 if self.policy == "pad" else max(ratio, 1 / ratio)
+        return max(ratio, 1 / ratio)
 
     @property
     def min_size(self) -> Size | None:
