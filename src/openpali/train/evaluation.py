@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from openpali.data.sources.registry import open_source
 from openpali.eval.datasets.base import Benchmark
 from openpali.eval.evaluators import Evaluator
+from openpali.eval.pages import FindingEvaluator, ReadingEvaluator
 from openpali.eval.registry import find_benchmark
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import BenchmarkEvalSpec, PageEvalSpec, Recipe
 
 B = TypeVar("B", bound=Benchmark)
 
@@ -31,6 +33,15 @@ class Evaluation:
     n: int
     metric: str
     evaluators: Sequence[Evaluator[Any]]
+
+
+def of_pages(
+    spec: BenchmarkEvalSpec, kind: type[FindingEvaluator] | type[ReadingEvaluator], metric: str
+) -> Evaluation:
+    """An evaluation of pages, by an evaluator of this kind."""
+    assert isinstance(spec, PageEvalSpec)
+    evaluator = kind(spec.label, open_source(spec.source, {}), spec.limit or None)
+    return Evaluation(spec.label, spec.every, evaluator.n, metric, [evaluator])
 
 
 def find_for(recipe: Recipe, name: str, kind: type[B], what: str) -> B:

@@ -9,12 +9,10 @@ from pydantic import Field
 
 from openpali.data.pipeline.encode import Batch, Encoder
 from openpali.data.pipeline.pages import FindingEncoder
-from openpali.data.sources.registry import open_source
-from openpali.eval.evaluators import count
 from openpali.eval.pages import FindingEvaluator
 from openpali.model.pages import CELL, Cells, FinderConfig, Truth, finding_loss
 from openpali.tasks.registry import Tools
-from openpali.train.evaluation import Evaluation
+from openpali.train.evaluation import Evaluation, of_pages
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
 from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, PageEvalSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
@@ -28,7 +26,7 @@ class FindRecipe(EvaluatedRecipe):
 
 
 class FindObjective(Objective[FindRecipe]):
-    """A linear head on every patch."""
+    """A head on every patch and its cells."""
 
     recipe_class: ClassVar[type[Recipe]] = FindRecipe
 
@@ -53,7 +51,4 @@ class FindObjective(Objective[FindRecipe]):
 
     @classmethod
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: FindRecipe, tools: Tools) -> Evaluation:
-        assert isinstance(spec, PageEvalSpec)
-        pages, limit = open_source(spec.source, {}), spec.limit or None
-        evaluator = FindingEvaluator(spec.label, pages, limit)
-        return Evaluation(spec.label, spec.every, count(pages, limit), "f1@0.5", [evaluator])
+        return of_pages(spec, FindingEvaluator, "f1@0.5")

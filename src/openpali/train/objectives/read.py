@@ -10,13 +10,11 @@ from pydantic import Field, model_validator
 
 from openpali.data.pipeline.encode import Batch, Encoder
 from openpali.data.pipeline.pages import WIDTHS, ReadingEncoder
-from openpali.data.sources.registry import open_source
-from openpali.eval.evaluators import count
 from openpali.eval.pages import ReadingEvaluator
 from openpali.model.pages import CELL, CELLS, PATCH, ReaderConfig, best_path, reading_loss
 from openpali.tasks.registry import Tools
 from openpali.text.characters import CHARACTERS
-from openpali.train.evaluation import Evaluation
+from openpali.train.evaluation import Evaluation, of_pages
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
 from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, PageEvalSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
@@ -80,8 +78,4 @@ class ReadObjective(Objective[ReadRecipe]):
 
     @classmethod
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: ReadRecipe, tools: Tools) -> Evaluation:
-        assert isinstance(spec, PageEvalSpec)
-        pages, limit = open_source(spec.source, {}), spec.limit or None
-        return Evaluation(
-            spec.label, spec.every, count(pages, limit), "cer", [ReadingEvaluator(spec.label, pages, limit)]
-        )
+        return of_pages(spec, ReadingEvaluator, "cer")
