@@ -87,11 +87,7 @@ class Ranks:
         return values
 
     def mesh(self, kind: Literal["full", "hybrid"]) -> DeviceMesh:
-        """The device mesh for sharding: all ranks ("full"), or nodes x ranks per node ("hybrid").
-
-        Raises:
-            ValueError: "hybrid", and nodes have different numbers of ranks.
-        """
+        """The device mesh for sharding: all ranks ("full"), or nodes x ranks per node ("hybrid")."""
         if kind == "full":
             return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
         local = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))

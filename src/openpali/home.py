@@ -15,11 +15,7 @@ def home() -> Path:
 
 
 def data_folder(name: str) -> Path:
-    """Folder of the built data set ``name``.
-
-    Raises:
-        FileNotFoundError: the data set has not been built.
-    """
+    """Folder of the built data set ``name``."""
     folder = home() / "data" / name
     if not folder.is_dir():
         raise FileNotFoundError(f"the data set {name} is not built: run `openpali data build {name}`")
@@ -32,9 +28,6 @@ def make_once(folder: Path, make: Callable[[Path], object]) -> Path:
     Args:
         folder: to make.
         make: writes a folder, given its path beside ``folder``.
-
-    Raises:
-        OSError: it cannot be written.
     """
     if folder.is_dir():
         return folder

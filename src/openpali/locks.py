@@ -53,9 +53,6 @@ def lock_output(path: Path) -> BinaryIO | None:
 
     The lock is in the cache folder: one on the file itself would end whenever the file is closed after an append.
     Nothing is locked on Windows, or where the cache folder cannot be written.
-
-    Raises:
-        ValueError: another process holds it.
     """
     file = home() / "locks" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
     if fcntl is None:

@@ -38,9 +38,6 @@ class MappedTensors(Mapping[str, Tensor]):
 
     Args:
         folder: holds one file, or shards with their index; a single file is preferred.
-
-    Raises:
-        ValueError: a file is damaged or missing, is a pickle, or lacks tensors that the index names.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,9 +103,7 @@ def write_tensors(
     """Write tensors into a folder, in shards of at most ``shard_bytes``, or in one file of another ``name``.
 
     Old files are replaced by new ones, not changed: processes that have them mapped keep the old values.
-
-    Raises:
-        OSError: they cannot be written; the old files are still there.
+    The old files stay if the new ones cannot be written.
     """
     alone = name != WEIGHTS
     shards: list[dict[str, Tensor]] = [{}]
@@ -185,11 +180,7 @@ def shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
 
 
 def require_fit(expected: Mapping[str, Shape], found: Mapping[str, Shape], name: str) -> None:
-    """Compare tensors by name and shape.
-
-    Raises:
-        ValueError: tensors are missing, unknown, or have another shape; a few of each are named, the rest counted.
-    """
+    """Compare tensors by name and shape."""
     missing = [f"{key} is missing" for key in expected if key not in found]
     unknown = [f"{key} is not of this model" for key in found if key not in expected]
     misshapen = [
@@ -208,11 +199,7 @@ def some(items: Sequence[str], *, separator: str = ", ") -> str:
 
 
 def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
-    """Assign ``weights`` to a model, all of its tensors or none. ``name`` is what to call them in an error.
-
-    Raises:
-        ValueError: tensors are missing, unknown, or have another shape.
-    """
+    """Assign ``weights`` to a model, all of its tensors or none. ``name`` is what to call them in an error."""
     require_fit(shapes(model.state_dict()), shapes(weights), name)
     model.load_state_dict(dict(weights), assign=True)
 

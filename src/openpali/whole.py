@@ -11,11 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the path into errors of the system that name none, as when a disk is full while a file is written.
-
-    Raises:
-        OSError: as raised within.
-    """
+    """Put the path into errors of the system that name none, as when a disk is full while a file is written."""
     try:
         yield
     except OSError as error:
@@ -30,9 +26,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The new file or folder is beside ``path``, under a name of its own, so that several processes may write it. An
     old file is replaced; folders above are made. Nothing is flushed to the disk.
-
-    Raises:
-        OSError: it cannot be written, or ``path`` is a folder with files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}-{uuid.uuid4().hex}")

@@ -103,11 +103,7 @@ class Architecture(ABC, Generic[C]):
         return 0
 
     def for_training(self, config: C, vocabulary: int, dropout: float) -> C:
-        """The shape to train with a tokenizer of so many ids, and this dropout.
-
-        Raises:
-            ValueError: it cannot be trained so.
-        """
+        """The shape to train with a tokenizer of so many ids, and this dropout."""
         if dropout:
             raise ValueError(f"model.dropout = {dropout}, but a {self.kind} has no dropout: remove it")
         if vocabulary > (rows := self.vocabulary(config)):
@@ -146,19 +142,12 @@ class Architecture(ABC, Generic[C]):
         return described.get("model_type") in self.model_types
 
     def read(self, source: Path) -> Stored[C]:
-        """A public checkpoint, a folder of transformers or a file of another library, as a model of ours.
-
-        Raises:
-            FileNotFoundError, ValueError: it cannot be read.
-        """
+        """A public checkpoint, a folder of transformers or a file of another library, as a model of ours."""
         raise ValueError(f"no checkpoint of another library can be read as a {self.kind}")
 
     def write(self, model: Stored[C]) -> dict[str, Exported]:
         """The opposite of :meth:`read`: subfolder -> what to write there ("" is the folder itself). Warns
         (:class:`openpali.architectures.preprocessor.Inexpressible`) of what transformers does otherwise.
-
-        Raises:
-            ValueError: transformers has no class for it.
         """
         raise ValueError(f"a {self.kind} cannot be exported to transformers, which has no class for it")
 

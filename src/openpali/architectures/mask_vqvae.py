@@ -25,12 +25,7 @@ _AVERAGES = ("code_count", "code_sum")  # of training, which the file does not h
 
 
 def read_mask_codec(path: Path) -> tuple[MaskVQVAEConfig, dict[str, Tensor]]:
-    """The shape and the weights of :class:`openpali.model.mask_vqvae.MaskVQVAE`; training could go on from them.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: arrays are missing, unknown or have another shape.
-    """
+    """The shape and the weights of :class:`openpali.model.mask_vqvae.MaskVQVAE`; training could go on from them."""
     arrays = read_arrays(path)
     if missing := [name for name in (_CODEBOOK, _WIDTH, *_STRIDED) if name not in arrays]:
         raise ValueError(f"{path} is no mask VQ-VAE of big_vision: it has no {', no '.join(missing)}")

@@ -105,11 +105,7 @@ class PaliArchitecture(Architecture[PaliModelConfig]):
 
 
 def parse_head(text: str) -> HeadPolicy:
-    """A head policy by name, see :func:`read_t5`.
-
-    Raises:
-        ValueError: there is no such policy.
-    """
+    """A head policy by name, see :func:`read_t5`."""
     if text not in get_args(HeadPolicy):
         raise ValueError(f"head {text!r} must be one of {', '.join(get_args(HeadPolicy))}")
     return cast(HeadPolicy, text)
@@ -131,10 +127,6 @@ def assemble(
         head: see :func:`read_t5`.
         locations: number of location tokens to add to the vocabulary; with 0, coordinates are plain text.
         seed: of the projection and of the embeddings of new tokens.
-
-    Raises:
-        FileNotFoundError: a part does not exist.
-        ValueError: a part does not fit.
     """
     image, language = read_image_encoder(vision), read_t5(text, head)
     tokenizer, known = read_tokenizer(text, locations=locations)

@@ -183,22 +183,12 @@ class PaliGemmaArchitecture(Architecture[PaliGemmaConfig]):
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a PaliGemma, from a SentencePiece model, with or without location and mask tokens.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not Gemma's: it has no begin token, or none for the end of a line.
-    """
+    """The tokenizer of a PaliGemma, from a SentencePiece model, with or without location and mask tokens."""
     return read_gemma_tokenizer(folder, lambda proto: Tokenizer(extend_proto(proto, PIECES)))
 
 
 def read_paligemma(source: Path) -> Stored[PaliGemmaConfig]:
-    """Read a transformers folder, in one file or in shards, or a `.npz` file of big_vision.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: it is another kind of model, or tensors are missing, unknown or have another shape.
-    """
+    """Read a transformers folder, in one file or in shards, or a `.npz` file of big_vision."""
     return _read_npz(source) if source.suffix == ".npz" else _read_folder(source)
 
 

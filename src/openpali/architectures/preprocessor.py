@@ -35,9 +35,6 @@ def read_preprocess(source: Path, height: int, width: int) -> Preprocess:
 
     Args:
         source: the checkpoint. A file, or a folder that does not say how, has our default.
-
-    Raises:
-        ValueError: its images are prepared as ours cannot be, with another mean for example.
     """
     where = source / FILE
     described: Mapping[str, Any] = read_json(where)

@@ -49,11 +49,7 @@ def build(config: Any) -> nn.Module:
 
 
 def architecture_for(source: Path) -> Architecture[Any]:
-    """The architecture that a public checkpoint is read as.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no checkpoint, or none that can be read.
-    """
+    """The architecture that a public checkpoint is read as."""
     described = {} if source.is_file() else read_config(source)
     for each in ARCHITECTURES.values():
         if each.reads(source, described):
@@ -84,11 +80,7 @@ def dialects() -> Mapping[str, Dialect]:
 
 
 def find_dialect(name: str) -> Dialect:
-    """A dialect by name; empty: the default one.
-
-    Raises:
-        ValueError: unknown name; the message names the nearest.
-    """
+    """A dialect by name; empty: the default one."""
     known = dialects()
     if name and name not in known:
         raise ValueError(f"unknown dialect {name!r}; {hint(name, known)}")

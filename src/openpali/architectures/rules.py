@@ -69,10 +69,6 @@ def read(
         ours: our parameters, as :func:`skeleton` makes them: the shapes to expect.
         theirs: the checkpoint.
         name: name of the checkpoint in error messages.
-
-    Raises:
-        ValueError: tensors are missing, unknown, or have another shape; the error has their names in the
-            checkpoint.
     """
     require_fit(_expected(rules, ours), shapes(theirs), name)
     weights: dict[str, Tensor] = {}
@@ -94,12 +90,7 @@ def _expected(rules: Sequence[Rule], ours: Mapping[str, Tensor]) -> dict[str, Sh
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a transformers checkpoint.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not one of transformers.
-    """
+    """The ``config.json`` of a transformers checkpoint."""
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint in {folder}: it has no config.json")
@@ -113,11 +104,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty if there is no such file.
-
-    Raises:
-        ValueError: it is not a JSON object.
-    """
+    """A JSON object, empty if there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -130,11 +117,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def require_settings(config: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
-    """Check settings that are fixed in our modules; a missing setting means transformers' default, which agrees.
-
-    Raises:
-        ValueError: a setting has another value; all such settings are listed.
-    """
+    """Check settings that are fixed in our modules; a missing setting means transformers' default, which agrees."""
     other = [
         f"{key} = {config[key]!r} (only {value!r} can be read)"
         for key, value in expected.items()

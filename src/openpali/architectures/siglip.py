@@ -67,12 +67,7 @@ _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072,
 
 
 def read_siglip(folder: Path) -> ImageEncoder:
-    """Read a transformers checkpoint: of a SigLIP, of its image encoder, or of a larger model with one in it.
-
-    Raises:
-        FileNotFoundError: the folder holds no checkpoint.
-        ValueError: it is another kind of model, or tensors are missing, unknown or have another shape.
-    """
+    """Read a transformers checkpoint: of a SigLIP, of its image encoder, or of a larger model with one in it."""
     config = read_config(folder)
     kind = config["model_type"]
     if (host := _host(config)) is not None:
@@ -158,11 +153,7 @@ def write_vit(weights: Mapping[str, Tensor], config: ViTConfig) -> tuple[dict[st
 
 
 def describe_vision(config: ViTConfig, *, pool: bool) -> dict[str, Any]:
-    """A ViT's shape as a configuration of transformers.
-
-    Raises:
-        ValueError: its grid is not square, as transformers requires.
-    """
+    """A ViT's shape as a configuration of transformers."""
     height, width = config.image_size
     if height != width:
         raise ValueError(f"transformers' SigLIP takes square images, but this ViT takes {height} x {width}")
@@ -247,11 +238,7 @@ def _dense(ours: str, theirs: str) -> list[Rule]:
 
 
 def vision_config(config: dict[str, Any], where: str) -> tuple[ViTConfig, tuple[int, int]]:
-    """The shape of a ViT that transformers describes, and the height and width in pixels of its images.
-
-    Raises:
-        ValueError: it is of a kind that cannot be read.
-    """
+    """The shape of a ViT that transformers describes, and the height and width in pixels of its images."""
     require_settings(config, _REQUIRED, where)
     config = {**_BASE, "image_size": 224, "patch_size": 16, **config}
     height, width = _pair(config["image_size"])
@@ -340,11 +327,7 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
 
 
 def read_image_encoder(source: Path) -> ImageEncoder:
-    """SigLIP from a transformers folder, or from a big_vision `.npz` file (or a folder with one).
-
-    Raises:
-        FileNotFoundError, ValueError: see :func:`read_siglip` and :func:`read_npz`.
-    """
+    """SigLIP from a transformers folder, or from a big_vision `.npz` file (or a folder with one)."""
     if source.is_dir() and not (source / "config.json").is_file():
         files = sorted(source.glob("*.npz"))
         if len(files) != 1:

@@ -57,11 +57,7 @@ def parameters_per_token(model: PaliModel) -> int:
 
 
 def count_tokens(config: Any, size: tuple[int, int] | None = None) -> int:
-    """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own).
-
-    Raises:
-        ValueError: a side is not a multiple of the patch, or of the square of patches that is averaged.
-    """
+    """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own)."""
     height, width = size or config.vision.image_size
     patch = config.vision.patch_size
     if min(height, width) < patch or height % patch or width % patch:

@@ -200,12 +200,7 @@ class T5Gemma2Architecture(Architecture[T5Gemma2Config]):
 
 
 def read_t5gemma2(folder: Path) -> Stored[T5Gemma2Config]:
-    """Read a transformers folder, in one file or in shards.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: it is another kind of model, or tensors are missing, unknown or have another shape.
-    """
+    """Read a transformers folder, in one file or in shards."""
     described, where = read_config(folder), str(folder)
     if described["model_type"] != "t5gemma2":
         raise ValueError(f"{folder} holds a {described['model_type']!r}, not a T5Gemma 2")

@@ -34,10 +34,6 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
 
     Returns:
         The tokenizer, and how many of its ids the checkpoint knows; all later ids are new.
-
-    Raises:
-        FileNotFoundError: none of these files exists.
-        ValueError: they cannot be read, or special tokens would change their ids.
     """
     config = read_json(folder / "tokenizer_config.json")
     path = next((folder / name for name in _MODELS if (folder / name).is_file()), None)
@@ -63,12 +59,7 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
 
 
 def read_gemma_tokenizer(folder: Path, convert: Callable[[bytes], Tokenizer]) -> Tokenizer:
-    """A tokenizer of Gemma's vocabulary, made by ``convert`` of a SentencePiece model.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not Gemma's: it has no begin token, or none for the end of a line.
-    """
+    """A tokenizer of Gemma's vocabulary, made by ``convert`` of a SentencePiece model."""
     named = (*_MODELS, *sorted((path.name for path in folder.glob("*_tokenizer.model")), reverse=True))
     path = next((folder / name for name in named if (folder / name).is_file()), None)
     if path is None:
@@ -90,9 +81,6 @@ def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], na
         described: the content of ``tokenizer.json``.
         config: the content of ``tokenizer_config.json``, which names pad and EOS; empty if there is none.
         name: name of the file in error messages.
-
-    Raises:
-        ValueError: it is not a unigram model, or SentencePiece lacks its normalisation.
     """
     try:
         model = described["model"]

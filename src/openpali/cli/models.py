@@ -19,12 +19,7 @@ def open_pali(
     dtype: Dtype,
     device: str,
 ) -> Pali:
-    """As :meth:`Pali.from_pretrained`; also a checkpoint of a run, of which it writes the model folder.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no such model, or it cannot be opened.
-        OSError: the model folder of a checkpoint cannot be written.
-    """
+    """As :meth:`Pali.from_pretrained`; also a checkpoint of a run, of which it writes the model folder."""
     from openpali.infer.pali import Pali
 
     if (Path(model) / "state.json").is_file():

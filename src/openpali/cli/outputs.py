@@ -9,22 +9,13 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tif
 
 
 def check_not_input(out: Path, *inputs: str | Path) -> None:
-    """Check that the output replaces none of the inputs.
-
-    Raises:
-        ValueError: ``out`` is one of ``inputs``.
-    """
+    """Check that the output replaces none of the inputs."""
     if any(out.resolve() == Path(each).resolve() for each in inputs):
         raise ValueError(f"{out} is an input and would be overwritten: choose another output")
 
 
 def check_writable(*files: Path | None) -> None:
-    """Create the folders of the files, and check that each file can be written.
-
-    Raises:
-        ValueError: two are the same file.
-        OSError: a file cannot be written.
-    """
+    """Create the folders of the files, and check that each file can be written."""
     seen: set[Path] = set()
     for file in filter(None, files):
         if file.resolve() in seen:
@@ -41,12 +32,7 @@ def check_writable(*files: Path | None) -> None:
 
 
 def check_drawable(file: Path) -> None:
-    """:func:`check_writable` for an image, whose format Pillow chooses by the file's ending.
-
-    Raises:
-        ValueError: the ending is of no image format that Pillow writes.
-        OSError: the file cannot be written.
-    """
+    """:func:`check_writable` for an image, whose format Pillow chooses by the file's ending."""
     from PIL import Image
 
     if Image.registered_extensions().get(file.suffix.lower()) not in Image.SAVE:

@@ -284,11 +284,7 @@ def _split(inputs: list[str], task: str) -> tuple[list[str], str]:
 
 
 def _inside(folder: str) -> list[str]:
-    """The images and videos in a folder, by name.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """The images and videos in a folder, by name."""
     from openpali.data.media.videos import SUFFIXES
 
     files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in (*IMAGE_ENDINGS, *SUFFIXES))

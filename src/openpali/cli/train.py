@@ -31,11 +31,7 @@ def train(
 
 
 def run_recipe(named: Resolved, folder: Path) -> None:
-    """Train as a recipe says, in the folder of its run, and say what came of it.
-
-    Raises:
-        ValueError, OSError, InterruptedError: as :class:`~openpali.train.trainer.Trainer`.
-    """
+    """Train as a recipe says, in the folder of its run, and say what came of it."""
     from torch import nn
 
     from openpali.distributed import join_ranks

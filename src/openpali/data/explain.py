@@ -10,9 +10,6 @@ def explain_batch(batch: Batch, tokenizer: Tokenizer, *, rows: int = 4) -> list[
     """Lines of text about the first ``rows`` samples of a batch that a :class:`SequenceEncoder` made.
 
     Every target token except padding carries loss, the end token too; prompts and padding never do.
-
-    Raises:
-        ValueError: the batch is of another objective.
     """
     if not {"prompt", "target"} <= set(batch):
         raise ValueError(f"this batch has {', '.join(batch)}; only prompts and targets can be explained")

@@ -53,11 +53,6 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
 
     Returns:
         "train", "validation" if there is one, and "test".
-
-    Raises:
-        FileNotFoundError: the file or one of its images does not exist.
-        ValueError: it is not a JSONL file, a line cannot be read, the shares are not below 1 together, or one side
-            would be empty.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"--held-out {held_out}: give a share above 0 and below 1, such as 0.1")

@@ -99,10 +99,6 @@ def validate(
         terms: how the samples are to be written.
         limit: maximum number of samples to check, evenly spaced; ``None`` checks all.
         show: called with each sample of :attr:`Validation.shown`, for example to draw it.
-
-    Raises:
-        FileNotFoundError: the data set does not exist.
-        ValueError: the data set is of no known kind, or is empty.
     """
     with warnings.catch_warnings(record=True) as damage:
         warnings.simplefilter("always", DamagedShard)

@@ -63,11 +63,6 @@ def calibrate(
         pali: from a folder that can be written. It does not know the new confidence itself: open it again.
         data: the data root.
         limit: fit on the first ``limit`` samples of each benchmark.
-
-    Raises:
-        FileNotFoundError, ValueError: samples cannot be read, or the log-probabilities of the answers do not tell
-            right from wrong.
-        OSError: the folder cannot be written.
     """
     for benchmark, part, source in _fitting(benchmarks, pali, data):
         pipeline = pali.pipeline(part)
@@ -99,10 +94,6 @@ def calibrate_ood(
 
     Returns:
         Each part and how many images it was fitted on; parts with fewer than :data:`CENTRES` are left out.
-
-    Raises:
-        FileNotFoundError, ValueError: samples cannot be read.
-        OSError: a folder cannot be written.
     """
     sources: dict[str, list[Source]] = {}
     for _, part, source in _fitting(benchmarks, pali, data):

@@ -198,12 +198,7 @@ def size_note(benchmark: Benchmark, preprocessing: Mapping[str, Any]) -> str:
 
 
 def read_card(path: Path) -> Json:
-    """Read a card that was written as JSON.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a score card.
-    """
+    """Read a card that was written as JSON."""
     if not path.is_file():
         raise FileNotFoundError(f"no score card {path}; `openpali eval BENCHMARK --json FILE` writes one")
     try:

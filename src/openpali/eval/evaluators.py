@@ -132,9 +132,6 @@ class AnswerEvaluator:
         predictions: file to append answers to; samples whose answers it contains are skipped.
         watch: called on rank 0 whenever samples are done.
         claims: keep the log-probability and the confidence of each claim of an answer.
-
-    Raises:
-        ValueError: ``limit`` or ``batch`` below 1.
     """
 
     name: str
@@ -172,9 +169,6 @@ class AnswerEvaluator:
         """Names of the scores, without a model: those of the first samples, answered with their targets.
 
         Slices that these samples are not in are missing. Empty if they are too few to be scored.
-
-        Raises:
-            FileNotFoundError, ValueError: a sample cannot be read.
         """
         rows = []
         for i in range(min(TRIED, count(self.source, self.limit))):
@@ -238,11 +232,7 @@ class AnswerEvaluator:
         return Line(answered, _pixels(asked.example))
 
     def _check_known(self, lines: Mapping[int, Line], n: int, ranks: Ranks) -> None:
-        """Compare the first and last known answer of each of this rank's windows with the current sample.
-
-        Raises:
-            ValueError: they are about different data.
-        """
+        """Compare the first and last known answer of each of this rank's windows with the current sample."""
         for window in windows(n, self.batch)[ranks.rank :: ranks.world]:
             known = [i for i in window if i in lines]
             for i in sorted({*known[:1], *known[-1:]}):
@@ -280,9 +270,6 @@ class LossEvaluator:
     Attributes:
         name: name of the scores in logs.
         source, task, limit, batch: see :class:`AnswerEvaluator`.
-
-    Raises:
-        ValueError: ``limit`` or ``batch`` below 1.
     """
 
     name: str
@@ -321,9 +308,6 @@ class EmbeddingEvaluator:
         data: the data root.
         limit: evaluate only the first ``limit`` samples.
         watch: called on rank 0 whenever samples are done.
-
-    Raises:
-        ValueError: ``limit`` below 1.
     """
 
     benchmark: EncoderBenchmark
@@ -355,11 +339,7 @@ class Asked:
 
 
 def measured(asked: Asked, task: Task, prediction: Prediction, tokenizer: Tokenizer) -> Answered:
-    """An answer with what its task measures, ready to be scored.
-
-    Raises:
-        ValueError: the task lacks a tool.
-    """
+    """An answer with what its task measures, ready to be scored."""
     example, sample, answer = asked.example, asked.sample, prediction.answer
     values = task.measure(example, sample, answer, prediction.generation, tokenizer)
     kind = example.question_kind or sample.kind

@@ -68,9 +68,6 @@ class FeatureEncoder:
             squash the whole image.
         cache: folder to keep features in, batch by batch. The key is a hash of weights, pooling and preprocessed
             pixels, so that no entry can be stale and a killed run continues.
-
-    Raises:
-        ValueError: the model has no such part, or the part has no ViT or no such pooling.
     """
 
     def __init__(
@@ -106,11 +103,7 @@ class FeatureEncoder:
             yield self._batch(np.stack(pixels)).astype(np.float64)
 
     def features(self, images: Sequence[Load], *, advance: Callable[[int], None] = lambda done: None) -> Floats:
-        """Features ``[N, D]`` of all images; ``advance`` is called with the number done.
-
-        Raises:
-            ValueError: no images.
-        """
+        """Features ``[N, D]`` of all images; ``advance`` is called with the number done."""
         if not images:
             raise ValueError("no images to encode")
         found: list[Floats] = []

@@ -68,9 +68,6 @@ class Tesseract:
         languages: value of its option ``-l``, as "eng+deu".
         layout: its page segmentation mode: 3 finds columns and lines, 11 sparse text in any order.
         command: the program.
-
-    Raises:
-        ValueError: on first use, if the command is not installed.
     """
 
     languages: str = "eng"
@@ -120,11 +117,7 @@ class Tesseract:
 
 @dataclass(frozen=True)
 class RapidOcr:
-    """RapidOCR: PaddleOCR's models, which are in its wheel, on ONNX Runtime (extra ``ocr``).
-
-    Raises:
-        ValueError: on first use, if it is not installed.
-    """
+    """RapidOCR: PaddleOCR's models, which are in its wheel, on ONNX Runtime (extra ``ocr``)."""
 
     @cached_property
     def name(self) -> str:
@@ -154,12 +147,7 @@ class RapidOcr:
 
 
 class JsonTexts:
-    """Texts from a JSON object that maps :func:`image_hash`, or the sample's key, to text.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds something else.
-    """
+    """Texts from a JSON object that maps :func:`image_hash`, or the sample's key, to text."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
@@ -179,11 +167,7 @@ class JsonTexts:
         self.name = f"{path.name} {hashlib.sha256(data).hexdigest()[:16]}"
 
     def read(self, image: Image, key: str) -> str:
-        """The text, by hash or else by key.
-
-        Raises:
-            ValueError: the file has no text for either.
-        """
+        """The text, by hash or else by key."""
         for name in (image_hash(image), key):
             if name in self._texts:
                 return " ".join(self._texts[name].split())
@@ -213,11 +197,7 @@ class Cached:
 
 
 def open_ocr(name: str) -> OcrEngine:
-    """An engine: ``tesseract`` (or ``tesseract:eng+deu``) or ``rapidocr``, cached, or the path of a JSON file.
-
-    Raises:
-        FileNotFoundError, ValueError: no engine or file has this name, or the file holds something else.
-    """
+    """An engine: ``tesseract`` (or ``tesseract:eng+deu``) or ``rapidocr``, cached, or the path of a JSON file."""
     engine, _, languages = name.partition(":")
     if engine == "tesseract":
         return Cached(Tesseract(languages or "eng"), home() / "ocr")

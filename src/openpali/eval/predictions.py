@@ -31,12 +31,7 @@ class PredictionsFile(LinesFile):
         self.run = run
 
     def go_on(self) -> list[Line]:
-        """The answers in the file, in order of index, see :meth:`LinesFile.resume`.
-
-        Raises:
-            ValueError: another process writes the file, it belongs to another run (the message names the setting
-                that differs), or it is not a predictions file. The file stays as it is.
-        """
+        """The answers in the file, in order of index, as :meth:`LinesFile.resume`. Refuses those of another run."""
         lines = self.resume(self._of_this_run)
         if not self.path.is_file() or not self.path.stat().st_size:
             self.append([{"run": self.run}])
@@ -58,12 +53,7 @@ class PredictionsFile(LinesFile):
 
 
 def read_predictions(path: Path) -> list[Line]:
-    """All answers of a predictions file, in order of index.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a predictions file.
-    """
+    """All answers of a predictions file, in order of index."""
     if not path.is_file():
         raise FileNotFoundError(
             f"no predictions file {path}; `openpali eval ... --save-predictions FILE` writes one"

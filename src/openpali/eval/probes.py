@@ -142,9 +142,6 @@ def logistic(
         strengths: l2 on the weights, relative to the mean loss. The strength with the highest accuracy on every
             fifth example is selected (the strongest among equals), and then all examples are fitted with it.
         iterations: maximum number of L-BFGS iterations.
-
-    Raises:
-        ValueError: no strengths, or fewer than two classes.
     """
     if not strengths:
         raise ValueError("logistic regression needs at least one strength of l2")

@@ -32,11 +32,6 @@ def find_benchmark(name: str, task: str = "") -> Benchmark:
     Args:
         name: name of a benchmark, or a source.
         task: task for a source, see :func:`~openpali.eval.datasets.base.own_benchmark`.
-
-    Raises:
-        FileNotFoundError: a file of the source is missing.
-        ValueError: unknown name (the message names the nearest); ``task`` is given for a benchmark; or the source
-            cannot be opened.
     """
     if task and name in benchmarks():
         raise ValueError(f"benchmark {name} defines its task: leave out --task")
@@ -48,11 +43,7 @@ def find_benchmark(name: str, task: str = "") -> Benchmark:
 
 
 def on_split(benchmark: Benchmark, split: EvalSplit) -> Benchmark:
-    """The same benchmark on another split.
-
-    Raises:
-        ValueError: it has no development set.
-    """
+    """The same benchmark on another split."""
     name = benchmark.name.removesuffix(DEV) + (DEV if split == "dev" else "")
     if name not in benchmarks():
         raise ValueError(
@@ -63,9 +54,5 @@ def on_split(benchmark: Benchmark, split: EvalSplit) -> Benchmark:
 
 
 def benchmark_of(name: str, task: str) -> Benchmark:
-    """The benchmark of a card or of saved answers, whose ``task`` tells how your own data was scored.
-
-    Raises:
-        FileNotFoundError, ValueError: see :func:`find_benchmark`.
-    """
+    """The benchmark of a card or of saved answers, whose ``task`` tells how your own data was scored."""
     return find_benchmark(name, "" if name in benchmarks() else task)

@@ -32,9 +32,6 @@ def retrieve(
         Means over languages of ``img2txt_recall@k``, ``txt2img_recall@k`` and ``first/img2txt_recall@k``, and each
         with ``/<language>``; 0..1. Per-sample values are per query for a language, and per image for the means,
         since a data set samples images, not captions.
-
-    Raises:
-        ValueError: no languages, a language without captions, or not one entry per image.
     """
     by_language = {}
     values: dict[str, list[tuple[list[int], list[float]]]] = {}  # score -> per language: image, hit

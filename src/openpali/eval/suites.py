@@ -29,11 +29,7 @@ class Outcome:
 
 
 def find_suite(name: str, split: EvalSplit = "heldout") -> list[Benchmark]:
-    """The benchmarks of a suite, on the sets that cards are of or on those of development.
-
-    Raises:
-        ValueError: no suite has this name, or none of its benchmarks has a development set.
-    """
+    """The benchmarks of a suite, on the sets that cards are of or on those of development."""
     if name not in suites():
         raise ValueError(f"unknown suite {name!r}: choose one of {', '.join(suites())}")
     own = [each for each in suites()[name] if each.name.endswith(DEV) == (split == "dev")]

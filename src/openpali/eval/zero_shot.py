@@ -65,9 +65,6 @@ def class_embeddings(
         names: of the classes; they are made :func:`canonical`, like the templates.
         templates: sentences with "{}" for the name; CLIP's 80 by default, ("{}",) for the bare name.
         advance: called with the number of classes done.
-
-    Raises:
-        ValueError: fewer than two names, equal names, or a template without "{}".
     """
     sentences = clip_templates() if templates is None else [canonical(each) for each in templates]
     for sentence in sentences:
@@ -94,9 +91,6 @@ def zero_shot(images: Floats, classes: Floats, labels: Sequence[Collection[int]]
 
     Returns:
         ``acc`` and ``acc@5`` in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: unequal numbers of images and labels, or none.
     """
     check_paired(list(images), labels, "labels")
     ranked = np.argsort(-(images @ classes.T), axis=1, kind="stable")

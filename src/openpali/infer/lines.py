@@ -29,11 +29,7 @@ class LinesFile:
         self.path, self.head, self.kind = path, head.encode(), kind
 
     def read(self, parse: Callable[[list[Json]], T]) -> T:
-        """What ``parse`` makes of the whole lines; what follows them, a kill left incomplete.
-
-        Raises:
-            ValueError: it is no such file; or ``parse`` raises anything else, which says so.
-        """
+        """What ``parse`` makes of the whole lines; what follows them, a kill left incomplete."""
         data = self.path.read_bytes() if self.path.is_file() else b""
         try:
             if not self.head.startswith(data[: len(self.head)]):
@@ -47,10 +43,7 @@ class LinesFile:
 
     def resume(self, parse: Callable[[list[Json]], T]) -> T:
         """As :meth:`read`. Drops what a kill left incomplete, and keeps other processes from writing until this
-        object is gone.
-
-        Raises:
-            ValueError: as :meth:`read`, or another process writes the file. It stays as it is.
+        object is gone. A file that it refuses stays as it is.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = lock_output(self.path)

@@ -195,9 +195,6 @@ class Pipeline:
         """A task with the options that it had in training and the tools that it needs.
 
         With ``warn``, warns (:class:`Untrained`) where the model was trained on no task with this prompt.
-
-        Raises:
-            ValueError: unknown task.
         """
         task = open_task(name, self.options.get(name), self.tools, dialect=self.dialect)
         if warn and (reservation := self.reservation(name)):
@@ -410,11 +407,7 @@ class Pipeline:
         return ids
 
     def row(self, frames: Frames, prompt: str, task: Task) -> Row:
-        """A prompt and its images, as the model reads them.
-
-        Raises:
-            ValueError: the prompt is empty or too long, or an image cannot be read or taken.
-        """
+        """A prompt and its images, as the model reads them."""
         ids = self.prompt_ids(prompt)
         return Row(prompt, ids, *self._images(frames, ids), task)
 
@@ -433,11 +426,7 @@ class Pipeline:
         return [self.preprocess(image.pixels) for image in images], images[0].size
 
     def read(self, rows: Sequence[tuple[Frames, Sequence[int]]]) -> Inputs:
-        """Images and tokens of prompts as one batch.
-
-        Raises:
-            ValueError: an image cannot be read or taken.
-        """
+        """Images and tokens of prompts as one batch."""
         return self.inputs([ids for _, ids in rows], [self._images(*row)[0] for row in rows])
 
     def inputs(self, ids: Sequence[Sequence[int]], images: Sequence[Sequence[Image]] = ()) -> Inputs:

@@ -92,9 +92,6 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
     Args:
         encoder: the image encoder read from ``source``.
         source: a transformers checkpoint folder.
-
-    Raises:
-        ImportError: transformers is not installed.
     """
     from transformers import SiglipModel
 
@@ -138,11 +135,7 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
 
 @torch.no_grad()
 def compare_texts(language: LanguageModel, source: Path) -> list[Deviation]:
-    """Each layer of encoder and decoder, and the logits, on rows of different lengths.
-
-    Raises:
-        ImportError: transformers is not installed.
-    """
+    """Each layer of encoder and decoder, and the logits, on rows of different lengths."""
     from transformers import AutoModelForSeq2SeqLM
 
     generator = torch.Generator().manual_seed(0)
@@ -183,9 +176,6 @@ def compare_paligemma(checkpoint: Stored[Any], source: Path, *, images: int = 2)
         checkpoint: read from ``source``.
         source: a transformers checkpoint folder.
         images: of each row.
-
-    Raises:
-        ImportError: transformers is not installed.
     """
     from transformers import PaliGemmaForConditionalGeneration
 
@@ -243,9 +233,6 @@ def compare_t5gemma2(checkpoint: Stored[Any], source: Path, *, images: int = 2, 
         source: a transformers checkpoint folder.
         images: of each row; the last stands within the prompt, the others before it.
         length: of the longer prompt and of the text, in tokens.
-
-    Raises:
-        ImportError: transformers is not installed.
     """
     from transformers import T5Gemma2ForConditionalGeneration
 

@@ -42,10 +42,6 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
     Args:
         path: the file.
         key: the column that names the sample ("file" for FairFace).
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it is not CSV in UTF-8, or has no such column, no rows, or a key twice.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file of attributes {path}")
@@ -67,11 +63,7 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
 
 
 def groups_of(keys: Sequence[str], attributes: Attributes, *columns: str) -> list[str]:
-    """The slice of each sample: its value in a column, or in several ("female, 30-39"); "" without a value.
-
-    Raises:
-        ValueError: a column does not exist, or no sample has a value in it.
-    """
+    """The slice of each sample: its value in a column, or in several ("female, 30-39"); "" without a value."""
     if not columns:
         raise ValueError("name at least one column of attributes")
     known = {column for values in attributes.values() for column in values}
@@ -171,9 +163,6 @@ def gap(
         least: minimum number of samples of a slice.
         resamples: number of bootstrap resamples, and of shuffles for ``p``.
         seed: seed of both.
-
-    Raises:
-        ValueError: unequal numbers, values that are not finite, or fewer than two slices that are large enough.
     """
     check_paired(values, groups, "groups")
     scores, names = np.asarray(values, dtype=np.float64), np.asarray(groups)
@@ -232,10 +221,6 @@ def benchmark_gap(predictions: Path, groups: Sequence[str], *, least: int = LEAS
         predictions: as ``openpali eval BENCHMARK --save-predictions FILE`` writes it.
         groups: slice of each of its samples, in order.
         least: minimum number of samples of a slice.
-
-    Raises:
-        FileNotFoundError, ValueError: see :func:`~openpali.eval.predictions.read_predictions` and :func:`gap`; or
-            the benchmark's metric has no value per sample.
     """
     rows = [line.answered for line in read_predictions(predictions)]
     with predictions.open(encoding="utf-8") as file:
@@ -274,12 +259,7 @@ class WordList:
 
     @classmethod
     def read(cls, *paths: Path) -> WordList:
-        """One file per trait with its name ("toxicity.txt"): one word or phrase per line.
-
-        Raises:
-            FileNotFoundError: a file does not exist.
-            ValueError: one is empty, or not in UTF-8, or two have the same name.
-        """
+        """One file per trait with its name ("toxicity.txt"): one word or phrase per line."""
         words: dict[str, list[str]] = {}
         for path in paths:
             if not path.is_file():
@@ -312,9 +292,6 @@ def toxicity(
 
     Returns:
         Trait -> the shares, 0..1.
-
-    Raises:
-        ValueError: unequal numbers, a classifier without a probability in 0..1 for each text, or see :func:`gap`.
     """
     check_paired(captions, groups, "groups")
     found = {}
@@ -410,9 +387,6 @@ def parity(
         occupations: names of the columns.
         pair: the two slices; optional if there are only two.
         resamples, seed: number of bootstrap resamples, of both slices, and their seed.
-
-    Raises:
-        ValueError: shapes do not fit, values are not finite, or there are not two slices with samples.
     """
     table = np.asarray(log_perplexity, dtype=np.float64)
     if table.shape != (len(groups), len(occupations)) or not table.size:
@@ -470,9 +444,6 @@ def occupation_parity(
         images: as :meth:`~openpali.infer.pali.Pali.predict` takes them.
         prompt: the prompt; by default for a caption in English.
         template: the answer that is scored, with "{}" for the occupation ("a photo of a {}").
-
-    Raises:
-        ValueError: a template without "{}", or as :func:`parity`.
     """
     if "{}" not in template:
         raise ValueError(f"the template {template!r} has no place for the occupation: write {{}} there")

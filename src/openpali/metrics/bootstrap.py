@@ -20,9 +20,6 @@ def bootstrap_interval(
 
     Returns:
         (low, high) in the unit of the values.
-
-    Raises:
-        ValueError: without values, on a value that is not finite, or on a level or count out of range.
     """
     # Sorted, because a draw picks positions: the order of the samples must not matter.
     scores = np.sort(np.asarray(values, dtype=np.float64))

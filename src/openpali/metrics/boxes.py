@@ -28,9 +28,6 @@ def box_iou(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Float
     """Intersection over union of each box of ``a`` [N, 4] with each of ``b`` [M, 4]: float64 [N, M] in 0..1.
 
     Two boxes without area have IoU 0.
-
-    Raises:
-        ValueError: on a box that is not four finite numbers with ymin <= ymax and xmin <= xmax.
     """
     first, second = _boxes(a), _boxes(b)
     low = np.maximum(first[:, None, :2], second[None, :, :2])
@@ -74,9 +71,6 @@ def detection_f1(
         ``f1@t``, ``precision@t`` and ``recall@t`` in 0..1 over all boxes of all images (micro average);
         per-sample ``f1@t``. Without boxes on either side, F1 is 1. Precision without predictions is 0, and so is
         recall without references.
-
-    Raises:
-        ValueError: on unequal lengths, no samples or a malformed box.
     """
     check_paired(predictions, references)
     found = [_most_pairs(p, r, threshold) for p, r in zip(predictions, references, strict=True)]
@@ -135,10 +129,6 @@ def average_precision(
     Returns:
         ``ap`` (mean over IoU 0.5:0.05:0.95), ``ap50``, ``ap75`` and ``ar100``, in 0..1, averaged over the names
         that occur in the references. There are no per-sample values. Equal scores rank in the order of the samples.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, no reference boxes, a malformed box, or a score that is not
-            finite.
     """
     check_paired(predictions, references)
     names = sorted({r.name for sample in references for r in sample})
@@ -160,11 +150,7 @@ def average_precision(
 
 
 def right_boxes(predictions: Sequence[Detection], references: Sequence[Detection]) -> list[bool]:
-    """Whether each detection of an image is right at an IoU of 0.5, by COCO's matching within each name.
-
-    Raises:
-        ValueError: on a malformed box.
-    """
+    """Whether each detection of an image is right at an IoU of 0.5, by COCO's matching within each name."""
     right = [False] * len(predictions)
     for name in {p.name for p in predictions}:
         order = sorted(

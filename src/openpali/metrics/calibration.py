@@ -80,9 +80,6 @@ def expected_calibration_error(confidences: Sequence[float], right: Sequence[boo
 
     Returns:
         0..1.
-
-    Raises:
-        ValueError: unequal lengths or no answers.
     """
     check_paired(confidences, right, "verdicts")
     p, y = np.asarray(confidences, np.float64), np.asarray(right, np.float64)
@@ -91,11 +88,7 @@ def expected_calibration_error(confidences: Sequence[float], right: Sequence[boo
 
 
 def auroc(low: Sequence[float], high: Sequence[float]) -> float:
-    """Probability that a value of ``high`` is above one of ``low``, a tie counting half; 0..1, by chance 0.5.
-
-    Raises:
-        ValueError: no values on a side.
-    """
+    """Probability that a value of ``high`` is above one of ``low``, a tie counting half; 0..1, by chance 0.5."""
     if not len(low) or not len(high):
         raise ValueError("AUROC needs values on both sides")
     _, places, counts = np.unique(np.concatenate([low, high]), return_inverse=True, return_counts=True)

@@ -68,9 +68,6 @@ def cider(
 
     Returns:
         ``cider``, with per-sample values; 0..1000 each.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, or an image without references.
     """
     check_paired(predictions, references)
     check_answers(references)
@@ -150,9 +147,6 @@ def bleu(
 
     Returns:
         ``bleu1`` .. ``bleu4`` in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, or an image without references.
     """
     check_paired(predictions, references)
     check_answers(references)
@@ -202,9 +196,6 @@ def rouge_l(
 
     Returns:
         ``rouge_l`` in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, or an image without references.
     """
     check_paired(predictions, references)
     check_answers(references)
@@ -236,11 +227,7 @@ def caption(
     df: DocumentFrequency | None = None,
     tokenize: Tokenize = ptb.tokenize,
 ) -> Scores:
-    """All of the above together: ``cider``, ``bleu1`` .. ``bleu4``, ``rouge_l``, and ``exact_match`` of the words.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, or an image without references.
-    """
+    """All together: ``cider``, ``bleu1`` .. ``bleu4``, ``rouge_l``, and ``exact_match`` of the words."""
     parts = [
         cider(predictions, references, df=df, tokenize=tokenize),
         bleu(predictions, references, tokenize=tokenize),

@@ -13,11 +13,7 @@ PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def overlap(prediction: NDArray[np.bool_], reference: NDArray[np.bool_]) -> tuple[int, int]:
-    """Intersection and union of two masks ``[H, W]`` in pixels: all that the scores need of a sample.
-
-    Raises:
-        ValueError: unequal sizes, or arrays that are not bool [H, W].
-    """
+    """Intersection and union of two masks ``[H, W]`` in pixels: all that the scores need of a sample."""
     _check_mask(prediction, "prediction")
     _check_mask(reference, "reference")
     if prediction.shape != reference.shape:
@@ -40,9 +36,6 @@ def mask_scores(overlaps: Sequence[tuple[int, int]]) -> Scores:
 
     Returns:
         Summary as above in 0..1; per-sample ``miou`` and ``p@t``.
-
-    Raises:
-        ValueError: no samples.
     """
     if not overlaps:
         raise ValueError("no samples to score: predictions are empty")

@@ -57,9 +57,6 @@ def nextqa(
     Returns:
         ``wups`` in 0..1 with per-sample values, and ``wups/causal``, ``wups/temporal``, ``wups/descriptive`` and
         ``wups/<kind>`` for those that occur.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, a sample without references or an unknown kind.
     """
     check_paired(predictions, references)
     check_paired(predictions, kinds, "kinds")

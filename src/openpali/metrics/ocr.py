@@ -21,9 +21,6 @@ def ocr(predictions: Sequence[str], references: Sequence[str]) -> Scores:
     Returns:
         ``cer``, ``wer`` (lower is better) and ``exact_match``. Per-sample rates divide by the sample's own length;
         a sample with an empty reference has the rate 0 if nothing was predicted, else 1.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, or references that are all empty.
     """
     check_paired(predictions, references)
     words = [(p.split(), r.split()) for p, r in zip(predictions, references, strict=True)]

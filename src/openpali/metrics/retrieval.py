@@ -31,9 +31,6 @@ def retrieval(
 
     Returns:
         ``img2txt_recall@k`` and ``txt2img_recall@k`` in 0..1; per-sample values per image and per text.
-
-    Raises:
-        ValueError: on shapes that do not fit, values that are not finite, or an image without text.
     """
     owner = np.asarray(text_image, dtype=np.int64)
     if similarity.ndim != 2 or not similarity.size or owner.shape != (similarity.shape[1],):
@@ -71,11 +68,7 @@ def _ranks(similarity: NDArray[np.floating], positives: NDArray[np.bool_]) -> ND
 
 
 def language_macro(per_language: Mapping[str, Scores]) -> Scores:
-    """Mean over languages of each summary value. Every language has the same weight, however many samples it has.
-
-    Raises:
-        ValueError: without languages, or if they do not all have the same metrics.
-    """
+    """Mean over languages of each summary value; languages weigh the same, however many samples they have."""
     if not per_language:
         raise ValueError("no languages to average over")
     names = {tuple(sorted(scores.summary)) for scores in per_language.values()}

@@ -92,9 +92,6 @@ def vqa_accuracy(predictions: Sequence[str], references: Sequence[Sequence[str]]
 
     Returns:
         ``vqa_accuracy`` in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, or a sample without exactly ten answers.
     """
     check_paired(predictions, references)
     check_answers(references)
@@ -132,9 +129,6 @@ def soft_accuracy(
 
     Returns:
         ``accuracy`` and ``accuracy_any`` (1 if any answer matches) in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, or a sample without answers.
     """
     check_paired(predictions, references)
     check_answers(references)
@@ -151,9 +145,6 @@ def exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]],
 
     Returns:
         ``exact_match`` in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, or a sample without references.
     """
     check_paired(predictions, references)
     check_answers(references)
@@ -178,9 +169,6 @@ def count_accuracy(predictions: Sequence[str], references: Sequence[str]) -> Sco
 
     Returns:
         ``accuracy`` (with per-sample values) and ``accuracy/count=N`` for each true count that occurs.
-
-    Raises:
-        ValueError: on unequal lengths or no samples.
     """
     check_paired(predictions, references)
     truth = [_NUMERALS.get(text.lower(), text) for text in references]
@@ -214,9 +202,6 @@ def anls(
 
     Returns:
         ``anls`` in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, a sample without references, or a threshold out of 0..1.
     """
     check_paired(predictions, references)
     check_answers(references)
@@ -250,9 +235,6 @@ def relaxed_accuracy(
 
     Returns:
         ``relaxed_accuracy`` and ``exact_match`` in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: on unequal lengths or no samples.
     """
     check_paired(predictions, references)
     pairs = [(_fold(p, lower), _fold(r, lower)) for p, r in zip(predictions, references, strict=True)]
@@ -293,9 +275,6 @@ def multiple_choice(predictions: Sequence[str], choices: Sequence[Sequence[str]]
 
     Returns:
         ``accuracy`` and ``unparsed`` (share of predictions that name no option) in 0..1, with per-sample values.
-
-    Raises:
-        ValueError: on unequal lengths, no samples, or an answer that is no index into its choices.
     """
     check_paired(predictions, choices, "lists of choices")
     check_paired(predictions, answers, "answers")

@@ -28,11 +28,7 @@ _RULES = {pos: [tuple(rule.split("-")) for rule in endings.split()] for pos, end
 
 
 class WordNet:
-    """The files of WordNet 3.0 (``data.noun``, ``index.noun``, ``noun.exc``, ...) in a folder; read when needed.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-    """
+    """The files of WordNet 3.0 (``data.noun``, ``index.noun``, ``noun.exc``, ...) in a folder; read when needed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

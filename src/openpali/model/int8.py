@@ -172,9 +172,6 @@ def _quantizes(module: nn.Module) -> bool:
 def compute_in_int8(model: nn.Module) -> None:
     """Round the weights of linear layers and tied embeddings to int8, if they are not, and activations of many rows
     as they come (:attr:`Int8Linear.rounds`).
-
-    Raises:
-        ValueError: an adapter is not merged (:mod:`openpali.model.lora`).
     """
     if any(getattr(module, "lora", None) is not None for module in model.modules()):
         raise ValueError("merge the adapter before weights are rounded: openpali merge")

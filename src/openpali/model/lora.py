@@ -59,11 +59,7 @@ class Lora(nn.Module):
 
 
 def find_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
-    """Names of the linear layers in parts of a model, or with the given last names ("query"), without output heads.
-
-    Raises:
-        ValueError: a target names no linear layer.
-    """
+    """Names of the linear layers in parts, or with last names ("query"), given by ``targets``; no output heads."""
     linear = [
         name
         for name, module in model.named_modules()

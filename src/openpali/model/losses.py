@@ -70,9 +70,6 @@ def region_loss(embeddings: Embeddings, regions: Regions) -> Tensor:
     Args:
         embeddings: with ``region`` and ``name``.
         regions: what they are embeddings of.
-
-    Raises:
-        ValueError: the embeddings have no regions.
     """
     region, name = embeddings.region, embeddings.name
     if region is None or name is None:

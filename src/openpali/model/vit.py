@@ -135,11 +135,7 @@ class ViT(nn.Module):
         return cast(Tensor, self.encoder(x_BND, call))
 
     def patchify(self, images_BHWC: Tensor) -> Tensor:
-        """Cut images into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1.
-
-        Raises:
-            ValueError: the images are not RGB, or their size is not that of the position embeddings.
-        """
+        """Cut images into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1."""
         if images_BHWC.ndim != 4 or images_BHWC.shape[3] != 3:
             raise ValueError(f"the ViT takes RGB images [B, H, W, 3] and was given {list(images_BHWC.shape)}")
         if tuple(images_BHWC.shape[1:3]) != self.config.image_size:
@@ -179,9 +175,6 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
     Waves are 2/3 to 13 images long, in equal ratios, so that the same place looks the same on another grid.
     big_vision's ViT has such positions too (`posemb_sincos_2d`), in waves of patches; its SigLIP starts from noise
     of 1 / sqrt(width), which patches outgrow: at the doses of small models attention then never learns place.
-
-    Raises:
-        ValueError: ``width`` is no multiple of 4.
     """
     if width % 4:
         raise ValueError(

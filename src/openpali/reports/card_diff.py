@@ -51,12 +51,7 @@ class Difference:
 
 
 def compare(first: Path, second: Path) -> Difference:
-    """Compare two cards, and their samples if the answers of both runs were saved.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: a file is not a score card, or the cards are of different benchmarks or tasks.
-    """
+    """Compare two cards, and their samples if the answers of both runs were saved."""
     a, b = read_card(first), read_card(second)
     if a["benchmark"] != b["benchmark"]:
         raise ValueError(f"{first} is of {a['benchmark']} and {second} of {b['benchmark']}: nothing to compare")

@@ -40,10 +40,6 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
 
     Returns:
         The file.
-
-    Raises:
-        FileNotFoundError: the run has no metrics yet.
-        ValueError: matplotlib (``pip install openpali[train]``) is missing, or ``metrics.jsonl`` is damaged.
     """
     rows = read_metrics(run)
     try:
@@ -83,11 +79,7 @@ def _is_score(row: Row, name: str) -> bool:
 
 
 def read_metrics(run: Path) -> list[Row]:
-    """Reports and evaluations of a run, without an incomplete last line, as a killed run leaves it.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`draw_curves`.
-    """
+    """Reports and evaluations of a run, without an incomplete last line, as a killed run leaves it."""
     metrics = run / "metrics.jsonl"
     if not metrics.is_file():
         raise FileNotFoundError(f"{run} has no curves to draw: it has no metrics.jsonl")

@@ -59,11 +59,7 @@ def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
 
 
 def write_demo(pali: Pali, path: Path) -> Sequence[AnsweredQuestion]:
-    """Write one self-contained HTML file, and return what it shows.
-
-    Raises:
-        ValueError: the model has no part that can answer any of the questions.
-    """
+    """Write one self-contained HTML file, and return what it shows."""
     shown = list(answer_questions(pali))
     if not shown:
         parts = ", ".join(pali.parts)

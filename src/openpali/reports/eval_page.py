@@ -33,9 +33,6 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
         run: a finished run; its samples are read from its source again.
         path: the file to write.
         worst, random: number of samples to show of each kind.
-
-    Raises:
-        FileNotFoundError, ValueError: an image of a sample is missing or cannot be read.
     """
     card, values = run.card, run.scores.per_sample.get(run.card.metric, [])
     sections, wide = [], False

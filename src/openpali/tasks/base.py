@@ -155,11 +155,7 @@ class Task(ABC):
 
     @property
     def template(self) -> Template:
-        """The template of its prompts.
-
-        Raises:
-            ValueError: its dialect has no such form.
-        """
+        """The template of its prompts."""
         template = self.template_in(self.dialect)
         if template is None:
             raise ValueError(f"dialect {self.dialect.name} has no prompt for task {self.name}")
@@ -188,9 +184,6 @@ class Task(ABC):
         Args:
             text: fills the prompt's slot (``takes``).
             lang: language of the answer.
-
-        Raises:
-            ValueError: the task needs a text and ``text`` is empty, or it takes none and ``text`` is given.
         """
         text = text.strip()
         if self.takes and not text:
@@ -246,9 +239,6 @@ class Task(ABC):
             answer: from :meth:`parse`.
             generated: the tokens of the answer.
             tokenizer: the tokenizer of these tokens.
-
-        Raises:
-            ValueError: a tool is missing.
         """
         return {}
 
@@ -276,11 +266,7 @@ def choose(items: Sequence[T], rng: np.random.Generator) -> T:
 
 
 def require(value: T, example: Example, field: str) -> T:
-    """``value``, which the task needs from ``field`` of the example.
-
-    Raises:
-        ValueError: it is empty.
-    """
+    """``value``, which the task needs from ``field`` of the example."""
     if not value:
         raise ValueError(f"sample {example.key} has no {field}")
     return value

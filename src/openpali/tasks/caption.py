@@ -27,9 +27,6 @@ def choose_caption(
 
     Args:
         languages: languages to choose from; if empty, all that the example has.
-
-    Raises:
-        ValueError: the example has no caption in these languages.
     """
     known = sorted(lang for lang, captions in example.captions.items() if captions)
     allowed = [lang for lang in known if lang in languages] if languages else known

@@ -36,11 +36,7 @@ class Template:
     pattern: str
 
     def render(self, text: str = "", *, lang: str = "en", position: int = 0) -> str:
-        """The prompt. If ``text`` is empty, the space after its slot is removed, too.
-
-        Raises:
-            ValueError: there is a ``text``, and no slot for it.
-        """
+        """The prompt. If ``text`` is empty, the space after its slot is removed, too."""
         if text and "{text}" not in self.pattern:
             raise ValueError(f"the prompt {self.pattern!r} has no place for a text: leave out {text!r}")
         pattern = self.pattern if text else self.pattern.replace("{text} ", "").replace("{text}", "")
@@ -104,11 +100,7 @@ class Dialect:
         return hash(self.name)
 
     def template(self, form: str) -> Template:
-        """The template of a form.
-
-        Raises:
-            ValueError: the dialect has no such form; the message names the nearest.
-        """
+        """The template of a form."""
         if form not in self.prompts:
             raise ValueError(f"dialect {self.name} has no prompt for {form!r}; {hint(form, self.prompts)}")
         return Template(self.prompts[form])

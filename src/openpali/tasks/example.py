@@ -30,11 +30,7 @@ class Box(NamedTuple):
 
 
 def tight_box(mask: Mask) -> Box:
-    """The smallest box around a mask ``[H, W]``.
-
-    Raises:
-        ValueError: the mask is empty.
-    """
+    """The smallest box around a mask ``[H, W]``."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         raise ValueError("the mask is empty")
@@ -49,11 +45,7 @@ class Size(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """The size "224" (a square) or "48x384" (height, width).
-
-        Raises:
-            ValueError: it is neither.
-        """
+        """The size "224" (a square) or "48x384" (height, width)."""
         sides = text.lower().split("x")
         if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
             raise ValueError(f"size {text!r} must be pixels per side or HEIGHTxWIDTH, such as 448 or 224x448")

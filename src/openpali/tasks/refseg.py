@@ -146,9 +146,6 @@ class RefSeg(Task):
         """Overlap of the first mask of the answer with that of the object that the expression refers to.
 
         ``ceiling`` is the IoU of the target itself, so both its coordinates and its mask tokens lower it.
-
-        Raises:
-            ValueError: there is no mask VQ-VAE.
         """
         if self.masks is None:
             raise ValueError("segmentation needs a mask VQ-VAE, and this model has none: pack one with it")

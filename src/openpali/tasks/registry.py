@@ -44,11 +44,7 @@ FREE_TEXT = Vqa.name
 
 
 def find_family(name: str) -> type[Task]:
-    """A task family by name.
-
-    Raises:
-        ValueError: unknown name; the message names the nearest.
-    """
+    """A task family by name."""
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; {hint(name, TASKS)}")
     return TASKS[name]
@@ -63,9 +59,6 @@ def open_task(
         options: options from a recipe or a model folder, see :func:`get_task`.
         tools: available tools; a family whose field for a tool has a default works without it.
         dialect: of the model.
-
-    Raises:
-        ValueError: see :func:`get_task`.
     """
     fields = dict(options or {})
     for need in find_family(name).needs & (tools or {}).keys():
@@ -74,11 +67,7 @@ def open_task(
 
 
 def default_options(name: str, dialect: Dialect = PALI3) -> dict[str, Any]:
-    """The options of a task that names none of them, as far as they have defaults.
-
-    Raises:
-        ValueError: unknown task.
-    """
+    """The options of a task that names none of them, as far as they have defaults."""
     family = find_family(name)
     fields = dataclasses.fields(family)
     own = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
@@ -96,10 +85,6 @@ def get_task(name: str, **options: Any) -> Task:
     Args:
         options: fields of the family. A list becomes a tuple, and so does a single string for a field that takes
             several. Missing options have the dialect's defaults, or else the family's.
-
-    Raises:
-        ValueError: unknown name or option (the message names the nearest), missing option, or a value that the
-            family refuses.
     """
     family = find_family(name)
     dialect: Dialect = options.get("dialect", PALI3)

@@ -95,9 +95,6 @@ class LocationCodec:
             size: height and width of the image in pixels.
             strict: raise on the first mistake; otherwise skip malformed parts (words before the first box; boxes
                 that are empty, out of range or without a name).
-
-        Raises:
-            ValueError: ``strict``, and the text is not a detection answer; the message names the word.
         """
         return [(box, name) for box, name, _ in self.find_named(text, size, strict=strict)]
 

@@ -28,11 +28,7 @@ class MaskText:
     joiner: str = " "
 
     def encode(self, codes: Sequence[int]) -> str:
-        """Write the 16 codes of one mask.
-
-        Raises:
-            ValueError: ``codes`` is not 16 numbers from 0 to 127.
-        """
+        """Write the 16 codes of one mask."""
         self._check(codes)
         return self.joiner.join(f"{self.name}{code:0{self.digits}d}>" for code in codes)
 

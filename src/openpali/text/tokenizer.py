@@ -51,9 +51,6 @@ def extend_proto(proto: bytes, pieces: Iterable[str]) -> bytes:
     """Append special ``pieces`` that a serialized SentencePiece model lacks; existing ids are kept.
 
     Idempotent.
-
-    Raises:
-        ValueError: ``proto`` is not a SentencePiece model.
     """
     try:
         model = spm.ModelProto.FromString(proto)
@@ -68,11 +65,7 @@ def extend_proto(proto: bytes, pieces: Iterable[str]) -> bytes:
 
 
 def mark_special(proto: bytes, pieces: Sequence[str]) -> bytes:
-    """The model, which reads ``pieces`` that it has for itself as special tokens in texts.
-
-    Raises:
-        ValueError: it is not a SentencePiece model, or lacks one of them.
-    """
+    """The model, which reads ``pieces`` that it has for itself as special tokens in texts."""
     model = spm.ModelProto.FromString(extend_proto(proto, ()))
     found = [piece for piece in model.pieces if piece.piece in pieces]
     if len(found) != len(pieces):
@@ -91,9 +84,6 @@ def train_proto(texts: Iterable[str], vocab_size: int, *, required_chars: str = 
     Lossless: normalisation is the identity, white space is kept, and characters outside the vocabulary become byte
     pieces. Digits may be merged, and "▁0" .. "▁99" are always pieces, for coordinates in plain text. Characters in
     ``required_chars`` become pieces even if they are rare. Deterministic.
-
-    Raises:
-        ValueError: there are no texts, or ``vocab_size`` is too small for their characters.
     """
     model = io.BytesIO()
     try:
@@ -135,10 +125,7 @@ class Tokenizer:
     """
 
     def __init__(self, proto: bytes) -> None:
-        """
-        Raises:
-            ValueError: ``proto`` is not a SentencePiece model, or lacks pad, end or special tokens.
-        """
+        """"""
         if not proto:
             raise ValueError("not a SentencePiece model: it is empty")
         try:
@@ -161,12 +148,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, source: str | Path | bytes) -> Tokenizer:
-        """Read a tokenizer from a file, or from the file's bytes.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is not one of our tokenizers.
-        """
+        """Read a tokenizer from a file, or from the file's bytes."""
         if isinstance(source, bytes):
             return cls(source)
         path = Path(source)
@@ -222,9 +204,6 @@ class Tokenizer:
         """Token ids of ``text``, one for each character, or its bytes if the vocabulary lacks it.
 
         Without end token; :meth:`decode` gives ``text`` back wherever it does so after :meth:`encode`.
-
-        Raises:
-            ValueError: ``text`` has an unpaired surrogate, so it is not valid Unicode.
         """
         _ = self.encode(text)  # checks it
         written = f" {text}" if text.startswith(" ") else text  # decoding drops the first space

@@ -65,9 +65,6 @@ def denoise(
 
     Returns:
         inputs and targets, both without end token.
-
-    Raises:
-        ValueError: there are no ids, or a limit is below 3 tokens.
     """
     if not ids:
         raise ValueError("a text without tokens cannot be denoised")

@@ -27,11 +27,7 @@ from openpali.weights.hub import SCHEME, pinned
 
 
 def build_adaptable(config: Any, recipe: Recipe) -> nn.Module:
-    """The model of a configuration as :func:`build`; of a recipe with an adapter, with room for its changes.
-
-    Raises:
-        ValueError: a target of the adapter is no linear layer, or its base is an adapter.
-    """
+    """The model of a configuration as :func:`build`; of a recipe with an adapter, with room for its changes."""
     model = build(config)
     lora = recipe.model.lora
     if not lora.rank:
@@ -48,9 +44,6 @@ def load_base(model: nn.Module, recipe: Recipe) -> str:
 
     Returns:
         The base's :func:`~openpali.tensors.fingerprint`.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no base, or its tensors do not fit.
     """
     base = _base(recipe)
     if base is None:
@@ -90,11 +83,7 @@ def adapter_of(model: nn.Module, recipe: Recipe, tensors: Mapping[str, Tensor]) 
 
 
 def _base(recipe: Recipe) -> ModelFolder | None:
-    """The model beneath the adapter; None if it is not here, as when a recipe is planned before it is trained.
-
-    Raises:
-        ValueError: it is an adapter.
-    """
+    """The model beneath the adapter; None if it is not here, as when a recipe is planned before it is trained."""
     try:
         base = open_model(main_part(find_model(recipe.model.start)))
     except FileNotFoundError:

@@ -94,8 +94,7 @@ class Checkpoints:
     def wait(self, seconds: float | None = None) -> None:
         """Wait until the pending checkpoint is written, at most ``seconds`` (None: for ever).
 
-        Raises:
-            OSError: it cannot be written; all ranks raise the same error.
+        If it fails, all ranks raise the same OSError.
         """
         self._together(self.settle(seconds))
 
@@ -145,11 +144,7 @@ class Checkpoints:
 
 
 def load_checkpoint(checkpoint: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
-    """Fill ``tensors`` from a checkpoint that any number of ranks may have written. Collective.
-
-    Raises:
-        ValueError: a file is damaged, or names or shapes differ.
-    """
+    """Fill ``tensors`` from a checkpoint that any number of ranks may have written. Collective."""
     found = cast(list[str], ranks.gather(_damage(checkpoint, ranks)))
     if any(found):
         raise _damaged(checkpoint, "; ".join(filter(None, found)))
@@ -193,11 +188,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def read_state(checkpoint: Path) -> Json:
-    """The JSON state saved beside the tensors.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """The JSON state saved beside the tensors."""
     file = checkpoint / "state.json"
     try:
         _verify(file)

@@ -98,9 +98,6 @@ class Evaluations:
         recipe: of the run.
         tokenizer: of the recipe.
         best: the :attr:`state` in the checkpoint from which the run goes on; None for a new run.
-
-    Raises:
-        ValueError, FileNotFoundError: the data of an evaluation cannot be opened, or is not for this objective.
     """
 
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer, best: Mapping[str, Any] | None = None) -> None:
@@ -144,9 +141,6 @@ class Evaluations:
             step: with the model, of this many samples and this number.
             working: shows that an evaluation runs, by its name.
             tell: takes the scores of each evaluation.
-
-        Raises:
-            ValueError: a sample cannot be read or answered, or ``keep_best`` names no score of its evaluation.
         """
         reached = False
         for evaluation in self.all:
@@ -200,11 +194,7 @@ class Evaluations:
 
 
 def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
-    """Open the data of every evaluation of a recipe.
-
-    Raises:
-        ValueError, FileNotFoundError: as :class:`Evaluations`.
-    """
+    """Open the data of every evaluation of a recipe."""
     if not isinstance(recipe, EvaluatedRecipe):
         return []
     tools, kind = open_tools(recipe, tokenizer), objectives()[recipe.objective]

@@ -49,9 +49,6 @@ def find_for(recipe: Recipe, name: str, kind: type[B], what: str) -> B:
 
     Args:
         what: what other benchmarks do, for the message.
-
-    Raises:
-        ValueError: there is none of this name, or it is of another kind.
     """
     benchmark = find_benchmark(name)
     if not isinstance(benchmark, kind):

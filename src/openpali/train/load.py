@@ -54,11 +54,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
-    """A recipe from its keys, with mixtures written out.
-
-    Raises:
-        ValueError: an unknown key, one of another objective, or a wrong value; every problem is named.
-    """
+    """A recipe from its keys, with mixtures written out."""
     known, name = objectives(), raw.get("objective")
     if not isinstance(name, str) or name not in known:
         wrong = f"objective = {quote(name)}" if "objective" in raw else "objective is missing"

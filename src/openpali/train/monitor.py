@@ -205,11 +205,7 @@ class Progress:
                 yield
 
     def report(self, report: Report) -> None:
-        """Show and record one report.
-
-        Raises:
-            OSError: it cannot be recorded.
-        """
+        """Show and record one report."""
         if not self.active:
             return
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -225,11 +221,7 @@ class Progress:
         self._log(scalars, report.samples, report.step)
 
     def note_scores(self, found: Evaluated) -> None:
-        """Show and record the scores of an evaluation.
-
-        Raises:
-            OSError: they cannot be recorded.
-        """
+        """Show and record the scores of an evaluation."""
         if not self.active:
             return
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -301,11 +293,7 @@ def _tensorboard(run: Path, samples: int) -> Any:
 
 
 def require_wandb(recipe: Recipe) -> Any:
-    """Import Weights & Biases, if the recipe logs there.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+    """Import Weights & Biases, if the recipe logs there."""
     if not recipe.wandb:
         return None
     try:

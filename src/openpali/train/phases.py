@@ -28,21 +28,13 @@ MANY_EPOCHS = 25
 
 
 def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
-    """Open every source and task of a recipe.
-
-    Raises:
-        ValueError, FileNotFoundError: a source, a task or one of their options is wrong.
-    """
+    """Open every source and task of a recipe."""
     tools = open_tools(recipe, tokenizer)
     return [_open(spec, n, recipe, tools) for spec, n in zip(recipe.phases, recipe.lengths, strict=True)]
 
 
 def open_run_task(recipe: Recipe, name: str, options: Mapping[str, Any], tools: Tools) -> Task:
-    """A task in the dialect of a run's model.
-
-    Raises:
-        ValueError: as :func:`open_task`.
-    """
+    """A task in the dialect of a run's model."""
     return open_task(name, options, tools, dialect=dialect_of(recipe))
 
 
@@ -62,10 +54,6 @@ def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str 
     Args:
         source: as the recipe names it, or another path of the same file.
         task: of several tasks that the recipe trains on the source, this one.
-
-    Raises:
-        ValueError: the recipe does not train on the source, or not this task; or an option is wrong.
-        FileNotFoundError: as :func:`open_phases`.
     """
     entries = [entry for phase in recipe.phases for entry in phase.mixture]
     used = [entry for entry in entries if _same(entry.source, source)]

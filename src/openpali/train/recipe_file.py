@@ -32,10 +32,6 @@ def read_table(path: Path, kind: str = "recipe") -> Table:
     Args:
         path: the file.
         kind: what it is, for messages.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: a file is not TOML, or files extend each other in a circle.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no {kind} {path}; {_instead_of(path, kind)}")
@@ -64,9 +60,6 @@ def expand_mixtures(raw: Table, entries: Mapping[str, Table], mixtures: Mapping[
 
     A mixture is a list of tables, which stays as it is; a table ``{ENTRY = weight, ...}`` of ``entries`` by name;
     or the name of such a table in ``mixtures``.
-
-    Raises:
-        ValueError: an entry or a mixture has no such name.
     """
     phases = raw.get("phases")
     for number, phase in enumerate(phases if isinstance(phases, list) else []):
@@ -85,11 +78,7 @@ def expand_mixtures(raw: Table, entries: Mapping[str, Table], mixtures: Mapping[
 
 
 def read_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
-    """``key=value`` as pairs. The value is TOML, or else a string without quotes.
-
-    Raises:
-        ValueError: there is no equals sign.
-    """
+    """``key=value`` as pairs. The value is TOML, or else a string without quotes."""
     pairs = []
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -100,11 +89,7 @@ def read_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
 
 
 def assign(raw: Table, key: str, value: Any) -> None:
-    """Set a dotted key, in place; numbers index lists, as in ``phases.0.samples``. Missing tables are made.
-
-    Raises:
-        ValueError: a list has no such index, or a value on the way is neither a list nor a table.
-    """
+    """Set a dotted key, in place; numbers index lists, as in ``phases.0.samples``. Missing tables are made."""
     *parents, last = key.split(".")
     node: Any = raw
     for depth, part in enumerate([*parents, last]):

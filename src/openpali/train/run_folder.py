@@ -45,13 +45,7 @@ class RunFolder:
         self.metrics, self.quarantine = path / "metrics.jsonl", path / "quarantine.jsonl"
 
     def claim(self, recipe: Recipe) -> None:
-        """Lock the folder for this process.
-
-        Raises:
-            ValueError: another process trains there, its checkpoints are of another recipe, or the recipe extends a
-                run that is not finished.
-            OSError: the folder cannot be written to.
-        """
+        """Lock the folder for this process."""
         with self._claiming():
             self.path.mkdir(parents=True, exist_ok=True)
             busy = f"{self.path} is trained by another process: wait for its end, or name another folder with --run"
@@ -66,9 +60,6 @@ class RunFolder:
 
         Args:
             finished: nothing is left to train. Then a record stays: nothing was trained with another recipe.
-
-        Raises:
-            OSError: it cannot be written.
         """
         if finished and self.record.is_file():
             return read_record(self.record.read_text(encoding="utf-8"))
@@ -82,10 +73,6 @@ class RunFolder:
 
         Args:
             instead: what one may do instead of deleting the run, for the message.
-
-        Raises:
-            ValueError: they differ, or the record cannot be read.
-            OSError: there is no record.
         """
         before = self._before(instead)
         old, new = before.model_dump(), recipe.model_dump()
@@ -101,9 +88,6 @@ class RunFolder:
 
         Args:
             instead: as for :meth:`check`.
-
-        Raises:
-            ValueError, OSError: as :meth:`check`.
         """
         before, now = _learned(self._before(instead)), _learned(recipe)
         keys = [*now, *(key for key in before if key not in now)]
@@ -111,21 +95,13 @@ class RunFolder:
         self._refuse(changed, instead)
 
     def rewind(self, samples: int) -> None:
-        """Drop what the logs say of steps after the first ``samples`` samples: a resumed run writes it again.
-
-        Raises:
-            OSError: a log cannot be rewritten.
-        """
+        """Drop what the logs say of steps after the first ``samples`` samples: a resumed run writes it again."""
         with self.recording(self.path):
             rewind(self.metrics, samples or -1)  # a run that starts anew scores its start again
             rewind(self.quarantine, samples - 1)  # written before the step, with its first sample
 
     def note_problems(self, samples: int, problems: Sequence[str]) -> None:
-        """Add bad samples of the step that starts at ``samples``, or why it was skipped, to the quarantine.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Add bad samples of the step that starts at ``samples``, or why it was skipped, to the quarantine."""
         with self.recording(self.quarantine), self.quarantine.open("a", encoding="utf-8") as file:
             for problem in problems:
                 file.write(json.dumps({"samples": samples, "problem": problem}, ensure_ascii=False) + "\n")

@@ -40,11 +40,7 @@ class StoredRun:
 
 
 def folder_for(name: str, given: Path | None = None) -> Path:
-    """The folder of a run: the one that is given, or by default in the cache, by the run's name.
-
-    Raises:
-        ValueError: ``given`` is the working folder or above it, and holds no run.
-    """
+    """The folder of a run: the one that is given, or by default in the cache, by the run's name."""
     if given is None:
         return home() / "runs" / name
     if Path.cwd().is_relative_to(given.resolve()) and not (given / RECORD).is_file():
@@ -59,12 +55,7 @@ def find_runs() -> list[StoredRun]:
 
 
 def remove_run(name: str) -> StoredRun:
-    """Delete a run in the cache folder, with its models and checkpoints.
-
-    Raises:
-        ValueError: there is no such run, a process trains it, or another run is in its folder.
-        OSError: it cannot be deleted.
-    """
+    """Delete a run in the cache folder, with its models and checkpoints."""
     found = {run.name: run for run in find_runs()}
     if name not in found:
         raise ValueError(f"no run {name!r}; {hint(name, found)}")

@@ -15,9 +15,6 @@ def shape_of(recipe: Recipe, *kinds: str) -> Any:
 
     Args:
         kinds: of architectures; none: all that take prompts.
-
-    Raises:
-        ValueError: there is none of this name, or it is of another kind.
     """
     name = recipe.model.preset
     for shape in presets_named(name) or [_of_folder(name)]:

@@ -22,11 +22,7 @@ def describe_recipe(path: Path) -> str:
 
 
 def recipe_text(name: str) -> str:
-    """A shipped recipe as a file that stands alone: as it is written, or resolved if it extends another.
-
-    Raises:
-        ValueError: there is no such recipe; the message names the nearest.
-    """
+    """A shipped recipe as a file that stands alone: as it is written, or resolved if it extends another."""
     known = shipped_recipes()
     if name not in known:
         raise ValueError(f"no recipe {name!r}; {hint(name, known)}")

@@ -26,11 +26,6 @@ def export_checkpoint(checkpoint: Path) -> Path:
 
     Args:
         checkpoint: ``RUN/checkpoints/step-00001234``; of a run on any number of ranks, which may go on meanwhile.
-
-    Raises:
-        FileNotFoundError: there is no recipe beside it, or no tokenizer.
-        ValueError: a file is damaged.
-        OSError: the folder cannot be written.
     """
     checkpoint = checkpoint.resolve()
     return make_once(checkpoint.parents[1] / "models" / checkpoint.name, partial(_export, checkpoint))

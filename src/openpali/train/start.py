@@ -48,11 +48,6 @@ def inherit(recipe: Recipe, run: Path | None = None) -> Complete:
         recipe: one without a start model, or a complete one, stays as it is.
         run: the folder of the run. If the run has begun, its record says what it inherited, whatever the start
             model says by now.
-
-    Raises:
-        FileNotFoundError: there is no start model, and the recipe does not name preset and tokenizer.
-        ValueError: the start model cannot be read or has no tokenizer, or a task needs a mask VQ-VAE and there is
-            none.
     """
     start = recipe.model.start
     known: Known | None = {}

@@ -70,9 +70,6 @@ class TrainStep:
     Attributes:
         learning: parameters that learn, by name.
         average: exponential moving average of them, by name; empty unless the recipe has ``ema``.
-
-    Raises:
-        ValueError: the recipe clips attention that cannot be clipped (:func:`attentions`).
     """
 
     def __init__(
@@ -192,10 +189,6 @@ def describe_learning(recipe: Recipe, objective: Objective[Any]) -> Iterator[str
     Args:
         recipe: of the run.
         objective: of it, its model on the meta device for example; it is frozen as in training.
-
-    Raises:
-        ValueError: as training does: image sizes do not fit, ``frozen`` or ``lr_scale`` names no part, or
-            ``qk_clip`` meets attention that it cannot clip.
     """
     check_sizes(recipe, objective)
     model = objective.model
@@ -232,11 +225,7 @@ def vit_of(model: nn.Module) -> ViT | None:
 
 
 def check_sizes(recipe: Recipe, objective: Objective[Any]) -> None:
-    """Check the image size of every phase.
-
-    Raises:
-        ValueError: a size that is not a multiple of the model's patch size, or of several if it averages patches.
-    """
+    """Check the image size of every phase."""
     vision = vision_of(objective.config)
     if vision is None:
         return

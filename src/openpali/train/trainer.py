@@ -79,9 +79,6 @@ class Trainer:
 
     Attributes:
         finished: nothing was left to train when this process began.
-
-    Raises:
-        ValueError: the recipe does not fit the data or the model, or the folder belongs to another recipe.
     """
 
     def __init__(self, recipe: Recipe, run: Path, ranks: Ranks, tokenizer: Tokenizer) -> None:

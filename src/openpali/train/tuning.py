@@ -38,10 +38,6 @@ def tuning(name: str, task: str, train: str, validation: str, samples: Source) -
         task: name of the task.
         train, validation: the sources to train on, and to choose the best checkpoint by.
         samples: ``train``, opened.
-
-    Raises:
-        ValueError: no recipe is for this task.
-        FileNotFoundError, ValueError: a sample cannot be read.
     """
     if task not in RECIPES:
         raise ValueError(f"no recipe fine-tunes task {task!r}; {hint(task, RECIPES)}")

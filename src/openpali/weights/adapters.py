@@ -50,11 +50,7 @@ class Adapter:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Read an adapter, ours or PEFT's.
-
-    Raises:
-        ValueError: a file is damaged, or the adapter is of another kind than LoRA.
-    """
+    """Read an adapter, ours or PEFT's."""
     path = folder / ADAPTER
     try:
         described = json.loads(path.read_text("utf-8"))
@@ -81,11 +77,7 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 def write_adapter(folder: Path, adapter: Adapter) -> None:
-    """Write an adapter; files that are there are replaced, and those of a whole model go.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write an adapter; files that are there are replaced, and those of a whole model go."""
     write_tensors(folder, {_their_name(key): value for key, value in adapter.tensors.items()}, name=WEIGHTS)
     described = {
         "peft_type": "LORA",
@@ -108,11 +100,7 @@ def remove_adapter(folder: Path) -> None:
 
 
 def require_layers(adapter: Adapter, tensors: Container[str]) -> None:
-    """Check that a model, of which these are the names of tensors, has the layers that an adapter changes.
-
-    Raises:
-        ValueError: it has not.
-    """
+    """Check that a model, of which these are the names of tensors, has the layers that an adapter changes."""
     if unknown := [name for name in adapter.config.targets if f"{name}.weight" not in tensors]:
         raise ValueError(
             f"the adapter of {adapter.base} changes {unknown[0]}, which that model does not have: if it was "
@@ -121,11 +109,7 @@ def require_layers(adapter: Adapter, tensors: Container[str]) -> None:
 
 
 class MergedTensors(Mapping[str, Tensor]):
-    """A model's tensors with the changes of an adapter added; changed ones are float32.
-
-    Raises:
-        ValueError: the adapter changes layers that the model does not have.
-    """
+    """A model's tensors with the changes of an adapter added; changed ones are float32."""
 
     def __init__(self, base: Mapping[str, Tensor], adapter: Adapter) -> None:
         self.base, self.adapter = base, adapter

@@ -22,9 +22,6 @@ def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
         model: to describe.
         licence: of the weights, as the hub names it ("gemma", "apache-2.0"); that of the start weights applies.
         scores: score cards, as ``openpali eval --json`` writes them.
-
-    Raises:
-        ValueError: a score card cannot be read.
     """
     recipe, start = model.facts.recipe, start_of(model)
     lines = ["---", f"license: {licence}", "library_name: openpali", "pipeline_tag: image-text-to-text"]

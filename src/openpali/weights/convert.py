@@ -36,9 +36,6 @@ def convert(
 
     Returns:
         Lines of text about it.
-
-    Raises:
-        FileNotFoundError, ValueError: it is of no known kind, its files cannot be read, or the size does not fit.
     """
     model = (architecture or architecture_for(source)).read(source)
     if masks is None:
@@ -54,11 +51,7 @@ def convert(
 
 
 def write_stored(model: Stored[Any], out: Path, size: tuple[int, int] | None = None) -> Sequence[str]:
-    """Write a model folder for images of ``size`` (height, width in pixels; None: its own); returns lines on it.
-
-    Raises:
-        ValueError: the size does not divide into patches.
-    """
+    """Write a model folder for images of ``size`` (height, width in pixels; None: its own); returns lines on it."""
     m = _resized(model, size)
     write_model(out, m.weights, m.config, preprocess=m.preprocess, tokenizer=m.tokenizer, facts=m.facts)
     return m.about

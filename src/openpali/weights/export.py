@@ -18,9 +18,6 @@ def export(source: ModelFolder, out: Path) -> list[Path]:
 
     Returns:
         The folders written.
-
-    Raises:
-        ValueError: transformers has no class for this kind of model, or its images are not square.
     """
     tokenizer = source.tokenizer if source.has_tokenizer else None
     model = Stored(source.config, source.weights(), source.preprocess, tokenizer, source.facts)

@@ -49,9 +49,6 @@ def mask_codec_of(folder: Path) -> str:
 
     Of a family, and of each of its models, it is the family's; of a run, and of PEFT's adapters to it, the one that
     its recipe names, if that is here.
-
-    Raises:
-        FileNotFoundError, ValueError: ``folder`` is no model, or cannot be read.
     """
     for place in (folder, folder.parent):
         if (place / FAMILY).is_file():
@@ -88,12 +85,7 @@ class Family(NamedTuple):
 
 
 def open_family(folder: Path) -> Family:
-    """Read the ``family.json`` of a folder; a single model is a family of one part.
-
-    Raises:
-        FileNotFoundError: the folder holds neither.
-        ValueError: ``family.json`` cannot be read.
-    """
+    """Read the ``family.json`` of a folder; a single model is a family of one part."""
     path = folder / FAMILY
     if not path.is_file():
         model = open_model(folder)
@@ -109,11 +101,7 @@ def open_family(folder: Path) -> Family:
 
 
 def main_part(folder: Path) -> Path:
-    """The part of a family that is asked in text; a single model, and a family without one, as it is.
-
-    Raises:
-        ValueError: ``family.json`` cannot be read.
-    """
+    """The part of a family that is asked in text; a single model, and a family without one, as it is."""
     return open_family(folder).parts.get(MAIN, folder) if (folder / FAMILY).is_file() else folder
 
 
@@ -124,10 +112,6 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     which images it knows, ``names`` lists the objects that it can find, ``[parts]`` maps part names to what
     :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Family`).
     Tensors that a part shares with "pali" are stored once.
-
-    Raises:
-        FileNotFoundError: the file or a part does not exist.
-        ValueError: the description cannot be read, or a part would be overwritten while others are read.
     """
     origins, tasks, languages, about, names = _read_description(description)
     sources = {part: open_model(find_model(origin)) for part, origin in origins.items()}

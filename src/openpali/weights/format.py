@@ -72,41 +72,24 @@ class ModelFolder:
 
     @cached_property
     def adapter(self) -> Adapter | None:
-        """The adapter, if the folder holds one instead of a model.
-
-        Raises:
-            ValueError: it cannot be read.
-        """
+        """The adapter, if the folder holds one instead of a model."""
         return read_adapter(self.folder) if (self.folder / ADAPTER).is_file() else None
 
     @cached_property
     def base(self) -> ModelFolder | None:
-        """The model that the adapter changes.
-
-        Raises:
-            FileNotFoundError: it is not here.
-            ValueError: it cannot be read.
-        """
+        """The model that the adapter changes."""
         return _open_base(self.folder, self.adapter) if self.adapter else None
 
     @property
     def base_folder(self) -> Path | None:
-        """The folder of another model that holds weights of this one: an adapter's base, or a frozen ViT.
-
-        Raises:
-            FileNotFoundError, ValueError: as :attr:`base`.
-        """
+        """The folder of another model that holds weights of this one: an adapter's base, or a frozen ViT."""
         if self.base:
             return self.base.folder
         return self.folder.parent / self.facts.base if self.facts.base else None
 
     @cached_property
     def _true_base(self) -> ModelFolder | None:
-        """The base, with the weights that the adapter was trained on, as far as is known.
-
-        Raises:
-            ValueError: it has others.
-        """
+        """The base, with the weights that the adapter was trained on, as far as is known."""
         known = self.facts.base_fingerprint
         if self.base and self.adapter and known and known != fingerprint(self.base.stored()):
             raise ValueError(
@@ -121,11 +104,7 @@ class ModelFolder:
         return self.base.int8 if self.base else self.facts.int8
 
     def weights(self) -> Mapping[str, Tensor]:
-        """All tensors by name, int8 ones widened to float32, an adapter merged. Each is read when it is touched.
-
-        Raises:
-            ValueError: a file is damaged, or the adapter's base has other weights than in training.
-        """
+        """All tensors by name, int8 ones widened to float32, an adapter merged. Each is read when it is touched."""
         stored = self.stored()
         widened = WidenedTensors(stored) if self.int8 else stored
         return MergedTensors(widened, self.adapter) if self.adapter else widened
@@ -168,9 +147,6 @@ class ModelFolder:
             plain: widen weights that are stored in int8, and merge an adapter.
             base: of an adapter, its base as this method loads it, in the same dtype: all tensors but position
                 embeddings of another resolution are shared with it.
-
-        Raises:
-            ValueError: tensors are missing, unknown, or have another shape; or as :meth:`weights`.
         """
         with torch.device("meta"):
             model = build(self.config)
@@ -221,12 +197,7 @@ def open_model(folder: Path) -> ModelFolder:
 
 
 def write_merged(source: ModelFolder, out: Path) -> None:
-    """Write the model that an adapter and its base are together, in the base's dtypes; int8 layers as bf16.
-
-    Raises:
-        ValueError: the folder holds no adapter, or ``out`` a family.
-        OSError: it cannot be written.
-    """
+    """Write the model that an adapter and its base are together, in the base's dtypes; int8 layers as bf16."""
     if source.adapter is None:
         raise ValueError(f"{source.folder} holds no adapter, but a whole model: there is nothing to merge")
     stored, wide = source.stored(), torch.bfloat16
@@ -257,12 +228,7 @@ def ood_folder(folder: Path) -> Path | None:
 
 
 def add_facts(folder: Path, **facts: Any) -> None:
-    """Record more facts of a model folder, in place of those of the same names.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`open_model`, of an adapter of PEFT, which has no configuration.
-        OSError: it cannot be written.
-    """
+    """Record more facts of a model folder, in place of those of the same names."""
     opened = open_model(folder)
     describe(folder, opened.config, opened.preprocess, opened.facts.but(**facts))
 

@@ -34,11 +34,7 @@ class Remote(NamedTuple):
 
 
 def parse(name: str) -> Remote:
-    """A repository by name.
-
-    Raises:
-        ValueError: the name is not of this form.
-    """
+    """A repository by name."""
     found = _NAME.fullmatch(name)
     if not found:
         raise ValueError(f"{name} names no repository: write hf://ORG/NAME or hf://ORG/NAME@REVISION")
@@ -46,14 +42,7 @@ def parse(name: str) -> Remote:
 
 
 def fetch(name: str) -> Path:
-    """The model folder of a repository; downloaded, checked and converted unless it is in the cache.
-
-    Raises:
-        FileNotFoundError: there is no such repository, revision or file, or none in the cache while offline.
-        PermissionError: the repository is gated.
-        OSError: the hub cannot be reached, or a file is not what the hub says.
-        ValueError: a wrong name, huggingface_hub is not installed, or a model that cannot be converted.
-    """
+    """The model folder of a repository; downloaded, checked and converted unless it is in the cache."""
     snapshot = download(name)
     if _is_ours(snapshot):
         return snapshot
@@ -61,12 +50,7 @@ def fetch(name: str) -> Path:
 
 
 def download(name: str) -> Path:
-    """The files of a repository as they are there; downloaded and checked unless they are in the cache.
-
-    Raises:
-        FileNotFoundError, PermissionError, OSError: as :func:`fetch`.
-        ValueError: a wrong name, or huggingface_hub is not installed.
-    """
+    """The files of a repository as they are there; downloaded and checked unless they are in the cache."""
     snapshot = _download(name, parse(name))
     verified = _place(name, snapshot).with_suffix(".verified")
     if not verified.is_file():
@@ -86,11 +70,6 @@ def push(folder: Path, name: str, card: str) -> str:
     """Upload a model folder with a model card; returns its address. A branch that is missing is made.
 
     Files of a model that was there go, or an adapter would hide the new weights. All other files stay.
-
-    Raises:
-        PermissionError: there is no token, or it may not write there.
-        OSError: the hub cannot be reached.
-        ValueError: a wrong name, or huggingface_hub is not installed.
     """
     hub, remote = _library(), parse(name)
     api = hub.HfApi(endpoint=_endpoint())

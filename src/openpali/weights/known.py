@@ -19,10 +19,6 @@ def known_terms(name: str, task: str = "") -> Terms:
     Args:
         name: as :func:`find_model` takes it.
         task: this task alone; by default all that its tokenizer and mask codec suffice for.
-
-    Raises:
-        FileNotFoundError: there is no such model.
-        ValueError: it takes no text, there is no such task, or the task needs what the model lacks.
     """
     folder = find_model(name)
     parts = open_family(folder).parts

@@ -31,11 +31,7 @@ class VQVAECodec:
 
 
 def open_mask_codec(folder: Path) -> VQVAECodec:
-    """The mask codec of a model folder.
-
-    Raises:
-        ValueError: the folder holds another kind of model.
-    """
+    """The mask codec of a model folder."""
     model = open_model(folder).model()
     if not isinstance(model, MaskVQVAE):
         raise ValueError(f"{folder} is no mask VQ-VAE")

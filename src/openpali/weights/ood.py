@@ -59,9 +59,6 @@ def fit_ood(features_ND: Tensor, others_MD: Tensor) -> OodDetector:
     Args:
         features_ND: of in-distribution images.
         others_MD: of others, which set the limit.
-
-    Raises:
-        ValueError: fewer images than centres, or no others.
     """
     if len(features_ND) < CENTRES or not len(others_MD):
         raise ValueError(
@@ -79,11 +76,7 @@ def fit_ood(features_ND: Tensor, others_MD: Tensor) -> OodDetector:
 
 
 def read_ood(folder: Path) -> OodDetector | None:
-    """The OOD detector of a model folder; None if it has none.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """The OOD detector of a model folder; None if it has none."""
     path = ood_folder(folder)
     if path is None:
         return None
@@ -95,11 +88,7 @@ def read_ood(folder: Path) -> OodDetector | None:
 
 
 def write_ood(folder: Path, detector: OodDetector) -> None:
-    """Store the OOD detector of a model in its folder.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Store the OOD detector of a model in its folder."""
     write_tensors(folder / OOD, {field.name: getattr(detector, field.name) for field in fields(OodDetector)})
 
 

@@ -15,10 +15,6 @@ from openpali.weights.write import write_model
 def write_int8(source: ModelFolder, out: Path) -> None:
     """Write a model again with int8 weights of linear layers and tied embeddings, all else in bf16
     (:func:`storage_of`).
-
-    Raises:
-        ValueError: it has int8 weights already, or ``out`` holds a family.
-        OSError: it cannot be written.
     """
     if source.int8 and not source.adapter:
         raise ValueError(f"{source.folder} has int8 weights already")

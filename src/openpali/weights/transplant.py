@@ -22,10 +22,6 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
         origin: what :func:`find_model` takes, of a family its main part; optionally with ``#part`` if the part has
             another name there.
         tokenizer: the one whose ids ``model`` takes; None if it takes no text.
-
-    Raises:
-        ValueError: no such part; tensors are missing, unknown, or have another shape; or the part embeds the ids of
-            another vocabulary.
     """
     name, _, there = origin.partition("#")
     source = open_model(main_part(find_model(name)))

@@ -37,10 +37,6 @@ def write_model(
 
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
     What was fitted to them, confidence and OOD detector, goes, and so does an adapter.
-
-    Raises:
-        ValueError: the folder holds a family of models.
-        OSError: it cannot be written.
     """
     _require_no_family(folder)
     write_tensors(folder, weights)
@@ -57,11 +53,7 @@ def write_adapted(
     tokenizer: Tokenizer | None,
     facts: Facts = NOTHING,
 ) -> None:
-    """Write a folder with an adapter in the place of weights, otherwise as :func:`write_model`.
-
-    Raises:
-        ValueError, OSError: as :func:`write_model`.
-    """
+    """Write a folder with an adapter in the place of weights, otherwise as :func:`write_model`."""
     _require_no_family(folder)
     write_adapter(folder, adapter)
     _write_beside(folder, config, preprocess, tokenizer, facts)

@@ -24,11 +24,7 @@ LOCAL = "locl"  # the feature that draws a character as Japanese, Korean or Chin
 
 
 def write(folder: Path) -> None:
-    """Write ``NotoSans-Subset.ttf``, Latin with Greek and Cyrillic, and ``NotoSansCJK-Subset.otf`` into a folder.
-
-    Raises:
-        FileNotFoundError: a data set is not built.
-    """
+    """Write ``NotoSans-Subset.ttf`` (Latin, Greek, Cyrillic) and ``NotoSansCJK-Subset.otf`` into a folder."""
     world, fonts = World.load("nano"), data_folder("stamps") / "fonts"
     said = {letter for stamp in world.stamps for code in world.languages for letter in stamp.captions[code]}
     latin = _characters(LATIN)

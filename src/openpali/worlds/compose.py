@@ -39,9 +39,6 @@ class WorldSource:
         seed: of all that is random.
         canvas: height and width of the images, pixels; by default the world's own.
         options: those of the kind, keyword arguments of its function.
-
-    Raises:
-        ValueError: an unknown kind, split or option.
     """
 
     def __init__(

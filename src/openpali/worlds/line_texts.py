@@ -54,11 +54,7 @@ MONTHS = {
 
 
 def line_text(sampler: Sampler, most: int) -> tuple[str, str]:
-    """A text of 1 to ``most`` characters of the sample's split, and its language: half of them cut from a manual.
-
-    Raises:
-        ValueError: no such text is found.
-    """
+    """A text of 1 to ``most`` characters from the sample's split, and its language. Half are cut from a manual."""
     languages = sorted(sampler.world.prose)
     for _ in range(TRIES):
         language = languages[sampler.integer(0, len(languages) - 1)]

@@ -41,9 +41,6 @@ def line(sampler: Sampler, *, max_letters: int = 24) -> Example:
 
     Args:
         max_letters: largest number of characters, spaces included.
-
-    Raises:
-        ValueError: no text fits, or no font has its characters.
     """
     text, file, language = _choose(sampler, max_letters)
     size = math.exp(sampler.uniform(*map(math.log, EM)))

@@ -57,9 +57,6 @@ class Sampler:
 
         In training samples no pair of the names is held out; in held-out samples the first two names are a
         held-out pair.
-
-        Raises:
-            ValueError: the world has too few names.
         """
         for _ in range(TRIES):
             chosen = [self.stamp()]

@@ -46,9 +46,6 @@ def scene(
         max_objects: largest number of stamps.
         copies: probability that two or more of them (each number equally likely) are the same stamp.
         expressions: whether the sample has a referring expression, which fits exactly one of the things.
-
-    Raises:
-        ValueError: the world is too small to meet the conditions.
     """
     for _ in range(TRIES):
         cast = _cast(sampler, sampler.integer(min_objects, max_objects), copies)

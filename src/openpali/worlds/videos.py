@@ -35,9 +35,6 @@ def video(sampler: Sampler, *, frames: int = FRAMES, most: int = 2, kinds: Seque
         most: largest number of things.
         kinds: of question: "what" is "what moves?" (a name, or "nothing"), "where" is "where does the N move?"
             (left, right, up, down or nowhere).
-
-    Raises:
-        ValueError: the world is too small, ``kinds`` is empty, or one of them is unknown.
     """
     if not kinds or set(kinds) - set(KINDS):
         raise ValueError(f"kinds of questions about videos are {' and '.join(KINDS)}, not {list(kinds)}")

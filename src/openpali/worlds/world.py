@@ -113,11 +113,7 @@ class World:
 
     @cached_property
     def families(self) -> Mapping[Split, Sequence[Sequence[Path]]]:
-        """Split -> families of fonts to print lines with, each a list of font files.
-
-        Raises:
-            FileNotFoundError: the data set ``lines`` is not built.
-        """
+        """Split -> families of fonts to print lines with, each a list of font files."""
         found: dict[Split, list[Sequence[Path]]] = {"train": [], "heldout": []}
         for folder in sorted((data_folder("lines") / "fonts").iterdir()):
             found["heldout" if is_heldout("font", folder.name) else "train"].append(sorted(folder.iterdir()))
@@ -125,11 +121,7 @@ class World:
 
     @cached_property
     def prose(self) -> Mapping[str, Sequence[str]]:
-        """Language -> lines of text to print parts of.
-
-        Raises:
-            FileNotFoundError: the data set ``lines`` is not built.
-        """
+        """Language -> lines of text to print parts of."""
         return {
             path.stem.removeprefix("text-"): path.read_text("utf-8").splitlines()
             for path in sorted(data_folder("lines").glob("text-*.txt"))
@@ -141,10 +133,6 @@ class World:
 
         ``nano`` is 128 hand-picked stamps in 10 languages, ``mini`` is all stamps in all languages; the ``.toml``
         file of that name beside this module describes each.
-
-        Raises:
-            ValueError: there is no world of this name.
-            FileNotFoundError: a data set is not built.
         """
         described = Path(__file__).with_name(f"{name}.toml")
         if not described.is_file():

@@ -56,9 +56,6 @@ def word(
         max_letters: largest number of letters.
         upper: whether words are in capitals.
         language: of the word list.
-
-    Raises:
-        ValueError: the world has no word of such a length.
     """
     text = _word(sampler, sampler.integer(min_letters, max_letters), language)
     text = text.upper() if upper else text
@@ -159,9 +156,6 @@ def document(
         min_lines: least number of lines.
         max_lines: largest number of lines.
         languages: to choose from; by default all of the world's.
-
-    Raises:
-        ValueError: no font of the world can write the languages, or no caption fits.
     """
     codes = tuple(languages or sampler.world.languages)
     for attempt in range(TRIES):

@@ -33,10 +33,6 @@ def read_npz(path: Path) -> ImageEncoder:
     """Read a ViT, with or without MAP head, or both towers of SigLIP.
 
     Shapes are inferred from the arrays; the grid of position embeddings is assumed to be square.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: arrays are missing, unknown or have another shape.
     """
     tree = load_npz(path)
     dropped = [key for key in tree if key.startswith(tuple(f"img/{name}/" for name in _CLASSIFIER))]
@@ -144,22 +140,12 @@ def _norm(ours: str, theirs: str) -> list[Rule]:
 
 
 def load_npz(path: Path) -> dict[str, Tensor]:
-    """The arrays by name, without the prefixes of a training checkpoint; those of a ViT under today's names.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no file of arrays of floats.
-    """
+    """The arrays by name, without the prefixes of a training checkpoint; those of a ViT under today's names."""
     return _modernise(_load(path), str(path))
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
-    """The arrays of a `.npz` file by name, as they are.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no file of arrays of floats.
-    """
+    """The arrays of a `.npz` file by name, as they are."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
@@ -260,11 +246,7 @@ def _require_axes(tree: Mapping[str, Tensor], towers: tuple[str, ...], where: st
 
 
 def vision_config(tree: Mapping[str, Tensor], where: str) -> ViTConfig:
-    """The shape of a ViT, from its arrays (``img/...``); the grid of position embeddings is assumed to be square.
-
-    Raises:
-        ValueError: it is not square.
-    """
+    """The shape of a ViT, from its arrays (``img/...``), whose position embeddings must be square."""
     patch, _, _, width = tree["img/embedding/kernel"].shape
     positions = tree["img/pos_embedding"].shape[1]
     side = math.isqrt(positions)

@@ -57,11 +57,6 @@ def read_t5(folder: Path, head: HeadPolicy = "auto") -> LanguageModel:
             1.0; a head in the file is ignored. "untied": the file's own, unscaled, as in T5 v1.1 and later;
             without one, a copy of the embedding. "auto": decided from file and configuration, an error if they
             contradict each other.
-
-    Raises:
-        FileNotFoundError: the folder holds no checkpoint.
-        ValueError: it is another kind of model; tensors are missing, unknown or have another shape; or the head is
-            ambiguous.
     """
     described = read_config(folder)
     config = _config(described, str(folder))

@@ -228,12 +228,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, title: str, *lists: str) -> dict[str, Any]:
-    """The object in a JSON file of the format ``title``, which has these ``lists``.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not JSON in UTF-8, or not an object with these lists.
-    """
+    """The object in a JSON file of the format ``title``, which has these ``lists``."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give the JSON file of {title}")
     text = read_text(path)

@@ -35,11 +35,6 @@ def import_data(format: str, path: Path, out: Path, *, images: Path | None = Non
         out: the JSONL file to write.
         images: folder of the images, if it is not the one that the format prescribes.
         split: the part of the data set, for formats that name parts.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: there is no such format, a file is not in it, nothing of it can be used, or ``out`` does not
-            end in ``.jsonl``.
     """
     if format not in IMPORTERS:
         raise ValueError(f"no format {format!r}; {hint(format, IMPORTERS)}")

@@ -60,12 +60,7 @@ def load_image(
 
 
 def check_image_file(path: str | Path) -> None:
-    """Check that there is a file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: the path is a folder or a URL.
-    """
+    """Check that there is a file."""
     if "://" in str(path):
         raise ValueError(f"{path} is a URL: download the image first, and give its file")
     if Path(path).is_dir():
@@ -98,9 +93,6 @@ def decode_mask(data: bytes, name: str = "the mask") -> Mask:
     """Decode an object's mask to bool ``[H, W]``, upright by its EXIF orientation.
 
     Pixels that are neither black nor transparent are the object's, whatever the mode; of grey values, all but 0.
-
-    Raises:
-        ValueError: it is not an image, or is incomplete.
     """
     with _opened(data, name) as image:
         image = _upright(image)

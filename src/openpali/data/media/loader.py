@@ -39,9 +39,6 @@ class MediaLoader:
 
         Returns:
             the image, or the frames of the video; and the size in the file.
-
-        Raises:
-            ValueError: the file is neither an image nor a video.
         """
         name = f"{where}: {path}"
         if is_video(f"any.{path}"):  # a member of a shard may be called "mp4" alone

@@ -37,13 +37,9 @@ def load_frames(
 
     Args:
         source: a file, or its bytes.
+        frames: 1 to ``MAX_FRAMES``.
         name: its name in error messages; by default the path.
         start, end: the part of the video to use, in seconds; by default all of it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not a video, is damaged, or PyAV (``pip install openpali[video]``) is missing; ``frames``
-            is not 1 to ``MAX_FRAMES``; ``stride`` is below 1; or the part has no frames.
     """
     if not 1 <= frames <= MAX_FRAMES:
         raise ValueError(f"frames must be 1 to {MAX_FRAMES}, not {frames}")

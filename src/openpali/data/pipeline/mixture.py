@@ -36,9 +36,6 @@ class Mixture:
         sizes: number of examples of each source.
         weights: relative rates, any positive numbers.
         seed: determines the order.
-
-    Raises:
-        ValueError: a source is empty, a weight is not positive, or too small to be drawn at all.
     """
 
     def __init__(self, sizes: Sequence[int], weights: Sequence[float], seed: int) -> None:

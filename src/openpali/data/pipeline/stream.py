@@ -149,11 +149,6 @@ def load(
     ranks' slices gives the global batch; where the batch does not divide evenly, slices differ by one sample. Rows
     of similar length go into one micro-batch, which saves padding. ``pinned`` batches can be copied to a GPU while
     it computes. Workers end when the generator ends, fails or is closed.
-
-    Raises:
-        ValueError: a batch has fewer samples than slices; too many neighbouring samples are bad; or the workers
-            cannot be started.
-        OSError: a worker was killed.
     """
     if batch < world * micro:
         raise ValueError(

@@ -36,10 +36,6 @@ def find_files(pattern: str, suffix: str) -> list[str]:
     Args:
         pattern: a folder, for its files that end in ``suffix``; a file; or a pattern such as ``train-*.tar`` or
             ``train-{00000..00099}.tar``.
-
-    Raises:
-        FileNotFoundError: there are no such files, or one of a range is missing.
-        ValueError: fsspec cannot open this kind of URL.
     """
     found = []
     for each in _expand_braces(pattern):
@@ -67,10 +63,6 @@ def read_beside(name: str, other: str, where: str) -> bytes:
 
     Args:
         where: the record that names ``other``, for errors.
-
-    Raises:
-        ValueError: ``other`` is a URL.
-        OSError: it cannot be read.
     """
     if is_url(other):
         raise ValueError(f"{where}: {other} is a URL: download the file, and give its path")
@@ -83,11 +75,7 @@ def read_beside(name: str, other: str, where: str) -> bytes:
 
 
 def read_span(name: str, start: int, size: int) -> bytes:
-    """``size`` bytes from ``start`` on. Reads from URLs that fail are retried after :data:`RETRIES`.
-
-    Raises:
-        OSError: the file cannot be read, or is too short.
-    """
+    """``size`` bytes from ``start`` on. Reads from URLs that fail are retried after :data:`RETRIES`."""
     # Opened for each read: processes share no file handles, and the number of files is not limited.
     if not is_url(name):
         with open_file(name) as file:

@@ -16,10 +16,6 @@ class JsonlSource(RecordSource):
     """Examples by index from a JSONL file: one record per line; blank lines are skipped.
 
     The constructor reads the file once to find the lines; a record and its images are read on demand.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file has no records.
     """
 
     def __init__(self, path: str | Path, media: MediaLoader = DEFAULT_MEDIA) -> None:

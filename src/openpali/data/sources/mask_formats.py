@@ -31,9 +31,6 @@ class Polygons:
         """Mask ``[H, W]`` with exactly the pixels of COCO's tools, from which COCO's scores are computed.
 
         Some pixels at the edge differ from :meth:`draw`.
-
-        Raises:
-            ValueError: pycocotools (``pip install openpali[eval]``) is missing.
         """
         try:
             from pycocotools import mask
@@ -59,11 +56,7 @@ class RunLengths:
     counts: Sequence[int]
 
     def draw(self, size: Size) -> Mask:
-        """Mask ``[H, W]``.
-
-        Raises:
-            ValueError: the run lengths are for an image of another size.
-        """
+        """Mask ``[H, W]``."""
         if size != self.size:
             raise ValueError(f"the mask is {_by(self.size)}, but the image is {_by(size)}")
         inside = np.arange(len(self.counts)) % 2 == 1
@@ -78,11 +71,7 @@ class RunLengths:
         return cls(Size(*mask.shape), (0, *counts) if flat[0] else tuple(counts))
 
     def resized(self, old: Size, new: Size) -> RunLengths:
-        """The mask in the image of size ``old`` after it was resized to ``new``: by the nearest pixel.
-
-        Raises:
-            ValueError: the run lengths are for an image of another size.
-        """
+        """The mask in the image of size ``old`` after it was resized to ``new``: by the nearest pixel."""
         rows, columns = ((2 * np.arange(n) + 1) * o // (2 * n) for o, n in zip(old, new, strict=True))
         return RunLengths.of(self.draw(old)[np.ix_(rows, columns)])
 
@@ -127,9 +116,6 @@ def decompress_counts(text: str) -> list[int]:
     Each number is written in base 32, least significant digit first, one character per digit: bit 5 says that more
     digits follow, bit 4 of the last digit is the sign. From the fourth number on, the number is the difference to
     the one two places before.
-
-    Raises:
-        ValueError: the string ends within a number, or has invalid characters.
     """
     counts: list[int] = []
     number = shift = 0

@@ -26,11 +26,6 @@ class ParquetSource(RecordSource):
     Args:
         path: a folder with ``.parquet`` files, one such file, a pattern, or a URL of either.
         media: how images and videos are decoded.
-
-    Raises:
-        FileNotFoundError: there are no such files.
-        ValueError: a file is not Parquet, there are no rows, or pyarrow (``pip install openpali[parquet]``) is
-            missing.
     """
 
     def __init__(self, path: str | Path, media: MediaLoader = DEFAULT_MEDIA) -> None:

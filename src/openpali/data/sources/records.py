@@ -154,10 +154,6 @@ class Record(_Strict):
             read: reads the files that the record names.
             where: name of the record in errors, and its key if it has none.
             media: how images and videos are decoded.
-
-        Raises:
-            FileNotFoundError: a file is missing.
-            ValueError: an image, a video or a mask cannot be read.
         """
         decoded = [media.load(read(path), path, where) for path in self.images]
         images = [image for images, _ in decoded for image in images]

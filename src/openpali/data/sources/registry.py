@@ -43,10 +43,6 @@ def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = N
             - a source of an extension, by its name alone or with more after a slash, as in ``nano/single``.
         options: keyword options of the source.
         min_size: smallest size at which JPEG files may be decoded; ``None`` is full size.
-
-    Raises:
-        ValueError: there is no such source, or it has no such option.
-        FileNotFoundError: a file is missing, or the data set is not built.
     """
     suffix = _file_suffix(name)
     if suffix in RECORDS:

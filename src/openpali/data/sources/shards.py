@@ -69,11 +69,6 @@ class ShardSource(RecordSource):
         path: a folder with ``.tar`` files, one such file, a pattern (see :func:`find_files`),
             or a URL of either.
         media: how images and videos are decoded.
-
-    Raises:
-        FileNotFoundError: there are no such files.
-        ValueError: a file is not a tar file, or there are no samples.
-        OSError: a file cannot be read.
     """
 
     def __init__(self, path: str | Path, media: MediaLoader = DEFAULT_MEDIA) -> None:

@@ -115,9 +115,6 @@ class AnswerBenchmark(Benchmark):
 
         Args:
             ocr: put the example's ``text`` into the prompt, see :mod:`openpali.eval.ocr`.
-
-        Raises:
-            ValueError: ``ocr`` for a task whose prompt has no place for it.
         """
         task = pipeline.task(self.task)
         options = {**self.options, "ocr": True} if ocr else self.options
@@ -133,10 +130,6 @@ def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None
         source: a ``source`` as in recipes; also the name of the benchmark.
         task: name of the task; by default, the only task that fits the first sample.
         options: options of the source.
-
-    Raises:
-        FileNotFoundError, ValueError: the source cannot be opened; there is no such task; or ``task`` is empty and
-            no task, or more than one, fits the first sample.
     """
     samples = open_source(source, dict(options or {}))
     if not task:

@@ -31,11 +31,7 @@ class Folder:
     home: str
 
     def file(self, *names: str) -> Path:
-        """The first of ``names`` (paths under the root) that exists.
-
-        Raises:
-            FileNotFoundError: none exists.
-        """
+        """The first of ``names`` (paths under the root) that exists."""
         for name in names:
             if (self.root / name).is_file():
                 return self.root / name
@@ -60,11 +56,7 @@ class Folder:
         return [Fields(value, f"{path.name}, entry {i + 1}", self) for i, value in enumerate(values)]
 
     def columns(self, name: str, count: int) -> list[list[str]]:
-        """The words of each line of a text file, ``count`` of them; the last one may hold spaces.
-
-        Raises:
-            ValueError: a line has fewer.
-        """
+        """The words of each line of a text file, ``count`` of them; the last one may hold spaces."""
         rows = [line.split(maxsplit=count - 1) for line in self.lines(name)]
         for number, row in enumerate(rows, 1):
             if len(row) < count:
@@ -87,11 +79,7 @@ class Folder:
         return load_frames(self.file(*names), frames, stride, start=start, end=end)
 
     def subfolders(self, name: str) -> list[Path]:
-        """The folders in a folder, by name: one per class of a data set.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
+        """The folders in a folder, by name: one per class of a data set."""
         found = sorted(path for path in (self.root / name).glob("*") if path.is_dir())
         if not found:
             raise FileNotFoundError(
@@ -227,11 +215,7 @@ def _with_image(example: Example, folder: Folder, names: Sequence[str]) -> Examp
 
 
 def listing(makers: Sequence[Callable[[], Example]], folder: Folder, what: str) -> Listing:
-    """A source of examples.
-
-    Raises:
-        ValueError: there are no examples; the message names them by ``what``.
-    """
+    """A source of examples."""
     if not makers:
         raise ValueError(
             f"{folder.title} in {folder.root}: there are no {what}; the originals are at {folder.home}"

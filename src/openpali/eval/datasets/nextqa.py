@@ -21,9 +21,6 @@ def open_nextqa(root: Path) -> Listing:
     """The 9,178 open-ended test questions, sliced by type (CH: causal how, TN: temporal next, ...).
 
     Questions about some of the videos have a second reference; the better of both counts, as in ``eval_oe.py``.
-
-    Raises:
-        FileNotFoundError: its files or WordNet's are missing.
     """
     scoring.wordnet()  # the scorer needs it: fail before answering, not after
     folder = Folder(root, "NExT-QA", HOME)

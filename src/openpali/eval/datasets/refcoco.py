@@ -59,12 +59,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_expressions(folder: Folder, name: str) -> list[Fields]:
-    """The referred objects, each with its sentences, from the owners' pickle; no code in it can run.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged, or holds more than plain data.
-    """
+    """The referred objects, each with its sentences, from the owners' pickle; no code in it can run."""
     path = folder.file(name)
     try:
         values = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="utf-8").load()
@@ -78,11 +73,7 @@ def read_expressions(folder: Folder, name: str) -> list[Fields]:
 
 
 def open_split(data_set: ReferringSet, split: str, root: Path) -> Listing:
-    """Every sentence of a split is a sample.
-
-    Raises:
-        ValueError: an image of the split is also in the training split of the same data set.
-    """
+    """Every sentence of a split is a sample."""
     folder = _folder(data_set, root)
     images = _images(folder, data_set)
     if shared := images.get(split, frozenset()) & images.get("train", frozenset()):
@@ -99,9 +90,6 @@ def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
 
     Returns:
         Data set -> number of its training images in the file, and number left out.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`open_split`.
     """
     lines, counts, scored = list[str](), dict[str, tuple[int, int]](), _scored(root)
     for data_set in DATA_SETS:

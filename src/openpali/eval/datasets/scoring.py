@@ -48,11 +48,7 @@ def relaxed(rows: Sequence[Answered]) -> Scores:
 
 @cache
 def wordnet() -> WordNet:
-    """WordNet as `openpali data build wordnet` fetches it.
-
-    Raises:
-        FileNotFoundError: it has not been built.
-    """
+    """WordNet as `openpali data build wordnet` fetches it."""
     return WordNet(data_folder("wordnet"))
 
 

@@ -266,11 +266,7 @@ def _wrap(model: VisionLanguageModel) -> OpenVinoPali:
 
 
 def require_openvino() -> Any:
-    """Import OpenVINO.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+    """Import OpenVINO."""
     try:
         import openvino
     except ImportError as error:

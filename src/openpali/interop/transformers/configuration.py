@@ -23,9 +23,6 @@ class PaliConfig(PreTrainedConfig):
             :class:`openpali.model.t5.T5Config`; the nano preset by default.
         preprocess: how images are brought to its size, fields of :class:`openpali.data.media.images.Preprocess`.
         facts: what else is known of the model: recipe, samples seen, task options.
-
-    Raises:
-        ValueError: the folder holds another kind of model, or shapes that cannot be understood.
     """
 
     model_type = PaliArchitecture.model_type

@@ -184,11 +184,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; also loads folders that OpenPaLI wrote, and models by their names in it.
-
-        Raises:
-            ValueError, FileNotFoundError: see :func:`openpali.weights.format.open_model`.
-        """
+        """As in transformers; also loads folders that OpenPaLI wrote, and models by their names in it."""
         path = folder_of(pretrained_model_name_or_path)
         if path is None or not (Path(path) / "config.json").is_file():
             return super().from_pretrained(path, *args, **kwargs)

@@ -31,9 +31,6 @@ class PaliTokenizer(Named, PreTrainedTokenizer):
 
     Args:
         vocab_file: ``tokenizer.model`` of a PaLI folder.
-
-    Raises:
-        FileNotFoundError, ValueError: see :meth:`Tokenizer.load`.
     """
 
     vocab_files_names = {"vocab_file": TOKENIZER}  # noqa: RUF012 (transformers' convention)
@@ -187,9 +184,6 @@ class PaliProcessor(Named, ProcessorMixin):
             text: prompts, without a placeholder for images.
             suffix: target answers, to train: adds ``labels``, which end in EOS and are -100 for padding.
             return_tensors, padding, kwargs: as the tokenizer takes them.
-
-        Raises:
-            ValueError: no prompt, or unequal numbers of images, prompts and answers.
         """
         if text is None:
             raise ValueError("text is missing: the prompt names the task, for example 'detect: red apple'")

@@ -32,11 +32,7 @@ CELL = 280  # pixels of an image's longer side
 
 
 def draw_failures(runs: Iterable[Run], each: int = EACH) -> PilImage.Image:
-    """The worst answers of some runs: objects found in colours, true boxes in white, and the texts below.
-
-    Raises:
-        ValueError: no run has an answer that is wrong.
-    """
+    """The worst answers of some runs: objects found in colours, true boxes in white, and the texts below."""
     rows = []
     for done in runs:
         worst = worst_of(done.rows, done.scores, done.card.metric, each)

@@ -185,11 +185,7 @@ def _tasks() -> list[str]:
 
 
 def _meaning(owner: Any, name: str) -> str:
-    """What the docstring of a class, of those it inherits from, or of a function says of an attribute or argument.
-
-    Raises:
-        ValueError: it says nothing.
-    """
+    """The text about an attribute or argument in the docstring of a function, or of a class and its bases."""
     for each in inspect.getmro(owner) if isinstance(owner, type) else [owner]:
         if said := _described(inspect.getdoc(each) if "__doc__" in vars(each) or each is owner else "").get(name):
             return said

@@ -14,11 +14,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def write_between(path: Path, name: str, text: str) -> None:
-    """Replace what is between the marks of this name in a document.
-
-    Raises:
-        ValueError: the document has no such marks.
-    """
+    """Replace what is between the marks of this name in a document."""
     begin, end = f"<!-- {name}: generated -->\n", f"<!-- end of {name} -->\n"
     document = path.read_text("utf-8")
     head, found, rest = document.partition(begin)

@@ -220,9 +220,6 @@ def simulated(ledger: Ledger, *, cuda: bool, world: int) -> Iterator[None]:
         cuda: whether autocast treats norms as on a GPU; tensors are on the CPU either way. To recompute norms in
             the backward pass too, call ``torch.autograd.backward``: ``Tensor.backward`` suspends function modes.
         world: number of ranks.
-
-    Raises:
-        RuntimeError: this process is one of several ranks.
     """
     if dist.is_initialized():
         raise RuntimeError("a plan needs a process of its own: run it without torchrun")

@@ -200,11 +200,7 @@ class Plan:
 
 
 def find_device(name: str, ranks: int) -> Device:
-    """A device by name; ``cpu`` is this machine, divided by ``ranks``.
-
-    Raises:
-        ValueError: there is no such device, or ``cpu`` on a system that does not tell its memory (Windows).
-    """
+    """A device by name; ``cpu`` is this machine, divided by ``ranks``."""
     if name == "cpu":
         if not hasattr(os, "sysconf"):
             raise ValueError(
@@ -236,9 +232,6 @@ def make_plan(
         lengths: of every row.
         efficiency: FLOP/s of a whole step by the peak FLOP/s of the device, above 0 and up to 1.
         working: shows which step is being rehearsed.
-
-    Raises:
-        ValueError: the batch has no row for each rank, the model cannot be built, or efficiency is out of range.
     """
     if not 0 < efficiency <= 1:
         raise ValueError(
@@ -271,11 +264,7 @@ def make_plan(
 def rehearse(
     recipe: Recipe, phase: PhaseSpec, device: Device, devices: int, lengths: Lengths | None = None
 ) -> StepCosts:
-    """The costs of one step on ``devices`` fake ranks: of the second step, when the optimizer has its state.
-
-    Raises:
-        ValueError: the batch has no row for each rank, or the model does not take images of this size.
-    """
+    """The costs of one step on ``devices`` fake ranks: of the second step, when the optimizer has its state."""
     lengths = lengths or Lengths()
     rows = rows_of(recipe, devices)
     ledger = Ledger(device.node, rows)
@@ -306,11 +295,7 @@ def rehearse(
 
 
 def rows_of(recipe: Recipe, devices: int) -> int:
-    """Rows of a micro-batch on the rank that has most.
-
-    Raises:
-        ValueError: the batch has no row for each rank.
-    """
+    """Rows of a micro-batch on the rank that has most."""
     if recipe.batch < devices * recipe.micro:
         raise ValueError(
             f"a batch of {recipe.batch} in micro = {recipe.micro} parts leaves no row for each of {devices} "
@@ -342,9 +327,6 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
     """The objective of a recipe on a device, at the resolution of ``phase``. Needs neither data nor tokenizer.
 
     On the meta device, its model has no weights.
-
-    Raises:
-        ValueError: the model does not take images of this size.
     """
     with torch.device("meta"):
         objective = build_objective(recipe, _vocabulary(recipe), lambda: [str(i) for i in range(CLASSES)])

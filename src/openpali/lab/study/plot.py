@@ -12,12 +12,7 @@ from openpali.whole import replacing
 
 
 def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw the rows of a study into ``table.svg`` and ``table.png``.
-
-    Raises:
-        ValueError: matplotlib (``pip install openpali[train]``) is missing.
-        OSError: a file cannot be written.
-    """
+    """Draw the rows of a study into ``table.svg`` and ``table.png``."""
     try:
         from matplotlib import colormaps, rc_context
         from matplotlib.figure import Figure

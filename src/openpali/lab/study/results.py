@@ -31,12 +31,7 @@ class Results:
         self.folder, self.study, self.plan, self.data = folder, study, plan, data
 
     def take_up(self) -> None:
-        """Give the study's runs the recipes and scores of the folder that they do not have.
-
-        Raises:
-            ValueError: a run is of another recipe than the study's, or a file cannot be read.
-            OSError: a file cannot be copied.
-        """
+        """Give the study's runs the recipes and scores of the folder that they do not have."""
         for run in self.plan.runs.values():
             kept = RunFolder(self._place(run.name))
             if kept.record.is_file():
@@ -53,10 +48,6 @@ class Results:
         """Write the recipes and scores of a job if all its tests have been scored.
 
         What other columns need, and is there, stays.
-
-        Raises:
-            ValueError: as :func:`~openpali.lab.study.table.values_of`, or there are scores that cannot be read.
-            OSError: a file cannot be written.
         """
         scorings = self._scorings(job)
         if not all(scoring.done() for scoring in scorings):

@@ -126,11 +126,6 @@ def plan_study(study: Study, folder: Path, overrides: Sequence[str] = ()) -> Pla
     Args:
         folder: that the paths of recipes are relative to.
         overrides: of every recipe, after those of the size.
-
-    Raises:
-        FileNotFoundError: a recipe does not exist.
-        ValueError: a recipe is wrong, or overrides what the study decides; or there is no checkpoint at a point of
-            the curve.
     """
     for key, _ in read_overrides([*overrides, *chain.from_iterable(study.sizes.values())]):
         if key in ("name", "seed"):

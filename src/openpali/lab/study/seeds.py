@@ -28,11 +28,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: ArrayLike, level: float = LEVEL) -> Estimate:
-    """The mean of scores ``[seeds, samples]``, with an interval as that of :func:`difference`.
-
-    Raises:
-        ValueError: no scores, not two axes, or SciPy is missing.
-    """
+    """The mean of scores ``[seeds, samples]``, with an interval as that of :func:`difference`."""
     return _estimate([_checked(values)], _checked(values).mean(0), level)
 
 
@@ -44,9 +40,6 @@ def difference(ours: ArrayLike, theirs: ArrayLike, level: float = LEVEL) -> Esti
     means in each of the two, and that of the samples' differences, which are paired. Both contain the noise of
     single answers, so that the interval is rather too wide. The degrees of freedom are Welch and Satterthwaite's.
     Of a single seed nothing is known about its variance, and only samples contribute.
-
-    Raises:
-        ValueError: no scores, not two axes, other numbers of samples, or SciPy is missing.
     """
     a, b = _checked(ours), _checked(theirs)
     if a.shape[1] != b.shape[1]:

@@ -66,11 +66,7 @@ class TestSpec(_Table):
     limit: int = Field(0, ge=0)
 
     def open(self) -> Benchmark:
-        """The benchmark.
-
-        Raises:
-            ValueError, FileNotFoundError: there is none of this name, or the source cannot be opened.
-        """
+        """The benchmark."""
         if self.benchmark:
             return find_benchmark(self.benchmark)
         return own_benchmark(self.source, self.task, self.options)
@@ -175,21 +171,12 @@ class Study(_Table):
 
 
 def is_study(path: Path) -> bool:
-    """Whether a TOML file is a study and not a recipe.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`~openpali.train.recipe_file.read_table`.
-    """
+    """Whether a TOML file is a study and not a recipe."""
     return STUDY in read_table(path)
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study; ``overrides`` are ``key=value`` as for recipes.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it is not TOML, or has an unknown key or a wrong value; every problem is named.
-    """
+    """Read a study; ``overrides`` are ``key=value`` as for recipes."""
     raw = read_table(path, "study")
     if STUDY not in raw and "objective" in raw:
         raise ValueError(f"{path} is a recipe: use openpali train")

@@ -91,12 +91,7 @@ class Row:
 
 
 def rows_of(study: Study, scorings: Sequence[Scoring]) -> list[Row]:
-    """The rows of all jobs that have been scored so far: the points of the curve, then whole runs.
-
-    Raises:
-        ValueError: a score of a column is not one that each sample has, or a prompt is found nowhere; or two models
-            were asked about different samples.
-    """
+    """The rows of all jobs that have been scored so far: the points of the curve, then whole runs."""
     asked: dict[tuple[str, str], tuple[str, int, str]] = {}
     found: dict[tuple[str, int | None, str], dict[str, dict[int, Values]]] = {}
     columns = {column.name: column for column in study.columns}
@@ -122,11 +117,7 @@ def rows_of(study: Study, scorings: Sequence[Scoring]) -> list[Row]:
 
 
 def values_of(column: ColumnSpec, result: Mapping[str, Any], job: Job) -> Values:
-    """The column's score of each of its samples ``[N]``, in percent or CIDEr.
-
-    Raises:
-        ValueError: as :func:`rows_of`.
-    """
+    """The column's score of each of its samples ``[N]``, in percent or CIDEr."""
     score = column.score or result["card"]["metric"]
     values, prompts, asked = result["values"].get(score), result["prompts"], result["asked"]
     if values is None:

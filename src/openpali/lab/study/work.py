@@ -84,12 +84,7 @@ class Training:
         return True
 
     def check(self) -> None:
-        """Check that the run, and those before it whose records are kept, are of the study's recipes.
-
-        Raises:
-            ValueError: they are not.
-            FileNotFoundError: the run has no record.
-        """
+        """Check that the run, and those before it whose records are kept, are of the study's recipes."""
         folder = RunFolder(self.run.folder)
         if not folder.record.is_file():
             raise FileNotFoundError(f"{folder.path} has no recipe.json that says what it is of: delete the folder")
@@ -152,11 +147,7 @@ class Scoring:
         return bool(self.result())
 
     def result(self) -> dict[str, Any]:
-        """What is in its file; empty before, and if the test has changed since.
-
-        Raises:
-            ValueError, FileNotFoundError: as :meth:`Training.check`; or it cannot be read.
-        """
+        """What is in its file; empty before, and if the test has changed since."""
         if not self.file.is_file():
             return {}
         found = read_scores(self.file)
@@ -169,11 +160,7 @@ class Scoring:
         return found
 
     def check(self) -> None:
-        """Check that there is what it asks, before the model is trained.
-
-        Raises:
-            ValueError, FileNotFoundError: there is no such source, or its data is missing.
-        """
+        """Check that there is what it asks, before the model is trained."""
         benchmark = self.test.open()
         if isinstance(benchmark, AnswerBenchmark):
             benchmark.open(self.data)
@@ -286,11 +273,7 @@ def work(units: Sequence[Unit], ranks: Ranks, say: Say, after: Callable[[Unit], 
 
 
 def read_scores(file: Path) -> dict[str, Any]:
-    """A file of scores.
-
-    Raises:
-        ValueError: it is not JSON.
-    """
+    """A file of scores."""
     try:
         found: dict[str, Any] = json.loads(file.read_text("utf-8"))
     except ValueError as error:

@@ -123,11 +123,7 @@ class Objective(ABC, Generic[R]):
 
     @classmethod
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: R, tools: Tools) -> Evaluation:
-        """Open the data of one of the recipe's ``evals``.
-
-        Raises:
-            ValueError, FileNotFoundError: it cannot be opened, or is not for this objective.
-        """
+        """Open the data of one of the recipe's ``evals``."""
         raise ValueError(f"no evaluation is for objective = {recipe.objective!r}: remove [[evals]]")
 
 

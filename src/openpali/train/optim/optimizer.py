@@ -30,11 +30,7 @@ def in_part(name: str, part: str) -> bool:
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> None:
-    """Freeze parts of a model.
-
-    Raises:
-        ValueError: a part has no parameters.
-    """
+    """Freeze parts of a model."""
     for part in parts:
         matched = [p for name, p in model.named_parameters() if in_part(name, part)]
         if not matched:
@@ -49,9 +45,6 @@ def build_optimizer(
     """The optimizer of all parameters that learn; each group has its peak learning rate as ``peak_lr``.
 
     ``dtype`` is the computing precision, in which Muon orthogonalises.
-
-    Raises:
-        ValueError: as :func:`group_parameters`.
     """
     settings = group_parameters(model, spec)
     if spec.name == "muon":
@@ -62,11 +55,7 @@ def build_optimizer(
 
 
 def group_parameters(model: nn.Module, spec: OptimizerSpec) -> list[dict[str, Any]]:
-    """The parameters that learn, in groups of the same settings.
-
-    Raises:
-        ValueError: ``lr_scale`` names a part that does not learn, or every part is frozen.
-    """
+    """The parameters that learn, in groups of the same settings."""
     groups: dict[tuple[float, float, bool, bool], list[nn.Parameter]] = {}
     unused = set(spec.lr_scale)
     for name, parameter in model.named_parameters():

@@ -19,14 +19,10 @@ _CLIPPED = Attention | SelfAttention | CrossAttention
 
 
 def attentions(model: nn.Module) -> list[nn.Module]:
-    """The attention layers that learn, without pooling: its single learned query has no spread.
-
-    Raises:
-        ValueError: Gemma's are among them. Their heads share keys, so that none can be clipped alone, and Gemma 3
-            normalises queries and keys itself.
-    """
+    """The attention layers that learn, without pooling: its single learned query has no spread."""
     found = [m for m in model.modules() if isinstance(m, _CLIPPED | gemma.Attention)]
     learning: list[nn.Module] = [m for m in found if any(p.requires_grad for p in m.parameters())]
+    # Gemma's heads share keys, so that none can be clipped alone; Gemma 3 normalises queries and keys itself.
     if any(isinstance(m, gemma.Attention) for m in learning):
         raise ValueError(
             "optimizer.qk_clip bounds the attention of a ViT and of T5, and cannot bound Gemma's, which learns "

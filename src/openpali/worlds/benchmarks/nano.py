@@ -158,9 +158,6 @@ def same_thing(world: str, seed: int, model: Encoders, data: Path, limit: int | 
     """Recall at 1, from held-out renderings to others: the most similar image shows the same thing.
 
     Similar is the cosine of mean patch tokens, less their mean over images.
-
-    Raises:
-        ValueError: the limit leaves no other image.
     """
     source, seen = heldout(world, "single", seed), Seen()
     count = min(limit or SIZE, SIZE)

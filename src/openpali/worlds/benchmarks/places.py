@@ -58,9 +58,6 @@ def place_probe(
 
     Returns:
         ``acc``, over all rows, and ``acc/SLICE``; 0..1.
-
-    Raises:
-        ValueError: the limit leaves fewer than two labels to learn, or nothing to score.
     """
     if limit is not None and limit < (least := max(_needed(train, ask, 2), _needed(test, ask, 1))):
         raise ValueError(

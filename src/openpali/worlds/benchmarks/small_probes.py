@@ -161,11 +161,7 @@ def _labelled(rows: Rows) -> Labelled:
 
 
 def _package(name: str, data_set: str) -> Path:
-    """The folder of a package that a data set is built from.
-
-    Raises:
-        FileNotFoundError: it is not in the cache.
-    """
+    """The folder of a package that a data set is built from."""
     if not packages.is_fetched(name):
         raise FileNotFoundError(
             f"the package {name} is not in the cache: run `openpali data build {data_set} --force`"

@@ -57,12 +57,7 @@ def find(name: str) -> Dataset:
 
 
 def expect(names: Iterable[str], *, force: bool = False) -> str:
-    """What building data sets will fetch, and how long it will take, in a sentence.
-
-    Raises:
-        ValueError: there is no data set of a name.
-        FileNotFoundError: this machine cannot fetch the packages; the message says how to get them.
-    """
+    """What building data sets will fetch, and how long it will take, in a sentence."""
     names = [*names]
     parts = [part for name in names for part in find(name).parts]
     todo = [
@@ -84,10 +79,6 @@ def build(name: str, *, force: bool = False, working: Working = unseen) -> Path:
     A data set that exists is returned as it is unless ``force``; those that it is built from are built first if
     they do not exist. The folder appears complete or not at all. ``working`` shows what is being downloaded
     and built.
-
-    Raises:
-        ValueError: there is no data set of this name.
-        FileNotFoundError: a package cannot be fetched.
     """
     dataset, folder = find(name), _folder(name)
     if folder.is_dir() and not force:

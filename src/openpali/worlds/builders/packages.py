@@ -127,11 +127,7 @@ def fetch(name: str) -> Path:
 
 
 def check_tools(names: Iterable[str]) -> None:
-    """Check that this machine can fetch packages.
-
-    Raises:
-        FileNotFoundError: apt-get, dpkg-deb, pip or npm is missing; the message says how to do without.
-    """
+    """Check that this machine can fetch packages."""
     names = list(names)
     wheels, modules = [n for n in names if n in WHEELS], [n for n in names if n in MODULES]
     debs = [n for n in names if n not in WHEELS | MODULES]
@@ -168,29 +164,17 @@ def copy_fonts(groups: Fonts, folder: Path) -> None:
 
 
 def debian(name: str) -> Path:
-    """Folder with the files of the Debian package ``name``, as seen from the root (``usr/share/...``).
-
-    Raises:
-        FileNotFoundError: see :func:`check_tools`, or there is no such package.
-    """
+    """Folder with the files of the Debian package ``name``, as seen from the root (``usr/share/...``)."""
     return _cached(name, _unpack_debian)
 
 
 def pypi(name: str) -> Path:
-    """Folder with the files of the newest wheel of the Python package ``name``, without its dependencies.
-
-    Raises:
-        FileNotFoundError: see :func:`check_tools`, or there is no such wheel.
-    """
+    """Folder with the files of the newest wheel of the Python package ``name``, without its dependencies."""
     return _cached(name, _unpack_pypi)
 
 
 def npm(name: str) -> Path:
-    """Folder with the files of the newest version of the npm package ``name``, without its dependencies.
-
-    Raises:
-        FileNotFoundError: see :func:`check_tools`, or there is no such package.
-    """
+    """Folder with the files of the newest version of the npm package ``name``, without its dependencies."""
     return _cached(name, _unpack_npm)
 
 

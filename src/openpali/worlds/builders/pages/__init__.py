@@ -54,9 +54,6 @@ def needed() -> list[str]:
 def build(folder: Path) -> None:
     """Write shards ``SOURCE-00000.tar`` of PNG files with their truth. Takes hours, and goes on where it was
     stopped.
-
-    Raises:
-        FileNotFoundError: playwright, Chromium or pypdfium2 is missing.
     """
     parts = home() / "data" / ".pages-parts"
     parts.mkdir(parents=True, exist_ok=True)

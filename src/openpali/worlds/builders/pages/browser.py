@@ -51,11 +51,7 @@ class Look:
 
 @contextmanager
 def chromium(fonts: Path | None = None, *, hinting: str = "none") -> Iterator[Browser]:
-    """A headless browser that sees the fonts of the folder ``fonts`` beside those of the system.
-
-    Raises:
-        FileNotFoundError: playwright or Chromium is missing; the message says what to install.
-    """
+    """A headless browser that sees the fonts of the folder ``fonts`` beside those of the system."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
@@ -133,9 +129,6 @@ def shoot(browser: Browser, address: str, look: Look, scrolls: list[float]) -> G
     """Windows of the page at ``address``, scrolled to shares ``scrolls`` of its height; equal ones once.
 
     Whatever is not on this machine is not loaded.
-
-    Raises:
-        playwright.sync_api.Error: the page cannot be shown.
     """
     context = browser.new_context(
         viewport={"width": look.width, "height": look.height},

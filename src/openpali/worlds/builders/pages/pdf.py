@@ -16,11 +16,7 @@ _LEVEL = 0.3  # most that baselines of one line differ, in font sizes
 
 
 def count_pages(path: Path) -> int:
-    """The number of pages of a PDF file.
-
-    Raises:
-        FileNotFoundError: pypdfium2 is missing; the message says how to install it.
-    """
+    """The number of pages of a PDF file."""
     document = _pdfium().PdfDocument(path)
     try:
         return len(document)
@@ -29,11 +25,7 @@ def count_pages(path: Path) -> int:
 
 
 def print_page(path: Path, number: int, dpi: float, *, inverted: bool = False) -> Shot:
-    """Page ``number``, from 0 on, at ``dpi`` dots per inch; ``inverted`` gives light text on a dark ground.
-
-    Raises:
-        FileNotFoundError: see :func:`count_pages`.
-    """
+    """Page ``number``, from 0 on, at ``dpi`` dots per inch; ``inverted`` gives light text on a dark ground."""
     pdfium = _pdfium()
     document = pdfium.PdfDocument(path)
     try:
