@@ -1,23 +1,11 @@
-"""Wording shared by error messages and reports."""
+"""Texts shared by error messages and reports."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-from pydantic_core import ValidationError
-
 LISTED = 24  # as many names as fit in a message
-
-
-def reason(error: BaseException) -> str:
-    """The message of an error, with its type (``KeyError: 'config'``) unless it is a plain ``ValueError``; of
-    pydantic's, the first mistake that it found."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        return f"{place}: {message}" if place else message
-    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
 def shorten(text: str, length: int) -> str:

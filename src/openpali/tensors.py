@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.model.int8 import widen
 
 WEIGHTS = "model.safetensors"

@@ -114,9 +114,9 @@ def test_errors_name_file_row_and_field(tmp_path: Path) -> None:
     source = ParquetSource(write(tmp_path / "x.parquet", rows))
     with pytest.raises(FileNotFoundError, match=r"x.parquet:1: no file .*gone.png"):
         source[0]
-    with pytest.raises(RecordError, match=r"x.parquet:2: captoin: unknown field; did you mean 'caption'"):
+    with pytest.raises(RecordError, match=r"x.parquet:2: unknown field captoin; did you mean 'caption'"):
         source[1]
-    with pytest.raises(RecordError, match=r"x.parquet:3: objects: not valid JSON"):
+    with pytest.raises(RecordError, match=r"x.parquet:3: objects is not valid JSON"):
         source[2]
     assert validate(tmp_path / "x.parquet").problems == {"missing file": 1, "bad record": 2}
 
@@ -124,7 +124,7 @@ def test_errors_name_file_row_and_field(tmp_path: Path) -> None:
 @pytest.mark.parametrize("captions", [[{"lang": "de", "text": "Hund"}], ["Hund"], [3]])
 def test_captions_without_their_languages_are_an_error(tmp_path: Path, captions: list[Any]) -> None:
     source = ParquetSource(write(tmp_path / "x.parquet", [{"captions": captions}]))
-    with pytest.raises(RecordError, match=r"x.parquet:1: captions: input should be an object, not \["):
+    with pytest.raises(RecordError, match=r"x.parquet:1: captions = \[.* must be an object"):
         source[0]
 
 

@@ -126,6 +126,6 @@ def test_what_cannot_be_split_is_said(folder: Path) -> None:
         split_data(folder / "shards", 0.1)
     with pytest.raises(FileNotFoundError, match=r"mine.jsonl:1: no file .*gone.png"):
         split_data(write(folder, [{"images": "gone.png"}]), 0.1)
-    with pytest.raises(RecordError, match="imges: unknown field"):
+    with pytest.raises(RecordError, match="unknown field imges"):
         split_data(write(folder, [{"imges": "1.png"}]), 0.1)
     assert not list(folder.glob("mine-*"))

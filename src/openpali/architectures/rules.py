@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.tensors import Shape, require_fit, shapes
 
 Layout = Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from openpali.architectures.rules import read_json
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.text.tokenizer import SENTINELS, Tokenizer, spm
 
 _MODELS = ("spiece.model", "sentencepiece.model", "tokenizer.model")

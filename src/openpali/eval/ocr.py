@@ -25,7 +25,8 @@ from PIL import Image as PILImage
 
 from openpali.data.sources.base import Source
 from openpali.home import home
-from openpali.messages import reason, shorten
+from openpali.messages import shorten
+from openpali.mistakes import reason
 from openpali.tasks.example import Example, Image
 from openpali.whole import write_whole
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from openpali.locks import lock_output
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.whole import naming
 
 Json = dict[str, Any]

@@ -13,10 +13,12 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from openpali.mistakes import Terms, mistakes
 from openpali.serve.errors import ApiError
 from openpali.serve.schemas import Body
 
 B = TypeVar("B", bound=Body)
+TERMS = Terms("the body", "parameter")
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -64,20 +66,10 @@ def _takes_several(annotation: Any) -> bool:
 
 
 def _explain(error: ValidationError, schema: type[Body]) -> ApiError:
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    first = max(found, key=lambda each: len(each["loc"]))  # of a union, the kind that fits best
-    way = first["loc"]
-    param = ".".join(str(each) for i, each in enumerate(way) if not _is_kind(each, way[i - 1] if i else ""))[:200]
-    if first["type"] == "extra_forbidden":
-        known = f"; there are {', '.join(schema.model_fields)}" if len(first["loc"]) == 1 else ""
-        return ApiError(400, f"unknown parameter {param!r}{known}", param=param, code="unknown_parameter")
-    return ApiError(400, f"{param or 'the body'}: {first['msg']}", param=param or None, code="invalid_value")
-
-
-def _is_kind(part: int | str, before: int | str) -> bool:
-    """Whether a part of pydantic's way to a value names a kind of a union, and no field; an index stands ``before``
-    it in a list of messages or their parts."""
-    return isinstance(part, str) and (part == "str" or "[" in part or isinstance(before, int))
+    found = mistakes(error, schema, TERMS)
+    first = max(found, key=lambda each: each.place.count("."))  # of a union, the kind that fits best
+    code = "unknown_parameter" if first.kind == "extra_forbidden" else "invalid_value"
+    return ApiError(400, first.sentence, param=first.place[:200] or None, code=code)
 
 
 def describe_body(schema: type[Body], *, form: bool = False) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from openpali.infer.pali import Pali
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.serve.completions import DONE, event
 from openpali.serve.errors import ApiError
 from openpali.serve.http import METRICS_TYPE, create_app, protect

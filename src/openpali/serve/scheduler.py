@@ -27,7 +27,7 @@ from torch import Tensor
 from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, group
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task

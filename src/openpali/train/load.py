@@ -11,8 +11,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from openpali.train.objectives.registry import objectives
-from openpali.train.recipe import EntrySpec, Named, Recipe
-from openpali.train.recipe_errors import Keys, explain_error
+from openpali.train.recipe import Named, Recipe
+from openpali.train.recipe_errors import explain_recipe, explain_table
 from openpali.train.recipe_file import STUDY, assign, expand_mixtures, quote, read_overrides, read_table
 
 _BY_NAME = ("entries.", "mixtures.")
@@ -62,7 +62,7 @@ def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
     try:
         return known[name].recipe_class.model_validate(raw)
     except ValidationError as error:
-        raise ValueError(_sentences(error, name, keys_by_objective())) from error
+        raise ValueError(explain_recipe(error, known[name].recipe_class, name, keys_by_objective())) from error
 
 
 def read_record(text: str) -> Recipe:
@@ -94,9 +94,7 @@ def _named(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         Named.model_validate(named)
     except ValidationError as error:
-        names = named["entries"] if isinstance(named["entries"], dict) else ()
-        keys = [f"entries.{name}.{key}" for name in names for key in EntrySpec.model_fields]
-        raise ValueError(_sentences(error, "", {"": keys})) from error
+        raise ValueError(explain_table(error, Named)) from error
     return named["entries"], named["mixtures"]
 
 
@@ -127,11 +125,6 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     for evaluation in raw.get("evals", ()):
         evaluation["every"] = math.ceil(evaluation["every"] * scale)
     return parse_recipe(raw)
-
-
-def _sentences(error: ValidationError, objective: str, keys: Keys) -> str:
-    """Every mistake as a sentence."""
-    return "; ".join(explain_error(each, objective, keys) for each in error.errors())
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

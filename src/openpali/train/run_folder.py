@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from openpali.locks import lock
 from openpali.messages import shorten
+from openpali.mistakes import LONGEST
 from openpali.train.checkpoint import checkpoints, read_state, unwritable
 from openpali.train.load import read_record
 from openpali.train.recipe import Recipe
-from openpali.train.recipe_errors import LONGEST
 from openpali.train.recipe_file import quote
 from openpali.whole import write_whole
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.model.lora import LoraConfig
 from openpali.tensors import write_tensors
 from openpali.weights.files import ADAPTER

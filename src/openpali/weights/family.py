@@ -14,7 +14,7 @@ from torch import Tensor
 
 from openpali.extensions import added
 from openpali.home import data_folder
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.files import ADAPTER, FAMILY, MAIN, MASKS, TOKENIZER
 from openpali.weights.find import candidates, find_model, name_of

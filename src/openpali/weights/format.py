@@ -24,7 +24,7 @@ from openpali.architectures.base import vision_of
 from openpali.architectures.facts import Facts
 from openpali.architectures.registry import ARCHITECTURES, architecture_of, build, find_dialect
 from openpali.data.media.images import Preprocess
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.model.int8 import use_int8
 from openpali.model.lora import add_lora
 from openpali.model.vit import resample_positions

@@ -256,7 +256,7 @@ def test_jobs_are_listed_and_printed_for_slurm(run: Run) -> None:
     for arguments, message in (
         (["--job", "6"], "there is no job 6: tiny has jobs 0 to 5"),
         (["baseline=clasify"], "baseline: there is no 'clasify'; did you mean 'classify'"),
-        (["columns.0.scor=a"], r"unknown key columns.0.scor \(nearest: columns.0.score\)"),
+        (["columns.0.scor=a"], r"unknown key columns.0.scor; did you mean 'score'"),
         (["columns.0.score=bleu"], "English: samples of nano/caption have no score 'bleu', but exact/mean"),
         (["columns.0.prompt=zz"], "column English: 'zz' is found in no prompt of tiny/pico-1/classify"),
         (["curve.samples=[6]"], "curve.samples: tiny/pico-1/classify has no checkpoint after 6 samples, since it"),

@@ -15,7 +15,7 @@ from openpali.data.problems import Problems
 from openpali.data.sources.files import is_url
 from openpali.data.sources.mask_formats import RunLengths, Shape
 from openpali.data.sources.records import ObjectRecord
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.tasks.example import Box, Size
 
 M = TypeVar("M", bound=BaseModel)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from openpali.data.importers.base import Found, Imported, Request, Thing, add_objects, open_image, read_text
 from openpali.data.sources.mask_formats import Polygons
-from openpali.messages import reason
+from openpali.mistakes import reason
 from openpali.tasks.example import Box, Size
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from openpali.messages import reason
+from openpali.mistakes import reason
 
 RETRIES = (0.5, 2.0, 8.0)  # seconds to wait before each retry of a read from a URL
 

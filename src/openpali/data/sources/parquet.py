@@ -62,7 +62,7 @@ class ParquetSource(RecordSource):
                 try:
                     fields[field] = json.loads(fields[field])
                 except ValueError as error:
-                    raise RecordError(where, {field: f"not valid JSON: {error}"}) from error
+                    raise RecordError(f"{where}: {field} is not valid JSON: {error}") from error
         captions = fields.get("captions")
         if isinstance(captions, list) and all(isinstance(each, tuple) for each in captions):  # Arrow's map type
             fields["captions"] = dict(captions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ from pydantic import (
 from openpali.data.media.images import decode_mask
 from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
 from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
-from openpali.messages import hint
+from openpali.mistakes import Terms, mistakes
 from openpali.tasks.example import Box, Example, Line, Mask, Object, Size, Word, tight_box
 
 ReadFile = Callable[[str], bytes]
@@ -31,20 +31,7 @@ ReadFile = Callable[[str], bytes]
 
 
 class RecordError(ValueError):
-    """A record that cannot be read.
-
-    Attributes:
-        where: file and line, or shard and key.
-        fields: dotted field ("objects.0.box") -> what is wrong; "" is the record as a whole.
-    """
-
-    def __init__(self, where: str, fields: Mapping[str, str]) -> None:
-        self.where, self.fields = where, fields
-        problems = (f"{field}: {problem}" if field else problem for field, problem in fields.items())
-        super().__init__(f"{where}: " + "; ".join(problems))
-
-    def __reduce__(self) -> tuple[type[RecordError], tuple[str, Mapping[str, str]]]:
-        return RecordError, (self.where, self.fields)
+    """A record that cannot be read; the message names file and line, or shard and key."""
 
 
 def _listed(value: Any) -> Any:
@@ -160,11 +147,11 @@ class Record(_Strict):
         objects = []
         for number, thing in enumerate(self.objects):
             if not images:
-                raise RecordError(where, {"objects": "there is no image for them: add images"})
+                raise RecordError(f"{where}: objects: there is no image for them: add images")
             try:
                 objects.append(_object(thing, decoded[0][1], read))
             except ValueError as error:
-                raise RecordError(where, {f"objects.{number}.mask": str(error)}) from error
+                raise RecordError(f"{where}: objects.{number}.mask: {error}") from error
         captions: dict[str, Sequence[str]] = dict(self.captions)
         if self.caption:
             captions[self.lang] = self.caption
@@ -202,7 +189,8 @@ def parse_record(line: str | bytes, where: str) -> Record:
     try:
         return Record.model_validate_json(line)
     except ValidationError as error:
-        raise RecordError(where, dict(_explain(e) for e in error.errors(include_url=False))) from error
+        found = mistakes(error, Record, Terms("the record"))
+        raise RecordError(f"{where}: {'; '.join(each.sentence for each in found)}") from error
 
 
 class RecordSource(ABC):
@@ -258,18 +246,3 @@ def _object(thing: ObjectRecord, size: Size, read: ReadFile) -> Object:
         return Object(thing.name, thing.box, mask, role=thing.role)
     assert mask is not None
     return Object(thing.name, tight_box(mask), mask, role=thing.role)
-
-
-def _explain(error: Any) -> tuple[str, str]:
-    """The field and a message for one of pydantic's errors."""
-    kind, message, location = error["type"], error["msg"].removeprefix("Value error, "), list(error["loc"])
-    field = ".".join(map(str, location))
-    if kind == "extra_forbidden":
-        model = ObjectRecord if location[0] == "objects" else Record
-        return field, f"unknown field; {hint(str(location[-1]), model.model_fields, cutoff=0.4)}"
-    if kind == "json_invalid":
-        return "", f"{message}; each line must be one JSON object"
-    if kind == "model_type" or not location or kind in ("value_error", "missing"):
-        return field, message[0].lower() + message[1:]
-    value = repr(error["input"])
-    return field, f"{message[0].lower() + message[1:]}, not {value if len(value) < 60 else value[:57] + '...'}"

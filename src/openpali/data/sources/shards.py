@@ -112,7 +112,7 @@ class ShardSource(RecordSource):
         elif "txt" in members:
             record = Record(caption=(self.read(index, "txt").decode("utf-8", "replace").strip(),))
         else:
-            raise RecordError(where, {"": f"there is no .json; the sample has {', '.join(members)}"})
+            raise RecordError(f"{where}: there is no .json; the sample has {', '.join(members)}")
         if not record.images:
             found = {name: match for name in members if (match := _MEDIA.fullmatch(name))}
             images = tuple(sorted(found, key=lambda name: int(found[name][1] or 0)))

@@ -13,7 +13,7 @@ from openpali.eval.datasets.base import Benchmark, own_benchmark
 from openpali.eval.registry import find_benchmark
 from openpali.messages import hint
 from openpali.tasks.registry import find_family
-from openpali.train.recipe_errors import explain_error
+from openpali.train.recipe_errors import explain_table
 from openpali.train.recipe_file import STUDY, assign, read_overrides, read_table
 
 NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
@@ -185,14 +185,6 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
             assign(raw, key, value)
         return Study.model_validate(raw)
     except ValidationError as error:
-        problems = "; ".join(explain_error(each, "study", {"study": KEYS}) for each in error.errors())
-        raise ValueError(f"{path}: {problems}") from error
+        raise ValueError(f"{path}: {explain_table(error, Study)}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-KEYS = [
-    *Study.model_fields,
-    *(f"curve.{key}" for key in CurveSpec.model_fields),
-    *(f"columns.0.{key}" for key in ColumnSpec.model_fields),
-]

@@ -1,0 +1,167 @@
+"""What is wrong with a user's values, as pydantic finds it: one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from openpali.messages import hint
+
+LONGEST = 60  # characters of a value that a message repeats
+Place = Sequence[str | int]  # keys, and indices of lists
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What messages call the parts of a format.
+
+    Attributes:
+        whole: the value as a whole.
+        key, table: a key, and what holds keys.
+        write: a value as the format writes it.
+    """
+
+    whole: str = "it"
+    key: str = "field"
+    table: str = "an object"
+    write: Callable[[Any], str] = _as_json
+
+
+JSON = Terms()
+
+
+class Mistake(NamedTuple):
+    """A mistake.
+
+    Attributes:
+        place: the keys to it, with dots; "" is the value as a whole.
+        kind: pydantic's type of error.
+        sentence: it names the place.
+    """
+
+    place: str
+    kind: str
+    sentence: str
+
+
+def mistakes(
+    error: ValidationError,
+    model: type[BaseModel] | None = None,
+    terms: Terms = JSON,
+    unknown: Callable[[Place], str] | None = None,
+) -> list[Mistake]:
+    """Every mistake that pydantic found.
+
+    Args:
+        model: whose ``model_validate`` raised the error, to name its keys.
+        unknown: the sentence about an unknown key; by default it names the nearest beside it.
+    """
+    return [_mistake(each, model, terms, unknown) for each in error.errors(include_url=False)]
+
+
+def reason(error: BaseException) -> str:
+    """The message of an error, with its type (``KeyError: 'config'``) unless it is a plain ``ValueError``; of
+    pydantic's, the first mistake."""
+    if isinstance(error, ValidationError):
+        return mistakes(error)[0].sentence
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+
+
+def _mistake(
+    error: Any, model: type[BaseModel] | None, terms: Terms, unknown: Callable[[Place], str] | None
+) -> Mistake:
+    kind, context = error["type"], error.get("ctx", {})
+    way, known = _follow(model, error["loc"], extra=kind == "extra_forbidden") if model else (error["loc"], [])
+    place, value = ".".join(map(str, way)), terms.write(error["input"])
+    named = f"{place} = {value}" if place and len(value) <= LONGEST else place or terms.whole
+
+    def sentence() -> str:
+        match kind:
+            case "value_error":  # of our own validators
+                message = str(context["error"])
+                return message if message.startswith(place) else f"{place}: {message}"
+            case "extra_forbidden":
+                if unknown:
+                    return unknown(way)
+                return f"unknown {terms.key} {place}" + (f"; {hint(str(way[-1]), known)}" if model else "")
+            case "missing":
+                return f"{place} is missing"
+            case "json_invalid":
+                return f"{terms.whole} is not valid JSON: {context['error']}"
+            case "literal_error":
+                return f"{named}: choose one of {context['expected']}"
+            case "greater_than":
+                return f"{named} must be greater than {context['gt']:g}"
+            case "greater_than_equal":
+                return f"{named} must be at least {context['ge']:g}"
+            case "less_than":
+                return f"{named} must be less than {context['lt']:g}"
+            case "less_than_equal":
+                return f"{named} must be at most {context['le']:g}"
+            case "finite_number":
+                return f"{named} must be finite"
+            case "too_short":
+                return f"{place} needs {context['min_length']} or more elements"
+            case "too_long":
+                return f"{place} takes at most {context['max_length']} elements"
+            case "dict_type" | "model_type" | "model_attributes_type":
+                return f"{named} must be {terms.table}"
+        return f"{named} must be {_TYPES[kind]}" if kind in _TYPES else f"{named}: {error['msg']}"
+
+    return Mistake(place, kind, sentence())
+
+
+_TYPES = {
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a string",
+    "list_type": "a list",
+    "tuple_type": "a list",
+}
+
+
+def _follow(model: type[BaseModel], location: Place, *, extra: bool) -> tuple[list[str | int], list[str]]:
+    """The keys of pydantic's way to a value, without the names of unions' members; and the keys known beside it."""
+    models, mappings, tagged, way = [model], 0, False, list[str | int]()
+    for number, part in enumerate(location, 1):
+        fields = [each.model_fields[part].annotation for each in models if part in each.model_fields]
+        last = number == len(location)
+        if isinstance(part, int):
+            way.append(part)
+        elif mappings:
+            way.append(part)
+            mappings -= 1
+        elif tagged and part.isidentifier():
+            tagged = False
+        elif extra and last:
+            way.append(part)
+        elif fields:
+            way.append(part)
+            models = [inner for each in fields for inner in _models(each)]
+            mappings, tagged = sum(map(_mappings, fields)), len(models) > 1
+    return way, [name for each in models for name in each.model_fields]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [inner for each in get_args(annotation) for inner in _models(each)]
+
+
+def _mappings(annotation: Any) -> int:
+    """How many dictionaries are within each other in a type."""
+    return (get_origin(annotation) is dict) + sum(map(_mappings, get_args(annotation)))
