@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from _report import Result, cost, machine, rate, report
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.cards import is_cider, is_error
-from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.runner import run
 from openpali.eval.suites import find_suite
 from openpali.home import home

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent / "eval" / "datasets"))
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
 from official_layouts import ANSWERING
 

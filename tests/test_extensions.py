@@ -12,7 +12,7 @@ import pytest
 
 from openpali import extensions
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets.base import Benchmark
+from openpali.eval.benchmark import Benchmark
 from openpali.eval.registry import benchmarks, suites
 from openpali.eval.suites import find_suite
 from openpali.extensions import OWN, added
@@ -20,7 +20,7 @@ from openpali.worlds.builders.base import Dataset, build, datasets
 
 MODULE = '''
 from openpali.eval.registry import benchmarks
-from openpali.eval.datasets.base import own_benchmark
+from openpali.eval.benchmark import own_benchmark
 from openpali.extensions import Extension
 from openpali.worlds.builders.base import Dataset
 

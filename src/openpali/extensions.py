@@ -18,7 +18,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 GROUP = "openpali.extensions"
-OWN = ("openpali.worlds.extension:EXTENSION", "openpali.lab.extension:EXTENSION")
+OWN = tuple(f"openpali.{name}.extension:EXTENSION" for name in ("worlds", "benchmarks", "lab"))
 
 
 @dataclass(frozen=True)

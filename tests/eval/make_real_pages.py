@@ -1,6 +1,6 @@
 """Make ``real_screens.tar`` and ``real_documents.tar``: whole screens and pages with every word and its place.
 
-    python tests/eval/make_real_pages.py src/openpali/eval/datasets
+    python tests/eval/make_real_pages.py src/openpali/worlds/benchmarks
 
 on Debian 13 with npm, Chromium and the extra ``pages``. It was run once: packages change, and so would the sets. No
 model learns from these packages, and no decision is made by them.

@@ -18,8 +18,8 @@ from PIL import Image
 import openpali
 from openpali.cli.main import app
 from openpali.data.sources.registry import open_source
+from openpali.eval.benchmark import SEEDS, AnswerBenchmark
 from openpali.eval.calibrate import calibrate, calibrate_ood, confidence_scores
-from openpali.eval.datasets.base import SEEDS, AnswerBenchmark
 from openpali.eval.registry import benchmarks, on_split
 from openpali.eval.runner import run
 from openpali.eval.splits import EvalSplit

@@ -19,8 +19,8 @@ import torch
 from rich.console import Console
 
 from openpali.eval import cards
+from openpali.eval.benchmark import AnswerBenchmark, Embedded, EncoderBenchmark
 from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
-from openpali.eval.datasets.base import AnswerBenchmark, Embedded, EncoderBenchmark
 from openpali.eval.registry import benchmarks, find_benchmark, suites
 from openpali.eval.runner import Run, run
 from openpali.eval.suites import Outcome, find_suite, run_suite
@@ -399,16 +399,16 @@ def test_the_scoring_hash_covers_all_code_that_computes_scores(
         while isinstance(function, partial):
             function = function.func
         assert Path(inspect.getfile(inspect.unwrap(function))).relative_to(folder).as_posix() in scorers
-    expected = {f"eval/{name}.py" for name in ("probes", "retrieval", "zero_shot", "datasets/scoring")}
-    assert expected | {"metrics/vqa.py", "tasks/refseg.py"} <= scorers
+    expected = {f"benchmarks/{name}.py" for name in ("probes", "retrieval", "zero_shot", "scoring")}
+    assert expected | {"benchmarks/metrics/vqa.py", "tasks/refseg.py"} <= scorers
     assert all(any(folder.glob(pattern)) for pattern in cards.SCORERS)
 
-    for room in ("eval", "metrics", "tasks", "worlds/benchmarks"):
+    for room in ("benchmarks", "eval", "metrics", "tasks", "worlds/benchmarks"):
         shutil.copytree(folder / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(cards, "__file__", str(tmp_path / "eval/cards.py"))
     before = cards.hash_scoring.__wrapped__()
     hashes = {before}
-    for changed in ("eval/probes.py", "metrics/vqa.py", "tasks/refseg.py"):
+    for changed in ("benchmarks/probes.py", "benchmarks/metrics/vqa.py", "tasks/refseg.py"):
         (tmp_path / changed).write_text("# changed")
         hashes.add(cards.hash_scoring.__wrapped__())
     assert len(hashes) == 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "datasets"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from official_layouts import ANSWERING
 
@@ -83,8 +83,7 @@ def test_an_empty_home_names_the_command_that_builds_the_data(
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
     _world.cache_clear()  # worlds are cached per process
     said = openpali("eval", "--suite", "nano", "--model", family / "siglip")  # cannot answer real/line, which ships
-    sentence = "no benchmark of the suite nano can run with this model; `openpali data build all` makes its data"
-    assert said.endswith(sentence)
+    assert "`openpali data build all` makes the data of nano" in said
 
 
 @pytest.mark.parametrize(

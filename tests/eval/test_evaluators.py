@@ -18,7 +18,7 @@ from PIL import Image
 from openpali.data.media.loader import MediaLoader
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.distributed import Ranks
-from openpali.eval.datasets.base import SEED, AnswerBenchmark, EncoderBenchmark
+from openpali.eval.benchmark import SEED, AnswerBenchmark, EncoderBenchmark
 from openpali.eval.evaluators import (
     ALONE,
     AnswerEvaluator,

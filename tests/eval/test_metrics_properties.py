@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.metrics import caption, ocr, vqa
+from openpali.benchmarks.metrics import vqa
+from openpali.metrics import caption, ocr
 from openpali.metrics.boxes import Detection, average_precision
+from openpali.metrics.exact import exact_match
 from openpali.metrics.scores import Scores
 
 WORDS = ("yes", "no", "2", "two", "2.05", "5%", "a cat", "the cat", "T-shirt", "")
@@ -40,7 +42,7 @@ boxes = st.lists(box, min_size=1, max_size=3, unique=True)
 
 # name: what scores samples, samples, the perfect answer to a reference, the score that counts
 METRICS: dict[str, tuple[Any, Any, Any, str]] = {
-    "exact": (_one(vqa.exact_match), st.tuples(text, many), lambda r: r[0], "exact_match"),
+    "exact": (_one(exact_match), st.tuples(text, many), lambda r: r[0], "exact_match"),
     "soft": (_one(vqa.soft_accuracy), st.tuples(text, text.map(lambda t: [t] * 3)), lambda r: r[0], "accuracy"),
     "vqa": (_one(vqa.vqa_accuracy), st.tuples(text, ten | text.map(lambda t: [t] * 10)), None, "vqa_accuracy"),
     "anls": (_one(vqa.anls), st.tuples(text, many), lambda r: r[-1], "anls"),

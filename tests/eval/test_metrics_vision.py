@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from openpali.benchmarks.metrics.retrieval import language_macro, retrieval
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.boxes import Detection, average_precision, box_iou, detection_f1
 from openpali.metrics.edit import edit_distance
 from openpali.metrics.masks import mask_scores, overlap
 from openpali.metrics.ocr import ocr
-from openpali.metrics.retrieval import language_macro, retrieval
 from openpali.metrics.scores import Scores
 from openpali.tasks.scoring import Answered, segmentation
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from openpali.cli.main import main
-from openpali.eval.datasets.base import own_benchmark
+from openpali.eval.benchmark import own_benchmark
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run

@@ -20,15 +20,15 @@ import torch
 
 from openpali.cli.main import main
 from openpali.distributed import Ranks
-from openpali.eval.datasets.base import AnswerBenchmark, Embedded, EncoderBenchmark, Seen
+from openpali.eval.benchmark import AnswerBenchmark, Embedded, EncoderBenchmark, Seen
 from openpali.eval.predictions import PredictionsFile, read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
+from openpali.metrics.exact import exact_match
 from openpali.metrics.scores import Scores
-from openpali.metrics.vqa import exact_match
 from openpali.tasks.example import Example, Size
 from openpali.tasks.scoring import Answered
 

@@ -14,8 +14,8 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
 
 from openpali.architectures.siglip import SigLIPArchitecture
+from openpali.benchmarks.xm3600 import LANGUAGES, run_retrieval
 from openpali.cli.main import main
-from openpali.eval.datasets.xm3600 import LANGUAGES, run_retrieval
 from openpali.infer.pali import Pali
 from openpali.serve.server import Server
 from openpali.weights.convert import convert

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.runner import run
 from openpali.infer.bulk import Request, replies
 from openpali.infer.generate import Decoding, Generation

@@ -20,7 +20,7 @@ import pytest
 from requests_to import chat, data_url, service_of, serving, serving_nano
 
 from openpali.data.sources.base import Source
-from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.eval.suites import find_suite

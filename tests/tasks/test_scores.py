@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import benchmarks
 from openpali.infer.generate import Generation
 from openpali.tasks import TASKS, get_task

@@ -14,7 +14,7 @@ import torch
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
-from openpali.eval.datasets.base import SEED, AnswerBenchmark
+from openpali.eval.benchmark import SEED, AnswerBenchmark
 from openpali.eval.runner import run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali

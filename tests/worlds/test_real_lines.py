@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import benchmarks
 from openpali.worlds.benchmarks import lines, nano
 from openpali.worlds.compose import WorldSource

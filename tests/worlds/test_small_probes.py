@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.eval.datasets.fewshot import Labelled
+from openpali.benchmarks.fewshot import Labelled
 from openpali.eval.registry import find_benchmark
 from openpali.infer.pali import Pali
 from openpali.worlds.benchmarks import encoders, small_probes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openpali.cli.main import app
-from openpali.eval.datasets.base import DEV, DEV_SEED, SEED, AnswerBenchmark, EncoderBenchmark
+from openpali.eval.benchmark import DEV, DEV_SEED, SEED, AnswerBenchmark, EncoderBenchmark
 from openpali.eval.registry import benchmarks, on_split
 from openpali.eval.suites import find_suite
 from openpali.tasks.example import Box, Example, Object

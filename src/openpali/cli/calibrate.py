@@ -12,7 +12,7 @@ from openpali.cli.options import DataRoot, Device
 
 if TYPE_CHECKING:
     from openpali.data.sources.base import Source
-    from openpali.eval.datasets.base import Benchmark
+    from openpali.eval.benchmark import Benchmark
     from openpali.infer.pali import Pali
 
 
@@ -34,7 +34,7 @@ def calibrate(
 ) -> None:
     """Fit a model's confidence and its detector of out-of-distribution images, and store both with it."""
     from openpali.cli.models import open_pali
-    from openpali.eval.datasets.base import own_benchmark
+    from openpali.eval.benchmark import own_benchmark
     from openpali.eval.suites import find_suite
     from openpali.home import home
 

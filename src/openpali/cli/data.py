@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openpali.cli.options import Command, DataRoot, Group, Json, Model
+from openpali.cli.options import Command, Group, Json, Model
 from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 
 if TYPE_CHECKING:
@@ -67,20 +67,6 @@ def split(
         typer.echo(f"{part.path}: {part.samples:,} samples{images}, {part.share:.1%}")
         if part.note:
             typer.echo(f"{part.path}: {part.note}", err=True)
-
-
-@app.command(cls=Command)
-def refcoco(
-    out: Annotated[Path, typer.Argument(help="JSONL file to write, as data of a recipe")],
-    root: DataRoot = None,
-) -> None:
-    """Write the training set of RefCOCO/+/g, without the images of their test sets."""
-    from openpali.eval.datasets.refcoco import write_training
-    from openpali.home import home
-
-    check_writable(out)
-    for name, (kept, left_out) in write_training(root or home() / "data", out).items():
-        typer.echo(f"{name}: {kept:,} images, {left_out:,} left out: they are in a test set")
 
 
 @app.command(cls=Command)

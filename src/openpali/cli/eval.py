@@ -132,14 +132,16 @@ def _diff(cards: list[Path]) -> None:
 def _print_suite(name: str, outcomes: list[Outcome], root: Path, out: Path | None) -> None:
     from rich.console import Console
 
-    from openpali.eval.suites import nothing_ran
     from openpali.reports.suite_table import as_markdown, render
 
     for outcome in outcomes:
         if outcome.problem:
             typer.echo(f"not run: {outcome.benchmark.name}: {outcome.problem}")
     if all(outcome.card is None for outcome in outcomes):
-        raise ValueError(nothing_ran(name, root))
+        raise ValueError(
+            f"no benchmark of the suite {name} can run with this model on {root}: `openpali data build all` makes "
+            "the data of nano, and docs/evaluation.md lists the files of the others"
+        )
     Console().print(render(outcomes))
     if out is not None:
         (out / "table.md").write_text(as_markdown(outcomes), "utf-8")

@@ -152,7 +152,7 @@ class _Bulk:
 
     def _report(self, written: Iterable[Done]) -> None:
         """Show how many samples are answered, with an error, and about images that the model does not know."""
-        from openpali.eval.datasets.base import Benchmark
+        from openpali.eval.benchmark import Benchmark
         from openpali.infer.pipeline import ood_warning
         from openpali.reports.progress import progress_bar
 

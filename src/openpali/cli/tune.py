@@ -34,7 +34,7 @@ def tune(
     from openpali.data.sources.registry import open_source
     from openpali.data.split import split_data
     from openpali.distributed import join_ranks
-    from openpali.eval.datasets.base import own_benchmark
+    from openpali.eval.benchmark import own_benchmark
     from openpali.eval.runner import run as evaluate
     from openpali.reports.progress import progress_bar
     from openpali.train.load import load_recipe

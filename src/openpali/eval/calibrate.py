@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from openpali.data.sources.base import Source
-from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
+from openpali.eval.benchmark import AnswerBenchmark, Benchmark
 from openpali.eval.evaluators import AnswerEvaluator, Watch, unwatched
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Pipeline

@@ -27,7 +27,7 @@ import torch
 
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
-from openpali.eval.datasets.base import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Measure
+from openpali.eval.benchmark import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Measure
 from openpali.eval.features import Encoders
 from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile

@@ -7,8 +7,7 @@ from functools import cache
 from pkgutil import resolve_name
 
 from openpali.data.sources.registry import holds_records
-from openpali.eval.datasets.base import DEV, Benchmark, own_benchmark
-from openpali.eval.datasets.paper import PAPER
+from openpali.eval.benchmark import DEV, Benchmark, own_benchmark
 from openpali.eval.splits import EvalSplit
 from openpali.extensions import added
 from openpali.messages import hint
@@ -17,7 +16,7 @@ from openpali.messages import hint
 @cache
 def suites() -> Mapping[str, Sequence[Benchmark]]:
     """Suite -> its benchmarks, with the development sets that they have, whose names end in :data:`DEV`."""
-    return {**{name: resolve_name(where)() for name, where in added("suites").items()}, "paper": PAPER}
+    return {name: resolve_name(where)() for name, where in added("suites").items()}
 
 
 @cache
@@ -31,7 +30,7 @@ def find_benchmark(name: str, task: str = "") -> Benchmark:
 
     Args:
         name: name of a benchmark, or a source.
-        task: task for a source, see :func:`~openpali.eval.datasets.base.own_benchmark`.
+        task: task for a source, see :func:`~openpali.eval.benchmark.own_benchmark`.
     """
     if task and name in benchmarks():
         raise ValueError(f"benchmark {name} defines its task: leave out --task")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
+from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark
 from openpali.eval.calibrate import confidence_scores
 from openpali.eval.cards import (
     Card,
@@ -23,7 +24,6 @@ from openpali.eval.cards import (
     task_options,
     worst_of,
 )
-from openpali.eval.datasets.base import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark
 from openpali.eval.evaluators import ALONE, AnswerEvaluator, EmbeddingEvaluator, Watch, once, unwatched
 from openpali.eval.ocr import OcrEngine, WithOcr
 from openpali.eval.predictions import PredictionsFile

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openpali.distributed import Ranks
+from openpali.eval.benchmark import DEV, AnswerBenchmark, Benchmark
 from openpali.eval.cards import Card
-from openpali.eval.datasets.base import DEV, AnswerBenchmark, Benchmark
 from openpali.eval.evaluators import ALONE, Watch, unwatched
 from openpali.eval.ocr import OcrEngine
 from openpali.eval.registry import suites
@@ -36,16 +36,6 @@ def find_suite(name: str, split: EvalSplit = "heldout") -> list[Benchmark]:
     if not own:
         raise ValueError(f"no benchmark of the suite {name} has a development set: leave out --split")
     return own
-
-
-def nothing_ran(name: str, data: Path) -> str:
-    """The error message if no benchmark of a suite can run."""
-    if name == "paper":
-        return (
-            f"no benchmark of the suite paper can run with this model on {data}: docs/evaluation.md lists the "
-            "files that it reads"
-        )
-    return f"no benchmark of the suite {name} can run with this model; `openpali data build all` makes its data"
 
 
 def file_stem(benchmark: str) -> str:

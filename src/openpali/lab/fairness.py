@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import benchmark_of
 from openpali.infer.pali import Pali

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.cards import is_error, read_card, show
-from openpali.eval.datasets.base import AnswerBenchmark
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import benchmark_of
 from openpali.messages import shorten

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PilImage
 
+from openpali.eval.benchmark import SEED
 from openpali.eval.cards import Card, is_good, show, show_interval, worst_of
-from openpali.eval.datasets.base import SEED
 from openpali.eval.runner import Run
 from openpali.reports.drawing import draw_prediction, enlarge, film_strip, sure
 from openpali.reports.html import data_uri, write_page

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from openpali.eval.benchmark import Benchmark
 from openpali.eval.cards import show
-from openpali.eval.datasets.base import Benchmark
 from openpali.eval.evaluators import Watch, unwatched
 from openpali.progress import Lines
 

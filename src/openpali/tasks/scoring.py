@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
-from openpali.metrics import caption, vqa
+from openpali.metrics import caption
 from openpali.metrics.boxes import Detection, average_precision, box_iou, detection_f1
+from openpali.metrics.exact import exact_match
 from openpali.metrics.masks import mask_scores
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores, mean, mean_scores
@@ -76,7 +77,7 @@ def captions(rows: Sequence[Answered]) -> Scores:
 
 def exact(rows: Sequence[Answered]) -> Scores:
     """Exact match, case and all."""
-    return vqa.exact_match(texts(rows), references(rows))
+    return exact_match(texts(rows), references(rows))
 
 
 def reading(rows: Sequence[Answered]) -> Scores:

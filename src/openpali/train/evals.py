@@ -19,8 +19,8 @@ from typing import Any, cast
 
 import torch
 
+from openpali.eval.benchmark import Embedded
 from openpali.eval.cards import is_error
-from openpali.eval.datasets.base import Embedded
 from openpali.eval.evaluators import ALONE, AnswerEvaluator, HeldOutLoss
 from openpali.eval.pages import Pages
 from openpali.model.pali import DTYPES

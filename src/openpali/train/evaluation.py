@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets.base import Benchmark
+from openpali.eval.benchmark import Benchmark
 from openpali.eval.evaluators import Evaluator
 from openpali.eval.pages import FindingEvaluator, ReadingEvaluator
 from openpali.eval.registry import find_benchmark

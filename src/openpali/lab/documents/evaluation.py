@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from openpali.benchmarks.paper import suite
+from openpali.eval.benchmark import AnswerBenchmark, Benchmark
 from openpali.eval.cards import show
-from openpali.eval.datasets.base import AnswerBenchmark, Benchmark
-from openpali.eval.datasets.paper import PAPER
 from openpali.lab.documents.tables import table, write_between
 from openpali.tasks.registry import get_task
 
 
-def render(benchmarks: Sequence[Benchmark] = PAPER) -> str:
+def render() -> str:
     """Markdown: how each benchmark is scored, which files it reads and where to get them, and remarks."""
+    benchmarks = suite()
     scoring = [
         (
             f"`{b.name}`",

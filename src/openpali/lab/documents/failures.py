@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageOps
 
+from openpali.eval.benchmark import SEED
 from openpali.eval.cards import worst_of
-from openpali.eval.datasets.base import SEED
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.eval.suites import file_stem

@@ -10,7 +10,7 @@ import torch
 from openpali.data.pipeline.encode import Batch
 from openpali.data.pipeline.mixture import ENDLESS
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
 from openpali.messages import duration

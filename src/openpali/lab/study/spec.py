@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from openpali.eval.datasets.base import Benchmark, own_benchmark
+from openpali.eval.benchmark import Benchmark, own_benchmark
 from openpali.eval.registry import find_benchmark
 from openpali.messages import hint
 from openpali.tasks.registry import find_family

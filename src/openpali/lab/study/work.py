@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from openpali.distributed import Ranks
-from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.runner import run as evaluate
 from openpali.eval.suites import file_stem
 from openpali.home import home

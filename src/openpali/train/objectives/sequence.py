@@ -16,7 +16,7 @@ from openpali.data.explain import explain_batch
 from openpali.data.pipeline.encode import Batch, Encoder, SequenceEncoder
 from openpali.data.pipeline.mixture import ENDLESS
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets.base import AnswerBenchmark
+from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator, count
 from openpali.home import home
 from openpali.infer.pipeline import Pipeline

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from openpali.data.pipeline.encode import REGION_MULTIPLE, Batch, Encoder, PairEncoder, Wording
-from openpali.eval.datasets.base import EncoderBenchmark
+from openpali.eval.benchmark import EncoderBenchmark
 from openpali.eval.evaluators import EmbeddingEvaluator
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline

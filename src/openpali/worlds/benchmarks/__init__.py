@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from openpali.eval.datasets.base import DEV, Benchmark
+from openpali.eval.benchmark import DEV, Benchmark
 from openpali.eval.splits import EvalSplit
 from openpali.worlds.benchmarks.encoders import ENCODER_SETS
 from openpali.worlds.benchmarks.lines import REAL_LINE, line_benchmarks

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets.base import SEEDS, AnswerBenchmark, Benchmark, EncoderBenchmark
+from openpali.eval.benchmark import SEEDS, AnswerBenchmark, Benchmark, EncoderBenchmark
 from openpali.eval.splits import EvalSplit
 from openpali.worlds.benchmarks.nano import NOVEL, SIZE, Composed, by_novelty, greedy, places, reading, told
 from openpali.worlds.benchmarks.places import TEST, by_script, names

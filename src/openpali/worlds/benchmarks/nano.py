@@ -1,6 +1,6 @@
 """Benchmarks of the synthetic worlds (held-out renderings, words, pairs, expressions, motions), and easy-VQA.
 
-The sets are pure functions of :data:`~openpali.eval.datasets.base.SEED`, made on demand.
+The sets are pure functions of :data:`~openpali.eval.benchmark.SEED`, made on demand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets.base import (
+from openpali.eval.benchmark import (
     SEED,
     SEEDS,
     Advance,

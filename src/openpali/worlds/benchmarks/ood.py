@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
-from openpali.eval.datasets.base import SEEDS, Advance, Embedded, EncoderBenchmark, Seen
+from openpali.eval.benchmark import SEEDS, Advance, Embedded, EncoderBenchmark, Seen
 from openpali.eval.features import Encoders
 from openpali.eval.splits import EvalSplit
 from openpali.home import data_folder

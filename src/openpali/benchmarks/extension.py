@@ -1,0 +1,10 @@
+"""What the benchmarks of the paper add to OpenPaLI."""
+
+from __future__ import annotations
+
+from openpali.extensions import Extension
+
+EXTENSION = Extension(
+    commands={"data refcoco": "openpali.benchmarks.cli:refcoco"},
+    suites={"paper": "openpali.benchmarks.paper:suite"},
+)

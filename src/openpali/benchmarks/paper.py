@@ -1,0 +1,55 @@
+"""All benchmarks of the paper, in its order: captions, questions, segmentation, video, encoder."""
+
+from __future__ import annotations
+
+from openpali.benchmarks import (
+    activitynet,
+    ai2d,
+    chartqa,
+    coco,
+    documents,
+    fewshot,
+    imagenet,
+    msrvtt,
+    msvd,
+    nextqa,
+    nocaps,
+    ocrvqa,
+    refcoco,
+    rico,
+    stvqa,
+    tallyqa,
+    textvqa,
+    vatex,
+    vqa,
+    xm3600,
+)
+from openpali.eval.benchmark import Benchmark
+
+_FAMILIES = (
+    coco,
+    nocaps,
+    xm3600,
+    rico,
+    textvqa,
+    vqa,
+    tallyqa,
+    stvqa,
+    ocrvqa,
+    documents,
+    chartqa,
+    ai2d,
+    refcoco,
+    msrvtt,
+    vatex,
+    activitynet,
+    msvd,
+    nextqa,
+    fewshot,
+    imagenet,
+)
+
+
+def suite() -> list[Benchmark]:
+    """The benchmarks of the suite ``paper``."""
+    return [benchmark for family in _FAMILIES for benchmark in family.BENCHMARKS]

@@ -1,0 +1,77 @@
+"""Scorers that data set owners prescribe and that differ from the tasks' own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from openpali.benchmarks.metrics import vqa
+from openpali.benchmarks.metrics.nextqa import nextqa
+from openpali.benchmarks.metrics.wordnet import WordNet
+from openpali.home import data_folder
+from openpali.metrics.exact import exact_match
+from openpali.metrics.scores import Scores
+from openpali.tasks.example import Example
+from openpali.tasks.scoring import Answered, exact, first_references, references, texts
+
+
+def vqa_accuracy(rows: Sequence[Answered]) -> Scores:
+    """VQAv2's and TextVQA's accuracy over ten annotators."""
+    return vqa.vqa_accuracy(texts(rows), references(rows))
+
+
+def okvqa_accuracy(rows: Sequence[Answered]) -> Scores:
+    """``accuracy`` without clean-up, as big_vision; and ``vqa_accuracy``, which the OKVQA paper prescribes."""
+    plain, official = vqa.soft_accuracy(texts(rows), references(rows)), vqa_accuracy(rows)
+    return Scores(plain.summary | official.summary, plain.per_sample | official.per_sample)
+
+
+def anls(rows: Sequence[Answered]) -> Scores:
+    """ANLS, and exact match without regard to case."""
+    similar, same = vqa.anls(texts(rows), references(rows)), exact_lower(rows)
+    return Scores(similar.summary | same.summary, similar.per_sample | same.per_sample)
+
+
+def exact_lower(rows: Sequence[Answered]) -> Scores:
+    """Exact match without regard to case."""
+    return exact_match(texts(rows), references(rows), lower=True)
+
+
+def counts(rows: Sequence[Answered]) -> Scores:
+    """TallyQA's accuracy."""
+    return vqa.count_accuracy(texts(rows), first_references(rows))
+
+
+def relaxed(rows: Sequence[Answered]) -> Scores:
+    """ChartQA's relaxed accuracy."""
+    return vqa.relaxed_accuracy(texts(rows), first_references(rows))
+
+
+@cache
+def wordnet() -> WordNet:
+    """WordNet as `openpali data build wordnet` fetches it."""
+    return WordNet(data_folder("wordnet"))
+
+
+def wups(rows: Sequence[Answered]) -> Scores:
+    """NExT-QA's WUPS, by the kind of question too, and exact match."""
+    similar = nextqa(texts(rows), references(rows), [row.kind for row in rows], wordnet())
+    same = exact(rows)
+    return Scores(similar.summary | same.summary, similar.per_sample | same.per_sample)
+
+
+def measure_choices(example: Example) -> dict[str, list[str]]:
+    """The choices of a question (``vocabulary``), for :func:`choices`: without outer white space, as references."""
+    return {"choices": [choice.strip() for choice in example.vocabulary]}
+
+
+def choices(rows: Sequence[Answered]) -> Scores:
+    """Exact match; beside it multiple-choice accuracy, which takes the letter of a choice too, and ``unparsed``."""
+    options = [row.values["choices"] for row in rows]
+    right = [own.index(reference) for own, reference in zip(options, first_references(rows), strict=True)]
+    same, chosen = exact(rows), vqa.multiple_choice(texts(rows), options, right)
+    named = {"accuracy": "multiple_choice", "unparsed": "unparsed"}
+    return Scores(
+        same.summary | {named[name]: value for name, value in chosen.summary.items()},
+        same.per_sample | {named[name]: values for name, values in chosen.per_sample.items()},
+    )

@@ -1,0 +1,154 @@
+"""Retrieval, few-shot and ImageNet read their official layouts and run by the real command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from official_layouts import ANSWERING, XM_LANGUAGES, fewshot, imagenet
+
+from openpali.benchmarks.fewshot import DATA_SETS
+from openpali.benchmarks.files import Folder
+from openpali.benchmarks.imagenet import read_answers, read_classes
+from openpali.cli.main import main
+from openpali.data.media.images import load_image
+from openpali.eval.benchmark import Seen
+from openpali.eval.registry import find_benchmark
+
+WRITERS = {
+    "xm3600-retrieval": ANSWERING["xm3600"],
+    "fewshot": fewshot,
+    "imagenet-zeroshot": imagenet,
+    "imagenet-linear": imagenet,
+}
+SCORED = {"xm3600-retrieval": 3, "fewshot": 30, "imagenet-zeroshot": 4, "imagenet-linear": 4}  # that are scored
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | int | None:
+    monkeypatch.setattr(sys, "argv", ["openpali", "eval", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    roots = {name: tmp_path_factory.mktemp(name) for name in WRITERS}
+    for name, root in roots.items():
+        WRITERS[name](root)
+    return roots
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_runs_by_the_command(
+    name: str, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = tmp_path / "card.json"
+    code = run(monkeypatch, name, "--model", family, "--data", roots[name], "--json", card)
+    assert not code, code
+    written = json.loads(card.read_text("utf-8"))
+    scores = written["scores"]
+    assert written["n"] == written["data"]["of"] == SCORED[name]
+    assert written["data"]["hash"] != Seen().hash
+    assert find_benchmark(name).metric in written["intervals"]
+    assert written["prompt"] or "pooling" in written["preprocessing"]["siglip"]
+    assert find_benchmark(name).metric in scores
+    assert all(0 <= value <= 1 for value in scores.values())
+    if name in ("fewshot", "imagenet-linear"):  # even untrained features separate dark from bright images
+        assert scores[find_benchmark(name).metric] > 0.8
+    if name == "fewshot":
+        assert {f"acc/5-shot/{each.name}" for each in DATA_SETS} <= set(scores)
+    if name == "xm3600-retrieval":
+        assert {f"txt2img_recall@1/{lang}" for lang in XM_LANGUAGES} <= set(scores)
+        assert scores["first/img2txt_recall@1"] <= scores["img2txt_recall@1"]
+
+
+@pytest.mark.parametrize(("name", "sets"), [("fewshot", len(DATA_SETS)), ("imagenet-linear", 1)])
+def test_a_limit_is_also_on_the_images_to_train_on(
+    name: str, sets: int, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = tmp_path / "card.json"
+    assert not run(monkeypatch, name, "--model", family, "--data", roots[name], "--json", card, "--limit", 2)
+    written = json.loads(card.read_text("utf-8"))
+    assert written["data"]["train"] == 2 * sets < written["data"]["train_of"]  # one of each of two classes
+    assert f"probes were trained on {2 * sets} of" in written["note"]
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_what_is_missing_is_reported(
+    name: str, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = run(monkeypatch, name, "--model", family, "--data", tmp_path)
+    assert str(tmp_path) in str(code)
+    assert "get it at http" in str(code)
+    assert "\n" not in str(code)
+
+
+def test_splits_of_the_eight(roots: dict[str, Path], tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(roots["fewshot"], root)
+    for each in DATA_SETS:
+        train, test = each.open(Folder(root, each.title, each.home))
+        assert len(train.labels) == len(train.images) > 0
+        assert set(train.labels) == set(test.labels)
+        assert len(set(train.labels)) == 2
+        bright = {label: [] for label in train.labels}
+        for load, label in zip([*train.images, *test.images], [*train.labels, *test.labels], strict=True):
+            bright[label].append(load().mean() > 125)
+        assert sorted(map(tuple, (set(v) for v in bright.values()))) == [(False,), (True,)], each.name
+        shutil.rmtree(root / each.layout[0].split("/")[0])
+        with pytest.raises(FileNotFoundError, match="get it at http"):
+            each.open(Folder(root, each.title, each.home))
+
+
+def test_split_by_hash_does_not_depend_on_the_order_of_files(roots: dict[str, Path], tmp_path: Path) -> None:
+    uc_merced = next(each for each in DATA_SETS if each.name == "uc_merced")
+    copy = tmp_path / "uc_merced"
+    for path in reversed(sorted((roots["fewshot"] / "uc_merced").rglob("*.tif"))):
+        target = copy / path.relative_to(roots["fewshot"] / "uc_merced")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    one, other = (uc_merced.open(Folder(root, "t", "h"))[0] for root in (roots["fewshot"], tmp_path))
+    assert [(a() == b()).all() for a, b in zip(one.images, other.images, strict=True)] == [True] * 4
+    names = [f"image_{i:04d}.tif" for i in range(4)]
+    names.sort(key=lambda name: hashlib.sha256(f"bright/{name}".encode()).digest())
+    expected = [load_image(copy / "UCMerced_LandUse" / "Images" / "bright" / name) for name in names[:2]]
+    assert [(load() == image).all() for load, image in zip(one.images, expected, strict=False)] == [True] * 2
+
+
+def test_classes_of_imagenet(tmp_path: Path) -> None:
+    imagenet(tmp_path)
+    folder = Folder(tmp_path, "ImageNet", "home")
+    codes, names = read_classes(folder)
+    assert (codes, names) == (["n01440764", "n01443537"], ["tench", "goldfish"])
+    images, labels = read_answers(folder, codes)
+    assert images[0].endswith("ILSVRC2012_val_00000001.JPEG")
+    assert np.array_equal(labels, [0, 1, 0, 1])
+    (tmp_path / "imagenet" / "class_names.txt").write_text("a fish\na gold fish\n")
+    assert read_classes(folder)[1] == ["a fish", "a gold fish"]
+    (tmp_path / "imagenet" / "class_names.txt").write_text("a fish\n")
+    with pytest.raises(ValueError, match="has 1 names for 2 classes"):
+        read_classes(folder)
+
+
+def test_no_two_classes_of_imagenet_have_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "imagenet" / "LOC_synset_mapping.txt"
+    path.parent.mkdir()
+    path.write_text(
+        "n02012849 crane\nn02113186 Cardigan, Cardigan Welsh corgi\nn02963159 cardigan\nn03126707 crane\n"
+        "n03710637 maillot\nn03710721 maillot, tank suit\nn02111277 Newfoundland, Newfoundland dog\n"
+    )
+    assert read_classes(Folder(tmp_path, "ImageNet", "home"))[1] == [
+        "crane bird",
+        "Cardigan, Cardigan Welsh corgi",
+        "cardigan",
+        "construction crane",
+        "maillot",
+        "maillot, tank suit",
+        "Newfoundland",
+    ]
