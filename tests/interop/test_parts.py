@@ -277,7 +277,7 @@ def test_texts_are_read_as_the_checkpoints_tokenizer_does(
     made = open_model(tmp_path / "ours")
     assert (made.facts.normalisation, made.facts.padding) == expected
     encoder = Pali(tmp_path / "ours").embedding._encoder
-    assert (encoder.wording, encoder.padding) == expected
+    assert (encoder.normalisation, encoder.padding) == expected
 
 
 def test_a_siglip_2_embeds_texts_as_transformers_does(second: Path, tmp_path: Path) -> None:
@@ -301,25 +301,29 @@ def test_a_siglip_2_embeds_texts_as_transformers_does(second: Path, tmp_path: Pa
     np.testing.assert_array_equal(Pali(tmp_path / "again").embed_text(texts), pali.embed_text(texts))
 
 
-def test_an_exported_siglip_keeps_its_wording(sources: Path, tmp_path: Path) -> None:
+def test_an_exported_siglip_keeps_its_text_normalisation(sources: Path, tmp_path: Path) -> None:
     """transformers' tokenizer honours it, but for punctuation, which is said."""
     convert(sources / "siglip", tmp_path / "ours", architecture=SigLIPArchitecture())
-    for facts, wording in (
+    for facts, normalisation in (
         ({}, "canonical"),
-        ({"wording": "lower"}, "lower"),
+        ({"text_normalisation": "lower"}, "lower"),
         ({"recipe": {"keep_case": True}}, "as is"),
     ):
         add_facts(tmp_path / "ours", **facts)
         ours = open_model(tmp_path / "ours")
-        with nullcontext() if wording == "canonical" else pytest.warns(Inexpressible, match="removes punctuation"):
+        with (
+            nullcontext()
+            if normalisation == "canonical"
+            else pytest.warns(Inexpressible, match="removes punctuation")
+        ):
             export(ours, tmp_path / "theirs")
         theirs = AutoTokenizer.from_pretrained(tmp_path / "theirs")
         assert (type(theirs), theirs.model_max_length) == (SiglipTokenizer, 5)
-        text = "A RED circle" + (", it's!" if wording == "canonical" else "")
+        text = "A RED circle" + (", it's!" if normalisation == "canonical" else "")
         ids = theirs(text, padding="max_length", max_length=24).input_ids
-        assert ids == PairEncoder(ours.tokenizer, 24, wording).text(text).tolist()
+        assert ids == PairEncoder(ours.tokenizer, 24, normalisation).text(text).tolist()
         convert(tmp_path / "theirs", tmp_path / "again", architecture=SigLIPArchitecture())
-        assert open_model(tmp_path / "again").facts.normalisation == wording
+        assert open_model(tmp_path / "again").facts.normalisation == normalisation
 
 
 def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path: Path) -> None:

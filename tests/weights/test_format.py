@@ -14,6 +14,7 @@ from openpali.architectures.facts import Facts
 from openpali.architectures.registry import build
 from openpali.architectures.rules import read_config
 from openpali.data.media.images import Preprocess
+from openpali.messages import Renamed
 from openpali.metrics.calibration import Calibration
 from openpali.model.init import materialise
 from openpali.model.lora import LoraConfig
@@ -280,3 +281,15 @@ def test_an_adapter_of_peft_has_the_facts_of_its_base_but_not_of_its_run(tmp_pat
     assert opened.adapter
     assert opened.facts == Facts(**facts, calibration={"caption": Calibration(2.0)})
     assert (opened.config, opened.preprocess) == (bare.config, bare.preprocess)
+
+
+def test_a_fact_is_read_by_its_earlier_name() -> None:
+    with pytest.warns(Renamed, match="text_normalisation"):
+        facts = Facts(wording="canonical")
+    assert facts == Facts(text_normalisation="canonical")
+    assert facts.json_object() == {"text_normalisation": "canonical"}
+
+
+def test_a_recipe_decides_the_normalisation_of_texts() -> None:
+    assert Facts(recipe={"keep_case": True}).normalisation == "as is"
+    assert Facts(recipe={"keep_case": False}, text_normalisation="canonical").normalisation == "canonical"

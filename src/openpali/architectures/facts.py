@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from openpali.data.pipeline.encode import Padding, Wording
+from openpali.data.pipeline.encode import Padding, TextNormalisation, normalisation_of
+from openpali.messages import warn_renamed
 from openpali.metrics.calibration import Calibration
 from openpali.tasks.dialects import DEFAULT
 
@@ -22,7 +23,7 @@ class Facts(BaseModel):
         dialect: name of the format of prompts and answers.
         tasks: options of each task that the model was trained on.
         calibration: of the confidence, by task (:mod:`openpali.eval.calibrate`).
-        wording, padding: how texts of a SigLIP are normalised and padded, see
+        text_normalisation, padding: how texts of a SigLIP are normalised and padded, see
             :class:`openpali.data.pipeline.encode.PairEncoder`.
         parts, vocabulary, positions: where converted weights came from, and what was added or resampled.
         base: name of a sibling folder that holds the tensors that are missing here.
@@ -40,13 +41,22 @@ class Facts(BaseModel):
     recipe: Json = {}
     calibration: dict[str, Calibration] = {}
     parts: dict[str, str | None] = {}
-    wording: Wording = "lower"
+    text_normalisation: TextNormalisation = "lower"
     padding: Padding = "eos"
     vocabulary: dict[str, int] = {}
     positions: Json = {}
     base: str = ""
     int8: bool = False
     base_fingerprint: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        """Take a fact by its earlier name."""
+        if isinstance(values, dict) and "wording" in values:
+            warn_renamed("the fact wording in config.json", "text_normalisation")
+            values = {"text_normalisation": values["wording"]} | {k: v for k, v in values.items() if k != "wording"}
+        return values
 
     def json_object(self) -> Json:
         """As in ``config.json``."""
@@ -76,9 +86,9 @@ class Facts(BaseModel):
         return self.recipe.get("max_target")
 
     @property
-    def normalisation(self) -> Wording:
+    def normalisation(self) -> TextNormalisation:
         """How texts of a SigLIP are normalised, converted or trained."""
-        return "as is" if self.recipe.get("keep_case") else self.wording
+        return normalisation_of(self.recipe, self.text_normalisation)
 
     @property
     def _model(self) -> Json:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from openpali.architectures.halves.image_encoder import ImageEncoder, parts
 from openpali.architectures.preprocessor import describe_preprocess, read_preprocess, warn_inexpressible
 from openpali.architectures.rules import Rule, read, read_config, read_json, require_settings, write
 from openpali.architectures.tokenizer import content_of, read_tokenizer
-from openpali.data.pipeline.encode import Wording
+from openpali.data.pipeline.encode import TextNormalisation
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import Block, ViTConfig
 from openpali.tensors import MappedTensors
@@ -358,18 +358,17 @@ def _texts(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     described = read_json(folder / "tokenizer_config.json")
     kind = described.get("tokenizer_class")
     second = not kind.startswith("SiglipTokenizer") if kind else tokenizer.bos_id >= 0
-    wording: Wording = "canonical" if not second and (folder / "config.json").is_file() else "lower"
-    if (said := described.get("wording")) in get_args(Wording):
-        wording = cast(Wording, said)
+    normalisation: Any = "canonical" if not second and (folder / "config.json").is_file() else "lower"
+    if (said := described.get("text_normalisation", described.get("wording"))) in get_args(TextNormalisation):
+        normalisation = said  # its earlier name is wording
     pad, eos = (content_of(described, f"{name}_token", "") for name in ("pad", "eos"))
     padded = pad != eos if pad and eos else second
-    return {"wording": wording, "padding": "pad" if padded else "eos"}
+    return {"text_normalisation": normalisation, "padding": "pad" if padded else "eos"}
 
 
 def _describe_tokenizer(tokenizer: Tokenizer, facts: Facts, length: int) -> dict[str, Any]:
     """What makes transformers' tokenizer normalise and pad texts as ours, as far as it can, and tells convert."""
-    wording = facts.normalisation
-    if wording != "canonical":
+    if facts.normalisation != "canonical":
         warn_inexpressible(
             "transformers' SiglipTokenizer removes punctuation, which this model's texts keep: leave it out there, "
             "or embed texts with OpenPaLI"
@@ -377,8 +376,8 @@ def _describe_tokenizer(tokenizer: Tokenizer, facts: Facts, length: int) -> dict
     pad, eos, unk = tokenizer.pieces([tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id])
     return {
         "tokenizer_class": "SiglipTokenizer",
-        "do_lower_case": wording != "as is",
-        "wording": wording,
+        "do_lower_case": facts.normalisation != "as is",
+        "text_normalisation": facts.normalisation,
         "model_max_length": length,
         "pad_token": eos if facts.padding == "eos" else pad,
         "eos_token": eos,

@@ -26,7 +26,7 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from openpali.data.media.images import Preprocess, load_image, to_rgb
-from openpali.data.pipeline.encode import Padding, PairEncoder, Wording, pad_ids, stack_frames
+from openpali.data.pipeline.encode import Padding, PairEncoder, TextNormalisation, pad_ids, stack_frames
 from openpali.infer.generate import Ask, Decoding, Generation, Model, evaluating, write
 from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
@@ -443,7 +443,7 @@ class EmbeddingPipeline:
         model: on the device and in the dtype to compute in; in any mode.
         tokenizer: of the model.
         preprocess: how images are resized.
-        wording, padding: how texts are normalised and padded, as in training.
+        normalisation, padding: how texts are normalised and padded, as in training.
     """
 
     def __init__(
@@ -451,13 +451,13 @@ class EmbeddingPipeline:
         model: SigLIP,
         tokenizer: Tokenizer,
         preprocess: Preprocess,
-        wording: Wording = "lower",
+        normalisation: TextNormalisation = "lower",
         padding: Padding = "eos",
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.preprocess = preprocess
-        self._encoder = PairEncoder(tokenizer, model.config.text.length, wording, padding=padding)
+        self._encoder = PairEncoder(tokenizer, model.config.text.length, normalisation, padding=padding)
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ from openpali.text.tokenizer import Tokenizer
 
 Arrays = Mapping[str, NDArray[Any]]
 Batch = dict[str, Tensor]
-Wording = Literal["as is", "lower", "canonical"]
+TextNormalisation = Literal["as is", "lower", "canonical"]
 Padding = Literal["eos", "pad"]
 TEXT_MULTIPLE = 8  # tokens; batches of text are padded to a multiple of it
 REGION_MULTIPLE = 64  # regions of a batch, and their names, are padded to a multiple of it
@@ -82,11 +82,16 @@ class SequenceEncoder:
         return batch
 
 
+def normalisation_of(recipe: Mapping[str, Any], otherwise: TextNormalisation = "lower") -> TextNormalisation:
+    """How a recipe of objective "siglip" normalises texts; ``otherwise`` is for a converted model, without one."""
+    return "as is" if recipe.get("keep_case") else otherwise
+
+
 @dataclass(frozen=True)
 class PairEncoder:
     """Image and text for SigLIP: ``images [B, H, W, 3]`` uint8, ``ids [B, L]``.
 
-    Text is normalised by ``wording``, ended by EOS, and padded to ``length`` by ``padding``.
+    Text is normalised by ``normalisation``, ended by EOS, and padded to ``length`` by ``padding``.
 
     With ``regions``, a batch also has ``region_rows [R]``, the image of each object, ``region_centres [R, 2]``
     float32, (y, x) as a share of the image with its padding, ``names [U, L]``, the empty text and the objects'
@@ -94,14 +99,14 @@ class PairEncoder:
 
     Attributes:
         regions: also encode the objects of images.
-        wording: "lower" for lower case; "canonical" also removes ASCII punctuation and extra spaces, as
+        normalisation: "lower" for lower case; "canonical" also removes ASCII punctuation and extra spaces, as
             transformers' `SiglipTokenizer` does; "as is" changes nothing.
         padding: "eos" repeats EOS, as SigLIP does; "pad" has one EOS, then the padding token, as SigLIP 2 does.
     """
 
     tokenizer: Tokenizer
     length: int
-    wording: Wording = "lower"
+    normalisation: TextNormalisation = "lower"
     regions: bool = False
     padding: Padding = "eos"
 
@@ -117,9 +122,9 @@ class PairEncoder:
 
     def text(self, text: str) -> NDArray[np.int64]:
         """Token ids ``[length]`` of one text."""
-        if self.wording != "as is":
+        if self.normalisation != "as is":
             text = text.lower()
-        if self.wording == "canonical":
+        if self.normalisation == "canonical":
             text = " ".join(text.translate(_WITHOUT_PUNCTUATION).split())
         ids = [*self.tokenizer.encode(text)[: self.length - 1], self.tokenizer.eos_id]
         filler = self.tokenizer.eos_id if self.padding == "eos" else self.tokenizer.pad_id

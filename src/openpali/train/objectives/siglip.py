@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from openpali.data.pipeline.encode import REGION_MULTIPLE, Batch, Encoder, PairEncoder, Wording
+from openpali.data.pipeline.encode import REGION_MULTIPLE, Batch, Encoder, PairEncoder, normalisation_of
 from openpali.eval.benchmark import EncoderBenchmark
 from openpali.eval.evaluators import EmbeddingEvaluator
 from openpali.home import home
@@ -70,14 +70,11 @@ class SiglipObjective(Objective[SiglipRecipe]):
         tower = dataclasses.replace(shape.text, vocab_size=self.tokenizer.vocab_size)
         return SigLIPConfig(shape.vision, tower, model.temperature, model.bias)
 
-    @property
-    def wording(self) -> Wording:
-        """How texts are normalised."""
-        return "as is" if self.recipe.keep_case else "lower"
-
     def make_encoder(self) -> Encoder:
         length = cast(SigLIP, self.model).config.text.length
-        return PairEncoder(self.tokenizer, length, self.wording, regions=self.recipe.regions > 0)
+        return PairEncoder(
+            self.tokenizer, length, normalisation_of(vars(self.recipe)), regions=self.recipe.regions > 0
+        )
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         regions = None
@@ -108,7 +105,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
     def evaluated(self, sharded: bool) -> EmbeddingPipeline:
         model = cast(SigLIP, self.model)
         preprocess = self.recipe.model.preprocess(Size(*model.vit.config.image_size))
-        return EmbeddingPipeline(model, self.tokenizer, preprocess, self.wording)
+        return EmbeddingPipeline(model, self.tokenizer, preprocess, normalisation_of(vars(self.recipe)))
 
     @classmethod
     def vocabulary(cls, recipe: SiglipRecipe) -> int:
