@@ -14,9 +14,9 @@ from openpali.data.pipeline.pages import (
     FindingEncoder,
     ReadingEncoder,
     View,
-    cut_line,
     mark_cells,
     recolour,
+    view_of_line,
 )
 from openpali.model.pages import CELL
 from openpali.rng import generator
@@ -79,13 +79,15 @@ def test_parts_of_pages_agree_with_their_cells() -> None:
 
 def test_lines_are_cut_at_one_height_with_room_around_them() -> None:
     image = PilImage.fromarray(np.asarray(page().images[0]))
-    pixels = cut_line(image, page().lines[1].box, 32, 512)
-    assert pixels.shape[0] == 32
-    assert pixels.shape[1] % 16 == 0
+    view, width = view_of_line(page().lines[1].box, 32, 512)
+    assert width % 16 == 0
+    pixels = view.of(image, 32, width)
     dark = pixels[..., 0] < 128
     rows = np.flatnonzero(dark.any(1))
     assert (rows[0], rows[-1]) == (pytest.approx(3, abs=1), pytest.approx(28, abs=1))
-    assert cut_line(image, page().lines[1].box, 32, 48).shape[1] == 48  # squeezed: no line is cut off
+    squeezed, width = view_of_line(page().lines[1].box, 32, 48)
+    assert width == 48
+    assert squeezed.left + width / squeezed.right >= page().lines[1].box.xmax  # no line is cut off
 
 
 def test_other_colours_keep_what_is_written() -> None:
@@ -108,6 +110,21 @@ def test_pieces_of_lines_come_with_their_characters() -> None:
     assert batch["row"].tolist() == sorted(batch["row"].tolist())
     for row, columns in zip(batch["lines"], batch["columns"].tolist(), strict=True):
         assert (row[:, 16 * columns :] == 0).all()
+
+
+def test_characters_have_places_in_their_words() -> None:
+    image = np.full((60, 300, 3), 255, np.uint8)
+    words = [Word("mi", Box(20, 40, 40, 80)), Word("o", Box(20, 120, 40, 140))]
+    encoder = ReadingEncoder(pieces=8, recoloured=0)
+    arrays = encoder.encode(Example("x", [image], lines=[Line(words)]), OCR, Preprocess(32, 512), generator(1))
+    rows = zip(arrays["characters"].tolist(), arrays["places"].tolist(), arrays["columns"].tolist(), strict=True)
+    whole = [(places, columns) for row, places, columns in rows if row == numbers_of("mi o")]
+    assert whole
+    for (m, i, space, o), columns in whole:
+        assert 0 <= m < i < space < o < 4 * columns
+        assert o - space > i - m  # words of one width, and m is wider than i
+    lone = encoder.encode(Example("x", [image], text="Öl"), OCR, Preprocess(32, 512), generator(1))
+    assert lone["places"].tolist() == [[-1, -1]]  # nobody knows
 
 
 def test_what_cannot_be_read_is_a_bad_sample() -> None:

@@ -17,6 +17,7 @@ from openpali.model.pages import (
     Truth,
     best_path,
     finding_loss,
+    placing_loss,
     reading_loss,
 )
 from openpali.model.vit import ViTConfig
@@ -115,3 +116,13 @@ def test_a_perfect_finder_has_no_loss_and_unknown_cells_do_not_count() -> None:
     wrong = logits.clone()
     wrong[0, 0, 0] = 50.0
     assert finding_loss(Cells(wrong, known, known), Truth(text, height, height)).item() > 1
+
+
+def test_a_character_counts_in_one_of_three_columns() -> None:
+    probabilities = torch.full((1, 6, 4), 0.25)
+    probabilities[0, 2] = torch.tensor([0.01, 0.97, 0.01, 0.01])
+    probabilities[0, 5] = torch.tensor([0.01, 0.01, 0.01, 0.97])
+    loss = placing_loss(probabilities.log(), torch.tensor([[3, 5, -1]]), torch.tensor([[1, 2, 3]]))
+    near, far = (0.97 + 0.25 + 0.25) / 3, (0.25 + 0.01 + 0.01) / 3  # the last column counts for the one after it
+    torch.testing.assert_close(loss, -torch.tensor([near, far]).log().mean()[None])
+    assert placing_loss(probabilities.log(), torch.tensor([[-1]]), torch.tensor([[1]])).tolist() == [0]

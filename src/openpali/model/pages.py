@@ -10,6 +10,7 @@ Shapes: B batch, H W pixels, h w cells, N patches, D width, T columns, C charact
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, cast
@@ -227,6 +228,27 @@ def reading_loss(logits_BTC: Tensor, widths_B: Tensor, targets_BL: Tensor) -> Te
     scores = F.log_softmax(logits_BTC.float(), -1).transpose(0, 1)
     lengths = (targets_BL > 0).sum(1)
     return F.ctc_loss(scores, targets_BL, widths_B, lengths, reduction="none", zero_infinity=True)
+
+
+def placing_loss(logits_BTC: Tensor, places_BL: Tensor, targets_BL: Tensor) -> Tensor:
+    """Negative log-likelihood of characters near their places, mean of each line ``[B]``.
+
+    CTC alone takes long to find out which column shows which character. Places are known to a column or so:
+    each character should be written in one of three.
+
+    Args:
+        logits_BTC: of blank and characters.
+        places_BL: column of each character; negative where nobody knows.
+        targets_BL: as for :func:`reading_loss`.
+    """
+    scores = F.log_softmax(logits_BTC.float(), -1)
+    rows = torch.arange(len(scores), device=scores.device)[:, None]
+    near = [
+        scores[rows, (places_BL + step).clamp(0, scores.shape[1] - 1), targets_BL] for step in (-1, 0, 1)
+    ]  # 3 x [B, L]
+    known = (places_BL >= 0).float()
+    missed = math.log(len(near)) - torch.stack(near).logsumexp(0)
+    return (missed * known).sum(1) / known.sum(1).clamp(min=1)
 
 
 def best_path(logits_BTC: Tensor, widths_B: Tensor, most: int) -> Tensor:

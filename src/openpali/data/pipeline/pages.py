@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,8 +16,8 @@ from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, first_image
 from openpali.model.pages import CELL, PATCH
 from openpali.tasks.base import Task, require
-from openpali.tasks.example import Box, Example, Image, Line, Size, around
-from openpali.text.characters import numbers_of
+from openpali.tasks.example import Box, Example, Image, Line, Size, Word, around
+from openpali.text.characters import numbers_of, plain
 
 _CORE = 0.22  # half the height of a line's middle, in heights of its box
 _LEAST = 2.05  # the same in pixels, so that a cell's centre is always in it
@@ -138,8 +138,8 @@ class ReadingEncoder:
     """Pieces of lines at the height of the reader; an example without ``lines`` is one line, its ``text``.
 
     Batches have ``lines [R, H, W, 3]`` uint8, with padding on the right, ``columns [R]``, patches in a row of each
-    line, ``characters [R, L]``, numbers counted from 1 and padded with 0, and ``row [R]``, the example of each
-    line.
+    line, ``characters [R, L]``, numbers counted from 1 and padded with 0, ``places [R, L]``, the column of cells
+    in which a character's middle is, or -1 where nobody knows, and ``row [R]``, the example of each line.
 
     Attributes:
         pieces: lines of an example.
@@ -156,33 +156,40 @@ class ReadingEncoder:
         pieces = [piece for piece in found if piece is not None]
         if not pieces:
             raise ValueError(f"{example.key} has no line that fits {size[1]} pixels and that the reader can write")
-        columns = [pixels.shape[1] // PATCH for pixels, _ in pieces]
+        columns = [piece.pixels.shape[1] // PATCH for piece in pieces]
         lines = np.zeros((len(pieces), size[0], max(columns) * PATCH, 3), np.uint8)
-        characters = np.zeros((len(pieces), max(len(numbers) for _, numbers in pieces)), np.int64)
-        for row, (pixels, numbers) in enumerate(pieces):
+        characters = np.zeros((len(pieces), max(len(piece.numbers) for piece in pieces)), np.int64)
+        places = np.full_like(characters, -1)
+        for row, (pixels, numbers, middles) in enumerate(pieces):
             lines[row, :, : pixels.shape[1]] = pixels
             characters[row, : len(numbers)] = numbers
-        return {"lines": lines, "columns": np.array(columns), "characters": characters}
+            places[row, : len(middles)] = middles
+        return {"lines": lines, "columns": np.array(columns), "characters": characters, "places": places}
 
     def _piece(
         self, example: Example, image: PilImage.Image, height: int, width: int, rng: np.random.Generator
-    ) -> tuple[Image, list[int]] | None:
-        """A random piece of a random line that the reader can write, as pixels and numbers of characters."""
-        if not example.lines:
-            text, box = example.text, _without_margin(example.size)
-        else:
+    ) -> _Piece | None:
+        """A random piece of a random line that the reader can write."""
+        words: Sequence[Word] = ()
+        text, box = example.text, _without_margin(example.size)
+        if example.lines:
             line = example.lines[int(rng.integers(len(example.lines)))]
             if not line.readable:
                 return None
-            text, box = _cut(line, width / height / (1 + 2 * MARGIN) - 0.5, rng)
+            words = _cut(line, width / height / (1 + 2 * MARGIN) - 0.5, rng)
+            text, box = " ".join(word.text for word in words), around(word.box for word in words)
         numbers = numbers_of(text)
         if not numbers:
             return None
-        pixels = cut_line(image, box, height, width, rng)
-        needed = len(numbers) + sum(a == b for a, b in pairwise(numbers))
-        if needed > pixels.shape[1] // CELL:
+        view, width = view_of_line(box, height, width, rng)
+        columns = width // CELL
+        if len(numbers) + sum(a == b for a, b in pairwise(numbers)) > columns:
             return None
-        return (recolour(pixels, rng) if rng.random() < self.recoloured else pixels), numbers
+        pixels = view.of(image, height, width)
+        if rng.random() < self.recoloured:
+            pixels = recolour(pixels, rng)
+        middles = [min(max(0, int((x - view.left) * view.right / CELL)), columns - 1) for x in _middles(words)]
+        return _Piece(pixels, numbers, middles)
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         rows = [len(s["lines"]) for s in samples]
@@ -190,24 +197,34 @@ class ReadingEncoder:
         longest = max(s["characters"].shape[1] for s in samples)
         lines = np.zeros((sum(rows), samples[0]["lines"].shape[1], widest, 3), np.uint8)
         characters = np.zeros((sum(rows), longest), np.int64)
+        places = np.full_like(characters, -1)
         start = 0
         for sample, count in zip(samples, rows, strict=True):
-            lines[start : start + count, :, : sample["lines"].shape[2]] = sample["lines"]
-            characters[start : start + count, : sample["characters"].shape[1]] = sample["characters"]
+            some, length = slice(start, start + count), sample["characters"].shape[1]
+            lines[some, :, : sample["lines"].shape[2]] = sample["lines"]
+            characters[some, :length] = sample["characters"]
+            places[some, :length] = sample["places"]
             start += count
         return {
             "lines": torch.from_numpy(lines),
             "columns": torch.from_numpy(np.concatenate([s["columns"] for s in samples])),
             "characters": torch.from_numpy(characters),
+            "places": torch.from_numpy(places),
             "row": torch.from_numpy(np.repeat(np.arange(len(samples)), rows)),
         }
 
 
-def cut_line(
-    image: PilImage.Image, box: Box, height: int, width: int, rng: np.random.Generator | None = None
-) -> Image:
-    """A line, uint8 ``[height, W, 3]``: the box with :data:`MARGIN` around it, W a multiple of 16 up to
-    ``width``.
+class _Piece(NamedTuple):
+    """A piece of a line, uint8 ``[H, W, 3]``, its characters as numbers, and the columns of their middles."""
+
+    pixels: Image
+    numbers: Sequence[int]
+    middles: Sequence[int]
+
+
+def view_of_line(box: Box, height: int, width: int, rng: np.random.Generator | None = None) -> tuple[View, int]:
+    """How a line is seen ``height`` pixels high: the box with :data:`MARGIN` around it; and its width in pixels, a
+    multiple of 16 up to ``width``.
 
     ``rng`` moves and stretches it a little, as a finder does that is not exact.
     """
@@ -221,11 +238,10 @@ def cut_line(
     down = height / (bottom - top)
     across = down * float(np.exp(move(0.12)))
     wide = min(width, max(PATCH, -(-int((right - left) * across) // PATCH) * PATCH))
-    across = min(across, wide / (right - left))
-    return View(top, left, down, across).of(image, height, wide)
+    return View(top, left, down, min(across, wide / (right - left))), wide
 
 
-def _cut(line: Line, most: float, rng: np.random.Generator) -> tuple[str, Box]:
+def _cut(line: Line, most: float, rng: np.random.Generator) -> list[Word]:
     """Some words of a line, from a random one on, at most ``most`` times as wide as high."""
     first = int(rng.integers(len(line.words)))
     last = len(line.words) if rng.random() < 0.85 else first + 1
@@ -235,7 +251,26 @@ def _cut(line: Line, most: float, rng: np.random.Generator) -> tuple[str, Box]:
         if box.xmax - box.xmin > most * (box.ymax - box.ymin):
             break
         chosen.append(word)
-    return " ".join(word.text for word in chosen), around(word.box for word in chosen)
+    return chosen
+
+
+def _middles(words: Sequence[Word]) -> Iterator[float]:
+    """Where about the middle of each character is, in pixels of the image, and of the space between two words."""
+    before: Word | None = None
+    for word in words:
+        if before:
+            yield (before.box.xmax + word.box.xmin) / 2
+        ends = np.cumsum([_width(character) for character in plain(word.text)])
+        starts = np.concatenate([[0.0], ends[:-1]])
+        yield from (word.box.xmin + (starts + ends) / 2 / ends[-1] * (word.box.xmax - word.box.xmin)).tolist()
+        before = word
+
+
+def _width(character: str) -> float:
+    """Of a character in a font as fonts are, about; that of a small letter is 1."""
+    if character in "ijl.,:;'|!I()[]ftr`·":
+        return 0.55
+    return 1.5 if character in "mwMW@%—…" else 1.2 if character.isupper() else 1.0
 
 
 def _without_margin(size: Size) -> Box:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from openpali.data.pipeline.encode import Batch, Encoder
 from openpali.data.pipeline.pages import WIDTHS, ReadingEncoder
 from openpali.eval.pages import ReadingEvaluator
-from openpali.model.pages import CELL, CELLS, PATCH, ReaderConfig, best_path, reading_loss
+from openpali.model.pages import CELL, CELLS, PATCH, ReaderConfig, best_path, placing_loss, reading_loss
 from openpali.tasks.registry import Tools
 from openpali.text.characters import CHARACTERS
 from openpali.train.evaluation import Evaluation, of_pages
@@ -60,10 +60,12 @@ class ReadObjective(Objective[ReadRecipe]):
         logits = self.model(batch["lines"], columns)
         steps = columns * CELLS
         lines = reading_loss(logits, steps, characters) / (characters > 0).sum(1)
+        placed = placing_loss(logits, batch["places"], characters)
         rows = batch["row"]
         per_row = lines.new_zeros(int(rows[-1]) + 1).index_add_(0, rows, lines.detach()) / rows.bincount()
         misread = (best_path(logits.detach(), steps, characters.shape[1]) != characters).any(1).float().mean()
-        return Losses(lines.sum() / total_weight, per_row, {"misread": misread})
+        extra = {"misread": misread, "misplaced": placed.detach().mean()}
+        return Losses((lines + placed).sum() / total_weight, per_row, extra)
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
         """Every line is as wide as can be."""
@@ -73,6 +75,7 @@ class ReadObjective(Objective[ReadRecipe]):
             "lines": lines,
             "columns": torch.full((len(lines),), width // PATCH),
             "characters": torch.ones(len(lines), width // (4 * CELL), dtype=torch.long),
+            "places": torch.zeros(len(lines), width // (4 * CELL), dtype=torch.long),
             "row": torch.arange(rows).repeat_interleave(pieces),
         }
 
