@@ -28,6 +28,7 @@ from openpali.cli.options import Command, Group
 from openpali.cli.plot import plot
 from openpali.cli.predict import predict
 from openpali.cli.push import push
+from openpali.cli.read import read
 from openpali.cli.runs import runs
 from openpali.cli.serve import serve
 from openpali.cli.sizes import sizes
@@ -61,6 +62,7 @@ def _written(file: Path | None) -> int:
 
 VERBS: dict[str, Callable[..., None]] = {
     "predict": _resumable(predict, "output"),
+    "read": read,
     "serve": serve,
     "tune": tune,
     "train": train,

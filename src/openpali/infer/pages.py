@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +55,11 @@ class ReadLine:
 
     words: Sequence[ReadWord]
     box: Box
+
+    @property
+    def confidence(self) -> float:
+        """Of all its words together: the product of theirs."""
+        return prod(word.confidence for word in self.words)
 
     @property
     def text(self) -> str:

@@ -23,6 +23,7 @@ from openpali.data.media.images import Preprocess
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
 from openpali.infer.generate import Decoding
+from openpali.infer.pages import ReadLine, read_page
 from openpali.infer.pipeline import (
     BATCH,
     LONGEST_PROMPT,
@@ -42,6 +43,7 @@ from openpali.infer.pipeline import (
 )
 from openpali.infer.routing import SQUASHED, ask_in_turn
 from openpali.messages import shorten
+from openpali.model.pages import Finder, Reader
 from openpali.model.pali import VisionLanguageModel
 from openpali.model.siglip import SigLIP
 from openpali.tasks.base import Task
@@ -53,7 +55,7 @@ from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recogn
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.convert import write_stored
 from openpali.weights.family import mask_codec_of, open_family
-from openpali.weights.files import FAMILY, MAIN, MASKS
+from openpali.weights.files import FAMILY, FINDER, MAIN, MASKS, READER
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
@@ -213,6 +215,15 @@ class Pali:
     def read(self, images: Sequence[ImageLike], lang: str = "en") -> list[str]:
         """Read the text in each image."""
         return [p.answer.text for p in self._ask("ocr", images, None, lang)]
+
+    def read_page(self, image: ImageLike) -> list[ReadLine]:
+        """Find and read all text of a screen or a page, of any size: its lines in reading order.
+
+        Raises:
+            ValueError: the image cannot be read, or the model has no parts that read pages.
+        """
+        (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
+        return read_page(cast(Finder, finder), cast(Reader, reader), open_image(image).pixels)
 
     def detect(self, images: Sequence[ImageLike], names: Sequence[str]) -> list[Sequence[Object]]:
         """Find all instances of a name (or of several, joined by " and ") in each image."""

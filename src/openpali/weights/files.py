@@ -11,3 +11,5 @@ OOD_FOLDERS = (OOD, "familiarity")  # and its name in model folders of version 0
 
 MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
 MASKS = "mask_vqvae"  # the part of a family that is its mask codec
+FINDER = "finder"  # the part of a family that finds lines of text on pages
+READER = "reader"  # and the part that reads them

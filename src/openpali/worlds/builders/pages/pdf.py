@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pypdfium2
+
 from openpali.tasks.example import Box
 from openpali.worlds.builders.pages.layout import Shot, Written, group
 
@@ -17,7 +19,7 @@ _LEVEL = 0.3  # most that baselines of one line differ, in font sizes
 
 def count_pages(path: Path) -> int:
     """The number of pages of a PDF file."""
-    document = _pdfium().PdfDocument(path)
+    document = pypdfium2.PdfDocument(path)
     try:
         return len(document)
     finally:
@@ -26,8 +28,7 @@ def count_pages(path: Path) -> int:
 
 def print_page(path: Path, number: int, dpi: float, *, inverted: bool = False) -> Shot:
     """Page ``number``, from 0 on, at ``dpi`` dots per inch; ``inverted`` gives light text on a dark ground."""
-    pdfium = _pdfium()
-    document = pdfium.PdfDocument(path)
+    document = pypdfium2.PdfDocument(path)
     try:
         page = document[number]
         scale = dpi / 72
@@ -35,7 +36,7 @@ def print_page(path: Path, number: int, dpi: float, *, inverted: bool = False) -
         if inverted:
             image = image.point(lambda value: 255 - value)
         words, ignored = _words(page, scale)
-        for thing in page.get_objects(filter=[pdfium.raw.FPDF_PAGEOBJ_IMAGE], max_depth=4):
+        for thing in page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE], max_depth=4):
             left, bottom, right, top = thing.get_bounds()
             height = page.get_height()
             ignored.append(Box(scale * (height - top), scale * left, scale * (height - bottom), scale * right))
@@ -83,7 +84,7 @@ def _words(page: Any, scale: float) -> tuple[list[Written], list[Box]]:
 
 def _characters(page: Any, scale: float) -> Iterator[tuple[str, Box, float, float, bool]]:
     """Each character with its box, baseline, font size in pixels, and whether it stands upright."""
-    raw, height = _pdfium().raw, page.get_height()
+    raw, height = pypdfium2.raw, page.get_height()
     texts = page.get_textpage()
     number = ctypes.c_double
     for index in range(texts.count_chars()):
@@ -106,13 +107,3 @@ def _font_size(raw: Any, texts: Any, index: int) -> float:
     if raw.FPDFText_GetMatrix(texts, index, matrix):
         size *= float((matrix.c**2 + matrix.d**2) ** 0.5)
     return size
-
-
-def _pdfium() -> Any:
-    try:
-        import pypdfium2
-    except ImportError as error:
-        raise FileNotFoundError(
-            "PDF pages are rendered with pypdfium2, which is missing: run `pip install -e '.[pages]'`"
-        ) from error
-    return pypdfium2

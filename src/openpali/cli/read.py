@@ -1,0 +1,52 @@
+"""``openpali read``: the text of screenshots, photos of pages, and PDF files, with its places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from openpali.cli.models import open_pali
+from openpali.cli.options import Device, Model
+from openpali.cli.outputs import check_drawable, check_not_input
+from openpali.data.media.documents import DPI
+
+
+def read(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Images and PDF files")],
+    model: Model = "nano",
+    device: Device = "cpu",
+    format: Annotated[
+        Literal["text", "json", "hocr", "tsv"],
+        typer.Option(help="What to print; json, hocr and tsv have boxes and confidences of lines and words"),
+    ] = "text",
+    out: Annotated[
+        Path | None, typer.Option(help="Draw the words' boxes on the page and write it here; page 2 as NAME-2.png")
+    ] = None,
+    dpi: Annotated[float, typer.Option(help="Dots per inch at which PDF pages are drawn", min=36, max=600)] = DPI,
+) -> None:
+    """Read the text of whole screens and pages, in reading order."""
+    from openpali.data.media.documents import open_pages
+    from openpali.reports.page_text import FORMATS, ReadPage, draw_page
+
+    if out is not None:
+        check_not_input(out, *files)
+        check_drawable(out)
+    pali = open_pali(model, "torch", "fp32", device)
+    writer = FORMATS[format]()
+    typer.echo(writer.head(), nl=False)
+    number, errors = 0, []
+    for file in files:
+        try:
+            for page, image in enumerate(open_pages(file, dpi), 1):
+                number += 1
+                lines = pali.read_page(image)
+                typer.echo(writer.page(ReadPage(file, page, image.shape[0], image.shape[1], lines)), nl=False)
+                if out is not None:
+                    draw_page(image, lines).save(out if number == 1 else out.with_stem(f"{out.stem}-{number}"))
+        except (ValueError, OSError) as error:
+            errors.append(str(error))
+    typer.echo(writer.tail(), nl=False)
+    if errors:
+        raise ValueError("; ".join(errors))

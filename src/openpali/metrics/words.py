@@ -1,0 +1,57 @@
+"""How well the words of pages are read: the text must be equal, and the place right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .boxes import Detection
+from .scores import Scores, check_paired
+
+
+def word_f1(predictions: Sequence[Sequence[Detection]], references: Sequence[Sequence[Detection]]) -> Scores:
+    """Precision, recall and F1 of words.
+
+    A word is right if its text is that of a true word whose box holds its centre; each true word counts once.
+    Engines draw boxes by different rules, around the ink or the line, so overlap would measure the rule.
+
+    Args:
+        predictions: words of each page, with boxes; confidence is ignored.
+        references: true words of each page.
+
+    Returns:
+        ``word_f1``, ``word_precision`` and ``word_recall`` in 0..1 over all words of all pages; per page
+        ``word_f1``, 1 for a page without words on either side.
+    """
+    check_paired(predictions, references)
+    hits = [_hits(*page) for page in zip(predictions, references, strict=True)]
+    found, true = [len(page) for page in predictions], [len(page) for page in references]
+    per_page = [_f1(*counts) for counts in zip(hits, found, true, strict=True)]
+    return Scores(
+        {
+            "word_f1": _f1(sum(hits), sum(found), sum(true)),
+            "word_precision": sum(hits) / max(1, sum(found)),
+            "word_recall": sum(hits) / max(1, sum(true)),
+        },
+        {"word_f1": per_page},
+    )
+
+
+def _hits(found: Sequence[Detection], true: Sequence[Detection]) -> int:
+    open_by_text: dict[str, list[Detection]] = {}
+    for word in true:
+        open_by_text.setdefault(word.name, []).append(word)
+    hits = 0
+    for word in found:
+        ymin, xmin, ymax, xmax = word.box
+        y, x = (ymin + ymax) / 2, (xmin + xmax) / 2
+        same = open_by_text.get(word.name, [])
+        for other in same:
+            if other.box[0] <= y <= other.box[2] and other.box[1] <= x <= other.box[3]:
+                same.remove(other)
+                hits += 1
+                break
+    return hits
+
+
+def _f1(hits: int, found: int, true: int) -> float:
+    return 2 * hits / (found + true) if found + true else 1.0

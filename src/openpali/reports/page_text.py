@@ -1,0 +1,169 @@
+"""What is written on pages, as text, JSON, hOCR, or TSV as Tesseract writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from PIL import Image as PilImage
+from PIL import ImageDraw
+
+from openpali import __version__
+from openpali.infer.pages import ReadLine, ReadWord
+from openpali.tasks.example import Box, Image
+
+_COLUMNS = (
+    *("level", "page_num", "block_num", "par_num", "line_num", "word_num"),
+    *("left", "top", "width", "height", "conf", "text"),
+)
+_PAGE, _LINE, _WORD = 1, 4, 5  # levels of Tesseract's layout
+_HOCR = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
+<html xmlns="http://www.w3.org/1999/xhtml">
+<head>
+<title></title>
+<meta http-equiv="Content-Type" content="text/html;charset=utf-8"/>
+<meta name="ocr-system" content="openpali {version}"/>
+<meta name="ocr-capabilities" content="ocr_page ocr_line ocrx_word"/>
+</head>
+<body>"""
+
+
+@dataclass(frozen=True)
+class ReadPage:
+    """A page that was read.
+
+    Attributes:
+        file: its name.
+        number: of the page in its file, from 1 on.
+        height, width: in pixels.
+        lines: in reading order.
+    """
+
+    file: str
+    number: int
+    height: int
+    width: int
+    lines: Sequence[ReadLine]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values; boxes are in pixels of the page."""
+        return {
+            "file": self.file,
+            "page": self.number,
+            "height": self.height,
+            "width": self.width,
+            "text": self.text,
+            "lines": [
+                {"text": line.text, **_placed(line), "words": [{"text": w.text, **_placed(w)} for w in line.words]}
+                for line in self.lines
+            ],
+        }
+
+    @property
+    def text(self) -> str:
+        """A row of text for each line."""
+        return "\n".join(line.text for line in self.lines)
+
+
+class TextFormat:
+    """Text; a page ends with a form feed, as Tesseract's and pdftotext's."""
+
+    def head(self) -> str:
+        return ""
+
+    def page(self, page: ReadPage) -> str:
+        return page.text + "\n\f"
+
+    def tail(self) -> str:
+        return ""
+
+
+class JsonFormat(TextFormat):
+    """A line of JSON for each page."""
+
+    def page(self, page: ReadPage) -> str:
+        return json.dumps(page.as_json(), ensure_ascii=False) + "\n"
+
+
+class TsvFormat(TextFormat):
+    """The columns of ``tesseract ... tsv``; each line is a block of its own."""
+
+    def head(self) -> str:
+        return "\t".join(_COLUMNS) + "\n"
+
+    def page(self, page: ReadPage) -> str:
+        rows = [self._row(_PAGE, page.number, 0, 0, Box(0, 0, page.height, page.width), -1, "")]
+        for i, line in enumerate(page.lines, 1):
+            rows.append(self._row(_LINE, page.number, i, 0, line.box, -1, ""))
+            for j, word in enumerate(line.words, 1):
+                rows.append(self._row(_WORD, page.number, i, j, word.box, 100 * word.confidence, word.text))
+        return "".join(rows)
+
+    def _row(self, level: int, page: int, line: int, word: int, box: Box, confidence: float, text: str) -> str:
+        top, left, bottom, right = _whole(box)
+        block = int(line > 0)
+        numbers = (level, page, line, block, block, word, left, top, right - left, bottom - top)
+        return "\t".join([*map(str, numbers), f"{confidence:.6g}", text]) + "\n"
+
+
+class HocrFormat(TextFormat):
+    """hOCR 1.2 (https://kba.github.io/hocr-spec/1.2/): pages, lines and words with boxes and confidence."""
+
+    def head(self) -> str:
+        return _HOCR.format(version=__version__) + "\n"
+
+    def page(self, page: ReadPage) -> str:
+        return "".join(f"{row}\n" for row in self._rows(page))
+
+    def tail(self) -> str:
+        return "</body>\n</html>\n"
+
+    def _rows(self, page: ReadPage) -> Iterator[str]:
+        whole = _hocr_box(Box(0, 0, page.height, page.width))
+        image = escape(page.file, quote=True)
+        yield (
+            f"<div class='ocr_page' id='page_{page.number}' "
+            f"title='image &quot;{image}&quot;; {whole}; ppageno {page.number - 1}'>"
+        )
+        for i, line in enumerate(page.lines, 1):
+            name = f"{page.number}_{i}"
+            yield f"<span class='ocr_line' id='line_{name}' title='{_hocr_box(line.box)}'>"
+            for j, word in enumerate(line.words, 1):
+                title = f"{_hocr_box(word.box)}; x_wconf {round(100 * word.confidence)}"
+                yield f"<span class='ocrx_word' id='word_{name}_{j}' title='{title}'>{escape(word.text)}</span>"
+            yield "</span>"
+        yield "</div>"
+
+
+FORMATS = {"text": TextFormat, "json": JsonFormat, "hocr": HocrFormat, "tsv": TsvFormat}
+"""Name of a format -> what writes it."""
+
+
+def draw_page(image: Image, lines: Sequence[ReadLine]) -> PilImage.Image:
+    """The boxes of words on their page ``[H, W, 3]`` uint8: from red, not confident, to green, confident."""
+    drawn = PilImage.fromarray(image).convert("RGB")
+    draw = ImageDraw.Draw(drawn)
+    for line in lines:
+        for word in line.words:
+            top, left, bottom, right = _whole(word.box)
+            colour = round(230 * (1 - word.confidence)), round(170 * word.confidence), 60
+            draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour)
+    return drawn
+
+
+def _placed(thing: ReadLine | ReadWord) -> dict[str, Any]:
+    return {"box": [round(edge, 1) for edge in thing.box], "confidence": round(thing.confidence, 4)}
+
+
+def _whole(box: Box) -> tuple[int, int, int, int]:
+    """Edges in whole pixels: top, left, bottom, right."""
+    return round(box.ymin), round(box.xmin), round(box.ymax), round(box.xmax)
+
+
+def _hocr_box(box: Box) -> str:
+    top, left, bottom, right = _whole(box)
+    return f"bbox {left} {top} {right} {bottom}"

@@ -1,0 +1,116 @@
+"""``openpali read`` on images and PDF files, with a finder and a reader that write something everywhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from openpali import Pali
+from openpali.cli.main import app
+from openpali.model.init import materialise
+from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
+from openpali.model.vit import ViTConfig
+from openpali.weights.write import write_family, write_model
+
+SHAPE = {"patch_size": 16, "width": 32, "depth": 1, "mlp_dim": 32, "heads": 2}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts that find lines everywhere, and write what their random weights make of them."""
+    folder = tmp_path_factory.mktemp("pages")
+    torch.manual_seed(1)
+    with torch.device("meta"):
+        finder = Finder(FinderConfig(ViTConfig(grid=(4, 4), **SHAPE)))
+        reader = Reader(ReaderConfig(ViTConfig(grid=(2, 8), **SHAPE), tuple(" <ab&")))
+    for part in (finder, reader):
+        materialise(part)
+    with torch.no_grad():
+        finder.head.bias[0] = 9
+        reader.head.weight *= 20
+    for name, part in (("finder", finder), ("reader", reader)):
+        write_model(folder / name, part.state_dict(), part.config, preprocess=None, tokenizer=None)
+    write_family(folder, ["finder", "reader"], {}, ["en"])
+    return folder
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    path = tmp_path / "page & more.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 200, 3), np.uint8)).save(path)
+    return path
+
+
+def read(model: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(app, ["read", "--model", str(model), *map(str, arguments)])
+
+
+def words_of(record: dict[str, Any]) -> list[str]:
+    return [word["text"] for line in record["lines"] for word in line["words"]]
+
+
+def test_json_has_boxes_and_confidences(model: Path, page: Path) -> None:
+    record = json.loads(read(model, page, "--format", "json").stdout)
+    assert (record["file"], record["page"], record["height"], record["width"]) == (str(page), 1, 90, 200)
+    assert len(words_of(record)) > 3
+    for line in record["lines"]:
+        assert line["text"] == " ".join(word["text"] for word in line["words"])
+        for thing in (line, *line["words"]):
+            ymin, xmin, ymax, xmax = thing["box"]
+            assert ymin < ymax
+            assert xmin < xmax
+            assert 0 <= thing["confidence"] <= 1
+
+
+def test_every_format_says_the_same(model: Path, page: Path) -> None:
+    record = json.loads(read(model, page, "--format", "json").stdout)
+    assert read(model, page).stdout == record["text"] + "\n\f"
+    assert [line.text for line in Pali.from_pretrained(model).read_page(page)] == record["text"].split("\n")
+
+    rows = csv.DictReader(
+        io.StringIO(read(model, page, "--format", "tsv").stdout), delimiter="\t", quoting=csv.QUOTE_NONE
+    )
+    table = [row for row in rows if row["level"] == "5"]
+    assert [row["text"] for row in table] == words_of(record)
+    assert all(0 <= float(row["conf"]) <= 100 for row in table)
+
+    whole = ElementTree.fromstring(read(model, page, "--format", "hocr").stdout.split("\n", 2)[2])
+    spans = [e for e in whole.iter() if e.get("class") == "ocrx_word"]
+    assert [span.text for span in spans] == words_of(record)
+    [shown] = [e for e in whole.iter() if e.get("class") == "ocr_page"]
+    assert f'image "{page}"; bbox 0 0 200 90' in (shown.get("title") or "")
+
+
+def test_pages_of_a_pdf_are_read_one_by_one(model: Path, tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (width, 60), "white") for width in (100, 140))
+    first.save(tmp_path / "two.pdf", save_all=True, append_images=[second], resolution=72)
+    found = read(model, tmp_path / "two.pdf", "--format", "json", "--dpi", 144, "--out", tmp_path / "drawn.png")
+    pages = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [(p["page"], p["width"], p["height"]) for p in pages] == [(1, 200, 120), (2, 280, 120)]
+    assert Image.open(tmp_path / "drawn-2.png").size == (280, 120)
+
+
+def test_what_cannot_be_read_does_not_stop_the_others(model: Path, page: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4\n" + b"x" * 50)
+    found = read(model, tmp_path / "broken.pdf", tmp_path / "none.png", page)
+    assert found.exit_code == 1
+    assert isinstance(found.exception, ValueError)
+    assert "broken.pdf" in str(found.exception)
+    assert "none.png" in str(found.exception)
+    assert len(found.stdout) > 10
+
+
+def test_a_model_without_readers_says_so(family: Path, page: Path) -> None:
+    found = read(family, page)
+    assert found.exit_code == 1
+    assert "finder" in str(found.exception)
