@@ -10,9 +10,9 @@ STAGES := 0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal 2a_resolution 2b_
 TESTS := tests/train tests tests/infer+tests/model+tests/lab/plan tests/serve+tests/data tests/eval+tests/interop \
     tests/train/test_parallel.py tests/train/test_benchmarks.py
 SOAK := tests/train/test_memory.py
-CLUSTER := tests/serve/cluster
+CLUSTER := tests/cluster
 WHEEL := tests/wheel
-APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/eval/test_rapidocr.py  # what has a target of its own
+APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/benchmarks/test_rapidocr.py  # what has a target of its own
 
 .PHONY: soak soak-serve served oracles test-ocr test-ray demo test lint site nano release $(TESTS)
 
@@ -60,7 +60,7 @@ oracles: .venv/dev.ready
 # Read images with RapidOCR itself; other tests have a stand-in for it.
 test-ocr: .venv/dev.ready
 	$(INSTALL) -e '.[ocr]'
-	$(PYTEST) tests/eval/test_rapidocr.py
+	$(PYTEST) tests/benchmarks/test_rapidocr.py
 
 lint: .venv/dev.ready
 	$(BIN)/ruff check

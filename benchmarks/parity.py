@@ -32,7 +32,7 @@ from openpali.architectures.paligemma import read_paligemma
 from openpali.architectures.siglip import read_siglip
 from openpali.architectures.t5gemma2 import PRESETS as T5GEMMA2
 from openpali.architectures.t5gemma2 import read_t5gemma2
-from openpali.interop.parity import (
+from openpali.lab.parity import (
     AGREEMENT,
     Deviation,
     compare_images,

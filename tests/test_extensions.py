@@ -76,9 +76,8 @@ def test_an_installed_package_adds_a_data_set_a_source_a_suite_and_a_command(tmp
 def test_what_is_declared_here_exists() -> None:
     for name in OWN:
         extension = resolve_name(name)
-        assert all(
-            callable(resolve_name(where)) for where in (*extension.commands.values(), *extension.sources.values())
-        )
+        for kind in (extension.commands, extension.options, extension.sources):
+            assert all(callable(resolve_name(where)) for where in kind.values())
         assert all(isinstance(resolve_name(where), Dataset) for where in extension.datasets.values())
         for where in extension.suites.values():
             assert all(isinstance(each, Benchmark) for each in resolve_name(where)())

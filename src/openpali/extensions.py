@@ -1,4 +1,4 @@
-"""What other packages add to OpenPaLI: commands, data sets, sources, objectives and suites.
+"""What other packages add to OpenPaLI: commands, options, data sets, sources, objectives and suites.
 
 A package declares an :class:`Extension`, which names what it adds: nothing is imported before it is used.
 Those of this repository are in :data:`OWN`. Others announce theirs in their ``pyproject.toml``::
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 GROUP = "openpali.extensions"
-OWN = tuple(f"openpali.{name}.extension:EXTENSION" for name in ("worlds", "benchmarks", "lab"))
+OWN = tuple(f"openpali.{name}.extension:EXTENSION" for name in ("worlds", "benchmarks", "cluster", "lab"))
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Extension:
 
     Attributes:
         commands: command as it is typed after ``openpali``, such as ``data build`` -> a function as typer takes it.
+        options: option of a command of the core, such as ``predict --ray`` -> the function that does its work.
         datasets: data set of ``openpali data build`` -> its :class:`~openpali.worlds.builders.base.Dataset`.
         sources: first part of a source's name, up to a slash -> an
             :class:`~openpali.data.sources.registry.Opener`.
@@ -35,6 +37,7 @@ class Extension:
     """
 
     commands: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     objectives: Mapping[str, str] = field(default_factory=dict)
@@ -66,3 +69,9 @@ def _announced() -> list[str]:
 def added(kind: str) -> dict[str, str]:
     """What all extensions add of a kind, an attribute of :class:`Extension`: name -> ``module:name``."""
     return {name: where for each in extensions() for name, where in getattr(each, kind).items()}
+
+
+def option(name: str) -> Callable[..., Any]:
+    """The function behind an option of a command, such as ``predict --ray``."""
+    function: Callable[..., Any] = resolve_name(added("options")[name])
+    return function

@@ -1,4 +1,7 @@
-"""The cache folder of fetched packages and built data sets, which several processes may write at once."""
+"""Folders: what the package ships, and the cache of fetched packages and built data sets.
+
+Several processes may write the cache at once.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openpali.whole import replacing
+
+FONTS = Path(__file__).parent / "fonts"  # for the captions of the nano world: openpali.worlds.caption_fonts
+DEMO = Path(__file__).parent / "demo"  # drawn by openpali.worlds.demo
+DEMO_SAMPLES = DEMO / "samples.jsonl"
 
 
 def home() -> Path:

@@ -265,9 +265,10 @@ def test_run_lengths_are_read_back(height: int, width: int, data: st.DataObject)
 
 
 def test_a_folder_of_a_cluster_is_checked_and_counted(
-    openpali, family: Path, questions: Path, tmp_path: Path
+    openpali, family: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is complete, so that no cluster is needed; ``make test-ray`` starts one."""
+    monkeypatch.setitem(sys.modules, "ray", None)
     (tmp_path / "3.png").write_bytes(b"no image")
     one, out = tmp_path / "one.jsonl", tmp_path / "answers"
     asked = ["predict", "--input", questions, "--model", family, "--batch-size", 2]
@@ -278,6 +279,7 @@ def test_a_folder_of_a_cluster_is_checked_and_counted(
         (out / f"{start:012}.jsonl").write_bytes(b"".join(lines[start : start + 8]))
     asked += ["--output", out, "--ray"]
     assert "11 samples, 1 with an error" in openpali(*asked)
+    assert "needs the extra ray" in openpali(*asked[:-2], tmp_path / "none", "--ray")
     assert "holds answers of another run" in openpali(*asked, "--task", "caption")
     assert "of another --batch-size" in openpali(*asked[:6], 3, *asked[7:])
     records = lines_of(questions)

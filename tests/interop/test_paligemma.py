@@ -25,7 +25,7 @@ from openpali.cli.main import main
 from openpali.infer.engines.registry import EngineName
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
-from openpali.interop.parity import compare_paligemma
+from openpali.lab.parity import compare_paligemma
 from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.serve.scheduler import Scheduler
 from openpali.tensors import INDEX, load_exactly

@@ -16,7 +16,7 @@ from transformers import SiglipModel, SiglipVisionModel
 from openpali.architectures.halves.big_vision import read_npz
 from openpali.architectures.halves.image_encoder import ImageEncoder
 from openpali.architectures.siglip import read_image_encoder, read_siglip, write_siglip, write_vit
-from openpali.interop.parity import compare_images
+from openpali.lab.parity import compare_images
 from openpali.model.init import init_weights
 from openpali.model.losses import sigmoid_loss
 from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig

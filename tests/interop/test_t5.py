@@ -13,7 +13,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from openpali.architectures.halves.t5 import HeadPolicy, read_t5, write_t5
 from openpali.infer.generate import Decoding, generate
-from openpali.interop.parity import compare_texts
+from openpali.lab.parity import compare_texts
 from openpali.model.init import init_weights
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.t5 import EncoderDecoder, T5Config

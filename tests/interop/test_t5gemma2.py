@@ -24,7 +24,7 @@ from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
-from openpali.interop.parity import compare_t5gemma2
+from openpali.lab.parity import compare_t5gemma2
 from openpali.lab.plan.planner import find_device, rehearse
 from openpali.model.int8 import Int8Linear
 from openpali.model.t5gemma2 import T5Gemma2Model

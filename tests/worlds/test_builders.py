@@ -20,8 +20,7 @@ import pytest
 from PIL import Image
 
 from openpali.data.sources.registry import open_source
-from openpali.home import data_folder, home
-from openpali.reports.fonts import SHIPPED
+from openpali.home import FONTS, data_folder, home
 from openpali.worlds.builders import clipart, emoji, lines, ood, output, packages, stamps
 from openpali.worlds.builders.base import Dataset, build, datasets, expect, named
 from openpali.worlds.builders.output import write_shards
@@ -448,7 +447,7 @@ def test_emoji_are_those_that_all_artists_drew(debian: Path, monkeypatch: pytest
     noto, emojione, twemoji = (package(debian, name) for name in emoji.needed())
     fonts = noto / "usr/share/fonts/truetype/noto"
     fonts.mkdir(parents=True)
-    letters = sorted(SHIPPED.glob("*.ttf"))[0]
+    letters = sorted(FONTS.glob("*.ttf"))[0]
     (fonts / "NotoColorEmoji.ttf").symlink_to(letters)  # letters stand in for emoji
     gem = emojione / "usr/share/rubygems-integration/all/gems/gemojione-1/assets/png"
     known = {"0061": "Food & Drink", "0062-FE0F": "Symbols", "0063": "Symbols", "0064": "Flags", "61-62": "Symbols"}
@@ -518,7 +517,7 @@ def test_ood_images_are_taken_evenly_and_pages_are_drawn(tmp_path: Path, monkeyp
     assert len([*ood.Taken("x", ".", ood.files, 30).images()]) == 7
     fonts = tmp_path / "usr/share/fonts/truetype/dejavu"
     fonts.mkdir(parents=True)
-    shutil.copy(SHIPPED / "NotoSans-Subset.ttf", fonts / "DejaVuSans.ttf")
+    shutil.copy(FONTS / "NotoSans-Subset.ttf", fonts / "DejaVuSans.ttf")
     (tmp_path / "text.gz").write_bytes(gzip.compress(b"A line\n\n  \nanother\na third"))
     drawn = dict(ood.pages(tmp_path / "text.gz", size=(200, 300), lines=2))
     assert [*drawn] == ["page-0", "page-1"]

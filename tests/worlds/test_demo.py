@@ -11,35 +11,35 @@ import pytest
 
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.validate import validate
-from openpali.reports.fonts import SHIPPED
+from openpali.home import DEMO, DEMO_SAMPLES, FONTS
 from openpali.tasks.registry import tasks_of
 from openpali.weights.known import known_terms
 from openpali.worlds.compose import WorldSource
-from openpali.worlds.demo import CANVAS, FOLDER, ROWS, SAMPLES, SEED, draw, places
+from openpali.worlds.demo import CANVAS, ROWS, SEED, draw, places
 from openpali.worlds.world import World
 
 
 def test_the_committed_samples_are_one_question_per_row() -> None:
-    source = JsonlSource(FOLDER / SAMPLES)
+    source = JsonlSource(DEMO_SAMPLES)
     examples = [source[i] for i in range(len(source))]
     assert [example.key for example in examples] == [title for title, *_ in ROWS]
     tasks = Counter(name for example in examples for name in tasks_of(example))
     assert tasks == {"caption": 5, "ocr": 1, "vqa": 3, "detect": 1, "refseg": 1, "video_qa": 1}
     assert {example.size for example in examples} == {(CANVAS, CANVAS)}
-    assert validate(str(FOLDER / SAMPLES), known_terms("nano", ""), limit=12).ok
+    assert validate(str(DEMO_SAMPLES), known_terms("nano", ""), limit=12).ok
 
 
 def test_they_are_small_and_have_their_licence() -> None:
-    sizes = {path: path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()}
+    sizes = {path: path.stat().st_size for path in DEMO.rglob("*") if path.is_file()}
     assert sum(sizes.values()) < 400_000
-    text = (FOLDER / SAMPLES).read_text("utf-8")
-    assert {path.relative_to(FOLDER).as_posix() for path in sizes} == {
-        SAMPLES,
+    text = DEMO_SAMPLES.read_text("utf-8")
+    assert {path.relative_to(DEMO).as_posix() for path in sizes} == {
+        DEMO_SAMPLES.name,
         "ATTRIBUTION.md",
         "LICENSE",
         *re.findall(r"images/[\w-]+\.png", text),
     }
-    for folder, title in ((FOLDER, "GNU GENERAL PUBLIC LICENSE"), (SHIPPED, "SIL OPEN FONT LICENSE")):
+    for folder, title in ((DEMO, "GNU GENERAL PUBLIC LICENSE"), (FONTS, "SIL OPEN FONT LICENSE")):
         assert title in (folder / "LICENSE").read_text("utf-8")
         assert "(LICENSE)" in (folder / "ATTRIBUTION.md").read_text("utf-8")
         pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
@@ -50,7 +50,7 @@ def test_they_are_small_and_have_their_licence() -> None:
 def drawn(world: World, tmp_path_factory: pytest.TempPathFactory) -> JsonlSource:
     folder = tmp_path_factory.mktemp("demo")
     draw(world, folder)
-    return JsonlSource(folder / SAMPLES)
+    return JsonlSource(folder / DEMO_SAMPLES.name)
 
 
 def test_each_row_takes_the_first_sample_that_no_row_above_takes(world: World, drawn: JsonlSource) -> None:

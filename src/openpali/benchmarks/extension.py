@@ -6,5 +6,6 @@ from openpali.extensions import Extension
 
 EXTENSION = Extension(
     commands={"data refcoco": "openpali.benchmarks.cli:refcoco"},
+    options={"eval --ocr": "openpali.benchmarks.ocr:open_ocr"},
     suites={"paper": "openpali.benchmarks.paper:suite"},
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -99,7 +98,7 @@ def convert(
     from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
     from openpali.architectures.pali import assemble, parse_head
     from openpali.architectures.siglip import SigLIPArchitecture
-    from openpali.interop import parity
+    from openpali.extensions import option
     from openpali.tasks.example import Size
     from openpali.weights.convert import convert as write
     from openpali.weights.convert import write_stored
@@ -109,22 +108,22 @@ def convert(
     if (model or masks) and (vision or text):
         raise ValueError("--model and --masks read a whole model: leave out --vision and --text")
     images, words, whole = (each and _find_checkpoint(each) for each in (vision, text, model))
-    differences: Iterable[str] = ()
     if whole:
         described = write(whole, out, size=pixels, masks=masks)
-        differences = parity.compare_model(whole)
     elif masks is not None:
         described = write(masks, out, architecture=MaskVQVAEArchitecture())
     elif not images:
         raise ValueError("name what to convert: --vision, --model or --masks")
     elif words:
         described = write_stored(assemble(images, words, head=policy, locations=locations), out, pixels)
-        differences = parity.compare(images, words, policy)
     else:
         described = write(images, out, size=pixels, architecture=SigLIPArchitecture())
-        differences = parity.compare(images)
-    for line in (*described, *(differences if report else ()), f"model written to {out}"):
+    for line in described:
         typer.echo(line)
+    if report:
+        for line in option("convert --report")(vision=images, text=words, model=whole, head=policy):
+            typer.echo(line)
+    typer.echo(f"model written to {out}")
 
 
 def _find_checkpoint(name: str) -> Path:

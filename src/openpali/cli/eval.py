@@ -56,10 +56,10 @@ def evaluate(
 ) -> None:
     """Score a model; print the scores and write a score card that records how they were measured."""
     from openpali.distributed import join_ranks
-    from openpali.eval.ocr import open_ocr
     from openpali.eval.registry import benchmarks, find_benchmark, on_split
     from openpali.eval.runner import run
     from openpali.eval.suites import find_suite, run_suite
+    from openpali.extensions import option
     from openpali.home import home
     from openpali.reports.progress import progress_bar
     from openpali.reports.suite_table import write_run
@@ -83,7 +83,7 @@ def evaluate(
         check_not_input(each, benchmark)
     check_writable(file, save_predictions, report, out and out / "table.md")
     root = Path.cwd() if own else data or home() / "data"
-    reader = open_ocr(ocr) if ocr else None
+    reader = option("eval --ocr")(ocr) if ocr else None
     with join_ranks() as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
         pali = open_pali(model, engine, dtype, device)
         if suite:

@@ -20,7 +20,6 @@ from openpali import __version__
 from openpali.cli import data, recipe
 from openpali.cli.calibrate import calibrate
 from openpali.cli.convert import convert, export, merge, pack, quantize
-from openpali.cli.demo import demo
 from openpali.cli.eval import evaluate
 from openpali.cli.explain import explain
 from openpali.cli.names import names
@@ -72,7 +71,6 @@ VERBS: dict[str, Callable[..., None]] = {
     "explain": explain,
     "sizes": sizes,
     "names": names,
-    "demo": demo,
     "pack": pack,
     "calibrate": calibrate,
     "quantize": quantize,

@@ -129,26 +129,10 @@ class _Bulk:
 
     def answer_with_ray(self, workers: int) -> None:
         """Write a folder of answers."""
-        import torch
+        from openpali.extensions import option
 
-        try:
-            from openpali.infer.bulk_ray import Job, answer_with_ray
-        except ImportError as error:
-            raise ValueError("--ray needs the extra ray: pip install 'openpali[ray]'") from error
-        from openpali.infer.pali import Pali
-
-        pali = self.pali
-        job = Job(
-            self.open_source,
-            partial(Pali.from_pretrained, pali.folder.resolve(), pali.engine, pali.dtype, pali.device),
-            self.request,
-            self.run,
-            self.output.resolve(),
-            self.batch,
-            torch.get_num_threads(),
-        )
-        gpus = int(pali.device.type == "cuda")
-        self._report(answer_with_ray(job, pali, self.samples, workers=workers, gpus=gpus))
+        answer = option("predict --ray")
+        self._report(answer(self.pali, self.open_source, self.request, self.run, self.output, self.batch, workers))
 
     def _report(self, written: Iterable[Done]) -> None:
         """Show how many samples are answered, with an error, and about images that the model does not know."""

@@ -9,5 +9,6 @@ EXTENSION = Extension(
         "plan": "openpali.lab.cli.plan:plan",
         "study": "openpali.lab.cli.study:study",
         "fairness": "openpali.lab.cli.fairness:fairness",
-    }
+    },
+    options={"convert --report": "openpali.lab.parity:report"},
 )

@@ -14,9 +14,8 @@ from unicodedata import category
 
 from PIL import ImageFont
 
-from openpali.home import home
+from openpali.home import FONTS, home
 
-SHIPPED = Path(__file__).parents[1] / "fonts"  # for the captions of the nano world: openpali.worlds.caption_fonts
 PILLOW = ""  # in place of a file: the font that Pillow ships
 LATIN = "\u024f"  # the last letter of Unicode's first blocks, which are Latin
 Run = tuple[str, ImageFont.FreeTypeFont]  # neighbouring words that share a font
@@ -90,7 +89,7 @@ def font_faces(text: str) -> tuple[str, str]:
 
 
 def _shipped() -> Sequence[Path]:
-    return sorted(SHIPPED.glob("*.[ot]tf"))
+    return sorted(FONTS.glob("*.[ot]tf"))
 
 
 @lru_cache(maxsize=4096)

@@ -10,10 +10,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from openpali.data.sources.jsonl import JsonlSource
+from openpali.home import DEMO, DEMO_SAMPLES, FONTS
 from openpali.infer.bulk import text_of
-from openpali.reports.demo import FOLDER as DEMO
-from openpali.reports.demo import SAMPLES
-from openpali.reports.fonts import SHIPPED
 from openpali.serve.answers import Json
 from openpali.tasks.registry import TASKS, tasks_of
 
@@ -39,14 +37,14 @@ def add_page(app: FastAPI) -> None:
         return JSONResponse(examples)
 
     app.mount("/page/examples", StaticFiles(directory=DEMO), name="examples")
-    app.mount("/page/fonts", StaticFiles(directory=SHIPPED), name="fonts")
+    app.mount("/page/fonts", StaticFiles(directory=FONTS), name="fonts")
     app.mount("/page", StaticFiles(directory=FOLDER), name="page")
 
 
 def read_examples() -> list[Json]:
     """The demo's questions: title, paths of the images in the demo's folder, task, text and language."""
-    source, found = JsonlSource(DEMO / SAMPLES), []
-    lines = (DEMO / SAMPLES).read_text("utf-8").splitlines()
+    source, found = JsonlSource(DEMO_SAMPLES), []
+    lines = (DEMO_SAMPLES).read_text("utf-8").splitlines()
     for example, line in zip(map(source.__getitem__, range(len(source))), lines, strict=True):
         family = TASKS[tasks_of(example)[0]]
         asked = {"task": family.form or family.name, "text": text_of(example, family.takes, " and ")}

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from fontTools import subset
 
-from openpali.home import data_folder
-from openpali.reports.fonts import SHIPPED
+from openpali.home import FONTS, data_folder
 from openpali.worlds.world import World
 
 # (first, last) of the blocks that are kept as far as the Latin font has them: a model may misspell a caption.
@@ -52,4 +51,4 @@ def _cut(font: Path, characters: Set[str], path: Path, **options: object) -> Non
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED)
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else FONTS)

@@ -1,10 +1,14 @@
-"""``openpali data build``: build data sets from packages."""
+"""``openpali data build``: build data sets from packages; ``openpali demo``: a page of answers."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from openpali.cli.options import Model
+from openpali.cli.outputs import check_writable
 
 
 def build(
@@ -26,3 +30,16 @@ def build(
     typer.echo(expect(names, force=force))
     for each in names:
         typer.echo(f"{each}: {build_one(each, force=force, working=working)}")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("demo/index.html"),
+    model: Model = "nano",
+) -> None:
+    """Answer questions about twelve held-out images, and write one self-contained HTML page."""
+    from openpali.infer.pali import Pali
+    from openpali.worlds.demo_page import write_demo
+
+    check_writable(out)
+    shown = write_demo(Pali.from_pretrained(model), out)
+    typer.echo(f"{sum(each.right for each in shown)} of {len(shown)} right: open {out}")

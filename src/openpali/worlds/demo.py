@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from PIL import Image as PilImage
 
-from openpali.reports.demo import FOLDER, SAMPLES, SEED
+from openpali.home import DEMO, DEMO_SAMPLES
 from openpali.rng import generator
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Example, Image, Mask
 from openpali.tasks.object_vqa import ObjectVqa
 from openpali.worlds.compose import WorldSource
+from openpali.worlds.demo_page import SEED
 from openpali.worlds.world import World
 
 CANVAS = 144  # pixels per side
@@ -112,7 +113,7 @@ def draw(world: World, folder: Path) -> None:
         source = WorldSource(world, kind, split="heldout", seed=SEED, canvas=CANVAS, **options)
         records.append(_write(folder, title, narrow(source[index], generator(SEED, index))))
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
-    (folder / SAMPLES).write_text("\n".join(lines) + "\n", "utf-8", newline="\n")
+    (folder / DEMO_SAMPLES.name).write_text("\n".join(lines) + "\n", "utf-8", newline="\n")
 
 
 def _write(folder: Path, title: str, example: Example) -> dict[str, Any]:
@@ -146,4 +147,4 @@ def _save(path: Path, pixels: Image | Mask) -> None:
 
 
 if __name__ == "__main__":
-    draw(World.load("nano"), Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    draw(World.load("nano"), Path(sys.argv[1]) if len(sys.argv) > 1 else DEMO)

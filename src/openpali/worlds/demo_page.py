@@ -14,6 +14,7 @@ from PIL import Image as PilImage
 
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.eval.evaluators import Asked, measured
+from openpali.home import DEMO_SAMPLES
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.reports.drawing import count_mask_tokens, draw_answer, film_strip, sure
@@ -23,8 +24,6 @@ from openpali.tasks.base import Task
 from openpali.tasks.example import Size
 from openpali.tasks.registry import tasks_of
 
-FOLDER = Path(__file__).parents[1] / "demo"  # drawn by openpali.worlds.demo
-SAMPLES = "samples.jsonl"
 SEED = 2_023_10_13
 SCALE = 4  # images are enlarged by this factor, to be sharp on dense screens
 
@@ -42,7 +41,7 @@ class AnsweredQuestion:
 
 def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
     """Ask every question that the model has a part for."""
-    source = JsonlSource(FOLDER / SAMPLES)
+    source = JsonlSource(DEMO_SAMPLES)
     for index in range(len(source)):
         example = source[index]
         [name] = tasks_of(example)

@@ -26,7 +26,7 @@ from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.tasks.example import Image
 
-DEPLOY = Path(__file__).parents[3] / "deploy" / "ray.yaml"
+DEPLOY = Path(__file__).parents[2] / "deploy" / "ray.yaml"
 KEY = {"Authorization": "Bearer secret"}
 ORIGIN = "https://page.example"
 REPLICA = "ServeReplica:openpali:Model"

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from openpali.benchmarks.ocr import Cached, JsonTexts, RapidOcr, Tesseract, open_ocr
 from openpali.cli.main import main
-from openpali.eval.ocr import Cached, JsonTexts, RapidOcr, Tesseract, WithOcr, image_hash, open_ocr
+from openpali.eval.ocr import WithOcr, image_hash
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
 from openpali.tasks.vqa import Vqa

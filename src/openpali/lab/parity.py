@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openpali.architectures import t5gemma2
 from openpali.architectures.base import Stored
 from openpali.architectures.halves.image_encoder import ImageEncoder
 from openpali.architectures.halves.t5 import HeadPolicy, LanguageModel, read_t5
 from openpali.architectures.paligemma import read_paligemma
 from openpali.architectures.rules import read_config
 from openpali.architectures.siglip import read_siglip
+from openpali.architectures.t5gemma2 import read_t5gemma2
 from openpali.model.losses import sigmoid_loss
 from openpali.model.paligemma import PaliGemmaModel
 from openpali.model.siglip import SigLIP, SigLIPConfig
@@ -28,7 +28,6 @@ from openpali.model.vit import MAPHead, ViT
 from openpali.tensors import load_exactly
 
 AGREEMENT = 1e-5
-_NOT_INSTALLED = "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
 
 
 @dataclass(frozen=True)
@@ -49,36 +48,28 @@ class Deviation:
         return f"{self.name:28} max difference {self.absolute:.1e}, relative {self.relative:.1e}"
 
 
-def compare(vision: Path, text: Path | None = None, head: HeadPolicy = "auto") -> Iterator[str]:
-    """A report on the halves from these sources, line by line; one line if there is nothing to compare with."""
+def report(
+    *, vision: Path | None, text: Path | None, model: Path | None, head: HeadPolicy = "auto"
+) -> Iterator[str]:
+    """Compare what ``openpali convert`` has read, line by line; one line if there is nothing to compare with."""
     if importlib.util.find_spec("transformers") is None:
-        yield _NOT_INSTALLED
+        yield "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
         return
     found: list[Deviation] = []
-    if (vision / "config.json").is_file():
-        found += compare_images(read_siglip(vision), vision)
-    else:
-        yield f"no parity report of {vision}: transformers does not read it"
+    for source in filter(None, (model, vision)):
+        kind = read_config(source)["model_type"] if (source / "config.json").is_file() else ""
+        if not kind:
+            yield f"no parity report of {source}: transformers does not read it"
+        elif source == vision:
+            found += compare_images(read_siglip(source), source)
+        elif kind == "t5gemma2":
+            found += compare_t5gemma2(read_t5gemma2(source), source)
+        elif kind == "paligemma":
+            found += compare_paligemma(read_paligemma(source), source)
+        else:
+            yield f"no parity report of {source}: there is none for its kind"
     if text is not None:
         found += compare_texts(read_t5(text, head), text)
-    yield from _report(found)
-
-
-def compare_model(source: Path) -> Iterator[str]:
-    """A report on a PaliGemma or a T5Gemma 2, line by line; one line if there is nothing to compare with."""
-    if importlib.util.find_spec("transformers") is None:
-        yield _NOT_INSTALLED
-    elif not (source / "config.json").is_file():
-        yield f"no parity report of {source}: transformers does not read it"
-    elif read_config(source)["model_type"] == "t5gemma2":
-        yield from _report(compare_t5gemma2(t5gemma2.read_t5gemma2(source), source))
-    elif read_config(source)["model_type"] == "paligemma":
-        yield from _report(compare_paligemma(read_paligemma(source), source))
-    else:
-        yield f"no parity report of {source}: there is none for its kind"
-
-
-def _report(found: Sequence[Deviation]) -> Iterator[str]:
     yield from (str(deviation) for deviation in found)
     if found:
         worst = max(found, key=lambda deviation: deviation.relative)

@@ -53,20 +53,38 @@ class Job:
         return self.folder / f"{start:012}.jsonl"
 
 
-def answer_with_ray(job: Job, pali: Pali, source: Source, *, workers: int, gpus: int = 0) -> Iterator[Done]:
+def answer(
+    pali: Pali,
+    open_source: Callable[[], Source],
+    request: Request,
+    run: str,
+    folder: Path,
+    batch: int,
+    workers: int,
+) -> Iterator[Done]:
     """Answer what is not answered yet, and tell of each window, first of those that are there already.
 
     Args:
-        pali, source: the model and the samples, to check what is there already.
+        pali: the model, which every process opens for itself; to check what is there already.
+        open_source, request, run, folder, batch: see :class:`Job`.
         workers: models that answer at the same time.
-        gpus: of each of them.
     """
+    job = Job(
+        open_source,
+        partial(Pali.from_pretrained, pali.folder.resolve(), pali.engine, pali.dtype, pali.device),
+        request,
+        run,
+        folder.resolve(),
+        batch,
+        torch.get_num_threads(),
+    )
     job.folder.mkdir(parents=True, exist_ok=True)
+    source = open_source()
     there = _resume(job, pali, source)
     yield from there.values()
-    left = [window for window in windows(len(source), job.batch) if window.start not in there]
+    left = [window for window in windows(len(source), batch) if window.start not in there]
     if left:
-        yield from _answer(job, left, workers, gpus)
+        yield from _answer(job, left, workers, int(pali.device.type == "cuda"))
 
 
 def _resume(job: Job, pali: Pali, source: Source) -> dict[int, Done]:
@@ -85,8 +103,11 @@ def _resume(job: Job, pali: Pali, source: Source) -> dict[int, Done]:
 
 def _answer(job: Job, left: Sequence[range], workers: int, gpus: int) -> Iterator[Done]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
-    import ray
-    import ray.data
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ValueError("--ray needs the extra ray: pip install 'openpali[ray]'") from error
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False)

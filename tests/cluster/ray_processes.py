@@ -33,7 +33,7 @@ def processes(title: str) -> list[int]:
 
 def documented(start: str) -> list[str]:
     """The words of the command of docs/serving.md that begins so, without settings of the environment."""
-    text = (Path(__file__).parents[3] / "docs" / "serving.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
     lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
     [line] = [line for line in lines if line.startswith(start)]
     return [word for word in shlex.split(line) if not re.match("[A-Z_]+=", word)]

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from openpali.eval.ocr import Cached, open_ocr
+from openpali.benchmarks.ocr import Cached, open_ocr
 
 from .test_ocr import sign
 
