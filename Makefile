@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install -q --no-compile  # most modules are never imported
 STAGES := 0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal 2a_resolution 2b_resolution 3_easyvqa 3_line 3_video
 
 # Parts of the tests, the longest first, for `make -j2`; a part is folders or files, joined by +, without what is in
-# another part. Few parts, since each imports torch and trains a tiny family; more than one, since a process that had
+# another part. Few parts, since each imports torch and trains a tiny bundle; more than one, since a process that had
 # run many hundreds of tests has died when it forked.
 TESTS := tests/train tests tests/infer+tests/model+tests/lab/plan tests/serve+tests/data tests/eval+tests/interop \
     tests/train/test_parallel.py tests/train/test_benchmarks.py
@@ -88,7 +88,7 @@ nano: .venv/demo.ready
 	$(INSTALL) -e '.[train]'
 	$(BIN)/openpali data build all
 	set -e; for stage in $(STAGES); do $(TRAIN) recipes/nano/$$stage.toml; done
-	$(BIN)/openpali pack recipes/nano/family.toml --out src/openpali/models/nano
+	$(BIN)/openpali pack recipes/nano/bundle.toml --out src/openpali/models/nano
 	$(BIN)/openpali calibrate src/openpali/models/nano
 
 .venv/demo.ready: pyproject.toml

@@ -46,7 +46,7 @@ from openpali.infer.pali import Pali
 from openpali.model.init import init_weights
 from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.serve.scheduler import Scheduler
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.find import SHIPPED
 from openpali.weights.write import write_model
 

@@ -1,4 +1,4 @@
-"""What several areas share: a home with the stand-in world, its vocabulary, and a family of tiny random models."""
+"""What several areas share: a home with the stand-in world, its vocabulary, and a bundle of tiny random models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from openpali.distributed import Ranks
 from openpali.model.pali import PaliModel
 from openpali.train.load import parse_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_tokenizer, pack_family
+from openpali.weights.bundle import open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.write import write_model
@@ -87,53 +87,53 @@ def world_with_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def family(world_with_vocabulary: Path) -> Path:
-    """A family with every part, each trained for one step: it answers nonsense, through all the real code."""
+def bundle(world_with_vocabulary: Path) -> Path:
+    """A bundle with every part, each trained for one step: it answers nonsense, through all the real code."""
     _train("t/siglip", "siglip", "contrastive", "single")
     _train("t/classifier", "classify", "classify", "single")
     _train("t/masks", "mask_vqvae", "refseg", "scene")
     _train("t/pali", "sequence", "detect", "scene")
     _train("t/refseg", "sequence", "refseg", "scene", init={"": "t/pali"}, frozen=["vit"], masks="t/masks")
     _train("t/video", "sequence", "video_qa", "video", init={"": "t/pali"}, frozen=["vit"])
-    description = world_with_vocabulary / "family.toml"
+    description = world_with_vocabulary / "bundle.toml"
     description.write_text(
         'languages = ["en", "de", "fr", "ja"]\n'
         '[parts]\npali = "t/pali"\nsiglip = "t/siglip"\nclassifier = "t/classifier"\nmask_vqvae = "t/masks"\n'
         'refseg = "t/refseg"\nvideo = "t/video"\n[tasks]\nrefseg = "refseg"\nvideo_qa = "video"\n'
     )
-    folder = world_with_vocabulary / "family"
-    pack_family(description, folder)
+    folder = world_with_vocabulary / "bundle"
+    pack_bundle(description, folder)
     assert find_model(str(folder)) == folder
     return folder
 
 
 @pytest.fixture(scope="session")
-def readers(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A family of two parts that read: the main model, and one for lines. Neither is calibrated."""
-    stored, folder = open_model(family / "pali"), tmp_path_factory.mktemp("readers")
+def readers(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of two parts that read: the main model, and one for lines. Neither is calibrated."""
+    stored, folder = open_model(bundle / "pali"), tmp_path_factory.mktemp("readers")
     model = stored.model()
     assert isinstance(model, PaliModel)
     model.vit.set_grid((2, 8))
     config = replace(stored.config, vision=model.vit.config)
     sizes = Preprocess(*model.vit.config.image_size, policy="pad")
     write_model(folder / "line", model.state_dict(), config, preprocess=sizes, tokenizer=stored.tokenizer)
-    (folder / "family.toml").write_text(
-        f'[parts]\npali = "{family / "pali"}"\nline = "{folder / "line"}"\n[tasks]\nocr = ["pali", "line"]\n'
+    (folder / "bundle.toml").write_text(
+        f'[parts]\npali = "{bundle / "pali"}"\nline = "{folder / "line"}"\n[tasks]\nocr = ["pali", "line"]\n'
     )
-    pack_family(folder / "family.toml", folder / "both")
+    pack_bundle(folder / "bundle.toml", folder / "both")
     return folder / "both"
 
 
 @pytest.fixture
-def shipped(family: Path, world_with_vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny family as the one that ships, ``nano``."""
+def shipped(bundle: Path, world_with_vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny bundle as the one that ships, ``nano``."""
     folder = world_with_vocabulary / "shipped"
     if not folder.is_dir():
         (folder / "nano").mkdir(parents=True)
-        for part in family.iterdir():
+        for part in bundle.iterdir():
             (folder / "nano" / part.name).symlink_to(part)
-        (folder / "nano" / "line").symlink_to(family / "pali")
-        described = json.loads((family / "family.json").read_text())
+        (folder / "nano" / "line").symlink_to(bundle / "pali")
+        described = json.loads((bundle / "family.json").read_text())
         (folder / "nano" / "family.json").unlink()
         (folder / "nano" / "family.json").write_text(json.dumps(described | {"names": ["red apple"]}))
     monkeypatch.setattr("openpali.weights.find.SHIPPED", folder)

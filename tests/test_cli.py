@@ -50,17 +50,17 @@ def test_the_version_is_that_of_the_installed_package(capsys, monkeypatch) -> No
 
 
 @pytest.fixture(scope="module")
-def photo(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photo(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photos") / "photo.png"
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(path)
     return path
 
 
 def test_predict_prints_json_and_draws_the_answer(
-    capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path
+    capsys, monkeypatch, bundle: Path, photo: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "out.png"
-    words = ["predict", photo, "detect: horse", "--model", family, "--json", "--out", out]
+    words = ["predict", photo, "detect: horse", "--model", bundle, "--json", "--out", out]
     monkeypatch.setattr(sys, "argv", ["openpali", *map(str, words)])
     with pytest.raises(SystemExit):
         main()
@@ -73,7 +73,7 @@ def test_predict_prints_json_and_draws_the_answer(
 
 
 def test_a_full_disk_is_one_sentence_that_names_the_file(
-    monkeypatch, family: Path, photo: Path, tmp_path: Path
+    monkeypatch, bundle: Path, photo: Path, tmp_path: Path
 ) -> None:
     def refuse(file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -82,7 +82,7 @@ def test_a_full_disk_is_one_sentence_that_names_the_file(
     (tmp_path / "mine.jsonl").write_text(
         json.dumps({"images": [str(photo)], "question": "what?", "answers": ["a"]})
     )
-    words = ["--input", tmp_path / "mine.jsonl", "--output", tmp_path / "answers.jsonl", "--model", family]
+    words = ["--input", tmp_path / "mine.jsonl", "--output", tmp_path / "answers.jsonl", "--model", bundle]
     monkeypatch.setattr(sys, "argv", ["openpali", "predict", *map(str, words)])
     with pytest.raises(
         SystemExit, match=r"^openpali: no space is left .*answers\.jsonl was being written: free some"
@@ -90,16 +90,16 @@ def test_a_full_disk_is_one_sentence_that_names_the_file(
         main()
 
 
-def test_predict_writes_the_prompt_of_a_task(capsys, monkeypatch, family: Path, photo: Path) -> None:
+def test_predict_writes_the_prompt_of_a_task(capsys, monkeypatch, bundle: Path, photo: Path) -> None:
     printed = openpali(
-        capsys, monkeypatch, "predict", photo, "--task", "caption", "--lang", "ja", "--model", family, "--json"
+        capsys, monkeypatch, "predict", photo, "--task", "caption", "--lang", "ja", "--model", bundle, "--json"
     )
     assert json.loads(printed)["prompt"] == "Generate the alt_text in ja at 0: <extra_id_0>"
 
 
-def test_predict_asks_plain_words_as_a_question(capsys, monkeypatch, family: Path, photo: Path) -> None:
+def test_predict_asks_plain_words_as_a_question(capsys, monkeypatch, bundle: Path, photo: Path) -> None:
     def ask(*options: str) -> dict[str, Any]:
-        return json.loads(openpali(capsys, monkeypatch, "predict", photo, *options, "--model", family, "--json"))
+        return json.loads(openpali(capsys, monkeypatch, "predict", photo, *options, "--model", bundle, "--json"))
 
     with pytest.warns(Reworded):
         asked = ask("what is this?")
@@ -114,7 +114,7 @@ def test_predict_asks_plain_words_as_a_question(capsys, monkeypatch, family: Pat
         assert ask("what?", "--lang", "ja")["prompt"] == "Answer in ja: what? <extra_id_0>"
 
 
-def test_predict_accepts_frames_and_videos(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
+def test_predict_accepts_frames_and_videos(capsys, monkeypatch, bundle: Path, photo: Path, tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     video = tmp_path / "video.mp4"
     with av.open(str(video), "w") as container:
@@ -124,7 +124,7 @@ def test_predict_accepts_frames_and_videos(capsys, monkeypatch, family: Path, ph
             frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 25 * i, np.uint8))
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    question = ["Answer in en: what moves? <extra_id_0>", "--model", family, "--json"]
+    question = ["Answer in en: what moves? <extra_id_0>", "--model", bundle, "--json"]
     for inputs in (["--as-frames", photo, photo], [video]):
         printed = openpali(capsys, monkeypatch, "predict", *inputs, *question)
         assert len(printed.splitlines()) == 1
@@ -134,36 +134,36 @@ def test_predict_accepts_frames_and_videos(capsys, monkeypatch, family: Path, ph
     asked = []
     rows = Pali.rows
     monkeypatch.setattr(Pali, "rows", lambda *given: asked.append(given[3].name) or rows(*given))
-    openpali(capsys, monkeypatch, "predict", video, "what moves?", "--task", "vqa", "--model", family)
+    openpali(capsys, monkeypatch, "predict", video, "what moves?", "--task", "vqa", "--model", bundle)
     openpali(capsys, monkeypatch, "predict", video, *question)
     openpali(capsys, monkeypatch, "predict", photo, *question)
     assert asked == ["video_qa", "video_qa", "vqa"]  # the part for videos answers, by task as by prompt
 
 
-def test_several_images_get_one_answer_each(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
+def test_several_images_get_one_answer_each(capsys, monkeypatch, bundle: Path, photo: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.png"
     Image.new("RGB", (90, 50), "red").save(other)
-    command = ["predict", photo, other, photo, "--task", "caption", "--model", family]
+    command = ["predict", photo, other, photo, "--task", "caption", "--model", bundle]
     printed = openpali(capsys, monkeypatch, *command, "--json")
     each = [json.loads(line) for line in printed.splitlines()]
     assert [answer["key"] for answer in each] == [str(photo), str(other), str(photo)]
-    alone = openpali(capsys, monkeypatch, "predict", other, "--task", "caption", "--model", family, "--json")
+    alone = openpali(capsys, monkeypatch, "predict", other, "--task", "caption", "--model", bundle, "--json")
     assert json.loads(alone)["text"] == each[1]["text"]
     printed = openpali(capsys, monkeypatch, *command)
     assert printed == "".join(f"{answer['key']}: {answer['text']}\n" for answer in each)
     printed = openpali(
-        capsys, monkeypatch, "predict", photo, other, "horse", "--task", "detect", "--model", family, "--json"
+        capsys, monkeypatch, "predict", photo, other, "horse", "--task", "detect", "--model", bundle, "--json"
     )
     assert [json.loads(line)["prompt"] for line in printed.splitlines()] == ["detect: horse"] * 2
 
 
-def test_a_folder_stands_for_its_images(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
+def test_a_folder_stands_for_its_images(capsys, monkeypatch, bundle: Path, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "deeper").mkdir()
     for name in ("b.png", "a.PNG", "deeper/c.png"):
         shutil.copy(photo, tmp_path / name)
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     (tmp_path / "notes.txt").touch()
-    command = ["openpali", "predict", f"{tmp_path}", "--task", "caption", "--model", f"{family}"]
+    command = ["openpali", "predict", f"{tmp_path}", "--task", "caption", "--model", f"{bundle}"]
     monkeypatch.setattr(sys, "argv", [*command, "--format", "csv"])
     with pytest.raises(SystemExit) as end:
         main()
@@ -184,16 +184,16 @@ def test_a_table_has_a_row_for_each_object() -> None:
     ]
 
 
-def test_a_prompt_may_be_longer_than_the_name_of_a_file(capsys, monkeypatch, family: Path, photo: Path) -> None:
+def test_a_prompt_may_be_longer_than_the_name_of_a_file(capsys, monkeypatch, bundle: Path, photo: Path) -> None:
     for long in ("馬は" * 50, "x" * 300 + "/" + "y" * 5000):
-        monkeypatch.setattr(sys, "argv", ["openpali", "predict", str(photo), long, "--model", str(family)])
+        monkeypatch.setattr(sys, "argv", ["openpali", "predict", str(photo), long, "--model", str(bundle)])
         with pytest.raises(SystemExit) as end:
             main()
         assert end.value.code in (0, None) or "tokens, this model takes" in str(end.value.code)
 
 
 def test_a_task_that_a_model_was_not_trained_on_is_said(
-    capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path
+    capsys, monkeypatch, bundle: Path, photo: Path, tmp_path: Path
 ) -> None:
     said = "this model was not trained on task caption, but on detect: expect no good answers"
     lines, card = tmp_path / "lines.jsonl", tmp_path / "card.json"
@@ -205,7 +205,7 @@ def test_a_task_that_a_model_was_not_trained_on_is_said(
         ("eval", lines, "--task", "caption", "--json", card),
     ):
         with pytest.warns(Untrained) as caught:
-            printed = openpali(capsys, monkeypatch, *command, "--model", family)
+            printed = openpali(capsys, monkeypatch, *command, "--model", bundle)
         assert [str(each.message) for each in caught if each.category is Untrained] == [said]
         if command[-1] == "--json":
             assert json.loads(printed)["note"] == said
@@ -213,7 +213,7 @@ def test_a_task_that_a_model_was_not_trained_on_is_said(
     assert json.loads(card.read_text())["note"] == said
     with warnings.catch_warnings():
         warnings.simplefilter("error", Untrained)
-        command = ("predict", photo, "horse", "--task", "detect", "--model", family, "--json")
+        command = ("predict", photo, "horse", "--task", "detect", "--model", bundle, "--json")
         assert "note" not in json.loads(openpali(capsys, monkeypatch, *command))
 
 
@@ -221,9 +221,9 @@ WORLD_SETS = ["retrieval", "caption", "ocr", "vqa", "detect", "refseg", "video"]
 
 
 @pytest.mark.parametrize("name", [*(f"nano/{name}" for name in WORLD_SETS), "mini/caption", "mini/detect"])
-def test_eval_writes_a_score_card(capsys, monkeypatch, family: Path, tmp_path: Path, name: str) -> None:
+def test_eval_writes_a_score_card(capsys, monkeypatch, bundle: Path, tmp_path: Path, name: str) -> None:
     card = tmp_path / "card.json"
-    openpali(capsys, monkeypatch, "eval", name, "--model", family, "--limit", 6, "--json", card)
+    openpali(capsys, monkeypatch, "eval", name, "--model", bundle, "--limit", 6, "--json", card)
     written = json.loads(card.read_text())
     assert written["benchmark"] == name
     assert written["n"] == 6
@@ -243,10 +243,10 @@ def test_train_explain_and_pack(capsys, monkeypatch, world_with_vocabulary: Path
     assert (world_with_vocabulary / "runs" / "short" / "model" / "model.safetensors").is_file()
 
 
-def test_demo_is_one_self_contained_page(capsys, monkeypatch, family: Path, tmp_path: Path) -> None:
+def test_demo_is_one_self_contained_page(capsys, monkeypatch, bundle: Path, tmp_path: Path) -> None:
     page = tmp_path / "demo" / "index.html"
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "empty"))
-    printed = openpali(capsys, monkeypatch, "demo", "--model", family, "--out", page)
+    printed = openpali(capsys, monkeypatch, "demo", "--model", bundle, "--out", page)
     text = page.read_text("utf-8")
     assert text.count("data:image/") == 12
     assert 'src="http' not in text
@@ -318,8 +318,8 @@ def test_data_import_and_split(capsys, monkeypatch, tmp_path: Path) -> None:
         assert f"{file}: {parts[name]['samples']} samples of {parts[name]['images']} images" in printed
 
 
-def test_an_int8_model_predicts(capsys, monkeypatch, family: Path, photo: Path, tmp_path: Path) -> None:
-    printed = openpali(capsys, monkeypatch, "quantize", family / "pali", "--out", tmp_path / "small")
+def test_an_int8_model_predicts(capsys, monkeypatch, bundle: Path, photo: Path, tmp_path: Path) -> None:
+    printed = openpali(capsys, monkeypatch, "quantize", bundle / "pali", "--out", tmp_path / "small")
     written = sum(file.stat().st_size for file in (tmp_path / "small").glob("*.safetensors"))
     assert printed == f"model written to {tmp_path / 'small'}, {written / 1e6:.2f} MB of weights\n"
     answer = openpali(
@@ -328,9 +328,9 @@ def test_an_int8_model_predicts(capsys, monkeypatch, family: Path, photo: Path, 
     assert json.loads(answer)["prompt"].startswith("Generate the alt_text in en")
 
 
-def test_what_transformers_does_otherwise_is_one_warning(capsys, monkeypatch, family: Path, tmp_path: Path) -> None:
+def test_what_transformers_does_otherwise_is_one_warning(capsys, monkeypatch, bundle: Path, tmp_path: Path) -> None:
     with pytest.warns(Inexpressible) as said:
-        openpali(capsys, monkeypatch, "export", family, "--out", tmp_path / "out")
+        openpali(capsys, monkeypatch, "export", bundle, "--out", tmp_path / "out")
     assert len(said) == 1
 
 
@@ -351,42 +351,42 @@ def test_sizes(capsys, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "nowhere.png", "what?", "--model", "FAMILY"], "no image file nowhere.png"),
+        (["predict", "nowhere.png", "what?", "--model", "BUNDLE"], "no image file nowhere.png"),
         (
-            ["predict", "https://a.org/b.png", "what?", "--model", "FAMILY"],
+            ["predict", "https://a.org/b.png", "what?", "--model", "BUNDLE"],
             "https://a.org/b.png is a URL: download",
         ),
         (
-            ["predict", "recipes", "what?", "--model", "FAMILY"],
+            ["predict", "recipes", "what?", "--model", "BUNDLE"],
             "recipes is a folder without images or videos",
         ),
-        (["predict", "PHOTO", "gone.png", "--task", "caption", "--model", "FAMILY"], "no image file gone.png"),
-        (["predict", "--as-frames", "a.mp4", "what?", "--model", "FAMILY"], "a.mp4 is a video: leave it out"),
+        (["predict", "PHOTO", "gone.png", "--task", "caption", "--model", "BUNDLE"], "no image file gone.png"),
+        (["predict", "--as-frames", "a.mp4", "what?", "--model", "BUNDLE"], "a.mp4 is a video: leave it out"),
         (
-            ["predict", "PHOTO", "PHOTO", "--task", "caption", "--out", "a.png", "--model", "FAMILY"],
+            ["predict", "PHOTO", "PHOTO", "--task", "caption", "--out", "a.png", "--model", "BUNDLE"],
             "--out draws one answer, and there are 2 images",
         ),
-        (["predict", "--input", "a.jsonl", "--model", "FAMILY"], "--input and --output go together"),
+        (["predict", "--input", "a.jsonl", "--model", "BUNDLE"], "--input and --output go together"),
         (["predict", "PHOTO", "what?", "--output", "a.jsonl"], "--input and --output go together"),
         (
-            ["predict", "PHOTO", "--input", "a.jsonl", "--output", "b.jsonl", "--model", "FAMILY"],
+            ["predict", "PHOTO", "--input", "a.jsonl", "--output", "b.jsonl", "--model", "BUNDLE"],
             "photo.png is a file beside --input, whose samples name their images: leave it out",
         ),
-        (["predict", "--model", "FAMILY"], "give one or more images, then the prompt"),
-        (["predict", "what?", "--model", "FAMILY"], "give one or more images, then the prompt"),
+        (["predict", "--model", "BUNDLE"], "give one or more images, then the prompt"),
+        (["predict", "what?", "--model", "BUNDLE"], "give one or more images, then the prompt"),
         (
-            ["predict", "PHOTO", "PHOTO", "--model", "FAMILY"],
+            ["predict", "PHOTO", "PHOTO", "--model", "BUNDLE"],
             "photo.png is a file where the prompt is expected",
         ),
         (
-            ["predict", "PHOTO", "gone.png", "--model", "FAMILY"],
+            ["predict", "PHOTO", "gone.png", "--model", "BUNDLE"],
             "gone.png is a file where the prompt is expected",
         ),
         (
-            ["predict", "PHOTO", "what?", "--out", "PHOTO", "--model", "FAMILY"],
+            ["predict", "PHOTO", "what?", "--out", "PHOTO", "--model", "BUNDLE"],
             "is an input and would be overwritten",
         ),
-        (["eval", "nano/ocr", "--save-predictions", "PHOTO", "--model", "FAMILY"], "is no predictions file"),
+        (["eval", "nano/ocr", "--save-predictions", "PHOTO", "--model", "BUNDLE"], "is no predictions file"),
         (
             ["predict", "PHOTO", "what?", "--out", "a.xyz", "--model", "nowhere"],
             "does not end like an image file: use one of .jpg, .jpeg, .png",
@@ -395,18 +395,18 @@ def test_sizes(capsys, monkeypatch) -> None:
             ["data", "validate", "nowhere.jsonl", "--out", "sheet"],
             "sheet does not end like an image file: use one of .jpg, ",
         ),
-        (["predict", "PHOTO", "what?", "--device", "meta", "--model", "FAMILY"], "torch finds no device 'meta'"),
-        (["merge", "FAMILY", "--out", "small"], "family is a family of several models: name one of its parts, "),
-        (["quantize", "FAMILY", "--out", "FAMILY/pali"], "is an input and would be overwritten"),
-        (["export", "FAMILY", "--out", "FAMILY"], "is an input and would be overwritten"),
+        (["predict", "PHOTO", "what?", "--device", "meta", "--model", "BUNDLE"], "torch finds no device 'meta'"),
+        (["merge", "BUNDLE", "--out", "small"], "bundle is a bundle of several models: name one of its parts, "),
+        (["quantize", "BUNDLE", "--out", "BUNDLE/pali"], "is an input and would be overwritten"),
+        (["export", "BUNDLE", "--out", "BUNDLE"], "is an input and would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "not a share of the peak: give a number"),
-        (["predict", "PHOTO", "detect: cat", "--lang", "ja", "--model", "FAMILY"], "leave out the language"),
-        (["predict", "PHOTO", "what?", "--raw", "--task", "vqa", "--model", "FAMILY"], "and no task"),
+        (["predict", "PHOTO", "detect: cat", "--lang", "ja", "--model", "BUNDLE"], "leave out the language"),
+        (["predict", "PHOTO", "what?", "--raw", "--task", "vqa", "--model", "BUNDLE"], "and no task"),
         (["predict", "PHOTO", "what?", "--model", "nowhere"], "no model 'nowhere'"),
-        (["predict", "PHOTO", "what?", "--task", "captoin", "--model", "FAMILY"], "did you mean 'caption'"),
-        (["eval", "nano/captions", "--model", "FAMILY"], "did you mean 'nano/caption'"),
+        (["predict", "PHOTO", "what?", "--task", "captoin", "--model", "BUNDLE"], "did you mean 'caption'"),
+        (["eval", "nano/captions", "--model", "BUNDLE"], "did you mean 'nano/caption'"),
         (["train", "nowhere/vqa.toml"], "no recipe nowhere/vqa.toml; openpali recipe list names"),
-        (["predict", "mine.jsonl", "--task", "caption", "--model", "FAMILY"], "ask with --input mine.jsonl"),
+        (["predict", "mine.jsonl", "--task", "caption", "--model", "BUNDLE"], "ask with --input mine.jsonl"),
         (["data", "build", "stmaps"], "no data set 'stmaps'; did you mean 'stamps'?"),
         (["data", "import", "cocco", "nowhere", "--out", "new.jsonl"], "no format 'cocco'; did you mean 'coco'?"),
         (["data", "import", "csv", "PHOTO", "--out", "PHOTO"], "is an input and would be overwritten"),
@@ -417,11 +417,11 @@ def test_sizes(capsys, monkeypatch) -> None:
     ],
 )
 def test_errors_are_one_sentence_and_change_no_file(
-    capsys, monkeypatch, family: Path, photo: Path, arguments: list[str], message: str
+    capsys, monkeypatch, bundle: Path, photo: Path, arguments: list[str], message: str
 ) -> None:
-    named = {"FAMILY": str(family), "FAMILY/pali": str(family / "pali"), "PHOTO": str(photo)}
+    named = {"BUNDLE": str(bundle), "BUNDLE/pali": str(bundle / "pali"), "PHOTO": str(photo)}
     named["RECIPE"] = str(Path(__file__).parents[1] / "recipes" / "nano" / "1_multimodal.toml")
-    files = [photo, *(file for file in family.rglob("*") if file.is_file())]
+    files = [photo, *(file for file in bundle.rglob("*") if file.is_file())]
     before = [file.read_bytes() for file in files]
     monkeypatch.setattr(sys, "argv", ["openpali", *(named.get(a, a) for a in arguments)])
     with pytest.raises(SystemExit) as end:
@@ -485,9 +485,9 @@ def test_numbers_out_of_range_are_rejected(capsys, monkeypatch, arguments: list[
     assert f"'{option}'" in capsys.readouterr().err
 
 
-def test_a_demo_of_a_model_without_answers_is_an_error(monkeypatch, family: Path, tmp_path: Path) -> None:
+def test_a_demo_of_a_model_without_answers_is_an_error(monkeypatch, bundle: Path, tmp_path: Path) -> None:
     page = tmp_path / "index.html"
-    monkeypatch.setattr(sys, "argv", ["openpali", "demo", "--model", str(family / "siglip"), "--out", str(page)])
+    monkeypatch.setattr(sys, "argv", ["openpali", "demo", "--model", str(bundle / "siglip"), "--out", str(page)])
     with pytest.raises(SystemExit, match="has no part that answers questions, only siglip"):
         main()
     assert not page.exists()
@@ -515,7 +515,7 @@ def test_the_installed_command_fails_with_code_1_and_no_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_predict_does_not_import_the_compiler_or_the_trainer(family: Path, photo: Path) -> None:
+def test_predict_does_not_import_the_compiler_or_the_trainer(bundle: Path, photo: Path) -> None:
     program = """
 import sys
 from openpali.cli.main import main
@@ -525,7 +525,7 @@ finally:
     print(*{"torch._dynamo", "sympy", "matplotlib", "transformers", "openpali.train"} & set(sys.modules), sep=",")
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, "predict", str(photo), "detect: horse", "--json", "--model", str(family)],
+        [sys.executable, "-c", program, "predict", str(photo), "detect: horse", "--json", "--model", str(bundle)],
         capture_output=True,
         text=True,
         env=os.environ,

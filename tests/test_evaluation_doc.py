@@ -32,7 +32,7 @@ COMMANDS = [
 
 @pytest.fixture
 def bench(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the files that the page names; the tiny family is shipped as ``nano``."""
+    """A working folder with the files that the page names; the tiny bundle is shipped as ``nano``."""
     for name in datasets():
         (home() / "data" / name).mkdir(exist_ok=True)
     ANSWERING["docvqa"](tmp_path / "DATA")

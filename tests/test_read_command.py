@@ -20,7 +20,7 @@ from openpali.cli.main import app
 from openpali.model.init import materialise
 from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
 from openpali.model.vit import ViTConfig
-from openpali.weights.write import write_family, write_model
+from openpali.weights.write import write_bundle, write_model
 
 SHAPE = {"patch_size": 16, "width": 32, "depth": 1, "mlp_dim": 32, "heads": 2}
 
@@ -40,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reader.head.weight *= 20
     for name, part in (("finder", finder), ("reader", reader)):
         write_model(folder / name, part.state_dict(), part.config, preprocess=None, tokenizer=None)
-    write_family(folder, ["finder", "reader"], {}, ["en"])
+    write_bundle(folder, ["finder", "reader"], {}, ["en"])
     return folder
 
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_read_does_not_stop_the_others(model: Path, page: Path, t
     assert len(found.stdout) > 10
 
 
-def test_a_model_without_readers_says_so(family: Path, page: Path) -> None:
-    found = read(family, page)
+def test_a_model_without_readers_says_so(bundle: Path, page: Path) -> None:
+    found = read(bundle, page)
     assert found.exit_code == 1
     assert "finder" in str(found.exception)

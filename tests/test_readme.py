@@ -32,7 +32,7 @@ SHORT += ["phases.0.samples=4", "optimizer.warmup=0", "optimizer.cooldown=0"]
 
 @pytest.fixture
 def bench(shipped: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the files that the README names; the tiny family is shipped as ``nano``."""
+    """A working folder with the files that the README names; the tiny bundle is shipped as ``nano``."""
     for name in datasets():
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")

@@ -46,10 +46,10 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("name", list(WRITERS))
 def test_runs_by_the_command(
-    name: str, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, roots: dict[str, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = tmp_path / "card.json"
-    code = run(monkeypatch, name, "--model", family, "--data", roots[name], "--json", card)
+    code = run(monkeypatch, name, "--model", bundle, "--data", roots[name], "--json", card)
     assert not code, code
     written = json.loads(card.read_text("utf-8"))
     scores = written["scores"]
@@ -70,10 +70,10 @@ def test_runs_by_the_command(
 
 @pytest.mark.parametrize(("name", "sets"), [("fewshot", len(DATA_SETS)), ("imagenet-linear", 1)])
 def test_a_limit_is_also_on_the_images_to_train_on(
-    name: str, sets: int, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, sets: int, roots: dict[str, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = tmp_path / "card.json"
-    assert not run(monkeypatch, name, "--model", family, "--data", roots[name], "--json", card, "--limit", 2)
+    assert not run(monkeypatch, name, "--model", bundle, "--data", roots[name], "--json", card, "--limit", 2)
     written = json.loads(card.read_text("utf-8"))
     assert written["data"]["train"] == 2 * sets < written["data"]["train_of"]  # one of each of two classes
     assert f"probes were trained on {2 * sets} of" in written["note"]
@@ -81,9 +81,9 @@ def test_a_limit_is_also_on_the_images_to_train_on(
 
 @pytest.mark.parametrize("name", list(WRITERS))
 def test_what_is_missing_is_reported(
-    name: str, roots: dict[str, Path], family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, roots: dict[str, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = run(monkeypatch, name, "--model", family, "--data", tmp_path)
+    code = run(monkeypatch, name, "--model", bundle, "--data", tmp_path)
     assert str(tmp_path) in str(code)
     assert "get it at http" in str(code)
     assert "\n" not in str(code)

@@ -43,14 +43,14 @@ def test_every_answering_benchmark_of_the_paper_has_a_layout() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_reads_what_is_written(name: str, written: dict[str, tuple[Path, Expected]], family: Path) -> None:
+def test_reads_what_is_written(name: str, written: dict[str, tuple[Path, Expected]], bundle: Path) -> None:
     root, expected = written[name]
     source = benchmark(name).open(root)
     assert len(source) == expected.count
     example = source[0]
     assert example.key == expected.key
     assert (example.question or example.expression) == expected.question
-    pali = Pali.from_pretrained(family)
+    pali = Pali.from_pretrained(bundle)
     task = benchmark(name).task_for(pali.pipeline(pali.part_for(benchmark(name).task)))
     sample = task.write(example, generator(SEED, 0))
     assert (example.question_kind or sample.kind) == expected.kind
@@ -71,13 +71,13 @@ def test_reads_what_is_written(name: str, written: dict[str, tuple[Path, Expecte
 def test_runs_by_the_command(
     name: str,
     written: dict[str, tuple[Path, Expected]],
-    family: Path,
+    bundle: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root, expected = written[name]
     card = tmp_path / "card.json"
-    arguments = ["eval", name, "--model", family, "--data", root, "--limit", 2, "--json", card]
+    arguments = ["eval", name, "--model", bundle, "--data", root, "--limit", 2, "--json", card]
     monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
@@ -119,9 +119,9 @@ def test_a_missing_image_is_reported(name: str, tmp_path: Path) -> None:
     told(str(error.value), str(tmp_path), benchmark(name).home)
 
 
-def test_the_command_reports_an_empty_root(family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reports_an_empty_root(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        sys, "argv", ["openpali", "eval", "docvqa", "--model", str(family), "--data", str(tmp_path)]
+        sys, "argv", ["openpali", "eval", "docvqa", "--model", str(bundle), "--data", str(tmp_path)]
     )
     with pytest.raises(SystemExit) as end:
         main()

@@ -103,8 +103,8 @@ def requests(**options: Any) -> list[Instance]:
     ]
 
 
-def open_model(adapter: ModuleType, family: Path, **options: Any) -> Any:
-    model = adapter.OpenPali(str(family), **options)
+def open_model(adapter: ModuleType, bundle: Path, **options: Any) -> Any:
+    model = adapter.OpenPali(str(bundle), **options)
     model.task_dict["local"] = {"test": DOCS}
     return model
 
@@ -120,8 +120,8 @@ def test_lmms_eval_finds_the_model_by_the_entry_point(adapter: ModuleType) -> No
     assert found.is_simple
 
 
-def test_answers_are_those_of_the_facade_in_the_order_asked(adapter: ModuleType, family: Path) -> None:
-    model, pali = open_model(adapter, family, batch_size=2), Pali.from_pretrained(family)
+def test_answers_are_those_of_the_facade_in_the_order_asked(adapter: ModuleType, bundle: Path) -> None:
+    model, pali = open_model(adapter, bundle, batch_size=2), Pali.from_pretrained(bundle)
     answers = model.generate_until(requests())
     prompts = ["Answer in en: {} <extra_id_0>".format(DOCS[i]["question"]) for i in (0, 1)]
     prompts += [DOCS[2]["question"], DOCS[3]["question"]]
@@ -133,8 +133,8 @@ def test_answers_are_those_of_the_facade_in_the_order_asked(adapter: ModuleType,
     assert sorted(kept[2] for kept in model.cache_hook.kept) == sorted(answers)
 
 
-def test_generation_options_are_used(adapter: ModuleType, family: Path) -> None:
-    model = open_model(adapter, family)
+def test_generation_options_are_used(adapter: ModuleType, bundle: Path) -> None:
+    model = open_model(adapter, bundle)
     whole = model.generate_until(requests())[0]
     assert len(model.generate_until(requests(max_new_tokens=1))[0]) < len(whole)
     stop = whole[1]  # random weights may also begin with it
@@ -145,8 +145,8 @@ def test_generation_options_are_used(adapter: ModuleType, family: Path) -> None:
     assert adapter.decoding_of({}, 9).max_tokens == 9
 
 
-def test_log_likelihood_is_that_of_the_greedy_answer(adapter: ModuleType, family: Path) -> None:
-    model, pali = open_model(adapter, family), Pali.from_pretrained(family)
+def test_log_likelihood_is_that_of_the_greedy_answer(adapter: ModuleType, bundle: Path) -> None:
+    model, pali = open_model(adapter, bundle), Pali.from_pretrained(bundle)
     [[prediction]] = [pali.predict([[image_of(0)]], ["Answer in en: what is this? <extra_id_0>"])]
     text = "a horse"
     [(other, greedy)] = model.loglikelihood([Instance(("what is this?", text, visual, 0, "local", "test"))])
@@ -159,11 +159,11 @@ def test_log_likelihood_is_that_of_the_greedy_answer(adapter: ModuleType, family
     assert other == pytest.approx(-tokens * float(surprise[0, 0]))
 
 
-def test_dialogues_and_unknown_options_are_refused(adapter: ModuleType, family: Path) -> None:
+def test_dialogues_and_unknown_options_are_refused(adapter: ModuleType, bundle: Path) -> None:
     with pytest.raises(ValueError, match="conv_template"):
-        adapter.OpenPali(str(family), conv_template="x")
+        adapter.OpenPali(str(bundle), conv_template="x")
     with pytest.raises(NotImplementedError):
-        open_model(adapter, family).generate_until_multi_round([])
+        open_model(adapter, bundle).generate_until_multi_round([])
 
 
 def test_the_real_package_runs_a_local_task(tmp_path: Path) -> None:

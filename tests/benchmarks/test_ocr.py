@@ -175,7 +175,7 @@ def test_a_long_text_loses_its_last_words() -> None:
 
 
 def test_the_eval_command_takes_ocr_texts(
-    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "docvqa"
     (folder / "documents").mkdir(parents=True)
@@ -186,7 +186,7 @@ def test_the_eval_command_takes_ocr_texts(
     Image.fromarray(sign("A")).save(folder / "documents" / "a.png")
     texts, card = tmp_path / "texts.json", tmp_path / "card.json"
     texts.write_text(json.dumps({"0": "red", "1": "blue " * 1000}))
-    arguments = ["eval", "docvqa", "--model", family, "--data", tmp_path, "--ocr", texts, "--json", card]
+    arguments = ["eval", "docvqa", "--model", bundle, "--data", tmp_path, "--ocr", texts, "--json", card]
     monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()

@@ -24,8 +24,8 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def settings(family: Path) -> Iterator[None]:
-    """For every process that tests start; they also know the home of the tiny family."""
+def settings(bundle: Path) -> Iterator[None]:
+    """For every process that tests start; they also know the home of the tiny bundle."""
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(prefix="ray-") as folder:
         patch.setenv("RAY_TMPDIR", folder)  # its path must be short: Ray's sockets are in it
         for name, value in SETTINGS.items():

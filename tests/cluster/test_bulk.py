@@ -42,16 +42,16 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(shards: Path, family: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def expected(shards: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What one process writes."""
     out = tmp_path_factory.mktemp("one") / "answers.jsonl"
-    done = subprocess.run(command(shards, out, family), capture_output=True, text=True)
+    done = subprocess.run(command(shards, out, bundle), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out.read_bytes()
 
 
-def command(shards: Path, out: Path, family: Path, *more: str) -> list[str]:
-    asked = ["predict", "--input", str(shards), "--output", str(out), "--model", str(family), *more]
+def command(shards: Path, out: Path, bundle: Path, *more: str) -> list[str]:
+    asked = ["predict", "--input", str(shards), "--output", str(out), "--model", str(bundle), *more]
     return [sys.executable, "-m", "openpali", *asked, "--batch-size", str(BATCH)]
 
 
@@ -60,11 +60,11 @@ def written(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.glob("*.jsonl")))
 
 
-def test_a_worker_is_killed(shards: Path, family: Path, expected: bytes, tmp_path: Path) -> None:
+def test_a_worker_is_killed(shards: Path, bundle: Path, expected: bytes, tmp_path: Path) -> None:
     out = tmp_path / "answers"
     given = documented("openpali predict")
     assert given == ["openpali", "predict", "--input", "shards", "--output", "answers", "--ray", "--workers", "2"]
-    job = subprocess.Popen(command(shards, out, family, *given[6:]), stdout=subprocess.PIPE, text=True)
+    job = subprocess.Popen(command(shards, out, bundle, *given[6:]), stdout=subprocess.PIPE, text=True)
     wait_for(lambda: processes(WORKING) or job.poll() is not None, "worker that answers")
     before = len(list(out.glob("*.jsonl")))
     os.kill(processes(WORKING)[0], signal.SIGKILL)
@@ -79,7 +79,7 @@ def test_a_worker_is_killed(shards: Path, family: Path, expected: bytes, tmp_pat
     assert {path.name for path in out.iterdir()} == {f"{i:012}.jsonl" for i in range(0, COUNT, WINDOW)}
 
 
-def test_a_job_that_was_killed_goes_on(shards: Path, family: Path, expected: bytes, tmp_path: Path) -> None:
+def test_a_job_that_was_killed_goes_on(shards: Path, bundle: Path, expected: bytes, tmp_path: Path) -> None:
     out = tmp_path / "answers"
     out.mkdir()
     for start in (0, 2 * WINDOW):
@@ -87,11 +87,11 @@ def test_a_job_that_was_killed_goes_on(shards: Path, family: Path, expected: byt
         (out / f"{start:012}.jsonl").write_bytes(b"".join(lines))
     kept = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     time.sleep(0.01)
-    done = subprocess.run(command(shards, out, family, "--ray"), capture_output=True, text=True)
+    done = subprocess.run(command(shards, out, bundle, "--ray"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert written(out) == expected
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    crowd = command(shards, tmp_path / "more", family, "--ray", "--workers", "999")
+    crowd = command(shards, tmp_path / "more", bundle, "--ray", "--workers", "999")
     refused = subprocess.run(crowd, capture_output=True, text=True)
     assert "999 workers need 999 CPUs, and Ray has " in refused.stderr
     assert "take fewer --workers" in refused.stderr

@@ -34,7 +34,7 @@ REQUESTS, CLIENTS, LENGTH = 72, 12, 40
 
 
 @pytest.fixture(scope="module")
-def url(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of ``deploy/ray.yaml`` with the tiny model, on another port, and quicker to grow."""
     folder = tmp_path_factory.mktemp("ray")
     with socket.socket() as free:
@@ -44,7 +44,7 @@ def url(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     config["http_options"]["port"] = port
     [application] = config["applications"]
     (folder / "key").write_text("secret\n")
-    application["args"] |= {"model": str(family), "api_key_file": str(folder / "key"), "allow_origin": [ORIGIN]}
+    application["args"] |= {"model": str(bundle), "api_key_file": str(folder / "key"), "allow_origin": [ORIGIN]}
     model = application["deployments"][0]
     model["autoscaling_config"] |= {"max_replicas": 2, "target_ongoing_requests": 2}
     model["autoscaling_config"] |= {"upscale_delay_s": 1, "downscale_delay_s": 600}

@@ -69,8 +69,8 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [*BAD, "gone.png"])
-def test_predict_names_what_is_wrong_with_an_image(openpali: Command, family: Path, files: Path, name: str) -> None:
-    _, sentence = openpali("predict", files / name, "detect: cat", "--model", family)
+def test_predict_names_what_is_wrong_with_an_image(openpali: Command, bundle: Path, files: Path, name: str) -> None:
+    _, sentence = openpali("predict", files / name, "detect: cat", "--model", bundle)
     problem = BAD[name][1] if name in BAD else "no image file"
     assert sentence.startswith("openpali: ")
     assert problem in sentence
@@ -78,16 +78,16 @@ def test_predict_names_what_is_wrong_with_an_image(openpali: Command, family: Pa
     assert "\n" not in sentence
 
 
-def test_predict_answers_about_every_unusual_image(openpali: Command, family: Path, files: Path) -> None:
+def test_predict_answers_about_every_unusual_image(openpali: Command, bundle: Path, files: Path) -> None:
     for name in UNUSUAL:
-        printed, sentence = openpali("predict", files / name, "detect: cat", "--model", family, "--json")
+        printed, sentence = openpali("predict", files / name, "detect: cat", "--model", bundle, "--json")
         assert not sentence
         assert json.loads(printed)["prompt"] == "detect: cat"
 
 
-def test_predict_draws_every_unusual_image_upright(openpali: Command, family: Path, files: Path) -> None:
+def test_predict_draws_every_unusual_image_upright(openpali: Command, bundle: Path, files: Path) -> None:
     _, sentence = openpali(
-        "predict", files / "turned.jpg", "detect: cat", "--model", family, "--out", files / "drawn.png"
+        "predict", files / "turned.jpg", "detect: cat", "--model", bundle, "--out", files / "drawn.png"
     )
     assert not sentence
     assert Image.open(files / "drawn.png").width == 40  # 60 wide in the file

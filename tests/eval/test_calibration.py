@@ -37,7 +37,7 @@ from openpali.tasks.refseg import RefSeg
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
 from openpali.text.masks import MaskText
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.find import SHIPPED
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.ood import fit_ood, read_ood, write_ood
@@ -244,10 +244,10 @@ def test_confidence_of_easy_vqa_is_fitted_on_images_that_training_never_saw(
 
 
 @pytest.fixture(scope="module")
-def calibrated(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny family with a made-up calibration of two tasks."""
-    folder = tmp_path_factory.mktemp("calibrated") / "family"
-    shutil.copytree(family, folder)
+def calibrated(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with a made-up calibration of two tasks."""
+    folder = tmp_path_factory.mktemp("calibrated") / "bundle"
+    shutil.copytree(bundle, folder)
     add_facts(
         folder / "pali", calibration={"detect": asdict(Calibration(2.0, 1.0)), "caption": {"temperature": 3.0}}
     )
@@ -296,9 +296,9 @@ def test_an_answer_that_was_cut_has_no_confidence(calibrated: Path, tokenizer: T
             assert (sure is None) == (generation is cut)
 
 
-def test_mask_tokens_tell_which_task_reads_an_answer(family: Path, tokenizer: Tokenizer) -> None:
+def test_mask_tokens_tell_which_task_reads_an_answer(bundle: Path, tokenizer: Tokenizer) -> None:
     """Detection and referring segmentation ask with the same words."""
-    pipeline = Pali.from_pretrained(family).pipeline("refseg")
+    pipeline = Pali.from_pretrained(bundle).pipeline("refseg")
     mask = f"10 20 30 40 {MaskText().encode(range(16))}"
     size, cut = Size(100, 100), mask.rsplit(" ", 1)[0]
 
@@ -331,10 +331,10 @@ def test_a_damaged_calibration_is_named(calibrated: Path, tmp_path: Path) -> Non
 
 
 def test_calibrating_stores_what_it_fits_and_evaluation_prints_its_error(
-    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "family"
-    shutil.copytree(family, folder)
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
     caption = benchmarks()["nano/caption"]
     monkeypatch.setattr(Generation, "complete", True)
     # The tiny model is never right; half of its answers count as right here.
@@ -354,10 +354,10 @@ def test_calibrating_stores_what_it_fits_and_evaluation_prints_its_error(
 
 
 @pytest.fixture(scope="module")
-def knowing(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny family, which knows grey images."""
-    folder = tmp_path_factory.mktemp("knowing") / "family"
-    shutil.copytree(family, folder)
+def knowing(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle, which knows grey images."""
+    folder = tmp_path_factory.mktemp("knowing") / "bundle"
+    shutil.copytree(bundle, folder)
     pipeline = Pali.from_pretrained(folder).pipeline()
     known, others = (pipeline.describe([grey(i) for i in some]) for some in (range(100), range(100, 150)))
     write_ood(folder / "pali", fit_ood(known, others))
@@ -373,7 +373,7 @@ def grey(seed: int) -> np.ndarray:
     return (rng.integers(90, 160) + rng.integers(0, 8, (72, 72, 3))).astype(np.uint8)
 
 
-def test_predictions_tell_images_that_the_model_does_not_know(knowing: Path, family: Path) -> None:
+def test_predictions_tell_images_that_the_model_does_not_know(knowing: Path, bundle: Path) -> None:
     image = grey(200)
     rows, prompts = [[image], [NOISE], [image, NOISE], []], ["detect: horse"] * 4
     known, noise, both, text = Pali.from_pretrained(knowing).predict(rows, prompts)
@@ -382,7 +382,7 @@ def test_predictions_tell_images_that_the_model_does_not_know(knowing: Path, fam
     assert noise.ood_score is not None
     assert both.ood_score == pytest.approx((known.ood_score + noise.ood_score) / 2, rel=1e-3)
     assert Reply("k", noise).as_json()["out_of_distribution"] is True
-    [silent] = Pali.from_pretrained(family).predict([[NOISE]], ["detect: horse"])
+    [silent] = Pali.from_pretrained(bundle).predict([[NOISE]], ["detect: horse"])
     assert (silent.ood_score, silent.out_of_distribution) == (None, None)
 
 
@@ -409,9 +409,9 @@ def test_the_command_warns_once_of_each_image_that_the_model_does_not_know(
     assert [json.loads(line)["out_of_distribution"] for line in printed.out.splitlines()] == [True, False]
 
 
-def test_the_ood_detector_is_fitted_on_the_samples_for_fitting(family: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "family"
-    shutil.copytree(family, folder)
+def test_the_ood_detector_is_fitted_on_the_samples_for_fitting(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
     chosen = [benchmarks()[name] for name in ("nano/caption", "nano/detect", "nano/video", "nano/line")]
     assert dict(calibrate_ood(chosen, Pali.from_pretrained(folder), Path(), limit=40)) == {
         "pali": 80,
@@ -423,7 +423,7 @@ def test_the_ood_detector_is_fitted_on_the_samples_for_fitting(family: Path, tmp
 
 @pytest.mark.parametrize("split", ["heldout", "dev"])
 def test_the_benchmark_separates_the_world_from_other_images(
-    split: EvalSplit, knowing: Path, family: Path, world_with_vocabulary: Path
+    split: EvalSplit, knowing: Path, bundle: Path, world_with_vocabulary: Path
 ) -> None:
     folder = world_with_vocabulary / "data" / "ood"
     folder.mkdir(exist_ok=True)
@@ -450,7 +450,7 @@ def test_the_benchmark_separates_the_world_from_other_images(
     assert {"detected", "false_alarms", "false_alarms/scene"} <= set(card.intervals)
     assert card.data["seed"] == SEEDS[split]
     with pytest.raises(ValueError, match="run `openpali calibrate`"):
-        run(benchmark, Pali.from_pretrained(family), Path(), limit=3)
+        run(benchmark, Pali.from_pretrained(bundle), Path(), limit=3)
 
 
 def test_nano_knows_the_demo_and_not_a_chart() -> None:

@@ -44,8 +44,8 @@ def rows_of(kinds: str) -> list[Answered]:
 
 
 @pytest.fixture(scope="module")
-def pali(family: Path) -> Pali:
-    return Pali.from_pretrained(family)
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ class Grey:
         return self.example
 
 
-def test_hashes_change_with_the_data_and_the_weights(pali: Pali, family: Path, tmp_path: Path) -> None:
+def test_hashes_change_with_the_data_and_the_weights(pali: Pali, bundle: Path, tmp_path: Path) -> None:
     def data_hash(source: Grey) -> str:
         benchmark = AnswerBenchmark(
             name="grey",
@@ -134,9 +134,9 @@ def test_hashes_change_with_the_data_and_the_weights(pali: Pali, family: Path, t
     assert one != other
 
 
-def test_the_hash_of_an_adapter_is_of_its_base_too(family: Path, tmp_path: Path) -> None:
+def test_the_hash_of_an_adapter_is_of_its_base_too(bundle: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
-    shutil.copytree(family / "pali", base)
+    shutil.copytree(bundle / "pali", base)
     layer = "text.decoder.0.ff.down"
     width = open_model(base).weights()[f"{layer}.weight"].shape
     tensors = {f"{layer}.lora.down": torch.ones(2, width[1]), f"{layer}.lora.up": torch.ones(width[0], 2)}

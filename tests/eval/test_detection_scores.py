@@ -16,7 +16,7 @@ from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.tasks.scoring import Answered, detections
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 SIZE = Size(99, 198)
 STYLES: list[tuple[Literal["text", "token"], str]] = [
@@ -79,8 +79,8 @@ def test_ap_names_the_scores_of_boxes_and_f1_needs_none() -> None:
     assert "ap" not in scores
 
 
-def test_a_model_answers_with_a_log_probability_for_each_token(family: Path) -> None:
-    pali = Pali.from_pretrained(family)
+def test_a_model_answers_with_a_log_probability_for_each_token(bundle: Path) -> None:
+    pali = Pali.from_pretrained(bundle)
     task = pali.task("detect")
     assert isinstance(task, Detect)
     image = np.zeros((72, 72, 3), np.uint8)

@@ -32,7 +32,7 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     return command
 
 
-def test_one_benchmark_writes_card_answers_and_report(openpali, family: Path, tmp_path: Path) -> None:
+def test_one_benchmark_writes_card_answers_and_report(openpali, bundle: Path, tmp_path: Path) -> None:
     files = [
         "--json",
         tmp_path / "a.json",
@@ -41,7 +41,7 @@ def test_one_benchmark_writes_card_answers_and_report(openpali, family: Path, tm
         "--report",
         tmp_path / "a.html",
     ]
-    printed = openpali("eval", "nano/vqa", "--model", family, "--limit", 5, "--batch-size", 2, *files)
+    printed = openpali("eval", "nano/vqa", "--model", bundle, "--limit", 5, "--batch-size", 2, *files)
     card = json.loads((tmp_path / "a.json").read_text())
     assert f"{card['scores']['acc']:.4f}" in printed
     assert "5 samples in fp32" in printed
@@ -49,14 +49,14 @@ def test_one_benchmark_writes_card_answers_and_report(openpali, family: Path, tm
     assert "data:image/" in (tmp_path / "a.html").read_text()
 
     files = ["--json", tmp_path / "b.json", "--save-predictions", tmp_path / "b.jsonl"]
-    openpali("eval", "nano/vqa", "--model", family, "--limit", 3, *files)
+    openpali("eval", "nano/vqa", "--model", bundle, "--limit", 3, *files)
     printed = openpali("eval", "diff", tmp_path / "a.json", tmp_path / "b.json")
     assert "n: 5 -> 3" in printed
     assert "3 samples in both: 0 better, 0 worse by acc; 0 answered differently" in printed
 
 
-def test_the_nano_suite_runs_what_it_can_and_lists_the_rest(openpali, family: Path, tmp_path: Path) -> None:
-    printed = openpali("eval", "--suite", "nano", "--model", family, "--limit", 2, "--out", tmp_path)
+def test_the_nano_suite_runs_what_it_can_and_lists_the_rest(openpali, bundle: Path, tmp_path: Path) -> None:
+    printed = openpali("eval", "--suite", "nano", "--model", bundle, "--limit", 2, "--out", tmp_path)
     for name in ("caption", "ocr", "vqa", "detect", "refseg", "video", "retrieval"):
         assert f"nano/{name}" in printed
         assert json.loads((tmp_path / f"nano-{name}.json").read_text())["benchmark"] == f"nano/{name}"
@@ -66,9 +66,9 @@ def test_the_nano_suite_runs_what_it_can_and_lists_the_rest(openpali, family: Pa
     assert "| nano/video | 2 |" in (tmp_path / "table.md").read_text()
 
 
-def test_the_paper_suite_runs_on_the_data_root(openpali, family: Path, tmp_path: Path) -> None:
+def test_the_paper_suite_runs_on_the_data_root(openpali, bundle: Path, tmp_path: Path) -> None:
     expected = ANSWERING["docvqa"](tmp_path)
-    printed = openpali("eval", "--suite", "paper", "--model", family, "--data", tmp_path)
+    printed = openpali("eval", "--suite", "paper", "--model", bundle, "--data", tmp_path)
     [row] = [line for line in printed.splitlines() if line.startswith(" docvqa ")]
     assert row.split()[1] == str(expected.count)
     assert "paper (5B)" in printed
@@ -78,11 +78,11 @@ def test_the_paper_suite_runs_on_the_data_root(openpali, family: Path, tmp_path:
 
 
 def test_an_empty_home_names_the_command_that_builds_the_data(
-    openpali, family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    openpali, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
     _world.cache_clear()  # worlds are cached per process
-    said = openpali("eval", "--suite", "nano", "--model", family / "siglip")  # cannot answer real/line, which ships
+    said = openpali("eval", "--suite", "nano", "--model", bundle / "siglip")  # cannot answer real/line, which ships
     assert "`openpali data build all` makes the data of nano" in said
 
 
@@ -92,27 +92,27 @@ def test_an_empty_home_names_the_command_that_builds_the_data(
         ([], "name one benchmark or one --suite"),
         (["nano/vqa", "--suite", "nano"], "name one benchmark or one --suite"),
         (["nano/vqa", "nano/ocr"], "name one benchmark or one --suite"),
-        (["--suite", "paper", "--data", "nowhere", "--model", "FAMILY"], "no benchmark of the suite paper can run"),
+        (["--suite", "paper", "--data", "nowhere", "--model", "BUNDLE"], "no benchmark of the suite paper can run"),
         (["--suite", "nona"], "unknown suite 'nona'"),
         (["--suite", "nano", "--json", "card.json"], "--out DIR"),
         (["nano/vqa", "--out", "folder"], "--out is for suites"),
         (["nano/vqa", "--json", "a.json", "--save-predictions", "./a.json"], "a.json is named for two outputs"),
         (["diff", "a.json"], "name two score cards"),
         (["diff", "a.json", "b.json"], "no score card a.json"),
-        (["nano/vqa", "--ocr", "nothing.json", "--model", "FAMILY"], "nothing.json"),
-        (["nano/retrieval", "--save-predictions", "a.jsonl", "--model", "FAMILY"], "no answers"),
+        (["nano/vqa", "--ocr", "nothing.json", "--model", "BUNDLE"], "nothing.json"),
+        (["nano/retrieval", "--save-predictions", "a.jsonl", "--model", "BUNDLE"], "no answers"),
     ],
 )
-def test_mistakes_end_in_one_sentence(openpali, family: Path, arguments: list[str], message: str) -> None:
-    failed = openpali("eval", *(str(family) if a == "FAMILY" else a for a in arguments))
+def test_mistakes_end_in_one_sentence(openpali, bundle: Path, arguments: list[str], message: str) -> None:
+    failed = openpali("eval", *(str(bundle) if a == "BUNDLE" else a for a in arguments))
     assert message in failed
     assert "Traceback" not in failed
 
 
 def test_the_library_works_as_documented(
-    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "nano").symlink_to(family)
+    (tmp_path / "nano").symlink_to(bundle)
     monkeypatch.setattr("openpali.weights.find.SHIPPED", tmp_path)
     document = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
     [block] = re.findall(r"```python\n(.*?)```", document, re.S)

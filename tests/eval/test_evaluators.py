@@ -66,8 +66,8 @@ BENCHMARK = AnswerBenchmark(
 
 
 @pytest.fixture(scope="module")
-def pali(family: Path) -> Pali:
-    return Pali.from_pretrained(family)
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
 
 
 def live(pali: Pali) -> Pipeline:

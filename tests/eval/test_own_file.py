@@ -57,7 +57,7 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     return command
 
 
-def test_a_file_gets_card_answers_page_and_slices(openpali, family: Path, tmp_path: Path) -> None:
+def test_a_file_gets_card_answers_page_and_slices(openpali, bundle: Path, tmp_path: Path) -> None:
     data = write(tmp_path / "data", [dict(each) for each in QUESTIONS])
     out = [
         "--json",
@@ -67,7 +67,7 @@ def test_a_file_gets_card_answers_page_and_slices(openpali, family: Path, tmp_pa
         "--save-predictions",
         tmp_path / "a.jsonl",
     ]
-    printed = openpali("eval", data, "--task", "vqa", "--model", family, *out)
+    printed = openpali("eval", data, "--task", "vqa", "--model", bundle, *out)
     assert "3 samples" in printed
     card = json.loads((tmp_path / "a.json").read_text())
     assert (card["benchmark"], card["n"], card["metric"]) == (str(data), 3, "exact_match")
@@ -78,21 +78,21 @@ def test_a_file_gets_card_answers_page_and_slices(openpali, family: Path, tmp_pa
 
     answers = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").write_bytes(answers[:-20])  # as a kill leaves it
-    openpali("eval", data, "--task", "vqa", "--model", family, *out)
+    openpali("eval", data, "--task", "vqa", "--model", bundle, *out)
     assert (tmp_path / "a.jsonl").read_bytes() == answers
     assert [line.answered.key for line in read_predictions(tmp_path / "a.jsonl")] == ["k0", "k1", "k2"]
     Image.new("RGB", (40, 50)).save(data.parent / "0.png")
     assert "other data: the pixels of sample 0" in openpali(
-        "eval", data, "--task", "vqa", "--model", family, "--save-predictions", tmp_path / "a.jsonl"
+        "eval", data, "--task", "vqa", "--model", bundle, "--save-predictions", tmp_path / "a.jsonl"
     )
 
 
 @pytest.mark.parametrize("task", FIELDS)
-def test_every_kind_of_record_tells_its_task_and_is_scored(family: Path, tmp_path: Path, task: str) -> None:
+def test_every_kind_of_record_tells_its_task_and_is_scored(bundle: Path, tmp_path: Path, task: str) -> None:
     data = write(tmp_path, [dict(FIELDS[task]) for _ in range(2)])
     benchmark = own_benchmark(str(data))
     assert benchmark.task == task
-    done = run(benchmark, Pali.from_pretrained(family), tmp_path)
+    done = run(benchmark, Pali.from_pretrained(bundle), tmp_path)
     assert done.card.metric in done.card.scores
     assert done.card.n == 2
 
@@ -103,7 +103,7 @@ def test_several_images_of_a_record_are_a_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["shards", "table.parquet"])
-def test_shards_and_parquet_are_scored_as_the_jsonl_file(family: Path, tmp_path: Path, source: str) -> None:
+def test_shards_and_parquet_are_scored_as_the_jsonl_file(bundle: Path, tmp_path: Path, source: str) -> None:
     data = write(tmp_path / "data", [dict(each) for each in QUESTIONS])
     records = [json.loads(line) for line in data.read_text().splitlines()]
     images = [(data.parent / record["images"][0]).read_bytes() for record in records]
@@ -123,7 +123,7 @@ def test_shards_and_parquet_are_scored_as_the_jsonl_file(family: Path, tmp_path:
         pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
         rows = [record | {"images": [image]} for record, image in zip(records, images, strict=True)]
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / source)
-    pali = Pali.from_pretrained(family)
+    pali = Pali.from_pretrained(bundle)
     cards = [run(find_benchmark(str(each)), pali, tmp_path).card for each in (data, tmp_path / source)]
     assert cards[0].scores == cards[1].scores
     assert cards[0].data["of"] == cards[1].data["of"] == 3
@@ -143,17 +143,17 @@ def test_shards_and_parquet_are_scored_as_the_jsonl_file(family: Path, tmp_path:
     ],
 )
 def test_what_cannot_be_scored_is_said(
-    openpali, family: Path, tmp_path: Path, fields: dict[str, Any], arguments: list[str], message: str
+    openpali, bundle: Path, tmp_path: Path, fields: dict[str, Any], arguments: list[str], message: str
 ) -> None:
-    assert message in openpali("eval", write(tmp_path, [dict(fields)]), "--model", family, *arguments)
+    assert message in openpali("eval", write(tmp_path, [dict(fields)]), "--model", bundle, *arguments)
 
 
-def test_a_task_is_for_data_of_ones_own(openpali, family: Path) -> None:
-    assert "defines its task: leave out --task" in openpali("eval", "nano/vqa", "--task", "vqa", "--model", family)
-    assert "of a suite have their tasks" in openpali("eval", "--suite", "nano", "--task", "vqa", "--model", family)
-    assert "no data file gone.jsonl" in openpali("eval", "gone.jsonl", "--model", family)
+def test_a_task_is_for_data_of_ones_own(openpali, bundle: Path) -> None:
+    assert "defines its task: leave out --task" in openpali("eval", "nano/vqa", "--task", "vqa", "--model", bundle)
+    assert "of a suite have their tasks" in openpali("eval", "--suite", "nano", "--task", "vqa", "--model", bundle)
+    assert "no data file gone.jsonl" in openpali("eval", "gone.jsonl", "--model", bundle)
 
 
-def test_a_card_does_not_replace_the_data(openpali, family: Path, tmp_path: Path) -> None:
+def test_a_card_does_not_replace_the_data(openpali, bundle: Path, tmp_path: Path) -> None:
     data = write(tmp_path, [dict(FIELDS["vqa"])])
-    assert "is an input and would be overwritten" in openpali("eval", data, "--model", family, "--json", data)
+    assert "is an input and would be overwritten" in openpali("eval", data, "--model", bundle, "--json", data)

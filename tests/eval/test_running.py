@@ -71,8 +71,8 @@ QUESTIONS = AnswerBenchmark(
 
 
 @pytest.fixture(scope="module")
-def pali(family: Path) -> Pali:
-    return Pali.from_pretrained(family)
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
 
 
 def same(card: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def card_of(stem: Path) -> dict[str, Any]:
     return same(json.loads(Path(f"{stem}.json").read_text("utf-8")))
 
 
-def command(family: Path, stem: Path) -> list[str]:
+def command(bundle: Path, stem: Path) -> list[str]:
     return [
-        *("eval", "nano/vqa", "--model", str(family), "--limit", str(LIMIT), "--batch-size", str(BATCH)),
+        *("eval", "nano/vqa", "--model", str(bundle), "--limit", str(LIMIT), "--batch-size", str(BATCH)),
         *("--json", f"{stem}.json", "--save-predictions", f"{stem}.jsonl"),
     ]
 
@@ -116,17 +116,17 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unbroken(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of an undisturbed run in one process."""
     stem = tmp_path_factory.mktemp("unbroken") / "run"
-    run_here(command(family, stem))
+    run_here(command(bundle, stem))
     return stem
 
 
-def test_a_killed_run_continues_to_the_same_answers(family: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_the_same_answers(bundle: Path, unbroken: Path, tmp_path: Path) -> None:
     stem = tmp_path / "run"
     answers = Path(f"{stem}.jsonl")
-    process = start(command(family, stem))
+    process = start(command(bundle, stem))
     while not answers.is_file() or answers.read_bytes().count(b"\n") < 1 + BATCH:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
@@ -136,7 +136,7 @@ def test_a_killed_run_continues_to_the_same_answers(family: Path, unbroken: Path
     assert before.count(b"\n") < 1 + LIMIT, "it was over before the kill"
     answers.write_bytes(before + b'{"index": 23, "key": "torn')
 
-    run_here(command(family, stem))
+    run_here(command(bundle, stem))
     assert answers.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
     assert answers.read_bytes().count(b"\n") == 1 + LIMIT  # nothing was asked twice
     assert read_predictions(answers) == read_predictions(Path(f"{unbroken}.jsonl"))
@@ -161,12 +161,12 @@ def test_files_that_are_not_of_this_run_stay_as_they_are(tmp_path: Path) -> None
         assert file.read_bytes() == b'{"run": {"benchmark": "x"}}\n'
 
 
-def test_two_processes_give_the_answers_of_one(family: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_answers_of_one(bundle: Path, unbroken: Path, tmp_path: Path) -> None:
     stem = tmp_path / "run"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    ranks = [start(command(family, stem), RANK=str(r), LOCAL_RANK=str(r), **address) for r in range(2)]
+    ranks = [start(command(bundle, stem), RANK=str(r), LOCAL_RANK=str(r), **address) for r in range(2)]
     for process in ranks:
         finish(process)
     answers = Path(f"{stem}.jsonl")
@@ -272,7 +272,7 @@ def test_the_score_so_far_is_that_of_the_answers_so_far(pali: Pali, tmp_path: Pa
     assert all(scores.get("exact_match", 0) <= done for done, scores in seen)
 
 
-def test_the_named_part_answers_if_the_family_has_it(
+def test_the_named_part_answers_if_the_bundle_has_it(
     pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts: list[str] = []
@@ -290,13 +290,13 @@ def test_the_named_part_answers_if_the_family_has_it(
     assert asked == parts == ["refseg", "pali", "pali"]
 
 
-def test_answers_of_another_part_of_a_family_are_refused(pali: Pali, family: Path, tmp_path: Path) -> None:
+def test_answers_of_another_part_of_a_bundle_are_refused(pali: Pali, bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "answers.jsonl"
     run(replace(QUESTIONS, part="refseg"), pali, tmp_path, limit=1, predictions=file)
     with pytest.raises(ValueError, match=r"'refseg'.*'pali'"):
         run(QUESTIONS, pali, tmp_path, limit=1, predictions=file)
 
-    single = Pali.from_pretrained(family / "pali")
+    single = Pali.from_pretrained(bundle / "pali")
     run(QUESTIONS, single, tmp_path, limit=1, predictions=tmp_path / "old.jsonl")
     head, *rest = (tmp_path / "old.jsonl").read_text().splitlines(keepends=True)
     assert '"part": null, ' in head
@@ -379,14 +379,14 @@ class Damaged(Questions):
         return super().__getitem__(index)
 
 
-def test_an_error_on_one_rank_is_raised_on_all(family: Path, tmp_path: Path) -> None:
+def test_an_error_on_one_rank_is_raised_on_all(bundle: Path, tmp_path: Path) -> None:
     damaged = replace(QUESTIONS, open=lambda root: Damaged())
     ends: list[str] = []
 
     def work(rank: int) -> None:
         ranks = ThreadRanks(rank, 2, torch.device("cpu"))
         try:
-            run(damaged, Pali.from_pretrained(family), tmp_path, batch=1, ranks=ranks)
+            run(damaged, Pali.from_pretrained(bundle), tmp_path, batch=1, ranks=ranks)
         except ValueError as error:
             ends.append(str(error))
 

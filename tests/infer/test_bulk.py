@@ -28,7 +28,7 @@ from openpali.infer.pipeline import Prediction
 from openpali.model.pali import PaliModel
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object, Size
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 COUNT = 11
 
@@ -68,15 +68,15 @@ def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 
 
 def test_each_sample_has_a_line_with_what_predict_says_alone(
-    openpali, family: Path, questions: Path, tmp_path: Path
+    openpali, bundle: Path, questions: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
-    printed = openpali("predict", "--input", questions, "--output", out, "--model", family, "--batch-size", 2)
+    printed = openpali("predict", "--input", questions, "--output", out, "--model", bundle, "--batch-size", 2)
     assert f"{out}: 11 samples" in printed
     lines = lines_of(out)
     assert [line["key"] for line in lines] == [f"k{i}" for i in range(COUNT)]
     assert [line["images"] for line in lines] == [[f"{i}.png"] for i in range(COUNT)]
-    pali = Pali.from_pretrained(family)
+    pali = Pali.from_pretrained(bundle)
     for line, example in zip(lines, JsonlSource(questions), strict=True):
         assert line["prompt"] == f"Answer in en: {example.question} <extra_id_0>"
         assert line["text"] == pali.answer(example.images, [example.question])[0]
@@ -85,7 +85,7 @@ def test_each_sample_has_a_line_with_what_predict_says_alone(
 
 
 def test_a_bad_sample_is_a_line_with_its_error(
-    openpali, family: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    openpali, bundle: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = open_tokenizer("nano-vocabulary").sentinel_id(0)  # as T5Gemma 2's <start_of_image>
     monkeypatch.setattr(PaliModel, "image_place", place)
@@ -101,7 +101,7 @@ def test_a_bad_sample_is_a_line_with_its_error(
     with questions.open("a", encoding="utf-8") as file:
         file.write("{torn\n")
     out = tmp_path / "answers.jsonl"
-    command = ["predict", "--input", questions, "--output", out, "--model", family, "--batch-size", 2]
+    command = ["predict", "--input", questions, "--output", out, "--model", bundle, "--batch-size", 2]
     printed = openpali(*command)
     assert "12 samples, 8 with an error" in printed
     assert openpali(*command) == printed, "those of an earlier run count"
@@ -122,10 +122,10 @@ def test_a_bad_sample_is_a_line_with_its_error(
 
 @pytest.mark.parametrize("cut", [1, 25, 400, 1000])
 def test_a_torn_file_is_continued_without_asking_again(
-    openpali, family: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+    openpali, bundle: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
     out = tmp_path / "answers.jsonl"
-    command = ["predict", "--input", questions, "--output", out, "--model", family, "--batch-size", 2]
+    command = ["predict", "--input", questions, "--output", out, "--model", bundle, "--batch-size", 2]
     openpali(*command)
     whole = out.read_bytes()
     out.write_bytes(whole[:-cut])
@@ -140,10 +140,10 @@ def test_a_torn_file_is_continued_without_asking_again(
     assert out.read_bytes() == whole
 
 
-def test_a_killed_process_is_continued(openpali, family: Path, questions: Path, tmp_path: Path) -> None:
+def test_a_killed_process_is_continued(openpali, bundle: Path, questions: Path, tmp_path: Path) -> None:
     records = lines_of(questions)
     write(questions, [record | {"key": f"{n}-{record['key']}"} for n in range(6) for record in records])
-    command = ["predict", "--input", str(questions), "--model", str(family), "--batch-size", "1", "--output"]
+    command = ["predict", "--input", str(questions), "--model", str(bundle), "--batch-size", "1", "--output"]
     out, unbroken = tmp_path / "answers.jsonl", tmp_path / "unbroken.jsonl"
     process = subprocess.Popen([sys.executable, "-m", "openpali", *command, str(out)])
     while not out.is_file() or b"\n" not in out.read_bytes():
@@ -168,7 +168,7 @@ def test_a_killed_process_is_continued(openpali, family: Path, questions: Path, 
     ],
 )
 def test_an_interrupt_says_that_answers_are_kept(
-    openpali, capsys, monkeypatch, family: Path, questions: Path, command: list[Any], kind: Any
+    openpali, capsys, monkeypatch, bundle: Path, questions: Path, command: list[Any], kind: Any
 ) -> None:
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
@@ -177,21 +177,21 @@ def test_an_interrupt_says_that_answers_are_kept(
     write(questions, [lines_of(questions)[0] | {"answers": "a cat"}])
     monkeypatch.chdir(questions.parent)
     monkeypatch.setattr(kind, "write", lambda *arguments: interrupt(write_lines(*arguments)))
-    assert openpali(*command, "out.jsonl", "--model", family) == "130"
+    assert openpali(*command, "out.jsonl", "--model", bundle) == "130"
     told = "openpali: interrupted: out.jsonl keeps what is answered, and the same command goes on\n"
     assert capsys.readouterr().err.endswith(told)
     monkeypatch.setattr(kind, "go_on", interrupt)  # before it is known whether the file is of this run
-    assert openpali(*command, "out.jsonl", "--model", family) == "130"
+    assert openpali(*command, "out.jsonl", "--model", bundle) == "130"
     assert "interrupted" not in capsys.readouterr().err
 
 
-def test_answers_of_another_run_or_file_stay(openpali, family: Path, questions: Path, tmp_path: Path) -> None:
+def test_answers_of_another_run_or_file_stay(openpali, bundle: Path, questions: Path, tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
-    command = ["predict", "--input", questions, "--output", out, "--model", family]
+    command = ["predict", "--input", questions, "--output", out, "--model", bundle]
     openpali(*command)
     before = out.read_bytes()
     assert "answers of another run" in openpali(*command, "--task", "caption")
-    assert "would be overwritten" in openpali("predict", "--input", out, "--output", out, "--model", family)
+    assert "would be overwritten" in openpali("predict", "--input", out, "--output", out, "--model", bundle)
     write(questions, [record | {"question": "why?"} for record in lines_of(questions)])
     assert "line 1 is about" in openpali(*command)
     assert out.read_bytes() == before
@@ -201,10 +201,10 @@ def test_answers_of_another_run_or_file_stay(openpali, family: Path, questions: 
         assert out.read_bytes() == foreign
 
 
-def test_a_task_or_a_prompt_is_asked_of_all(openpali, family: Path, questions: Path, tmp_path: Path) -> None:
+def test_a_task_or_a_prompt_is_asked_of_all(openpali, bundle: Path, questions: Path, tmp_path: Path) -> None:
     def ask(*arguments: object) -> set[str]:
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
-        openpali("predict", "--input", questions, "--output", out, "--model", family, *arguments)
+        openpali("predict", "--input", questions, "--output", out, "--model", bundle, *arguments)
         return {line["prompt"] for line in lines_of(out)}
 
     assert ask("--task", "caption", "--lang", "ja") == {"Generate the alt_text in ja at 0: <extra_id_0>"}
@@ -212,8 +212,8 @@ def test_a_task_or_a_prompt_is_asked_of_all(openpali, family: Path, questions: P
     assert ask("detect: dog") == {"detect: dog"}
 
 
-def test_boxes_are_in_pixels_of_the_file(family: Path, questions: Path) -> None:
-    pali = Pali.from_pretrained(family)
+def test_boxes_are_in_pixels_of_the_file(bundle: Path, questions: Path) -> None:
+    pali = Pali.from_pretrained(bundle)
     source = JsonlSource(questions)
     sizes = []
     ask = pali.ask
@@ -227,18 +227,18 @@ def test_boxes_are_in_pixels_of_the_file(family: Path, questions: Path) -> None:
     assert sorted(sizes) == [(40 + i, 50) for i in range(COUNT)]
     for reply, example in zip(found, source, strict=True):
         assert reply.prediction is not None
-        [alone] = Pali.from_pretrained(family).detect(example.images, ["horse"])
+        [alone] = Pali.from_pretrained(bundle).detect(example.images, ["horse"])
         assert [thing.box for thing in reply.prediction.answer.objects] == [thing.box for thing in alone]
 
 
 def test_an_image_is_resized_once_for_each_part(
-    family: Path, questions: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, questions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes, resize = [], Preprocess.__call__
     monkeypatch.setattr(
         Preprocess, "__call__", lambda self, image: (sizes.append(image.shape[0]), resize(self, image))[1]
     )
-    found = [each for some in replies(Pali(family), JsonlSource(questions), Request("vqa")) for each in some]
+    found = [each for some in replies(Pali(bundle), JsonlSource(questions), Request("vqa")) for each in some]
     assert len([each for each in found if each.prediction]) == COUNT
     assert sizes == [40 + i for i in range(COUNT)]
 
@@ -265,13 +265,13 @@ def test_run_lengths_are_read_back(height: int, width: int, data: st.DataObject)
 
 
 def test_a_folder_of_a_cluster_is_checked_and_counted(
-    openpali, family: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    openpali, bundle: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is complete, so that no cluster is needed; ``make test-ray`` starts one."""
     monkeypatch.setitem(sys.modules, "ray", None)
     (tmp_path / "3.png").write_bytes(b"no image")
     one, out = tmp_path / "one.jsonl", tmp_path / "answers"
-    asked = ["predict", "--input", questions, "--model", family, "--batch-size", 2]
+    asked = ["predict", "--input", questions, "--model", bundle, "--batch-size", 2]
     openpali(*asked, "--output", one)
     lines = one.read_bytes().splitlines(keepends=True)
     out.mkdir()

@@ -44,12 +44,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Pali]:
 
 @pytest.mark.parametrize("engine", ["openvino", "openvino-int8"])
 def test_predict_asks_the_engine_that_was_named(
-    capsys, monkeypatch, family: Path, tmp_path: Path, opened: list[Pali], engine: str
+    capsys, monkeypatch, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
 ) -> None:
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(photo)
     assert not _run(
-        monkeypatch, "predict", photo, "--task", "caption", "--model", family, "--engine", engine, "--json"
+        monkeypatch, "predict", photo, "--task", "caption", "--model", bundle, "--engine", engine, "--json"
     )
     assert json.loads(capsys.readouterr().out)["prompt"].startswith("Generate the alt_text")
     [pali] = opened
@@ -59,10 +59,10 @@ def test_predict_asks_the_engine_that_was_named(
 
 @pytest.mark.parametrize("engine", ["torch", "torch-int8", "openvino-int8"])
 def test_a_score_card_names_the_engine(
-    monkeypatch, family: Path, tmp_path: Path, opened: list[Pali], engine: str
+    monkeypatch, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
 ) -> None:
     card = tmp_path / "card.json"
-    words = ["eval", "nano/caption", "--model", family, "--limit", 3, "--json", card, "--engine", engine]
+    words = ["eval", "nano/caption", "--model", bundle, "--limit", 3, "--json", card, "--engine", engine]
     assert not _run(monkeypatch, *words)
     found = json.loads(card.read_text())["model"]
     assert found["engine"] == engine
@@ -71,8 +71,8 @@ def test_a_score_card_names_the_engine(
 
 
 @pytest.mark.parametrize("stored", ["floats", "int8"])
-def test_torch_int8_computes_in_int8_whatever_is_stored(stored: str, family: Path, tmp_path: Path) -> None:
-    exact_pali = Pali.from_pretrained(family)
+def test_torch_int8_computes_in_int8_whatever_is_stored(stored: str, bundle: Path, tmp_path: Path) -> None:
+    exact_pali = Pali.from_pretrained(bundle)
     folder = exact_pali.parts["pali"]
     if stored == "int8":
         write_int8(open_model(folder), folder := tmp_path / "int8")
@@ -88,46 +88,46 @@ def test_torch_int8_computes_in_int8_whatever_is_stored(stored: str, family: Pat
 
 
 @pytest.mark.parametrize("engine", ["torch-int8", "openvino", "openvino-int8"])
-def test_engines_of_cpus_are_refused_elsewhere(engine: Any, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_of_cpus_are_refused_elsewhere(engine: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openpali.infer.pali._device", torch.device)
     with pytest.raises(ValueError, match=f"engine {engine} computes on a cpu, not on cuda: take engine torch"):
-        Pali.from_pretrained(family, engine, device="cuda")
+        Pali.from_pretrained(bundle, engine, device="cuda")
 
 
 @pytest.mark.parametrize("command", [["predict", "PHOTO", "what?"], ["eval", "nano/caption"]])
 def test_a_missing_engine_is_one_sentence_that_names_the_extra(
-    monkeypatch, family: Path, tmp_path: Path, command: list[str]
+    monkeypatch, bundle: Path, tmp_path: Path, command: list[str]
 ) -> None:
     photo = tmp_path / "photo.png"
     Image.new("RGB", (8, 8)).save(photo)
     monkeypatch.setitem(sys.modules, "openvino", None)
     words = [str(photo) if word == "PHOTO" else word for word in command]
-    code = _run(monkeypatch, *words, "--model", family, "--engine", "openvino")
+    code = _run(monkeypatch, *words, "--model", bundle, "--engine", "openvino")
     assert code == "openpali: engine openvino needs OpenVINO: pip install 'openpali[cpu]'"
 
 
 def test_auto_is_openvino_where_it_is_installed_and_else_says_once_that_it_is_not(
-    monkeypatch, family: Path, tmp_path: Path
+    monkeypatch, bundle: Path, tmp_path: Path
 ) -> None:
     _installed.cache_clear()
-    assert Pali.from_pretrained(family, "auto").engine == "openvino"
-    assert Pali.from_pretrained(family, "auto", dtype="bf16").engine == "torch"
+    assert Pali.from_pretrained(bundle, "auto").engine == "openvino"
+    assert Pali.from_pretrained(bundle, "auto", dtype="bf16").engine == "torch"
     monkeypatch.setitem(sys.modules, "openvino", None)
     _installed.cache_clear()
     card = tmp_path / "card.json"
-    words = ["eval", "nano/caption", "--model", family, "--limit", 2, "--json", card, "--engine", "auto"]
+    words = ["eval", "nano/caption", "--model", bundle, "--limit", 2, "--json", card, "--engine", "auto"]
     with pytest.warns(EngineMissing, match=r"pip install 'openpali\[cpu\]'"):
         assert not _run(monkeypatch, *words)
     with warnings.catch_warnings():
         warnings.simplefilter("error", EngineMissing)  # it was said
-        assert Pali.from_pretrained(family, "auto").engine == "torch"
+        assert Pali.from_pretrained(bundle, "auto").engine == "torch"
     assert json.loads(card.read_text())["model"]["engine"] == "torch"
     _installed.cache_clear()
 
 
-def test_a_score_card_names_dtype_and_device(monkeypatch, family: Path, tmp_path: Path, opened: list[Pali]) -> None:
+def test_a_score_card_names_dtype_and_device(monkeypatch, bundle: Path, tmp_path: Path, opened: list[Pali]) -> None:
     card, answers = tmp_path / "card.json", tmp_path / "a.jsonl"
-    words = ["eval", "nano/caption", "--model", family, "--limit", 3, "--save-predictions", answers]
+    words = ["eval", "nano/caption", "--model", bundle, "--limit", 3, "--save-predictions", answers]
     assert not _run(monkeypatch, *words, "--json", card, "--dtype", "bf16", "--device", "cpu")
     found = json.loads(card.read_text())["model"]
     assert (found["dtype"], found["device"]) == ("bf16", "cpu")
@@ -135,8 +135,8 @@ def test_a_score_card_names_dtype_and_device(monkeypatch, family: Path, tmp_path
     assert "its dtype is 'bf16', now it is 'fp32'" in str(_run(monkeypatch, *words))
 
 
-def test_saved_answers_are_of_one_engine(monkeypatch, family: Path, tmp_path: Path) -> None:
-    words = ["eval", "nano/caption", "--model", family, "--limit", 2, "--save-predictions", tmp_path / "a.jsonl"]
+def test_saved_answers_are_of_one_engine(monkeypatch, bundle: Path, tmp_path: Path) -> None:
+    words = ["eval", "nano/caption", "--model", bundle, "--limit", 2, "--save-predictions", tmp_path / "a.jsonl"]
     _run(monkeypatch, *words)
     code = _run(monkeypatch, *words, "--engine", "openvino")
     assert "its engine is 'torch', now it is 'openvino'" in str(code)
@@ -144,10 +144,10 @@ def test_saved_answers_are_of_one_engine(monkeypatch, family: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(("supported", "dtype"), [(True, "bf16"), (False, "fp32")])
 def test_a_score_card_records_what_openvino_computes_in(
-    monkeypatch, family: Path, tmp_path: Path, supported: bool, dtype: str
+    monkeypatch, bundle: Path, tmp_path: Path, supported: bool, dtype: str
 ) -> None:
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: supported)
     card = tmp_path / "card.json"
-    words = ["eval", "nano/caption", "--model", family, "--limit", 1, "--json", card, "--engine", "openvino"]
+    words = ["eval", "nano/caption", "--model", bundle, "--limit", 1, "--json", card, "--engine", "openvino"]
     assert not _run(monkeypatch, *words)
     assert json.loads(card.read_text())["model"]["dtype"] == dtype

@@ -82,16 +82,16 @@ def test_an_input_too_long_for_the_compiled_encoder_goes_through_torch(compiled,
     assert [r[0].ids for r in generate(compiled, images, prompt, frames)] == [r[0].ids for r in expected]
 
 
-def test_the_facade_answers_alike_with_every_engine(family, monkeypatch) -> None:
+def test_the_facade_answers_alike_with_every_engine(bundle, monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # a random model is sure of nothing
     image = torch.randint(0, 256, (90, 120, 3), dtype=torch.uint8).numpy()
-    answers = {name: Pali.from_pretrained(family, name).caption([image] * 2) for name in ("torch", "openvino")}
+    answers = {name: Pali.from_pretrained(bundle, name).caption([image] * 2) for name in ("torch", "openvino")}
     assert answers["torch"] == answers["openvino"]
     with pytest.raises(ValueError, match=r"no engine 'tpu': there are torch, .*, openvino-int8, auto"):
-        Pali.from_pretrained(family, "tpu")
+        Pali.from_pretrained(bundle, "tpu")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ValueError, match=r"pip install 'openpali\[cpu\]'"):
-        Pali.from_pretrained(family, "openvino")
+        Pali.from_pretrained(bundle, "openvino")
 
 
 def test_memories_and_caches_of_one_model_do_not_disturb_each_other(compiled) -> None:
@@ -129,8 +129,8 @@ def test_the_decoder_alone_of_a_model_that_is_not_float32(int8: bool, precision:
 
 @pytest.mark.parametrize("name", ["openvino", "openvino-int8"])
 @pytest.mark.parametrize("int8", [False, True])
-def test_the_facade_with_bf16_compiles_the_decoder_alone(family, tmp_path, name: Any, int8: bool) -> None:
-    folder = family / "pali"
+def test_the_facade_with_bf16_compiles_the_decoder_alone(bundle, tmp_path, name: Any, int8: bool) -> None:
+    folder = bundle / "pali"
     if int8:
         write_int8(open_model(folder), folder := tmp_path / "int8")
     pipeline = Pali.from_pretrained(folder, name, dtype="bf16").pipeline()
@@ -138,7 +138,7 @@ def test_the_facade_with_bf16_compiles_the_decoder_alone(family, tmp_path, name:
     linears = {type(each) for each in pipeline.model.modules() if isinstance(each, torch.nn.Linear | Int8Linear)}
     assert (linears == {Int8Linear}) == (name == "openvino-int8")
     prompt = torch.randint(2, 99, (2, 9), generator=torch.Generator().manual_seed(0))
-    exact = open_model(family / "pali").model()
+    exact = open_model(bundle / "pali").model()
     seen = pipeline.engine.step(
         torch.zeros(2, 1, dtype=torch.long), pipeline.engine.start(encode(pipeline.engine, None, prompt), 1)
     )
@@ -173,11 +173,11 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
 
 
 @pytest.mark.slow
-def test_an_int8_folder_gives_what_its_floats_give(family, tmp_path) -> None:
-    write_int8(open_model(family / "pali"), tmp_path / "int8")
+def test_an_int8_folder_gives_what_its_floats_give(bundle, tmp_path) -> None:
+    write_int8(open_model(bundle / "pali"), tmp_path / "int8")
     assert open_model(tmp_path / "int8").facts.int8
     image = torch.randint(0, 256, (1, 1, 72, 72, 3), dtype=torch.uint8)
-    expected = open_model(family / "pali").model().embed_images(image)
+    expected = open_model(bundle / "pali").model().embed_images(image)
 
     def embed(folder: Path, name: EngineName) -> torch.Tensor:
         return Pali.from_pretrained(folder, name).pipeline().engine.look(image).tokens
@@ -185,7 +185,7 @@ def test_an_int8_folder_gives_what_its_floats_give(family, tmp_path) -> None:
     widened, stored = embed(tmp_path / "int8", "openvino"), embed(tmp_path / "int8", "openvino-int8")
     for seen in (widened, stored):
         assert (seen - expected).norm() < 0.05 * expected.norm()
-    assert torch.equal(stored, embed(family / "pali", "openvino-int8"))  # quantized when loaded, by the same rule
+    assert torch.equal(stored, embed(bundle / "pali", "openvino-int8"))  # quantized when loaded, by the same rule
 
 
 def test_every_stored_layer_has_a_stand_in_for_as_long_as_it_is_traced() -> None:

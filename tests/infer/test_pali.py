@@ -22,12 +22,12 @@ from openpali.weights.quantize import write_int8
 
 
 @pytest.fixture(scope="module")
-def pali(family: Path) -> Pali:
-    return Pali.from_pretrained(family)
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
 
 
 @pytest.fixture(scope="module")
-def images(family: Path) -> list[np.ndarray]:
+def images(bundle: Path) -> list[np.ndarray]:
     source = open_source("nano/scene", {"split": "heldout", "min_objects": 2})
     return [source[i].images[0] for i in range(3)]
 
@@ -74,12 +74,12 @@ def test_an_opened_pillow_image_gives_the_pixels_of_its_file(tmp_path: Path) -> 
     np.testing.assert_array_equal(open_image(clear).pixels[:3], 255)  # transparency is laid on white
 
 
-def test_parts_are_chosen_by_task_and_share_the_frozen_vit(pali: Pali, family: Path) -> None:
+def test_parts_are_chosen_by_task_and_share_the_frozen_vit(pali: Pali, bundle: Path) -> None:
     assert pali.task("refseg").masks is not None
-    main, transfer = (open_model(family / part).weights() for part in ("pali", "refseg"))
+    main, transfer = (open_model(bundle / part).weights() for part in ("pali", "refseg"))
     assert (transfer["vit.positions"] == main["vit.positions"]).all()
-    assert (family / "refseg" / "model.safetensors").stat().st_size < (
-        family / "pali" / "model.safetensors"
+    assert (bundle / "refseg" / "model.safetensors").stat().st_size < (
+        bundle / "pali" / "model.safetensors"
     ).stat().st_size
 
 
@@ -193,7 +193,7 @@ def test_an_unknown_model_is_named() -> None:
         Pali.from_pretrained("nothing")
 
 
-def test_tasks_without_a_language_ignore_the_languages_of_the_family(
+def test_tasks_without_a_language_ignore_the_languages_of_the_bundle(
     pali: Pali, images: list[np.ndarray], monkeypatch
 ) -> None:
     monkeypatch.setattr(pali.pipeline(), "languages", ("ja",))
@@ -208,29 +208,29 @@ def test_an_unknown_language_is_refused(pali: Pali, images: list[np.ndarray]) ->
             pali.caption(images, lang=lang)
 
 
-def test_the_model_computes_in_the_requested_dtype(family: Path, tmp_path: Path, images: list) -> None:
+def test_the_model_computes_in_the_requested_dtype(bundle: Path, tmp_path: Path, images: list) -> None:
     """In bf16, what is bf16 on disk is not copied; int8 stays int8."""
-    half = Pali.from_pretrained(family, dtype="bf16")
+    half = Pali.from_pretrained(bundle, dtype="bf16")
     for part in ("pali", "siglip"):
         assert {t.dtype for t in half.load(part)[1].state_dict().values()} == {torch.bfloat16}
-    stored = open_model(family / "pali").weights()
+    stored = open_model(bundle / "pali").weights()
     assert all(value.dtype == torch.bfloat16 for value in stored.values())
-    assert {t.dtype for t in Pali.from_pretrained(family).load("pali")[1].parameters()} == {torch.float32}
-    write_int8(open_model(family / "pali"), tmp_path / "int8")
+    assert {t.dtype for t in Pali.from_pretrained(bundle).load("pali")[1].parameters()} == {torch.float32}
+    write_int8(open_model(bundle / "pali"), tmp_path / "int8")
     small = Pali.from_pretrained(tmp_path / "int8", dtype="bf16")
     assert {t.dtype for t in small.load("pali")[1].state_dict().values()} == {torch.int8, torch.bfloat16}
     for pali in (half, small):
         assert len(pali.caption(images)) == len(images)
         assert np.isfinite(pali.log_perplexity([[p] for p in images], "what?", ["a horse"])).all()
-    exact = Pali.from_pretrained(family)
+    exact = Pali.from_pretrained(bundle)
     np.testing.assert_allclose(half.embed_image(images), exact.embed_image(images), atol=0.02)
     np.testing.assert_allclose(half.embed_text(["a cat"]), exact.embed_text(["a cat"]), atol=0.02)
     np.testing.assert_allclose(half.similarity(images, ["cat"]), exact.similarity(images, ["cat"]), atol=0.05)
 
 
-def test_model_and_inputs_are_on_the_requested_device(family: Path, images: list) -> None:
+def test_model_and_inputs_are_on_the_requested_device(bundle: Path, images: list) -> None:
     """On torch's device without memory, which a machine without a GPU has too, as far as that goes."""
-    pali = Pali.from_pretrained(family)
+    pali = Pali.from_pretrained(bundle)
     pali.device = torch.device("meta")  # which is refused, since nothing can be read from it
     assert all(value.is_meta for value in pali.load("pali")[1].state_dict().values())
     pixels, prompt, _ = pali.pipeline().read([([image], [5, 6]) for image in images])
@@ -239,14 +239,14 @@ def test_model_and_inputs_are_on_the_requested_device(family: Path, images: list
     assert prompt.is_meta
 
 
-def test_missing_devices_and_dtypes_are_refused(family: Path, monkeypatch) -> None:
+def test_missing_devices_and_dtypes_are_refused(bundle: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match="torch finds no device 'abacus' here"):
-        Pali.from_pretrained(family, device="abacus")
+        Pali.from_pretrained(bundle, device="abacus")
     for device in ("meta", "hpu"):
         with pytest.raises(ValueError, match=f"torch finds no device '{device}' here"):
-            Pali.from_pretrained(family, device=device)
+            Pali.from_pretrained(bundle, device=device)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch finds no device 'cuda' here: take cpu, or cuda where"):
-            Pali.from_pretrained(family, device="cuda")
+            Pali.from_pretrained(bundle, device="cuda")
     with pytest.raises(ValueError, match="no dtype 'fp16': there are fp32, bf16"):
-        Pali.from_pretrained(family, dtype="fp16")
+        Pali.from_pretrained(bundle, dtype="fp16")

@@ -30,20 +30,20 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def pali(family: Path) -> Pali:
-    return Pali.from_pretrained(family)
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
 
 
 @pytest.fixture(scope="module")
-def images(family: Path) -> list[np.ndarray]:
+def images(bundle: Path) -> list[np.ndarray]:
     source = open_source("nano/scene", {"split": "heldout", "min_objects": 2})
     return [source[i].images[0] for i in range(4)]
 
 
 @pytest.fixture
-def live(family: Path) -> Pipeline:
+def live(bundle: Path) -> Pipeline:
     """A model in training, whose ViT is frozen in evaluation mode; its dropout would change every answer."""
-    stored = Pali.from_pretrained(family).load("pali")[0]
+    stored = Pali.from_pretrained(bundle).load("pali")[0]
     model = stored.model()
     assert isinstance(model, PaliModel)
     for module in model.modules():

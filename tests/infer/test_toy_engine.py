@@ -51,9 +51,9 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     calls.clear()
 
 
-def test_it_answers_as_torch_and_is_served(family: Path) -> None:
+def test_it_answers_as_torch_and_is_served(bundle: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    toy, torch_ = Pali.from_pretrained(family, "toy"), Pali.from_pretrained(family)
+    toy, torch_ = Pali.from_pretrained(bundle, "toy"), Pali.from_pretrained(bundle)
     prompt = "Answer in en: what? <extra_id_0>"
     [found], [expected] = (pali.predict([[image]], [prompt]) for pali in (toy, torch_))
     assert found.generation == expected.generation
@@ -68,8 +68,8 @@ def test_it_answers_as_torch_and_is_served(family: Path) -> None:
     assert calls == ["look"] + ["step"] * len(found.generation.log_probs)
 
 
-def test_auto_takes_the_first_that_can_run(family: Path) -> None:
-    assert Pali.from_pretrained(family, "auto", dtype="bf16").engine == "toy"
+def test_auto_takes_the_first_that_can_run(bundle: Path) -> None:
+    assert Pali.from_pretrained(bundle, "auto", dtype="bf16").engine == "toy"
 
 
 def test_it_is_refused_where_it_cannot_run() -> None:

@@ -20,11 +20,11 @@ from openpali.cli.main import main
 from openpali.infer.pali import Pali
 from openpali.model.lora import LoraConfig
 from openpali.weights.adapters import Adapter, write_adapter
-from openpali.weights.family import open_family, open_tokenizer
+from openpali.weights.bundle import open_bundle, open_tokenizer
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.hub import parse, pinned, push
-from openpali.weights.write import write_family
+from openpali.weights.write import write_bundle
 
 from . import checkpoints
 from .hub_endpoint import COMMIT, WEIGHTS, Endpoint, commit_of, hub_of
@@ -162,7 +162,7 @@ def test_what_was_pushed_is_fetched(endpoint: type[Endpoint], repositories: Path
     assert "license: of pushed\n" in (repositories / "me" / "pushed" / "README.md").read_text()
 
 
-def test_a_push_replaces_an_adapter_and_families_keep_their_tokenizers(
+def test_a_push_replaces_an_adapter_and_bundles_keep_their_tokenizers(
     endpoint: type[Endpoint], repositories: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
@@ -175,9 +175,9 @@ def test_a_push_replaces_an_adapter_and_families_keep_their_tokenizers(
     push(folder, "hf://me/new", "card")
     left = {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()}
     assert left == {path.name for path in folder.iterdir()} | {"README.md", "onnx/config.json"}
-    shutil.copytree(folder, repositories / "me" / "family" / "pali")
-    write_family(repositories / "me" / "family", ["pali"], {}, [])
-    [part] = open_family(find_model("hf://me/family")).parts.values()
+    shutil.copytree(folder, repositories / "me" / "bundle" / "pali")
+    write_bundle(repositories / "me" / "bundle", ["pali"], {}, [])
+    [part] = open_bundle(find_model("hf://me/bundle")).parts.values()
     assert open_model(part).tokenizer.proto == open_model(folder).tokenizer.proto
 
 

@@ -164,12 +164,12 @@ def test_a_folder_goes_in_and_out_bit_for_bit(kind: str, tmp_path: Path) -> None
     ],
 )
 def test_an_adapter_with_names_of_transformers_is_refused(
-    layer: str, said: str, downloaded: Path, family: Path, tmp_path: Path
+    layer: str, said: str, downloaded: Path, bundle: Path, tmp_path: Path
 ) -> None:
     theirs = PaliGemmaForConditionalGeneration.from_pretrained(downloaded)
     get_peft_model(theirs, LoraConfig(target_modules=[layer])).save_pretrained(tmp_path)
     file = tmp_path / "adapter_config.json"
-    base = {"base_model_name_or_path": str(family / "pali")}
+    base = {"base_model_name_or_path": str(bundle / "pali")}
     file.write_text(json.dumps({**json.loads(file.read_text()), **base}))
     for plain in (False, True):
         with pytest.raises(ValueError, match=said):
@@ -195,8 +195,8 @@ def openpali(
 
 
 @pytest.fixture(scope="module")
-def family(downloaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("family")
+def bundle(downloaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
     np.savez(folder / "vae-oid.npz", **mask_codec_arrays())
     convert(downloaded, folder / "pg", masks=folder / "vae-oid.npz")
     return folder / "pg"
@@ -204,13 +204,13 @@ def family(downloaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command_converts_and_compares(
     downloaded: Path,
-    family: Path,
+    bundle: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = partial(openpali, capsys, monkeypatch)
-    masks = family.parent / "vae-oid.npz"
+    masks = bundle.parent / "vae-oid.npz"
     printed = run("convert", "--model", downloaded, "--masks", masks, "--out", tmp_path / "pg", "--report")
     assert "PaliGemma 2: " in printed
     assert "mask VQ-VAE: 128 codes" in printed
@@ -226,8 +226,8 @@ def test_the_command_converts_and_compares(
 
 
 @pytest.mark.parametrize(("engine", "taken"), [("auto", "torch"), ("torch-int8", "torch-int8")])
-def test_its_tasks_answer(engine: EngineName, taken: EngineName, family: Path) -> None:
-    pali = Pali.from_pretrained(family, engine)
+def test_its_tasks_answer(engine: EngineName, taken: EngineName, bundle: Path) -> None:
+    pali = Pali.from_pretrained(bundle, engine)
     assert pali.engine == taken
     image = np.full((20, 30, 3), 90, np.uint8)
     for name, text in (("caption", ""), ("ocr", ""), ("vqa", "why?"), ("detect", "dog ; cat"), ("refseg", "dog")):
@@ -254,12 +254,12 @@ def test_its_tasks_answer(engine: EngineName, taken: EngineName, family: Path) -
     losses = pali.log_perplexity([[image]], "caption en", ["a dog", "a cat"])
     assert losses.shape == (1, 2)
     with pytest.raises(ValueError, match="engine openvino cannot run a paligemma"):
-        Pali(family, "openvino")
+        Pali(bundle, "openvino")
 
 
-def test_one_box_and_one_mask_in_the_answer(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_box_and_one_mask_in_the_answer(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that says what a "mix" checkpoint would, by a bias on its logits."""
-    pali = Pali.from_pretrained(family)
+    pali = Pali.from_pretrained(bundle)
     tokenizer, model = pali.pipeline().tokenizer, pali.pipeline().model
     answer = "<loc0256><loc0128><loc0767><loc0640>" + "<seg090>" * 16 + " dog"
     said = [*tokenizer.encode(answer), tokenizer.eos_id]
@@ -278,16 +278,16 @@ def test_one_box_and_one_mask_in_the_answer(family: Path, monkeypatch: pytest.Mo
 
 
 def test_files_are_checked_asked_and_scored(
-    family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = partial(openpali, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "objects": [{"name": "dog", "box": [5, 5, 30, 40]}]}
     Path("mine.jsonl").write_text(json.dumps(record) + "\n")
-    assert "detect dog" in run("data", "validate", "mine.jsonl", "--model", family)
-    assert "f1@0.5" in run("eval", "mine.jsonl", "--task", "detect", "--model", family)
-    run("quantize", family / "pali", "--out", "small")
+    assert "detect dog" in run("data", "validate", "mine.jsonl", "--model", bundle)
+    assert "f1@0.5" in run("eval", "mine.jsonl", "--task", "detect", "--model", bundle)
+    run("quantize", bundle / "pali", "--out", "small")
     assert open_model(Path("small")).facts.int8
     assert open_model(Path("small")).stored()["text.embed.weight"].dtype == torch.int8  # each token reads all of it
     asked = ("predict", "photo.png", "--task", "ocr", "--model", "small", "--dtype", "bf16", "--json")

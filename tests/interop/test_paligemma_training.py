@@ -25,9 +25,9 @@ from openpali.train.objectives.registry import build_objective
 from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
 from openpali.weights.export import export
-from openpali.weights.family import open_tokenizer
 from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
 from typed_commands import run_typed

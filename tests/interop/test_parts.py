@@ -412,7 +412,7 @@ def test_export_of_int8_writes_the_floats_that_it_stands_for(sources: Path, tmp_
             assert (value.float() - exact[key]).abs().max() <= 0.01 * exact[key].abs().max(), key
 
 
-def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     convert(sources / "siglip", tmp_path / "siglip", architecture=SigLIPArchitecture())
     openpali(capsys, monkeypatch, "export", tmp_path / "siglip", "--out", tmp_path / "out")
     convert(tmp_path / "out", tmp_path / "again", architecture=SigLIPArchitecture())
@@ -423,7 +423,7 @@ def test_export_of_a_siglip_a_family_and_others(sources: Path, tmp_path: Path, c
     write_model(tmp_path / "masks", materialise(build(masks)).state_dict(), masks, preprocess=None, tokenizer=None)
     described = {"parts": {"pali": "pali", "siglip": "siglip", "mask_vqvae": "masks"}, "tasks": {}}
     (tmp_path / "family.json").write_text(json.dumps(described))
-    lines = openpali(capsys, monkeypatch, "export", tmp_path, "--out", tmp_path / "family")
+    lines = openpali(capsys, monkeypatch, "export", tmp_path, "--out", tmp_path / "bundle")
     assert [line.split()[0] for line in lines] == ["pali", "pali", "siglip"]
     monkeypatch.setattr(sys, "argv", ["openpali", "export", str(tmp_path / "masks"), "--out", "x"])
     with pytest.raises(

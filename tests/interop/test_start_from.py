@@ -37,7 +37,7 @@ TESTS = {  # in the order of the columns
         "train.test_lora.test_a_killed_run_equals_one_that_was_not",
         "weights.test_quantize.test_int8_models_are_close_to_the_original",
         "serve.test_serving_doc.test_commands_run",
-        "interop.test_parts.test_export_of_a_siglip_a_family_and_others",
+        "interop.test_parts.test_export_of_a_siglip_a_bundle_and_others",
     ],
     "PaliGemma, PaliGemma 2 (pt, mix)": [
         CHAIN,
@@ -64,7 +64,7 @@ TESTS = {  # in the order of the columns
         "",
         f"{HERE}test_int8_is_close_to_transformers",
         f"{HERE}test_the_server_embeds_as_transformers_does",
-        "interop.test_parts.test_export_of_a_siglip_a_family_and_others",
+        "interop.test_parts.test_export_of_a_siglip_a_bundle_and_others",
     ],
     "T5 v1.1, Flan-T5, mT5, umT5, UL2": [
         CHAIN,

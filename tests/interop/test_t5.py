@@ -1,4 +1,4 @@
-"""T5's family as transformers writes it: every layer, generated tokens, and policies of the head."""
+"""T5's bundle as transformers writes it: every layer, generated tokens, and policies of the head."""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.step import check_sizes
 from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
 from openpali.weights.export import export
-from openpali.weights.family import open_tokenizer
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
 

@@ -1,4 +1,4 @@
-"""Tokenizers of T5's family: golden ids, unchanged sentinels, and `tokenizer.json`."""
+"""Tokenizers of T5's bundle: golden ids, unchanged sentinels, and `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_location_tokens_are_added_on_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"type": "BPE", "vocab": {}}}, "a BPE model: T5's family has unigram models"),
+        ({"model": {"type": "BPE", "vocab": {}}}, "a BPE model: T5's bundle has unigram models"),
         ({"normalizer": {"type": "Lowercase"}}, "its normalisation has a step 'Lowercase'"),
         ({"pre_tokenizer": {"type": "ByteLevel"}}, "its pre-tokenizer has a step 'ByteLevel'"),
         ({"added_tokens": [{"id": 900, "content": "<far>"}]}, "its added token <far> has id 900"),

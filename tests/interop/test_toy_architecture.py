@@ -43,9 +43,9 @@ from openpali.train.parallel import blocks_of
 from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
 from openpali.weights.export import export
-from openpali.weights.family import open_tokenizer
 from openpali.weights.format import open_model
 
 

@@ -47,7 +47,7 @@ from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
-from openpali.weights.write import write_family, write_model
+from openpali.weights.write import write_bundle, write_model
 
 PROMPTS = ["detect: a red apple", "Answer in en: how many?"]
 ANSWERS = ["ten", "a green car"]
@@ -153,7 +153,7 @@ def test_sharded_folders_load(core: PaliModel, model: PaliForConditionalGenerati
     assert same_weights(open_model(tmp_path).model(), core)
 
 
-def test_a_part_of_a_family_is_read_with_its_base(core: PaliModel, folder: Path, tokenizer: Tokenizer) -> None:
+def test_a_part_of_a_bundle_is_read_with_its_base(core: PaliModel, folder: Path, tokenizer: Tokenizer) -> None:
     part = folder.parent / "part"
     weights = {k: v + 1 for k, v in core.state_dict().items() if k.startswith("text.")}
     write_model(
@@ -514,7 +514,7 @@ def test_the_documentation_runs(folder: Path, tmp_path: Path, monkeypatch: pytes
     page = (Path(__file__).parents[2] / "docs" / "transformers.md").read_text()
     (tmp_path / "shipped" / "nano").mkdir(parents=True)
     (tmp_path / "shipped" / "nano" / "pali").symlink_to(folder)
-    write_family(tmp_path / "shipped" / "nano", ["pali"], {}, [])
+    write_bundle(tmp_path / "shipped" / "nano", ["pali"], {}, [])
     monkeypatch.setattr("openpali.weights.find.SHIPPED", tmp_path / "shipped")
     PILImage.new("RGB", (99, 80), "red").save(tmp_path / "photo.png")
     rows = [{"images": ["photo.png"], "question": "which?", "answers": [answer]} for answer in ANSWERS]

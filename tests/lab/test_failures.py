@@ -15,8 +15,8 @@ from openpali.reports.drawing import count_mask_tokens
 
 
 @pytest.fixture(scope="module")
-def runs(family: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    pali, root = Pali.from_pretrained(family), tmp_path_factory.mktemp("data")
+def runs(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    pali, root = Pali.from_pretrained(bundle), tmp_path_factory.mktemp("data")
     return [run(find_benchmark(name), pali, root, limit=3) for name in ("nano/detect", "nano/refseg")]
 
 

@@ -161,8 +161,8 @@ def test_malformed_parity() -> None:
 
 
 @pytest.fixture(scope="module")
-def pali(family: Path) -> Pali:
-    return Pali.from_pretrained(family)
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
 
 
 def test_log_perplexity_is_that_of_the_model(pali: Pali) -> None:

@@ -26,7 +26,7 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.train.load import parse_recipe
 from openpali.train.phases import training_terms
 from openpali.train.recipe import Recipe, SourceSpec
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.find import SHIPPED
 from openpali.weights.known import known_terms
 

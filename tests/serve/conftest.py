@@ -1,4 +1,4 @@
-"""A tiny family, images, and a scheduler that is stepped by hand."""
+"""A tiny bundle, images, and a scheduler that is stepped by hand."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from openpali.tasks.example import Image
 
 
 @pytest.fixture(scope="session")
-def pali(family: Path) -> Pali:
-    return Pali.from_pretrained(family)
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
 
 
 @pytest.fixture(scope="session")

@@ -30,12 +30,12 @@ SHORT = Decoding(max_tokens=12)
 
 
 @pytest.fixture(scope="module")
-def folders(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Two adapters of the family's main part; the second changes the image encoder, too."""
+def folders(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Two adapters of the bundle's main part; the second changes the image encoder, too."""
     root = tmp_path_factory.mktemp("adapters")
     return {
-        "one": make_adapter(family / "pali", root / "one", 1),
-        "two": make_adapter(family / "pali", root / "two", 2, ("text", "vit")),
+        "one": make_adapter(bundle / "pali", root / "one", 1),
+        "two": make_adapter(bundle / "pali", root / "two", 2, ("text", "vit")),
     }
 
 
@@ -51,8 +51,8 @@ def client(pali: Pali, adapters: Mapping[str, Pali]) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("form", ["fp32", "bf16", "int8"])
-def test_they_hold_no_second_copy_of_the_base(form: str, family: Path, tmp_path: Path) -> None:
-    base = family / "pali"
+def test_they_hold_no_second_copy_of_the_base(form: str, bundle: Path, tmp_path: Path) -> None:
+    base = bundle / "pali"
     if form == "int8":
         write_int8(open_model(base), tmp_path / "int8")
         base = tmp_path / "int8"
@@ -155,23 +155,23 @@ def refused(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
 
 
 def test_what_does_not_belong_to_the_model_is_refused(
-    family: Path, folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = folders["one"]
     other = tmp_path / "other"
     write_merged(open_model(one), other)
     said = refused(monkeypatch, "--model", other, "--adapter", f"one={one}")
-    assert f"changes the model {family / 'pali'}, not {other}: give one that was trained on this" in said
+    assert f"changes the model {bundle / 'pali'}, not {other}: give one that was trained on this" in said
     for each, message in (
         (one, "write NAME=FOLDER"),
-        (f"family={one}", "there is a model 'family' already"),
+        (f"bundle={one}", "there is a model 'bundle' already"),
         (f"other={other}", "is a whole model, not an adapter"),
-        (f"all={family}", "is a whole model, not an adapter"),
+        (f"all={bundle}", "is a whole model, not an adapter"),
         ("gone=gone", "no model 'gone'"),
     ):
-        assert message in refused(monkeypatch, "--model", family, "--adapter", each)
+        assert message in refused(monkeypatch, "--model", bundle, "--adapter", each)
     twice = "--adapter", f"one={one}", "--adapter", f"one={one}"
-    assert "there is a model 'one' already" in refused(monkeypatch, "--model", family, *twice)
-    fast = Pali.from_pretrained(family, "torch-int8")
+    assert "there is a model 'one' already" in refused(monkeypatch, "--model", bundle, *twice)
+    fast = Pali.from_pretrained(bundle, "torch-int8")
     with pytest.raises(ValueError, match="share their base's weights with engine torch"):
         fast.adapted(one)

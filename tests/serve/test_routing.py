@@ -1,4 +1,4 @@
-"""Of several parts of a family, the one that reads best answers: in Python, in bulk, and through the scheduler."""
+"""Of several parts of a bundle, the one that reads best answers: in Python, in bulk, and through the scheduler."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_each_row_asks_its_own_parts_in_its_own_order() -> None:
     assert ask_in_turn([], ask) == []
 
 
-def family(readers: Path, folder: Path, pali: Calibration, line: Calibration, stranger: str = "") -> Pali:
+def bundle(readers: Path, folder: Path, pali: Calibration, line: Calibration, stranger: str = "") -> Pali:
     """The readers with calibrations; one part may know no image."""
     shutil.copytree(readers, folder)
     for part, calibration in (("pali", pali), ("line", line)):
@@ -107,7 +107,7 @@ def test_python_bulk_server_and_evaluation_give_the_same_answers(
     expected: Sequence[str],
 ) -> None:
     monkeypatch.setattr(Generation, "complete", True)  # a random model hardly ever ends its answers
-    model = family(readers, tmp_path / "both", pali, line, stranger)
+    model = bundle(readers, tmp_path / "both", pali, line, stranger)
     alone = [model.predict([[row]], [PROMPT], part=part)[0] for row, part in zip(ROWS, expected, strict=True)]
 
     def check(found: Sequence[Prediction]) -> None:

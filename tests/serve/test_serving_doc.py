@@ -37,11 +37,11 @@ ADDRESS = "http://127.0.0.1:8000"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, family: Path, images: Sequence[Image]) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, bundle: Path, images: Sequence[Image]) -> Path:
     """A working folder with the model, the adapter and the image that the page names."""
     folder = tmp_path_factory.mktemp("serving")
-    (folder / "nano").symlink_to(family)
-    make_adapter(family / "pali", folder / "mine-lora" / "best", 1)
+    (folder / "nano").symlink_to(bundle)
+    make_adapter(bundle / "pali", folder / "mine-lora" / "best", 1)
     PILImage.fromarray(images[0]).save(folder / "photo.png")
     return folder
 

@@ -23,7 +23,7 @@ from openpali.tasks.base import require
 from openpali.tasks.example import Example
 from openpali.train.load import load_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 RECIPE = """
 name = "t/toy"

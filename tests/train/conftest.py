@@ -18,7 +18,7 @@ from openpali.distributed import Ranks
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from openpali.distributed import join_ranks
 from openpali.train.checkpoint import checkpoints
 from openpali.train.load import load_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 
 def attempt(body: Callable[[], None]) -> int:

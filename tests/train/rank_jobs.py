@@ -35,7 +35,7 @@ from openpali.train.objectives.sequence import Lockstep
 from openpali.train.parallel import blocks_of
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
 PATIENCE = 300.0  # seconds to wait for the first checkpoint before a signal, and for ranks to end after it

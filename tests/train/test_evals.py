@@ -36,7 +36,7 @@ from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.evals import Best, open_evaluations
 from openpali.train.load import load_recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.format import open_model
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step

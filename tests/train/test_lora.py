@@ -33,8 +33,8 @@ CAPTION = {"source": "nano/single", "task": "caption"}
 
 
 @pytest.fixture(scope="module")
-def base(family: Path) -> Path:
-    return family / "pali"
+def base(bundle: Path) -> Path:
+    return bundle / "pali"
 
 
 def lora_recipe(base: Path, /, lora: dict[str, Any] | None = None, **changes: Any) -> Recipe:

@@ -19,10 +19,10 @@ from openpali.train.recipe_file import as_toml, merge
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HASHES: dict[str, str] = json.loads((Path(__file__).parent / "recipe_hashes.json").read_text())
-SHIPPED = [  # files of a family, and those that recipes extend, are not recipes
+SHIPPED = [  # files of a bundle, and those that recipes extend, are not recipes
     str(path.relative_to(RECIPES).with_suffix(""))
     for path in sorted(RECIPES.glob("*/*.toml"))
-    if path.stem != "family" and path.parent.name != "study"
+    if path.stem != "bundle" and path.parent.name != "study"
 ]
 VALID = """
 name = "tiny"

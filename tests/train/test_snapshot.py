@@ -18,7 +18,7 @@ from openpali.train.checkpoint import checkpoints
 from openpali.train.load import parse_recipe
 from openpali.train.snapshot import export_checkpoint
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.format import open_model
 
 

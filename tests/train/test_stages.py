@@ -15,18 +15,18 @@ from openpali.train.load import load_recipe
 from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_family, open_tokenizer, pack_family
+from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.worlds.sources import _world
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-FAMILIES = ("nano", "mini")
+BUNDLES = ("nano", "mini")
 STAGES = {  # in order
-    f"{family}/{path.stem}": path
-    for family in FAMILIES
-    for path in sorted((RECIPES / family).glob("*.toml"))
-    if path.stem != "family"
+    f"{bundle}/{path.stem}": path
+    for bundle in BUNDLES
+    for path in sorted((RECIPES / bundle).glob("*.toml"))
+    if path.stem != "bundle"
 }
 
 
@@ -98,12 +98,12 @@ def test_stage(name, world, finished) -> None:
     finished[name] = recipe
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_family_packs(name, finished, tmp_path) -> None:
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_bundle_packs(name, finished, tmp_path) -> None:
     assert finished.keys() == STAGES.keys()
-    description = RECIPES / name / "family.toml"
-    sizes = pack_family(description, tmp_path / "family")
-    parts, tasks, *_ = open_family(tmp_path / "family")
+    description = RECIPES / name / "bundle.toml"
+    sizes = pack_bundle(description, tmp_path / "bundle")
+    parts, tasks, *_ = open_bundle(tmp_path / "bundle")
     described = tomllib.loads(description.read_text())
     assert parts.keys() == sizes.keys() == described["parts"].keys()
     wanted = described["tasks"].items()

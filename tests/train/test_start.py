@@ -30,8 +30,8 @@ from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import as_toml
 from openpali.train.start import inherit
 from openpali.weights.adapters import read_adapter
-from openpali.weights.family import mask_codec_of
-from openpali.weights.format import FAMILY, open_model
+from openpali.weights.bundle import mask_codec_of
+from openpali.weights.format import BUNDLE, open_model
 from openpali.weights.write import write_model
 
 PICO = PRESETS["pico"]
@@ -43,15 +43,15 @@ UNNAMED = {"model__preset": "", "model__tokenizer": "", "max_target": 160, "phas
 
 @pytest.fixture
 def start(tmp_path, tokenizer) -> str:
-    """A model that knows three tasks, in a family with a mask VQ-VAE."""
-    family = tmp_path / "family"
+    """A model that knows three tasks, in a bundle with a mask VQ-VAE."""
+    bundle = tmp_path / "bundle"
     size = PICO.vision.image_size
     shape = dataclasses.replace(PICO.text, vocab_size=tokenizer.vocab_size)
     config = dataclasses.replace(PICO, text=shape)
-    _write(family / "pali", config, preprocess=Preprocess(*size), tokenizer=tokenizer, facts=Facts(tasks=KNOWN))
-    _write(family / "masks", MaskVQVAEArchitecture.presets["pico"], preprocess=None, tokenizer=None)
-    (family / FAMILY).write_text(json.dumps({"parts": {"pali": "pali", "mask_vqvae": "masks"}, "tasks": {}}))
-    return str(family / "pali")
+    _write(bundle / "pali", config, preprocess=Preprocess(*size), tokenizer=tokenizer, facts=Facts(tasks=KNOWN))
+    _write(bundle / "masks", MaskVQVAEArchitecture.presets["pico"], preprocess=None, tokenizer=None)
+    (bundle / BUNDLE).write_text(json.dumps({"parts": {"pali": "pali", "mask_vqvae": "masks"}, "tasks": {}}))
+    return str(bundle / "pali")
 
 
 def _write(folder: Path, config: Any, **other: Any) -> None:
@@ -153,7 +153,7 @@ def test_the_mask_codec_is_the_start_models(tune, start, tokenizer) -> None:
 
 @pytest.mark.parametrize("where", ["phases.0.mixture.0", "evals.0"])
 def test_masks_without_a_codec_are_an_error_that_names_the_key(where, tune, start) -> None:
-    (Path(start).parent / FAMILY).unlink()
+    (Path(start).parent / BUNDLE).unlink()
     entry, evals = (REFSEG, []) if where.startswith("phases") else (DETECT, [{**REFSEG, "every": 8}])
     for recipe in (tune(entry, evals=evals), make_recipe(phases__0__mixture=[entry], evals=evals)):
         with pytest.raises(
@@ -173,12 +173,12 @@ def test_a_run_resumes_as_it_began_whatever_its_start_model_says(tune, start, ma
     assert open_model(tmp_path / "run" / "model").facts.tasks["detect"]["bins"] == 16
 
 
-def test_a_family_starts_a_run_with_its_main_part(tune, start, make_trainer) -> None:
-    family = str(Path(start).parent)
-    recipe, [note] = inherit(tune(DETECT, model__init={"": family}, model__lora={"rank": 2}))
+def test_a_bundle_starts_a_run_with_its_main_part(tune, start, make_trainer) -> None:
+    bundle = str(Path(start).parent)
+    recipe, [note] = inherit(tune(DETECT, model__init={"": bundle}, model__lora={"rank": 2}))
     ours, theirs = recipe.model, inherit(tune(DETECT)).recipe.model
     assert (ours.preset, ours.tokenizer, ours.masks, ours.knows) == (start, start, theirs.masks, theirs.knows)
-    assert note.startswith(f"inherited from {family}: preset {start}, tokenizer {start}, masks")
+    assert note.startswith(f"inherited from {bundle}: preset {start}, tokenizer {start}, masks")
     assert read_adapter(make_trainer(recipe).train()).base == start
 
 

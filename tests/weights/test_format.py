@@ -21,8 +21,8 @@ from openpali.model.lora import LoraConfig
 from openpali.tensors import load_exactly
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, read_adapter, write_adapter
+from openpali.weights.bundle import mask_codec_of, open_bundle, pack_bundle
 from openpali.weights.card import model_card
-from openpali.weights.family import mask_codec_of, open_family, pack_family
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.write import write_adapted, write_model
 
@@ -195,8 +195,8 @@ def test_weights_are_replaced_atomically(tmp_path, monkeypatch) -> None:
     [
         ("config.json", open_model),
         ("config.json", read_config),
-        ("family.json", open_family),
-        ("family.toml", lambda folder: pack_family(folder / "family.toml", folder / "out")),
+        ("family.json", open_bundle),
+        ("bundle.toml", lambda folder: pack_bundle(folder / "bundle.toml", folder / "out")),
         (tensors.INDEX, tensors.MappedTensors),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from openpali.model.lora import LoraConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, write_adapter
-from openpali.weights.family import pack_family
+from openpali.weights.bundle import pack_bundle
 from openpali.weights.format import open_model, write_merged
 from openpali.weights.ood import (
     CENTRES,
@@ -73,14 +73,14 @@ def test_copies_keep_what_a_model_knows_and_new_weights_lose_it(tmp_path: Path, 
     known = fit_ood(drawn(100, 0), drawn(50, 1))
     write_ood(source, known)
     write_int8(open_model(source), tmp_path / "int8")
-    (tmp_path / "family.toml").write_text(f'[parts]\npali = "{source}"\n')
-    pack_family(tmp_path / "family.toml", tmp_path / "family")
+    (tmp_path / "bundle.toml").write_text(f'[parts]\npali = "{source}"\n')
+    pack_bundle(tmp_path / "bundle.toml", tmp_path / "bundle")
     adapter = Adapter(str(source), LoraConfig(2, 4.0, []), {})
     write_adapter(tmp_path / "adapter", adapter)
     assert read_ood(tmp_path / "adapter") is None  # its base's is not its own
     write_ood(tmp_path / "adapter", known)
     write_merged(open_model(tmp_path / "adapter"), tmp_path / "merged")
-    for folder in (source, tmp_path / "int8", tmp_path / "family" / "pali", tmp_path / "merged"):
+    for folder in (source, tmp_path / "int8", tmp_path / "bundle" / "pali", tmp_path / "merged"):
         found = read_ood(folder)
         assert isinstance(found, OodDetector)
         torch.testing.assert_close(found.score(drawn(9, 2)), known.score(drawn(9, 2)))

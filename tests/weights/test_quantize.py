@@ -12,7 +12,7 @@ from openpali.architectures.registry import build
 from openpali.architectures.sizes import describe
 from openpali.model.init import materialise
 from openpali.tensors import WEIGHTS
-from openpali.weights.family import pack_family
+from openpali.weights.bundle import pack_bundle
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
 from openpali.weights.transplant import transplant
@@ -71,10 +71,10 @@ def test_int8_models_are_packed_and_transplanted_as_floats(tmp_path, tokenizer) 
     write(tmp_path / "float", "pali", tokenizer)
     write_int8(open_model(tmp_path / "float"), tmp_path / "int8")
     expected = open_model(tmp_path / "int8").model(plain=True).state_dict()
-    description = tmp_path / "family.toml"
+    description = tmp_path / "bundle.toml"
     description.write_text(f'[parts]\npali = "{tmp_path / "int8"}"\n')
-    pack_family(description, tmp_path / "family")
-    packed = open_model(tmp_path / "family" / "pali")
+    pack_bundle(description, tmp_path / "bundle")
+    packed = open_model(tmp_path / "bundle" / "pali")
     assert packed.facts == Facts()
     for name, value in packed.model().state_dict().items():
         assert torch.equal(value, expected[name].to(torch.bfloat16).float())

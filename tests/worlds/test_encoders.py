@@ -24,8 +24,8 @@ from openpali.worlds.benchmarks.nano import heldout
 
 
 @pytest.fixture(scope="module")
-def pali(family: Path) -> Pali:
-    return Pali.from_pretrained(family)
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
 
 
 def noise(count: int, side: int = 40) -> list[partial[np.ndarray]]:
@@ -58,9 +58,9 @@ def test_pooled_features_are_the_embedding_of_siglip(pali: Pali) -> None:
     assert found / np.linalg.norm(found, axis=1, keepdims=True) == pytest.approx(embedded, abs=1e-5)
 
 
-def test_features_have_the_precision_of_the_model(pali: Pali, family: Path, tmp_path: Path) -> None:
+def test_features_have_the_precision_of_the_model(pali: Pali, bundle: Path, tmp_path: Path) -> None:
     some = noise(2)
-    half = FeatureEncoder(Pali.from_pretrained(family, dtype="bf16"), cache=tmp_path)
+    half = FeatureEncoder(Pali.from_pretrained(bundle, dtype="bf16"), cache=tmp_path)
     assert half.vit.positions.dtype == torch.bfloat16
     exact, rounded = (e.features(some) for e in (FeatureEncoder(pali, cache=tmp_path), half))
     assert rounded == pytest.approx(exact, abs=0.1)

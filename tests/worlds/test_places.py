@@ -39,8 +39,8 @@ class Squares:
 
 
 @pytest.fixture(scope="module")
-def pali(family: Path) -> Pali:
-    return Pali.from_pretrained(family)
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
 
 
 def test_the_token_at_the_centre_of_an_object_is_probed(pali: Pali) -> None:

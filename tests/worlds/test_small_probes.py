@@ -128,7 +128,7 @@ def test_a_split_has_a_few_of_each_class_to_train_on_and_a_share_of_each_to_test
     assert counts["a"] == pytest.approx(2 * counts["b"], abs=3)
 
 
-def test_the_benchmark_averages_its_sets(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_benchmark_averages_its_sets(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
 
     def split(step: int) -> tuple[Labelled, Labelled]:
@@ -137,7 +137,7 @@ def test_the_benchmark_averages_its_sets(family: Path, monkeypatch: pytest.Monke
         return part, part
 
     monkeypatch.setattr(small_probes, "SETS", {"easy": lambda: split(150), "hard": lambda: split(0)})
-    pali = Pali.from_pretrained(family)
+    pali = Pali.from_pretrained(bundle)
     found = find_benchmark("small-fewshot").run(pali, Path(), None, lambda done, total: None)
     scores = found.scores.summary
     assert scores["acc/10-shot/easy"] > 0.9 > scores["acc/10-shot/hard"]

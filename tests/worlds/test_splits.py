@@ -82,12 +82,12 @@ def test_a_development_set_is_of_samples_that_no_card_is_of() -> None:
 
 
 def test_the_command_scores_a_development_set(
-    family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for split in ("dev", "heldout"):
         card = tmp_path / f"{split}.json"
         app(
-            ["eval", "nano/ocr", "--model", str(family), "--limit", "2", "--split", split, "--json", str(card)],
+            ["eval", "nano/ocr", "--model", str(bundle), "--limit", "2", "--split", split, "--json", str(card)],
             standalone_mode=False,
         )
     dev, held = ((tmp_path / f"{split}.json").read_text() for split in ("dev", "heldout"))

@@ -26,7 +26,7 @@ from openpali.benchmarks import (
 )
 from openpali.eval.benchmark import Benchmark
 
-_FAMILIES = (
+_DATASETS = (
     coco,
     nocaps,
     xm3600,
@@ -52,4 +52,4 @@ _FAMILIES = (
 
 def suite() -> list[Benchmark]:
     """The benchmarks of the suite ``paper``."""
-    return [benchmark for family in _FAMILIES for benchmark in family.BENCHMARKS]
+    return [benchmark for dataset in _DATASETS for benchmark in dataset.BENCHMARKS]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def calibrate(
     model: Annotated[
-        str, typer.Argument(help="A model folder, a family of models, or a finished run; it is changed")
+        str, typer.Argument(help="A model folder, a bundle of models, or a finished run; it is changed")
     ],
     file: Annotated[
         str, typer.Argument(help="Your data that the model was not trained on (JSONL, shards, Parquet)")

@@ -13,27 +13,27 @@ from openpali.weights.hub import SCHEME, download
 
 
 def pack(
-    family: Annotated[
-        Path, typer.Argument(help="A TOML file that names the parts, such as recipes/nano/family.toml")
+    bundle: Annotated[
+        Path, typer.Argument(help="A TOML file that names the parts, such as recipes/nano/bundle.toml")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
-    """Pack finished runs into one family of models, in bf16."""
-    from openpali.weights.family import pack_family
+    """Pack finished runs into one bundle of models, in bf16."""
+    from openpali.weights.bundle import pack_bundle
 
-    for part, size in pack_family(family, out).items():
+    for part, size in pack_bundle(bundle, out).items():
         typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
-    typer.echo(f"family written to {out}")
+    typer.echo(f"bundle written to {out}")
 
 
 def quantize(
     model: Annotated[
-        str, typer.Argument(help="A model folder, a finished run, or a family, of which the main part is written")
+        str, typer.Argument(help="A model folder, a finished run, or a bundle, of which the main part is written")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
     """Write a copy of a model with int8 weights, about half the size of bf16, for inference."""
-    from openpali.weights.family import main_part
+    from openpali.weights.bundle import main_part
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
     from openpali.weights.quantize import write_int8
@@ -139,13 +139,13 @@ def export(
 ) -> None:
     """Write a model's parts as checkpoints for transformers' own classes."""
     from openpali.architectures.preprocessor import Inexpressible
+    from openpali.weights.bundle import open_bundle
     from openpali.weights.export import export as write
-    from openpali.weights.family import open_family
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
 
     origin = find_model(model)
-    parts = open_family(origin).parts
+    parts = open_bundle(origin).parts
     check_not_input(out, origin, *parts.values())
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", Inexpressible)

@@ -99,7 +99,7 @@ def validate(
         from openpali.train.load import load_recipe
         from openpali.train.phases import training_terms
         from openpali.train.start import inherit
-        from openpali.weights.family import open_tokenizer
+        from openpali.weights.bundle import open_tokenizer
 
         loaded, notes = inherit(load_recipe(recipe))
         for note in notes:

@@ -27,7 +27,7 @@ def explain(
     from openpali.train.recipe_file import as_toml
     from openpali.train.start import inherit
     from openpali.train.step import describe_learning
-    from openpali.weights.family import open_tokenizer
+    from openpali.weights.bundle import open_tokenizer
 
     loaded, notes = inherit(load_recipe(recipe, overrides or ()))
     require_wandb(loaded)

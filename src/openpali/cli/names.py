@@ -15,10 +15,10 @@ def names(
     as_json: Json = False,
 ) -> None:
     """List the names of objects that a model can find, a line each."""
-    from openpali.weights.family import open_family
+    from openpali.weights.bundle import open_bundle
     from openpali.weights.find import find_model
 
-    known = open_family(find_model(model)).names
+    known = open_bundle(find_model(model)).names
     if not known:
         raise ValueError(f"{model} does not say which names it knows: its family.json has no names")
     typer.echo(json.dumps(known, ensure_ascii=False) if as_json else "\n".join(known))

@@ -41,7 +41,7 @@ def run_recipe(named: Resolved, folder: Path) -> None:
     from openpali.train.outcome import describe_outcome
     from openpali.train.start import inherit
     from openpali.train.trainer import Trainer
-    from openpali.weights.family import open_tokenizer
+    from openpali.weights.bundle import open_tokenizer
 
     with join_ranks() as ranks:
         loaded, notes = inherit(named, folder)

@@ -84,8 +84,8 @@ class AnswerBenchmark(Benchmark):
         decoding: the paper's, or big_vision's transfer configuration if the paper does not say.
         scorer: scores the answers instead of the task, if the benchmark has another protocol.
         measure: values of an example that such a scorer needs, besides those that the task measures.
-        part: the part of a family of models that its samples are for: confidence is fitted for it, and it is asked
-            even if the family lists it for no task.
+        part: the part of a bundle of models that its samples are for: confidence is fitted for it, and it is asked
+            even if the bundle lists it for no task.
         calibration: data root -> similar samples, neither scored nor trained on, to fit the confidence of answers
             on; None: the benchmark has none.
     """

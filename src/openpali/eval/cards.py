@@ -50,7 +50,7 @@ class Card:
         intervals: 95 % bootstrap intervals of the scores that are means over samples (or over slices).
         slices: kind of sample, or language if there are several -> ``n``, the main score, and its interval.
         paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
-        model: name, hash (weights, configuration and tokenizer of every part), the part of a family that was asked,
+        model: name, hash (weights, configuration and tokenizer of every part), the part of a bundle that was asked,
             engine, device, and the dtype that the engine computed in.
         data: split, hash of all samples scored (keys, references and pixels), and how many samples there are; for
             probes, the number of images they were trained on, and how many of these there are.
@@ -145,7 +145,7 @@ def make_card(
 
     Args:
         model: hash of the model.
-        part: the part of a family that was asked; none of a single model, and where embeddings are compared.
+        part: the part of a bundle that was asked; none of a single model, and where embeddings are compared.
         precision: what the engine computed in, "fp32" or "bf16".
         data: facts about the data besides its split.
         preprocessing, rest: further fields of the card.
@@ -333,7 +333,7 @@ def hash_scoring() -> str:
 
 
 def preprocessing_of(pali: Pali, part: str) -> Json:
-    """How a part of the family resizes images; empty for a part without images."""
+    """How a part of the bundle resizes images; empty for a part without images."""
     preprocess = open_model(pali.parts[part]).preprocess if part in pali.parts else None
     return asdict(preprocess) if preprocess else {}
 

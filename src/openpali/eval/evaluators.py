@@ -67,7 +67,7 @@ class Result(Protocol):
 
 
 class Answering(Protocol):
-    """What answers: a pipeline, or a family that picks its parts."""
+    """What answers: a pipeline, or a bundle that picks its parts."""
 
     def predict(
         self,

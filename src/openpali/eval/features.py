@@ -60,7 +60,7 @@ class FeatureEncoder:
     """The image encoder of one part, on its device and in its dtype.
 
     Args:
-        model: a family, or one model.
+        model: a bundle, or one model.
         part: "siglip", "classifier", "pali" or another part with a ViT; by default the first of these three.
         pool: "mean" of the patch tokens (big_vision's ``image_avg_repr``), or "map", the output of the attention
             pooling (``pre_logits``), which a PaLI does not have.

@@ -33,7 +33,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
-from openpali.weights.files import FAMILY
+from openpali.weights.files import BUNDLE
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ def _run_answers(
     began = time.perf_counter()
     source = benchmark.open(data)
     parts = pali.parts_for(benchmark.task)
-    if benchmark.part in pali.parts and benchmark.part not in parts:  # the family itself would not ask it
+    if benchmark.part in pali.parts and benchmark.part not in parts:  # the bundle itself would not ask it
         parts = (benchmark.part,)
     part = benchmark.part if benchmark.part in parts else parts[0]
-    asked = " or ".join(parts) if (pali.folder / FAMILY).is_file() else None  # a single model has no other
+    asked = " or ".join(parts) if (pali.folder / BUNDLE).is_file() else None  # a single model has no other
     pipeline = pali.pipeline(part)
     calibrated = pipeline.calibration(benchmark.task) is not None
     task = benchmark.task_for(pipeline, ocr=ocr is not None)

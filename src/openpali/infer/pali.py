@@ -53,9 +53,9 @@ from openpali.tasks.example import Object
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.convert import write_stored
-from openpali.weights.family import mask_codec_of, open_family
-from openpali.weights.files import FAMILY, FINDER, MAIN, MASKS, READER
+from openpali.weights.files import BUNDLE, FINDER, MAIN, MASKS, READER
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
@@ -86,10 +86,10 @@ class Prompted(NamedTuple):
 
 
 class Pali:
-    """A model or a family of models; each part is loaded when it is first used.
+    """A model or a bundle of models; each part is loaded when it is first used.
 
     Args:
-        folder: a model, or a family of them.
+        folder: a model, or a bundle of them.
         engine: what generates text: torch, or OpenVINO on CPUs with float or int8 weights. "torch-int8" is torch
             with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO for
             "fp32" on a CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI takes
@@ -110,7 +110,7 @@ class Pali:
         if dtype not in get_args(Dtype):
             raise ValueError(f"no dtype {dtype!r}: there are {', '.join(get_args(Dtype))}")
         self.device = _device(device)
-        self.parts, self.by_task, self.languages, self.about, self.names = open_family(folder)
+        self.parts, self.by_task, self.languages, self.about, self.names = open_bundle(folder)
         main = open_model(self.parts[MAIN]) if MAIN in self.parts else None
         facts = (self.device, main.config, main.kind) if main else (self.device,)
         if engine == AUTO:
@@ -188,7 +188,7 @@ class Pali:
             name: of the adapter, as for :meth:`from_pretrained`.
         """
         folder = find_model(str(name))
-        stored = None if (folder / FAMILY).is_file() else open_model(folder)
+        stored = None if (folder / BUNDLE).is_file() else open_model(folder)
         if stored is None or stored.adapter is None or stored.base is None:
             raise ValueError(f"{name} is a whole model, not an adapter: serve or open it by itself")
         if not self._engine.adapts:
@@ -251,10 +251,10 @@ class Pali:
 
         Args:
             frames, prompts, decoding, batch: as for :meth:`Pipeline.predict`.
-            task: parses the answers and picks the part of the family; by default it is recognised by the prompt.
+            task: parses the answers and picks the part of the bundle; by default it is recognised by the prompt.
                 Of several parts the best answer is taken (:mod:`openpali.infer.routing`), each parsed with the
                 options that its part was trained with.
-            part: picks the part of the family instead.
+            part: picks the part of the bundle instead.
             raw: the texts are prompts, whatever they are.
         """
         check_rows(frames, prompts)
@@ -279,7 +279,7 @@ class Pali:
             frames, prompt, task, part: as for one row of :meth:`predict`.
 
         Raises:
-            ValueError: the family lacks a part, the prompt is empty or too long, or an image cannot be read.
+            ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
         """
         images = [open_image(image) for image in frames]
         dialect = self.pipeline(part).dialect if part else self.dialect
@@ -312,7 +312,7 @@ class Pali:
         """Mean negative log-likelihood of given answers, ``[rows, targets]``: see :meth:`Pipeline.log_perplexity`.
 
         Args:
-            part: of the family; by default the one that answers prompts like this.
+            part: of the bundle; by default the one that answers prompts like this.
         """
         return self.pipeline(part or self.part_for(self.recognise(prompt))).log_perplexity(
             frames, prompt, targets, batch=batch
@@ -334,10 +334,10 @@ class Pali:
         return self.embedding.similarity(images, texts)
 
     def task(self, name: str) -> Task:
-        """A task as this family was trained on it: with its options and its mask codec.
+        """A task as this bundle was trained on it: with its options and its mask codec.
 
         Raises:
-            ValueError: unknown task, or the family lacks the part that answers it.
+            ValueError: unknown task, or the bundle lacks the part that answers it.
         """
         return self.pipeline(self.part_for(name)).task(name)
 
@@ -400,19 +400,19 @@ class Pali:
 
     @cached_property
     def dialect(self) -> Dialect:
-        """The dialect that this family's main model was trained in."""
+        """The dialect that this bundle's main model was trained in."""
         return open_model(self.parts[MAIN]).dialect if MAIN in self.parts else PALI3
 
     def part_for(self, task: str) -> str:
-        """The part of the family that answers a task; of several, the first.
+        """The part of the bundle that answers a task; of several, the first.
 
         Raises:
-            ValueError: the family does not have it.
+            ValueError: the bundle does not have it.
         """
         return self.parts_for(task)[0]
 
     def parts_for(self, task: str) -> tuple[str, ...]:
-        """The parts that may answer a task, as the family lists them for it, or for those that ask alike."""
+        """The parts that may answer a task, as the bundle lists them for it, or for those that ask alike."""
         parts = self.by_task.get(task) or self.by_task.get(form_of(task)) or (MAIN,)
         for part in parts:
             if part not in self.parts:

@@ -104,7 +104,7 @@ class Prediction:
         generation: token ids, the log-probability of each, the score and the finish reason.
         ood_score: out-of-distribution score of its images, above 1 for one in a hundred images of the training
             distribution; None without a detector or without images.
-        part: of a family that has answered; empty for a pipeline alone.
+        part: of a bundle that has answered; empty for a pipeline alone.
     """
 
     prompt: str

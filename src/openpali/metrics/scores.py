@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Scores:
-    """The result of one metric family.
+    """The result of a metric.
 
     Attributes:
         summary: name -> value for the whole set. Fractions in 0..1, except CIDEr, which is times 100.

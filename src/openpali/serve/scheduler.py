@@ -59,7 +59,7 @@ class _Lane:
 
 
 class Scheduler:
-    """Answers requests with a model or a family of models.
+    """Answers requests with a model or a bundle of models.
 
     Args:
         pali: the model. Parts are loaded when they are first asked.

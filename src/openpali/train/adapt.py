@@ -20,7 +20,7 @@ from openpali.model.lora import LoraConfig, add_lora, find_targets, init_lora, l
 from openpali.tensors import fingerprint, load_exactly
 from openpali.train.recipe import Recipe
 from openpali.weights.adapters import Adapter
-from openpali.weights.family import main_part
+from openpali.weights.bundle import main_part
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.hub import SCHEME, pinned

@@ -41,7 +41,7 @@ def read_table(path: Path, kind: str = "recipe") -> Table:
 def shipped_recipes() -> Mapping[str, Path]:
     """The recipes that come with the package: name -> file, those for your own data first."""
     files = sorted(RECIPES.rglob("*.toml"), key=lambda path: (path.parent.name != OWN_DATA, path))
-    recipes = [path for path in files if path.stem != "family" and not OTHERS & {*path.relative_to(RECIPES).parts}]
+    recipes = [path for path in files if path.stem != "bundle" and not OTHERS & {*path.relative_to(RECIPES).parts}]
     names = (path.relative_to(RECIPES).with_suffix("").as_posix() for path in recipes)
     return {name.removeprefix(f"{OWN_DATA}/"): path for name, path in zip(names, recipes, strict=True)}
 

@@ -16,7 +16,7 @@ from openpali.train.load import read_record
 from openpali.train.objectives.registry import build_objective
 from openpali.train.phases import class_names, open_phases
 from openpali.train.step import TrainStep, set_resolution
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 
 def export_checkpoint(checkpoint: Path) -> Path:

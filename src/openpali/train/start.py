@@ -21,7 +21,7 @@ from openpali.train.checkpoint import checkpoints
 from openpali.train.load import parse_recipe, read_record
 from openpali.train.recipe import PromptedRecipe, Recipe, SourceSpec
 from openpali.train.recipe_file import quote
-from openpali.weights.family import main_part, mask_codec_of
+from openpali.weights.bundle import main_part, mask_codec_of
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import open_model
 
@@ -84,7 +84,7 @@ def _recorded(recipe: Recipe, run: Path | None) -> Known | None:
 
 
 def _read(recipe: Recipe) -> Known | None:
-    """What the start model, or the main part of a family, says of itself; None if it is not here."""
+    """What the start model, or the main part of a bundle, says of itself; None if it is not here."""
     name = recipe.model.start
     try:
         folder = find_model(name)

@@ -14,7 +14,7 @@ from openpali.architectures.sizes import count_tokens
 from openpali.model.vit import resample_positions
 from openpali.text.masks import CODES_PER_MASK
 from openpali.weights.files import MAIN, MASKS
-from openpali.weights.write import POSITIONS, write_family, write_model
+from openpali.weights.write import POSITIONS, write_bundle, write_model
 
 
 def convert(
@@ -25,7 +25,7 @@ def convert(
     masks: Path | None = None,
     architecture: Architecture[Any] | None = None,
 ) -> Sequence[str]:
-    """Write a model folder from a checkpoint of another library, with ``masks`` a family of it and its mask codec.
+    """Write a model folder from a checkpoint of another library, with ``masks`` a bundle of it and its mask codec.
 
     Args:
         source: a folder of transformers, or a file of big_vision, its tokenizer beside it.
@@ -46,7 +46,7 @@ def convert(
     codec = MaskVQVAEArchitecture().read(masks)
     facts = model.facts.but(parts={**model.facts.parts, **codec.facts.parts})
     told = [*write_stored(replace(model, facts=facts), out / MAIN, size), *write_stored(codec, out / MASKS)]
-    write_family(out, [MAIN, MASKS], {}, [])
+    write_bundle(out, [MAIN, MASKS], {}, [])
     return told
 
 

@@ -1,15 +1,15 @@
-"""Names of the files in a model folder, and of the parts of a family."""
+"""Names of the files in a model folder, and of the parts of a bundle."""
 
 from __future__ import annotations
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.model"
-FAMILY = "family.json"  # names the parts of a family of models, see `weights.family`
+BUNDLE = "family.json"  # names the parts of a bundle, see `weights.bundle`; called as in version 0.1
 ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
 OOD = "ood"  # folder of the detector of out-of-distribution images, see `weights.ood`
 OOD_FOLDERS = (OOD, "familiarity")  # and its name in model folders of version 0.1
 
-MAIN = "pali"  # the part of a family that is asked in text, whatever its kind
-MASKS = "mask_vqvae"  # the part of a family that is its mask codec
-FINDER = "finder"  # the part of a family that finds lines of text on pages
+MAIN = "pali"  # the part of a bundle that is asked in text, whatever its kind
+MASKS = "mask_vqvae"  # the part of a bundle that is its mask codec
+FINDER = "finder"  # the part of a bundle that finds lines of text on pages
 READER = "reader"  # and the part that reads them

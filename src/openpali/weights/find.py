@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.home import home
-from openpali.weights.files import ADAPTER, CONFIG, FAMILY
+from openpali.weights.files import ADAPTER, BUNDLE, CONFIG
 from openpali.weights.hub import SCHEME, fetch
 
 SHIPPED = Path(__file__).parents[1] / "models"
@@ -13,7 +13,7 @@ RECIPES = SHIPPED.parent / "recipes"
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model, adapter or family: the path of one or of a finished run; the name of one that ships
+    """The folder of a model, adapter or bundle: the path of one or of a finished run; the name of one that ships
     (``nano``); the name of a finished run (``nano/0a_siglip``), or of a model in one (``mine-detect/best``); or a
     repository of a hub (``hf://ORG/NAME``), which is downloaded.
 
@@ -24,7 +24,7 @@ def find_model(name: str) -> Path:
     if name.startswith(SCHEME):
         return fetch(name)
     for folder in candidates(name):
-        if any((folder / file).is_file() for file in (CONFIG, FAMILY, ADAPTER)):
+        if any((folder / file).is_file() for file in (CONFIG, BUNDLE, ADAPTER)):
             return folder
     if (Path(name) / "state.json").is_file():
         raise FileNotFoundError(

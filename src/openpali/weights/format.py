@@ -32,7 +32,7 @@ from openpali.tasks.dialects import Dialect
 from openpali.tensors import MappedTensors, WidenedTensors, fingerprint, load_exactly
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, require_layers
-from openpali.weights.files import ADAPTER, CONFIG, FAMILY, OOD, OOD_FOLDERS, TOKENIZER
+from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, OOD, OOD_FOLDERS, TOKENIZER
 from openpali.weights.find import find_model
 from openpali.weights.write import FORMAT, POSITIONS, describe, write_model
 
@@ -170,16 +170,16 @@ def open_model(folder: Path) -> ModelFolder:
 
     Raises:
         FileNotFoundError: the folder holds no model.
-        ValueError: its configuration cannot be read, or it holds another library's model or a family.
+        ValueError: its configuration cannot be read, or it holds another library's model or a bundle.
     """
     path = folder / CONFIG
     if not path.is_file() and (folder / ADAPTER).is_file():  # of PEFT
         base = _open_base(folder, read_adapter(folder))
         return ModelFolder(folder, base.config, base.preprocess, base.lasting_facts.without(*OF_A_RUN))
     if not path.is_file():
-        if (folder / FAMILY).is_file():
+        if (folder / BUNDLE).is_file():
             parts = ", ".join(str(part.parent) for part in sorted(folder.glob("*/config.json")))
-            raise ValueError(f"{folder} is a family of several models: name one of its parts, {parts}")
+            raise ValueError(f"{folder} is a bundle of several models: name one of its parts, {parts}")
         hint = "; run `openpali convert` to make one of the .npz file" if list(folder.glob("*.npz")) else ""
         raise FileNotFoundError(f"no model in {folder}: it has no config.json{hint}")
     try:

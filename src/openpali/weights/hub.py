@@ -18,7 +18,7 @@ from openpali.weights.convert import convert
 
 SCHEME = "hf://"
 FILES = ("*.safetensors", "*.json", "tokenizer.model", "*/tokenizer.model", "spiece.model")
-OURS = (  # of a model, an adapter or a family, and none of its subfolders but one
+OURS = (  # of a model, an adapter or a bundle, and none of its subfolders but one
     *("config.json", "family.json", "tokenizer.model", "ood/*", "familiarity/*"),
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     *("adapter_config.json", "adapter_model.safetensors"),

@@ -6,7 +6,7 @@ from functools import cache
 
 from openpali.data.validate import Terms
 from openpali.tasks.registry import TASKS, Tools, find_family, open_task, openable
-from openpali.weights.family import mask_codec_of, open_family
+from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.files import MAIN
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
@@ -14,14 +14,14 @@ from openpali.weights.mask_codec import open_mask_codec
 
 
 def known_terms(name: str, task: str = "") -> Terms:
-    """The tasks of a model or family with the options that it was trained with, its tokenizer and its prompt limit.
+    """The tasks of a model or bundle with the options that it was trained with, its tokenizer and its prompt limit.
 
     Args:
         name: as :func:`find_model` takes it.
         task: this task alone; by default all that its tokenizer and mask codec suffice for.
     """
     folder = find_model(name)
-    parts = open_family(folder).parts
+    parts = open_bundle(folder).parts
     if MAIN not in parts:
         raise ValueError(f"the model {folder} has no part that is asked in text, only {', '.join(parts)}")
     model = open_model(parts[MAIN])
@@ -31,7 +31,7 @@ def known_terms(name: str, task: str = "") -> Terms:
         tools = {**tools, "masks": cache(lambda: open_mask_codec(find_model(masks)))}
     if task and "masks" in find_family(task).needs - tools.keys():
         raise ValueError(
-            f"the model {folder} has no mask VQ-VAE, which task {task} needs: take a family that has "
+            f"the model {folder} has no mask VQ-VAE, which task {task} needs: take a bundle that has "
             "one, such as nano, or a recipe with model.masks"
         )
     names = (

@@ -8,7 +8,7 @@ from openpali.architectures.base import vision_of
 from openpali.model.vit import ViT, resample_positions
 from openpali.tensors import load_exactly
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.family import main_part
+from openpali.weights.bundle import main_part
 from openpali.weights.find import find_model
 from openpali.weights.format import ModelFolder, open_model
 
@@ -19,7 +19,7 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
     Args:
         model: the model to change.
         part: name of a submodule; "" for the whole model.
-        origin: what :func:`find_model` takes, of a family its main part; optionally with ``#part`` if the part has
+        origin: what :func:`find_model` takes, of a bundle its main part; optionally with ``#part`` if the part has
             another name there.
         tokenizer: the one whose ids ``model`` takes; None if it takes no text.
     """

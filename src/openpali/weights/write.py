@@ -17,7 +17,7 @@ from openpali.data.media.images import Preprocess
 from openpali.tensors import write_tensors
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, remove_adapter, write_adapter
-from openpali.weights.files import CONFIG, FAMILY, OOD_FOLDERS, TOKENIZER
+from openpali.weights.files import BUNDLE, CONFIG, OOD_FOLDERS, TOKENIZER
 from openpali.whole import write_whole
 
 FORMAT = 1
@@ -38,7 +38,7 @@ def write_model(
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
     What was fitted to them, confidence and OOD detector, goes, and so does an adapter.
     """
-    _require_no_family(folder)
+    _require_no_bundle(folder)
     write_tensors(folder, weights)
     remove_adapter(folder)
     _write_beside(folder, config, preprocess, tokenizer, facts)
@@ -54,15 +54,15 @@ def write_adapted(
     facts: Facts = NOTHING,
 ) -> None:
     """Write a folder with an adapter in the place of weights, otherwise as :func:`write_model`."""
-    _require_no_family(folder)
+    _require_no_bundle(folder)
     write_adapter(folder, adapter)
     _write_beside(folder, config, preprocess, tokenizer, facts)
 
 
-def _require_no_family(folder: Path) -> None:
-    """Check that no family is found in the place of what is about to be written."""
-    if (folder / FAMILY).is_file():
-        raise ValueError(f"{folder} holds a family of models, which would hide this one: choose another --out")
+def _require_no_bundle(folder: Path) -> None:
+    """Check that no bundle is found in the place of what is about to be written."""
+    if (folder / BUNDLE).is_file():
+        raise ValueError(f"{folder} holds a bundle of models, which would hide this one: choose another --out")
 
 
 def _write_beside(
@@ -91,7 +91,7 @@ def describe(folder: Path, config: Any, preprocess: Preprocess | None, facts: Fa
     write_whole(folder / CONFIG, f"{json.dumps(described, indent=1, ensure_ascii=False)}\n".encode())
 
 
-def write_family(
+def write_bundle(
     folder: Path,
     parts: Sequence[str],
     tasks: Mapping[str, Sequence[str]],
@@ -99,7 +99,7 @@ def write_family(
     about: str = "",
     names: Sequence[str] = (),
 ) -> None:
-    """Write the ``family.json`` of a folder that has each part in a subfolder of its name, see :class:`Family`."""
-    family = {"parts": {part: part for part in parts}, "tasks": tasks, "languages": languages, "about": about}
-    family |= {"names": names} if names else {}
-    (folder / FAMILY).write_text(json.dumps(family, indent=1) + "\n", "utf-8")
+    """Write the ``family.json`` of a folder that has each part in a subfolder of its name, see :class:`Bundle`."""
+    bundle = {"parts": {part: part for part in parts}, "tasks": tasks, "languages": languages, "about": about}
+    bundle |= {"names": names} if names else {}
+    (folder / BUNDLE).write_text(json.dumps(bundle, indent=1) + "\n", "utf-8")

@@ -21,7 +21,7 @@ from openpali.train.load import load_recipe, parse_recipe
 from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "study"
 

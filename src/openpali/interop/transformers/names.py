@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from openpali.weights.family import main_part
+from openpali.weights.bundle import main_part
 from openpali.weights.find import find_model
 
 
 def folder_of(name: Any) -> Any:
-    """The folder of a model by name, see :func:`openpali.weights.find.find_model`; of a family, its main part.
+    """The folder of a model by name, see :func:`openpali.weights.find.find_model`; of a bundle, its main part.
 
     Any other name stays as it is, for transformers to look up.
     """

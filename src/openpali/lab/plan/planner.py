@@ -37,7 +37,7 @@ from openpali.train.objectives.base import Lengths, Objective, frames_of
 from openpali.train.objectives.registry import build_objective, objectives
 from openpali.train.recipe import EvaluatedRecipe, PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 
 ROOM = 0.9  # share of a device's memory that a plan may fill; the rest is for fragmentation and libraries
 CLASSES = 1000  # of a classifier, whose data is not read

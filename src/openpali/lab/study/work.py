@@ -31,7 +31,7 @@ from openpali.train.run_folder import RunFolder
 from openpali.train.snapshot import export_checkpoint
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
-from openpali.weights.family import open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 from openpali.whole import write_whole
 
 INSTEAD = "give the study another name"  # than to delete a run of another recipe

@@ -1,4 +1,4 @@
-"""Finding models by name, and families of several."""
+"""Finding models by name, and bundles of several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
 from openpali.model.lora import LoraConfig
 from openpali.weights.adapters import Adapter
-from openpali.weights.family import open_family, open_tokenizer, pack_family
+from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.write import write_adapted, write_model
@@ -51,13 +51,13 @@ def test_a_missing_tokenizer_names_the_command_that_builds_it(tmp_path, monkeypa
         open_tokenizer("nano-vocab")
 
 
-def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
+def test_bundles_pack_and_pack_again(tmp_path, tokenizer) -> None:
     write(tmp_path / "main", "pali", tokenizer, seed=1)
     write(tmp_path / "masks", "mask_vqvae", tokenizer)
     tuned = load_file(tmp_path / "main" / "model.safetensors")
     tuned["project.weight"] = tuned["project.weight"] + 1
     write_model(tmp_path / "tuned", tuned, CONFIGS["pali"], preprocess=Preprocess(72, 72), tokenizer=tokenizer)
-    description = tmp_path / "family.toml"
+    description = tmp_path / "bundle.toml"
 
     def describe(folder: Path) -> None:
         parts = {"pali": "main", "tuned": "tuned", "masks": "masks"}
@@ -77,18 +77,18 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
         )
 
     describe(tmp_path)
-    sizes = pack_family(description, tmp_path / "family")
-    assert list(load_file(tmp_path / "family/tuned/model.safetensors")) == ["project.weight"]
+    sizes = pack_bundle(description, tmp_path / "bundle")
+    assert list(load_file(tmp_path / "bundle/tuned/model.safetensors")) == ["project.weight"]
     assert sizes["tuned"] < sizes["pali"] / 10
-    parts, tasks, languages, about, names = open_family(tmp_path / "family")
+    parts, tasks, languages, about, names = open_bundle(tmp_path / "bundle")
     assert (languages, about, names) == (("en", "ja"), "It knows cats.", ("cat", "wild cat"))
     assert (set(parts), tasks) == ({"pali", "tuned", "masks"}, {"refseg": ("tuned",)})
     for key, value in open_model(parts["tuned"]).model().state_dict().items():
         assert torch.equal(value, tuned[key].to(torch.bfloat16).float())
-    # parts of a family pack into another, whichever of them is the main one
+    # parts of a bundle pack into another, whichever of them is the main one
     description.write_text(f'[parts]\npali = "{parts["tuned"]}"\nother = "{tmp_path / "main"}"\n')
-    pack_family(description, tmp_path / "again")
-    again = open_family(tmp_path / "again").parts
+    pack_bundle(description, tmp_path / "again")
+    again = open_bundle(tmp_path / "again").parts
     assert torch.equal(
         open_model(again["pali"]).model().project.weight, open_model(parts["tuned"]).model().project.weight
     )
@@ -104,8 +104,8 @@ def test_families_pack_and_pack_again(tmp_path, tokenizer) -> None:
         f"tasks = 1\n{parts}",
     ):
         description.write_text(text)
-        with pytest.raises(ValueError, match=r"family.toml must have \[parts\] with a pali"):
-            pack_family(description, tmp_path / "third")
+        with pytest.raises(ValueError, match=r"bundle.toml must have \[parts\] with a pali"):
+            pack_bundle(description, tmp_path / "third")
 
 
 def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:
@@ -115,10 +115,10 @@ def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:
     fewer = {key: value for key, value in whole.items() if ".decoder.0." not in key}
     for name, weights in {"few": fewer, "apart": {k: v + 1 for k, v in fewer.items()}}.items():
         write_model(tmp_path / name, weights, config, preprocess=None, tokenizer=tokenizer)
-    description, names = tmp_path / "family.toml", {"pali": "main", "few": "few", "apart": "apart"}
+    description, names = tmp_path / "bundle.toml", {"pali": "main", "few": "few", "apart": "apart"}
     description.write_text("[parts]\n" + "".join(f'{part} = "{tmp_path / name}"\n' for part, name in names.items()))
-    pack_family(description, tmp_path / "family")
-    parts = open_family(tmp_path / "family").parts
+    pack_bundle(description, tmp_path / "bundle")
+    parts = open_bundle(tmp_path / "bundle").parts
     few, apart = open_model(parts["few"]), open_model(parts["apart"])
     assert few.weights().keys() == apart.weights().keys() == fewer.keys()
     assert (few.facts, apart.facts) == (Facts(base="pali"), Facts())
@@ -126,25 +126,25 @@ def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:
     apart.model()
     # a part is not replaced before another that inherits from it is read
     description.write_text(f'[parts]\npali = "{tmp_path / "apart"}"\nfew = "{parts["few"]}"\n')
-    with pytest.raises(ValueError, match=r"family.few is read for the family and would be overwritten"):
-        pack_family(description, tmp_path / "family")
+    with pytest.raises(ValueError, match=r"bundle.few is read for the bundle and would be overwritten"):
+        pack_bundle(description, tmp_path / "bundle")
 
 
-def test_a_single_model_is_a_family(tmp_path) -> None:
+def test_a_single_model_is_a_bundle(tmp_path) -> None:
     folder = write(tmp_path / "model", "siglip")
     write(tmp_path / "other", "classifier")
-    assert open_family(folder) == ({"siglip": folder}, {}, (), "", ())
+    assert open_bundle(folder) == ({"siglip": folder}, {}, (), "", ())
     (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
     with pytest.raises(
-        ValueError, match=rf"is a family of several models: name one of its parts, {folder}, .*other$"
+        ValueError, match=rf"is a bundle of several models: name one of its parts, {folder}, .*other$"
     ):
         open_model(tmp_path)
-    with pytest.raises(ValueError, match=r"holds a family of models, .*: choose another --out"):
+    with pytest.raises(ValueError, match=r"holds a bundle of models, .*: choose another --out"):
         write(tmp_path, "classifier")
     adapter = Adapter(str(folder), LoraConfig(2, 4.0, []), {})
-    with pytest.raises(ValueError, match=r"holds a family of models"):
+    with pytest.raises(ValueError, match=r"holds a bundle of models"):
         write_adapted(tmp_path, adapter, CONFIGS["siglip"], preprocess=None, tokenizer=None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["family.json", "model", "other"]
     (folder / "family.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"family.json is no description of a family"):
-        open_family(folder)
+    with pytest.raises(ValueError, match=r"family.json is no description of a bundle"):
+        open_bundle(folder)

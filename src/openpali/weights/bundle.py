@@ -1,4 +1,4 @@
-"""Tokenizers by name, and families: several models that answer together."""
+"""Tokenizers by name, and bundles: several models that answer together."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from openpali.extensions import added
 from openpali.home import data_folder
 from openpali.mistakes import reason
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.files import ADAPTER, FAMILY, MAIN, MASKS, TOKENIZER
+from openpali.weights.files import ADAPTER, BUNDLE, MAIN, MASKS, TOKENIZER
 from openpali.weights.find import candidates, find_model, name_of
 from openpali.weights.format import copy_ood, open_model
 from openpali.weights.hub import SCHEME
-from openpali.weights.write import write_family, write_model
+from openpali.weights.write import write_bundle, write_model
 
 
 def open_tokenizer(name: str) -> Tokenizer:
@@ -47,15 +47,15 @@ def open_tokenizer(name: str) -> Tokenizer:
 def mask_codec_of(folder: Path) -> str:
     """The mask VQ-VAE that belongs to a model, as :func:`find_model` takes it; empty if there is none.
 
-    Of a family, and of each of its models, it is the family's; of a run, and of PEFT's adapters to it, the one that
+    Of a bundle, and of each of its models, it is the bundle's; of a run, and of PEFT's adapters to it, the one that
     its recipe names, if that is here.
     """
     for place in (folder, folder.parent):
-        if (place / FAMILY).is_file():
-            parts = open_family(place).parts
+        if (place / BUNDLE).is_file():
+            parts = open_bundle(place).parts
             if MASKS in parts and folder in (place, *parts.values()):
                 return name_of(parts[MASKS])
-    if (folder / FAMILY).is_file():
+    if (folder / BUNDLE).is_file():
         return ""
     model = open_model(folder)
     named = (model if model.facts.recipe else model.base or model).facts.masks
@@ -65,7 +65,7 @@ def mask_codec_of(folder: Path) -> str:
         return ""
 
 
-class Family(NamedTuple):
+class Bundle(NamedTuple):
     """Models that answer together.
 
     Attributes:
@@ -84,33 +84,33 @@ class Family(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def open_family(folder: Path) -> Family:
-    """Read the ``family.json`` of a folder; a single model is a family of one part."""
-    path = folder / FAMILY
+def open_bundle(folder: Path) -> Bundle:
+    """Read the ``family.json`` of a folder; a single model is a bundle of one part."""
+    path = folder / BUNDLE
     if not path.is_file():
         model = open_model(folder)
-        return Family({MAIN if model.answers else model.kind: folder}, {}, ())
+        return Bundle({MAIN if model.answers else model.kind: folder}, {}, ())
     try:
         described = json.loads(path.read_text("utf-8"))
         parts = {name: folder / part for name, part in described["parts"].items()}
         languages = tuple(described.get("languages", ()))
         about, names = str(described.get("about", "")), tuple(described.get("names", ()))
-        return Family(parts, _listed(described["tasks"]), languages, about, names)
+        return Bundle(parts, _listed(described["tasks"]), languages, about, names)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is no description of a family ({reason(error)})") from error
+        raise ValueError(f"{path} is no description of a bundle ({reason(error)})") from error
 
 
 def main_part(folder: Path) -> Path:
-    """The part of a family that is asked in text; a single model, and a family without one, as it is."""
-    return open_family(folder).parts.get(MAIN, folder) if (folder / FAMILY).is_file() else folder
+    """The part of a bundle that is asked in text; a single model, and a bundle without one, as it is."""
+    return open_bundle(folder).parts.get(MAIN, folder) if (folder / BUNDLE).is_file() else folder
 
 
-def pack_family(description: Path, folder: Path) -> dict[str, int]:
-    """Pack finished runs into a family, in bf16; returns the bytes of each part's weights.
+def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
+    """Pack finished runs into a bundle, in bf16; returns the bytes of each part's weights.
 
     ``description`` is a TOML file: ``languages`` lists the codes of the languages it answers in, ``about`` says
     which images it knows, ``names`` lists the objects that it can find, ``[parts]`` maps part names to what
-    :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Family`).
+    :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Bundle`).
     Tensors that a part shares with "pali" are stored once.
     """
     origins, tasks, languages, about, names = _read_description(description)
@@ -119,12 +119,12 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
     for source in sources.values():
         for read in (source.folder, source.base_folder):
             if read and read.resolve() in written:
-                raise ValueError(f"{read} is read for the family and would be overwritten: choose another --out")
+                raise ValueError(f"{read} is read for the bundle and would be overwritten: choose another --out")
     main = _in_bf16(sources["pali"].weights())
     sizes = {}
     for part, source in sources.items():
         weights = _in_bf16(source.weights())
-        facts = source.lasting_facts  # it may belong to a family itself
+        facts = source.lasting_facts  # it may belong to a bundle itself
         if part != "pali" and source.kind == "pali":
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
             weights = {k: v for k, v in weights.items() if k not in shared}
@@ -140,7 +140,7 @@ def pack_family(description: Path, folder: Path) -> dict[str, int]:
         )
         copy_ood(source.folder, folder / part)
         sizes[part] = sum(weight.nbytes for weight in weights.values())
-    write_family(folder, list(origins), tasks, languages, about, names)
+    write_bundle(folder, list(origins), tasks, languages, about, names)
     return sizes
 
 
@@ -152,9 +152,9 @@ def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ..
 def _read_description(
     path: Path,
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]], list[str], str, list[str]]:
-    """Parts, tasks, languages, and what a family's TOML file says about it and the names that it knows."""
+    """Parts, tasks, languages, and what a bundle's TOML file says about it and the names that it knows."""
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the family")
+        raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the bundle")
     try:
         described = tomllib.loads(path.read_text("utf-8"))
         parts, tasks = dict(described["parts"]), _listed(described.get("tasks", {}))
