@@ -130,15 +130,15 @@ def test_unknown_dialects_and_forms_get_the_nearest() -> None:
         PALI3.template("detct")
 
 
-def test_a_model_folder_names_its_dialect(family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Pali.from_pretrained(family).dialect == PALI3
+def test_a_model_folder_names_its_dialect(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Pali.from_pretrained(bundle).dialect == PALI3
     monkeypatch.setattr(PaliGemmaArchitecture, "dialect", SHORT)
-    shutil.copytree(family, tmp_path / "family")
-    config = tmp_path / "family" / "pali" / "config.json"
+    shutil.copytree(bundle, tmp_path / "bundle")
+    config = tmp_path / "bundle" / "pali" / "config.json"
     described = json.loads(config.read_text())
     described["facts"]["dialect"] = "short"
     config.write_text(json.dumps(described))
-    pali = Pali.from_pretrained(tmp_path / "family")
+    pali = Pali.from_pretrained(tmp_path / "bundle")
     detect = pali.task("detect")
     assert detect.ask("cat") == "detect cat"
     assert detect.codec.bins == 100  # of its training, in the place of the dialect's default
