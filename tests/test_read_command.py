@@ -114,3 +114,14 @@ def test_a_model_without_readers_says_so(bundle: Path, page: Path) -> None:
     found = read(bundle, page)
     assert found.exit_code == 1
     assert "finder" in str(found.exception)
+
+
+@pytest.mark.parametrize("name", ["real/screens", "real/documents"])
+def test_real_pages_are_evaluated(model: Path, tmp_path: Path, name: str) -> None:
+    card = tmp_path / "card.json"
+    arguments = ["eval", name, "--model", str(model), "--limit", "2", "--json", str(card)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    written = json.loads(card.read_text())
+    assert (written["benchmark"], written["n"]) == (name, 2)
+    assert written["scores"].keys() == {"word_f1", "word_precision", "word_recall"}
+    assert set(written["slices"]) == ({"light", "dark"} if name == "real/screens" else set())

@@ -9,7 +9,7 @@ import pytest
 
 import openpali.eval.pages as module
 from openpali.distributed import Ranks
-from openpali.eval.pages import FindingEvaluator, ReadingEvaluator
+from openpali.eval.pages import FindingEvaluator, ReadingEvaluator, WordEvaluator
 from openpali.infer.pages import FoundLine, ReadLine, ReadWord
 from openpali.model.pages import Finder, Reader
 from openpali.tasks.example import Box, Example, Image, Line, Word
@@ -75,3 +75,18 @@ def test_ranks_share_the_pages(found: list[FoundLine]) -> None:
     seen: list[int] = []
     FindingEvaluator("x", Source(), 3).run(cast(Finder, None), Two(1, 2, module.ALONE.device))
     assert seen == [1]  # the second of three
+
+
+def test_words_count_where_truth_says_what_is_there() -> None:
+    evaluator = WordEvaluator("x", Source())
+    true = [ReadWord("one", Box(12, 12, 28, 58), 1.0), ReadWord("five", Box(50, 10, 70, 90), 1.0)]
+    uncounted = [
+        ReadWord("word", Box(10, 120, 30, 180), 1.0),  # in an ignored place
+        ReadWord("םולש", Box(80, 10, 99, 90), 1.0),  # in text that nobody can read in order
+        ReadWord("•", Box(50, 2, 70, 8), 1.0),  # no letter, no digit
+    ]
+    pages = evaluator.run(lambda image: [*true, *uncounted])
+    assert evaluator.score(pages).summary == {"word_f1": 1, "word_precision": 1, "word_recall": 1}
+    assert [page.key for page in pages] == ["0", "1", "2", "3"]
+    wrong = evaluator.run(lambda image: [ReadWord("One", Box(12, 12, 28, 58), 1.0), *true[1:]])
+    assert evaluator.score(wrong).summary["word_f1"] == 1 / 2

@@ -1,7 +1,8 @@
 """Benchmarks: a data set with its protocol, and the paper's scores on it.
 
-There are two kinds. An :class:`AnswerBenchmark` asks a model about samples one by one, and an
-:class:`EncoderBenchmark` compares embeddings of all samples. :mod:`openpali.eval.evaluators` runs both.
+There are three kinds. An :class:`AnswerBenchmark` asks a model about samples one by one, an
+:class:`EncoderBenchmark` compares embeddings of all samples, and a :class:`PageBenchmark` reads whole pages.
+:mod:`openpali.eval.runner` runs each.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import Pipeline
 from openpali.metrics.scores import Scores
+from openpali.metrics.words import word_f1
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Image
 from openpali.tasks.registry import find_family, tasks_of
@@ -222,3 +224,20 @@ class EncoderBenchmark(Benchmark):
     """
 
     run: Callable[[Encoders, Path, int | None, Advance], Embedded]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageBenchmark(Benchmark):
+    """A benchmark whose pages are read whole: the text of each word must be right, and its place.
+
+    Attributes:
+        open: as :attr:`AnswerBenchmark.open`; samples have ``lines`` and ``ignored``.
+        kinds: parts of a sample's key that are slices of the card, such as "dark".
+        score: counts the words.
+    """
+
+    metric: str = "word_f1"
+
+    open: Open
+    kinds: Sequence[str] = ()
+    score: Callable[..., Scores] = word_f1

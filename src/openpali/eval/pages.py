@@ -1,24 +1,26 @@
-"""How well lines of pages are found, and read where they are.
+"""How well lines of pages are found, read where they are, and how well whole pages are read.
 
 What a finder finds in ``ignored`` places counts neither for nor against it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
-from openpali.eval.evaluators import ALONE, count, gather
-from openpali.infer.pages import find_lines, read_lines
+from openpali.eval.evaluators import ALONE, Watch, count, gather, unwatched
+from openpali.eval.ocr import image_hash
+from openpali.infer.pages import ReadWord, find_lines, read_lines
 from openpali.metrics.boxes import Detection, detection_f1
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores
+from openpali.metrics.words import word_f1
 from openpali.model.pages import Finder, Reader
-from openpali.tasks.example import Box, Example
+from openpali.tasks.example import Box, Example, Image
 from openpali.text.characters import numbers_of, plain
 
 T = TypeVar("T")
@@ -100,3 +102,74 @@ class ReadingEvaluator(_PageEvaluator):
         lines = [line for line in example.lines if line.readable and numbers_of(line.text)]
         read = read_lines(reader, example.images[0], [line.box for line in lines])
         return [(found.text, plain(line.text)) for found, line in zip(read, lines, strict=True)]
+
+
+@dataclass(frozen=True)
+class ReadWords:
+    """The words of a page that count: they have a letter or a digit, and truth says what is where they are.
+
+    Attributes:
+        key: of the page.
+        pixels: hash of its image.
+        found, true: words as read, and as they are; texts as :func:`~openpali.text.characters.plain` writes them.
+    """
+
+    key: str
+    pixels: str
+    found: list[Detection]
+    true: list[Detection]
+
+
+@dataclass(frozen=True)
+class WordEvaluator(_PageEvaluator):
+    """Precision, recall and F1 of the words of pages, see :func:`~openpali.metrics.words.word_f1`.
+
+    Attributes:
+        watch: called on rank 0 whenever a page is done.
+    """
+
+    watch: Watch = unwatched
+
+    def run(self, read: Callable[[Image], Iterable[ReadWord]], ranks: Ranks = ALONE) -> list[ReadWords]:
+        """Read every page. Collective: call it on every rank.
+
+        Args:
+            read: an image ``[H, W, 3]`` uint8 -> its words; of a model, or of any other engine.
+        """
+        done = 0
+
+        def page(example: Example) -> ReadWords:
+            nonlocal done
+            words = _counted(example, read(example.images[0]))
+            done += 1
+            self.watch(min(done * ranks.world, self.n), self.n, {})
+            return words
+
+        return self._each(ranks, page)
+
+    def score(self, pages: list[ReadWords]) -> Scores:
+        """The scores of some of the pages."""
+        return word_f1([page.found for page in pages], [page.true for page in pages])
+
+
+def _counted(example: Example, words: Iterable[ReadWord]) -> ReadWords:
+    true = [Detection(plain(word.text), word.box) for line in example.lines if line.readable for word in line.words]
+    unknown = [*example.ignored, *(line.box for line in example.lines if not line.readable)]
+    found = [
+        Detection(plain(word.text), word.box, word.confidence)
+        for word in words
+        if not any(_has_centre(box, word.box) for box in unknown)
+        or any(_has_centre(word.box, other.box) for other in true)
+    ]
+    pixels = image_hash(example.images[0])
+    return ReadWords(example.key, pixels, *([w for w in side if _is_word(w.name)] for side in (found, true)))
+
+
+def _is_word(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+def _has_centre(box: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether the centre of ``other`` is in ``box``."""
+    y, x = (other[0] + other[2]) / 2, (other[1] + other[3]) / 2
+    return box[0] <= y <= box[2] and box[1] <= x <= box[3]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
-from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark
+from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark, PageBenchmark, Seen
 from openpali.eval.calibrate import confidence_scores
 from openpali.eval.cards import (
     Card,
@@ -26,6 +26,7 @@ from openpali.eval.cards import (
 )
 from openpali.eval.evaluators import ALONE, AnswerEvaluator, EmbeddingEvaluator, Watch, once, unwatched
 from openpali.eval.ocr import OcrEngine, WithOcr
+from openpali.eval.pages import WordEvaluator
 from openpali.eval.predictions import PredictionsFile
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
@@ -81,9 +82,11 @@ def run(
     """
     if isinstance(benchmark, AnswerBenchmark):
         return _run_answers(benchmark, pali, data, limit, batch, predictions, ocr, ranks, watch)
-    assert isinstance(benchmark, EncoderBenchmark)
     if predictions or ocr:
-        raise ValueError(f"benchmark {benchmark.name} compares embeddings: it has no answers and no prompts")
+        raise ValueError(f"benchmark {benchmark.name} has no prompts, and no answers one by one: leave both out")
+    if isinstance(benchmark, PageBenchmark):
+        return _run_pages(benchmark, pali, data, limit, ranks, watch)
+    assert isinstance(benchmark, EncoderBenchmark)
     return _run_encoder(benchmark, pali, data, limit, ranks, watch)
 
 
@@ -181,6 +184,36 @@ def _run_encoder(
         seconds=time.perf_counter() - began,
     )
     return Run(card, (), found.scores)
+
+
+def _run_pages(
+    benchmark: PageBenchmark, pali: Pali, data: Path, limit: int | None, ranks: Ranks, watch: Watch
+) -> Run:
+    began = time.perf_counter()
+    source = benchmark.open(data)
+    evaluator = WordEvaluator(benchmark.name, source, limit, watch)
+    pages = evaluator.run(lambda image: [w for line in pali.read_page(image) for w in line.words], ranks)
+    scores = evaluator.score(pages)
+    seen, slices = Seen(), {}
+    for page in pages:
+        seen.texts(page.key, page.pixels, *(word.name for word in page.true))
+    for kind in benchmark.kinds:
+        if some := [page for page in pages if kind in page.key.split("-")]:
+            value = evaluator.score(some).summary[benchmark.metric]
+            slices[kind] = {"n": len(some), "value": value, "interval": None}
+    card = make_card(
+        benchmark,
+        pali,
+        scores,
+        n=len(pages),
+        model=once(ranks, lambda: hash_model(pali)),
+        precision=pali.dtype,
+        data={"root": str(data), "hash": seen.hash, "of": len(source)},
+        slices=slices,
+        preprocessing={},
+        seconds=time.perf_counter() - began,
+    )
+    return Run(card, (), scores)
 
 
 def _shown(row: Answered, metric: str, value: float) -> Json:

@@ -27,5 +27,9 @@ EXTENSION = Extension(
         "easy-vqa": "openpali.worlds.sources:open_easy_vqa",
         "pages": "openpali.worlds.sources:open_pages",
     },
-    suites={"nano": "openpali.worlds.benchmarks:nano_suite", "mini": "openpali.worlds.benchmarks:mini_suite"},
+    suites={
+        "pages": "openpali.worlds.benchmarks.pages:page_suite",
+        "nano": "openpali.worlds.benchmarks:nano_suite",
+        "mini": "openpali.worlds.benchmarks:mini_suite",
+    },
 )

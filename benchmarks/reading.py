@@ -1,0 +1,177 @@
+"""Words of whole screens and pages: ours, Tesseract and RapidOCR on the same images, one after the other.
+
+    apt-get install tesseract-ocr tesseract-ocr-{ces,deu,fra,ita,por,rus,spa,swe,ukr}
+    pip install -e '.[ocr]'
+    OMP_NUM_THREADS=1 python benchmarks/reading.py --json reading.json
+
+A word is right if its text is equal and its centre lies in the true box (``openpali.metrics.words``). Each engine
+has one thread; seconds are CPU seconds a page, without starting, but Tesseract's command starts for each page.
+Tesseract is told the language of a page, and gets each image as it is and at twice its size; the better F1 counts.
+RapidOCR's words are those of its ``return_word_box``, which has spaces that its lines lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as PilImage
+
+from _report import Result, cost, machine, need, rate, report
+from openpali import Pali
+from openpali.eval.pages import ReadWords, WordEvaluator
+from openpali.infer.pages import ReadWord
+from openpali.tasks.example import Box, Image
+from openpali.worlds.benchmarks.pages import page_suite
+
+rapidocr = need("rapidocr", "rapidocr onnxruntime")
+
+LANGUAGES = dict(cs="ces", de="deu", es="spa", fr="fra", it="ita", pt="por", ru="rus", sv="swe", uk="ukr")
+SIDE = 30_000  # pixels that Tesseract takes
+
+Read = Callable[[Image], list[ReadWord]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--limit", type=int, default=20, help="pages of each set; 0: all (25 minutes)")
+    parser.add_argument("--json", type=Path, dest="file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    pali = Pali.from_pretrained(options.model)
+    report(measure(pali, options.limit), machine("openpali", "rapidocr", "onnxruntime"), options.file)
+
+
+def measure(pali: Pali, limit: int) -> Iterator[Result]:
+    """Each engine on each set, and on the dark and light halves of the screens."""
+    rapid = Rapid()
+    for benchmark in page_suite():
+        source = benchmark.open(Path())
+        step = max(1, len(source) // limit) if limit else 1
+        some = Some(source, range(0, len(source), step))
+
+        def ours(image: Image) -> list[ReadWord]:
+            return [word for line in pali.read_page(image) for word in line.words]
+
+        runs = {"ours": Timed(ours), "rapidocr": Timed(rapid.read)}
+        runs |= {f"tesseract {scale}x": Timed(Tesseract(some, scale).read) for scale in (1, 2)}
+        evaluator = WordEvaluator(benchmark.name, some)
+        pages: dict[str, list[ReadWords]] = {}
+        for name, run in runs.items():
+            pages[name] = evaluator.run(run)
+
+        scores = {
+            (name, kind): evaluator.score(kind_of(read, kind)).summary["word_f1"]
+            for name, read in pages.items()
+            for kind in ("", *benchmark.kinds)
+        }
+        best = max("tesseract 1x", "tesseract 2x", key=lambda name: scores[name, ""])
+        for peer in ("rapidocr", best):
+            for kind in ("", *benchmark.kinds):
+                name = f"{benchmark.name} {kind}".strip()
+                yield rate(f"{name}: word F1", scores["ours", kind], scores[peer, kind], peer, "F1")
+            yield cost(f"{benchmark.name}: time", runs["ours"].mean, runs[peer].mean, peer, "CPU s a page")
+
+
+def kind_of(pages: list[ReadWords], kind: str) -> list[ReadWords]:
+    return [page for page in pages if not kind or kind in page.key.split("-")]
+
+
+@dataclass(frozen=True)
+class Some:
+    """Some samples of a source."""
+
+    source: Any
+    chosen: range
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.source[self.chosen[index]]
+
+
+class Timed:
+    """Reads, and counts CPU seconds of this process and of those that it started."""
+
+    def __init__(self, read: Read) -> None:
+        self.read, self.seconds, self.pages = read, 0.0, 0
+
+    def __call__(self, image: Image) -> list[ReadWord]:
+        began = cpu_seconds()
+        words = self.read(image)
+        self.seconds += cpu_seconds() - began
+        self.pages += 1
+        return words
+
+    @property
+    def mean(self) -> float:
+        return self.seconds / self.pages
+
+
+def cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+class Tesseract:
+    """The command ``tesseract`` on pages in turn, whose keys begin with their language if that is not English."""
+
+    def __init__(self, source: Some, scale: int) -> None:
+        self.keys = iter([source[i].key for i in range(len(source))])
+        self.scale = scale
+
+    def read(self, image: Image) -> list[ReadWord]:
+        language = LANGUAGES.get(next(self.keys).split("-")[0], "eng")
+        page = PilImage.fromarray(image)
+        if self.scale > 1:
+            page = page.resize((self.scale * page.width, self.scale * page.height), PilImage.Resampling.BICUBIC)
+        png = io.BytesIO()
+        page.save(png, "PNG", compress_level=1)
+        done = subprocess.run(
+            ["tesseract", "stdin", "stdout", "-l", language, "tsv"],
+            input=png.getvalue(),
+            capture_output=True,
+            check=True,
+            env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+        )
+        rows = csv.DictReader(io.StringIO(done.stdout.decode()), delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [word for row in rows if row["level"] == "5" for word in self._words(row)]
+
+    def _words(self, row: dict[str, str]) -> Iterator[ReadWord]:
+        left, top, width, height = (int(row[key]) / self.scale for key in ("left", "top", "width", "height"))
+        if row["text"].strip():
+            yield ReadWord(row["text"], Box(top, left, top + height, left + width), float(row["conf"]) / 100)
+
+
+class Rapid:
+    """RapidOCR with the models in its wheel, on one thread."""
+
+    def __init__(self) -> None:
+        threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
+        params = {"Global.log_level": "critical", "Global.return_word_box": True, **threads}
+        self.engine = rapidocr.RapidOCR(params=params)
+
+    def read(self, image: Image) -> list[ReadWord]:
+        lines = self.engine(np.ascontiguousarray(image)).word_results or ()
+        words = []
+        for text, confidence, corners in (word for line in lines for word in line):
+            if text.strip():
+                xs, ys = zip(*corners, strict=True)
+                words.append(ReadWord(text, Box(min(ys), min(xs), max(ys), max(xs)), float(confidence)))
+        return words
+
+
+if __name__ == "__main__":
+    main()
