@@ -6,7 +6,7 @@
 One thread and no workers, measured in CPU seconds, so that other programs on the machine do not distort the result.
 Ours reads the shard in the order of a run (a global shuffle), checks each record, uses the class of its label and
 keeps freed memory, as in training; webdataset reads the shard sequentially. Images are generated (noise with the
-spectrum and the JPEG size of photographs) or taken from ``--pictures``.
+spectrum and the JPEG size of photographs) or taken from ``--images``.
 
 A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. Ours does so where at least 224 pixels remain: from a shorter
 side of 448 on at 1/2, from 896 at 1/4, from 1,792 at 1/8. Below 448 every side decodes all pixels.
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quality", type=int, default=85, help="JPEG quality")
-    parser.add_argument("--pictures", type=Path, help="a folder of images to use, scaled to each size")
+    parser.add_argument("--images", type=Path, help="a folder of images to use, scaled to each size")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -95,7 +95,7 @@ def _measure(side: int, options: Any) -> Iterator[Result]:
     per_second = {run: options.count / each for run, each in seconds.items()}
     mine = per_second.pop("ours")
     for peer, theirs in per_second.items():
-        yield rate(name, mine, theirs, peer, "pictures/s/core")
+        yield rate(name, mine, theirs, peer, "images/s/core")
 
 
 class Ours:
@@ -150,12 +150,12 @@ def _webdataset(shard: Path, batch: int, transform: Any) -> None:
 
 
 def _jpegs(side: int, options: Any) -> Sequence[bytes]:
-    if options.pictures:
-        files = sorted(p for p in options.pictures.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-        pictures = [Image.open(file).convert("RGB") for file in files]
+    if options.images:
+        files = sorted(p for p in options.images.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        images = [Image.open(file).convert("RGB") for file in files]
     else:
-        pictures = [_noise(side, side * 4 // 3, seed) for seed in range(8)]
-    return [_encoded(image, side, options.quality) for image in pictures]
+        images = [_noise(side, side * 4 // 3, seed) for seed in range(8)]
+    return [_encoded(image, side, options.quality) for image in images]
 
 
 def _encoded(image: Image.Image, side: int, quality: int) -> bytes:

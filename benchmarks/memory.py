@@ -24,7 +24,7 @@ TARGET = 1.02  # most growth that counts as flat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
-    parser.add_argument("--image", type=Path, help="a picture of memory over samples")
+    parser.add_argument("--image", type=Path, help="a plot of memory over samples")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     series = {"/".join(run.resolve().parts[-2:]): memory(run) for run in options.runs}

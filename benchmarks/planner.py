@@ -46,7 +46,7 @@ SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, changes to a
     "siglip": (1, {"objective": "siglip", "batch": 32}),
     "classes": (1, {"objective": "classify", "batch": 64}),
     "sequence": (1, {"batch": 12}),
-    "frozen, larger pictures": (1, {"batch": 8, "size": 180, "frozen": ["vit"]}),
+    "frozen, larger images": (1, {"batch": 8, "size": 180, "frozen": ["vit"]}),
     "micro-batches, Muon and QK-clip": (1, {"batch": 24, "micro": 3, "optimizer": "muon", "qk_clip": 3.0}),
     "checkpointing": (1, {"batch": 32, "checkpointing": "full"}),
     "selective, and Adafactor": (1, {"batch": 16, "checkpointing": "selective", "optimizer": "adafactor"}),

@@ -337,7 +337,7 @@ def _ours(folder: Path, shape: Shape, engine: EngineName) -> Pali:
     model.text.load_state_dict(dict(language.weights))
     model.vit.load_state_dict(vision.vit)
     with torch.no_grad():
-        model.text.head_weight[EOS] = 0  # others are likelier
+        model.text.head_weight[EOS] = 0  # other tokens are more probable
     (folder / "pali").mkdir()
     write_model(
         folder / "pali",

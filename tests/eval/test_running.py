@@ -422,7 +422,7 @@ def test_detection_f1_is_over_all_boxes_together() -> None:
     assert scores.per_sample["f1@0.5"] == pytest.approx([1, 1 / 3, 0])
     assert scores.summary["iou"] == pytest.approx((1 + 1 / 5 + 0) / 3)
     assert scores.summary["ap50/mean"] == scores.summary["ap/mean"] == pytest.approx(38 / 101)  # 3 of 8 found
-    wrong = row(3, 1, 0.5)  # two boxes that are not there lower precision; surer ones more so
+    wrong = row(3, 1, 0.5)  # two boxes that are not there lower precision; the more confident, the more
     late, soon = (
         found.score([row(1, 1, 0.7), replace(wrong, values=v)]).summary["ap/mean"]
         for v in (

@@ -91,7 +91,7 @@ def test_all_public_weights_are_taken(sources: Path, tmp_path: Path) -> None:
         "head": "its own",
     }
     assert made.facts.positions == {"method": "as trained", "from": [3, 3], "to": [3, 3]}
-    assert made.facts.vocabulary == {"adopted": known, "new": 131, "seed": 0}
+    assert made.facts.vocabulary == {"kept": known, "new": 131, "seed": 0}
     assert json.loads((tmp_path / "pali" / "config.json").read_text())["facts"] == made.facts.json_object()
     made.model()
 

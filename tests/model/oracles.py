@@ -56,7 +56,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def siglip_pair(image_size: int = 12, patch: int = 4, length: int = 5) -> tuple[SiglipModel, SigLIPConfig]:
-    """Towers of unlike shapes, so that a mix-up of the two cannot pass."""
+    """Towers of different shapes, so that a mix-up of the two cannot pass."""
     hf = SiglipModel(
         SiglipConfig(
             text_config=dict(

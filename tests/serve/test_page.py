@@ -47,13 +47,13 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def service(pali: Pali) -> Iterator[Service]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pali, "about", "It knows nothing.")
+        patch.setattr(pali, "about", "It has no names.")
         yield service_of(pali)
 
 
 @pytest.fixture(scope="module")
 def url(service: Service) -> Iterator[str]:
-    """A server whose model, which knows nothing, finds a horse and a cat; with a stranger, images are OOD."""
+    """A server whose model, without names, finds a horse and a cat; asked about the unknown, images are OOD."""
     pipeline = service.scheduler.pali.pipeline()
     predict = pipeline.prediction
 
@@ -61,7 +61,7 @@ def url(service: Service) -> Iterator[str]:
         found = predict(row, *given)
         if row.task.name != "detect":
             return found
-        score = 1.5 if "stranger" in row.prompt else 0.5
+        score = 1.5 if "unknown" in row.prompt else 0.5
         return Prediction(row.prompt, Answer("two", FOUND), found.generation, ood_score=score)
 
     pipeline.prediction = prediction  # type: ignore[method-assign, assignment]
@@ -110,7 +110,7 @@ def enter(page: Page) -> None:
 
 
 def test_an_example_is_asked_with_a_click(page: Page) -> None:
-    expect(page.locator("#knows")).to_have_text("It knows nothing.")
+    expect(page.locator("#knows")).to_have_text("It has no names.")
     tries = page.locator(".example")
     expect(tries.first).to_be_visible()
     assert tries.first.locator("img").evaluate("async each => (await each.decode(), each.naturalWidth)") == 144
@@ -213,7 +213,7 @@ def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
 
 def test_no_confidence_is_shown_for_an_image_that_the_model_does_not_know(page: Page, photo: Path) -> None:
     page.set_input_files("#files", photo)
-    choose(page, "Find", text="a stranger")
+    choose(page, "Find", text="an unknown")
     enter(page)
     expect(page.locator(".warning")).to_have_text(re.compile("out of the distribution that tiny"))
     expect(page.locator(".objects")).to_have_text(re.compile("horse.*cat"))

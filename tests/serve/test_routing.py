@@ -75,20 +75,20 @@ def test_each_row_asks_its_own_parts_in_its_own_order() -> None:
     assert ask_in_turn([], ask) == []
 
 
-def bundle(readers: Path, folder: Path, pali: Calibration, line: Calibration, stranger: str = "") -> Pali:
+def bundle(readers: Path, folder: Path, pali: Calibration, line: Calibration, ood: str = "") -> Pali:
     """The readers with calibrations; one part may know no image."""
     shutil.copytree(readers, folder)
     for part, calibration in (("pali", pali), ("line", line)):
         add_facts(folder / part, calibration={"ocr": asdict(calibration)})
-    if stranger:
-        d = 2 * Pali(folder).pipeline(stranger).model.vit.config.width
+    if ood:
+        d = 2 * Pali(folder).pipeline(ood).model.vit.config.width
         unknown = OodDetector(torch.zeros(d), torch.eye(d), torch.full((1, d), 1e3), torch.tensor(1.0))
-        write_ood(folder / stranger, unknown)
+        write_ood(folder / ood, unknown)
     return Pali(folder)
 
 
 @pytest.mark.parametrize(
-    ("pali", "line", "stranger", "expected"),
+    ("pali", "line", "ood", "expected"),
     [
         (SURE, UNSURE, "", ["pali", "pali", "line"]),  # pali would squash the third
         (UNSURE, SURE, "", ["line", "line", "line"]),
@@ -103,11 +103,11 @@ def test_python_bulk_server_and_evaluation_give_the_same_answers(
     monkeypatch: pytest.MonkeyPatch,
     pali: Calibration,
     line: Calibration,
-    stranger: str,
+    ood: str,
     expected: Sequence[str],
 ) -> None:
     monkeypatch.setattr(Generation, "complete", True)  # a random model hardly ever ends its answers
-    model = bundle(readers, tmp_path / "both", pali, line, stranger)
+    model = bundle(readers, tmp_path / "both", pali, line, ood)
     alone = [model.predict([[row]], [PROMPT], part=part)[0] for row, part in zip(ROWS, expected, strict=True)]
 
     def check(found: Sequence[Prediction]) -> None:

@@ -143,7 +143,7 @@ def assemble(
             texts[name] = extend_rows(texts[name], known, tokenizer.vocab_size, generator)
     facts = Facts(
         parts={"vision": str(vision), "text": str(text), "head": language.head},
-        vocabulary={"adopted": known, "new": tokenizer.vocab_size - known, "seed": seed},
+        vocabulary={"kept": known, "new": tokenizer.vocab_size - known, "seed": seed},
     )
     weights = {
         **{f"vit.{key}": value for key, value in image.vit.items()},

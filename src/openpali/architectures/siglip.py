@@ -311,7 +311,7 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
         facts = Facts(
             parts={"vision": str(source)},
             **_texts(beside, tokenizer),
-            vocabulary={"adopted": known, "new": tokenizer.vocab_size - known, "seed": 0},
+            vocabulary={"kept": known, "new": tokenizer.vocab_size - known, "seed": 0},
         )
         weights = {**image.weights, "text.embed.weight": rows}
         preprocess = read_preprocess(source, *config.vision.image_size)

@@ -1,4 +1,4 @@
-"""Which part of a bundle answers: the first that is sure, else the surest.
+"""Which part of a bundle answers: the first that is confident, else the most confident.
 
 Proportions alone do not tell a short printed word from a word of capitals. Confidence does, where a part is
 calibrated on such images; it counts for less where the out-of-distribution score says that they are others.

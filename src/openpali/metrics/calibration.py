@@ -15,7 +15,7 @@ BINS = 15
 STEPS = 100  # of Newton's method, which takes about ten
 TINY = 1e-9
 LEAST = 1e-3  # inverse temperature below which confidence is as good as constant
-SUREST = 12.0  # log-odds; nearer to 0 and 1, log-probabilities in float32 are rounding
+LARGEST = 12.0  # log-odds; nearer to 0 and 1, log-probabilities in float32 are rounding
 
 Floats = NDArray[np.float64]
 
@@ -105,7 +105,7 @@ def _loss(odds: Floats, y: Floats) -> float:
 def _log_odds(log_probs: Sequence[float]) -> Floats:
     p = np.minimum(np.asarray(log_probs, np.float64), -1e-9)
     odds: Floats = p - np.log(-np.expm1(p))
-    return odds.clip(-SUREST, SUREST)
+    return odds.clip(-LARGEST, LARGEST)
 
 
 def _sigmoid(x: Floats) -> Floats:

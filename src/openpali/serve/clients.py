@@ -93,5 +93,5 @@ async def _gone(request: Request) -> None:
 
 
 def too_late() -> ApiError:
-    """What clients are told then."""
+    """The 504 error for a request whose deadline has passed."""
     return ApiError(504, str(TooLate()), code="deadline_exceeded")

@@ -119,7 +119,7 @@ CHAT_EXAMPLE: dict[str, Any] = {
         {
             "role": "user",
             "content": [
-                {"type": "text", "text": "what is in the picture?"},
+                {"type": "text", "text": "what is in the image?"},
                 {"type": "image_url", "image_url": {"url": _PIXEL}},
             ],
         }

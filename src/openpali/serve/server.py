@@ -18,7 +18,7 @@ from openpali.serve.connection import Connection
 from openpali.serve.http import create_app
 from openpali.serve.service import Service
 
-LAST_WORDS = 2.0  # seconds in which clients are told that their requests were given up
+LAST_WORDS = 2.0  # seconds in which the last errors are sent to clients
 
 
 class Server(uvicorn.Server):
@@ -45,18 +45,18 @@ class Server(uvicorn.Server):
         self._service, self._drain = service, drain
 
     async def on_tick(self, counter: int) -> bool:
-        """As uvicorn's: whether to stop."""
+        """Overrides uvicorn: whether to stop."""
         return await super().on_tick(counter) or bool(self._service.scheduler.failure)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, within the time to drain."""
+        """Overrides uvicorn: stops within the time to drain."""
         end = asyncio.get_running_loop().call_later(self._drain, self._service.scheduler.give_up)
         await super().shutdown(sockets)
         end.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, which sends itself the signal again at the end, and so dies of it."""
+        """Overrides uvicorn, which re-raises the signal after shutdown and would kill the process."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread has signals
             return

@@ -113,7 +113,7 @@ def worst_module(gradients: Mapping[str, Tensor]) -> tuple[str, float]:
 
 @contextmanager
 def _watch(model: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
-    """Names of modules whose outputs are not finite, and of those whose outputs' gradients are not, in order."""
+    """Names of modules with outputs that are not finite, and with gradients of outputs that are not, in order."""
     forward: list[str] = []
     backward: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What a run gives away: unsharded weights, a copy to look at, and the model folder at its end."""
+"""Export of a run: unsharded weights, a copy to look at, and the model folder at its end."""
 
 from __future__ import annotations
 

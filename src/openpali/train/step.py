@@ -44,7 +44,7 @@ class NotFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a step knows before it changes a weight.
+    """Losses and gradient norm of a step, before the optimizer updates the weights.
 
     Attributes:
         losses: of each micro-batch of this rank, detached.
