@@ -16,8 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import settings
 
+from openpali.architectures.registry import architectures
 from openpali.data.media.images import Preprocess
 from openpali.distributed import Ranks
+from openpali.extensions import extensions
 from openpali.model.pali import PaliModel
 from openpali.train.load import parse_recipe
 from openpali.train.trainer import Trainer
@@ -145,3 +147,15 @@ def _write_questions(folder: Path) -> None:
     Image.new("RGB", (64, 64), "red").save(folder / "0.png")
     sample = {"key": "0", "images": ["0.png"], "question": "is it red?", "answers": ["yes"], "lang": "en"}
     (folder / "train.jsonl").write_text(json.dumps(sample) + "\n")
+
+
+@pytest.fixture(scope="module")
+def toy_package() -> Iterator[None]:
+    """The package of :mod:`toy_architecture` is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent / "toy")
+        for each in (extensions, architectures):
+            each.cache_clear()
+        yield
+    for each in (extensions, architectures):
+        each.cache_clear()

@@ -1,4 +1,4 @@
-"""What other packages add to OpenPaLI: commands, options, data sets, sources, objectives and suites.
+"""What other packages add to OpenPaLI: commands, data sets, architectures, objectives and others.
 
 A package declares an :class:`Extension`, which names what it adds: nothing is imported before it is used.
 Those of this repository are in :data:`OWN`. Others announce theirs in their ``pyproject.toml``::
@@ -32,6 +32,7 @@ class Extension:
         datasets: data set of ``openpali data build`` -> its :class:`~openpali.worlds.builders.base.Dataset`.
         sources: first part of a source's name, up to a slash -> an
             :class:`~openpali.data.sources.registry.Opener`.
+        architectures: kind of a model -> its :class:`~openpali.architectures.base.Architecture`.
         objectives: ``objective`` of a recipe -> its :class:`~openpali.train.objectives.base.Objective`.
         suites: suite of ``openpali eval --suite`` -> a function without arguments that returns its benchmarks.
     """
@@ -40,6 +41,7 @@ class Extension:
     options: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    architectures: Mapping[str, str] = field(default_factory=dict)
     objectives: Mapping[str, str] = field(default_factory=dict)
     suites: Mapping[str, str] = field(default_factory=dict)
 

@@ -99,6 +99,7 @@ ELASTIC = {
         {"samples": 12, "size": 72, "mixture": [*VARIED, {"source": "easy-vqa", "task": "vqa"}]},
     ],
 }
+TOY = {"model__preset": "toy", "phases__0__size": 8, "phases__0__mixture": [CAPTIONS]}  # of `toy_architecture.py`
 STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 32}
 JOBS = [
     Job("siglip-3", 3, "siglip"),  # 4 pairs on 3 ranks: 1 + 1 + 2
@@ -109,6 +110,7 @@ JOBS = [
     Job("sequence-4-hybrid", 4, "sequence", sharded("hybrid", checkpointing="full"), mean="example"),
     Job("frozen-2-sharded", 2, "sequence", {**sharded(), "model__frozen": ["vit"]}),
     Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # images on one rank only
+    Job("toy-2-sharded", 2, "sequence", {**sharded(checkpointing="full"), **TOY}),
     Job("siglip-2-sharded-bf16", 2, "siglip", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-bf16", 2, "sequence", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-compiled", 2, "sequence", {**sharded(compile=True), **SHORT}),
@@ -199,6 +201,7 @@ def run(job: Job, folder: Path) -> None:
             "said": said,
             "seen": seen,
             "held": held,
+            "sharded": sorted({type(block).__name__ for block in blocks_of(trainer.model) if _is_sharded(block)}),
         }
         (folder / f"{job.name}-{ranks.rank}.json").write_text(json.dumps(record))
 
@@ -246,6 +249,10 @@ def fill_disk(trainer: Trainer) -> None:
         return Late(async_save(*args, **options))
 
     checkpoint_module._seal, checkpoint_module.async_save = refuse, save
+
+
+def _is_sharded(block: torch.nn.Module) -> bool:
+    return all(isinstance(p, DTensor) for p in block.parameters() if p.ndim > 1)
 
 
 def _local_bytes(trainer: Trainer) -> int:
@@ -301,6 +308,7 @@ def strike(job: Job, folder: Path, children: list[int]) -> list[str]:
 
 
 if __name__ == "__main__":
+    sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "toy")]
     torch.set_num_threads(1)
     trainer_module.matmul_peak = lambda *_: 1e12
     torch.compile = partial(torch.compile, backend="aot_eager")  # type: ignore[assignment] # needs no C++ compiler

@@ -35,7 +35,8 @@ from openpali.train.recipe_file import as_toml
 from openpali.weights.format import open_model
 
 CLOSE = 1e-6
-pytestmark = pytest.mark.timeout(1300)  # the first test that uses `ran` waits for all jobs
+# the first test that uses `ran` waits for all jobs
+pytestmark = [pytest.mark.usefixtures("toy_package"), pytest.mark.timeout(1300)]  # `ran` waits for all jobs
 
 
 def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], close: float = CLOSE) -> None:
@@ -198,6 +199,11 @@ def test_a_run_continues_with_another_number_of_ranks(folder, ranks, steps, ran,
     assert [len(list(path.glob("*.safetensors"))) for path in found] == [
         world for world, many in zip(ranks, steps, strict=True) for _ in range(many)
     ]
+
+
+def test_blocks_of_an_architecture_of_another_package_are_sharded(ran) -> None:
+    record = json.loads((ran / "toy-2-sharded-0.json").read_text())
+    assert {"FSDPBottleneck", "FSDPBlock"} <= {*record["sharded"]}
 
 
 def test_sharding_saves_memory(ran) -> None:

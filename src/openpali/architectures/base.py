@@ -64,7 +64,7 @@ class Flops:
 
 
 class Architecture(ABC, Generic[C]):
-    """A kind of model. Subclass it and register an instance (:func:`openpali.architectures.registry.register`).
+    """A kind of model. Subclass it, and name the class in ``architectures/registry.py`` or in an extension.
 
     A model with images has a ``vit``, and its configuration a ``vision``; one that takes prompts is a
     :class:`openpali.model.pali.VisionLanguageModel`, and the objective "sequence" trains it.

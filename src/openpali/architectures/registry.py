@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from torch import nn
@@ -17,30 +19,32 @@ from openpali.architectures.paligemma import PaliGemmaArchitecture
 from openpali.architectures.rules import read_config
 from openpali.architectures.siglip import SigLIPArchitecture
 from openpali.architectures.t5gemma2 import T5Gemma2Architecture
+from openpali.extensions import added
 from openpali.messages import hint
 from openpali.tasks.dialects import PALI3, Dialect
 
-ARCHITECTURES: dict[str, Architecture[Any]] = {}
+_OWN: tuple[type[Architecture[Any]], ...] = (
+    SigLIPArchitecture,
+    ClassifierArchitecture,
+    PaliArchitecture,
+    PaliGemmaArchitecture,
+    T5Gemma2Architecture,
+    MaskVQVAEArchitecture,
+    FinderArchitecture,
+    ReaderArchitecture,
+)
 
 
-def register(architecture: Architecture[Any]) -> None:
-    """Let the package know a kind of model."""
-    ARCHITECTURES[architecture.kind] = architecture
-
-
-register(SigLIPArchitecture())
-register(ClassifierArchitecture())
-register(PaliArchitecture())
-register(PaliGemmaArchitecture())
-register(T5Gemma2Architecture())
-register(MaskVQVAEArchitecture())
-register(FinderArchitecture())
-register(ReaderArchitecture())
+@cache
+def architectures() -> Mapping[str, Architecture[Any]]:
+    """Kind -> architecture, those of extensions too."""
+    others = (resolve_name(where) for where in added("architectures").values())
+    return {each.kind: each() for each in (*_OWN, *others)}
 
 
 def architecture_of(config: Any) -> Architecture[Any]:
     """The architecture of a model's configuration."""
-    return next(each for each in ARCHITECTURES.values() if type(config) is each.config)
+    return next(each for each in architectures().values() if type(config) is each.config)
 
 
 def build(config: Any) -> nn.Module:
@@ -51,32 +55,33 @@ def build(config: Any) -> nn.Module:
 def architecture_for(source: Path) -> Architecture[Any]:
     """The architecture that a public checkpoint is read as."""
     described = {} if source.is_file() else read_config(source)
-    for each in ARCHITECTURES.values():
+    for each in architectures().values():
         if each.reads(source, described):
             return each
-    known = ", ".join(name for each in ARCHITECTURES.values() for name in each.model_types)
+    known = ", ".join(name for each in architectures().values() for name in each.model_types)
     what = repr(described["model_type"]) if described else "no file of arrays that is known"
     raise ValueError(f"{source} holds {what}: {known} can be converted")
 
 
 def presets() -> Mapping[str, Any]:
     """The shape of each preset of the kinds that take prompts, by name."""
-    return {name: shape for each in ARCHITECTURES.values() if each.answers for name, shape in each.presets.items()}
+    answering = (each for each in architectures().values() if each.answers)
+    return {name: shape for each in answering for name, shape in each.presets.items()}
 
 
 def presets_named(name: str) -> list[Any]:
     """The shapes of this name, one of each architecture that has it."""
-    return [each.presets[name] for each in ARCHITECTURES.values() if name in each.presets]
+    return [each.presets[name] for each in architectures().values() if name in each.presets]
 
 
 def block_types() -> Blocks:
     """The blocks of all architectures, see :class:`Architecture`."""
-    return {block: parts for each in ARCHITECTURES.values() for block, parts in each.blocks.items()}
+    return {block: parts for each in architectures().values() for block, parts in each.blocks.items()}
 
 
 def dialects() -> Mapping[str, Dialect]:
     """Every dialect by name."""
-    return {each.name: each for each in (PALI3, *(known.dialect for known in ARCHITECTURES.values()))}
+    return {each.name: each for each in (PALI3, *(known.dialect for known in architectures().values()))}
 
 
 def find_dialect(name: str) -> Dialect:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from openpali.architectures.base import vision_of
 from openpali.architectures.facts import Facts
-from openpali.architectures.registry import ARCHITECTURES, architecture_of, build, find_dialect
+from openpali.architectures.registry import architecture_of, architectures, build, find_dialect
 from openpali.data.media.images import Preprocess
 from openpali.mistakes import reason
 from openpali.model.int8 import use_int8
@@ -56,7 +56,7 @@ class ModelFolder:
 
     @property
     def kind(self) -> str:
-        """The kind of model, a key of :data:`openpali.architectures.registry.ARCHITECTURES`."""
+        """The kind of model, a key of :func:`openpali.architectures.registry.architectures`."""
         return architecture_of(self.config).kind
 
     @cached_property
@@ -188,7 +188,7 @@ def open_model(folder: Path) -> ModelFolder:
             raise ValueError(_not_ours(described))
         if described["format"] != FORMAT:
             raise ValueError(f"its format is {described['format']}, and this version reads {FORMAT}")
-        config = config_from_json(ARCHITECTURES[described["kind"]].config, described["config"])
+        config = config_from_json(architectures()[described["kind"]].config, described["config"])
         preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
         facts = Facts.model_validate(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
