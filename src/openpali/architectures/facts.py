@@ -63,7 +63,7 @@ class Facts(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def but(self, **changes: Any) -> Facts:
-        """These facts with others in the place of those of the same names."""
+        """These facts, some of them changed."""
         return Facts(**{**self.model_dump(exclude_unset=True), **changes})
 
     def without(self, *names: str) -> Facts:

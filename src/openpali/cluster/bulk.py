@@ -62,7 +62,7 @@ def answer(
     batch: int,
     workers: int,
 ) -> Iterator[Done]:
-    """Answer what is not answered yet, and tell of each window, first of those that are there already.
+    """Answer the windows that are not answered yet, and report each window; those that are there come first.
 
     Args:
         pali: the model, which every process opens for itself; to check what is there already.

@@ -136,7 +136,7 @@ class EvalSpec(BenchmarkEvalSpec):
         source: the held-out samples, instead of a benchmark.
         task: the task that asks about the source.
         options: of the source.
-        task_options: of the task, on top of those that the run trains it with.
+        task_options: of the task; they override those of training.
     """
 
     source: str = ""

@@ -20,7 +20,7 @@ Table = dict[str, Any]
 
 STUDY = "arms"  # the key that tells a study from a recipe
 OWN_DATA = "transfer"  # the folder that is left out of names
-OTHERS = frozenset({"study", "base"})  # folders of what is no recipe: studies, and what recipes extend
+OTHERS = frozenset({"study", "base"})  # folders of studies, and of recipes that others extend
 
 
 def read_table(path: Path, kind: str = "recipe") -> Table:

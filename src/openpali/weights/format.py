@@ -228,7 +228,7 @@ def ood_folder(folder: Path) -> Path | None:
 
 
 def add_facts(folder: Path, **facts: Any) -> None:
-    """Record more facts of a model folder, in place of those of the same names."""
+    """Record facts in a model folder; a fact that it has is replaced."""
     opened = open_model(folder)
     describe(folder, opened.config, opened.preprocess, opened.facts.but(**facts))
 

@@ -40,7 +40,7 @@ class Patch:
 def make_patch(stamp: Stamp, side: float, rng: np.random.Generator, *, turn: float = 15.0) -> Patch:
     """``stamp`` scaled so that its longest side is ``side`` pixels, with random changes.
 
-    A third of the patches are rotated by up to ``turn`` degrees, half of those that may be mirrored are mirrored,
+    A third of the patches are rotated by up to ``turn`` degrees, half of those that allow it are mirrored,
     and all have slightly changed colours.
     """
     turned, angle, mirrored, bright, shift, *tint = rng.random(8).tolist()

@@ -86,7 +86,7 @@ def study(
 
 
 def open_study(file: Path, overrides: list[str]) -> tuple[Study, Plan]:
-    """A study and its runs. Overrides of what is no key of the study are of each recipe."""
+    """A study and its runs. An override that is no key of the study is for each recipe."""
     from openpali.lab.study.runs import plan_study
     from openpali.lab.study.spec import Study, load_study
 

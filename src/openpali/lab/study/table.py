@@ -138,7 +138,7 @@ def values_of(column: ColumnSpec, result: Mapping[str, Any], job: Job) -> Values
 
 
 def missing_of(scorings: Sequence[Scoring]) -> dict[Job, int]:
-    """Job -> number of its tests that are not scored, of those that are not complete."""
+    """Job -> number of its tests that are not scored; complete jobs are left out."""
     return dict(Counter(scoring.job for scoring in scorings if not scoring.done()))
 
 
@@ -217,7 +217,7 @@ def _adjusted(study: Study, rows: Sequence[Row]) -> list[Row]:
 
 
 def _scored_seeds(study: Study, rows: Sequence[Row]) -> str:
-    """Which seeds have been scored, in all columns or in some, of those of the study."""
+    """Which of the seeds have been scored, in all columns or in some."""
     main = (study.baseline, study.compared)
     arms = {arm: sorted({seed for row in rows for seed in row.seeds.get(arm, ())}) for arm in study.arms}
     found = [f"{arm}: {_numbers(seeds) or 'none'}" for arm, seeds in arms.items() if seeds or arm in main]

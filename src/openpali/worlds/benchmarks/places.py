@@ -52,7 +52,7 @@ class _Tokens(NamedTuple):
 def place_probe(
     train: Source, test: Source, ask: Ask, model: Encoders, limit: int | None, advance: Advance
 ) -> Embedded:
-    """Accuracy of what is asked about objects from the tokens of the patches at their centres.
+    """Accuracy of a linear probe that answers questions about objects from the patch tokens at their centres.
 
     Multinomial logistic regression on the tokens of the first images of ``train``, scored on those of ``test``.
 
