@@ -156,7 +156,6 @@ def _follow(model: type[BaseModel], location: Place, *, extra: bool) -> tuple[li
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models in a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [inner for each in get_args(annotation) for inner in _models(each)]

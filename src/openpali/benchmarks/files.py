@@ -135,7 +135,6 @@ class Fields:
         return bool(self._field(name, (bool,), "true or false"))
 
     def numbers(self, name: str, count: int) -> list[float]:
-        """A list of ``count`` numbers."""
         values = self._field(name, (list, tuple), f"{count} numbers")
         if len(values) != count or not all(isinstance(value, int | float) for value in values):
             raise self._wrong(name, f"{count} numbers")
@@ -167,7 +166,6 @@ class Fields:
         return [Fields(value, f"{self.where}, {name}[{i}]", self.folder) for i, value in enumerate(values)]
 
     def entry(self, name: str) -> Fields:
-        """An object."""
         return Fields(self._field(name, (dict,), "an object"), f"{self.where}, {name}", self.folder)
 
     def items(self) -> Iterator[tuple[str, Fields]]:

@@ -51,5 +51,4 @@ _DATASETS = (
 
 
 def suite() -> list[Benchmark]:
-    """The benchmarks of the suite ``paper``."""
     return [benchmark for dataset in _DATASETS for benchmark in dataset.BENCHMARKS]

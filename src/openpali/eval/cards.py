@@ -100,7 +100,6 @@ class Card:
         path.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
     def as_markdown(self) -> str:
-        """The card as Markdown."""
         lines = [f"# {self.title or self.benchmark}", ""]
         lines += [f"`{self.benchmark}`, {self.n:,} samples, model `{self.model.get('name', '')}`.", ""]
         columns = ["score", "ours", "95 % interval", *(["paper (5B)"] if self.paper else [])]

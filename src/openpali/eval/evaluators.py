@@ -112,7 +112,6 @@ class Answers:
 
     @property
     def rows(self) -> list[Answered]:
-        """The answers."""
         return [line.answered for line in self.lines]
 
 

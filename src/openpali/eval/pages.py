@@ -170,6 +170,5 @@ def _is_word(text: str) -> bool:
 
 
 def _has_centre(box: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether the centre of ``other`` is in ``box``."""
     y, x = (other[0] + other[2]) / 2, (other[1] + other[3]) / 2
     return box[0] <= y <= box[2] and box[1] <= x <= box[3]

@@ -107,7 +107,6 @@ class Done:
 
     @classmethod
     def of(cls, lines: Sequence[Json]) -> Done:
-        """Counts lines."""
         ood = sum(bool(line.get("out_of_distribution")) for line in lines)
         return cls(len(lines), sum("error" in line for line in lines), ood)
 

@@ -398,7 +398,6 @@ class Pipeline:
         return tuple(tensor.data_ptr() for part in parts for tensor in part.state_dict().values())
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """The tokens of a prompt."""
         if not prompt.strip():
             raise ValueError("the prompt is empty")
         ids = self.tokenizer.encode(prompt)

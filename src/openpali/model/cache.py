@@ -86,7 +86,6 @@ class SlotCache:
         return keys[: len(self)], values[: len(self)]
 
     def layers(self) -> list[Pair]:
-        """:meth:`layer` of each."""
         return [self.layer(number) for number in range(len(self._tensors) // 2)]
 
     def real(self) -> Tensor:

@@ -23,7 +23,6 @@ _REFERENCE = "#/components/schemas/{model}"
 
 
 async def read_body(request: Request, schema: type[B]) -> B:
-    """The body of a request."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         fields: Any = await _read_form(request, schema)

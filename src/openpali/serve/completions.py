@@ -153,7 +153,6 @@ def _written(generation: Generation) -> Written:
 
 
 def event(data: Json) -> str:
-    """One event of a stream."""
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
@@ -210,7 +209,6 @@ class _Form(ABC):
         return []
 
     def whole(self, index: int, ticket: Ticket, prediction: Prediction) -> Json:
-        """A choice."""
         generation, pieces = prediction.generation, _Pieces(ticket)
         return {
             "index": index,

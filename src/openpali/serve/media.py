@@ -72,7 +72,6 @@ class Media:
             raise ApiError(400, str(error), param=param, code="invalid_image") from error
 
     def fetch(self, url: str, param: str) -> bytes:
-        """The bytes behind a URL."""
         until = time.monotonic() + SECONDS
         for _ in range(REDIRECTS + 1):
             parts = self._check(url, param)
@@ -142,7 +141,6 @@ class _Connection(http.client.HTTPConnection):
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
 

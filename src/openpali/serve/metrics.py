@@ -44,7 +44,6 @@ class Metrics:
             self._whole.observe(ticket.finished - ticket.submitted)
 
     def text(self) -> bytes:
-        """The page."""
         return generate_latest(self._registry)
 
 

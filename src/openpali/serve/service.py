@@ -113,7 +113,6 @@ class Service:
         return {name: Served(name, pali) for name, pali in named.items()}
 
     def model(self, name: str | None) -> Served:
-        """A model by its name."""
         found = self.models.get(self.name if name is None else name)
         if found is None:
             here = ", ".join(map(repr, self.models))

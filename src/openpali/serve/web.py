@@ -24,7 +24,6 @@ POLICY = (
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve the page."""
     examples = read_examples()
 
     @app.get("/", include_in_schema=False)

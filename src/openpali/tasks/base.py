@@ -57,7 +57,6 @@ class Sample:
         object.__setattr__(self, "references", tuple(text.strip() for text in self.references))
 
     def prompt_ids(self, tokenizer: Tokenizer) -> list[int]:
-        """The tokens of the prompt."""
         return self.ids[0] if self.ids else tokenizer.encode(self.prompt)
 
     def target_ids(self, tokenizer: Tokenizer) -> list[int]:

@@ -100,7 +100,6 @@ class Dialect:
         return hash(self.name)
 
     def template(self, form: str) -> Template:
-        """The template of a form."""
         if form not in self.prompts:
             raise ValueError(f"dialect {self.name} has no prompt for {form!r}; {hint(form, self.prompts)}")
         return Template(self.prompts[form])

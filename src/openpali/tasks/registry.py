@@ -44,7 +44,6 @@ FREE_TEXT = Vqa.name
 
 
 def find_family(name: str) -> type[Task]:
-    """A task family by name."""
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; {hint(name, TASKS)}")
     return TASKS[name]

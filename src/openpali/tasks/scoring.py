@@ -53,7 +53,6 @@ Score = Callable[[Sequence[Answered]], Scores]
 
 
 def texts(rows: Sequence[Answered]) -> list[str]:
-    """The answers."""
     return [row.text for row in rows]
 
 

@@ -136,7 +136,6 @@ class TrainStep:
         return detached
 
     def zero_gradients(self) -> None:
-        """Drop all gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def _reduce(self, losses: Sequence[Losses]) -> Gradients:

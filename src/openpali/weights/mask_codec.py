@@ -31,7 +31,6 @@ class VQVAECodec:
 
 
 def open_mask_codec(folder: Path) -> VQVAECodec:
-    """The mask codec of a model folder."""
     model = open_model(folder).model()
     if not isinstance(model, MaskVQVAE):
         raise ValueError(f"{folder} is no mask VQ-VAE")

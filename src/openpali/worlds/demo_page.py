@@ -114,6 +114,5 @@ def _draw(shown: AnsweredQuestion) -> PilImage.Image:
 
 
 def _text(text: str, lang: str) -> str:
-    """A text as HTML."""
     told = count_mask_tokens(text)
     return f'<span lang="{escape(lang)}">{escape(told)}</span>' if told else "<i>nothing</i>"

@@ -41,11 +41,9 @@ class Sampler:
         return self.split == "heldout"
 
     def stamp(self) -> Stamp:
-        """Any stamp of the world."""
         return self.world.stamps[int(self.rng.random() * len(self.world.stamps))]
 
     def uniform(self, low: float, high: float) -> float:
-        """A number from ``low`` to ``high``."""
         return low + (high - low) * float(self.rng.random())
 
     def integer(self, low: int, high: int) -> int:

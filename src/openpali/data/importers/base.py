@@ -40,7 +40,6 @@ class Imported(Problems):
     notes: list[str] = field(default_factory=list)
 
     def change(self, what: str) -> None:
-        """Count a change."""
         self.changed[what] = self.changed.get(what, 0) + 1
 
 

@@ -67,7 +67,6 @@ class Mixture:
         return Draw(source, int(self._order(source, epoch)[position]), epoch)
 
     def _order(self, source: int, epoch: int) -> NDArray[np.int64]:
-        """The examples of a source in the order of an epoch."""
         kept = self._orders.get(source)
         if kept is None or kept[0] != epoch:
             kept = epoch, generator(self.seed, 1, source, epoch).permutation(self.sizes[source])

@@ -230,7 +230,6 @@ def _with_clear_errors(loader: DataLoader[Any]) -> Generator[list[Loaded]]:
 
 
 def _start(loader: DataLoader[Any]) -> Iterator[list[Loaded] | str]:
-    """Start the workers."""
     try:
         return iter(loader)
     except (pickle.PicklingError, AttributeError, TypeError) as error:

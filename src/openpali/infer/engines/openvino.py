@@ -266,7 +266,6 @@ def _wrap(model: VisionLanguageModel) -> OpenVinoPali:
 
 
 def require_openvino() -> Any:
-    """Import OpenVINO."""
     try:
         import openvino
     except ImportError as error:

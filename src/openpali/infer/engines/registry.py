@@ -24,7 +24,6 @@ else:
 
 
 def find_engine(name: str) -> Any:
-    """An engine by its name."""
     if name not in ENGINES:
         raise ValueError(f"no engine {name!r}: there are {', '.join((*ENGINES, AUTO))}")
     module, _, attribute = ENGINES[name].partition(":")

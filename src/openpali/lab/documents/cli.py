@@ -59,7 +59,6 @@ def rows(verb: Callable[..., Any]) -> Iterator[Row]:
 
 
 def render() -> str:
-    """The page."""
     lines = [HEAD]
     for words, verb in commands():
         lines += [f"## {words}\n", f"{inspect.getdoc(verb)}\n"]

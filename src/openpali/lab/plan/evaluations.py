@@ -57,7 +57,6 @@ class EvaluationPlan:
     seconds: float
 
     def line(self) -> str:
-        """As a line of text."""
         if self.samples is None:
             return f"evaluation {self.name}: {self.times} times, which are not counted: its size is not known"
         return f"evaluation {self.name}: {self.times} times {self.samples:,} samples, {duration(self.seconds)} each"

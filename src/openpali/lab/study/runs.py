@@ -30,12 +30,10 @@ class Start:
 
     @property
     def folder(self) -> Path:
-        """Of the run."""
         return home() / "runs" / self.run
 
     @property
     def checkpoint(self) -> Path:
-        """Its folder."""
         return self.folder / "checkpoints" / self._step
 
     @property
@@ -76,7 +74,6 @@ class PlannedRun:
 
     @property
     def folder(self) -> Path:
-        """Of the run."""
         return home() / "runs" / self.name
 
 

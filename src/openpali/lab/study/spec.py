@@ -66,7 +66,6 @@ class TestSpec(_Table):
     limit: int = Field(0, ge=0)
 
     def open(self) -> Benchmark:
-        """The benchmark."""
         if self.benchmark:
             return find_benchmark(self.benchmark)
         return own_benchmark(self.source, self.task, self.options)

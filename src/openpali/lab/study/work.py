@@ -166,7 +166,6 @@ class Scoring:
             benchmark.open(self.data)
 
     def write(self, result: Mapping[str, Any]) -> None:
-        """Write its file."""
         write_whole(self.file, as_lines([result]))
 
     def do(self, ranks: Ranks) -> None:
@@ -273,7 +272,6 @@ def work(units: Sequence[Unit], ranks: Ranks, say: Say, after: Callable[[Unit], 
 
 
 def read_scores(file: Path) -> dict[str, Any]:
-    """A file of scores."""
     try:
         found: dict[str, Any] = json.loads(file.read_text("utf-8"))
     except ValueError as error:

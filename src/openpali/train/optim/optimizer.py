@@ -30,7 +30,6 @@ def in_part(name: str, part: str) -> bool:
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> None:
-    """Freeze parts of a model."""
     for part in parts:
         matched = [p for name, p in model.named_parameters() if in_part(name, part)]
         if not matched:

@@ -23,7 +23,6 @@ def nano_suite() -> list[Benchmark]:
 
 
 def mini_suite() -> list[Benchmark]:
-    """The benchmarks of the world mini."""
     return _with_development(lambda split: world_benchmarks("mini", split))
 
 

@@ -58,7 +58,6 @@ def _digits() -> Split:
 
 
 def _stamps() -> Split:
-    """Categories of stamps."""
     return _chosen(*stamps_by_category())
 
 

@@ -50,7 +50,6 @@ def read_rgba(path: Path) -> Image.Image:
 
 
 def png_bytes(image: Image.Image) -> bytes:
-    """``image`` as the bytes of a PNG file."""
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
