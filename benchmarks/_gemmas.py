@@ -7,11 +7,10 @@ from typing import Any
 import torch
 import transformers
 
-from openpali.architectures.paligemma import write_paligemma
+from openpali.architectures.paligemma import PaliGemmaConfig, write_paligemma
 from openpali.architectures.registry import build
-from openpali.architectures.t5gemma2 import write_t5gemma2
-from openpali.model.paligemma import PaliGemmaConfig
-from openpali.model.t5gemma2 import T5Gemma2Config
+from openpali.architectures.t5gemma2.architecture import write_t5gemma2
+from openpali.architectures.t5gemma2.network import T5Gemma2Config
 
 
 def their_config(config: PaliGemmaConfig | T5Gemma2Config) -> Any:

@@ -38,14 +38,13 @@ import torch
 
 from _report import Result, cost, machine, rate, read_bandwidth, report, resident
 from openpali.architectures.facts import Facts
-from openpali.architectures.pali import PRESETS
+from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig
+from openpali.architectures.paligemma import PaliGemmaConfig
 from openpali.architectures.registry import build
 from openpali.architectures.sizes import count_parameters, count_tokens, flops_of_stages, parameters_per_token
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.model.int8 import compute_in_int8
-from openpali.model.pali import PaliModel, PaliModelConfig
-from openpali.model.paligemma import PaliGemmaConfig
 from openpali.tensors import give_back
 from openpali.train.machine import matmul_peak
 from openpali.weights.format import open_model

@@ -38,14 +38,13 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from _report import Result, cost, interleaved, machine, rate, report
-from openpali.architectures.pali import PRESETS
-from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.sizes import parameters_per_token
 from openpali.infer.generate import Decoding, generate
 from openpali.lab.plan.planner import DEVICES, Device, find_device, rehearse, step_seconds
 from openpali.model.attention import attend_with_bias, auto
 from openpali.model.init import materialise
-from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.vit import ViT, ViTConfig
 from openpali.train.machine import count_flops, peak_memory
 from openpali.train.recipe import Recipe

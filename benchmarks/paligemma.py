@@ -28,7 +28,7 @@ from torch import Tensor
 from _report import Result, cost, machine, rate, report, resident
 from full_size import write_random
 from openpali.architectures.paligemma import PRESETS as PALIGEMMA
-from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
+from openpali.architectures.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.weights.format import config_from_json, open_model
 from openpali.weights.quantize import write_int8
 

@@ -29,9 +29,9 @@ from _report import Result, cost, machine, report
 from openpali.architectures.halves.t5 import read_t5
 from openpali.architectures.paligemma import PRESETS as PALIGEMMA
 from openpali.architectures.paligemma import read_paligemma
-from openpali.architectures.siglip import read_siglip
-from openpali.architectures.t5gemma2 import PRESETS as T5GEMMA2
-from openpali.architectures.t5gemma2 import read_t5gemma2
+from openpali.architectures.siglip.architecture import read_siglip
+from openpali.architectures.t5gemma2.architecture import PRESETS as T5GEMMA2
+from openpali.architectures.t5gemma2.architecture import read_t5gemma2
 from openpali.lab.parity import (
     AGREEMENT,
     Deviation,

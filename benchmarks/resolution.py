@@ -24,11 +24,10 @@ from pathlib import Path
 import torch
 
 from _report import Result, cost, interleaved, machine, need, rate, report
-from openpali.architectures.pali import PRESETS
+from openpali.architectures.pali import PRESETS, PaliModel
 from openpali.architectures.sizes import flops_of_stages
 from openpali.model.init import init_weights
 from openpali.model.int8 import compute_in_int8
-from openpali.model.pali import PaliModel
 from openpali.train.machine import matmul_peak
 from train import PROMPT, VisionT5
 

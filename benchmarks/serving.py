@@ -37,14 +37,14 @@ import torch
 from _report import Result, cost, machine, rate, read_bandwidth, report
 from generation import TINY, Shape, random_models
 from openpali.architectures.halves.t5 import read_t5
-from openpali.architectures.siglip import read_siglip
+from openpali.architectures.pali import PaliModel, PaliModelConfig
+from openpali.architectures.siglip.architecture import read_siglip
 from openpali.architectures.sizes import parameters_per_token
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.registry import EngineName
 from openpali.infer.generate import Ask, Decoding, Rows, encode
 from openpali.infer.pali import Pali
 from openpali.model.init import init_weights
-from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.serve.scheduler import Scheduler
 from openpali.weights.bundle import open_tokenizer
 from openpali.weights.find import SHIPPED

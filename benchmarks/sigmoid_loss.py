@@ -29,8 +29,8 @@ from torch.utils._pytree import tree_leaves
 
 from _ranks import fork_ranks, wait_for
 from _report import Result, cost, interleaved, machine, need, report
-from openpali.model.losses import sigmoid_loss
-from openpali.model.siglip import Embeddings, normalize
+from openpali.architectures.siglip.network import normalize
+from openpali.model.losses import Embeddings, sigmoid_loss
 
 OURS = "ours"
 VARIANTS = ("bidir", "shift", "reduce", "gather")  # equal on one rank

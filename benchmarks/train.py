@@ -33,12 +33,11 @@ import torch
 from torch import Tensor, nn
 
 from _report import Result, cost, interleaved, machine, need, rate, release, report, resident
-from openpali.architectures.pali import PRESETS
-from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.pali import PRESETS, PaliModelConfig
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
+from openpali.architectures.siglip.network import SigLIPConfig
 from openpali.distributed import Ranks
 from openpali.lab.plan.planner import build_without_data
-from openpali.model.pali import PaliModelConfig
-from openpali.model.siglip import SigLIPConfig
 from openpali.train.load import parse_recipe
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
 from openpali.train.objectives.base import Lengths

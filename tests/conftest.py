@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import settings
 
+from openpali.architectures.pali import PaliModel
 from openpali.architectures.registry import architectures
 from openpali.data.media.images import Preprocess
 from openpali.distributed import Ranks
 from openpali.extensions import extensions
-from openpali.model.pali import PaliModel
 from openpali.train.load import parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer, pack_bundle

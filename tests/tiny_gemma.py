@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from openpali.architectures.paligemma import PaliGemmaConfig, PaliGemmaModel
+from openpali.architectures.t5gemma2.network import T5Gemma2Config, T5Gemma2Model
 from openpali.model.gemma import GemmaConfig
-from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
-from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
 from openpali.model.vit import ViTConfig
 
 GEMMA = GemmaConfig(

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
-from openpali.architectures.pali import PaliArchitecture
+from openpali.architectures.pali import PaliArchitecture, PaliModel, PaliModelConfig
 from openpali.architectures.rules import Rule, read, read_config, skeleton, write
 from openpali.data.media.images import Preprocess
 from openpali.extensions import Extension
 from openpali.model.layers import Dense
-from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
 from openpali.tensors import MappedTensors

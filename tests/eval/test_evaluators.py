@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from openpali.architectures.pali import PaliModel
 from openpali.data.media.loader import MediaLoader
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.distributed import Ranks
@@ -32,7 +33,6 @@ from openpali.eval.runner import run
 from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
-from openpali.model.pali import PaliModel
 from openpali.rng import generator
 from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import get_task

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from openpali.architectures.pali import PaliModel
 from openpali.cli.main import main
 from openpali.data.media.images import Preprocess
 from openpali.data.sources.jsonl import JsonlSource
@@ -25,7 +26,6 @@ from openpali.infer.bulk import AnswersFile, Reply, Request, replies
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
-from openpali.model.pali import PaliModel
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object, Size
 from openpali.weights.bundle import open_tokenizer

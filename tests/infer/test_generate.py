@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tiny_models import DECODINGS, check_same, inputs, row, tiny
 from torch import Tensor
 
+from openpali.architectures.pali import PaliModel
 from openpali.infer.generate import Ask, Decoding, Generation, Rows, encode, generate, loops, write
-from openpali.model.pali import PaliModel
 
 EOS = 1
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from openpali.architectures.pali import PaliModel
 from openpali.data.sources.registry import open_source
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, Generation, generate
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline, Prediction
-from openpali.model.pali import PaliModel
 from openpali.rng import generator
 from openpali.tasks.base import Answer, Sample
 from openpali.tasks.example import Box, Object

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from openpali.architectures.pali import PaliModelConfig
+from openpali.architectures.paligemma import PaliGemmaConfig
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import ENGINES
 from openpali.infer.pali import Pali
-from openpali.model.pali import PaliModelConfig, VisionLanguageModel
-from openpali.model.paligemma import PaliGemmaConfig
+from openpali.model.vision_language import VisionLanguageModel
 from openpali.serve.scheduler import Scheduler
 
 calls: list[str] = []

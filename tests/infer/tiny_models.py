@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.infer.generate import Decoding, Generation
 from openpali.model.init import init_weights
-from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
 

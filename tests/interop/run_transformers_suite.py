@@ -54,8 +54,8 @@ if __name__ != "__main__":
     from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+    from openpali.architectures import pali as core
     from openpali.interop.transformers import PaliConfig, PaliForConditionalGeneration
-    from openpali.model import pali as core
     from openpali.model.t5 import T5Config
     from openpali.model.vit import ViTConfig
 

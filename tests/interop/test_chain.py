@@ -18,7 +18,7 @@ from PIL import Image
 import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
 from openpali.architectures.pali import assemble
-from openpali.architectures.t5gemma2 import IMAGE_PIECES
+from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES
 from openpali.cli.main import main
 from openpali.home import home
 from openpali.serve.server import Server

@@ -19,14 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
-from openpali.architectures.paligemma import PIECES, read_paligemma, read_tokenizer
+from openpali.architectures.paligemma import PIECES, PaliGemmaConfig, PaliGemmaModel, read_paligemma, read_tokenizer
 from openpali.architectures.preprocessor import Inexpressible
 from openpali.cli.main import main
 from openpali.infer.engines.registry import EngineName
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
 from openpali.lab.parity import compare_paligemma
-from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.serve.scheduler import Scheduler
 from openpali.tensors import INDEX, load_exactly
 from openpali.weights.convert import convert

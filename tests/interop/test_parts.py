@@ -26,19 +26,18 @@ from transformers import (
 )
 
 from openpali.architectures.halves.t5 import read_t5
-from openpali.architectures.pali import assemble
+from openpali.architectures.mask_vqvae import MaskVQVAEConfig
+from openpali.architectures.pali import PaliModelConfig, assemble
 from openpali.architectures.preprocessor import Inexpressible, read_preprocess
 from openpali.architectures.registry import build
-from openpali.architectures.siglip import SigLIPArchitecture, extend_rows, read_image_encoder
+from openpali.architectures.siglip.architecture import SigLIPArchitecture, extend_rows, read_image_encoder
+from openpali.architectures.siglip.network import SigLIPConfig
 from openpali.architectures.tokenizer import read_tokenizer
 from openpali.cli.main import main
 from openpali.data.media.images import FILTERS, Policy, Preprocess
 from openpali.data.pipeline.encode import PairEncoder
 from openpali.infer.pali import Pali
 from openpali.model.init import materialise
-from openpali.model.mask_vqvae import MaskVQVAEConfig
-from openpali.model.pali import PaliModelConfig
-from openpali.model.siglip import SigLIPConfig
 from openpali.model.vit import resample_positions
 from openpali.tensors import MappedTensors
 from openpali.weights.convert import convert, write_stored

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
 
-from openpali.architectures.siglip import SigLIPArchitecture
+from openpali.architectures.siglip.architecture import SigLIPArchitecture
 from openpali.benchmarks.xm3600 import LANGUAGES, run_retrieval
 from openpali.cli.main import main
 from openpali.infer.pali import Pali

@@ -19,7 +19,8 @@ from transformers import AutoProcessor, T5Gemma2ForConditionalGeneration
 import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
 from openpali.architectures.preprocessor import Inexpressible
-from openpali.architectures.t5gemma2 import IMAGE_PIECES, read_t5gemma2
+from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES, read_t5gemma2
+from openpali.architectures.t5gemma2.network import T5Gemma2Model
 from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.infer.generate import Decoding, generate
@@ -27,7 +28,6 @@ from openpali.infer.pali import Pali
 from openpali.lab.parity import compare_t5gemma2
 from openpali.lab.plan.planner import find_device, rehearse
 from openpali.model.int8 import Int8Linear
-from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.serve.scheduler import Scheduler
 from openpali.tensors import INDEX, load_exactly
 from openpali.train.load import parse_recipe

@@ -30,7 +30,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from openpali.architectures.facts import Facts
-from openpali.architectures.pali import PRESETS
+from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig
 from openpali.data.media.images import Preprocess
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
@@ -43,7 +43,6 @@ from openpali.interop.transformers import (
 )
 from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
-from openpali.model.pali import PaliModel, PaliModelConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.architectures.t5gemma2 import IMAGE_PIECES
+from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES
 from openpali.cli.main import VERBS, main
 from openpali.infer.pali import Pali
 from openpali.weights.format import open_model

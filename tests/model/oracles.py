@@ -21,7 +21,7 @@ from transformers import (
 from transformers import T5Config as HFT5Config
 from transformers import T5ForConditionalGeneration as HFT5
 
-from openpali.model.siglip import SigLIPConfig, TextTowerConfig
+from openpali.architectures.siglip.network import SigLIPConfig, TextTowerConfig
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
 
@@ -91,7 +91,7 @@ def siglip_pair(image_size: int = 12, patch: int = 4, length: int = 5) -> tuple[
 
 
 def siglip_as_ours(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights or gradients of a `SiglipModel` -> those of :class:`openpali.model.siglip.SigLIP`."""
+    """Weights or gradients of a `SiglipModel` -> those of :class:`openpali.architectures.siglip.network.SigLIP`."""
     patches = theirs["vision_model.embeddings.patch_embedding.weight"]  # [D, 3, p, p]
     ours = {
         "log_temperature": theirs["logit_scale"],

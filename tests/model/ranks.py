@@ -17,11 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
+from openpali.architectures.siglip.network import normalize
 from openpali.model import losses
 from openpali.model.init import init_weights
-from openpali.model.losses import sigmoid_loss
-from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
-from openpali.model.siglip import Embeddings, normalize
+from openpali.model.losses import Embeddings, sigmoid_loss
 
 # batch of each rank; unequal, one of them empty
 WORLDS = {2: (4, 1), 3: (2, 5, 3), 4: (3, 0, 1, 4)}

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
+from openpali.architectures.siglip.network import SigLIP
 from openpali.model import attention
 from openpali.model.attention import (
     AttentionLayer,
@@ -27,7 +28,6 @@ from openpali.model.attention import (
     set_attention,
 )
 from openpali.model.init import init_weights
-from openpali.model.siglip import SigLIP
 from openpali.model.vit import Attention, Block
 
 

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.model import cache as slots
 from openpali.model.cache import Cache
 from openpali.model.init import init_weights
-from openpali.model.pali import Memory, PaliModel, PaliModelConfig
 from openpali.model.t5 import T5Config
+from openpali.model.vision_language import Memory
 from openpali.model.vit import ViTConfig
 
 VOCAB, ROOM = 23, 24

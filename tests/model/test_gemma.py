@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from openpali.architectures.t5gemma2.network import T5Gemma2Model, both_ways, merged_masks
 from openpali.model import attention
 from openpali.model.attention import Band
 from openpali.model.gemma import prefix_masks
 from openpali.model.init import init_weights
-from openpali.model.pali import VisionLanguageModel
-from openpali.model.t5gemma2 import T5Gemma2Model, both_ways, merged_masks
+from openpali.model.vision_language import VisionLanguageModel
 from tiny_gemma import KINDS
 
 

@@ -8,13 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
-from openpali.architectures.pali import PRESETS
-from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEArchitecture
+from openpali.architectures.pali import PRESETS, PaliModel
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
+from openpali.architectures.siglip.network import SigLIP
 from openpali.model.init import init_weights, materialise
-from openpali.model.mask_vqvae import MaskVQVAE
-from openpali.model.pali import PaliModel
-from openpali.model.siglip import SigLIP
 from openpali.model.vit import Classifier
 
 PICO = PRESETS["pico"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from openpali.architectures.pali import PRESETS
+from openpali.architectures.pali import PRESETS, PaliModel
 from openpali.model.init import init_weights
 from openpali.model.int8 import (
     FEW_ROWS,
@@ -20,7 +20,6 @@ from openpali.model.int8 import (
     use_int8,
 )
 from openpali.model.layers import Embedding
-from openpali.model.pali import PaliModel
 from tiny_gemma import KINDS
 
 

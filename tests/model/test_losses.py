@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
+from openpali.architectures.siglip.network import SigLIP, normalize
 from openpali.model.init import init_weights
-from openpali.model.losses import cross_entropy, region_loss, share_names, sigmoid_loss
-from openpali.model.siglip import Embeddings, Regions, SigLIP, normalize
+from openpali.model.losses import Embeddings, Regions, cross_entropy, region_loss, share_names, sigmoid_loss
 
 from .memory import Largest
 from .ranks import EVEN, WORLDS, largest_logits, masks, pairs, share, vqvae

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.model.init import init_weights
-from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 
 CONFIG = MaskVQVAEConfig(codes=32, code_dim=8, width=16, decay=0.9)
 

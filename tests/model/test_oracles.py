@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from openpali.architectures.siglip.network import SigLIP
 from openpali.model import attention
 from openpali.model.losses import cross_entropy, sigmoid_loss
-from openpali.model.siglip import SigLIP
 from openpali.model.t5 import EncoderDecoder, RelativeBias, T5Config
 
 from .oracles import gradients, siglip_as_ours, siglip_pair, t5_as_ours, t5_pair, weights

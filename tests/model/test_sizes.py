@@ -11,11 +11,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
-from openpali.architectures.pali import PRESETS
+from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEArchitecture
+from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig
 from openpali.architectures.paligemma import PRESETS as PALIGEMMA
+from openpali.architectures.paligemma import PaliGemmaConfig, PaliGemmaModel
 from openpali.architectures.registry import build
-from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
+from openpali.architectures.siglip.network import SigLIP
 from openpali.architectures.sizes import (
     PARTS,
     count_parameters,
@@ -23,15 +25,11 @@ from openpali.architectures.sizes import (
     flops_per_image,
     flops_per_token,
 )
-from openpali.architectures.t5gemma2 import PRESETS as T5GEMMA2
+from openpali.architectures.t5gemma2.architecture import PRESETS as T5GEMMA2
+from openpali.architectures.t5gemma2.network import T5Gemma2Config, T5Gemma2Model
 from openpali.model.gemma import GemmaConfig
 from openpali.model.init import init_weights
-from openpali.model.mask_vqvae import MaskVQVAE
-from openpali.model.pali import PaliModel, PaliModelConfig
-from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
-from openpali.model.siglip import SigLIP
 from openpali.model.t5 import T5Config
-from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
 from openpali.model.vit import ViTConfig
 
 MILLION = 10**6

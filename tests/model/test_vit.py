@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openpali.architectures.siglip.network import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.init import init_weights
-from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import Classifier, ViT, ViTConfig, resample_positions, sincos_positions
 
 CONFIG = ViTConfig(patch_size=4, grid=(2, 3), width=16, depth=2, mlp_dim=24, heads=2)

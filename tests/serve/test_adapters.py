@@ -18,7 +18,7 @@ from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.model.lora import lora_names
-from openpali.model.pali import VisionLanguageModel
+from openpali.model.vision_language import VisionLanguageModel
 from openpali.serve.scheduler import Scheduler
 from openpali.tasks.example import Image
 from openpali.weights.format import open_model, write_merged

@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from _ranks import fork_ranks
+from openpali.architectures.paligemma import PaliGemmaConfig, PaliGemmaModel
+from openpali.architectures.t5gemma2.network import T5Gemma2Config, T5Gemma2Model
 from openpali.distributed import Ranks, join_ranks
 from openpali.infer.generate import Decoding, generate
 from openpali.model.gemma import GemmaConfig
 from openpali.model.init import init_weights
 from openpali.model.int8 import quantize, use_int8
 from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
-from openpali.model.pali import VisionLanguageModel
-from openpali.model.paligemma import PaliGemmaConfig, PaliGemmaModel
-from openpali.model.t5gemma2 import T5Gemma2Config, T5Gemma2Model
+from openpali.model.vision_language import VisionLanguageModel
 from openpali.model.vit import ViTConfig
 from openpali.train.adapt import freeze_base
 from openpali.train.parallel import blocks_of, place, runnable, whole

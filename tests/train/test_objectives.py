@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_runs import make_recipe
 
 from openpali.infer.pipeline import Pipeline
-from openpali.model.siglip import Embeddings
+from openpali.model.losses import Embeddings
 from openpali.train.objectives.registry import build_objective
 from openpali.train.objectives.siglip import hits
 from openpali.train.phases import class_names, describe_phases, open_phases

@@ -12,7 +12,7 @@ from openpali.architectures.facts import Facts
 from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
 from openpali.architectures.pali import PRESETS
 from openpali.architectures.registry import build
-from openpali.architectures.siglip import PRESETS as SIGLIP
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.data.media.images import Preprocess
 from openpali.model.init import materialise
 from openpali.text.tokenizer import Tokenizer

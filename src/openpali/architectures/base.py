@@ -67,7 +67,7 @@ class Architecture(ABC, Generic[C]):
     """A kind of model. Subclass it, and name the class in ``architectures/registry.py`` or in an extension.
 
     A model with images has a ``vit``, and its configuration a ``vision``; one that takes prompts is a
-    :class:`openpali.model.pali.VisionLanguageModel`, and the objective "sequence" trains it.
+    :class:`openpali.model.vision_language.VisionLanguageModel`, and the objective "sequence" trains it.
 
     Attributes:
         kind: name in model folders.

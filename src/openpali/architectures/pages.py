@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from openpali.architectures.base import Architecture
-from openpali.architectures.siglip import PRESETS
+from openpali.architectures.siglip.architecture import PRESETS
 from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
 from openpali.model.vit import Block
 

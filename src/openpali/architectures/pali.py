@@ -4,7 +4,7 @@ starts before its first stage."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -15,14 +15,60 @@ from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves.t5 import HeadPolicy, read_t5, write_t5
 from openpali.architectures.preprocessor import describe_preprocess, read_preprocess
-from openpali.architectures.siglip import PRESETS as SIGLIP
-from openpali.architectures.siglip import extend_rows, read_image_encoder, write_vit
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
+from openpali.architectures.siglip.architecture import extend_rows, read_image_encoder, write_vit
 from openpali.architectures.tokenizer import read_tokenizer
+from openpali.model.cache import Cache
 from openpali.model.init import materialise
-from openpali.model.pali import PaliModel, PaliModelConfig
-from openpali.model.t5 import DecoderLayer, EncoderLayer, T5Config
-from openpali.model.vit import Block
+from openpali.model.layers import Dense
+from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, T5Config
+from openpali.model.vision_language import Head, Memory, VisionLanguageModel
+from openpali.model.vit import Block, ViTConfig
 from openpali.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class PaliModelConfig:
+    """Shapes of the two halves."""
+
+    vision: ViTConfig
+    text: T5Config
+
+
+class PaliModel(VisionLanguageModel):
+    """PaLI-3: the language model is an encoder-decoder."""
+
+    first = VisionLanguageModel.pad  # as in T5
+
+    def __init__(self, config: PaliModelConfig) -> None:
+        super().__init__(config.vision, Dense(config.vision.width, config.text.d_model))
+        self.config = config
+        self.text = EncoderDecoder(config.text)
+
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+        """Visual tokens, then the prompt, through the encoder."""
+        x, mask = self.assemble(visual_BND, prompt, frames)
+        return Memory(self.text.encode(x, mask), mask)
+
+    def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        return self.text.embed(prompt), prompt != self.pad
+
+    def decode(self, targets: Tensor, memory: Memory) -> Tensor:
+        return self.text.decode(self.shift(targets), *memory)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.text.logits(hidden)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.text.head_weight)
+
+    def start(self, memory: Memory, max_length: int) -> Cache:
+        return self.text.start(*memory, max_length)
+
+    def step(self, ids: Tensor, cache: Cache) -> Tensor:
+        return self.text.logits(self.text.step(ids, cache))
+
 
 # vocabularies: T5's 32k pieces + 128 mask tokens + 3 modes in our tokenizer; mT5's 250k for 100+ languages
 _T5_XL = T5Config(

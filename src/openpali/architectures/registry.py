@@ -17,8 +17,8 @@ from openpali.architectures.pages import FinderArchitecture, ReaderArchitecture
 from openpali.architectures.pali import PaliArchitecture
 from openpali.architectures.paligemma import PaliGemmaArchitecture
 from openpali.architectures.rules import read_config
-from openpali.architectures.siglip import SigLIPArchitecture
-from openpali.architectures.t5gemma2 import T5Gemma2Architecture
+from openpali.architectures.siglip.architecture import SigLIPArchitecture
+from openpali.architectures.t5gemma2.architecture import T5Gemma2Architecture
 from openpali.extensions import added
 from openpali.messages import hint
 from openpali.tasks.dialects import PALI3, Dialect

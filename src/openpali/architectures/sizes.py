@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import torch
 
+from openpali.architectures.pali import PaliModel
 from openpali.architectures.registry import architecture_of, build
 from openpali.model.int8 import storage_of
-from openpali.model.pali import PaliModel, VisionLanguageModel
+from openpali.model.vision_language import VisionLanguageModel
 
 PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
 

@@ -97,7 +97,7 @@ def convert(
     """Make a PaLI from public SigLIP and T5 weights, with new projection and mask tokens, or convert a model."""
     from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
     from openpali.architectures.pali import assemble, parse_head
-    from openpali.architectures.siglip import SigLIPArchitecture
+    from openpali.architectures.siglip.architecture import SigLIPArchitecture
     from openpali.extensions import option
     from openpali.tasks.example import Size
     from openpali.weights.convert import convert as write

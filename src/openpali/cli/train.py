@@ -35,7 +35,7 @@ def run_recipe(named: Resolved, folder: Path) -> None:
     from torch import nn
 
     from openpali.distributed import join_ranks
-    from openpali.model.pali import VisionLanguageModel
+    from openpali.model.vision_language import VisionLanguageModel
     from openpali.reports.curves import draw_curves
     from openpali.reports.samples import draw_samples
     from openpali.train.outcome import describe_outcome

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openpali.model.pali import Seen
+from openpali.model.vision_language import Seen
 
 FinishReason = Literal["eos", "length", "repetition", "stop"]
 
@@ -35,7 +35,7 @@ _SHORTEST_REPETITION = 24  # fewest tokens of a loop; valid runs, such as 16 equ
 
 
 class Model(Protocol):
-    """What generation needs: a :class:`openpali.model.pali.VisionLanguageModel`, or what an engine makes of it.
+    """A :class:`openpali.model.vision_language.VisionLanguageModel`, or what an engine makes of it.
 
     A memory has ``outputs`` ``[B, N, D]`` and ``mask`` ``[B, N]``, which of them are real, from the first position
     on; a cache can ``reorder(rows)`` and ``append(cache)``.
@@ -180,7 +180,7 @@ def generate(
 
     Args:
         model: on the device of its inputs. It generates in eval mode; its own mode is restored afterwards.
-        images, prompt, frames: as :class:`openpali.model.pali.PaliModel` takes them.
+        images, prompt, frames: as :class:`openpali.architectures.pali.PaliModel` takes them.
         decoding: None: greedy, up to 64 tokens.
         eos_id: the token that ends a text.
         allowed: which tokens may come next in each row; None: all.

@@ -19,6 +19,7 @@ import torch
 
 from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
+from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
@@ -44,8 +45,7 @@ from openpali.infer.pipeline import (
 from openpali.infer.routing import SQUASHED, ask_in_turn
 from openpali.messages import shorten
 from openpali.model.pages import Finder, Reader
-from openpali.model.pali import VisionLanguageModel
-from openpali.model.siglip import SigLIP
+from openpali.model.vision_language import VisionLanguageModel
 from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
 from openpali.tasks.dialects import PALI3, Dialect

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from torch import Tensor, nn
 
+from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.images import Preprocess, load_image, to_rgb
 from openpali.data.pipeline.encode import Padding, PairEncoder, TextNormalisation, pad_ids, stack_frames
 from openpali.infer.generate import Ask, Decoding, Generation, Model, evaluating, write
 from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
-from openpali.model.pali import VisionLanguageModel
-from openpali.model.siglip import SigLIP
+from openpali.model.vision_language import VisionLanguageModel
 from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import PALI3, Dialect
 from openpali.tasks.example import Example, Image, Size

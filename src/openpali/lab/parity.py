@@ -15,15 +15,14 @@ from torch import Tensor, nn
 from openpali.architectures.base import Stored
 from openpali.architectures.halves.image_encoder import ImageEncoder
 from openpali.architectures.halves.t5 import HeadPolicy, LanguageModel, read_t5
-from openpali.architectures.paligemma import read_paligemma
+from openpali.architectures.paligemma import PaliGemmaModel, read_paligemma
 from openpali.architectures.rules import read_config
-from openpali.architectures.siglip import read_siglip
-from openpali.architectures.t5gemma2 import read_t5gemma2
+from openpali.architectures.siglip.architecture import read_siglip
+from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
+from openpali.architectures.t5gemma2.architecture import read_t5gemma2
+from openpali.architectures.t5gemma2.network import T5Gemma2Model
 from openpali.model.losses import sigmoid_loss
-from openpali.model.paligemma import PaliGemmaModel
-from openpali.model.siglip import SigLIP, SigLIPConfig
 from openpali.model.t5 import EncoderDecoder
-from openpali.model.t5gemma2 import T5Gemma2Model
 from openpali.model.vit import MAPHead, ViT
 from openpali.tensors import load_exactly
 

@@ -6,7 +6,7 @@ tokens x vocabulary matrix is ever in memory, and nothing is computed twice.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -15,7 +15,38 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from openpali.model.layers import matmul_dtype
-from openpali.model.siglip import Embeddings, Regions
+
+
+class Regions(NamedTuple):
+    """Named places in the images of a batch: R regions, which share U names.
+
+    Attributes:
+        rows: the image of each region, int64 ``[R]``.
+        centres: (y, x) of each region's centre as a share of the image, float ``[R, 2]`` in 0..1.
+        names: token ids of the names, int64 ``[U, L]``; a name may occur more than once.
+        named: the name of each region, an index below U, int64 ``[R]``; -1 marks padding, which has no loss.
+    """
+
+    rows: Tensor
+    centres: Tensor
+    names: Tensor
+    named: Tensor
+
+
+class Embeddings(NamedTuple):
+    """L2-normalised embeddings ``[B, D]`` and the two scalars of the loss.
+
+    Attributes:
+        region, name: embeddings of the regions ``[R, D]`` and of their names ``[U, D]``, if there are any.
+    """
+
+    image: Tensor
+    text: Tensor
+    log_temperature: Tensor
+    bias: Tensor
+    region: Tensor | None = None
+    name: Tensor | None = None
+
 
 _MULTIPLE = 32  # tokens are padded to a multiple of it
 

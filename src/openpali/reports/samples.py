@@ -8,7 +8,7 @@ from openpali.data.pipeline.encode import SequenceEncoder
 from openpali.data.pipeline.stream import Stream
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import Pipeline
-from openpali.model.pali import VisionLanguageModel
+from openpali.model.vision_language import VisionLanguageModel
 from openpali.reports.drawing import draw_prediction, enlarge, sheet
 from openpali.rng import generator
 

@@ -23,7 +23,7 @@ from openpali.eval.benchmark import Embedded
 from openpali.eval.cards import is_error
 from openpali.eval.evaluators import ALONE, AnswerEvaluator, HeldOutLoss
 from openpali.eval.pages import Pages
-from openpali.model.pali import DTYPES
+from openpali.model.vision_language import DTYPES
 from openpali.progress import Working
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.evaluation import Evaluation

@@ -22,7 +22,7 @@ from openpali.data.pipeline.encode import Batch
 from openpali.data.pipeline.stream import Loaded, Stream, load
 from openpali.distributed import Ranks
 from openpali.model.init import materialise
-from openpali.model.pali import DTYPES
+from openpali.model.vision_language import DTYPES
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import load_base
 from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, read_state, tensors_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from openpali.model.mask_vqvae import MaskVQVAE
+from openpali.architectures.mask_vqvae import MaskVQVAE
 from openpali.tasks.refseg import MaskCrop
 from openpali.weights.format import open_model
 

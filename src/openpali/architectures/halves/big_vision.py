@@ -21,7 +21,7 @@ from torch import Tensor
 
 from openpali.architectures.halves.image_encoder import ImageEncoder, parts
 from openpali.architectures.rules import Rule, read
-from openpali.model.siglip import TextTowerConfig
+from openpali.architectures.siglip.network import TextTowerConfig
 from openpali.model.vit import ViTConfig
 
 _CLASSIFIER = ("head", "pre_logits")  # after pooling, which PaLI does not use

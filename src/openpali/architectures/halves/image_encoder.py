@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from openpali.architectures.rules import skeleton
-from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
+from openpali.architectures.siglip.network import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import MAPHead, ViT, ViTConfig
 
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """Under the names of :class:`openpali.model.siglip.SigLIP`.
+    """Under the names of :class:`openpali.architectures.siglip.network.SigLIP`.
 
     Attributes:
         vision: shape of the ViT.

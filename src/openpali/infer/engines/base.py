@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from openpali.infer.generate import Model
-from openpali.model.pali import VisionLanguageModel
+from openpali.model.vision_language import VisionLanguageModel
 
 
 def _nothing(*_: Any) -> None:

@@ -22,14 +22,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.infer.engines.base import Engine
 from openpali.infer.generate import evaluating
 from openpali.model.attention import attending, sdpa, unfold_bias
 from openpali.model.cache import Memories, Pair, behind
 from openpali.model.int8 import Int8Linear, compute_in_int8
 from openpali.model.lora import lora_names
-from openpali.model.pali import PaliModel, PaliModelConfig, Seen, VisionLanguageModel
 from openpali.model.t5 import DecoderLayer, EncoderDecoder
+from openpali.model.vision_language import Seen, VisionLanguageModel
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
 # a block of queries at a time
@@ -213,7 +214,7 @@ class OpenVinoPali:
     def encode_tokens(
         self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None
     ) -> OpenVinoMemory:
-        """As :meth:`openpali.model.pali.PaliModel.encode_tokens`."""
+        """As :meth:`openpali.architectures.pali.PaliModel.encode_tokens`."""
         x, real = self.model.assemble(visual_BND, prompt, frames)
         n = x.shape[1]
         if self._encoder is None or self.model.config.text.heads * n * n > LARGEST_BIAS:
@@ -230,7 +231,7 @@ class OpenVinoPali:
 
     @torch.inference_mode()
     def look(self, images: Tensor) -> Seen:
-        """As :meth:`openpali.model.pali.PaliModel.look`."""
+        """As :meth:`openpali.architectures.pali.PaliModel.look`."""
         if self._vision is None:
             with evaluating(self.model):
                 return self.model.look(images)

@@ -9,8 +9,7 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedConfig
 
 from openpali.architectures.facts import Facts
-from openpali.architectures.pali import PRESETS, PaliArchitecture
-from openpali.model.pali import PaliModel, PaliModelConfig
+from openpali.architectures.pali import PRESETS, PaliArchitecture, PaliModel, PaliModelConfig
 from openpali.weights.format import config_from_json
 from openpali.weights.write import FORMAT
 

@@ -18,12 +18,13 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPo
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
+from openpali.architectures.pali import PaliModel
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.interop.transformers.names import folder_of
 from openpali.model.attention import PLAIN, Scoring, auto, eager, recorded_weights, set_attention
 from openpali.model.init import init_children
-from openpali.model.pali import PaliModel, join
 from openpali.model.t5 import CrossAttention, DecoderLayer, EncoderDecoder, EncoderLayer
+from openpali.model.vision_language import join
 from openpali.model.vit import Block, ViT
 from openpali.weights.format import STORAGE, open_model
 
@@ -145,7 +146,7 @@ class _Record:
 class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """Images and prompts in, logits or text out.
 
-    Its parameters have the names that they have in :class:`openpali.model.pali.PaliModel` and in our files.
+    Its parameters have the names that they have in :class:`openpali.architectures.pali.PaliModel` and in our files.
 
     Inputs of ``forward`` and ``generate``:
         input_ids: prompts ``[B, P]``, padded on either side.

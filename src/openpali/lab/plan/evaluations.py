@@ -14,7 +14,7 @@ from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
 from openpali.messages import duration
-from openpali.model.pali import VisionLanguageModel
+from openpali.model.vision_language import VisionLanguageModel
 from openpali.train.machine import count_flops
 from openpali.train.recipe import BenchmarkEvalSpec, EvalSpec, PageEvalSpec
 

@@ -27,7 +27,7 @@ from openpali.messages import duration
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.lora import init_lora
-from openpali.model.pali import VisionLanguageModel
+from openpali.model.vision_language import VisionLanguageModel
 from openpali.progress import Working, unseen
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 
+from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder
-from openpali.model.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
 from openpali.tasks.refseg import crop_mask

@@ -21,7 +21,7 @@ from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator, count
 from openpali.home import home
 from openpali.infer.pipeline import Pipeline
 from openpali.model.losses import cross_entropy
-from openpali.model.pali import Seen, VisionLanguageModel
+from openpali.model.vision_language import Seen, VisionLanguageModel
 from openpali.tasks.base import Task
 from openpali.tasks.example import Size
 from openpali.tasks.registry import Tools

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.data.pipeline.encode import REGION_MULTIPLE, Batch, Encoder, PairEncoder, normalisation_of
 from openpali.eval.benchmark import EncoderBenchmark
 from openpali.eval.evaluators import EmbeddingEvaluator
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline
-from openpali.model.losses import region_loss, share_names, sigmoid_loss
-from openpali.model.siglip import Embeddings, Regions, SigLIP, SigLIPConfig
+from openpali.model.losses import Embeddings, Regions, region_loss, share_names, sigmoid_loss
 from openpali.tasks.example import Size
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for

@@ -20,9 +20,9 @@ from openpali.architectures.halves.big_vision import read_npz
 from openpali.architectures.halves.image_encoder import ImageEncoder, parts
 from openpali.architectures.preprocessor import describe_preprocess, read_preprocess, warn_inexpressible
 from openpali.architectures.rules import Rule, read, read_config, read_json, require_settings, write
+from openpali.architectures.siglip.network import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.architectures.tokenizer import content_of, read_tokenizer
 from openpali.data.pipeline.encode import TextNormalisation
-from openpali.model.siglip import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.vit import Block, ViTConfig
 from openpali.tensors import MappedTensors
 from openpali.text.tokenizer import Tokenizer
@@ -114,7 +114,7 @@ def write_siglip(weights: Mapping[str, Tensor], config: SigLIPConfig) -> tuple[d
     """Both towers as transformers' `SiglipModel`: tensors and configuration.
 
     Args:
-        weights: of :class:`openpali.model.siglip.SigLIP`.
+        weights: of :class:`openpali.architectures.siglip.network.SigLIP`.
         config: its shape.
     """
     t = config.text

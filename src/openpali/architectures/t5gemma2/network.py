@@ -32,7 +32,7 @@ from openpali.model.gemma import (
 )
 from openpali.model.init import init_normal, init_weights
 from openpali.model.layers import Linear
-from openpali.model.pali import Head, Memory, VisionLanguageModel
+from openpali.model.vision_language import Head, Memory, VisionLanguageModel
 from openpali.model.vit import LAYER_NORM_EPS, ViTConfig
 
 

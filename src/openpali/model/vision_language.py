@@ -1,10 +1,8 @@
-"""PaLI: all patch tokens -> one linear projection -> before the embedded prompt -> encoder-decoder -> text
-(PaLI-3 paper, section 3.1); and what it shares with other models that read images and write text."""
+"""What models that read images and write text share: their interface, images before a prompt, their memory."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
@@ -12,19 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.cache import Cache
-from openpali.model.layers import Dense
-from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViT, ViTConfig
 
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-
-
-@dataclass(frozen=True)
-class PaliModelConfig:
-    """Shapes of the two halves."""
-
-    vision: ViTConfig
-    text: T5Config
 
 
 class Memory(NamedTuple):
@@ -161,41 +149,6 @@ class VisionLanguageModel(nn.Module, ABC):
     def shift(self, targets: Tensor) -> Tensor:
         """Targets ``[B, T]`` -> the tokens that they are predicted from, shifted right."""
         return F.pad(targets[:, :-1], (1, 0), value=self.first)
-
-
-class PaliModel(VisionLanguageModel):
-    """PaLI-3: the language model is an encoder-decoder."""
-
-    first = VisionLanguageModel.pad  # as in T5
-
-    def __init__(self, config: PaliModelConfig) -> None:
-        super().__init__(config.vision, Dense(config.vision.width, config.text.d_model))
-        self.config = config
-        self.text = EncoderDecoder(config.text)
-
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
-        """Visual tokens, then the prompt, through the encoder."""
-        x, mask = self.assemble(visual_BND, prompt, frames)
-        return Memory(self.text.encode(x, mask), mask)
-
-    def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
-        return self.text.embed(prompt), prompt != self.pad
-
-    def decode(self, targets: Tensor, memory: Memory) -> Tensor:
-        return self.text.decode(self.shift(targets), *memory)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.text.logits(hidden)
-
-    @property
-    def head(self) -> Head:
-        return Head(self.text.head_weight)
-
-    def start(self, memory: Memory, max_length: int) -> Cache:
-        return self.text.start(*memory, max_length)
-
-    def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        return self.text.logits(self.text.step(ids, cache))
 
 
 def join(

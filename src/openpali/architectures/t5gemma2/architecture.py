@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openpali.architectures import siglip
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves import gemma
 from openpali.architectures.preprocessor import describe_preprocess, read_preprocess
 from openpali.architectures.rules import Rule, read, read_config, require_settings, skeleton, write
-from openpali.architectures.siglip import SO400M
+from openpali.architectures.siglip import architecture as siglip
+from openpali.architectures.siglip.architecture import SO400M
+from openpali.architectures.t5gemma2.network import DecoderLayer, T5Gemma2Config, T5Gemma2Model
 from openpali.architectures.tokenizer import read_gemma_tokenizer
 from openpali.model.gemma import GemmaConfig, Layer
-from openpali.model.t5gemma2 import DecoderLayer, T5Gemma2Config, T5Gemma2Model
 from openpali.model.vit import Block
 from openpali.tasks.dialects import Dialect
 from openpali.tensors import MappedTensors
@@ -232,7 +232,7 @@ def write_t5gemma2(
     """As transformers' `T5Gemma2ForConditionalGeneration`: tensors and configuration.
 
     Args:
-        weights: of :class:`openpali.model.t5gemma2.T5Gemma2Model`.
+        weights: of :class:`openpali.architectures.t5gemma2.network.T5Gemma2Model`.
         config: its shape.
     """
     rows, columns = config.vision.grid

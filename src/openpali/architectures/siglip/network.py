@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.layers import Dense, Embedding
+from openpali.model.losses import Embeddings, Regions
 from openpali.model.vit import MAPHead, Transformer, ViT, ViTConfig
 
 
@@ -37,37 +38,6 @@ class SigLIPConfig:
     text: TextTowerConfig
     temperature: float = 10.0
     bias: float = -10.0
-
-
-class Regions(NamedTuple):
-    """Named places in the images of a batch: R regions, which share U names.
-
-    Attributes:
-        rows: the image of each region, int64 ``[R]``.
-        centres: (y, x) of each region's centre as a share of the image, float ``[R, 2]`` in 0..1.
-        names: token ids of the names, int64 ``[U, L]``; a name may occur more than once.
-        named: the name of each region, an index below U, int64 ``[R]``; -1 marks padding, which has no loss.
-    """
-
-    rows: Tensor
-    centres: Tensor
-    names: Tensor
-    named: Tensor
-
-
-class Embeddings(NamedTuple):
-    """L2-normalised embeddings ``[B, D]`` and the two scalars of the loss.
-
-    Attributes:
-        region, name: embeddings of the regions ``[R, D]`` and of their names ``[U, D]``, if there are any.
-    """
-
-    image: Tensor
-    text: Tensor
-    log_temperature: Tensor
-    bias: Tensor
-    region: Tensor | None = None
-    name: Tensor | None = None
 
 
 class TextTower(nn.Module):
