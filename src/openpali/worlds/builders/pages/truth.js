@@ -104,7 +104,8 @@
     if (!inside(whole)) continue;
     const font = fontOf(el);
     if (PRIVATE.test(text) || (ICON_FONT.test(style(el).fontFamily.split(",")[0]) && !/sans|serif|mono/i.test(style(el).fontFamily.split(",")[0]))) {
-      addIcon(el, whole);
+      if (whole.width > 2 * font.size) ignored.push(box(whole)); // the font is missing: the icon's name is drawn
+      else addIcon(el, whole);
       continue;
     }
     if (hidden(el)) {
@@ -149,7 +150,7 @@
           const y = (r.top + r.bottom) / 2;
           const some = [0.1, 0.3, 0.5, 0.7, 0.9].some((t) => seenAt(el, r.left + t * r.width, y)
             || seenAt(el, r.left + t * r.width, r.top + 1) || seenAt(el, r.left + t * r.width, r.bottom - 1));
-          if (some) ignored.push(b);
+          if (some || style(el).pointerEvents === "none") ignored.push(b); // such text is never what is hit
           continue;
         }
         words.push({ text: shown, box: b, block: number(el), joined: m.index === 0 && offset === 0, size: font.size,
