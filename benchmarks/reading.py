@@ -58,8 +58,8 @@ def measure(pali: Pali, limit: int) -> Iterator[Result]:
     rapid = Rapid()
     for benchmark in page_suite():
         source = benchmark.open(Path())
-        step = max(1, len(source) // limit) if limit else 1
-        some = Some(source, range(0, len(source), step))
+        drawn = np.random.default_rng(0).permutation(len(source))[: limit or None]
+        some = Some(source, sorted(drawn.tolist()))
 
         def ours(image: Image) -> list[ReadWord]:
             return [word for line in pali.read_page(image) for word in line.words]
@@ -93,7 +93,7 @@ class Some:
     """Some samples of a source."""
 
     source: Any
-    chosen: range
+    chosen: list[int]
 
     def __len__(self) -> int:
         return len(self.chosen)

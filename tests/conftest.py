@@ -30,6 +30,7 @@ from openpali.weights.write import write_model
 from openpali.worlds.sources import _world
 from openpali.worlds.vocabulary_texts import train_nano_vocabulary
 from openpali.worlds.world import World
+from page_readers import write_page_readers
 from world_fixture import world, world_home, write_world
 
 __all__ = ["world", "world_home"]  # fixtures
@@ -97,11 +98,14 @@ def bundle(world_with_vocabulary: Path) -> Path:
     _train("t/pali", "sequence", "detect", "scene")
     _train("t/refseg", "sequence", "refseg", "scene", init={"": "t/pali"}, frozen=["vit"], masks="t/masks")
     _train("t/video", "sequence", "video_qa", "video", init={"": "t/pali"}, frozen=["vit"])
+    write_page_readers(world_with_vocabulary / "pages")
     description = world_with_vocabulary / "bundle.toml"
     description.write_text(
         'languages = ["en", "de", "fr", "ja"]\n'
         '[parts]\npali = "t/pali"\nsiglip = "t/siglip"\nclassifier = "t/classifier"\nmask_vqvae = "t/masks"\n'
-        'refseg = "t/refseg"\nvideo = "t/video"\n[tasks]\nrefseg = "refseg"\nvideo_qa = "video"\n'
+        'refseg = "t/refseg"\nvideo = "t/video"\n'
+        f'finder = "{world_with_vocabulary}/pages/finder"\nreader = "{world_with_vocabulary}/pages/reader"\n'
+        '[tasks]\nrefseg = "refseg"\nvideo_qa = "video"\n'
     )
     folder = world_with_vocabulary / "bundle"
     pack_bundle(description, folder)

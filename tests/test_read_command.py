@@ -11,37 +11,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from openpali import Pali
 from openpali.cli.main import app
-from openpali.model.init import materialise
-from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
-from openpali.model.vit import ViTConfig
-from openpali.weights.write import write_bundle, write_model
-
-SHAPE = {"patch_size": 16, "width": 32, "depth": 1, "mlp_dim": 32, "heads": 2}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Parts that find lines everywhere, and write what their random weights make of them."""
-    folder = tmp_path_factory.mktemp("pages")
-    torch.manual_seed(1)
-    with torch.device("meta"):
-        finder = Finder(FinderConfig(ViTConfig(grid=(4, 4), **SHAPE)))
-        reader = Reader(ReaderConfig(ViTConfig(grid=(2, 8), **SHAPE), tuple(" <ab&")))
-    for part in (finder, reader):
-        materialise(part)
-    with torch.no_grad():
-        finder.head.bias[0] = 9
-        reader.head.weight *= 20
-    for name, part in (("finder", finder), ("reader", reader)):
-        write_model(folder / name, part.state_dict(), part.config, preprocess=None, tokenizer=None)
-    write_bundle(folder, ["finder", "reader"], {}, ["en"])
-    return folder
 
 
 @pytest.fixture
@@ -51,16 +25,16 @@ def page(tmp_path: Path) -> Path:
     return path
 
 
-def read(model: Path, *arguments: object) -> Result:
-    return CliRunner().invoke(app, ["read", "--model", str(model), *map(str, arguments)])
+def read(bundle: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(app, ["read", "--model", str(bundle), *map(str, arguments)])
 
 
 def words_of(record: dict[str, Any]) -> list[str]:
     return [word["text"] for line in record["lines"] for word in line["words"]]
 
 
-def test_json_has_boxes_and_confidences(model: Path, page: Path) -> None:
-    record = json.loads(read(model, page, "--format", "json").stdout)
+def test_json_has_boxes_and_confidences(bundle: Path, page: Path) -> None:
+    record = json.loads(read(bundle, page, "--format", "json").stdout)
     assert (record["file"], record["page"], record["height"], record["width"]) == (str(page), 1, 90, 200)
     assert len(words_of(record)) > 3
     for line in record["lines"]:
@@ -72,37 +46,37 @@ def test_json_has_boxes_and_confidences(model: Path, page: Path) -> None:
             assert 0 <= thing["confidence"] <= 1
 
 
-def test_every_format_says_the_same(model: Path, page: Path) -> None:
-    record = json.loads(read(model, page, "--format", "json").stdout)
-    assert read(model, page).stdout == record["text"] + "\n\f"
-    assert [line.text for line in Pali.from_pretrained(model).read_page(page)] == record["text"].split("\n")
+def test_every_format_says_the_same(bundle: Path, page: Path) -> None:
+    record = json.loads(read(bundle, page, "--format", "json").stdout)
+    assert read(bundle, page).stdout == record["text"] + "\n\f"
+    assert [line.text for line in Pali.from_pretrained(bundle).read_page(page)] == record["text"].split("\n")
 
     rows = csv.DictReader(
-        io.StringIO(read(model, page, "--format", "tsv").stdout), delimiter="\t", quoting=csv.QUOTE_NONE
+        io.StringIO(read(bundle, page, "--format", "tsv").stdout), delimiter="\t", quoting=csv.QUOTE_NONE
     )
     table = [row for row in rows if row["level"] == "5"]
     assert [row["text"] for row in table] == words_of(record)
     assert all(0 <= float(row["conf"]) <= 100 for row in table)
 
-    whole = ElementTree.fromstring(read(model, page, "--format", "hocr").stdout.split("\n", 2)[2])
+    whole = ElementTree.fromstring(read(bundle, page, "--format", "hocr").stdout.split("\n", 2)[2])
     spans = [e for e in whole.iter() if e.get("class") == "ocrx_word"]
     assert [span.text for span in spans] == words_of(record)
     [shown] = [e for e in whole.iter() if e.get("class") == "ocr_page"]
     assert f'image "{page}"; bbox 0 0 200 90' in (shown.get("title") or "")
 
 
-def test_pages_of_a_pdf_are_read_one_by_one(model: Path, tmp_path: Path) -> None:
+def test_pages_of_a_pdf_are_read_one_by_one(bundle: Path, tmp_path: Path) -> None:
     first, second = (Image.new("RGB", (width, 60), "white") for width in (100, 140))
     first.save(tmp_path / "two.pdf", save_all=True, append_images=[second], resolution=72)
-    found = read(model, tmp_path / "two.pdf", "--format", "json", "--dpi", 144, "--out", tmp_path / "drawn.png")
+    found = read(bundle, tmp_path / "two.pdf", "--format", "json", "--dpi", 144, "--out", tmp_path / "drawn.png")
     pages = [json.loads(line) for line in found.stdout.splitlines()]
     assert [(p["page"], p["width"], p["height"]) for p in pages] == [(1, 200, 120), (2, 280, 120)]
     assert Image.open(tmp_path / "drawn-2.png").size == (280, 120)
 
 
-def test_what_cannot_be_read_does_not_stop_the_others(model: Path, page: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_does_not_stop_the_others(bundle: Path, page: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4\n" + b"x" * 50)
-    found = read(model, tmp_path / "broken.pdf", tmp_path / "none.png", page)
+    found = read(bundle, tmp_path / "broken.pdf", tmp_path / "none.png", page)
     assert found.exit_code == 1
     assert isinstance(found.exception, ValueError)
     assert "broken.pdf" in str(found.exception)
@@ -110,16 +84,16 @@ def test_what_cannot_be_read_does_not_stop_the_others(model: Path, page: Path, t
     assert len(found.stdout) > 10
 
 
-def test_a_model_without_readers_says_so(bundle: Path, page: Path) -> None:
-    found = read(bundle, page)
+def test_a_model_without_readers_says_so(readers: Path, page: Path) -> None:
+    found = read(readers, page)
     assert found.exit_code == 1
     assert "finder" in str(found.exception)
 
 
 @pytest.mark.parametrize("name", ["real/screens", "real/documents"])
-def test_real_pages_are_evaluated(model: Path, tmp_path: Path, name: str) -> None:
+def test_real_pages_are_evaluated(bundle: Path, tmp_path: Path, name: str) -> None:
     card = tmp_path / "card.json"
-    arguments = ["eval", name, "--model", str(model), "--limit", "2", "--json", str(card)]
+    arguments = ["eval", name, "--model", str(bundle), "--limit", "2", "--json", str(card)]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     written = json.loads(card.read_text())
     assert (written["benchmark"], written["n"]) == (name, 2)

@@ -40,7 +40,7 @@ from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
 from openpali.serve.options import Options
 from openpali.serve.server import Server, listen
-from openpali.serve.service import EMBEDDINGS, FETCHES, Asked, Service
+from openpali.serve.service import FETCHES, WAITING, Asked, Service
 from openpali.serve.tickets import Ticket
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
@@ -306,6 +306,17 @@ def test_our_own_endpoints_take_json_and_forms(
     assert (answer["prompt"], answer["text"]) == (prompt, expected.answer.text)
     assert answer["size"] == list(images[3].shape[:2])
     assert [each["box"] for each in answer["objects"]] == [list(each.box) for each in expected.answer.objects]
+
+
+def test_pages_are_read_whole(client: Any, pali: Pali, images: Sequence[Image]) -> None:
+    found = client.post("/v1/read", json={"image": data_url(images[0])})
+    assert found.status_code == 200, found.text
+    assert client.post("/v1/read", files={"image": ("page.png", png(images[0]))}).json() == found.json()
+    expected = pali.read_page(images[0])
+    assert found.json()["text"].split("\n") == [line.text for line in expected]
+    assert [found.json()[side] for side in ("height", "width")] == list(images[0].shape[:2])
+    boxes = [word["box"] for line in found.json()["lines"] for word in line["words"]]
+    assert boxes == [[round(edge, 1) for edge in word.box] for line in expected for word in line.words]
 
 
 def test_masks_are_run_lengths_or_a_png(pali: Pali) -> None:
@@ -593,7 +604,7 @@ def test_every_example_of_the_document_runs(client: Any) -> None:
             for example in schema["examples"]:
                 assert client.post(path, json=example).status_code == 200, path
                 ran += 1
-    assert ran == 8
+    assert ran == 9
 
 
 def test_the_documentation_needs_no_other_server(client: Any) -> None:
@@ -734,12 +745,12 @@ def test_a_full_queue_and_a_failed_engine(direct: Any, pali: Pali, images: Seque
 
 def test_few_calls_for_embeddings_wait(direct: Any, pali: Pali) -> None:
     service = service_of(pali)
-    service._embeddings = EMBEDDINGS
+    service._waiting = WAITING
     answer = direct(service).post("/v1/embeddings", json={"input": "a"})
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
-    service._embeddings = EMBEDDINGS - 1
+    service._waiting = WAITING - 1
     assert direct(service).post("/v1/embeddings", json={"input": "a"}).status_code == 200
-    assert service._embeddings == EMBEDDINGS - 1
+    assert service._waiting == WAITING - 1
 
 
 def sent(stays: bool = True) -> Request:
@@ -757,9 +768,9 @@ def test_embeddings_that_nobody_waits_for_are_not_computed(pali: Pali, encoded: 
 
     async def ask(stays: bool) -> object:
         call = service.embed(sent(stays), pali, ["a"], [(encoded[0], "image")], computed.append)
-        async with service._embedding:  # another call is under way
+        async with service._turn:  # another call is under way
             [found] = await asyncio.gather(call, return_exceptions=True)
-        while service._embeddings:
+        while service._waiting:
             await asyncio.sleep(0.001)
         return found
 

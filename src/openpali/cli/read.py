@@ -42,7 +42,7 @@ def read(
             for page, image in enumerate(open_pages(file, dpi), 1):
                 number += 1
                 lines = pali.read_page(image)
-                typer.echo(writer.page(ReadPage(file, page, image.shape[0], image.shape[1], lines)), nl=False)
+                typer.echo(writer.page(ReadPage.of(image, lines, file, page)), nl=False)
                 if out is not None:
                     draw_page(image, lines).save(out if number == 1 else out.with_stem(f"{out.stem}-{number}"))
         except (ValueError, OSError) as error:

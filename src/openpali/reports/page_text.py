@@ -37,23 +37,27 @@ class ReadPage:
     """A page that was read.
 
     Attributes:
-        file: its name.
-        number: of the page in its file, from 1 on.
         height, width: in pixels.
         lines: in reading order.
+        file: its name; may be empty.
+        number: of the page in its file, from 1 on.
     """
 
-    file: str
-    number: int
     height: int
     width: int
     lines: Sequence[ReadLine]
+    file: str = ""
+    number: int = 1
+
+    @classmethod
+    def of(cls, image: Image, lines: Sequence[ReadLine], file: str = "", number: int = 1) -> ReadPage:
+        """Of an image ``[H, W, 3]``."""
+        return cls(image.shape[0], image.shape[1], lines, file, number)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values; boxes are in pixels of the page."""
+        """Plain JSON values; boxes are [ymin, xmin, ymax, xmax] in pixels of the page."""
         return {
-            "file": self.file,
-            "page": self.number,
+            **({"file": self.file, "page": self.number} if self.file else {}),
             "height": self.height,
             "width": self.width,
             "text": self.text,

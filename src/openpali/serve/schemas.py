@@ -188,6 +188,14 @@ class ImageRequest(Body):
     beams: int = Field(1, ge=1, le=32)
 
 
+class ReadRequest(Body):
+    """Find and read all text of a screen or a page."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image": _PIXEL}]})
+
+    image: DataUrl
+
+
 class CaptionRequest(ImageRequest):
     """Describe an image, or read it."""
 

@@ -27,10 +27,11 @@ from openpali.serve.tickets import Failed, QueueFull, Ticket, TooLate, Unavailab
 from openpali.tasks.example import Image
 from openpali.tasks.registry import suited
 
+S = TypeVar("S")
 T = TypeVar("T")
 OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
 """Tasks of one image, in the order in which the page shows them."""
-EMBEDDINGS = 16  # calls that wait; each holds its images
+WAITING = 16  # calls beside the scheduler that wait; each holds its images
 FETCHES = 8  # requests whose images are fetched; each holds one of the 40 threads in which requests are read
 
 
@@ -102,8 +103,8 @@ class Service:
     adapters: Mapping[str, Pali] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._embedding = asyncio.Lock()
-        self._embeddings = 0  # calls that hold or wait for it
+        self._turn = asyncio.Lock()
+        self._waiting = 0  # calls that hold or wait for it
         self._fetching = asyncio.Semaphore(FETCHES)
 
     @cached_property
@@ -148,40 +149,61 @@ class Service:
         named: Sequence[tuple[str, str]],
         work: Callable[[Sequence[Image]], T],
     ) -> tuple[T, int]:
-        """Run work of SigLIP's towers on texts and images, one call after another; also how many tokens they read.
+        """Run work of SigLIP's towers on texts and images, :meth:`in_turn`; also how many tokens they read.
 
         Args:
             pali: whose towers.
             named: data URLs or URLs of the images, with the name that errors give them.
             work: takes the images.
+        """
+
+        def prepare(images: Iterator[Image]) -> tuple[list[Image], int]:
+            tokens = pali.embedding.count(texts, len(named))
+            resize = pali.embedding.preprocess  # those that wait hold no large images
+            return [resize(image) for image in images], tokens
+
+        def compute(prepared: tuple[list[Image], int]) -> tuple[T, int]:
+            images, tokens = prepared
+            return work(images), tokens
+
+        return await self.in_turn(request, named, prepare, compute)
+
+    async def in_turn(
+        self,
+        request: Request,
+        named: Sequence[tuple[str, str]],
+        prepare: Callable[[Iterator[Image]], S],
+        work: Callable[[S], T],
+    ) -> T:
+        """Run work that no scheduler shares, one call after another.
+
+        Args:
+            named: data URLs or URLs of images, with the name that errors give them.
+            prepare: takes the images; calls that wait hold what it returns.
+            work: takes that.
 
         Raises:
             ClientDisconnect: nobody waits for it any more.
         """
         client = Client(request, self.limits.seconds)
 
-        def read() -> tuple[list[Image], int]:
-            tokens = pali.embedding.count(texts, len(named))
-            resize = pali.embedding.preprocess  # those that wait hold no large images
-            return [resize(image) for image in self._images(named, client)], tokens
-
-        def compute(images: Sequence[Image]) -> T:
+        def compute(prepared: S) -> T:
             client.check()
-            return work(images)
+            return work(prepared)
 
-        async def in_turn() -> tuple[T, int]:
+        async def wait() -> T:
             try:
-                images, tokens = await self._read(named, read)
-                async with self._embedding:
-                    return await self.run(partial(compute, images)), tokens
+                prepared = await self._read(named, lambda: prepare(self._images(named, client)))
+                async with self._turn:
+                    return await self.run(partial(compute, prepared))
             finally:
-                self._embeddings -= 1
+                self._waiting -= 1
 
-        if self._embeddings >= EMBEDDINGS:
-            told = f"{self._embeddings} calls for embeddings are waiting already: try again in a second"
+        if self._waiting >= WAITING:
+            told = f"{self._waiting} calls are waiting already: try again in a second"
             raise ApiError(429, told, code="queue_full", headers={"Retry-After": "1"})
-        self._embeddings += 1
-        return await client.wait(in_turn())
+        self._waiting += 1
+        return await client.wait(wait())
 
     async def submit(
         self, request: Request, asked: Asked, watch: Callable[[Written], None] | None = None

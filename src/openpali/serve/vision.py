@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import Floats
+from openpali.reports.page_text import ReadPage
 from openpali.serve.answers import Json, own, usage
 from openpali.serve.bodies import describe_body, read_body
 from openpali.serve.errors import ApiError
@@ -20,6 +21,7 @@ from openpali.serve.schemas import (
     EmbeddingRequest,
     ImageRequest,
     MaskFormat,
+    ReadRequest,
     SegmentRequest,
     SimilarityRequest,
 )
@@ -57,6 +59,19 @@ def vision_router(service: Service) -> APIRouter:
         """Read the text in an image."""
         body = await read_body(request, CaptionRequest)
         return await ask(request, body, "ocr", "", body.lang)
+
+    @router.post("/v1/read", openapi_extra=describe_body(ReadRequest, form=True))
+    async def read(request: Request) -> Response:
+        """Find and read all text of a screen or a page: lines and words with boxes, in reading order."""
+        body = await read_body(request, ReadRequest)
+        model = service.model(body.model)
+
+        def work(images: Sequence[Image]) -> ReadPage:
+            [image] = images
+            return ReadPage.of(image, model.pali.read_page(image))
+
+        page = await service.in_turn(request, [(body.image, "image")], list, work)
+        return JSONResponse({"model": model.name, **page.as_json()})
 
     @router.post("/v1/detect", openapi_extra=describe_body(DetectRequest, form=True))
     async def detect(request: Request) -> Response:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from openpali.architectures.registry import architecture_of
 from openpali.extensions import added
 from openpali.home import data_folder
 from openpali.mistakes import reason
@@ -135,7 +136,7 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
             weights,
             source.config,
             preprocess=source.preprocess,
-            tokenizer=None if source.kind == "mask_vqvae" else source.tokenizer,
+            tokenizer=source.tokenizer if architecture_of(source.config).vocabulary(source.config) else None,
             facts=facts,
         )
         copy_ood(source.folder, folder / part)
