@@ -18,6 +18,7 @@ import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
 from openpali.architectures.paligemma import PRESETS, read_paligemma
 from openpali.distributed import Ranks
+from openpali.model.init import materialise
 from openpali.model.losses import cross_entropy
 from openpali.train.checkpoint import checkpoints
 from openpali.train.load import load_recipe, parse_recipe
@@ -88,7 +89,7 @@ def test_the_loss_is_that_of_transformers(base: Path, data: Path) -> None:
     spec = recipe(base, data)
     tokenizer = open_tokenizer(spec.model.tokenizer)
     objective = build_objective(spec, tokenizer)
-    transplant(objective.model, "", str(base), tokenizer)
+    transplant(materialise(objective.model), "", str(base), tokenizer)
     prompts, targets = [[21, 22, 23, 24, 25], [26, 27]], [[31, 32, 1], [33, 34, 35, 36, 37, 38, 1]]
     images = torch.randint(0, 256, (2, 1, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     places = pad(targets).flatten().nonzero()[:, 0]

@@ -27,6 +27,7 @@ def test_hits_are_the_same_in_chunks_and_have_no_gradient() -> None:
 def test_a_tokenizer_that_pads_otherwise_than_the_model_is_refused(tokenizer, monkeypatch) -> None:
     recipe = make_recipe()
     model = build_objective(recipe, tokenizer).model
+    assert all(p.is_meta for p in model.parameters())  # nobody pays for weights that are read or drawn later
     monkeypatch.setattr(tokenizer, "pad_id", 3)
     with pytest.raises(ValueError, match="pads with id 3"):
         build_objective(recipe, tokenizer)

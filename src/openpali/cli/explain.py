@@ -15,8 +15,6 @@ def explain(
     rows: Annotated[int, typer.Option(help="Number of samples to print", min=0)] = 4,
 ) -> None:
     """Show a resolved recipe, its mixture, what learns, and its first batch with the tokens that carry loss."""
-    import torch
-
     from openpali.data.pipeline.encode import Batch
     from openpali.data.pipeline.stream import Stream, load
     from openpali.train.evals import describe_evaluations, open_evaluations
@@ -40,8 +38,7 @@ def explain(
         typer.echo(line)
     for line in describe_evaluations(loaded, open_evaluations(loaded, tokenizer)):
         typer.echo(line)
-    with torch.device("meta"):
-        objective = build_objective(loaded, tokenizer, lambda: class_names(phases))
+    objective = build_objective(loaded, tokenizer, lambda: class_names(phases))
     for line in describe_learning(loaded, objective):
         typer.echo(line)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,6 +42,8 @@ from openpali.weights.transplant import transplant
 
 LOG_EVERY = 20  # steps
 RESERVE = 2  # checkpoints of a run that goes on, unless its recipe says how many: the newest may be damaged
+
+FRESH = {"samples": 0, "step": 0, "bad": 0, "skipped": 0, "phase": 0}  # where a run begins
 
 Look = Callable[[nn.Module], None]
 
@@ -83,66 +85,88 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, run: Path, ranks: Ranks, tokenizer: Tokenizer) -> None:
         self.recipe, self.ranks, self.tokenizer = recipe, ranks, tokenizer
-        self.phases = open_phases(recipe, tokenizer)
-        self.sharded = is_sharded(recipe.parallel, ranks)
+        self.folder = RunFolder(run)
         [found, *_] = cast(list[list[Path]], ranks.gather(checkpoints(run)))  # of rank 0: file systems may lag
         newest = found[-1] if found else None
-        # otherwise weights come from rank 0, or from a checkpoint, which has none of an adapter's base
+        # In this order: data and model are checked before the folder is claimed, and the start is read by the run
+        # that has claimed it. The model has its resolution before weights are loaded into it.
+        drawn = self._build(newest)
+        state = self._claim(newest)
+        self._place(newest, drawn)
+        if ranks.rank == 0:
+            self.folder.rewind(self.samples)
+        self._watch(state)
+
+    def _build(self, newest: Path | None) -> bool:
+        """Open the data and build the model; returns whether its weights were drawn.
+
+        Others come from an adapter's base, which is in no checkpoint, from rank 0, or from a checkpoint.
+        """
+        recipe, ranks = self.recipe, self.ranks
+        self.phases = open_phases(recipe, self.tokenizer)
+        self.sharded = is_sharded(recipe.parallel, ranks)
         adapts = recipe.model.lora.rank > 0
-        makes_weights = not self.sharded or (ranks.rank == 0 and (newest is None or adapts))
+        filled = not self.sharded or (ranks.rank == 0 and (newest is None or adapts))
         torch.manual_seed(recipe.seed)
-        with torch.device("meta"):
-            self.objective = build_objective(recipe, tokenizer, lambda: class_names(self.phases))
+        self.objective = build_objective(recipe, self.tokenizer, lambda: class_names(self.phases))
         self.model = self.objective.model
-        self.base = ""  # the fingerprint of what an adapter changes; its weights are in no checkpoint
-        if makes_weights and adapts:
-            self.base = load_base(self.model, recipe)
-        elif makes_weights:
+        # the fingerprint of what an adapter changes
+        self.base = load_base(self.model, recipe) if filled and adapts else ""
+        if filled and not adapts:
             materialise(self.model)
         self.stream = Stream(self.phases, self.objective.encoder, recipe.seed)
         check_sizes(recipe, self.objective)
+        return filled and not adapts
 
-        self.folder = RunFolder(run)
-        if ranks.rank == 0:
+    def _claim(self, newest: Path | None) -> dict[str, Any]:
+        """Claim the folder, and read where its run stands; returns the rest of the checkpoint's state."""
+        recipe, first = self.recipe, self.ranks.rank == 0
+        if first:
             self.folder.claim(recipe)
-        fresh = {"samples": 0, "step": 0, "bad": 0, "phase": 0}
-        state: dict[str, Any] = read_state(newest) if newest else fresh
+        state = {**FRESH, **(read_state(newest) if newest else {})}
         if self.base and state.get("base", self.base) != self.base:
             raise ValueError(
-                f"{run}: the model {recipe.model.start}, which this run adapts, has other weights than when it "
-                "began: restore them, or name another folder with --run to start anew"
+                f"{self.folder.path}: the model {recipe.model.start}, which this run adapts, has other weights "
+                "than when it began: restore them, or name another folder with --run to start anew"
             )
-        self.evaluations = Evaluations(recipe, tokenizer, state.get("best"))
-        self.finished: bool = state["samples"] == recipe.samples or self.evaluations.exhausted
-        self.recorded = recipe  # on rank 0 what the weights were trained with
-        if ranks.rank == 0:
-            self.recorded = self.folder.keep_record(recipe, finished=self.finished)
-        self.checkpoints = Checkpoints(
-            run, ranks, recipe.keep or RESERVE, recipe.keep_every / recipe.batch, self.evaluations.kept
-        )
         self.samples: int = state["samples"]
         self.step: int = state["step"]
         self.bad: int = state["bad"]
-        self.skipped: int = state.get("skipped", 0)  # not in checkpoints of early versions
+        self.skipped: int = state["skipped"]
         self.phase: int = state["phase"]  # at a boundary the phase that ended: weights have its resolution
-
-        set_resolution(self.model, recipe.phases[self.phase].pixels)
-        if makes_weights and newest is None and not adapts:
-            for part, origin in recipe.model.init.items():
-                transplant(self.model, part, origin, tokenizer)
-        self.train_step = TrainStep(
-            recipe, self.objective, ranks, resolve_precision(recipe.precision, ranks.device)
+        self.evaluations = Evaluations(recipe, self.tokenizer, state.get("best"))
+        self.finished = self.samples == recipe.samples or self.evaluations.exhausted
+        # on rank 0 what the weights were trained with
+        self.recorded = self.folder.keep_record(recipe, finished=self.finished) if first else recipe
+        self.checkpoints = Checkpoints(
+            self.folder.path,
+            self.ranks,
+            recipe.keep or RESERVE,
+            recipe.keep_every / recipe.batch,
+            self.evaluations.kept,
         )
+        return state
+
+    def _place(self, newest: Path | None, drawn: bool) -> None:
+        """Give the model its resolution and its start, place it on the ranks, and load the checkpoint."""
+        recipe = self.recipe
+        set_resolution(self.model, recipe.phases[self.phase].pixels)
+        if drawn and newest is None:
+            for part, origin in recipe.model.init.items():
+                transplant(self.model, part, origin, self.tokenizer)
+        precision = resolve_precision(recipe.precision, self.ranks.device)
+        self.train_step = TrainStep(recipe, self.objective, self.ranks, precision)
         self.optimizer = self.train_step.optimizer
         if newest:
             allocate(self.optimizer)
             self.checkpoints.load(newest, tensors_of(self.model, self.optimizer, self.train_step.average))
-        if ranks.rank == 0:
-            self.folder.rewind(self.samples)
 
-        self.window = _resumed_window(state, ranks) if newest else Window()
+    def _watch(self, state: Mapping[str, Any]) -> None:
+        """What is reported and checked, from where the checkpoint left it."""
+        resumed = "window" in state
+        self.window = _resumed_window(state["window"], self.ranks) if resumed else Window()
         # parameters that have had no gradient so far
-        self.unreached = set(state.get("unreached", ())) if newest else set(self.train_step.learning)
+        self.unreached = set(state.get("unreached", ()) if resumed else self.train_step.learning)
         self.loss_watch, self.suspicion = LossWatch(), ""
         self.precision = DTYPES[self.train_step.dtype]
         self.precision_changed = state.get("precision", self.precision) != self.precision  # on another machine
@@ -506,9 +530,9 @@ class Trainer:
         return Window.joined(cast(list[dict[str, Any]], self.ranks.gather(self.window.state)))
 
 
-def _resumed_window(state: dict[str, Any], ranks: Ranks) -> Window:
+def _resumed_window(kept: Mapping[str, Any], ranks: Ranks) -> Window:
     """The window of a checkpoint: its sums over rows are of all ranks, so only rank 0 takes them up."""
-    whole = Window.joined([state["window"]])
+    whole = Window.joined([kept])
     return whole if ranks.rank == 0 else Window(norms=whole.norms, updates=whole.updates)
 
 

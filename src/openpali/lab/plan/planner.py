@@ -328,14 +328,17 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
 
     On the meta device, its model has no weights.
     """
-    with torch.device("meta"):
-        objective = build_objective(recipe, _vocabulary(recipe), lambda: [str(i) for i in range(CLASSES)])
+    objective = _build(recipe)
     check_sizes(recipe, objective)
     if device != "meta":
         materialise(objective.model, device)
         init_lora(objective.model)  # which its layers do not draw
     set_resolution(objective.model, phase.pixels)
     return objective
+
+
+def _build(recipe: Recipe) -> Objective[Any]:
+    return build_objective(recipe, _vocabulary(recipe), lambda: [str(i) for i in range(CLASSES)])
 
 
 def place_on_ranks(
@@ -390,9 +393,7 @@ def _precision(recipe: Recipe, device: Device) -> torch.dtype:
 
 
 def _count(recipe: Recipe) -> int:
-    with torch.device("meta"):
-        model = build_objective(recipe, _vocabulary(recipe), lambda: [str(i) for i in range(CLASSES)]).model
-    return sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in _build(recipe).model.parameters())
 
 
 def _fits(costs: StepCosts, device: Device) -> bool:

@@ -7,6 +7,8 @@ from functools import cache
 from pkgutil import resolve_name
 from typing import Any
 
+import torch
+
 from openpali.extensions import added
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.objectives.base import Objective
@@ -36,5 +38,6 @@ def objectives() -> dict[str, type[Objective[Any]]]:
 def build_objective(
     recipe: Recipe, tokenizer: Tokenizer, labels: Callable[[], Sequence[str]] = tuple
 ) -> Objective[Any]:
-    """The objective of a recipe; ``labels`` reads the class names of its samples."""
-    return objectives()[recipe.objective](recipe, tokenizer, labels)
+    """The objective of a recipe, its model on the meta device; ``labels`` reads the class names of its data."""
+    with torch.device("meta"):
+        return objectives()[recipe.objective](recipe, tokenizer, labels)
