@@ -28,7 +28,7 @@ def read(
 ) -> None:
     """Read the text of whole screens and pages, in reading order."""
     from openpali.data.media.documents import open_pages
-    from openpali.reports.page_text import FORMATS, ReadPage, draw_page
+    from openpali.infer.page_text import FORMATS, ReadPage, draw_page
 
     if out is not None:
         check_not_input(out, *files)

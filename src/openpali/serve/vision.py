@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from openpali.infer.generate import Decoding
+from openpali.infer.page_text import ReadPage
 from openpali.infer.pipeline import Floats
-from openpali.reports.page_text import ReadPage
 from openpali.serve.answers import Json, own, usage
 from openpali.serve.bodies import describe_body, read_body
 from openpali.serve.errors import ApiError
