@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from openpali import Pali
 from openpali.cli.main import app
+from openpali.eval.cards import hash_model
 
 
 @pytest.fixture
@@ -98,4 +99,6 @@ def test_real_pages_are_evaluated(bundle: Path, tmp_path: Path, name: str) -> No
     written = json.loads(card.read_text())
     assert (written["benchmark"], written["n"]) == (name, 2)
     assert written["scores"].keys() == {"word_f1", "word_precision", "word_recall"}
+    pali = Pali.from_pretrained(bundle)
+    assert written["model"]["hash"] == hash_model(pali, pages=True) != hash_model(pali)
     assert set(written["slices"]) == ({"light", "dark"} if name == "real/screens" else set())

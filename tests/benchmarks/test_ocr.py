@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from openpali.benchmarks.ocr import Cached, JsonTexts, RapidOcr, Tesseract, open_ocr
 from openpali.cli.main import main
 from openpali.eval.ocr import WithOcr, image_hash
+from openpali.infer.pali import Pali
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
 from openpali.tasks.vqa import Vqa
@@ -141,6 +142,15 @@ def test_other_files_are_refused(tmp_path: Path, written: str) -> None:
         JsonTexts(path)
     with pytest.raises(FileNotFoundError):
         open_ocr("tessaract")
+
+
+def test_a_model_that_reads_pages_is_an_engine(bundle: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 200, 3), np.uint8)
+    engine = open_ocr(str(bundle))
+    text = engine.read(image, "x")
+    assert text == " ".join(line.text for line in Pali.from_pretrained(bundle).read_page(image))
+    assert len(text) > 10
+    assert engine.read(image, "x") == text  # from the cache
 
 
 def test_examples_and_prompts_hold_the_text() -> None:

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
+from openpali.eval.cards import hash_model
 from openpali.eval.ocr import OcrEngine, image_hash
 from openpali.home import home
+from openpali.infer.pali import Pali
 from openpali.messages import shorten
 from openpali.mistakes import reason
 from openpali.tasks.example import Image
@@ -117,14 +119,26 @@ class RapidOcr:
         return RapidOCR(params={"Global.log_level": "critical"})
 
 
+class PageReader:
+    """A model of ours that finds and reads lines, such as nano.
+
+    Args:
+        name: as for :meth:`Pali.from_pretrained`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.pali = Pali.from_pretrained(name)
+        self.name = f"openpali {self.pali.name} {hash_model(self.pali, pages=True)[:16]}"
+
+    def read(self, image: Image, key: str) -> str:
+        """The lines in reading order, as one text."""
+        return " ".join(line.text for line in self.pali.read_page(image))
+
+
 class JsonTexts:
     """Texts from a JSON object that maps :func:`image_hash`, or the sample's key, to text."""
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is neither an OCR engine nor a file: give tesseract, rapidocr, or a JSON file"
-            )
         data = path.read_bytes()
         try:
             texts = json.loads(data)
@@ -168,10 +182,21 @@ class Cached:
 
 
 def open_ocr(name: str) -> OcrEngine:
-    """An engine: ``tesseract`` (or ``tesseract:eng+deu``) or ``rapidocr``, cached, or the path of a JSON file."""
+    """An engine, cached: ``tesseract`` (or ``tesseract:eng+deu``), ``rapidocr`` or a model that reads pages, such as
+    ``nano``; or the path of a JSON file.
+
+    Raises:
+        FileNotFoundError: it is none of these.
+    """
     engine, _, languages = name.partition(":")
     if engine == "tesseract":
         return Cached(Tesseract(languages or "eng"), home() / "ocr")
     if name == "rapidocr":
         return Cached(RapidOcr(), home() / "ocr")
-    return JsonTexts(Path(name))
+    if Path(name).is_file():
+        return JsonTexts(Path(name))
+    try:
+        return Cached(PageReader(name), home() / "ocr")
+    except FileNotFoundError as error:
+        told = f"{name} is no OCR engine, file or model: give tesseract, rapidocr, a JSON file, or nano"
+        raise FileNotFoundError(told) from error

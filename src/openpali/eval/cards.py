@@ -20,7 +20,7 @@ from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import PALI3
 from openpali.tasks.scoring import Answered
-from openpali.weights.files import ADAPTER, CONFIG, OOD_FOLDERS, TOKENIZER
+from openpali.weights.files import ADAPTER, CONFIG, FINDER, OOD_FOLDERS, READER, TOKENIZER
 from openpali.weights.format import open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
@@ -297,10 +297,16 @@ def is_error(metric: str) -> bool:
     return metric.split("/")[0] in ("cer", "wer", "ece", "false_alarms", "invalid", "unparsed")
 
 
-def hash_model(pali: Pali) -> str:
-    """SHA-256 over the configuration, weights, tokenizer and OOD detector of all parts and of their bases."""
+def hash_model(pali: Pali, *, pages: bool = False) -> str:
+    """SHA-256 over the configuration, weights, tokenizer and OOD detector of parts and of their bases.
+
+    Args:
+        pages: hash the parts that read pages; otherwise all others, which pages do not ask.
+    """
     folders = {}
     for part, folder in pali.parts.items():
+        if (part in (FINDER, READER)) != pages:
+            continue
         folders[part] = folder
         while base := open_model(folder).base_folder:
             part, folder = f"{part}'s base", base

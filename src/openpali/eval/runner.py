@@ -206,7 +206,7 @@ def _run_pages(
         pali,
         scores,
         n=len(pages),
-        model=once(ranks, lambda: hash_model(pali)),
+        model=once(ranks, lambda: hash_model(pali, pages=True)),
         precision=pali.dtype,
         data={"root": str(data), "hash": seen.hash, "of": len(source)},
         slices=slices,
