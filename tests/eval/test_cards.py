@@ -434,5 +434,5 @@ def test_every_suite_has_its_benchmarks() -> None:
     assert {"nano/caption", "easy-vqa", "fashion-mnist"} <= names["nano"]
     assert {"docvqa", "refcoco/val"} <= names["paper"]
     assert not names["nano"] & names["paper"]
-    with pytest.raises(ValueError, match="choose one of nano, mini, paper"):
+    with pytest.raises(ValueError, match="choose one of nano, mini, pages, paper"):
         find_suite("all")

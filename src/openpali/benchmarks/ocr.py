@@ -182,8 +182,8 @@ class Cached:
 
 
 def open_ocr(name: str) -> OcrEngine:
-    """An engine, cached: ``tesseract`` (or ``tesseract:eng+deu``), ``rapidocr`` or a model that reads pages, such as
-    ``nano``; or the path of a JSON file.
+    """An engine, cached: ``tesseract`` (or ``tesseract:eng+deu``), ``rapidocr`` or a model that reads pages; or the
+    path of a JSON file.
 
     Raises:
         FileNotFoundError: it is none of these.

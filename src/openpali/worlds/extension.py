@@ -28,8 +28,8 @@ EXTENSION = Extension(
         "pages": "openpali.worlds.sources:open_pages",
     },
     suites={
-        "pages": "openpali.worlds.benchmarks.pages:page_suite",
         "nano": "openpali.worlds.benchmarks:nano_suite",
         "mini": "openpali.worlds.benchmarks:mini_suite",
+        "pages": "openpali.worlds.benchmarks.pages:page_suite",
     },
 )
