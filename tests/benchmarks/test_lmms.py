@@ -160,7 +160,7 @@ def test_log_likelihood_is_that_of_the_greedy_answer(adapter: ModuleType, bundle
 
 
 def test_dialogues_and_unknown_options_are_refused(adapter: ModuleType, bundle: Path) -> None:
-    with pytest.raises(ValueError, match="conv_template"):
+    with pytest.raises(ValueError):
         adapter.OpenPali(str(bundle), conv_template="x")
     with pytest.raises(NotImplementedError):
         open_model(adapter, bundle).generate_until_multi_round([])

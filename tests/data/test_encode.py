@@ -231,5 +231,5 @@ def test_explain_marks_every_token_except_padding(tokenizer: Tokenizer) -> None:
         assert [words[2] for words in listed] == tokenizer.pieces(ids)
     assert sum("</s>" in x and x.endswith(" loss") for x in lines) == 2
     assert "sample 1" not in explain_batch(batch, tokenizer, rows=1)
-    with pytest.raises(ValueError, match="only prompts and targets can be explained"):
+    with pytest.raises(ValueError):
         explain_batch({"ids": batch["prompt"]}, tokenizer)

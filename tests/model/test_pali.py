@@ -267,7 +267,7 @@ def test_a_step_past_the_end_is_an_error(
     decoding: tuple[PaliModel, Memory, Tensor, Tensor], sizes: list[int]
 ) -> None:
     model, memory, inputs, _ = decoding
-    with pytest.raises(ValueError, match="cache for 3 tokens was given 4"):
+    with pytest.raises(ValueError):
         steps(model, model.start(memory, 3), inputs[:, :4], sizes)
 
 

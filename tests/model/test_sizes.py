@@ -150,5 +150,5 @@ def test_tokens_of_a_resolution() -> None:
     assert count_tokens(PRESETS["pali3-5b"]) == 256
     assert count_tokens(PRESETS["pali3-5b"], (812, 812)) == 3364
     assert count_tokens(PRESETS["pali3-5b"], (1064, 1064)) == 5776
-    with pytest.raises(ValueError, match="800 x 812 pixels do not divide into patches of 14"):
+    with pytest.raises(ValueError):
         count_tokens(PRESETS["pali3-5b"], (800, 812))

@@ -82,6 +82,6 @@ def test_only_what_is_allowed_is_fetched(port: int) -> None:
         with pytest.raises(ApiError, match=message) as refused:
             reader.fetch(url, "image")
         assert refused.value.status == 400
-    with pytest.raises(ApiError, match="more than 50 bytes") as refused:
+    with pytest.raises(ApiError) as refused:
         Media(Limits(media=50), ["public.example"]).fetch(f"{base}/image", "image")
     assert refused.value.status == 413

@@ -144,7 +144,7 @@ def test_without_a_codec_answers_are_boxes(example, rng) -> None:
     (thing,) = task.parse(target, example.size, strict=True).objects
     assert thing.box == near(HORSE)
     assert thing.mask is None
-    with pytest.raises(ValueError, match="mask VQ-VAE"):
+    with pytest.raises(ValueError):
         task.write(example, rng)
 
 

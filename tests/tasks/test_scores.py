@@ -112,7 +112,7 @@ def test_answers_in_words_are_scored_per_kind() -> None:
 
 
 def test_contrastive_has_no_answers() -> None:
-    with pytest.raises(ValueError, match="task contrastive has no answers to score"):
+    with pytest.raises(ValueError):
         TASKS["contrastive"].score([])
 
 

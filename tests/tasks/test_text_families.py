@@ -201,11 +201,10 @@ def test_a_class_is_the_label_the_largest_object_or_one_for_all(example: Example
     assert target(groups={"animal": ["horse", "dog"], "tree": ["oak"]}) == "animal"
     assert target(of="object", groups={"tree": ["oak"]}) == "dog"
     assert get_task("classify").group_of("horse\n") == "horse"  # as targets are
-    with pytest.raises(ValueError, match="empty-1"):
+    with pytest.raises(ValueError):
         get_task("classify", of="object").write(empty, rng)
-    with pytest.raises(ValueError, match="'thing'"):
+    with pytest.raises(ValueError):
         get_task("classify", of="thing")
-    with pytest.raises(ValueError, match="groups name 'dog' twice: leave it in one place"):
-        get_task("classify", groups={"animal": ["dog"], "pet": ["cat", "dog"]})
-    with pytest.raises(ValueError, match=r"groups = .*: give a table of lists of names"):
-        get_task("classify", groups={"animal": "dog"})
+    for groups in ({"animal": ["dog"], "pet": ["cat", "dog"]}, {"animal": "dog"}):
+        with pytest.raises(ValueError, match="groups"):
+            get_task("classify", groups=groups)

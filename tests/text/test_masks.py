@@ -27,9 +27,9 @@ def test_masks_are_written_as_in_the_paper() -> None:
 
 @pytest.mark.parametrize("codes", [[1] * 15, [1] * 17, [128] + [1] * 15, [-1] + [1] * 15])
 def test_wrong_codes_are_refused(codes: list[int]) -> None:
-    with pytest.raises(ValueError, match="mask"):
+    with pytest.raises(ValueError):
         MASKS.encode(codes)
-    with pytest.raises(ValueError, match="mask"):
+    with pytest.raises(ValueError):
         MASKS.decode(" ".join(f"<mask_token{code}>" for code in codes))
 
 

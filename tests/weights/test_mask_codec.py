@@ -22,5 +22,5 @@ def test_mask_codec(tmp_path) -> None:
     with torch.autocast("cpu", torch.bfloat16):  # as evaluations in training compute
         assert codec.encode(mask) == codes
         assert (codec.decode(codes) == decoded).all()
-    with pytest.raises(ValueError, match=r"other is no mask VQ-VAE"):
+    with pytest.raises(ValueError):
         open_mask_codec(write(tmp_path / "other", "classifier"))

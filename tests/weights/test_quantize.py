@@ -47,7 +47,7 @@ def test_int8_models_are_close_to_the_original(tmp_path, tokenizer, kind: str) -
     assert all(torch.equal(weights[name].float(), wide[name]) for name in weights)
     floats = opened.model(plain=True).state_dict()
     assert all(torch.equal(floats[name], wide[name]) for name in floats)
-    with pytest.raises(ValueError, match="has int8 weights already"):
+    with pytest.raises(ValueError):
         write_int8(opened, tmp_path / "again")
 
 

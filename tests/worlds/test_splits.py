@@ -77,7 +77,7 @@ def test_a_development_set_is_of_samples_that_no_card_is_of() -> None:
     for name in ("easy-vqa", "real/line", "docvqa"):
         with pytest.raises(ValueError, match="has no development set"):
             on_split(benchmarks()[name], "dev")
-    with pytest.raises(ValueError, match="suite paper has a development set"):
+    with pytest.raises(ValueError):
         find_suite("paper", "dev")
 
 

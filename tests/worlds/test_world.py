@@ -421,7 +421,7 @@ def test_documents(world: World) -> None:
         known = {stamp.captions[example.lang] for stamp in world.stamps}
         assert all(re.sub(r": \d+$", "", line) in known for line in lines)
         assert example.images[0].std() > 1
-    with pytest.raises(ValueError, match="no line in en fits on 20 pixels"):
+    with pytest.raises(ValueError):
         _ = WorldSource(world, "document", canvas=20, languages=["en"])[0]
 
 
@@ -500,18 +500,17 @@ def test_plurals(one: str, many: str) -> None:
 
 
 def test_errors_name_what_is_wrong(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="no kind of sample 'film': choose one of single"):
-        WorldSource(world, "film")
-    with pytest.raises(ValueError, match="no split 'test': choose train or heldout"):
-        WorldSource(world, "single", split="test")
-    with pytest.raises(ValueError, match="scene has no option 'max_object'; its options are min_objects"):
-        WorldSource(world, "scene", max_object=3)
+    for wrong, named in (
+        (lambda: WorldSource(world, "film"), "'film'"),
+        (lambda: WorldSource(world, "single", split="test"), "'test'"),
+        (lambda: WorldSource(world, "scene", max_object=3), "'max_object'"),
+        (lambda: WorldSource(world, "word", min_letters=17, max_letters=17)[0], "17 letters"),
+        (lambda: World.load("giga"), "'giga'"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            wrong()
     with pytest.raises(IndexError):
         _ = WorldSource(world, "single")[-1]
-    with pytest.raises(ValueError, match="has no train en words of 17 letters"):
-        _ = WorldSource(world, "word", min_letters=17, max_letters=17)[0]
-    with pytest.raises(ValueError, match="no world 'giga': choose one of mini, nano"):
-        World.load("giga")
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="openpali data build stamps"):
         World.load()

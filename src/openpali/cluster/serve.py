@@ -30,7 +30,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from openpali.infer.pali import Pali
-from openpali.mistakes import reason
+from openpali.mistakes import Terms, mistakes
 from openpali.serve.completions import DONE, event
 from openpali.serve.errors import ApiError
 from openpali.serve.http import METRICS_TYPE, create_app, protect
@@ -54,6 +54,7 @@ _KEPT = (
     "query_string",
     "headers",
 )
+OPTIONS = Terms("the options", "option")
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +67,7 @@ def build(args: dict[str, Any]) -> Any:
     try:
         given = Options(**args)
     except ValidationError as error:
-        raise ValueError(f"option {reason(error)}") from error
+        raise ValueError(mistakes(error, Options, OPTIONS)[0].sentence) from error
     given.key()  # a bad one is refused before anything is started
     options = given.model_copy(update={"api_key": given.secret(), "api_key_file": None})  # others may not have it
 

@@ -39,14 +39,14 @@ def test_mistakes_are_named(override: str, message: str) -> None:
 
 
 def test_a_study_is_no_recipe() -> None:
-    with pytest.raises(ValueError, match=r"vqa\.toml is a recipe: use openpali train$"):
-        load_study(ROOT / "recipes" / "transfer" / "vqa.toml")
-    with pytest.raises(ValueError, match=r"table1\.toml is a study: use openpali study$"):
-        load_recipe(TABLE1)
-    with pytest.raises(FileNotFoundError, match=r"no study .*tabel1\.toml; did you mean .*table1\.toml\?$"):
-        load_study(RECIPES / "tabel1.toml")
-    with pytest.raises(FileNotFoundError, match=r"^no study nowhere/vqa; those of the package are in .*study$"):
-        load_study(Path("nowhere/vqa"))
+    for load, path, kind, fix in (
+        (load_study, ROOT / "recipes" / "transfer" / "vqa.toml", ValueError, "use openpali train$"),
+        (load_recipe, TABLE1, ValueError, "use openpali study$"),
+        (load_study, RECIPES / "tabel1.toml", FileNotFoundError, "did you mean .*table1"),
+        (load_study, Path("nowhere/vqa"), FileNotFoundError, "those of the package are in .*study$"),
+    ):
+        with pytest.raises(kind, match=fix):
+            load(path)
 
 
 @pytest.mark.parametrize(
