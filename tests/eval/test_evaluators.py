@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from openpali.architectures.pali import PaliModel
+from openpali.benchmarks.features import FeatureEncoder
 from openpali.data.media.loader import MediaLoader
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.distributed import Ranks
@@ -27,7 +28,6 @@ from openpali.eval.evaluators import (
     Evaluator,
     LossEvaluator,
 )
-from openpali.eval.features import FeatureEncoder
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run
 from openpali.infer.generate import Decoding, Generation

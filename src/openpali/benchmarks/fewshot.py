@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from openpali.benchmarks.features import CACHE, FeatureEncoder, Load
 from openpali.benchmarks.files import Folder
 from openpali.benchmarks.probes import SHOTS, fewshot, limited
-from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Seen
-from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Load
+from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, Seen
 from openpali.home import home
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.example import Image

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from openpali.benchmarks.features import BATCH, CACHE, FeatureEncoder, Load
 from openpali.benchmarks.files import Folder
 from openpali.benchmarks.probes import Labels, RidgeSums, limited
 from openpali.benchmarks.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
-from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Seen
-from openpali.eval.features import BATCH, CACHE, Encoders, FeatureEncoder, Load
+from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, Seen
 from openpali.home import home
 from openpali.metrics.scores import mean_scores
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from openpali.eval.features import Floats
+from openpali.benchmarks.features import Floats
 from openpali.metrics.scores import Scores, mean
 
 L2 = 2.0**10  # big_vision's `fewshot_lsr.py`

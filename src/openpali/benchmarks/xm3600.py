@@ -8,8 +8,7 @@ import numpy as np
 
 from openpali.benchmarks.files import Fields, Folder, Listing, listing, with_image
 from openpali.benchmarks.retrieval import retrieve
-from openpali.eval.benchmark import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Seen
-from openpali.eval.features import Encoders
+from openpali.eval.benchmark import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, Seen
 from openpali.infer.generate import Decoding
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example

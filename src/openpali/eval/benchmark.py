@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from openpali.data.media.images import Preprocess
 from openpali.data.sources.base import Source
 from openpali.data.sources.files import base_name
 from openpali.data.sources.registry import open_source
-from openpali.eval.features import Encoders
 from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import Pipeline
@@ -212,6 +216,33 @@ class Embedded:
         """For a score card: a sentence if a limit left out images to train on; else empty."""
         train, of = self.train
         return f"Limited: probes were trained on {train:,} of {of:,} images." if train < of else ""
+
+
+class Encoders(Protocol):
+    """The model that benchmarks of embeddings measure: :class:`~openpali.infer.pali.Pali` from a folder, or an
+    :class:`~openpali.infer.pipeline.EmbeddingPipeline` in memory."""
+
+    @property
+    def name(self) -> str:
+        """Its name in error messages."""
+        ...
+
+    @property
+    def parts(self) -> Collection[str]:
+        """Names of its parts: "siglip", "classifier", "pali", ..."""
+        ...
+
+    def image_model(self, part: str) -> tuple[nn.Module, Preprocess | None]:
+        """The model of a part, and how its images are resized."""
+        ...
+
+    def embed_image(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """L2-normalised embeddings of images ``[N, D]``."""
+        ...
+
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """L2-normalised embeddings of texts ``[N, D]``."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,6 @@ SCORERS = (  # files under the package that compute scores from answers, embeddi
     "tasks/*.py",
     "eval/benchmark.py",
     "eval/calibrate.py",
-    "eval/features.py",
     "benchmarks/**/*.py",
     "worlds/benchmarks/*.py",
 )

@@ -27,8 +27,7 @@ import torch
 
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
-from openpali.eval.benchmark import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Measure
-from openpali.eval.features import Encoders
+from openpali.eval.benchmark import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, Measure
 from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.batches import cut, windows

@@ -205,14 +205,13 @@ def write_merged(source: ModelFolder, out: Path) -> None:
         key: value.to(wide if stored[key].dtype == torch.int8 else stored[key].dtype)
         for key, value in source.weights().items()
     }
-    write_model(
-        out,
-        weights,
-        source.config,
-        preprocess=source.preprocess,
-        tokenizer=source.tokenizer if source.has_tokenizer else None,
-        facts=source.lasting_facts,
-    )
+    write_again(source, out, weights, source.lasting_facts)
+
+
+def write_again(source: ModelFolder, out: Path, weights: Mapping[str, Tensor], facts: Facts) -> None:
+    """Write a model with other weights and facts."""
+    tokenizer = source.tokenizer if source.has_tokenizer else None
+    write_model(out, weights, source.config, preprocess=source.preprocess, tokenizer=tokenizer, facts=facts)
     copy_ood(source.folder, out)
 
 

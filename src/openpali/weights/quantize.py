@@ -8,8 +8,7 @@ import torch
 
 from openpali.architectures.registry import build
 from openpali.model.int8 import quantize, storage_of
-from openpali.weights.format import ModelFolder, copy_ood
-from openpali.weights.write import write_model
+from openpali.weights.format import ModelFolder, write_again
 
 
 def write_int8(source: ModelFolder, out: Path) -> None:
@@ -26,12 +25,4 @@ def write_int8(source: ModelFolder, out: Path) -> None:
             weights[key], weights[key.removesuffix("weight") + "scale"] = quantize(value)
         else:
             weights[key] = value.to(stored[key])
-    write_model(
-        out,
-        weights,
-        source.config,
-        preprocess=source.preprocess,
-        tokenizer=source.tokenizer if source.has_tokenizer else None,
-        facts=source.lasting_facts.but(int8=True),
-    )
-    copy_ood(source.folder, out)
+    write_again(source, out, weights, source.lasting_facts.but(int8=True))

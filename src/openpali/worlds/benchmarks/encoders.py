@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openpali.benchmarks.features import CACHE, FeatureEncoder, Floats, Load
 from openpali.benchmarks.probes import Labels, fewshot, limited, logistic, ridge
 from openpali.benchmarks.retrieval import retrieve
 from openpali.benchmarks.zero_shot import class_embeddings, prompt_of, zero_shot
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Seen
-from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Floats, Load
+from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, Seen
 from openpali.home import data_folder, home
 from openpali.metrics.scores import Scores, mean_scores
 from openpali.tasks.example import Image

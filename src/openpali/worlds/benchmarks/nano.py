@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from openpali.benchmarks.features import FeatureEncoder
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import (
@@ -25,9 +26,9 @@ from openpali.eval.benchmark import (
     Benchmark,
     Embedded,
     EncoderBenchmark,
+    Encoders,
     Seen,
 )
-from openpali.eval.features import Encoders, FeatureEncoder
 from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
 from openpali.metrics.caption import cider

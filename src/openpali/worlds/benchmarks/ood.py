@@ -7,8 +7,7 @@ from pathlib import Path
 
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import SEEDS, Advance, Embedded, EncoderBenchmark, Seen
-from openpali.eval.features import Encoders
+from openpali.eval.benchmark import SEEDS, Advance, Embedded, EncoderBenchmark, Encoders, Seen
 from openpali.eval.splits import EvalSplit
 from openpali.home import data_folder
 from openpali.infer.pali import Pali

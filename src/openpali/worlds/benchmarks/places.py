@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from openpali.benchmarks.features import BATCH, FeatureEncoder, Floats
 from openpali.benchmarks.probes import logistic
 from openpali.data.pipeline.encode import centres
 from openpali.data.sources.base import Source
-from openpali.eval.benchmark import Advance, Embedded, Seen
-from openpali.eval.features import BATCH, Encoders, FeatureEncoder, Floats
+from openpali.eval.benchmark import Advance, Embedded, Encoders, Seen
 from openpali.infer.generate import evaluating
 from openpali.metrics.scores import Scores, mean
 from openpali.tasks.example import Example

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from openpali.benchmarks.features import CACHE, FeatureEncoder, Load
 from openpali.benchmarks.fewshot import HEADLINE, Labelled, Split, probe_splits
 from openpali.benchmarks.probes import SHOTS
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import SEED, Advance, Embedded, EncoderBenchmark
-from openpali.eval.features import CACHE, Encoders, FeatureEncoder, Load
+from openpali.eval.benchmark import SEED, Advance, Embedded, EncoderBenchmark, Encoders
 from openpali.home import data_folder, home
 from openpali.rng import generator
 from openpali.tasks.example import Example, Image

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from openpali.data.media.images import Preprocess
+from openpali.eval.benchmark import Encoders
 from openpali.infer.generate import evaluating
 from openpali.model.vit import ViT
 from openpali.tasks.example import Image
@@ -27,33 +27,6 @@ MARGIN = 256 / 224  # images are resized to this multiple of the model's size be
 Floats = NDArray[np.float64]  # features [N, D]
 Load = Callable[[], Image]
 Pool = Literal["mean", "map"]
-
-
-class Encoders(Protocol):
-    """The model that benchmarks of embeddings measure: :class:`~openpali.infer.pali.Pali` from a folder, or an
-    :class:`~openpali.infer.pipeline.EmbeddingPipeline` in memory."""
-
-    @property
-    def name(self) -> str:
-        """Its name in error messages."""
-        ...
-
-    @property
-    def parts(self) -> Collection[str]:
-        """Names of its parts: "siglip", "classifier", "pali", ..."""
-        ...
-
-    def image_model(self, part: str) -> tuple[nn.Module, Preprocess | None]:
-        """The model of a part, and how its images are resized."""
-        ...
-
-    def embed_image(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """L2-normalised embeddings of images ``[N, D]``."""
-        ...
-
-    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """L2-normalised embeddings of texts ``[N, D]``."""
-        ...
 
 
 class FeatureEncoder:
