@@ -226,10 +226,9 @@ def test_files_that_are_empty_or_not_in_utf_8_are_named(tmp_path: Path) -> None:
     assert f"{root / 'a.txt'} is not UTF-8" in found.messages["damaged entry"][0]
     assert f"{root / 'b.png'} is empty (0 bytes)" in found.messages["bad image"][0]
     (root / "classes.txt").write_bytes(b"\xff")
-    with pytest.raises(ValueError, match=r"classes.txt.*UTF-8"):
-        import_data("yolo", root, tmp_path / "mine.jsonl")
-    with pytest.raises(ValueError, match=r"--out .*mine.json: .* must end in .jsonl"):
-        import_data("yolo", root, tmp_path / "mine.json")
+    for out, named in (("mine.jsonl", "classes.txt.*UTF-8"), ("mine.json", "must end in .jsonl")):
+        with pytest.raises(ValueError, match=named):
+            import_data("yolo", root, tmp_path / out)
 
 
 def test_an_image_on_its_side_is_left_out(tmp_path: Path) -> None:

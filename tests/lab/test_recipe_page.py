@@ -65,5 +65,5 @@ def test_a_key_without_a_meaning_is_an_error() -> None:
     assert _meaning(Odd, "first") == "one and more."
     assert _meaning(Odd, "third") == "see `C` and `d`."
     assert _meaning(Odd, "seed") == _meaning(Recipe, "seed")  # inherited
-    with pytest.raises(ValueError, match="'fourth'"):
+    with pytest.raises(ValueError):
         _meaning(Odd, "fourth")

@@ -53,7 +53,7 @@ def test_a_missing_or_superfluous_text_is_refused(name: str, options) -> None:
         with pytest.raises(ValueError):
             task.ask("words")
     if name not in NEED_NO_TEXT:
-        with pytest.raises(ValueError, match=f"{name} needs"):
+        with pytest.raises(ValueError):
             task.ask(" \n")
 
 

@@ -29,10 +29,9 @@ def test_a_tokenizer_that_pads_otherwise_than_the_model_is_refused(tokenizer, mo
     model = build_objective(recipe, tokenizer).model
     assert all(p.is_meta for p in model.parameters())  # nobody pays for weights that are read or drawn later
     monkeypatch.setattr(tokenizer, "pad_id", 3)
-    with pytest.raises(ValueError, match="pads with id 3"):
-        build_objective(recipe, tokenizer)
-    with pytest.raises(ValueError, match="pads with id 3"):
-        Pipeline(model, tokenizer, None)
+    for make in (lambda: build_objective(recipe, tokenizer), lambda: Pipeline(model, tokenizer, None)):
+        with pytest.raises(ValueError, match="pads with id 3"):
+            make()
 
 
 def test_the_classes_of_a_mixture_are_those_of_all_its_entries(tokenizer) -> None:

@@ -45,7 +45,7 @@ def test_only_runs_are_removed(stored: Path) -> None:
     kept = home() / "data"
     kept.mkdir()
     for name in ("", ".", "..", "../data", "mine/", "mine/first/model", str(kept)):
-        with pytest.raises(ValueError, match="no run"):
+        with pytest.raises(ValueError):
             remove_run(name)
     with pytest.raises(ValueError, match="the run mine holds mine/first: remove that first"):
         remove_run("mine")

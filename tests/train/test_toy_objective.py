@@ -132,8 +132,10 @@ def test_it_is_explained(recipe: Path, monkeypatch, capsys) -> None:
 
 
 def test_its_keys_are_checked_and_documented(recipe: Path) -> None:
-    with pytest.raises(ValueError, match=r"turns = 5"):
-        load_recipe(recipe, ["turns=5"])
-    with pytest.raises(ValueError, match='turns is for objective = "turned"'):
-        load_recipe(recipe, ['objective="classify"'])
+    for override, named in (
+        ("turns=5", "turns = 5"),
+        ('objective="classify"', "turns is for"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            load_recipe(recipe, [override])
     assert '`objective = "turned"`' in render()

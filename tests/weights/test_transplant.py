@@ -65,9 +65,8 @@ def test_transplant_resamples_positions(part, grid, tmp_path) -> None:
 def test_transplant_of_tensors_that_do_not_fit(tmp_path) -> None:
     origin = write(tmp_path / "classifier", "classifier")
     model = materialise(build(CONFIGS["pali"]))
-    with pytest.raises(ValueError, match=rf"weights of {origin}#head do not fit: .*is missing; .*is not of this"):
-        transplant(model, "vit", f"{origin}#head")
-    with pytest.raises(ValueError, match=r"model.init names 'tower', and the parts of the model are vit, project"):
-        transplant(model, "tower", str(origin))
+    for part, start, named in (("vit", f"{origin}#head", "#head do not fit"), ("tower", str(origin), "'tower'")):
+        with pytest.raises(ValueError, match=named):
+            transplant(model, part, start)
     with pytest.raises(FileNotFoundError):
         transplant(model, "vit", "nowhere")

@@ -231,10 +231,12 @@ def test_every_package_of_a_builder_has_its_size_and_every_builder_its_minutes(
 
 
 def test_unknown_and_unbuilt_sets_are_named() -> None:
-    with pytest.raises(ValueError, match="did you mean 'stamps'"):
-        build("stamp")
-    with pytest.raises(FileNotFoundError, match="stamps is not built: run `openpali data build stamps`"):
-        data_folder("stamps")
+    for ask, name, kind, fix in (
+        (build, "stamp", ValueError, "did you mean 'stamps'"),
+        (data_folder, "stamps", FileNotFoundError, "run `openpali data build stamps`"),
+    ):
+        with pytest.raises(kind, match=fix):
+            ask(name)
 
 
 def test_shards_are_split_and_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

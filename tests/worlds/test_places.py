@@ -83,10 +83,9 @@ def test_a_limit_that_leaves_nothing_to_ask_is_refused_with_the_least(pali: Pali
     def late(example: Example) -> Sequence[Asked]:
         return named(example) if int(example.key) >= 2 else []
 
-    with pytest.raises(ValueError, match="limit must be at least 3, not 2"):
-        place_probe(Squares(1), Squares(2), late, pali, 2, lambda *at: None)
-    with pytest.raises(ValueError, match="limit must be at least 2, not 1"):  # for a second colour
-        place_probe(Squares(2), Squares(1), named, pali, 1, lambda *at: None)
+    for train, test, ask, least in ((1, 2, late, 3), (2, 1, named, 2)):  # the second for a second colour
+        with pytest.raises(ValueError, match=f"limit must be at least {least}"):
+            place_probe(Squares(train), Squares(test), ask, pali, least - 1, lambda *at: None)
 
 
 def test_slices_by_script_tell_characters_apart() -> None:

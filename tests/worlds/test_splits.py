@@ -75,7 +75,7 @@ def test_a_development_set_is_of_samples_that_no_card_is_of() -> None:
             assert isinstance(benchmark, EncoderBenchmark)
     assert {"nano/caption", "nano/ood", "nano/line", "nano/places"} <= {name.removesuffix(DEV) for name in dev}
     for name in ("easy-vqa", "real/line", "docvqa"):
-        with pytest.raises(ValueError, match="has no development set"):
+        with pytest.raises(ValueError):
             on_split(benchmarks()[name], "dev")
     with pytest.raises(ValueError):
         find_suite("paper", "dev")
