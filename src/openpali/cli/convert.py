@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from openpali.cli.outputs import check_not_input
-from openpali.weights.hub import SCHEME, download
 
 
 def pack(
@@ -128,6 +127,8 @@ def convert(
 
 def _find_checkpoint(name: str) -> Path:
     """A checkpoint of another library: a path, or a repository of a hub, which is downloaded."""
+    from openpali.weights.hub import SCHEME, download
+
     return download(name) if name.startswith(SCHEME) else Path(name)
 
 

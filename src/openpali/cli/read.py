@@ -10,7 +10,8 @@ import typer
 from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Model
 from openpali.cli.outputs import check_drawable, check_not_input
-from openpali.data.media.documents import DPI
+
+DPI = 144  # a PDF page of letter size then has 1224 x 1584 pixels, as a screen
 
 
 def read(

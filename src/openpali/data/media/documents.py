@@ -11,8 +11,6 @@ import numpy as np
 from openpali.data.media.images import MAX_PIXELS, check_image_file, load_image
 from openpali.tasks.example import Image
 
-DPI = 144  # a PDF page of letter size then has 1224 x 1584 pixels, as a screen
-
 
 def is_pdf(path: str | Path) -> bool:
     """Whether a file is a PDF, by its first bytes."""
@@ -20,7 +18,7 @@ def is_pdf(path: str | Path) -> bool:
         return b"%PDF-" in file.read(1024)
 
 
-def open_pages(path: str | Path, dpi: float = DPI) -> Iterator[Image]:
+def open_pages(path: str | Path, dpi: float) -> Iterator[Image]:
     """The pages of a file, one by one: uint8 ``[H, W, 3]``. An image is one page.
 
     Args:
