@@ -65,7 +65,7 @@ def test_boxes_are_clipped_to_the_image() -> None:
     ],
 )
 def test_invalid_boxes_are_refused(box) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="box"):
         LocationCodec().encode(box, (1000, 1000))
 
 
