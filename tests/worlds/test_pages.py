@@ -21,6 +21,7 @@ from openpali.worlds.builders import packages
 from openpali.worlds.builders.pages import jobs, needed, render, sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot, Written, group
+from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
 
 CHROMIUM = shutil.which("chromium")
@@ -244,3 +245,25 @@ def test_a_shard_is_a_function_of_its_name(tmp_path: Path, pdf: Path, monkeypatc
     assert not held_out & learned
     example = open_source(str(tmp_path / "a"), {})[1]
     assert example.lines[0].text.startswith("Hello")
+
+
+def test_made_pages_show_the_words_of_a_manual(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<p id=1>Einige <b>W&ouml;rter</b> stehen hier, und noch mehr.</p>", "utf-8")
+    (tmp_path / "icon.svg").write_text("<svg><path d='M0 0'/></svg>")
+    pages = []
+    for seed in (1, 1, 2):
+        rng = np.random.default_rng(seed)
+        pages.append(Page(Words(tmp_path, "de", rng), [tmp_path / "icon.svg"], rng).html())
+    assert pages[0] == pages[1] != pages[2]
+    assert "Wörter" in pages[0]
+    assert '<html lang="de">' in pages[0]
+
+
+def test_made_text_differs_from_its_ground() -> None:
+    for seed in range(200):
+        style = Style(np.random.default_rng(seed))
+        _, ground = style.ground()
+        ink = style.ink(ground)
+        red, green, blue = (int(ink[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        lightness = (max(red, green, blue) + min(red, green, blue)) / 2
+        assert abs(lightness - ground) > CONTRAST - 0.01

@@ -91,6 +91,7 @@ MEGABYTES = {
     "sneat-bootstrap-html-admin-template-free": 5,
     "material-dashboard": 16,
     "startbootstrap-sb-admin": 1,
+    "bootstrap-icons": 3,
     "startbootstrap-sb-admin-2": 6,
     "django": 9,
     "asgiref": 1,
@@ -107,6 +108,7 @@ MODULES = frozenset(
         "material-dashboard",
         "startbootstrap-sb-admin",
         "startbootstrap-sb-admin-2",
+        "bootstrap-icons",
     }
 )
 """Those of the packages that are npm's; the others are Debian's."""

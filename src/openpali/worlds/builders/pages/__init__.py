@@ -29,6 +29,7 @@ from openpali.worlds.builders.output import add_sample, json_bytes
 from openpali.worlds.builders.pages import sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot
+from openpali.worlds.builders.pages.made import Page, Words
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
 from openpali.worlds.splits import is_heldout
 
@@ -48,7 +49,7 @@ def needed() -> list[str]:
     """The packages that it is built from."""
     sites = [package for each in sources.SITES.values() for package in each.packages]
     fonts = [package for family in _families() for package, _ in lines.FAMILIES[family]]
-    return [*dict.fromkeys([*sites, *sources.ADMIN, sources.PDF, *fonts])]
+    return [*dict.fromkeys([*sites, *sources.ADMIN, sources.ICONS, sources.PDF, *fonts])]
 
 
 def build(folder: Path) -> None:
@@ -71,7 +72,7 @@ def build(folder: Path) -> None:
 def jobs() -> list[tuple[str, int]]:
     """Name of the source and number of the shard, for each shard; sources take turns."""
     windows = {name: each.windows for name, each in sources.SITES.items()}
-    windows |= {"admin": sources.ADMIN_WINDOWS, **sources.PDF_WINDOWS}
+    windows |= {"admin": sources.ADMIN_WINDOWS, "made": sources.MADE_WINDOWS, **sources.PDF_WINDOWS}
     queues = [[(name, i) for i in range(-(-count // CHUNK))] for name, count in windows.items()]
     places = [((k + 0.5) / len(queue), job) for queue in queues for k, job in enumerate(queue)]
     return [job for _, job in sorted(places)]
@@ -82,8 +83,10 @@ def render(folder: Path, name: str, number: int) -> None:
     rng = named_generator("pages", name, number)
     if name in sources.PDF_WINDOWS:
         shots = _printed(rng, dev=name.startswith("dev-"))
+    elif name in _SERVED:
+        shots = _SERVED[name](rng)
     else:
-        shots = _admin(rng) if name == "admin" else _site(sources.SITES[name], rng)
+        shots = _site(sources.SITES[name], rng)
     with closing(shots), replacing(folder / f"{name}-{number:05d}.tar") as new, tarfile.open(new, "w") as shard:
         for index, (shot, about) in enumerate(itertools.islice(shots, CHUNK)):
             content = {"json": json_bytes(shot.legible().record({"source": name, **about})), "png": shot.png}
@@ -105,6 +108,23 @@ def _admin(rng: np.random.Generator) -> Windows:
 
     with _admin_site() as address:
         yield from _windows(address, draw, rng)
+
+
+def _made(rng: np.random.Generator) -> Windows:
+    code = packages.HELP[rng.integers(len(packages.HELP))]
+    words = Words(packages.fetch(f"libreoffice-help-{code}"), code, rng)
+    icons = sorted((packages.fetch(sources.ICONS) / "icons").glob("*.svg"))
+    with tempfile.TemporaryDirectory() as folder, site([Path(folder)]) as address:
+
+        def draw() -> tuple[str, str]:
+            (Path(folder) / "page.html").write_text(Page(words, icons, rng).html(), "utf-8")
+            return "page.html", code
+
+        yield from _windows(address, draw, rng)
+
+
+_SERVED = {"admin": _admin, "made": _made}
+"""Sources whose pages are made while they are asked for."""
 
 
 def _windows(address: str, draw: Callable[[], tuple[str, str]], rng: np.random.Generator) -> Windows:

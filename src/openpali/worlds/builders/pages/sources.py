@@ -159,6 +159,8 @@ ADMIN_PAGES = (
     "admin/password_change/",
     "admin/login/?anonymous=1",
 )
+MADE_WINDOWS = 6000
+ICONS = "bootstrap-icons"
 PDF = "texlive-latex-recommended-doc"
 PDF_WINDOWS = {"pdf": 4500, "dev-pdf": 300}
 """Pages of the files that are learned from, and of a tenth that is for decisions while training."""

@@ -1,0 +1,302 @@
+"""Made-up web pages: real words in many colours, fonts and places.
+
+Packages have few styles, and a finder that learns from them misses text on colours that it never saw. These pages
+have the parts of dashboards, shops and mail, each styled by chance.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Callable, Sequence
+from html import escape, unescape
+from pathlib import Path
+
+import numpy as np
+
+_TAGS = re.compile(r"<[^>]+>")
+_PARAGRAPH = re.compile(r"<p [^>]*>(.*?)</p>", re.DOTALL)
+_CSS = """
+* { box-sizing: border-box }
+body { margin: 0 }
+svg { width: 1.2em; height: 1.2em; vertical-align: -.2em; fill: currentColor }
+table { border-collapse: collapse }
+th { text-align: left }
+header, .row { display: flex; gap: 12px; align-items: center }
+.row > :last-child { margin-left: auto }
+.avatar { display: inline-flex; border-radius: 50%; align-items: center; justify-content: center }
+.bars { display: flex; gap: 4px; align-items: end }
+.bars > * { flex: 1; text-align: center }
+main { flex: 1; display: grid; padding: 12px; align-items: start }
+main > * { min-width: 0; overflow: hidden }
+"""
+CONTRAST = 0.35  # least difference in lightness of text and what is behind it
+_FILES = 60  # of a language that words are taken from
+
+
+class Words:
+    """Words and sentences of a manual, and made-up numbers.
+
+    Args:
+        manual: folder with HTML files of LibreOffice's help.
+        language: its code, by which browsers make capitals.
+    """
+
+    def __init__(self, manual: Path, language: str, rng: np.random.Generator) -> None:
+        self.language, self.rng = language, rng
+        files = sorted(manual.rglob("*.html"))
+        chosen = [files[i] for i in rng.permutation(len(files))[:_FILES]]
+        found = (
+            " ".join(unescape(_TAGS.sub(" ", paragraph)).split())
+            for file in chosen
+            for paragraph in _PARAGRAPH.findall(file.read_text("utf-8", "replace"))
+        )
+        self.sentences = [text for text in found if 20 < len(text) < 600]
+
+    def pick(self, *options: str) -> str:
+        """One of the options."""
+        return options[int(self.rng.integers(len(options)))]
+
+    def some(self, least: int, most: int) -> str:
+        """``least`` to ``most`` words that stand together."""
+        words = self.sentences[int(self.rng.integers(len(self.sentences)))].split()
+        count = int(self.rng.integers(least, most + 1))
+        start = int(self.rng.integers(max(1, len(words) - count + 1)))
+        text = " ".join(words[start : start + count])
+        return text[:1].upper() + text[1:] if self.rng.random() < 0.6 else text
+
+    def number(self) -> str:
+        """A number as screens show them: counts, prices, dates, times, versions, names of files."""
+        n = self.rng.integers
+        kind = n(16)
+        small, large = int(n(100)), int(n(100_000))
+        return (
+            f"{small}",
+            f"{large:,}",
+            f"{large / 100:.2f}",
+            f"${large / 100:,.2f}",
+            f"{large / 100:.2f} €".replace(".", ","),
+            f"{small}%",
+            f"{self.pick('+', '-', '↑', '↓')}{small / 10:.1f}%",
+            f"{n(24):02}:{n(60):02}",
+            f"{2000 + n(40)}-{n(1, 13):02}-{n(1, 29):02}",
+            f"{n(1, 29)}.{n(1, 13)}.{2000 + n(40)}",
+            f"v{n(10)}.{n(30)}.{n(30)}",
+            f"#{large}",
+            f"{small} {self.pick('MB', 'KB', 'GB', 'ms', 'km', 'min', 'h')}",
+            f"{self.some(1, 1).lower()}_{small}.{self.pick('png', 'pdf', 'txt', 'csv', 'py')}",
+            f"{self.some(1, 1).lower()}@{self.some(1, 1).lower()}.{self.pick('com', 'org', 'de', 'ru')}",
+            f"{self.pick('INV', 'SKU', 'ID', 'PO', 'TX')}-{large}",
+        )[kind]
+
+    def label(self) -> str:
+        """A word or three, or a number."""
+        return self.number() if self.rng.random() < 0.3 else self.some(1, 3)
+
+
+class Style:
+    """Colours and measures of a page, by chance."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.hue = float(rng.random())
+        self.dark = bool(rng.random() < 0.5)
+
+    def ground(self) -> tuple[str, float]:
+        """A background, flat or with a gradient, as CSS, and its lightness in 0..1."""
+        plain = self.rng.random() < 0.45
+        light = float(self.rng.uniform(0.02, 0.25) if self.dark else self.rng.uniform(0.88, 1))
+        if not plain and self.rng.random() < 0.5:
+            light = float(self.rng.uniform(0.15, 0.8))  # an accent
+        saturation = float(self.rng.uniform(0, 0.35) if plain else self.rng.uniform(0.2, 1))
+        one = self.colour(light, saturation)
+        if plain or self.rng.random() < 0.5:
+            return one, light
+        other = self.colour(min(1, max(0, light + float(self.rng.uniform(-0.12, 0.12)))), saturation, 0.15)
+        kind = (
+            f"linear-gradient({self.rng.integers(360)}deg" if self.rng.random() < 0.8 else "radial-gradient(circle"
+        )
+        return f"{kind}, {one}, {other})", light
+
+    def colour(self, light: float, saturation: float, spread: float = 0.06) -> str:
+        """A colour near the page's hue, or now and then of any."""
+        any_hue = self.rng.random() < 0.3
+        hue = float(self.rng.random()) if any_hue else (self.hue + float(self.rng.normal(0, spread))) % 1
+        return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, light, saturation))
+
+    def ink(self, ground: float) -> str:
+        """A colour of text that one can read on a ground of this lightness."""
+        low, high = (0.0, ground - CONTRAST) if ground > 0.5 else (ground + CONTRAST, 1.0)
+        edge = 0.0 if ground > 0.5 else 1.0
+        light = edge if self.rng.random() < 0.35 else float(self.rng.uniform(low, high))
+        return self.colour(light, float(self.rng.uniform(0, 1)))
+
+    def box(self) -> str:
+        """CSS of a box with a ground, text and room."""
+        ground, light = self.ground()
+        r = self.rng
+        border = f"border:{r.integers(1, 3)}px solid {self.colour(float(r.random()), float(r.random()))};"
+        shadow = f"box-shadow:0 {r.integers(6)}px {r.integers(1, 24)}px rgba(0,0,0,{r.uniform(0.05, 0.4):.2f});"
+        return (
+            f"background:{ground};color:{self.ink(light)};border-radius:{r.integers(0, 18)}px;"
+            f"padding:{r.integers(3, 16)}px {r.integers(6, 24)}px;"
+            f"{border if r.random() < 0.4 else ''}{shadow if r.random() < 0.3 else ''}"
+        )
+
+    def type(self, least: float = 10, most: float = 17) -> str:
+        """CSS of a font's size, weight and spacing."""
+        r = self.rng
+        size = float(r.uniform(least, most))
+        spaced = f"letter-spacing:{r.uniform(-0.02, 0.12):.3f}em;" if r.random() < 0.2 else ""
+        cased = "text-transform:uppercase;" if r.random() < 0.12 else ""
+        slanted = "font-style:italic;" if r.random() < 0.08 else ""
+        lined = "text-decoration:underline;" if r.random() < 0.08 else ""
+        return f"font-size:{size:.1f}px;font-weight:{r.choice([300, 400, 400, 500, 600, 700])};" + (
+            spaced + cased + slanted + lined
+        )
+
+
+class Page:
+    """Writes the HTML of a page.
+
+    Args:
+        icons: SVG files.
+    """
+
+    def __init__(self, words: Words, icons: Sequence[Path], rng: np.random.Generator) -> None:
+        self.words, self.icons, self.rng, self.style = words, icons, rng, Style(rng)
+
+    def html(self) -> str:
+        """A page of cards in columns, with or without a bar at the top and at the side."""
+        r = self.rng
+        ground, light = self.style.ground()
+        body = f"background:{ground};color:{self.style.ink(light)};line-height:{r.uniform(1.1, 1.8):.2f};"
+        body += f"font-family:{self.words.pick('sans-serif', 'serif', 'monospace')}"
+        grid = f"grid-template-columns:repeat({r.integers(1, 5)},1fr);gap:{r.integers(4, 28)}px"
+        side = f'<aside style="flex:0 0 {r.integers(130, 280)}px;{self.style.box()}">{self.menu()}</aside>'
+        cards = "".join(self.card() for _ in range(int(r.integers(8, 30))))
+        return (
+            f'<!doctype html><html lang="{self.words.language}"><meta charset="utf-8"><style>{_CSS}</style>'
+            f'<body style="{body}">{self.bar() if r.random() < 0.7 else ""}<div style="display:flex">'
+            f'{side if r.random() < 0.5 else ""}<main style="{grid}">{cards}</main></div></body></html>'
+        )
+
+    def text(self, least: float = 10, most: float = 17, *, of: Callable[[], str] | None = None) -> str:
+        """A label in a type of its own."""
+        return f'<span style="{self.style.type(least, most)}">{escape((of or self.words.label)())}</span>'
+
+    def icon(self) -> str:
+        return self.icons[int(self.rng.integers(len(self.icons)))].read_text("utf-8")
+
+    def chip(self) -> str:
+        """A button, a badge or a tag."""
+        icon = self.icon() + " " if self.rng.random() < 0.4 else ""
+        return (
+            f'<button style="{self.style.box()}margin:2px;{self.style.type(9, 16)}">{icon}'
+            f"{escape(self.words.label())}</button>"
+        )
+
+    def avatar(self) -> str:
+        side = self.rng.integers(24, 48)
+        ground, light = self.style.ground()
+        letters = "".join(word[0] for word in self.words.some(2, 2).split()).upper()
+        return (
+            f'<span class="avatar" style="width:{side}px;height:{side}px;background:{ground};'
+            f'color:{self.style.ink(light)}">{escape(letters)}</span>'
+        )
+
+    def field(self) -> str:
+        """An input with its label."""
+        kind = self.rng.random()
+        value = escape(self.words.label(), quote=True)
+        style = f'style="{self.style.box()}{self.style.type(11, 16)}"'
+        if kind < 0.2:
+            return f"<label><input type=checkbox> {self.text()}</label><br>"
+        filled = f'value="{value}"' if kind < 0.7 else f'placeholder="{value}"'
+        return f"<div>{self.text()}<br><input {style} {filled}></div>"
+
+    def bar(self) -> str:
+        things = [self.text(14, 24), *(self.text() for _ in range(int(self.rng.integers(0, 6))))]
+        things += [self.field() if self.rng.random() < 0.3 else "", self.icon(), self.chip(), self.avatar()]
+        return f'<header style="{self.style.box()}">{"".join(things)}</header>'
+
+    def menu(self) -> str:
+        kind, rows = self.style.type(11, 16), []
+        for _ in range(int(self.rng.integers(4, 14))):
+            chosen = self.style.box() if self.rng.random() < 0.15 else "padding:6px;"
+            badge = self.chip() if self.rng.random() < 0.2 else ""
+            rows.append(f'<div style="{chosen}{kind}">{self.icon()} {escape(self.words.some(1, 2))} {badge}</div>')
+        return "".join(rows)
+
+    def card(self) -> str:
+        """A part of a page."""
+        makers = (self.number, self.table, self.list, self.form, self.prose, self.chart, self.chips, self.tile)
+        return f'<section style="{self.style.box()}">{makers[int(self.rng.integers(len(makers)))]()}</section>'
+
+    def number(self) -> str:
+        large = self.text(20, 56, of=self.words.number)
+        return f"{self.text()}<br>{large} {self.text(9, 13, of=self.words.number)} {self.icon()}"
+
+    def table(self) -> str:
+        columns, kind = int(self.rng.integers(2, 6)), self.style.type(10, 15)
+        room = f"padding:{self.rng.integers(1, 8)}px {self.rng.integers(4, 14)}px"
+        line = f"border-bottom:1px solid {self.style.colour(float(self.rng.random()), 0.3)};" * (
+            self.rng.random() < 0.6
+        )
+        head = "".join(
+            f'<th style="{room};text-align:left">{escape(self.words.some(1, 2))}</th>' for _ in range(columns)
+        )
+
+        def cell() -> str:
+            text = self.chip() if self.rng.random() < 0.08 else escape(self.words.label())
+            return f'<td style="{room};{line}">{text}</td>'
+
+        rows = ["".join(cell() for _ in range(columns)) for _ in range(int(self.rng.integers(2, 9)))]
+        return f'<table style="{kind}"><tr>{head}</tr>{"".join(f"<tr>{row}</tr>" for row in rows)}</table>'
+
+    def list(self) -> str:
+        def row() -> str:
+            first = self.avatar() if self.rng.random() < 0.6 else self.icon()
+            return (
+                f'<div class="row">{first}<div>{self.text()}<br>{self.text(9, 13)}</div>'
+                f"<div>{self.text(9, 13, of=self.words.number)}</div></div>"
+            )
+
+        return self.text(13, 22) + "".join(row() for _ in range(int(self.rng.integers(2, 6))))
+
+    def form(self) -> str:
+        fields = "".join(self.field() for _ in range(int(self.rng.integers(2, 6))))
+        return f"{self.text(13, 22)}<form>{fields}</form>{self.chip()}{self.chip()}"
+
+    def prose(self) -> str:
+        text = escape(self.words.some(15, 70))
+        return f'{self.text(14, 34)}<p style="{self.style.type(11, 18)}">{text}</p>'
+
+    def chart(self) -> str:
+        """Bars with what they stand for."""
+        bars = []
+        for _ in range(int(self.rng.integers(3, 9))):
+            ground, _ = self.style.ground()
+            bars.append(
+                f"<div>{self.text(8, 12, of=self.words.number)}"
+                f'<div style="height:{self.rng.integers(8, 110)}px;background:{ground}"></div>'
+                f"{self.text(8, 12, of=lambda: self.words.some(1, 1))}</div>"
+            )
+        return f'{self.text(13, 20)}<div class="bars">{"".join(bars)}</div>'
+
+    def chips(self) -> str:
+        return "".join(self.chip() for _ in range(int(self.rng.integers(3, 12))))
+
+    def tile(self) -> str:
+        """A picture of colours with text on it."""
+        grounds = ",".join(
+            f"radial-gradient(circle at {self.rng.integers(100)}% {self.rng.integers(100)}%, "
+            f"{self.style.colour(float(self.rng.random()), 0.8, 0.3)}, transparent {self.rng.integers(20, 80)}%)"
+            for _ in range(4)
+        )
+        shade, light = ("0,0,0", 0.2) if self.rng.random() < 0.6 else ("255,255,255", 0.9)
+        return (
+            f'<div style="background:{grounds};padding:{self.rng.integers(20, 90)}px 0 0"><div style="padding:6px;'
+            f'background:rgba({shade},{self.rng.uniform(0.55, 0.9):.2f});color:{self.style.ink(light)}">'
+            f"{self.text(11, 28)} {self.text(9, 13)}</div></div>"
+        )
