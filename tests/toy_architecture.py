@@ -55,16 +55,11 @@ class ToyModel(PaliModel):
 class ToyArchitecture(Architecture[ToyConfig]):
     kind = "toy"
     config = ToyConfig
+    network = ToyModel
     answers = True
     blocks = {**PaliArchitecture.blocks, Bottleneck: ()}  # noqa: RUF012
     presets = {"toy": ToyConfig(VISION, TEXT, hidden=6)}  # noqa: RUF012
     model_types = ("toy",)
-
-    def build(self, config: ToyConfig) -> nn.Module:
-        return ToyModel(config)
-
-    def vocabulary(self, config: ToyConfig) -> int:
-        return config.text.vocab_size
 
     def language(self, config: ToyConfig) -> T5Config:
         return config.text

@@ -27,9 +27,9 @@ from openpali.eval.suites import Outcome, find_suite, run_suite
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
+from openpali.lab import card_diff as diff
 from openpali.metrics.scores import Scores, mean
 from openpali.model.lora import LoraConfig
-from openpali.reports import card_diff as diff
 from openpali.reports import eval_page, suite_table
 from openpali.reports.eval_page import write_report
 from openpali.tasks.example import Box, Example, Object

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +62,7 @@ class Flops:
     memory: int = 0
 
 
-class Architecture(ABC, Generic[C]):
+class Architecture(Generic[C]):
     """A kind of model. Subclass it, and name the class in ``architectures/registry.py`` or in an extension.
 
     A model with images has a ``vit``, and its configuration a ``vision``; one that takes prompts is a
@@ -72,6 +71,7 @@ class Architecture(ABC, Generic[C]):
     Attributes:
         kind: name in model folders.
         config: dataclass of its shapes, written to ``config.json``.
+        network: takes the shapes; a subclass that needs more overrides :meth:`build`.
         answers: whether it takes prompts.
         presets: shapes by name, for recipes and ``openpali sizes``.
         sides: of square images in pixels for which ``openpali sizes`` counts FLOPs.
@@ -84,6 +84,7 @@ class Architecture(ABC, Generic[C]):
 
     kind: ClassVar[str]
     config: type[C]
+    network: ClassVar[type[nn.Module]]
     answers: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Any]] = {}
     sides: ClassVar[Sequence[int]] = (224, 448)
@@ -92,15 +93,15 @@ class Architecture(ABC, Generic[C]):
     model_types: ClassVar[Sequence[str]] = ()
     model_type: ClassVar[str] = ""
 
-    @abstractmethod
     def build(self, config: C) -> nn.Module:
         """A model without values."""
+        return self.network(config)
 
     # ---- training
 
     def vocabulary(self, config: C) -> int:
         """Rows of the embedding of tokens; 0 for a model without."""
-        return 0
+        return self.language(config).vocab_size if self.answers else 0
 
     def for_training(self, config: C, vocabulary: int, dropout: float) -> C:
         """The shape to train with a tokenizer of so many ids, and this dropout."""

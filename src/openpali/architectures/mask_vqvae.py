@@ -191,14 +191,12 @@ class MaskVQVAEArchitecture(Architecture[MaskVQVAEConfig]):
 
     kind = "mask_vqvae"
     config = MaskVQVAEConfig
+    network = MaskVQVAE
     presets = {
         **dict.fromkeys(SIGLIP, MaskVQVAEConfig()),
         "pico": MaskVQVAEConfig(code_dim=8, width=16),
         **dict.fromkeys(("nano", "nano-deep"), MaskVQVAEConfig(width=64, code_dim=32)),
     }
-
-    def build(self, config: MaskVQVAEConfig) -> nn.Module:
-        return MaskVQVAE(config)
 
     def read(self, source: Path) -> Stored[MaskVQVAEConfig]:
         config, weights = read_mask_codec(source)

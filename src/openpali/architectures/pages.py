@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
-
 from openpali.architectures.base import Architecture
 from openpali.architectures.siglip.architecture import PRESETS
 from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
@@ -15,11 +13,9 @@ from openpali.model.vit import Block
 class FinderArchitecture(Architecture[FinderConfig]):
     kind = "finder"
     config = FinderConfig
+    network = Finder
     presets = {name: FinderConfig(replace(shape.vision, patch_size=16)) for name, shape in PRESETS.items()}
     blocks = {Block: ()}
-
-    def build(self, config: FinderConfig) -> nn.Module:
-        return Finder(config)
 
 
 class ReaderArchitecture(Architecture[ReaderConfig]):
@@ -27,11 +23,9 @@ class ReaderArchitecture(Architecture[ReaderConfig]):
 
     kind = "reader"
     config = ReaderConfig
+    network = Reader
     presets = {
         name: ReaderConfig(replace(shape.vision, patch_size=16, grid=(2, 32)), ())
         for name, shape in PRESETS.items()
     }
     blocks = {Block: ()}
-
-    def build(self, config: ReaderConfig) -> nn.Module:
-        return Reader(config)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
@@ -111,17 +111,12 @@ class PaliArchitecture(Architecture[PaliModelConfig]):
 
     kind = "pali"
     config = PaliModelConfig
+    network = PaliModel
     answers = True
     presets = PRESETS
     sides = (224, 448, 812, 1064)  # the paper's three, and 448
     blocks = {Block: (), EncoderLayer: (), DecoderLayer: ("cross.key_value",)}
     model_type = "openpali"
-
-    def build(self, config: PaliModelConfig) -> nn.Module:
-        return PaliModel(config)
-
-    def vocabulary(self, config: PaliModelConfig) -> int:
-        return config.text.vocab_size
 
     def for_training(self, config: PaliModelConfig, vocabulary: int, dropout: float) -> PaliModelConfig:
         return replace(config, text=replace(config.text, vocab_size=vocabulary, dropout=dropout))

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
@@ -218,18 +218,13 @@ class PaliGemmaArchitecture(Architecture[PaliGemmaConfig]):
 
     kind = "paligemma"
     config = PaliGemmaConfig
+    network = PaliGemmaModel
     answers = True
     presets = PRESETS
     sides = (224, 448, 896)
     blocks = {Block: (), Layer: ()}
     dialect = DIALECT
     model_types = ("paligemma",)
-
-    def build(self, config: PaliGemmaConfig) -> nn.Module:
-        return PaliGemmaModel(config)
-
-    def vocabulary(self, config: PaliGemmaConfig) -> int:
-        return config.text.vocab_size
 
     def language(self, config: PaliGemmaConfig) -> GemmaConfig:
         return config.text

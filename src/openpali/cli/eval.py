@@ -65,7 +65,8 @@ def evaluate(
     from openpali.reports.suite_table import write_run
 
     if benchmark == "diff":
-        _diff(cards or [])
+        for line in option("eval diff")(cards or []):
+            typer.echo(line)
         return
     if cards or bool(benchmark) == bool(suite):
         raise ValueError("name one benchmark or one --suite")
@@ -119,14 +120,6 @@ def evaluate(
         _print_suite(suite, outcomes, root, out)
     else:
         print_run(done, file, report)
-
-
-def _diff(cards: list[Path]) -> None:
-    from openpali.reports import card_diff
-
-    if len(cards) != 2:
-        raise ValueError("name two score cards: openpali eval diff A.json B.json")
-    typer.echo("\n".join(card_diff.render(card_diff.compare(*cards))))
 
 
 def _print_suite(name: str, outcomes: list[Outcome], root: Path, out: Path | None) -> None:

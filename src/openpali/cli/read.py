@@ -36,7 +36,7 @@ def read(
         check_drawable(out)
     pali = open_pali(model, "torch", "fp32", device)
     writer = FORMATS[format]()
-    typer.echo(writer.head(), nl=False)
+    typer.echo(writer.head, nl=False)
     number, errors = 0, []
     for file in files:
         try:
@@ -48,6 +48,6 @@ def read(
                     draw_page(image, lines).save(out if number == 1 else out.with_stem(f"{out.stem}-{number}"))
         except (ValueError, OSError) as error:
             errors.append(str(error))
-    typer.echo(writer.tail(), nl=False)
+    typer.echo(writer.tail, nl=False)
     if errors:
         raise ValueError("; ".join(errors))

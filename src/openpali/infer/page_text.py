@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image as PilImage
 from PIL import ImageDraw
@@ -74,16 +74,17 @@ class ReadPage:
 
 
 class TextFormat:
-    """Text; a page ends with a form feed, as Tesseract's and pdftotext's."""
+    """Text; a page ends with a form feed, as Tesseract's and pdftotext's.
 
-    def head(self) -> str:
-        return ""
+    Attributes:
+        head, tail: what stands before the first page, and after the last.
+    """
+
+    head: ClassVar[str] = ""
+    tail: ClassVar[str] = ""
 
     def page(self, page: ReadPage) -> str:
         return page.text + "\n\f"
-
-    def tail(self) -> str:
-        return ""
 
 
 class JsonFormat(TextFormat):
@@ -96,8 +97,7 @@ class JsonFormat(TextFormat):
 class TsvFormat(TextFormat):
     """The columns of ``tesseract ... tsv``; each line is a block of its own."""
 
-    def head(self) -> str:
-        return "\t".join(_COLUMNS) + "\n"
+    head = "\t".join(_COLUMNS) + "\n"
 
     def page(self, page: ReadPage) -> str:
         rows = [self._row(_PAGE, page.number, 0, 0, Box(0, 0, page.height, page.width), -1, "")]
@@ -117,14 +117,11 @@ class TsvFormat(TextFormat):
 class HocrFormat(TextFormat):
     """hOCR 1.2 (https://kba.github.io/hocr-spec/1.2/): pages, lines and words with boxes and confidence."""
 
-    def head(self) -> str:
-        return _HOCR.format(version=__version__) + "\n"
+    head = _HOCR.format(version=__version__) + "\n"
+    tail = "</body>\n</html>\n"
 
     def page(self, page: ReadPage) -> str:
         return "".join(f"{row}\n" for row in self._rows(page))
-
-    def tail(self) -> str:
-        return "</body>\n</html>\n"
 
     def _rows(self, page: ReadPage) -> Iterator[str]:
         whole = _hocr_box(Box(0, 0, page.height, page.width))

@@ -10,5 +10,8 @@ EXTENSION = Extension(
         "study": "openpali.lab.cli.study:study",
         "fairness": "openpali.lab.cli.fairness:fairness",
     },
-    options={"convert --report": "openpali.lab.parity:report"},
+    options={
+        "convert --report": "openpali.lab.parity:report",
+        "eval diff": "openpali.lab.card_diff:report",
+    },
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from openpali.architectures.base import Architecture, Exported, Stored
 from openpali.architectures.facts import Facts
@@ -284,12 +284,10 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
 
     kind = "siglip"
     config = SigLIPConfig
+    network = SigLIP
     presets = PRESETS
     blocks = {Block: ()}
     model_types = ("siglip",)
-
-    def build(self, config: SigLIPConfig) -> nn.Module:
-        return SigLIP(config)
 
     def vocabulary(self, config: SigLIPConfig) -> int:
         return config.text.vocab_size

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
@@ -112,18 +112,13 @@ class T5Gemma2Architecture(Architecture[T5Gemma2Config]):
 
     kind = "t5gemma2"
     config = T5Gemma2Config
+    network = T5Gemma2Model
     answers = True
     presets = PRESETS
     sides = (448, 896)
     blocks = {Block: (), Layer: (), DecoderLayer: ("attention.key_value",)}
     dialect = DIALECT
     model_types = ("t5gemma2",)
-
-    def build(self, config: T5Gemma2Config) -> nn.Module:
-        return T5Gemma2Model(config)
-
-    def vocabulary(self, config: T5Gemma2Config) -> int:
-        return config.decoder.vocab_size
 
     def pool(self, config: T5Gemma2Config) -> int:
         return config.pool

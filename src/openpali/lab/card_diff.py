@@ -50,6 +50,13 @@ class Difference:
     metric: str = ""
 
 
+def report(cards: Sequence[Path]) -> Iterator[str]:
+    """The difference of two cards in lines of text, for ``openpali eval diff``."""
+    if len(cards) != 2:
+        raise ValueError("name two score cards: openpali eval diff A.json B.json")
+    return render(compare(*cards))
+
+
 def compare(first: Path, second: Path) -> Difference:
     """Compare two cards, and their samples if the answers of both runs were saved."""
     a, b = read_card(first), read_card(second)
