@@ -7,8 +7,8 @@ STAGES := 0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal 2a_resolution 2b_
 # Parts of the tests, the longest first, for `make -j2`; a part is folders or files, joined by +, without what is in
 # another part. Few parts, since each imports torch and trains a tiny bundle; more than one, since a process that had
 # run many hundreds of tests has died when it forked.
-TESTS := tests/train tests tests/infer+tests/model+tests/lab/plan tests/serve+tests/data tests/eval+tests/interop \
-    tests/train/test_parallel.py tests/train/test_benchmarks.py
+TESTS := tests/train tests/train/test_benchmarks.py tests tests/infer+tests/model+tests/lab/plan tests/serve+tests/data \
+    tests/eval+tests/interop tests/train/test_parallel.py
 SOAK := tests/train/test_memory.py
 CLUSTER := tests/cluster
 WHEEL := tests/wheel
