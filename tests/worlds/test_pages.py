@@ -20,7 +20,7 @@ from openpali.tasks.example import Box
 from openpali.worlds.builders import packages
 from openpali.worlds.builders.pages import jobs, needed, render, sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
-from openpali.worlds.builders.pages.layout import Shot, Written, group
+from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script
 from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
 
@@ -267,3 +267,10 @@ def test_made_text_differs_from_its_ground() -> None:
         red, green, blue = (int(ink[i : i + 2], 16) / 255 for i in (1, 3, 5))
         lightness = (max(red, green, blue) + min(red, green, blue)) / 2
         assert abs(lightness - ground) > CONTRAST - 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "one"), [("Straße", True), ("50μm", True), ("Кириллица", True), ("AΝΜЕRKUNG", False)]
+)
+def test_words_of_two_scripts_are_wrong(text: str, one: bool) -> None:
+    assert has_one_script(text) == one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,7 @@ from openpali.tasks.example import Box, Line, Word, around
 
 GAP = 0.9  # widest gap within a line, in font sizes: wider ones separate columns
 _CONTRAST = 32  # least range of a colour, of 256, in the box of a word that one can read
+_UNITS = "µμΩΔπ"  # stand beside Latin letters
 _TOUCHING = 0.12  # widest gap between parts of one word, in font sizes
 
 
@@ -56,14 +58,16 @@ class Shot:
     icons: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     def legible(self) -> Shot:
-        """The same without words that nobody can read, of too little contrast or cut by an edge: those places are
-        ignored."""
+        """The same without words that nobody can read, of too little contrast or cut by an edge, and without those
+        whose text is wrong: those places are ignored."""
         with Image.open(io.BytesIO(self.png)) as png:
             pixels = np.asarray(png.convert("RGB"))
         lines: list[Line] = []
         ignored = list(self.ignored)
         for line in self.lines:
-            for legible, words in itertools.groupby(line.words, lambda word: _is_legible(pixels, word.box)):
+            for legible, words in itertools.groupby(
+                line.words, lambda word: _is_legible(pixels, word.box) and has_one_script(word.text)
+            ):
                 if legible:
                     lines.append(replace(line, words=list(words)))
                 else:
@@ -93,6 +97,12 @@ def _is_legible(pixels: NDArray[np.uint8], box: Box) -> bool:
     whole = box.xmin > -1 and box.xmax < width + 1 and box.ymin > -1 and box.ymax < height + 1
     seen = pixels[rows, columns].reshape(-1, 3)
     return whole and len(seen) > 0 and int(np.ptp(seen, 0).max()) >= _CONTRAST
+
+
+def has_one_script(text: str) -> bool:
+    """Whether a word has letters of one script: PDF files may call a Latin letter Greek or Cyrillic."""
+    scripts = {unicodedata.name(character, "?").split()[0] for character in text if character not in _UNITS}
+    return len(scripts & {"LATIN", "GREEK", "CYRILLIC"}) <= 1
 
 
 def group(words: Sequence[Written]) -> list[Line]:
