@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,11 +66,9 @@ def test_the_command_gets_the_image_and_its_text_is_one_line(command: Path) -> N
     assert engine.read(sign("A"), "k") == "ünï code (90, 90) stdin stdout -l eng+deu --psm 11 1"
 
 
-def test_failures_of_the_command_are_one_sentence(command: Path) -> None:
+def test_a_failure_of_the_command_is_one_sentence(command: Path) -> None:
     with pytest.raises(ValueError, match=r"OCR of sample k: .*reader failed: no language xxx"):
         Tesseract("xxx", command=str(command)).read(sign("A"), "k")
-    with pytest.raises(ValueError, match=r"the command 'nowhere' is not installed: install tesseract-ocr"):
-        _ = Tesseract(command="nowhere").name
 
 
 @pytest.mark.skipif(shutil.which("tesseract") is None, reason="needs the program: Debian tesseract-ocr")
@@ -98,9 +97,17 @@ def test_rapidocr_gets_an_image_that_is_not_too_tall(monkeypatch: pytest.MonkeyP
     assert seen == [(90, 90), (101, 801)]
     with pytest.raises(ValueError, match=r"OCR of sample k: RapidOCR failed: RuntimeError: a tensor is empty"):
         engine.read(np.zeros((7, 7, 3), np.uint8), "k")
+
+
+def test_engines_that_are_not_installed_name_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rapidocr", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match=r"RapidOCR cannot be imported \(.*\): pip install 'openpali\[ocr\]'"):
-        _ = RapidOcr().name
+    for make, fix in (
+        (partial(Tesseract, command="nowhere"), "the command 'nowhere' is not installed: install tesseract-ocr"),
+        (RapidOcr, r"RapidOCR cannot be imported \(.*\): pip install 'openpali\[ocr\]'"),
+    ):
+        with pytest.raises(ValueError, match=fix):
+            _ = make().name
 
 
 def test_an_image_is_read_once_whatever_its_key(tmp_path: Path) -> None:

@@ -259,16 +259,14 @@ def test_sources_open_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     path = write(folder, {"images": "images/a.png"})
     assert len(open_source(str(path), {})[0].images) == 1
     (folder / "train.csv").write_text("question,answers")
-    for name, options, named in (
-        ("easy-vqa", {"split": "val"}, "'val'"),
-        ("easy-vqa", {"slit": "test"}, "'slit'"),
-        (str(path), {"split": "train"}, "no option 'split'"),
-        ("easyvqa", {}, "'easyvqa'"),
-        (str(folder / "train.csv"), {}, "must end in .jsonl or "),
+    for name, options, kind, named in (
+        ("easy-vqa", {"split": "val"}, ValueError, "'val'"),
+        ("easy-vqa", {"slit": "test"}, ValueError, "'slit'"),
+        (str(path), {"split": "train"}, ValueError, "no option 'split'"),
+        ("easyvqa", {}, ValueError, "'easyvqa'"),
+        (str(folder / "train.csv"), {}, ValueError, "must end in .jsonl or "),
+        (str(folder / "other.jsonl"), {}, FileNotFoundError, "other.jsonl"),
+        (str(folder), {}, FileNotFoundError, "no .parquet or .tar files in the folder .*; name a .jsonl file"),
     ):
-        with pytest.raises(ValueError, match=named):
+        with pytest.raises(kind, match=named):
             open_source(name, options)
-    with pytest.raises(FileNotFoundError):
-        open_source(str(folder / "other.jsonl"), {})
-    with pytest.raises(FileNotFoundError, match=r"no .parquet or .tar files in the folder .*; name a .jsonl file"):
-        open_source(str(folder), {})

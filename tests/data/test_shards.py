@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -128,13 +129,6 @@ def test_errors_name_the_missing_member(tmp_path: Path) -> None:
             source[index]
     with pytest.raises(FileNotFoundError):
         ShardSource(tmp_path / "gone-*.tar")
-    (tmp_path / "y.tar").write_bytes(b"no tar" * 1000)
-    with tarfile.open(tmp_path / "z.tar", "w:gz") as packed:
-        packed.addfile(tarfile.TarInfo("a.json"))
-    tarfile.open(tmp_path / "e.tar", "w").close()
-    for name in ("y.tar", "z.tar", "e.tar"):
-        with pytest.raises(ValueError, match=name):
-            ShardSource(tmp_path / name)
 
 
 @given(st.integers(2048 + 512, 10_240))
@@ -163,13 +157,18 @@ def test_a_cut_shard_keeps_its_complete_samples(cut: int) -> None:
 def test_a_shard_without_complete_samples_is_refused(folder: Path) -> None:
     path = folder / "a.tar"
     content = path.read_bytes()
-    for size, problem in (
-        (0, "not an uncompressed tar file"),
-        (100, "not an uncompressed tar file"),
-        (700, "has no samples"),
+    with tarfile.open(folder / "empty.tar", "w"):
+        pass
+    for found, problem in (
+        (b"", "is not an uncompressed tar file"),
+        (content[:100], "is not an uncompressed tar file"),
+        (b"no tar" * 1000, "is not an uncompressed tar file"),
+        (gzip.compress(content), "is not an uncompressed tar file"),
+        (content[:700], "has no samples"),
+        ((folder / "empty.tar").read_bytes(), "has no samples"),
     ):
-        path.write_bytes(content[:size])
-        with pytest.raises(ValueError, match=problem):
+        path.write_bytes(found)
+        with pytest.raises(ValueError, match=f"a.tar {problem}"):
             ShardSource(path)
 
 
@@ -366,11 +365,13 @@ def test_urls_are_read_like_files(folder: Path) -> None:
     memory.rm("/bucket/a.tar")
     with pytest.raises(FileNotFoundError, match=r"memory://.*a.tar"):
         source[0]
-    for name in ("gone.tar", "gone-*.tar"):
-        with pytest.raises(FileNotFoundError, match="memory://bucket/gone"):
-            open_source(f"memory://bucket/{name}", {})
-    with pytest.raises(ValueError, match=r"nothing://x/y.tar: Protocol not known: nothing"):
-        open_source("nothing://x/y.tar", {})
+    for name, kind, named in (
+        ("memory://bucket/gone.tar", FileNotFoundError, "memory://bucket/gone.tar"),
+        ("memory://bucket/gone-*.tar", FileNotFoundError, "memory://bucket/gone"),
+        ("nothing://x/y.tar", ValueError, "nothing://x/y.tar: Protocol not known: nothing"),
+    ):
+        with pytest.raises(kind, match=named):
+            open_source(name, {})
 
 
 class Flaky(MemoryFileSystem):  # type: ignore[misc]

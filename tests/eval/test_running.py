@@ -152,7 +152,9 @@ def test_files_that_are_not_of_this_run_stay_as_they_are(tmp_path: Path) -> None
         b'{"run": {"benchmark": "y"}}\ntorn',
     ):
         file.write_bytes(foreign)
-        with pytest.raises(ValueError, match=r"is no predictions file|holds answers of another run"):
+        with pytest.raises(
+            ValueError, match=r"answers\.jsonl (is no predictions file|holds answers of another run)"
+        ):
             PredictionsFile(file, run).go_on()
         assert file.read_bytes() == foreign
     for ours in (b"", b'{"r', b'{"run": {"benchm', b'{"run": {"benchmark": "x"}}\n{"index": 0, "te'):
@@ -232,9 +234,6 @@ def test_answers_of_another_run_are_refused(pali: Pali, tmp_path: Path) -> None:
     run(QUESTIONS, pali, tmp_path, limit=2, predictions=file)
     with pytest.raises(ValueError, match=r"answers\.jsonl holds answers of another run: its decoding"):
         run(replace(QUESTIONS, decoding=Decoding(max_tokens=5)), pali, tmp_path, limit=2, predictions=file)
-    file.write_text("something else\n")
-    with pytest.raises(ValueError, match=r"answers\.jsonl"):
-        run(QUESTIONS, pali, tmp_path, limit=2, predictions=file)
 
 
 @pytest.mark.parametrize(

@@ -102,12 +102,6 @@ def test_tasks_keep_the_options_of_their_training(pali: Pali) -> None:
     assert pali.task("detect").bins == pali.task("refseg").bins == 100
 
 
-@pytest.mark.parametrize("frames", ["a.png", ["a.png"], [Path("a.png")], [b"png"], [np.zeros((4, 4, 3), np.uint8)]])
-def test_an_image_in_the_place_of_a_row_of_images_is_named(pali: Pali, frames: Any) -> None:
-    with pytest.raises(ValueError, match="give a list of images for each prompt"):
-        pali.predict(frames, ["detect: cat"] * len(frames))
-
-
 def test_free_prompts_are_recognised(pali: Pali) -> None:
     assert pali.recognise("detect: cat") == "detect"
     assert pali.recognise("Generate the ocr_text in en: <extra_id_0>") == "ocr"
@@ -168,24 +162,28 @@ def test_several_frames_are_one_row(pali: Pali, images: list[np.ndarray]) -> Non
         ([[]], ["word " * 500], "tokens, this model takes 64: shorten it"),
         ([[np.zeros((4, 4), np.uint8)]], ["a"], r"uint8 \[H, W, 3\]"),
         ([[b"no image"]], ["a"], "not an image"),
+        *(
+            (frames, ["detect: cat"] * len(frames), "give a list of images for each prompt")
+            for frames in ("a.png", ["a.png"], [Path("a.png")], [b"png"], [np.zeros((4, 4, 3), np.uint8)])
+        ),
     ],
 )
-def test_rows_that_cannot_be_answered_are_refused(pali: Pali, frames: list, prompts: list, message: str) -> None:
+def test_rows_that_cannot_be_answered_are_refused(pali: Pali, frames: Any, prompts: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pali.predict(frames, prompts)
 
 
 def test_a_single_image_or_text_must_be_in_a_list(pali: Pali) -> None:
     pixels = np.zeros((4, 4, 3), np.uint8)
-    for image in ("photo.png", Path("photo.png"), b"", pixels, Image.fromarray(pixels)):
-        for method in (pali.caption, pali.read, pali.embed_image):
-            with pytest.raises(ValueError, match="give a list of images, even for one image"):
-                method(image)
-    for method in (pali.answer, pali.detect, pali.segment, pali.similarity):
-        with pytest.raises(ValueError, match="give a list of texts, even for one text"):
-            method([pixels], "a horse")
-    with pytest.raises(ValueError):
-        pali.embed_text("a horse")  # type: ignore[arg-type]
+    images = ("photo.png", Path("photo.png"), b"", pixels, Image.fromarray(pixels))
+    calls: list[tuple[Any, tuple[Any, ...], str]] = [
+        *((ask, (image,), "image") for image in images for ask in (pali.caption, pali.read, pali.embed_image)),
+        *((ask, ([pixels], "a"), "text") for ask in (pali.answer, pali.detect, pali.segment, pali.similarity)),
+        (pali.embed_text, ("a",), "text"),
+    ]
+    for ask, given, thing in calls:
+        with pytest.raises(ValueError, match=f"give a list of {thing}s, even for one {thing}"):
+            ask(*given)
 
 
 def test_an_unknown_model_is_named() -> None:

@@ -184,34 +184,35 @@ def test_mt5_always_has_a_separate_head(tmp_path: Path) -> None:
         assert logits_agree(tmp_path)
 
 
-def test_contradictions_ask_for_a_policy(tmp_path: Path) -> None:
-    checkpoints.t5(tmp_path, "t5_v11")
-    edit(tmp_path, {"tie_word_embeddings": True, "scale_decoder_outputs": None})
-    with pytest.raises(
-        ValueError, match=r"says that the head is the embedding, but lm_head.weight is another matrix"
-    ):
+@pytest.mark.parametrize(
+    ("kind", "said", "head", "message"),
+    [
+        ("t5_v11", True, "lm_head.weight", "the head is the embedding, but lm_head.weight is another matrix"),
+        ("t5_v11", False, "shared.weight", "lm_head.weight is missing, but config.json says that the head is not"),
+        ("mt5", True, "shared.weight", "mT5"),
+    ],
+)
+def test_contradictions_ask_for_a_policy(tmp_path: Path, kind: str, said: bool, head: str, message: str) -> None:
+    checkpoints.t5(tmp_path, kind)
+    stored = load_file(tmp_path / "model.safetensors")
+    missing: dict[str, Any] = {} if head == "lm_head.weight" else {"lm_head__weight": None}
+    edit(tmp_path, {"tie_word_embeddings": said, "scale_decoder_outputs": None}, **missing)
+    with pytest.raises(ValueError, match=message):
         read_t5(tmp_path)
-    own = load_file(tmp_path / "model.safetensors")
     untied, tied = read_t5(tmp_path, "untied"), read_t5(tmp_path, "tied")
-    assert (untied.head, tied.head) == ("its own", "tied to the embedding, scaled")
-    assert torch.equal(untied.weights["head.weight"], own["lm_head.weight"])
+    assert torch.equal(untied.weights["head.weight"], stored[head])
+    assert tied.config.tied_head
     assert "head.weight" not in tied.weights
+    if not missing:
+        assert (untied.head, tied.head) == ("its own", "tied to the embedding, scaled")
 
-    edit(tmp_path, {"tie_word_embeddings": False}, lm_head__weight=None)
-    with pytest.raises(ValueError, match=r"lm_head.weight is missing, but config.json says that the head is not"):
-        read_t5(tmp_path)
-    edit(tmp_path, lm_head__weight=own["shared.weight"])  # a copy in the file is a head, and it is not scaled
+
+def test_a_copy_of_the_embedding_in_the_file_is_a_head(tmp_path: Path) -> None:
+    """And it is not scaled."""
+    checkpoints.t5(tmp_path, "t5_v11")
+    shared = load_file(tmp_path / "model.safetensors")["shared.weight"]
+    edit(tmp_path, {"tie_word_embeddings": False, "scale_decoder_outputs": None}, lm_head__weight=shared)
     assert read_t5(tmp_path).head == "a copy of the embedding"
-    edit(tmp_path, lm_head__weight=None)
-    copied = read_t5(tmp_path, "untied")
-    assert torch.equal(copied.weights["head.weight"], own["shared.weight"])
-    assert read_t5(tmp_path, "tied").config.tied_head
-
-    checkpoints.t5(tmp_path, "mt5")
-    edit(tmp_path, lm_head__weight=None)
-    with pytest.raises(ValueError, match="mT5"):
-        read_t5(tmp_path)
-    assert read_t5(tmp_path, "tied").config.tied_head
 
 
 # ---- what does not fit
@@ -253,19 +254,20 @@ def test_errors_name_what_cannot_be_read(tmp_path: Path, change: dict[str, Any],
         read_t5(tmp_path)
 
 
-def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("notes.txt", "no weights in .*: it has no model.safetensors"),
+        ("pytorch_model.bin", "no model.safetensors, but pytorch_model.bin: a pickle"),
+    ],
+)
+def test_missing_weights_are_named_and_pickles_never_read(tmp_path: Path, file: str, message: str) -> None:
     with pytest.raises(FileNotFoundError):
         read_t5(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "t5", "feed_forward_proj": "gated-gelu"}')
-    with pytest.raises(ValueError, match=r"no weights in .*: it has no model.safetensors"):
-        read_t5(tmp_path)
-
-
-def test_pickles_are_never_read(tmp_path: Path) -> None:
     checkpoints.t5(tmp_path)
-    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / file)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"no model.safetensors, but pytorch_model.bin: a pickle"):
+    with pytest.raises(ValueError, match=message):
         read_t5(tmp_path)
 
 

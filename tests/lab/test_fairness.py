@@ -100,16 +100,16 @@ def test_word_list_finds_whole_words_and_phrases(tmp_path: Path) -> None:
     (tmp_path / "toxicity.txt").write_text("idiot\nget lost\n\n", "utf-8-sig")
     found = WordList.read(tmp_path / "toxicity.txt")(["What an IDIOT!", "idiotic", "Get lost, you", "a cat"])
     assert found == {"toxicity": [1.0, 0.0, 1.0, 0.0]}
-    with pytest.raises(ValueError, match="a second word list of 'toxicity': join the two, or rename one"):
-        WordList.read(tmp_path / "toxicity.txt", tmp_path / "toxicity.txt")
-    with pytest.raises(FileNotFoundError):
-        WordList.read(tmp_path / "profanity.txt")
     (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(ValueError):
-        WordList.read(tmp_path / "empty.txt")
     (tmp_path / "latin.txt").write_bytes(b"gr\xf6bian\n")
-    with pytest.raises(ValueError, match=r"latin.txt is not text in UTF-8: "):
-        WordList.read(tmp_path / "latin.txt")
+    for names, kind, named in (
+        (("toxicity", "toxicity"), ValueError, "a second word list of 'toxicity': join the two, or rename one"),
+        (("profanity",), FileNotFoundError, "profanity.txt"),
+        (("empty",), ValueError, "a word list needs words"),
+        (("latin",), ValueError, "latin.txt is not text in UTF-8: "),
+    ):
+        with pytest.raises(kind, match=named):
+            WordList.read(*(tmp_path / f"{name}.txt" for name in names))
 
 
 def test_toxicity_is_a_share_at_a_threshold() -> None:

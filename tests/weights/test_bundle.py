@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -135,15 +136,15 @@ def test_a_single_model_is_a_bundle(tmp_path) -> None:
     write(tmp_path / "other", "classifier")
     assert open_bundle(folder) == ({"siglip": folder}, {}, (), "", ())
     (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
-    with pytest.raises(
-        ValueError, match=rf"is a bundle of several models: name one of its parts, {folder}, .*other$"
-    ):
-        open_model(tmp_path)
-    with pytest.raises(ValueError, match=r"holds a bundle of models, .*: choose another --out"):
-        write(tmp_path, "classifier")
     adapter = Adapter(str(folder), LoraConfig(2, 4.0, []), {})
-    with pytest.raises(ValueError):
-        write_adapted(tmp_path, adapter, CONFIGS["siglip"], preprocess=None, tokenizer=None)
+    adapt = partial(write_adapted, adapter=adapter, config=CONFIGS["siglip"], preprocess=None, tokenizer=None)
+    for use, fix in (
+        (open_model, f"is a bundle of several models: name one of its parts, {folder}, .*other$"),
+        (partial(write, kind="classifier"), "holds a bundle of models, .*: choose another --out"),
+        (adapt, "holds a bundle of models, .*: choose another --out"),
+    ):
+        with pytest.raises(ValueError, match=fix):
+            use(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["family.json", "model", "other"]
     (folder / "family.json").write_text("{}")
     with pytest.raises(ValueError, match=r"family.json is no description of a bundle"):

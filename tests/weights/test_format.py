@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -107,17 +108,18 @@ def test_the_tokenizer_of_a_folder_is_parsed_once(tmp_path, tokenizer, monkeypat
     assert calls == [opened.folder / "tokenizer.model"]
 
 
-def test_folders_of_other_libraries_name_the_fix(tmp_path) -> None:
-    for described, fix in (
-        ({"model_type": "siglip", "vision_config": {}}, "`openpali convert`"),
-        ({"name": "something"}, "give a model folder, a run, or a model that ships"),
-    ):
-        (tmp_path / "config.json").write_text(json.dumps(described))
-        with pytest.raises(ValueError, match=fix):
-            open_model(tmp_path)
-    (tmp_path / "config.json").unlink()
-    (tmp_path / "vit.npz").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"it has no config.json; run `openpali convert`"):
+@pytest.mark.parametrize(
+    ("file", "text", "kind", "fix"),
+    [
+        ("config.json", '{"model_type": "siglip", "vision_config": {}}', ValueError, "`openpali convert`"),
+        ("config.json", '{"name": "a"}', ValueError, "give a model folder, a run, or a model that ships"),
+        ("vit.npz", "", FileNotFoundError, "no model in .*: it has no config.json; run `openpali convert`"),
+        ("notes.txt", "", FileNotFoundError, "no model in .*: it has no config.json"),
+    ],
+)
+def test_folders_without_a_model_name_the_fix(file, text, kind, fix, tmp_path) -> None:
+    (tmp_path / file).write_text(text)
+    with pytest.raises(kind, match=fix):
         open_model(tmp_path)
 
 
@@ -130,9 +132,7 @@ def test_load_exactly_changes_nothing_if_it_fails() -> None:
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-def test_damaged_and_missing_files(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no model in .*: it has no config.json"):
-        open_model(tmp_path)
+def test_damaged_and_missing_weights(tmp_path) -> None:
     folder = write(tmp_path / "model", "classifier")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -220,7 +220,7 @@ def test_a_base_holds_the_missing_tensors(tmp_path) -> None:
     assert all(torch.equal(v, (base if k.startswith("vit.") else whole)[k]) for k, v in weights.items())
     open_model(tmp_path / "part").model()
     (tmp_path / "main" / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no model in .*main"):
+    with pytest.raises(FileNotFoundError):
         open_model(tmp_path / "part").weights()
 
 
@@ -249,18 +249,15 @@ def test_only_plain_adapters_are_read(tmp_path) -> None:
     for start in (True, False, None, "gaussian", "eva", "orthogonal", "mica"):
         set_to("init_lora_weights", start)
         assert read_adapter(tmp_path).tensors.keys() == tensors.keys()
-    for start in ("pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"):
-        set_to("init_lora_weights", start)
-        with pytest.raises(ValueError, match=f"init_lora_weights = '{start}': only plain .* merge_and_unload"):
-            read_adapter(tmp_path)
-    others = {
-        "layer_replication": [[0, 2], [1, 3]],
-        "alora_invocation_tokens": [5, 6],
-        "target_parameters": ["text.embed.weight"],  # an embedding's change, which only a merge would apply
-    }
-    for key, value in others.items():
+    starts = ("pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga")
+    for key, value in (
+        *(("init_lora_weights", start) for start in starts),
+        ("layer_replication", [[0, 2], [1, 3]]),
+        ("alora_invocation_tokens", [5, 6]),
+        ("target_parameters", ["text.embed.weight"]),  # an embedding's change, which only a merge would apply
+    ):
         set_to(key, value)
-        with pytest.raises(ValueError, match=f"{key} = .*: only plain LoRA"):
+        with pytest.raises(ValueError, match=f"{key} = {re.escape(repr(value))}: only plain .* merge_and_unload"):
             read_adapter(tmp_path)
 
 

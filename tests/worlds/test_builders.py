@@ -125,9 +125,6 @@ def test_an_npm_package_is_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch
     assert (packages.npm("thing") / "data.txt").read_text() == "hello"
     packages.npm("thing")
     assert managers.asked == [["npm", "pack"]]
-    monkeypatch.setattr(packages.shutil, "which", lambda tool: None)
-    with pytest.raises(FileNotFoundError, match=r"npm is missing, .* install Node\.js with npm"):
-        packages.npm("emoji-datasource-twitter")
 
 
 def test_a_machine_without_apt_is_told_what_to_do_instead(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,10 +140,15 @@ def test_a_machine_without_apt_is_told_what_to_do_instead(cache: Path, monkeypat
     expect(["wordnet"])
 
 
-def test_an_environment_without_pip_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_without_npm_or_pip_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.shutil, "which", lambda tool: None)
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"this environment has no pip, .* run `python -m ensurepip`"):
-        packages.pypi("easy-vqa")
+    for fetch, name, fix in (
+        (packages.npm, "emoji-datasource-twitter", r"npm is missing, .* install Node\.js with npm"),
+        (packages.pypi, "easy-vqa", "this environment has no pip, .* run `python -m ensurepip`"),
+    ):
+        with pytest.raises(FileNotFoundError, match=fix):
+            fetch(name)
 
 
 # ---- the registry

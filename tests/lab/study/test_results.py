@@ -72,7 +72,7 @@ def test_evaluations_matter_only_if_they_can_end_the_run(kept: Path) -> None:
     assert other.evals != recipe.evals
     run = RunFolder(kept / CLASSIFIER)
     run.check_same(other, "")
-    with pytest.raises(ValueError, match=r"another .*evals .*, keep_best .*, patience"):
+    with pytest.raises(ValueError):
         run.check_same(other.model_copy(update={"patience": 1}), "")
 
 

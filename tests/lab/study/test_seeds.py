@@ -42,10 +42,12 @@ def test_intervals_contain_the_truth_as_often_as_they_say() -> None:
 def test_a_mean_and_what_cannot_be_compared() -> None:
     assert estimate([[0.0, 1.0], [0.5, 0.5]]).value == 0.5
     assert estimate([[0.5]]) == (0.5, 0.5, 0.5, 1.0)
-    with pytest.raises(ValueError, match="scores of 2 and 3 samples cannot be compared"):
-        difference([[0, 1]], [[0, 1, 1]])
-    with pytest.raises(ValueError, match=r"not of shape \(2,\)"):
-        estimate([0, 1])
+    for compute, given, message in (
+        (difference, ([[0, 1]], [[0, 1, 1]]), "scores of 2 and 3 samples cannot be compared"),
+        (estimate, ([0, 1],), r"not of shape \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compute(*given)
 
 
 def test_a_clear_difference_has_a_small_p() -> None:

@@ -285,12 +285,12 @@ def test_finished_jobs_need_no_models(run: Run, tmp_path: Path, monkeypatch: pyt
     assert not [*(home() / "runs").glob("**/model")]
     run("taken-up", "--out", tmp_path / "again")  # the folder is not needed any more
     assert (tmp_path / "again" / "table.json").read_text() == expected
-    with pytest.raises(AssertionError, match="kept/pico-1/classify holds a run with another phases"):
-        run("other-recipe", "--results", kept, "phases.0.samples=16")
-    with pytest.raises(
-        AssertionError, match=r"home-taken-up/runs/tiny/pico-1/classify\+pali holds a run with another"
+    for name, results, folder in (
+        ("other-recipe", ["--results", kept], "kept/pico-1/classify"),
+        ("taken-up", [], r"home-taken-up/runs/tiny/pico-1/classify\+pali"),
     ):
-        run("taken-up", "phases.0.samples=16")
+        with pytest.raises(AssertionError, match=f"{folder} holds a run with another phases"):
+            run(name, *results, "phases.0.samples=16")
     (kept / end / "scores.json").unlink()
     listed = run("in-part", "--list", "--results", kept).splitlines()
     assert [line.partition(": ")[2] for line in listed if "0 of 2" in line] == [
