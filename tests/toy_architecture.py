@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -60,6 +60,9 @@ class ToyArchitecture(Architecture[ToyConfig]):
     blocks = {**PaliArchitecture.blocks, Bottleneck: ()}  # noqa: RUF012
     presets = {"toy": ToyConfig(VISION, TEXT, hidden=6)}  # noqa: RUF012
     model_types = ("toy",)
+
+    def for_training(self, config: ToyConfig, vocabulary: int, dropout: float) -> ToyConfig:
+        return replace(config, text=replace(config.text, vocab_size=vocabulary, dropout=dropout))
 
     def language(self, config: ToyConfig) -> T5Config:
         return config.text

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from openpali.architectures.base import Architecture
 from openpali.architectures.sizes import describe
 from openpali.distributed import Ranks
 from openpali.infer.generate import Decoding
@@ -21,6 +22,7 @@ from openpali.serve.scheduler import Scheduler
 from openpali.tensors import MappedTensors, write_tensors
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.load import parse_recipe
+from openpali.train.objectives.registry import build_objective
 from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
@@ -98,6 +100,21 @@ def test_it_trains_from_what_was_converted(converted: Path, tmp_path: Path) -> N
     before, after = open_model(converted).weights(), trained.weights()
     assert (trained.kind, trained.facts.samples) == ("toy", 4)
     assert not any(torch.equal(after[key], before[key]) for key in before if ".norm" not in key)
+
+
+def test_its_preset_takes_vocabulary_and_dropout_of_the_recipe(converted: Path, tmp_path: Path) -> None:
+    recipe = recipe_in(tmp_path, converted)
+    model = recipe.model.model_copy(update={"preset": "toy", "init": {}, "dropout": 0.1})
+    tokenizer = open_tokenizer(recipe.model.tokenizer)
+    text = build_objective(recipe.model_copy(update={"model": model}), tokenizer).config.text
+    assert text == replace(TEXT, vocab_size=tokenizer.vocab_size, dropout=0.1)
+
+
+def test_without_it_a_tokenizer_must_fit_into_the_preset() -> None:
+    config = ToyConfig(VISION, TEXT, hidden=6)
+    assert Architecture.for_training(ToyArchitecture(), config, 640, 0) is config
+    with pytest.raises(ValueError, match="name a smaller one"):
+        Architecture.for_training(ToyArchitecture(), config, TEXT.vocab_size + 1, 0)
 
 
 def test_it_is_planned(converted: Path, tmp_path: Path) -> None:

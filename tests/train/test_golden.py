@@ -1,7 +1,8 @@
 """Golden loss curves: the first ten losses of a tiny run of each objective must not change.
 
 After a change that is meant to change them, ``OPENPALI_REGENERATE=1 pytest tests/train/test_golden.py`` writes new
-ones. Tolerance: 1e-3 relative, since other processors sum in another order and Adam magnifies that.
+ones; with ``-k NAME``, those of one objective. Tolerance: 1e-3 relative, since other processors sum in another
+order and Adam magnifies that.
 """
 
 from __future__ import annotations

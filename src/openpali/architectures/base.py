@@ -73,10 +73,10 @@ class Architecture(Generic[C]):
         config: dataclass of its shapes, written to ``config.json``.
         network: takes the shapes; a subclass that needs more overrides :meth:`build`.
         answers: whether it takes prompts.
-        presets: shapes by name, for recipes and ``openpali sizes``.
+        presets: shapes by name, for recipes; those of models that take prompts also for ``openpali sizes``.
         sides: of square images in pixels for which ``openpali sizes`` counts FLOPs.
-        blocks: the layers that are checkpointed, compiled and sharded one by one -> their parts that are called
-            on their own before them.
+        blocks: the classes of layers that are checkpointed, compiled and sharded one by one -> those of their
+            parts that the model calls on their own.
         dialect: how it is asked and answers, unless its folder says otherwise.
         model_types: of transformers, which :meth:`read` takes.
         model_type: which ``config.json`` names, for classes of ours that transformers opens; empty: none.
@@ -104,17 +104,17 @@ class Architecture(Generic[C]):
         return self.language(config).vocab_size if self.answers else 0
 
     def for_training(self, config: C, vocabulary: int, dropout: float) -> C:
-        """The shape to train with a tokenizer of so many ids, and this dropout."""
+        """A preset's shape, or a start model's, to train with a tokenizer of so many ids, and this dropout."""
         if dropout:
             raise ValueError(f"model.dropout = {dropout}, but a {self.kind} has no dropout: remove it")
         if vocabulary > (rows := self.vocabulary(config)):
             raise ValueError(
-                f"model.tokenizer has {vocabulary} ids, more than the {rows} rows of the model's embedding: "
-                "remove it, and the start model's is used"
+                f"model.tokenizer has {vocabulary} ids, more than the {rows} rows of the embedding of this "
+                f"{self.kind}: name a smaller one, or remove it to use that of the start model in model.init"
             )
         return config
 
-    # ---- sizes
+    # ---- sizes; a kind that takes prompts has `language`, `flops` and `token_flops`
 
     def pool(self, config: C) -> int:
         """Side of the square of patches that becomes one visual token."""
@@ -122,7 +122,7 @@ class Architecture(Generic[C]):
 
     def language(self, config: C) -> T5Config | GemmaConfig:
         """Shape of what writes the text."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `language`")
 
     def memory(self, config: C, visual: int, frames: int, prompt: int) -> int:
         """Tokens that a text is generated from: ``visual`` of all ``frames``, those of the prompt, and others."""
@@ -130,11 +130,11 @@ class Architecture(Generic[C]):
 
     def flops(self, config: C, memory: int) -> Flops:
         """What is computed of so many tokens before the first one is generated."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `flops`")
 
     def token_flops(self, config: C, memory: int, position: int) -> int:
         """Multiply-adds of generating the token at ``position`` (from 0) with a cache."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `token_flops`")
 
     # ---- public checkpoints
 

@@ -1,4 +1,7 @@
-"""Every architecture by kind: a new one is a class in a file of its own, and a line here."""
+"""Every architecture by kind: a new one is a class in a file of its own, and a line here.
+
+The first that reads a public checkpoint takes it.
+"""
 
 from __future__ import annotations
 
