@@ -503,11 +503,11 @@ class Pali:
         return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *texts)
 
     def load_all(self) -> None:
-        """Load every part that answers prompts or embeds, so that no request waits for it."""
+        """Load every part that answers prompts, embeds or reads pages, so that no request waits for it."""
         for part in self.parts:
             if open_model(self.parts[part]).answers:
                 self.pipeline(part)
-            elif part == "siglip":
+            elif part in ("siglip", FINDER, READER):
                 self.load(part)
 
     def _ask(

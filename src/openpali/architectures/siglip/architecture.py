@@ -292,9 +292,6 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
     def vocabulary(self, config: SigLIPConfig) -> int:
         return config.text.vocab_size
 
-    def for_training(self, config: SigLIPConfig, vocabulary: int, dropout: float) -> SigLIPConfig:
-        return replace(config, text=replace(config.text, vocab_size=vocabulary))
-
     def read(self, source: Path) -> Stored[SigLIPConfig]:
         """Both towers, with the tokenizer beside them; special tokens are added to it."""
         image = read_image_encoder(source)
