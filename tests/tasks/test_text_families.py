@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import example as hypothesis_example
 from hypothesis import strategies as st
 
 from openpali.tasks import get_task
@@ -61,6 +62,7 @@ def test_vowel_signs_stay_with_their_letter(rng) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(min_size=1).filter(str.strip), st.sampled_from(["en", "ja", "zh_CN"]), st.integers(0, 2**32))
+@hypothesis_example("\r\u0300" + "0", "ja", 0)  # an accent without a letter
 def test_both_halves_make_the_caption_and_ask_has_the_same_position(caption: str, lang: str, seed: int) -> None:
     task = get_task("split_caption")
     sample = task.write(Example("c", captions={lang: [caption]}), np.random.default_rng(seed))

@@ -117,6 +117,6 @@ def _unit_starts(text: str, lang: str) -> list[int]:
         return [match.start() for match in re.finditer(r"\S+", text)]
     return [
         i
-        for i, character in enumerate(text)
-        if not character.isspace() and (i == 0 or not unicodedata.category(character).startswith("M"))
+        for i, (before, character) in enumerate(zip(f" {text}", text, strict=False))
+        if not character.isspace() and (before.isspace() or not unicodedata.category(character).startswith("M"))
     ]
