@@ -72,7 +72,7 @@ def measure(pali: Pali, limit: int) -> Iterator[Result]:
             pages[name] = evaluator.run(run)
 
         scores = {
-            (name, kind): evaluator.score(kind_of(read, kind)).summary["word_f1"]
+            (name, kind): evaluator.score([page for page in read if page.is_of(kind)]).summary["word_f1"]
             for name, read in pages.items()
             for kind in ("", *benchmark.kinds)
         }
@@ -82,10 +82,6 @@ def measure(pali: Pali, limit: int) -> Iterator[Result]:
                 name = f"{benchmark.name} {kind}".strip()
                 yield rate(f"{name}: word F1", scores["ours", kind], scores[peer, kind], peer, "F1")
             yield cost(f"{benchmark.name}: time", runs["ours"].mean, runs[peer].mean, peer, "CPU s a page")
-
-
-def kind_of(pages: list[ReadWords], kind: str) -> list[ReadWords]:
-    return [page for page in pages if not kind or kind in page.key.split("-")]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ What a finder finds in ``ignored`` places counts neither for nor against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -18,7 +18,7 @@ from openpali.infer.pages import ReadWord, find_lines, read_lines
 from openpali.metrics.boxes import Detection, detection_f1
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores
-from openpali.metrics.words import word_f1
+from openpali.metrics.words import holds_centre, word_f1
 from openpali.model.pages import Finder, Reader
 from openpali.tasks.example import Box, Example, Image
 from openpali.text.characters import numbers_of, plain
@@ -119,6 +119,10 @@ class ReadWords:
     found: list[Detection]
     true: list[Detection]
 
+    def is_of(self, kind: str) -> bool:
+        """Whether a kind of page, such as "dark", is a part of the key; "" is every page's."""
+        return not kind or kind in self.key.split("-")
+
 
 @dataclass(frozen=True)
 class WordEvaluator(_PageEvaluator):
@@ -158,17 +162,10 @@ def _counted(example: Example, words: Iterable[ReadWord]) -> ReadWords:
     found = [
         Detection(plain(word.text), word.box, word.confidence)
         for word in words
-        if not any(_has_centre(box, word.box) for box in unknown)
-        or any(_has_centre(word.box, other.box) for other in true)
+        if not any(holds_centre(box, word.box) for box in unknown)
+        or any(holds_centre(word.box, other.box) for other in true)
     ]
     pixels = image_hash(example.images[0])
-    return ReadWords(example.key, pixels, *([w for w in side if _is_word(w.name)] for side in (found, true)))
-
-
-def _is_word(text: str) -> bool:
-    return any(character.isalnum() for character in text)
-
-
-def _has_centre(box: Sequence[float], other: Sequence[float]) -> bool:
-    y, x = (other[0] + other[2]) / 2, (other[1] + other[3]) / 2
-    return box[0] <= y <= box[2] and box[1] <= x <= box[3]
+    return ReadWords(
+        example.key, pixels, *([w for w in side if any(map(str.isalnum, w.name))] for side in (found, true))
+    )

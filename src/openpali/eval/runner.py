@@ -198,7 +198,7 @@ def _run_pages(
     for page in pages:
         seen.texts(page.key, page.pixels, *(word.name for word in page.true))
     for kind in benchmark.kinds:
-        if some := [page for page in pages if kind in page.key.split("-")]:
+        if some := [page for page in pages if page.is_of(kind)]:
             value = evaluator.score(some).summary[benchmark.metric]
             slices[kind] = {"n": len(some), "value": value, "interval": None}
     card = make_card(

@@ -42,15 +42,19 @@ def _hits(found: Sequence[Detection], true: Sequence[Detection]) -> int:
         open_by_text.setdefault(word.name, []).append(word)
     hits = 0
     for word in found:
-        ymin, xmin, ymax, xmax = word.box
-        y, x = (ymin + ymax) / 2, (xmin + xmax) / 2
         same = open_by_text.get(word.name, [])
         for other in same:
-            if other.box[0] <= y <= other.box[2] and other.box[1] <= x <= other.box[3]:
+            if holds_centre(other.box, word.box):
                 same.remove(other)
                 hits += 1
                 break
     return hits
+
+
+def holds_centre(box: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether the centre of ``other`` is in ``box``; both (ymin, xmin, ymax, xmax)."""
+    y, x = (other[0] + other[2]) / 2, (other[1] + other[3]) / 2
+    return box[0] <= y <= box[2] and box[1] <= x <= box[3]
 
 
 def _f1(hits: int, found: int, true: int) -> float:
