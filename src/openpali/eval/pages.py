@@ -165,7 +165,5 @@ def _counted(example: Example, words: Iterable[ReadWord]) -> ReadWords:
         if not any(holds_centre(box, word.box) for box in unknown)
         or any(holds_centre(word.box, other.box) for other in true)
     ]
-    pixels = image_hash(example.images[0])
-    return ReadWords(
-        example.key, pixels, *([w for w in side if any(map(str.isalnum, w.name))] for side in (found, true))
-    )
+    kept = ([word for word in side if any(map(str.isalnum, word.name))] for side in (found, true))
+    return ReadWords(example.key, image_hash(example.images[0]), *kept)
