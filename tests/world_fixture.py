@@ -159,7 +159,8 @@ def write_pages(folder: Path, count: int = 6) -> None:
                     words.append({"text": word, "box": [baseline - 12, left, baseline + 3.5, right]})
                     left = right + font.getlength(" ")
                 lines.append({"words": words})
-            record = {"lines": lines, "ignored": [[140, 0, 160, 50]]}
+            links = [{"role": "link", "name": word["text"], "box": word["box"]} for word in words]
+            record = {"lines": lines, "ignored": [[140, 0, 160, 50]], "objects": links}
             yield f"page-{number}", {"png": png_bytes(image), "json": json.dumps(record).encode()}
 
     write_shards(folder, "tiny", samples())

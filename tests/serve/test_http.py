@@ -308,6 +308,26 @@ def test_our_own_endpoints_take_json_and_forms(
     assert [each["box"] for each in answer["objects"]] == [list(each.box) for each in expected.answer.objects]
 
 
+def test_elements_of_screens_are_found(client: Any, pali: Pali, images: Sequence[Image]) -> None:
+    found = client.post("/v1/detect", json={"image": data_url(images[0]), "name": "button"})
+    assert found.status_code == 200, found.text
+    [expected] = pali.detect([images[0]], ["button"])
+    assert expected
+    assert [thing["box"] for thing in found.json()["objects"]] == [list(thing.box) for thing in expected]
+    asked = {
+        "role": "user",
+        "content": [
+            {"type": "image_url", "image_url": {"url": data_url(images[0])}},
+            {"type": "text", "text": "detect: button"},
+        ],
+    }
+    chat = client.post("/v1/chat/completions", json={"model": "tiny", "messages": [asked]})
+    assert chat.status_code == 200, chat.text
+    assert chat.json()["choices"][0]["message"]["content"] == found.json()["text"]
+    streamed = client.post("/v1/chat/completions", json={"model": "tiny", "messages": [asked], "stream": True})
+    assert found.json()["text"][:20] in streamed.text
+
+
 def test_pages_are_read_whole(client: Any, pali: Pali, images: Sequence[Image]) -> None:
     found = client.post("/v1/read", json={"image": data_url(images[0])})
     assert found.status_code == 200, found.text

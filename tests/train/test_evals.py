@@ -507,7 +507,7 @@ def model_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
     return {("model", key): value for key, value in open_model(run / "model").weights().items()}
 
 
-@pytest.mark.parametrize(("objective", "score"), [("find", "f1@0.5"), ("read", "cer")])
+@pytest.mark.parametrize(("objective", "score"), [("find", "f1@0.5"), ("elements", "f1@0.5"), ("read", "cer")])
 def test_lines_of_held_out_pages_are_found_and_read(objective, score, make_trainer, tmp_path) -> None:
     evals = [{"source": "pages/tiny", "every": 12, "limit": 2}]
     make_trainer(make_recipe(objective, evals=evals, keep_best="pages/tiny"), "run").train()

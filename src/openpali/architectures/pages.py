@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from openpali.architectures.base import Architecture
 from openpali.architectures.siglip.architecture import PRESETS
+from openpali.model.elements import ElementFinder, ElementFinderConfig
 from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
 from openpali.model.vit import Block
 
@@ -27,5 +28,17 @@ class ReaderArchitecture(Architecture[ReaderConfig]):
     presets = {
         name: ReaderConfig(replace(shape.vision, patch_size=16, grid=(2, 32)), ())
         for name, shape in PRESETS.items()
+    }
+    blocks = {Block: ()}
+
+
+class ElementFinderArchitecture(Architecture[ElementFinderConfig]):
+    """Finds elements. A recipe sets the roles of a preset."""
+
+    kind = "elements"
+    config = ElementFinderConfig
+    network = ElementFinder
+    presets = {
+        name: ElementFinderConfig(replace(shape.vision, patch_size=16), ()) for name, shape in PRESETS.items()
     }
     blocks = {Block: ()}

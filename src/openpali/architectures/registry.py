@@ -16,7 +16,7 @@ from torch import nn
 from openpali.architectures.base import Architecture, Blocks
 from openpali.architectures.classifier import ClassifierArchitecture
 from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
-from openpali.architectures.pages import FinderArchitecture, ReaderArchitecture
+from openpali.architectures.pages import ElementFinderArchitecture, FinderArchitecture, ReaderArchitecture
 from openpali.architectures.pali import PaliArchitecture
 from openpali.architectures.paligemma import PaliGemmaArchitecture
 from openpali.architectures.rules import read_config
@@ -33,6 +33,7 @@ _OWN: tuple[type[Architecture[Any]], ...] = (
     PaliGemmaArchitecture,
     T5Gemma2Architecture,
     MaskVQVAEArchitecture,
+    ElementFinderArchitecture,
     FinderArchitecture,
     ReaderArchitecture,
 )

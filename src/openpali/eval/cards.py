@@ -20,7 +20,7 @@ from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import PALI3
 from openpali.tasks.scoring import Answered
-from openpali.weights.files import ADAPTER, CONFIG, FINDER, OOD_FOLDERS, READER, TOKENIZER
+from openpali.weights.files import ADAPTER, CONFIG, OOD_FOLDERS, PAGES, TOKENIZER
 from openpali.weights.format import open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
@@ -304,7 +304,7 @@ def hash_model(pali: Pali, *, pages: bool = False) -> str:
     """
     folders = {}
     for part, folder in pali.parts.items():
-        if (part in (FINDER, READER)) != pages:
+        if (part in PAGES) != pages:
             continue
         folders[part] = folder
         while base := open_model(folder).base_folder:

@@ -37,7 +37,7 @@ class Pages:
 
 
 @dataclass(frozen=True)
-class _PageEvaluator:
+class PageEvaluator:
     """What both evaluators have.
 
     Attributes:
@@ -62,7 +62,7 @@ class _PageEvaluator:
         return [found for share in shares for found in share]
 
 
-class FindingEvaluator(_PageEvaluator):
+class FindingEvaluator(PageEvaluator):
     """Precision, recall and F1 of lines at an IoU of .5 (H-mean), over all pages together."""
 
     def run(self, finder: Finder, ranks: Ranks = ALONE) -> Pages:
@@ -90,7 +90,7 @@ def _overlap(one: Box, other: Box) -> float:
     return max(0.0, tall) * max(0.0, wide)
 
 
-class ReadingEvaluator(_PageEvaluator):
+class ReadingEvaluator(PageEvaluator):
     """Error rates of the lines of pages that a reader could write, read where they truly are."""
 
     def run(self, reader: Reader, ranks: Ranks = ALONE) -> Pages:
@@ -125,7 +125,7 @@ class ReadWords:
 
 
 @dataclass(frozen=True)
-class WordEvaluator(_PageEvaluator):
+class WordEvaluator(PageEvaluator):
     """Precision, recall and F1 of the words of pages, see :func:`~openpali.metrics.words.word_f1`.
 
     Attributes:

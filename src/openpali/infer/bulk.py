@@ -23,6 +23,7 @@ from openpali.messages import shorten
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Object
 from openpali.tasks.registry import suited, tasks_of
+from openpali.weights.files import ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,8 @@ class Asking:
         }
 
     def _note(self, asked: Asked, prediction: Prediction) -> str:
-        reservation = self.pali.pipeline(prediction.part).reservation(asked.row.task.name)
+        told = prediction.part != ELEMENTS  # it was trained on what it answers
+        reservation = self.pali.pipeline(prediction.part).reservation(asked.row.task.name) if told else ""
         return "; ".join(filter(None, (reservation, asked.note)))
 
     def _prompt(self, example: Example) -> Prompted:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View
-from openpali.model.pages import CELL, CELLS, PATCH, Cells, Finder, Reader
-from openpali.tasks.example import Box, Image, around
+from openpali.infer.tiles import cells_of
+from openpali.model.pages import CELL, CELLS, PATCH, Finder, Reader
+from openpali.tasks.example import Box, Image, Size, around
 
-TILES = 8  # of a batch
 LINES = 32  # of a batch
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
 _SAME = 0.5  # least IoU of the heights of two runs of cells that are one line
@@ -80,39 +80,9 @@ def read_page(finder: Finder, reader: Reader, image: Image) -> list[ReadLine]:
 @torch.inference_mode()
 def find_lines(finder: Finder, image: Image) -> list[FoundLine]:
     """Where the lines of an image ``[H, W, 3]`` uint8 are."""
-    cells = _cells(finder, image)
-    return _lines(cells.logits.sigmoid().numpy(), cells.up.numpy(), cells.down.numpy())
-
-
-def _cells(finder: Finder, image: Image) -> Cells:
-    """What the finder says of every cell of an image: each ``[H / 4, W / 4]``, rounded up."""
-    height, width = image.shape[:2]
-    tall, wide = finder.vit.config.image_size
-    tops, lefts = (_starts(side, tile) for side, tile in ((height, tall), (width, wide)))
-    padded = np.pad(image, ((0, tops[-1] + tall - height), (0, lefts[-1] + wide - width), (0, 0)), mode="edge")
-    found = torch.zeros(3, -(-height // CELL), -(-width // CELL))
-    places = [(top, left) for top in tops for left in lefts]
-    for first in range(0, len(places), TILES):
-        some = places[first : first + TILES]
-        tiles = np.stack([padded[top : top + tall, left : left + wide] for top, left in some])
-        said = torch.stack(list(finder(torch.from_numpy(tiles))), 1).float().cpu()  # [tiles, 3, h, w]
-        for (top, left), tile in zip(some, said, strict=True):
-            skip = [_shared(side) // 2 // CELL if start else 0 for start, side in ((top, tall), (left, wide))]
-            row, column = top // CELL + skip[0], left // CELL + skip[1]
-            target = found[:, row:, column:]
-            part = tile[:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
-            target[:, : part.shape[1], : part.shape[2]] = part
-    return Cells(*found)
-
-
-def _starts(side: int, tile: int) -> list[int]:
-    """Where tiles start that cover ``side`` pixels."""
-    return list(range(0, max(1, side - _shared(tile)), tile - _shared(tile)))
-
-
-def _shared(tile: int) -> int:
-    """Pixels that neighbouring tiles share, a quarter of each: near its edges a tile sees half of things."""
-    return tile // (8 * CELL) * 2 * CELL
+    tile = Size(*finder.vit.config.image_size)
+    logits, up, down = cells_of(lambda tiles: torch.stack(list(finder(tiles)), 1), image, tile)
+    return _lines(logits.sigmoid().numpy(), up.numpy(), down.numpy())
 
 
 class _Run(NamedTuple):

@@ -15,15 +15,17 @@ from tempfile import TemporaryDirectory
 from threading import RLock
 from typing import NamedTuple, cast, get_args
 
+import numpy as np
 import torch
 
 from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
 from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.images import Preprocess
+from openpali.infer.elements import find_elements
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
-from openpali.infer.generate import Decoding
+from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pages import ReadLine, read_page
 from openpali.infer.pipeline import (
     BATCH,
@@ -43,19 +45,21 @@ from openpali.infer.pipeline import (
     open_image,
 )
 from openpali.infer.routing import SQUASHED, ask_in_turn
+from openpali.infer.screens import Screen, Wanted
 from openpali.messages import shorten
+from openpali.model.elements import ElementFinder
 from openpali.model.pages import Finder, Reader
 from openpali.model.vision_language import VisionLanguageModel
-from openpali.tasks.base import Task
-from openpali.tasks.detect import alike
+from openpali.tasks.base import Answer, Task
+from openpali.tasks.detect import NOTHING, Detect, alike
 from openpali.tasks.dialects import PALI3, Dialect
-from openpali.tasks.example import Object
+from openpali.tasks.example import Image, Object
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.convert import write_stored
-from openpali.weights.files import BUNDLE, FINDER, MAIN, MASKS, READER
+from openpali.weights.files import BUNDLE, ELEMENTS, FINDER, MAIN, MASKS, PAGES, READER
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
@@ -128,6 +132,7 @@ class Pali:
         self._lock = RLock()  # a part is loaded once
         self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
         self._pipelines: dict[str, Pipeline] = {}
+        self._seen: tuple[Image, Screen] | None = None
         self._temporary: TemporaryDirectory[str] | None = None
         self._beneath: Callable[[], torch.nn.Module] | None = None
 
@@ -225,6 +230,24 @@ class Pali:
         (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
         return read_page(cast(Finder, finder), cast(Reader, reader), open_image(image).pixels)
 
+    def screen(self, image: ImageLike) -> Screen:
+        """The elements of a screen, such as buttons and icons, and what is written on it; the last is kept.
+
+        Raises:
+            ValueError: the image cannot be read, or the model has no parts that find elements and read pages.
+        """
+        pixels = open_image(image).pixels
+        seen = self._seen
+        if seen is None or not np.array_equal(seen[0], pixels):
+            _, finder = self.load(ELEMENTS)
+            elements = find_elements(cast(ElementFinder, finder), pixels)
+            self._seen = seen = pixels, Screen(elements, self.read_page(pixels))
+        return seen[1]
+
+    def point(self, image: ImageLike, expression: str) -> Object | None:
+        """The element of a screen that an expression means, as "the search field", or None: see :class:`Screen`."""
+        return self.screen(image).point(expression)
+
     def detect(self, images: Sequence[ImageLike], names: Sequence[str]) -> list[Sequence[Object]]:
         """Find all instances of a name (or of several, joined by " and ") in each image."""
         return [p.answer.objects for p in self._ask("detect", images, names, "en")]
@@ -284,6 +307,10 @@ class Pali:
         images = [open_image(image) for image in frames]
         dialect = self.pipeline(part).dialect if part else self.dialect
         name = task.name if task else recognise(prompt, len(images), dialect)
+        if part == ELEMENTS or (not part and self.asks_for_elements(name, prompt)):
+            [image] = images
+            own = task or self.pipeline(self.part_for(name)).task(name, warn=False)
+            return {ELEMENTS: Row(prompt, (), [image.pixels], image.size, own)}
         alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
         found = {}
         for each in (part,) if part else self.route(name, images):
@@ -296,9 +323,30 @@ class Pali:
         """The best answer to each of what :meth:`rows` gives, see :mod:`openpali.infer.routing`."""
 
         def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
+            if part == ELEMENTS:
+                return [self._elements(asked[row][part]) for row in rows]
             return self.pipeline(part).answer([asked[row][part] for row in rows], decoding)
 
         return ask_in_turn([[*each] for each in asked], ask)
+
+    def asks_for_elements(self, task: str, prompt: str) -> bool:
+        """Whether a prompt is for the elements of a screen.
+
+        It asks to detect none of the objects that are known, or, if the bundle lists none, roles.
+        """
+        if ELEMENTS not in self.parts or task != Detect.name:
+            return False
+        names = Detect(dialect=self.dialect).names_in(prompt)
+        if not self.names:
+            return all(Wanted.of(name).roles for name in names)
+        return not any(alike(name, known) for name in names for known in self.names)
+
+    def _elements(self, row: Row) -> Prediction:
+        """The elements of a screen that a prompt asks for, written as a model would write them."""
+        task, screen = cast(Detect, row.task), self.screen(row.images[0])
+        objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
+        text = task.codec.encode_named([(thing.box, thing.name) for thing in objects], row.size) or NOTHING
+        return Prediction(row.prompt, Answer(text, tuple(objects)), Generation([], [], 0.0, "eos"))
 
     def log_perplexity(
         self,
@@ -383,6 +431,8 @@ class Pali:
 
     def _unknown_names(self, task: Task, prompt: str) -> str:
         """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows."""
+        if self.asks_for_elements(task.name, prompt):
+            return ""
         unknown = [name for name in task.names_in(prompt) if not any(alike(name, known) for known in self.names)]
         if not self.names or not unknown:
             return ""
@@ -507,7 +557,7 @@ class Pali:
         for part in self.parts:
             if open_model(self.parts[part]).answers:
                 self.pipeline(part)
-            elif part in ("siglip", FINDER, READER):
+            elif part in ("siglip", *PAGES):
                 self.load(part)
 
     def _ask(

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from typing import Any, cast
 
 import torch
@@ -26,12 +26,13 @@ from torch import Tensor
 
 from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Frames, Pipeline, group
+from openpali.infer.pipeline import Frames, Pipeline, Row, group
 from openpali.mistakes import reason
 from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 from openpali.text.growing import stop_at
+from openpali.weights.files import ELEMENTS
 from openpali.weights.ood import describe
 
 _log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Scheduler:
         self._live: list[Ticket] = []
         self._lanes: list[_Lane] = []
         self._change = Condition()
+        self._looking = Lock()  # for elements of screens: one request at a time
         self._closing = False
         self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed
@@ -149,7 +151,10 @@ class Scheduler:
         if not (task or part):
             task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
         attempts = []
-        for each, row in pali.rows(frames, prompt, task, part).items():
+        asked = pali.rows(frames, prompt, task, part)
+        if (row := asked.get(ELEMENTS)) is not None:
+            return self._look_for(row, pali, decoding)
+        for each, row in asked.items():
             pipeline = pali.pipeline(each)
             stop = stop_at(pipeline.tokenizer, stops) if stops else None
             keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
@@ -163,6 +168,15 @@ class Scheduler:
             self._check_room()
             self._waiting.append(ticket)
             self._change.notify_all()
+        return ticket
+
+    def _look_for(self, row: Row, pali: Pali, decoding: Decoding | None) -> Ticket:
+        """A request for elements of a screen, answered here: nothing is generated."""
+        way = Ask(decoding or Decoding(max_tokens=row.task.max_target_tokens))
+        with self._looking:
+            known = pali.ask([{ELEMENTS: row}])
+        ticket = Ticket([Attempt(ELEMENTS, pali.pipeline(), row, (), way)], known=known)
+        ticket.future.set_result([each.generation for each in known])
         return ticket
 
     def turn(self) -> bool:

@@ -89,6 +89,7 @@ class Ticket:
         watch: see :data:`Watch`.
         submitted, started, first_token, finished: times on the same clock; 0 until then.
         turn: the attempt that is being made; at the end, the one whose answer is given.
+        known: its answers, if nothing is generated.
         note: a sentence for the sender, if the prompt is not the text that was sent.
     """
 
@@ -101,6 +102,7 @@ class Ticket:
     first_token: float = 0.0
     finished: float = 0.0
     turn: int = 0
+    known: Sequence[Prediction] = ()
     note: str = ""
     cancelled: bool = False
     future: Future[list[Generation]] = field(default_factory=Future)
@@ -157,7 +159,7 @@ class Ticket:
             TimeoutError: it has none yet.
         """
         self.future.result(timeout)
-        return self._read(self.now)
+        return list(self.known) or self._read(self.now)
 
     def _read(self, attempt: Attempt) -> list[Prediction]:
         """The answers of a complete attempt."""

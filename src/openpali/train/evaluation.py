@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import Benchmark
+from openpali.eval.elements import ElementEvaluator
 from openpali.eval.evaluators import Evaluator
 from openpali.eval.pages import FindingEvaluator, ReadingEvaluator
 from openpali.eval.registry import find_benchmark
@@ -36,7 +38,9 @@ class Evaluation:
 
 
 def of_pages(
-    spec: BenchmarkEvalSpec, kind: type[FindingEvaluator] | type[ReadingEvaluator], metric: str
+    spec: BenchmarkEvalSpec,
+    kind: Callable[[str, Source, int | None], ElementEvaluator | FindingEvaluator | ReadingEvaluator],
+    metric: str,
 ) -> Evaluation:
     """An evaluation of pages, by an evaluator of this kind."""
     assert isinstance(spec, PageEvalSpec)

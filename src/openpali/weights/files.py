@@ -13,3 +13,7 @@ MAIN = "pali"  # the part of a bundle that is asked in text, whatever its kind
 MASKS = "mask_vqvae"  # the part of a bundle that is its mask codec
 FINDER = "finder"  # the part of a bundle that finds lines of text on pages
 READER = "reader"  # and the part that reads them
+ELEMENTS = "elements"  # the part of a bundle that finds the elements of screens
+ICONS = "icons"  # and the part that names their icons
+PAGES = (FINDER, READER, ELEMENTS, ICONS)
+"""The parts that read pages and screens, and take no prompts."""

@@ -71,11 +71,8 @@ class FindingEncoder:
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         lines = require(example.lines, example, "lines")
         image = PilImage.fromarray(first_image(example))
-        scale = float(np.exp(rng.uniform(*np.log(self.scales))))
         height, width = preprocess.height, preprocess.width
-        free = image.height - height / scale, image.width - width / scale
-        top, left = (float(rng.uniform(min(0, room), max(0, room))) for room in free)
-        view = View(top, left, scale, scale)
+        view = random_view(image, height, width, self.scales, rng)
         text, up, down = mark_cells(
             [view.box(line.box) for line in lines], [view.box(box) for box in example.ignored], height, width
         )
@@ -86,6 +83,16 @@ class FindingEncoder:
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
+
+
+def random_view(
+    image: PilImage.Image, height: int, width: int, scales: tuple[float, float], rng: np.random.Generator
+) -> View:
+    """A part of an image that fills ``height`` x ``width`` pixels, at a scale between two."""
+    scale = float(np.exp(rng.uniform(*np.log(scales))))
+    free = image.height - height / scale, image.width - width / scale
+    top, left = (float(rng.uniform(min(0, room), max(0, room))) for room in free)
+    return View(top, left, scale, scale)
 
 
 def recolour(pixels: Image, rng: np.random.Generator) -> Image:

@@ -13,6 +13,7 @@ from openpali.extensions import added
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.objectives.base import Objective
 from openpali.train.objectives.classify import ClassifyObjective
+from openpali.train.objectives.elements import ElementObjective
 from openpali.train.objectives.find import FindObjective
 from openpali.train.objectives.mask_vqvae import MaskObjective
 from openpali.train.objectives.read import ReadObjective
@@ -30,6 +31,7 @@ def objectives() -> dict[str, type[Objective[Any]]]:
         "sequence": SequenceObjective,
         "mask_vqvae": MaskObjective,
         "find": FindObjective,
+        "elements": ElementObjective,
         "read": ReadObjective,
         **{name: resolve_name(where) for name, where in added("objectives").items()},
     }

@@ -1,0 +1,27 @@
+"""How well the elements of screens are found."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from openpali.data.pipeline.elements import elements_of
+from openpali.distributed import Ranks
+from openpali.eval.evaluators import ALONE
+from openpali.eval.pages import PageEvaluator, Pages
+from openpali.infer.elements import find_elements
+from openpali.metrics.boxes import Detection, detection_f1
+from openpali.model.elements import ElementFinder
+from openpali.tasks.example import Example
+
+
+class ElementEvaluator(PageEvaluator):
+    """Precision, recall and F1 of elements by role at an IoU of .5, over all windows together."""
+
+    def run(self, finder: ElementFinder, ranks: Ranks = ALONE) -> Pages:
+        """Evaluate. Collective: call it on every rank."""
+        pages = self._each(ranks, partial(self._page, finder))
+        return Pages(detection_f1([found for found, _ in pages], [true for _, true in pages]), self.n)
+
+    def _page(self, finder: ElementFinder, example: Example) -> tuple[list[Detection], list[Detection]]:
+        found = [Detection(e.role, e.box, e.confidence or 0.0) for e in find_elements(finder, example.images[0])]
+        return found, [Detection(thing.role, thing.box) for thing in elements_of(example)]

@@ -1,0 +1,234 @@
+"""What is on a screen: its elements with what is written on them, found by role, by name or by place.
+
+An expression is what people say of an element: its text, its role, its icon, where it is, or what it is beside:
+"the search field", "Save", "the icon right of Save", "the last button".
+
+    screen = Screen(elements, lines)
+    screen.detect("button")             # all of a role
+    screen.point("the search field")    # the one that is meant
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from openpali.infer.pages import ReadLine, ReadWord
+from openpali.metrics.words import holds_centre
+from openpali.tasks.example import Box, Object
+
+_ROLES: dict[str, tuple[str, ...]] = {
+    **{word: ("button",) for word in ("button", "buttons", "btn")},
+    **{word: ("checkbox",) for word in ("checkbox", "checkboxes", "tickbox")},
+    **{word: ("columnheader",) for word in ("columnheader", "column", "columns")},
+    **{word: ("combobox", "listbox") for word in ("combobox", "dropdown", "select", "listbox", "list")},
+    **{word: ("heading",) for word in ("heading", "headings", "title", "header")},
+    **{word: ("icon",) for word in ("icon", "icons", "symbol")},
+    **{word: ("image",) for word in ("image", "images", "picture", "photo", "avatar", "logo")},
+    **{word: ("link",) for word in ("link", "links")},
+    **{word: ("progressbar",) for word in ("progressbar", "progress")},
+    **{word: ("radio",) for word in ("radio", "radiobutton")},
+    **{word: ("slider",) for word in ("slider", "sliders")},
+    **{word: ("switch",) for word in ("switch", "switches", "toggle")},
+    **{word: ("tab",) for word in ("tab", "tabs")},
+    **{word: ("textbox",) for word in ("textbox", "textboxes", "field", "fields", "input", "searchbox", "box")},
+}
+"""Words that name roles."""
+_FILLERS = frozenset(
+    (
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "for",
+        "with",
+        "this",
+        "that",
+        "its",
+        "text",
+        "named",
+        "called",
+    )
+)
+_BESIDE = re.compile(r"\b(?:to the |on the )?(right of|left of|above|below|under|over|next to|beside|near)\b", re.I)
+_PLACES = {"top": (0, -1), "upper": (0, -1), "bottom": (0, 1), "lower": (0, 1), "left": (1, -1), "right": (1, 1)}
+_ORDER = {"first": 0, "second": 1, "third": 2, "last": -1}
+_LABELS = {
+    **dict.fromkeys(("textbox", "combobox", "listbox", "slider", "progressbar"), ("left of", "above")),
+    **dict.fromkeys(("checkbox", "radio", "switch"), ("right of",)),
+}
+"""On which sides of an element its label stands, by role."""
+_ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
+_NEAR = 2.5  # heights of an element within which its label stands
+
+
+class Wanted(NamedTuple):
+    """An expression taken apart.
+
+    Attributes:
+        words: that name the element.
+        roles: that it may have; empty: any.
+        places: axis (0: down, 1: right) and sign of where it is.
+        order: its number among those that fit, in reading order.
+    """
+
+    words: Sequence[str]
+    roles: Sequence[str]
+    places: Sequence[tuple[int, int]]
+    order: int | None
+
+    @classmethod
+    def of(cls, text: str) -> Wanted:
+        words: list[str] = []
+        roles: list[str] = []
+        places, order = [], None
+        for word in re.findall(r"\w+", text.casefold()):
+            if word in _ROLES:
+                roles += _ROLES[word]
+            elif word in _PLACES:
+                places.append(_PLACES[word])
+            elif word in _ORDER:
+                order = _ORDER[word]
+            elif word not in _FILLERS:
+                words.append(word)
+        return cls(words, roles, places, order)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A screen whose elements are found and whose lines are read.
+
+    Attributes:
+        elements: with their roles; the name of an icon is what it shows.
+        lines: in reading order.
+    """
+
+    elements: Sequence[Object]
+    lines: Sequence[ReadLine]
+
+    @cached_property
+    def named(self) -> Sequence[Object]:
+        """The elements, each named by what is written on it or, if it has a label, beside it."""
+        return [replace(thing, name=self._name(thing)) for thing in self.elements]
+
+    def detect(self, text: str) -> list[Object]:
+        """All elements of a role, or else the one that is meant; their names are ``text``."""
+        wanted = Wanted.of(text)
+        if wanted.roles and not (wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)):
+            return [replace(thing, name=text) for thing in self.elements if thing.role in wanted.roles]
+        found = self.point(text)
+        return [replace(found, name=text)] if found else []
+
+    def point(self, expression: str) -> Object | None:
+        """The element that an expression means, with its name; words if no element has them; None: nothing fits."""
+        beside = _BESIDE.search(expression)
+        if beside and beside.start() and (anchor := self._best(Wanted.of(expression[beside.end() :]))):
+            return self._beside(anchor, beside[1].casefold(), Wanted.of(expression[: beside.start()]))
+        return self._best(Wanted.of(expression))
+
+    def _beside(self, anchor: Object, relation: str, wanted: Wanted) -> Object | None:
+        """The nearest that fits, in a direction from an element."""
+        fitting = [(self._fit(wanted, thing), thing) for thing in self.named if thing.box != anchor.box]
+        most = max((fit for fit, _ in fitting), default=0.0)
+        near = [(thing, _away(anchor.box, thing.box, relation)) for fit, thing in fitting if fit >= 0.8 * most > 0]
+        return min((pair for pair in near if pair[1] < np.inf), key=lambda pair: pair[1], default=(None, 0.0))[0]
+
+    def _best(self, wanted: Wanted) -> Object | None:
+        fits = [self._fit(wanted, thing) for thing in self.named]
+        most = max(fits, default=0.0)
+        if wanted.words and most < 0.5:
+            return self._written(wanted)
+        some = [thing for fit, thing in zip(fits, self.named, strict=True) if fit >= 0.95 * most and fit > 0]
+        if not some:
+            return None
+        if wanted.places:
+            return max(some, key=lambda t: sum(sign * _centre(t.box)[axis] for axis, sign in wanted.places))
+        if wanted.order is not None:
+            ordered = sorted(some, key=lambda thing: _centre(thing.box))
+            return ordered[wanted.order] if wanted.order < len(ordered) else None
+        return max(some, key=lambda thing: thing.confidence or 0.0)
+
+    def _written(self, wanted: Wanted) -> Object | None:
+        """A word of the screen that is no element."""
+        words = [word for line in self.lines for word in line.words]
+        scored = [(_share(wanted.words, _words(word.text)), word) for word in words]
+        fit, best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
+        return Object(best.text, best.box, confidence=best.confidence) if best and fit >= 0.5 else None
+
+    def _fit(self, wanted: Wanted, thing: Object) -> float:
+        """How well an element fits, 0..1."""
+        role = 1.0 if not wanted.roles or thing.role in wanted.roles else 0.0
+        if not wanted.words:
+            return role
+        return (0.75 + 0.25 * role) * _share(wanted.words, _words(thing.name))
+
+    def _name(self, thing: Object) -> str:
+        inside = [word for line in self.lines for word in line.words if holds_centre(thing.box, word.box)]
+        icons = [
+            other.name
+            for other in self.elements
+            if other.role == "icon" and (other is thing or holds_centre(thing.box, other.box))
+        ]
+        return " ".join([*(word.text for word in (*inside, *self._label(thing))), *dict.fromkeys(icons)])
+
+    def _label(self, thing: Object) -> Sequence[ReadWord]:
+        """The words of the nearest line on the side where labels of its role stand."""
+        sides = _LABELS.get(thing.role, ())
+        reach = _NEAR * (thing.box.ymax - thing.box.ymin)
+        near = [
+            (distance, line)
+            for line in self.lines
+            if line.words and not holds_centre(thing.box, line.box)
+            for distance in [min((_away(thing.box, line.box, side) for side in sides), default=np.inf)]
+            if distance <= reach
+        ]
+        return min(near, key=lambda pair: pair[0])[1].words if near else ()
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _share(wanted: Sequence[str], written: Sequence[str]) -> float:
+    """How alike two texts are, 0..1: the share of words that both have, words that are alike in part."""
+    if not wanted or not written:
+        return 0.0
+    alike = sum(max(_alike(word, other) for other in written) for word in wanted)
+    return 2 * alike / (len(wanted) + max(len(written), alike))
+
+
+def _alike(word: str, other: str) -> float:
+    if word == other:
+        return 1.0
+    ratio = SequenceMatcher(None, word, other, autojunk=False).ratio()
+    return ratio if ratio >= _ALIKE else 0.0
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return (box.ymin + box.ymax) / 2, (box.xmin + box.xmax) / 2
+
+
+def _away(anchor: Box, box: Box, relation: str) -> float:
+    """Pixels from an anchor to a box in a direction; infinite if it is elsewhere."""
+    down = max(box.ymin - anchor.ymax, anchor.ymin - box.ymax, 0.0)
+    across = max(box.xmin - anchor.xmax, anchor.xmin - box.xmax, 0.0)
+    (y, x), (at_y, at_x) = _centre(box), _centre(anchor)
+    there = {
+        "right of": x > at_x and across >= down,
+        "left of": x < at_x and across >= down,
+        "above": y < at_y and down >= across,
+        "over": y < at_y and down >= across,
+        "below": y > at_y and down >= across,
+        "under": y > at_y and down >= across,
+    }.get(relation, True)
+    return down + across if there else np.inf

@@ -1,0 +1,100 @@
+"""Finding the elements of a screen, such as buttons and icons: a head on patches and cells, no decoder.
+
+For every role and every cell of 4 x 4 pixels it says whether the middle of such an element is there, and how far
+its four sides are, as FCOS (arXiv 1904.01355) does on a CNN. Sides are of each role, since elements lie in each
+other: an icon in a button.
+
+Shapes: B batch, R roles, h w cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openpali.model.init import init_children
+from openpali.model.layers import Linear
+from openpali.model.pages import CELL, CELLS, PageViT
+from openpali.model.vit import ViTConfig
+
+_CHANNELS = 64  # of what is known of a cell
+_ALPHA, _GAMMA = 0.25, 2.0  # of the focal loss (arXiv 1708.02002)
+
+
+@dataclass(frozen=True)
+class ElementFinderConfig:
+    """Shape of a finder of elements: that of its ViT, and the roles in the order of its outputs."""
+
+    vision: ViTConfig
+    roles: tuple[str, ...]
+
+
+class ElementCells(NamedTuple):
+    """What is said of every role and cell.
+
+    Attributes:
+        logits: ``[B, R, h, w]`` float, of the probability that the middle of an element is here.
+        sides: ``[B, R, 4, h, w]`` float, pixels from the centre of the cell up, left, down and right, above 0.
+    """
+
+    logits: Tensor
+    sides: Tensor
+
+
+class ElementFinder(nn.Module):
+    """Images ``[B, H, W, 3]`` as for :class:`~openpali.model.pages.PageViT` -> :class:`ElementCells`."""
+
+    def __init__(self, config: ElementFinderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vit = PageViT(config.vision)
+        self.within = Linear(config.vision.width, CELLS**2 * _CHANNELS)
+        self.around = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1)
+        self.head = Linear(_CHANNELS, 5 * len(config.roles))
+
+    def init_weights(self) -> None:
+        init_children(self)
+        nn.init.normal_(self.head.weight, std=0.05)
+        nn.init.zeros_(self.head.bias)
+        self.head.bias[: len(self.config.roles)] = -4.0  # most cells hold no element
+
+    def forward(self, images_BHWC: Tensor) -> ElementCells:
+        tokens, cells = self.vit(images_BHWC)  # [B, rows, columns, D], [B, h, w, 64]
+        seen = self.within(tokens).unflatten(-1, (CELLS, CELLS, -1)).transpose(2, 3)
+        seen = seen.flatten(3, 4).flatten(1, 2)  # [B, h, w, 64]
+        seen = seen + self.around(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        said = self.head(F.gelu(seen, approximate="tanh")).float().permute(0, 3, 1, 2)  # [B, 5 R, h, w]
+        logits, sides = said.split((len(self.config.roles), 4 * len(self.config.roles)), 1)
+        return ElementCells(logits, 4 * CELL * sides.clamp(max=6).exp().unflatten(1, (-1, 4)))
+
+
+def element_loss(cells: ElementCells, which_BRhw: Tensor, boxes_BM4: Tensor) -> Tensor:
+    """Loss of each image ``[B]``: focal loss of element or not, and 1 - GIoU of boxes at the middles of elements.
+
+    Args:
+        cells: of the model.
+        which_BRhw: number of the element whose middle a cell is, from 1 on; 0 of none.
+        boxes_BM4: each element's [ymin, xmin, ymax, xmax] in pixels of the image.
+    """
+    here = (which_BRhw > 0).float()
+    count = here.sum((1, 2, 3)).clamp(min=1)
+    wrong = F.binary_cross_entropy_with_logits(cells.logits, here, reduction="none")
+    weight = torch.where(which_BRhw > 0, _ALPHA, 1 - _ALPHA) * (1 - (-wrong).exp()) ** _GAMMA
+    image, role, row, column = which_BRhw.nonzero(as_tuple=True)
+    edges = boxes_BM4[image, which_BRhw[image, role, row, column].long() - 1]  # [n, 4]
+    centre = (torch.stack((row, column), -1) * CELL + CELL / 2).to(edges.dtype)
+    true = torch.cat((centre - edges[:, :2], edges[:, 2:] - centre), -1)
+    said = cells.sides.permute(0, 1, 3, 4, 2)[image, role, row, column]  # [n, 4]
+    both, either = torch.minimum(said, true), torch.maximum(said, true)
+    shared = (both[:, 0] + both[:, 2]) * (both[:, 1] + both[:, 3])
+    area = (said[:, 0] + said[:, 2]) * (said[:, 1] + said[:, 3])
+    own = (true[:, 0] + true[:, 2]) * (true[:, 1] + true[:, 3])
+    hull = (either[:, 0] + either[:, 2]) * (either[:, 1] + either[:, 3])
+    union = area + own - shared
+    misplaced = 2 - shared / union - union / hull  # 1 - GIoU (arXiv 1902.09630)
+    per_image = misplaced.new_zeros(len(count)).index_add_(0, image, misplaced)
+    return ((wrong * weight).sum((1, 2, 3)) * 4 + per_image) / count

@@ -1,0 +1,189 @@
+"""Elements of screens: cells to boxes, and expressions to elements."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from openpali import Pali
+from openpali.cli.main import app
+from openpali.data.pipeline.elements import ROLES, Element, mark_middles
+from openpali.infer.elements import SCALE, find_elements
+from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.screens import Screen
+from openpali.model.elements import ElementCells, ElementFinderConfig
+from openpali.model.pages import CELL
+from openpali.model.vit import ViT, ViTConfig
+from openpali.tasks.example import Box, Object, around
+
+
+def line(top: float, *words: tuple[str, float]) -> ReadLine:
+    """Words with where they begin, 8 pixels a character."""
+    read = [ReadWord(text, Box(top, left, top + 16, left + 8 * len(text)), 0.9) for text, left in words]
+    return ReadLine(read, around(word.box for word in read))
+
+
+def element(role: str, *box: float, name: str = "") -> Object:
+    return Object(name or role, Box(*box), confidence=0.8, role=role)
+
+
+SCREEN = Screen(
+    [
+        element("textbox", 10, 100, 40, 400),
+        element("button", 10, 420, 40, 500),
+        element("icon", 15, 510, 35, 530, name="trash"),
+        element("link", 100, 20, 116, 84),
+        element("link", 130, 20, 146, 84),
+        element("checkbox", 200, 20, 214, 34),
+        element("button", 300, 420, 330, 500),
+        element("heading", 60, 20, 80, 120),
+    ],
+    [
+        line(17, ("Search...", 110)),
+        line(17, ("Save", 440)),
+        line(62, ("Account", 20), ("settings", 80)),
+        line(100, ("Profile", 20)),
+        line(130, ("Privacy", 20)),
+        line(199, ("Remember", 40), ("me", 112)),
+        line(307, ("Cancel", 436)),
+        line(400, ("Imprint", 20)),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "index"),
+    [
+        ("the search field", 0),
+        ("Save", 1),
+        ("save button", 1),
+        ("the icon right of Save", 2),
+        ("trash icon", 2),
+        ("Privcy", 4),  # read wrongly, or typed
+        ("the Remember me checkbox", 5),
+        ("the last button", 6),
+        ("button in the bottom right", 6),
+        ("the button below Save", 6),
+        ("the link above Privacy", 3),
+        ("second link", 4),
+        ("Account settings", 7),
+    ],
+)
+def test_an_expression_means_an_element(expression, index) -> None:
+    found = SCREEN.point(expression)
+    assert found is not None
+    assert found.box == SCREEN.elements[index].box
+
+
+def test_words_that_are_no_element_are_found_where_they_stand() -> None:
+    found = SCREEN.point("Imprint")
+    assert found is not None
+    assert found.box == SCREEN.lines[-1].words[0].box
+
+
+def test_nothing_is_found_where_nothing_fits() -> None:
+    assert SCREEN.point("xylophone") is None
+    assert SCREEN.point("the fourth button") is None or SCREEN.point("fourth") is None
+    assert Screen([], []).point("the first button") is None
+
+
+def test_a_role_finds_all_of_it_and_words_find_the_one() -> None:
+    assert [thing.box for thing in SCREEN.detect("button")] == [SCREEN.elements[i].box for i in (1, 6)]
+    assert {thing.name for thing in SCREEN.detect("buttons")} == {"buttons"}
+    assert [thing.box for thing in SCREEN.detect("Cancel")] == [SCREEN.elements[6].box]
+    assert SCREEN.detect("slider") == []
+
+
+class KnowingFinder(nn.Module):
+    """Finds elements of a blank screen where they are, whichever tile is asked about."""
+
+    def __init__(self, elements: list[Element]) -> None:
+        super().__init__()
+        self.config = ElementFinderConfig(ViTConfig(16, (16, 16), 8, 1, 8, 1), ROLES)
+        with torch.device("meta"):
+            self.vit = ViT(self.config.vision)
+        self.elements = elements
+
+    def forward(self, images: Tensor) -> ElementCells:
+        found = []
+        for image in images.float():  # pixels hold a quarter of their place; tiles start at multiples of 192
+            top, left = ((image[0, 0, :2] * 4 * SCALE / 192).round() * 192).tolist()
+            moved = [
+                Element(
+                    role, Box(*(edge * SCALE - start for edge, start in zip(box, (top, left) * 2, strict=True)))
+                )
+                for role, box in self.elements
+            ]
+            which, boxes = (torch.from_numpy(each) for each in mark_middles(moved, ROLES, 256, 256))
+            edges = boxes[(which.long() - 1).clamp(min=0)]
+            centre = torch.arange(64) * CELL + CELL / 2
+            centre = torch.stack(torch.meshgrid(centre, centre, indexing="ij"), -1)
+            sides = torch.cat((centre - edges[..., :2], edges[..., 2:] - centre), -1)
+            found.append((torch.where(which > 0, 5.0, -5.0), sides.permute(0, 3, 1, 2)))
+        return ElementCells(*(torch.stack(each) for each in zip(*found, strict=True)))
+
+
+def test_elements_are_found_across_tiles_once_each() -> None:
+    elements = [
+        Element("button", Box(40, 60, 70, 160)),
+        Element("textbox", Box(300, 300, 340, 700)),  # over two tiles
+        Element("icon", Box(48, 70, 62, 84)),
+        Element("link", Box(500, 820, 520, 890)),
+    ]
+    rows, columns = np.mgrid[:560, :900]
+    found = find_elements(KnowingFinder(elements), (np.stack([rows, columns, 0 * rows], -1) // 4).astype(np.uint8))
+    assert sorted(thing.role for thing in found) == sorted(each.role for each in elements)
+    for thing in found:
+        [true] = [each for each in elements if each.role == thing.role]
+        assert thing.box == pytest.approx(true.box, abs=3)
+        assert thing.confidence == pytest.approx(torch.tensor(5.0).sigmoid().item())
+
+
+@pytest.fixture
+def screenshot() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (120, 200, 3), np.uint8)
+
+
+def test_prompts_for_elements_are_answered_by_their_finder(bundle, screenshot) -> None:
+    pali = Pali.from_pretrained(bundle)
+    buttons = [thing for thing in pali.screen(screenshot).elements if thing.role == "button"]
+    assert buttons
+    [prediction] = pali.predict([[screenshot]], ["detect: button"])
+    assert prediction.part == "elements"
+    assert [thing.box for thing in prediction.answer.objects] == [thing.box for thing in buttons]
+    assert all(0 <= (thing.confidence or -1) <= 1 for thing in prediction.answer.objects)
+    parsed = pali.task("detect").parse(prediction.answer.text, (120, 200))
+    assert [thing.name for thing in parsed.objects] == ["button"] * len(buttons)
+    assert [thing.box for thing in pali.detect([screenshot], ["button"])[0]] == [thing.box for thing in buttons]
+    [drawn] = pali.predict([[screenshot]], ["detect: red circle"])
+    assert drawn.part == "pali"
+
+
+def test_the_last_screen_is_kept_until_another_is_asked_about(bundle, screenshot) -> None:
+    pali = Pali.from_pretrained(bundle)
+    first = pali.screen(screenshot)
+    assert pali.screen(screenshot.copy()) is first
+    assert pali.screen(255 - screenshot) is not first
+    found = pali.point(screenshot, "the button")
+    assert found is not None
+    assert found.role == "button"
+
+
+def test_files_and_commands_give_the_same_elements(bundle, screenshot, tmp_path) -> None:
+    path, answers = tmp_path / "screen.png", tmp_path / "answers.jsonl"
+    Image.fromarray(screenshot).save(path)
+    (tmp_path / "asked.jsonl").write_text(json.dumps({"key": "a", "images": ["screen.png"]}) + "\n")
+    ask = ["predict", "--model", str(bundle)]
+    one = CliRunner().invoke(app, [*ask, str(path), "button", "--task", "detect", "--json"])
+    several = ["--input", str(tmp_path / "asked.jsonl"), "--output", str(answers), "detect: button"]
+    many = CliRunner().invoke(app, [*ask, *several])
+    assert (one.exit_code, many.exit_code) == (0, 0), one.output + many.output
+    expected = Pali.from_pretrained(bundle).detect([screenshot], ["button"])[0]
+    for found in (json.loads(one.stdout), json.loads(answers.read_text())):
+        assert [thing["box"] for thing in found["objects"]] == [list(thing.box) for thing in expected]
