@@ -29,8 +29,9 @@ from PIL import Image as PilImage
 
 from _report import Result, cost, machine, need, rate, report
 from openpali import Pali
-from openpali.eval.pages import ReadWords, WordEvaluator
+from openpali.eval.pages import PageAnswers, WholePageEvaluator, words_by
 from openpali.infer.pages import ReadWord
+from openpali.metrics.words import word_f1
 from openpali.tasks.example import Box, Image
 from openpali.worlds.benchmarks.pages import page_suite
 
@@ -56,23 +57,19 @@ def main() -> None:
 def measure(pali: Pali, limit: int) -> Iterator[Result]:
     """Each engine on each set, and on the dark and light halves of the screens."""
     rapid = Rapid()
-    for benchmark in page_suite():
+    for benchmark in page_suite()[:2]:
         source = benchmark.open(Path())
         drawn = np.random.default_rng(0).permutation(len(source))[: limit or None]
         some = Some(source, sorted(drawn.tolist()))
 
-        def ours(image: Image) -> list[ReadWord]:
-            return [word for line in pali.read_page(image) for word in line.words]
-
-        runs = {"ours": Timed(ours), "rapidocr": Timed(rapid.read)}
+        runs = {"ours": Timed(pali.read_words), "rapidocr": Timed(rapid.read)}
         runs |= {f"tesseract {scale}x": Timed(Tesseract(some, scale).read) for scale in (1, 2)}
-        evaluator = WordEvaluator(benchmark.name, some)
-        pages: dict[str, list[ReadWords]] = {}
+        pages: dict[str, list[PageAnswers]] = {}
         for name, run in runs.items():
-            pages[name] = evaluator.run(run)
+            pages[name] = WholePageEvaluator(benchmark.name, some).run(words_by(run))
 
         scores = {
-            (name, kind): evaluator.score([page for page in read if page.is_of(kind)]).summary["word_f1"]
+            (name, kind): word_f1_of([page for page in read if page.is_of(kind)])
             for name, read in pages.items()
             for kind in ("", *benchmark.kinds)
         }
@@ -82,6 +79,10 @@ def measure(pali: Pali, limit: int) -> Iterator[Result]:
                 name = f"{benchmark.name} {kind}".strip()
                 yield rate(f"{name}: word F1", scores["ours", kind], scores[peer, kind], peer, "F1")
             yield cost(f"{benchmark.name}: time", runs["ours"].mean, runs[peer].mean, peer, "CPU s a page")
+
+
+def word_f1_of(pages: list[PageAnswers]) -> float:
+    return word_f1([page.found for page in pages], [page.true for page in pages]).summary["word_f1"]
 
 
 @dataclass(frozen=True)

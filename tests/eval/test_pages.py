@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import pytest
 
 import openpali.eval.pages as module
+from openpali import Pali
 from openpali.distributed import Ranks
-from openpali.eval.pages import FindingEvaluator, ReadingEvaluator, WordEvaluator
+from openpali.eval.elements import elements_by, points_by
+from openpali.eval.pages import FindingEvaluator, PageAnswers, ReadingEvaluator, WholePageEvaluator, words_by
 from openpali.infer.pages import FoundLine, ReadLine, ReadWord
+from openpali.infer.screens import Screen
+from openpali.metrics.boxes import detection_f1
+from openpali.metrics.words import pointing, word_f1
 from openpali.model.pages import Finder, Reader
-from openpali.tasks.example import Box, Example, Image, Line, Word
+from openpali.tasks.example import Box, Example, Image, Line, Object, Word
 
 LINES = [Line([Word("one", Box(10, 10, 30, 60))]), Line([Word("ﬁve", Box(50, 10, 70, 90))])]
 LINES += [Line([Word("שלום", Box(80, 10, 99, 90))], readable=False)]
@@ -78,15 +84,46 @@ def test_ranks_share_the_pages(found: list[FoundLine]) -> None:
 
 
 def test_words_count_where_truth_says_what_is_there() -> None:
-    evaluator = WordEvaluator("x", Source())
+    evaluator = WholePageEvaluator("x", Source())
     true = [ReadWord("one", Box(12, 12, 28, 58), 1.0), ReadWord("five", Box(50, 10, 70, 90), 1.0)]
     uncounted = [
         ReadWord("word", Box(10, 120, 30, 180), 1.0),  # in an ignored place
         ReadWord("םולש", Box(80, 10, 99, 90), 1.0),  # in text that nobody can read in order
         ReadWord("•", Box(50, 2, 70, 8), 1.0),  # no letter, no digit
     ]
-    pages = evaluator.run(lambda image: [*true, *uncounted])
-    assert evaluator.score(pages).summary == {"word_f1": 1, "word_precision": 1, "word_recall": 1}
+    pages = evaluator.run(words_by(lambda image: [*true, *uncounted]))
+    assert scored(pages) == {"word_f1": 1, "word_precision": 1, "word_recall": 1}
     assert [page.key for page in pages] == ["0", "1", "2", "3"]
-    wrong = evaluator.run(lambda image: [ReadWord("One", Box(12, 12, 28, 58), 1.0), *true[1:]])
-    assert evaluator.score(wrong).summary["word_f1"] == 1 / 2
+    wrong = evaluator.run(words_by(lambda image: [ReadWord("One", Box(12, 12, 28, 58), 1.0), *true[1:]]))
+    assert scored(wrong)["word_f1"] == 1 / 2
+
+
+def scored(pages: list[PageAnswers]) -> dict[str, float]:
+    return word_f1([page.found for page in pages], [page.true for page in pages]).summary
+
+
+def test_points_and_elements_are_asked_about_by_name_and_role(monkeypatch) -> None:
+    class Knows:
+        """Finds each element of the example, the second one elsewhere."""
+
+        def screen(self, image: object) -> Screen:
+            return Screen([THINGS[0], replace(THINGS[1], box=Box(80, 10, 99, 90)), THINGS[2]], [])
+
+    class Named(Source):
+        def __getitem__(self, index: int, /) -> Example:
+            return replace(super().__getitem__(index), objects=THINGS)
+
+    monkeypatch.setattr(Screen, "named", property(lambda self: self.elements))  # nothing is written on it
+    knows = cast("Pali", Knows())
+    [page, *_] = WholePageEvaluator("x", Named(), 1).run(points_by(knows))
+    assert [each.name for each in page.true] == ["Save button", "News link"]  # an icon has no name that one says
+    assert pointing([page.found], [page.true]).summary == {"pointing": 1 / 2}
+    [page, *_] = WholePageEvaluator("x", Named(), 1).run(elements_by(knows))
+    assert detection_f1([page.found], [page.true]).summary["f1@0.5"] == pytest.approx(2 / 3)
+
+
+THINGS = [
+    Object("Save", Box(10, 10, 30, 60), confidence=0.9, role="button"),
+    Object("News", Box(50, 10, 70, 90), confidence=0.9, role="link"),
+    Object("icon", Box(50, 120, 70, 140), confidence=0.9, role="icon"),
+]

@@ -24,7 +24,9 @@ from openpali.data.sources.files import base_name
 from openpali.data.sources.registry import open_source
 from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
+from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
+from openpali.metrics.boxes import Detection
 from openpali.metrics.scores import Scores
 from openpali.metrics.words import word_f1
 from openpali.tasks.base import Task
@@ -37,6 +39,8 @@ DEV_SEED = 62_918_0451  # of the development sets, on which decisions are taken 
 SEEDS: Mapping[EvalSplit, int] = {"heldout": SEED, "dev": DEV_SEED}
 DEV = "@dev"  # ends the name of a benchmark on a development set
 
+AnswerPage = Callable[[Example], tuple[list[Detection], list[Detection]]]
+"""A page -> what is found on it, and what is there."""
 Advance = Callable[[int, int], None]  # done, of how many: for a progress bar
 
 
@@ -259,16 +263,18 @@ class EncoderBenchmark(Benchmark):
 
 @dataclass(frozen=True, kw_only=True)
 class PageBenchmark(Benchmark):
-    """A benchmark whose pages are read whole: the text of each word must be right, and its place.
+    """A benchmark about whole screens and pages, such as their words: what is found must be right, and its place.
 
     Attributes:
-        open: as :attr:`AnswerBenchmark.open`; samples have ``lines`` and ``ignored``.
+        open: as :attr:`AnswerBenchmark.open`; samples have what ``answer`` needs.
+        answer: a model -> what answers about a page, and says what is there.
         kinds: parts of a sample's key that are slices of the card, such as "dark".
-        score: counts the words.
+        score: of what is found on each page, and what is there.
     """
 
     metric: str = "word_f1"
 
     open: Open
+    answer: Callable[[Pali], AnswerPage]
     kinds: Sequence[str] = ()
-    score: Callable[..., Scores] = word_f1
+    score: Callable[[Sequence[Sequence[Detection]], Sequence[Sequence[Detection]]], Scores] = word_f1

@@ -12,13 +12,14 @@ from typing import TypeVar
 
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
+from openpali.eval.benchmark import AnswerPage
 from openpali.eval.evaluators import ALONE, Watch, count, gather, unwatched
 from openpali.eval.ocr import image_hash
 from openpali.infer.pages import ReadWord, find_lines, read_lines
 from openpali.metrics.boxes import Detection, detection_f1
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores
-from openpali.metrics.words import holds_centre, word_f1
+from openpali.metrics.words import holds_centre
 from openpali.model.pages import Finder, Reader
 from openpali.tasks.example import Box, Example, Image
 from openpali.text.characters import numbers_of, plain
@@ -105,13 +106,12 @@ class ReadingEvaluator(PageEvaluator):
 
 
 @dataclass(frozen=True)
-class ReadWords:
-    """The words of a page that count: they have a letter or a digit, and truth says what is where they are.
+class PageAnswers:
+    """What was found on a page, and what is there.
 
     Attributes:
         key: of the page.
         pixels: hash of its image.
-        found, true: words as read, and as they are; texts as :func:`~openpali.text.characters.plain` writes them.
     """
 
     key: str
@@ -125,8 +125,8 @@ class ReadWords:
 
 
 @dataclass(frozen=True)
-class WordEvaluator(PageEvaluator):
-    """Precision, recall and F1 of the words of pages, see :func:`~openpali.metrics.words.word_f1`.
+class WholePageEvaluator(PageEvaluator):
+    """What is found on whole pages, beside what is there.
 
     Attributes:
         watch: called on rank 0 whenever a page is done.
@@ -134,29 +134,31 @@ class WordEvaluator(PageEvaluator):
 
     watch: Watch = unwatched
 
-    def run(self, read: Callable[[Image], Iterable[ReadWord]], ranks: Ranks = ALONE) -> list[ReadWords]:
-        """Read every page. Collective: call it on every rank.
-
-        Args:
-            read: an image ``[H, W, 3]`` uint8 -> its words; of a model, or of any other engine.
-        """
+    def run(self, answer: AnswerPage, ranks: Ranks = ALONE) -> list[PageAnswers]:
+        """Ask about every page. Collective: call it on every rank."""
         done = 0
 
-        def page(example: Example) -> ReadWords:
+        def page(example: Example) -> PageAnswers:
             nonlocal done
-            words = _counted(example, read(example.images[0]))
+            found, true = answer(example)
             done += 1
             self.watch(min(done * ranks.world, self.n), self.n, {})
-            return words
+            return PageAnswers(example.key, image_hash(example.images[0]), found, true)
 
         return self._each(ranks, page)
 
-    def score(self, pages: list[ReadWords]) -> Scores:
-        """The scores of some of the pages."""
-        return word_f1([page.found for page in pages], [page.true for page in pages])
+
+def words_by(read: Callable[[Image], Iterable[ReadWord]]) -> AnswerPage:
+    """The words of pages that count: they have a letter or a digit, and truth says what is where they are.
+
+    Args:
+        read: an image ``[H, W, 3]`` uint8 -> its words; of a model, or of any other engine. Texts become what
+            :func:`~openpali.text.characters.plain` makes of them.
+    """
+    return lambda example: _counted(example, read(example.images[0]))
 
 
-def _counted(example: Example, words: Iterable[ReadWord]) -> ReadWords:
+def _counted(example: Example, words: Iterable[ReadWord]) -> tuple[list[Detection], list[Detection]]:
     true = [Detection(plain(word.text), word.box) for line in example.lines if line.readable for word in line.words]
     unknown = [*example.ignored, *(line.box for line in example.lines if not line.readable)]
     found = [
@@ -165,5 +167,5 @@ def _counted(example: Example, words: Iterable[ReadWord]) -> ReadWords:
         if not any(holds_centre(box, word.box) for box in unknown)
         or any(holds_centre(word.box, other.box) for other in true)
     ]
-    kept = ([word for word in side if any(map(str.isalnum, word.name))] for side in (found, true))
-    return ReadWords(example.key, image_hash(example.images[0]), *kept)
+    read, there = ([word for word in side if any(map(str.isalnum, word.name))] for side in (found, true))
+    return read, there

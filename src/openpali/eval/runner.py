@@ -26,7 +26,7 @@ from openpali.eval.cards import (
 )
 from openpali.eval.evaluators import ALONE, AnswerEvaluator, EmbeddingEvaluator, Watch, once, unwatched
 from openpali.eval.ocr import OcrEngine, WithOcr
-from openpali.eval.pages import WordEvaluator
+from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.eval.predictions import PredictionsFile
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
@@ -191,15 +191,18 @@ def _run_pages(
 ) -> Run:
     began = time.perf_counter()
     source = benchmark.open(data)
-    evaluator = WordEvaluator(benchmark.name, source, limit, watch)
-    pages = evaluator.run(lambda image: [w for line in pali.read_page(image) for w in line.words], ranks)
-    scores = evaluator.score(pages)
+    pages = WholePageEvaluator(benchmark.name, source, limit, watch).run(benchmark.answer(pali), ranks)
+
+    def score(some: Sequence[PageAnswers]) -> Scores:
+        return benchmark.score([page.found for page in some], [page.true for page in some])
+
+    scores = score(pages)
     seen, slices = Seen(), {}
     for page in pages:
-        seen.texts(page.key, page.pixels, *(word.name for word in page.true))
+        seen.texts(page.key, page.pixels, *(thing.name for thing in page.true))
     for kind in benchmark.kinds:
         if some := [page for page in pages if page.is_of(kind)]:
-            value = evaluator.score(some).summary[benchmark.metric]
+            value = score(some).summary[benchmark.metric]
             slices[kind] = {"n": len(some), "value": value, "interval": None}
     card = make_card(
         benchmark,

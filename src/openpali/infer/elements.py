@@ -39,7 +39,7 @@ def find_elements(finder: ElementFinder, image: Image, least: float = LEAST) -> 
     highest = probability == F.max_pool2d(probability[None], 3, 1, 1)[0]
     role, row, column = (highest & (probability >= least)).nonzero(as_tuple=True)
     centre = torch.stack((row, column), -1) * CELL + CELL / 2
-    own = sides.unflatten(0, (-1, 4)).permute(0, 2, 3, 1)[role, row, column]  # [n, 4]
+    own = sides.reshape(len(roles), 4, *probability.shape[1:])[role, :, row, column]  # [n, 4]
     grown = torch.tensor([height / small.height, width / small.width] * 2)
     edges = torch.cat((centre - own[:, :2], centre + own[:, 2:]), -1) * grown
     edges = edges.clamp(torch.zeros(4), torch.tensor([height, width] * 2))

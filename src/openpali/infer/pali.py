@@ -26,7 +26,7 @@ from openpali.infer.elements import find_elements
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
 from openpali.infer.generate import Decoding, Generation
-from openpali.infer.pages import ReadLine, read_page
+from openpali.infer.pages import ReadLine, ReadWord, read_page
 from openpali.infer.pipeline import (
     BATCH,
     LONGEST_PROMPT,
@@ -229,6 +229,10 @@ class Pali:
         """
         (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
         return read_page(cast(Finder, finder), cast(Reader, reader), open_image(image).pixels)
+
+    def read_words(self, image: ImageLike) -> list[ReadWord]:
+        """The words of :meth:`read_page`, one after another."""
+        return [word for line in self.read_page(image) for word in line.words]
 
     def screen(self, image: ImageLike) -> Screen:
         """The elements of a screen, such as buttons and icons, and what is written on it; the last is kept.

@@ -36,6 +36,27 @@ def word_f1(predictions: Sequence[Sequence[Detection]], references: Sequence[Seq
     )
 
 
+def pointing(predictions: Sequence[Sequence[Detection]], references: Sequence[Sequence[Detection]]) -> Scores:
+    """Share of expressions whose point, the centre of the box that is found, lies in the true box (ScreenSpot).
+
+    Args:
+        predictions: of each page, a box for each expression, which is its name; those without an answer are left
+            out.
+        references: true boxes of each page, named by their expressions.
+
+    Returns:
+        ``pointing`` in 0..1 over all expressions of all pages; per page, too, 1 for a page without any.
+    """
+    check_paired(predictions, references)
+    hits = [
+        [any(one.name == each.name and holds_centre(each.box, one.box) for one in found) for each in true]
+        for found, true in zip(predictions, references, strict=True)
+    ]
+    every = [hit for page in hits for hit in page]
+    per_page = [sum(page) / len(page) if page else 1.0 for page in hits]
+    return Scores({"pointing": sum(every) / max(1, len(every))}, {"pointing": per_page})
+
+
 def _hits(found: Sequence[Detection], true: Sequence[Detection]) -> int:
     open_by_text: dict[str, list[Detection]] = {}
     for word in true:

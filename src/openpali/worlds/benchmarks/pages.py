@@ -5,27 +5,61 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import PageBenchmark
+from openpali.eval.benchmark import AnswerPage, PageBenchmark
+from openpali.eval.elements import elements_by, points_by
+from openpali.eval.pages import words_by
+from openpali.infer.pali import Pali
+from openpali.metrics.boxes import detection_f1
+from openpali.metrics.words import pointing
 
 _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"
 """Made once by ``tests/eval/make_real_pages.py``; only for evaluation."""
 
+_THEMES = ("light", "dark")
+
+
+def _words(pali: Pali) -> AnswerPage:
+    return words_by(pali.read_words)
+
 
 def page_suite() -> list[PageBenchmark]:
-    """Screens of a package of dashboards, half of them dark, and pages of a manual in ten languages."""
+    """Screens of a package of dashboards, half of them dark, and pages of a manual in ten languages: their words;
+    and of the screens, their elements, and what expressions mean."""
     return [
         PageBenchmark(
             name="real/screens",
             title="Words of real screens, half of them dark",
             split="all, 60 windows",
             open=lambda root: open_source(str(SCREENS), {}),
-            kinds=("light", "dark"),
+            answer=_words,
+            kinds=_THEMES,
         ),
         PageBenchmark(
             name="real/documents",
             title="Words of printed pages, 100 to 150 dpi",
             split="all, 20 pages",
             open=lambda root: open_source(str(DOCUMENTS), {}),
+            answer=_words,
+        ),
+        PageBenchmark(
+            name="real/elements",
+            title="Elements of real screens by role, such as buttons",
+            split="all, 60 windows",
+            metric="f1@0.5",
+            open=lambda root: open_source(str(SCREENS), {}),
+            answer=elements_by,
+            kinds=_THEMES,
+            score=detection_f1,
+        ),
+        PageBenchmark(
+            name="real/points",
+            title="Elements of real screens by name and role: the point lies in the element",
+            split="all, 60 windows",
+            metric="pointing",
+            open=lambda root: open_source(str(SCREENS), {}),
+            answer=points_by,
+            kinds=_THEMES,
+            score=pointing,
         ),
     ]
