@@ -26,7 +26,7 @@ class ReaderArchitecture(Architecture[ReaderConfig]):
     config = ReaderConfig
     network = Reader
     presets = {
-        name: ReaderConfig(replace(shape.vision, patch_size=16, grid=(2, 32)), ())
+        name: ReaderConfig(replace(shape.vision, patch_size=16, grid=(2, 32)), (), steps=8)
         for name, shape in PRESETS.items()
     }
     blocks = {Block: ()}

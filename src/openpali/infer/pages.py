@@ -19,7 +19,7 @@ from PIL import Image as PilImage
 
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View
 from openpali.infer.tiles import cells_of
-from openpali.model.pages import CELL, CELLS, PATCH, Finder, Reader
+from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
 
 LINES = 32  # of a batch
@@ -181,7 +181,7 @@ class _Piece(NamedTuple):
 def read_lines(reader: Reader, image: Image, boxes: Sequence[Box]) -> list[ReadLine]:
     """What lines of an image ``[H, W, 3]`` uint8 say, by their boxes."""
     page = PilImage.fromarray(image)
-    height, widest = reader.vit.config.image_size
+    (height, widest), steps = reader.vit.config.image_size, reader.config.steps
     pieces = [piece for i, box in enumerate(boxes) for piece in _pieces(page, i, box, height, widest)]
     words: list[list[ReadWord]] = [[] for _ in boxes]
     said: dict[int, list[ReadWord]] = {}
@@ -196,8 +196,8 @@ def read_lines(reader: Reader, image: Image, boxes: Sequence[Box]) -> list[ReadL
         columns = torch.tensor([pieces[i].columns for i in some])
         scores = reader(torch.from_numpy(batch), columns).softmax(-1)
         for i, row in zip(some, scores.numpy(), strict=True):
-            steps = pieces[i].columns * CELLS
-            said[i] = list(_words(row[:steps], reader.config.characters, pieces[i].view, boxes[pieces[i].line]))
+            spoken, box = row[: pieces[i].columns * steps], boxes[pieces[i].line]
+            said[i] = list(_words(spoken, PATCH // steps, reader.config.characters, pieces[i].view, box))
     for i, piece in enumerate(pieces):
         words[piece.line] += said[i]
     return [ReadLine(own, around([box, *(w.box for w in own)])) for own, box in zip(words, boxes, strict=True)]
@@ -230,8 +230,11 @@ def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> float:
     return int(first) + float(start + stop) / 2
 
 
-def _words(scores: NDArray[np.float32], characters: Sequence[str], view: View, line: Box) -> Iterator[ReadWord]:
-    """Words of the likeliest characters of each column ``[T, 1 + C]``; a word's box ends with its characters."""
+def _words(
+    scores: NDArray[np.float32], step: int, characters: Sequence[str], view: View, line: Box
+) -> Iterator[ReadWord]:
+    """Words of the likeliest characters of each column ``[T, 1 + C]``, of ``step`` pixels; a word's box ends with
+    its characters."""
     best = scores.argmax(-1)
     letters: list[tuple[str, int, float]] = []  # character, column, probability
     for column, number in enumerate(best.tolist()):
@@ -244,7 +247,7 @@ def _words(scores: NDArray[np.float32], characters: Sequence[str], view: View, l
         if letter[0] != " ":
             word.append(letter)
         elif word:
-            left, right = (view.left + (column * CELL) / view.right for column in (word[0][1], word[-1][1] + 1))
+            left, right = (view.left + column * step / view.right for column in (word[0][1], word[-1][1] + 1))
             grow = 0.2 * (line.ymax - line.ymin)  # CTC fires somewhere within a character
             box = Box(line.ymin, max(line.xmin, left - grow), line.ymax, min(line.xmax, right + grow))
             if box.xmin < box.xmax:

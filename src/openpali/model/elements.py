@@ -22,7 +22,7 @@ from openpali.model.pages import CELL, CELLS, PageViT
 from openpali.model.vit import ViTConfig
 
 _CHANNELS = 64  # of what is known of a cell
-_ALPHA, _GAMMA = 0.25, 2.0  # of the focal loss (arXiv 1708.02002)
+_GAMMA = 2.0  # of the focal loss (arXiv 1708.02002)
 
 
 @dataclass(frozen=True)
@@ -75,26 +75,36 @@ class ElementFinder(nn.Module):
 def element_loss(cells: ElementCells, which_BRhw: Tensor, boxes_BM4: Tensor) -> Tensor:
     """Loss of each image ``[B]``: focal loss of element or not, and 1 - GIoU of boxes at the middles of elements.
 
+    Each element counts as much as any other, however many cells its middle has.
+
     Args:
         cells: of the model.
-        which_BRhw: number of the element whose middle a cell is, from 1 on; 0 of none.
+        which_BRhw: number of the element whose middle a cell is, from 1 on; 0 where no element of the role is, and
+            -1 where nobody knows.
         boxes_BM4: each element's [ymin, xmin, ymax, xmax] in pixels of the image.
     """
-    here = (which_BRhw > 0).float()
-    count = here.sum((1, 2, 3)).clamp(min=1)
-    wrong = F.binary_cross_entropy_with_logits(cells.logits, here, reduction="none")
-    weight = torch.where(which_BRhw > 0, _ALPHA, 1 - _ALPHA) * (1 - (-wrong).exp()) ** _GAMMA
-    image, role, row, column = which_BRhw.nonzero(as_tuple=True)
-    edges = boxes_BM4[image, which_BRhw[image, role, row, column].long() - 1]  # [n, 4]
-    centre = (torch.stack((row, column), -1) * CELL + CELL / 2).to(edges.dtype)
-    true = torch.cat((centre - edges[:, :2], edges[:, 2:] - centre), -1)
-    said = cells.sides.permute(0, 1, 3, 4, 2)[image, role, row, column]  # [n, 4]
-    both, either = torch.minimum(said, true), torch.maximum(said, true)
-    shared = (both[:, 0] + both[:, 2]) * (both[:, 1] + both[:, 3])
-    area = (said[:, 0] + said[:, 2]) * (said[:, 1] + said[:, 3])
-    own = (true[:, 0] + true[:, 2]) * (true[:, 1] + true[:, 3])
-    hull = (either[:, 0] + either[:, 2]) * (either[:, 1] + either[:, 3])
-    union = area + own - shared
-    misplaced = 2 - shared / union - union / hull  # 1 - GIoU (arXiv 1902.09630)
-    per_image = misplaced.new_zeros(len(count)).index_add_(0, image, misplaced)
-    return ((wrong * weight).sum((1, 2, 3)) * 4 + per_image) / count
+    logits = cells.logits
+    absent = (logits.sigmoid() ** _GAMMA * F.softplus(logits) * (which_BRhw == 0)).sum((1, 2, 3))
+    image, role, row, column = (which_BRhw > 0).nonzero(as_tuple=True)
+    number = which_BRhw[image, role, row, column].long() - 1
+    middles = torch.zeros_like(boxes_BM4[..., 0]).index_put_(  # [B, M]: cells of each
+        (image, number), torch.ones_like(image, dtype=boxes_BM4.dtype), accumulate=True
+    )
+    own = logits[image, role, row, column]
+    present = (-own).sigmoid() ** _GAMMA * F.softplus(-own)
+    said = cells.sides[image, role, :, row, column]  # [n, 4]
+    centre = (torch.stack((row, column), -1) * CELL + CELL / 2).to(boxes_BM4.dtype)
+    edges = boxes_BM4[image, number]
+    missed = present + 1 - _giou(said, torch.cat((centre - edges[:, :2], edges[:, 2:] - centre), -1))
+    per_image = absent.index_add(0, image, missed / middles[image, number])
+    return per_image / (middles > 0).sum(1).clamp(min=1)
+
+
+def _giou(one_N4: Tensor, other_N4: Tensor) -> Tensor:
+    """Generalised IoU (arXiv 1902.09630) of boxes around the same points, by the distances of their sides."""
+    both, either = torch.minimum(one_N4, other_N4), torch.maximum(one_N4, other_N4)
+    shared, hull, area, other = (
+        (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3]) for sides in (both, either, one_N4, other_N4)
+    )
+    union = area + other - shared
+    return shared / union + union / hull - 1

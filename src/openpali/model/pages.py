@@ -2,7 +2,7 @@
 
 The finder looks at a page at small scale. For every cell of 4 x 4 pixels it says whether the middle of a line of
 text is there, and how far the line reaches up and down, as EAST (arXiv 1704.03155) and DB (arXiv 1911.08947) do on
-a CNN. The reader looks at one line at large scale, and names a character for every column of 4 pixels, with CTC
+a CNN. The reader looks at one line at large scale, and names a character for every few pixels, with CTC
 (Graves et al. 2006; SVTR, arXiv 2205.00159). Both see an image as patches and as cells: :class:`PageViT`.
 
 Shapes: B batch, H W pixels, h w cells, N patches, D width, T columns, C characters.
@@ -24,7 +24,7 @@ from openpali.model.layers import Linear
 from openpali.model.vit import LAYER_NORM_EPS, ViT, ViTConfig, scaled
 
 CELL = 4
-"""Pixels of a cell's side and of a column's width."""
+"""Pixels of a cell's side."""
 PATCH = 16
 """Pixels of a patch's side: what four convolutions of stride 2 make of an image."""
 CELLS = PATCH // CELL
@@ -155,23 +155,26 @@ class ReaderConfig:
     Attributes:
         vision: of its ViT. The rows of its grid make the height of a line, its columns the widest line.
         characters: what it can write, in the order of its outputs; the first is the space.
+        steps: columns of a patch for which it names a character, a multiple of 4. CTC needs three for "ll", which
+            is 10 pixels wide in a line of 32.
     """
 
     vision: ViTConfig
     characters: tuple[str, ...]
+    steps: int = CELLS
 
 
 class Reader(nn.Module):
-    """Lines ``[B, H, W, 3]`` as for :class:`PageViT` -> logits ``[B, W / 4, 1 + C]`` of nothing (CTC's blank) and
-    each character."""
+    """Lines ``[B, H, W, 3]`` as for :class:`PageViT` -> logits ``[B, T, 1 + C]`` of nothing (CTC's blank) and each
+    character; T is ``steps`` for each patch."""
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
         self.config = config
         self.vit = PageViT(config.vision)
         rows = config.vision.grid[0]
-        self.within = Linear(rows * config.vision.width, CELLS * _COLUMN_CHANNELS)
-        self.around = Linear(rows * CELLS * _CHANNELS[1], _COLUMN_CHANNELS)
+        self.within = Linear(rows * config.vision.width, config.steps * _COLUMN_CHANNELS)
+        self.around = Linear(rows * CELLS * _CHANNELS[1], config.steps // CELLS * _COLUMN_CHANNELS)
         self.head = Linear(_COLUMN_CHANNELS, 1 + len(config.characters))
 
     def init_weights(self) -> None:
@@ -180,9 +183,10 @@ class Reader(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, lines_BHWC: Tensor, columns_B: Tensor | None = None) -> Tensor:
-        tokens, cells = self.vit(lines_BHWC, columns_B)  # [B, rows, columns, D], [B, h, T, 64]
-        seen = self.within(tokens.transpose(1, 2).flatten(2)).unflatten(-1, (CELLS, -1)).flatten(1, 2)
-        seen = seen + self.around(cells.transpose(1, 2).flatten(2))  # [B, T, 192]
+        tokens, cells = self.vit(lines_BHWC, columns_B)  # [B, rows, columns, D], [B, h, w, 64]
+        seen, around = self.within(tokens.transpose(1, 2).flatten(2)), self.around(cells.transpose(1, 2).flatten(2))
+        seen, around = (each.unflatten(-1, (-1, _COLUMN_CHANNELS)).flatten(1, 2) for each in (seen, around))
+        seen = seen + around  # [B, T, 192]
         return cast(Tensor, self.head(F.gelu(seen, approximate="tanh")).float())
 
 

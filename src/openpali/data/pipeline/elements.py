@@ -103,20 +103,21 @@ def mark_middles(
 ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """For each role and cell, the number of the element whose middle is there, from 1 on; and all boxes.
 
-    Where two of a role lie in each other, the smaller has the cell.
+    Other cells of an element have -1: nobody knows where its middle ends. Where two of a role lie in each other,
+    the smaller has the cell.
     """
     which = np.zeros((len(roles), height // CELL, width // CELL), np.int16)
     ordered = sorted(elements, key=lambda each: -_area(each.box))
-    for number, (role, box) in enumerate(ordered, 1):
-        rows = _middle(box.ymin, box.ymax, which.shape[1])
-        columns = _middle(box.xmin, box.xmax, which.shape[2])
-        which[roles.index(role), rows, columns] = number
+    for number, (role, (ymin, xmin, ymax, xmax)) in enumerate(ordered, 1):
+        own, (rows, columns) = which[roles.index(role)], which.shape[1:]
+        own[_cells(ymin, ymax, rows, 0.5), _cells(xmin, xmax, columns, 0.5)] = -1
+        own[_cells(ymin, ymax, rows, _MIDDLE), _cells(xmin, xmax, columns, _MIDDLE)] = number
     return which, np.array([box for _, box in ordered], np.float32).reshape(-1, 4)
 
 
-def _middle(first: float, last: float, cells: int) -> slice:
-    """Cells whose centres are in the middle of an interval, at least the one that its centre is in."""
-    centre, half = (first + last) / 2, _MIDDLE * (last - first)
+def _cells(first: float, last: float, cells: int, share: float) -> slice:
+    """Cells whose centres are nearer to that of an interval than a share of it, at least the one that it is in."""
+    centre, half = (first + last) / 2, share * (last - first)
     start = int(np.ceil((centre - half) / CELL - 0.5))
     stop = int(np.floor((centre + half) / CELL - 0.5)) + 1
     if stop <= start:

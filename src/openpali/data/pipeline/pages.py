@@ -14,7 +14,7 @@ from PIL import Image as PilImage
 
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, first_image
-from openpali.model.pages import CELL, PATCH
+from openpali.model.pages import CELL, CELLS, PATCH
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Box, Example, Image, Line, Size, Word, around
 from openpali.text.characters import numbers_of, plain
@@ -145,15 +145,17 @@ class ReadingEncoder:
     """Pieces of lines at the height of the reader; an example without ``lines`` is one line, its ``text``.
 
     Batches have ``lines [R, H, W, 3]`` uint8, with padding on the right, ``columns [R]``, patches in a row of each
-    line, ``characters [R, L]``, numbers counted from 1 and padded with 0, ``places [R, L]``, the column of cells
+    line, ``characters [R, L]``, numbers counted from 1 and padded with 0, ``places [R, L]``, the step of the reader
     in which a character's middle is, or -1 where nobody knows, and ``row [R]``, the example of each line.
 
     Attributes:
         pieces: lines of an example.
+        steps: of the reader, in a patch.
         recoloured: share of lines in other colours.
     """
 
     pieces: int = 8
+    steps: int = CELLS
     recoloured: float = 0.3
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
@@ -189,13 +191,14 @@ class ReadingEncoder:
         if not numbers:
             return None
         view, width = view_of_line(box, height, width, rng)
-        columns = width // CELL
+        step = PATCH // self.steps  # pixels
+        columns = width // step
         if len(numbers) + sum(a == b for a, b in pairwise(numbers)) > columns:
             return None
         pixels = view.of(image, height, width)
         if rng.random() < self.recoloured:
             pixels = recolour(pixels, rng)
-        middles = [min(max(0, int((x - view.left) * view.right / CELL)), columns - 1) for x in _middles(words)]
+        middles = [min(max(0, int((x - view.left) * view.right / step)), columns - 1) for x in _middles(words)]
         return _Piece(pixels, numbers, middles)
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:

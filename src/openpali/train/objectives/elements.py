@@ -48,7 +48,10 @@ class ElementObjective(Objective[ElementRecipe]):
         cells, here = cast(ElementCells, self.model(batch["images"])), batch["which"] > 0
         rows = element_loss(cells, batch["which"], batch["boxes"])
         found = cells.logits.detach() > 0
-        extra = {"missed": (here & ~found).sum() / here.sum(), "false": (found & ~here).sum() / found.sum()}
+        extra = {
+            "missed": (here & ~found).sum() / here.sum(),
+            "false": (found & (batch["which"] == 0)).sum() / found.sum().clamp(min=1),
+        }
         per_row = rows.detach().view(-1, self.recipe.crops).mean(1)
         return Losses(rows.sum() / total_weight, per_row, extra)
 

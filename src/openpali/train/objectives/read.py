@@ -12,7 +12,7 @@ from torch import Tensor
 from openpali.data.pipeline.encode import Batch, Encoder
 from openpali.data.pipeline.pages import WIDTHS, ReadingEncoder
 from openpali.eval.pages import ReadingEvaluator
-from openpali.model.pages import CELL, CELLS, PATCH, ReaderConfig, best_path, placing_loss, reading_loss
+from openpali.model.pages import CELL, PATCH, ReaderConfig, best_path, placing_loss, reading_loss
 from openpali.tasks.registry import Tools
 from openpali.text.characters import CHARACTERS
 from openpali.train.evaluation import Evaluation, of_pages
@@ -31,9 +31,12 @@ class ReadRecipe(EvaluatedRecipe):
 
     Attributes:
         pieces: lines of a page in a sample.
+        placing: weight of the loss that asks for each character near its place. CTC alone begins with a long
+            plateau; later this loss stands in the way of double letters.
     """
 
     pieces: int = Field(8, gt=0)
+    placing: float = Field(1.0, ge=0)
     parts: ClassVar[bool] = True
     evals: list[PageEvalSpec] = Field([])
 
@@ -57,7 +60,7 @@ class ReadObjective(Objective[ReadRecipe]):
         return shape if shape.characters else dataclasses.replace(shape, characters=CHARACTERS)
 
     def make_encoder(self) -> Encoder:
-        return ReadingEncoder(self.recipe.pieces)
+        return ReadingEncoder(self.recipe.pieces, self.config.steps)
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         order = batch["columns"].argsort()
@@ -67,14 +70,14 @@ class ReadObjective(Objective[ReadRecipe]):
         count = rows.bincount()
         per_row = lines.new_zeros(len(count)).index_add_(0, rows, lines.detach()) / count
         extra = {"misread": misread.float().mean(), "misplaced": placed.detach().mean()}
-        return Losses((lines + placed).sum() / total_weight, per_row, extra)
+        return Losses((lines + self.recipe.placing * placed).sum() / total_weight, per_row, extra)
 
     def _lines(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of lines of like width: what reading and placing costs, and which are misread; each ``[R]``."""
         characters, columns = batch["characters"], batch["columns"]
         widest = -(-int(columns[-1]) * PATCH // WIDTHS) * WIDTHS
         logits = self.model(batch["lines"][:, :, :widest], columns)
-        steps = columns * CELLS
+        steps = columns * self.config.steps
         lines = reading_loss(logits, steps, characters) / (characters > 0).sum(1)
         placed = placing_loss(logits, batch["places"], characters)
         misread = (best_path(logits.detach(), steps, characters.shape[1]) != characters).any(1)
