@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -49,12 +50,17 @@ def test_json_has_boxes_and_confidences(bundle: Path, page: Path) -> None:
 
 def test_every_format_says_the_same(bundle: Path, page: Path) -> None:
     record = json.loads(read(bundle, page, "--format", "json").stdout)
-    assert read(bundle, page).stdout == record["text"] + "\n\f"
+    blocks = groupby(record["lines"], lambda line: line["block"])
+    assert (
+        read(bundle, page).stdout
+        == "\n\n".join("\n".join(line["text"] for line in lines) for _, lines in blocks) + "\n\f"
+    )
     assert [line.text for line in Pali.from_pretrained(bundle).read_page(page)] == record["text"].split("\n")
 
-    rows = csv.DictReader(
-        io.StringIO(read(bundle, page, "--format", "tsv").stdout), delimiter="\t", quoting=csv.QUOTE_NONE
-    )
+    tsv = io.StringIO(read(bundle, page, "--format", "tsv").stdout)
+    rows = list(csv.DictReader(tsv, delimiter="\t", quoting=csv.QUOTE_NONE))
+    blocks_of = [int(row["block_num"]) for row in rows if row["level"] == "4"]
+    assert blocks_of == [line["block"] + 1 for line in record["lines"]]
     table = [row for row in rows if row["level"] == "5"]
     assert [row["text"] for row in table] == words_of(record)
     assert all(0 <= float(row["conf"]) <= 100 for row in table)

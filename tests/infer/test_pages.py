@@ -13,7 +13,18 @@ from PIL import Image as PilImage
 from torch import Tensor, nn
 
 from openpali.data.pipeline.pages import View, mark_cells
-from openpali.infer.pages import FoundLine, _lines, _pieces, _words, find_lines, read_lines, read_page
+from openpali.infer import pages
+from openpali.infer.pages import (
+    FoundLine,
+    ReadLine,
+    ReadWord,
+    _lines,
+    _pieces,
+    _words,
+    find_lines,
+    read_lines,
+    read_page,
+)
 from openpali.model.pages import CELL, Cells, Finder, Reader, ReaderConfig
 from openpali.model.vit import ViT, ViTConfig
 from openpali.tasks.example import Box
@@ -135,6 +146,14 @@ def test_lines_are_read_into_words_with_boxes() -> None:
     assert first.box.xmin < 40 < first.box.xmax
     assert first.box.xmax < second.box.xmin < 140 < 164 < second.box.xmax
     assert first.confidence == pytest.approx(1, abs=1e-3)
+
+
+def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = [Box(20 * i, left, 20 * i + 14, left + 300) for left in (0, 350) for i in range(4)]
+    monkeypatch.setattr(pages, "find_lines", lambda *_: [FoundLine(box, 1.0) for box in sorted(columns)])
+    monkeypatch.setattr(pages, "read_lines", lambda *given: [ReadLine([ReadWord("a", b, 1)], b) for b in given[2]])
+    read = read_page(cast(Finder, None), cast(Reader, None), np.zeros((100, 700, 3), np.uint8))
+    assert [(line.box, line.block) for line in read] == [(box, i // 4) for i, box in enumerate(columns)]
 
 
 def test_an_empty_page_has_no_text() -> None:

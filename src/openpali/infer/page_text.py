@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 from typing import Any, ClassVar
 
 from PIL import Image as PilImage
@@ -62,7 +63,12 @@ class ReadPage:
             "width": self.width,
             "text": self.text,
             "lines": [
-                {"text": line.text, **_placed(line), "words": [{"text": w.text, **_placed(w)} for w in line.words]}
+                {
+                    "text": line.text,
+                    "block": line.block,
+                    **_placed(line),
+                    "words": [{"text": w.text, **_placed(w)} for w in line.words],
+                }
                 for line in self.lines
             ],
         }
@@ -74,7 +80,7 @@ class ReadPage:
 
 
 class TextFormat:
-    """Text; a page ends with a form feed, as Tesseract's and pdftotext's.
+    """Text, with an empty line between blocks; a page ends with a form feed, as Tesseract's and pdftotext's.
 
     Attributes:
         head, tail: what stands before the first page, and after the last.
@@ -84,7 +90,8 @@ class TextFormat:
     tail: ClassVar[str] = ""
 
     def page(self, page: ReadPage) -> str:
-        return page.text + "\n\f"
+        blocks = groupby(page.lines, lambda line: line.block)
+        return "\n\n".join("\n".join(line.text for line in lines) for _, lines in blocks) + "\n\f"
 
 
 class JsonFormat(TextFormat):
@@ -95,22 +102,22 @@ class JsonFormat(TextFormat):
 
 
 class TsvFormat(TextFormat):
-    """The columns of ``tesseract ... tsv``; each line is a block of its own."""
+    """The columns of ``tesseract ... tsv``; lines are numbered through the page."""
 
     head = "\t".join(_COLUMNS) + "\n"
 
     def page(self, page: ReadPage) -> str:
-        rows = [self._row(_PAGE, page.number, 0, 0, Box(0, 0, page.height, page.width), -1, "")]
+        rows = [self._row(_PAGE, (page.number, 0, 0, 0, 0), Box(0, 0, page.height, page.width))]
         for i, line in enumerate(page.lines, 1):
-            rows.append(self._row(_LINE, page.number, i, 0, line.box, -1, ""))
+            place = page.number, line.block + 1, 1, i
+            rows.append(self._row(_LINE, (*place, 0), line.box))
             for j, word in enumerate(line.words, 1):
-                rows.append(self._row(_WORD, page.number, i, j, word.box, 100 * word.confidence, word.text))
+                rows.append(self._row(_WORD, (*place, j), word.box, 100 * word.confidence, word.text))
         return "".join(rows)
 
-    def _row(self, level: int, page: int, line: int, word: int, box: Box, confidence: float, text: str) -> str:
+    def _row(self, level: int, place: tuple[int, ...], box: Box, confidence: float = -1, text: str = "") -> str:
         top, left, bottom, right = _whole(box)
-        block = int(line > 0)
-        numbers = (level, page, line, block, block, word, left, top, right - left, bottom - top)
+        numbers = (level, *place, left, top, right - left, bottom - top)
         return "\t".join([*map(str, numbers), f"{confidence:.6g}", text]) + "\n"
 
 

@@ -7,7 +7,7 @@ of either, and of the cells of the page.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View
+from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
@@ -51,10 +52,15 @@ class ReadWord:
 
 @dataclass(frozen=True)
 class ReadLine:
-    """A line of a page; its words are in the order in which they are read."""
+    """A line of a page; its words are in the order in which they are read.
+
+    Attributes:
+        block: number of the paragraph, column or table that it is in, from 0 on.
+    """
 
     words: Sequence[ReadWord]
     box: Box
+    block: int = 0
 
     @property
     def confidence(self) -> float:
@@ -68,10 +74,11 @@ class ReadLine:
 
 
 def read_page(finder: Finder, reader: Reader, image: Image) -> list[ReadLine]:
-    """The lines of a page ``[H, W, 3]`` uint8, from top to bottom; those without a character are left out."""
-    found = sorted(find_lines(finder, image), key=lambda line: (line.box.ymin, line.box.xmin))
-    lines = read_lines(reader, image, [line.box for line in found])
-    return [line for line in lines if line.words]
+    """The lines of a page ``[H, W, 3]`` uint8, in reading order; those without a character are left out."""
+    boxes = [line.box for line in find_lines(finder, image)]
+    order = [(i, block) for block, some in enumerate(reading_order(boxes)) for i in some]
+    lines = read_lines(reader, image, [boxes[i] for i, _ in order])
+    return [replace(line, block=block) for line, (_, block) in zip(lines, order, strict=True) if line.words]
 
 
 # ---- the first pass
