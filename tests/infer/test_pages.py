@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 from torch import Tensor, nn
 
-from openpali.data.pipeline.pages import View, mark_cells
+from openpali.data.pipeline.pages import View, mark_cells, view_of_line
 from openpali.infer import pages
 from openpali.infer.pages import (
     FoundLine,
@@ -107,6 +107,17 @@ def test_tiles_make_one_page() -> None:
 @pytest.mark.parametrize("size", [(5, 7), (256, 256), (257, 300)])
 def test_any_size_of_page_is_seen(size: tuple[int, int]) -> None:
     assert find_lines(cast(Finder, KnowingFinder()), np.zeros((*size, 3), np.uint8)) == []
+
+
+@given(st.floats(0, 90), st.floats(0, 300), st.floats(4, 60), st.floats(1, 2000))
+def test_lines_are_seen_as_in_training(top: float, left: float, tall: float, wide: float) -> None:
+    box = Box(top, left, top + tall, left + wide)
+    *others, last = _pieces(PilImage.new("RGB", (2400, 200)), 0, box, 32, 512)
+    if not others:
+        assert (last.view, last.columns * 16) == view_of_line(box, 32, 512)
+    for piece in (*others, last):
+        seen = piece.view.box(box)
+        assert (seen.ymin, seen.ymax) == pytest.approx((32 * 0.1, 32 * 0.9))
 
 
 def test_long_lines_are_cut_between_words() -> None:

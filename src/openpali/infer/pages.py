@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
-from openpali.data.pipeline.pages import MARGIN, WIDTHS, View
+from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, view_of_line
 from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
 from openpali.model.pages import CELL, PATCH, Finder, Reader
@@ -213,16 +213,16 @@ def read_lines(reader: Reader, image: Image, boxes: Sequence[Box]) -> list[ReadL
 def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int) -> Iterator[_Piece]:
     """Parts of a line of at most ``widest`` pixels at the height of the reader, cut where nothing is written."""
     room = MARGIN * (box.ymax - box.ymin)
-    scale = height / (box.ymax - box.ymin + 2 * room)
-    left, end = box.xmin - room, box.xmax + room
-    while True:
-        most = left + widest / scale
-        right = end if end <= most else _cut(page, box, left + 0.6 * (most - left), most)
-        columns = max(1, -(-int((right - left) * scale) // PATCH))
-        yield _Piece(line, View(box.ymin - room, left, scale, scale), min(columns, widest // PATCH))
-        if right >= end:
-            return
-        left = right
+    most = widest / height * (box.ymax - box.ymin + 2 * room)
+    parts: list[tuple[float, float]] = []
+    left = box.xmin
+    while left - room + most < box.xmax + room:
+        cut = _cut(page, box, left - room + 0.6 * most, left - room + most)
+        parts.append((left, cut - room))
+        left = cut + room
+    for start, right in [*parts, (left, box.xmax)]:
+        view, wide = view_of_line(box._replace(xmin=start, xmax=right), height, widest)
+        yield _Piece(line, view, wide // PATCH)
 
 
 def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> float:

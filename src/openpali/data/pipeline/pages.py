@@ -233,10 +233,10 @@ class _Piece(NamedTuple):
 
 
 def view_of_line(box: Box, height: int, width: int, rng: np.random.Generator | None = None) -> tuple[View, int]:
-    """How a line is seen ``height`` pixels high: the box with :data:`MARGIN` around it; and its width in pixels, a
-    multiple of 16 up to ``width``.
+    """How the reader sees a line ``height`` pixels high: the box with :data:`MARGIN` around it; and its width in
+    pixels, a multiple of 16 up to ``width``.
 
-    ``rng`` moves and stretches it a little, as a finder does that is not exact.
+    In training ``rng`` moves and stretches it a little, as a finder does that is not exact.
     """
 
     def move(most: float) -> float:
