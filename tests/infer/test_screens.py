@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 
 import numpy as np
 import pytest
@@ -16,11 +18,14 @@ from openpali.cli.main import app
 from openpali.data.pipeline.elements import ROLES, Element, mark_middles
 from openpali.infer.elements import SCALE, find_elements
 from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.pipeline import Sized
 from openpali.infer.screens import Screen
+from openpali.metrics.calibration import Calibration
 from openpali.model.elements import ElementCells, ElementFinderConfig
 from openpali.model.pages import CELL
 from openpali.model.vit import ViT, ViTConfig
-from openpali.tasks.example import Box, Object, around
+from openpali.tasks.example import Box, Object, Size, around
+from openpali.weights.format import add_facts
 
 
 def line(top: float, *words: tuple[str, float]) -> ReadLine:
@@ -187,3 +192,28 @@ def test_files_and_commands_give_the_same_elements(bundle, screenshot, tmp_path)
     expected = Pali.from_pretrained(bundle).detect([screenshot], ["button"])[0]
     for found in (json.loads(one.stdout), json.loads(answers.read_text())):
         assert [thing["box"] for thing in found["objects"]] == [list(thing.box) for thing in expected]
+
+
+def test_text_is_read_by_the_reader_where_no_other_part_is_surer(bundle, screenshot) -> None:
+    pali = Pali.from_pretrained(bundle)
+    pali.by_task = {**pali.by_task, "ocr": ("pali", "reader")}
+    line = screenshot[:40]
+    assert pali.route("ocr", [Sized(line, Size(*line.shape[:2]))]) == ("reader",)
+    assert pali.route("ocr", [Sized(screenshot, Size(*screenshot.shape[:2]))]) == ("pali", "reader")
+    [read, page] = pali.predict([[line], [screenshot]], [pali.word(pali.task("ocr"))] * 2)
+    assert read.part == "reader"
+    assert 0 < (read.confidence or 0) < 1
+    text = "\n".join(line.text for line in pali.read_page(screenshot))
+    assert page.answer.text == text or page.part == "pali"
+    assert read.answer.text in pali.read([line])
+    sure = pali.look("reader", pali.rows([screenshot], page.prompt, part="reader")["reader"])
+    assert (sure.answer.text, sure.part) == (text, "reader")
+
+
+def test_confidence_of_words_is_calibrated_where_the_reader_says_how(bundle, screenshot, tmp_path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    add_facts(copy / "reader", calibration={"ocr": Calibration(2.0)})
+    raw, calibrated = (Pali.from_pretrained(folder).read_words(screenshot) for folder in (bundle, copy))
+    for word, other in zip(raw, calibrated, strict=True):
+        assert (word.text, word.box) == (other.text, other.box)
+        assert other.confidence == pytest.approx(Calibration(2.0).confidence(math.log(word.confidence)))

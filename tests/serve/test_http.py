@@ -328,6 +328,16 @@ def test_elements_of_screens_are_found(client: Any, pali: Pali, images: Sequence
     assert found.json()["text"][:20] in streamed.text
 
 
+def test_lines_are_read_by_the_part_that_reads_pages(
+    client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pali, "by_task", {**pali.by_task, "ocr": ("pali", "reader")})
+    for image in (images[0][:32], images[0]):  # one line; and a page, of which the other part is asked, too
+        found = client.post("/v1/ocr", json={"image": data_url(image)})
+        assert found.status_code == 200, found.text
+        assert found.json()["text"] == pali.read([image])[0]
+
+
 def test_pages_are_read_whole(client: Any, pali: Pali, images: Sequence[Image]) -> None:
     found = client.post("/v1/read", json={"image": data_url(images[0])})
     assert found.status_code == 200, found.text

@@ -23,7 +23,7 @@ from openpali.messages import shorten
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Object
 from openpali.tasks.registry import suited, tasks_of
-from openpali.weights.files import ELEMENTS
+from openpali.weights.files import PAGES
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class Asking:
         }
 
     def _note(self, asked: Asked, prediction: Prediction) -> str:
-        told = prediction.part != ELEMENTS  # it was trained on what it answers
+        told = prediction.part not in PAGES  # they were trained on what they answer
         reservation = self.pali.pipeline(prediction.part).reservation(asked.row.task.name) if told else ""
         return "; ".join(filter(None, (reservation, asked.note)))
 

@@ -6,6 +6,7 @@ of either, and of the cells of the page.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -20,12 +21,14 @@ from PIL import Image as PilImage
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, view_of_line
 from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
+from openpali.metrics.calibration import Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
 
 LINES = 32  # of a batch
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
 _SAME = 0.5  # least IoU of the heights of two runs of cells that are one line
+_TINY = 1e-9  # least probability of a word
 _LEAST = 4.0  # pixels; no line is lower
 
 
@@ -42,7 +45,8 @@ class ReadWord:
 
     Attributes:
         box: in pixels of the page.
-        confidence: the product of the probabilities of its characters, in 0..1; not calibrated.
+        confidence: the product of the probabilities of its characters, in 0..1; or, if it is calibrated, the
+            probability that it is right.
     """
 
     text: str
@@ -71,6 +75,14 @@ class ReadLine:
     def text(self) -> str:
         """The words, with a space between two."""
         return " ".join(word.text for word in self.words)
+
+    def calibrated(self, calibration: Calibration | None) -> ReadLine:
+        """The line with the confidence of its words calibrated; None: as it is."""
+        if calibration is None:
+            return self
+        sure = [calibration.confidence(math.log(max(word.confidence, _TINY))) for word in self.words]
+        words = [replace(word, confidence=each) for word, each in zip(self.words, sure, strict=True)]
+        return replace(self, words=words)
 
 
 def read_page(finder: Finder, reader: Reader, image: Image) -> list[ReadLine]:

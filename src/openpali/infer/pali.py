@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
 from threading import RLock
 from typing import NamedTuple, cast, get_args
@@ -22,11 +23,12 @@ from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
 from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.pages import without_margin
 from openpali.infer.elements import find_elements
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
 from openpali.infer.generate import Decoding, Generation
-from openpali.infer.pages import ReadLine, ReadWord, read_page
+from openpali.infer.pages import ReadLine, ReadWord, read_lines, read_page
 from openpali.infer.pipeline import (
     BATCH,
     LONGEST_PROMPT,
@@ -53,7 +55,8 @@ from openpali.model.vision_language import VisionLanguageModel
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.detect import NOTHING, Detect, alike
 from openpali.tasks.dialects import PALI3, Dialect
-from openpali.tasks.example import Image, Object
+from openpali.tasks.example import Image, Object, Size
+from openpali.tasks.ocr import Ocr
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
 from openpali.text.tokenizer import Tokenizer
@@ -64,6 +67,8 @@ from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 from openpali.weights.ood import read_ood
+
+LINE = 72  # pixels; an image that is no higher is read as one line
 
 
 class EngineMissing(UserWarning):
@@ -227,8 +232,16 @@ class Pali:
         Raises:
             ValueError: the image cannot be read, or the model has no parts that read pages.
         """
-        (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
-        return read_page(cast(Finder, finder), cast(Reader, reader), open_image(image).pixels)
+        (_, finder), (stored, reader) = self.load(FINDER), self.load(READER)
+        lines = read_page(cast(Finder, finder), cast(Reader, reader), open_image(image).pixels)
+        return [line.calibrated(stored.facts.calibration.get(Ocr.name)) for line in lines]
+
+    def _read_line(self, pixels: Image) -> ReadLine:
+        """What an image says that is a single line."""
+        stored, reader = self.load(READER)
+        box = without_margin(Size(*pixels.shape[:2]))
+        [line] = read_lines(cast(Reader, reader), pixels, [box])
+        return line.calibrated(stored.facts.calibration.get(Ocr.name))
 
     def read_words(self, image: ImageLike) -> list[ReadWord]:
         """The words of :meth:`read_page`, one after another."""
@@ -309,26 +322,29 @@ class Pali:
             ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
         """
         images = [open_image(image) for image in frames]
-        dialect = self.pipeline(part).dialect if part else self.dialect
+        dialect = self.dialect if part in (None, *PAGES) else self.pipeline(part).dialect
         name = task.name if task else recognise(prompt, len(images), dialect)
-        if part == ELEMENTS or (not part and self.asks_for_elements(name, prompt)):
-            [image] = images
-            own = task or self.pipeline(self.part_for(name)).task(name, warn=False)
-            return {ELEMENTS: Row(prompt, (), [image.pixels], image.size, own)}
+        if not part and self.asks_for_elements(name, prompt):
+            part = ELEMENTS
         alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
         found = {}
         for each in (part,) if part else self.route(name, images):
-            pipeline = self.pipeline(each)
-            own = task if task and alone else pipeline.task(name, warn=not task)
-            found[each] = pipeline.row(images, prompt, own)
+            if each in PAGES:
+                [image] = images
+                own = task or self.pipeline(MAIN).task(name, warn=False)
+                found[each] = Row(prompt, (), [image.pixels], image.size, own)
+            else:
+                pipeline = self.pipeline(each)
+                own = task if task and alone else pipeline.task(name, warn=not task)
+                found[each] = pipeline.row(images, prompt, own)
         return found
 
     def ask(self, asked: Sequence[Mapping[str, Row]], decoding: Decoding | None = None) -> list[Prediction]:
         """The best answer to each of what :meth:`rows` gives, see :mod:`openpali.infer.routing`."""
 
         def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
-            if part == ELEMENTS:
-                return [self._elements(asked[row][part]) for row in rows]
+            if part in PAGES:
+                return [self.look(part, asked[row][part]) for row in rows]
             return self.pipeline(part).answer([asked[row][part] for row in rows], decoding)
 
         return ask_in_turn([[*each] for each in asked], ask)
@@ -345,12 +361,19 @@ class Pali:
             return all(Wanted.of(name).roles for name in names)
         return not any(alike(name, known) for name in names for known in self.names)
 
-    def _elements(self, row: Row) -> Prediction:
-        """The elements of a screen that a prompt asks for, written as a model would write them."""
-        task, screen = cast(Detect, row.task), self.screen(row.images[0])
-        objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
-        text = task.codec.encode_named([(thing.box, thing.name) for thing in objects], row.size) or NOTHING
-        return Prediction(row.prompt, Answer(text, tuple(objects)), Generation([], [], 0.0, "eos"))
+    def look(self, part: str, row: Row) -> Prediction:
+        """What a part that takes no prompts answers: which elements are asked for, or what is written."""
+        [pixels] = row.images
+        if part == ELEMENTS:
+            task, screen = cast(Detect, row.task), self.screen(pixels)
+            objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
+            text = task.codec.encode_named([(thing.box, thing.name) for thing in objects], row.size) or NOTHING
+            answer = Answer(text, tuple(objects))
+        else:
+            lines = [self._read_line(pixels)] if row.size.height <= LINE else self.read_page(pixels)
+            sure = [word.confidence for line in lines for word in line.words]
+            answer = Answer("\n".join(line.text for line in lines), confidence=mean(sure) if sure else 0.0)
+        return Prediction(row.prompt, answer, Generation([], [], 0.0, "eos"), part=part)
 
     def log_perplexity(
         self,
@@ -487,6 +510,14 @@ class Pali:
         one part is given without images, or if one is not calibrated, so that confidence cannot compare them.
         """
         parts = self.parts_for(task)
+        if READER in parts and images:
+            others = tuple(part for part in parts if part != READER)
+            small = images[0].size.height <= LINE or not others
+            return (READER,) if small else (*self._route(task, images, others), READER)
+        return self._route(task, images, parts)
+
+    def _route(self, task: str, images: Sequence[Sized], parts: tuple[str, ...]) -> tuple[str, ...]:
+        """The parts that answer prompts."""
         if not images or len(parts) == 1:
             return parts[:1]
         own = self._preprocess
@@ -498,7 +529,7 @@ class Pali:
 
     def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
         """The tokenizer of the tokens of an answer."""
-        return self.pipeline(prediction.part).tokenizer
+        return self.pipeline(MAIN if prediction.part in PAGES else prediction.part).tokenizer
 
     def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
         """A part's folder and its model in evaluation mode, in this dtype and on this device; cached."""

@@ -32,7 +32,7 @@ from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 from openpali.text.growing import stop_at
-from openpali.weights.files import ELEMENTS
+from openpali.weights.files import PAGES
 from openpali.weights.ood import describe
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Scheduler:
         self._live: list[Ticket] = []
         self._lanes: list[_Lane] = []
         self._change = Condition()
-        self._looking = Lock()  # for elements of screens: one request at a time
+        self._looking = Lock()
         self._closing = False
         self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed
@@ -151,17 +151,20 @@ class Scheduler:
         if not (task or part):
             task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
         attempts = []
-        asked = pali.rows(frames, prompt, task, part)
-        if (row := asked.get(ELEMENTS)) is not None:
-            return self._look_for(row, pali, decoding)
-        for each, row in asked.items():
+        for each, row in pali.rows(frames, prompt, task, part).items():
+            way = decoding or Decoding(max_tokens=row.task.max_target_tokens)
+            if each in PAGES:
+                attempts.append(self._look(each, row, way, pali))
+                continue
             pipeline = pali.pipeline(each)
             stop = stop_at(pipeline.tokenizer, stops) if stops else None
             keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
-            way = decoding or Decoding(max_tokens=row.task.max_target_tokens)
             ask = Ask(way, pipeline.choices(row.task), stop, alternatives)
             attempts.append(Attempt(each, pipeline, row, keys, ask))
         ticket = Ticket(attempts, stops, until, watch)
+        if (known := ticket.now.known) is not None:
+            ticket.future.set_result([known.generation])
+            return ticket
         if ticket.width > self.slots:
             raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")
         with self._change:
@@ -170,14 +173,11 @@ class Scheduler:
             self._change.notify_all()
         return ticket
 
-    def _look_for(self, row: Row, pali: Pali, decoding: Decoding | None) -> Ticket:
-        """A request for elements of a screen, answered here: nothing is generated."""
-        way = Ask(decoding or Decoding(max_tokens=row.task.max_target_tokens))
+    def _look(self, part: str, row: Row, way: Decoding, pali: Pali) -> Attempt:
+        """An attempt of a part that generates nothing, made here: one at a time."""
         with self._looking:
-            known = pali.ask([{ELEMENTS: row}])
-        ticket = Ticket([Attempt(ELEMENTS, pali.pipeline(), row, (), way)], known=known)
-        ticket.future.set_result([each.generation for each in known])
-        return ticket
+            known = pali.look(part, row)
+        return Attempt(part, pali.pipeline(), row, (), Ask(way), known=known)
 
     def turn(self) -> bool:
         """Drop what was given up, encode and admit what there are slots for, and make one step of the decoder.

@@ -66,6 +66,7 @@ class Attempt:
         read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
         text: what is being generated; None while it waits.
         ood_score: of the images; None while it waits, without images, and without a detector.
+        known: the answer, of a part that takes no prompts: nothing is generated.
     """
 
     part: str
@@ -76,6 +77,7 @@ class Attempt:
     read: int = 0
     text: Text | None = None
     ood_score: float | None = None
+    known: Prediction | None = None
 
 
 @dataclass(eq=False)
@@ -89,7 +91,6 @@ class Ticket:
         watch: see :data:`Watch`.
         submitted, started, first_token, finished: times on the same clock; 0 until then.
         turn: the attempt that is being made; at the end, the one whose answer is given.
-        known: its answers, if nothing is generated.
         note: a sentence for the sender, if the prompt is not the text that was sent.
     """
 
@@ -102,7 +103,6 @@ class Ticket:
     first_token: float = 0.0
     finished: float = 0.0
     turn: int = 0
-    known: Sequence[Prediction] = ()
     note: str = ""
     cancelled: bool = False
     future: Future[list[Generation]] = field(default_factory=Future)
@@ -143,7 +143,9 @@ class Ticket:
         made = [self._read(attempt)[0] for attempt in self.attempts[: self.turn + 1]]
         if self.turn + 1 < len(self.attempts) and not is_sure(made[-1]):
             self.turn += 1
-            return True
+            if self.now.known is None:
+                return True
+            made.append(self.now.known)
         self.turn = best(made)
         return False
 
@@ -159,10 +161,12 @@ class Ticket:
             TimeoutError: it has none yet.
         """
         self.future.result(timeout)
-        return list(self.known) or self._read(self.now)
+        return self._read(self.now)
 
     def _read(self, attempt: Attempt) -> list[Prediction]:
         """The answers of a complete attempt."""
+        if attempt.known is not None:
+            return [attempt.known]
         assert attempt.text is not None
         return [
             replace(

@@ -180,7 +180,7 @@ class ReadingEncoder:
     ) -> _Piece | None:
         """A random piece of a random line that the reader can write."""
         words: Sequence[Word] = ()
-        text, box = example.text, _without_margin(example.size)
+        text, box = example.text, without_margin(example.size)
         if example.lines:
             line = example.lines[int(rng.integers(len(example.lines)))]
             if not line.readable:
@@ -283,7 +283,7 @@ def _width(character: str) -> float:
     return 1.5 if character in "mwMW@%—…" else 1.2 if character.isupper() else 1.0
 
 
-def _without_margin(size: Size) -> Box:
+def without_margin(size: Size) -> Box:
     """The box whose margin ends with an image of ``size``: an image of a line has some room around it."""
     room = size.height * MARGIN / (1 + 2 * MARGIN)
     return Box(room, room, size.height - room, size.width - room)
