@@ -322,7 +322,7 @@ class Pali:
             ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
         """
         images = [open_image(image) for image in frames]
-        dialect = self.dialect if part in (None, *PAGES) else self.pipeline(part).dialect
+        dialect = self.dialect if not part or part in PAGES else self.pipeline(part).dialect
         name = task.name if task else recognise(prompt, len(images), dialect)
         if not part and self.asks_for_elements(name, prompt):
             part = ELEMENTS
