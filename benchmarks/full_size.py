@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,10 +41,10 @@ from _report import Result, cost, machine, rate, read_bandwidth, report, residen
 from openpali.architectures.facts import Facts
 from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig
 from openpali.architectures.paligemma import PaliGemmaConfig
-from openpali.architectures.registry import build
-from openpali.architectures.sizes import count_parameters, count_tokens, flops_of_stages, parameters_per_token
+from openpali.architectures.registry import architecture_of, build
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.openvino import OpenVinoPali
+from openpali.lab.sizes import count_parameters, flops_of_stages, parameters_per_token
 from openpali.model.int8 import compute_in_int8
 from openpali.tensors import give_back
 from openpali.train.machine import matmul_peak
@@ -98,6 +99,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values
     with torch.device("meta"):
         read = parameters_per_token(PaliModel(preset))
+    tokens = partial(architecture_of(preset).visual_tokens, preset)
     seen_files: set[str] = set()
     for kind in options.kinds:
         stored, width = KINDS[kind]
@@ -123,14 +125,14 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
                 yield cost(f"{name}: {title}", seen[stage], bounds[stage] / flops, "FLOPs at matmul peak", "s")
             first = sum(seen[stage] for stage in stages) + seen["token"]
             yield cost(f"{name}: first token", first, sum(bounds.values()) / flops, "FLOPs at matmul peak", "s")
-            read_per_token = width * read + held * (count_tokens(preset, (side, side)) + PROMPT)
+            read_per_token = width * read + held * (tokens((side, side)) + PROMPT)
             bound = "reading the decoder, keys and values"
             yield rate(f"{name}: tokens", 1 / seen["token"], bandwidth / read_per_token, bound, "tokens/s")
             yield cost(f"{name}: peak memory", peaks[side] / 1e9, files / 1e9, "size of the file", "GB")
             if options.preset == "pali3-5b":
                 yield cost(f"{name}: peak memory", peaks[side] / 1e9, TARGETS[stored] / 1e9, "target", "GB")
         for small, large in pairwise(options.sides):
-            more = count_tokens(preset, (large, large)) - count_tokens(preset, (small, small))
+            more = tokens((large, large)) - tokens((small, small))
             grown = max(peaks[large] - peaks[small], 1) / more  # the system counts in pages
             name = f"{kind}, {small} to {large} px: memory per token"
             yield cost(name, grown / 1e6, held / 1e6, "keys and values", "MB")

@@ -35,9 +35,9 @@ from _report import Result, interleaved, machine, rate, read_bandwidth, report
 from openpali.architectures.halves.t5 import read_t5
 from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.architectures.siglip.architecture import read_siglip
-from openpali.architectures.sizes import parameters_per_token
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, generate
+from openpali.lab.sizes import parameters_per_token
 from openpali.model.init import init_weights
 from openpali.model.int8 import compute_in_int8
 

@@ -40,9 +40,9 @@ from torch.nn.attention.flex_attention import flex_attention
 from _report import Result, cost, interleaved, machine, rate, report
 from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
-from openpali.architectures.sizes import parameters_per_token
 from openpali.infer.generate import Decoding, generate
 from openpali.lab.plan.planner import DEVICES, Device, find_device, rehearse, step_seconds
+from openpali.lab.sizes import parameters_per_token
 from openpali.model.attention import attend_with_bias, auto
 from openpali.model.init import materialise
 from openpali.model.vit import ViT, ViTConfig

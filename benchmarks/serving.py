@@ -39,11 +39,11 @@ from generation import TINY, Shape, random_models
 from openpali.architectures.halves.t5 import read_t5
 from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.architectures.siglip.architecture import read_siglip
-from openpali.architectures.sizes import parameters_per_token
 from openpali.data.media.images import Preprocess
 from openpali.infer.engines.registry import EngineName
 from openpali.infer.generate import Ask, Decoding, Rows, encode
 from openpali.infer.pali import Pali
+from openpali.lab.sizes import parameters_per_token
 from openpali.model.init import init_weights
 from openpali.serve.scheduler import Scheduler
 from openpali.weights.bundle import open_tokenizer

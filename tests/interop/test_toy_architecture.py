@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from openpali.architectures.base import Architecture
-from openpali.architectures.sizes import describe
 from openpali.distributed import Ranks
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.lab.plan.planner import find_device, rehearse
+from openpali.lab.sizes import describe
 from openpali.model.init import materialise
 from openpali.serve.scheduler import Scheduler
 from openpali.tensors import MappedTensors, write_tensors

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from openpali.architectures.facts import Facts
 from openpali.architectures.pali import PRESETS
 from openpali.architectures.registry import build
-from openpali.architectures.sizes import describe
+from openpali.lab.sizes import describe
 from openpali.model.init import materialise
 from openpali.tensors import WEIGHTS
 from openpali.weights.bundle import pack_bundle

@@ -120,6 +120,24 @@ class Architecture(Generic[C]):
         """Side of the square of patches that becomes one visual token."""
         return 1
 
+    def visual_tokens(self, config: Any, size: tuple[int, int] | None = None) -> int:
+        """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own)."""
+        height, width = size or config.vision.image_size
+        patch, pool = config.vision.patch_size, self.pool(config)
+        if min(height, width) < patch or height % patch or width % patch:
+            nearest = " x ".join(str(max(1, round(side / patch)) * patch) for side in (height, width))
+            raise ValueError(
+                f"{height} x {width} pixels do not divide into patches of {patch}: use multiples of it, as "
+                f"{nearest}"
+            )
+        rows, columns = height // patch, width // patch
+        if rows % pool or columns % pool:
+            raise ValueError(
+                f"{rows} x {columns} patches cannot be averaged {pool} x {pool} at a time: sides of images must be "
+                f"multiples of {pool * patch} pixels"
+            )
+        return int(rows * columns // pool**2)
+
     def language(self, config: C) -> T5Config | GemmaConfig:
         """Shape of what writes the text."""
         raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `language`")

@@ -30,7 +30,6 @@ from openpali.cli.push import push
 from openpali.cli.read import read
 from openpali.cli.runs import runs
 from openpali.cli.serve import serve
-from openpali.cli.sizes import sizes
 from openpali.cli.train import train
 from openpali.cli.tune import tune
 from openpali.extensions import added
@@ -69,7 +68,6 @@ VERBS: dict[str, Callable[..., None]] = {
     "plot": plot,
     "eval": _resumable(evaluate, "save_predictions"),
     "explain": explain,
-    "sizes": sizes,
     "names": names,
     "pack": pack,
     "calibrate": calibrate,

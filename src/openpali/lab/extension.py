@@ -7,6 +7,7 @@ from openpali.extensions import Extension
 EXTENSION = Extension(
     commands={
         "plan": "openpali.lab.cli.plan:plan",
+        "sizes": "openpali.lab.cli.sizes:sizes",
         "study": "openpali.lab.cli.study:study",
         "fairness": "openpali.lab.cli.fairness:fairness",
     },

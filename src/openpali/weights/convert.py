@@ -9,8 +9,7 @@ from typing import Any
 
 from openpali.architectures.base import Architecture, Stored, vision_of
 from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
-from openpali.architectures.registry import architecture_for, find_dialect
-from openpali.architectures.sizes import count_tokens
+from openpali.architectures.registry import architecture_for, architecture_of, find_dialect
 from openpali.model.vit import resample_positions
 from openpali.text.masks import CODES_PER_MASK
 from openpali.weights.files import MAIN, MASKS
@@ -63,7 +62,7 @@ def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
     if old is None:
         return model
     height, width = size or old.image_size
-    tokens = count_tokens(model.config, (height, width))
+    tokens = architecture_of(model.config).visual_tokens(model.config, (height, width))
     grid = height // old.patch_size, width // old.patch_size
     method = "as trained" if grid == old.grid else "bilinear, corners aligned, no antialiasing"
     told = f"position embeddings: {[*old.grid]} -> {[*grid]}, {method}: {height} x {width} pixels, {tokens} tokens"

@@ -21,7 +21,6 @@ from openpali.architectures.pali import PRESETS
 from openpali.architectures.registry import presets
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIP
-from openpali.architectures.sizes import count_parameters, flops_per_image
 from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.lab.plan.evaluations import answer_costs, batches_of
@@ -37,6 +36,7 @@ from openpali.lab.plan.planner import (
     place_on_ranks,
     rehearse,
 )
+from openpali.lab.sizes import count_parameters, flops_per_image
 from openpali.tasks.registry import get_task
 from openpali.train.load import load_recipe, parse_recipe
 from openpali.train.objectives.base import Lengths

@@ -57,25 +57,6 @@ def parameters_per_token(model: PaliModel) -> int:
     return decoder + model.text.head_weight.numel()
 
 
-def count_tokens(config: Any, size: tuple[int, int] | None = None) -> int:
-    """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own)."""
-    height, width = size or config.vision.image_size
-    patch = config.vision.patch_size
-    if min(height, width) < patch or height % patch or width % patch:
-        nearest = " x ".join(str(max(1, round(side / patch)) * patch) for side in (height, width))
-        raise ValueError(
-            f"{height} x {width} pixels do not divide into patches of {patch}: use multiples of it, as {nearest}"
-        )
-    rows, columns, pool = height // patch, width // patch, architecture_of(config).pool(config)
-    if rows % pool or columns % pool:
-        raise ValueError(
-            f"{rows} x {columns} patches cannot be averaged {pool} x {pool} at a time: sides of images must be "
-            f"multiples of {pool * patch} pixels"
-        )
-    tokens: int = rows * columns // pool**2
-    return tokens
-
-
 def flops_per_image(config: Any, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0) -> int:
     """Floating-point operations before the first token, the sum of :func:`flops_of_stages`."""
     return sum(flops_of_stages(config, size, frames=frames, prompt=prompt).values())
@@ -91,11 +72,12 @@ def flops_of_stages(
 
     Args:
         config: of a model that takes prompts.
-        size: as for :func:`count_tokens`.
+        size: as for :meth:`openpali.architectures.base.Architecture.visual_tokens`.
         frames: images per prompt.
         prompt: its length in tokens.
     """
-    v, tokens, known = config.vision, count_tokens(config, size), architecture_of(config)
+    v, known = config.vision, architecture_of(config)
+    tokens = known.visual_tokens(config, size)
     patches = tokens * known.pool(config) ** 2
     block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # multiply-adds per patch
     vision = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
@@ -111,7 +93,8 @@ def flops_per_token(
 
     Counts and takes what :func:`flops_of_stages` does.
     """
-    known, visual = architecture_of(config), frames * count_tokens(config, size)
+    known = architecture_of(config)
+    visual = frames * known.visual_tokens(config, size)
     return 2 * known.token_flops(config, known.memory(config, visual, frames, prompt), position)
 
 
@@ -121,17 +104,17 @@ def describe(config: Any) -> dict[str, Any]:
     The latter at the preset's own resolution and at those of its kind of model (rounded to whole patches), with 16
     prompt tokens.
     """
-    parts = count_parameters(config)
+    parts, known = count_parameters(config), architecture_of(config)
     total = sum(parts.values())
     patch = config.vision.patch_size
-    resolutions = (round(side / patch) * patch for side in architecture_of(config).sides)
+    resolutions = (round(side / patch) * patch for side in known.sides)
     sides = dict.fromkeys([config.vision.image_size[0], *resolutions])
     return {
         "parameters": {**parts, "all": total},
         "bytes": {"fp32": 4 * total, "bf16": 2 * total, "int8": int8_bytes(config)},
         "flops": {
             str(side): {
-                "visual_tokens": count_tokens(config, (side, side)),
+                "visual_tokens": known.visual_tokens(config, (side, side)),
                 "per_image": flops_per_image(config, (side, side), prompt=16),
                 "per_token": flops_per_token(config, (side, side), prompt=16),
             }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,18 +16,12 @@ from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEArchitecture
 from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig
 from openpali.architectures.paligemma import PRESETS as PALIGEMMA
 from openpali.architectures.paligemma import PaliGemmaConfig, PaliGemmaModel
-from openpali.architectures.registry import build
+from openpali.architectures.registry import architecture_of, build
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIP
-from openpali.architectures.sizes import (
-    PARTS,
-    count_parameters,
-    count_tokens,
-    flops_per_image,
-    flops_per_token,
-)
 from openpali.architectures.t5gemma2.architecture import PRESETS as T5GEMMA2
 from openpali.architectures.t5gemma2.network import T5Gemma2Config, T5Gemma2Model
+from openpali.lab.sizes import PARTS, count_parameters, flops_per_image, flops_per_token
 from openpali.model.gemma import GemmaConfig
 from openpali.model.init import init_weights
 from openpali.model.t5 import T5Config
@@ -115,7 +110,7 @@ def test_t5gemma2s_are_as_large_as_in_transformers(name: str, parameters: int) -
     counts = count_parameters(T5GEMMA2[name])
     assert sum(counts.values()) == parameters
     assert counts["head"] == 0
-    assert count_tokens(T5GEMMA2[name]) == 256
+    assert architecture_of(T5GEMMA2[name]).visual_tokens(T5GEMMA2[name]) == 256
 
 
 def test_a_tied_head_counts_once() -> None:
@@ -147,8 +142,10 @@ def test_operations_are_those_that_torch_counts(
 
 
 def test_tokens_of_a_resolution() -> None:
-    assert count_tokens(PRESETS["pali3-5b"]) == 256
-    assert count_tokens(PRESETS["pali3-5b"], (812, 812)) == 3364
-    assert count_tokens(PRESETS["pali3-5b"], (1064, 1064)) == 5776
+    preset = PRESETS["pali3-5b"]
+    tokens = partial(architecture_of(preset).visual_tokens, preset)
+    assert tokens() == 256
+    assert tokens((812, 812)) == 3364
+    assert tokens((1064, 1064)) == 5776
     with pytest.raises(ValueError):
-        count_tokens(PRESETS["pali3-5b"], (800, 812))
+        tokens((800, 812))

@@ -12,7 +12,7 @@ from openpali.cli.options import Json
 def sizes(as_json: Json = False) -> None:
     """Print each preset's parameters per part, bytes, and FLOPs per image and per generated token."""
     from openpali.architectures.registry import presets
-    from openpali.architectures.sizes import describe
+    from openpali.lab.sizes import describe
 
     described = {name: describe(preset) for name, preset in presets().items()}
     if as_json:
