@@ -24,7 +24,6 @@ from PIL import Image
 from openpali.architectures.preprocessor import Inexpressible
 from openpali.cli.main import app, main
 from openpali.cli.predict import _rows
-from openpali.data.importers.registry import IMPORTERS
 from openpali.data.sources.registry import open_source
 from openpali.extensions import added
 from openpali.infer.bulk import Reply
@@ -34,6 +33,7 @@ from openpali.infer.pipeline import Prediction, Untrained
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
 from openpali.weights.find import find_model
+from openpali.worlds.importers.registry import IMPORTERS
 
 
 def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:

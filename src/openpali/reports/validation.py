@@ -1,4 +1,4 @@
-"""Reports of ``openpali data validate`` and ``import``, for a terminal."""
+"""Report of ``openpali data validate``, for a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from openpali.data.importers.base import Imported
 from openpali.data.problems import MESSAGES, Problems
 from openpali.data.validate import Validation
 
@@ -30,7 +29,7 @@ def render(found: Validation, sheet: str = "") -> RenderableType:
         share = found.lost / found.texts
         parts.append(Text(f"{share:.1%} of {found.texts:,} texts do not round-trip through the tokenizer"))
         if found.lost_characters:
-            most = _by_count(found.lost_characters)[:CHARACTERS]
+            most = by_count(found.lost_characters)[:CHARACTERS]
             parts.append(Text(f"  characters: {'  '.join(f'{_visible(c)} x {n}' for c, n in most)}"))
         parts.append(Text(f"longest target: {found.longest_target} tokens"))
     for shown in found.shown[:PRINTED]:
@@ -40,35 +39,23 @@ def render(found: Validation, sheet: str = "") -> RenderableType:
             parts.append(
                 Text(f"  tokens  {' '.join(shown.prompt_pieces)} -> {' '.join(shown.target_pieces)}", "dim")
             )
-    parts += _problems(found)
+    parts += problems(found)
     if sheet:
         parts.append(Text(f"\nwhat the model will see: {sheet}"))
     parts.append(Text("\nno problems found", "green") if found.ok else Text(""))
     return Group(*parts)
 
 
-def render_import(found: Imported) -> RenderableType:
-    """What became of an imported data set, to print with rich."""
-    counts = f"{found.samples:,} samples, {found.images:,} images, {found.objects:,} objects"
-    parts: list[RenderableType] = [Text(f"{found.out}: {counts}", style="bold")]
-    parts += [Text(f"{count:,} {what}") for what, count in _by_count(found.changed)]
-    parts += [Text(note) for note in found.notes]
-    if found.ok:
-        parts.append(Text("nothing was left out", "green"))
-    else:
-        parts += [Text("\nleft out:"), *_problems(found)]
-    return Group(*parts)
-
-
-def _problems(found: Problems) -> Iterator[RenderableType]:
-    for kind, count in _by_count(found.problems):
+def problems(found: Problems) -> Iterator[RenderableType]:
+    """Each kind of problem with its first messages, the most frequent first."""
+    for kind, count in by_count(found.problems):
         yield Text(f"\n{count:,} x {kind}", style="bold red")
         yield from (Text(f"  {message}") for message in found.messages[kind])
         if count > MESSAGES:
             yield Text(f"  and {count - MESSAGES:,} more", style="dim")
 
 
-def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Items, the highest count first."""
     return sorted(counts.items(), key=lambda item: -item[1])
 

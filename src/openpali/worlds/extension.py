@@ -7,7 +7,11 @@ from openpali.extensions import Extension
 _BUILDERS = "openpali.worlds.builders"
 
 EXTENSION = Extension(
-    commands={"data build": "openpali.worlds.cli:build", "demo": "openpali.worlds.cli:demo"},
+    commands={
+        "data build": "openpali.worlds.cli:build",
+        "data import": "openpali.worlds.importers.cli:import_",
+        "demo": "openpali.worlds.cli:demo",
+    },
     datasets={
         "stamps": f"{_BUILDERS}.stamps:DATASET",
         "clipart": f"{_BUILDERS}.clipart:DATASET",

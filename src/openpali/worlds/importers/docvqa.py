@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from openpali.data.importers.base import Found, ImageFinder, Imported, Request, read_entry, read_json
+from openpali.worlds.importers.base import Found, ImageFinder, Imported, Request, read_entry, read_json
 
 TITLE = "DocVQA"
 

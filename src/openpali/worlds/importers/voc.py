@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from openpali.data.importers.base import Found, ImageFinder, Imported, Request, Thing, add_objects, read_text
 from openpali.tasks.example import Box, Size
+from openpali.worlds.importers.base import Found, ImageFinder, Imported, Request, Thing, add_objects, read_text
 
 
 def read(request: Request, log: Imported) -> Iterator[Found]:

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from openpali.data.importers import coco, docvqa, table, voc, yolo
-from openpali.data.importers.base import Found, Imported, Importer, Request
 from openpali.data.sources.records import RecordError, parse_record
 from openpali.messages import hint
 from openpali.whole import replacing
+from openpali.worlds.importers import coco, docvqa, table, voc, yolo
+from openpali.worlds.importers.base import Found, Imported, Importer, Request
 
 IMPORTERS: dict[str, Importer] = {
     "coco": coco.read,

@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from openpali.data.importers.base import (
+from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
+from openpali.tasks.example import Box, Size
+from openpali.worlds.importers.base import (
     Found,
     ImageFinder,
     Imported,
@@ -18,8 +20,6 @@ from openpali.data.importers.base import (
     read_entry,
     read_json,
 )
-from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
-from openpali.tasks.example import Box, Size
 
 TITLE = "COCO"
 

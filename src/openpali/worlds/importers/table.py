@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from typing import Any
 
-from openpali.data.importers.base import Found, ImageFinder, Imported, Request
+from openpali.worlds.importers.base import Found, ImageFinder, Imported, Request
 
 KINDS: tuple[tuple[str, ...], ...] = (("question", "answer"), ("caption",), ("label",), ("text",))
 """Columns that make a sample; a row may have several kinds."""
