@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -11,8 +13,11 @@ import pytest
 import openpali.eval.pages as module
 from openpali import Pali
 from openpali.distributed import Ranks
+from openpali.eval.benchmark import PageBenchmark
+from openpali.eval.calibrate import calibrate
 from openpali.eval.elements import elements_by, points_by
 from openpali.eval.pages import FindingEvaluator, PageAnswers, ReadingEvaluator, WholePageEvaluator, words_by
+from openpali.eval.runner import run as run_benchmark
 from openpali.infer.pages import FoundLine, ReadLine, ReadWord
 from openpali.infer.screens import Screen
 from openpali.metrics.boxes import detection_f1
@@ -127,3 +132,39 @@ THINGS = [
     Object("News", Box(50, 10, 70, 90), confidence=0.9, role="link"),
     Object("icon", Box(50, 120, 70, 140), confidence=0.9, role="icon"),
 ]
+
+
+def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    pali = Pali.from_pretrained(folder)
+    image = np.random.default_rng(3).integers(0, 256, (300, 400, 3), np.uint8)
+    words = sorted(pali.read_words(image), key=lambda word: -word.confidence)
+    assert len(words) > 10
+    right = [
+        Word(word.text, word.box) for word in (*words[: len(words) // 2], words[-1])
+    ]  # the surer half, and one
+
+    class Page:
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int, /) -> Example:
+            return Example("page", [image], lines=[Line([word]) for word in right])
+
+    benchmark = PageBenchmark(
+        name="x",
+        title="x",
+        split="all",
+        part="reader",
+        open=lambda root: Page(),
+        calibration=lambda root: Page(),
+        answer=lambda pali: words_by(pali.read_words),
+    )
+    assert "ece" not in run_benchmark(benchmark, pali, tmp_path).scores.summary
+    [fitted] = calibrate([benchmark], pali, tmp_path)
+    assert (fitted.part, fitted.task) == ("reader", "ocr")
+    assert 0 < fitted.right < 1
+    scores = run_benchmark(benchmark, Pali.from_pretrained(folder), tmp_path).scores.summary
+    assert 0 <= scores["ece"] < 0.3
+    [again] = calibrate([benchmark], Pali.from_pretrained(folder), tmp_path)
+    assert again == fitted  # not of calibrated confidences

@@ -28,7 +28,7 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
 from openpali.metrics.boxes import Detection
 from openpali.metrics.scores import Scores
-from openpali.metrics.words import word_f1
+from openpali.metrics.words import right_words, word_f1
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Image
 from openpali.tasks.registry import find_family, tasks_of
@@ -267,7 +267,10 @@ class PageBenchmark(Benchmark):
 
     Attributes:
         open: as :attr:`AnswerBenchmark.open`; samples have what ``answer`` needs.
+        part: of a bundle, that answers.
         answer: a model -> what answers about a page, and says what is there.
+        right: whether each thing that is found on a page is right.
+        calibration: opens the samples that confidence is fitted on; None: it is not.
         kinds: parts of a sample's key that are slices of the card, such as "dark".
         score: of what is found on each page, and what is there.
     """
@@ -275,6 +278,9 @@ class PageBenchmark(Benchmark):
     metric: str = "word_f1"
 
     open: Open
+    part: str
     answer: Callable[[Pali], AnswerPage]
+    right: Callable[[Sequence[Detection], Sequence[Detection]], list[bool]] = right_words
+    calibration: Open | None = None
     kinds: Sequence[str] = ()
     score: Callable[[Sequence[Sequence[Detection]], Sequence[Sequence[Detection]]], Scores] = word_f1

@@ -17,14 +17,16 @@ import torch
 from torch import Tensor
 
 from openpali.data.sources.base import Source
-from openpali.eval.benchmark import AnswerBenchmark, Benchmark
+from openpali.eval.benchmark import AnswerBenchmark, Benchmark, PageBenchmark
 from openpali.eval.evaluators import AnswerEvaluator, Watch, unwatched
+from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Pipeline
-from openpali.metrics.calibration import Calibration, auroc, expected_calibration_error, fit_calibration
+from openpali.metrics.calibration import TINY, Calibration, auroc, expected_calibration_error, fit_calibration
 from openpali.metrics.scores import mean
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
+from openpali.weights.files import PAGE_TASKS
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.ood import CENTRES, fit_ood, write_ood
 
@@ -75,6 +77,29 @@ def calibrate(
         folder = pali.parts[part]
         add_facts(folder, calibration={**open_model(folder).facts.calibration, task.name: calibration})
         yield Fitted(part, task.name, calibration, len(right), mean([float(each) for each in right]))
+    for page_benchmark in benchmarks:
+        if (
+            isinstance(page_benchmark, PageBenchmark)
+            and page_benchmark.calibration
+            and page_benchmark.part in pali.parts
+        ):
+            yield _calibrate_pages(page_benchmark, pali, page_benchmark.calibration(data), limit, watch)
+
+
+def _calibrate_pages(
+    benchmark: PageBenchmark, pali: Pali, source: Source, limit: int | None, watch: Callable[[Benchmark], Watch]
+) -> Fitted:
+    """Fit the confidence of a part that reads pages or finds elements, by what is right of the things it finds."""
+    folder = pali.parts[benchmark.part]
+    add_facts(folder, calibration={})
+    raw = Pali(pali.folder, dtype=pali.dtype, device=pali.device)
+    pages = WholePageEvaluator(benchmark.name, source, limit, watch(benchmark)).run(benchmark.answer(raw))
+    sure, right = judged_pages(benchmark, pages)
+    calibration = fit_calibration([math.log(max(each, TINY)) for each in sure], right, offset=True)
+    add_facts(folder, calibration={PAGE_TASKS[benchmark.part]: calibration})
+    return Fitted(
+        benchmark.part, PAGE_TASKS[benchmark.part], calibration, len(right), mean([float(each) for each in right])
+    )
 
 
 def calibrate_ood(
@@ -149,6 +174,12 @@ def confidence_scores(rows: Sequence[Answered], task: Task) -> dict[str, float]:
         )
         scores["confidence_auroc"] = auroc(wrong, correct)
     return scores
+
+
+def judged_pages(benchmark: PageBenchmark, pages: Sequence[PageAnswers]) -> tuple[list[float], list[bool]]:
+    """The confidence of each thing that is found on pages, and whether it is right."""
+    sure = [thing.score for page in pages for thing in page.found]
+    return sure, [hit for page in pages for hit in benchmark.right(page.found, page.true)]
 
 
 def judged(rows: Sequence[Answered], task: Task, value: str = CLAIMS) -> tuple[list[float], list[bool]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from openpali.data.sources.base import Source
 from openpali.distributed import Ranks
 from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark, PageBenchmark, Seen
-from openpali.eval.calibrate import confidence_scores
+from openpali.eval.calibrate import confidence_scores, judged_pages
 from openpali.eval.cards import (
     Card,
     Json,
@@ -30,11 +30,13 @@ from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.eval.predictions import PredictionsFile
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
+from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
-from openpali.weights.files import BUNDLE
+from openpali.weights.files import BUNDLE, PAGE_TASKS
+from openpali.weights.format import open_model
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,10 @@ def _run_pages(
         return benchmark.score([page.found for page in some], [page.true for page in some])
 
     scores = score(pages)
+    task = PAGE_TASKS[benchmark.part]
+    if benchmark.calibration and open_model(pali.parts[benchmark.part]).facts.calibration.get(task):
+        ece = expected_calibration_error(*judged_pages(benchmark, pages))
+        scores = Scores({**scores.summary, "ece": ece}, scores.per_sample)
     seen, slices = Seen(), {}
     for page in pages:
         seen.texts(page.key, page.pixels, *(thing.name for thing in page.true))

@@ -21,14 +21,13 @@ from PIL import Image as PilImage
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, view_of_line
 from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
-from openpali.metrics.calibration import Calibration
+from openpali.metrics.calibration import TINY, Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
 
 LINES = 32  # of a batch
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
 _SAME = 0.5  # least IoU of the heights of two runs of cells that are one line
-_TINY = 1e-9  # least probability of a word
 _LEAST = 4.0  # pixels; no line is lower
 
 
@@ -80,7 +79,7 @@ class ReadLine:
         """The line with the confidence of its words calibrated; None: as it is."""
         if calibration is None:
             return self
-        sure = [calibration.confidence(math.log(max(word.confidence, _TINY))) for word in self.words]
+        sure = [calibration.confidence(math.log(max(word.confidence, TINY))) for word in self.words]
         words = [replace(word, confidence=each) for word, each in zip(self.words, sure, strict=True)]
         return replace(self, words=words)
 

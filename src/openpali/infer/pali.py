@@ -7,8 +7,10 @@ pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from statistics import mean
@@ -49,6 +51,7 @@ from openpali.infer.pipeline import (
 from openpali.infer.routing import SQUASHED, ask_in_turn
 from openpali.infer.screens import Screen, Wanted
 from openpali.messages import shorten
+from openpali.metrics.calibration import TINY, Calibration
 from openpali.model.elements import ElementFinder
 from openpali.model.pages import Finder, Reader
 from openpali.model.vision_language import VisionLanguageModel
@@ -256,8 +259,10 @@ class Pali:
         pixels = open_image(image).pixels
         seen = self._seen
         if seen is None or not np.array_equal(seen[0], pixels):
-            _, finder = self.load(ELEMENTS)
+            stored, finder = self.load(ELEMENTS)
             elements = find_elements(cast(ElementFinder, finder), pixels)
+            if calibration := stored.facts.calibration.get(Detect.name):
+                elements = [_calibrated(thing, calibration) for thing in elements]
             self._seen = seen = pixels, Screen(elements, self.read_page(pixels))
         return seen[1]
 
@@ -610,6 +615,10 @@ class Pali:
     @cached_property
     def _masks(self) -> MaskCodec:
         return open_mask_codec(self.parts[MASKS])
+
+
+def _calibrated(thing: Object, calibration: Calibration) -> Object:
+    return replace(thing, confidence=calibration.confidence(math.log(thing.confidence or TINY)))
 
 
 def _check_lists(images: Sequence[ImageLike] = (), texts: Sequence[str] | None = None) -> None:

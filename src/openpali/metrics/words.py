@@ -23,7 +23,7 @@ def word_f1(predictions: Sequence[Sequence[Detection]], references: Sequence[Seq
         ``word_f1``, 1 for a page without words on either side.
     """
     check_paired(predictions, references)
-    hits = [_hits(*page) for page in zip(predictions, references, strict=True)]
+    hits = [sum(right_words(*page)) for page in zip(predictions, references, strict=True)]
     found, true = [len(page) for page in predictions], [len(page) for page in references]
     per_page = [_f1(*counts) for counts in zip(hits, found, true, strict=True)]
     return Scores(
@@ -57,19 +57,19 @@ def pointing(predictions: Sequence[Sequence[Detection]], references: Sequence[Se
     return Scores({"pointing": sum(every) / max(1, len(every))}, {"pointing": per_page})
 
 
-def _hits(found: Sequence[Detection], true: Sequence[Detection]) -> int:
+def right_words(found: Sequence[Detection], true: Sequence[Detection]) -> list[bool]:
+    """Whether each word of a page is right; a true word that two have is the first one's."""
     open_by_text: dict[str, list[Detection]] = {}
     for word in true:
         open_by_text.setdefault(word.name, []).append(word)
-    hits = 0
+    right = []
     for word in found:
         same = open_by_text.get(word.name, [])
-        for other in same:
-            if holds_centre(other.box, word.box):
-                same.remove(other)
-                hits += 1
-                break
-    return hits
+        hit = next((other for other in same if holds_centre(other.box, word.box)), None)
+        right.append(hit is not None)
+        if hit is not None:
+            same.remove(hit)
+    return right
 
 
 def holds_centre(box: Sequence[float], other: Sequence[float]) -> bool:

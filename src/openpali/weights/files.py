@@ -17,3 +17,5 @@ ELEMENTS = "elements"  # the part of a bundle that finds the elements of screens
 ICONS = "icons"  # and the part that names their icons
 PAGES = (FINDER, READER, ELEMENTS, ICONS)
 """The parts that read pages and screens, and take no prompts."""
+PAGE_TASKS = {READER: "ocr", ELEMENTS: "detect"}
+"""The tasks that those parts answer."""

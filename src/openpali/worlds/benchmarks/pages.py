@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import AnswerPage, PageBenchmark
 from openpali.eval.elements import elements_by, points_by
 from openpali.eval.pages import words_by
 from openpali.infer.pali import Pali
-from openpali.metrics.boxes import detection_f1
+from openpali.metrics.boxes import detection_f1, right_boxes
 from openpali.metrics.words import pointing
+from openpali.weights.files import ELEMENTS, READER
 
 _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"
 """Made once by ``tests/eval/make_real_pages.py``; only for evaluation."""
 
 _THEMES = ("light", "dark")
+
+
+def _dev(root: Path) -> Source:
+    """Windows and pages of packages that nothing is learnt from or scored on."""
+    return open_source("pages/dev-*", {})
 
 
 def _words(pali: Pali) -> AnswerPage:
@@ -32,7 +39,9 @@ def page_suite() -> list[PageBenchmark]:
             title="Words of real screens, half of them dark",
             split="all, 60 windows",
             open=lambda root: open_source(str(SCREENS), {}),
+            part=READER,
             answer=_words,
+            calibration=_dev,
             kinds=_THEMES,
         ),
         PageBenchmark(
@@ -40,6 +49,7 @@ def page_suite() -> list[PageBenchmark]:
             title="Words of printed pages, 100 to 150 dpi",
             split="all, 20 pages",
             open=lambda root: open_source(str(DOCUMENTS), {}),
+            part=READER,
             answer=_words,
         ),
         PageBenchmark(
@@ -48,7 +58,10 @@ def page_suite() -> list[PageBenchmark]:
             split="all, 60 windows",
             metric="f1@0.5",
             open=lambda root: open_source(str(SCREENS), {}),
+            part=ELEMENTS,
             answer=elements_by,
+            right=right_boxes,
+            calibration=_dev,
             kinds=_THEMES,
             score=detection_f1,
         ),
@@ -58,6 +71,7 @@ def page_suite() -> list[PageBenchmark]:
             split="all, 60 windows",
             metric="pointing",
             open=lambda root: open_source(str(SCREENS), {}),
+            part=ELEMENTS,
             answer=points_by,
             kinds=_THEMES,
             score=pointing,
