@@ -25,6 +25,7 @@ from openpali.benchmarks import refcoco, scoring
 from openpali.benchmarks.documents import any_order
 from openpali.benchmarks.files import Folder
 from openpali.benchmarks.rico import draw_box
+from openpali.benchmarks.scoring import mean_of_slices
 from openpali.benchmarks.stvqa import is_held_out
 from openpali.cli.main import main
 from openpali.data.media.videos import load_frames
@@ -35,7 +36,7 @@ from openpali.infer.generate import Generation
 from openpali.tasks.base import Answer, Sample
 from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.refseg import RefSeg
-from openpali.tasks.scoring import Answered, mean_of_slices, with_slices
+from openpali.tasks.scoring import Answered, with_slices
 
 
 def benchmark(name: str) -> AnswerBenchmark:

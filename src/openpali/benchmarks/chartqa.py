@@ -6,10 +6,10 @@ from pathlib import Path
 
 from openpali.benchmarks import scoring
 from openpali.benchmarks.files import Folder, Listing, listing, with_image
+from openpali.benchmarks.scoring import mean_of_slices
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import mean_of_slices
 
 HOME = "https://github.com/vis-nlp/ChartQA"
 SOURCES = ("human", "augmented")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.benchmarks.files import Fields, Folder, Listing, listing, with_image
+from openpali.benchmarks.scoring import mean_of_slices
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.infer.generate import Decoding
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import mean_of_slices
 
 SPLIT = "coco/dataset_coco.json"
 HOME = "https://cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip) and https://cocodataset.org"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, wraps
 
 from openpali.benchmarks.metrics import vqa
 from openpali.benchmarks.metrics.nextqa import nextqa
 from openpali.benchmarks.metrics.wordnet import WordNet
 from openpali.home import data_folder
 from openpali.metrics.exact import exact_match
-from openpali.metrics.scores import Scores
+from openpali.metrics.scores import Scores, mean
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import Answered, exact, first_references, references, texts
+from openpali.tasks.scoring import Answered, Score, by_kind, exact, first_references, references, slices, texts
 
 
 def vqa_accuracy(rows: Sequence[Answered]) -> Scores:
@@ -75,3 +75,24 @@ def choices(rows: Sequence[Answered]) -> Scores:
         same.summary | {named[name]: value for name, value in chosen.summary.items()},
         same.per_sample | {named[name]: values for name, values in chosen.per_sample.items()},
     )
+
+
+def mean_of_slices(score: Score) -> Score:
+    """Over each kind alone as ``NAME/KIND``, and as ``NAME`` the mean over kinds, however many samples each has."""
+
+    @wraps(score)
+    def sliced(rows: Sequence[Answered]) -> Scores:
+        scores = by_kind(score, rows)
+        shared = [n for n in next(iter(scores.values())).summary if all(n in s.summary for s in scores.values())]
+        whole = {name: mean([s.summary[name] for s in scores.values()]) for name in shared}
+        per_sample: dict[str, list[float]] = {}
+        for kind, own in scores.items():
+            places = [i for i, row in enumerate(rows) if row.kind == kind]
+            for name, values in own.per_sample.items():
+                column = per_sample.setdefault(name, [0.0] * len(rows))
+                for place, value in zip(places, values, strict=True):
+                    column[place] = value
+        return Scores(whole | slices(scores), per_sample)
+
+    sliced.__doc__ = f"{(score.__doc__ or '').rstrip('.')}: the mean over kinds of sample."
+    return sliced

@@ -8,11 +8,11 @@ import numpy as np
 
 from openpali.benchmarks.files import Fields, Folder, Listing, listing, with_image
 from openpali.benchmarks.retrieval import retrieve
+from openpali.benchmarks.scoring import mean_of_slices
 from openpali.eval.benchmark import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, Seen
 from openpali.infer.generate import Decoding
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import mean_of_slices
 
 CAPTIONS = "xm3600/captions.jsonl"
 HOME = "https://google.github.io/crossmodal-3600"

@@ -125,16 +125,6 @@ def sheet(tiles: Sequence[PilImage.Image], columns: int = 4) -> PilImage.Image:
     return page
 
 
-def stack(images: Sequence[PilImage.Image]) -> PilImage.Image:
-    """Images below each other on white, flush left."""
-    page = PilImage.new("RGB", (max(each.width for each in images), sum(each.height for each in images)), "white")
-    top = 0
-    for each in images:
-        page.paste(each, (0, top))
-        top += each.height
-    return page
-
-
 def film_strip(frames: Sequence[Image]) -> PilImage.Image:
     """Frames of a video ``[H, W, 3]`` in rows of four, at half their size; a single image as it is.
 

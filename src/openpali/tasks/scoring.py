@@ -131,38 +131,19 @@ def with_slices(score: Score) -> Score:
     @wraps(score)
     def sliced(rows: Sequence[Answered]) -> Scores:
         whole = score(rows)
-        return Scores(whole.summary | _slices(_by_kind(score, rows)), whole.per_sample)
+        return Scores(whole.summary | slices(by_kind(score, rows)), whole.per_sample)
 
     return sliced
 
 
-def mean_of_slices(score: Score) -> Score:
-    """Over each kind alone as ``NAME/KIND``, and as ``NAME`` the mean over kinds, however many samples each has."""
-
-    @wraps(score)
-    def sliced(rows: Sequence[Answered]) -> Scores:
-        scores = _by_kind(score, rows)
-        shared = [n for n in next(iter(scores.values())).summary if all(n in s.summary for s in scores.values())]
-        whole = {name: mean([s.summary[name] for s in scores.values()]) for name in shared}
-        per_sample: dict[str, list[float]] = {}
-        for kind, own in scores.items():
-            places = [i for i, row in enumerate(rows) if row.kind == kind]
-            for name, values in own.per_sample.items():
-                column = per_sample.setdefault(name, [0.0] * len(rows))
-                for place, value in zip(places, values, strict=True):
-                    column[place] = value
-        return Scores(whole | _slices(scores), per_sample)
-
-    sliced.__doc__ = f"{(score.__doc__ or '').rstrip('.')}: the mean over kinds of sample."
-    return sliced
-
-
-def _by_kind(score: Score, rows: Sequence[Answered]) -> dict[str, Scores]:
+def by_kind(score: Score, rows: Sequence[Answered]) -> dict[str, Scores]:
+    """The scores of each kind of sample alone."""
     kinds = sorted({row.kind for row in rows})
     return {kind: score([row for row in rows if row.kind == kind]) for kind in kinds}
 
 
-def _slices(scores: Mapping[str, Scores]) -> dict[str, float]:
+def slices(scores: Mapping[str, Scores]) -> dict[str, float]:
+    """Scores of kinds by name, ``NAME/KIND``; without those of no kind and those that are slices already."""
     return {
         f"{name}/{kind}": value
         for kind, own in scores.items()

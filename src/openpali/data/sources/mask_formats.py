@@ -27,18 +27,6 @@ class Polygons:
             mask |= _fill(corners, size)
         return mask
 
-    def draw_as_coco(self, size: Size) -> Mask:
-        """Mask ``[H, W]`` with exactly the pixels of COCO's tools, from which COCO's scores are computed.
-
-        Some pixels at the edge differ from :meth:`draw`.
-        """
-        try:
-            from pycocotools import mask
-        except ImportError as error:
-            raise ValueError("COCO's masks need pycocotools: pip install 'openpali[eval]'") from error
-        drawn = mask.decode(mask.frPyObjects([corners.ravel() for corners in self.parts], *size))
-        return np.asarray(drawn.any(axis=2))
-
     def resized(self, old: Size, new: Size) -> Polygons:
         """The polygons in the image of size ``old`` after it was resized to ``new``."""
         return Polygons(tuple(corners * (new.width / old.width, new.height / old.height) for corners in self.parts))

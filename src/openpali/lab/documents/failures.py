@@ -9,7 +9,7 @@ The answers are those in the folder of the suite; a benchmark that has none ther
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from openpali.eval.runner import Run, run
 from openpali.eval.suites import file_stem
 from openpali.home import home
 from openpali.infer.pali import Pali
-from openpali.reports.drawing import count_mask_tokens, draw_answer, sheet, stack
+from openpali.reports.drawing import count_mask_tokens, draw_answer, sheet
 from openpali.rng import generator
 from openpali.tasks.example import Size
 
@@ -39,7 +39,17 @@ def draw_failures(runs: Iterable[Run], each: int = EACH) -> PilImage.Image:
         rows += [sheet([_tile(done, place) for place in worst])] if worst else []
     if not rows:
         raise ValueError("there is no wrong answer to draw")
-    return stack(rows)
+    return _stack(rows)
+
+
+def _stack(images: Sequence[PilImage.Image]) -> PilImage.Image:
+    """Images below each other on white, flush left."""
+    page = PilImage.new("RGB", (max(each.width for each in images), sum(each.height for each in images)), "white")
+    top = 0
+    for each in images:
+        page.paste(each, (0, top))
+        top += each.height
+    return page
 
 
 def _tile(done: Run, place: int) -> PilImage.Image:
