@@ -17,7 +17,7 @@ from openpali.architectures.halves.t5 import HeadPolicy, read_t5, write_t5
 from openpali.architectures.preprocessor import describe_preprocess, read_preprocess
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.architecture import extend_rows, read_image_encoder, write_vit
-from openpali.architectures.tokenizer import read_tokenizer
+from openpali.architectures.tokenizer import read_tokenizer, require_rows
 from openpali.model.cache import Cache
 from openpali.model.init import materialise
 from openpali.model.layers import Dense
@@ -171,11 +171,7 @@ def assemble(
     """
     image, language = read_image_encoder(vision), read_t5(text, head)
     tokenizer, known = read_tokenizer(text, locations=locations)
-    if known > language.config.vocab_size:
-        raise ValueError(
-            f"{text}: its tokenizer has {known} ids and its embedding {language.config.vocab_size} rows: "
-            "put the tokenizer of this checkpoint beside it"
-        )
+    require_rows(text, known, language.config.vocab_size)
     generator = torch.Generator().manual_seed(seed)
     texts = dict(language.weights)
     config = PaliModelConfig(image.vision, replace(language.config, vocab_size=tokenizer.vocab_size))

@@ -32,7 +32,7 @@ from openpali.architectures.preprocessor import FILE, describe_preprocess, read_
 from openpali.architectures.rules import Rule, read, read_config, require_settings, skeleton, write
 from openpali.architectures.siglip import architecture as siglip
 from openpali.architectures.siglip.architecture import SO400M
-from openpali.architectures.tokenizer import read_gemma_tokenizer
+from openpali.architectures.tokenizer import read_gemma_tokenizer, require_rows
 from openpali.model.cache import Cache, Pair
 from openpali.model.gemma import Gemma, GemmaConfig, Layer, prefix_masks
 from openpali.model.layers import Dense
@@ -247,11 +247,7 @@ class PaliGemmaArchitecture(Architecture[PaliGemmaConfig]):
         found = read_paligemma(source)
         tokenizer = read_tokenizer(source if source.is_dir() else source.parent)
         t, vision = found.config.text, found.config.vision
-        if tokenizer.vocab_size > t.vocab_size:
-            raise ValueError(
-                f"{source}: its tokenizer has {tokenizer.vocab_size} ids and its embedding {t.vocab_size} rows: "
-                "put the tokenizer of this checkpoint beside it"
-            )
+        require_rows(source, tokenizer.vocab_size, t.vocab_size)
         config = replace(found.config, bos=tokenizer.bos_id, separator=tokenizer.piece_id("\n"))
         about = [
             f"PaliGemma{' 2' if t.post_norms else ''}: {len(found.weights)} tensors, image encoder of "
@@ -291,12 +287,7 @@ def read_paligemma(source: Path) -> Stored[PaliGemmaConfig]:
 def write_paligemma(
     weights: Mapping[str, Tensor], config: PaliGemmaConfig
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """As transformers' `PaliGemmaForConditionalGeneration`: tensors and configuration.
-
-    Args:
-        weights: of :class:`PaliGemmaModel`.
-        config: its shape.
-    """
+    """As transformers' `PaliGemmaForConditionalGeneration`: tensors and configuration."""
     t = config.text
     tokens = {"bos_token_id": config.bos, "eos_token_id": 1, "pad_token_id": PaliGemmaModel.pad}
     kind, activation = ("gemma2", "hidden_activation") if t.post_norms else ("gemma", "hidden_act")

@@ -58,6 +58,15 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
     return tokenizer, known
 
 
+def require_rows(source: Path, ids: int, rows: int) -> None:
+    """Check that the embedding of a checkpoint has a row for each id of the tokenizer beside it."""
+    if ids > rows:
+        raise ValueError(
+            f"{source}: its tokenizer has {ids} ids and its embedding {rows} rows: put the tokenizer of this "
+            "checkpoint beside it"
+        )
+
+
 def read_gemma_tokenizer(folder: Path, convert: Callable[[bytes], Tokenizer]) -> Tokenizer:
     """A tokenizer of Gemma's vocabulary, made by ``convert`` of a SentencePiece model."""
     named = (*_MODELS, *sorted((path.name for path in folder.glob("*_tokenizer.model")), reverse=True))

@@ -58,14 +58,10 @@ def detection_f1(
     *,
     threshold: float = 0.5,
 ) -> Scores:
-    """F1 of sets of boxes, for detectors that give no scores.
+    """F1 of the sets of boxes of each image; their scores are ignored.
 
     A prediction may be paired with a reference of the same name at IoU >= ``threshold``, one to one. The number of
     true positives is the size of a maximum bipartite matching, so it does not depend on the order of the boxes.
-
-    Args:
-        predictions: detections of each image; scores are ignored.
-        references: true boxes of each image.
 
     Returns:
         ``f1@t``, ``precision@t`` and ``recall@t`` in 0..1 over all boxes of all images (micro average);
@@ -74,12 +70,12 @@ def detection_f1(
     """
     check_paired(predictions, references)
     found = [_most_pairs(p, r, threshold) for p, r in zip(predictions, references, strict=True)]
-    per_sample = [_f1(n, len(p), len(r)) for n, p, r in zip(found, predictions, references, strict=True)]
+    per_sample = [f1(n, len(p), len(r)) for n, p, r in zip(found, predictions, references, strict=True)]
     hits, predicted, true = sum(found), sum(map(len, predictions)), sum(map(len, references))
     agree = float(predicted == true == 0)
     return Scores(
         {
-            f"f1@{threshold}": _f1(hits, predicted, true),
+            f"f1@{threshold}": f1(hits, predicted, true),
             f"precision@{threshold}": hits / predicted if predicted else agree,
             f"recall@{threshold}": hits / true if true else agree,
         },
@@ -87,7 +83,8 @@ def detection_f1(
     )
 
 
-def _f1(hits: int, predicted: int, true: int) -> float:
+def f1(hits: int, predicted: int, true: int) -> float:
+    """F1 from counts; 1 if there is nothing on either side."""
     return 2 * hits / (predicted + true) if predicted + true else 1.0
 
 
@@ -120,11 +117,7 @@ MAX_DETECTIONS = 100  # per image and name
 def average_precision(
     predictions: Sequence[Sequence[Detection]], references: Sequence[Sequence[Detection]]
 ) -> Scores:
-    """COCO average precision of scored boxes, equal to pycocotools ``COCOeval`` (all areas, no crowds).
-
-    Args:
-        predictions: scored detections of each image.
-        references: true boxes of each image.
+    """COCO average precision of scored boxes per image, equal to pycocotools ``COCOeval`` (all areas, no crowds).
 
     Returns:
         ``ap`` (mean over IoU 0.5:0.05:0.95), ``ap50``, ``ap75`` and ``ar100``, in 0..1, averaged over the names

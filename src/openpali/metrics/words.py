@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .boxes import Detection
+from .boxes import Detection, f1
 from .scores import Scores, check_paired
 
 
@@ -25,10 +25,10 @@ def word_f1(predictions: Sequence[Sequence[Detection]], references: Sequence[Seq
     check_paired(predictions, references)
     hits = [sum(right_words(*page)) for page in zip(predictions, references, strict=True)]
     found, true = [len(page) for page in predictions], [len(page) for page in references]
-    per_page = [_f1(*counts) for counts in zip(hits, found, true, strict=True)]
+    per_page = [f1(*counts) for counts in zip(hits, found, true, strict=True)]
     return Scores(
         {
-            "word_f1": _f1(sum(hits), sum(found), sum(true)),
+            "word_f1": f1(sum(hits), sum(found), sum(true)),
             "word_precision": sum(hits) / max(1, sum(found)),
             "word_recall": sum(hits) / max(1, sum(true)),
         },
@@ -76,7 +76,3 @@ def holds_centre(box: Sequence[float], other: Sequence[float]) -> bool:
     """Whether the centre of ``other`` is in ``box``; both (ymin, xmin, ymax, xmax)."""
     y, x = (other[0] + other[2]) / 2, (other[1] + other[3]) / 2
     return box[0] <= y <= box[2] and box[1] <= x <= box[3]
-
-
-def _f1(hits: int, found: int, true: int) -> float:
-    return 2 * hits / (found + true) if found + true else 1.0

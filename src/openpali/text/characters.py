@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 
+# ASCII; Latin-1 without its soft hyphen; Latin Extended; Greek; Cyrillic; Vietnamese
 _RANGES = (
-    (0x20, 0x7E),  # ASCII
-    (0xA1, 0xAC),  # Latin-1, without its soft hyphen
-    (0xAE, 0xFF),
-    (0x100, 0x17F),  # Latin Extended-A
-    (0x192, 0x192),
-    (0x1A0, 0x1A1),
-    (0x1AF, 0x1B0),
-    (0x1CD, 0x1DC),
-    (0x1E6, 0x1E7),
-    (0x218, 0x21B),
-    (0x259, 0x259),
-    (0x384, 0x38A),  # Greek
-    (0x38C, 0x38C),
-    (0x38E, 0x3A1),
-    (0x3A3, 0x3CE),
-    (0x400, 0x45F),  # Cyrillic
-    (0x462, 0x463),
-    (0x490, 0x493),
-    (0x496, 0x497),
-    (0x49A, 0x49B),
-    (0x4A2, 0x4A3),
-    (0x4AE, 0x4B3),
-    (0x4BA, 0x4BB),
-    (0x4D8, 0x4D9),
-    (0x4E8, 0x4E9),
-    (0x1E80, 0x1E85),
-    (0x1E9E, 0x1E9E),
-    (0x1EA0, 0x1EF9),  # Vietnamese
+    "20-7e a1-ac ae-ff 100-17f 192-192 1a0-1a1 1af-1b0 1cd-1dc 1e6-1e7 218-21b 259-259 384-38a 38c-38c 38e-3a1 "
+    "3a3-3ce 400-45f 462-463 490-493 496-497 49a-49b 4a2-4a3 4ae-4b3 4ba-4bb 4d8-4d9 4e8-4e9 1e80-1e85 1e9e-1e9e "
+    "1ea0-1ef9"
 )
 _SIGNS = "‐‑–—―‘’‚“”„†‡•…‰′″‹›⁄€₤₽₹₺₿№℃™Ωℓ←↑→↓↔⇒⇐⌘⌥⇧∂∆∏∑−√∞∫≈≠≤≥◊■□▪▲►▼◄○●★☆☐☑✓✔✕✖×÷αβγδ"
 
+_ENDS = ([int(end, 16) for end in part.split("-")] for part in _RANGES.split())
 CHARACTERS: tuple[str, ...] = tuple(
-    dict.fromkeys([chr(code) for first, last in _RANGES for code in range(first, last + 1)] + list(_SIGNS))
+    dict.fromkeys([chr(code) for first, last in _ENDS for code in range(first, last + 1)] + list(_SIGNS))
 )
 """Latin, Greek and Cyrillic letters, digits, punctuation and common signs; the first is the space."""
 

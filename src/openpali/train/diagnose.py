@@ -41,17 +41,12 @@ def explain_not_finite(
         again: forward and backward of this rank's micro-batches; returns their losses.
         keys: the sample keys of each micro-batch.
         samples: trained on before this step.
-        ranks: this process.
     """
     losses: list[Losses] = []
     with torch.compiler.set_stance("force_eager"):
         finding = find_not_finite(model, lambda: losses.extend(again()))
-    rows = [
-        (key, finite)
-        for names, each in zip(keys, losses, strict=True)
-        for key, finite in zip(names, each.per_row.isfinite().tolist(), strict=True)
-    ]
-    suspects = [key for key, finite in rows if not finite] or [key for key, _ in rows]
+    rows = _rows(keys, losses)
+    suspects = [key for loss, key in rows if not math.isfinite(loss)] or [key for _, key in rows]
     everywhere = cast(list[tuple[Finding, list[str]]], ranks.gather((finding, suspects)))
     (_, where), named = min(everywhere)
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
@@ -66,12 +61,7 @@ def explain_high_loss(
 ) -> str:
     """Say which module has the largest gradient, and which samples of all ranks the highest losses. Collective."""
     module, share = worst_module(gradients)
-    rows = [
-        (loss, key)
-        for names, each in zip(keys, losses, strict=True)
-        for key, loss in zip(names, each.per_row.tolist(), strict=True)
-    ]
-    highest = sorted(rows, reverse=True)[:NAMED]
+    highest = sorted(_rows(keys, losses), reverse=True)[:NAMED]
     everywhere = cast(list[list[tuple[float, str]]], ranks.gather(highest))
     named = [key for _, key in sorted((row for rows in everywhere for row in rows), reverse=True)[:NAMED]]
     return (
@@ -109,6 +99,12 @@ def worst_module(gradients: Mapping[str, Tensor]) -> tuple[str, float]:
         squares[module] = squares.get(module, 0.0) + float(whole(torch.linalg.vector_norm(gradient))) ** 2
     worst = max(squares, key=lambda module: squares[module])
     return worst, math.sqrt(squares[worst] / (sum(squares.values()) or 1.0))
+
+
+def _rows(keys: Sequence[Sequence[str]], losses: Sequence[Losses]) -> list[tuple[float, str]]:
+    """Loss and key of each row of all micro-batches."""
+    values = (each.per_row.tolist() for each in losses)
+    return [row for rows, names in zip(values, keys, strict=True) for row in zip(rows, names, strict=True)]
 
 
 @contextmanager

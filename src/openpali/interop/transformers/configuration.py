@@ -14,6 +14,18 @@ from openpali.weights.format import config_from_json
 from openpali.weights.write import FORMAT
 
 
+def _of_text(*names: str) -> Any:
+    """A number of the language model's shapes: read by the first of its names, written by all."""
+
+    def read(config: PaliConfig) -> int:
+        return int(config._text[names[0]])
+
+    def write(config: PaliConfig, value: int) -> None:
+        config._text.update(dict.fromkeys(names, value))
+
+    return property(read, write)
+
+
 class PaliConfig(PreTrainedConfig):
     """Shapes of both halves, as :func:`openpali.weights.format.write_model` writes them.
 
@@ -78,53 +90,19 @@ class PaliConfig(PreTrainedConfig):
         of_decoder._text["encoder_layers"] = text["decoder_layers"]
         return of_decoder
 
-    # what transformers asks any model for, read from and written to the shapes
-
     @property
     def _text(self) -> dict[str, Any]:
         assert self.config is not None
         text: dict[str, Any] = self.config["text"]
         return text
 
-    @property
-    def vocab_size(self) -> int:
-        return int(self._text["vocab_size"])
+    # what transformers asks any model for
 
-    @vocab_size.setter
-    def vocab_size(self, value: int) -> None:
-        self._text["vocab_size"] = value
-
-    @property
-    def hidden_size(self) -> int:
-        return int(self._text["d_model"])
-
-    @hidden_size.setter
-    def hidden_size(self, value: int) -> None:
-        self._text["d_model"] = value
-
-    @property
-    def num_attention_heads(self) -> int:
-        return int(self._text["heads"])
-
-    @num_attention_heads.setter
-    def num_attention_heads(self, value: int) -> None:
-        self._text["heads"] = value
-
-    @property
-    def head_dim(self) -> int:
-        return int(self._text["d_head"])
-
-    @head_dim.setter
-    def head_dim(self, value: int) -> None:
-        self._text["d_head"] = value
-
-    @property
-    def num_hidden_layers(self) -> int:
-        return int(self._text["encoder_layers"])
-
-    @num_hidden_layers.setter
-    def num_hidden_layers(self, value: int) -> None:
-        self._text["encoder_layers"] = self._text["decoder_layers"] = value
+    vocab_size = _of_text("vocab_size")
+    hidden_size = _of_text("d_model")
+    num_attention_heads = _of_text("heads")
+    head_dim = _of_text("d_head")
+    num_hidden_layers = _of_text("encoder_layers", "decoder_layers")
 
 
 def _plain(value: Any) -> Any:
