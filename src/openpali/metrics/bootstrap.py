@@ -10,16 +10,12 @@ import numpy as np
 def bootstrap_interval(
     values: Sequence[float], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean. It depends on the values and the seed, not on the order.
+    """Percentile bootstrap interval (low, high) of the mean. It depends on values and seed, not on the order.
 
     Args:
         values: one score per sample.
         level: confidence in (0, 1).
         resamples: how many times the samples are drawn with replacement.
-        seed: of the draws.
-
-    Returns:
-        (low, high) in the unit of the values.
     """
     # Sorted, because a draw picks positions: the order of the samples must not matter.
     scores = np.sort(np.asarray(values, dtype=np.float64))

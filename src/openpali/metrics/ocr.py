@@ -14,10 +14,6 @@ def ocr(predictions: Sequence[str], references: Sequence[str]) -> Scores:
     A rate is the sum of edit distances divided by the sum of reference lengths (corpus level, so long texts weigh
     more); it can exceed 1. Words are split at white space; it is collapsed before characters are compared.
 
-    Args:
-        predictions: recognised text per sample.
-        references: true text per sample.
-
     Returns:
         ``cer``, ``wer`` (lower is better) and ``exact_match``. Per-sample rates divide by the sample's own length;
         a sample with an empty reference has the rate 0 if nothing was predicted, else 1.

@@ -35,11 +35,7 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
     Below them stand the held-out scores and losses of its evaluations, if it has any.
 
     Args:
-        run: the run folder.
-        path: the image file to write; by default ``curves.png`` in the run folder.
-
-    Returns:
-        The file.
+        path: the image file to write, which is returned; by default ``curves.png`` in the run folder.
     """
     rows = read_metrics(run)
     try:

@@ -42,8 +42,6 @@ class Checkpoints:
     """The checkpoints in a run's folder. Methods are collective: call them on every rank, at the same step.
 
     Args:
-        run: the folder.
-        ranks: this process.
         keep: how many of the newest checkpoints to keep.
         keep_every: of older ones, keep the first in each interval of this many steps (0: none).
         best: the step of a checkpoint to keep besides; None: none.

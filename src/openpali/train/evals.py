@@ -95,8 +95,6 @@ class Evaluations:
     """The evaluations of a run.
 
     Args:
-        recipe: of the run.
-        tokenizer: of the recipe.
         best: the :attr:`state` in the checkpoint from which the run goes on; None for a new run.
     """
 

@@ -32,7 +32,6 @@ def gather_weights(
 
     Args:
         tensors: by name; the same names on all ranks.
-        ranks: this process.
         dtype: to convert to; None keeps each tensor's own.
     """
     gathered: dict[str, Tensor] = {}

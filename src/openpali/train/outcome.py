@@ -23,14 +23,10 @@ class Point(NamedTuple):
 
 
 def describe_outcome(recipe: Recipe, metrics: Path) -> str:
-    """One sentence about a finished run, by the held-out loss and the score that counts.
+    """One sentence about a finished run, by the held-out loss and the score that counts in its ``metrics.jsonl``.
 
     Without evaluations it goes by the training loss, which does not show overfitting. Empty if there are too few
     values.
-
-    Args:
-        recipe: of the run.
-        metrics: its ``metrics.jsonl``.
     """
     rows = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()] if metrics.is_file() else []
     evaluations = [row for row in rows if "eval" in row]

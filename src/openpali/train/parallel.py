@@ -60,8 +60,6 @@ def place(model: nn.Module, spec: ParallelSpec, ranks: Ranks, dtype: torch.dtype
     Args:
         model: unsharded, with its weights on rank 0. To shard it, other ranks pass it on the meta device. If rank 0
             does so too, weights stay uninitialised, for a checkpoint to fill.
-        spec: checkpointing, compilation and sharding.
-        ranks: this process.
         dtype: in which blocks compute, and their matrices are gathered. Gradients are reduced in float32.
     """
     for block in blocks_of(model):

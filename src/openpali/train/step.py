@@ -63,7 +63,6 @@ class TrainStep:
     Args:
         recipe: what is frozen, how the model is placed, the optimizer, the average of the weights.
         objective: model and loss. Set the model's resolution and initial weights first.
-        ranks: this process.
         dtype: computing precision, bfloat16 or float32; weights and optimizer state are float32.
         on_stage: called with the name of each :data:`Stage` as it begins; for bookkeeping.
 
@@ -185,9 +184,7 @@ class TrainStep:
 def describe_learning(recipe: Recipe, objective: Objective[Any]) -> Iterator[str]:
     """A line of text about what learns, and one about what is frozen, with numbers of parameters.
 
-    Args:
-        recipe: of the run.
-        objective: of it, its model on the meta device for example; it is frozen as in training.
+    The model, on the meta device for example, is frozen as in training, in place.
     """
     check_sizes(recipe, objective)
     model = objective.model

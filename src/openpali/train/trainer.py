@@ -76,8 +76,6 @@ class Trainer:
         recipe: what to do; a complete one (:func:`openpali.train.start.inherit`).
         run: the folder for ``recipe.json``, ``metrics.jsonl``, ``quarantine.jsonl``, checkpoints and, at the end,
             the ``model`` folder.
-        ranks: this process.
-        tokenizer: of the recipe.
 
     Attributes:
         finished: nothing was left to train when this process began.

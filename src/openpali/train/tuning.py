@@ -31,11 +31,9 @@ class Tuning(NamedTuple):
 
 
 def tuning(name: str, task: str, train: str, validation: str, samples: Source) -> Tuning:
-    """The recipe that fine-tunes on samples.
+    """The recipe that fine-tunes on samples, and is called ``name``.
 
     Args:
-        name: of the run.
-        task: name of the task.
         train, validation: the sources to train on, and to choose the best checkpoint by.
         samples: ``train``, opened.
     """

@@ -19,7 +19,6 @@ def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
     """Markdown with the hub's metadata.
 
     Args:
-        model: to describe.
         licence: of the weights, as the hub names it ("gemma", "apache-2.0"); that of the start weights applies.
         scores: score cards, as ``openpali eval --json`` writes them.
     """

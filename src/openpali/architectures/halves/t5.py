@@ -93,12 +93,7 @@ def read_t5(folder: Path, head: HeadPolicy = "auto") -> LanguageModel:
 
 
 def write_t5(weights: Mapping[str, Tensor], config: T5Config) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An encoder-decoder as transformers' T5, or umT5 if each layer has a bias: tensors and configuration.
-
-    Args:
-        weights: of :class:`openpali.model.t5.EncoderDecoder`.
-        config: its shape.
-    """
+    """An encoder-decoder as transformers' T5, or umT5 if each layer has a bias: tensors and configuration."""
     umt5 = config.bias_per_layer
     described = {
         "architectures": ["UMT5ForConditionalGeneration" if umt5 else "T5ForConditionalGeneration"],

@@ -111,11 +111,8 @@ def _read_within(folder: Path, described: dict[str, Any]) -> ImageEncoder:
 
 
 def write_siglip(weights: Mapping[str, Tensor], config: SigLIPConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Both towers as transformers' `SiglipModel`: tensors and configuration.
-
-    Args:
-        weights: of :class:`openpali.architectures.siglip.network.SigLIP`.
-        config: its shape.
+    """:class:`~openpali.architectures.siglip.network.SigLIP` as transformers' `SiglipModel`: tensors and
+    configuration.
     """
     t = config.text
     described = {
@@ -142,12 +139,7 @@ def write_siglip(weights: Mapping[str, Tensor], config: SigLIPConfig) -> tuple[d
 
 
 def write_vit(weights: Mapping[str, Tensor], config: ViTConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A ViT as transformers' `SiglipVisionModel` without a head: tensors and configuration.
-
-    Args:
-        weights: of :class:`openpali.model.vit.ViT`.
-        config: its shape.
-    """
+    """A ViT as transformers' `SiglipVisionModel` without a head: tensors and configuration."""
     described = {"architectures": ["SiglipVisionModel"], **describe_vision(config, pool=False)}
     return write(rules(config, None, pool=False), {f"vit.{k}": v for k, v in weights.items()}), described
 

@@ -224,12 +224,7 @@ def read_t5gemma2(folder: Path) -> Stored[T5Gemma2Config]:
 def write_t5gemma2(
     weights: Mapping[str, Tensor], config: T5Gemma2Config
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """As transformers' `T5Gemma2ForConditionalGeneration`: tensors and configuration.
-
-    Args:
-        weights: of :class:`openpali.architectures.t5gemma2.network.T5Gemma2Model`.
-        config: its shape.
-    """
+    """As transformers' `T5Gemma2ForConditionalGeneration`: tensors and configuration."""
     rows, columns = config.vision.grid
     tokens = {"bos_token_id": config.bos, "eos_token_id": 1, "pad_token_id": T5Gemma2Model.pad}
     common = {"max_position_embeddings": config.longest, **tokens}

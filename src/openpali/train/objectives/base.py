@@ -54,8 +54,6 @@ class Objective(ABC, Generic[R]):
     """A model with its loss. Every subclass is a line of `train/objectives/registry.py`.
 
     Args:
-        recipe: of :attr:`recipe_class`.
-        tokenizer: of the recipe.
         labels: reads the class names of the run's samples.
 
     Attributes:
