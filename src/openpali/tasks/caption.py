@@ -10,11 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from openpali.metrics.scores import Scores
 from openpali.tasks import scoring
 from openpali.tasks.base import Sample, Task, choose
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import Answered
 
 UNSPACED_LANGUAGES = frozenset({"ja", "zh", "th", "lo", "km", "my", "bo"})
 """Languages that write no spaces between words: their captions are cut between characters."""
@@ -60,10 +58,7 @@ class Caption(Task):
         found = self.dialect.ocr.format(text=example.text).strip() if self.ocr else ""
         return Sample(self.template.render(found, lang=lang), caption, captions, kind=lang)
 
-    @classmethod
-    def score(cls, rows: Sequence[Answered]) -> Scores:
-        """CIDEr, BLEU-1..4, ROUGE-L and exact match."""
-        return scoring.captions(rows)
+    score = staticmethod(scoring.captions)
 
 
 @dataclass(frozen=True)
@@ -105,10 +100,7 @@ class SplitCaption(Task):
         beginning = text.strip()
         return self.template.render(beginning, lang=lang, position=len(_unit_starts(beginning, lang)))
 
-    @classmethod
-    def score(cls, rows: Sequence[Answered]) -> Scores:
-        """CIDEr, BLEU-1..4, ROUGE-L and exact match."""
-        return scoring.captions(rows)
+    score = staticmethod(scoring.captions)
 
 
 def _unit_starts(text: str, lang: str) -> list[int]:

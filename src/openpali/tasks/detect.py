@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from openpali.metrics.boxes import Detection, right_boxes
-from openpali.metrics.scores import Scores
 from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Sample, Task, choose, require
 from openpali.tasks.confidence import Generated, box_log_probs, scored_boxes
@@ -138,10 +137,7 @@ class Detect(Task):
             "true": [[thing.name, *map(float, thing.box), 1.0] for thing in true],
         }
 
-    @classmethod
-    def score(cls, rows: Sequence[Answered]) -> Scores:
-        """Mean IoU of each true box with the nearest answer, COCO's AP by mean token scores, F1 at IoU 0.5."""
-        return scoring.detections(rows)
+    score = staticmethod(scoring.detections)
 
     def _wanted(self, prompt: str) -> Callable[[str], bool]:
         """Whether a prompt asks for a name: it, or one of which it is a part or that is a part of it."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from openpali.metrics.scores import Scores
 from openpali.tasks import scoring
 from openpali.tasks.base import Sample, Task, require
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import Answered
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,4 @@ class Ocr(Task):
         text = require(example.text.strip(), example, "text")
         return Sample(self.ask(lang=example.lang), text, (text,), kind=example.lang, spelled=self.spelled)
 
-    @classmethod
-    def score(cls, rows: Sequence[Answered]) -> Scores:
-        """Character and word error rates, and exact match."""
-        return scoring.reading(rows)
+    score = staticmethod(scoring.reading)

@@ -14,7 +14,6 @@ from PIL import Image as PilImage
 
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.masks import overlap
-from openpali.metrics.scores import Scores
 from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Need, Sample, Task, require
 from openpali.tasks.confidence import Generated, part_log_probs
@@ -165,10 +164,7 @@ class RefSeg(Task):
             "invalid": float(found is None),
         }
 
-    @classmethod
-    def score(cls, rows: Sequence[Answered]) -> Scores:
-        """mIoU, oIoU and P@t of masks, box accuracy, and the mIoU of the targets themselves (``ceiling``)."""
-        return scoring.segmentation(rows)
+    score = staticmethod(scoring.segmentation)
 
     def _mask(self, codes: Sequence[int], box: Box, size: Size) -> Mask | None:
         """The mask of these codes; None without a mask VQ-VAE."""

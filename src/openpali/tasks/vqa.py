@@ -9,11 +9,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from openpali.metrics.scores import Scores
 from openpali.tasks import scoring
 from openpali.tasks.base import Sample, Task, choose, require
 from openpali.tasks.example import Box, Example
-from openpali.tasks.scoring import Answered
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,7 @@ class QuestionGeneration(Task):
         answer = choose(require(example.answers, example, "answers"), rng)
         return Sample(self.ask(answer, lang=example.lang), question, (question,), kind=example.lang)
 
-    @classmethod
-    def score(cls, rows: Sequence[Answered]) -> Scores:
-        """CIDEr, BLEU-1..4, ROUGE-L and exact match."""
-        return scoring.captions(rows)
+    score = staticmethod(scoring.captions)
 
 
 @dataclass(frozen=True)
