@@ -17,7 +17,7 @@ from openpali.weights.adapters import Adapter
 from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
-from openpali.weights.write import write_adapted, write_model
+from openpali.weights.write import write_model
 
 from .folders import CONFIGS, write
 
@@ -137,7 +137,7 @@ def test_a_single_model_is_a_bundle(tmp_path) -> None:
     assert open_bundle(folder) == ({"siglip": folder}, {}, (), "", ())
     (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
     adapter = Adapter(str(folder), LoraConfig(2, 4.0, []), {})
-    adapt = partial(write_adapted, adapter=adapter, config=CONFIGS["siglip"], preprocess=None, tokenizer=None)
+    adapt = partial(write_model, weights=adapter, config=CONFIGS["siglip"], preprocess=None, tokenizer=None)
     for use, fix in (
         (open_model, f"is a bundle of several models: name one of its parts, {folder}, .*other$"),
         (partial(write, kind="classifier"), "holds a bundle of models, .*: choose another --out"),

@@ -25,7 +25,7 @@ from openpali.weights.adapters import Adapter, read_adapter, write_adapter
 from openpali.weights.bundle import mask_codec_of, open_bundle, pack_bundle
 from openpali.weights.card import model_card
 from openpali.weights.format import add_facts, open_model
-from openpali.weights.write import write_adapted, write_model
+from openpali.weights.write import write_model
 
 from .folders import CONFIGS, write
 
@@ -227,7 +227,7 @@ def test_a_base_holds_the_missing_tensors(tmp_path) -> None:
 def test_a_folder_holds_an_adapter_or_a_whole_model(tmp_path) -> None:
     base, folder = (write(tmp_path / name, "classifier") for name in ("base", "model"))
     adapter = Adapter(str(base), LoraConfig(2, 4.0, []), {})
-    write_adapted(folder, adapter, CONFIGS["classifier"], preprocess=None, tokenizer=None)
+    write_model(folder, adapter, CONFIGS["classifier"], preprocess=None, tokenizer=None)
     assert open_model(folder).base
     assert not (folder / "model.safetensors").exists()
     write(folder, "classifier", seed=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of
 from openpali.train.recipe import PromptedRecipe, Recipe
 from openpali.train.step import TrainStep, vit_of
-from openpali.weights.write import write_adapted, write_model
+from openpali.weights.write import write_model
 
 
 def gather_weights(
@@ -90,10 +89,9 @@ def export_model(
     if step.ranks.rank:
         return
     vit = vit_of(step.model)
-    write = partial(write_model, folder, weights)
-    if changes:
-        write = partial(write_adapted, folder, adapter_of(step.model, recipe, weights))
-    write(
+    write_model(
+        folder,
+        adapter_of(step.model, recipe, weights) if changes else weights,
         current_config(step),
         preprocess=None if vit is None else recipe.model.preprocess(Size(*vit.config.image_size)),
         tokenizer=tokenizer,

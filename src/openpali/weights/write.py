@@ -26,49 +26,25 @@ POSITIONS = "vit.positions"
 
 def write_model(
     folder: Path,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor] | Adapter,
     config: Any,
     *,
     preprocess: Preprocess | None,
     tokenizer: Tokenizer | None,
     facts: Facts = NOTHING,
 ) -> None:
-    """Write a model folder. ``facts`` is what else should be recorded.
+    """Write a model folder, or one with an adapter in the place of weights. ``facts`` is what else is recorded.
 
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
     What was fitted to them, confidence and OOD detector, goes, and so does an adapter.
     """
-    _require_no_bundle(folder)
-    write_tensors(folder, weights)
-    remove_adapter(folder)
-    _write_beside(folder, config, preprocess, tokenizer, facts)
-
-
-def write_adapted(
-    folder: Path,
-    adapter: Adapter,
-    config: Any,
-    *,
-    preprocess: Preprocess | None,
-    tokenizer: Tokenizer | None,
-    facts: Facts = NOTHING,
-) -> None:
-    """Write a folder with an adapter in the place of weights, otherwise as :func:`write_model`."""
-    _require_no_bundle(folder)
-    write_adapter(folder, adapter)
-    _write_beside(folder, config, preprocess, tokenizer, facts)
-
-
-def _require_no_bundle(folder: Path) -> None:
-    """Check that no bundle is found in the place of what is about to be written."""
     if (folder / BUNDLE).is_file():
         raise ValueError(f"{folder} holds a bundle of models, which would hide this one: choose another --out")
-
-
-def _write_beside(
-    folder: Path, config: Any, preprocess: Preprocess | None, tokenizer: Tokenizer | None, facts: Facts
-) -> None:
-    """Write what a model folder holds beside its tensors."""
+    if isinstance(weights, Adapter):
+        write_adapter(folder, weights)
+    else:
+        write_tensors(folder, weights)
+        remove_adapter(folder)
     for name in OOD_FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
     if tokenizer is not None:
