@@ -20,7 +20,7 @@ from rich.console import Console
 
 from openpali.eval import cards
 from openpali.eval.benchmark import AnswerBenchmark, Embedded, EncoderBenchmark
-from openpali.eval.cards import Card, intervals_of, read_card, slices_of, worst_of
+from openpali.eval.cards import Card, intervals_of, slices_of, worst_of
 from openpali.eval.registry import benchmarks, find_benchmark, suites
 from openpali.eval.runner import Run, run
 from openpali.eval.suites import Outcome, find_suite, run_suite
@@ -28,6 +28,7 @@ from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
 from openpali.lab import card_diff as diff
+from openpali.lab.card_diff import read_card
 from openpali.metrics.scores import Scores, mean
 from openpali.model.lora import LoraConfig
 from openpali.reports import eval_page, suite_table

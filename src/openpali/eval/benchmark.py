@@ -163,7 +163,7 @@ def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None
 
 
 class Seen:
-    """SHA-256 over the images and texts whose embeddings are compared, updated while they are read."""
+    """SHA-256 over images and texts, for score cards, updated while they are read."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from openpali.eval.benchmark import AnswerBenchmark, Benchmark
+from openpali.eval.benchmark import AnswerBenchmark, Benchmark, Seen
 from openpali.infer.pali import Pali
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import Scores, macro_values, mean
@@ -193,19 +193,6 @@ def size_note(benchmark: Benchmark, preprocessing: Mapping[str, Any]) -> str:
     )
 
 
-def read_card(path: Path) -> Json:
-    """Read a card that was written as JSON."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no score card {path}; `openpali eval BENCHMARK --json FILE` writes one")
-    try:
-        card = json.loads(path.read_text("utf-8"))
-        if not {"benchmark", "n", "scores"} <= set(card):
-            raise ValueError("benchmark, n or scores is missing")
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a score card: {error}") from error
-    return dict(card)
-
-
 def show(name: str, value: float) -> str:
     """A score as papers print it: fractions in percent, CIDEr on its own scale."""
     return f"{value:.1f}" if is_cider(name) else f"{100 * value:.1f}"
@@ -310,30 +297,30 @@ def hash_model(pali: Pali, *, pages: bool = False) -> str:
         while base := open_model(folder).base_folder:
             part, folder = f"{part}'s base", base
             folders[part] = base
-    digest = hashlib.sha256()
+    seen = Seen()
     for part, folder in sorted(folders.items()):
         for pattern in (CONFIG, ADAPTER, "*.safetensors*", TOKENIZER, *(f"{name}/*" for name in OOD_FOLDERS)):
             for path in sorted(folder.glob(pattern)):
-                _feed(digest, part, path.relative_to(folder).as_posix(), _hash_file(path))
-    return digest.hexdigest()
+                seen.texts(part, path.relative_to(folder).as_posix(), _hash_file(path))
+    return seen.hash
 
 
 def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
     """SHA-256 over the keys, kinds, references and pixels of the samples."""
-    digest = hashlib.sha256()
+    seen = Seen()
     for row, image in zip(rows, pixels, strict=True):
-        _feed(digest, row.key, row.kind, *row.references, image)
-    return digest.hexdigest()
+        seen.texts(row.key, row.kind, *row.references, image)
+    return seen.hash
 
 
 @cache
 def hash_scoring() -> str:
     """SHA-256 over the code that computes scores (:data:`SCORERS`); it serves as their version number."""
-    digest = hashlib.sha256()
+    seen = Seen()
     folder = Path(__file__).parents[1]
     for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
-        _feed(digest, path.relative_to(folder).as_posix(), path.read_text("utf-8"))
-    return digest.hexdigest()
+        seen.texts(path.relative_to(folder).as_posix(), path.read_text("utf-8"))
+    return seen.hash
 
 
 def preprocessing_of(pali: Pali, part: str) -> Json:
@@ -374,12 +361,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, str | int | float | bool)
-
-
-def _feed(digest: hashlib._Hash, *texts: str) -> None:
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)
 
 
 def _close(a: float, b: float) -> bool:

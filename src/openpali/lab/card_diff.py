@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openpali.eval.benchmark import AnswerBenchmark
-from openpali.eval.cards import is_error, read_card, show
+from openpali.eval.cards import Json, is_error, show
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import benchmark_of
 from openpali.messages import shorten
@@ -18,6 +19,19 @@ from openpali.tasks.scoring import Answered
 LISTED = 20  # maximum number of samples printed per direction
 WIDTH = 100  # maximum length of a printed value
 _NUMBERS = ("scores", "intervals", "slices", "worst", "seconds", "predictions", "paper", "paper_ocr")
+
+
+def read_card(path: Path) -> Json:
+    """Read a card that was written as JSON."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no score card {path}; `openpali eval BENCHMARK --json FILE` writes one")
+    try:
+        card = json.loads(path.read_text("utf-8"))
+        if not {"benchmark", "n", "scores"} <= set(card):
+            raise ValueError("benchmark, n or scores is missing")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a score card: {error}") from error
+    return dict(card)
 
 
 @dataclass(frozen=True)
