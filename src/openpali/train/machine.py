@@ -15,6 +15,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from openpali.tensors import multiplies_bf16
+
 try:
     import resource
 except ImportError:  # Windows
@@ -24,16 +26,11 @@ except ImportError:  # Windows
 def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
     """The dtype of ``precision = "auto" | "bf16" | "fp32"``.
 
-    ``auto`` is bf16 if the hardware multiplies it natively, otherwise float32: without AVX512-BF16 or AMX, a CPU
-    emulates bf16 a hundred times slower. fp16 is never used, because T5 weights overflow in it.
+    ``auto`` is bf16 if the hardware multiplies it natively, otherwise float32. fp16 is never used, because T5
+    weights overflow in it.
     """
     if wanted == "auto":
-        native = (
-            torch.cuda.is_bf16_supported()
-            if device.type == "cuda"
-            else torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
-        return torch.bfloat16 if native else torch.float32
+        return torch.bfloat16 if multiplies_bf16(device) else torch.float32
     return torch.bfloat16 if wanted == "bf16" else torch.float32
 
 
