@@ -120,10 +120,11 @@ def test_a_wheel_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_an_npm_package_is_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["thing", "@scope/thing"])
+def test_an_npm_package_is_unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.subprocess, "run", managers := Managers())
-    assert (packages.npm("thing") / "data.txt").read_text() == "hello"
-    packages.npm("thing")
+    assert (packages.npm(name) / "data.txt").read_text() == "hello"
+    packages.npm(name)
     assert managers.asked == [["npm", "pack"]]
 
 

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from PIL import Image
+from playwright.sync_api import Browser
 
 from openpali.data.sources.registry import open_source
 from openpali.tasks.example import Box
 from openpali.worlds.builders import packages
+from openpali.worlds.builders.icons import SIDE, Icon, render_sheet
 from openpali.worlds.builders.pages import jobs, needed, render, sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script
@@ -162,12 +164,18 @@ PAGE = """<!doctype html><html lang="el"><head><meta charset="utf-8"><style>
 
 
 @pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Shot]]]:
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> dict[str, list[Shot]]:
     folder = tmp_path_factory.mktemp("site")
     (folder / "page.html").write_text(PAGE, "utf-8")
     looks = {"plain": Look(500, 400), "dark": Look(500, 400, scale=1.5, dark=True)}
-    with site([folder]) as address, chromium() as browser:
-        yield {name: list(shoot(browser, f"{address}/page.html", look, [0, 0, 1])) for name, look in looks.items()}
+    with site([folder]) as address:
+        return {name: list(shoot(browser, f"{address}/page.html", look, [0, 0, 1])) for name, look in looks.items()}
 
 
 needs_browser = pytest.mark.skipif(
@@ -245,6 +253,17 @@ def test_a_shard_is_a_function_of_its_name(tmp_path: Path, pdf: Path, monkeypatc
     assert not held_out & learned
     example = open_source(str(tmp_path / "a"), {})[1]
     assert example.lines[0].text.startswith("Hello")
+
+
+@needs_browser
+def test_icons_are_rendered_in_black(browser: Browser) -> None:
+    bodies = ('<path fill="url(#none)" d="M4 4h8v8H4z"/>', '<path d="M4 4h8v8H4z"/>')
+    icons = [Icon("a", "x", "x", f'<svg viewBox="0 0 16 16">{body}</svg>') for body in bodies * 20]
+    images = render_sheet(browser, icons)
+    assert images.shape == (40, SIDE, SIDE)
+    assert images[::2].max() == 0
+    assert images[1::2, 16:48, 16:48].min() == 255
+    assert (images[1::2] > 0).sum() == 20 * 32**2
 
 
 def test_made_pages_show_the_words_of_a_manual(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ EXTENSION = Extension(
         "ood": f"{_BUILDERS}.ood:DATASET",
         "emoji": f"{_BUILDERS}.emoji:DATASET",
         "pages": f"{_BUILDERS}.pages:DATASET",
+        "icons": f"{_BUILDERS}.icons:DATASET",
         "nano-vocabulary": f"{_BUILDERS}.vocabularies:NANO",
         "mini-vocabulary": f"{_BUILDERS}.vocabularies:MINI",
     },
@@ -30,6 +31,7 @@ EXTENSION = Extension(
         "mini": "openpali.worlds.sources:open_world",
         "easy-vqa": "openpali.worlds.sources:open_easy_vqa",
         "pages": "openpali.worlds.sources:open_pages",
+        "icons": "openpali.worlds.sources:open_icons",
     },
     suites={
         "nano": "openpali.worlds.benchmarks:nano_suite",

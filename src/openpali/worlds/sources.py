@@ -12,6 +12,7 @@ from openpali.data.sources.shards import ShardSource
 from openpali.home import data_folder
 from openpali.tasks.example import Size
 from openpali.worlds.compose import KINDS, WorldSource
+from openpali.worlds.icons import IconSource
 from openpali.worlds.world import World
 
 SPLITS = ("train", "test")  # of easy-vqa
@@ -43,3 +44,9 @@ def open_pages(name: str, options: dict[str, Any], min_size: Size | None = None)
     """``pages/SITE``, as in ``pages/help-*``: rendered pages with their text and elements."""
     check_options(name, options)
     return ShardSource(data_folder("pages") / f"{name.removeprefix('pages/')}-*.tar", MediaLoader())
+
+
+def open_icons(name: str, options: dict[str, Any], min_size: Size | None = None) -> IconSource:
+    """``icons``: drawings of icons that are learned from."""
+    check_options(name, options)
+    return IconSource(data_folder("icons"))

@@ -97,6 +97,7 @@ MEGABYTES = {
     "asgiref": 1,
     "sqlparse": 1,
     "texlive-latex-recommended-doc": 52,
+    "@iconify/json": 105,
 }
 """Package -> size of its download, rounded up, in Debian 13, on PyPI and of npm."""
 WHEELS = frozenset({"easy-vqa", "django", "asgiref", "sqlparse"})
@@ -109,6 +110,7 @@ MODULES = frozenset(
         "startbootstrap-sb-admin",
         "startbootstrap-sb-admin-2",
         "bootstrap-icons",
+        "@iconify/json",
     }
 )
 """Those of the packages that are npm's; the others are Debian's."""
@@ -185,7 +187,7 @@ def _cached(name: str, unpack: Callable[[str, Path], None]) -> Path:
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Renamed when complete, so that an interrupted download is never taken for a package.
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as work:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
             unpack(name, Path(work))
             (Path(work) / "files").rename(folder)
     return folder
