@@ -1,4 +1,4 @@
-"""The classification control of the paper's Table 1: a ViT with a head over class names."""
+"""ViTs with a head over class names: the classification control of the paper's Table 1, and the namer of icons."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import nn
 
 from openpali.architectures.base import Architecture
 from openpali.architectures.siglip.architecture import PRESETS
+from openpali.model.icons import IconClassifier, IconConfig
 from openpali.model.vit import Block, Classifier, ViTConfig
 
 
@@ -27,3 +28,13 @@ class ClassifierArchitecture(Architecture[ClassifierConfig]):
 
     def build(self, config: ClassifierConfig) -> nn.Module:
         return Classifier(config.vision, len(config.labels))
+
+
+class IconArchitecture(Architecture[IconConfig]):
+    """Names icons of 48 pixels. A recipe sets the labels of its preset."""
+
+    kind = "icons"
+    config = IconConfig
+    network = IconClassifier
+    presets = {"icons": IconConfig(ViTConfig(16, (3, 3), width=192, depth=2, mlp_dim=768, heads=3), ())}
+    blocks = {Block: ()}

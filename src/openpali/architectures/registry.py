@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from openpali.architectures.base import Architecture, Blocks
-from openpali.architectures.classifier import ClassifierArchitecture
+from openpali.architectures.classifier import ClassifierArchitecture, IconArchitecture
 from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
 from openpali.architectures.pages import ElementFinderArchitecture, FinderArchitecture, ReaderArchitecture
 from openpali.architectures.pali import PaliArchitecture
@@ -36,6 +36,7 @@ _OWN: tuple[type[Architecture[Any]], ...] = (
     ElementFinderArchitecture,
     FinderArchitecture,
     ReaderArchitecture,
+    IconArchitecture,
 )
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from openpali.architectures.classifier import ClassifierConfig
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder, first_image
+from openpali.model.icons import IconConfig
 from openpali.model.vit import Classifier
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
@@ -55,11 +56,13 @@ class ClassifyObjective(Objective[ClassifyRecipe]):
 
     recipe_class: ClassVar[type[Recipe]] = ClassifyRecipe
 
-    def configure(self) -> ClassifierConfig:
-        return ClassifierConfig(shape_of(self.recipe, "classifier", "siglip").vision, tuple(self.labels()))
+    def configure(self) -> ClassifierConfig | IconConfig:
+        shape = shape_of(self.recipe, "icons", "classifier", "siglip")
+        config = IconConfig if isinstance(shape, IconConfig) else ClassifierConfig
+        return config(shape.vision, tuple(self.labels()))
 
     def make_encoder(self) -> Encoder:
-        return LabelEncoder(cast(ClassifierConfig, self.config).labels)
+        return LabelEncoder(self.config.labels)
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         logits = cast(Classifier, self.model)(batch["images"]).float()
@@ -72,4 +75,4 @@ class ClassifyObjective(Objective[ClassifyRecipe]):
         return {"images": blank_images(phase, rows), "label": torch.zeros(rows, dtype=torch.long)}
 
     def logit_width(self, rows: int) -> int:
-        return len(cast(ClassifierConfig, self.config).labels)
+        return len(self.config.labels)

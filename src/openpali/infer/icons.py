@@ -1,0 +1,44 @@
+"""Naming the icons of an image, given their boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image as PilImage
+from torch import Tensor
+
+from openpali.data.pipeline.pages import View
+from openpali.model.icons import IconClassifier
+from openpali.tasks.example import Box, Image
+
+_BATCH = 64
+_ROOM = 0.05  # around a box, in sizes of it
+
+
+def name_icons(model: IconClassifier, image: Image, boxes: Sequence[Box]) -> list[tuple[str, float]]:
+    """The likeliest name of the icon in each box of an image ``[H, W, 3]`` uint8, and its probability (not
+    calibrated)."""
+    best = icon_probabilities(model, image, boxes).max(1)
+    return [(model.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+
+@torch.inference_mode()
+def icon_probabilities(model: IconClassifier, image: Image, boxes: Sequence[Box]) -> Tensor:
+    """Probability of each of the model's labels for the icon in each box: float ``[boxes, labels]``."""
+    page, (side, _) = PilImage.fromarray(image), model.vit.config.image_size
+    found = [torch.zeros(0, len(model.labels))]
+    for start in range(0, len(boxes), _BATCH):
+        crops = torch.from_numpy(np.stack([_crop(page, box, side) for box in boxes[start : start + _BATCH]]))
+        found.append(model(crops).float().softmax(1).cpu())
+    return torch.cat(found)
+
+
+def _crop(page: PilImage.Image, box: Box, side: int) -> Image:
+    """The square around a box, ``[side, side, 3]``."""
+    size = max(box.ymax - box.ymin, box.xmax - box.xmin) * (1 + 2 * _ROOM)
+    top, left = ((first + last - size) / 2 for first, last in ((box.ymin, box.ymax), (box.xmin, box.xmax)))
+    pixels = max(1, round(size))
+    seen = View(top, left, pixels / size, pixels / size).of(page, pixels, pixels)
+    return np.asarray(PilImage.fromarray(seen).resize((side, side), PilImage.Resampling.BILINEAR))
