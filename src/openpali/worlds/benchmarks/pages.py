@@ -6,13 +6,14 @@ from pathlib import Path
 
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import AnswerPage, PageBenchmark
+from openpali.eval.benchmark import AnswerPage, Benchmark, PageBenchmark
 from openpali.eval.elements import elements_by, points_by
 from openpali.eval.pages import words_by
 from openpali.infer.pali import Pali
 from openpali.metrics.boxes import detection_f1, right_boxes
 from openpali.metrics.words import pointing
 from openpali.weights.files import ELEMENTS, READER
+from openpali.worlds.benchmarks.icons import REAL_ICONS
 
 _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"
@@ -30,9 +31,9 @@ def _words(pali: Pali) -> AnswerPage:
     return words_by(pali.read_words)
 
 
-def page_suite() -> list[PageBenchmark]:
+def page_suite() -> list[Benchmark]:
     """Screens of a package of dashboards, half of them dark, and pages of a manual in ten languages: their words;
-    and of the screens, their elements, and what expressions mean."""
+    of the screens, their elements, and what expressions mean; and icons."""
     return [
         PageBenchmark(
             name="real/screens",
@@ -76,4 +77,5 @@ def page_suite() -> list[PageBenchmark]:
             kinds=_THEMES,
             score=pointing,
         ),
+        REAL_ICONS,
     ]
