@@ -27,6 +27,7 @@ from openpali.infer.pali import Pali
 from openpali.messages import shorten
 from openpali.mistakes import reason
 from openpali.tasks.example import Image
+from openpali.weights.files import WORDS
 from openpali.whole import write_whole
 
 TIMEOUT = 120  # seconds per image
@@ -128,7 +129,7 @@ class PageReader:
 
     def __init__(self, name: str) -> None:
         self.pali = Pali.from_pretrained(name)
-        self.name = f"openpali {self.pali.name} {hash_model(self.pali, pages=True)[:16]}"
+        self.name = f"openpali {self.pali.name} {hash_model(self.pali, WORDS)[:16]}"
 
     def read(self, image: Image, key: str) -> str:
         """The lines in reading order, as one text."""

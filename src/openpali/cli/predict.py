@@ -115,7 +115,7 @@ class _Bulk:
         self.open_source = partial(open_source, path, options)  # also for processes with another working folder
         self.samples = open_source(source, options)
         self.pali, self.output, self.request, self.batch = pali, output, request, batch
-        settings = (hash_model(pali), pali.engine, pali.dtype, request, options)
+        settings = (hash_model(pali, pali.parts), pali.engine, pali.dtype, request, options)
         self.run = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
     def answer(self) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -283,15 +283,15 @@ def is_error(metric: str) -> bool:
     return metric.split("/")[0] in ("cer", "wer", "ece", "false_alarms", "invalid", "unparsed")
 
 
-def hash_model(pali: Pali, *, pages: bool = False) -> str:
+def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
     """SHA-256 over the configuration, weights, tokenizer and OOD detector of parts and of their bases.
 
     Args:
-        pages: hash the parts that read pages; otherwise all others, which pages do not ask.
+        parts: those that are asked; none: all but those that read pages, which no prompt asks.
     """
     folders = {}
     for part, folder in pali.parts.items():
-        if (part in PAGES) != pages:
+        if part not in parts if parts else part in PAGES:
             continue
         folders[part] = folder
         while base := open_model(folder).base_folder:

@@ -35,7 +35,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
-from openpali.weights.files import BUNDLE, PAGE_TASKS
+from openpali.weights.files import BUNDLE, PAGE_TASKS, PAGES, READER, WORDS
 from openpali.weights.format import open_model
 
 
@@ -115,7 +115,7 @@ def _run_answers(
     task = benchmark.task_for(pipeline, ocr=ocr is not None)
     if ocr:
         source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))
-    model = once(ranks, lambda: hash_model(pali))
+    model = once(ranks, lambda: hash_model(pali, pali.parts if READER in parts else ()))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     settings: Json = {
         "benchmark": benchmark.name,
@@ -215,7 +215,7 @@ def _run_pages(
         pali,
         scores,
         n=len(pages),
-        model=once(ranks, lambda: hash_model(pali, pages=True)),
+        model=once(ranks, lambda: hash_model(pali, WORDS if benchmark.part == READER else PAGES)),
         precision=pali.dtype,
         data={"root": str(data), "hash": seen.hash, "of": len(source)},
         slices=slices,

@@ -15,7 +15,8 @@ FINDER = "finder"  # the part of a bundle that finds lines of text on pages
 READER = "reader"  # and the part that reads them
 ELEMENTS = "elements"  # the part of a bundle that finds the elements of screens
 ICONS = "icons"  # and the part that names their icons
-PAGES = (FINDER, READER, ELEMENTS, ICONS)
+WORDS = (FINDER, READER)
+PAGES = (*WORDS, ELEMENTS, ICONS)
 """The parts that read pages and screens, and take no prompts."""
 PAGE_TASKS = {READER: "ocr", ELEMENTS: "detect"}
 """The tasks that those parts answer."""

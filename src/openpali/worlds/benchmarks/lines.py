@@ -20,7 +20,6 @@ _line = partial(
     task="ocr",
     decoding=greedy("ocr"),
     metric="cer",
-    part="line",
 )
 
 REAL_LINE = _line(
@@ -41,7 +40,6 @@ def line_benchmarks(split: EvalSplit) -> list[Benchmark]:
             title="Printed lines in unseen fonts, most of them with an unseen word",
             split=told(split, SIZE),
             open=lambda root: Composed("nano", "line", seed=seed),
-            calibration=lambda root: Composed("nano", "line").for_calibration(),
             scorer=by_novelty(reading, "unseen word", "known words"),
             measure=lambda example: {NOVEL: has_novel_word(example.text)},
             seed=seed,
