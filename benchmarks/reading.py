@@ -29,6 +29,7 @@ from PIL import Image as PilImage
 
 from _report import Result, cost, machine, need, rate, report
 from openpali import Pali
+from openpali.eval.benchmark import PageBenchmark
 from openpali.eval.pages import PageAnswers, WholePageEvaluator, words_by
 from openpali.infer.pages import ReadWord
 from openpali.metrics.words import word_f1
@@ -58,7 +59,7 @@ def main() -> None:
 def measure(pali: Pali, limit: int) -> Iterator[Result]:
     """Each engine on each set, and on the dark and light halves of the screens."""
     rapid = Rapid()
-    for benchmark in (each for each in page_suite() if each.part == READER):
+    for benchmark in (each for each in page_suite() if isinstance(each, PageBenchmark) and each.part == READER):
         source = benchmark.open(Path())
         drawn = np.random.default_rng(0).permutation(len(source))[: limit or None]
         some = Some(source, sorted(drawn.tolist()))

@@ -105,7 +105,7 @@ def bundle(world_with_vocabulary: Path) -> Path:
         '[parts]\npali = "t/pali"\nsiglip = "t/siglip"\nclassifier = "t/classifier"\nmask_vqvae = "t/masks"\n'
         'refseg = "t/refseg"\nvideo = "t/video"\n'
         f'finder = "{world_with_vocabulary}/pages/finder"\nreader = "{world_with_vocabulary}/pages/reader"\n'
-        f'elements = "{world_with_vocabulary}/pages/elements"\n'
+        f'elements = "{world_with_vocabulary}/pages/elements"\nicons = "{world_with_vocabulary}/pages/icons"\n'
         '[tasks]\nrefseg = "refseg"\nvideo_qa = "video"\n'
     )
     folder = world_with_vocabulary / "bundle"

@@ -170,6 +170,17 @@ def test_prompts_for_elements_are_answered_by_their_finder(bundle, screenshot) -
     assert drawn.part == "pali"
 
 
+def test_icons_are_named_by_what_they_show(bundle, screenshot) -> None:
+    pali = Pali.from_pretrained(bundle)
+    icons = [thing for thing in pali.screen(screenshot).elements if thing.role == "icon"]
+    assert icons
+    named = pali.name_icons(screenshot, [thing.box for thing in icons])
+    assert [thing.name for thing in icons] == [name for name, _ in named]
+    assert {name for name, _ in named} <= {"cross", "disc"}
+    assert all(0.5 <= probability <= 1 for _, probability in named)
+    assert pali.name_icons(screenshot, []) == []
+
+
 def test_the_last_screen_is_kept_until_another_is_asked_about(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
     first = pali.screen(screenshot)

@@ -256,8 +256,10 @@ class EncoderBenchmark(Benchmark):
     Attributes:
         run: model, data root, limit (None: all), progress -> scores. The limit is on the images that are scored,
             and on those that probes are trained on. Raises as :attr:`AnswerBenchmark.open`.
+        parts: of a bundle, that are asked; none: those that answer prompts, and their encoders.
     """
 
+    parts: Sequence[str] = ()
     run: Callable[[Encoders, Path, int | None, Advance], Embedded]
 
 

@@ -176,7 +176,7 @@ def _run_encoder(
         pali,
         found.scores,
         n=found.n,
-        model=once(ranks, lambda: hash_model(pali)),
+        model=once(ranks, lambda: hash_model(pali, benchmark.parts)),
         precision=pali.dtype,
         data={"root": str(data), "hash": found.data, "of": found.of, **found.trained_on(), "seed": benchmark.seed},
         intervals=intervals_of((), found.scores),

@@ -30,6 +30,7 @@ from openpali.infer.elements import find_elements
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
 from openpali.infer.generate import Decoding, Generation
+from openpali.infer.icons import name_icons
 from openpali.infer.pages import ReadLine, ReadWord, read_lines, read_page
 from openpali.infer.pipeline import (
     BATCH,
@@ -53,12 +54,13 @@ from openpali.infer.screens import Screen, Wanted
 from openpali.messages import shorten
 from openpali.metrics.calibration import TINY, Calibration
 from openpali.model.elements import ElementFinder
+from openpali.model.icons import IconClassifier
 from openpali.model.pages import Finder, Reader
 from openpali.model.vision_language import VisionLanguageModel
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.detect import NOTHING, Detect, alike
 from openpali.tasks.dialects import PALI3, Dialect
-from openpali.tasks.example import Image, Object, Size
+from openpali.tasks.example import Box, Image, Object, Size
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
@@ -66,7 +68,7 @@ from openpali.tensors import multiplies_bf16
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.convert import write_stored
-from openpali.weights.files import BUNDLE, ELEMENTS, FINDER, MAIN, MASKS, PAGES, READER
+from openpali.weights.files import BUNDLE, ELEMENTS, FINDER, ICONS, MAIN, MASKS, PAGES, READER
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
@@ -271,8 +273,19 @@ class Pali:
                 elements = find_elements(cast(ElementFinder, finder), pixels)
             if calibration := stored.facts.calibration.get(Detect.name):
                 elements = [_calibrated(thing, calibration) for thing in elements]
+            icons = [thing.box for thing in elements if thing.role == "icon"] if ICONS in self.parts else []
+            names = iter(self.name_icons(pixels, icons))
+            elements = [replace(e, name=next(names, (e.name, 0.0))[0]) if e.role == "icon" else e for e in elements]
             self._seen = seen = pixels, Screen(elements, self.read_page(pixels))
         return seen[1]
+
+    def name_icons(self, image: ImageLike, boxes: Sequence[Box]) -> list[tuple[str, float]]:
+        """What the icon in each box shows, as "trash" or "arrow-left", and the probability of that name."""
+        if not boxes:
+            return []
+        _, namer = self.load(ICONS)
+        with self._quick():
+            return name_icons(cast(IconClassifier, namer), open_image(image).pixels, boxes)
 
     def point(self, image: ImageLike, expression: str) -> Object | None:
         """The element of a screen that an expression means, as "the search field", or None: see :class:`Screen`."""

@@ -48,5 +48,6 @@ REAL_ICONS = EncoderBenchmark(
     split="all, 1,500 icons",
     metric="acc",
     run=name_all,
+    parts=(ICONS,),
     note="Names that ten sets of icons or more share; exact synonyms are one name.",
 )
