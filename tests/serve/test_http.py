@@ -345,6 +345,7 @@ def test_pages_are_read_whole(client: Any, pali: Pali, images: Sequence[Image]) 
     expected = pali.read_page(images[0])
     assert found.json()["text"].split("\n") == [line.text for line in expected]
     assert [found.json()[side] for side in ("height", "width")] == list(images[0].shape[:2])
+    assert [line["block"] for line in found.json()["lines"]] == [line.block for line in expected]
     boxes = [word["box"] for line in found.json()["lines"] for word in line["words"]]
     assert boxes == [[round(edge, 1) for edge in word.box] for line in expected for word in line.words]
 
@@ -386,6 +387,10 @@ def test_the_model_tells_what_it_can_be_asked(client: Any, pali: Pali, monkeypat
     assert model["openpali"]["about"] == pali.about
     assert "not trained on task caption" in tasks["caption"]["note"]
     assert (model["openpali"]["languages"], model["openpali"]["max_images"]) == (["en", "de", "fr", "ja"], 3)
+
+    assert model["openpali"]["reads_pages"] is True
+    monkeypatch.setattr(pali, "parts", {name: path for name, path in pali.parts.items() if name != "reader"})
+    assert client.get("/v1/models").json()["data"][0]["openpali"]["reads_pages"] is False
 
     def lacks(*_: object) -> str:
         raise ValueError("no such part")

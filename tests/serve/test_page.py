@@ -95,7 +95,7 @@ def photo(tmp_path: Path, images: Sequence[Image]) -> Path:
 
 
 def choose(page: Page, task: str, *, text: str = "", lang: str = "") -> None:
-    page.get_by_role("radio", name=task).check(force=True)
+    page.get_by_role("radio", name=task, exact=True).check(force=True)
     if text:
         page.locator("#text").fill(text)
     if lang:
@@ -209,6 +209,41 @@ def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
     lined = np.abs(drawn - list(bytes.fromhex(horse.strip().removeprefix("#")))).sum(-1) < 60
     assert lined[27:39, 20].all(), "the left edge of the horse's box"
     assert lined[45:].mean() < 0.05, "nothing is drawn there"
+
+
+def test_a_page_is_read_as_text_to_select_and_copy(
+    page: Page, photo: Path, pali: Pali, images: Sequence[Image]
+) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.set_input_files("#files", photo)
+    choose(page, "Read")
+    enter(page)
+    lines = pali.read_page(images[0])
+    words = [word for line in lines for word in line.words]
+    spans = page.locator(".words span")
+    expect(spans).to_have_count(len(words))
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    frame = page.locator("#image").bounding_box()
+    assert frame is not None
+    scale = frame["width"] / 90
+    for span, word in zip(spans.all(), words, strict=True):
+        at = span.bounding_box()
+        assert at is not None
+        places = [at["y"] - frame["y"], at["x"] - frame["x"], at["height"]]
+        box = word.box
+        assert places == pytest.approx([box.ymin * scale, box.xmin * scale, (box.ymax - box.ymin) * scale], abs=1.5)
+        assert re.fullmatch(rf"{re.escape(word.text)}: \d+\s%", span.get_attribute("title") or "")
+        assert span.evaluate("each => getComputedStyle(each).color") == "rgba(0, 0, 0, 0)"
+    selected = page.evaluate(
+        "(getSelection().selectAllChildren(document.querySelector('.words')), getSelection().toString())"
+    )
+    texts = [line.text for line in lines]
+    assert [line.strip() for line in selected.strip().split("\n")] == texts
+    page.get_by_role("button", name="Copy text").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert [line for line in copied.split("\n") if line] == texts
+    expect(page.locator(".curl pre")).to_contain_text("/v1/read")
 
 
 def test_no_confidence_is_shown_for_an_image_that_the_model_does_not_know(page: Page, photo: Path) -> None:
@@ -327,10 +362,10 @@ def test_one_of_several_models_is_chosen(browser: Browser, pali: Pali, photo: Pa
         expect(page.locator("#models option")).to_have_text(["tiny", "other"])
         expect(page.locator("#model")).to_be_hidden()
         page.set_input_files("#files", photo)
-        choose(page, "Read")
+        choose(page, "Read a line")
         page.locator("#models").select_option("other")
         expect(page).to_have_title("other · OpenPaLI")
-        expect(page.get_by_role("radio", name="Read")).to_be_checked()
+        expect(page.get_by_role("radio", name="Read a line")).to_be_checked()
         page.locator("#ask").click()
         card = page.locator(".card")
         expect(card.locator(".meta")).to_contain_text(re.compile(r"other · .* · it's a photo.png · \d"))

@@ -1,6 +1,7 @@
 // The server: what it can do, a question as a stream, and the command that asks the same.
 
 const CHAT = "v1/chat/completions";
+const READ = "v1/read";
 
 /** An answer of the server that is an error; `status` is 0 if there was no answer. */
 export class Refused extends Error {
@@ -10,7 +11,7 @@ export class Refused extends Error {
   }
 }
 
-/** The models that answer here, each {id, openpali: {tasks, languages, about, max_images}}. */
+/** The models that answer here, each {id, openpali: {tasks, languages, about, max_images, reads_pages}}. */
 export async function findModels(key) {
   const answer = await call("v1/models", { headers: headers(key) });
   return (await answer.json()).data;
@@ -34,9 +35,7 @@ export function fetchFiles(urls) {
 
 /** Ask, and hand on each piece of text. Returns the last choice, and all that came. */
 export async function ask(question, urls, key, signal, onText) {
-  const body = JSON.stringify({ ...request(question, urls), stream: true });
-  const sent = { method: "POST", headers: { ...headers(key), "Content-Type": "application/json" }, body, signal };
-  const answer = await call(CHAT, sent);
+  const answer = await post(CHAT, { ...request(question, urls), stream: true }, key, signal);
   let raw = "";
   let read = 0;
   let choice = null;
@@ -53,6 +52,16 @@ export async function ask(question, urls, key, signal, onText) {
   }
   if (!choice?.openpali) throw new Refused("The server broke off its answer.", 0);
   return { choice, raw };
+}
+
+/** Read all text of a page: {text, lines}, each line {text, block, box, words}. */
+export async function readPage(question, urls, key, signal) {
+  return (await post(READ, request(question, urls), key, signal)).json();
+}
+
+function post(path, body, key, signal) {
+  const sent = { ...headers(key), "Content-Type": "application/json" };
+  return call(path, { method: "POST", headers: sent, body: JSON.stringify(body), signal });
 }
 
 async function* texts(body) {
@@ -86,6 +95,7 @@ function headers(key) {
 }
 
 function request({ model, task, text, lang }, urls) {
+  if (task === "read") return { ...(model && { model }), image: urls[0] };
   const images = urls.map((url) => ({ type: "image_url", image_url: { url } }));
   const message = { role: "user", content: [{ type: "text", text }, ...images] };
   const own = task ? { task, ...(lang && { lang }) } : { raw: true };
@@ -101,6 +111,6 @@ export function curl(question, images, key) {
     body,
   );
   const auth = key ? ` -H "Authorization: Bearer $OPENPALI_API_KEY"` : "";
-  const url = new URL(CHAT, document.baseURI);
+  const url = new URL(question.task === "read" ? READ : CHAT, document.baseURI);
   return `curl -s ${url}${auth} -H "Content-Type: application/json" -d @- <<END\n${filled}\nEND\n`;
 }

@@ -1,15 +1,16 @@
 // The page: images on one side, questions and their answers on the other.
 
-import { Refused, ask, curl, fetchFiles, findExamples, findModels } from "./api.js";
+import { Refused, ask, curl, fetchFiles, findExamples, findModels, readPage } from "./api.js";
 import { dataUrl, readFiles } from "./images.js";
-import { coloursOf, draw, fill, labelOf, percent } from "./overlay.js";
+import { coloursOf, draw, fill, fillText, labelOf, percent } from "./overlay.js";
 
 const TASKS = {
   caption: { label: "Describe" },
   vqa: { label: "Question", hint: "How many apples are in the image?" },
   detect: { label: "Find", hint: "red apple" },
   refseg: { label: "Outline", hint: "the red apple on the left" },
-  ocr: { label: "Read" },
+  ocr: { label: "Read a line" },
+  read: { label: "Read" },
   "": { label: "Prompt", hint: "Answer in en: what is it? <extra_id_0>" },
 };
 const RETRY = 3000; // milliseconds between looks for a server that does not answer
@@ -42,8 +43,9 @@ function take(model) {
   state.model = model;
   $("model").textContent = model.id;
   document.title = `${model.id} · OpenPaLI`;
-  const { tasks, languages: codes } = model.openpali;
-  const offered = [...tasks.filter(({ name }) => name in TASKS), { name: "", takes: "prompt" }];
+  const { tasks, languages: codes, reads_pages: reads } = model.openpali;
+  const known = tasks.filter(({ name }) => name in TASKS);
+  const offered = [...known, ...(reads ? [{ name: "read" }] : []), { name: "", takes: "prompt" }];
   const before = document.querySelector("[name=task]:checked")?.value;
   const first = offered.find(({ name }) => name === before) ?? offered.find(({ note }) => !note);
   const buttons = offered.map((task) => taskButton(task, task === first));
@@ -200,7 +202,7 @@ async function add(files) {
 /** Show an image, with the objects of its latest answer or of another one. */
 function select(image, answer = null) {
   state.current = image;
-  state.shown = answer ?? [...answers].find((each) => each.images[0] === image && each.objects.length) ?? null;
+  state.shown = answer ?? answers.find((each) => each.images[0] === image && (each.objects.length || each.lines.length)) ?? null;
   const many = state.images.length > 1;
   $("empty").hidden = Boolean(image);
   $("examples").hidden = Boolean(image) || !$("tries").children.length;
@@ -281,8 +283,12 @@ async function run(question, images) {
   answer.card.classList.add("running");
   try {
     const urls = await Promise.all(images.map(dataUrl));
-    const found = await ask(question, urls, key(), control.signal, (text) => answer.said.append(text));
-    finish(answer, found, performance.now() - began);
+    if (question.task === "read") {
+      finishPage(answer, await readPage(question, urls, key(), control.signal), performance.now() - began);
+    } else {
+      const found = await ask(question, urls, key(), control.signal, (text) => answer.said.append(text));
+      finish(answer, found, performance.now() - began);
+    }
   } catch (error) {
     fail(answer, error);
   } finally {
@@ -302,14 +308,32 @@ function cardOf(question, images) {
   find(".said").lang = question.lang;
   if (images.length) find(".show").append(picture(images[0]));
   else find(".show").remove();
-  const answer = { card, question, images, objects: [], items: [], said: find(".said") };
+  const answer = { card, question, images, objects: [], items: [], lines: [], said: find(".said") };
   card.querySelector(".show")?.addEventListener("click", () => show(answer));
   find(".again").addEventListener("click", () => state.running || run(question, images));
   find(".save").addEventListener("click", () => save(answer));
   find(".curl pre").textContent = curl(question, images, key());
   find(".copy").addEventListener("click", (event) => copy(find(".curl pre").textContent, event.target));
   find(".curl").hidden = false;
+  find(".copy-text").addEventListener("click", (event) => copy(answer.said.textContent, event.target));
   return answer;
+}
+
+function tell(answer, milliseconds, raw) {
+  const seconds = milliseconds < 950 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+  answer.card.querySelector(".meta").append(` · ${seconds}`);
+  answer.card.querySelector(".raw pre").textContent = raw;
+  answer.card.querySelector(".raw").hidden = false;
+}
+
+function finishPage(answer, found, milliseconds) {
+  tell(answer, milliseconds, JSON.stringify(found, null, 1));
+  answer.lines = found.lines;
+  answer.card.classList.add("page");
+  answer.card.querySelector(".copy-text").hidden = !found.text;
+  const gap = (line, i) => (i && line.block !== found.lines[i - 1].block ? "\n" : "");
+  answer.said.textContent = found.lines.map((line, i) => gap(line, i) + line.text).join("\n") || "No text.";
+  show(answer);
 }
 
 function finish(answer, { choice, raw }, milliseconds) {
@@ -319,11 +343,8 @@ function finish(answer, { choice, raw }, milliseconds) {
     for (const object of own.objects) object.confidence = null;
   }
   const find = (name) => answer.card.querySelector(name);
-  const seconds = milliseconds < 950 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
-  find(".meta").append(` · ${seconds}`);
+  tell(answer, milliseconds, raw.trim());
   if (own.confidence !== null) find(".meta").append(` · ${percent(own.confidence)} sure`);
-  find(".raw pre").textContent = raw.trim();
-  find(".raw").hidden = false;
   if (!answer.said.textContent) answer.said.textContent = "Nothing.";
   if (reason === "length") answer.said.append(" …");
   if (own.out_of_distribution) {
@@ -381,6 +402,7 @@ function showObjects() {
   const answer = state.shown;
   for (const each of answers) each.card.classList.toggle("shown", each === answer);
   state.parts = answer ? fill($("layer"), state.current, answer.objects) : ($("layer").replaceChildren(), []);
+  if (answer?.lines.length) fillText($("layer"), state.current, answer.lines);
   state.parts.forEach(([box], i) => {
     box.addEventListener("pointerenter", () => highlight(answer, i));
     box.addEventListener("pointerleave", () => highlight(answer, null));
@@ -406,8 +428,9 @@ async function save(answer) {
 
 async function copy(text, button) {
   await navigator.clipboard.writeText(text);
+  const label = button.dataset.label ?? (button.dataset.label = button.textContent);
   button.textContent = "Copied";
-  setTimeout(() => (button.textContent = "Copy"), 1500);
+  setTimeout(() => (button.textContent = label), 1500);
 }
 
 $("form").addEventListener("submit", (event) => {
@@ -415,7 +438,7 @@ $("form").addEventListener("submit", (event) => {
   if (state.running || $("ask").disabled) return;
   const { name, takes, names_language: named } = task();
   const together = $("together").firstChild.checked;
-  const images = together ? state.images : state.current ? [state.current] : [];
+  const images = together && name !== "read" ? state.images : state.current ? [state.current] : [];
   const model = state.models.length > 1 ? state.model.id : ""; // where there is one, nobody has to name it
   run({ model, task: name, text: takes ? $("text").value.trim() : "", lang: named ? $("lang").value : "" }, images);
 });

@@ -48,6 +48,30 @@ export function fill(layer, image, objects) {
   return boxes.map((box, i) => [box, masks[i]].filter(Boolean));
 }
 
+/** Lay the words of a page over its image as text that can be selected, as PDF.js does. */
+export function fillText(layer, image, lines) {
+  const context = document.createElement("canvas").getContext("2d");
+  const text = document.createElement("div");
+  text.className = "words";
+  for (const line of lines) {
+    for (const word of line.words) {
+      const [top, left, bottom, right] = word.box;
+      const high = (bottom - top) / image.height;
+      const span = document.createElement("span");
+      span.textContent = `${word.text} `;
+      span.title = `${word.text}: ${percent(word.confidence)}`;
+      context.font = `${bottom - top}px sans-serif`;
+      span.style.top = `${(100 * top) / image.height}%`;
+      span.style.left = `${(100 * left) / image.width}%`;
+      span.style.fontSize = `${100 * high}cqh`;
+      span.style.transform = `scaleX(${(right - left) / context.measureText(word.text).width})`;
+      text.append(span);
+    }
+    text.append(document.createElement("br"));
+  }
+  layer.replaceChildren(text);
+}
+
 /** COCO's run lengths, down the columns, as a canvas. */
 function maskOf({ size: [height, width], counts }, colour) {
   const canvas = document.createElement("canvas");
