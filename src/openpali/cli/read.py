@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,9 @@ def read(
     dpi: Annotated[float, typer.Option(help="Dots per inch at which PDF pages are drawn", min=36, max=600)] = DPI,
 ) -> None:
     """Read the text of whole screens and pages, in reading order."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     from openpali.data.media.documents import open_pages
     from openpali.infer.page_text import FORMATS, ReadPage, draw_page
 
@@ -38,16 +42,18 @@ def read(
     writer = FORMATS[format]()
     typer.echo(writer.head, nl=False)
     number, errors = 0, []
-    for file in files:
-        try:
-            for page, image in enumerate(open_pages(file, dpi), 1):
-                number += 1
-                lines = pali.read_page(image)
-                typer.echo(writer.page(ReadPage.of(image, lines, file, page)), nl=False)
-                if out is not None:
-                    draw_page(image, lines).save(out if number == 1 else out.with_stem(f"{out.stem}-{number}"))
-        except (ValueError, OSError) as error:
-            errors.append(str(error))
+    seen = len(files) < 2 or sys.stdout.isatty()  # then what is printed shows how far it is
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, disable=seen) as progress:
+        for file in progress.track(files, description="Reading"):
+            try:
+                for page, image in enumerate(open_pages(file, dpi), 1):
+                    number += 1
+                    lines = pali.read_page(image)
+                    typer.echo(writer.page(ReadPage.of(image, lines, file, page)), nl=False)
+                    if out is not None:
+                        draw_page(image, lines).save(out if number == 1 else out.with_stem(f"{out.stem}-{number}"))
+            except (ValueError, OSError) as error:
+                errors.append(str(error))
     typer.echo(writer.tail, nl=False)
     if errors:
         raise ValueError("; ".join(errors))

@@ -39,7 +39,7 @@ def open_pages(path: str | Path, dpi: float) -> Iterator[Image]:
         document = pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
         locked = "password" in str(error).lower()
-        told = "is locked by a password: unlock it first" if locked else "is a damaged PDF file"
+        told = "is locked by a password: unlock it first" if locked else "is a damaged PDF file, or has no pages"
         raise ValueError(f"{path} {told}") from error
     with closing(document):
         for number in range(len(document)):
