@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,13 @@ from typer.testing import CliRunner, Result
 
 from openpali import Pali
 from openpali.cli.main import app
+from openpali.data.media.documents import open_pages
 from openpali.eval.cards import hash_model
+from openpali.infer.page_text import LEGEND, draw_page
+from openpali.infer.pages import ReadLine, ReadWord
+from openpali.tasks.example import Box
 from openpali.weights.files import WORDS
+from typed_commands import run_typed
 
 
 @pytest.fixture
@@ -79,7 +85,17 @@ def test_pages_of_a_pdf_are_read_one_by_one(bundle: Path, tmp_path: Path) -> Non
     found = read(bundle, tmp_path / "two.pdf", "--format", "json", "--dpi", 144, "--out", tmp_path / "drawn.png")
     pages = [json.loads(line) for line in found.stdout.splitlines()]
     assert [(p["page"], p["width"], p["height"]) for p in pages] == [(1, 200, 120), (2, 280, 120)]
-    assert Image.open(tmp_path / "drawn-2.png").size == (280, 120)
+    assert Image.open(tmp_path / "drawn-2.png").size == (280, 120 + LEGEND)
+
+
+def test_words_are_drawn_in_the_colour_of_their_confidence() -> None:
+    words = [ReadWord("a", Box(5, 5, 15, 45), 0.0), ReadWord("b", Box(5, 60, 15, 90), 1.0)]
+    drawn = np.array(draw_page(np.full((20, 200, 3), 255, np.uint8), [ReadLine(words, Box(5, 5, 15, 90))]))
+    (red, green, _), (red2, green2, _) = drawn[5, 5].tolist(), drawn[14, 89].tolist()
+    assert red > 200 > 20 > green
+    assert green2 > 150 > 20 > red2
+    assert (drawn[15:20] == 255).all(), "the page below the words"
+    assert (drawn[20:] != 255).any(), "the legend"
 
 
 def test_what_cannot_be_read_does_not_stop_the_others(bundle: Path, page: Path, tmp_path: Path) -> None:
@@ -92,10 +108,58 @@ def test_what_cannot_be_read_does_not_stop_the_others(bundle: Path, page: Path, 
     assert len(found.stdout) > 10
 
 
+PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\n"
+LOCK = b"3 0 obj<</Filter/Standard/V 1/R 2/O(%b)/U(%b)/P -4>>endobj\n" % (b"o" * 32, b"u" * 32)
+ID = b"[(0123456789abcdef)(0123456789abcdef)]"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("notes.png", b"no image", "is not an image"),
+        ("empty.pdf", PDF + b"trailer<</Root 1 0 R>>\n", "no pages"),
+        ("locked.pdf", PDF + LOCK + b"trailer<</Root 1 0 R/Encrypt 3 0 R/ID%b>>\n" % ID, "password"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, name: str, data: bytes, told: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{name} .*{told}"):
+        next(open_pages(tmp_path / name, 144))
+
+
+def test_progress_of_many_files_is_not_in_what_is_printed(
+    bundle: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = read(bundle, page)
+    assert not alone.stderr
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, a terminal
+    both = read(bundle, page, page)
+    assert both.stdout == 2 * alone.stdout
+    assert "Reading" in both.stderr
+
+
 def test_a_model_without_readers_says_so(readers: Path, page: Path) -> None:
     found = read(readers, page)
     assert found.exit_code == 1
     assert "finder" in str(found.exception)
+
+
+def test_the_commands_of_the_documentation_run(
+    shipped: Path, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page.rename("screen.png")
+    Image.new("RGB", (100, 60), "white").save("manual.pdf", resolution=72)
+    record = {"images": ["screen.png"], "question": "What is it?", "answers": ["a page"]}
+    Path("mine.jsonl").write_text(json.dumps(record) + "\n")
+    text = (Path(__file__).parents[1] / "docs" / "reading.md").read_text("utf-8")
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
+    assert len(lines) == 6
+    for line in lines:
+        run_typed(line, monkeypatch, capsys)
+    [python] = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(python, "docs/reading.md", "exec"), {})
+    assert capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["real/screens", "real/documents"])

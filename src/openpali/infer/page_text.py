@@ -20,6 +20,7 @@ _COLUMNS = (
     *("level", "page_num", "block_num", "par_num", "line_num", "word_num"),
     *("left", "top", "width", "height", "conf", "text"),
 )
+LEGEND = 22  # pixels below a drawn page
 _PAGE, _LINE, _WORD = 1, 4, 5  # levels of Tesseract's layout
 _HOCR = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
@@ -152,15 +153,23 @@ FORMATS = {"text": TextFormat, "json": JsonFormat, "hocr": HocrFormat, "tsv": Ts
 
 
 def draw_page(image: Image, lines: Sequence[ReadLine]) -> PilImage.Image:
-    """The boxes of words on their page ``[H, W, 3]`` uint8: from red, not confident, to green, confident."""
-    drawn = PilImage.fromarray(image).convert("RGB")
-    draw = ImageDraw.Draw(drawn)
-    for line in lines:
-        for word in line.words:
-            top, left, bottom, right = _whole(word.box)
-            colour = round(230 * (1 - word.confidence)), round(170 * word.confidence), 60
-            draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour)
+    """The boxes of words on their page ``[H, W, 3]`` uint8, from red, not confident, to green, and a legend."""
+    height, width = image.shape[:2]
+    drawn = PilImage.new("RGB", (width, height + LEGEND), "white")
+    drawn.paste(PilImage.fromarray(image))
+    draw = ImageDraw.Draw(drawn, "RGBA")
+    for word in (word for line in lines for word in line.words):
+        top, left, bottom, right = _whole(word.box)
+        colour = _colour(word.confidence)
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), (*colour, 40), colour)
+    for i in range(60):
+        draw.line((6 + i, height + 6, 6 + i, height + LEGEND - 7), _colour(i / 59))
+    draw.text((72, height + LEGEND // 2), "confidence, 0 to 1", "black", anchor="lm")
     return drawn
+
+
+def _colour(confidence: float) -> tuple[int, int, int]:
+    return round(230 * (1 - confidence)), round(170 * confidence), 60
 
 
 def _placed(thing: ReadLine | ReadWord) -> dict[str, Any]:
