@@ -229,7 +229,7 @@ def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int)
     parts: list[tuple[float, float]] = []
     left = box.xmin
     while left - room + most < box.xmax + room:
-        cut = _cut(page, box, left - room + 0.6 * most, left - room + most)
+        cut = _cut(page, box, left - room + 0.35 * most, left - room + most)
         parts.append((left, cut - room))
         left = cut + room
     for start, right in [*parts, (left, box.xmax)]:
