@@ -537,9 +537,8 @@ class Pali:
         """
         parts = self.parts_for(task)
         if READER in parts and images:
-            others = tuple(part for part in parts if part != READER)
-            small = images[0].size.height <= LINE or not others
-            return (READER,) if small else (*self._route(task, images, others), READER)
+            others = self._route(task, images, tuple(part for part in parts if part != READER))
+            return (READER, *others) if images[0].size.height <= LINE else (*others, READER)
         return self._route(task, images, parts)
 
     def _route(self, task: str, images: Sequence[Sized], parts: tuple[str, ...]) -> tuple[str, ...]:

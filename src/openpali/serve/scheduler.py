@@ -162,8 +162,8 @@ class Scheduler:
             ask = Ask(way, pipeline.choices(row.task), stop, alternatives)
             attempts.append(Attempt(each, pipeline, row, keys, ask))
         ticket = Ticket(attempts, stops, until, watch)
-        if (known := ticket.now.known) is not None:
-            ticket.future.set_result([known.generation])
+        if ticket.now.known is not None and not ticket.try_next():
+            ticket.future.set_result(ticket.now.generations)
             return ticket
         if ticket.width > self.slots:
             raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")
@@ -373,8 +373,7 @@ class Scheduler:
     def _end(self, ticket: Ticket, error: Exception | None = None) -> None:
         ticket.finished = time.monotonic()
         if error is None:
-            assert ticket.now.text is not None
-            ticket.future.set_result(ticket.now.text.generations)
+            ticket.future.set_result(ticket.now.generations)
         else:
             ticket.future.set_exception(error)
         if self.finished is not None:

@@ -79,6 +79,14 @@ class Attempt:
     ood_score: float | None = None
     known: Prediction | None = None
 
+    @property
+    def generations(self) -> list[Generation]:
+        """The texts of a complete attempt, best score first."""
+        if self.known is not None:
+            return [self.known.generation]
+        assert self.text is not None
+        return self.text.generations
+
 
 @dataclass(eq=False)
 class Ticket:
@@ -167,11 +175,10 @@ class Ticket:
         """The answers of a complete attempt."""
         if attempt.known is not None:
             return [attempt.known]
-        assert attempt.text is not None
         return [
             replace(
                 attempt.pipeline.prediction(attempt.row, each, self.stops, attempt.ood_score),
                 part=attempt.part,
             )
-            for each in attempt.text.generations
+            for each in attempt.generations
         ]
