@@ -75,7 +75,7 @@ class T5Gemma2Model(VisionLanguageModel):
         self.text = T5Gemma2Text(config)
 
     def visual(self, patches_BND: Tensor) -> Tensor:
-        pool, (rows, columns) = self.config.pool, self.vit.config.grid
+        pool, (rows, columns) = self.config.pool, whole_squares(self.config.pool, self.vit.config)
         squares = patches_BND.reshape(len(patches_BND), rows // pool, pool, columns // pool, pool, -1)
         return cast(Tensor, self.project(squares.mean((2, 4)).flatten(1, 2)))
 
@@ -142,6 +142,17 @@ class T5Gemma2Model(VisionLanguageModel):
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         return self.logits(self.text.step(ids, cache))
+
+
+def whole_squares(pool: int, vision: ViTConfig) -> tuple[int, int]:
+    """The grid of a ViT."""
+    rows, columns = vision.grid
+    if rows % pool or columns % pool:
+        raise ValueError(
+            f"{rows} x {columns} patches cannot be averaged {pool} x {pool} at a time: sides of images must be "
+            f"multiples of {pool * vision.patch_size} pixels"
+        )
+    return rows, columns
 
 
 class Projector(nn.Module):
