@@ -139,6 +139,8 @@ def test_what_is_no_prompt_is_asked_as_a_question(
 def test_names_that_a_model_does_not_know_are_said(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pali.prompted("cup", pali.task("detect")).note == ""  # this one does not say what it knows
     monkeypatch.setattr(pali, "names", ("cup of coffee", "red apple"))
+    assert pali.prompted("plane", pali.task("detect")).note == ""  # of an element of a screen
+    monkeypatch.delitem(pali.parts, "elements")
     for text in ("cup", "a large cup of coffee", "Red  apple and cup"):
         assert pali.prompted(text, pali.task("detect")).note == ""
     for text in ("plane", "detect: cup and plane"):
