@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from openpali import Pali
 from openpali.cli.main import app
-from openpali.data.pipeline.elements import ROLES, Element, mark_middles
+from openpali.data.pipeline.elements import ROLES, mark_middles
 from openpali.infer.elements import SCALE, find_elements
 from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.pali import LEAST
 from openpali.infer.pipeline import Sized
 from openpali.infer.screens import Screen
 from openpali.metrics.calibration import Calibration
@@ -108,7 +109,7 @@ def test_a_role_finds_all_of_it_and_words_find_the_one() -> None:
 class KnowingFinder(nn.Module):
     """Finds elements of a blank screen where they are, whichever tile is asked about."""
 
-    def __init__(self, elements: list[Element]) -> None:
+    def __init__(self, elements: list[Object]) -> None:
         super().__init__()
         self.config = ElementFinderConfig(ViTConfig(16, (16, 16), 8, 1, 8, 1), ROLES)
         with torch.device("meta"):
@@ -120,10 +121,8 @@ class KnowingFinder(nn.Module):
         for image in images.float():  # pixels hold a quarter of their place; tiles start at multiples of 192
             top, left = ((image[0, 0, :2] * 4 * SCALE / 192).round() * 192).tolist()
             moved = [
-                Element(
-                    role, Box(*(edge * SCALE - start for edge, start in zip(box, (top, left) * 2, strict=True)))
-                )
-                for role, box in self.elements
+                element(each.role, *(np.multiply(each.box, SCALE) - (top, left, top, left)))
+                for each in self.elements
             ]
             which, boxes = (torch.from_numpy(each) for each in mark_middles(moved, ROLES, 256, 256))
             edges = boxes[(which.long() - 1).clamp(min=0)]
@@ -136,10 +135,10 @@ class KnowingFinder(nn.Module):
 
 def test_elements_are_found_across_tiles_once_each() -> None:
     elements = [
-        Element("button", Box(40, 60, 70, 160)),
-        Element("textbox", Box(300, 300, 340, 700)),  # over two tiles
-        Element("icon", Box(48, 70, 62, 84)),
-        Element("link", Box(500, 820, 520, 890)),
+        element("button", 40, 60, 70, 160),
+        element("textbox", 300, 300, 340, 700),  # over two tiles
+        element("icon", 48, 70, 62, 84),
+        element("link", 500, 820, 520, 890),
     ]
     rows, columns = np.mgrid[:560, :900]
     found = find_elements(KnowingFinder(elements), (np.stack([rows, columns, 0 * rows], -1) // 4).astype(np.uint8))
@@ -223,8 +222,21 @@ def test_text_is_read_by_the_reader_where_no_other_part_is_surer(bundle, screens
 
 def test_confidence_of_words_is_calibrated_where_the_reader_says_how(bundle, screenshot, tmp_path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "bundle")
-    add_facts(copy / "reader", calibration={"ocr": Calibration(2.0)})
-    raw, calibrated = (Pali.from_pretrained(folder).read_words(screenshot) for folder in (bundle, copy))
-    for word, other in zip(raw, calibrated, strict=True):
+    raw = Pali.from_pretrained(bundle).read_words(screenshot)
+    middle = sorted(word.confidence for word in raw)[len(raw) // 2]
+    calibration = Calibration(2.0, -math.log(middle / (1 - middle)) / 2)  # one half for that
+    add_facts(copy / "reader", calibration={"ocr": calibration})
+    sure = [calibration.confidence(math.log(word.confidence)) for word in raw]
+    kept = [(word, each) for word, each in zip(raw, sure, strict=True) if each >= LEAST]
+    assert kept
+    for (word, each), other in zip(kept, Pali.from_pretrained(copy).read_words(screenshot), strict=True):
         assert (word.text, word.box) == (other.text, other.box)
-        assert other.confidence == pytest.approx(Calibration(2.0).confidence(math.log(word.confidence)))
+        assert other.confidence == pytest.approx(each)
+
+
+def test_words_that_are_hardly_right_are_left_out_of_lines() -> None:
+    words = [ReadWord("yes", Box(0, 0, 9, 9), 0.9), ReadWord("no", Box(0, 20, 9, 29), 0.05)]
+    both = ReadLine(words, Box(0, 0, 9, 29))
+    assert [word.text for word in both.calibrated(Calibration(1.0)).words] == ["yes", "no"]
+    assert [word.text for word in both.calibrated(Calibration(1.0), 0.3).words] == ["yes"]
+    assert both.calibrated(Calibration(1.0), 0.95) is None

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from openpali.data.pipeline.elements import ROLES, Element, mark_middles
+from openpali.data.pipeline.elements import ROLES, mark_middles
 from openpali.model.elements import ElementCells, ElementFinder, ElementFinderConfig, element_loss
 from openpali.model.init import materialise
 from openpali.model.pages import CELL
 from openpali.model.vit import ViTConfig
-from openpali.tasks.example import Box
+from openpali.tasks.example import Box, Object
 
 SIZE = 64, 128
 ELEMENTS = [
-    Element("button", Box(8, 10, 40, 90)),
-    Element("icon", Box(16, 20, 30, 34)),
-    Element("icon", Box(50, 100, 62, 112)),
+    Object("button", Box(8, 10, 40, 90), role="button"),
+    Object("icon", Box(16, 20, 30, 34), role="icon"),
+    Object("icon", Box(50, 100, 62, 112), role="icon"),
 ]
 
 
@@ -61,7 +61,7 @@ def test_the_middles_of_elements_are_marked() -> None:
 
 
 def test_an_element_whose_middle_is_outside_is_not_marked() -> None:
-    which, _ = mark_middles([Element("link", Box(10, -90, 30, 20))], ROLES, *SIZE)
+    which, _ = mark_middles([Object("link", Box(10, -90, 30, 20), role="link")], ROLES, *SIZE)
     assert set(np.unique(which).tolist()) == {0, -1}
 
 

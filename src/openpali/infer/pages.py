@@ -76,13 +76,12 @@ class ReadLine:
         """The words, with a space between two."""
         return " ".join(word.text for word in self.words)
 
-    def calibrated(self, calibration: Calibration | None) -> ReadLine:
-        """The line with the confidence of its words calibrated; None: as it is."""
-        if calibration is None:
-            return self
+    def calibrated(self, calibration: Calibration, least: float = 0.0) -> ReadLine | None:
+        """The line with calibrated confidence, without words of less than ``least``; None if that leaves none."""
         sure = [calibration.confidence(math.log(max(word.confidence, TINY))) for word in self.words]
-        words = [replace(word, confidence=each) for word, each in zip(self.words, sure, strict=True)]
-        return replace(self, words=words)
+        pairs = zip(self.words, sure, strict=True)
+        words = [replace(word, confidence=each) for word, each in pairs if each >= least]
+        return replace(self, words=words) if words else None
 
 
 def read_page(finder: Finder, reader: Reader, image: Image) -> list[ReadLine]:

@@ -75,6 +75,7 @@ from openpali.weights.mask_codec import open_mask_codec
 from openpali.weights.ood import read_ood
 
 LINE = 72  # pixels; an image that is no higher is read as one line
+LEAST = 0.3  # confidence of a word of a page: most of those below are icons
 
 
 class EngineMissing(UserWarning):
@@ -238,18 +239,25 @@ class Pali:
         Raises:
             ValueError: the image cannot be read, or the model has no parts that read pages.
         """
-        (_, finder), (stored, reader) = self.load(FINDER), self.load(READER)
+        (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
         with self._quick():
             lines = read_page(cast(Finder, finder), cast(Reader, reader), open_image(image).pixels)
-        return [line.calibrated(stored.facts.calibration.get(Ocr.name)) for line in lines]
+        return self._sure(lines, LEAST)
 
-    def _read_line(self, pixels: Image) -> ReadLine:
+    def _sure(self, lines: list[ReadLine], least: float = 0.0) -> list[ReadLine]:
+        """Lines with calibrated confidence, without words of less than ``least``."""
+        calibration = self.load(READER)[0].facts.calibration.get(Ocr.name)
+        if calibration is None:
+            return lines
+        return [*filter(None, (line.calibrated(calibration, least) for line in lines))]
+
+    def _read_line(self, pixels: Image) -> list[ReadLine]:
         """What an image says that is a single line."""
-        stored, reader = self.load(READER)
-        box = without_margin(Size(*pixels.shape[:2]))
         with self._quick():
-            [line] = read_lines(cast(Reader, reader), pixels, [box])
-        return line.calibrated(stored.facts.calibration.get(Ocr.name))
+            lines = read_lines(
+                cast(Reader, self.load(READER)[1]), pixels, [without_margin(Size(*pixels.shape[:2]))]
+            )
+        return self._sure(lines)
 
     def _quick(self) -> torch.autocast:
         """Matmuls in bf16 where the hardware has it, as in the training of these parts: they lose nothing."""
@@ -396,7 +404,7 @@ class Pali:
             text = task.codec.encode_named([(thing.box, thing.name) for thing in objects], row.size) or NOTHING
             answer = Answer(text, tuple(objects))
         else:
-            lines = [self._read_line(pixels)] if row.size.height <= LINE else self.read_page(pixels)
+            lines = self._read_line(pixels) if row.size.height <= LINE else self.read_page(pixels)
             sure = [word.confidence for line in lines for word in line.words]
             answer = Answer("\n".join(line.text for line in lines), confidence=mean(sure) if sure else 0.0)
         return Prediction(row.prompt, answer, Generation([], [], 0.0, "eos"), part=part)

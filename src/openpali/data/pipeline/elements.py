@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,13 +26,6 @@ ROLES = (
 """Of elements, as ARIA names them, and icons. A field for a search or a number is a textbox."""
 _SAME = {"img": "image", "figure": "image", "searchbox": "textbox", "spinbutton": "textbox"}
 _MIDDLE = 0.2  # of the height and the width of a box, on each side of its centre
-
-
-class Element(NamedTuple):
-    """What one can point at: its role, one of :data:`ROLES`, and where it is."""
-
-    role: str
-    box: Box
 
 
 def elements_of(example: Example) -> list[Object]:
@@ -83,7 +75,7 @@ class ElementEncoder:
         self, image: PilImage.Image, elements: Sequence[Object], height: int, width: int, rng: np.random.Generator
     ) -> tuple[Image, NDArray[np.int16], NDArray[np.float32]]:
         view = random_view(image, height, width, self.scales, rng)
-        seen = [Element(thing.role, view.box(thing.box)) for thing in elements]
+        seen = [replace(thing, box=view.box(thing.box)) for thing in elements]
         pixels = view.of(image, height, width)
         if rng.random() < self.recoloured:
             pixels = recolour(pixels, rng)
@@ -99,7 +91,7 @@ class ElementEncoder:
 
 
 def mark_middles(
-    elements: Sequence[Element], roles: Sequence[str], height: int, width: int
+    elements: Sequence[Object], roles: Sequence[str], height: int, width: int
 ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """For each role and cell, the number of the element whose middle is there, from 1 on; and all boxes.
 
@@ -108,11 +100,12 @@ def mark_middles(
     """
     which = np.zeros((len(roles), height // CELL, width // CELL), np.int16)
     ordered = sorted(elements, key=lambda each: -_area(each.box))
-    for number, (role, (ymin, xmin, ymax, xmax)) in enumerate(ordered, 1):
-        own, (rows, columns) = which[roles.index(role)], which.shape[1:]
+    for number, thing in enumerate(ordered, 1):
+        (ymin, xmin, ymax, xmax), own = thing.box, which[roles.index(thing.role)]
+        rows, columns = own.shape
         own[_cells(ymin, ymax, rows, 0.5), _cells(xmin, xmax, columns, 0.5)] = -1
         own[_cells(ymin, ymax, rows, _MIDDLE), _cells(xmin, xmax, columns, _MIDDLE)] = number
-    return which, np.array([box for _, box in ordered], np.float32).reshape(-1, 4)
+    return which, np.array([thing.box for thing in ordered], np.float32).reshape(-1, 4)
 
 
 def _cells(first: float, last: float, cells: int, share: float) -> slice:
