@@ -14,6 +14,7 @@ from PIL import Image
 
 from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES
 from openpali.cli.main import VERBS, main
+from openpali.extensions import added
 from openpali.infer.pali import Pali
 from openpali.weights.format import open_model
 
@@ -36,7 +37,7 @@ SHORT = ["batch=2", "workers=0", "phases.0.samples=4", "optimizer.warmup=0"]
 def test_commands_within_the_text_are_verbs_alone() -> None:
     """What has arguments stands in a block, and is run."""
     assert INLINE
-    assert {verb for command in INLINE for verb in command.split()[1:]} <= VERBS.keys()
+    assert {verb for command in INLINE for verb in command.split()[1:]} <= {*VERBS, *added("commands")}
 
 
 def test_from_two_folders_to_a_pali_that_trains_and_answers(
