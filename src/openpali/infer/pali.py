@@ -52,7 +52,7 @@ from openpali.infer.pipeline import (
 from openpali.infer.routing import SQUASHED, ask_in_turn
 from openpali.infer.screens import Screen, Wanted
 from openpali.messages import shorten
-from openpali.metrics.calibration import TINY, Calibration
+from openpali.metrics.calibration import TINY
 from openpali.model.elements import ElementFinder
 from openpali.model.icons import IconClassifier
 from openpali.model.pages import Finder, Reader
@@ -280,7 +280,8 @@ class Pali:
             with self._quick():
                 elements = find_elements(cast(ElementFinder, finder), pixels)
             if calibration := stored.facts.calibration.get(Detect.name):
-                elements = [_calibrated(thing, calibration) for thing in elements]
+                sure = [calibration.confidence(math.log(thing.confidence or TINY)) for thing in elements]
+                elements = [replace(e, confidence=each) for e, each in zip(elements, sure, strict=True)]
             icons = [thing.box for thing in elements if thing.role == "icon"] if ICONS in self.parts else []
             names = iter(self.name_icons(pixels, icons))
             elements = [replace(e, name=next(names, (e.name, 0.0))[0]) if e.role == "icon" else e for e in elements]
@@ -643,10 +644,6 @@ class Pali:
     @cached_property
     def _masks(self) -> MaskCodec:
         return open_mask_codec(self.parts[MASKS])
-
-
-def _calibrated(thing: Object, calibration: Calibration) -> Object:
-    return replace(thing, confidence=calibration.confidence(math.log(thing.confidence or TINY)))
 
 
 def _check_lists(images: Sequence[ImageLike] = (), texts: Sequence[str] | None = None) -> None:

@@ -14,11 +14,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from openpali.model.init import init_children
-from openpali.model.layers import Linear
-from openpali.model.pages import CELL, CELLS, PageViT
+from openpali.model.pages import CELL, CellFinder
 from openpali.model.vit import ViTConfig
 
 _CHANNELS = 64  # of what is known of a cell
@@ -45,31 +43,22 @@ class ElementCells(NamedTuple):
     sides: Tensor
 
 
-class ElementFinder(nn.Module):
+class ElementFinder(CellFinder):
     """Images ``[B, H, W, 3]`` as for :class:`~openpali.model.pages.PageViT` -> :class:`ElementCells`."""
 
     def __init__(self, config: ElementFinderConfig) -> None:
-        super().__init__()
+        super().__init__(config.vision, _CHANNELS, 5 * len(config.roles))
         self.config = config
-        self.vit = PageViT(config.vision)
-        self.within = Linear(config.vision.width, CELLS**2 * _CHANNELS)
-        self.around = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1)
-        self.head = Linear(_CHANNELS, 5 * len(config.roles))
 
     def init_weights(self) -> None:
-        init_children(self)
-        nn.init.normal_(self.head.weight, std=0.05)
-        nn.init.zeros_(self.head.bias)
+        super().init_weights()
         self.head.bias[: len(self.config.roles)] = -4.0  # most cells hold no element
 
     def forward(self, images_BHWC: Tensor) -> ElementCells:
-        tokens, cells = self.vit(images_BHWC)  # [B, rows, columns, D], [B, h, w, 64]
-        seen = self.within(tokens).unflatten(-1, (CELLS, CELLS, -1)).transpose(2, 3)
-        seen = seen.flatten(3, 4).flatten(1, 2)  # [B, h, w, 64]
-        seen = seen + self.around(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        said = self.head(F.gelu(seen, approximate="tanh")).float().permute(0, 3, 1, 2)  # [B, 5 R, h, w]
-        logits, sides = said.split((len(self.config.roles), 4 * len(self.config.roles)), 1)
-        return ElementCells(logits, 4 * CELL * sides.clamp(max=6).exp().unflatten(1, (-1, 4)))
+        said = self.say(images_BHWC).permute(0, 3, 1, 2)  # [B, 5 R, h, w]
+        logits, sides = said.tensor_split((len(self.config.roles),), 1)
+        sides = sides.reshape(len(said), -1, 4, *said.shape[2:])
+        return ElementCells(logits, 4 * CELL * sides.clamp(max=6).exp())
 
 
 def element_loss(cells: ElementCells, which_BRhw: Tensor, boxes_BM4: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from openpali.data.sources.base import Source
@@ -19,7 +20,12 @@ _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"
 """Made once by ``tests/eval/make_real_pages.py``; only for evaluation."""
 
-_THEMES = ("light", "dark")
+_screens = partial(
+    PageBenchmark,
+    split="all, 60 windows",
+    open=lambda root: open_source(str(SCREENS), {}),
+    kinds=("light", "dark"),
+)
 
 
 def _dev(root: Path) -> Source:
@@ -35,15 +41,12 @@ def page_suite() -> list[Benchmark]:
     """Screens of a package of dashboards, half of them dark, and pages of a manual in ten languages: their words;
     of the screens, their elements, and what expressions mean; and icons."""
     return [
-        PageBenchmark(
+        _screens(
             name="real/screens",
             title="Words of real screens, half of them dark",
-            split="all, 60 windows",
-            open=lambda root: open_source(str(SCREENS), {}),
             part=READER,
             answer=_words,
             calibration=_dev,
-            kinds=_THEMES,
         ),
         PageBenchmark(
             name="real/documents",
@@ -53,28 +56,22 @@ def page_suite() -> list[Benchmark]:
             part=READER,
             answer=_words,
         ),
-        PageBenchmark(
+        _screens(
             name="real/elements",
             title="Elements of real screens by role, such as buttons",
-            split="all, 60 windows",
             metric="f1@0.5",
-            open=lambda root: open_source(str(SCREENS), {}),
             part=ELEMENTS,
             answer=elements_by,
             right=right_boxes,
             calibration=_dev,
-            kinds=_THEMES,
             score=detection_f1,
         ),
-        PageBenchmark(
+        _screens(
             name="real/points",
             title="Elements of real screens by name and role: the point lies in the element",
-            split="all, 60 windows",
             metric="pointing",
-            open=lambda root: open_source(str(SCREENS), {}),
             part=ELEMENTS,
             answer=points_by,
-            kinds=_THEMES,
             score=pointing,
         ),
         REAL_ICONS,
