@@ -1,4 +1,5 @@
-"""Make ``real_screens.tar`` and ``real_documents.tar``: whole screens and pages with every word and its place.
+"""Make ``real_screens.tar``, ``real_screens_dialogs.tar`` and ``real_documents.tar``: whole screens and pages with
+every word and its place.
 
     python tests/eval/make_real_pages.py src/openpali/worlds/benchmarks
 
@@ -7,6 +8,9 @@ model learns from these packages, and no decision is made by them.
 
 - screens: 20 pages of gentelella's dashboards (npm, MIT) in three windows each, every second one darkened by
   Chromium. Their elements and icons are the objects of the records;
+- dialogs: every fourth screenshot of a native dialog in LibreOffice's help (MPL-2.0; the package
+  libreoffice-help-common), as it is. Two OCR engines proposed their words, and a person corrected each:
+  ``real_dialogs.json``;
 - documents: 20 pages of the Debian Installation Guide (GPL-2; the package installation-guide-amd64) in ten
   languages of Latin and Cyrillic script, at 100 to 150 dots per inch.
 
@@ -19,6 +23,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import json
 import sys
 import tarfile
 import tempfile
@@ -29,6 +34,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from openpali.tasks.example import Box, Line, Word
 from openpali.worlds.builders import packages
 from openpali.worlds.builders.output import add_sample, json_bytes
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
@@ -55,6 +61,17 @@ def screens(rng: np.random.Generator) -> Iterator[tuple[str, Shot]]:
                     yield f"{Path(name).stem}-{shown.width}-{theme}", shot
 
 
+def dialogs() -> Iterator[tuple[str, Shot]]:
+    folder = packages.debian("libreoffice-help-common") / "usr/share/libreoffice/help/media/screenshots"
+    for name, truth in json.loads(Path(__file__).with_name("real_dialogs.json").read_text("utf-8")).items():
+        lines = [
+            Line([Word(word, Box(top, x[0], bottom, x[1])) for word, x in zip(text.split(), sides, strict=True)])
+            for text, top, bottom, sides in truth["lines"]
+        ]
+        ignored = [Box(*box) for box in truth["ignored"]]
+        yield f"{Path(name).stem}-dialog", Shot((folder / name).read_bytes(), lines, ignored)
+
+
 def documents(rng: np.random.Generator, folder: Path) -> Iterator[tuple[str, Shot]]:
     root = packages.debian("installation-guide-amd64")
     for language in LANGUAGES:
@@ -77,5 +94,6 @@ def write(path: Path, shots: Iterator[tuple[str, Shot]], colours: int) -> None:
 
 if __name__ == "__main__":
     write(Path(sys.argv[1]) / "real_screens.tar", screens(np.random.default_rng(2310)), 128)
+    write(Path(sys.argv[1]) / "real_screens_dialogs.tar", dialogs(), 256)
     with tempfile.TemporaryDirectory() as work:
         write(Path(sys.argv[1]) / "real_documents.tar", documents(np.random.default_rng(9199), Path(work)), 16)

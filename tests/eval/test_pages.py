@@ -25,6 +25,7 @@ from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.words import pointing, word_f1
 from openpali.model.pages import Finder, Reader
 from openpali.tasks.example import Box, Example, Image, Line, Object, Word
+from openpali.worlds.benchmarks.pages import page_suite
 
 LINES = [Line([Word("one", Box(10, 10, 30, 60))]), Line([Word("ﬁve", Box(50, 10, 70, 90))])]
 LINES += [Line([Word("שלום", Box(80, 10, 99, 90))], readable=False)]
@@ -173,3 +174,20 @@ def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_pat
     assert scores["ece"] == pytest.approx(ece)
     [again] = calibrate([benchmark], Pali.from_pretrained(folder), tmp_path)
     assert again == fitted  # not of calibrated confidences
+
+
+def test_screens_have_windows_and_dialogs_whose_words_are_in_the_image() -> None:
+    [screens] = [each for each in page_suite() if each.name == "real/screens"]
+    assert isinstance(screens, PageBenchmark)
+    source = screens.open(Path())
+    pages = [PageAnswers(source[i].key, "", [], []) for i in range(len(source))]
+    assert [sum(page.is_of(kind) for page in pages) for kind in screens.kinds] == [30, 30, 14]
+    for index, page in enumerate(pages):
+        if page.is_of("dialog"):
+            example = source[index]
+            height, width = example.size
+            assert example.lines
+            for word in (word for line in example.lines for word in line.words):
+                ymin, xmin, ymax, xmax = word.box
+                assert 0 <= ymin < ymax <= height
+                assert 0 <= xmin < xmax <= width

@@ -20,11 +20,12 @@ _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"
 """Made once by ``tests/eval/make_real_pages.py``; only for evaluation."""
 
-_screens = partial(
+_windows = partial(
     PageBenchmark,
     split="all, 60 windows",
     open=lambda root: open_source(str(SCREENS), {}),
     kinds=("light", "dark"),
+    part=ELEMENTS,
 )
 
 
@@ -38,12 +39,15 @@ def _words(pali: Pali) -> AnswerPage:
 
 
 def page_suite() -> list[Benchmark]:
-    """Screens of a package of dashboards, half of them dark, and pages of a manual in ten languages: their words;
-    of the screens, their elements, and what expressions mean; and icons."""
+    """Words of screens, namely windows of a package of dashboards, half of them dark, and native dialogs, and of pages
+    of a manual in ten languages; of the windows, their elements, and what expressions mean; and icons."""
     return [
-        _screens(
+        PageBenchmark(
             name="real/screens",
-            title="Words of real screens, half of them dark",
+            title="Words of real screens, half of the windows dark",
+            split="all, 60 windows and 14 dialogs",
+            open=lambda root: open_source(str(_FOLDER / "real_screens*.tar"), {}),
+            kinds=("light", "dark", "dialog"),
             part=READER,
             answer=_words,
             calibration=_dev,
@@ -56,21 +60,19 @@ def page_suite() -> list[Benchmark]:
             part=READER,
             answer=_words,
         ),
-        _screens(
+        _windows(
             name="real/elements",
             title="Elements of real screens by role, such as buttons",
             metric="f1@0.5",
-            part=ELEMENTS,
             answer=elements_by,
             right=right_boxes,
             calibration=_dev,
             score=detection_f1,
         ),
-        _screens(
+        _windows(
             name="real/points",
             title="Elements of real screens by name and role: the point lies in the element",
             metric="pointing",
-            part=ELEMENTS,
             answer=points_by,
             score=pointing,
         ),
