@@ -29,6 +29,7 @@ LINES = 32  # of a batch
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
 _SAME = 0.5  # least IoU of the heights of two runs of cells that are one line
 _LEAST = 4.0  # pixels; no line is lower
+_REACH = 0.1  # heights by which text reaches beyond its outermost cells: the ends of slender letters
 _SUREST = 0.7  # least probability of the surest cell of a line
 
 
@@ -142,10 +143,12 @@ def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDAr
         cells = np.array([run.last - run.first for run in some])
         top = float(np.average([run.top for run in some], weights=cells))
         bottom = float(np.average([run.bottom for run in some], weights=cells))
-        left, right = min(run.first for run in some) * CELL, max(run.last for run in some) * CELL
+        reach = _REACH * (bottom - top)
+        left = max(0.0, min(run.first for run in some) * CELL - reach)
+        right = min(float(probability.shape[1] * CELL), max(run.last for run in some) * CELL + reach)
         sure = np.concatenate([probability[run.row, run.first : run.last] for run in some])
         if bottom - top >= _LEAST and sure.max() >= _SUREST:
-            found.append(FoundLine(Box(top, float(left), bottom, float(right)), float(sure.mean())))
+            found.append(FoundLine(Box(top, left, bottom, right), float(sure.mean())))
     return found
 
 
