@@ -39,8 +39,8 @@ def _words(pali: Pali) -> AnswerPage:
 
 
 def page_suite() -> list[Benchmark]:
-    """Words of screens (windows of dashboards, half of them dark, and native dialogs) and of pages of a manual in ten
-    languages; elements of the windows, and what expressions mean there; and icons."""
+    """Words of screens (windows of dashboards, half of them dark, and native dialogs) and of pages of a manual in
+    ten languages; elements of the windows, and what expressions mean there; and icons."""
     return [
         PageBenchmark(
             name="real/screens",
