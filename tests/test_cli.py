@@ -248,12 +248,14 @@ def test_demo_is_one_self_contained_page(capsys, monkeypatch, bundle: Path, tmp_
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "empty"))
     printed = openpali(capsys, monkeypatch, "demo", "--model", bundle, "--out", page)
     text = page.read_text("utf-8")
-    assert text.count("data:image/") == 12
+    assert text.count("data:image/") == 16
     assert 'src="http' not in text
     right = text.count(">right</span>")
-    assert printed.startswith(f"{right} of 12 right")
-    assert f"<b>{right} of 12</b> right" in text
-    assert text.count(">wrong</span>") == text.count("expected: ") == 12 - right
+    assert printed.startswith(f"{right} of 16 right")
+    assert f"<b>{right} of 16</b> right" in text
+    assert text.count(">wrong</span>") == 16 - right
+    assert text.count("F1 of words 0.00, ") == 4  # by a reader that learned nothing
+    assert text.count("expected: ") == 12 - right
     assert "りんごの しん" in text
     assert text.count("@font-face") == 2
 

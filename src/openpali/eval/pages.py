@@ -155,10 +155,11 @@ def words_by(read: Callable[[Image], Iterable[ReadWord]]) -> AnswerPage:
         read: an image ``[H, W, 3]`` uint8 -> its words; of a model, or of any other engine. Texts become what
             :func:`~openpali.text.characters.plain` makes of them.
     """
-    return lambda example: _counted(example, read(example.images[0]))
+    return lambda example: counted_words(example, read(example.images[0]))
 
 
-def _counted(example: Example, words: Iterable[ReadWord]) -> tuple[list[Detection], list[Detection]]:
+def counted_words(example: Example, words: Iterable[ReadWord]) -> tuple[list[Detection], list[Detection]]:
+    """Words that were read on a page and its true words, those that count: see :func:`words_by`."""
     true = [Detection(plain(word.text), word.box) for line in example.lines if line.readable for word in line.words]
     unknown = [*example.ignored, *(line.box for line in example.lines if not line.readable)]
     found = [

@@ -36,7 +36,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("demo/index.html"),
     model: Model = "nano",
 ) -> None:
-    """Answer questions about twelve held-out images, and write one self-contained HTML page."""
+    """Answer questions about twelve held-out images, read four screens, and write one self-contained HTML page."""
     from openpali.infer.pali import Pali
     from openpali.worlds.demo_page import write_demo
 

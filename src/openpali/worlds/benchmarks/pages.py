@@ -29,6 +29,11 @@ _windows = partial(
 )
 
 
+def open_screens() -> Source:
+    """The windows and the dialogs."""
+    return open_source(str(_FOLDER / "real_screens*.tar"), {})
+
+
 def _dev(root: Path) -> Source:
     """Windows and pages of packages that nothing is learnt from or scored on."""
     return open_source("pages/dev-*", {})
@@ -46,7 +51,7 @@ def page_suite() -> list[Benchmark]:
             name="real/screens",
             title="Words of real screens, half of the windows dark",
             split="all, 60 windows and 14 dialogs",
-            open=lambda root: open_source(str(_FOLDER / "real_screens*.tar"), {}),
+            open=lambda root: open_screens(),
             kinds=("light", "dark", "dialog"),
             part=READER,
             answer=_words,
