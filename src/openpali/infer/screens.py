@@ -40,26 +40,10 @@ _ROLES: dict[str, tuple[str, ...]] = {
     **{word: ("textbox",) for word in ("textbox", "textboxes", "field", "fields", "input", "searchbox", "box")},
 }
 """Words that name roles."""
-_FILLERS = frozenset(
-    (
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "for",
-        "with",
-        "this",
-        "that",
-        "its",
-        "text",
-        "named",
-        "called",
-    )
-)
+_FILLERS = {
+    *("a", "an", "the", "of", "in", "on", "at", "to", "for"),
+    *("with", "this", "that", "its", "text", "named", "called"),
+}
 _BESIDE = re.compile(r"\b(?:to the |on the )?(right of|left of|above|below|under|over|next to|beside|near)\b", re.I)
 _PLACES = {"top": (0, -1), "upper": (0, -1), "bottom": (0, 1), "lower": (0, 1), "left": (1, -1), "right": (1, 1)}
 _ORDER = {"first": 0, "second": 1, "third": 2, "last": -1}
